@@ -1,0 +1,196 @@
+"""``cerebelum demo``: the first notebook, run cell by cell in a real kernel while somebody watches.
+
+Only the kernel runs the workflow. This module starts it, sends it the cells and shows what comes back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.padding import Padding
+from rich.rule import Rule
+from rich.syntax import Syntax
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from jupyter_client.asynchronous.client import AsyncKernelClient
+    from jupyter_client.manager import AsyncKernelManager
+
+__all__ = ["demo"]
+
+NOTEBOOK = "01_deploy_a_service.ipynb"
+CELL_TIMEOUT = 60.0  # seconds without a sign of the kernel
+LONG, SHOWN = 24, 8  # a cell of more than LONG lines is a listing: its first SHOWN tell what it is
+
+
+@click.command()
+@click.option(
+    "--dir",
+    "directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where to run it; a new temporary folder if not given.",
+)
+def demo(directory: Path | None) -> None:
+    """Watch a deployment fail, be mended and go on, in a real kernel.
+
+    It runs the notebook 01_deploy_a_service.ipynb: it starts a small HTTP server on a free port of this
+    machine, fails in one step, is mended, resumes, and stops the server again. It takes about five seconds.
+    """
+    if not all(importlib.util.find_spec(name) for name in ("ipykernel", "jupyter_client")):
+        raise click.ClickException(
+            "the demo runs in a Jupyter kernel, and there is none in this environment. Install it with\n\n"
+            '    pip install "cerebelum_nb[notebook]"'
+        )
+    place = _prepare(directory)
+    console = Console(highlight=False)
+    cells = json.loads((place / NOTEBOOK).read_text(encoding="utf-8"))["cells"]
+    try:
+        problem = asyncio.run(_run(cells, place, console))
+    except (RuntimeError, TimeoutError) as error:  # how jupyter_client says that a kernel died, or is silent
+        problem = str(error)
+    console.print(Padding(Rule(style="dim"), (1, 0, 0, 0)))
+    if problem:
+        raise click.ClickException(
+            f"the notebook did not run as it should: {problem}\nIts files are in {place}"
+        )
+    console.print(_farewell(place), soft_wrap=True)
+
+
+def _prepare(directory: Path | None) -> Path:
+    """Put a copy of the notebook into the folder it is to run in."""
+    place = Path(tempfile.mkdtemp(prefix="cerebelum-demo-")) if directory is None else directory.resolve()
+    copy = place / NOTEBOOK
+    if copy.exists():
+        raise click.ClickException(
+            f"{copy} is there already. Name another folder with --dir, or leave --dir out."
+        )
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(_notebook(), copy)
+    except OSError as error:
+        raise click.ClickException(f"cannot write to {place}: {error.strerror}") from error
+    return place
+
+
+def _notebook() -> Path:
+    package = Path(__file__).parents[1]
+    packed, cloned = package / "demo_notebooks" / NOTEBOOK, package.parent / "notebooks" / NOTEBOOK
+    return packed if packed.exists() else cloned
+
+
+async def _run(cells: list[dict[str, Any]], place: Path, console: Console) -> str | None:
+    """Run the cells in order; return what went wrong, None if nothing did."""
+    kernel = await _start_kernel(place)
+    client: AsyncKernelClient = kernel.client()
+    client.start_channels()
+    index = 0
+    try:
+        await client.wait_for_ready(timeout=60)
+        for index, cell in enumerate(cells, start=1):
+            source = "".join(cell["source"])
+            if cell["cell_type"] == "markdown":
+                console.print(Padding(Markdown(source), (1, 0, 0, 0)))
+                continue
+            console.print(_code(source))
+            outputs = _Outputs(console)
+            reply = await client.execute_interactive(
+                source,
+                output_hook=outputs.show,
+                allow_stdin=False,
+                stop_on_error=False,  # else an interrupted cell would take the cleanup with it
+                timeout=CELL_TIMEOUT,
+            )
+            if reply["content"]["status"] != "ok" and "raises-exception" not in _tags(cell):
+                return f"cell {index} raised {reply['content'].get('ename', 'an error')}"
+        return None
+    finally:
+        for cell in cells[index:]:  # none, unless it was cut short: the server must not be left behind
+            if "cleanup" in _tags(cell) and await kernel.is_alive():
+                await kernel.interrupt_kernel()
+                await client.execute_interactive("".join(cell["source"]), silent=True, timeout=CELL_TIMEOUT)
+        client.stop_channels()
+        await kernel.shutdown_kernel(now=True)
+
+
+async def _start_kernel(place: Path) -> AsyncKernelManager:
+    from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+    from jupyter_client.manager import AsyncKernelManager
+
+    class ThisPython(KernelSpecManager):
+        """Finds one kernel, the one of this very interpreter, whatever kernels the user has registered."""
+
+        def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+            command = [
+                sys.executable,
+                "-m",
+                "ipykernel_launcher",
+                "--log-level=ERROR",
+                "-f",
+                "{connection_file}",
+            ]
+            return KernelSpec(argv=command, language="python", display_name=kernel_name)
+
+    kernel = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=ThisPython())
+    environment = {
+        name: value for name, value in os.environ.items() if name != "CEREBELUM_DB"
+    }  # a log of its own
+    await kernel.start_kernel(cwd=str(place), env=environment)
+    return kernel
+
+
+def _tags(cell: dict[str, Any]) -> list[str]:
+    tags: list[str] = cell["metadata"].get("tags", [])
+    return tags
+
+
+def _code(source: str) -> Padding:
+    lines = source.splitlines()
+    if len(lines) > LONG:
+        source = "\n".join([*lines[:SHOWN], f"# ... {len(lines) - SHOWN} more lines"])
+    shown = Syntax(source, "python", theme="ansi_dark", background_color="default", word_wrap=True)
+    return Padding(shown, (1, 0, 0, 4))
+
+
+class _Outputs:
+    """Shows what one cell puts out, as it comes."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.began = False
+
+    def show(self, message: dict[str, Any]) -> None:
+        """Print a message of the kernel; those that carry no text are passed over."""
+        content = message["content"]
+        match message["msg_type"]:
+            case "stream":
+                self._print(content["text"], end="")
+            case "execute_result" | "display_data":
+                self._print(content["data"].get("text/plain", ""))
+            case "error":
+                self._print("\n".join(content["traceback"]))
+
+    def _print(self, text: str, end: str = "\n") -> None:
+        if not self.began:
+            self.console.print()
+            self.began = True
+        self.console.print(Text.from_ansi(text), end=end)
+
+
+def _farewell(place: Path) -> str:
+    return (
+        "That was a real run. Its event log is a SQLite file, which any tool may query:\n\n"
+        f"    {place / '.cerebelum' / 'history.db'}\n\n"
+        "To do it yourself, open the notebook:\n\n"
+        f"    {sys.executable} -m jupyter lab {place / NOTEBOOK}\n"
+    )

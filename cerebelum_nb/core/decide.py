@@ -1,0 +1,329 @@
+"""What should happen next: a pure function of the plan and the state.
+
+``decide`` is level-triggered: it names everything that should be in flight now, and the engine starts what is
+missing. So a resume is an execution with a non-empty history, and a crash needs no special case. It reads no
+clock and no randomness, and calls no user code: predicates and patterns are evaluated once by the engine
+(``ChooseRoute``) and recorded as events.
+
+``Position`` remembers where in the plan the run stands, so that a decision costs O(1); it is derived from the
+plan and the recorded routes alone, and a new one may be made at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from .model import Action, ActionKind, ErrorInfo, Path, Plan, Target
+from .state import Phase, State, StepState
+
+__all__ = ["ChooseRoute", "Command", "Complete", "Fail", "Jump", "Position", "StartStep", "decide", "reset_by"]
+
+
+@dataclass(frozen=True, slots=True)
+class StartStep:
+    """Start the next attempt of a step, not before ``due_at`` (µs; None: now)."""
+
+    step: str
+    visit: int
+    attempt: int
+    due_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChooseRoute:
+    """Hold the outcome of a step against its patterns or its predicate, and record the choice."""
+
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
+class Jump:
+    """Leave ``step`` for ``to``, opening a new visit of every step in ``reset``."""
+
+    kind: str
+    step: str
+    to: str
+    reset: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """The execution is done; its output is the value of ``last_step``."""
+
+    last_step: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """The execution failed, in ``step`` if one is to blame."""
+
+    step: str | None
+    error: ErrorInfo
+
+
+Command = StartStep | ChooseRoute | Jump | Complete | Fail
+
+
+@dataclass(slots=True)
+class _Frame:
+    path: Path
+    index: int = 0
+    source: str | None = None  # the step that diverged onto this path, which rejoins where it meets the timeline
+
+    @property
+    def stage(self) -> tuple[str, ...]:
+        return self.path[self.index]
+
+
+@dataclass(slots=True)
+class Position:
+    """Where a run stands in its plan: a stack of paths, the innermost last, and the open stage's unsettled steps."""
+
+    frames: list[_Frame]
+    unsettled: set[str] = field(default_factory=set)
+    entered: bool = False
+
+    @classmethod
+    def at_start(cls, plan: Plan) -> Position:
+        """Return the position before the first step of the timeline."""
+        return cls([_Frame(plan.timeline)])
+
+    @property
+    def stage(self) -> tuple[str, ...]:
+        """The steps of the stage the run stands at."""
+        return self.frames[-1].stage
+
+
+def decide(plan: Plan, state: State, at: Position, changed: Iterable[str] | None = None) -> list[Command]:
+    """Name what should happen now.
+
+    Args:
+        plan: the validated workflow.
+        state: the fold of everything recorded.
+        at: where the run stands; moved forward in place past everything that is settled.
+        changed: the steps that something happened to since the last call at this position; None looks at the
+            whole stage.
+
+    Returns:
+        Commands: either any number of ``StartStep``, or exactly one other command, or nothing when all there is to
+        do is in flight.
+
+    Example:
+        >>> plan = Plan(workflow="w", timeline=(("a",),), steps={})
+        >>> decide(plan, State(), Position.at_start(plan))
+        [StartStep(step='a', visit=1, attempt=1, due_at=None)]
+    """
+    while True:
+        if not at.entered:
+            if not _at_a_stage(at):
+                return [Complete(state.last_step)]
+            command = _rejoin(plan, state, at)
+            if command is not None:
+                return [command]
+            at.entered, changed = True, None
+        if changed is None:
+            at.unsettled = {name for name in at.stage if not _settled(state, name)}
+            candidates: Iterable[str] = at.stage
+        else:
+            candidates = changed = list(changed)
+            at.unsettled.difference_update(name for name in changed if _settled(state, name))
+        if at.unsettled:
+            return [_start(state, n) for n in candidates if n in at.unsettled and _startable(state, n)]
+        command = _join(plan, state, at)
+        if command is not None:
+            return [command]
+
+
+def reset_by(plan: Plan, state: State, target: str, source: str) -> tuple[str, ...]:
+    """Name the started steps that a jump back from ``source`` to ``target`` opens anew: the target and what follows.
+
+    The source is always among them: whatever stood between them is to be done again.
+    """
+    return tuple(name for name in _following(plan, target, source) if name in state.steps)
+
+
+def _settled(state: State, name: str) -> bool:
+    step = state.steps.get(name)
+    return step is not None and step.settled
+
+
+def _startable(state: State, name: str) -> bool:
+    step = state.steps.get(name)
+    return step is None or step.phase is Phase.PENDING or step.phase is Phase.RETRYING
+
+
+def _start(state: State, name: str) -> StartStep:
+    step = state.steps.get(name)
+    return StartStep(name, 1, 1) if step is None else StartStep(name, step.visit, step.attempt + 1, step.due_at)
+
+
+def _at_a_stage(at: Position) -> bool:
+    """Move past the ends of paths; return False when the run is at the end of everything."""
+    frames = at.frames
+    while frames[-1].index >= len(frames[-1].path):
+        if len(frames) == 1:
+            return False
+        frames.pop()
+        frames[-1].index += 1
+    return True
+
+
+def _rejoin(plan: Plan, state: State, at: Position) -> Command | None:
+    """A diverge path that reaches a step of the timeline goes on there; backwards, that is a counted jump."""
+    frame = at.frames[-1]
+    target = frame.stage[0]
+    if frame.source is None or target not in plan.stage_of:
+        return None
+    if not _settled(state, target):
+        _go_to(plan, at, target)
+        return None
+    source = frame.path[frame.index - 1][-1] if frame.index else frame.source
+    return _jump(plan, state, at, "back_to", source, target)
+
+
+def _join(plan: Plan, state: State, at: Position) -> Command | None:
+    """The stage is settled: choose and follow routes, fail, or move on (None)."""
+    stage = at.stage
+    for name in stage:
+        if plan.routed(name) and not _chosen(plan, state.steps[name], name):
+            return ChooseRoute(name)
+    for name in stage:
+        step = state.steps[name]
+        if step.phase is Phase.FAILED and step.diverge is None:
+            assert step.error is not None
+            return Fail(name, step.error)
+    for name in stage:
+        target = _route(plan, state.steps[name], name)
+        if target is None or target == ():
+            continue
+        if isinstance(target, Action):
+            if target.kind is ActionKind.PROCEED:
+                continue
+            return _act(plan, state, at, name, target)
+        if state.steps[name].diverge is not None:
+            at.frames = [_Frame(target, source=name)]
+        else:
+            at.frames.append(_Frame(target))
+        at.entered = False
+        return None
+    at.frames[-1].index += 1
+    at.entered = False
+    return None
+
+
+def _chosen(plan: Plan, step: StepState, name: str) -> bool:
+    if name in plan.diverges and not step.diverge_chosen:
+        return False
+    if name not in plan.branches or step.diverge is not None or step.phase is not Phase.COMPLETED:
+        return True
+    return step.branch is not None
+
+
+def _route(plan: Plan, step: StepState, name: str) -> Target | None:
+    if step.diverge is not None:
+        return plan.diverges[name].choices[step.diverge][1]
+    if step.branch is not None and name in plan.branches:
+        branch = plan.branches[name]
+        return branch.when_true if step.branch else branch.when_false
+    return None
+
+
+def _act(plan: Plan, state: State, at: Position, name: str, action: Action) -> Command | None:
+    match action.kind:
+        case ActionKind.END:
+            return Complete(state.last_step)
+        case ActionKind.FAIL:
+            reason = action.reason or f"the route of step '{name}' failed the run"
+            return Fail(name, ErrorInfo(type="flow.fail", message=reason))
+        case ActionKind.RETRY:
+            tries = state.steps[name].route_retries + 1
+            if tries >= action.max_attempts:
+                return _exhausted(state, name, tries)
+            return _jump(plan, state, at, "retry", name, name)
+        case ActionKind.BACK_TO:
+            assert action.step is not None
+            return _jump(plan, state, at, "back_to", name, action.step)
+        case ActionKind.SKIP_TO:
+            assert action.step is not None
+            _go_to(plan, at, action.step)
+            return None
+        case ActionKind.PROCEED:
+            raise AssertionError("proceed is no jump")
+
+
+def _exhausted(state: State, name: str, tries: int) -> Fail:
+    error = state.steps[name].error
+    if error is not None:
+        return Fail(name, error)
+    label = state.steps[name].diverge
+    message = f"step '{name}' still gave {label} after {tries} attempts (flow.retry)"
+    return Fail(name, ErrorInfo(type="flow.retry", message=message))
+
+
+def _jump(plan: Plan, state: State, at: Position, kind: str, source: str, target: str) -> Command:
+    if state.jumps >= plan.max_jumps:
+        message = (
+            f"stopped after {plan.max_jumps} jumps, the last from '{source}' back to '{target}': the loop does not "
+            f"end. Give it a way out, or raise the bound with @workflow(max_jumps=...)"
+        )
+        return Fail(source, ErrorInfo(type="JumpLimit", message=message))
+    if kind == "retry":
+        at.entered = False
+        return Jump(kind, source, target, (source,))
+    _go_to(plan, at, target)
+    return Jump(kind, source, target, reset_by(plan, state, target, source))
+
+
+def _go_to(plan: Plan, at: Position, target: str) -> None:
+    """Stand before a step: on one of the paths the run is on, else on the timeline."""
+    at.entered = False
+    for depth in reversed(range(len(at.frames))):
+        frame = at.frames[depth]
+        for index, stage in enumerate(frame.path):
+            if target in stage and (frame.source is None or target not in plan.stage_of):
+                at.frames[depth:] = [_Frame(frame.path, index, frame.source)]
+                return
+    at.frames = [_Frame(plan.timeline, plan.stage_of[target])]
+
+
+def _following(plan: Plan, target: str, source: str) -> dict[str, None]:
+    """The target and every step that comes after it: later stages, and the paths of routes on the way."""
+    found: dict[str, None] = {}
+    todo: list[Path] = []
+    index = plan.stage_of.get(target)
+    if index is not None:
+        todo.append(plan.timeline[index:])
+    else:
+        todo.append(_tail(plan, target))
+    while todo:
+        for stage in todo.pop():
+            for name in stage:
+                if name in found:
+                    continue
+                found[name] = None
+                todo.extend(_paths(plan, name))
+    found.setdefault(source, None)
+    return found
+
+
+def _tail(plan: Plan, target: str) -> Path:
+    for name in (*plan.diverges, *plan.branches):
+        for path in _paths(plan, name):
+            for i, stage in enumerate(path):
+                if target in stage:
+                    return path[i:]
+    return ((target,),)
+
+
+def _paths(plan: Plan, name: str) -> Iterator[Path]:
+    """The paths that hang on one step."""
+    if name in plan.diverges:
+        for _, target in plan.diverges[name].choices.values():
+            if not isinstance(target, Action):
+                yield target
+    if name in plan.branches:
+        branch = plan.branches[name]
+        for target in (branch.when_true, branch.when_false):
+            if not isinstance(target, Action):
+                yield target

@@ -1,0 +1,78 @@
+"""Durations as people write them: numbers in a stated unit, ``timedelta``, or text such as ``"1h30m"``."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import timedelta
+
+__all__ = ["Duration", "format_seconds", "seconds"]
+
+Duration = int | float | str | timedelta
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
+
+
+def seconds(duration: Duration, *, unit: str, what: str = "duration") -> float:
+    """Read a duration as seconds.
+
+    Args:
+        duration: a number in ``unit``, a ``timedelta``, or text such as ``"5s"``, ``"250ms"``, ``"1h30m"``.
+        unit: the unit of bare numbers, ``"ms"`` or ``"s"``.
+        what: how to name it in an error.
+
+    Raises:
+        ValueError: it is negative, not finite or not understood.
+        TypeError: it is of another type.
+
+    Example:
+        >>> seconds("1h30m", unit="ms"), seconds(250, unit="ms")
+        (5400.0, 0.25)
+    """
+    if isinstance(duration, bool) or not isinstance(duration, (int, float, str, timedelta)):
+        raise TypeError(
+            f"{what} must be a number, a timedelta or text such as '5s', not {type(duration).__name__} {duration!r}"
+        )
+    if isinstance(duration, timedelta):
+        value = duration.total_seconds()
+    elif isinstance(duration, str):
+        value = _read(duration, what)
+    else:
+        value = duration * _UNITS[unit]
+    if not math.isfinite(value) or value < 0:
+        raise ValueError(f"{what} must be zero or more and finite, not {duration!r}")
+    return value
+
+
+def format_seconds(value: float) -> str:
+    """Write seconds as a person reads them.
+
+    Example:
+        >>> format_seconds(0.25), format_seconds(65), format_seconds(90000)
+        ('250ms', '1m 5s', '1d 1h')
+    """
+    if value < 1:
+        return f"{value * 1000:.0f}ms"
+    if value < 60:
+        return f"{value:.1f}".rstrip("0").rstrip(".") + "s"
+    parts = []
+    rest = round(value)
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, rest = divmod(rest, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return " ".join(parts[:2])
+
+
+def _read(text: str, what: str) -> float:
+    total, end = 0.0, 0
+    stripped = text.strip().lower()
+    for match in _PART.finditer(stripped):
+        if stripped[end : match.start()].strip():
+            break
+        total += float(match[1]) * _UNITS[match[2]]
+        end = match.end()
+    if not stripped or end != len(stripped):
+        raise ValueError(f"{what} {text!r} is not understood: write it as '250ms', '5s', '10m', '24h' or '1h30m'")
+    return total

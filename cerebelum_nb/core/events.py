@@ -1,0 +1,360 @@
+"""The closed union of events: everything that can ever be known about an execution.
+
+An event says what happened, in the past tense, with everything a later reader needs: no fold consults a clock,
+a plan or a random number. Times are integer microseconds since the epoch, UTC. Events are never changed; a new
+field gets a default, so that older logs still read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from .model import ErrorInfo, Value
+
+__all__ = [
+    "EVENT_TYPES",
+    "HEADER",
+    "ApprovalReceived",
+    "ApprovalRejected",
+    "ApprovalRequested",
+    "ApprovalTimedOut",
+    "BranchTaken",
+    "CancelRequested",
+    "DivergeTaken",
+    "Event",
+    "Jumped",
+    "OperationCompleted",
+    "OperationFailed",
+    "OperationMismatched",
+    "PollAttempted",
+    "PollStarted",
+    "RetryAttempted",
+    "SleepCompleted",
+    "SleepStarted",
+    "StepCompleted",
+    "StepFailed",
+    "StepInterrupted",
+    "StepProgressed",
+    "StepRetried",
+    "StepStarted",
+    "WorkflowAwakened",
+    "WorkflowCancelled",
+    "WorkflowCompleted",
+    "WorkflowFailed",
+    "WorkflowForked",
+    "WorkflowHibernated",
+    "WorkflowPaused",
+    "WorkflowResumed",
+    "WorkflowStarted",
+    "is_signal",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowEvent:
+    """What happens to an execution as a whole."""
+
+    at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepEvent:
+    """What happens in one attempt of one visit of one step. Visits and attempts count from 1."""
+
+    at: int
+    step: str
+    visit: int = 1
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationEvent(StepEvent):
+    """What happens to a durable operation in a step; ``op`` is its identity within the step's visit."""
+
+    op: str
+
+
+# -- the execution ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowStarted(WorkflowEvent):
+    workflow: str
+    inputs: Value
+    total_steps: int
+    module: str = ""
+    qualname: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowPaused(WorkflowEvent):
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowResumed(WorkflowEvent):
+    """``retried`` run again in the same visit (their finished operations stay); ``revisited`` start afresh;
+    ``rerouted`` keep their result but choose their route again; ``restored`` run again because their value was
+    never kept, on the route they took."""
+
+    retried: tuple[str, ...] = ()
+    revisited: tuple[str, ...] = ()
+    rerouted: tuple[str, ...] = ()
+    restored: tuple[str, ...] = ()
+    inputs: Value | None = None
+    total_steps: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowHibernated(WorkflowEvent):
+    wake_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowAwakened(WorkflowEvent):
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowCompleted(WorkflowEvent):
+    """``last_step`` is the step whose value is the execution's output; None when nothing ran."""
+
+    last_step: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowFailed(WorkflowEvent):
+    """``step`` is the step that failed it (or whose route did), if any."""
+
+    error: ErrorInfo
+    failed_step: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelRequested(WorkflowEvent):
+    """A signal: whoever runs the execution cancels it when it sees this."""
+
+    reason: str | None = None
+    by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowCancelled(WorkflowEvent):
+    reason: str | None = None
+    by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowForked(WorkflowEvent):
+    """This execution began as a copy of another one's events up to ``parent_version``."""
+
+    parent: str
+    parent_version: int
+    from_step: str | None = None
+
+
+# -- steps --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepStarted(StepEvent):
+    code: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepCompleted(StepEvent):
+    output: Value
+    by_hand: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepFailed(StepEvent):
+    """No more attempts follow. ``output`` is set when the step returned ``{"error": ...}``."""
+
+    error: ErrorInfo
+    output: Value | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRetried(StepEvent):
+    """This attempt failed; the next one starts at ``due_at``."""
+
+    error: ErrorInfo
+    due_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepInterrupted(StepEvent):
+    """This attempt ended without an outcome (a stop, or its process died); it does not count as a failure."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepProgressed(StepEvent):
+    percent: float
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DivergeTaken(StepEvent):
+    """``choice`` is the label of the pattern that matched, None when none did."""
+
+    choice: str | None
+    target: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BranchTaken(StepEvent):
+    choice: bool
+    target: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Jumped(StepEvent):
+    """The run left ``step`` for ``to``; ``reset`` opens a new visit of each step it names."""
+
+    kind: str
+    to: str
+    reset: tuple[str, ...] = ()
+
+
+# -- operations in steps ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SleepStarted(OperationEvent):
+    duration_ms: int
+    due_at: int
+    data: Value | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SleepCompleted(OperationEvent):
+    pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PollStarted(OperationEvent):
+    deadline: int | None = None
+    max_attempts: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PollAttempted(OperationEvent):
+    """Check ``number`` did not satisfy the condition; the next is due at ``due_at``."""
+
+    number: int
+    due_at: int
+    result: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryAttempted(OperationEvent):
+    """Try ``number`` raised ``error``; the next is due at ``due_at``."""
+
+    number: int
+    due_at: int
+    error: ErrorInfo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationCompleted(OperationEvent):
+    """A poll, a retry or a ``context.run`` is done; ``number`` counts its tries."""
+
+    output: Value
+    number: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationFailed(OperationEvent):
+    error: ErrorInfo
+    number: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationMismatched(OperationEvent):
+    """A recorded operation of this kind and name has other arguments than ``op``, which therefore runs."""
+
+    recorded: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalRequested(OperationEvent):
+    approval_type: str
+    data: Value | None = None
+    due_at: int | None = None
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalReceived(OperationEvent):
+    response: Value
+    by: str | None = None
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalRejected(OperationEvent):
+    reason: str
+    by: str | None = None
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalTimedOut(OperationEvent):
+    pass
+
+
+Event = (
+    WorkflowStarted
+    | WorkflowPaused
+    | WorkflowResumed
+    | WorkflowHibernated
+    | WorkflowAwakened
+    | WorkflowCompleted
+    | WorkflowFailed
+    | CancelRequested
+    | WorkflowCancelled
+    | WorkflowForked
+    | StepStarted
+    | StepCompleted
+    | StepFailed
+    | StepRetried
+    | StepInterrupted
+    | StepProgressed
+    | DivergeTaken
+    | BranchTaken
+    | Jumped
+    | SleepStarted
+    | SleepCompleted
+    | PollStarted
+    | PollAttempted
+    | RetryAttempted
+    | OperationCompleted
+    | OperationFailed
+    | OperationMismatched
+    | ApprovalRequested
+    | ApprovalReceived
+    | ApprovalRejected
+    | ApprovalTimedOut
+)
+
+EVENT_TYPES: dict[str, type[Any]] = {cls.__name__: cls for cls in Event.__args__}
+"""Every event class by its name, which is what the log's ``type`` column holds."""
+
+HEADER = ("at", "step", "visit", "attempt")
+"""Fields that are columns of their own; the others are the event's payload."""
+
+PAYLOAD_FIELDS: dict[type[Any], tuple[str, ...]] = {
+    cls: tuple(f.name for f in fields(cls) if f.name not in HEADER) for cls in EVENT_TYPES.values()
+}
+
+_SIGNALS = (CancelRequested, ApprovalReceived, ApprovalRejected)
+
+
+def is_signal(event: Event) -> bool:
+    """Whether any process may append this event to an execution which another one is running."""
+    return isinstance(event, _SIGNALS)

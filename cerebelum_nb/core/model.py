@@ -1,0 +1,195 @@
+"""What a workflow is made of, as plain data: values, errors, steps, paths, routes, the plan.
+
+No behaviour that touches a clock, a file or an event loop lives here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+__all__ = [
+    "Action",
+    "ActionKind",
+    "Branch",
+    "Diverge",
+    "ErrorInfo",
+    "ExecutionState",
+    "Path",
+    "Plan",
+    "Policy",
+    "StepSpec",
+    "Target",
+    "Value",
+]
+
+
+class ExecutionState(StrEnum):
+    """The state of an execution, as its events tell it."""
+
+    UNSPECIFIED = "UNSPECIFIED"
+    RUNNING = "RUNNING"
+    SLEEPING = "SLEEPING"
+    WAITING_FOR_APPROVAL = "WAITING_FOR_APPROVAL"
+    PAUSED = "PAUSED"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more happens unless somebody asks for it."""
+        return self in _FINAL
+
+
+_FINAL = frozenset(
+    {ExecutionState.COMPLETED, ExecutionState.FAILED, ExecutionState.CANCELLED}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """An encoded value as the log holds it.
+
+    ``codec`` is ``"json"`` (then ``json`` is its text), ``"cloudpickle"`` or ``"arrow"`` (then ``digest``
+    names the payload, stored once per content) or ``"none"`` (not kept: only type and preview are known).
+    ``masked`` lists the paths at which a secret stood; such a value cannot be restored whole.
+    """
+
+    codec: str
+    json: str = ""
+    type: str = ""
+    preview: str = ""
+    digest: str = ""
+    size: int = 0
+    masked: tuple[str, ...] = ()
+    payload: bytes | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def restorable(self) -> bool:
+        """Whether the log holds the whole value."""
+        return self.codec != "none" and not self.masked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorInfo:
+    """A failure as the log keeps it.
+
+    ``mro`` names the exception's classes (``module.qualname``, most derived first), so that a route by
+    exception class still matches after the process that raised it is gone. ``reason`` is set when the step
+    returned ``{"error": reason}`` instead of raising.
+    """
+
+    type: str
+    message: str
+    traceback: str = ""
+    mro: tuple[str, ...] = ()
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How the attempts of one step are made.
+
+    ``retries`` counts attempts after the first; ``retry_delay`` and ``timeout`` are seconds; the n-th retry
+    waits ``retry_delay * backoff ** (n - 1)``.
+    """
+
+    retries: int = 0
+    retry_delay: float = 0.0
+    backoff: float = 1.0
+    retry_on: tuple[type[BaseException], ...] = (Exception,)
+    timeout: float | None = None
+    keep: bool = True
+    effect: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepSpec:
+    """A step as the engine sees it: a name, what it needs, and a function to call.
+
+    ``requires`` and ``optional`` are names of other steps; ``takes_rest`` is true when it has ``**kwargs``.
+    """
+
+    name: str
+    fn: Callable[..., Any]
+    is_async: bool
+    requires: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    takes_rest: bool = False
+    takes_context: bool = False
+    takes_inputs: bool = False
+    policy: Policy = Policy()
+    code: str | None = None
+
+
+Path = tuple[tuple[str, ...], ...]
+"""Stages in order; a stage of several names runs in parallel and joins."""
+
+
+class ActionKind(StrEnum):
+    """What a route can do other than run a path."""
+
+    BACK_TO = "back_to"
+    SKIP_TO = "skip_to"
+    RETRY = "retry"
+    FAIL = "fail"
+    END = "end"
+    PROCEED = "proceed"
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """A flow action: where to go instead of on."""
+
+    kind: ActionKind
+    step: str | None = None
+    max_attempts: int = 0
+    reason: str = ""
+
+    def __str__(self) -> str:
+        argument = self.step or self.reason or (self.max_attempts or "")
+        return f"{self.kind.value}({argument})"
+
+
+Target = Path | Action
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """After ``step``, ``predicate(result)`` decides which path runs in between."""
+
+    step: str
+    predicate: Callable[[Any], object]
+    when_true: Target
+    when_false: Target
+
+
+@dataclass(frozen=True, slots=True)
+class Diverge:
+    """The outcome of ``step`` is held against patterns in order; the first match leaves the timeline.
+
+    ``choices`` maps each pattern's label, which is what the log records, to the pattern and its target.
+    """
+
+    step: str
+    choices: Mapping[str, tuple[Any, Target]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A validated workflow: which steps, in which order, with which routes. Immutable and without clock."""
+
+    workflow: str
+    timeline: Path
+    steps: Mapping[str, StepSpec]
+    branches: Mapping[str, Branch] = field(default_factory=dict)
+    diverges: Mapping[str, Diverge] = field(default_factory=dict)
+    max_jumps: int = 1000
+    stage_of: Mapping[str, int] = field(default_factory=dict)
+
+    def routed(self, step: str) -> bool:
+        """Whether the outcome of ``step`` has to be held against a branch or a diverge."""
+        return step in self.diverges or step in self.branches

@@ -1,0 +1,161 @@
+"""What a resume does to a recorded state: which steps run again, and why it may be refused. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from ..errors import ResumeError
+from .model import ExecutionState, Plan
+from .state import Phase, State
+
+__all__ = ["Resumption", "dependants", "plan_resume", "stale_steps"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumption:
+    """Which recorded steps a resume touches; see :class:`~cerebelum_nb.core.events.WorkflowResumed`."""
+
+    retried: tuple[str, ...] = ()
+    revisited: tuple[str, ...] = ()
+    rerouted: tuple[str, ...] = ()
+    restored: tuple[str, ...] = ()
+    stale: tuple[str, ...] = ()
+
+
+def plan_resume(
+    plan: Plan,
+    state: State,
+    execution_id: str,
+    *,
+    skip_completed_steps: bool = True,
+    rerun: str | Collection[str] = (),
+    live: Collection[str] = (),
+) -> Resumption:
+    """Decide what a resume does.
+
+    Args:
+        plan: the workflow as it is now.
+        state: the fold of what is recorded.
+        execution_id: for messages.
+        skip_completed_steps: False runs everything again.
+        rerun: names of completed steps to run again with what depends on them, or ``"stale"`` for those whose code
+            changed.
+        live: completed steps whose unstorable value is still in memory.
+
+    Raises:
+        ResumeError: it is completed or cancelled, or the plan lost a completed step or a taken route.
+    """
+    name = f"execution {execution_id}"
+    if state.lifecycle is ExecutionState.COMPLETED and skip_completed_steps and not rerun:
+        raise ResumeError(
+            f"{name} of workflow '{plan.workflow}' is completed: there is nothing to resume. Start a new one with "
+            f"execute(), or run it all again with resume({execution_id!r}, skip_completed_steps=False)"
+        )
+    if state.lifecycle is ExecutionState.CANCELLED:
+        raise ResumeError(f"{name} was cancelled{_because(state.reason)} and does not go on. Start a new one with execute()")
+    if not skip_completed_steps:
+        return Resumption(revisited=tuple(state.steps))
+    retried = tuple(
+        n for n, s in state.steps.items() if s.phase is Phase.FAILED and (s.diverge is None or n == state.failed_step)
+    )
+    _refuse_lost(plan, state, execution_id, retried)
+    stale = stale_steps(plan, state)
+    again = _named(plan, state, stale if rerun == "stale" else rerun)
+    revisited = tuple(n for n in dependants(plan, again) if n in state.steps)
+    failed = state.failed_step
+    rerouted = (
+        (failed,) if failed in state.finished and failed not in revisited and failed in plan.steps else ()
+    )
+    restored = _unrestorable_needed(plan, state, {*live}, {*revisited})
+    kept = tuple(n for n in stale if n not in revisited)
+    return Resumption(
+        retried=tuple(n for n in retried if n not in revisited and n in plan.steps),
+        revisited=revisited,
+        rerouted=rerouted,
+        restored=tuple(n for n in restored if n not in revisited),
+        stale=kept,
+    )
+
+
+def stale_steps(plan: Plan, state: State) -> tuple[str, ...]:
+    """Name the completed steps whose code is not the code that made their result."""
+    return tuple(
+        name
+        for name in state.finished
+        if name in plan.steps
+        and plan.steps[name].code is not None
+        and state.steps[name].code is not None
+        and plan.steps[name].code != state.steps[name].code
+    )
+
+
+def dependants(plan: Plan, names: Collection[str]) -> tuple[str, ...]:
+    """Name the given steps and every step that uses their results, directly or not, in the plan's order."""
+    if not names:
+        return ()
+    found = set(names)
+    grew = True
+    while grew:
+        grew = False
+        for name, spec in plan.steps.items():
+            if name in found:
+                continue
+            if found.intersection(spec.requires) or found.intersection(spec.optional) or spec.takes_rest:
+                found.add(name)
+                grew = True
+    return tuple(name for name in plan.steps if name in found)
+
+
+def _named(plan: Plan, state: State, rerun: str | Collection[str]) -> tuple[str, ...]:
+    names = (rerun,) if isinstance(rerun, str) else tuple(rerun)
+    for name in names:
+        if name not in plan.steps:
+            raise ResumeError(f"rerun names '{name}', which is no step of workflow '{plan.workflow}'")
+    return tuple(n for n in names if n in state.steps)
+
+
+def _refuse_lost(plan: Plan, state: State, execution_id: str, retried: Collection[str]) -> None:
+    lost = [f"  - step '{n}' (completed, gone from the timeline)" for n in state.finished if n not in plan.steps]
+    for name, step in state.steps.items():
+        if name in retried or name not in plan.steps:
+            continue
+        if step.diverge is not None and (
+            name not in plan.diverges or step.diverge not in plan.diverges[name].choices
+        ):
+            lost.append(f"  - route '{step.diverge}' of the diverge at '{name}' (taken, gone)")
+        if step.branch is not None and name not in plan.branches:
+            lost.append(f"  - branch after '{name}' (taken, gone)")
+    if not lost:
+        return
+    added = [f"  + step '{n}'" for n in plan.steps if n not in state.steps]
+    raise ResumeError(
+        f"execution {execution_id} cannot go on: workflow '{plan.workflow}' no longer holds what it has done:\n"
+        + "\n".join([*lost, *added[:5]])
+        + "\nPut it back under its old name, fork the execution, or start anew with execute()"
+    )
+
+
+def _unrestorable_needed(plan: Plan, state: State, live: set[str], revisited: set[str]) -> tuple[str, ...]:
+    """Completed steps whose value is nowhere any more although a step that has not run needs it."""
+    gone = {
+        n
+        for n in state.finished
+        if n not in live and n not in revisited and (v := state.steps[n].output) is not None and not v.restorable
+    }
+    if not gone:
+        return ()
+    restored: set[str] = set()
+    todo = [n for n in plan.steps if n not in state.finished or n in revisited]
+    while todo:
+        spec = plan.steps[todo.pop()]
+        wanted = gone if spec.takes_rest else gone.intersection((*spec.requires, *spec.optional))
+        for name in wanted - restored:
+            restored.add(name)
+            if name in plan.steps:
+                todo.append(name)
+    return tuple(n for n in state.finished if n in restored)
+
+
+def _because(reason: str | None) -> str:
+    return f" ({reason})" if reason else ""

@@ -1,0 +1,370 @@
+"""The state of an execution: a pure fold of its events.
+
+Nothing is known about an execution that its events do not say, so one fold serves resume, status, history, time
+travel and tests. ``evolve`` changes the state it is given and returns it: the caller owns it, so each event costs
+O(1); fold a prefix again to have an earlier state. No clock, no file and no plan is consulted here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import assert_never
+
+from . import events as e
+from .model import ErrorInfo, ExecutionState, Value
+
+__all__ = ["Operation", "Phase", "State", "StepState", "check", "evolve", "fold"]
+
+
+class Phase(StrEnum):
+    """Where one step stands in its present visit."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    RETRYING = "RETRYING"  # an attempt failed, the next one is due
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+
+
+@dataclass(slots=True)
+class Operation:
+    """A durable operation in a step: the sleep, poll, retry, approval or side effect recorded under ``op``."""
+
+    op: str
+    at: int = 0
+    number: int = 0  # tries made
+    due_at: int | None = None  # when the wait ends, or the next try starts
+    deadline: int | None = None
+    duration_ms: int | None = None
+    data: Value | None = None
+    approval_type: str = ""
+    result: Value | None = None
+    error: ErrorInfo | None = None
+    rejected_by: str | None = None
+    done: bool = False  # the result is recorded and is returned instead of running again
+
+    @property
+    def kind(self) -> str:
+        """``sleep``, ``poll``, ``retry``, ``approval`` or ``run``."""
+        return self.op.partition(":")[0]
+
+
+@dataclass(slots=True)
+class StepState:
+    """What is known of one step in its present visit."""
+
+    visit: int = 1
+    attempt: int = 0
+    failures: int = 0  # failed attempts that count against the policy's retries
+    phase: Phase = Phase.PENDING
+    started_at: int = 0
+    ended_at: int = 0
+    due_at: int | None = None
+    output: Value | None = None
+    error: ErrorInfo | None = None
+    code: str | None = None
+    by_hand: bool = False
+    diverge: str | None = None  # label of the pattern that matched
+    diverge_chosen: bool = False
+    branch: bool | None = None
+    route_retries: int = 0
+    interrupted: bool = False
+    percent: float | None = None
+    message: str = ""
+    operations: dict[str, Operation] = field(default_factory=dict)
+
+    @property
+    def settled(self) -> bool:
+        """Whether this visit has its outcome."""
+        return self.phase is Phase.COMPLETED or self.phase is Phase.FAILED
+
+    @property
+    def has_result(self) -> bool:
+        """Whether consumers may read ``output``."""
+        return self.phase is Phase.COMPLETED
+
+
+@dataclass(slots=True)
+class State:
+    """Everything the events of one execution say. Times are µs since the epoch."""
+
+    version: int = 0
+    lifecycle: ExecutionState = ExecutionState.UNSPECIFIED
+    workflow: str = ""
+    module: str = ""
+    qualname: str = ""
+    source: str = ""
+    inputs: Value | None = None
+    total_steps: int = 0
+    started_at: int = 0
+    updated_at: int = 0
+    completed_at: int | None = None
+    steps: dict[str, StepState] = field(default_factory=dict)
+    finished: dict[str, None] = field(default_factory=dict)  # completed steps, in order of completion
+    in_flight: dict[str, None] = field(default_factory=dict)
+    waiting: dict[str, str] = field(default_factory=dict)  # op key -> step, of open sleeps and approvals
+    current_step: str | None = None
+    last_step: str | None = None
+    jumps: int = 0
+    error: ErrorInfo | None = None
+    failed_step: str | None = None
+    reason: str | None = None  # why it is paused or cancelled
+    cancel: e.CancelRequested | None = None
+    wake_at: int | None = None
+    parent: str | None = None
+    parent_version: int | None = None
+
+    @property
+    def status(self) -> ExecutionState:
+        """The execution's state; a running one in which every step in flight waits is SLEEPING or waiting."""
+        if self.lifecycle is not ExecutionState.RUNNING or not self.waiting:
+            return self.lifecycle
+        if len(set(self.waiting.values())) < len(self.in_flight):
+            return ExecutionState.RUNNING
+        if any(key.startswith("approval:") for key in self.waiting):
+            return ExecutionState.WAITING_FOR_APPROVAL
+        return ExecutionState.SLEEPING
+
+    @property
+    def output(self) -> Value | None:
+        """The value of the last step, once completed."""
+        return self.steps[self.last_step].output if self.last_step is not None else None
+
+
+def fold(events: Iterable[e.Event], state: State | None = None) -> State:
+    """Fold events, in order, into a state.
+
+    Example:
+        >>> fold([]).version
+        0
+    """
+    state = State() if state is None else state
+    for event in events:
+        evolve(state, event)
+    return state
+
+
+def evolve(state: State, event: e.Event) -> State:
+    """Fold one event into ``state``, in place, and return it."""
+    state.version += 1
+    state.updated_at = event.at
+    match event:
+        case e.StepStarted():
+            step = _step(state, event)
+            step.attempt = event.attempt
+            step.phase = Phase.RUNNING
+            step.started_at = event.at
+            step.due_at = None
+            step.code = event.code
+            step.interrupted = False
+            step.percent = None
+            state.in_flight[event.step] = None
+            state.current_step = event.step
+        case e.StepCompleted():
+            step = _step(state, event)
+            _leave(state, event.step, step, Phase.COMPLETED, event.at)
+            step.output = event.output
+            step.error = None
+            step.by_hand = event.by_hand
+            step.operations = {}
+            state.finished[event.step] = None
+            state.last_step = event.step
+        case e.StepFailed():
+            step = _step(state, event)
+            _leave(state, event.step, step, Phase.FAILED, event.at)
+            step.attempt = event.attempt
+            step.error = event.error
+            step.output = event.output
+        case e.StepRetried():
+            step = _step(state, event)
+            step.failures += 1
+            step.error = event.error
+            step.phase = Phase.RETRYING
+            step.due_at = event.due_at
+            _stop_waiting(state, event.step, step)
+        case e.StepInterrupted():
+            step = _step(state, event)
+            _leave(state, event.step, step, Phase.PENDING, event.at)
+            step.interrupted = True
+        case e.StepProgressed():
+            step = _step(state, event)
+            step.percent, step.message = event.percent, event.message
+        case e.DivergeTaken():
+            step = _step(state, event)
+            step.diverge, step.diverge_chosen = event.choice, True
+        case e.BranchTaken():
+            _step(state, event).branch = event.choice
+        case e.Jumped():
+            state.jumps += 1
+            retries = _step(state, event).route_retries
+            for name in event.reset:
+                _revisit(state, name)
+            if event.kind == "retry":
+                state.steps[event.to].route_retries = retries + 1
+        case e.SleepStarted():
+            step = _step(state, event)
+            step.operations[event.op] = Operation(
+                event.op, event.at, due_at=event.due_at, duration_ms=event.duration_ms, data=event.data
+            )
+            state.waiting[_wait_key(event)] = event.step
+        case e.SleepCompleted():
+            _operation(state, event).done = True
+            state.waiting.pop(_wait_key(event), None)
+        case e.PollStarted():
+            _step(state, event).operations[event.op] = Operation(event.op, event.at, deadline=event.deadline)
+        case e.PollAttempted() | e.RetryAttempted():
+            operation = _operation(state, event)
+            operation.number, operation.due_at = event.number, event.due_at
+        case e.OperationCompleted():
+            operation = _operation(state, event)
+            operation.result, operation.number, operation.done = event.output, event.number, True
+        case e.OperationFailed():
+            _step(state, event).operations.pop(event.op, None)
+        case e.OperationMismatched():
+            pass
+        case e.ApprovalRequested():
+            _step(state, event).operations[event.op] = Operation(
+                event.op, event.at, due_at=event.due_at, data=event.data, approval_type=event.approval_type
+            )
+            state.waiting[_wait_key(event)] = event.step
+        case e.ApprovalReceived():
+            operation = _operation(state, event)
+            operation.result, operation.done = event.response, True
+            state.waiting.pop(_wait_key(event), None)
+        case e.ApprovalRejected():
+            operation = _operation(state, event)
+            operation.error = ErrorInfo(type="ApprovalRejectedError", message=event.reason)
+            operation.rejected_by = event.by
+            state.waiting.pop(_wait_key(event), None)
+        case e.ApprovalTimedOut():
+            _step(state, event).operations.pop(event.op, None)
+            state.waiting.pop(_wait_key(event), None)
+        case e.WorkflowStarted():
+            state.lifecycle = ExecutionState.RUNNING
+            state.workflow, state.inputs = event.workflow, event.inputs
+            state.module, state.qualname, state.source = event.module, event.qualname, event.source
+            state.total_steps, state.started_at = event.total_steps, event.at
+        case e.WorkflowPaused():
+            state.lifecycle, state.reason = ExecutionState.PAUSED, event.reason
+        case e.WorkflowResumed():
+            _go_on(state)
+            state.inputs = event.inputs or state.inputs
+            state.total_steps = event.total_steps or state.total_steps
+            for name in event.retried:
+                _reopen(state, name)
+            for name in event.revisited:
+                _revisit(state, name)
+            for name in event.restored:
+                _revisit(state, name, keep_routes=True)
+            for name in event.rerouted:
+                step = state.steps[name]
+                step.diverge, step.diverge_chosen, step.branch = None, False, None
+        case e.WorkflowHibernated():
+            state.wake_at = event.wake_at
+        case e.WorkflowAwakened():
+            state.wake_at = None
+        case e.WorkflowCompleted():
+            _finish(state, ExecutionState.COMPLETED, event.at)
+            state.last_step = event.last_step
+        case e.WorkflowFailed():
+            _finish(state, ExecutionState.FAILED, event.at)
+            state.error, state.failed_step = event.error, event.failed_step
+        case e.CancelRequested():
+            state.cancel = event
+        case e.WorkflowCancelled():
+            _finish(state, ExecutionState.CANCELLED, event.at)
+            state.reason = event.reason
+        case e.WorkflowForked():
+            state.parent, state.parent_version = event.parent, event.parent_version
+        case _:
+            assert_never(event)
+    return state
+
+
+def check(state: State) -> None:
+    """Raise AssertionError when ``state`` breaks an invariant that every history keeps.
+
+    Used by tests: any prefix of any history must pass.
+    """
+    running = {n for n, s in state.steps.items() if s.phase in (Phase.RUNNING, Phase.RETRYING)}
+    assert running == set(state.in_flight), f"in flight {set(state.in_flight)}, running {running}"
+    completed = {n for n, s in state.steps.items() if s.phase is Phase.COMPLETED}
+    assert completed == set(state.finished), f"finished {set(state.finished)}, completed {completed}"
+    assert set(state.waiting.values()) <= running, "a step waits that is not in flight"
+    if state.lifecycle.is_final or state.lifecycle is ExecutionState.PAUSED:
+        assert not running, f"{state.lifecycle} while {running} are in flight"
+    assert state.lifecycle.is_final == (state.completed_at is not None), "completed_at and state disagree"
+    assert state.last_step is None or state.last_step in state.steps, "the last step is unknown"
+    for name, step in state.steps.items():
+        assert step.visit >= 1 and step.attempt >= 0, f"{name} counts wrongly"
+        assert not step.has_result or step.output is not None, f"{name} completed without an output"
+        assert step.phase is not Phase.FAILED or step.error is not None, f"{name} failed without an error"
+        assert (step.due_at is not None) == (step.phase is Phase.RETRYING), f"{name} is due wrongly"
+
+
+def _step(state: State, event: e.StepEvent) -> StepState:
+    step = state.steps.get(event.step)
+    if step is None:
+        step = state.steps[event.step] = StepState()
+    return step
+
+
+def _operation(state: State, event: e.OperationEvent) -> Operation:
+    operations = _step(state, event).operations
+    operation = operations.get(event.op)
+    if operation is None:
+        operation = operations[event.op] = Operation(event.op, event.at)
+    return operation
+
+
+def _wait_key(event: e.OperationEvent) -> str:
+    return f"{event.op}@{event.step}"
+
+
+def _leave(state: State, name: str, step: StepState, phase: Phase, at: int) -> None:
+    step.phase, step.ended_at, step.due_at = phase, at, None
+    state.in_flight.pop(name, None)
+    _stop_waiting(state, name, step)
+
+
+def _stop_waiting(state: State, name: str, step: StepState) -> None:
+    if state.waiting and step.operations:
+        for op in step.operations:
+            state.waiting.pop(f"{op}@{name}", None)
+
+
+def _reopen(state: State, name: str) -> None:
+    """The same visit goes on: operations stay, the outcome and the route are decided again."""
+    step = state.steps[name]
+    step.phase, step.failures, step.output, step.due_at = Phase.PENDING, 0, None, None
+    step.diverge, step.diverge_chosen, step.branch = None, False, None
+    state.finished.pop(name, None)
+    state.in_flight.pop(name, None)
+
+
+def _revisit(state: State, name: str, *, keep_routes: bool = False) -> None:
+    """A new visit: nothing of the last one counts for decisions."""
+    old = state.steps.get(name)
+    if old is None:
+        return
+    new = StepState(visit=old.visit + 1, code=old.code)
+    if keep_routes:
+        new.diverge, new.diverge_chosen, new.branch = old.diverge, old.diverge_chosen, old.branch
+    state.steps[name] = new
+    state.finished.pop(name, None)
+    state.in_flight.pop(name, None)
+    _stop_waiting(state, name, old)
+    if state.last_step == name:
+        state.last_step = next(reversed(state.finished), None)
+
+
+def _finish(state: State, lifecycle: ExecutionState, at: int) -> None:
+    state.lifecycle, state.completed_at, state.current_step = lifecycle, at, None
+    state.wake_at = None
+
+
+def _go_on(state: State) -> None:
+    state.lifecycle, state.completed_at = ExecutionState.RUNNING, None
+    state.error = state.failed_step = state.reason = state.cancel = state.wake_at = None

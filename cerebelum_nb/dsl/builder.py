@@ -1,0 +1,243 @@
+"""``wf``: what a workflow function is given to describe its timeline and routes.
+
+It collects what it is told, judging nothing on the way: every problem is reported at once by ``build``.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ..core.model import Action, Branch, Diverge, Path, Plan, StepSpec, Target
+from ..core.validate import Report, validate
+from .step import Chain, Step
+
+__all__ = ["WorkflowBuilder", "build"]
+
+_NOTHING = object()
+
+
+class WorkflowBuilder:
+    """Describes one workflow: ``timeline``, ``branch`` and ``diverge`` may be called in any order."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._timeline: list[tuple[str, ...]] = []
+        self._steps: dict[str, Step[..., Any]] = {}
+        self._branches: dict[str, Branch] = {}
+        self._diverges: dict[str, dict[str, tuple[Any, Target]]] = {}
+        self._problems: list[str] = []
+        self._warnings: list[str] = []
+
+    def timeline(self, *items: object) -> None:
+        """Say what runs, in order. Several calls follow each other.
+
+        Args:
+            items: steps or chains such as ``a >> [b, c] >> d``. A list inside a chain runs in parallel and joins;
+                a bare list, ``timeline([a, b, c])``, is a sequence.
+        """
+        for item in items:
+            if isinstance(item, (list, tuple)) and not isinstance(item, Chain):
+                for member in item:
+                    self._timeline.extend(self._path(member, "timeline"))
+            else:
+                self._timeline.extend(self._path(item, "timeline"))
+
+    def branch(
+        self,
+        *,
+        after: object = None,
+        on: Callable[[Any], object] | None = None,
+        when_true: object = None,
+        when_false: object = None,
+        condition: Callable[[Any], object] | None = None,
+    ) -> None:
+        """After a step, let its result decide what runs in between; then the timeline goes on.
+
+        Args:
+            after: the step whose result is looked at.
+            on: a plain function of that result, true or false (``condition`` is another name for it).
+            when_true: a step, a chain, a flow action, or None for nothing.
+            when_false: likewise.
+        """
+        where = f"branch after {after!r}" if not isinstance(after, Step) else f"branch after '{after.name}'"
+        name = self._one(after, f"{where}: after=")
+        if on is not None and condition is not None:
+            self._problems.append(f"{where}: on= and condition= are two names of one thing: give one of them")
+        predicate = on if on is not None else condition
+        if predicate is None or not callable(predicate) or isinstance(predicate, Step):
+            self._problems.append(
+                f"{where}: on= takes a function of the step's result, such as lambda result: result > 3, "
+                f"not {predicate!r}"
+            )
+        elif inspect.iscoroutinefunction(predicate):
+            self._problems.append(f"{where}: the predicate is async; make it a plain def, or do the waiting in a step")
+        if when_true is None and when_false is None:
+            self._problems.append(f"{where}: neither when_true= nor when_false= is given, so it decides nothing")
+        if name is None or predicate is None:
+            return
+        if name in self._branches:
+            self._problems.append(f"{where}: '{name}' has a branch already; nest the second in one of its paths")
+        self._branches[name] = Branch(
+            name,
+            predicate,
+            self._target(when_true, f"{where}: when_true="),
+            self._target(when_false, f"{where}: when_false="),
+        )
+
+    def diverge(
+        self,
+        *,
+        from_step: object = None,
+        patterns: Mapping[Any, object] | Iterable[tuple[Any, object]] | None = None,
+    ) -> None:
+        """Hold the outcome of a step against patterns, in order; the path of the first match runs instead of the rest.
+
+        Args:
+            from_step: the step whose outcome is looked at.
+            patterns: a dict (or a list of pairs, for patterns that cannot be keys) from a pattern to a step, a chain
+                or a flow action. A string equals the result, the ``"error"`` reason or ``result["status"]``;
+                ``"ok"``, ``"error"`` and ``"_"`` match any success, any failure, anything; an exception class matches
+                what was raised; a dict matches as a subset; a function is a predicate on the result.
+        """
+        where = f"diverge from '{from_step.name}'" if isinstance(from_step, Step) else f"diverge from {from_step!r}"
+        name = self._one(from_step, f"{where}: from_step=")
+        pairs = _pairs(patterns)
+        if not pairs:
+            self._problems.append(
+                f"{where}: patterns= takes a dict from pattern to path, such as {{'error': rollback}}, not {patterns!r}"
+            )
+        choices = self._diverges.setdefault(name, {}) if name is not None else {}
+        for pattern, target in pairs or []:
+            label = _label(pattern)
+            if inspect.iscoroutinefunction(pattern):
+                self._problems.append(f"{where}: pattern {label} is async; patterns are plain functions of the result")
+            if isinstance(pattern, Step):
+                self._problems.append(f"{where}: the pattern {pattern!r} is a step; patterns stand left, paths right")
+            if "_" in choices:
+                self._warnings.append(f"{where}: pattern {label} is never reached, '_' before it matches anything")
+            while label in choices:
+                label += "'"
+            if target is None:
+                self._problems.append(f"{where}: pattern {label} has no path; to go on as usual write flow.proceed()")
+            choices[label] = (pattern, self._target(target, f"{where}: pattern {label}"))
+
+    def plan(self, max_jumps: int) -> Plan:
+        """Freeze what was described."""
+        specs: dict[str, StepSpec] = {name: step.spec() for name, step in self._steps.items()}
+        timeline = tuple(self._timeline)
+        return Plan(
+            workflow=self.name,
+            timeline=timeline,
+            steps=specs,
+            branches=self._branches,
+            diverges={name: Diverge(name, choices) for name, choices in self._diverges.items()},
+            max_jumps=max_jumps,
+            stage_of={name: i for i, stage in reversed(list(enumerate(timeline))) for name in stage},
+        )
+
+    def report(self, plan: Plan) -> Report:
+        """Judge what was described; every problem at once."""
+        found = validate(plan)
+        return Report((*self._problems, *found.errors), (*self._warnings, *found.warnings))
+
+    def _target(self, target: object, where: str) -> Target:
+        if target is None:
+            return ()
+        if isinstance(target, Action):
+            return target
+        if isinstance(target, (list, tuple)):
+            return self._path(Chain((target,)), where)
+        return self._path(target, where)
+
+    def _path(self, item: object, where: str) -> Path:
+        stages = []
+        for member in item.items if isinstance(item, Chain) else (item,):
+            if isinstance(member, (list, tuple)):
+                stages.append(self._group(member, where))
+            else:
+                name = self._one(member, where)
+                stages.append(() if name is None else (name,))
+        return tuple(stage for stage in stages if stage)
+
+    def _group(self, members: Iterable[object], where: str) -> tuple[str, ...]:
+        names = []
+        for member in members:
+            if isinstance(member, (Chain, list, tuple)):
+                self._problems.append(
+                    f"{where}: a parallel list holds steps, not {member!r}. Make one step of that chain, or put its "
+                    f"steps in lists that follow each other"
+                )
+                continue
+            name = self._one(member, where)
+            if name is not None:
+                names.append(name)
+        if not names:
+            self._problems.append(f"{where}: a parallel list is empty; remove it or put steps in it")
+        return tuple(names)
+
+    def _one(self, item: object, where: str) -> str | None:
+        if not isinstance(item, Step):
+            self._problems.append(f"{where}: {_not_a_step(item)}")
+            return None
+        known = self._steps.setdefault(item.name, item)
+        if known is not item:
+            problem = (
+                f"two different steps are named '{item.name}' ({_origin(known)} and {_origin(item)}): "
+                f"give one of them @step(name=...), or run the cell again that lists the older one"
+            )
+            if problem not in self._problems:
+                self._problems.append(problem)
+        return item.name
+
+
+def build(fn: Callable[[WorkflowBuilder], object], name: str, max_jumps: int) -> tuple[Plan, Report]:
+    """Evaluate a workflow function and judge the result.
+
+    Raises:
+        Whatever ``fn`` raises.
+    """
+    wf = WorkflowBuilder(name)
+    fn(wf)
+    plan = wf.plan(max_jumps)
+    return plan, wf.report(plan)
+
+
+def _pairs(patterns: Any) -> list[tuple[Any, Any]] | None:
+    if isinstance(patterns, Mapping):
+        return list(patterns.items())
+    if isinstance(patterns, (list, tuple)) and all(isinstance(p, (list, tuple)) and len(p) == 2 for p in patterns):
+        return [(pattern, target) for pattern, target in patterns]
+    return None
+
+
+def _label(pattern: Any) -> str:
+    if isinstance(pattern, str):
+        return pattern
+    if inspect.isclass(pattern):
+        return pattern.__name__
+    if callable(pattern):
+        return str(getattr(pattern, "__name__", type(pattern).__name__))
+    return repr(pattern)
+
+
+def _not_a_step(item: object) -> str:
+    if inspect.iscoroutine(item):
+        name = item.__qualname__
+        item.close()
+        return f"'{name}()' was called; name the step without parentheses: {name}"
+    if isinstance(item, str):
+        return f"{item!r} is text; give the step itself, without quotes"
+    if inspect.isfunction(item):
+        return f"'{item.__name__}' is a plain function; put @step above its def"
+    if isinstance(item, Action):
+        return f"{item} is a flow action; it is a target of branch or diverge, not a part of a path"
+    if item is None or item is ...:
+        return f"{item!r} stands where a step is expected"
+    return f"{item!r} ({type(item).__name__}) is not a step; steps are made by @step"
+
+
+def _origin(step: Step[..., Any]) -> str:
+    code = getattr(inspect.unwrap(step.fn), "__code__", None)
+    return f"{code.co_filename.rpartition('/')[2]}:{code.co_firstlineno}" if code else repr(step.fn)

@@ -1,0 +1,367 @@
+"""What a step's code is, and why it differs from what it was.
+
+A fingerprint rests on the source of a function and on everything it reaches in user code: helpers, classes,
+constants, defaults, closures. Values are read anew at every call, only parses are kept, so that nothing stale
+is served. Installed code, modules, live objects and other steps count by name. Finding a source lives in
+`source`, writing a value down in `constants`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import linecache
+import sys
+import types
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from typing import Any, Literal
+
+from .constants import (
+    LARGEST,
+    attribute_of,
+    constant,
+    digest_of,
+    is_ours,
+    is_user,
+    is_users,
+    name_of,
+    shown,
+)
+from .source import Source, class_source, difference, file_digest, source_of
+
+__all__ = ["Fingerprint", "Part", "explain", "fingerprint"]
+
+Kind = Literal["code", "helper", "constant", "default", "closure", "class"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One thing a step's code consists of.
+
+    ``text`` is the source as written, or the value of a constant; ``line`` counts in ``file`` from 1, and is
+    0 for values.
+    """
+
+    kind: Kind
+    name: str
+    digest: str
+    text: str = ""
+    file: str = ""
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fingerprint:
+    """The digest of a function and all it reaches (16 hex characters), and its parts."""
+
+    digest: str
+    parts: tuple[Part, ...]
+
+
+def fingerprint(fn: Callable[..., Any]) -> Fingerprint | None:
+    """Fingerprint a function, method, lambda, partial or callable object.
+
+    Comments, formatting, docstrings, annotations and decorators do not count; it is equal on all supported
+    versions of Python.
+
+    Returns:
+        None when there is no source, as for built-in functions.
+    """
+    root, around = _unwrap(fn)
+    if root is None:
+        return None
+    walk = _Walk(root.__globals__.get("__name__"))
+    if not walk.function("code", root.__name__, root):
+        return None
+    for kind, name, value in around:
+        walk.value(kind, name, value)
+    lines = sorted(f"{part.kind}\0{part.name}\0{part.digest}" for part in walk.parts)
+    return Fingerprint(digest=digest_of("\n".join(lines)), parts=tuple(walk.parts))
+
+
+def explain(old: Iterable[Part], new: Iterable[Part]) -> list[str]:
+    """Say what changed between the parts of two fingerprints, in words.
+
+    Returns:
+        Reasons such as "helper `clean` changed at line 3" or "constant TIMEOUT was 5, is 10"; empty when
+        nothing changed. Lines count in the new file or cell.
+    """
+    before, after = ({_key(part): part for part in parts} for parts in (old, new))
+    reasons = []
+    for key, part in after.items():
+        was = before.get(key)
+        if was is None:
+            reasons.append(f"{_words(part)} is new")
+        elif was.digest != part.digest:
+            reasons.append(f"{_words(part)} {_change(was, part)}")
+    reasons += [f"{_words(part)} is no longer used" for key, part in before.items() if key not in after]
+    return reasons
+
+
+def _key(part: Part) -> tuple[str, str]:
+    return part.kind, "" if part.kind == "code" else part.name
+
+
+def _words(part: Part) -> str:
+    match part.kind:
+        case "code":
+            return "the step's own code"
+        case "default":
+            return f"default of `{part.name}`"
+        case "constant":
+            return f"constant {part.name}"
+        case "closure":
+            return f"closure variable `{part.name}`"
+    return f"{part.kind} `{part.name}`"
+
+
+def _change(old: Part, new: Part) -> str:
+    if new.line == 0:
+        return f"was {old.text}, is {new.text}" if old.text != new.text else "changed"
+    line = difference(old.text, new.text) if old.text and new.text else None
+    return "changed" if line is None else f"changed at line {new.line + line - 1}"
+
+
+# -- the walk -----------------------------------------------------------------------------------------
+
+
+def _unwrap(fn: Any) -> tuple[Any, list[tuple[Kind, str, object]]]:
+    """Find the user's function behind a callable or an installed decorator, and what is bound to it."""
+    around: list[tuple[Kind, str, object]] = []
+    while not isinstance(fn, types.FunctionType) or (hasattr(fn, "__wrapped__") and not is_users(fn)):
+        if isinstance(fn, partial):
+            around += [("default", f"argument {index}", item) for index, item in enumerate(fn.args)]
+            around += [("default", name, item) for name, item in fn.keywords.items()]
+            fn = fn.func
+        elif isinstance(fn, types.MethodType):
+            around.append(("closure", "self", fn.__self__))
+            fn = fn.__func__
+        elif isinstance(getattr(fn, "__wrapped__", None), types.FunctionType):
+            fn = fn.__wrapped__
+        elif is_ours(fn) and isinstance(attribute_of(fn, "fn"), types.FunctionType):
+            fn = attribute_of(fn, "fn")
+        elif isinstance(vars(type(fn)).get("__call__"), types.FunctionType):
+            around.append(("closure", "self", fn))
+            fn = vars(type(fn))["__call__"]
+        else:
+            return None, []
+    return fn, around
+
+
+class _Walk:
+    """Collects the parts of one function; every object is visited once."""
+
+    def __init__(self, home: str | None) -> None:
+        self.parts: list[Part] = []
+        self.home = home
+        self.names: dict[int, str] = {}
+        self.alive: list[object] = []  # so that an id stands for one object
+        self.read: set[str] = set()
+
+    def value(self, kind: Kind, name: str, value: object) -> None:
+        """Add a value, by value when it is plain data."""
+        text = constant(value)
+        if text is None:
+            self.reach(kind, name, value)
+            return
+        self.parts.append(Part(kind=kind, name=name, digest=digest_of(text), text=shown(text)))
+        if is_user(type(value).__module__):
+            self.cls(type(value))
+
+    def named(self, kind: Kind, name: str, text: str) -> None:
+        """Add something that counts by this text only."""
+        self.parts.append(Part(kind=kind, name=name, digest=digest_of(text), text=text))
+
+    def visited(self, kind: Kind, name: str, value: object) -> bool:
+        """Whether this object was seen before; that another name stands for it counts too."""
+        first = self.names.get(id(value))
+        if first is None:
+            self.names[id(value)] = name
+            self.alive.append(value)
+            return False
+        if first != name:
+            self.named(kind, name, f"<{first}>")
+        return True
+
+    def reach(self, kind: Kind, name: str, value: Any) -> None:
+        """Follow user code; add anything else by name."""
+        match value:
+            case types.FunctionType() if is_users(value):
+                if self.visited(kind, name, value) or self.function("helper", name, value):
+                    return
+            case type() if is_user(value.__module__):
+                if name.rpartition(".")[2] != value.__qualname__:
+                    self.named(kind, name, name_of(value))
+                self.cls(value)
+                return
+            case types.MethodType() if is_user(value.__func__.__module__):
+                self.reach(kind, name, value.__func__)
+                self.value(kind, f"{name}.self", value.__self__)
+                return
+            case partial():
+                self.reach(kind, name, value.func)
+                for key, item in [*enumerate(value.args), *value.keywords.items()]:
+                    self.value(kind, f"{name}({key})", item)
+                return
+            case list() | tuple() | dict() | set() | frozenset():
+                self.members(kind, name, value)
+                return
+            case types.ModuleType() | type() | types.MethodType():
+                pass
+            case _ if isinstance(value, types.FunctionType) or not is_ours(value):
+                for attribute in ("__wrapped__", "fn", "func"):  # lru_cache, and decorators which are classes
+                    item = attribute_of(value, attribute)
+                    if isinstance(item, types.FunctionType):
+                        self.reach("helper", name, item)
+                if is_user(type(value).__module__) and not isinstance(value, types.FunctionType):
+                    self.cls(type(value))
+        self.named(kind, name, name_of(value))
+
+    def members(self, kind: Kind, name: str, value: Any) -> None:
+        """A container of more than data, such as a table of handlers."""
+        if self.visited(kind, name, value):
+            return
+        self.named(kind, name, f"<{type(value).__name__} of {len(value):,}>")
+        if isinstance(value, (set, frozenset)):
+            pairs: list[tuple[object, object]] = [("", item) for item in sorted(value, key=name_of)]
+        else:
+            pairs = list(value.items() if isinstance(value, dict) else enumerate(value))
+        for key, item in pairs[:LARGEST]:
+            self.value(kind, f"{name}[{constant(key) or name_of(key)}]", item)
+
+    def function(self, kind: Kind, name: str, fn: types.FunctionType) -> bool:
+        """Add a function and what it reaches; False when it has no source."""
+        code = fn.__code__
+        source = source_of(code, fn.__globals__)
+        if source is None:
+            return False
+        self.source(kind, name, source)
+        owner = "" if kind == "code" else f"{name}."
+        if kind == "code":
+            self.visited(kind, name, fn)
+        if fn.__defaults__:
+            names = code.co_varnames[: code.co_argcount][-len(fn.__defaults__) :]
+            for argument, item in zip(names, fn.__defaults__, strict=True):
+                self.value("default", owner + argument, item)
+        for argument, item in (fn.__kwdefaults__ or {}).items():
+            self.value("default", owner + argument, item)
+        for variable, cell in zip(code.co_freevars, fn.__closure__ or (), strict=True):
+            try:
+                item = cell.cell_contents
+            except ValueError:  # not assigned yet
+                continue
+            self.value("closure", owner + variable, item)
+        module = fn.__globals__.get("__name__")
+        prefix = "" if module == self.home else f"{module}."
+        for chain in source.chains:
+            if chain[0] in fn.__globals__:
+                self.chain(chain, prefix, fn.__globals__[chain[0]])
+        for imported in source.imports:
+            self.imported(imported, fn.__globals__.get("__package__"))
+        return True
+
+    def source(self, kind: Kind, name: str, source: Source) -> None:
+        self.parts.append(
+            Part(
+                kind=kind,
+                name=name,
+                digest=source.digest,
+                text=source.text,
+                file=source.file,
+                line=source.line,
+            )
+        )
+
+    def chain(self, chain: tuple[str, ...], prefix: str, value: Any) -> None:
+        """Follow ``mod.helper`` through user modules to what it names."""
+        name = prefix + chain[0]
+        for attribute in chain[1:]:
+            if not isinstance(value, types.ModuleType) or not is_user(value.__name__):
+                break
+            if attribute not in vars(value):
+                break
+            name = f"{value.__name__}.{attribute}"
+            value = vars(value)[attribute]
+        if name not in self.read:
+            self.read.add(name)
+            self.value("constant", name, value)
+
+    def imported(self, name: str, package: str | None) -> None:
+        """A user module imported inside a function counts as a whole file, loaded yet or not."""
+        try:
+            name = importlib.util.resolve_name(name, package)
+            parent = name.rpartition(".")[0]
+            spec = importlib.util.find_spec(name) if not parent or parent in sys.modules else None
+        except (ImportError, ValueError, AttributeError):  # not there, or not a module
+            return
+        if spec is None or not spec.origin or not is_user(name, spec.origin) or name in self.read:
+            return
+        self.read.add(name)
+        linecache.checkcache(spec.origin)
+        text = "".join(linecache.getlines(spec.origin))
+        part = Part(kind="helper", name=name, digest=file_digest(text), file=spec.origin, line=1)
+        self.parts.append(part)
+
+    def cls(self, cls: type) -> None:
+        """Add a class by its source and by its attributes, and what its methods and bases reach."""
+        name = cls.__qualname__
+        if self.visited("class", name, cls):
+            return
+        source = _source_of_class(cls)
+        if source is not None:
+            self.source("class", name, source)
+        self.named("class", f"{name}.__bases__", ", ".join(map(name_of, cls.__bases__)))
+        for base in cls.__bases__:
+            if is_user(base.__module__):
+                self.cls(base)
+        if issubclass(cls, Enum):
+            for member in cls:
+                self.value("class", f"{name}.{member.name}", member.value)
+        for key, item in vars(cls).items():
+            for function in _methods(cls, item):
+                self.reach("helper", f"{name}.{key}", function)
+            if key.startswith("_") or isinstance(item, (types.FunctionType, Enum)):
+                continue
+            if constant(item) is not None or isinstance(item, (type, list, tuple, dict)):
+                self.value("class", f"{name}.{key}", item)
+
+
+def _methods(cls: type, item: Any) -> Iterator[types.FunctionType]:
+    """The functions written in a class: of a method, a property, a class or static method."""
+    names = ("__func__", "__wrapped__", "fget", "fset", "fdel", "func")
+    for function in (item, *(attribute_of(item, name) for name in names)):
+        # Those without a file are made by dataclasses and the like.
+        if not isinstance(function, types.FunctionType) or function.__code__.co_filename == "<string>":
+            continue
+        if is_users(function):
+            yield function
+
+
+_classes: weakref.WeakKeyDictionary[type, Source] = weakref.WeakKeyDictionary()
+
+
+def _source_of_class(cls: type) -> Source | None:
+    source = _classes.get(cls)
+    if source is None:
+        source = class_source(cls, _files_of(cls))
+        if source is not None:
+            _classes[cls] = source
+    return source
+
+
+def _files_of(cls: type) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The files a class may be written in, likely ones first."""
+    module = sys.modules.get(cls.__module__)
+    module_globals = vars(module) if module is not None else {}
+    for item in vars(cls).values():
+        for function in _methods(cls, item):
+            yield function.__code__.co_filename, module_globals
+    file = getattr(module, "__file__", None)
+    if file:
+        yield file, module_globals
+    elif cls.__module__ == "__main__":  # a class without methods does not say which cell it is from
+        cells = (name for name in reversed(list(linecache.cache)) if "ipykernel" in name or name[:1] == "<")
+        yield from ((name, {}) for name in cells)

@@ -1,0 +1,379 @@
+"""From a code object to its source, checked to be the source of that very code.
+
+A file on disk, or a module not reloaded, may say something else than what runs: a source is used only when
+compiling it gives the same bytecode. What a function reaches does not live here, see `fingerprint`.
+"""
+
+from __future__ import annotations
+import __future__
+
+import ast
+import dis
+import hashlib
+import linecache
+import sys
+import textwrap
+import weakref
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from types import CodeType
+from typing import Any
+
+__all__ = ["Source", "class_source", "difference", "file_digest", "source_of"]
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+Definition = Function | ast.ClassDef
+
+_FLAGS = sum({getattr(__future__, name).compiler_flag for name in __future__.all_feature_names})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """The source of a function, lambda or class.
+
+    ``plain`` is what counts: `ast.unparse` without decorators, docstring, annotations and defaults. When
+    the source is lost, ``text`` is empty and ``plain`` is a digest of the bytecode, good for one version
+    of Python. ``chains`` are the globals it reads, each with the attributes read off it; ``imports`` the
+    modules it imports inside, relative ones with their dots.
+    """
+
+    plain: str
+    digest: str
+    text: str
+    file: str
+    line: int
+    chains: tuple[tuple[str, ...], ...] = ()
+    imports: tuple[str, ...] = ()
+
+
+_cache: dict[int, tuple[weakref.ref[CodeType], Source]] = {}
+
+
+def source_of(code: CodeType, module_globals: dict[str, Any]) -> Source | None:
+    """Find the source of a code object; None when there is none at all. Kept as long as the code lives."""
+    key = id(code)
+    known = _cache.get(key)
+    if known is not None:
+        return known[1]
+    source = _find(code, module_globals)
+    if source is None:
+        return None  # not kept: its source may be registered later
+    # By identity: equal code objects of two files or cells have different sources.
+    _cache[key] = (weakref.ref(code, lambda _: _cache.pop(key, None)), source)
+    return source
+
+
+def _find(code: CodeType, module_globals: dict[str, Any]) -> Source | None:
+    file = code.co_filename
+    lines = linecache.getlines(file, module_globals)
+    node = _node(code, "".join(lines))
+    if node is None and lines:
+        linecache.checkcache(file)
+        lines = linecache.getlines(file, module_globals)
+        node = _node(code, "".join(lines))
+    if not lines:
+        return None
+    if node is None:
+        plain = f"bytecode {_version()} {bytecode(code)}"
+        return Source(
+            plain=plain,
+            digest=_digest(plain),
+            text="",
+            file=file,
+            line=code.co_firstlineno,
+            chains=tuple(_chains(code)),
+        )
+    stripped = _plain(node)
+    names = {inner.id for inner in ast.walk(stripped) if isinstance(inner, ast.Name)}
+    plain = ast.unparse(stripped)
+    return Source(
+        plain=plain,
+        digest=_digest(plain),
+        text=_segment("".join(lines), node),
+        file=file,
+        line=node.lineno,
+        chains=tuple(chain for chain in _chains(code) if chain[0] in names),
+        imports=tuple(_imports(stripped)),
+    )
+
+
+def class_source(cls: type, files: Iterable[tuple[str, dict[str, Any]]]) -> Source | None:
+    """Find the source of a class in the first of these files that defines it."""
+    for file, module_globals in files:
+        text = "".join(linecache.getlines(file, module_globals))
+        for node in _index(text).get((cls.__name__, 0), ()):
+            assert isinstance(node, ast.ClassDef)
+            plain = ast.unparse(_plain(node))
+            return Source(
+                plain=plain,
+                digest=_digest(plain),
+                text=_segment(text, node),
+                file=file,
+                line=node.lineno,
+            )
+    return None
+
+
+# -- which node is it ---------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=128)
+def _index(text: str) -> dict[tuple[str, int], list[Definition]]:
+    """Every function by name and first line (decorators count), every class by name and 0."""
+    index: dict[tuple[str, int], list[Definition]] = {}
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError):
+        return index
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                line = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+                index.setdefault((node.name, line), []).append(node)
+            case ast.Lambda():
+                index.setdefault(("<lambda>", node.lineno), []).append(node)
+            case ast.ClassDef():
+                index.setdefault((node.name, 0), []).insert(0, node)
+    return index
+
+
+@lru_cache(maxsize=128)
+def _compiled(text: str, file: str, flags: int) -> dict[tuple[str, int], set[str]]:
+    """The bytecode which this text gives, by name and first line."""
+    found: dict[tuple[str, int], set[str]] = {}
+    try:
+        top = compile(text, file, "exec", flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError):
+        return found
+    todo = [top]
+    while todo:
+        code = todo.pop()
+        found.setdefault((code.co_name, code.co_firstlineno), set()).add(bytecode(code))
+        todo += [const for const in code.co_consts if isinstance(const, CodeType)]
+    return found
+
+
+def _node(code: CodeType, text: str) -> Function | None:
+    key = (code.co_name, code.co_firstlineno)
+    nodes = _index(text).get(key, [])
+    if not nodes or bytecode(code) not in _compiled(text, code.co_filename, code.co_flags & _FLAGS).get(
+        key, ()
+    ):
+        return None
+    if len(nodes) > 1:
+        nodes = [node for node in nodes if isinstance(node, ast.Lambda) and _holds(node.body, code)]
+        # Of lambdas inside each other the innermost which holds all of the code is the one.
+        nodes.sort(key=lambda node: len(ast.dump(node)))
+    node = nodes[0] if nodes else None
+    return node if isinstance(node, Function) else None
+
+
+def _holds(body: ast.expr, code: CodeType) -> bool:
+    start, stop = (body.lineno, body.col_offset), (body.end_lineno, body.end_col_offset)
+    spots = [spot for spot in list(code.co_positions())[1:] if None not in spot and spot[2:] != (0, 0)]
+    return bool(spots) and all(start <= (s[0], s[2]) and (s[1], s[3]) <= stop for s in spots)
+
+
+def bytecode(code: CodeType) -> str:
+    """Digest what a code object does, without its lines."""
+    digest = hashlib.sha256()
+
+    def feed(value: object) -> None:
+        if isinstance(value, CodeType):
+            feed((value.co_code, value.co_names, value.co_varnames, value.co_freevars, value.co_argcount))
+            feed((value.co_posonlyargcount, value.co_kwonlyargcount, value.co_flags, value.co_consts))
+            feed(value.co_exceptiontable)
+        elif isinstance(value, tuple):
+            digest.update(b"(%d" % len(value))
+            for item in value:
+                feed(item)
+        elif isinstance(value, frozenset):
+            digest.update(repr(sorted(map(repr, value))).encode("utf-8", "surrogatepass"))
+        else:
+            digest.update(f"{type(value).__name__} {value!r};".encode("utf-8", "surrogatepass"))
+
+    feed(code)
+    return digest.hexdigest()[:16]
+
+
+# -- what of it counts --------------------------------------------------------------------------------
+
+
+class _Strip(ast.NodeTransformer):
+    """Drop docstrings and annotations; a class keeps the annotations of its body, which are its fields."""
+
+    def __init__(self) -> None:
+        self.in_class = False
+
+    def _body(self, node: Any, in_class: bool) -> Any:
+        outer, self.in_class = self.in_class, in_class
+        self.generic_visit(node)
+        self.in_class = outer
+        if hasattr(node, "type_params"):
+            node.type_params = []
+        if isinstance(node.body, list):
+            first = node.body[0] if node.body else None
+            text = first.value if isinstance(first, ast.Expr) else None
+            if isinstance(text, ast.Constant) and isinstance(text.value, str):
+                node.body = node.body[1:]
+            node.body = node.body or [ast.Pass(lineno=getattr(node, "lineno", 1), col_offset=0)]
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        node.returns = None
+        return self._body(node, False)  # type: ignore[no-any-return]
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
+        node.returns = None
+        return self._body(node, False)  # type: ignore[no-any-return]
+
+    def visit_Module(self, node: ast.Module) -> ast.AST:
+        return self._body(node, True)  # type: ignore[no-any-return]
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        return self._body(node, True)  # type: ignore[no-any-return]
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
+        """Write an f-string as a call: its quotes differ between Python 3.11 and 3.12."""
+        self.generic_visit(node)
+        parts: list[ast.expr] = []
+        for part in node.values:
+            if isinstance(part, ast.FormattedValue):
+                spec = part.format_spec or ast.Constant(value=None)
+                items = [part.value, ast.Constant(value=part.conversion), spec]
+                parts.append(ast.Tuple(elts=items, ctx=ast.Load()))
+            elif parts and isinstance(parts[-1], ast.Constant) and isinstance(part, ast.Constant):
+                parts[-1] = ast.Constant(value=f"{parts[-1].value!s}{part.value!s}")
+            elif not isinstance(part, ast.Constant) or part.value:
+                parts.append(part)
+        call = ast.Call(func=ast.Name(id="f-string", ctx=ast.Load()), args=parts, keywords=[])
+        return ast.copy_location(call, node)
+
+    def visit_arg(self, node: ast.arg) -> ast.AST:
+        node.annotation = None
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
+        self.generic_visit(node)
+        if self.in_class:
+            return node
+        if node.value is None:
+            return None
+        return ast.copy_location(ast.Assign(targets=[node.target], value=node.value), node)
+
+
+def _plain(node: ast.AST) -> ast.AST:
+    """Copy a definition with only what counts; defaults count by value, elsewhere."""
+    node = _Strip().visit(_copy(node))
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        node.decorator_list = []
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+        hidden = ast.Constant(value=..., lineno=node.lineno, col_offset=node.col_offset)
+        node.args.defaults = [hidden for _ in node.args.defaults]
+        node.args.kw_defaults = [default and hidden for default in node.args.kw_defaults]
+    return ast.fix_missing_locations(node)
+
+
+def _copy(node: Any) -> Any:
+    """Copy a tree; `copy.deepcopy` takes ten times as long."""
+    if isinstance(node, list):
+        return [_copy(item) for item in node]
+    if not isinstance(node, ast.AST):
+        return node
+    made = type(node)(**{name: _copy(value) for name, value in ast.iter_fields(node)})
+    for name in node._attributes:
+        if hasattr(node, name):
+            setattr(made, name, getattr(node, name))
+    return made
+
+
+def _segment(text: str, node: Any) -> str:
+    if isinstance(node, ast.Lambda):
+        return ast.get_source_segment(text, node) or ""
+    return textwrap.dedent("".join(text.splitlines(keepends=True)[node.lineno - 1 : node.end_lineno]))
+
+
+def _chains(code: CodeType) -> list[tuple[str, ...]]:
+    """The globals which a code object and the ones inside it read, with the attributes read off them."""
+    found: dict[tuple[str, ...], None] = {}
+    chain: tuple[str, ...] = ()
+    for instruction in dis.get_instructions(code):
+        if instruction.opname.startswith(("LOAD_ATTR", "LOAD_METHOD")) and chain:
+            chain = (*chain, str(instruction.argval))
+            continue
+        if chain:
+            found[chain] = None
+        reads = instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
+        chain = (str(instruction.argval),) if reads else ()
+    for const in code.co_consts:
+        if isinstance(const, CodeType):
+            found.update(dict.fromkeys(_chains(const)))
+    return list(found)
+
+
+def _imports(node: ast.AST) -> Iterator[str]:
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Import):
+            yield from (alias.name for alias in inner.names)
+        elif isinstance(inner, ast.ImportFrom):
+            module = "." * inner.level + (inner.module or "")
+            yield module
+            between = "" if module.endswith(".") else "."
+            yield from (f"{module}{between}{alias.name}" for alias in inner.names)
+
+
+@lru_cache(maxsize=128)
+def file_digest(text: str) -> str:
+    """Digest a whole file by what counts of it."""
+    try:
+        return _digest(ast.unparse(_Strip().visit(ast.parse(text))))
+    except (SyntaxError, ValueError, RecursionError):
+        return _digest(text)
+
+
+def difference(old: str, new: str) -> int | None:
+    """Find the first line of ``new``, counted from 1, whose meaning differs from ``old``."""
+    try:
+        trees = [_plain(_parsed(text)) for text in (old, new)]
+    except (SyntaxError, ValueError):
+        return None
+    return _differs(trees[0], trees[1], 1)
+
+
+def _parsed(text: str) -> ast.AST:
+    try:
+        return ast.parse(text).body[0]
+    except (SyntaxError, IndexError):
+        return ast.parse(f"({text})", mode="eval").body  # a lambda over several lines
+
+
+def _differs(old: object, new: object, line: int) -> int | None:
+    line = getattr(new, "lineno", line)
+    if type(old) is not type(new):
+        return line
+    if isinstance(new, list):
+        assert isinstance(old, list)
+        for one, other in zip(old, new, strict=False):
+            found = _differs(one, other, line)
+            if found is not None:
+                return found
+        if len(old) == len(new):
+            return None
+        at = min(len(old), len(new) - 1)
+        return getattr(new[at], "lineno", line) if new else line
+    if isinstance(new, ast.AST):
+        for name, value in ast.iter_fields(new):
+            found = _differs(getattr(old, name, None), value, line)
+            if found is not None:
+                return found
+        return None
+    return None if old == new else line
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _version() -> str:
+    return f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -1,0 +1,264 @@
+"""``@step``: a function becomes a step that knows its name, its needs and its policy.
+
+A step is only a description; it runs when it is called directly (as the plain function) or when an engine
+starts an attempt of it.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import keyword
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, ParamSpec, TypeVar, overload
+
+from ..core.duration import Duration, seconds
+from ..core.model import Policy, StepSpec
+from ..errors import StepDefinitionError
+from .fingerprint import fingerprint
+
+__all__ = ["DECORATIONS", "RESERVED", "Chain", "Step", "step"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+RESERVED = ("context", "inputs")
+DECORATIONS = "__cerebelum_decorations__"
+"""Where the decorators under ``@step`` note what they add, so that a changed interval is changed code."""
+
+
+class Step(Generic[P, R]):
+    """A step of a workflow, made by ``@step``. Calling it just runs the function."""
+
+    def __init__(self, fn: Callable[P, R], name: str, policy: Policy) -> None:
+        functools.update_wrapper(self, fn)
+        self.fn = fn
+        self.name = name
+        self.policy = policy
+        self._needs = _needs(fn, name)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the function, without an engine: steps are unit tested like any function."""
+        return self.fn(*args, **kwargs)
+
+    def __rshift__(self, other: object) -> Chain:
+        return Chain((self,)) >> other
+
+    def __rrshift__(self, other: object) -> Chain:
+        return Chain((other,)) >> self
+
+    def __repr__(self) -> str:
+        return f"<step {self.name}>"
+
+    @property
+    def is_async(self) -> bool:
+        """Whether it runs on the event loop; a plain function runs in a thread of its own."""
+        return inspect.iscoroutinefunction(inspect.unwrap(self.fn))
+
+    @property
+    def requires(self) -> tuple[str, ...]:
+        """The steps whose results it needs."""
+        required: tuple[str, ...] = self._needs["requires"]
+        return required
+
+    def spec(self) -> StepSpec:
+        """Describe the step to the engine, with a fingerprint of its code as it is now."""
+        return StepSpec(
+            name=self.name,
+            fn=self.fn,
+            is_async=_is_async(self.fn),
+            policy=self.policy,
+            code=self.code_hash(),
+            **self._needs,
+        )
+
+    def code_hash(self) -> str | None:
+        """Digest the code the step runs, helpers and constants included; None when its source is unknown."""
+        found = fingerprint(self.fn)
+        decorations = getattr(self.fn, DECORATIONS, None)
+        if found is None or not decorations:
+            return found.digest if found else None
+        return hashlib.sha256(f"{found.digest}{decorations!r}".encode()).hexdigest()[:16]
+
+
+class Chain:
+    """Steps in order, as ``a >> [b, c] >> d`` builds them. Whatever is put in is judged when the workflow is validated."""
+
+    __slots__ = ("items",)
+
+    def __init__(self, items: Iterable[object]) -> None:
+        self.items = tuple(items)
+
+    def __rshift__(self, other: object) -> Chain:
+        return Chain(self.items + (other.items if isinstance(other, Chain) else (other,)))
+
+    def __rrshift__(self, other: object) -> Chain:
+        return Chain((other, *self.items))
+
+    def __repr__(self) -> str:
+        return " >> ".join(repr(item) for item in self.items)
+
+
+@overload
+def step(fn: Callable[P, R], /) -> Step[P, R]: ...
+@overload
+def step(
+    *,
+    name: str | None = None,
+    retries: int = 0,
+    retry_delay: Duration = 0,
+    backoff: float = 1.0,
+    retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
+    timeout: Duration | None = None,
+    keep: bool = True,
+) -> Callable[[Callable[P, R]], Step[P, R]]: ...
+def step(
+    fn: Callable[P, R] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    retries: int = 0,
+    retry_delay: Duration = 0,
+    backoff: float = 1.0,
+    retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
+    timeout: Duration | None = None,
+    keep: bool = True,
+) -> Step[P, R] | Callable[[Callable[P, R]], Step[P, R]]:
+    """Make a function a step of workflows.
+
+    Its parameters are its dependencies: ``context`` and ``inputs`` are given by the engine, every other parameter
+    names the step whose result it receives; one with a default is optional, ``**kwargs`` takes every other earlier
+    result. ``async def`` runs on the event loop, a plain ``def`` in a thread of its own.
+
+    Args:
+        fn: the function, when used without parentheses.
+        name: the step's name; by default the function's.
+        retries: attempts after the first one.
+        retry_delay: seconds (or text such as ``"5s"``) before the first retry.
+        backoff: what each further delay is multiplied by, at least 1.
+        retry_on: the exception classes that are retried.
+        timeout: seconds (or text) one attempt may take; more is a ``StepTimeoutError``.
+        keep: False for a result that cannot or should not be stored: it lives in memory for this run only, and a
+            resume runs the step again when somebody needs it.
+
+    Raises:
+        StepDefinitionError: the function or an argument is not what a step can be made from.
+
+    Example:
+        >>> @step(retries=2, retry_delay="1s")
+        ... async def fetch(inputs):
+        ...     return inputs["url"]
+        >>> fetch
+        <step fetch>
+    """
+
+    def make(function: Callable[P, R]) -> Step[P, R]:
+        _check_function(function)
+        chosen = name if name is not None else getattr(function, "__name__", "")
+        _check_name(chosen)
+        policy = _policy(chosen, retries, retry_delay, backoff, retry_on, timeout, keep)
+        return Step(function, chosen, policy)
+
+    if fn is None:
+        return make
+    return make(fn)
+
+
+def _check_function(function: Any) -> None:
+    if isinstance(function, Step):
+        raise StepDefinitionError(f"{function!r} is a step already: write @step once")
+    if isinstance(function, (staticmethod, classmethod)) or inspect.isclass(function):
+        raise StepDefinitionError(f"@step takes a function, not {function!r}: put it above a plain def or async def")
+    if not callable(function):
+        raise StepDefinitionError(
+            f"@step takes a function, not {function!r}. With options write @step(name='...') above the def"
+        )
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise StepDefinitionError(
+            f"step '{function.__name__}' yields: a step has one result. Return a list, or make a step of each part"
+        )
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str):
+        raise StepDefinitionError(f"a step's name is text, not {name!r}")
+    if name == "<lambda>":
+        raise StepDefinitionError("a lambda has no name: write step(name='...')(lambda ...), or a def")
+    if not name.isidentifier() or keyword.iskeyword(name):
+        raise StepDefinitionError(
+            f"{name!r} cannot be a step's name: other steps receive its result by a parameter of that name, "
+            f"so it must be a Python identifier"
+        )
+    if name in RESERVED:
+        raise StepDefinitionError(f"'{name}' is reserved (every step may take it): give the step another name")
+
+
+def _policy(
+    name: str,
+    retries: int,
+    retry_delay: Duration,
+    backoff: float,
+    retry_on: Any,
+    timeout: Duration | None,
+    keep: bool,
+) -> Policy:
+    where = f"@step of '{name}'"
+    if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+        raise StepDefinitionError(f"{where}: retries is how often to try again, a whole number from 0, not {retries!r}")
+    if isinstance(backoff, bool) or not isinstance(backoff, (int, float)) or not 1 <= backoff < float("inf"):
+        raise StepDefinitionError(f"{where}: backoff multiplies the delay and is at least 1, not {backoff!r}")
+    classes = retry_on if isinstance(retry_on, tuple) else (retry_on,)
+    for cls in classes:
+        if not (inspect.isclass(cls) and issubclass(cls, BaseException)):
+            raise StepDefinitionError(f"{where}: retry_on is an exception class or a tuple of them, not {cls!r}")
+    if not isinstance(keep, bool):
+        raise StepDefinitionError(f"{where}: keep is True or False, not {keep!r}")
+    try:
+        delay = seconds(retry_delay, unit="s", what="retry_delay")
+        limit = None if timeout is None else seconds(timeout, unit="s", what="timeout")
+    except (TypeError, ValueError) as error:
+        raise StepDefinitionError(f"{where}: {error}") from error
+    if limit == 0:
+        raise StepDefinitionError(f"{where}: timeout must be more than zero; leave it out for no limit")
+    return Policy(
+        retries=retries, retry_delay=delay, backoff=float(backoff), retry_on=classes, timeout=limit, keep=keep
+    )
+
+
+def _is_async(fn: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(fn)
+
+
+def _needs(fn: Callable[..., Any], name: str) -> dict[str, Any]:
+    try:
+        parameters = inspect.signature(fn).parameters.values()
+    except (TypeError, ValueError) as error:
+        raise StepDefinitionError(
+            f"step '{name}': its parameters cannot be read ({error}). Wrap it: def {name}(...): return ..."
+        ) from error
+    requires, optional, rest = [], [], False
+    for parameter in parameters:
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            raise StepDefinitionError(
+                f"step '{name}': parameter '{parameter.name}' is positional-only, but results are given by name: "
+                f"remove the '/'"
+            )
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            raise StepDefinitionError(
+                f"step '{name}': *{parameter.name} names no step. Name the steps it needs, or take **kwargs for all"
+            )
+        if parameter.kind is parameter.VAR_KEYWORD:
+            rest = True
+        elif parameter.name == name:
+            raise StepDefinitionError(f"step '{name}' asks for its own result: rename the parameter or the step")
+        elif parameter.name not in RESERVED:
+            (requires if parameter.default is parameter.empty else optional).append(parameter.name)
+    names = {parameter.name for parameter in parameters}
+    return {
+        "requires": tuple(requires),
+        "optional": tuple(optional),
+        "takes_rest": rest,
+        "takes_context": "context" in names,
+        "takes_inputs": "inputs" in names,
+    }

@@ -1,0 +1,157 @@
+"""One attempt of one step: the function is called behind the fence and its outcome is posted to the engine.
+
+Async steps run as tasks of the engine's loop, plain ones in a thread of their own. An attempt can be abandoned:
+then its outcome is ignored and what it still tries to record is refused, but a thread cannot be killed, so
+``alive`` tells whether it is still at work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..core.duration import format_seconds
+from ..core.model import StepSpec, Value
+from ..errors import StepTimeoutError
+from .clock import Timer
+from .scope import Scope, current_scope
+
+__all__ = ["Attempt", "Interruption", "Outcome"]
+
+
+class Interruption(BaseException):
+    """Raised into a blocked step by a second stop; never seen outside an attempt."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How an attempt ended: with a value, or with what it raised. ``live`` is the object itself."""
+
+    scope: Scope
+    value: Value | None = None
+    live: Any = None
+    error: BaseException | None = None
+
+
+class Attempt:
+    """A step's function at work."""
+
+    __slots__ = ("_ended", "_task", "_thread", "_timer", "post", "scope", "spec", "timed_out")
+
+    def __init__(self, spec: StepSpec, scope: Scope, post: Callable[[Outcome], None]) -> None:
+        self.spec, self.scope, self.post = spec, scope, post
+        self.timed_out = False
+        self._task: asyncio.Task[None] | None = None
+        self._thread: threading.Thread | None = None
+        self._timer: Timer | None = None
+        self._ended: list[Callable[[], None]] = []
+
+    def start(self) -> None:
+        """Begin on the engine's loop, or in a new thread."""
+        scope = self.scope
+        if self.spec.policy.timeout is not None:
+            execution = scope.execution
+            due = execution.now() + round(self.spec.policy.timeout * 1e6)
+            self._timer = execution.clock.call_at(due, self._time_out)
+        if self.spec.is_async:
+            self._task = scope.loop.create_task(self._run_async())
+        else:
+            context = contextvars.copy_context()
+            name = f"step {self.spec.name}"
+            self._thread = threading.Thread(target=context.run, args=(self._run_sync,), name=name, daemon=True)
+            self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether its function is still running."""
+        if self._thread is not None:
+            return self._thread.is_alive()
+        return self._task is not None and not self._task.done()
+
+    @property
+    def task(self) -> asyncio.Task[None] | None:
+        """The task of an async step."""
+        return self._task
+
+    def abandon(self) -> None:
+        """Ignore what it still does, and ask an async step to stop."""
+        self.scope.close()
+        self._stop_timer()
+        if self._task is not None:
+            self._task.cancel()
+
+    def when_over(self, callback: Callable[[], None]) -> None:
+        """Call back on the engine's loop when the function has ended."""
+        self._ended.append(callback)
+
+    async def _run_async(self) -> None:
+        scope = self.scope
+        current_scope.set(scope)
+        outcome = Outcome(scope)
+        try:
+            result = await self.spec.fn(**scope.execution.arguments(self.spec))
+            outcome.value = scope.execution.encode(result, keep=self.spec.policy.keep)
+            outcome.live = result
+        except asyncio.CancelledError as error:
+            if not scope.closed and not self.timed_out and _was_asked_to_stop():
+                scope.execution.cancelled_from_outside(scope.step)
+                raise
+            outcome.error = error
+        except Interruption:
+            scope.execution.stop_soon("stopped twice while a step blocked the loop")
+        except BaseException as error:
+            outcome.error = error
+        self._over(outcome)
+
+    def _run_sync(self) -> None:
+        scope = self.scope
+        current_scope.set(scope)
+        outcome = Outcome(scope)
+        try:
+            result = self.spec.fn(**scope.execution.arguments(self.spec))
+            if inspect.isawaitable(result):
+                if inspect.iscoroutine(result):
+                    result.close()
+                raise TypeError(f"step '{self.spec.name}' returned an awaitable: declare it with async def and await it")
+            outcome.value = scope.execution.encode(result, keep=self.spec.policy.keep)
+            outcome.live = result
+        except BaseException as error:
+            outcome.error = error
+        if not scope.loop.is_closed():
+            scope.loop.call_soon_threadsafe(self._over, outcome)
+
+    def _over(self, outcome: Outcome) -> None:
+        self._stop_timer()
+        for callback in self._ended:
+            callback()
+        if self.timed_out and not self.scope.closed and self._thread is None:
+            outcome.error, outcome.value = self._timeout_error(), None
+        if not self.scope.closed:
+            self.post(outcome)
+
+    def _time_out(self) -> None:
+        self.timed_out = True
+        if self._task is not None:
+            self._task.cancel()
+        else:  # the thread cannot be stopped: its time is over all the same
+            outcome = Outcome(self.scope, error=self._timeout_error())
+            self.post(outcome)
+            self.scope.close()
+
+    def _timeout_error(self) -> StepTimeoutError:
+        limit = format_seconds(self.spec.policy.timeout or 0)
+        return StepTimeoutError(f"step '{self.spec.name}' took longer than its timeout of {limit}")
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+def _was_asked_to_stop() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -1,0 +1,45 @@
+"""``Context``: what a step is told about the execution it runs in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .operations import run
+
+__all__ = ["Context"]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a step is told when it takes a parameter named ``context``. Easy to make in a test.
+
+    Attributes:
+        inputs: what the execution was given.
+        execution_id: the execution's id.
+        workflow_name: the workflow's name.
+        step_name: the step's name.
+        attempt: which attempt of this visit, from 1.
+        visit: which visit of the step, from 1; a ``flow.back_to`` opens a new one.
+
+    Example:
+        >>> Context(inputs={"size": 2}, execution_id="e1", step_name="build").idempotency_key
+        'e1:build:1'
+    """
+
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    execution_id: str = ""
+    workflow_name: str = ""
+    step_name: str = ""
+    attempt: int = 1
+    visit: int = 1
+
+    @property
+    def idempotency_key(self) -> str:
+        """A key that is the same in every attempt of this visit, for services that ask for one."""
+        return f"{self.execution_id}:{self.step_name}:{self.visit}"
+
+    def run(self, name: str, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Do a side effect once, even if the step is run again; see :func:`cerebelum_nb.engine.operations.run`."""
+        return run(name, fn, *args, **kwargs)

@@ -1,0 +1,205 @@
+"""The engine: one inbox per event loop and log, and the pump that empties it.
+
+The pump is a plain function that the loop calls when a message has come. It takes every message that is there,
+lets each execution turn them into events and decisions, commits all of them in one transaction on the loop's own
+thread, and only then starts what was decided. So outcomes that arrive together are committed together, and the
+end of a step and the start of the next share one commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from ..core.events import Event
+from ..core.model import Plan
+from ..core.state import State, fold
+from ..errors import CerebelumError, ExecutionBusyError, StoreError
+from ..store.base import Rejection, Store
+from ..values import Vault
+from .clock import Clock, current_clock
+from .execution import Execution
+from .lease import keeper_of
+
+__all__ = ["Engine", "engine_of", "engines_on"]
+
+_FLUSH_SECONDS = 1.0
+"""The longest that a progress event waits for a commit to ride on."""
+
+_engines: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[Store, Clock], Engine]] = weakref.WeakKeyDictionary()
+
+
+def engine_of(store: Store) -> Engine:
+    """Return the running loop's engine for ``store`` under the current clock."""
+    loop, clock = asyncio.get_running_loop(), current_clock.get()
+    engines = _engines.setdefault(loop, {})
+    engine = engines.get((store, clock))
+    if engine is None:
+        engine = engines[store, clock] = Engine(loop, store, clock)
+    return engine
+
+
+def engines_on(loop: asyncio.AbstractEventLoop) -> list[Engine]:
+    """Return the engines of a loop."""
+    return list(_engines.get(loop, {}).values())
+
+
+class Engine:
+    """Runs executions of one log on one event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, store: Store, clock: Clock) -> None:
+        self.loop, self.store, self.clock = loop, store, clock
+        self._inbox: list[tuple[Execution, Callable[[Any], None], Any]] = []
+        self._executions: dict[str, Execution] = {}
+        self._scheduled = False
+        self._pumping = False
+
+    def create(self, execution_id: str, plan: Plan, vault: Vault) -> Execution:
+        """Make an execution that has no history yet."""
+        holder = keeper_of(self.store).holder(self.clock.now())
+        return self._enter(Execution(self, execution_id, plan, State(), holder, vault))
+
+    def claim(self, execution_id: str, plan: Plan, vault: Vault) -> Execution:
+        """Take up a recorded execution.
+
+        Raises:
+            ExecutionBusyError: somebody else runs it.
+        """
+        holder = keeper_of(self.store).claim(execution_id, self.clock.now())
+        try:
+            state = fold(self.store.events(execution_id))
+        except BaseException:
+            self.store.release(execution_id, holder)
+            raise
+        return self._enter(Execution(self, execution_id, plan, state, holder, vault))
+
+    def start(self, execution: Execution, event: Event) -> None:
+        """Append what starts or resumes an execution, and let it run."""
+        self.post(execution, execution.begin, event)
+        self.flush()
+
+    def post(self, execution: Execution, handler: Callable[[Any], None], argument: Any) -> None:
+        """Put a message into the inbox; on the engine's loop only."""
+        self._inbox.append((execution, handler, argument))
+        if not self._scheduled and not self._pumping:
+            self._scheduled = True
+            self.loop.call_soon(self._pump)
+
+    def flush(self) -> None:
+        """Work off the inbox now."""
+        if not self._pumping:
+            self._pump()
+
+    def flush_later(self, execution: Execution) -> None:
+        """Commit waiting progress by itself if nothing else comes."""
+        self.loop.call_later(_FLUSH_SECONDS, self._flush_progress, execution)
+
+    def forget(self, execution: Execution, leftovers: list[Callable[[], bool]]) -> None:
+        """An execution no longer runs here."""
+        self._executions.pop(execution.id, None)
+        keeper_of(self.store).leave(execution, leftovers)
+
+    def give_back(self, execution: Execution) -> None:
+        """Let go of a claimed execution that was not started after all."""
+        execution.over = True
+        self.forget(execution, [])
+        self.store.release(execution.id, execution.holder)
+
+    def stop_all(self, reason: str) -> None:
+        """Pause everything that runs here."""
+        for execution in list(self._executions.values()):
+            self.post(execution, execution.stop, reason)
+
+    def check_idle(self) -> None:
+        """Tell the clock when everything in flight waits for it."""
+        if self._inbox or not self._executions:
+            return
+        if all(execution.all_wait for execution in self._executions.values()):
+            self.clock.idle()
+
+    def look(self, execution: Execution) -> None:
+        """Take in what other processes appended to an execution."""
+        if execution.over or self._pumping:
+            return
+        try:
+            behind = self.store.execution(execution.id).version > execution.written
+        except CerebelumError:
+            return  # its own commits meet and report it
+        if behind:
+            self._rebase(execution)
+            self.post(execution, _nothing, None)
+
+    def _enter(self, execution: Execution) -> Execution:
+        self._executions[execution.id] = execution
+        keeper_of(self.store).enter(execution)
+        return execution
+
+    def _flush_progress(self, execution: Execution) -> None:
+        if not execution.over:
+            self.post(execution, lambda _: execution.take_progress(), None)
+
+    def _pump(self) -> None:
+        self._scheduled = False
+        self._pumping = True
+        try:
+            while self._inbox:
+                self._turn()
+        finally:
+            self._pumping = False
+        if len(self._executions) > 0:
+            self.check_idle()
+
+    def _turn(self) -> None:
+        inbox, self._inbox = self._inbox, []
+        touched: dict[Execution, None] = {}
+        for execution, handler, argument in inbox:
+            if not execution.over:
+                handler(argument)
+                touched[execution] = None
+        for execution in list(touched):
+            try:
+                execution.advance()
+            except Exception as error:  # a defect of ours must end the run with its error, never hang it
+                execution.abort(error)
+                del touched[execution]
+        self._commit([execution for execution in touched if execution.batch])
+
+    def _commit(self, executions: list[Execution]) -> None:
+        if not executions:
+            return
+        try:
+            rejected = self.store.commit([execution.commit() for execution in executions])
+        except StoreError as error:
+            for execution in executions:
+                execution.abort(error)
+            return
+        again = []
+        for execution in executions:
+            reason = rejected.get(execution.id) if rejected else None
+            if reason is None:
+                execution.committed()
+            elif reason == Rejection.STALE:
+                self._rebase(execution)
+                again.append(execution)
+            else:
+                execution.abort(_lost(execution.id))
+        if again:
+            self._commit(again)
+
+    def _rebase(self, execution: Execution) -> None:
+        execution.rebase(fold(self.store.events(execution.id)))
+
+
+def _nothing(_: Any) -> None:
+    """A message that only asks for a decision."""
+
+
+def _lost(execution_id: str) -> ExecutionBusyError:
+    return ExecutionBusyError(
+        f"another process took over execution {execution_id} (this one was not heard of for too long, as after a "
+        f"laptop's sleep). What was committed stands; watch it with its status, or resume it when it is free",
+        execution_id=execution_id,
+        holder="another process",
+    )

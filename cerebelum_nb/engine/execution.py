@@ -1,0 +1,535 @@
+"""One execution at work: outcomes become events, decisions become attempts.
+
+Nothing here touches the store: events gather in ``batch``, the engine commits them, and only then ``committed``
+starts what was decided and answers who waited. Everything runs on the engine's loop, one message after another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, assert_never
+
+from ..core import events as e
+from ..core.decide import ChooseRoute, Command, Complete, Fail, Jump, Position, StartStep, decide
+from ..core.events import Event
+from ..core.model import ErrorInfo, Plan, StepSpec, Value
+from ..core.state import Phase, State, evolve
+from ..errors import CerebelumError, DependencyError, ExecutionStoppedError
+from ..store.base import Commit, Summary
+from ..values import Vault, decode, encode
+from . import routes
+from .attempt import Attempt, Outcome
+from .clock import Timer
+from .context import Context
+from .fence import describe
+from .scope import Scope
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+__all__ = ["Execution", "SharedValueWarning", "summarise"]
+
+Observer = Callable[["Execution", Event], None]
+
+
+class SharedValueWarning(UserWarning):
+    """A step changed a value that other steps share."""
+
+
+class Execution:
+    """A run of a workflow in this process."""
+
+    def __init__(
+        self, engine: Engine, execution_id: str, plan: Plan, state: State, holder: int, vault: Vault
+    ) -> None:
+        self.engine, self.id, self.plan, self.state = engine, execution_id, plan, state
+        self.loop, self.clock, self.holder, self.vault = engine.loop, engine.clock, holder, vault
+        self.live: dict[str, Any] = {}
+        self.live_inputs: Mapping[str, Any] | None = None
+        self.attempts: dict[str, Attempt] = {}
+        self.batch: list[Event] = []
+        self.written = state.version
+        self.over = False
+        self.finishing = False
+        self.cause: BaseException | None = None
+        self.stop_requested: str | None = None
+        self.observers: list[Observer] = []
+        self.done: asyncio.Future[None] = engine.loop.create_future()
+        self._position = Position.at_start(plan)
+        self._changed: list[str] | None = None
+        self._starts: list[StartStep] = []
+        self._answers: list[Any] = []
+        self._timers: dict[str, Timer] = {}
+        self._zombies: dict[str, Attempt] = {}
+        self._progress: list[Event] = []
+
+    # -- what steps and operations ask ----------------------------------------------------------------------
+
+    def now(self) -> int:
+        """Return the time now; never before the last event."""
+        return max(self.clock.now(), self.state.updated_at)
+
+    def encode(self, value: Any, *, keep: bool = True, path: str = "output") -> Value:
+        """Encode a value for the log, without its secrets."""
+        return encode(value, keep=keep, vault=self.vault, path=path)
+
+    def decode(self, value: Value, where: str) -> Any:
+        """Make a recorded value afresh."""
+        if value.codec == "json" and not value.masked and value.json == "null":
+            return None
+        return decode(
+            value, self.engine.store.payload, trusted=self.engine.store.trusted, where=f"{where} of execution {self.id}"
+        )
+
+    def describe(self, error: BaseException) -> ErrorInfo:
+        """Describe a failure for the log, without secrets."""
+        info = describe(error)
+        if not self.vault:
+            return info
+        return ErrorInfo(
+            type=info.type,
+            message=self.vault.mask(info.message),
+            traceback=self.vault.mask(info.traceback),
+            mro=info.mro,
+            reason=None if info.reason is None else self.vault.mask(info.reason),
+        )
+
+    def result_of(self, step: str) -> Any:
+        """Return a completed step's value: a JSON value afresh, another one shared."""
+        if step in self.live:
+            return self.live[step]
+        output = self.state.steps[step].output
+        assert output is not None, f"step {step} has no output"
+        value = self.decode(output, f"the result of step '{step}'")
+        if output.codec != "json":
+            self.live[step] = value
+        return value
+
+    def inputs(self) -> dict[str, Any]:
+        """Return the execution's inputs; secrets as they were given."""
+        if self.live_inputs is not None:
+            return dict(self.live_inputs)
+        recorded = self.state.inputs
+        return self.decode(recorded, "the inputs") if recorded is not None else {}
+
+    def arguments(self, spec: StepSpec) -> dict[str, Any]:
+        """Gather what a step's function is called with.
+
+        Raises:
+            DependencyError: a required step has no result.
+        """
+        steps = self.state.steps
+        arguments: dict[str, Any] = {}
+        for name in spec.requires:
+            step = steps.get(name)
+            if step is None or not step.has_result:
+                raise DependencyError(_no_result(spec.name, name, self.state), step=spec.name, dependency=name)
+            arguments[name] = self.result_of(name)
+        for name in spec.optional:
+            step = steps.get(name)
+            if step is not None and step.has_result:
+                arguments[name] = self.result_of(name)
+        if spec.takes_rest:
+            for name in self.state.finished:
+                if name not in arguments and name != spec.name:
+                    arguments[name] = self.result_of(name)
+        if spec.takes_inputs:
+            arguments["inputs"] = self.inputs()
+        if spec.takes_context:
+            step = steps[spec.name]
+            arguments["context"] = Context(
+                inputs=self.inputs(),
+                execution_id=self.id,
+                workflow_name=self.plan.workflow,
+                step_name=spec.name,
+                attempt=step.attempt,
+                visit=step.visit,
+            )
+        return arguments
+
+    def post_record(self, event: Event, waiter: Any) -> None:
+        """Take an operation's event; ``waiter`` is answered when it is committed."""
+        self.engine.post(self, self._record, (event, waiter))
+
+    def note_progress(self, scope: Scope) -> None:
+        """Keep a progress event, which rides on the next commit."""
+        if self.over or scope.closed or scope.percent is None:
+            return
+        event = e.StepProgressed(
+            at=self.now(),
+            step=scope.step,
+            visit=scope.visit,
+            attempt=scope.attempt,
+            percent=scope.percent,
+            message=self.vault.mask(scope.message) if self.vault else scope.message,
+        )
+        if not self._progress:
+            self.engine.flush_later(self)
+        self._progress.append(event)
+
+    def waits_changed(self) -> None:
+        """Hear that a step began to wait."""
+        self.engine.check_idle()
+
+    @property
+    def all_wait(self) -> bool:
+        """Whether everything in flight waits for the clock."""
+        return bool(self.attempts or self._timers) and all(a.scope.waits > 0 for a in self.attempts.values())
+
+    # -- messages -------------------------------------------------------------------------------------------
+
+    def begin(self, event: Event) -> None:
+        """Take the event that starts or resumes it; the engine then decides what to start."""
+        for name in list(self.state.in_flight):
+            self._interrupt(name, "its process ended")
+        self.append(event)
+
+    def settle(self, outcome: Outcome) -> None:
+        """Take the outcome of an attempt."""
+        scope = outcome.scope
+        attempt = self.attempts.pop(scope.step, None)
+        if scope.closed or attempt is None:
+            return
+        scope.closed = True
+        if attempt.alive and not attempt.spec.is_async:
+            self._zombies[scope.step] = attempt
+        self._touch(scope.step)
+        header = {"at": self.now(), "step": scope.step, "visit": scope.visit, "attempt": scope.attempt}
+        if outcome.error is not None:
+            self._failed(attempt, outcome.error, header)
+            return
+        value, live = outcome.value, outcome.live
+        assert value is not None
+        if type(live) is dict and len(live) == 1 and "error" in live:
+            text = str(live["error"])
+            reason = self.vault.mask(text) if self.vault else text
+            info = ErrorInfo(type="returned error", message=reason, reason=reason)
+            self.cause = None
+            self.append(e.StepFailed(**header, error=info, output=value))
+            return
+        if value.codec != "json" or value.masked:
+            self.live[scope.step] = live
+        elif self.live:
+            self.live.pop(scope.step, None)
+        self.append(e.StepCompleted(**header, output=value))
+        if self.live:
+            self._check_shared(attempt.spec)
+
+    def start_due(self, command: StartStep) -> None:
+        """Start an attempt whose time has come."""
+        self._timers.pop(command.step, None)
+        step = self.state.steps.get(command.step)
+        if step is None or step.phase is Phase.RETRYING or step.phase is Phase.PENDING:
+            self._start(StartStep(command.step, command.visit, command.attempt))
+
+    def stop(self, reason: str) -> None:
+        """Pause it: whatever is in flight is interrupted, everything finished is kept."""
+        if self.finishing:
+            return
+        self._interrupt_all(reason)
+        self.append(e.WorkflowPaused(at=self.now(), reason=reason))
+        self.finishing = True
+
+    def cancel(self, request: e.CancelRequested) -> None:
+        """End it for good."""
+        if self.finishing:
+            return
+        self._interrupt_all("cancelled")
+        self.append(e.WorkflowCancelled(at=self.now(), reason=request.reason, by=request.by))
+        self.finishing = True
+
+    def stop_soon(self, reason: str) -> None:
+        """Ask for a stop from inside a step."""
+        self.engine.post(self, self.stop, reason)
+
+    def cancelled_from_outside(self, step: str) -> None:
+        """A step's task was cancelled by somebody else, as at the end of ``asyncio.run``: record it at once."""
+        if not self.over:
+            self.engine.post(self, self.stop, f"step '{step}' was cancelled from outside")
+            self.engine.flush()
+
+    def look_soon(self) -> None:
+        """Ask, from any thread, to look for events that others appended."""
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.engine.look, self)
+
+    def advance(self) -> None:
+        """Decide, and turn decisions into events, until all that can start has started."""
+        if self.state.cancel is not None and not self.finishing:
+            self.cancel(self.state.cancel)
+        while not self.finishing:
+            commands = decide(self.plan, self.state, self._position, self._changed)
+            self._changed = []
+            if not any([self._follow(command) for command in commands]):
+                return
+
+    def append(self, event: Event) -> None:
+        """Fold an event and have it committed."""
+        if self._progress and not isinstance(event, e.StepProgressed):
+            self.take_progress()
+        evolve(self.state, event)
+        self.batch.append(event)
+
+    def take_progress(self) -> None:
+        """Let the waiting progress events ride on this commit."""
+        waiting, self._progress = self._progress, []
+        for event in waiting:
+            evolve(self.state, event)
+            self.batch.append(event)
+
+    # -- around the commit ----------------------------------------------------------------------------------
+
+    def commit(self) -> Commit:
+        """Describe what is to be written."""
+        return Commit(
+            execution_id=self.id,
+            after=self.written,
+            events=self.batch,
+            summary=summarise(self.state),
+            holder=self.holder,
+            release=self.finishing,
+        )
+
+    def rebase(self, state: State) -> None:
+        """Put the batch behind events that others appended meanwhile."""
+        self.written = state.version
+        for event in self.batch:
+            evolve(state, event)
+        self.state = state
+
+    def committed(self) -> None:
+        """The batch is in the log: it counts now."""
+        events, self.batch = self.batch, []
+        self.written = self.state.version
+        answers, self._answers = self._answers, []
+        for waiter in answers:
+            if not waiter.done():
+                waiter.set_result(None)
+        starts, self._starts = self._starts, []
+        for command in starts:
+            self._launch(command)
+        for observer in self.observers:
+            for event in events:
+                observer(self, event)
+        if self.finishing:
+            self._end()
+
+    def abort(self, error: BaseException) -> None:
+        """Give up without writing: the log cannot be written, or another process took over."""
+        if self.over:
+            return
+        for attempt in self.attempts.values():
+            attempt.abandon()
+        for waiter in self._answers:
+            if not waiter.done():
+                waiter.set_exception(error)
+        self._end(error)
+
+    # -- private --------------------------------------------------------------------------------------------
+
+    def _record(self, message: tuple[Event, Any]) -> None:
+        event, waiter = message
+        scope_is_over = not isinstance(event, e.OperationEvent) or event.step not in self.attempts
+        if scope_is_over or self.finishing:
+            if not waiter.done():
+                waiter.set_exception(_stopped(self.id, getattr(event, "step", "")))
+            return
+        self.append(event)
+        self._answers.append(waiter)
+
+    def _follow(self, command: Command) -> bool:
+        """Carry out one command; return whether there is more to decide at once."""
+        match command:
+            case StartStep():
+                self._start(command)
+                return False
+            case ChooseRoute():
+                self._choose(command.step)
+                return True
+            case Jump():
+                step = self.state.steps[command.step]
+                self.append(
+                    e.Jumped(
+                        at=self.now(),
+                        step=command.step,
+                        visit=step.visit,
+                        attempt=max(1, step.attempt),
+                        kind=command.kind,
+                        to=command.to,
+                        reset=command.reset,
+                    )
+                )
+                for name in command.reset:
+                    self.live.pop(name, None)
+                self._changed = None
+                return True
+            case Complete():
+                self.append(e.WorkflowCompleted(at=self.now(), last_step=command.last_step))
+            case Fail():
+                self.append(e.WorkflowFailed(at=self.now(), error=command.error, failed_step=command.step))
+            case _:
+                assert_never(command)
+        self.finishing = True
+        return False
+
+    def _start(self, command: StartStep) -> None:
+        name = command.step
+        if name in self._timers or name in self.attempts:
+            return
+        zombie = self._zombies.get(name)
+        if zombie is not None and zombie.alive:
+            zombie.when_over(lambda: self.engine.post(self, self.start_due, command))
+            return
+        if command.due_at is not None and command.due_at > self.clock.now():
+            due = partial(self.engine.post, self, self.start_due, command)
+            self._timers[name] = self.clock.call_at(command.due_at, due)
+            self.engine.check_idle()
+            return
+        spec = self.plan.steps[name]
+        self.append(
+            e.StepStarted(
+                at=self.now(), step=name, visit=command.visit, attempt=command.attempt, code=spec.code
+            )
+        )
+        self._starts.append(command)
+
+    def _launch(self, command: StartStep) -> None:
+        name = command.step
+        scope = Scope(self, name, command.visit, command.attempt)
+        attempt = Attempt(self.plan.steps[name], scope, partial(self.engine.post, self, self.settle))
+        self.attempts[name] = attempt
+        attempt.start()
+
+    def _failed(self, attempt: Attempt, error: BaseException, header: dict[str, Any]) -> None:
+        policy, name = attempt.spec.policy, attempt.spec.name
+        info = self.describe(error)
+        step = self.state.steps[name]
+        can_retry = isinstance(error, policy.retry_on) and not isinstance(error, DependencyError)
+        if can_retry and step.failures < policy.retries:
+            delay = policy.retry_delay * policy.backoff**step.failures
+            self.append(e.StepRetried(**header, error=info, due_at=header["at"] + round(delay * 1e6)))
+            return
+        self.cause = error
+        self.append(e.StepFailed(**header, error=info))
+
+    def _choose(self, name: str) -> None:
+        step = self.state.steps[name]
+        header = {"at": self.now(), "step": name, "visit": step.visit, "attempt": max(1, step.attempt)}
+        try:
+            if name in self.plan.diverges and not step.diverge_chosen:
+                diverge = self.plan.diverges[name]
+                error = step.error if step.phase is Phase.FAILED else None
+                choice = routes.choose(diverge, error, self._routed_result(name))
+                target = "" if choice is None else routes.describe_target(diverge.choices[choice][1])
+                self.append(e.DivergeTaken(**header, choice=choice, target=target))
+            else:
+                branch = self.plan.branches[name]
+                truth = bool(branch.predicate(self.result_of(name)))
+                target = routes.describe_target(branch.when_true if truth else branch.when_false)
+                self.append(e.BranchTaken(**header, choice=truth, target=target))
+        except Exception as error:  # a route is user code: whatever it raises fails the run with that error
+            self.cause = error
+            self.append(e.WorkflowFailed(at=self.now(), error=self.describe(error), failed_step=name))
+            self.finishing = True
+
+    def _routed_result(self, name: str) -> Any:
+        step = self.state.steps[name]
+        if step.phase is Phase.COMPLETED:
+            return self.result_of(name)
+        return None if step.output is None else self.decode(step.output, f"the result of step '{name}'")
+
+    def _interrupt_all(self, reason: str) -> None:
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        for name in list(self.state.in_flight):
+            self._interrupt(name, reason)
+        for attempt in self.attempts.values():
+            attempt.abandon()
+        self._starts.clear()
+
+    def _interrupt(self, name: str, reason: str) -> None:
+        step = self.state.steps[name]
+        self.append(
+            e.StepInterrupted(
+                at=self.now(), step=name, visit=step.visit, attempt=max(1, step.attempt), reason=reason
+            )
+        )
+
+    def _touch(self, name: str) -> None:
+        if self._changed is not None:
+            self._changed.append(name)
+
+    def _check_shared(self, spec: StepSpec) -> None:
+        for name in (*spec.requires, *spec.optional):
+            output = self.state.steps[name].output if name in self.live else None
+            if output is None or not output.digest:
+                continue
+            if self.encode(self.live[name]).digest != output.digest:
+                del self.live[name]  # the next consumer reads what was recorded
+                warnings.warn(
+                    f"step '{spec.name}' changed the {output.type} it got from '{name}' in place; other steps still get "
+                    f"what '{name}' returned. Work on a copy",
+                    SharedValueWarning,
+                    stacklevel=2,
+                )
+
+    def _end(self, error: BaseException | None = None) -> None:
+        self.over = True
+        left = [a for a in (*self.attempts.values(), *self._zombies.values()) if a.alive]
+        self.engine.forget(self, [partial(getattr, a, "alive") for a in left])
+        if self.done.done():
+            return
+        if error is None:
+            self.done.set_result(None)
+        else:
+            self.done.set_exception(error)
+
+
+def summarise(state: State) -> Summary:
+    """Extract what the ``executions`` table shows.
+
+    Example:
+        >>> summarise(State(workflow="deploy")).workflow
+        'deploy'
+    """
+    error = state.error
+    return Summary(
+        workflow=state.workflow,
+        state=state.status,
+        started_at=state.started_at,
+        updated_at=state.updated_at,
+        completed_at=state.completed_at,
+        total_steps=state.total_steps,
+        done_steps=len(state.finished),
+        current_step=state.current_step,
+        error=None if error is None else f"{error.type}: {error.message}",
+        wake_at=state.wake_at,
+        parent=state.parent,
+    )
+
+
+def _no_result(user: str, name: str, state: State) -> str:
+    step = state.steps.get(name)
+    if step is None or step.phase is Phase.PENDING:
+        why = "was skipped on the route this run took"
+    elif step.phase is Phase.FAILED:
+        why = "failed, and its failure was routed on"
+    else:
+        why = "has not finished"
+    return (
+        f"step '{user}' needs the result of '{name}', which {why}. Give the parameter a default "
+        f"({name}=None) to make it optional, or route the run so that '{name}' runs"
+    )
+
+
+def _stopped(execution_id: str, step: str) -> CerebelumError:
+    return ExecutionStoppedError(
+        f"step '{step}' of execution {execution_id} was stopped; nothing it does now is recorded",
+        execution_id=execution_id,
+    )
+
+

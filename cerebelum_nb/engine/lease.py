@@ -1,0 +1,157 @@
+"""Leases: which executions this process runs, and the heartbeat that says it is alive.
+
+One holder per store and process; the heartbeat is a thread of its own, so that a busy event loop does not lose its
+leases. The same thread notices that another process has written to the log.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ExecutionBusyError, StoreError
+from ..store.base import Store
+
+if TYPE_CHECKING:
+    from .execution import Execution
+
+__all__ = ["HEARTBEAT_SECONDS", "LEASE_SECONDS", "LeaseKeeper", "keeper_of"]
+
+LEASE_SECONDS = 30
+HEARTBEAT_SECONDS = 5
+LOOK_SECONDS = 0.5
+
+_keepers: weakref.WeakKeyDictionary[Store, LeaseKeeper] = weakref.WeakKeyDictionary()
+_keepers_lock = threading.Lock()
+
+
+def keeper_of(store: Store) -> LeaseKeeper:
+    """Return this process's keeper of leases in ``store``."""
+    with _keepers_lock:
+        keeper = _keepers.get(store)
+        if keeper is None:
+            keeper = _keepers[store] = LeaseKeeper(store)
+        return keeper
+
+
+class LeaseKeeper:
+    """The leases of this process in one store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = weakref.ref(store)
+        self._lock = threading.Lock()
+        self._holder: int | None = None
+        self._running: dict[str, Execution] = {}
+        self._leftovers: dict[str, list[Callable[[], bool]]] = {}
+        self._inputs: dict[str, dict[str, Any]] = {}
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._seen: int | None = None
+
+    def holder(self, now: int) -> int:
+        """Return the key under which this process holds leases, registering it at first use."""
+        with self._lock:
+            if self._holder is None:
+                self._holder = self._must_store().register(now, LEASE_SECONDS * 1_000_000)
+            return self._holder
+
+    def claim(self, execution_id: str, now: int) -> int:
+        """Take the lease of a recorded execution and return the holder's key.
+
+        Raises:
+            ExecutionBusyError: it runs here or in another living process, or a step of it is still at work.
+        """
+        holder = self.holder(now)
+        self._refuse_busy(execution_id)
+        store = self._must_store()
+        store.heartbeat(holder, now, LEASE_SECONDS * 1_000_000)
+        store.claim(execution_id, holder, now)
+        return holder
+
+    def enter(self, execution: Execution) -> None:
+        """Note that an execution runs here, and keep the heartbeat going."""
+        with self._lock:
+            self._running[execution.id] = execution
+            store = self._must_store()
+            if self._thread is None and store.location != ":memory:":
+                self._thread = threading.Thread(target=self._beat, name="cerebelum-heartbeat", daemon=True)
+                self._thread.start()
+
+    def leave(self, execution: Execution, leftovers: list[Callable[[], bool]]) -> None:
+        """Note that an execution no longer runs here; ``leftovers`` tell whether a step of it is still at work."""
+        with self._lock:
+            self._running.pop(execution.id, None)
+            if leftovers:
+                self._leftovers[execution.id] = leftovers
+            if not self._running:
+                self._wake.set()
+
+    def running(self, execution_id: str) -> Execution | None:
+        """Return the execution if it runs in this process."""
+        return self._running.get(execution_id)
+
+    def remember_inputs(self, execution_id: str, inputs: dict[str, Any]) -> None:
+        """Keep inputs that the log does not hold whole (secrets), for a resume in this process."""
+        self._inputs[execution_id] = inputs
+
+    def remembered_inputs(self, execution_id: str) -> dict[str, Any] | None:
+        """Return inputs kept by :meth:`remember_inputs`."""
+        return self._inputs.get(execution_id)
+
+    def _refuse_busy(self, execution_id: str) -> None:
+        if execution_id in self._running:
+            raise ExecutionBusyError(
+                f"execution {execution_id} is running in this process already: wait for it, watch it, or stop it first",
+                execution_id=execution_id,
+                holder="this process",
+            )
+        alive = [is_alive for is_alive in self._leftovers.pop(execution_id, ()) if is_alive()]
+        if alive:
+            self._leftovers[execution_id] = alive
+            raise ExecutionBusyError(
+                f"a step of execution {execution_id} that was stopped is still at work in this process (a thread "
+                f"cannot be killed): wait until it has ended, or restart the kernel, then resume again",
+                execution_id=execution_id,
+                holder="this process",
+            )
+
+    def _must_store(self) -> Store:
+        store = self._store()
+        assert store is not None, "the store outlives its keeper"
+        return store
+
+    def _beat(self) -> None:
+        """Keep the leases until nothing runs here any more."""
+        since = 0.0
+        while not self._wake.wait(LOOK_SECONDS):
+            since += LOOK_SECONDS
+            store = self._store()
+            if store is None:
+                return
+            executions = list(self._running.values())
+            if not executions:
+                break
+            try:
+                if since >= HEARTBEAT_SECONDS and self._holder is not None:
+                    since = 0.0
+                    store.heartbeat(self._holder, executions[0].clock.now(), LEASE_SECONDS * 1_000_000)
+                self._look(store, executions)
+            except StoreError:
+                continue  # the run's own commits meet and report it
+            del store
+        with self._lock:
+            self._thread = None
+            self._wake.clear()
+            restart = bool(self._running)
+        if restart:
+            self.enter(next(iter(self._running.values())))
+
+    def _look(self, store: Store, executions: list[Execution]) -> None:
+        version = store.data_version()
+        if version == self._seen:
+            return
+        self._seen = version
+        for execution in executions:
+            execution.look_soon()

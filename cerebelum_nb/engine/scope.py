@@ -1,0 +1,184 @@
+"""The scope of a running attempt: how code inside a step reaches the execution around it.
+
+Operations and the progress reporter find it in a context variable; outside an execution there is none. A scope
+works from the engine's loop, from a step's thread and from a loop in that thread: what it records is always
+posted to the engine's loop, and whoever asked waits until it is committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from collections import Counter
+from collections.abc import Callable
+from contextvars import ContextVar
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ..core.events import OperationEvent, OperationMismatched
+from ..core.state import Operation
+from ..errors import ExecutionStoppedError
+
+if TYPE_CHECKING:
+    from .clock import Timer
+    from .execution import Execution
+
+__all__ = ["Scope", "current_scope"]
+
+current_scope: ContextVar[Scope | None] = ContextVar("cerebelum_scope", default=None)
+
+_Waiter = asyncio.Future[None] | concurrent.futures.Future[None]
+
+PROGRESS_EVERY = 250_000
+"""µs between two progress events of one step in the log."""
+
+
+class Scope:
+    """One attempt of one step, as its own code sees it."""
+
+    __slots__ = (
+        "_counts",
+        "_progress_at",
+        "_waiters",
+        "attempt",
+        "closed",
+        "execution",
+        "loop",
+        "message",
+        "percent",
+        "step",
+        "touched",
+        "visit",
+        "waits",
+    )
+
+    def __init__(self, execution: Execution, step: str, visit: int, attempt: int) -> None:
+        self.execution = execution
+        self.step, self.visit, self.attempt = step, visit, attempt
+        self.loop = execution.loop
+        self.closed = False
+        self.touched: set[str] | None = None
+        self.waits = 0
+        self.percent: float | None = None
+        self.message = ""
+        self._counts: Counter[str] | None = None
+        self._waiters: set[_Waiter] | None = None
+        self._progress_at = 0
+
+    def now(self) -> int:
+        """Return the engine's time, µs since the epoch."""
+        return self.execution.now()
+
+    def identify(self, kind: str, name: str, fingerprint: str) -> str:
+        """Name an operation by kind, name, arguments and occurrence, never by its position alone."""
+        if self._counts is None:
+            self._counts, self.touched = Counter(), set()
+        key = f"{kind}:{name}:{fingerprint}"
+        op = f"{key}:{self._counts[key]}"
+        self._counts[key] += 1
+        assert self.touched is not None
+        self.touched.add(op)
+        return op
+
+    def recorded(self, op: str) -> Operation | None:
+        """Look up what an earlier attempt of this visit recorded under ``op``."""
+        return self.execution.state.steps[self.step].operations.get(op)
+
+    def mismatch(self, op: str) -> str | None:
+        """Find a finished operation of the same kind and name that was recorded with other arguments."""
+        prefix = ":".join(op.split(":")[:2]) + ":"
+        for key, operation in self.execution.state.steps[self.step].operations.items():
+            if operation.done and key.startswith(prefix) and key not in (self.touched or ()):
+                return key
+        return None
+
+    async def record(self, event: type[OperationEvent], op: str, **fields: Any) -> None:
+        """Append an event of this attempt and wait until it is committed."""
+        made = event(at=self.now(), step=self.step, visit=self.visit, attempt=self.attempt, op=op, **fields)
+        await self._ask(lambda waiter: self.execution.post_record(made, waiter))
+
+    async def record_mismatch(self, op: str) -> None:
+        """Say in the log that a recorded operation no longer matches, if that is so."""
+        recorded = self.mismatch(op)
+        if recorded is not None:
+            await self.record(OperationMismatched, op, recorded=recorded)
+
+    async def wait_until(self, at: int) -> None:
+        """Wait until the engine's clock shows ``at``."""
+        timers: list[Timer] = []
+
+        def end() -> None:
+            while timers:
+                timers.pop().cancel()
+                self.waits -= 1
+
+        def due(waiter: _Waiter) -> None:
+            end()
+            if not waiter.done():
+                waiter.set_result(None)
+
+        def begin(waiter: _Waiter) -> None:
+            timers.append(self.execution.clock.call_at(at, partial(due, waiter)))
+            self.waits += 1
+            self.execution.waits_changed()
+
+        try:
+            await self._ask(begin)
+        finally:
+            self._on_loop(end)
+
+    def progress(self, percent: float, message: str) -> None:
+        """Note how far the step is; sampled into the log, riding on the next commit."""
+        self.percent, self.message = percent, message
+        now = self.now()
+        if now - self._progress_at >= PROGRESS_EVERY or percent >= 100:
+            self._progress_at = now
+            self._on_loop(lambda: self.execution.note_progress(self))
+
+    def close(self) -> None:
+        """End it: what this attempt still tries to record is refused, and what it waits for is called off."""
+        self.closed = True
+        for waiter in list(self._waiters or ()):
+            if isinstance(waiter, concurrent.futures.Future) and not waiter.done():
+                waiter.set_exception(self._over())
+
+    async def _ask(self, action: Callable[[_Waiter], None]) -> None:
+        if self.closed:
+            raise self._over()
+        if self._waiters is None:
+            self._waiters = set()
+        waiter: _Waiter
+        if asyncio.get_running_loop() is self.loop:
+            waiter = self.loop.create_future()
+            self._waiters.add(waiter)
+            try:
+                action(waiter)
+                await waiter
+            finally:
+                self._waiters.discard(waiter)
+        else:
+            waiter = concurrent.futures.Future()
+            self._waiters.add(waiter)
+            try:
+                self.loop.call_soon_threadsafe(action, waiter)
+                await asyncio.wrap_future(waiter)
+            finally:
+                self._waiters.discard(waiter)
+
+    def _on_loop(self, action: Callable[[], None]) -> None:
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            running = None
+        if running is self.loop:
+            action()
+        elif not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(action)
+
+    def _over(self) -> ExecutionStoppedError:
+        return ExecutionStoppedError(
+            f"step '{self.step}' (attempt {self.attempt}) of execution {self.execution.id} was stopped; "
+            f"nothing it does now is recorded",
+            execution_id=self.execution.id,
+        )
+

@@ -1,0 +1,226 @@
+"""Every error this library raises, as one tree.
+
+    CerebelumError
+    ├── StepDefinitionError        a @step cannot be what it says
+    ├── WorkflowDefinitionError    a timeline that cannot run (.errors, .warnings)
+    ├── WorkflowError              an execution failed (.execution_id, .failed_step)
+    ├── ExecutionStoppedError      a person or a cancellation stopped it; it can be resumed
+    ├── ExecutionCancelledError    somebody cancelled it for good
+    ├── DependencyError            a step needs a result which does not exist
+    ├── StepTimeoutError           a step took longer than its policy allows (also a TimeoutError)
+    ├── PollTimeoutError           a poll ran out of attempts or time (also a TimeoutError)
+    ├── ApprovalRejectedError      a person said no
+    ├── ApprovalTimeoutError       nobody answered in time (also a TimeoutError)
+    ├── ExecutionNotFoundError     no such id (.suggestions)
+    ├── ExecutionBusyError         somebody else is running it (.holder, .free_at)
+    ├── ResumeError                the execution cannot be resumed as asked
+    ├── StoreError                 the log is locked, full, corrupt, newer or read-only
+    └── SerializationError         a value cannot be stored or restored (.path)
+        ├── UntrustedValueError    it would have to be unpickled, and that is not allowed here
+        └── SecretMissingError     a secret is not in this process; give it again
+
+A message says what happened, to which step of which execution, and what to do next.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+__all__ = [
+    "ApprovalRejectedError",
+    "ApprovalTimeoutError",
+    "CerebelumError",
+    "DependencyError",
+    "ExecutionBusyError",
+    "ExecutionCancelledError",
+    "ExecutionNotFoundError",
+    "ExecutionStoppedError",
+    "PollTimeoutError",
+    "ResumeError",
+    "SecretMissingError",
+    "SerializationError",
+    "StepDefinitionError",
+    "StepTimeoutError",
+    "StoreError",
+    "UntrustedValueError",
+    "WorkflowDefinitionError",
+    "WorkflowError",
+]
+
+
+class CerebelumError(Exception):
+    """Base of every error of this library."""
+
+
+class StepDefinitionError(CerebelumError):
+    """A ``@step`` (or a decorator under it) was given something it cannot be made from."""
+
+
+class WorkflowDefinitionError(CerebelumError):
+    """A workflow's timeline cannot run.
+
+    Attributes:
+        errors: every problem found, each a sentence with its fix.
+        warnings: what is odd but can run.
+    """
+
+    def __init__(
+        self, message: str = "", *, errors: tuple[str, ...] = (), warnings: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(message)
+        self.errors = errors
+        self.warnings = warnings
+
+
+class WorkflowError(CerebelumError):
+    """An execution failed; what was finished is kept. ``__cause__`` is the step's own exception.
+
+    Attributes:
+        execution_id: the execution that failed.
+        failed_step: the step it failed in, or None when a route or the timeline failed it.
+        resume_hint: the call that goes on from there.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        execution_id: str = "",
+        failed_step: str | None = None,
+        resume_hint: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.execution_id = execution_id
+        self.failed_step = failed_step
+        self.resume_hint = resume_hint
+
+
+class ExecutionStoppedError(CerebelumError):
+    """An execution was stopped (stop button, Ctrl-C) and is PAUSED; it can be resumed."""
+
+    def __init__(
+        self, message: str = "", *, execution_id: str = "", resume_hint: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.execution_id = execution_id
+        self.resume_hint = resume_hint
+
+
+class ExecutionCancelledError(CerebelumError):
+    """An execution was cancelled with ``cancel()``; it does not go on."""
+
+    def __init__(self, message: str = "", *, execution_id: str = "") -> None:
+        super().__init__(message)
+        self.execution_id = execution_id
+
+
+class DependencyError(CerebelumError):
+    """A step needs the result of a step that has none (it was skipped, or it failed)."""
+
+    def __init__(self, message: str = "", *, step: str = "", dependency: str = "") -> None:
+        super().__init__(message)
+        self.step = step
+        self.dependency = dependency
+
+
+class StepTimeoutError(CerebelumError, TimeoutError):
+    """A step took longer than its ``timeout``."""
+
+
+class PollTimeoutError(CerebelumError, TimeoutError):
+    """A poll ran out of attempts or time.
+
+    Attributes:
+        attempts: how many checks were made.
+        elapsed: seconds spent.
+        last_result: what the last check returned.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        attempts: int = 0,
+        elapsed: float = 0.0,
+        last_result: object = None,
+    ) -> None:
+        super().__init__(message)
+        self.attempts = attempts
+        self.elapsed = elapsed
+        self.last_result = last_result
+
+
+class ApprovalRejectedError(CerebelumError):
+    """A person rejected what the step asked for."""
+
+    def __init__(self, message: str = "", *, reason: str = "", by: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.by = by
+
+
+class ApprovalTimeoutError(CerebelumError, TimeoutError):
+    """Nobody decided an approval in time."""
+
+
+class ExecutionNotFoundError(CerebelumError):
+    """No execution of this log has that id, or several share that prefix.
+
+    Attributes:
+        suggestions: ids that come near.
+    """
+
+    def __init__(self, message: str = "", *, suggestions: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.suggestions = suggestions
+
+
+class ExecutionBusyError(CerebelumError):
+    """Another run holds this execution; two never run it at once.
+
+    Attributes:
+        execution_id: the execution that is held.
+        holder: who holds it, as ``process 4711 on host``.
+        free_at: when the hold ends by itself if its holder is dead; None when it is this process.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        execution_id: str = "",
+        holder: str = "",
+        free_at: datetime | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.execution_id = execution_id
+        self.holder = holder
+        self.free_at = free_at
+
+
+class ResumeError(CerebelumError):
+    """An execution cannot be resumed as asked: it is completed, or its timeline lost a finished step."""
+
+
+class StoreError(CerebelumError):
+    """The log cannot be read or written: locked, full, corrupt, read-only, or of a newer schema."""
+
+
+class SerializationError(CerebelumError):
+    """A value cannot be stored in, or restored from, the log.
+
+    Attributes:
+        path: where in the value the trouble is, such as ``output['rows'][3]``.
+    """
+
+    def __init__(self, message: str = "", *, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class UntrustedValueError(SerializationError):
+    """A value would have to be unpickled, which this log does not allow."""
+
+
+class SecretMissingError(SerializationError):
+    """A secret was never written to the log and is not in this process; give it again."""

@@ -1,0 +1,133 @@
+"""What a run leaves in the caller's hands: ``Result`` and the outputs in it."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from .core.duration import format_seconds
+from .core.model import ExecutionState, Value
+from .core.state import State
+
+__all__ = ["Outputs", "Result"]
+
+
+class Outputs(Mapping[str, Any]):
+    """The values of completed steps by name, in order of completion; each is decoded when it is read."""
+
+    def __init__(self, values: Mapping[str, Value], load: Callable[[str], Any]) -> None:
+        self._values, self._load = values, load
+
+    def __getitem__(self, step: str) -> Any:
+        if step not in self._values:
+            raise KeyError(f"step '{step}' has no result; these have: {', '.join(self._values) or 'none'}")
+        return self._load(step)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        body = ", ".join(f"{name!r}: {_short(value)}" for name, value in self._values.items())
+        return f"{{{body}}}"
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """The outcome of an execution.
+
+    Attributes:
+        execution_id: its id.
+        workflow: the workflow's name.
+        status: its state.
+        output: the last step's value.
+        results: every completed step's value, by name.
+        started_at: when it started, UTC.
+        completed_at: when it ended, UTC; None while it has not.
+        steps: the state of every step that was touched, in order.
+    """
+
+    execution_id: str
+    workflow: str
+    status: ExecutionState
+    results: Outputs
+    started_at: datetime
+    completed_at: datetime | None
+    steps: Mapping[str, tuple[str, float | None, str]] = field(repr=False)
+    _last: str | None = field(default=None, repr=False)
+
+    @property
+    def output(self) -> Any:
+        """The value of the last step, None when nothing ran."""
+        return self.results[self._last] if self._last is not None else None
+
+    @property
+    def duration(self) -> timedelta | None:
+        """How long it took from start to end, waits and pauses included."""
+        return None if self.completed_at is None else self.completed_at - self.started_at
+
+    @classmethod
+    def of(cls, execution_id: str, state: State, load: Callable[[str], Any]) -> Result:
+        """Make a result of a folded state; ``load`` decodes a step's value."""
+        values = {n: v for n in state.finished if (v := state.steps[n].output) is not None}
+        return cls(
+            execution_id=execution_id,
+            workflow=state.workflow,
+            status=state.status,
+            results=Outputs(values, load),
+            started_at=at(state.started_at),
+            completed_at=None if state.completed_at is None else at(state.completed_at),
+            steps={
+                name: (
+                    step.phase.value,
+                    (step.ended_at - step.started_at) / 1e6 if step.settled and step.started_at else None,
+                    _short(step.output) if step.output else (str(step.error.message) if step.error else ""),
+                )
+                for name, step in state.steps.items()
+            },
+            _last=state.last_step,
+        )
+
+    def __repr__(self) -> str:
+        done = sum(phase == "COMPLETED" for phase, _, _ in self.steps.values())
+        last = f", output {_short(self.results._values[self._last])}" if self._last in self.results else ""
+        return f"<{self.workflow} {self.execution_id}: {self.status}, {done} steps{last}>"
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        return {"text/plain": repr(self), "text/html": self._html()}
+
+    def _html(self) -> str:
+        rows = "".join(
+            f"<tr><td style='text-align:left'>{html.escape(name)}</td><td>{phase.lower()}</td>"
+            f"<td style='text-align:right'>{'' if took is None else format_seconds(took)}</td>"
+            f"<td style='text-align:left'><code>{html.escape(text)}</code></td></tr>"
+            for name, (phase, took, text) in self.steps.items()
+        )
+        took = "" if self.duration is None else f" in {format_seconds(self.duration.total_seconds())}"
+        return (
+            f"<div><b>{html.escape(self.workflow)}</b> <code>{html.escape(self.execution_id)}</code> "
+            f"{self.status.lower()}{took}<table><thead><tr><th>step</th><th>state</th><th>took</th><th>result</th>"
+            f"</tr></thead><tbody>{rows}</tbody></table></div>"
+        )
+
+
+def at(microseconds: int) -> datetime:
+    """Make a time of the log a ``datetime`` in UTC.
+
+    Example:
+        >>> at(0).isoformat()
+        '1970-01-01T00:00:00+00:00'
+    """
+    return datetime.fromtimestamp(microseconds // 1_000_000, UTC) + timedelta(microseconds=microseconds % 1_000_000)
+
+
+def _short(value: Value | None) -> str:
+    if value is None:
+        return ""
+    text = value.json if value.codec == "json" else value.preview.splitlines()[0] if value.preview else value.type
+    return text if len(text) <= 80 else text[:79] + "…"

@@ -1,0 +1,193 @@
+"""``Run``: a handle on an execution in this process, in the foreground or behind a cell."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Generator
+from typing import Any
+
+from .core.events import CancelRequested, WorkflowResumed, WorkflowStarted
+from .core.model import ExecutionState
+from .engine import views
+from .engine.engine import engines_on
+from .engine.execution import Execution
+from .engine.fence import is_library_frame
+from .engine.interrupt import on_sigint
+from .errors import ExecutionCancelledError, ExecutionStoppedError, WorkflowError
+from .result import Result
+
+__all__ = ["Run"]
+
+log = logging.getLogger("cerebelum_nb")
+
+_GRACE_SECONDS = 1.0
+"""How long a stop waits for async steps to clean up before it leaves them behind."""
+
+_STOPPED = "stopped by hand"
+
+
+class Run:
+    """An execution in this process. Await it for its :class:`Result`."""
+
+    def __init__(
+        self,
+        execution: Execution,
+        variable: str,
+        event: WorkflowStarted | WorkflowResumed,
+        stale: tuple[str, ...] = (),
+    ) -> None:
+        self._execution, self._variable, self._event = execution, variable, event
+        self.stale = stale
+        if stale:
+            log.warning(
+                "kept the results of %s, whose code has changed since; to run them again: await %s.resume(%r, rerun='stale')",
+                ", ".join(stale),
+                variable,
+                execution.id,
+            )
+
+    @property
+    def execution_id(self) -> str:
+        """The execution's id."""
+        return self._execution.id
+
+    @property
+    def status(self) -> ExecutionState:
+        """Its state now."""
+        return self._execution.state.status
+
+    @property
+    def results(self) -> Any:
+        """The values of the steps completed so far, by name."""
+        return self._result().results
+
+    @property
+    def done(self) -> bool:
+        """Whether it no longer runs here."""
+        return self._execution.over
+
+    async def foreground(self) -> Result:
+        """Run it and wait; the stop button and Ctrl-C pause it."""
+        __tracebackhide__ = True
+        with on_sigint(lambda: self.stop()), views.shown(self._execution):
+            self._start()
+            await self._settled()
+        return self._outcome()
+
+    def background(self) -> Run:
+        """Run it without waiting."""
+        self._start()
+        return self
+
+    async def wait(self) -> Result:
+        """Wait until it is done and return its result; raise what it failed with."""
+        __tracebackhide__ = True
+        await asyncio.shield(self._execution.done)
+        return self._outcome()
+
+    def __await__(self) -> Generator[Any, None, Result]:
+        return self.wait().__await__()
+
+    def stop(self, reason: str = _STOPPED) -> None:
+        """Pause it: what is finished is kept, what is in flight is interrupted."""
+        if not self._execution.over:
+            self._execution.engine.post(self._execution, self._execution.stop, reason)
+
+    def cancel(self, reason: str | None = None) -> None:
+        """End it for good."""
+        if not self._execution.over:
+            request = CancelRequested(at=self._execution.now(), reason=reason)
+            self._execution.engine.post(self._execution, self._execution.cancel, request)
+
+    def __repr__(self) -> str:
+        state = self._execution.state
+        return (
+            f"<run {self.execution_id} of {state.workflow or self._execution.plan.workflow}: {self.status}, "
+            f"{len(state.finished)} of {state.total_steps} steps>"
+        )
+
+    @staticmethod
+    def stop_all_on(loop: asyncio.AbstractEventLoop) -> None:
+        """Pause everything that runs on a loop."""
+        for engine in engines_on(loop):
+            engine.stop_all(_STOPPED)
+
+    def _start(self) -> None:
+        self._execution.engine.start(self._execution, self._event)
+
+    async def _settled(self) -> None:
+        execution = self._execution
+        tasks = []
+        try:
+            await asyncio.shield(execution.done)
+        except asyncio.CancelledError:
+            tasks = self._tasks()
+            if not execution.over:
+                execution.engine.post(execution, execution.stop, "cancelled from outside")
+                execution.engine.flush()
+            if tasks:
+                await asyncio.wait(tasks, timeout=_GRACE_SECONDS)
+            raise
+        if tasks := self._tasks():
+            await asyncio.wait(tasks, timeout=_GRACE_SECONDS)
+
+    def _tasks(self) -> list[asyncio.Task[None]]:
+        return [a.task for a in self._execution.attempts.values() if a.task is not None and not a.task.done()]
+
+    def _result(self) -> Result:
+        return Result.of(self.execution_id, self._execution.state, self._execution.result_of)
+
+    def _outcome(self) -> Result:
+        __tracebackhide__ = True
+        execution, state = self._execution, self._execution.state
+        error = execution.done.exception() if execution.done.done() else None
+        if error is not None:
+            raise error
+        hint = f"await {self._variable}.resume({execution.id!r})".replace("'", '"')
+        where = f"execution {execution.id} of workflow '{state.workflow}'"
+        kept = f"{len(state.finished)} of {state.total_steps} steps are finished and kept"
+        match state.lifecycle:
+            case ExecutionState.FAILED:
+                raise self._failure(where, kept, hint) from _own_traceback(execution.cause)
+            case ExecutionState.PAUSED:
+                raise ExecutionStoppedError(
+                    f"{where} is paused: {state.reason}. {kept}. To go on:\n\n    {hint}",
+                    execution_id=execution.id,
+                    resume_hint=hint,
+                )
+            case ExecutionState.CANCELLED:
+                because = f": {state.reason}" if state.reason else ""
+                raise ExecutionCancelledError(
+                    f"{where} was cancelled{because}. {kept}; start a new one with "
+                    f"await {self._variable}.execute()",
+                    execution_id=execution.id,
+                )
+            case _:
+                return self._result()
+
+    def _failure(self, where: str, kept: str, hint: str) -> WorkflowError:
+        state = self._execution.state
+        assert state.error is not None
+        step = state.failed_step
+        what = f"step '{step}' of {where} failed" if step else f"{where} failed"
+        message = state.error.message if state.error.type in ("flow.fail", "flow.retry", "JumpLimit") else (
+            f"{state.error.type}: {state.error.message}"
+        )
+        fix = f"Fix '{step}' and run its cell again, then:" if step else "Fix it, then:"
+        return WorkflowError(
+            f"{what}: {message}\n{kept}. {fix}\n\n    {hint}",
+            execution_id=self.execution_id,
+            failed_step=step,
+            resume_hint=hint,
+        )
+
+
+def _own_traceback(error: BaseException | None) -> BaseException | None:
+    """Leave out the library's frames above the user's own."""
+    if error is None:
+        return None
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None and is_library_frame(trace.tb_frame.f_code.co_filename):
+        trace = trace.tb_next
+    return error.with_traceback(trace)

@@ -1,0 +1,167 @@
+"""What a store is: the contract every event log fulfils, and the plain data that crosses it.
+
+A store appends events and reads them back. It never folds, decides or looks at a value. All calls are
+synchronous and safe from any thread: the engine commits on its own event loop without a thread hop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+from ..core.events import Event
+from ..core.model import ExecutionState
+
+__all__ = ["Commit", "ExecutionRow", "Holder", "Rejection", "Store", "Summary"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What the ``executions`` table shows of an execution: the part of its folded state that lists need."""
+
+    workflow: str
+    state: ExecutionState
+    started_at: int
+    updated_at: int
+    completed_at: int | None = None
+    total_steps: int = 0
+    done_steps: int = 0
+    current_step: str | None = None
+    error: str | None = None
+    wake_at: int | None = None
+    parent: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commit:
+    """Events to append to one execution, after version ``after`` (0 creates it).
+
+    ``holder`` is the lease under which they are written, None for signals from outside.
+    ``release`` gives the lease back with the same transaction.
+    """
+
+    execution_id: str
+    after: int
+    events: Sequence[Event]
+    summary: Summary
+    holder: int | None
+    release: bool = False
+
+
+class Rejection:
+    """Why one commit of a batch was not written (the others were)."""
+
+    STALE = "stale"  # somebody appended a signal meanwhile: read the tail and decide again
+    LOST = "lost"  # another process holds the lease now: stop writing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """A process that runs executions: who it is and when it was last heard of (µs since the epoch)."""
+
+    key: int
+    host: str
+    pid: int
+    boot_id: str
+    started: str
+    heartbeat_at: int
+    expires_at: int
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionRow:
+    """One row of the ``executions`` table; ``holder`` is who holds its lease, alive or dead."""
+
+    execution_id: str
+    version: int
+    summary: Summary
+    holder: Holder | None = None
+
+
+class Store(Protocol):
+    """An append-only event log with leases and the projection that lists need."""
+
+    location: str
+    trusted: bool
+    hibernate_after: timedelta
+    redact: tuple[str, ...]
+
+    def register(self, now: int, ttl: int) -> int:
+        """Record this process as a holder and return its key; its lease lasts ``ttl`` µs per heartbeat."""
+        ...
+
+    def heartbeat(self, holder: int, now: int, ttl: int) -> None:
+        """Say that ``holder`` is alive at ``now``."""
+        ...
+
+    def retire(self, holder: int) -> None:
+        """Give back every lease of ``holder``."""
+        ...
+
+    def claim(self, execution_id: str, holder: int, now: int) -> None:
+        """Take the lease of an execution.
+
+        Raises:
+            ExecutionBusyError: another living process holds it.
+            ExecutionNotFoundError: there is no such execution.
+        """
+        ...
+
+    def release(self, execution_id: str, holder: int) -> None:
+        """Give back one lease, if ``holder`` has it."""
+        ...
+
+    def commit(self, commits: Sequence[Commit]) -> dict[str, str]:
+        """Write every commit in one transaction; return ``{execution_id: Rejection}`` of those not written.
+
+        Raises:
+            StoreError: nothing was written (disk full, read-only, corrupt, locked).
+        """
+        ...
+
+    def events(self, execution_id: str, after: int = 0, upto: int | None = None) -> list[Event]:
+        """Read the events with ``after < version <= upto`` in order."""
+        ...
+
+    def payload(self, digest: str) -> bytes:
+        """Read the bytes of a value that is not JSON. Raises StoreError when they are gone."""
+        ...
+
+    def execution(self, execution_id: str) -> ExecutionRow:
+        """Read one row. ``execution_id`` may be an unambiguous prefix.
+
+        Raises:
+            ExecutionNotFoundError: no such execution, or several (near ids are suggested).
+        """
+        ...
+
+    def executions(
+        self,
+        *,
+        workflow: str | None = None,
+        states: Sequence[ExecutionState] = (),
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> tuple[list[ExecutionRow], int]:
+        """Read rows, newest first, and the total that matches."""
+        ...
+
+    def is_alive(self, holder: Holder, now: int) -> bool:
+        """Whether the process of ``holder`` may still be running.
+
+        False when its heartbeat is too old, or when it ran on this host and is gone.
+        """
+        ...
+
+    def data_version(self) -> int:
+        """Return a number that changes when another connection has written."""
+        ...
+
+    def close(self) -> None:
+        """Release what the store holds; closing twice is harmless."""
+        ...

@@ -1,0 +1,179 @@
+"""How a log's file is opened, checked, and its errors worded. What is written to it stands in sqlite.py."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import time
+from pathlib import Path
+
+from ..errors import StoreError
+from . import rules
+
+__all__ = ["APPLICATION_ID", "MEMORY", "SCHEMA_VERSION", "explain", "open_log", "open_to_read", "versions"]
+
+MEMORY = ":memory:"
+APPLICATION_ID = 0x43524242  # "CRBB", at byte 68 of the file: whose database this is
+SCHEMA_VERSION = 3
+BUSY_SECONDS = 30.0
+
+
+def open_log(location: str, durability: str) -> sqlite3.Connection:
+    """Open the log at ``location``; create or migrate it as needed. One that can only be read opens too.
+
+    Raises:
+        StoreError: it is no log, a newer one, damaged, or cannot be reached.
+    """
+    connection = None
+    try:
+        if location != MEMORY:
+            _make_parent(Path(location))
+        connection = _connect(location)
+        try:
+            versions(connection)
+        except sqlite3.OperationalError as exc:
+            if _primary(exc) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY) or location == MEMORY:
+                raise
+            connection.close()
+            connection = open_to_read(location)  # a read-only place: SQLite cannot make its index file there
+        connection.execute("BEGIN")  # one look, also while another process is creating it
+        found = versions(connection)
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        connection.execute("COMMIT")
+        _check(location, found, is_empty=not tables)
+        if found[1] < SCHEMA_VERSION:
+            from . import schema  # imports pandas
+
+            schema.migrate(connection)
+        _prepare(connection, durability)
+    except BaseException as exc:
+        if connection is not None:
+            connection.close()
+        if isinstance(exc, sqlite3.Error):
+            raise explain(exc, location) from exc
+        raise
+    return connection
+
+
+def open_to_read(location: str) -> sqlite3.Connection:
+    """Open the file at ``location`` so that nothing can be written through the connection."""
+    address = Path(location).absolute().as_uri()
+    connection = _connect(address + "?mode=ro")
+    try:
+        versions(connection)
+    except sqlite3.OperationalError:
+        connection.close()
+        journal = Path(location + "-wal")
+        if journal.exists() and journal.stat().st_size:  # it holds commits that an immutable file would hide
+            raise
+        connection = _connect(address + "?immutable=1")
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def versions(connection: sqlite3.Connection) -> tuple[int, int]:
+    """Read the application id and the schema version of a database."""
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return application, version
+
+
+def explain(exc: Exception, location: str) -> StoreError:
+    """Put an error of SQLite into words: what happened to which log, and what to do next."""
+    code = _primary(exc)
+    if code == sqlite3.SQLITE_IOERR and _is_full(location):
+        code = sqlite3.SQLITE_FULL
+    match code:
+        case sqlite3.SQLITE_FULL:
+            told = (
+                f"There is no room left for the log {location}: this was not written, what was committed is "
+                "kept. Free space, then resume."
+            )
+        case sqlite3.SQLITE_READONLY:
+            told = rules.read_only(location)
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            told = (
+                f"The log {location} stayed locked by another process for {BUSY_SECONDS:.0f} s. "
+                "See who has it open (a long transaction in another program?), then try again."
+            )
+        case sqlite3.SQLITE_NOTADB:
+            told = (
+                f"{location} is not a cerebelum log (not even an SQLite database). Give the path of a log, "
+                "or of a new file."
+            )
+        case sqlite3.SQLITE_CORRUPT:
+            told = (
+                f"The log {location} is damaged ({exc}). Restore it from a copy, or save what is readable "
+                "with `sqlite3 LOG .recover`, and use a new file meanwhile."
+            )
+        case sqlite3.SQLITE_CANTOPEN:
+            told = (
+                f"The log {location} cannot be opened. Check that its folder exists and that you may read "
+                "and write there; a log with a -wal file beside it needs a place that can be written to."
+            )
+        case _ if isinstance(exc, sqlite3.ProgrammingError) and "closed" in str(exc):
+            told = f"The log {location} is closed. Open it again."
+        case _:
+            told = f"The log {location} refused: {exc}. Nothing was written. Check the disk, then try again."
+    return StoreError(told)
+
+
+def _connect(address: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        address,
+        timeout=BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+        uri=address.startswith("file:"),
+    )
+
+
+def _make_parent(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise StoreError(
+            f"The folder of the log {path} cannot be made ({exc.strerror}). Give a path you can write to."
+        ) from exc
+
+
+def _check(location: str, found: tuple[int, int], *, is_empty: bool) -> None:
+    application, version = found
+    if application != APPLICATION_ID and (any(found) or not is_empty):
+        raise StoreError(
+            f"{location} is an SQLite database, but not a cerebelum log. Nothing was changed. "
+            "Give the path of a log, or of a new file."
+        )
+    if version > SCHEMA_VERSION:
+        raise StoreError(
+            f"The log {location} has schema version {version}, this library knows {SCHEMA_VERSION}: "
+            "a newer version wrote it. Nothing was changed. "
+            "Upgrade cerebelum_nb (`pip install -U cerebelum_nb`)."
+        )
+
+
+def _prepare(connection: sqlite3.Connection, durability: str) -> None:
+    connection.execute(f"PRAGMA synchronous = {durability}")
+    (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+    deadline = time.monotonic() + BUSY_SECONDS
+    while mode == "delete":
+        try:
+            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            return
+        except sqlite3.OperationalError as exc:
+            if _primary(exc) == sqlite3.SQLITE_READONLY:
+                return
+            if _primary(exc) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)  # this one change is not covered by SQLite's own waiting
+
+
+def _primary(exc: BaseException) -> int:
+    return int(getattr(exc, "sqlite_errorcode", None) or 0) & 0xFF
+
+
+def _is_full(location: str) -> bool:
+    try:
+        return location != MEMORY and shutil.disk_usage(Path(location).absolute().parent).free < 1 << 20
+    except OSError:
+        return False

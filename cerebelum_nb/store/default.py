@@ -1,0 +1,84 @@
+"""The default log of the session: the one piece of global state, set by ``connect`` or found on first use."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal
+
+from ..errors import StoreError
+from .base import Store
+from .sqlite import SqliteStore
+
+__all__ = ["connect", "default_store", "resolve_store"]
+
+_lock = threading.Lock()
+_default: SqliteStore | None = None
+
+
+def connect(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    durability: Literal["full", "normal"] = "full",
+    trusted: bool = True,
+    hibernate_after: timedelta = timedelta(hours=1),
+    redact: Iterable[str] = (),
+) -> SqliteStore:
+    """Open a log and make it the session's default.
+
+    Args:
+        path: the SQLite file, made if it does not exist; ``":memory:"`` for tests; by default ``$CEREBELUM_DB``, else
+            ``.cerebelum/history.db`` under the working directory.
+        durability: ``"full"`` survives power loss (one fsync per commit), ``"normal"`` the death of the process.
+        trusted: False refuses to unpickle values from this log.
+        hibernate_after: waits longer than this end the run in the process until they are due.
+        redact: names of inputs and of dictionary keys whose values never reach the log.
+
+    Returns:
+        The log. Several can be open side by side: ``execute(..., store=)`` picks one.
+
+    Raises:
+        StoreError: the file cannot be used; the message says why and what to do.
+
+    Example:
+        >>> connect(":memory:").location
+        ':memory:'
+    """
+    global _default
+    if durability not in ("full", "normal"):
+        raise ValueError(f"durability is 'full' or 'normal', not {durability!r}")
+    if not isinstance(hibernate_after, timedelta) or hibernate_after < timedelta(0):
+        raise ValueError(f"hibernate_after is a timedelta of zero or more, not {hibernate_after!r}")
+    if isinstance(redact, str):
+        raise TypeError(f"redact is a list of names, such as [{redact!r}], not text")
+    store = SqliteStore(path if path is not None else default_path(), durability=durability, trusted=trusted)
+    store.hibernate_after = hibernate_after
+    store.redact = tuple(redact)
+    with _lock:
+        _default = store
+    return store
+
+
+def default_path() -> Path:
+    """Return where the log lives when nobody says."""
+    named = os.environ.get("CEREBELUM_DB")
+    return Path(named) if named else Path(".cerebelum") / "history.db"
+
+
+def default_store() -> SqliteStore:
+    """Return the session's log, opening it at first use."""
+    return _default if _default is not None else connect()
+
+
+def resolve_store(store: Store | str | os.PathLike[str] | None) -> Store:
+    """Return the given log, or the default one; a path opens that file without making it the default."""
+    if store is None:
+        return default_store()
+    if isinstance(store, (str, os.PathLike)):
+        return SqliteStore(store)
+    if not hasattr(store, "commit"):
+        raise StoreError(f"store= takes a log from connect(path), or a path, not {store!r}")
+    return store

@@ -1,0 +1,198 @@
+"""The event log in this process's memory: for tests, teaching and throw-away runs. Events stay objects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from itertools import count
+from threading import RLock
+
+from ..core.events import Event
+from ..core.model import ExecutionState
+from ..errors import ExecutionNotFoundError, StoreError
+from . import process, rows, rules
+from .base import Commit, ExecutionRow, Holder, Rejection, Summary
+
+__all__ = ["MemoryStore"]
+
+
+@dataclass(slots=True)
+class _Execution:
+    summary: Summary
+    holder: int | None
+    events: list[Event] = field(default_factory=list)
+
+
+class MemoryStore:
+    """An append-only event log in memory, with the behaviour of :class:`SqliteStore`.
+
+    Every holder lives in this process: it is alive until it retires or its heartbeat expires.
+    """
+
+    def __init__(self, *, trusted: bool = True) -> None:
+        self.location = ":memory:"
+        self.trusted = trusted
+        self.hibernate_after = timedelta(hours=1)
+        self.redact: tuple[str, ...] = ()
+        self._lock = RLock()
+        self._executions: dict[str, _Execution] = {}
+        self._payloads: dict[str, bytes] = {}
+        self._holders: dict[int, Holder] = {}
+        self._keys = count(1)
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"MemoryStore({len(self._executions)} executions)"
+
+    def close(self) -> None:
+        """Say that nobody uses it any more; closing twice is harmless."""
+        self._closed = True
+
+    def commit(self, commits: Sequence[Commit]) -> dict[str, str]:
+        """Write every commit; return ``{execution_id: Rejection}`` of those not written."""
+        rules.check(commits)
+        rejected: dict[str, str] = {}
+        with self._open():
+            for commit in commits:
+                if rejection := self._advance(commit):
+                    rejected[commit.execution_id] = rejection
+        return rejected
+
+    def _advance(self, commit: Commit) -> str:
+        found = self._executions.get(commit.execution_id)
+        if found is None:
+            if commit.after:
+                return Rejection.LOST
+            found = self._executions[commit.execution_id] = _Execution(commit.summary, commit.holder)
+        if commit.holder is not None and commit.holder != found.holder:
+            return Rejection.LOST
+        if commit.after != len(found.events):
+            return Rejection.STALE
+        found.events.extend(commit.events)
+        found.summary = commit.summary
+        if commit.release:
+            found.holder = None
+        for event in commit.events:
+            value = rows.stored_value(event)
+            if value is not None and value.payload is not None:
+                self._payloads.setdefault(value.digest, value.payload)
+        return ""
+
+    def register(self, now: int, ttl: int) -> int:
+        """Record a holder of this process and return its key."""
+        me = process.current()
+        with self._open():
+            key = next(self._keys)
+            self._holders[key] = Holder(
+                key=key,
+                host=me.host,
+                pid=me.pid,
+                boot_id=me.boot_id,
+                started=me.started,
+                heartbeat_at=now,
+                expires_at=now + ttl,
+            )
+            return key
+
+    def heartbeat(self, holder: int, now: int, ttl: int) -> None:
+        """Say that ``holder`` is alive at ``now``."""
+        with self._open():
+            if known := self._holders.get(holder):
+                self._holders[holder] = replace(known, heartbeat_at=now, expires_at=now + ttl)
+
+    def retire(self, holder: int) -> None:
+        """Give back every lease of ``holder``."""
+        with self._open():
+            for execution in self._executions.values():
+                if execution.holder == holder:
+                    execution.holder = None
+            self._holders.pop(holder, None)
+
+    def claim(self, execution_id: str, holder: int, now: int) -> None:
+        """Take the lease of an execution, unless another living holder has it."""
+        with self._open():
+            found = self._executions.get(execution_id)
+            if found is None:
+                raise self._not_found(execution_id)
+            by = self._holders.get(found.holder) if found.holder is not None else None
+            if by is not None and by.key != holder and self.is_alive(by, now):
+                raise rules.busy(execution_id, by)
+            found.holder = holder
+
+    def release(self, execution_id: str, holder: int) -> None:
+        """Give back one lease, if ``holder`` has it."""
+        with self._open():
+            found = self._executions.get(execution_id)
+            if found is not None and found.holder == holder:
+                found.holder = None
+
+    def is_alive(self, holder: Holder, now: int) -> bool:
+        """Whether ``holder`` has been heard of lately."""
+        return holder.expires_at > now
+
+    def events(self, execution_id: str, after: int = 0, upto: int | None = None) -> list[Event]:
+        """Read the events with ``after < version <= upto`` in order."""
+        with self._open():
+            found = self._executions.get(execution_id)
+            return found.events[after:upto] if found is not None else []
+
+    def payload(self, digest: str) -> bytes:
+        """Read the bytes of a value that is not JSON."""
+        with self._open():
+            found = self._payloads.get(digest)
+        if found is None:
+            raise StoreError(rules.no_payload(digest))
+        return found
+
+    def execution(self, execution_id: str) -> ExecutionRow:
+        """Read one row, by id or unambiguous prefix."""
+        with self._open():
+            if execution_id in self._executions:
+                return self._row(execution_id)
+            matches = [name for name in sorted(self._executions) if name.startswith(execution_id or "\0")]
+            if not matches:
+                raise self._not_found(execution_id)
+            if len(matches) > 1:
+                raise rules.ambiguous(execution_id, matches)
+            return self._row(matches[0])
+
+    def executions(
+        self,
+        *,
+        workflow: str | None = None,
+        states: Sequence[ExecutionState] = (),
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> tuple[list[ExecutionRow], int]:
+        """Read rows, newest first, and the total that matches."""
+        with self._open():
+            found = [
+                name
+                for name in self._newest()
+                if workflow in (None, self._executions[name].summary.workflow)
+                and (not states or self._executions[name].summary.state in states)
+            ]
+            end = None if limit is None else offset + limit
+            return [self._row(name) for name in found[offset:end]], len(found)
+
+    def _newest(self) -> list[str]:
+        last_made_first = list(self._executions)[::-1]
+        return sorted(last_made_first, key=lambda name: -self._executions[name].summary.started_at)
+
+    def _row(self, execution_id: str) -> ExecutionRow:
+        found = self._executions[execution_id]
+        return ExecutionRow(
+            execution_id=execution_id,
+            version=len(found.events),
+            summary=found.summary,
+            holder=self._holders.get(found.holder) if found.holder is not None else None,
+        )
+
+    def _not_found(self, execution_id: str) -> ExecutionNotFoundError:
+        return rules.not_found(execution_id, self._newest()[:500])
+
+    def _open(self) -> RLock:
+        if self._closed:
+            raise StoreError("This log in memory is closed. Open another one.")
+        return self._lock

@@ -1,0 +1,107 @@
+"""The ``execution`` table: a summary as the columns lists need, and the statements that keep it.
+
+Only SQL text and the order of its parameters live here; sqlite.py executes it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..core.model import ExecutionState
+from .base import Commit, ExecutionRow, Holder, Summary
+
+__all__ = ["ADVANCE", "CHANGE", "CREATE", "SELECT", "created", "progress", "to_row"]
+
+CREATE = """INSERT OR IGNORE INTO execution (execution_id, workflow, state, started_at, parent, holder,
+    version, updated_at, completed_at, total_steps, done_steps, current_step, error, wake_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+
+_PROGRESS = """version = ?, updated_at = ?, completed_at = ?, total_steps = ?, done_steps = ?,
+    current_step = ?, error = ?, wake_at = ?"""
+_GUARD = "key = ? AND version = ? AND (? OR holder IS ?)"
+
+ADVANCE = f"UPDATE execution SET {_PROGRESS} WHERE {_GUARD} AND state = ?"
+"""progress, (key, after, is signal, holder), state. Most commits change neither state nor holder: not to name
+those columns spares their indexes, which is a quarter of a commit's cost."""
+
+CHANGE = f"""UPDATE execution SET {_PROGRESS}, state = ?, holder = CASE WHEN ? THEN NULL ELSE holder END
+    WHERE {_GUARD}"""
+"""progress, (state, release), (key, after, is signal, holder)."""
+
+SELECT = """SELECT execution_id, version, workflow, state, started_at, updated_at, completed_at, total_steps,
+    done_steps, current_step, error, wake_at, parent,
+    holder.key, host, pid, boot_id, started, heartbeat_at, expires_at
+    FROM execution LEFT JOIN holder ON holder.key = execution.holder"""
+
+
+def progress(commit: Commit) -> tuple[Any, ...]:
+    """Return what the row shows after ``commit``: the parameters of ``_PROGRESS``."""
+    shown = commit.summary
+    return (
+        commit.after + len(commit.events),
+        shown.updated_at,
+        shown.completed_at,
+        shown.total_steps,
+        shown.done_steps,
+        shown.current_step,
+        _utf8(shown.error),
+        shown.wake_at,
+    )
+
+
+def created(commit: Commit) -> tuple[Any, ...]:
+    """Return the parameters of ``CREATE``."""
+    shown = commit.summary
+    holder = None if commit.release else commit.holder
+    return (
+        commit.execution_id,
+        shown.workflow,
+        shown.state,
+        shown.started_at,
+        shown.parent,
+        holder,
+        *progress(commit),
+    )
+
+
+def to_row(columns: tuple[Any, ...]) -> ExecutionRow:
+    """Return one row of ``SELECT`` as data."""
+    return ExecutionRow(
+        execution_id=columns[0],
+        version=columns[1],
+        summary=Summary(
+            workflow=columns[2],
+            state=ExecutionState(columns[3]),
+            started_at=columns[4],
+            updated_at=columns[5],
+            completed_at=columns[6],
+            total_steps=columns[7],
+            done_steps=columns[8],
+            current_step=columns[9],
+            error=columns[10],
+            wake_at=columns[11],
+            parent=columns[12],
+        ),
+        holder=None if columns[13] is None else _holder(*columns[13:]),
+    )
+
+
+def _holder(
+    key: int, host: str, pid: int, boot_id: str, started: str, heartbeat_at: int, expires_at: int
+) -> Holder:
+    return Holder(
+        key=key,
+        host=host,
+        pid=pid,
+        boot_id=boot_id,
+        started=started,
+        heartbeat_at=heartbeat_at,
+        expires_at=expires_at,
+    )
+
+
+def _utf8(text: str | None) -> str | None:
+    """A lone surrogate (an undecodable file name, say) has no UTF-8: it is shown escaped."""
+    if text is None or text.isascii():
+        return text
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,96 @@
+"""What every store refuses, and in which words.
+
+The two stores differ in how they keep events; what they refuse and how they say it stands here once. No I/O.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from ..core.events import is_signal
+from ..errors import ExecutionBusyError, ExecutionNotFoundError
+from . import process
+from .base import Commit, Holder
+
+__all__ = ["SUGGESTED", "ambiguous", "busy", "check", "no_payload", "not_found", "read_only"]
+
+SUGGESTED = 10
+"""How many ids a message names at most."""
+
+
+def check(commits: Iterable[Commit]) -> None:
+    """Raise ValueError when a commit writes without a lease what is not a signal."""
+    for commit in commits:
+        if commit.holder is None and not all(map(is_signal, commit.events)):
+            raise ValueError(
+                f"Execution {commit.execution_id}: without a lease only signals are appended; claim it first."
+            )
+
+
+def busy(execution_id: str, holder: Holder) -> ExecutionBusyError:
+    """The error for an execution that ``holder`` is running."""
+    heard = _time(holder.heartbeat_at)
+    if process.is_this_process(holder):
+        return ExecutionBusyError(
+            f"Execution {execution_id} is already being run by this process ({holder}, last heard of at "
+            f"{heard:%H:%M:%S} UTC). Await that run, or stop it, then try again.",
+            execution_id=execution_id,
+            holder=str(holder),
+        )
+    free = _time(holder.expires_at)
+    return ExecutionBusyError(
+        f"Execution {execution_id} is being run by {holder}, last heard of at {heard:%Y-%m-%d %H:%M:%S} UTC. "
+        f"Wait for it or stop that process; if it is dead, the execution is free at {free:%H:%M:%S} UTC: "
+        "try again then.",
+        execution_id=execution_id,
+        holder=str(holder),
+        free_at=free,
+    )
+
+
+def not_found(asked: str, recent: Sequence[str]) -> ExecutionNotFoundError:
+    """The error for an id (or prefix) that no execution has; ``recent`` ids are searched for near ones."""
+    by_start = {name[: len(asked)]: name for name in reversed(recent)}
+    near = difflib.get_close_matches(asked, recent, n=3) or [
+        by_start[start] for start in difflib.get_close_matches(asked, by_start, n=3)
+    ]
+    hint = f"Did you mean {_listed(near)}?" if near else "List what there is with `cerebelum list`."
+    return ExecutionNotFoundError(
+        f"There is no execution {asked!r} in this log. {hint}", suggestions=tuple(near)
+    )
+
+
+def ambiguous(asked: str, matches: Sequence[str]) -> ExecutionNotFoundError:
+    """The error for a prefix that several executions share; up to ``SUGGESTED`` of them are named."""
+    shown = tuple(matches[:SUGGESTED])
+    more = ", ..." if len(matches) > SUGGESTED else ""
+    return ExecutionNotFoundError(
+        f"Several executions begin with {asked!r}: {_listed(shown)}{more}. Give more of the id.",
+        suggestions=shown,
+    )
+
+
+def no_payload(digest: str) -> str:
+    """The message for a value whose bytes are gone."""
+    return (
+        f"The log no longer holds the value {digest[:16]}... (pruned, or copied without its payload). "
+        "Run the step that made it again."
+    )
+
+
+def read_only(location: str) -> str:
+    """The message for a write to a log that can only be read."""
+    return (
+        f"The log {location} is read-only here: nothing was written. "
+        "Copy it to a place you can write to, or change its permissions, then try again."
+    )
+
+
+def _time(micros: int) -> datetime:
+    return datetime.fromtimestamp(micros / 1_000_000, UTC)
+
+
+def _listed(ids: Sequence[str]) -> str:
+    return ", ".join(repr(name) for name in ids)

@@ -1,0 +1,190 @@
+"""The tables, guards and views of a log, and how an older log becomes a current one.
+
+Tables are compact (integer keys, integer microseconds); the views ``executions``, ``events`` and ``steps``
+are what people query. Only this module writes DDL. It imports sqlite-utils, which imports pandas: import it
+only when a log has to be created or migrated. A migration is never edited once released; another follows it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from sqlite_utils import Database, Migrations  # noqa: TID253  # this module is only imported when it is needed
+
+from .connection import APPLICATION_ID, SCHEMA_VERSION, versions
+
+__all__ = ["MIGRATIONS", "migrate"]
+
+MIGRATIONS = Migrations("cerebelum_nb")
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Create or bring up to date the schema, in one transaction; whoever comes second finds it done."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        if versions(connection)[1] < SCHEMA_VERSION:
+            MIGRATIONS.apply(Database(connection, recursive_triggers=False, execute_plugins=False))
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+@MIGRATIONS(name="1_tables")
+def _tables(db: Database) -> None:
+    # AUTOINCREMENT: a key is never used again, so that one remembered from before a prune hits nothing.
+    db.executescript("""
+        CREATE TABLE holder (
+            key INTEGER PRIMARY KEY AUTOINCREMENT,
+            host TEXT NOT NULL,
+            pid INTEGER NOT NULL,
+            boot_id TEXT NOT NULL,
+            started TEXT NOT NULL,
+            heartbeat_at INTEGER NOT NULL,
+            expires_at INTEGER NOT NULL
+        );
+        CREATE TABLE execution (
+            key INTEGER PRIMARY KEY AUTOINCREMENT,
+            execution_id TEXT NOT NULL UNIQUE,
+            version INTEGER NOT NULL,
+            holder INTEGER REFERENCES holder (key),
+            workflow TEXT NOT NULL,
+            state TEXT NOT NULL,
+            started_at INTEGER NOT NULL,
+            updated_at INTEGER NOT NULL,
+            completed_at INTEGER,
+            total_steps INTEGER NOT NULL,
+            done_steps INTEGER NOT NULL,
+            current_step TEXT,
+            error TEXT,
+            wake_at INTEGER,
+            parent TEXT
+        );
+        CREATE INDEX execution_by_start ON execution (started_at);
+        CREATE INDEX execution_by_workflow ON execution (workflow, started_at);
+        CREATE INDEX execution_by_state ON execution (state, started_at);
+        CREATE INDEX execution_by_holder ON execution (holder) WHERE holder IS NOT NULL;
+        CREATE TABLE event (
+            execution INTEGER NOT NULL REFERENCES execution (key),
+            version INTEGER NOT NULL,
+            type TEXT NOT NULL,
+            step TEXT,
+            visit INTEGER,
+            attempt INTEGER,
+            at INTEGER NOT NULL,
+            data TEXT,
+            PRIMARY KEY (execution, version)
+        ) WITHOUT ROWID;
+        CREATE TABLE payload (
+            digest TEXT PRIMARY KEY,
+            codec TEXT NOT NULL,
+            data BLOB NOT NULL
+        );
+        CREATE TABLE maintenance (reason TEXT NOT NULL);
+    """)
+
+
+@MIGRATIONS(name="2_guards")
+def _guards(db: Database) -> None:
+    # A row in `maintenance` opens updates and deletes, within the one transaction that also takes it away.
+    # OR REPLACE deletes without firing delete triggers; the insert triggers leave it no row to hit.
+    for table in ("event", "payload"):
+        for verb in ("UPDATE", "DELETE"):
+            db.execute(f"""
+                CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table}
+                WHEN NOT EXISTS (SELECT 1 FROM maintenance)
+                BEGIN SELECT RAISE(ABORT, 'the log is append-only: {table} rows are never changed'); END
+            """)
+    db.execute("""
+        CREATE TRIGGER event_is_next BEFORE INSERT ON event
+        WHEN NEW.version <> 1 + (SELECT coalesce(max(version), 0) FROM event WHERE execution = NEW.execution)
+        BEGIN SELECT RAISE(ABORT, 'the log is append-only: not the next version of this execution'); END
+    """)
+    db.execute("""
+        CREATE TRIGGER payload_is_new BEFORE INSERT ON payload
+        WHEN EXISTS (SELECT 1 FROM payload WHERE digest = NEW.digest)
+        BEGIN SELECT RAISE(IGNORE); END
+    """)
+
+
+def _iso(micros: str) -> str:
+    seconds = f"strftime('%Y-%m-%dT%H:%M:%S', {micros} / 1000000, 'unixepoch')"
+    return f"{seconds} || printf('.%06dZ', {micros} % 1000000)"
+
+
+def _value(data: str, name: str) -> str:
+    # A value stands last in `data` (see rows.py): it is cut out as it is, which also holds for JSON that
+    # SQLite cannot parse (NaN). What is not JSON shows its reference.
+    start = f"instr({data}, '\"{name}\":')"
+    text = f"substr({data}, {start} + {len(name) + 3}, length({data}) - {start} - {len(name) + 3})"
+    return f"CASE WHEN {start} THEN {text} ELSE json_extract({data}, '$.{name}_ref') END"
+
+
+def _error(data: str) -> str:
+    message = f"json_extract({data}, '$.error.message')"
+    return f"""CASE WHEN json_valid({data}) THEN coalesce(json_extract({data}, '$.error.reason'),
+                   json_extract({data}, '$.error.type') || ': ' || {message}) END"""
+
+
+@MIGRATIONS(name="3_views")
+def _views(db: Database) -> None:
+    db.execute(f"""
+        CREATE VIEW executions AS
+        SELECT x.execution_id, x.workflow, x.state,
+               {_iso("x.started_at")} AS started_at,
+               {_iso("x.updated_at")} AS updated_at,
+               {_iso("x.completed_at")} AS completed_at,
+               x.total_steps, x.done_steps, x.current_step,
+               (SELECT {_value("e.data", "inputs")} FROM event e
+                WHERE e.execution = x.key AND e.type = 'WorkflowStarted'
+                ORDER BY e.version LIMIT 1) AS inputs,
+               CASE x.state WHEN 'COMPLETED' THEN
+                   (SELECT {_value("e.data", "output")} FROM event e
+                    WHERE e.execution = x.key AND e.type = 'StepCompleted' AND e.step =
+                        (SELECT json_extract(c.data, '$.last_step') FROM event c
+                         WHERE c.execution = x.key AND c.type = 'WorkflowCompleted'
+                         ORDER BY c.version DESC LIMIT 1)
+                    ORDER BY e.version DESC LIMIT 1) END AS output,
+               x.error,
+               {_iso("x.wake_at")} AS wake_at,
+               x.parent,
+               x.version,
+               (SELECT 'process ' || h.pid || ' on ' || h.host FROM holder h WHERE h.key = x.holder) AS holder
+        FROM execution x
+    """)
+    db.execute(f"""
+        CREATE VIEW events AS
+        SELECT x.execution_id, e.version, e.type, e.step, e.visit, e.attempt,
+               {_iso("e.at")} AS at,
+               coalesce(e.data, '{{}}') AS data
+        FROM execution x JOIN event e ON e.execution = x.key
+    """)
+    # One row per attempt: its last start and its last word. The grouping stands in a subquery of its own,
+    # which takes a filter on execution_id down to the primary key.
+    db.execute(f"""
+        CREATE VIEW steps AS
+        SELECT a.execution_id, a.workflow, a.step, a.visit, a.attempt,
+               CASE last.type WHEN 'StepStarted' THEN 'RUNNING' ELSE upper(substr(last.type, 5)) END AS state,
+               {_iso("coalesce(first.at, last.at)")} AS started_at,
+               CASE WHEN last.type <> 'StepStarted' THEN {_iso("last.at")} END AS completed_at,
+               CASE WHEN last.type <> 'StepStarted' THEN (last.at - coalesce(first.at, last.at)) / 1e6 END
+                   AS duration,
+               CASE WHEN last.type IN ('StepCompleted', 'StepFailed') THEN {_value("last.data", "output")} END
+                   AS output,
+               CASE WHEN last.type IN ('StepFailed', 'StepRetried') THEN {_error("last.data")} END AS error,
+               json_extract(first.data, '$.code') AS code_hash
+        FROM (
+            SELECT x.key, x.execution_id, x.workflow, e.step, e.visit, e.attempt,
+                   max(CASE e.type WHEN 'StepStarted' THEN e.version END) AS began,
+                   max(e.version) AS ended
+            FROM execution x JOIN event e ON e.execution = x.key
+            WHERE e.type IN ('StepStarted', 'StepCompleted', 'StepFailed', 'StepRetried', 'StepInterrupted')
+            GROUP BY x.key, x.execution_id, x.workflow, e.step, e.visit, e.attempt
+        ) a
+        JOIN event last ON last.execution = a.key AND last.version = a.ended
+        LEFT JOIN event first ON first.execution = a.key AND first.version = a.began
+        ORDER BY a.key, coalesce(a.began, a.ended)
+    """)

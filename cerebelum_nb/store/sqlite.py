@@ -1,0 +1,344 @@
+"""The event log in one SQLite file.
+
+Every write is one ``BEGIN IMMEDIATE`` transaction on one connection, behind a lock. Rows are made by rows.py,
+tables by schema.py, files are opened and errors worded by connection.py; no event is looked into here.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from threading import RLock
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from ..core.events import Event
+from ..core.model import ExecutionState
+from ..errors import ExecutionNotFoundError, StoreError
+from . import forks, process, projection, rows, rules
+from .base import Commit, ExecutionRow, Holder, Rejection
+from .connection import MEMORY, explain, open_log, open_to_read
+
+__all__ = ["SqliteStore"]
+
+Durability = Literal["full", "normal"]
+
+_APPEND = """INSERT INTO event (execution, version, type, step, visit, attempt, at, data)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
+_KEEP = "INSERT OR IGNORE INTO payload (digest, codec, data) VALUES (?, ?, ?)"
+_KEYS_KEPT = 10_000
+_LAST_VERSION = 2**63 - 1
+
+
+class SqliteStore:
+    """An append-only event log in the SQLite file ``path`` (``":memory:"`` for one that is not kept).
+
+    The file and its folders are created as needed, an older log is migrated. Safe from any thread, beside
+    other processes, and after a fork.
+
+    Args:
+        path: where the log is, or is to be.
+        durability: ``"full"`` syncs every commit to the disk and survives a power cut; ``"normal"`` is ten
+            times as fast, survives ``kill -9``, and may lose the last commits in a power cut.
+        trusted: whether pickled values of this log may be restored.
+
+    ``hibernate_after`` and ``redact`` are what its user wants of runs over it (see ``connect``); the store
+    only carries them.
+
+    Raises:
+        StoreError: not a log, a newer one, damaged, or not to be reached.
+
+    Example:
+        >>> with SqliteStore(":memory:") as store:
+        ...     store.executions()
+        ([], 0)
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, durability: Durability = "full", trusted: bool = True
+    ) -> None:
+        if durability not in ("full", "normal"):
+            raise ValueError(f"durability is 'full' or 'normal', not {durability!r}")
+        self.location = os.fspath(path)
+        self.durability: Durability = durability
+        self.trusted = trusted
+        self.hibernate_after = timedelta(hours=1)
+        self.redact: tuple[str, ...] = ()
+        self._lock = RLock()
+        self._keys: dict[str, int] = {}  # of executions by id, as far as this connection has met them
+        self._db: sqlite3.Connection | None = open_log(self.location, durability)
+        forks.watch(self)
+
+    @property
+    def path(self) -> Path | None:
+        """The log's file; None for one in memory."""
+        return None if self.location == MEMORY else Path(self.location)
+
+    def __repr__(self) -> str:
+        return f"SqliteStore({self.location!r}, durability={self.durability!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; closing twice is harmless."""
+        with self._lock:
+            forks.unwatch(self)
+            if self._db is not None:
+                self._db.close()
+
+    # -- appending ------------------------------------------------------------------------------------------
+
+    def commit(self, commits: Sequence[Commit]) -> dict[str, str]:
+        """Write every commit in one transaction; return ``{execution_id: Rejection}`` of those not."""
+        rules.check(commits)
+        encoded = [[rows.encode(event) for event in commit.events] for commit in commits]
+        rejected: dict[str, str] = {}
+        with self._writing() as db:
+            for commit, events in zip(commits, encoded, strict=True):
+                key, rejection = self._advance(db, commit)
+                if rejection:
+                    rejected[commit.execution_id] = rejection
+                    continue
+                version = commit.after
+                for row in events:
+                    version += 1
+                    db.execute(_APPEND, (key, version, *row))
+                for event in commit.events:
+                    if (value := rows.stored_value(event)) is not None:
+                        db.execute(_KEEP, (value.digest, value.codec, value.payload))
+        return rejected
+
+    def _advance(self, db: sqlite3.Connection, commit: Commit) -> tuple[int, str]:
+        """Move an execution's row on, if that is still ours to do; return its key and why not."""
+        key = self._keys.get(commit.execution_id)
+        if key is None:
+            if commit.after == 0:
+                return self._create(db, commit)
+            key = self._key_of(db, commit.execution_id)
+        shown = projection.progress(commit)
+        guard = (key, commit.after, commit.holder is None, commit.holder)
+        state = commit.summary.state
+        if not commit.release and db.execute(projection.ADVANCE, (*shown, *guard, state)).rowcount:
+            return key, ""
+        if db.execute(projection.CHANGE, (*shown, state, commit.release, *guard)).rowcount:
+            return key, ""
+        return key, self._why_not(db, commit)
+
+    def _create(self, db: sqlite3.Connection, commit: Commit) -> tuple[int, str]:
+        made = db.execute(projection.CREATE, projection.created(commit))
+        if made.rowcount and made.lastrowid:
+            return made.lastrowid, ""
+        return 0, self._why_not(db, commit)
+
+    def _key_of(self, db: sqlite3.Connection, execution_id: str) -> int:
+        """Return the key of an execution, 0 when there is none."""
+        found = db.execute("SELECT key FROM execution WHERE execution_id = ?", (execution_id,)).fetchone()
+        if found is None:
+            return 0
+        if len(self._keys) >= _KEYS_KEPT:
+            self._keys.clear()
+        key = self._keys[execution_id] = int(found[0])
+        return key
+
+    def _why_not(self, db: sqlite3.Connection, commit: Commit) -> str:
+        sql = "SELECT holder FROM execution WHERE execution_id = ?"
+        found = db.execute(sql, (commit.execution_id,)).fetchone()
+        if found is None:
+            return Rejection.LOST
+        return Rejection.STALE if commit.holder in (None, found[0]) else Rejection.LOST
+
+    # -- leases ---------------------------------------------------------------------------------------------
+
+    def register(self, now: int, ttl: int) -> int:
+        """Record this process as a holder and return its key; its lease lasts ``ttl`` µs per heartbeat."""
+        me = process.current()
+        with self._writing() as db:
+            made = db.execute(
+                """INSERT INTO holder (host, pid, boot_id, started, heartbeat_at, expires_at)
+                VALUES (?, ?, ?, ?, ?, ?)""",
+                (me.host, me.pid, me.boot_id, me.started, now, now + ttl),
+            )
+            return int(made.lastrowid or 0)
+
+    def heartbeat(self, holder: int, now: int, ttl: int) -> None:
+        """Say that ``holder`` is alive at ``now``."""
+        with self._writing() as db:
+            seen = (now, now + ttl, holder)
+            db.execute("UPDATE holder SET heartbeat_at = ?, expires_at = ? WHERE key = ?", seen)
+
+    def retire(self, holder: int) -> None:
+        """Give back every lease of ``holder``."""
+        with self._writing() as db:
+            db.execute("UPDATE execution SET holder = NULL WHERE holder = ?", (holder,))
+            db.execute("DELETE FROM holder WHERE key = ?", (holder,))
+
+    def claim(self, execution_id: str, holder: int, now: int) -> None:
+        """Take the lease of an execution, unless another living process holds it."""
+        with self._writing() as db:
+            found = self._row(db, execution_id)
+            if found is None:
+                raise self._not_found(db, execution_id)
+            by = found.holder
+            if by is not None and by.key != holder and self.is_alive(by, now):
+                raise rules.busy(execution_id, by)
+            db.execute("UPDATE execution SET holder = ? WHERE execution_id = ?", (holder, execution_id))
+
+    def release(self, execution_id: str, holder: int) -> None:
+        """Give back one lease, if ``holder`` has it."""
+        with self._writing() as db:
+            lease = (execution_id, holder)
+            db.execute("UPDATE execution SET holder = NULL WHERE execution_id = ? AND holder = ?", lease)
+
+    def is_alive(self, holder: Holder, now: int) -> bool:
+        """Whether the process of ``holder`` may still be running."""
+        return holder.expires_at > now and not process.is_gone(holder)
+
+    # -- reading --------------------------------------------------------------------------------------------
+
+    def events(self, execution_id: str, after: int = 0, upto: int | None = None) -> list[Event]:
+        """Read the events with ``after < version <= upto`` in order."""
+        sql = """SELECT type, step, visit, attempt, at, data FROM event
+            WHERE execution = (SELECT key FROM execution WHERE execution_id = ?)
+            AND version > ? AND version <= ? ORDER BY version"""
+        with self._reading() as db:
+            found = db.execute(sql, (execution_id, after, _LAST_VERSION if upto is None else upto)).fetchall()
+        return rows.decode(found)
+
+    def payload(self, digest: str) -> bytes:
+        """Read the bytes of a value that is not JSON."""
+        with self._reading() as db:
+            found = db.execute("SELECT data FROM payload WHERE digest = ?", (digest,)).fetchone()
+        if found is None:
+            raise StoreError(rules.no_payload(digest))
+        return bytes(found[0])
+
+    def execution(self, execution_id: str) -> ExecutionRow:
+        """Read one row, by id or unambiguous prefix."""
+        with self._reading() as db:
+            found = self._row(db, execution_id)
+            if found is not None:
+                return found
+            matches = db.execute(
+                "SELECT execution_id FROM execution WHERE execution_id >= ? AND execution_id < ? AND ? "
+                "ORDER BY execution_id LIMIT ?",
+                (execution_id, execution_id + chr(0x10FFFF), bool(execution_id), rules.SUGGESTED + 1),
+            ).fetchall()
+            if not matches:
+                raise self._not_found(db, execution_id)
+            if len(matches) > 1:
+                raise rules.ambiguous(execution_id, [name for (name,) in matches])
+            (row,) = db.execute(f"{projection.SELECT} WHERE execution_id = ?", matches[0])
+            return projection.to_row(row)
+
+    def executions(
+        self,
+        *,
+        workflow: str | None = None,
+        states: Sequence[ExecutionState] = (),
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> tuple[list[ExecutionRow], int]:
+        """Read rows, newest first, and the total that matches."""
+        terms, values = ["1"], list[Any]()
+        if workflow is not None:
+            terms.append("workflow = ?")
+            values.append(workflow)
+        if states:
+            terms.append(f"state IN ({', '.join('?' * len(states))})")
+            values.extend(states)
+        where = " AND ".join(terms)
+        newest = "ORDER BY started_at DESC, execution.key DESC LIMIT ? OFFSET ?"
+        with self._reading() as db:
+            (total,) = db.execute(f"SELECT count(*) FROM execution WHERE {where}", values).fetchone()
+            page = [*values, -1 if limit is None else limit, offset]
+            found = db.execute(f"{projection.SELECT} WHERE {where} {newest}", page).fetchall()
+        return [projection.to_row(row) for row in found], total
+
+    def _row(self, db: sqlite3.Connection, execution_id: str) -> ExecutionRow | None:
+        found = db.execute(f"{projection.SELECT} WHERE execution_id = ?", (execution_id,)).fetchone()
+        return None if found is None else projection.to_row(found)
+
+    def _not_found(self, db: sqlite3.Connection, execution_id: str) -> ExecutionNotFoundError:
+        recent = db.execute("SELECT execution_id FROM execution ORDER BY started_at DESC LIMIT 500")
+        return rules.not_found(execution_id, [name for (name,) in recent])
+
+    # -- the connection -------------------------------------------------------------------------------------
+
+    def data_version(self) -> int:
+        """A number that changes whenever another connection has committed to this log."""
+        with self._reading() as db:
+            return int(db.execute("PRAGMA data_version").fetchone()[0])
+
+    def read_connection(self) -> sqlite3.Connection:
+        """Open another connection that can only read, for history; the caller closes it.
+
+        A log in memory cannot be opened twice: its connection reads a copy made now.
+        """
+        if self.path is not None:
+            try:
+                return open_to_read(self.location)
+            except sqlite3.Error as exc:
+                raise explain(exc, self.location) from exc
+        copy = sqlite3.connect(MEMORY, isolation_level=None, check_same_thread=False)
+        with self._reading() as db:
+            db.backup(copy)
+        copy.execute("PRAGMA query_only = ON")
+        return copy
+
+    @contextmanager
+    def maintenance(self, reason: str) -> Iterator[sqlite3.Connection]:
+        """Open one transaction in which events and payloads may be deleted; after it the guards stand."""
+        with self._writing() as db:
+            db.execute("INSERT INTO maintenance (reason) VALUES (?)", (reason,))
+            yield db
+            db.execute("DELETE FROM maintenance")
+
+    def _before_fork(self) -> None:
+        self._lock.acquire()
+
+    def _after_fork(self, *, in_child: bool) -> None:
+        if in_child and self._db is not None and self.path is not None:
+            self._db.close()
+            self._db = None
+        self._lock.release()
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._db is None:  # since a fork
+            self._keys.clear()
+            self._db = open_log(self.location, self.durability)
+        return self._db
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                yield self._connected()
+            except sqlite3.Error as exc:
+                raise explain(exc, self.location) from exc
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            db = self._connected()
+            try:
+                try:
+                    db.execute("BEGIN IMMEDIATE")
+                    yield db
+                    db.execute("COMMIT")
+                except BaseException:
+                    self._keys.clear()  # some may name rows that are now undone
+                    if db.in_transaction:
+                        db.execute("ROLLBACK")
+                    raise
+            except sqlite3.Error as exc:
+                raise explain(exc, self.location) from exc

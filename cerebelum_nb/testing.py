@@ -1,0 +1,112 @@
+"""Aids for testing workflows: a clock that jumps, so that a test with a week of sleeps takes milliseconds."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from collections.abc import Callable
+from contextvars import Token
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Self
+
+from .core.duration import Duration, seconds
+from .engine.clock import Clock, current_clock
+from .store.memory import MemoryStore
+
+__all__ = ["FakeClock", "MemoryStore"]
+
+
+class FakeClock:
+    """A clock that stands still until everything in flight waits for it, then jumps to the next timer.
+
+    Args:
+        start: the time it shows first; an aware datetime.
+        autojump: False leaves it to :meth:`advance` to move it.
+
+    Example:
+        >>> import asyncio
+        >>> from cerebelum_nb import sleep, step, workflow
+        >>> @step
+        ... async def nap():
+        ...     await sleep("7d")
+        >>> @workflow
+        ... def lazy(wf):
+        ...     wf.timeline(nap)
+        >>> with FakeClock():
+        ...     result = asyncio.run(lazy.execute(store=MemoryStore()))
+        >>> result.duration.days
+        7
+    """
+
+    def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC), *, autojump: bool = True) -> None:
+        self._now = round(start.timestamp() * 1e6)
+        self._autojump = autojump
+        self._timers: list[tuple[int, int, _FakeTimer]] = []
+        self._order = itertools.count()
+        self._jumping = False
+        self._tokens: list[Token[Clock]] = []
+
+    def now(self) -> int:
+        """Return the time it shows, µs since the epoch."""
+        return self._now
+
+    def call_at(self, at: int, callback: Callable[[], None]) -> _FakeTimer:
+        """Call ``callback`` once it shows ``at``."""
+        timer = _FakeTimer(callback)
+        heapq.heappush(self._timers, (at, next(self._order), timer))
+        return timer
+
+    def advance(self, duration: Duration) -> None:
+        """Move on by seconds (or a ``timedelta``, or text such as ``"2h"``), firing what comes due, in order."""
+        end = self._now + round(seconds(duration, unit="s") * 1e6)
+        while self._timers and self._timers[0][0] <= end:
+            self._fire()
+        self._now = max(self._now, end)
+
+    def set(self, to: datetime) -> None:
+        """Show another time at once, forwards or backwards, as when somebody sets the clock; fires nothing."""
+        self._now = round(to.timestamp() * 1e6)
+
+    def idle(self) -> None:
+        """Jump to the next timer, soon."""
+        if self._autojump and self._timers and not self._jumping:
+            self._jumping = True
+            asyncio.get_running_loop().call_soon(self._jump)
+
+    def __enter__(self) -> Self:
+        self._tokens.append(current_clock.set(self))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        current_clock.reset(self._tokens.pop())
+
+    def __repr__(self) -> str:
+        shown = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=self._now)
+        return f"<FakeClock {shown.isoformat()}, {len(self._timers)} timers>"
+
+    def _jump(self) -> None:
+        self._jumping = False
+        while self._timers and self._timers[0][2].cancelled:
+            heapq.heappop(self._timers)
+        if self._timers:
+            self._fire()
+
+    def _fire(self) -> None:
+        at, _, timer = heapq.heappop(self._timers)
+        if not timer.cancelled:
+            self._now = max(self._now, at)
+            timer.callback()
+
+
+class _FakeTimer:
+    __slots__ = ("callback", "cancelled")
+
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self.callback, self.cancelled = callback, False
+
+    def cancel(self) -> None:
+        self.cancelled = True

@@ -1,0 +1,11 @@
+"""Values on their way to the log and back: codec, previews, secrets.
+
+This file only re-exports; importing it loads neither pandas nor numpy nor cloudpickle.
+"""
+
+from .arguments import fingerprint_args
+from .codec import decode, encode
+from .preview import preview
+from .secret import MASK, Secret, Vault
+
+__all__ = ["MASK", "Secret", "Vault", "decode", "encode", "fingerprint_args", "preview"]

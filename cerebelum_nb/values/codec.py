@@ -1,0 +1,245 @@
+"""Any Python value to what the log holds, and back.
+
+JSON when the value survives it unchanged, judged by exact types; cloudpickle otherwise. Masking of secrets
+happens here, finding them in texts in `secret`. Nothing here reads or writes a file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+from ..core.model import Value
+from ..errors import SerializationError, UntrustedValueError
+from .members import find
+from .preview import preview, type_name
+from .redaction import DEEPEST, SCALARS, NotJsonError, gather, put, redact
+from .secret import Secret, Vault, split_path
+
+__all__ = ["decode", "encode", "plain"]
+
+_CONSTANTS = {None: Value("json", "null"), True: Value("json", "true"), False: Value("json", "false")}
+
+_encoder = json.JSONEncoder(ensure_ascii=False, check_circular=False, allow_nan=False, separators=(",", ":"))
+_ascii = json.JSONEncoder(check_circular=False, allow_nan=False, separators=(",", ":"))
+
+
+def encode(value: object, *, keep: bool = True, vault: Vault | None = None, path: str = "output") -> Value:
+    """Encode a value for the log.
+
+    Args:
+        value: anything.
+        keep: False keeps only its type and preview (codec ``"none"``).
+        vault: the secrets of the execution; secrets found in the value are added to it.
+        path: what the value is called in errors.
+
+    Returns:
+        A `Value`; ``masked`` lists where secrets stood: ``token``, ``db.password``, ``[2].key``,
+        ``["a key"]``, or ``""`` for the whole value.
+
+    Raises:
+        SerializationError: it cannot be stored; the message and ``.path`` name the culprit inside it.
+
+    Example:
+        >>> encode({"ip": "10.0.0.1"}).json
+        '{"ip":"10.0.0.1"}'
+    """
+    if not vault and keep:
+        if value is None or value is True or value is False:
+            return _CONSTANTS[value]
+        text = _json(value)
+        if text is not None:
+            return Value("json", text)
+    if vault is None:
+        vault = Vault()
+    gather(value, vault, set(), 0)
+    if not keep:
+        return Value("none", type=type_name(value), preview=preview(value, vault=vault))
+    masked: list[str] = []
+    try:
+        text = _json(redact(value, vault, "", masked, 0))
+    except NotJsonError:
+        text = None
+    if text is not None:
+        return Value("json", text, masked=tuple(dict.fromkeys(masked)))
+    return _pickled(value, vault, path)
+
+
+def decode(value: Value, load: Callable[[str], bytes], *, trusted: bool = True, where: str = "") -> Any:
+    """Restore a value, afresh at every call.
+
+    Args:
+        value: what `encode` returned, or the log holds.
+        load: reads the payload of a digest.
+        trusted: False refuses whatever would have to be unpickled.
+        where: what the value is, for errors: ``"the output of step 'fetch'"``.
+
+    Returns:
+        The value; where a secret was masked stands a `Secret` that is missing.
+
+    Raises:
+        UntrustedValueError: it is pickled and ``trusted`` is False.
+        SerializationError: it was not kept, or cannot be unpickled here.
+    """
+    name = where or "This value"
+    if value.codec == "json":
+        restored = json.loads(value.json)
+        for path in value.masked:
+            restored = put(restored, split_path(path), Secret.missing(path))
+        return restored
+    if value.codec == "none":
+        raise SerializationError(
+            f"{name} was not kept (keep=False): it was {_what(value)}. Run the step that returned it again.",
+            path=where,
+        )
+    if value.codec != "cloudpickle":
+        raise SerializationError(
+            f"{name} is stored as {value.codec!r}, which this version of cerebelum_nb cannot read: upgrade.",
+            path=where,
+        )
+    if not trusted:
+        raise UntrustedValueError(
+            f"{name} is {_what(value)}. To restore it, it has to be unpickled, which can run any code, and "
+            "this log is not trusted. If you know who wrote it, open it with `connect(path, trusted=True)`.",
+            path=where,
+        )
+    payload = load(value.digest)
+    try:
+        return pickle.loads(payload)
+    except Exception as exc:  # unpickling runs whatever the classes define
+        raise SerializationError(
+            f"{name} is {_what(value)} and cannot be restored here: {type(exc).__name__}: {exc}. "
+            f"Define or import `{value.type}` as it was, or run the step that returned it again.",
+            path=where,
+        ) from exc
+
+
+def _what(value: Value) -> str:
+    return f"a {value.type.removeprefix('builtins.')}: {value.preview}"
+
+
+def _short_type(value: object) -> str:
+    return type_name(value).removeprefix("builtins.")
+
+
+# -- JSON ---------------------------------------------------------------------------------------------
+
+
+def _json(value: object) -> str | None:
+    """Write a value as JSON, or return None when it would not come back the same."""
+    if not plain(value):
+        return None
+    try:
+        text = _encoder.encode(value)
+    except ValueError:  # NaN, infinity, an int with too many digits
+        return None
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a lone surrogate is no UTF-8; two of them would come back as one character
+        text = _ascii.encode(value)
+        return text if json.loads(text) == value else None
+    return text
+
+
+def plain(value: object, levels: int = DEEPEST) -> bool:
+    """Whether a value is made of dicts with text keys, lists and scalars only, by exact types."""
+    cls = type(value)
+    if cls in SCALARS:
+        return True
+    if not levels:
+        return False
+    if cls is dict:
+        assert isinstance(value, dict)
+        for key, item in value.items():
+            if type(key) is not str or (type(item) not in SCALARS and not plain(item, levels - 1)):
+                return False
+        return True
+    if cls is list:
+        assert isinstance(value, list)
+        if SCALARS.issuperset(map(type, value)):
+            return True
+        return all(type(item) in SCALARS or plain(item, levels - 1) for item in value)
+    return False
+
+
+# -- cloudpickle --------------------------------------------------------------------------------------
+
+
+def _pickled(value: object, vault: Vault, path: str) -> Value:
+    try:
+        payload = _dumps(value)
+    except Exception as exc:  # pickling runs whatever the classes define
+        raise _unstorable(value, exc, vault, path) from exc
+    named = _find_named(value, path, vault)
+    if named is None and vault.reveals(payload):
+        named = find(value, path, lambda key, item: _reveals(item, vault), vault=vault, deepest=True) or (
+            path,
+            value,
+        )
+    if named is not None:
+        raise SerializationError(
+            f"{vault.mask(named[0])} holds a secret, and {path} is a {_short_type(value)}, which is stored "
+            "as bytes that cannot be masked. Leave the secret out, return dicts and lists of plain values, "
+            "or use @step(keep=False).",
+            path=vault.mask(named[0]),
+        )
+    return Value(
+        "cloudpickle",
+        type=type_name(value),
+        preview=preview(value, vault=vault),
+        digest=hashlib.sha256(payload).hexdigest(),
+        size=len(payload),
+        payload=payload,
+    )
+
+
+def _find_named(value: object, path: str, vault: Vault) -> tuple[str, object] | None:
+    if not vault.names:
+        return None
+    return find(value, path, lambda key, item: vault.hides(key) and item is not None, vault=vault)
+
+
+def _dumps(value: object) -> bytes:
+    import cloudpickle  # late: a run whose values are all JSON never pays for it
+
+    return bytes(cloudpickle.dumps(value))
+
+
+def _unstorable(value: object, exc: Exception, vault: Vault, path: str) -> SerializationError:
+    where, culprit = find(value, path, lambda key, item: _fails(item), vault=vault, deepest=True) or (
+        path,
+        value,
+    )
+    where = vault.mask(where)
+    if isinstance(culprit, Secret):
+        return SerializationError(
+            f"{where} is a Secret inside a {_short_type(value)}, where its place cannot be masked. Put it "
+            "in a dict or a list of plain values, or use @step(keep=False).",
+            path=where,
+        )
+    return SerializationError(
+        f"{where} is a {_short_type(culprit)} and cannot be stored ({type(exc).__name__}: "
+        f"{vault.mask(str(exc))}). Use plain data, an id or a file path in its place; a step's result that "
+        "has to stay alive, such as a connection, is kept in memory only with @step(keep=False).",
+        path=where,
+    )
+
+
+def _fails(value: object) -> bool:
+    try:
+        _dumps(value)
+    except Exception:  # noqa: BLE001 - the reason does not matter here, only where it is
+        return True
+    return False
+
+
+def _reveals(value: object, vault: Vault) -> bool:
+    try:
+        return vault.reveals(_dumps(value))
+    except Exception:  # noqa: BLE001 - a member that cannot be pickled alone
+        return False

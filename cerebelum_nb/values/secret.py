@@ -1,0 +1,248 @@
+"""Values that must never be written, and what one execution knows about them.
+
+`Secret` is what a user wraps such a value in; `Vault` finds the secrets of one execution in texts and
+payloads. How values are encoded does not live here, nor does anything that writes.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import Any, Generic, NoReturn, TypeVar, cast
+from urllib.parse import quote, quote_plus
+
+from ..errors import SecretMissingError, SerializationError
+
+__all__ = ["MASK", "Secret", "Vault"]
+
+MASK = "********"
+"""What stands in a text where a secret stood."""
+
+SHORTEST = 4
+"""Secrets with a shorter text are masked where they stand, but not looked for inside other texts."""
+
+T = TypeVar("T")
+
+_PATH = re.compile(r"""\.?([^\W\d]\w*)|\[(\d+)\]|\[("(?:[^"\\]|\\.)*")\]""")
+
+
+class Secret(Generic[T]):
+    """Keep a value out of the log, of reprs and of error messages.
+
+    It is equal to another secret with an equal value, and copies like it; pickling it is refused.
+
+    Example:
+        >>> token = Secret("s3cr3t-token")
+        >>> print(token)
+        ********
+        >>> token.reveal()
+        's3cr3t-token'
+    """
+
+    __slots__ = ("_missing", "_value")
+
+    def __init__(self, value: T | Secret[T]) -> None:
+        inner = value if isinstance(value, Secret) else None
+        self._missing: str | None = None if inner is None else inner._missing
+        self._value: T = cast(T, value) if inner is None else inner._value
+
+    @classmethod
+    def missing(cls, path: str) -> Secret[Any]:
+        """Stand for a secret that was masked at ``path`` and is not in this process."""
+        secret: Secret[Any] = cls.__new__(cls)
+        secret._missing = path
+        secret._value = None
+        return secret
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether the value has to be given again before it can be revealed."""
+        return self._missing is not None
+
+    def reveal(self) -> T:
+        """Return the value itself.
+
+        Raises:
+            SecretMissingError: it is not in this process; the message says how to give it again.
+        """
+        if self._missing is None:
+            return self._value
+        path = self._missing
+        raise SecretMissingError(
+            f"The secret {f'at {path!r} ' if path else ''}is not in this process: secrets are never written "
+            f"to the log. Give it again: `await wf.resume(id, inputs={_inputs_for(path)})`; if a step "
+            "returned it, run that step again.",
+            path=path,
+        )
+
+    def __repr__(self) -> str:
+        return f"Secret({MASK!r})"
+
+    def __str__(self) -> str:
+        return MASK
+
+    def __format__(self, spec: str) -> str:
+        return MASK
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Secret):
+            return NotImplemented
+        return bool(self._missing == other._missing and self._value == other._value)
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._missing, self._value))
+
+    def __copy__(self) -> Secret[T]:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Secret[T]:
+        return self if self.is_missing else type(self)(copy.deepcopy(self._value, memo))
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise SerializationError(
+            "A Secret is never written. Put it in a dict or a list of plain values, where its place is "
+            "masked, or use @step(keep=False)."
+        )
+
+
+def _inputs_for(path: str) -> str:
+    """Write the ``inputs=`` that gives the secret at ``path`` again."""
+    text = "Secret(...)"
+    for key in reversed(split_path(path) or ["token"]):
+        text = (
+            f"[..., {text}]" if isinstance(key, int) else f"{{{json.dumps(key, ensure_ascii=False)}: {text}}}"
+        )
+    return text
+
+
+def join_path(path: str, key: str | int) -> str:
+    """Extend a masked path: ``token``, ``db.password``, ``[2].key``, ``["a key"]``; ``""`` is the root."""
+    if isinstance(key, int):
+        return f"{path}[{key}]"
+    if re.fullmatch(r"[^\W\d]\w*", key):
+        return f"{path}.{key}" if path else key
+    return f"{path}[{json.dumps(key)}]"
+
+
+def split_path(path: str) -> list[str | int]:
+    """Take a masked path apart, the inverse of `join_path`."""
+    return [
+        int(match[2]) if match[2] else json.loads(match[3]) if match[3] else match[1]
+        for match in _PATH.finditer(path)
+    ]
+
+
+class Vault:
+    """What must not be written for one execution. False as long as it holds nothing.
+
+    A secret is looked for as its text ``str(value)`` and as that text looks in JSON, in a repr and in a URL;
+    of a secret that is a container, every text and number in it is looked for. Texts shorter than 4
+    characters are not looked for: masking every "1" would destroy the log and tell where the secret stands.
+
+    Args:
+        names: dict keys (whole, any case) whose values are secrets too.
+    """
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self.names = frozenset(name.casefold() for name in names)
+        self._forms: tuple[str, ...] = ()
+        self._needles: tuple[bytes, ...] = ()
+        self._lock = threading.Lock()
+
+    def __bool__(self) -> bool:
+        return bool(self._forms or self.names)
+
+    def __repr__(self) -> str:
+        return f"Vault(names={sorted(self.names)}, forms={len(self._forms)})"
+
+    def add(self, secret: object) -> None:
+        """Look for this secret from now on; a bare value counts as one, a missing secret adds nothing."""
+        forms = {form for text in _texts(secret, 0) for form in _forms(text)}
+        if not forms.difference(self._forms):
+            return
+        with self._lock:  # steps in threads share the vault of their execution
+            forms.update(self._forms)
+            self._forms = tuple(sorted(forms, key=lambda form: (-len(form), form)))
+            self._needles = tuple({needle for form in forms for needle in _needles(form)})
+
+    def hides(self, key: object) -> bool:
+        """Whether the value under this dict key is redacted by its name."""
+        return bool(self.names) and isinstance(key, str) and key.casefold() in self.names
+
+    def mask(self, text: str) -> str:
+        """Replace every occurrence of every secret; texts that overlap are masked as one."""
+        spans = sorted(_spans(text, self._forms))
+        if not spans:
+            return text
+        pieces, end = [], 0
+        for start, stop in spans:
+            if start >= end:
+                pieces += [text[end:start], MASK]
+            end = max(end, stop)
+        masked = "".join([*pieces, text[end:]])
+        # What stood left and right of a secret may now spell another one: then nothing of it is kept.
+        return MASK if any(form in masked for form in self._forms) else masked
+
+    def covers(self, number: int | float) -> bool:
+        """Whether this number is, as a text, a secret."""
+        return bool(self._forms) and str(number) in self._forms
+
+    def reveals(self, data: bytes) -> bool:
+        """Whether a payload contains a secret, as UTF-8, UTF-16 or UTF-32 text; compressed ones hide it."""
+        return any(needle in data for needle in self._needles)
+
+
+def _texts(value: object, depth: int) -> Iterator[str]:
+    match value:
+        case Secret():
+            if not value.is_missing:
+                yield from _texts(value._value, depth)
+        case None | bool():
+            return
+        case str():
+            yield str.__str__(value)
+        case bytes() | bytearray():
+            yield bytes(value).decode("utf-8", "surrogateescape")
+            yield bytes(value).hex()
+        case dict() if depth < 20:
+            for item in value.values():
+                yield from _texts(item, depth + 1)
+        case list() | tuple() | set() | frozenset() if depth < 20:
+            for item in value:
+                yield from _texts(item, depth + 1)
+        case _:
+            with suppress(Exception):  # a user's __str__; an int with too many digits
+                yield str(value)
+            if depth < 20 and hasattr(value, "__dict__"):
+                yield from _texts(vars(value), depth + 1)
+
+
+def _forms(text: str) -> Iterator[str]:
+    """The ways a secret's text is written in logs, errors and JSON."""
+    if len(text) < SHORTEST or text in MASK:
+        return
+    yield text
+    yield json.dumps(text)[1:-1]
+    yield json.dumps(text, ensure_ascii=False)[1:-1]
+    yield repr(text)[1:-1]
+    yield quote(text, safe="", errors="replace")
+    yield quote_plus(text, errors="replace")
+
+
+def _needles(form: str) -> Iterator[bytes]:
+    for encoding in ("utf-8", "utf-16-le", "utf-32-le"):
+        yield form.encode(encoding, "surrogatepass")
+    with suppress(UnicodeEncodeError):  # bytes which are no text
+        yield form.encode("utf-8", "surrogateescape")
+
+
+def _spans(text: str, forms: tuple[str, ...]) -> Iterator[tuple[int, int]]:
+    for form in forms:
+        at = text.find(form)
+        while at >= 0:
+            yield at, at + len(form)
+            at = text.find(form, at + 1)

@@ -1,0 +1,446 @@
+"""``@workflow`` and the ways to run one: ``execute``, ``run``, ``start``, ``resume``, ``cancel``.
+
+A workflow's function is evaluated anew at every start and every resume, in its own module: a step whose cell was
+edited and run again is the one that runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import inspect
+import secrets
+import threading
+from collections.abc import Callable, Collection, Coroutine, Mapping
+from typing import Any, TypeVar, overload
+
+from .core.events import WorkflowResumed, WorkflowStarted
+from .core.model import ExecutionState, Plan
+from .core.resume import plan_resume
+from .core.validate import Report
+from .dsl.builder import WorkflowBuilder, build
+from .engine.cancel import cancel_execution
+from .engine.engine import engine_of
+from .engine.execution import Execution
+from .engine.lease import keeper_of
+from .engine.scope import current_scope
+from .errors import CerebelumError, ExecutionStoppedError, ResumeError, WorkflowDefinitionError
+from .result import Result
+from .run import Run
+from .store.base import Store
+from .store.default import resolve_store
+from .values import Secret, Vault, encode
+
+__all__ = ["Workflow", "registered", "workflow"]
+
+T = TypeVar("T")
+Inputs = Mapping[str, Any]
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_RESUMABLE = (
+    ExecutionState.FAILED,
+    ExecutionState.PAUSED,
+    ExecutionState.RUNNING,
+    ExecutionState.SLEEPING,
+    ExecutionState.WAITING_FOR_APPROVAL,
+)
+_registry: dict[tuple[str, str], Workflow] = {}
+
+
+def registered() -> dict[tuple[str, str], Workflow]:
+    """Return the workflows defined in this process by module and name, for tools that take one up by name."""
+    return dict(_registry)
+
+
+@overload
+def workflow(fn: Callable[[WorkflowBuilder], object], /) -> Workflow: ...
+@overload
+def workflow(
+    *, name: str | None = None, max_jumps: int = 1000
+) -> Callable[[Callable[[WorkflowBuilder], object]], Workflow]: ...
+def workflow(
+    fn: Callable[[WorkflowBuilder], object] | None = None, /, *, name: str | None = None, max_jumps: int = 1000
+) -> Workflow | Callable[[Callable[[WorkflowBuilder], object]], Workflow]:
+    """Make a function that describes a timeline a workflow.
+
+    Args:
+        fn: takes one argument, on which it calls ``timeline``, ``branch`` and ``diverge``.
+        name: the workflow's name in the log; by default the function's.
+        max_jumps: how many jumps back one execution may make before it fails, so that no loop runs for ever.
+
+    Raises:
+        WorkflowDefinitionError: it is no such function. What is wrong with the timeline is told when it is run.
+
+    Example:
+        >>> from cerebelum_nb import step
+        >>> @step
+        ... def build():
+        ...     return "image"
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(build)
+        >>> release
+        <workflow release: build>
+    """
+
+    def make(function: Callable[[WorkflowBuilder], object]) -> Workflow:
+        _check(function)
+        if isinstance(max_jumps, bool) or not isinstance(max_jumps, int) or max_jumps < 1:
+            raise WorkflowDefinitionError(f"@workflow: max_jumps is a whole number from 1, not {max_jumps!r}")
+        chosen = function.__name__ if name is None else name
+        if not isinstance(chosen, str) or not chosen.strip():
+            raise WorkflowDefinitionError(f"@workflow: the name is text, not {name!r}")
+        made = Workflow(function, chosen, max_jumps)
+        _registry[function.__module__, chosen] = made
+        return made
+
+    return make if fn is None else make(fn)
+
+
+class Workflow:
+    """A workflow, made by ``@workflow``."""
+
+    def __init__(self, fn: Callable[[WorkflowBuilder], object], name: str, max_jumps: int) -> None:
+        functools.update_wrapper(self, fn)
+        self.fn, self.name, self.max_jumps = fn, name, max_jumps
+
+    def validate(self) -> Report:
+        """Evaluate the timeline as it is now and report what is wrong with it, all at once."""
+        return build(self.fn, self.name, self.max_jumps)[1]
+
+    def plan(self) -> Plan:
+        """Evaluate the timeline as it is now.
+
+        Raises:
+            WorkflowDefinitionError: it cannot run; ``.errors`` names every problem.
+        """
+        plan, report = build(self.fn, self.name, self.max_jumps)
+        if not report.ok:
+            count = len(report.errors)
+            raise WorkflowDefinitionError(
+                f"workflow '{self.name}' cannot run, {count} problem{'s' if count > 1 else ''}:\n{report}",
+                errors=report.errors,
+                warnings=report.warnings,
+            )
+        return plan
+
+    async def execute(
+        self,
+        inputs: Inputs | None = None,
+        *,
+        store: Store | None = None,
+        execution_id: str | None = None,
+        distributed: bool = False,
+    ) -> Result:
+        """Run it here and wait until it is done.
+
+        Args:
+            inputs: what steps receive as ``inputs``; names to values.
+            store: the log to write; by default the session's.
+            execution_id: an id of your own; by default a new short one.
+            distributed: True runs it on the distributed engine.
+
+        Returns:
+            The outcome of the completed execution.
+
+        Raises:
+            WorkflowDefinitionError: the timeline cannot run; nothing has run.
+            WorkflowError: a step failed; the message ends with the call that goes on from there.
+            ExecutionStoppedError: it was stopped; it can be resumed.
+            ExecutionCancelledError: somebody cancelled it.
+            StoreError: the log cannot be written.
+        """
+        __tracebackhide__ = True
+        if distributed:
+            return await _distributed_engine().execute(self, inputs, execution_id=execution_id)
+        return await self._launch(inputs, store, execution_id).foreground()
+
+    def run(self, inputs: Inputs | None = None, *, store: Store | None = None, execution_id: str | None = None) -> Result:
+        """Run it and wait, from sync code: a script, or a cell.
+
+        In a cell it runs on a loop of its own in a thread, so that nothing needs patching.
+
+        Raises:
+            CerebelumError: it is called inside a step.
+            KeyboardInterrupt: it was stopped with Ctrl-C in a script; the execution is paused and can be resumed.
+            Otherwise as :meth:`execute`.
+        """
+        __tracebackhide__ = True
+        return _run_sync(lambda: self.execute(inputs, store=store, execution_id=execution_id))
+
+    def start(self, inputs: Inputs | None = None, *, store: Store | None = None, execution_id: str | None = None) -> Run:
+        """Run it in the background: return at once, with a handle that can be awaited, watched, stopped and cancelled.
+
+        Raises:
+            CerebelumError: no event loop is running here (use :meth:`run` in a script).
+            Otherwise as :meth:`execute`, as far as it can be told before it runs.
+        """
+        return self._launch(inputs, store, execution_id).background()
+
+    async def resume(
+        self,
+        execution_id: str | None = None,
+        skip_completed_steps: bool = True,
+        inputs: Inputs | None = None,
+        *,
+        rerun: str | Collection[str] = (),
+        store: Store | None = None,
+    ) -> Result:
+        """Go on with an execution that failed, was stopped, or whose process died; finished steps are not run again.
+
+        Args:
+            execution_id: its id or an unambiguous beginning; None takes the newest that can be resumed.
+            skip_completed_steps: False runs everything again under the same id.
+            inputs: replace the recorded inputs of these names, or supply secrets again.
+            rerun: names of completed steps to run again with what depends on them; ``"stale"`` means those whose
+                code changed.
+            store: the log; by default the session's.
+
+        Returns:
+            The outcome of the completed execution.
+
+        Raises:
+            ResumeError: it cannot be resumed: it is completed, or the timeline lost a step it has completed.
+            ExecutionBusyError: it is running, here or elsewhere.
+            ExecutionNotFoundError: there is no such execution.
+            Otherwise as :meth:`execute`.
+        """
+        __tracebackhide__ = True
+        return await self._take_up(execution_id, skip_completed_steps, inputs, rerun, store).foreground()
+
+    async def cancel(self, execution_id: str, reason: str | None = None, *, store: Store | None = None) -> None:
+        """End an execution for good, wherever it runs; see :func:`cerebelum_nb.engine.cancel.cancel_execution`."""
+        await cancel_execution(resolve_store(store), execution_id, reason=reason, by=None)
+
+    def __repr__(self) -> str:
+        try:
+            return f"<workflow {self.name}: {describe_path(self.plan())}>"
+        except WorkflowDefinitionError as error:
+            return f"<workflow {self.name}: {len(error.errors)} problems, see {self.__name__}.validate()>"
+
+    @property
+    def variable(self) -> str:
+        """How the user calls it, for messages that say what to type."""
+        return str(self.fn.__name__)
+
+    def _launch(self, inputs: Inputs | None, store: Store | None, execution_id: str | None) -> Run:
+        _refuse_in_step(self.variable)
+        plan = self.plan()
+        log = resolve_store(store)
+        vault = Vault(log.redact)
+        given = _check_inputs(inputs)
+        value = encode(given, vault=vault, path="inputs")
+        engine = engine_of(log)
+        execution = engine.create(_new_id() if execution_id is None else _check_id(execution_id), plan, vault)
+        self._keep_inputs(execution, given, value.codec != "json" or bool(value.masked))
+        event = WorkflowStarted(
+            at=execution.clock.now(),
+            workflow=self.name,
+            inputs=value,
+            total_steps=sum(map(len, plan.timeline)),
+            module=self.fn.__module__,
+            qualname=self.fn.__qualname__,
+            source=inspect.unwrap(self.fn).__code__.co_filename,
+        )
+        return Run(execution, self.variable, event)
+
+    def _take_up(
+        self,
+        execution_id: str | None,
+        skip_completed_steps: bool,
+        inputs: Inputs | None,
+        rerun: str | Collection[str],
+        store: Store | None,
+    ) -> Run:
+        _refuse_in_step(self.variable)
+        plan = self.plan()
+        log = resolve_store(store)
+        found = self._newest(log) if execution_id is None else log.execution(_check_id(execution_id)).execution_id
+        engine = engine_of(log)
+        execution = engine.claim(found, plan, Vault(log.redact))
+        try:
+            state = execution.state
+            if state.workflow != self.name:
+                raise ResumeError(
+                    f"execution {found} belongs to workflow '{state.workflow}', not to '{self.name}': resume it there"
+                )
+            chosen = plan_resume(
+                plan, state, found, skip_completed_steps=skip_completed_steps, rerun=rerun, live=execution.live
+            )
+            value = self._resume_inputs(execution, inputs)
+        except BaseException:
+            engine.give_back(execution)
+            raise
+        event = WorkflowResumed(
+            at=execution.now(),
+            retried=chosen.retried,
+            revisited=chosen.revisited,
+            rerouted=chosen.rerouted,
+            restored=chosen.restored,
+            inputs=value,
+            total_steps=sum(map(len, plan.timeline)),
+        )
+        return Run(execution, self.variable, event, stale=chosen.stale)
+
+    def _resume_inputs(self, execution: Execution, inputs: Inputs | None) -> Any:
+        remembered = keeper_of(execution.engine.store).remembered_inputs(execution.id)
+        recorded = execution.decode(execution.state.inputs, "the inputs") if execution.state.inputs else {}
+        merged = {**recorded, **(remembered or {}), **_check_inputs(inputs)}
+        value = encode(merged, vault=execution.vault, path="inputs")
+        self._keep_inputs(execution, merged, value.codec != "json" or bool(value.masked))
+        return value if inputs is not None and value != execution.state.inputs else None
+
+    def _keep_inputs(self, execution: Execution, inputs: dict[str, Any], needed: bool) -> None:
+        if needed:
+            execution.live_inputs = inputs
+            keeper_of(execution.engine.store).remember_inputs(execution.id, inputs)
+
+    def _newest(self, log: Store) -> str:
+        rows, _ = log.executions(workflow=self.name, states=_RESUMABLE, limit=20)
+        keeper = keeper_of(log)
+        for row in rows:
+            if keeper.running(row.execution_id) is None:
+                return row.execution_id
+        done, total = log.executions(workflow=self.name, limit=1)
+        last = f"the last of its {total} executions, {done[0].execution_id}, is {done[0].summary.state}" if done else ""
+        raise ResumeError(
+            f"workflow '{self.name}' has nothing to resume{': ' + last if last else ''}. "
+            f"Start a new one with await {self.variable}.execute()"
+        )
+
+
+def describe_path(plan: Plan) -> str:
+    """Write a plan's timeline as it was written.
+
+    Example:
+        >>> describe_path(Plan(workflow="w", timeline=(("a",), ("b", "c")), steps={}))
+        'a >> [b, c]'
+    """
+    shown = [stage[0] if len(stage) == 1 else f"[{', '.join(stage)}]" for stage in plan.timeline]
+    if len(shown) > 12:
+        shown = [*shown[:6], f"... {len(shown) - 9} more ...", *shown[-3:]]
+    return " >> ".join(shown)
+
+
+def _check(function: Any) -> None:
+    if isinstance(function, Workflow):
+        raise WorkflowDefinitionError(f"{function.name!r} is a workflow already: write @workflow once")
+    if not inspect.isfunction(function):
+        raise WorkflowDefinitionError(
+            f"@workflow takes a function that describes the timeline, def deploy(wf): ..., not {function!r}"
+        )
+    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+        raise WorkflowDefinitionError(
+            f"workflow '{function.__name__}' only describes the timeline and runs nothing: make it a plain def"
+        )
+    required = [
+        p
+        for p in inspect.signature(function).parameters.values()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    if len(required) != 1:
+        raise WorkflowDefinitionError(
+            f"workflow '{function.__name__}' takes one argument, on which it calls timeline: def {function.__name__}(wf)"
+        )
+
+
+def _check_inputs(inputs: Any) -> dict[str, Any]:
+    if inputs is None:
+        return {}
+    if isinstance(inputs, Secret) or not isinstance(inputs, Mapping):
+        raise TypeError(f"inputs are names with values, such as {{'size': 'small'}}, not {type(inputs).__name__} {inputs!r}")
+    for name in inputs:
+        if not isinstance(name, str):
+            raise TypeError(f"the names of inputs are text, not {name!r}")
+    return dict(inputs)
+
+
+def _check_id(execution_id: Any) -> str:
+    if not isinstance(execution_id, str) or not execution_id.strip():
+        raise TypeError(f"an execution id is text, such as 'k3v9x2ma4t', not {execution_id!r}")
+    return execution_id
+
+
+def _new_id() -> str:
+    first = secrets.choice(_ALPHABET[10:])
+    return first + "".join(secrets.choice(_ALPHABET) for _ in range(9))
+
+
+def _refuse_in_step(variable: str) -> None:
+    scope = current_scope.get()
+    if scope is not None:
+        raise CerebelumError(
+            f"step '{scope.step}' starts workflow '{variable}' inside a step: a step would wait for a run that its own "
+            f"run must wait for. Put the steps on one timeline, or start the second workflow after the first"
+        )
+
+
+def _run_sync(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine from sync code: with ``asyncio.run``, or in a thread when a loop runs here."""
+    __tracebackhide__ = True
+    scope = current_scope.get()
+    if scope is not None:
+        _refuse_in_step("run")
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return _run_in_script(make)
+    return _run_in_thread(make)
+
+
+def _run_in_script(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    __tracebackhide__ = True
+    try:
+        return asyncio.run(make())
+    except ExecutionStoppedError as error:
+        raise KeyboardInterrupt(str(error)) from error
+
+
+def _run_in_thread(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    __tracebackhide__ = True
+    results: list[T] = []
+    errors: list[BaseException] = []
+    ready = threading.Event()
+    loop: asyncio.AbstractEventLoop | None = None
+    task: asyncio.Task[T] | None = None
+
+    async def main() -> None:
+        nonlocal loop, task
+        loop, task = asyncio.get_running_loop(), asyncio.ensure_future(make())
+        ready.set()
+        results.append(await task)
+
+    def target() -> None:
+        try:
+            asyncio.run(main())
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            ready.set()
+
+    context = contextvars.copy_context()
+    thread = threading.Thread(target=context.run, args=(target,), name="cerebelum-run", daemon=True)
+    thread.start()
+    try:
+        thread.join()
+    except KeyboardInterrupt:
+        ready.wait()
+        if loop is not None and task is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(Run.stop_all_on, loop)
+        thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def _distributed_engine() -> Any:
+    from importlib.metadata import entry_points
+
+    for entry in entry_points(group="cerebelum_nb.engines"):
+        return entry.load()()
+    raise CerebelumError(
+        "distributed=True needs a distributed engine, and none is installed: this version runs workflows in the kernel. "
+        "Leave distributed out to run it here; the workflow itself need not change"
+    )
+

@@ -1,0 +1,31 @@
+"""Every notebook runs from top to bottom in a fresh kernel, and shows again what is stored in it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("notebook", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.name)
+def test_runs_and_shows_what_it_showed(notebook: Path, tmp_path: Path) -> None:
+    shutil.copy(notebook, tmp_path)  # so that what it leaves behind is left elsewhere
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env"),
+            *("--nbval-sanitize-with", NOTEBOOKS / "sanitize.cfg", "--nbval-cell-timeout", "60"),
+            *("-q", "-p", "no:cacheprovider", "--rootdir", tmp_path, notebook.name),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        pytest.fail(f"{done.stdout}{done.stderr}", pytrace=False)

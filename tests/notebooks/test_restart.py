@@ -1,0 +1,64 @@
+"""What notebook 01 promises at its end: the kernel may die, and the run goes on all the same."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from jupyter_client.blocking.client import BlockingKernelClient
+from jupyter_client.manager import KernelManager
+
+NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "01_deploy_a_service.ipynb"
+
+
+@contextmanager
+def kernel(folder: Path) -> Iterator[tuple[KernelManager, BlockingKernelClient]]:
+    manager = KernelManager(kernel_name="python3")
+    manager.kernel_spec.argv[0] = sys.executable
+    manager.start_kernel(cwd=str(folder))
+    client = manager.blocking_client()
+    client.start_channels()
+    try:
+        client.wait_for_ready(timeout=60)
+        yield manager, client
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+
+def run(client: BlockingKernelClient, source: str) -> str:
+    """Run a cell; return what it printed, or fail with what it raised."""
+    printed: list[str] = []
+
+    def hear(message: dict[str, Any]) -> None:
+        match message["msg_type"]:
+            case "stream":
+                printed.append(message["content"]["text"])
+            case "error":
+                raise AssertionError("\n".join(message["content"]["traceback"]))
+
+    client.execute_interactive(source, output_hook=hear, timeout=60)
+    return "".join(printed)
+
+
+def test_a_new_kernel_goes_on_where_the_killed_one_failed(tmp_path: Path) -> None:
+    cells = {
+        cell["id"]: "".join(cell["source"])
+        for cell in json.loads(NOTEBOOK.read_text())["cells"]
+        if cell["cell_type"] == "code"
+    }
+    ids = list(cells)
+    with kernel(tmp_path) as (manager, client):
+        for cell in ids[: ids.index("execute")]:
+            run(client, cells[cell])
+        assert "no such column: author" in run(client, cells["execute"])
+        manager.signal_kernel(signal.SIGKILL)
+    with kernel(tmp_path) as (_, client):
+        printed = {cell: run(client, cells[cell]) for cell in ids if cell != "execute"}
+    assert "3 quotes, each with an author" in printed["resume"]
+    assert printed["once"] == "started 1 time\n"

@@ -1,0 +1,248 @@
+"""Several processes on one log: real ones, which race, fork and are killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from dataclasses import replace
+
+import pytest
+
+from cerebelum_nb.errors import ExecutionBusyError
+from cerebelum_nb.store import process
+from cerebelum_nb.store.base import Holder
+from cerebelum_nb.store.sqlite import SqliteStore
+
+PRELUDE = """
+import os, sys
+from cerebelum_nb.core.events import CancelRequested, StepCompleted, StepStarted
+from cerebelum_nb.core.model import ExecutionState, Value
+from cerebelum_nb.store.base import Commit, Summary
+from cerebelum_nb.store.sqlite import SqliteStore
+SHOWN = Summary(workflow="deploy", state=ExecutionState.RUNNING, started_at=1, updated_at=1)
+path, name = sys.argv[1:3]
+
+def append(store, execution_id, after, events, holder, **how):
+    how |= {"execution_id": execution_id, "after": after, "events": events, "holder": holder}
+    return store.commit([Commit(summary=SHOWN, **how)])
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Start python code on this test's log; whatever still runs at the end is killed."""
+    started = []
+
+    def start(code, name="x"):
+        command = [sys.executable, "-W", "error", "-c", PRELUDE + code, str(tmp_path / "log.db"), name]
+        child = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        started.append(child)
+        return child
+
+    yield start
+    for child in started:
+        child.kill()
+        child.communicate()
+
+
+def said(child):
+    """Wait for a child (and its children) and return what it printed, once it ended well."""
+    out, err = child.communicate(timeout=60)
+    assert (child.returncode, err) == (0, "")
+    return out
+
+
+def test_three_processes_write_at_once_and_lose_nothing(run, sqlite_log):
+    sqlite_log.start("shared", release=True)
+    writers = [
+        run(
+            """
+with SqliteStore(path, durability="normal") as store:
+    me = store.register(1, 10**9)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    done = (StepStarted(at=1, step="s"), StepCompleted(at=1, step="s", output=Value("json", "1")))
+    for turn in range(200):
+        assert append(store, name, 2 * turn, done, me) == {}
+        signal = [CancelRequested(at=1, by=name)]
+        while append(store, "shared", store.execution("shared").version, signal, None):
+            pass
+""",
+            f"run-{n}",
+        )
+        for n in range(3)
+    ]
+    for writer in writers:
+        assert writer.stdout.readline() == "ready\n"
+    for writer in writers:
+        writer.stdin.write("go\n")
+        writer.stdin.flush()
+    for writer in writers:
+        said(writer)
+    by = [event.by for event in sqlite_log.store.events("shared", after=1)]
+    assert {name: by.count(name) for name in set(by)} == {f"run-{n}": 200 for n in range(3)}
+    with closing(sqlite_log.store.read_connection()) as reader:
+        counted = reader.execute(
+            "SELECT execution_id, count(*), count(DISTINCT version), max(version) FROM events GROUP BY 1"
+        ).fetchall()
+    assert counted == [("run-0", 400, 400, 400), ("run-1", 400, 400, 400), ("run-2", 400, 400, 400),
+                       ("shared", 601, 601, 601)]  # fmt: skip
+
+
+def test_processes_that_create_the_same_log_at_once_all_succeed(run, tmp_path):
+    code = """
+import cerebelum_nb.store.schema  # so that they meet
+print("ready", flush=True)
+sys.stdin.readline()
+with SqliteStore(path) as store:
+    me = store.register(1, 10**9)
+    assert append(store, name, 0, [StepStarted(at=1, step="s")], me) == {}
+"""
+    creators = [run(code, f"run-{n}") for n in range(4)]
+    for creator in creators:
+        assert creator.stdout.readline() == "ready\n"
+    for creator in creators:
+        creator.stdin.write("go\n")
+        creator.stdin.flush()
+    for creator in creators:
+        said(creator)
+    with SqliteStore(tmp_path / "log.db") as store:
+        assert store.executions()[1] == 4
+        with closing(store.read_connection()) as reader:
+            assert reader.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+HOLD = """
+store = SqliteStore(path, durability="normal")
+me = store.register(1, 10**15)
+append(store, name, 0, [StepStarted(at=1, step="s")], me)
+print("held", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_a_killed_holder_on_this_host_is_known_dead_at_once(run, sqlite_log):
+    child = run(HOLD, "deploy-1")
+    assert child.stdout.readline() == "held\n"
+    holder = sqlite_log.store.execution("deploy-1").holder
+    assert (holder.pid, sqlite_log.store.is_alive(holder, 2)) == (child.pid, True)
+    with pytest.raises(ExecutionBusyError, match=f"being run by process {child.pid} on ") as caught:
+        sqlite_log.store.claim("deploy-1", sqlite_log.me, 2)
+    assert caught.value.free_at is not None
+    child.send_signal(signal.SIGKILL)
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # dead, and not yet reaped: a zombie
+    assert not sqlite_log.store.is_alive(holder, 2)
+    child.wait()
+    assert not sqlite_log.store.is_alive(holder, 2)
+    sqlite_log.store.claim("deploy-1", sqlite_log.me, 2)
+    assert sqlite_log.append("deploy-1", 1, *sqlite_log.step()) == {}
+
+
+@pytest.fixture
+def me():
+    """This process as a holder."""
+    who = process.current()
+    return Holder(key=1, host=who.host, pid=who.pid, boot_id=who.boot_id, started=who.started,
+                  heartbeat_at=0, expires_at=1)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("what", "gone"),
+    [
+        ({}, False),
+        ({"started": "1"}, True),  # its pid was given to another process
+        ({"pid": 2**22 + 1}, True),  # above any pid Linux gives
+        ({"host": "elsewhere", "pid": 2**22 + 1}, False),  # not ours to say
+        ({"boot_id": "another-boot/1"}, True),
+        ({"started": ""}, False),
+    ],
+)
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_process_is_gone_only_when_that_is_certain(me, what, gone):
+    assert process.is_gone(replace(me, **what)) is gone
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_process_in_another_container_of_this_machine_may_be_alive(me):
+    elsewhere = replace(me, boot_id=me.boot_id.partition("/")[0] + "/1", pid=2**22 + 1)
+    assert not process.is_gone(elsewhere)
+
+
+def test_this_process_knows_itself(me):
+    assert process.is_this_process(me)
+    assert not process.is_this_process(replace(me, pid=me.pid + 1))
+
+
+def test_a_kill_in_the_middle_of_commits_leaves_whole_commits(run, sqlite_log):
+    child = run(
+        """
+store = SqliteStore(path, durability="normal")
+me = store.register(1, 10**15)
+after = 0
+while True:
+    append(store, name, after, (StepStarted(at=1, step="a"), StepStarted(at=1, step="b")), me)
+    after += 2
+    if after == 200:
+        print("going", flush=True)
+""",
+        "deploy-1",
+    )
+    assert child.stdout.readline() == "going\n"
+    child.kill()
+    child.wait()
+    events = sqlite_log.store.events("deploy-1")
+    assert len(events) >= 200
+    assert len(events) % 2 == 0
+    assert sqlite_log.store.execution("deploy-1").version == len(events)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_store_goes_on_in_a_forked_child_also_after_the_parent_has_ended(run, sqlite_log):
+    child = run(
+        """
+store = SqliteStore(path, durability="normal")
+me = store.register(1, 10**15)
+append(store, name, 0, [StepStarted(at=1, step="parent")], me)
+reader, writer = os.pipe()
+if os.fork():
+    append(store, name, 1, [StepStarted(at=1, step="parent")], me)
+    store.close()
+else:
+    os.close(writer)
+    os.read(reader, 1)  # returns when the parent is gone
+    assert len(store.events(name)) == 2
+    assert append(store, name, 2, [StepStarted(at=1, step="child")], me) == {}
+    store.close()
+""",
+        "deploy-1",
+    )
+    said(child)
+    assert [event.step for event in sqlite_log.store.events("deploy-1")] == ["parent", "parent", "child"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_parent_and_forked_child_write_side_by_side(run, sqlite_log):
+    child = run(
+        """
+with SqliteStore(path, durability="normal") as store:
+    me = store.register(1, 10**15)
+    forked = os.fork()
+    name = f"{name}-{'parent' if forked else 'child'}"
+    for after in range(300):
+        assert append(store, name, after, [StepStarted(at=1, step="s")], me) == {}
+    if forked:
+        assert os.waitpid(forked, 0)[1] == 0
+""",
+        "deploy",
+    )
+    said(child)
+    rows, _ = sqlite_log.store.executions()
+    assert {row.execution_id: row.version for row in rows} == {"deploy-parent": 300, "deploy-child": 300}
+    with closing(sqlite3.connect(sqlite_log.store.path)) as other:
+        assert other.execute("PRAGMA integrity_check").fetchone() == ("ok",)

@@ -1,0 +1,82 @@
+"""The project as a whole: its checkers pass, its commands are as it says, what it ships is complete."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+TEST_COMMAND = "python -m pytest"
+LOADED_ON_USE = {
+    "IPython",
+    "click",
+    "cloudpickle",
+    "ipywidgets",
+    "nest_asyncio2",
+    "numpy",
+    "pandas",
+    "rich",
+    "sqlite_utils",
+}
+
+
+def run(*command: str, cwd: Path = ROOT) -> str:
+    """Run a command of this environment; its output is the test's failure."""
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.fail(f"{' '.join(command)}\n{done.stdout}{done.stderr}", pytrace=False)
+    return done.stdout
+
+
+@pytest.mark.parametrize("arguments", [("check",), ("format", "--check")], ids=" ".join)
+def test_ruff_finds_nothing(arguments: tuple[str, ...]) -> None:
+    run(sys.executable, "-m", "ruff", *arguments, ".")
+
+
+def test_mypy_finds_nothing() -> None:
+    run(sys.executable, "-m", "mypy")
+
+
+def test_imports_point_down_the_layers() -> None:
+    run(sys.executable, "-c", "from importlinter.cli import lint_imports_command as run; run(['--no-cache'])")
+
+
+def test_importing_the_package_loads_nothing_slow() -> None:
+    loaded = run(
+        sys.executable, "-c", "import sys, cerebelum_nb; print(*{name.split('.')[0] for name in sys.modules})"
+    )
+    assert LOADED_ON_USE & set(loaded.split()) == set()
+
+
+def test_every_public_name_exists_and_is_documented() -> None:
+    import cerebelum_nb
+
+    undocumented = [name for name in cerebelum_nb.__all__ if not getattr(cerebelum_nb, name).__doc__]
+    assert undocumented == []
+
+
+def test_readme_and_ci_name_the_same_test_command() -> None:
+    fences = re.findall(r"```(?:bash|sh|console)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    commands = [line.strip() for fence in fences for line in fence.splitlines()]
+    assert TEST_COMMAND in commands
+    assert f'{TEST_COMMAND} "$@"' in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
+def test_constraints_hold_pins_and_nothing_else() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pin = re.compile(r'[a-z0-9-]+==[\w.]+( ; python_version (<|>=) "3\.\d+")?')
+    assert [line for line in lines if not line.startswith("#") and not pin.fullmatch(line)] == []
+
+
+def test_the_wheel_brings_its_types_and_the_demo_notebook(tmp_path: Path) -> None:
+    run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path))
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "cerebelum_nb/py.typed" in names
+    assert "cerebelum_nb/demo_notebooks/01_deploy_a_service.ipynb" in names
+    assert not [name for name in names if not name.startswith(("cerebelum_nb/", "cerebelum_nb-"))]
