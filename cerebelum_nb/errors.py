@@ -64,9 +64,7 @@ class WorkflowDefinitionError(CerebelumError):
         warnings: what is odd but can run.
     """
 
-    def __init__(
-        self, message: str = "", *, errors: tuple[str, ...] = (), warnings: tuple[str, ...] = ()
-    ) -> None:
+    def __init__(self, message: str = "", *, errors: tuple[str, ...] = (), warnings: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.errors = errors
         self.warnings = warnings
@@ -98,9 +96,7 @@ class WorkflowError(CerebelumError):
 class ExecutionStoppedError(CerebelumError):
     """An execution was stopped (stop button, Ctrl-C) and is PAUSED; it can be resumed."""
 
-    def __init__(
-        self, message: str = "", *, execution_id: str = "", resume_hint: str = ""
-    ) -> None:
+    def __init__(self, message: str = "", *, execution_id: str = "", resume_hint: str = "") -> None:
         super().__init__(message)
         self.execution_id = execution_id
         self.resume_hint = resume_hint

@@ -95,7 +95,11 @@ class Result:
 
     def __repr__(self) -> str:
         done = sum(phase == "COMPLETED" for phase, _, _ in self.steps.values())
-        last = f", output {_short(self.results._values[self._last])}" if self._last in self.results else ""
+        last = (
+            f", output {_short(self.results._values[self._last])}"
+            if self._last is not None and self._last in self.results
+            else ""
+        )
         return f"<{self.workflow} {self.execution_id}: {self.status}, {done} steps{last}>"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:

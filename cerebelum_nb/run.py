@@ -41,7 +41,8 @@ class Run:
         self.stale = stale
         if stale:
             log.warning(
-                "kept the results of %s, whose code has changed since; to run them again: await %s.resume(%r, rerun='stale')",
+                "kept the results of %s, whose code has changed since; to run them again: "
+                "await %s.resume(%r, rerun='stale')",
                 ", ".join(stale),
                 variable,
                 execution.id,
@@ -159,8 +160,7 @@ class Run:
             case ExecutionState.CANCELLED:
                 because = f": {state.reason}" if state.reason else ""
                 raise ExecutionCancelledError(
-                    f"{where} was cancelled{because}. {kept}; start a new one with "
-                    f"await {self._variable}.execute()",
+                    f"{where} was cancelled{because}. {kept}; start a new one with await {self._variable}.execute()",
                     execution_id=execution.id,
                 )
             case _:
@@ -171,8 +171,10 @@ class Run:
         assert state.error is not None
         step = state.failed_step
         what = f"step '{step}' of {where} failed" if step else f"{where} failed"
-        message = state.error.message if state.error.type in ("flow.fail", "flow.retry", "JumpLimit") else (
-            f"{state.error.type}: {state.error.message}"
+        message = (
+            state.error.message
+            if state.error.type in ("flow.fail", "flow.retry", "JumpLimit")
+            else (f"{state.error.type}: {state.error.message}")
         )
         fix = f"Fix '{step}' and run its cell again, then:" if step else "Fix it, then:"
         return WorkflowError(

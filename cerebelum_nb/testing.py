@@ -40,6 +40,8 @@ class FakeClock:
         7
     """
 
+    jumps = True
+
     def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC), *, autojump: bool = True) -> None:
         self._now = round(start.timestamp() * 1e6)
         self._autojump = autojump

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import functools
 import inspect
 import secrets
 import threading
@@ -60,7 +59,11 @@ def workflow(
     *, name: str | None = None, max_jumps: int = 1000
 ) -> Callable[[Callable[[WorkflowBuilder], object]], Workflow]: ...
 def workflow(
-    fn: Callable[[WorkflowBuilder], object] | None = None, /, *, name: str | None = None, max_jumps: int = 1000
+    fn: Callable[[WorkflowBuilder], object] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    max_jumps: int = 1000,
 ) -> Workflow | Callable[[Callable[[WorkflowBuilder], object]], Workflow]:
     """Make a function that describes a timeline a workflow.
 
@@ -102,7 +105,7 @@ class Workflow:
     """A workflow, made by ``@workflow``."""
 
     def __init__(self, fn: Callable[[WorkflowBuilder], object], name: str, max_jumps: int) -> None:
-        functools.update_wrapper(self, fn)
+        self.__doc__, self.__module__, self.__name__ = fn.__doc__, fn.__module__, fn.__name__
         self.fn, self.name, self.max_jumps = fn, name, max_jumps
 
     def validate(self) -> Report:
@@ -153,10 +156,13 @@ class Workflow:
         """
         __tracebackhide__ = True
         if distributed:
-            return await _distributed_engine().execute(self, inputs, execution_id=execution_id)
+            result: Result = await _distributed_engine().execute(self, inputs, execution_id=execution_id)
+            return result
         return await self._launch(inputs, store, execution_id).foreground()
 
-    def run(self, inputs: Inputs | None = None, *, store: Store | None = None, execution_id: str | None = None) -> Result:
+    def run(
+        self, inputs: Inputs | None = None, *, store: Store | None = None, execution_id: str | None = None
+    ) -> Result:
         """Run it and wait, from sync code: a script, or a cell.
 
         In a cell it runs on a loop of its own in a thread, so that nothing needs patching.
@@ -169,7 +175,9 @@ class Workflow:
         __tracebackhide__ = True
         return _run_sync(lambda: self.execute(inputs, store=store, execution_id=execution_id))
 
-    def start(self, inputs: Inputs | None = None, *, store: Store | None = None, execution_id: str | None = None) -> Run:
+    def start(
+        self, inputs: Inputs | None = None, *, store: Store | None = None, execution_id: str | None = None
+    ) -> Run:
         """Run it in the background: return at once, with a handle that can be awaited, watched, stopped and cancelled.
 
         Raises:
@@ -266,7 +274,12 @@ class Workflow:
                     f"execution {found} belongs to workflow '{state.workflow}', not to '{self.name}': resume it there"
                 )
             chosen = plan_resume(
-                plan, state, found, skip_completed_steps=skip_completed_steps, rerun=rerun, live=execution.live
+                plan,
+                state,
+                found,
+                skip_completed_steps=skip_completed_steps,
+                rerun=rerun,
+                live=execution.live,
             )
             value = self._resume_inputs(execution, inputs)
         except BaseException:
@@ -341,7 +354,8 @@ def _check(function: Any) -> None:
     ]
     if len(required) != 1:
         raise WorkflowDefinitionError(
-            f"workflow '{function.__name__}' takes one argument, on which it calls timeline: def {function.__name__}(wf)"
+            f"workflow '{function.__name__}' takes one argument, on which it calls timeline: "
+            f"def {function.__name__}(wf)"
         )
 
 
@@ -349,7 +363,9 @@ def _check_inputs(inputs: Any) -> dict[str, Any]:
     if inputs is None:
         return {}
     if isinstance(inputs, Secret) or not isinstance(inputs, Mapping):
-        raise TypeError(f"inputs are names with values, such as {{'size': 'small'}}, not {type(inputs).__name__} {inputs!r}")
+        raise TypeError(
+            f"inputs are names with values, such as {{'size': 'small'}}, not {type(inputs).__name__} {inputs!r}"
+        )
     for name in inputs:
         if not isinstance(name, str):
             raise TypeError(f"the names of inputs are text, not {name!r}")
@@ -414,7 +430,7 @@ def _run_in_thread(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
     def target() -> None:
         try:
             asyncio.run(main())
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             errors.append(error)
         finally:
             ready.set()
@@ -440,7 +456,6 @@ def _distributed_engine() -> Any:
     for entry in entry_points(group="cerebelum_nb.engines"):
         return entry.load()()
     raise CerebelumError(
-        "distributed=True needs a distributed engine, and none is installed: this version runs workflows in the kernel. "
-        "Leave distributed out to run it here; the workflow itself need not change"
+        "distributed=True needs a distributed engine, and none is installed: this version runs workflows in the "
+        "kernel. Leave distributed out to run it here; the workflow itself need not change"
     )
-

@@ -47,9 +47,7 @@ def test_imports_point_down_the_layers() -> None:
 
 
 def test_importing_the_package_loads_nothing_slow() -> None:
-    loaded = run(
-        sys.executable, "-c", "import sys, cerebelum_nb; print(*{name.split('.')[0] for name in sys.modules})"
-    )
+    loaded = run(sys.executable, "-c", "import sys, cerebelum_nb; print(*{name.split('.')[0] for name in sys.modules})")
     assert LOADED_ON_USE & set(loaded.split()) == set()
 
 

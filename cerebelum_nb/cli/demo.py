@@ -61,9 +61,7 @@ def demo(directory: Path | None) -> None:
         problem = str(error)
     console.print(Padding(Rule(style="dim"), (1, 0, 0, 0)))
     if problem:
-        raise click.ClickException(
-            f"the notebook did not run as it should: {problem}\nIts files are in {place}"
-        )
+        raise click.ClickException(f"the notebook did not run as it should: {problem}\nIts files are in {place}")
     console.print(_farewell(place), soft_wrap=True)
 
 
@@ -72,9 +70,7 @@ def _prepare(directory: Path | None) -> Path:
     place = Path(tempfile.mkdtemp(prefix="cerebelum-demo-")) if directory is None else directory.resolve()
     copy = place / NOTEBOOK
     if copy.exists():
-        raise click.ClickException(
-            f"{copy} is there already. Name another folder with --dir, or leave --dir out."
-        )
+        raise click.ClickException(f"{copy} is there already. Name another folder with --dir, or leave --dir out.")
     try:
         place.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(_notebook(), copy)
@@ -142,9 +138,7 @@ async def _start_kernel(place: Path) -> AsyncKernelManager:
             return KernelSpec(argv=command, language="python", display_name=kernel_name)
 
     kernel = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=ThisPython())
-    environment = {
-        name: value for name, value in os.environ.items() if name != "CEREBELUM_DB"
-    }  # a log of its own
+    environment = {name: value for name, value in os.environ.items() if name != "CEREBELUM_DB"}  # a log of its own
     await kernel.start_kernel(cwd=str(place), env=environment)
     return kernel
 

@@ -11,13 +11,23 @@ plan and the recorded routes alone, and a new one may be made at any time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .model import Action, ActionKind, ErrorInfo, Path, Plan, Target
 from .state import Phase, State, StepState
 
-__all__ = ["ChooseRoute", "Command", "Complete", "Fail", "Jump", "Position", "StartStep", "decide", "reset_by"]
+__all__ = [
+    "ChooseRoute",
+    "Command",
+    "Complete",
+    "Fail",
+    "Jump",
+    "Position",
+    "StartStep",
+    "decide",
+    "reset_by",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +79,8 @@ Command = StartStep | ChooseRoute | Jump | Complete | Fail
 class _Frame:
     path: Path
     index: int = 0
-    source: str | None = None  # the step that diverged onto this path, which rejoins where it meets the timeline
+    source: str | None = None  # the step that diverged onto this path; it rejoins where it meets the timeline
+    left_at: int = 0  # where on the timeline it did
 
     @property
     def stage(self) -> tuple[str, ...]:
@@ -94,8 +105,14 @@ class Position:
         """The steps of the stage the run stands at."""
         return self.frames[-1].stage
 
+    @property
+    def left_at(self) -> int:
+        """Where on the timeline the run stands, or left it for the path it is on."""
+        base = self.frames[0]
+        return base.index if base.source is None else base.left_at
 
-def decide(plan: Plan, state: State, at: Position, changed: Iterable[str] | None = None) -> list[Command]:
+
+def decide(plan: Plan, state: State, at: Position, changed: Sequence[str] | None = None) -> list[Command]:
     """Name what should happen now.
 
     Args:
@@ -114,6 +131,7 @@ def decide(plan: Plan, state: State, at: Position, changed: Iterable[str] | None
         >>> decide(plan, State(), Position.at_start(plan))
         [StartStep(step='a', visit=1, attempt=1, due_at=None)]
     """
+    steps = state.steps
     while True:
         if not at.entered:
             if not _at_a_stage(at):
@@ -122,15 +140,17 @@ def decide(plan: Plan, state: State, at: Position, changed: Iterable[str] | None
             if command is not None:
                 return [command]
             at.entered, changed = True, None
+        stage = at.stage
         if changed is None:
-            at.unsettled = {name for name in at.stage if not _settled(state, name)}
-            candidates: Iterable[str] = at.stage
-        else:
-            candidates = changed = list(changed)
-            at.unsettled.difference_update(name for name in changed if _settled(state, name))
+            at.unsettled = {name for name in stage if name not in steps or not steps[name].settled}
+            changed = stage
+        elif at.unsettled:
+            at.unsettled.difference_update([name for name in changed if steps[name].settled])
         if at.unsettled:
-            return [_start(state, n) for n in candidates if n in at.unsettled and _startable(state, n)]
-        command = _join(plan, state, at)
+            return [
+                _start(name, steps.get(name)) for name in changed if name in at.unsettled and _startable(steps, name)
+            ]
+        command = _join(plan, state, stage, at)
         if command is not None:
             return [command]
 
@@ -148,13 +168,12 @@ def _settled(state: State, name: str) -> bool:
     return step is not None and step.settled
 
 
-def _startable(state: State, name: str) -> bool:
-    step = state.steps.get(name)
+def _startable(steps: Mapping[str, StepState], name: str) -> bool:
+    step = steps.get(name)
     return step is None or step.phase is Phase.PENDING or step.phase is Phase.RETRYING
 
 
-def _start(state: State, name: str) -> StartStep:
-    step = state.steps.get(name)
+def _start(name: str, step: StepState | None) -> StartStep:
     return StartStep(name, 1, 1) if step is None else StartStep(name, step.visit, step.attempt + 1, step.due_at)
 
 
@@ -170,21 +189,23 @@ def _at_a_stage(at: Position) -> bool:
 
 
 def _rejoin(plan: Plan, state: State, at: Position) -> Command | None:
-    """A diverge path that reaches a step of the timeline goes on there; backwards, that is a counted jump."""
+    """A diverge path that reaches a step of the timeline goes on there; backwards, that is a counted jump.
+
+    Which of the two it is, the plan alone says: on a resume a step ahead may be settled already.
+    """
     frame = at.frames[-1]
     target = frame.stage[0]
     if frame.source is None or target not in plan.stage_of:
         return None
-    if not _settled(state, target):
-        _go_to(plan, at, target)
+    if plan.stage_of[target] > frame.left_at:
+        _go_on_to(plan, state, at, target)
         return None
     source = frame.path[frame.index - 1][-1] if frame.index else frame.source
     return _jump(plan, state, at, "back_to", source, target)
 
 
-def _join(plan: Plan, state: State, at: Position) -> Command | None:
+def _join(plan: Plan, state: State, stage: tuple[str, ...], at: Position) -> Command | None:
     """The stage is settled: choose and follow routes, fail, or move on (None)."""
-    stage = at.stage
     for name in stage:
         if plan.routed(name) and not _chosen(plan, state.steps[name], name):
             return ChooseRoute(name)
@@ -201,8 +222,11 @@ def _join(plan: Plan, state: State, at: Position) -> Command | None:
             if target.kind is ActionKind.PROCEED:
                 continue
             return _act(plan, state, at, name, target)
+        again = _walked_before(plan, state, name, target)
+        if again:
+            return _jump(plan, state, at, "again", name, target[0][0], again)
         if state.steps[name].diverge is not None:
-            at.frames = [_Frame(target, source=name)]
+            at.frames = [_Frame(target, source=name, left_at=at.left_at)]
         else:
             at.frames.append(_Frame(target))
         at.entered = False
@@ -246,7 +270,7 @@ def _act(plan: Plan, state: State, at: Position, name: str, action: Action) -> C
             return _jump(plan, state, at, "back_to", name, action.step)
         case ActionKind.SKIP_TO:
             assert action.step is not None
-            _go_to(plan, at, action.step)
+            _go_on_to(plan, state, at, action.step)
             return None
         case ActionKind.PROCEED:
             raise AssertionError("proceed is no jump")
@@ -261,18 +285,50 @@ def _exhausted(state: State, name: str, tries: int) -> Fail:
     return Fail(name, ErrorInfo(type="flow.retry", message=message))
 
 
-def _jump(plan: Plan, state: State, at: Position, kind: str, source: str, target: str) -> Command:
+def _walked_before(plan: Plan, state: State, source: str, target: Path) -> tuple[str, ...]:
+    """Name the steps of a path beside the timeline that ran on another step's path, before this route was chosen."""
+    chosen = state.steps[source].routed_at
+    names = (n for stage in target for n in stage if n in state.steps and n not in plan.stage_of)
+    older = [n for n in names if state.steps[n].settled and state.steps[n].settled_at < chosen]
+    return tuple(n for n in older if len(_owners(plan, n)) > 1) if older else ()
+
+
+def _owners(plan: Plan, name: str) -> set[str]:
+    routed = {*plan.diverges, *plan.branches}
+    return {owner for owner in routed if any(name in stage for path in _paths(plan, owner) for stage in path)}
+
+
+def _jump(
+    plan: Plan, state: State, at: Position, kind: str, source: str, target: str, reset: tuple[str, ...] = ()
+) -> Command:
     if state.jumps >= plan.max_jumps:
         message = (
             f"stopped after {plan.max_jumps} jumps, the last from '{source}' back to '{target}': the loop does not "
             f"end. Give it a way out, or raise the bound with @workflow(max_jumps=...)"
         )
         return Fail(source, ErrorInfo(type="JumpLimit", message=message))
-    if kind == "retry":
+    if kind != "back_to":
         at.entered = False
-        return Jump(kind, source, target, (source,))
+        return Jump(kind, source, target, reset or (source,))
     _go_to(plan, at, target)
     return Jump(kind, source, target, reset_by(plan, state, target, source))
+
+
+def _go_on_to(plan: Plan, state: State, at: Position, target: str) -> None:
+    """Stand before a step further on; if the run has since jumped back to a step that this passes by, before that.
+
+    The latter can only be on a resume: what this route once skipped is where the run stands now.
+    """
+    source = at.frames[-1]
+    left_at = at.left_at
+    _go_to(plan, at, target)
+    landed = state.landed
+    if landed is None or landed == target:
+        return
+    frame = at.frames[-1]
+    first = source.index if frame.path is source.path else left_at
+    if any(landed in stage for stage in frame.path[first + 1 : frame.index]):
+        _go_to(plan, at, landed)
 
 
 def _go_to(plan: Plan, at: Position, target: str) -> None:
@@ -282,7 +338,7 @@ def _go_to(plan: Plan, at: Position, target: str) -> None:
         frame = at.frames[depth]
         for index, stage in enumerate(frame.path):
             if target in stage and (frame.source is None or target not in plan.stage_of):
-                at.frames[depth:] = [_Frame(frame.path, index, frame.source)]
+                at.frames[depth:] = [_Frame(frame.path, index, frame.source, frame.left_at)]
                 return
     at.frames = [_Frame(plan.timeline, plan.stage_of[target])]
 
@@ -295,7 +351,7 @@ def _following(plan: Plan, target: str, source: str) -> dict[str, None]:
     if index is not None:
         todo.append(plan.timeline[index:])
     else:
-        todo.append(_tail(plan, target))
+        todo.extend(_tails(plan, target))
     while todo:
         for stage in todo.pop():
             for name in stage:
@@ -307,13 +363,13 @@ def _following(plan: Plan, target: str, source: str) -> dict[str, None]:
     return found
 
 
-def _tail(plan: Plan, target: str) -> Path:
-    for name in (*plan.diverges, *plan.branches):
+def _tails(plan: Plan, target: str) -> Iterator[Path]:
+    """What follows a step, itself included, on every path it stands on."""
+    for name in dict.fromkeys((*plan.diverges, *plan.branches)):
         for path in _paths(plan, name):
             for i, stage in enumerate(path):
                 if target in stage:
-                    return path[i:]
-    return ((target,),)
+                    yield path[i:]
 
 
 def _paths(plan: Plan, name: str) -> Iterator[Path]:

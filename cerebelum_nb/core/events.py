@@ -97,7 +97,8 @@ class WorkflowPaused(WorkflowEvent):
 class WorkflowResumed(WorkflowEvent):
     """``retried`` run again in the same visit (their finished operations stay); ``revisited`` start afresh;
     ``rerouted`` keep their result but choose their route again; ``restored`` run again because their value was
-    never kept, on the route they took."""
+    never kept, on the route they took.
+    """
 
     retried: tuple[str, ...] = ()
     revisited: tuple[str, ...] = ()

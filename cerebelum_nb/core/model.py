@@ -44,9 +44,7 @@ class ExecutionState(StrEnum):
         return self in _FINAL
 
 
-_FINAL = frozenset(
-    {ExecutionState.COMPLETED, ExecutionState.FAILED, ExecutionState.CANCELLED}
-)
+_FINAL = frozenset({ExecutionState.COMPLETED, ExecutionState.FAILED, ExecutionState.CANCELLED})
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -53,20 +54,26 @@ def plan_resume(
             f"execute(), or run it all again with resume({execution_id!r}, skip_completed_steps=False)"
         )
     if state.lifecycle is ExecutionState.CANCELLED:
-        raise ResumeError(f"{name} was cancelled{_because(state.reason)} and does not go on. Start a new one with execute()")
+        raise ResumeError(
+            f"{name} was cancelled{_because(state.reason)} and does not go on. Start a new one with execute()"
+        )
     if not skip_completed_steps:
         return Resumption(revisited=tuple(state.steps))
     retried = tuple(
         n for n, s in state.steps.items() if s.phase is Phase.FAILED and (s.diverge is None or n == state.failed_step)
     )
-    _refuse_lost(plan, state, execution_id, retried)
     stale = stale_steps(plan, state)
     again = _named(plan, state, stale if rerun == "stale" else rerun)
     revisited = tuple(n for n in dependants(plan, again) if n in state.steps)
+    if state.lifecycle is ExecutionState.COMPLETED and not revisited:
+        what = "no step's code has changed since" if rerun == "stale" else f"it ran none of {rerun!r}"
+        raise ResumeError(
+            f"{name} of workflow '{plan.workflow}' is completed, and {what}: there is nothing to run again. "
+            f"Start a new one with execute()"
+        )
     failed = state.failed_step
-    rerouted = (
-        (failed,) if failed in state.finished and failed not in revisited and failed in plan.steps else ()
-    )
+    rerouted = (failed,) if failed in state.finished and failed not in revisited and failed in plan.steps else ()
+    _refuse_lost(plan, state, execution_id, {*retried, *revisited, *rerouted})
     restored = _unrestorable_needed(plan, state, {*live}, {*revisited})
     kept = tuple(n for n in stale if n not in revisited)
     return Resumption(
@@ -108,21 +115,23 @@ def dependants(plan: Plan, names: Collection[str]) -> tuple[str, ...]:
 
 
 def _named(plan: Plan, state: State, rerun: str | Collection[str]) -> tuple[str, ...]:
-    names = (rerun,) if isinstance(rerun, str) else tuple(rerun)
+    names = (rerun,) if isinstance(rerun, str) else tuple(rerun) if isinstance(rerun, Collection) else (rerun,)
     for name in names:
+        if not isinstance(name, str):
+            raise ResumeError(f"rerun takes names of steps, such as rerun=['build'], or 'stale', not {name!r}")
         if name not in plan.steps:
-            raise ResumeError(f"rerun names '{name}', which is no step of workflow '{plan.workflow}'")
+            near = difflib.get_close_matches(str(name), list(plan.steps), n=1)
+            hint = f"Did you mean '{near[0]}'?" if near else f"Its steps are {_some(plan.steps)}"
+            raise ResumeError(f"rerun names {name!r}, which is no step of workflow '{plan.workflow}'. {hint}")
     return tuple(n for n in names if n in state.steps)
 
 
-def _refuse_lost(plan: Plan, state: State, execution_id: str, retried: Collection[str]) -> None:
+def _refuse_lost(plan: Plan, state: State, execution_id: str, again: Collection[str]) -> None:
     lost = [f"  - step '{n}' (completed, gone from the timeline)" for n in state.finished if n not in plan.steps]
     for name, step in state.steps.items():
-        if name in retried or name not in plan.steps:
+        if name in again or (name in state.finished and name not in plan.steps):
             continue
-        if step.diverge is not None and (
-            name not in plan.diverges or step.diverge not in plan.diverges[name].choices
-        ):
+        if step.diverge is not None and (name not in plan.diverges or step.diverge not in plan.diverges[name].choices):
             lost.append(f"  - route '{step.diverge}' of the diverge at '{name}' (taken, gone)")
         if step.branch is not None and name not in plan.branches:
             lost.append(f"  - branch after '{name}' (taken, gone)")
@@ -155,6 +164,11 @@ def _unrestorable_needed(plan: Plan, state: State, live: set[str], revisited: se
             if name in plan.steps:
                 todo.append(name)
     return tuple(n for n in state.finished if n in restored)
+
+
+def _some(names: Collection[str]) -> str:
+    shown = list(names)[:8]
+    return ", ".join(shown) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def _because(reason: str | None) -> str:

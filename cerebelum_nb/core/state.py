@@ -70,6 +70,8 @@ class StepState:
     diverge_chosen: bool = False
     branch: bool | None = None
     route_retries: int = 0
+    settled_at: int = 0  # the version of the event that was its outcome
+    routed_at: int = 0  # the version of the event that was its choice
     interrupted: bool = False
     percent: float | None = None
     message: str = ""
@@ -108,6 +110,7 @@ class State:
     current_step: str | None = None
     last_step: str | None = None
     jumps: int = 0
+    landed: str | None = None  # where the last jump back went: the run stands there or further on
     error: ErrorInfo | None = None
     failed_step: str | None = None
     reason: str | None = None  # why it is paused or cancelled
@@ -165,7 +168,7 @@ def evolve(state: State, event: e.Event) -> State:
         case e.StepCompleted():
             step = _step(state, event)
             _leave(state, event.step, step, Phase.COMPLETED, event.at)
-            step.output = event.output
+            step.output, step.settled_at = event.output, state.version
             step.error = None
             step.by_hand = event.by_hand
             step.operations = {}
@@ -174,8 +177,9 @@ def evolve(state: State, event: e.Event) -> State:
         case e.StepFailed():
             step = _step(state, event)
             _leave(state, event.step, step, Phase.FAILED, event.at)
+            step.diverge, step.diverge_chosen, step.branch = None, False, None  # kept for a success only
             step.attempt = event.attempt
-            step.error = event.error
+            step.error, step.settled_at = event.error, state.version
             step.output = event.output
         case e.StepRetried():
             step = _step(state, event)
@@ -193,9 +197,10 @@ def evolve(state: State, event: e.Event) -> State:
             step.percent, step.message = event.percent, event.message
         case e.DivergeTaken():
             step = _step(state, event)
-            step.diverge, step.diverge_chosen = event.choice, True
+            step.diverge, step.diverge_chosen, step.routed_at = event.choice, True, state.version
         case e.BranchTaken():
-            _step(state, event).branch = event.choice
+            step = _step(state, event)
+            step.branch, step.routed_at = event.choice, state.version
         case e.Jumped():
             state.jumps += 1
             retries = _step(state, event).route_retries
@@ -203,6 +208,8 @@ def evolve(state: State, event: e.Event) -> State:
                 _revisit(state, name)
             if event.kind == "retry":
                 state.steps[event.to].route_retries = retries + 1
+            elif event.kind == "back_to":
+                state.landed = event.to
         case e.SleepStarted():
             step = _step(state, event)
             step.operations[event.op] = Operation(
@@ -252,6 +259,10 @@ def evolve(state: State, event: e.Event) -> State:
             _go_on(state)
             state.inputs = event.inputs or state.inputs
             state.total_steps = event.total_steps or state.total_steps
+            if event.revisited:
+                state.landed = None
+            if event.revisited and state.steps.keys() <= set(event.revisited):
+                state.jumps = 0
             for name in event.retried:
                 _reopen(state, name)
             for name in event.revisited:
@@ -352,6 +363,7 @@ def _revisit(state: State, name: str, *, keep_routes: bool = False) -> None:
     new = StepState(visit=old.visit + 1, code=old.code)
     if keep_routes:
         new.diverge, new.diverge_chosen, new.branch = old.diverge, old.diverge_chosen, old.branch
+        new.routed_at = old.routed_at
     state.steps[name] = new
     state.finished.pop(name, None)
     state.in_flight.pop(name, None)

@@ -47,10 +47,9 @@ def validate(plan: Plan) -> Report:
     errors: list[str] = []
     warnings: list[str] = []
     if not plan.timeline:
-        errors.append(
-            f"the timeline is empty: call wf.timeline(first >> second) in workflow '{plan.workflow}'"
-        )
+        errors.append(f"the timeline is empty: call wf.timeline(first >> second) in workflow '{plan.workflow}'")
     errors.extend(_repeats(plan))
+    errors.extend(_loops_of_paths(plan))
     errors.extend(_routes(plan))
     if not errors:  # the order is only meaningful when every stage is
         graph = _Graph.of(plan)
@@ -80,11 +79,40 @@ def _repeats(plan: Plan) -> Iterator[str]:
             seen[name] = index
 
 
+def _loops_of_paths(plan: Plan) -> Iterator[str]:
+    """Say which steps beside the timeline have a route whose path comes back to them."""
+    ahead: dict[str, dict[str, None]] = {}
+    for owner, _, target, _ in _targets(plan):
+        if not isinstance(target, Action):
+            names = (n for stage in target for n in stage if n not in plan.stage_of)
+            ahead.setdefault(owner, {}).update(dict.fromkeys(names))
+    told: set[str] = set()
+    for start in ahead:
+        way: dict[str, tuple[str, ...]] = {start: (start,)}
+        todo = [start]
+        while todo:
+            here = todo.pop()
+            for name in ahead.get(here, ()):
+                if name == start and start not in plan.stage_of and start not in told:
+                    told.update(way[here])
+                    yield (
+                        f"the paths beside the timeline come back to a step they have passed: "
+                        f"{' -> '.join((*way[here], start))}. Put '{start}' on the timeline, where a path may "
+                        f"rejoin, or repeat it with flow.retry()"
+                    )
+                elif name not in way:
+                    way[name] = (*way[here], name)
+                    todo.append(name)
+
+
 def _routes(plan: Plan) -> Iterator[str]:
     placed = _placed(plan)
     for kind, name in [*(("diverge", n) for n in plan.diverges), *(("branch", n) for n in plan.branches)]:
         if name not in placed:
-            yield f"{kind} hangs on '{name}', which stands on no path{_did_you_mean(name, placed)}"
+            yield (
+                f"{kind} hangs on '{name}', which stands on no path"
+                f"{_did_you_mean(name, placed, f'put {name} on the timeline, or take the {kind} out')}"
+            )
     for name, label, target, leaves in _targets(plan):
         where = f"{'diverge' if leaves else 'branch'} at '{name}', {label}"
         if isinstance(target, Action):
@@ -118,22 +146,38 @@ def _action(plan: Plan, placed: dict[str, None], name: str, where: str, action: 
     if target is None:
         return
     if target not in placed:
-        yield f"{where}: {action} names a step that stands on no path{_did_you_mean(target, placed)}"
+        hint = f"put {target} on the timeline, or name another step"
+        yield f"{where}: {action} names a step that stands on no path{_did_you_mean(target, placed, hint)}"
         return
     index = plan.stage_of.get(target)
     if index is None:
-        if not any(target in stage and name in names for stage, names in _stages_with_path(plan)):
-            yield f"{where}: {action} names a step of another path; jump to a step of the timeline or of the same path"
+        yield from _action_on_path(plan, name, where, action)
         return
     if len(plan.timeline[index]) > 1:
         yield f"{where}: {action} would enter a parallel list in its middle; jump to a step that stands alone"
         return
-    here = _timeline_index(plan, name)
-    if here is None:
-        return
-    if action.kind is ActionKind.SKIP_TO and index <= here:
+    starts = _timeline_indices(plan, name)
+    if action.kind is ActionKind.SKIP_TO and any(index <= here for here in starts):
         yield f"{where}: {action} goes backwards; use flow.back_to({target})"
-    if action.kind is ActionKind.BACK_TO and index > here:
+    if action.kind is ActionKind.BACK_TO and any(index > here for here in starts):
+        yield f"{where}: {action} goes forwards; use flow.skip_to({target})"
+
+
+def _action_on_path(plan: Plan, name: str, where: str, action: Action) -> Iterator[str]:
+    """A jump to a step beside the timeline stays on the path it starts on."""
+    target = action.step
+    places = []
+    for _, path in _every_path(plan):
+        at = {n: i for i, stage in reversed(list(enumerate(path))) for n in stage}
+        if target in at and name in at:
+            places.append((at[name], at[target], len(path[at[target]])))
+    if not places:
+        yield f"{where}: {action} names a step of another path; jump to a step of the timeline or of the same path"
+    elif any(size > 1 for _, _, size in places):
+        yield f"{where}: {action} would enter a parallel list in its middle; jump to a step that stands alone"
+    elif action.kind is ActionKind.SKIP_TO and any(there <= here for here, there, _ in places):
+        yield f"{where}: {action} goes backwards; use flow.back_to({target})"
+    elif action.kind is ActionKind.BACK_TO and any(there > here for here, there, _ in places):
         yield f"{where}: {action} goes forwards; use flow.skip_to({target})"
 
 
@@ -156,9 +200,12 @@ def _unknown_dependencies(plan: Plan) -> Iterator[str]:
     for user, spec in plan.steps.items():
         for needed in spec.requires:
             if needed not in plan.steps:
+                hint = f"put {needed} on the timeline, or take the parameter out"
+                if needed == "self":
+                    hint = "a step is a plain function, not a method: define it outside the class"
                 yield (
                     f"step '{user}' needs '{needed}', which is no step of this workflow"
-                    f"{_did_you_mean(needed, (*plan.steps, 'context', 'inputs'))}"
+                    f"{_did_you_mean(needed, (*plan.steps, 'context', 'inputs'), hint)}"
                 )
 
 
@@ -177,8 +224,10 @@ class _Graph:
     def of(cls, plan: Plan) -> _Graph:
         graph = cls(plan)
         timeline = graph._add(plan.timeline)
-        pending = [(number, plan.timeline[i], timeline[i + 1] if i + 1 < len(timeline) else None)
-                   for i, number in enumerate(timeline)]
+        pending = [
+            (number, plan.timeline[i], timeline[i + 1] if i + 1 < len(timeline) else None)
+            for i, number in enumerate(timeline)
+        ]
         attached: dict[tuple[str, str], list[int]] = {}
         while pending:
             number, stage, after = pending.pop()
@@ -273,31 +322,20 @@ def _targets_of(plan: Plan, name: str) -> Iterator[tuple[str, Target, bool]]:
         yield "when_false", plan.branches[name].when_false, False
 
 
-def _stages_with_path(plan: Plan) -> Iterator[tuple[tuple[str, ...], set[str]]]:
-    for _, path in _every_path(plan):
-        names = {name for stage in path for name in stage}
-        for stage in path:
-            if len(stage) == 1:
-                yield stage, names
-
-
-def _timeline_index(plan: Plan, name: str) -> int | None:
-    """Where on the timeline a step stands or the path it is on hangs."""
-    seen: set[str] = set()
-    while name not in plan.stage_of:
-        seen.add(name)
-        owner = next(
-            (
-                n
-                for n, _, target, _ in _targets(plan)
-                if n not in seen and not isinstance(target, Action) and any(name in stage for stage in target)
-            ),
-            None,
-        )
-        if owner is None:
-            return None
-        name = owner
-    return plan.stage_of[name]
+def _timeline_indices(plan: Plan, name: str) -> set[int]:
+    """Where on the timeline a step stands, or the paths hang that it is on."""
+    found: set[int] = set()
+    seen, todo = {name}, [name]
+    while todo:
+        step = todo.pop()
+        if step in plan.stage_of:
+            found.add(plan.stage_of[step])
+            continue
+        for owner, _, target, _ in _targets(plan):
+            if owner not in seen and not isinstance(target, Action) and any(step in stage for stage in target):
+                seen.add(owner)
+                todo.append(owner)
+    return found
 
 
 def _placed(plan: Plan) -> dict[str, None]:
@@ -308,6 +346,6 @@ def _shortened(names: list[str]) -> list[str]:
     return names if len(names) <= 8 else [*names[:4], "...", *names[-3:]]
 
 
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
+def _did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f". Did you mean '{near[0]}'?" if near else ": put it on the timeline, or take the parameter out"
+    return f". Did you mean '{near[0]}'?" if near else f": {otherwise}"

@@ -57,9 +57,10 @@ class WorkflowBuilder:
 
         Args:
             after: the step whose result is looked at.
-            on: a plain function of that result, true or false (``condition`` is another name for it).
+            on: a plain function of that result, true or false.
             when_true: a step, a chain, a flow action, or None for nothing.
             when_false: likewise.
+            condition: another name for ``on``.
         """
         where = f"branch after {after!r}" if not isinstance(after, Step) else f"branch after '{after.name}'"
         name = self._one(after, f"{where}: after=")

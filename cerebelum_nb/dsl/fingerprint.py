@@ -70,6 +70,10 @@ def fingerprint(fn: Callable[..., Any]) -> Fingerprint | None:
     Returns:
         None when there is no source, as for built-in functions.
     """
+    code = getattr(fn, "__code__", None)
+    known = _ALONE.get(code) if code is not None else None
+    if known is not None and _is_alone(fn):
+        return known
     root, around = _unwrap(fn)
     if root is None:
         return None
@@ -79,7 +83,10 @@ def fingerprint(fn: Callable[..., Any]) -> Fingerprint | None:
     for kind, name, value in around:
         walk.value(kind, name, value)
     lines = sorted(f"{part.kind}\0{part.name}\0{part.digest}" for part in walk.parts)
-    return Fingerprint(digest=digest_of("\n".join(lines)), parts=tuple(walk.parts))
+    found = Fingerprint(digest=digest_of("\n".join(lines)), parts=tuple(walk.parts))
+    if root is fn and _is_alone(fn):
+        _ALONE[root.__code__] = found
+    return found
 
 
 def explain(old: Iterable[Part], new: Iterable[Part]) -> list[str]:
@@ -123,6 +130,23 @@ def _change(old: Part, new: Part) -> str:
         return f"was {old.text}, is {new.text}" if old.text != new.text else "changed"
     line = difference(old.text, new.text) if old.text and new.text else None
     return "changed" if line is None else f"changed at line {new.line + line - 1}"
+
+
+_ALONE: weakref.WeakKeyDictionary[types.CodeType, Fingerprint] = weakref.WeakKeyDictionary()
+"""Fingerprints of functions that read nothing but their arguments, so that their code alone says it all."""
+
+
+def _is_alone(fn: Any) -> bool:
+    code = fn.__code__
+    return (
+        not code.co_names
+        and not code.co_freevars
+        and not fn.__defaults__
+        and not fn.__kwdefaults__
+        and fn.__name__ == code.co_name
+        and not any(isinstance(item, types.CodeType) for item in code.co_consts)
+        and not hasattr(fn, "__wrapped__")
+    )
 
 
 # -- the walk -----------------------------------------------------------------------------------------

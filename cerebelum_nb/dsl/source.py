@@ -157,9 +157,7 @@ def _compiled(text: str, file: str, flags: int) -> dict[tuple[str, int], set[str
 def _node(code: CodeType, text: str) -> Function | None:
     key = (code.co_name, code.co_firstlineno)
     nodes = _index(text).get(key, [])
-    if not nodes or bytecode(code) not in _compiled(text, code.co_filename, code.co_flags & _FLAGS).get(
-        key, ()
-    ):
+    if not nodes or bytecode(code) not in _compiled(text, code.co_filename, code.co_flags & _FLAGS).get(key, ()):
         return None
     if len(nodes) > 1:
         nodes = [node for node in nodes if isinstance(node, ast.Lambda) and _holds(node.body, code)]

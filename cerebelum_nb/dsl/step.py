@@ -37,6 +37,7 @@ class Step(Generic[P, R]):
         self.name = name
         self.policy = policy
         self._needs = _needs(fn, name)
+        self._spec: StepSpec | None = None
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function, without an engine: steps are unit tested like any function."""
@@ -54,7 +55,7 @@ class Step(Generic[P, R]):
     @property
     def is_async(self) -> bool:
         """Whether it runs on the event loop; a plain function runs in a thread of its own."""
-        return inspect.iscoroutinefunction(inspect.unwrap(self.fn))
+        return inspect.iscoroutinefunction(self.fn)
 
     @property
     def requires(self) -> tuple[str, ...]:
@@ -64,14 +65,17 @@ class Step(Generic[P, R]):
 
     def spec(self) -> StepSpec:
         """Describe the step to the engine, with a fingerprint of its code as it is now."""
-        return StepSpec(
-            name=self.name,
-            fn=self.fn,
-            is_async=_is_async(self.fn),
-            policy=self.policy,
-            code=self.code_hash(),
-            **self._needs,
-        )
+        code = self.code_hash()
+        if self._spec is None or self._spec.code != code:
+            self._spec = StepSpec(
+                name=self.name,
+                fn=self.fn,
+                is_async=inspect.iscoroutinefunction(self.fn),
+                policy=self.policy,
+                code=code,
+                **self._needs,
+            )
+        return self._spec
 
     def code_hash(self) -> str | None:
         """Digest the code the step runs, helpers and constants included; None when its source is unknown."""
@@ -83,7 +87,7 @@ class Step(Generic[P, R]):
 
 
 class Chain:
-    """Steps in order, as ``a >> [b, c] >> d`` builds them. Whatever is put in is judged when the workflow is validated."""
+    """Steps in order, as ``a >> [b, c] >> d`` builds them; they are judged when the workflow is validated."""
 
     __slots__ = ("items",)
 
@@ -226,10 +230,6 @@ def _policy(
     )
 
 
-def _is_async(fn: Callable[..., Any]) -> bool:
-    return inspect.iscoroutinefunction(fn)
-
-
 def _needs(fn: Callable[..., Any], name: str) -> dict[str, Any]:
     try:
         parameters = inspect.signature(fn).parameters.values()
@@ -237,7 +237,9 @@ def _needs(fn: Callable[..., Any], name: str) -> dict[str, Any]:
         raise StepDefinitionError(
             f"step '{name}': its parameters cannot be read ({error}). Wrap it: def {name}(...): return ..."
         ) from error
-    requires, optional, rest = [], [], False
+    requires: list[str] = []
+    optional: list[str] = []
+    rest = False
     for parameter in parameters:
         if parameter.kind is parameter.POSITIONAL_ONLY:
             raise StepDefinitionError(

@@ -8,7 +8,6 @@ then its outcome is ignored and what it still tries to record is refused, but a 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
 import threading
 from collections.abc import Callable
@@ -41,15 +40,15 @@ class Outcome:
 class Attempt:
     """A step's function at work."""
 
-    __slots__ = ("_ended", "_task", "_thread", "_timer", "post", "scope", "spec", "timed_out")
+    __slots__ = ("_ended", "_task", "_thread", "_timer", "scope", "spec", "timed_out")
 
-    def __init__(self, spec: StepSpec, scope: Scope, post: Callable[[Outcome], None]) -> None:
-        self.spec, self.scope, self.post = spec, scope, post
+    def __init__(self, spec: StepSpec, scope: Scope) -> None:
+        self.spec, self.scope = spec, scope
         self.timed_out = False
         self._task: asyncio.Task[None] | None = None
         self._thread: threading.Thread | None = None
         self._timer: Timer | None = None
-        self._ended: list[Callable[[], None]] = []
+        self._ended: tuple[Callable[[], None], ...] = ()
 
     def start(self) -> None:
         """Begin on the engine's loop, or in a new thread."""
@@ -59,9 +58,9 @@ class Attempt:
             due = execution.now() + round(self.spec.policy.timeout * 1e6)
             self._timer = execution.clock.call_at(due, self._time_out)
         if self.spec.is_async:
-            self._task = scope.loop.create_task(self._run_async())
+            self._task = scope.loop.create_task(self._run_async(), context=scope.execution.context.copy())
         else:
-            context = contextvars.copy_context()
+            context = scope.execution.context.copy()
             name = f"step {self.spec.name}"
             self._thread = threading.Thread(target=context.run, args=(self._run_sync,), name=name, daemon=True)
             self._thread.start()
@@ -87,7 +86,7 @@ class Attempt:
 
     def when_over(self, callback: Callable[[], None]) -> None:
         """Call back on the engine's loop when the function has ended."""
-        self._ended.append(callback)
+        self._ended += (callback,)
 
     async def _run_async(self) -> None:
         scope = self.scope
@@ -104,7 +103,7 @@ class Attempt:
             outcome.error = error
         except Interruption:
             scope.execution.stop_soon("stopped twice while a step blocked the loop")
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - the fence: whatever user code raises is its outcome
             outcome.error = error
         self._over(outcome)
 
@@ -117,10 +116,12 @@ class Attempt:
             if inspect.isawaitable(result):
                 if inspect.iscoroutine(result):
                     result.close()
-                raise TypeError(f"step '{self.spec.name}' returned an awaitable: declare it with async def and await it")
+                raise TypeError(
+                    f"step '{self.spec.name}' returned an awaitable: declare it with async def and await it"
+                )
             outcome.value = scope.execution.encode(result, keep=self.spec.policy.keep)
             outcome.live = result
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - the fence: whatever user code raises is its outcome
             outcome.error = error
         if not scope.loop.is_closed():
             scope.loop.call_soon_threadsafe(self._over, outcome)
@@ -132,7 +133,11 @@ class Attempt:
         if self.timed_out and not self.scope.closed and self._thread is None:
             outcome.error, outcome.value = self._timeout_error(), None
         if not self.scope.closed:
-            self.post(outcome)
+            self._post(outcome)
+
+    def _post(self, outcome: Outcome) -> None:
+        execution = self.scope.execution
+        execution.engine.post_outcome(execution, outcome)
 
     def _time_out(self) -> None:
         self.timed_out = True
@@ -140,7 +145,7 @@ class Attempt:
             self._task.cancel()
         else:  # the thread cannot be stopped: its time is over all the same
             outcome = Outcome(self.scope, error=self._timeout_error())
-            self.post(outcome)
+            self._post(outcome)
             self.scope.close()
 
     def _timeout_error(self) -> StepTimeoutError:

@@ -69,8 +69,6 @@ def _signal(store: Store, execution_id: str, request: CancelRequested) -> None:
         state = fold(store.events(execution_id))
         after = state.version
         evolve(state, request)
-        commit = Commit(
-            execution_id=execution_id, after=after, events=[request], summary=summarise(state), holder=None
-        )
+        commit = Commit(execution_id=execution_id, after=after, events=[request], summary=summarise(state), holder=None)
         if not store.commit([commit]):
             return

@@ -27,6 +27,9 @@ class Timer(Protocol):
 class Clock(Protocol):
     """What the engine asks of time."""
 
+    jumps: bool
+    """Whether it wants to hear when everything waits (:meth:`idle`)."""
+
     def now(self) -> int:
         """Return the time now, µs since the epoch."""
         ...
@@ -43,10 +46,14 @@ class Clock(Protocol):
 class SystemClock:
     """The wall clock, and timers of the running event loop."""
 
+    jumps = False
+
     def now(self) -> int:
+        """Return the wall clock's time, µs since the epoch."""
         return time.time_ns() // 1000
 
     def call_at(self, at: int, callback: Callable[[], None]) -> Timer:
+        """Call ``callback`` on the running loop once the wall clock shows ``at``."""
         return _WallTimer(self, at, callback)
 
     def idle(self) -> None:
@@ -73,5 +80,5 @@ class _WallTimer:
         self._handle.cancel()
 
 
-current_clock: ContextVar[Clock] = ContextVar("cerebelum_clock", default=SystemClock())
+current_clock: ContextVar[Clock] = ContextVar("cerebelum_clock", default=SystemClock())  # noqa: B039 - it has no state
 """The clock of executions that start here; tests put another one."""

@@ -9,6 +9,7 @@ end of a step and the start of the next share one commit.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +20,7 @@ from ..core.state import State, fold
 from ..errors import CerebelumError, ExecutionBusyError, StoreError
 from ..store.base import Rejection, Store
 from ..values import Vault
+from .attempt import Outcome
 from .clock import Clock, current_clock
 from .execution import Execution
 from .lease import keeper_of
@@ -28,7 +30,9 @@ __all__ = ["Engine", "engine_of", "engines_on"]
 _FLUSH_SECONDS = 1.0
 """The longest that a progress event waits for a commit to ride on."""
 
-_engines: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[Store, Clock], Engine]] = weakref.WeakKeyDictionary()
+_engines: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[Store, Clock], Engine]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 def engine_of(store: Store) -> Engine:
@@ -55,6 +59,7 @@ class Engine:
         self._executions: dict[str, Execution] = {}
         self._scheduled = False
         self._pumping = False
+        self._context = contextvars.copy_context()
 
     def create(self, execution_id: str, plan: Plan, vault: Vault) -> Execution:
         """Make an execution that has no history yet."""
@@ -85,12 +90,20 @@ class Engine:
         self._inbox.append((execution, handler, argument))
         if not self._scheduled and not self._pumping:
             self._scheduled = True
-            self.loop.call_soon(self._pump)
+            self.loop.call_soon(self._pump, context=self._context)
+
+    def post_outcome(self, execution: Execution, outcome: Outcome) -> None:
+        """Put an attempt's outcome into the inbox; work it off at once when nothing can arrive together with it."""
+        if len(self._executions) == 1 and len(execution.attempts) == 1 and not self._scheduled:
+            self._inbox.append((execution, execution.settle, outcome))
+            self.flush()
+        else:
+            self.post(execution, execution.settle, outcome)
 
     def flush(self) -> None:
         """Work off the inbox now."""
         if not self._pumping:
-            self._pump()
+            self._context.run(self._pump)
 
     def flush_later(self, execution: Execution) -> None:
         """Commit waiting progress by itself if nothing else comes."""
@@ -114,7 +127,7 @@ class Engine:
 
     def check_idle(self) -> None:
         """Tell the clock when everything in flight waits for it."""
-        if self._inbox or not self._executions:
+        if not self.clock.jumps or self._inbox or not self._executions:
             return
         if all(execution.all_wait for execution in self._executions.values()):
             self.clock.idle()
@@ -148,7 +161,7 @@ class Engine:
                 self._turn()
         finally:
             self._pumping = False
-        if len(self._executions) > 0:
+        if self.clock.jumps:
             self.check_idle()
 
     def _turn(self) -> None:
@@ -158,17 +171,19 @@ class Engine:
             if not execution.over:
                 handler(argument)
                 touched[execution] = None
-        for execution in list(touched):
+        ready = []
+        for execution in touched:
             try:
                 execution.advance()
-            except Exception as error:  # a defect of ours must end the run with its error, never hang it
+            except Exception as error:  # noqa: BLE001 - a defect of ours ends the run with its error, never hangs it
                 execution.abort(error)
-                del touched[execution]
-        self._commit([execution for execution in touched if execution.batch])
+            else:
+                if execution.batch:
+                    ready.append(execution)
+        if ready:
+            self._commit(ready)
 
     def _commit(self, executions: list[Execution]) -> None:
-        if not executions:
-            return
         try:
             rejected = self.store.commit([execution.commit() for execution in executions])
         except StoreError as error:

@@ -7,6 +7,7 @@ starts what was decided and answers who waited. Everything runs on the engine's 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -42,9 +43,7 @@ class SharedValueWarning(UserWarning):
 class Execution:
     """A run of a workflow in this process."""
 
-    def __init__(
-        self, engine: Engine, execution_id: str, plan: Plan, state: State, holder: int, vault: Vault
-    ) -> None:
+    def __init__(self, engine: Engine, execution_id: str, plan: Plan, state: State, holder: int, vault: Vault) -> None:
         self.engine, self.id, self.plan, self.state = engine, execution_id, plan, state
         self.loop, self.clock, self.holder, self.vault = engine.loop, engine.clock, holder, vault
         self.live: dict[str, Any] = {}
@@ -58,6 +57,7 @@ class Execution:
         self.stop_requested: str | None = None
         self.observers: list[Observer] = []
         self.done: asyncio.Future[None] = engine.loop.create_future()
+        self.context = contextvars.copy_context()
         self._position = Position.at_start(plan)
         self._changed: list[str] | None = None
         self._starts: list[StartStep] = []
@@ -81,7 +81,10 @@ class Execution:
         if value.codec == "json" and not value.masked and value.json == "null":
             return None
         return decode(
-            value, self.engine.store.payload, trusted=self.engine.store.trusted, where=f"{where} of execution {self.id}"
+            value,
+            self.engine.store.payload,
+            trusted=self.engine.store.trusted,
+            where=f"{where} of execution {self.id}",
         )
 
     def describe(self, error: BaseException) -> ErrorInfo:
@@ -197,9 +200,8 @@ class Execution:
         if attempt.alive and not attempt.spec.is_async:
             self._zombies[scope.step] = attempt
         self._touch(scope.step)
-        header = {"at": self.now(), "step": scope.step, "visit": scope.visit, "attempt": scope.attempt}
         if outcome.error is not None:
-            self._failed(attempt, outcome.error, header)
+            self._failed(attempt, outcome.error)
             return
         value, live = outcome.value, outcome.live
         assert value is not None
@@ -208,13 +210,15 @@ class Execution:
             reason = self.vault.mask(text) if self.vault else text
             info = ErrorInfo(type="returned error", message=reason, reason=reason)
             self.cause = None
-            self.append(e.StepFailed(**header, error=info, output=value))
+            self.append(e.StepFailed(**_header(self.now(), scope), error=info, output=value))
             return
         if value.codec != "json" or value.masked:
             self.live[scope.step] = live
         elif self.live:
             self.live.pop(scope.step, None)
-        self.append(e.StepCompleted(**header, output=value))
+        self.append(
+            e.StepCompleted(at=self.now(), step=scope.step, visit=scope.visit, attempt=scope.attempt, output=value)
+        )
         if self.live:
             self._check_shared(attempt.spec)
 
@@ -263,12 +267,18 @@ class Execution:
         while not self.finishing:
             commands = decide(self.plan, self.state, self._position, self._changed)
             self._changed = []
-            if not any([self._follow(command) for command in commands]):
+            more = False
+            for command in commands:
+                if type(command) is StartStep:
+                    self._start(command)
+                else:
+                    more = self._follow(command)
+            if not more:
                 return
 
     def append(self, event: Event) -> None:
         """Fold an event and have it committed."""
-        if self._progress and not isinstance(event, e.StepProgressed):
+        if self._progress:
             self.take_progress()
         evolve(self.state, event)
         self.batch.append(event)
@@ -304,13 +314,15 @@ class Execution:
         """The batch is in the log: it counts now."""
         events, self.batch = self.batch, []
         self.written = self.state.version
-        answers, self._answers = self._answers, []
-        for waiter in answers:
-            if not waiter.done():
-                waiter.set_result(None)
-        starts, self._starts = self._starts, []
-        for command in starts:
-            self._launch(command)
+        if self._answers:
+            answers, self._answers = self._answers, []
+            for waiter in answers:
+                if not waiter.done():
+                    waiter.set_result(None)
+        if self._starts:
+            starts, self._starts = self._starts, []
+            for command in starts:
+                self._launch(command)
         for observer in self.observers:
             for event in events:
                 observer(self, event)
@@ -390,21 +402,20 @@ class Execution:
             return
         spec = self.plan.steps[name]
         self.append(
-            e.StepStarted(
-                at=self.now(), step=name, visit=command.visit, attempt=command.attempt, code=spec.code
-            )
+            e.StepStarted(at=self.now(), step=name, visit=command.visit, attempt=command.attempt, code=spec.code)
         )
         self._starts.append(command)
 
     def _launch(self, command: StartStep) -> None:
         name = command.step
         scope = Scope(self, name, command.visit, command.attempt)
-        attempt = Attempt(self.plan.steps[name], scope, partial(self.engine.post, self, self.settle))
+        attempt = Attempt(self.plan.steps[name], scope)
         self.attempts[name] = attempt
         attempt.start()
 
-    def _failed(self, attempt: Attempt, error: BaseException, header: dict[str, Any]) -> None:
+    def _failed(self, attempt: Attempt, error: BaseException) -> None:
         policy, name = attempt.spec.policy, attempt.spec.name
+        header = _header(self.now(), attempt.scope)
         info = self.describe(error)
         step = self.state.steps[name]
         can_retry = isinstance(error, policy.retry_on) and not isinstance(error, DependencyError)
@@ -417,7 +428,12 @@ class Execution:
 
     def _choose(self, name: str) -> None:
         step = self.state.steps[name]
-        header = {"at": self.now(), "step": name, "visit": step.visit, "attempt": max(1, step.attempt)}
+        header: dict[str, Any] = {
+            "at": self.now(),
+            "step": name,
+            "visit": step.visit,
+            "attempt": max(1, step.attempt),
+        }
         try:
             if name in self.plan.diverges and not step.diverge_chosen:
                 diverge = self.plan.diverges[name]
@@ -430,7 +446,7 @@ class Execution:
                 truth = bool(branch.predicate(self.result_of(name)))
                 target = routes.describe_target(branch.when_true if truth else branch.when_false)
                 self.append(e.BranchTaken(**header, choice=truth, target=target))
-        except Exception as error:  # a route is user code: whatever it raises fails the run with that error
+        except Exception as error:  # noqa: BLE001 - a route is user code: what it raises fails the run
             self.cause = error
             self.append(e.WorkflowFailed(at=self.now(), error=self.describe(error), failed_step=name))
             self.finishing = True
@@ -454,9 +470,7 @@ class Execution:
     def _interrupt(self, name: str, reason: str) -> None:
         step = self.state.steps[name]
         self.append(
-            e.StepInterrupted(
-                at=self.now(), step=name, visit=step.visit, attempt=max(1, step.attempt), reason=reason
-            )
+            e.StepInterrupted(at=self.now(), step=name, visit=step.visit, attempt=max(1, step.attempt), reason=reason)
         )
 
     def _touch(self, name: str) -> None:
@@ -471,8 +485,8 @@ class Execution:
             if self.encode(self.live[name]).digest != output.digest:
                 del self.live[name]  # the next consumer reads what was recorded
                 warnings.warn(
-                    f"step '{spec.name}' changed the {output.type} it got from '{name}' in place; other steps still get "
-                    f"what '{name}' returned. Work on a copy",
+                    f"step '{spec.name}' changed the {output.type} it got from '{name}' in place; other steps still "
+                    f"get what '{name}' returned. Work on a copy",
                     SharedValueWarning,
                     stacklevel=2,
                 )
@@ -512,6 +526,10 @@ def summarise(state: State) -> Summary:
     )
 
 
+def _header(now: int, scope: Scope) -> dict[str, Any]:
+    return {"at": now, "step": scope.step, "visit": scope.visit, "attempt": scope.attempt}
+
+
 def _no_result(user: str, name: str, state: State) -> str:
     step = state.steps.get(name)
     if step is None or step.phase is Phase.PENDING:
@@ -531,5 +549,3 @@ def _stopped(execution_id: str, step: str) -> CerebelumError:
         f"step '{step}' of execution {execution_id} was stopped; nothing it does now is recorded",
         execution_id=execution_id,
     )
-
-

@@ -36,7 +36,7 @@ def user_traceback(error: BaseException) -> str:
     """Format a traceback without the frames of this library."""
     try:
         summary = traceback.TracebackException.from_exception(error)
-    except Exception:  # a user's __str__ or source lookup may raise; the failure itself must still be told
+    except Exception:  # noqa: BLE001 - a user's __str__ may raise; the failure itself must still be told
         return f"{type(error).__name__}\n"
     seen: set[int] = set()
     todo = [summary]
@@ -59,7 +59,7 @@ def is_library_frame(filename: str) -> bool:
 def _message(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:  # a user's __str__ may raise; the failure itself must still be told
+    except Exception:  # noqa: BLE001 - a user's __str__ may raise; the failure itself must still be told
         return f"<{type(error).__name__} whose text cannot be made>"
 
 

@@ -26,11 +26,11 @@ from ..core.events import (
     SleepCompleted,
     SleepStarted,
 )
-from ..core.model import Value
+from ..core.model import ErrorInfo, Value
 from ..dsl.fingerprint import fingerprint
 from ..dsl.step import DECORATIONS
 from ..errors import PollTimeoutError, SerializationError, StepDefinitionError
-from ..values import encode, fingerprint_args, preview
+from ..values import fingerprint_args, preview
 from .fence import describe
 from .scope import Scope, current_scope
 
@@ -61,7 +61,10 @@ class _Sleep:
         Args:
             duration: milliseconds as a number, a ``timedelta``, or text such as ``"5s"``, ``"24h"``.
             data: shown with the sleep in the execution's status.
-            seconds: as a decorator, the wait in seconds; ``minutes``, ``hours``, ``milliseconds`` likewise.
+            seconds: as a decorator, the wait in this unit.
+            minutes: likewise.
+            hours: likewise.
+            milliseconds: likewise.
 
         Raises:
             ValueError: the duration is negative or not understood.
@@ -76,9 +79,7 @@ class _Sleep:
         if given and duration is None:
             return _decorator_of_sleep(given, data)
         if duration is None or given:
-            raise TypeError(
-                "sleep takes one duration: await sleep('5s') in a step, or @sleep(seconds=5) under @step"
-            )
+            raise TypeError("sleep takes one duration: await sleep('5s') in a step, or @sleep(seconds=5) under @step")
         return _offer(_sleep(_seconds(duration, "sleep"), data))
 
 
@@ -190,7 +191,7 @@ def retry(
     assert attempts is not None
     call = functools.partial(fn, *args, **kwargs)
     errors = Exception if on_error is None else on_error
-    arguments = fingerprint_args(args, kwargs)
+    arguments = _fingerprint(args, kwargs)
     return _offer(
         _retry(call, fn, arguments, attempts, _seconds(delay, "retry: delay"), float(backoff), errors, on_attempt)
     )
@@ -218,7 +219,7 @@ def run(name: str, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             f"context.run({name!r}, ...): give the function and its arguments apart, "
             f"context.run({name!r}, send, to); got {fn!r}"
         )
-    return _offer(_run(name, functools.partial(fn, *args, **kwargs), fingerprint_args(args, kwargs)))
+    return _offer(_run(name, functools.partial(fn, *args, **kwargs), _fingerprint(args, kwargs)))
 
 
 def block_on(work: Coroutine[Any, Any, T]) -> T:
@@ -233,7 +234,7 @@ def block_on(work: Coroutine[Any, Any, T]) -> T:
     def target() -> None:
         try:
             outcome.append(asyncio.run(work))
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             errors.append(error)
 
     thread = threading.Thread(target=target, name="cerebelum-block", daemon=True)
@@ -279,17 +280,17 @@ async def _poll(
     check_fn: Callable[[], Any],
     interval: float,
     max_attempts: int | None,
-    timeout: float | None,
+    within: float | None,
     succeeded: Callable[[Any], object],
     on_attempt: Callable[[int, Any], object] | None,
 ) -> Any:
     scope = current_scope.get()
-    record = _Record.of(scope, "poll", check_fn, f"{interval}:{max_attempts}:{timeout}")
+    record = _Record.of(scope, "poll", check_fn, f"{interval}:{max_attempts}:{within}")
     found, result = record.finished()
     if found:
         return result
     began = record.began or record.now()
-    deadline = record.deadline or (None if timeout is None else began + round(timeout * 1e6))
+    deadline = record.deadline or (None if within is None else began + round(within * 1e6))
     await record.open(PollStarted, deadline=deadline, max_attempts=max_attempts)
     number = record.number
     await record.wait()
@@ -311,7 +312,7 @@ async def _poll(
             spent = (now - began) / 1e6
             failure = PollTimeoutError(
                 f"poll of {_name(check_fn)} gave up after {number} checks in {format_seconds(spent)}; the last result "
-                f"was {preview(result, 120)}. Give it more max_attempts or timeout, or look why it does not succeed",
+                f"was {_shown(scope, result)}. Give it more max_attempts or timeout, or look why it does not succeed",
                 attempts=number,
                 elapsed=spent,
                 last_result=result,
@@ -320,7 +321,7 @@ async def _poll(
             raise failure
         due_at = now + round(interval * 1e6)
         due_at = due_at if deadline is None else min(due_at, deadline)
-        await record.attempt(PollAttempted, number, due_at, result=preview(result, 120))
+        await record.attempt(PollAttempted, number, due_at, result=_shown(scope, result))
 
 
 async def _retry(
@@ -360,7 +361,7 @@ async def _retry(
             await record.complete(result, number)
             return result
         due_at = record.now() + round(delay * backoff ** (number - 1) * 1e6)
-        await record.attempt(RetryAttempted, number, due_at, error=describe(last))
+        await record.attempt(RetryAttempted, number, due_at, error=record.describe(last))
 
 
 async def _run(name: str, call: Callable[[], Any], arguments: str) -> Any:
@@ -381,7 +382,7 @@ async def _run(name: str, call: Callable[[], Any], arguments: str) -> Any:
     try:
         value = scope.execution.encode(result, path=f"context.run({name!r})")
     except SerializationError:
-        await scope.record(OperationCompleted, op, output=_not_kept(result))
+        await scope.record(OperationCompleted, op, output=_not_kept(scope, result))
         raise
     await scope.record(OperationCompleted, op, output=value)
     if not value.restorable:
@@ -447,13 +448,15 @@ class _Record:
         try:
             value = self.scope.execution.encode(result, path=self.op)
         except SerializationError:
-            value = _not_kept(result)
+            value = _not_kept(self.scope, result)
         await self.scope.record(OperationCompleted, self.op, output=value, number=number)
+
+    def describe(self, error: BaseException) -> ErrorInfo:
+        return describe(error) if self.scope is None else self.scope.execution.describe(error)
 
     async def fail(self, error: BaseException, number: int) -> None:
         if self.scope is not None:
-            info = self.scope.execution.describe(error)
-            await self.scope.record(OperationFailed, self.op, error=info, number=number)
+            await self.scope.record(OperationFailed, self.op, error=self.describe(error), number=number)
 
 
 def _decorator_of_sleep(given: dict[str, float], data: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -529,8 +532,17 @@ def _name(fn: Any) -> str:
     return str(getattr(fn, "__name__", type(fn).__name__))
 
 
-def _not_kept(result: Any) -> Value:
-    return encode(result, keep=False)
+def _fingerprint(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    scope = current_scope.get()
+    return "" if scope is None else fingerprint_args(args, kwargs, vault=scope.execution.vault)
+
+
+def _shown(scope: Scope | None, result: Any) -> str:
+    return preview(result, 120, vault=None if scope is None else scope.execution.vault)
+
+
+def _not_kept(scope: Scope, result: Any) -> Value:
+    return scope.execution.encode(result, keep=False)
 
 
 def _seconds(duration: Duration, what: str) -> float:

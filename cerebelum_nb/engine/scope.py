@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..core.events import OperationEvent, OperationMismatched
+from ..core.events import OperationMismatched
 from ..core.state import Operation
 from ..errors import ExecutionStoppedError
 
@@ -92,7 +92,7 @@ class Scope:
                 return key
         return None
 
-    async def record(self, event: type[OperationEvent], op: str, **fields: Any) -> None:
+    async def record(self, event: type[Any], op: str, **fields: Any) -> None:
         """Append an event of this attempt and wait until it is committed."""
         made = event(at=self.now(), step=self.step, visit=self.visit, attempt=self.attempt, op=op, **fields)
         await self._ask(lambda waiter: self.execution.post_record(made, waiter))
@@ -181,4 +181,3 @@ class Scope:
             f"nothing it does now is recorded",
             execution_id=self.execution.id,
         )
-

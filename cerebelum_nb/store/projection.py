@@ -86,9 +86,7 @@ def to_row(columns: tuple[Any, ...]) -> ExecutionRow:
     )
 
 
-def _holder(
-    key: int, host: str, pid: int, boot_id: str, started: str, heartbeat_at: int, expires_at: int
-) -> Holder:
+def _holder(key: int, host: str, pid: int, boot_id: str, started: str, heartbeat_at: int, expires_at: int) -> Holder:
     return Holder(
         key=key,
         host=host,

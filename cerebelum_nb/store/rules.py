@@ -57,9 +57,7 @@ def not_found(asked: str, recent: Sequence[str]) -> ExecutionNotFoundError:
         by_start[start] for start in difflib.get_close_matches(asked, by_start, n=3)
     ]
     hint = f"Did you mean {_listed(near)}?" if near else "List what there is with `cerebelum list`."
-    return ExecutionNotFoundError(
-        f"There is no execution {asked!r} in this log. {hint}", suggestions=tuple(near)
-    )
+    return ExecutionNotFoundError(f"There is no execution {asked!r} in this log. {hint}", suggestions=tuple(near))
 
 
 def ambiguous(asked: str, matches: Sequence[str]) -> ExecutionNotFoundError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from threading import RLock
@@ -27,8 +27,12 @@ __all__ = ["SqliteStore"]
 
 Durability = Literal["full", "normal"]
 
-_APPEND = """INSERT INTO event (execution, version, type, step, visit, attempt, at, data)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
+_APPEND = [
+    "INSERT INTO event (execution, version, type, step, visit, attempt, at, data) VALUES "
+    + ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?)"] * count)
+    for count in range(9)
+]
+"""The statement that appends so many rows at once: most commits hold two."""
 _KEEP = "INSERT OR IGNORE INTO payload (digest, codec, data) VALUES (?, ?, ?)"
 _KEYS_KEPT = 10_000
 _LAST_VERSION = 2**63 - 1
@@ -58,9 +62,7 @@ class SqliteStore:
         ([], 0)
     """
 
-    def __init__(
-        self, path: str | os.PathLike[str], *, durability: Durability = "full", trusted: bool = True
-    ) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, durability: Durability = "full", trusted: bool = True) -> None:
         if durability not in ("full", "normal"):
             raise ValueError(f"durability is 'full' or 'normal', not {durability!r}")
         self.location = os.fspath(path)
@@ -103,20 +105,40 @@ class SqliteStore:
         rules.check(commits)
         encoded = [[rows.encode(event) for event in commit.events] for commit in commits]
         rejected: dict[str, str] = {}
-        with self._writing() as db:
-            for commit, events in zip(commits, encoded, strict=True):
-                key, rejection = self._advance(db, commit)
-                if rejection:
-                    rejected[commit.execution_id] = rejection
-                    continue
-                version = commit.after
-                for row in events:
-                    version += 1
-                    db.execute(_APPEND, (key, version, *row))
-                for event in commit.events:
-                    if (value := rows.stored_value(event)) is not None:
-                        db.execute(_KEEP, (value.digest, value.codec, value.payload))
+        with self._lock:  # as in _writing, without the cost of a generator: this is the hot path
+            db = self._connected()
+            try:
+                db.execute("BEGIN IMMEDIATE")
+                for commit, events in zip(commits, encoded, strict=True):
+                    key, rejection = self._advance(db, commit)
+                    if rejection:
+                        rejected[commit.execution_id] = rejection
+                        continue
+                    version = commit.after
+                    for start in range(0, len(events), 8):
+                        chunk = events[start : start + 8]
+                        parameters: list[object] = []
+                        for row in chunk:
+                            version += 1
+                            parameters += (key, version, *row)
+                        db.execute(_APPEND[len(chunk)], parameters)
+                    for event in commit.events:
+                        if (value := rows.stored_value(event)) is not None:
+                            db.execute(_KEEP, (value.digest, value.codec, value.payload))
+                db.execute("COMMIT")
+            except sqlite3.Error as exc:
+                self._undo(db)
+                raise explain(exc, self.location) from exc
+            except BaseException:
+                self._undo(db)
+                raise
         return rejected
+
+    def _undo(self, db: sqlite3.Connection) -> None:
+        self._keys.clear()  # some may name rows that are now undone
+        with suppress(sqlite3.ProgrammingError):  # closed: there is nothing to undo
+            if db.in_transaction:
+                db.execute("ROLLBACK")
 
     def _advance(self, db: sqlite3.Connection, commit: Commit) -> tuple[int, str]:
         """Move an execution's row on, if that is still ours to do; return its key and why not."""
@@ -126,11 +148,12 @@ class SqliteStore:
                 return self._create(db, commit)
             key = self._key_of(db, commit.execution_id)
         shown = projection.progress(commit)
-        guard = (key, commit.after, commit.holder is None, commit.holder)
-        state = commit.summary.state
+        # exact types only: sqlite3 looks up an adapter for a bool or an enum at every call
+        guard = (key, commit.after, 1 if commit.holder is None else 0, commit.holder)
+        state = commit.summary.state.value
         if not commit.release and db.execute(projection.ADVANCE, (*shown, *guard, state)).rowcount:
             return key, ""
-        if db.execute(projection.CHANGE, (*shown, state, commit.release, *guard)).rowcount:
+        if db.execute(projection.CHANGE, (*shown, state, int(commit.release), *guard)).rowcount:
             return key, ""
         return key, self._why_not(db, commit)
 
@@ -336,9 +359,7 @@ class SqliteStore:
                     yield db
                     db.execute("COMMIT")
                 except BaseException:
-                    self._keys.clear()  # some may name rows that are now undone
-                    if db.in_transaction:
-                        db.execute("ROLLBACK")
+                    self._undo(db)
                     raise
             except sqlite3.Error as exc:
                 raise explain(exc, self.location) from exc

@@ -53,9 +53,7 @@ def _flat(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
     given = [list(args), dict(kwargs)]
     if plain(given):
         with suppress(ValueError):  # NaN, or an int with too many digits
-            return json.dumps(
-                given, sort_keys=True, ensure_ascii=False, check_circular=False, allow_nan=False
-            )
+            return json.dumps(given, sort_keys=True, ensure_ascii=False, check_circular=False, allow_nan=False)
     return None
 
 
@@ -128,11 +126,7 @@ class _Digest:
         elif isinstance(value, partial):
             self.put("partial")
             self.feed([value.func, value.args, value.keywords])
-        elif (
-            cls.__module__.partition(".")[0] == "numpy"
-            and hasattr(value, "dtype")
-            and not value.dtype.hasobject
-        ):
+        elif cls.__module__.partition(".")[0] == "numpy" and hasattr(value, "dtype") and not value.dtype.hasobject:
             self.put("numpy", cls.__name__, str(value.dtype), str(value.shape), value.tobytes())
         else:
             self._object(value)

@@ -25,9 +25,7 @@ def members(value: Any, vault: Vault | None = None) -> Iterator[tuple[str, objec
     """Give ``(suffix of the path, key, member)`` of a container, an object or a function."""
     if type(value).__module__.startswith("pandas"):
         if type(value).__name__ == "DataFrame":
-            yield from (
-                (f"[{preview(name, 60, vault=vault)}]", name, column) for name, column in value.items()
-            )
+            yield from ((f"[{preview(name, 60, vault=vault)}]", name, column) for name, column in value.items())
         return
     match value:
         case dict():

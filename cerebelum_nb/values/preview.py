@@ -109,17 +109,14 @@ class _Preview:
         if isinstance(value, (set, frozenset)):
             if len(value) > 50:  # which ones come first differs from process to process
                 return f"<{name} of {len(value):,}>"
-            text = (
-                "{" + ", ".join(sorted(self.show(item, depth + 1) for item in value)) + "}" if value else ""
-            )
+            text = "{" + ", ".join(sorted(self.show(item, depth + 1) for item in value)) + "}" if value else ""
             return text if cls is set and value else f"{name}({text})"
         if isinstance(value, tuple) and hasattr(cls, "_fields"):
             return f"{name}({self._pairs(zip(cls._fields, value, strict=False), '=', depth, len(value))})"
         items = self._items(value, depth, len(value))
-        if isinstance(value, tuple):
-            text = f"({items},)" if len(value) == 1 else f"({items})"
-        else:
-            text = f"[{items}]"
+        left, right = "()" if isinstance(value, tuple) else "[]"
+        comma = "," if isinstance(value, tuple) and len(value) == 1 else ""
+        text = f"{left}{items}{comma}{right}"
         return text if cls in (list, tuple) else f"{name}({text})"
 
     def _items(self, items: Iterable[Any], depth: int, total: int) -> str:
@@ -150,9 +147,7 @@ class _Preview:
         hidden = [self.vault is not None and self.vault.hides(name) for name in frame.columns[:ITEMS]]
         head = [
             f"\n  {self.show(index, depth + 1)}: "
-            + ", ".join(
-                MASK if hide else self.show(cell, depth + 1) for hide, cell in zip(hidden, row, strict=True)
-            )
+            + ", ".join(MASK if hide else self.show(cell, depth + 1) for hide, cell in zip(hidden, row, strict=True))
             for index, *row in frame.iloc[:3, :ITEMS].itertuples(name=None)
         ]
         return f"DataFrame {rows:,} rows x {columns:,} columns: {', '.join(names)}{more}{''.join(head)}"

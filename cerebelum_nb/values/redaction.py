@@ -73,9 +73,7 @@ def redact(value: object, vault: Vault, path: str, masked: list[str], depth: int
                     copy[name] = redact(item, vault, inner, masked, depth + 1)
             return copy
         case list() if type(value) is list and depth < DEEPEST:
-            return [
-                redact(item, vault, join_path(path, i), masked, depth + 1) for i, item in enumerate(value)
-            ]
+            return [redact(item, vault, join_path(path, i), masked, depth + 1) for i, item in enumerate(value)]
     raise NotJsonError
 
 

@@ -113,9 +113,7 @@ def _inputs_for(path: str) -> str:
     """Write the ``inputs=`` that gives the secret at ``path`` again."""
     text = "Secret(...)"
     for key in reversed(split_path(path) or ["token"]):
-        text = (
-            f"[..., {text}]" if isinstance(key, int) else f"{{{json.dumps(key, ensure_ascii=False)}: {text}}}"
-        )
+        text = f"[..., {text}]" if isinstance(key, int) else f"{{{json.dumps(key, ensure_ascii=False)}: {text}}}"
     return text
 
 
@@ -131,8 +129,7 @@ def join_path(path: str, key: str | int) -> str:
 def split_path(path: str) -> list[str | int]:
     """Take a masked path apart, the inverse of `join_path`."""
     return [
-        int(match[2]) if match[2] else json.loads(match[3]) if match[3] else match[1]
-        for match in _PATH.finditer(path)
+        int(match[2]) if match[2] else json.loads(match[3]) if match[3] else match[1] for match in _PATH.finditer(path)
     ]
 
 

@@ -108,16 +108,12 @@ def test_any_mix_of_edits_changes_it_exactly_when_one_of_them_counts(idle: set[s
 
 data = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.tuples(inner) | st.dictionaries(st.text(), inner, max_size=3)
-    ),
+    lambda inner: st.lists(inner, max_size=3) | st.tuples(inner) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
 
 
-@pytest.mark.parametrize(
-    "text", ["def f(): return C", "def f(c=C): return c", "f = (lambda c: lambda: c)(C)"]
-)
+@pytest.mark.parametrize("text", ["def f(): return C", "def f(c=C): return c", "f = (lambda c: lambda: c)(C)"])
 @given(one=data, other=data)
 def test_data_counts_by_value(text: str, one: Any, other: Any) -> None:
     assert (of(text, C=one).digest == of(text, C=other).digest) == (repr(one) == repr(other))
@@ -135,9 +131,7 @@ def test_it_is_equal_in_another_process(tmp_path: Path) -> None:
         "import user_cell; from cerebelum_nb.dsl.fingerprint import fingerprint as f\n"
         "print(f(user_cell.f).digest)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == of(BODY).digest
 
 
@@ -197,8 +191,7 @@ def test_a_name_that_stands_for_another_helper_counts() -> None:
 
 def test_another_installed_function_under_the_same_name_counts() -> None:
     assert (
-        of("from json import dumps as g\ndef f(): g()").digest
-        != of("from json import loads as g\ndef f(): g()").digest
+        of("from json import dumps as g\ndef f(): g()").digest != of("from json import loads as g\ndef f(): g()").digest
     )
 
 
@@ -300,9 +293,7 @@ def test_code_without_a_file_has_no_fingerprint() -> None:
 
 
 @pytest.fixture
-def project(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[[str, str], types.ModuleType]]:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], types.ModuleType]]:
     """Write and import modules of a user's project."""
     monkeypatch.syspath_prepend(str(tmp_path))
     written: list[str] = []
@@ -355,9 +346,7 @@ def test_constants_of_another_module_count(project: Project) -> None:
     assert explain(before.parts, of(text).parts) == ["constant uh.N was 1, is 22"]
 
 
-def test_a_file_edited_after_its_import_does_not_speak_for_what_runs(
-    project: Project, tmp_path: Path
-) -> None:
+def test_a_file_edited_after_its_import_does_not_speak_for_what_runs(project: Project, tmp_path: Path) -> None:
     old = project("uh", "def f(): return 1\n")
     (tmp_path / "uh.py").write_text("def f(): return 222\n")
     linecache.checkcache()
@@ -385,15 +374,11 @@ def test_a_change_is_explained(old: str, new: str, reason: str) -> None:
 
 def test_the_line_is_that_of_the_change_and_not_of_a_comment_before_it() -> None:
     old = "def f():\n    a = 1\n    return a"
-    assert reasons(old, "def f():\n    # new\n    a = 1\n    return -a") == [
-        "the step's own code changed at line 4"
-    ]
+    assert reasons(old, "def f():\n    # new\n    a = 1\n    return -a") == ["the step's own code changed at line 4"]
 
 
 def test_an_added_statement_is_where_it_stands() -> None:
-    assert reasons("def f():\n    a = 1", "def f():\n    a = 1\n    b = 2") == [
-        "the step's own code changed at line 3"
-    ]
+    assert reasons("def f():\n    a = 1", "def f():\n    a = 1\n    b = 2") == ["the step's own code changed at line 3"]
 
 
 def test_new_and_gone_parts_are_named() -> None:

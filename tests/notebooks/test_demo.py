@@ -42,9 +42,7 @@ def test_it_fails_is_mended_goes_on_and_says_where_the_log_is(tmp_path: Path) ->
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
 def test_stopped_half_way_it_leaves_no_server_behind(tmp_path: Path) -> None:
-    demo = subprocess.Popen(
-        [*COMMAND, "--dir", str(tmp_path)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
+    demo = subprocess.Popen([*COMMAND, "--dir", str(tmp_path)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     log = tmp_path / "quotes-service" / "server.log"
     wait_until(lambda: log.exists() and "server started" in log.read_text())
     demo.send_signal(signal.SIGINT)

@@ -46,9 +46,7 @@ class Log:
     def start(self, execution_id, **how):
         """Create an execution of one event."""
         inputs = Value("json", '{"size":"s-1"}')
-        started = WorkflowStarted(
-            at=NOW, workflow=how.get("workflow", "deploy"), inputs=inputs, total_steps=3
-        )
+        started = WorkflowStarted(at=NOW, workflow=how.get("workflow", "deploy"), inputs=inputs, total_steps=3)
         return self.append(execution_id, 0, started, **how)
 
     def step(self, name="migrate", at=NOW, output="null", **header):
@@ -61,9 +59,7 @@ class Log:
 
 @pytest.fixture(params=["sqlite", "memory"])
 def log(request, tmp_path):
-    store = (
-        SqliteStore(tmp_path / "log.db", durability="normal") if request.param == "sqlite" else MemoryStore()
-    )
+    store = SqliteStore(tmp_path / "log.db", durability="normal") if request.param == "sqlite" else MemoryStore()
     yield Log(store)
     store.close()
 

@@ -337,9 +337,7 @@ def test_a_page_of_executions_knows_the_total(log):
 
 
 def frame(payload=b"ARROW1"):
-    return Value(
-        "arrow", type="DataFrame", preview="3 rows", digest="d1", size=6, payload=payload, masked=("['key']",)
-    )
+    return Value("arrow", type="DataFrame", preview="3 rows", digest="d1", size=6, payload=payload, masked=("['key']",))
 
 
 def test_the_bytes_of_a_value_are_kept_with_its_event(log):

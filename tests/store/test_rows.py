@@ -25,9 +25,7 @@ from cerebelum_nb.errors import StoreError
 from cerebelum_nb.store import rows
 
 anything = st.characters(exclude_categories=())  # lone surrogates and controls too
-text = st.text(anything, max_size=12) | st.sampled_from(
-    ['"output":1', ',"output":', '{"error":', "}", "\\", '\\"']
-)
+text = st.text(anything, max_size=12) | st.sampled_from(['"output":1', ',"output":', '{"error":', "}", "\\", '\\"'])
 integers = st.integers(0, 2**63 - 1)
 names = st.lists(text, max_size=3).map(tuple)
 json_texts = st.recursive(
@@ -101,9 +99,7 @@ def test_raw_text_with_a_lone_surrogate_keeps_its_meaning():
         (StepStarted(at=1, step="s", code="c0de"), '{"code":"c0de"}'),
         (StepCompleted(at=1, step="s", output=Value("json", "[1, 2]")), '{"output":[1, 2]}'),
         (
-            StepCompleted(
-                at=1, step="s", output=Value("json", '{"k":"***"}', masked=("['k']",)), by_hand=True
-            ),
+            StepCompleted(at=1, step="s", output=Value("json", '{"k":"***"}', masked=("['k']",)), by_hand=True),
             """{"by_hand":true,"output_masked":["['k']"],"output":{"k":"***"}}""",
         ),
         (

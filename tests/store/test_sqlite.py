@@ -346,9 +346,7 @@ def test_text_that_is_not_unicode_is_kept(sqlite_log):
 def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path):
     path = tmp_path / "notes.txt"
     path.write_text("Dear diary, " * 1000)
-    with pytest.raises(
-        StoreError, match=r"notes\.txt is not a cerebelum log \(not even an SQLite database\)"
-    ):
+    with pytest.raises(StoreError, match=r"notes\.txt is not a cerebelum log \(not even an SQLite database\)"):
         SqliteStore(path)
     assert path.read_text() == "Dear diary, " * 1000
 
@@ -383,9 +381,7 @@ def test_a_newer_log_is_refused_and_left_alone(sqlite_log, tmp_path):
     with closing(sqlite3.connect(path)) as newer:
         newer.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     before = path.read_bytes()
-    with pytest.raises(
-        StoreError, match=f"version {SCHEMA_VERSION + 1}, .* {SCHEMA_VERSION}: .* Upgrade cereb"
-    ):
+    with pytest.raises(StoreError, match=f"version {SCHEMA_VERSION + 1}, .* {SCHEMA_VERSION}: .* Upgrade cereb"):
         SqliteStore(path)
     assert path.read_bytes() == before
 
@@ -478,9 +474,7 @@ def disk(tmp_path):
     mount = shutil.which("mount")
     if mount is None or os.geteuid() != 0:
         pytest.skip("only root can mount")
-    if subprocess.run(
-        [mount, "-t", "tmpfs", "-o", "size=512k", "tmpfs", place], capture_output=True
-    ).returncode:
+    if subprocess.run([mount, "-t", "tmpfs", "-o", "size=512k", "tmpfs", place], capture_output=True).returncode:
         pytest.skip("this machine does not let us mount")
 
     def remount(options):
@@ -522,9 +516,7 @@ def test_a_log_that_may_not_grow_keeps_what_was_committed(sqlite_log):
         db.execute("PRAGMA max_page_count = 60")
     sqlite_log.start("deploy-1")
     stands = fill(sqlite_log)
-    assert (
-        len(sqlite_log.store.events("deploy-1")) == sqlite_log.store.execution("deploy-1").version == stands
-    )
+    assert len(sqlite_log.store.events("deploy-1")) == sqlite_log.store.execution("deploy-1").version == stands
 
 
 def test_a_log_on_a_read_only_disk_can_be_read_but_not_written(disk, log_of):

@@ -68,9 +68,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 zones = st.sampled_from([dt.UTC, ZoneInfo("Europe/Paris"), ZoneInfo("Asia/Kolkata")])
-plain = (
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
-)
+plain = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 leaves = (
     plain
     | st.floats()
@@ -82,9 +80,7 @@ leaves = (
     | st.builds(np.float64, st.floats(allow_nan=False))
     | st.just(Colour.RED)
 )
-json_values = st.recursive(
-    plain, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=15
-)
+json_values = st.recursive(plain, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=15)
 values = st.recursive(
     leaves,
     lambda inner: (

@@ -41,16 +41,11 @@ texts = st.text("abcXYZé'\"\\/ \n%", max_size=12)
 @given(secrets, st.data())
 def test_no_text_payload_preview_or_error_shows_a_secret(secret: str, data: st.DataObject) -> None:
     leaf = (
-        texts
-        | st.builds(lambda one, two: one + secret + two, texts, texts)
-        | st.just(Secret(secret))
-        | st.integers()
+        texts | st.builds(lambda one, two: one + secret + two, texts, texts) | st.just(Secret(secret)) | st.integers()
     )
     keys = texts | st.just(secret)
     value = data.draw(
-        st.recursive(
-            leaf, lambda inner: st.lists(inner) | st.dictionaries(keys, inner) | st.tuples(inner, inner)
-        )
+        st.recursive(leaf, lambda inner: st.lists(inner) | st.dictionaries(keys, inner) | st.tuples(inner, inner))
     )
     vault = Vault()
     vault.add(Secret(secret))
@@ -150,9 +145,7 @@ def test_a_masked_place_is_listed_and_found_again(value: Any, path: str) -> None
 
 
 def test_a_missing_secret_says_how_to_give_it_again() -> None:
-    with pytest.raises(
-        SecretMissingError, match=r'resume\(id, inputs=\{"db": \{"password": Secret\(\.\.\.\)\}\}\)'
-    ):
+    with pytest.raises(SecretMissingError, match=r'resume\(id, inputs=\{"db": \{"password": Secret\(\.\.\.\)\}\}\)'):
         restored({"db": {"password": Secret(TOKEN)}})["db"]["password"].reveal()
 
 
@@ -242,9 +235,7 @@ def test_the_path_to_a_revealed_secret_is_named() -> None:
     assert caught.value.path == "output['login'].password"
 
 
-@pytest.mark.parametrize(
-    "value", [Login("me", "abc"), pd.DataFrame({"password": ["abc"]}), ({"password": "abc"},)]
-)
+@pytest.mark.parametrize("value", [Login("me", "abc"), pd.DataFrame({"password": ["abc"]}), ({"password": "abc"},)])
 def test_a_name_to_redact_in_a_payload_is_refused(value: Any) -> None:
     with pytest.raises(SerializationError, match="holds a secret"):
         encode(value, vault=Vault(["password"]))

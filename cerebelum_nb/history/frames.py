@@ -1,0 +1,238 @@
+"""Rows of the log as typed DataFrames: which column is what, and how it becomes that, a column at a time.
+
+No SQL and no log here. A frame without rows has the dtypes of one with rows. pandas is imported when a frame is
+made, never before.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from ..core.events import EVENT_TYPES, HEADER
+from ..core.model import ExecutionState
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["EVENTS", "EXECUTIONS", "STEPS", "Kind", "answer", "expand", "frame"]
+
+Rows = Sequence[tuple[Any, ...]]
+
+
+class Kind(StrEnum):
+    """What a column holds; the value is its dtype."""
+
+    TEXT = "str"
+    INT = "Int64"
+    FLOAT = "float64"
+    BOOL = "boolean"
+    TIME = "datetime64[us, UTC]"
+    DURATION = "timedelta64[us]"
+    CATEGORY = "category"
+    ANY = "object"
+
+
+EXECUTIONS = {
+    "execution_id": Kind.TEXT,
+    "workflow": Kind.CATEGORY,
+    "state": Kind.CATEGORY,
+    "started_at": Kind.TIME,
+    "updated_at": Kind.TIME,
+    "completed_at": Kind.TIME,
+    "duration": Kind.DURATION,
+    "total_steps": Kind.INT,
+    "done_steps": Kind.INT,
+    "current_step": Kind.TEXT,
+    "inputs": Kind.TEXT,
+    "output": Kind.TEXT,
+    "error": Kind.TEXT,
+    "wake_at": Kind.TIME,
+    "parent": Kind.TEXT,
+    "version": Kind.INT,
+}
+
+STEPS = {
+    "execution_id": Kind.TEXT,
+    "workflow": Kind.CATEGORY,
+    "step": Kind.CATEGORY,
+    "visit": Kind.INT,
+    "attempt": Kind.INT,
+    "state": Kind.CATEGORY,
+    "started_at": Kind.TIME,
+    "completed_at": Kind.TIME,
+    "duration": Kind.DURATION,
+    "output": Kind.TEXT,
+    "error": Kind.TEXT,
+    "code_hash": Kind.TEXT,
+}
+
+EVENTS = {
+    "execution_id": Kind.TEXT,
+    "version": Kind.INT,
+    "type": Kind.CATEGORY,
+    "step": Kind.CATEGORY,
+    "visit": Kind.INT,
+    "attempt": Kind.INT,
+    "at": Kind.TIME,
+    "data": Kind.TEXT,
+}
+
+_STEP_STATES = ("RUNNING", "RETRIED", "INTERRUPTED", "COMPLETED", "FAILED")
+_ORDER = {"state": (*ExecutionState, *_STEP_STATES), "type": tuple(EVENT_TYPES)}
+"""The order of categories whose names are known; the others are in order of appearance."""
+
+_TIMES = frozenset({"due_at", "wake_at", "deadline"})
+_NESTED = frozenset({"error"}) | {
+    name
+    for cls in EVENT_TYPES.values()
+    for f in fields(cls)
+    if "Value" in str(f.type)
+    for name in (f.name, f"{f.name}_ref")
+}
+_BY_TYPE = {"str": Kind.TEXT, "int": Kind.INT, "float": Kind.FLOAT, "bool": Kind.BOOL}
+_INFERRED = {
+    "string": Kind.TEXT,
+    "integer": Kind.INT,
+    "floating": Kind.FLOAT,
+    "mixed-integer-float": Kind.FLOAT,
+    "boolean": Kind.BOOL,
+}
+_ISO = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
+
+
+def frame(rows: Rows, columns: Mapping[str, Kind], keys: Mapping[str, Mapping[int, str]] | None = None) -> pd.DataFrame:
+    """Make a typed frame.
+
+    Args:
+        rows: one tuple per row, in the order of ``columns``; times and durations are integer µs.
+        columns: the name and kind of each.
+        keys: for columns that hold an execution's integer key: the text each key stands for.
+    """
+    import pandas as pd
+
+    raw = pd.DataFrame(list(rows), columns=range(len(columns)))
+    made = {}
+    for place, (name, kind) in enumerate(columns.items()):
+        column = raw.pop(place)
+        if keys is not None and name in keys:
+            column = column.map(pd.Series(keys[name], dtype="str"))
+        made[name] = _typed(column, kind, name)
+    return pd.DataFrame(made, copy=False)
+
+
+def expand(events: pd.DataFrame) -> pd.DataFrame:
+    """Put the payload of events into columns, in place of ``data``.
+
+    A field that is an object of its own (an output, an error) becomes a column per member, ``output.ip``. All the
+    JSON is parsed in one go.
+    """
+    import pandas as pd
+
+    head, texts = events.drop(columns="data"), events["data"].dropna()
+    if texts.empty:
+        return head
+    payload = pd.DataFrame(json.loads(f"[{','.join(texts)}]"), index=texts.index, dtype="object")
+    made = [head]
+    for name in payload.columns:
+        column = payload[name]
+        if name not in _NESTED:
+            made.append(_typed(column, _PAYLOAD.get(name) or _infer(column), name).rename(name))
+            continue
+        is_object = column.map(type) == dict
+        rest = column.where(~is_object)
+        if rest.notna().any():
+            made.append(_typed(rest, _infer(rest), name).rename(name))
+        if is_object.any():
+            objects = column[is_object]
+            members = pd.DataFrame(objects.tolist(), index=objects.index, dtype="object")
+            made += [
+                _typed(members[member], _infer(members[member]), member).rename(f"{name}.{member}")
+                for member in members.columns
+            ]
+    return pd.concat([part.reindex(head.index) for part in made], axis=1)
+
+
+def answer(rows: Rows, names: Sequence[str]) -> pd.DataFrame:
+    """Make a frame of whatever a query returned: typed by what the columns hold, by their names when empty."""
+    import pandas as pd
+
+    raw = pd.DataFrame(list(rows), columns=range(len(names)), dtype="object")
+    made = {}
+    for place, name in enumerate(names):
+        column = raw.pop(place)
+        named = _NAMED.get(name)
+        kind = _infer(column) if column.notna().any() else named or Kind.ANY
+        if kind is Kind.TEXT and _are_times(column):
+            column = pd.to_datetime(column, format="ISO8601", utc=True).astype("int64[pyarrow]" if 0 else Kind.TIME)
+            made[place] = column
+            continue
+        if kind is Kind.TEXT and named is Kind.CATEGORY:
+            kind = named
+        made[place] = _typed(column, kind, name)
+    result = pd.DataFrame(made, index=raw.index, copy=False)
+    result.columns = pd.Index(names, dtype="str")
+    return result
+
+
+def _typed(column: pd.Series[Any], kind: Kind, name: str) -> pd.Series[Any]:
+    import pandas as pd
+
+    match kind:
+        case Kind.CATEGORY:
+            return pd.Series(_categories(column, name), index=column.index)
+        case Kind.TIME:
+            return pd.to_datetime(column.astype("Int64"), unit="us", utc=True).astype(kind.value)
+        case Kind.DURATION:
+            return pd.to_timedelta(column.astype("Int64"), unit="us").astype(kind.value)
+        case Kind.ANY:
+            return column.astype("object")
+        case Kind.FLOAT:
+            return pd.to_numeric(column).astype(kind.value)
+        case _:
+            return column.astype(kind.value)
+
+
+def _categories(column: pd.Series[Any], name: str) -> pd.Categorical:
+    import pandas as pd
+
+    found = pd.Index(column.dropna().unique(), dtype="str")
+    known = pd.Index([str(n) for n in dict.fromkeys(_ORDER.get(name, ()))], dtype="str")
+    ordered = known[known.isin(found)].append(found[~found.isin(known)])
+    return pd.Categorical(column, categories=ordered)
+
+
+def _infer(column: pd.Series[Any]) -> Kind:
+    import pandas as pd
+
+    kind = _INFERRED.get(pd.api.types.infer_dtype(column, skipna=True), Kind.ANY)
+    if kind is Kind.INT and not column.dropna().between(-(2**63), 2**63 - 1).all():
+        return Kind.ANY
+    return kind
+
+
+def _are_times(column: pd.Series[Any]) -> bool:
+    return bool(column.dropna().astype("str").str.fullmatch(_ISO).all())
+
+
+def _payload_kinds() -> dict[str, Kind]:
+    """The kind of each payload field whose type all events agree on."""
+    types: dict[str, set[str]] = {}
+    for cls in EVENT_TYPES.values():
+        for f in fields(cls):
+            if f.name not in HEADER:
+                types.setdefault(f.name, set()).add(str(f.type).removesuffix(" | None"))
+    kinds = {
+        name: _BY_TYPE[next(iter(found))]
+        for name, found in types.items()
+        if len(found) == 1 and found <= _BY_TYPE.keys()
+    }
+    return kinds | dict.fromkeys(_TIMES, Kind.TIME)
+
+
+_PAYLOAD = _payload_kinds()
+_NAMED = {name: kind for name, kind in {**EVENTS, **STEPS, **EXECUTIONS}.items() if name != "duration"}
+"""Columns of the views that :func:`answer` knows by name; there, a ``duration`` is seconds."""

@@ -1,0 +1,126 @@
+"""The questions history asks, as SQL over the compact tables ``execution`` and ``event``.
+
+Text and parameters only: nothing is executed here. Every filter is in the SQL, and all but a bare ``type=``
+are index searches (tests hold the query plans). Columns come in the order of the frames in frames.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..core.model import ExecutionState
+
+__all__ = ["NAMES", "Query", "events", "executions", "steps"]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A statement and its parameters."""
+
+    sql: str
+    parameters: tuple[object, ...] = ()
+
+
+NAMES = "SELECT key, execution_id, workflow FROM execution"
+"""What the integer keys in the other answers stand for."""
+
+_THIS = "(SELECT key FROM execution WHERE execution_id = ?)"
+_OF_WORKFLOW = "(SELECT key FROM execution WHERE workflow = ?)"
+
+
+def executions(
+    workflow: str | None = None, states: Sequence[str] = (), since: int | None = None, limit: int | None = None
+) -> Query:
+    """Ask for executions, newest first; ``since`` is in µs."""
+    terms, parameters = ["1"], list[object]()
+    if workflow is not None:
+        terms.append("x.workflow = ?")
+        parameters.append(workflow)
+    if states:
+        terms.append(f"x.state IN ({_marks(states)})")
+        parameters.extend(states)
+    if since is not None:
+        terms.append("x.started_at >= ?")
+        parameters.append(since)
+    parameters.append(-1 if limit is None else limit)
+    # The values come from the view, which knows how to cut them out of an event.
+    return Query(
+        f"""SELECT x.execution_id, x.workflow, x.state, x.started_at, x.updated_at, x.completed_at,
+            x.completed_at - x.started_at, x.total_steps, x.done_steps, x.current_step,
+            (SELECT v.inputs FROM executions v WHERE v.execution_id = x.execution_id),
+            CASE x.state WHEN '{ExecutionState.COMPLETED}'
+                THEN (SELECT v.output FROM executions v WHERE v.execution_id = x.execution_id) END,
+            x.error, x.wake_at, x.parent, x.version
+        FROM execution x WHERE {" AND ".join(terms)}
+        ORDER BY x.started_at DESC, x.key DESC LIMIT ?""",
+        tuple(parameters),
+    )
+
+
+def steps(execution_id: str | None = None, workflow: str | None = None) -> Query:
+    """Ask for attempts of steps, oldest execution first, in order of their start."""
+    where, parameters = _of("e.execution", execution_id, workflow)
+    # One row per attempt: its last start and its last word. A step completed by hand has no start.
+    return Query(
+        f"""SELECT a.execution, a.execution, a.step, a.visit, a.attempt,
+            CASE last.type WHEN 'StepStarted' THEN 'RUNNING' ELSE upper(substr(last.type, 5)) END,
+            coalesce(first.at, last.at),
+            CASE WHEN last.type <> 'StepStarted' THEN last.at END,
+            CASE WHEN last.type <> 'StepStarted' THEN last.at - coalesce(first.at, last.at) END,
+            CASE WHEN last.type IN ('StepCompleted', 'StepFailed') THEN {_value("last.data", "output")} END,
+            CASE WHEN last.type IN ('StepFailed', 'StepRetried') THEN {_error("last.data")} END,
+            json_extract(first.data, '$.code')
+        FROM (
+            SELECT e.execution, e.step, e.visit, e.attempt,
+                max(CASE e.type WHEN 'StepStarted' THEN e.version END) AS began, max(e.version) AS ended
+            FROM event e
+            WHERE {where} AND e.type IN
+                ('StepStarted', 'StepCompleted', 'StepFailed', 'StepRetried', 'StepInterrupted')
+            GROUP BY e.execution, e.step, e.visit, e.attempt
+        ) a
+        JOIN event last ON last.execution = a.execution AND last.version = a.ended
+        LEFT JOIN event first ON first.execution = a.execution AND first.version = a.began
+        ORDER BY a.execution, coalesce(a.began, a.ended)""",
+        parameters,
+    )
+
+
+def events(execution_id: str | None = None, types: Sequence[str] = ()) -> Query:
+    """Ask for events, oldest execution first, in order of their versions."""
+    where, parameters = _of("execution", execution_id, None)
+    if types:
+        where += f" AND type IN ({_marks(types)})"
+        parameters += tuple(types)
+    return Query(
+        f"""SELECT execution, version, type, step, visit, attempt, at, data
+        FROM event WHERE {where} ORDER BY execution, version""",
+        parameters,
+    )
+
+
+def _of(column: str, execution_id: str | None, workflow: str | None) -> tuple[str, tuple[object, ...]]:
+    terms, parameters = [], list[object]()
+    if execution_id is not None:
+        terms.append(f"{column} = {_THIS}")
+        parameters.append(execution_id)
+    if workflow is not None:
+        terms.append(f"{column} IN {_OF_WORKFLOW}")
+        parameters.append(workflow)
+    return " AND ".join(terms) or "1", tuple(parameters)
+
+
+def _marks(values: Sequence[str]) -> str:
+    return ", ".join("?" * len(values))
+
+
+def _value(data: str, name: str) -> str:
+    """Cut a value's JSON text out of an event, where it stands last; of another value take the preview."""
+    start, lead = f"instr({data}, '\"{name}\":')", len(name) + 3
+    text = f"substr({data}, {start} + {lead}, length({data}) - {start} - {lead})"
+    return f"CASE WHEN {start} THEN {text} ELSE json_extract({data}, '$.{name}_ref.preview') END"
+
+
+def _error(data: str) -> str:
+    return f"""CASE WHEN json_valid({data}) THEN coalesce(json_extract({data}, '$.error.reason'),
+        json_extract({data}, '$.error.type') || ': ' || json_extract({data}, '$.error.message')) END"""

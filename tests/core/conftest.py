@@ -1,0 +1,159 @@
+"""A workflow driven by hand: events in, commands out; no clock, no store, no step runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from cerebelum_nb.core import events as e
+from cerebelum_nb.core.decide import Jump, Position, StartStep, decide
+from cerebelum_nb.core.model import Action, ActionKind, Branch, Diverge, ErrorInfo, Plan, StepSpec, Value
+from cerebelum_nb.core.state import check, evolve, fold
+
+
+def path(text):
+    """Read ``a >> [b, c] >> d`` as a path."""
+    return tuple(tuple(part.strip(" []").replace(" ", "").split(",")) for part in text.split(">>"))
+
+
+def action(text):
+    """Read ``back_to a``, ``retry 3``, ``fail too bad``, ``end`` as a flow action, anything else as a path."""
+    if text is None:
+        return ()
+    kind, _, argument = text.partition(" ")
+    if kind not in set(ActionKind):
+        return path(text)
+    match ActionKind(kind):
+        case ActionKind.BACK_TO | ActionKind.SKIP_TO:
+            return Action(ActionKind(kind), argument)
+        case ActionKind.RETRY:
+            return Action(ActionKind.RETRY, max_attempts=int(argument))
+        case _:
+            return Action(ActionKind(kind), reason=argument)
+
+
+def spec(name, **options):
+    return StepSpec(name=name, fn=print, is_async=True, **options)
+
+
+def make_plan(timeline, *, branch=None, diverge=None, specs=(), max_jumps=1000):
+    """Make a plan from texts.
+
+    ``branch={"a": ("when true", "when false")}``, ``diverge={"a": {"label": "path or action"}}``.
+    """
+    stages = path(timeline)
+    branches = {n: Branch(n, bool, action(yes), action(no)) for n, (yes, no) in (branch or {}).items()}
+    diverges = {
+        n: Diverge(n, {label: (label, action(text)) for label, text in choices.items()})
+        for n, choices in (diverge or {}).items()
+    }
+    named = {n: None for stage in stages for n in stage}
+    targets = [t for b in branches.values() for t in (b.when_true, b.when_false)]
+    targets += [t for d in diverges.values() for _, t in d.choices.values()]
+    for target in targets:
+        if not isinstance(target, Action):
+            named.update(dict.fromkeys(n for stage in target for n in stage))
+    steps = {n: spec(n) for n in named} | {s.name: s for s in specs}
+    return Plan(
+        workflow="w",
+        timeline=stages,
+        steps=steps,
+        branches=branches,
+        diverges=diverges,
+        max_jumps=max_jumps,
+        stage_of={n: i for i, stage in reversed(list(enumerate(stages))) for n in stage},
+    )
+
+
+class Machine:
+    """One execution of one plan.
+
+    After every event the fold keeps its invariants, and a run that starts from the history alone decides what the
+    live one decides.
+    """
+
+    def __init__(self, timeline, **how):
+        self.plan = timeline if isinstance(timeline, Plan) else make_plan(timeline, **how)
+        self.history = []
+        self.state = fold([])
+        self.at = Position.at_start(self.plan)
+        self.commands = []
+        self.feed(e.WorkflowStarted(at=0, workflow="w", inputs=Value("json", "{}"), total_steps=1))
+
+    def feed(self, *events):
+        """Fold events and say what is to happen now."""
+        for event in events:
+            event = replace(event, at=len(self.history) + 1)
+            self.history.append(event)
+            evolve(self.state, event)
+            check(self.state)
+        self.commands = decide(self.plan, self.state, self.at)
+        assert fold(self.history) == self.state
+        assert self.decided_afresh() == self.commands, "a resumed run would go another way"
+        return self.commands
+
+    def decided_afresh(self):
+        return decide(self.plan, fold(self.history), Position.at_start(self.plan))
+
+    @property
+    def to_start(self):
+        """The names of the steps that are to be started now."""
+        assert all(isinstance(command, StartStep) for command in self.commands), self.commands
+        return [command.step for command in self.commands]
+
+    def header(self, name):
+        step = self.state.steps[name]
+        return {"at": 0, "step": name, "visit": step.visit, "attempt": step.attempt}
+
+    def start(self, *names):
+        for name in names:
+            step = self.state.steps.get(name)
+            visit, attempt = (step.visit, step.attempt + 1) if step else (1, 1)
+            self.feed(e.StepStarted(at=0, step=name, visit=visit, attempt=attempt))
+        return self.commands
+
+    def done(self, *names, output="null", start=True):
+        """Complete steps, starting them first."""
+        for name in names:
+            if start:
+                self.start(name)
+            self.feed(e.StepCompleted(**self.header(name), output=Value("json", output)))
+        return self.commands
+
+    def failed(self, name, message="no"):
+        self.start(name)
+        return self.feed(e.StepFailed(**self.header(name), error=ErrorInfo(type="Bad", message=message)))
+
+    def diverged(self, name, choice):
+        return self.feed(e.DivergeTaken(**self.header(name), choice=choice))
+
+    def branched(self, name, choice):
+        return self.feed(e.BranchTaken(**self.header(name), choice=choice))
+
+    def jump(self):
+        """Carry out the jump that was decided."""
+        (command,) = self.commands
+        assert isinstance(command, Jump), command
+        header = self.header(command.step)
+        return self.feed(e.Jumped(**header, kind=command.kind, to=command.to, reset=command.reset))
+
+    def resume(self, **how):
+        """Take it up again in a new process."""
+        self.at = Position.at_start(self.plan)
+        return self.feed(e.WorkflowResumed(at=0, **how))
+
+
+@pytest.fixture
+def machine():
+    return Machine
+
+
+@pytest.fixture
+def plan_of():
+    return make_plan
+
+
+@pytest.fixture
+def spec_of():
+    return spec

@@ -1,0 +1,43 @@
+"""The benchmarks run and give their figures. How large a figure is, no test asks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import NAMES, measure
+from benchmarks.measure import Figure, Settings, compare
+from benchmarks.report import markdown
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "peers"])
+def test_a_benchmark_gives_its_figures(name: str, tmp_path: Path) -> None:
+    figures = measure(name, Settings(directory=tmp_path, repeat=1, scale=0.01))
+    assert figures
+    assert all(figure.benchmark == name and figure.value >= 0 for figure in figures)
+    assert len(markdown(figures).splitlines()) == 2 + len(figures)
+
+
+def test_exact_counts_are_met_at_any_size(tmp_path: Path) -> None:
+    figures = measure("sequential", Settings(directory=tmp_path, repeat=1, scale=0.01))
+    counts = {figure.name: figure.meets for figure in figures if figure.target_is == "exactly"}
+    assert len(counts) == 2
+    assert all(counts.values()), counts
+
+
+def test_a_comparison_is_the_ratio_of_the_medians_either_way_round() -> None:
+    def figure(target_is: str) -> Figure:
+        return compare(
+            "b",
+            "n",
+            [1.0, 2.0, 9.0],
+            [4.0, 4.0, 4.0],
+            target=2.0,
+            target_is=target_is,  # type: ignore[arg-type]  # one of the two
+            detail=lambda a, b: f"{a} and {b}",
+        )
+
+    assert (figure("at most").value, figure("at most").meets, figure("at most").detail) == (0.5, True, "2.0 and 4.0")
+    assert (figure("at least").value, figure("at least").meets) == (2.0, True)
+    assert figure("at most").spread == (0.25, 2.25)
