@@ -9,7 +9,7 @@ from .measure import Figure, Settings, compare, in_child
 __all__ = ["run"]
 
 NAME = "imports"
-LOADED_ON_USE = [
+LOADED_ON_USE = {
     "IPython",
     "click",
     "cloudpickle",
@@ -20,7 +20,7 @@ LOADED_ON_USE = [
     "pyarrow",
     "rich",
     "sqlite_utils",
-]
+}
 
 _CHILD = """
 import json, sys, time

@@ -55,7 +55,7 @@ def _cells(figure: Figure) -> Iterable[str]:
         _number(figure.value, figure.unit),
         "" if figure.target is None else f"{sign} {_number(figure.target, figure.unit)}",
         {True: "meets", False: "misses", None: ""}[figure.meets],
-        "" if figure.spread is None else " - ".join(_number(end, "") for end in figure.spread),
+        "" if figure.spread is None else " - ".join(_number(end, figure.unit) for end in figure.spread),
         figure.detail,
     )
 

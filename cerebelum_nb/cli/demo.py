@@ -10,8 +10,11 @@ import importlib.util
 import json
 import os
 import shutil
+import sqlite3
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +29,12 @@ from rich.text import Text
 if TYPE_CHECKING:
     from jupyter_client.asynchronous.client import AsyncKernelClient
     from jupyter_client.manager import AsyncKernelManager
+    from rich.status import Status
 
 __all__ = ["demo"]
 
 NOTEBOOK = "01_deploy_a_service.ipynb"
+LOG = Path(".cerebelum", "history.db")
 CELL_TIMEOUT = 60.0  # seconds without a sign of the kernel
 LONG, SHOWN = 24, 8  # a cell of more than LONG lines is a listing: its first SHOWN tell what it is
 
@@ -99,14 +104,14 @@ async def _run(cells: list[dict[str, Any]], place: Path, console: Console) -> st
                 console.print(Padding(Markdown(source), (1, 0, 0, 0)))
                 continue
             console.print(_code(source))
-            outputs = _Outputs(console)
-            reply = await client.execute_interactive(
-                source,
-                output_hook=outputs.show,
-                allow_stdin=False,
-                stop_on_error=False,  # else an interrupted cell would take the cleanup with it
-                timeout=CELL_TIMEOUT,
-            )
+            with _status_line(place, console):
+                reply = await client.execute_interactive(
+                    source,
+                    output_hook=_Outputs(console).show,
+                    allow_stdin=False,
+                    stop_on_error=False,  # else an interrupted cell would take the cleanup with it
+                    timeout=CELL_TIMEOUT,
+                )
             if reply["content"]["status"] != "ok" and "raises-exception" not in _tags(cell):
                 return f"cell {index} raised {reply['content'].get('ename', 'an error')}"
         return None
@@ -156,6 +161,37 @@ def _code(source: str) -> Padding:
     return Padding(shown, (1, 0, 0, 4))
 
 
+@contextmanager
+def _status_line(place: Path, console: Console) -> Iterator[None]:
+    """Say at the terminal's last line, while a cell runs, which step the log says is at work."""
+    if not console.is_terminal:
+        yield
+        return
+
+    async def follow(status: Status) -> None:
+        while True:
+            status.update(_at_work(place / LOG) or "")
+            await asyncio.sleep(0.1)
+
+    with console.status("") as status:
+        following = asyncio.get_running_loop().create_task(follow(status))
+        try:
+            yield
+        finally:
+            following.cancel()
+
+
+def _at_work(log: Path) -> str | None:
+    try:
+        with closing(sqlite3.connect(f"{log.as_uri()}?mode=ro", uri=True)) as db:
+            row = db.execute(
+                "SELECT current_step, done_steps + 1, total_steps FROM executions WHERE state = 'RUNNING'"
+            ).fetchone()
+    except sqlite3.Error:  # not there yet
+        return None
+    return None if row is None else "{}, step {} of {}".format(*row)
+
+
 class _Outputs:
     """Shows what one cell puts out, as it comes."""
 
@@ -184,7 +220,7 @@ class _Outputs:
 def _farewell(place: Path) -> str:
     return (
         "That was a real run. Its event log is a SQLite file, which any tool may query:\n\n"
-        f"    {place / '.cerebelum' / 'history.db'}\n\n"
+        f"    {place / LOG}\n\n"
         "To do it yourself, open the notebook:\n\n"
         f"    {sys.executable} -m jupyter lab {place / NOTEBOOK}\n"
     )

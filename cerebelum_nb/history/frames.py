@@ -167,8 +167,7 @@ def answer(rows: Rows, names: Sequence[str]) -> pd.DataFrame:
         named = _NAMED.get(name)
         kind = _infer(column) if column.notna().any() else named or Kind.ANY
         if kind is Kind.TEXT and _are_times(column):
-            column = pd.to_datetime(column, format="ISO8601", utc=True).astype("int64[pyarrow]" if 0 else Kind.TIME)
-            made[place] = column
+            made[place] = pd.to_datetime(column, format="ISO8601", utc=True).astype(Kind.TIME.value)
             continue
         if kind is Kind.TEXT and named is Kind.CATEGORY:
             kind = named

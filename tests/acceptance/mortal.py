@@ -49,9 +49,9 @@ async def wait_for_ip(create):
 
     def check():
         seen.append(len(seen))
-        return "10.0.0.1" if len(seen) >= 3 else None
+        return "10.0.0.1" if len(seen) >= 6 else None
 
-    return await poll(check, interval=1, max_attempts=10)
+    return await poll(check, interval=1, max_attempts=30)
 
 
 @step
@@ -76,12 +76,12 @@ async def certificate(configure):
 
     def issue():
         tries.append(1)
-        if len(tries) < 2:
+        if len(tries) < 4:
             raise TimeoutError("not issued")
         return "cert"
 
     await sleep("2ms")
-    return await retry(issue, max_attempts=4, delay=1)
+    return await retry(issue, max_attempts=9, delay=1)
 
 
 @step

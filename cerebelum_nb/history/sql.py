@@ -1,0 +1,88 @@
+"""A query of the user's own: run so that it can only read, its errors said in terms of the log."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sqlite3
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from ..errors import StoreError
+
+__all__ = ["select"]
+
+_READS = frozenset(
+    {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
+)
+_PRAGMAS = frozenset(
+    {"table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo", "foreign_key_list"}
+)
+_VIEWS = ("executions", "steps", "events")
+_UNKNOWN = re.compile(r"no such (column|table|function): (\S+)")
+
+
+def select(
+    db: sqlite3.Connection, query: str, params: Mapping[str, Any]
+) -> tuple[list[tuple[Any, ...]], list[str]]:
+    """Run one reading statement; return its rows and the names of its columns.
+
+    Raises:
+        StoreError: it would write. Nothing has changed.
+        ValueError: it cannot be run as it is; the message says why.
+    """
+    if not isinstance(query, str):
+        raise TypeError(f"a query is text, such as 'SELECT * FROM executions', not {query!r}")
+    refused = False
+
+    def authorize(action: int, first: str | None, second: str | None, *_: str | None) -> int:
+        nonlocal refused
+        if action in _READS or (action == sqlite3.SQLITE_PRAGMA and (second is None or first in _PRAGMAS)):
+            return sqlite3.SQLITE_OK
+        refused = True
+        return sqlite3.SQLITE_DENY
+
+    db.set_authorizer(authorize)
+    try:
+        cursor = db.execute(query, {name: _parameter(value) for name, value in params.items()})
+        rows = cursor.fetchall()
+    except (sqlite3.Error, sqlite3.Warning) as exc:
+        if refused:
+            raise StoreError(
+                "history.sql only reads, and this statement would write: nothing was changed. Ask with SELECT, and "
+                "change the DataFrame you get; the log itself is append-only."
+            ) from exc
+        raise _explained(db, exc) from exc
+    finally:
+        db.set_authorizer(None)
+    if cursor.description is None:
+        raise ValueError("the query holds no statement: write one, such as 'SELECT * FROM executions'")
+    return rows, [column[0] for column in cursor.description]
+
+
+def _parameter(value: Any) -> Any:
+    """Write a time as the views do; leave the rest to SQLite."""
+    if not isinstance(value, datetime):
+        return value
+    aware = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
+    return f"{aware.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+
+
+def _explained(db: sqlite3.Connection, exc: Exception) -> Exception:
+    """Say what is wrong with the query; an error of the log itself is returned as it is."""
+    code = getattr(exc, "sqlite_errorcode", None)
+    if code is not None and code & 0xFF not in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_RANGE):
+        return exc
+    if "parameters" in str(exc) or "binding" in str(exc):
+        return ValueError(f"{exc}. Give each :name of the query a value: history.sql(query, name=...)")
+    found = _UNKNOWN.search(str(exc))
+    if found is None:
+        return ValueError(f"SQLite does not understand the query: {exc}")
+    kind, name = found[1], found[2]
+    columns = {view: [row[1] for row in db.execute(f"PRAGMA table_info({view})")] for view in _VIEWS}
+    known = list(_VIEWS) if kind == "table" else [] if kind == "function" else sum(columns.values(), [])
+    near = difflib.get_close_matches(name.rpartition(".")[2].casefold(), dict.fromkeys(known), n=2)
+    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    shown = "".join(f"\n  {view}({', '.join(names)})" for view, names in columns.items())
+    return ValueError(f"{exc}.{hint} The log has{shown}")
