@@ -26,6 +26,8 @@ from .arguments import Since
 from .reader import Log, opened, snapshot
 
 if TYPE_CHECKING:
+    import sqlite3
+
     import pandas as pd
 
     from ..store.base import Store
@@ -64,7 +66,7 @@ def executions(
         - ``total_steps``, ``done_steps`` (Int64): steps of the timeline, and how many are completed
         - ``current_step`` (str): the step that started last; missing once it has ended
         - ``inputs``, ``output`` (str): JSON text of what it started with, and of the last step's value once completed;
-          of a value that is not JSON ``inputs`` and ``output`` show a reference with type and preview
+          of a value that is not JSON, its preview
         - ``error`` (str): why it failed, ``type: message``
         - ``wake_at`` (datetime, UTC): until when it hibernates
         - ``parent`` (str): the execution it was forked from
@@ -88,13 +90,10 @@ def executions(
         arguments.count(limit, "limit"),
     )
     with opened(store) as log, snapshot(log) as db:
-        rows = db.execute(query.sql, query.parameters).fetchall()
-    return frame(rows, EXECUTIONS)
+        return frame(_fetch(db, query), EXECUTIONS)
 
 
-def steps(
-    execution_id: str | None = None, workflow: str | None = None, *, store: Log | None = None
-) -> pd.DataFrame:
+def steps(execution_id: str | None = None, workflow: str | None = None, *, store: Log | None = None) -> pd.DataFrame:
     """Read steps, one row per attempt, in the order they started; oldest execution first.
 
     Args:
@@ -125,10 +124,10 @@ def steps(
     from .frames import STEPS, frame
 
     with opened(store) as log:
-        query = queries.steps(_full_id(log, execution_id), workflow)
+        full = _full_id(log, execution_id)
         with snapshot(log) as db:
-            rows = db.execute(query.sql, query.parameters).fetchall()
-            known = db.execute(queries.NAMES).fetchall()
+            rows = _fetch(db, queries.steps(full, workflow))
+            known = _fetch(db, queries.names(full, workflow))
     ids = {key: name for key, name, _ in known}
     workflows = {key: name for key, _, name in known}
     return frame(rows, STEPS, {"execution_id": ids, "workflow": workflows})
@@ -173,10 +172,10 @@ def events(
 
     types = arguments.names(type, EVENT_TYPES, "type of event")
     with opened(store) as log:
-        query = queries.events(_full_id(log, execution_id), types)
+        full = _full_id(log, execution_id)
         with snapshot(log) as db:
-            rows = db.execute(query.sql, query.parameters).fetchall()
-            ids = {key: name for key, name, _ in db.execute(queries.NAMES)}
+            rows = _fetch(db, queries.events(full, types))
+            ids = {key: name for key, name, _ in _fetch(db, queries.names(full))}
     made = frames.frame(rows, frames.EVENTS, {"execution_id": ids})
     return frames.expand(made) if expand else made
 
@@ -243,3 +242,7 @@ def sql(query: str, /, *, store: Log | None = None, **params: Any) -> pd.DataFra
 
 def _full_id(log: Store, execution_id: str | None) -> str | None:
     return None if execution_id is None else log.execution(execution_id).execution_id
+
+
+def _fetch(db: sqlite3.Connection, query: queries.Query) -> list[tuple[Any, ...]]:
+    return db.execute(query.sql, query.parameters).fetchall()

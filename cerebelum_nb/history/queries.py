@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ..core.model import ExecutionState
 
-__all__ = ["NAMES", "Query", "events", "executions", "steps"]
+__all__ = ["Query", "events", "executions", "names", "steps"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +21,6 @@ class Query:
     sql: str
     parameters: tuple[object, ...] = ()
 
-
-NAMES = "SELECT key, execution_id, workflow FROM execution"
-"""What the integer keys in the other answers stand for."""
 
 _THIS = "(SELECT key FROM execution WHERE execution_id = ?)"
 _OF_WORKFLOW = "(SELECT key FROM execution WHERE workflow = ?)"
@@ -44,13 +41,17 @@ def executions(
         terms.append("x.started_at >= ?")
         parameters.append(since)
     parameters.append(-1 if limit is None else limit)
-    # The values come from the view, which knows how to cut them out of an event.
     return Query(
         f"""SELECT x.execution_id, x.workflow, x.state, x.started_at, x.updated_at, x.completed_at,
             x.completed_at - x.started_at, x.total_steps, x.done_steps, x.current_step,
-            (SELECT v.inputs FROM executions v WHERE v.execution_id = x.execution_id),
-            CASE x.state WHEN '{ExecutionState.COMPLETED}'
-                THEN (SELECT v.output FROM executions v WHERE v.execution_id = x.execution_id) END,
+            (SELECT {_value("e.data", "inputs")} FROM event e
+                WHERE e.execution = x.key AND e.type = 'WorkflowStarted' ORDER BY e.version LIMIT 1),
+            CASE x.state WHEN '{ExecutionState.COMPLETED}' THEN
+                (SELECT {_value("e.data", "output")} FROM event e
+                WHERE e.execution = x.key AND e.type = 'StepCompleted' AND e.step =
+                    (SELECT json_extract(c.data, '$.last_step') FROM event c
+                    WHERE c.execution = x.key AND c.type = 'WorkflowCompleted' ORDER BY c.version DESC LIMIT 1)
+                ORDER BY e.version DESC LIMIT 1) END,
             x.error, x.wake_at, x.parent, x.version
         FROM execution x WHERE {" AND ".join(terms)}
         ORDER BY x.started_at DESC, x.key DESC LIMIT ?""",
@@ -97,6 +98,12 @@ def events(execution_id: str | None = None, types: Sequence[str] = ()) -> Query:
         FROM event WHERE {where} ORDER BY execution, version""",
         parameters,
     )
+
+
+def names(execution_id: str | None = None, workflow: str | None = None) -> Query:
+    """Ask what the integer keys in the answers about steps and events stand for: key, id, workflow."""
+    where, parameters = _of("key", execution_id, workflow)
+    return Query(f"SELECT key, execution_id, workflow FROM execution WHERE {where}", parameters)
 
 
 def _of(column: str, execution_id: str | None, workflow: str | None) -> tuple[str, tuple[object, ...]]:

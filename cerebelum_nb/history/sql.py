@@ -13,9 +13,7 @@ from ..errors import StoreError
 
 __all__ = ["select"]
 
-_READS = frozenset(
-    {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
-)
+_READS = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE})
 _PRAGMAS = frozenset(
     {"table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo", "foreign_key_list"}
 )
@@ -23,9 +21,7 @@ _VIEWS = ("executions", "steps", "events")
 _UNKNOWN = re.compile(r"no such (column|table|function): (\S+)")
 
 
-def select(
-    db: sqlite3.Connection, query: str, params: Mapping[str, Any]
-) -> tuple[list[tuple[Any, ...]], list[str]]:
+def select(db: sqlite3.Connection, query: str, params: Mapping[str, Any]) -> tuple[list[tuple[Any, ...]], list[str]]:
     """Run one reading statement; return its rows and the names of its columns.
 
     Raises:

@@ -91,6 +91,9 @@ async def check(migrate, certificate):
 
 @step
 async def repair(check, context):
+    looks = iter(range(100))
+    await sleep(1)
+    await poll(lambda: next(looks) >= 6, interval=1)
     return await context.run("repair", mark, "repair")
 
 
