@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Self, TypeVar, cast
 
 from ..core.model import Value
 from ..errors import SerializationError, StoreError
 from ..store.base import Store
 from ..values import decode
 
-__all__ = ["Later", "Preview", "Stored", "jsonable", "late"]
+__all__ = ["Later", "Preview", "Stored", "jsonable", "late", "later"]
+
+T = TypeVar("T")
 
 
 class Preview(str):
@@ -94,6 +96,11 @@ class _Late:
 def late() -> Any:
     """Declare a field that may be computed at the first look."""
     return _Late()
+
+
+def later(make: Callable[[], T]) -> T:
+    """Give such a field what ``make`` will return; it is typed as that."""
+    return cast(T, Later(make))
 
 
 def jsonable(instance: object, name: str) -> Any:

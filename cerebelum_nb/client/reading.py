@@ -7,6 +7,7 @@ and the whole of it, when somebody looks, one fold of the events up to the row's
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
 from ..core.events import WorkflowFailed, WorkflowHibernated
 from ..core.model import ExecutionState, Value
@@ -14,7 +15,7 @@ from ..core.state import Operation, State, fold
 from ..engine.lease import keeper_of
 from ..result import Outputs, at
 from ..store.base import ExecutionRow, Store
-from .lazy import Later, Stored
+from .lazy import Stored, later
 from .status import ApprovalInfo, ExecutionStatus, SleepInfo, StepStatus
 
 __all__ = ["ACTIVE", "entry", "status_of"]
@@ -53,12 +54,12 @@ def entry(store: Store, row: ExecutionRow, now: int) -> ExecutionStatus:
         total_steps=shown.total_steps,
         current_step_name=shown.current_step or _failed_step(store, row),
         progress_percentage=_progress(shown.state, shown.done_steps, shown.total_steps),
-        completed_steps=Later(lambda: details.steps),
-        inputs=Later(lambda: details.inputs),
-        step_outputs=Later(lambda: details.outputs),
+        completed_steps=later(lambda: details.steps),
+        inputs=later(lambda: details.inputs),
+        step_outputs=later(lambda: details.outputs),
         error=shown.error,
-        sleep_info=Later(lambda: details.sleep),
-        approval_info=Later(lambda: details.approval),
+        sleep_info=later(lambda: details.sleep),
+        approval_info=later(lambda: details.approval),
         elapsed_seconds=(end - shown.started_at) / 1e6,
         interrupted=interrupted,
     )
@@ -88,7 +89,7 @@ class _Details:
         return tuple(self._step(name, places[name]) for name in self._state.finished)
 
     @cached_property
-    def inputs(self) -> object:
+    def inputs(self) -> Any:
         value = self._state.inputs
         return {} if value is None else self._store_of(value, "the inputs")
 

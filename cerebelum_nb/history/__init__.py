@@ -154,8 +154,8 @@ def events(
         - ``execution_id`` (str)
         - ``version`` (Int64): 1, 2, 3 ... within its execution
         - ``type`` (category): what happened
-        - ``step`` (category), ``visit``, ``attempt`` (Int64): to which attempt of which step; missing for what happens to
-          the execution as a whole
+        - ``step`` (category), ``visit``, ``attempt`` (Int64): to which attempt of which step; missing for what happens
+          to the execution as a whole
         - ``at`` (datetime, UTC): when
         - ``data`` (str): the rest, as JSON text; missing when there is none
 

