@@ -7,6 +7,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 
@@ -53,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         found = {"machine": report.machine(), "figures": [figure.to_json() for figure in figures]}
         given.json.write_text(json.dumps(found, indent=2) + "\n")
     if given.markdown:
-        print(f"{report.machine()}; {given.repeat} measurements a side.\n\n{report.markdown(figures)}")
+        today = datetime.now(UTC).date()
+        print(f"{today}; {report.machine()}; {given.repeat} measurements a side.\n\n{report.markdown(figures)}")
     else:
         report.show(figures)
 

@@ -7,6 +7,7 @@ edited and run again is the one that runs.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextvars
 import inspect
 import secrets
@@ -415,39 +416,28 @@ def _run_in_script(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
 def _run_in_thread(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
     __tracebackhide__ = True
-    results: list[T] = []
-    errors: list[BaseException] = []
-    ready = threading.Event()
-    loop: asyncio.AbstractEventLoop | None = None
-    task: asyncio.Task[T] | None = None
+    outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
+    loops: concurrent.futures.Future[asyncio.AbstractEventLoop] = concurrent.futures.Future()
 
-    async def main() -> None:
-        nonlocal loop, task
-        loop, task = asyncio.get_running_loop(), asyncio.ensure_future(make())
-        ready.set()
-        results.append(await task)
+    async def main() -> T:
+        loops.set_result(asyncio.get_running_loop())
+        return await make()
 
     def target() -> None:
         try:
-            asyncio.run(main())
+            outcome.set_result(asyncio.run(main()))
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
-            errors.append(error)
-        finally:
-            ready.set()
+            outcome.set_exception(error)
 
     context = contextvars.copy_context()
-    thread = threading.Thread(target=context.run, args=(target,), name="cerebelum-run", daemon=True)
-    thread.start()
+    threading.Thread(target=context.run, args=(target,), name="cerebelum-run", daemon=True).start()
     try:
-        thread.join()
+        return outcome.result()
     except KeyboardInterrupt:
-        ready.wait()
-        if loop is not None and task is not None and not loop.is_closed():
+        loop = loops.result()
+        if not outcome.done():
             loop.call_soon_threadsafe(Run.stop_all_on, loop)
-        thread.join()
-    if errors:
-        raise errors[0]
-    return results[0]
+        return outcome.result()
 
 
 def _distributed_engine() -> Any:

@@ -31,6 +31,7 @@ class Preview(str):
     reason: str
 
     def __new__(cls, text: str, type: str = "", reason: str = "") -> Self:  # noqa: A002  # the attribute's name
+        """Make one of its text."""
         made = super().__new__(cls, text)
         made.type, made.reason = type, reason
         return made
@@ -76,14 +77,14 @@ class Stored(Later):
 
 
 class _Late:
-    """A dataclass field that may be given a :class:`Later`, and then holds what that computes."""
+    """A field that may be given a :class:`Later`, and then shows what that computes."""
 
-    def __set_name__(self, owner: type, name: str) -> None:
+    def __init__(self, name: str) -> None:
         self._name = name
 
     def __get__(self, instance: object | None, owner: type) -> Any:
         if instance is None:
-            raise AttributeError(self._name)  # so that the dataclass sees a field without a default
+            return self
         found = vars(instance)[self._name]
         while isinstance(found, Later):
             found = found.get()
@@ -93,9 +94,15 @@ class _Late:
         vars(instance)[self._name] = value
 
 
-def late() -> Any:
-    """Declare a field that may be computed at the first look."""
-    return _Late()
+def late(*names: str) -> Callable[[type[T]], type[T]]:
+    """Let these fields of a dataclass be computed at the first look."""
+
+    def declare(cls: type[T]) -> type[T]:
+        for name in names:
+            setattr(cls, name, _Late(name))
+        return cls
+
+    return declare
 
 
 def later(make: Callable[[], T]) -> T:

@@ -22,7 +22,7 @@ _MOST_STEPS = 30
 def as_line(status: ExecutionStatus) -> str:
     """Say in one line which execution it is, in which state, and how far."""
     at = f" at {status.current_step_name}" if status.current_step_name else ""
-    gone = ", interrupted: its process died" if status.interrupted else ""
+    gone = ", interrupted" if status.interrupted else ""
     return (
         f"{status.workflow_name} {status.execution_id}: {status.status}{at}{gone}, {_done(status)}, "
         f"{format_seconds(status.elapsed_seconds)}"

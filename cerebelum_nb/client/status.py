@@ -19,6 +19,7 @@ from .show import as_html, as_line, as_text
 __all__ = ["ApprovalInfo", "ExecutionStatus", "SleepInfo", "StepStatus"]
 
 
+@late("output")
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StepStatus:
     """A completed step.
@@ -40,7 +41,7 @@ class StepStatus:
     started_at: datetime | None
     completed_at: datetime | None
     duration_seconds: float | None
-    output: Any = late()
+    output: Any
     error: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -60,6 +61,7 @@ class StepStatus:
         return f"StepStatus({self.step_index}: {self.step_name!r}, {self.status})"
 
 
+@late("data")
 @dataclass(frozen=True, kw_only=True)
 class SleepInfo:
     """An open sleep; of several, the one that ends first.
@@ -74,7 +76,7 @@ class SleepInfo:
     duration_ms: int
     sleep_started_at: datetime
     remaining_ms: int
-    data: Any = late()
+    data: Any
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-able data."""
@@ -86,6 +88,7 @@ class SleepInfo:
         }
 
 
+@late("data")
 @dataclass(frozen=True, kw_only=True)
 class ApprovalInfo:
     """An approval nobody has given yet; of several, the one asked for first.
@@ -99,7 +102,7 @@ class ApprovalInfo:
     """
 
     approval_type: str
-    data: Any = late()
+    data: Any
     timeout_ms: int | None
     requested_at: datetime
     remaining_timeout_ms: int | None
@@ -115,6 +118,7 @@ class ApprovalInfo:
         }
 
 
+@late("completed_steps", "inputs", "step_outputs", "sleep_info", "approval_info")
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ExecutionStatus:
     """An execution as it was when this was read.
@@ -150,12 +154,12 @@ class ExecutionStatus:
     total_steps: int
     current_step_name: str | None
     progress_percentage: float
-    completed_steps: tuple[StepStatus, ...] = late()
-    inputs: Mapping[str, Any] = late()
-    step_outputs: Mapping[str, Any] = late()
+    completed_steps: tuple[StepStatus, ...]
+    inputs: Mapping[str, Any]
+    step_outputs: Mapping[str, Any]
     error: str | None
-    sleep_info: SleepInfo | None = late()
-    approval_info: ApprovalInfo | None = late()
+    sleep_info: SleepInfo | None
+    approval_info: ApprovalInfo | None
     elapsed_seconds: float
     interrupted: bool = False
 

@@ -140,7 +140,7 @@ def expand(events: pd.DataFrame) -> pd.DataFrame:
     payload = pd.DataFrame(json.loads(f"[{','.join(texts)}]"), index=texts.index, dtype="object")
     made: list[Any] = [head]
     for name in payload.columns:
-        column = payload[name]
+        column: Column = payload[name]
         if name not in _NESTED:
             made.append(_typed(column, _PAYLOAD.get(name) or _infer(column), name).rename(name))
             continue
@@ -155,7 +155,8 @@ def expand(events: pd.DataFrame) -> pd.DataFrame:
                 _typed(members[member], _infer(members[member]), member).rename(f"{name}.{member}")
                 for member in members.columns
             ]
-    return pd.concat([part.reindex(head.index) for part in made], axis=1)
+    whole: pd.DataFrame = pd.concat([part.reindex(head.index) for part in made], axis=1)
+    return whole
 
 
 def answer(rows: Rows, names: Sequence[str]) -> pd.DataFrame:
@@ -168,7 +169,7 @@ def answer(rows: Rows, names: Sequence[str]) -> pd.DataFrame:
         column = raw.pop(place)
         named = _NAMED.get(name)
         kind = _infer(column) if column.notna().any() else named or Kind.ANY
-        if kind is Kind.TEXT and _are_times(column):
+        if kind is Kind.TEXT and column.notna().any() and _are_times(column):
             made[place] = pd.to_datetime(column, format="ISO8601", utc=True).astype(Kind.TIME.value)
             continue
         if kind is Kind.TEXT and named is Kind.CATEGORY:
@@ -192,7 +193,7 @@ def _typed(column: Column, kind: Kind, name: str) -> Column:
         case Kind.ANY:
             return column.astype("object")
         case Kind.FLOAT:
-            return pd.to_numeric(column).astype(kind.value)
+            return column.astype(kind.value)
         case _:
             return column.astype(kind.value)
 

@@ -14,7 +14,10 @@ from ..errors import StoreError
 
 __all__ = ["select"]
 
-_READS = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE})
+_NOT_READING = frozenset(
+    {sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH, sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_SAVEPOINT}
+)
+"""What the connection, which cannot write to the log, would still do."""
 _PRAGMAS = frozenset(
     {"table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo", "foreign_key_list"}
 )
@@ -35,7 +38,8 @@ def select(db: sqlite3.Connection, query: str, params: Mapping[str, Any]) -> tup
 
     def authorize(action: int, first: str | None, second: str | None, *_: str | None) -> int:
         nonlocal refused
-        if action in _READS or (action == sqlite3.SQLITE_PRAGMA and (second is None or first in _PRAGMAS)):
+        sets = action == sqlite3.SQLITE_PRAGMA and second is not None and first not in _PRAGMAS
+        if not sets and action not in _NOT_READING:
             return sqlite3.SQLITE_OK
         refused = True
         return sqlite3.SQLITE_DENY
@@ -45,7 +49,7 @@ def select(db: sqlite3.Connection, query: str, params: Mapping[str, Any]) -> tup
         cursor = db.execute(query, {name: _parameter(value) for name, value in params.items()})
         rows = cursor.fetchall()
     except (sqlite3.Error, sqlite3.Warning) as exc:
-        if refused:
+        if refused or _code(exc) == sqlite3.SQLITE_READONLY or "VACUUM" in str(exc):
             raise StoreError(
                 "history.sql only reads, and this statement would write: nothing was changed. Ask with SELECT, and "
                 "change the DataFrame you get; the log itself is append-only."
@@ -68,11 +72,10 @@ def _parameter(value: Any) -> Any:
 
 def _explained(db: sqlite3.Connection, exc: Exception) -> Exception:
     """Say what is wrong with the query; an error of the log itself is returned as it is."""
-    code = getattr(exc, "sqlite_errorcode", None)
-    if code is not None and code & 0xFF not in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_RANGE):
+    if _code(exc) not in (None, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_RANGE):
         return exc
     if "parameters" in str(exc) or "binding" in str(exc):
-        return ValueError(f"{exc}. Give each :name of the query a value: history.sql(query, name=...)")
+        return ValueError(f"{str(exc).rstrip('.')}. Give each :name of the query a value: history.sql(query, name=...)")
     found = _UNKNOWN.search(str(exc))
     if found is None:
         return ValueError(f"SQLite does not understand the query: {exc}")
@@ -83,3 +86,8 @@ def _explained(db: sqlite3.Connection, exc: Exception) -> Exception:
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     shown = "".join(f"\n  {view}({', '.join(names)})" for view, names in columns.items())
     return ValueError(f"{exc}.{hint} The log has{shown}")
+
+
+def _code(exc: Exception) -> int | None:
+    code: int | None = getattr(exc, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF

@@ -14,159 +14,312 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, event, given, note, settings
+from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from cerebelum_nb import ResumeError, WorkflowError, flow, poll, retry, sleep, step, workflow
+from cerebelum_nb import WorkflowError, flow, poll, retry, sleep, step, workflow
 from cerebelum_nb.core.events import (
+    CancelRequested,
     OperationCompleted,
     SleepCompleted,
     StepCompleted,
     StepStarted,
     WorkflowCompleted,
 )
+from cerebelum_nb.core.model import Action
 from cerebelum_nb.core.state import check, fold
 from cerebelum_nb.engine.execution import summarise
 from cerebelum_nb.store.base import Commit
 from cerebelum_nb.testing import FakeClock, MemoryStore
 
 ID = "k1"
-WAYS = ("plain", "sync", "sleep", "poll", "run", "retry", "flaky", "broken", "set", "sleepy flaky")
 
 
-@dataclass
 class World:
     """What is outside of the workflow: it outlives the process, and a broken step can be mended in it."""
 
-    mended: bool = False
-    asked: Counter[str] = field(default_factory=Counter)
+    def __init__(self) -> None:
+        self.mended = False
+        self.asked: Counter[str] = Counter()
 
 
 world = World()
 
 
+# -- steps --------------------------------------------------------------------------------------------------
+
+WAYS = ("plain", "thread", "sleep", "poll", "run", "retry", "flaky", "broken", "set", "sleepy flaky", "threaded waits")
+
+
 @dataclass
 class Part:
-    """A step to be made: how it behaves, what it reads, and what it says in its first visits (for routes)."""
+    """A step to be made: how it behaves, what it reads, and what it says in its first visits, for routes."""
 
     name: str
-    way: str = "plain"
+    way: str
     reads: tuple[str, ...] = ()
     says: str = "ok"
-    visits: int = 99  # how many of its visits say so
+    visits: int = 99
 
-    def make(self) -> Any:
-        name, says, visits, way = self.name, self.says, self.visits, self.way
 
-        def answer(context: Any, known: dict[str, Any]) -> Any:
-            said = says if context.visit <= visits else "done"
-            if said == "error":
-                return {"error": "refused"}
-            seen = zlib.crc32(repr(sorted(known.items(), key=lambda item: item[0])).encode())
-            value = {"status": said, "by": name, "seen": seen}
-            return value if way != "set" or said != "ok" else {name, str(seen)}
+def make_step(part: Part) -> Any:
+    """Make a step that does the same in every life of its process."""
+    name, way = part.name, part.way
 
-        def asking() -> str | None:
-            world.asked[name] += 1
-            return "ready" if world.asked[name] > 2 else None
+    def asking() -> str | None:
+        world.asked[name] += 1
+        return "ready" if world.asked[name] > 2 else None
 
-        def connecting() -> str:
-            world.asked[name] += 1
-            if world.asked[name] < 3:
-                raise ConnectionError(name)
-            return "connected"
+    def connecting() -> str:
+        world.asked[name] += 1
+        if world.asked[name] < 3:
+            raise ConnectionError(name)
+        return "connected"
 
-        async def body(context: Any, **known: Any) -> Any:
-            if way == "sleep":
-                await sleep("90s")
-            elif way == "poll":
-                known["polled"] = await poll(asking, interval=1000, max_attempts=50)
-            elif way == "run":
-                known["done"] = await context.run("mail", str.upper, name)
-                known["more"] = await context.run("mail", str.lower, name)
-            elif way == "retry":
-                known["retried"] = await retry(connecting, max_attempts=9, delay=100)
-            elif way == "sleepy flaky":
-                await sleep("1h")
-                known["done"] = await context.run("mail", str.upper, name)
-                await sleep("1h")
-            if way.endswith("flaky") and context.attempt == 1:
-                raise ConnectionError(name)
-            if way == "broken" and not world.mended:
-                raise RuntimeError(name)
-            return answer(context, known)
+    def answer(context: Any, known: dict[str, Any]) -> Any:
+        said = part.says if context.visit <= part.visits else "done"
+        if said == "error":
+            return {"error": "refused"}
+        seen = zlib.crc32(repr(sorted((n, sorted(map(str, v or "-"))) for n, v in known.items())).encode())
+        return {name, str(seen)} if way == "set" and said == "ok" else {"status": said, "seen": seen}
 
-        def plain(context: Any, **known: Any) -> Any:
-            return answer(context, known)
+    async def body(context: Any, **known: Any) -> Any:
+        if way == "sleep":
+            await sleep("90s")
+        elif way == "poll":
+            known["polled"] = await poll(asking, interval=1000, max_attempts=50)
+        elif way == "run":
+            known["done"] = await context.run("mail", str.upper, name)
+            known["more"] = await context.run("mail", str.lower, name)
+        elif way == "retry":
+            known["retried"] = await retry(connecting, max_attempts=9, delay=100)
+        elif way == "sleepy flaky":
+            await sleep("1h")
+            known["done"] = await context.run("mail", str.upper, name)
+            await sleep("1h")
+        if way.endswith("flaky") and context.attempt == 1:
+            raise ConnectionError(name)
+        if way == "broken" and not world.mended:
+            raise RuntimeError(name)
+        return answer(context, known)
 
-        fn = plain if way == "sync" else body
-        keyword = inspect.Parameter.KEYWORD_ONLY
-        parameters = [inspect.Parameter("context", keyword)]
-        parameters += [inspect.Parameter(n, keyword, default=None) for n in self.reads]
-        fn.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        policy = {"retries": 1, "retry_delay": 3} if way.endswith("flaky") else {}
-        return step(name=name, **policy)(fn)
+    def threaded(context: Any, **known: Any) -> Any:
+        if way == "threaded waits":
+            sleep("2m")
+            known["done"] = context.run("mail", str.upper, name)
+        return answer(context, known)
+
+    fn: Any = threaded if way.startswith("thread") else body
+    parameters = [inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY)]
+    parameters += [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=None) for n in part.reads]
+    fn.__signature__ = inspect.Signature(parameters)
+    return step(name=name, retries=int(way.endswith("flaky")), retry_delay=3)(fn)
+
+
+# -- workflows ----------------------------------------------------------------------------------------------
+
+Stages = list[list[str]]
 
 
 @dataclass
 class Shape:
-    """A workflow to be made."""
+    """A workflow to be made; a target is stages, a flow action or None."""
 
-    timeline: list[list[str]]
-    parts: dict[str, Part]
+    timeline: Stages
+    parts: dict[str, Part] = field(default_factory=dict)
     branches: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     diverges: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def make(self) -> Any:
-        steps = {name: part.make() for name, part in self.parts.items()}
 
-        def chain(stages: Any) -> Any:
-            if stages is None or not isinstance(stages, list):
-                return stages
-            found: Any = None
-            for names in stages:
-                member = [steps[n] for n in names] if len(names) > 1 else steps[names[0]]
-                found = member if found is None else found >> member
-            return found
+def make_workflow(shape: Shape) -> Any:
+    steps = {name: make_step(part) for name, part in shape.parts.items()}
 
-        @workflow
-        def random_flow(wf: Any) -> None:
-            for names in self.timeline:
-                wf.timeline(steps[names[0]] if len(names) == 1 else [steps[names[0]]])
-                if len(names) > 1:
-                    raise AssertionError
-            for name, (yes, no) in self.branches.items():
-                wf.branch(
-                    after=steps[name], on=lambda r: "o" in str(r), when_true=chain(yes), when_false=chain(no)
-                )
-            for name, choices in self.diverges.items():
-                wf.diverge(from_step=steps[name], patterns={p: chain(t) for p, t in choices.items()})
+    def chain(target: Any) -> Any:
+        if target is None or isinstance(target, Action):
+            return target
+        members = [[steps[n] for n in names] if len(names) > 1 else steps[names[0]] for names in target]
+        whole = members[0]
+        for member in members[1:]:
+            whole = whole >> member
+        return whole
 
-        def timeline(wf: Any) -> None:
-            whole: Any = None
-            for names in self.timeline:
-                member: Any = [steps[n] for n in names]
-                whole = (whole >> member) if whole is not None else member
-            wf.timeline(whole)
+    @workflow(name="random")
+    def made(wf: Any) -> None:
+        wf.timeline([[steps[n] for n in names] for names in shape.timeline])
+        for name, (yes, no) in shape.branches.items():
+            wf.branch(after=steps[name], on=_said_ok, when_true=chain(yes), when_false=chain(no))
+        for name, choices in shape.diverges.items():
+            wf.diverge(from_step=steps[name], patterns={p: chain(t) for p, t in choices.items()})
 
-        del random_flow, timeline
-        return steps, chain
-
-    def workflow(self) -> Any:
-        steps, chain = self.make()
-
-        @workflow(name="random")
-        def made(wf: Any) -> None:
-            whole = chain(self.timeline)
-            wf.timeline(whole >> steps["last"])
-            for name, (yes, no) in self.branches.items():
-                predicate = _is_ok
-                wf.branch(after=steps[name], on=predicate, when_true=chain(yes), when_false=chain(no))
-            for name, choices in self.diverges.items():
-                wf.diverge(from_step=steps[name], patterns={p: chain(t) for p, t in choices.items()})
-
-        return made
+    return made
 
 
-def _is_ok(result: Any) -> bool:
+def _said_ok(result: Any) -> bool:
     return "ok" in str(result)
+
+
+@st.composite
+def shapes(draw: st.DrawFn) -> Shape:
+    """Draw a workflow that ends: who jumps back says so in its first visits only."""
+    sizes = draw(st.lists(st.sampled_from([1, 1, 1, 2, 3]), min_size=1, max_size=5))
+    shape = Shape([[f"t{i}{'abc'[j]}" for j in range(size)] for i, size in enumerate(sizes)])
+    count = iter(range(100))
+
+    def part(name: str, reads: tuple[str, ...]) -> None:
+        shape.parts[name] = Part(name, draw(st.sampled_from(WAYS)), reads)
+
+    def path(reads: tuple[str, ...]) -> Stages:
+        """Some steps beside the timeline, the first of them alone."""
+        stages = [[f"p{next(count)}" for _ in range(size)] for size in draw(st.sampled_from([[1], [1, 1], [1, 2]]))]
+        for names in stages:
+            for name in names:
+                part(name, reads)
+            reads = (*reads, *names)
+        if draw(st.integers(0, 3)) == 0:
+            shape.parts[stages[0][0]].says = "busy"
+            shape.parts[stages[0][0]].visits = draw(st.integers(0, 2))
+            shape.diverges[stages[0][0]] = {"busy": flow.retry(max_attempts=4)}
+        elif draw(st.integers(0, 4)) == 0:
+            shape.branches[stages[-1][0]] = (path(reads), None)
+        return stages
+
+    before: tuple[str, ...] = ()
+    for index, names in enumerate(shape.timeline):
+        for name in names:
+            part(name, tuple(n for n in before if draw(st.booleans())))
+        before = (*before, *names)
+    for index, names in enumerate(shape.timeline):
+        alone = [i for i, stage in enumerate(shape.timeline) if len(stage) == 1]
+        for name in names:
+            route = draw(st.sampled_from(["", "", "", "branch", "path", "loop", "rejoin", "skip", "retry", "error", "end"]))
+            seen = before[: before.index(name) + 1]
+            behind = [i for i in alone if i <= index]
+            ahead = [i for i in alone if i > index]
+            where = draw(st.sampled_from((ahead if route == "skip" else behind + ahead) or [None]))
+            step_there = None if where is None else shape.timeline[where][0]
+            told = shape.parts[name]
+            if route == "branch":
+                told.says = draw(st.sampled_from(["ok", "other"]))
+                shape.branches[name] = (path(seen), draw(st.sampled_from([None, "path"])) and path(seen))
+            elif route == "path":
+                told.says = draw(st.sampled_from(["ok", "away"]))
+                shape.diverges[name] = {"away": path(seen)}
+            elif route == "loop" and behind:
+                told.says, told.visits = "again", draw(st.integers(1, 2))
+                shape.diverges[name] = {"again": flow.back_to(shape.timeline[draw(st.sampled_from(behind))][0])}
+            elif route == "rejoin" and step_there:
+                told.says, told.visits = "again", draw(st.integers(1, 2))
+                shape.diverges[name] = {"again": [*path(seen), [step_there]]}
+            elif route == "skip" and step_there:
+                told.says, told.visits = "skip", draw(st.sampled_from([1, 99]))
+                shape.diverges[name] = {"skip": flow.skip_to(step_there)}
+            elif route == "retry":
+                told.says, told.visits = "busy", draw(st.integers(0, 2))
+                shape.diverges[name] = {"busy": flow.retry(max_attempts=4)}
+            elif route == "error":
+                told.says, told.way = "error", "plain"
+                shape.diverges[name] = {"error": draw(st.sampled_from([flow.proceed(), flow.end(), "path"]))}
+                if shape.diverges[name]["error"] == "path":
+                    shape.diverges[name] = {"refused": path(seen)}
+            elif route == "end":
+                shape.diverges[name] = {"ok": flow.end(), "_": flow.proceed()}
+    return shape
+
+
+# -- lives and deaths ---------------------------------------------------------------------------------------
+
+
+def run_to_the_end(flow_: Any, store: MemoryStore, *, resumed: bool = False) -> None:
+    """Run or resume; when a step is broken, mend it and go on."""
+
+    async def live() -> None:
+        async with asyncio.timeout(20):
+            try:
+                await (flow_.resume(ID, store=store) if resumed else flow_.execute(store=store, execution_id=ID))
+            except WorkflowError:
+                assert not world.mended, "it failed though everything is mended"
+                world.mended = True
+                await flow_.resume(ID, store=store)
+
+    with FakeClock():
+        asyncio.run(live())
+
+
+def outcome(history: list[Any]) -> dict[str, Any]:
+    """What a finished execution leaves: the values by step, and which visits of which steps were completed."""
+    state = fold(history)
+    return {
+        "status": state.status,
+        "results": {n: s.output for n, s in state.steps.items() if s.has_result},
+        "failures": {n: s.error.message for n, s in state.steps.items() if s.error and not s.has_result},
+        "visits": {(ev.step, ev.visit) for ev in history if isinstance(ev, StepCompleted)},
+    }
+
+
+def check_history(store: MemoryStore) -> list[Any]:
+    """Judge what is recorded, and every prefix of it."""
+    history = store.events(ID)
+    assert store.execution(ID).version == len(history), "versions are dense"
+    state = fold([])
+    for recorded in history:
+        fold([recorded], state)
+        check(state)
+    completed = Counter((ev.step, ev.visit) for ev in history if isinstance(ev, StepCompleted))
+    assert set(completed.values()) <= {1}, "a step was completed twice in one visit"
+    once = (OperationCompleted, SleepCompleted)
+    done = Counter((ev.step, ev.visit, ev.op) for ev in history if isinstance(ev, once))
+    assert set(done.values()) <= {1}, "an operation was done twice in one visit"
+    started = {(ev.step, ev.visit, ev.attempt) for ev in history if isinstance(ev, StepStarted)}
+    assert len(started) == sum(isinstance(ev, StepStarted) for ev in history), "an attempt was started twice"
+    return history
+
+
+def die_after(history: list[Any]) -> MemoryStore:
+    """Make the log that a process left which died after the last of these events."""
+    store = MemoryStore()
+    holder = store.register(0, 1)
+    summary = summarise(fold(history))
+    commit = Commit(execution_id=ID, after=0, events=history, summary=summary, holder=holder, release=True)
+    assert not store.commit([commit])
+    return store
+
+
+def dies_and_resumes(shape: Shape, choose: Any) -> None:
+    made = make_workflow(shape)
+    report = made.validate()
+    assert report.ok, report
+    world.__init__()  # type: ignore[misc]
+    store = MemoryStore()
+    run_to_the_end(made, store)
+    history = check_history(store)
+    expected = outcome(history)
+    assert isinstance(history[-1], WorkflowCompleted)
+    for death in choose(len(history)):
+        prefix = history[: max(1, min(death, len(history) - 1))]
+        note(f"died after {len(prefix)} of {len(history)}: {type(prefix[-1]).__name__}")
+        store = die_after(prefix)
+        assert not any(isinstance(ev, CancelRequested) for ev in prefix)
+        run_to_the_end(made, store, resumed=True)
+        again = check_history(store)
+        assert again[: len(prefix)] == prefix, "what was recorded has changed"
+        assert outcome(again) == expected
+        history = again  # the next death is one of the resumed run
+
+
+quickly = settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+
+
+@quickly
+@given(shapes(), st.lists(st.integers(1, 80), min_size=1, max_size=3))
+def test_any_prefix_of_any_history_resumes_to_the_same_results(shape: Shape, deaths: list[int]) -> None:
+    dies_and_resumes(shape, lambda length: deaths)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@settings(quickly, max_examples=1500)
+@given(shapes())
+def test_every_prefix_of_many_histories_resumes_to_the_same_results(shape: Shape) -> None:
+    dies_and_resumes(shape, lambda length: range(length - 1, 0, -1))

@@ -1,0 +1,81 @@
+"""A real kernel in a process of its own, driven as a front end drives it."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jupyter_client.blocking.client import BlockingKernelClient
+from jupyter_client.manager import KernelManager
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@dataclass
+class Cell:
+    """What running one cell gave."""
+
+    printed: str = ""
+    error: str = ""
+    shown: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return not self.error
+
+
+class LiveKernel:
+    """A kernel and a client of it."""
+
+    def __init__(self, manager: KernelManager, client: BlockingKernelClient) -> None:
+        self.manager, self.client = manager, client
+
+    def run(self, source: str, *, interrupt_when: str | None = None, presses: int = 1) -> Cell:
+        """Run a cell to its end; press stop when its output holds a text. Fails when the kernel stays busy for 30 s."""
+        cell = Cell()
+        message_id = self.client.execute(source, allow_stdin=False)
+        deadline = time.monotonic() + 30
+        pressed = interrupt_when is None
+        while True:
+            assert time.monotonic() < deadline, f"the kernel stays busy; so far: {cell}"
+            message = self.client.get_iopub_msg(timeout=30)
+            if message["parent_header"].get("msg_id") != message_id:
+                continue
+            content = message["content"]
+            match message["msg_type"]:
+                case "stream":
+                    cell.printed += content["text"]
+                case "error":
+                    cell.error = _COLOUR.sub("", "\n".join(content["traceback"]))
+                case "display_data" | "execute_result" | "update_display_data":
+                    cell.shown.append(content["data"])
+                case "status" if content["execution_state"] == "idle":
+                    return cell
+            if not pressed and interrupt_when is not None and interrupt_when in cell.printed:
+                pressed = True
+                for _ in range(presses):
+                    time.sleep(0.2)  # as a person presses: after the cell has begun to wait
+                    self.manager.interrupt_kernel()
+
+
+@contextmanager
+def live_kernel(folder: Path) -> Iterator[LiveKernel]:
+    """Start a kernel in ``folder``; end it however the block ends."""
+    manager = KernelManager(kernel_name="python3")
+    manager.kernel_spec.argv[0] = sys.executable
+    manager.start_kernel(cwd=str(folder))
+    client = manager.blocking_client()
+    client.start_channels()
+    try:
+        client.wait_for_ready(timeout=60)
+        yield LiveKernel(manager, client)
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+        manager.cleanup_resources()

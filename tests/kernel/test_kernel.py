@@ -1,0 +1,157 @@
+"""What a person does in a notebook: run, stop, edit, resume, restart; in a real kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .live import LiveKernel, live_kernel
+
+SETUP = """
+import asyncio, time
+import cerebelum_nb
+from cerebelum_nb import step, workflow, sleep, history
+from cerebelum_nb.store.default import default_store
+def states():
+    rows, _ = default_store().executions()
+    return [str(row.summary.state) for row in rows]
+"""
+
+WAITING = """
+@step
+async def first():
+    print("first ran")
+    return 1
+@step
+async def second(first):
+    print("second waits", flush=True)
+    await {wait}
+    return first + 1
+@workflow
+def deploy(wf):
+    wf.timeline(first >> second)
+"""
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveKernel]:
+    with live_kernel(tmp_path_factory.mktemp("kernel")) as kernel:
+        assert kernel.run(SETUP).ok
+        yield kernel
+
+
+@pytest.fixture
+def kernel(shared: LiveKernel) -> LiveKernel:
+    """The shared kernel with a fresh log."""
+    assert shared.run("import uuid; cerebelum_nb.connect(f'{uuid.uuid4()}.db')").ok
+    return shared
+
+
+@pytest.mark.parametrize("wait", ["asyncio.sleep(60)", "sleep('60s')"])
+def test_the_stop_button_pauses_an_async_step_and_the_edited_cell_goes_on(kernel: LiveKernel, wait: str) -> None:
+    assert kernel.run(WAITING.format(wait=wait)).ok
+    stopped = kernel.run("await deploy.execute()", interrupt_when="second waits")
+    assert "ExecutionStoppedError" in stopped.error
+    assert "await deploy.resume(" in stopped.error
+    assert kernel.run("print(states())").printed.strip() == "['PAUSED']"
+    assert kernel.run(WAITING.format(wait="asyncio.sleep(0)").split("@workflow")[0].split("@step\nasync def second")[0]).ok
+    mended = kernel.run("@step\nasync def second(first):\n    return first + 10")
+    assert mended.ok, mended.error
+    resumed = kernel.run("result = await deploy.resume(); print(result.output)")
+    assert resumed.printed.strip().endswith("11"), resumed
+    assert "first ran" not in resumed.printed
+
+
+def test_the_stop_button_pauses_a_plain_step_in_its_thread(kernel: LiveKernel) -> None:
+    kernel.run(
+        "@step\ndef busy():\n    print('busy', flush=True)\n    time.sleep(3)\n    return 1\n"
+        "@workflow\ndef deploy(wf):\n    wf.timeline(busy)"
+    )
+    stopped = kernel.run("t0 = time.monotonic()\nawait deploy.execute()", interrupt_when="busy")
+    assert "ExecutionStoppedError" in stopped.error
+    refused = kernel.run("await deploy.resume()")
+    assert "ExecutionBusyError" in refused.error
+    assert "still at work" in refused.error
+    later = kernel.run("time.sleep(3.5)\nr = await deploy.resume()\nprint(r.output)", interrupt_when=None)
+    assert later.printed.strip().endswith("1"), later
+
+
+def test_a_second_stop_breaks_into_a_step_that_blocks_the_loop(kernel: LiveKernel) -> None:
+    kernel.run(
+        "@step\nasync def rude():\n    print('rude', flush=True)\n    time.sleep(25)\n"
+        "@workflow\ndef deploy(wf):\n    wf.timeline(rude)"
+    )
+    stopped = kernel.run("await deploy.execute()", interrupt_when="rude", presses=2)
+    assert "ExecutionStoppedError" in stopped.error
+    assert kernel.run("print(states())").printed.strip() == "['PAUSED']"
+
+
+def test_the_stop_button_works_while_run_blocks_the_cell(kernel: LiveKernel) -> None:
+    kernel.run(WAITING.format(wait="asyncio.sleep(60)"))
+    stopped = kernel.run("deploy.run()", interrupt_when="second waits")
+    assert "ExecutionStoppedError" in stopped.error
+    assert kernel.run("print(states())").printed.strip() == "['PAUSED']"
+
+
+def test_run_in_a_cell_needs_no_patching_and_prints_into_that_cell(kernel: LiveKernel) -> None:
+    kernel.run(WAITING.format(wait="asyncio.sleep(0)"))
+    cell = kernel.run("print(deploy.run().output)")
+    assert cell.ok, cell.error
+    assert "first ran" in cell.printed
+    assert cell.printed.strip().endswith("2")
+
+
+@pytest.mark.parametrize("fatal", ["raise SystemExit(3)", "raise KeyboardInterrupt", "import sys; sys.exit('bye')"])
+@pytest.mark.parametrize("kind", ["async def", "def"])
+def test_what_would_end_the_kernel_is_a_failed_step(kernel: LiveKernel, fatal: str, kind: str) -> None:
+    kernel.run(f"@step\n{kind} fatal():\n    {fatal}\n@workflow\ndef deploy(wf):\n    wf.timeline(fatal)")
+    failed = kernel.run("await deploy.execute()")
+    assert "WorkflowError" in failed.error, failed
+    assert "step 'fatal'" in failed.error
+    assert kernel.run("print('alive', states())").printed.strip() == "alive ['FAILED']"
+
+
+def test_a_run_in_the_background_goes_on_between_cells(kernel: LiveKernel) -> None:
+    kernel.run(WAITING.format(wait="asyncio.sleep(0.2)"))
+    started = kernel.run("run = deploy.start()\nprint(run.status)")
+    assert started.ok, started.error
+    assert kernel.run("print('another cell')").printed.strip() == "another cell"
+    assert kernel.run("print((await run).output)").printed.strip().endswith("2")
+
+
+def test_the_message_of_a_failure_stands_on_one_screen_and_shows_only_the_users_code(kernel: LiveKernel) -> None:
+    kernel.run(
+        "@step\nasync def broken():\n    return {}['no such key']\n@workflow\ndef deploy(wf):\n    wf.timeline(broken)"
+    )
+    failed = kernel.run("await deploy.execute()")
+    assert "KeyError: 'no such key'" in failed.error
+    assert len(failed.error.splitlines()) < 40, failed.error
+    assert "attempt.py" not in failed.error
+    assert "engine.py" not in failed.error
+    assert failed.error.rstrip().splitlines()[-1].strip().startswith("await deploy.resume(")
+
+
+def test_sigint_does_what_it_did_before_once_the_run_is_over(kernel: LiveKernel) -> None:
+    kernel.run(WAITING.format(wait="asyncio.sleep(0)"))
+    kernel.run("import signal; before = signal.getsignal(signal.SIGINT); await deploy.execute()")
+    stopped = kernel.run("print('loop', flush=True)\nwhile True: time.sleep(0.01)", interrupt_when="loop")
+    assert "KeyboardInterrupt" in stopped.error
+
+
+@pytest.mark.parametrize("ending", ["kill", "restart"])
+def test_a_kernel_that_goes_away_leaves_a_run_that_resumes(tmp_path: Path, ending: str) -> None:
+    cells = SETUP + WAITING.format(wait="asyncio.sleep(60)")
+    with live_kernel(tmp_path) as kernel:
+        assert kernel.run(cells).ok
+        started = kernel.run("run = deploy.start()\nawait asyncio.sleep(0.3)\nprint(run.status)")
+        assert started.printed.strip().endswith("RUNNING"), started
+        if ending == "kill":
+            kernel.manager.signal_kernel(9)
+        kernel.manager.restart_kernel(now=ending == "kill")
+        kernel.client.wait_for_ready(timeout=60)
+        assert kernel.run(SETUP + WAITING.format(wait="asyncio.sleep(0)")).ok
+        resumed = kernel.run("result = await deploy.resume()\nprint(result.output)")
+        assert resumed.printed.strip().endswith("2"), resumed
+        assert "first ran" not in resumed.printed
