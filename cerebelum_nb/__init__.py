@@ -1,49 +1,123 @@
 """cerebelum_nb: durable workflows in a notebook.
 
-This file only names what is public; pandas, ipywidgets and sqlite-utils are loaded when they are first used.
+This file only names what is public. Every module is loaded when a name of it is first used, so that importing the
+package costs next to nothing and pandas, ipywidgets and sqlite-utils wait until somebody needs them.
 """
 
 from __future__ import annotations
 
 import sys
-from contextlib import AbstractContextManager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .core.model import ExecutionState
-from .dsl import flow
-from .dsl.step import Step, step
 from .engine import views
-from .engine.context import Context
-from .engine.execution import SharedValueWarning
-from .engine.operations import poll, retry, sleep
-from .errors import (
-    ApprovalRejectedError,
-    ApprovalTimeoutError,
-    CerebelumError,
-    DependencyError,
-    ExecutionBusyError,
-    ExecutionCancelledError,
-    ExecutionNotFoundError,
-    ExecutionStoppedError,
-    PollTimeoutError,
-    ResumeError,
-    SecretMissingError,
-    SerializationError,
-    StepDefinitionError,
-    StepTimeoutError,
-    StoreError,
-    UntrustedValueError,
-    WorkflowDefinitionError,
-    WorkflowError,
-)
-from .result import Result
-from .run import Run
-from .store.default import connect
-from .values import Secret
-from .workflow import Workflow, workflow
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from . import history as history
+    from . import testing as testing
+    from .client import ApprovalInfo as ApprovalInfo
+    from .client import ExecutionClient as ExecutionClient
+    from .client import ExecutionStatus as ExecutionStatus
+    from .client import SleepInfo as SleepInfo
+    from .client import StepStatus as StepStatus
+    from .core.model import ExecutionState as ExecutionState
+    from .dsl import flow as flow
+    from .dsl.step import Step as Step
+    from .dsl.step import step as step
+    from .engine.context import Context as Context
+    from .engine.execution import Execution
+    from .engine.execution import SharedValueWarning as SharedValueWarning
+    from .engine.operations import poll as poll
+    from .engine.operations import retry as retry
+    from .engine.operations import sleep as sleep
+    from .errors import ApprovalRejectedError as ApprovalRejectedError
+    from .errors import ApprovalTimeoutError as ApprovalTimeoutError
+    from .errors import CerebelumError as CerebelumError
+    from .errors import DependencyError as DependencyError
+    from .errors import ExecutionBusyError as ExecutionBusyError
+    from .errors import ExecutionCancelledError as ExecutionCancelledError
+    from .errors import ExecutionNotFoundError as ExecutionNotFoundError
+    from .errors import ExecutionStoppedError as ExecutionStoppedError
+    from .errors import PollTimeoutError as PollTimeoutError
+    from .errors import ResumeError as ResumeError
+    from .errors import SecretMissingError as SecretMissingError
+    from .errors import SerializationError as SerializationError
+    from .errors import StepDefinitionError as StepDefinitionError
+    from .errors import StepTimeoutError as StepTimeoutError
+    from .errors import StoreError as StoreError
+    from .errors import UntrustedValueError as UntrustedValueError
+    from .errors import WorkflowDefinitionError as WorkflowDefinitionError
+    from .errors import WorkflowError as WorkflowError
+    from .faces.progress import ProgressReporter as ProgressReporter
+    from .result import Result as Result
+    from .run import Run as Run
+    from .store.default import connect as connect
+    from .values import Secret as Secret
+    from .workflows import Workflow as Workflow
+    from .workflows import workflow as workflow
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    ".": (
+        "history",
+        "testing",
+    ),
+    ".client": (
+        "ApprovalInfo",
+        "ExecutionClient",
+        "ExecutionStatus",
+        "SleepInfo",
+        "StepStatus",
+    ),
+    ".core.model": ("ExecutionState",),
+    ".dsl": ("flow",),
+    ".dsl.step": (
+        "Step",
+        "step",
+    ),
+    ".engine.context": ("Context",),
+    ".engine.execution": ("SharedValueWarning",),
+    ".engine.operations": (
+        "poll",
+        "retry",
+        "sleep",
+    ),
+    ".errors": (
+        "ApprovalRejectedError",
+        "ApprovalTimeoutError",
+        "CerebelumError",
+        "DependencyError",
+        "ExecutionBusyError",
+        "ExecutionCancelledError",
+        "ExecutionNotFoundError",
+        "ExecutionStoppedError",
+        "PollTimeoutError",
+        "ResumeError",
+        "SecretMissingError",
+        "SerializationError",
+        "StepDefinitionError",
+        "StepTimeoutError",
+        "StoreError",
+        "UntrustedValueError",
+        "WorkflowDefinitionError",
+        "WorkflowError",
+    ),
+    ".faces.progress": ("ProgressReporter",),
+    ".result": ("Result",),
+    ".run": ("Run",),
+    ".store.default": ("connect",),
+    ".values": ("Secret",),
+    ".workflows": (
+        "Workflow",
+        "workflow",
+    ),
+}
+"""Which module each public name comes from."""
+
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "ApprovalInfo",
@@ -89,32 +163,14 @@ __all__ = [
     "workflow",
 ]
 
-_LAZY = {
-    "ApprovalInfo": ".client",
-    "ExecutionClient": ".client",
-    "ExecutionStatus": ".client",
-    "ProgressReporter": ".faces.progress",
-    "SleepInfo": ".client",
-    "StepStatus": ".client",
-    "history": ".history",
-    "testing": ".testing",
-}
-"""Public names whose modules are loaded when they are first used."""
-
-if TYPE_CHECKING:
-    from . import history as history
-    from . import testing as testing
-    from .client import ApprovalInfo, ExecutionClient, ExecutionStatus, SleepInfo, StepStatus
-    from .engine.execution import Execution
-    from .faces.progress import ProgressReporter
-
 
 def __getattr__(name: str) -> Any:
-    module = _LAZY.get(name)
-    if module is None:
+    home = _HOME_OF.get(name)
+    if home is None:
         raise AttributeError(f"module 'cerebelum_nb' has no attribute {name!r}")
-    loaded = import_module(module, __name__)
-    value = loaded if module == f".{name}" else getattr(loaded, name)
+    if home == ".":
+        return import_module(f".{name}", __name__)
+    value = getattr(import_module(home, __name__), name)
     globals()[name] = value
     return value
 
@@ -124,6 +180,7 @@ def __dir__() -> list[str]:
 
 
 def _live_view(execution: Execution) -> AbstractContextManager[None] | None:
+    """Show a run, if there is somebody to show it to."""
     if "IPython" not in sys.modules and not (sys.stderr is not None and sys.stderr.isatty()):
         return None
     from .faces.live import live_view

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -106,6 +105,8 @@ class Result:
         return {"text/plain": repr(self), "text/html": self._html()}
 
     def _html(self) -> str:
+        import html
+
         rows = "".join(
             f"<tr><td style='text-align:left'>{html.escape(name)}</td><td>{phase.lower()}</td>"
             f"<td style='text-align:right'>{'' if took is None else format_seconds(took)}</td>"

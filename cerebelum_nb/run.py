@@ -77,8 +77,9 @@ class Run:
         return self._outcome()
 
     def background(self) -> Run:
-        """Run it without waiting."""
+        """Run it without waiting; that it started is in the log when this returns."""
         self._start()
+        self._execution.engine.flush()
         return self
 
     async def wait(self) -> Result:

@@ -51,15 +51,33 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkflowEvent:
+class _Record:
+    """Equality and repr of every event, written once: 31 generated pairs would be a quarter of the import's time."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other):
+            return NotImplemented
+        return all(getattr(self, f.name) == getattr(other, f.name) for f in fields(self))  # type: ignore[arg-type]
+
+    def __hash__(self) -> int:
+        return hash((type(self), *(getattr(self, f.name) for f in fields(self))))  # type: ignore[arg-type]
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{f.name}={getattr(self, f.name)!r}" for f in fields(self))  # type: ignore[arg-type]
+        return f"{type(self).__name__}({shown})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class WorkflowEvent(_Record):
     """What happens to an execution as a whole."""
 
     at: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepEvent:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class StepEvent(_Record):
     """What happens in one attempt of one visit of one step. Visits and attempts count from 1."""
 
     at: int
@@ -68,7 +86,7 @@ class StepEvent:
     attempt: int = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class OperationEvent(StepEvent):
     """What happens to a durable operation in a step; ``op`` is its identity within the step's visit."""
 
@@ -78,7 +96,7 @@ class OperationEvent(StepEvent):
 # -- the execution ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class WorkflowStarted(WorkflowEvent):
     workflow: str
     inputs: Value
@@ -88,12 +106,12 @@ class WorkflowStarted(WorkflowEvent):
     source: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class WorkflowPaused(WorkflowEvent):
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class WorkflowResumed(WorkflowEvent):
     """``retried`` run again in the same visit (their finished operations stay); ``revisited`` start afresh;
     ``rerouted`` keep their result but choose their route again; ``restored`` run again because their value was
@@ -108,24 +126,24 @@ class WorkflowResumed(WorkflowEvent):
     total_steps: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class WorkflowHibernated(WorkflowEvent):
     wake_at: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class WorkflowAwakened(WorkflowEvent):
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class WorkflowCompleted(WorkflowEvent):
     """``last_step`` is the step whose value is the execution's output; None when nothing ran."""
 
     last_step: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class WorkflowFailed(WorkflowEvent):
     """``step`` is the step that failed it (or whose route did), if any."""
 
@@ -133,7 +151,7 @@ class WorkflowFailed(WorkflowEvent):
     failed_step: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class CancelRequested(WorkflowEvent):
     """A signal: whoever runs the execution cancels it when it sees this."""
 
@@ -141,13 +159,13 @@ class CancelRequested(WorkflowEvent):
     by: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class WorkflowCancelled(WorkflowEvent):
     reason: str | None = None
     by: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class WorkflowForked(WorkflowEvent):
     """This execution began as a copy of another one's events up to ``parent_version``."""
 
@@ -159,18 +177,18 @@ class WorkflowForked(WorkflowEvent):
 # -- steps --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class StepStarted(StepEvent):
     code: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class StepCompleted(StepEvent):
     output: Value
     by_hand: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class StepFailed(StepEvent):
     """No more attempts follow. ``output`` is set when the step returned ``{"error": ...}``."""
 
@@ -178,7 +196,7 @@ class StepFailed(StepEvent):
     output: Value | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class StepRetried(StepEvent):
     """This attempt failed; the next one starts at ``due_at``."""
 
@@ -186,20 +204,20 @@ class StepRetried(StepEvent):
     due_at: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class StepInterrupted(StepEvent):
     """This attempt ended without an outcome (a stop, or its process died); it does not count as a failure."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class StepProgressed(StepEvent):
     percent: float
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class DivergeTaken(StepEvent):
     """``choice`` is the label of the pattern that matched, None when none did."""
 
@@ -207,13 +225,13 @@ class DivergeTaken(StepEvent):
     target: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class BranchTaken(StepEvent):
     choice: bool
     target: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class Jumped(StepEvent):
     """The run left ``step`` for ``to``; ``reset`` opens a new visit of each step it names."""
 
@@ -225,25 +243,25 @@ class Jumped(StepEvent):
 # -- operations in steps ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class SleepStarted(OperationEvent):
     duration_ms: int
     due_at: int
     data: Value | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class SleepCompleted(OperationEvent):
     pass
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class PollStarted(OperationEvent):
     deadline: int | None = None
     max_attempts: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class PollAttempted(OperationEvent):
     """Check ``number`` did not satisfy the condition; the next is due at ``due_at``."""
 
@@ -252,7 +270,7 @@ class PollAttempted(OperationEvent):
     result: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class RetryAttempted(OperationEvent):
     """Try ``number`` raised ``error``; the next is due at ``due_at``."""
 
@@ -261,7 +279,7 @@ class RetryAttempted(OperationEvent):
     error: ErrorInfo
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class OperationCompleted(OperationEvent):
     """A poll, a retry or a ``context.run`` is done; ``number`` counts its tries."""
 
@@ -269,20 +287,20 @@ class OperationCompleted(OperationEvent):
     number: int = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class OperationFailed(OperationEvent):
     error: ErrorInfo
     number: int = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class OperationMismatched(OperationEvent):
     """A recorded operation of this kind and name has other arguments than ``op``, which therefore runs."""
 
     recorded: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class ApprovalRequested(OperationEvent):
     approval_type: str
     data: Value | None = None
@@ -290,21 +308,21 @@ class ApprovalRequested(OperationEvent):
     digest: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class ApprovalReceived(OperationEvent):
     response: Value
     by: str | None = None
     digest: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class ApprovalRejected(OperationEvent):
     reason: str
     by: str | None = None
     digest: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class ApprovalTimedOut(OperationEvent):
     pass
 

@@ -5,17 +5,37 @@ It collects what it is told, judging nothing on the way: every problem is report
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from ..core.model import Action, Branch, Diverge, Path, Plan, StepSpec, Target
 from ..core.validate import Report, validate
+from ..errors import WorkflowDefinitionError
+from . import flow
 from .step import Chain, Step
 
 __all__ = ["WorkflowBuilder", "build"]
 
-_NOTHING = object()
+F = TypeVar("F", bound=Callable[..., None])
+
+
+def _by_name(method: F) -> F:
+    """Make a call that gives other arguments one more problem of the workflow instead of a bare TypeError."""
+    signature = inspect.signature(method)
+    wanted = ", ".join(f"{p.name}=..." for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY)
+
+    @functools.wraps(method)
+    def called(self: WorkflowBuilder, *args: Any, **kwargs: Any) -> None:
+        try:
+            signature.bind(self, *args, **kwargs)
+        except TypeError as error:
+            self._problems.append(f"wf.{method.__name__}: {error}; write wf.{method.__name__}({wanted})")
+            return
+        method(self, *args, **kwargs)
+
+    return called  # type: ignore[return-value]
 
 
 class WorkflowBuilder:
@@ -44,6 +64,7 @@ class WorkflowBuilder:
             else:
                 self._timeline.extend(self._path(item, "timeline"))
 
+    @_by_name
     def branch(
         self,
         *,
@@ -62,7 +83,7 @@ class WorkflowBuilder:
             when_false: likewise.
             condition: another name for ``on``.
         """
-        where = f"branch after {after!r}" if not isinstance(after, Step) else f"branch after '{after.name}'"
+        where = f"branch after {_said(after)}"
         name = self._one(after, f"{where}: after=")
         if on is not None and condition is not None:
             self._problems.append(f"{where}: on= and condition= are two names of one thing: give one of them")
@@ -74,6 +95,8 @@ class WorkflowBuilder:
             )
         elif inspect.iscoroutinefunction(predicate):
             self._problems.append(f"{where}: the predicate is async; make it a plain def, or do the waiting in a step")
+        elif not _takes_one(predicate):
+            self._problems.append(f"{where}: on= takes the step's result as its one argument: lambda result: ...")
         if when_true is None and when_false is None:
             self._problems.append(f"{where}: neither when_true= nor when_false= is given, so it decides nothing")
         if name is None or predicate is None:
@@ -87,6 +110,7 @@ class WorkflowBuilder:
             self._target(when_false, f"{where}: when_false="),
         )
 
+    @_by_name
     def diverge(
         self,
         *,
@@ -102,7 +126,7 @@ class WorkflowBuilder:
                 ``"ok"``, ``"error"`` and ``"_"`` match any success, any failure, anything; an exception class matches
                 what was raised; a dict matches as a subset; a function is a predicate on the result.
         """
-        where = f"diverge from '{from_step.name}'" if isinstance(from_step, Step) else f"diverge from {from_step!r}"
+        where = f"diverge from {_said(from_step)}"
         name = self._one(from_step, f"{where}: from_step=")
         pairs = _pairs(patterns)
         if not pairs:
@@ -114,9 +138,12 @@ class WorkflowBuilder:
             label = _label(pattern)
             if inspect.iscoroutinefunction(pattern):
                 self._problems.append(f"{where}: pattern {label} is async; patterns are plain functions of the result")
-            if isinstance(pattern, Step):
-                self._problems.append(f"{where}: the pattern {pattern!r} is a step; patterns stand left, paths right")
-            if "_" in choices:
+            wrong = _wrong_pattern(pattern)
+            if wrong:
+                self._problems.append(f"{where}: the pattern {label} {wrong}")
+            if isinstance(pattern, str) and label in choices:
+                self._warnings.append(f"{where}: pattern {label} is never reached, it stands before as well")
+            elif "_" in choices:
                 self._warnings.append(f"{where}: pattern {label} is never reached, '_' before it matches anything")
             while label in choices:
                 label += "'"
@@ -167,8 +194,8 @@ class WorkflowBuilder:
         for member in members:
             if isinstance(member, (Chain, list, tuple)):
                 self._problems.append(
-                    f"{where}: a parallel list holds steps, not {member!r}. Make one step of that chain, or put its "
-                    f"steps in lists that follow each other"
+                    f"{where}: a parallel list holds steps, not {_said(member)}. Make one step of that chain, or "
+                    f"put its steps in lists that follow each other"
                 )
                 continue
             name = self._one(member, where)
@@ -197,10 +224,20 @@ def build(fn: Callable[[WorkflowBuilder], object], name: str, max_jumps: int) ->
     """Evaluate a workflow function and judge the result.
 
     Raises:
-        Whatever ``fn`` raises.
+        WorkflowDefinitionError: it joins what cannot be joined.
+        Whatever else ``fn`` raises.
     """
     wf = WorkflowBuilder(name)
-    fn(wf)
+    try:
+        fn(wf)
+    except TypeError as error:
+        hint = _hint_for(error)
+        if hint is None:
+            raise
+        problem = f"{error} (line {_line_of(error, fn)}): {hint}"
+        raise WorkflowDefinitionError(
+            f"workflow '{name}' cannot be read: {problem}", errors=(problem,)
+        ) from error
     plan = wf.plan(max_jumps)
     return plan, wf.report(plan)
 
@@ -223,6 +260,64 @@ def _label(pattern: Any) -> str:
     return repr(pattern)
 
 
+def _takes_one(fn: Callable[..., object]) -> bool:
+    try:
+        inspect.signature(fn).bind(None)
+    except TypeError:
+        return False
+    except ValueError:  # a built-in that does not say
+        return True
+    return True
+
+
+def _wrong_pattern(pattern: Any) -> str | None:
+    if isinstance(pattern, Step):
+        return "is a step; patterns stand left, paths right"
+    if isinstance(pattern, BaseException):
+        return f"is an exception; give its class: {type(pattern).__name__}"
+    if isinstance(pattern, tuple) and any(inspect.isclass(member) for member in pattern):
+        return "is a tuple of classes; give each class a line of its own"
+    if inspect.isclass(pattern):
+        if not issubclass(pattern, BaseException):
+            return "is a class, but no exception; use a function of the result"
+        return None
+    if callable(pattern) and not _takes_one(pattern):
+        return "takes the step's result as its one argument: lambda result: ..."
+    return None
+
+
+_MISJOINED = (
+    ("for >>:", "a chain begins with a step; two lists in a row are written a >> [b, c] >> [d, e]"),
+    ("not supported between instances of", "steps are joined by >>, as in a >> b"),
+    ("unsupported operand type(s)", "steps are joined by >>, as in a >> [b, c] >> d"),
+    ("unhashable type: 'dict'", "a pattern that cannot be a key stands in a list of pairs, patterns=[({...}, path)]"),
+)
+
+
+def _hint_for(error: TypeError) -> str | None:
+    """What to write instead, when the workflow function itself put together what does not go together."""
+    trace = error.__traceback__
+    if trace is None or trace.tb_next is None or trace.tb_next.tb_next is not None:
+        return None
+    return next((hint for part, hint in _MISJOINED if part in str(error)), None)
+
+
+def _line_of(error: TypeError, fn: Callable[..., object]) -> int:
+    trace = error.__traceback__
+    assert trace is not None and trace.tb_next is not None
+    return trace.tb_next.tb_lineno - fn.__code__.co_firstlineno + 1
+
+
+def _said(item: object) -> str:
+    """Name a thing in a message; a workflow's own repr would evaluate it."""
+    if isinstance(item, Step):
+        return f"'{item.name}'"
+    if type(item).__name__ == "Workflow":
+        return f"workflow '{getattr(item, 'name', '')}'"
+    text = repr(item)
+    return text if len(text) <= 80 else text[:79] + "…"
+
+
 def _not_a_step(item: object) -> str:
     if inspect.iscoroutine(item):
         name = item.__qualname__
@@ -230,13 +325,19 @@ def _not_a_step(item: object) -> str:
         return f"'{name}()' was called; name the step without parentheses: {name}"
     if isinstance(item, str):
         return f"{item!r} is text; give the step itself, without quotes"
+    if inspect.isfunction(item) and item.__module__ == flow.__name__:
+        return f"flow.{item.__name__} was not called; write flow.{item.__name__}(...)"
+    if type(item).__name__ == "Workflow":
+        return f"{_said(item)} is no step; put its steps on this timeline, or run it before or after this one"
     if inspect.isfunction(item):
         return f"'{item.__name__}' is a plain function; put @step above its def"
     if isinstance(item, Action):
         return f"{item} is a flow action; it is a target of branch or diverge, not a part of a path"
     if item is None or item is ...:
         return f"{item!r} stands where a step is expected"
-    return f"{item!r} ({type(item).__name__}) is not a step; steps are made by @step"
+    if isinstance(item, (set, frozenset)):
+        return f"{_said(item)} is a set, which has no order; steps that run in parallel stand in a list"
+    return f"{_said(item)} ({type(item).__name__}) is not a step; steps are made by @step"
 
 
 def _origin(step: Step[..., Any]) -> str:

@@ -16,7 +16,6 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 from ..core.duration import Duration, seconds
 from ..core.model import Policy, StepSpec
 from ..errors import StepDefinitionError
-from .fingerprint import fingerprint
 
 __all__ = ["DECORATIONS", "RESERVED", "Chain", "Step", "step"]
 
@@ -79,6 +78,8 @@ class Step(Generic[P, R]):
 
     def code_hash(self) -> str | None:
         """Digest the code the step runs, helpers and constants included; None when its source is unknown."""
+        from .fingerprint import fingerprint  # it imports ast and tokenize, which a mere import of ours does not need
+
         found = fingerprint(self.fn)
         decorations = getattr(self.fn, DECORATIONS, None)
         if found is None or not decorations:
@@ -186,7 +187,9 @@ def _check_function(function: Any) -> None:
 
 def _check_name(name: object) -> None:
     if not isinstance(name, str):
-        raise StepDefinitionError(f"a step's name is text, not {name!r}")
+        raise StepDefinitionError(f"a step's name is text, not {name!r}: @step(name='fetch')")
+    if not name:
+        raise StepDefinitionError("this step has no name: write step(name='...')(function), or a def")
     if name == "<lambda>":
         raise StepDefinitionError("a lambda has no name: write step(name='...')(lambda ...), or a def")
     if not name.isidentifier() or keyword.iskeyword(name):

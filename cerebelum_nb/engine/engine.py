@@ -57,7 +57,7 @@ class Engine:
         self.loop, self.store, self.clock = loop, store, clock
         self._inbox: list[tuple[Execution, Callable[[Any], None], Any]] = []
         self._executions: dict[str, Execution] = {}
-        self._scheduled = False
+        self._pump_handle: asyncio.Handle | None = None
         self._pumping = False
         self._context = contextvars.copy_context()
 
@@ -81,20 +81,18 @@ class Engine:
         return self._enter(Execution(self, execution_id, plan, state, holder, vault))
 
     def start(self, execution: Execution, event: Event) -> None:
-        """Append what starts or resumes an execution, and let it run."""
+        """Append what starts or resumes an execution, and let it run; starts that come together share a commit."""
         self.post(execution, execution.begin, event)
-        self.flush()
 
     def post(self, execution: Execution, handler: Callable[[Any], None], argument: Any) -> None:
         """Put a message into the inbox; on the engine's loop only."""
         self._inbox.append((execution, handler, argument))
-        if not self._scheduled and not self._pumping:
-            self._scheduled = True
-            self.loop.call_soon(self._pump, context=self._context)
+        if self._pump_handle is None and not self._pumping:
+            self._pump_handle = self.loop.call_soon(self._pump, context=self._context)
 
     def post_outcome(self, execution: Execution, outcome: Outcome) -> None:
         """Put an attempt's outcome into the inbox; work it off at once when nothing can arrive together with it."""
-        if len(self._executions) == 1 and len(execution.attempts) == 1 and not self._scheduled:
+        if len(self._executions) == 1 and len(execution.attempts) == 1 and self._pump_handle is None:
             self._inbox.append((execution, execution.settle, outcome))
             self.flush()
         else:
@@ -103,6 +101,8 @@ class Engine:
     def flush(self) -> None:
         """Work off the inbox now."""
         if not self._pumping:
+            if self._pump_handle is not None:
+                self._pump_handle.cancel()
             self._context.run(self._pump)
 
     def flush_later(self, execution: Execution) -> None:
@@ -154,7 +154,7 @@ class Engine:
             self.post(execution, lambda _: execution.take_progress(), None)
 
     def _pump(self) -> None:
-        self._scheduled = False
+        self._pump_handle = None
         self._pumping = True
         try:
             while self._inbox:

@@ -7,6 +7,7 @@ leases. The same thread notices that another process has written to the log.
 from __future__ import annotations
 
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ __all__ = ["HEARTBEAT_SECONDS", "LEASE_SECONDS", "LeaseKeeper", "keeper_of"]
 LEASE_SECONDS = 30
 HEARTBEAT_SECONDS = 5
 LOOK_SECONDS = 0.5
+IDLE_SECONDS = 10
 
 _keepers: weakref.WeakKeyDictionary[Store, LeaseKeeper] = weakref.WeakKeyDictionary()
 _keepers_lock = threading.Lock()
@@ -46,15 +48,20 @@ class LeaseKeeper:
         self._running: dict[str, Execution] = {}
         self._leftovers: dict[str, list[Callable[[], bool]]] = {}
         self._inputs: dict[str, dict[str, Any]] = {}
-        self._wake = threading.Event()
+        self._beat_at = 0
         self._thread: threading.Thread | None = None
         self._seen: int | None = None
 
     def holder(self, now: int) -> int:
-        """Return the key under which this process holds leases, registering it at first use."""
+        """Return the key under which this process holds leases, and say that it is alive."""
         with self._lock:
+            ttl = LEASE_SECONDS * 1_000_000
             if self._holder is None:
-                self._holder = self._must_store().register(now, LEASE_SECONDS * 1_000_000)
+                self._holder = self._must_store().register(now, ttl)
+                self._beat_at = now
+            elif abs(now - self._beat_at) >= (HEARTBEAT_SECONDS - LOOK_SECONDS) * 1_000_000:
+                self._must_store().heartbeat(self._holder, now, ttl)
+                self._beat_at = now
             return self._holder
 
     def claim(self, execution_id: str, now: int) -> int:
@@ -65,9 +72,7 @@ class LeaseKeeper:
         """
         holder = self.holder(now)
         self._refuse_busy(execution_id)
-        store = self._must_store()
-        store.heartbeat(holder, now, LEASE_SECONDS * 1_000_000)
-        store.claim(execution_id, holder, now)
+        self._must_store().claim(execution_id, holder, now)
         return holder
 
     def enter(self, execution: Execution) -> None:
@@ -85,8 +90,6 @@ class LeaseKeeper:
             self._running.pop(execution.id, None)
             if leftovers:
                 self._leftovers[execution.id] = leftovers
-            if not self._running:
-                self._wake.set()
 
     def running(self, execution_id: str) -> Execution | None:
         """Return the execution if it runs in this process."""
@@ -123,30 +126,28 @@ class LeaseKeeper:
         return store
 
     def _beat(self) -> None:
-        """Keep the leases until nothing runs here any more."""
-        since = 0.0
-        while not self._wake.wait(LOOK_SECONDS):
-            since += LOOK_SECONDS
+        """Keep the leases, and look for what others wrote, until nothing has run here for a while."""
+        since, idle = 0.0, 0.0
+        while True:
+            time.sleep(LOOK_SECONDS)
             store = self._store()
-            if store is None:
-                return
-            executions = list(self._running.values())
+            with self._lock:
+                executions = list(self._running.values())
+                idle = 0.0 if executions else idle + LOOK_SECONDS
+                if store is None or idle > IDLE_SECONDS:
+                    self._thread = None
+                    return
             if not executions:
-                break
+                continue
+            since += LOOK_SECONDS
             try:
-                if since >= HEARTBEAT_SECONDS and self._holder is not None:
+                if since >= HEARTBEAT_SECONDS:
                     since = 0.0
-                    store.heartbeat(self._holder, executions[0].clock.now(), LEASE_SECONDS * 1_000_000)
+                    self.holder(executions[0].clock.now())
                 self._look(store, executions)
             except StoreError:
-                continue  # the run's own commits meet and report it
-            del store
-        with self._lock:
-            self._thread = None
-            self._wake.clear()
-            restart = bool(self._running)
-        if restart:
-            self.enter(next(iter(self._running.values())))
+                pass  # the run's own commits meet and report it
+            del store, executions  # so that a log nobody else holds can be closed
 
     def _look(self, store: Store, executions: list[Execution]) -> None:
         version = store.data_version()

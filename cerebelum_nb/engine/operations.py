@@ -27,7 +27,6 @@ from ..core.events import (
     SleepStarted,
 )
 from ..core.model import ErrorInfo, Value
-from ..dsl.fingerprint import fingerprint
 from ..dsl.step import DECORATIONS
 from ..errors import PollTimeoutError, SerializationError, StepDefinitionError
 from ..values import fingerprint_args, preview
@@ -408,8 +407,7 @@ class _Record:
     def of(cls, scope: Scope | None, kind: str, fn: Callable[..., Any], arguments: str) -> _Record:
         if scope is None:
             return cls(None, "")
-        code = fingerprint(fn)
-        parts = f"{code.digest if code else ''}:{arguments}"
+        parts = f"{_code(fn)}:{arguments}"
         return cls(scope, scope.identify(kind, _name(fn), fingerprint_args((parts,), {})))
 
     def finished(self) -> tuple[bool, Any]:
@@ -517,6 +515,8 @@ def _wrap(body: Callable[..., Any], around: Callable[..., Any], decoration: tupl
 
 
 def _code(fn: Callable[..., Any]) -> str:
+    from ..dsl.fingerprint import fingerprint  # as in dsl.step
+
     found = fingerprint(fn)
     return found.digest if found else _name(fn)
 

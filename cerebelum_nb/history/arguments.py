@@ -39,7 +39,7 @@ def names(given: str | Iterable[str] | None, known: Iterable[str], what: str) ->
     if given is None:
         return ()
     asked = [given] if isinstance(given, str) else list(given)
-    by_fold = {name.casefold(): name for name in known}
+    by_fold = {str(name).casefold(): str(name) for name in known}
     found = []
     for name in asked:
         if not isinstance(name, str):

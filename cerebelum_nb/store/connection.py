@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 import time
 from pathlib import Path
@@ -174,7 +173,9 @@ def _primary(exc: BaseException) -> int:
 
 
 def _is_full(location: str) -> bool:
+    from shutil import disk_usage  # slow to import, and only needed when something went wrong
+
     try:
-        return location != MEMORY and shutil.disk_usage(Path(location).absolute().parent).free < 1 << 20
+        return location != MEMORY and disk_usage(Path(location).absolute().parent).free < 1 << 20
     except OSError:
         return False

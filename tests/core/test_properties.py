@@ -184,14 +184,16 @@ def shapes(draw: st.DrawFn) -> Shape:
         return stages
 
     before: tuple[str, ...] = ()
-    for index, names in enumerate(shape.timeline):
+    for names in shape.timeline:
         for name in names:
             part(name, tuple(n for n in before if draw(st.booleans())))
         before = (*before, *names)
     for index, names in enumerate(shape.timeline):
         alone = [i for i, stage in enumerate(shape.timeline) if len(stage) == 1]
         for name in names:
-            route = draw(st.sampled_from(["", "", "", "branch", "path", "loop", "rejoin", "skip", "retry", "error", "end"]))
+            route = draw(
+                st.sampled_from(["", "", "", "branch", "path", "loop", "rejoin", "skip", "retry", "error", "end"])
+            )
             seen = before[: before.index(name) + 1]
             behind = [i for i in alone if i <= index]
             ahead = [i for i in alone if i > index]
@@ -222,6 +224,7 @@ def shapes(draw: st.DrawFn) -> Shape:
                 if shape.diverges[name]["error"] == "path":
                     shape.diverges[name] = {"refused": path(seen)}
             elif route == "end":
+                told.way = "plain"  # a failure would be routed on, and mending it would change the way
                 shape.diverges[name] = {"ok": flow.end(), "_": flow.proceed()}
     return shape
 

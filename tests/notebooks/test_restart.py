@@ -6,10 +6,12 @@ import json
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
+import pytest
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 
@@ -48,19 +50,29 @@ def run(client: BlockingKernelClient, source: str) -> str:
     return "".join(printed)
 
 
-def test_a_new_kernel_goes_on_where_the_killed_one_failed(tmp_path: Path) -> None:
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """Where the notebook runs; a server it leaves behind is stopped."""
+    yield tmp_path
+    config = tmp_path / "quotes-service" / "config.json"
+    with suppress(OSError):  # stopped by the notebook, as it should be
+        port = json.loads(config.read_text())["port"]
+        urlopen(Request(f"http://127.0.0.1:{port}/stop", method="POST"), timeout=5).close()
+
+
+def test_a_new_kernel_goes_on_where_the_killed_one_failed(folder: Path) -> None:
     cells = {
         cell["id"]: "".join(cell["source"])
         for cell in json.loads(NOTEBOOK.read_text())["cells"]
         if cell["cell_type"] == "code"
     }
     ids = list(cells)
-    with kernel(tmp_path) as (manager, client):
+    with kernel(folder) as (manager, client):
         for cell in ids[: ids.index("execute")]:
             run(client, cells[cell])
         assert "no such column: author" in run(client, cells["execute"])
         manager.signal_kernel(signal.SIGKILL)
-    with kernel(tmp_path) as (_, client):
+    with kernel(folder) as (_, client):
         printed = {cell: run(client, cells[cell]) for cell in ids if cell != "execute"}
     assert "3 quotes, each with an author" in printed["resume"]
     assert printed["once"] == "started 1 time\n"

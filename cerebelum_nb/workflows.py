@@ -10,7 +10,7 @@ import asyncio
 import concurrent.futures
 import contextvars
 import inspect
-import secrets
+import os
 import threading
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any, TypeVar, overload
@@ -380,8 +380,10 @@ def _check_id(execution_id: Any) -> str:
 
 
 def _new_id() -> str:
-    first = secrets.choice(_ALPHABET[10:])
-    return first + "".join(secrets.choice(_ALPHABET) for _ in range(9))
+    """Make an id that is short, easy to read aloud, and starts with a letter."""
+    first, *rest = os.urandom(10)
+    letters = _ALPHABET[10:]
+    return letters[first % len(letters)] + "".join(_ALPHABET[byte % 32] for byte in rest)
 
 
 def _refuse_in_step(variable: str) -> None:

@@ -1,0 +1,432 @@
+"""What steps receive and return: copies, live objects, secrets."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+
+import pytest
+
+from cerebelum_nb import DependencyError, Secret, SharedValueWarning, WorkflowError, flow, step, workflow
+
+TOKEN = "tok-5ecret-9431"
+
+
+def timeline(*items):
+    """Make a workflow of a timeline."""
+    return workflow(name="w")(lambda wf: wf.timeline(*items))
+
+
+@step
+async def config():
+    return {"ports": [80], "name": "web"}
+
+
+@step
+def members():
+    return {1, 2}
+
+
+# -- what is passed on --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [None, 0, False, "", [], {}, "text", 1.5, [{"a": None}], (1, 2), {1}, b"x"], ids=repr)
+def test_a_step_receives_exactly_what_the_other_returned(store, go, value):
+    seen = []
+    first = step(name="first")(lambda: value)
+    second = step(name="second")(lambda first: seen.append(first))
+    go(timeline(first >> second).execute(store=store))
+    assert seen == [value] and type(seen[0]) is type(value)
+
+
+def test_results_are_read_by_step(store, go):
+    result = go(timeline(config >> members).execute(store=store))
+    assert dict(result.results) == {"config": {"ports": [80], "name": "web"}, "members": {1, 2}}
+
+
+def test_the_output_is_the_value_of_the_last_step(store, go):
+    assert go(timeline(config >> members).execute(store=store)).output == {1, 2}
+
+
+def test_inputs_reach_every_step_that_asks(store, go):
+    sized = step(name="sized")(lambda inputs: inputs["size"])
+    told = step(name="told")(lambda context: context.inputs["size"])
+    result = go(timeline(sized >> told).execute({"size": 3}, store=store))
+    assert dict(result.results) == {"sized": 3, "told": 3}
+
+
+def test_without_inputs_they_are_empty(store, go):
+    assert go(timeline(step(name="x")(lambda inputs: inputs)).execute(store=store)).output == {}
+
+
+def test_the_context_tells_where_a_step_is(store, go):
+    @step
+    def told(context):
+        return [context.execution_id, context.workflow_name, context.step_name, context.attempt, context.visit]
+
+    result = go(timeline(told).execute(store=store, execution_id="k1"))
+    assert result.output == ["k1", "w", "told", 1, 1]
+
+
+def test_the_key_of_idempotency_is_that_of_the_visit(store, go):
+    @step(retries=1)
+    def pay(context):
+        if context.attempt == 1:
+            raise ConnectionError
+        return context.idempotency_key
+
+    assert go(timeline(pay).execute(store=store, execution_id="k1")).output == "k1:pay:1"
+
+
+def test_double_star_receives_every_earlier_result(store, go):
+    @step
+    def report(config, **others):
+        return sorted(others)
+
+    first = step(name="first")(lambda: 1)
+    assert go(timeline(first >> config >> members >> report).execute(store=store)).output == ["first", "members"]
+
+
+def test_an_optional_dependency_has_its_default_when_the_step_was_skipped(store, go):
+    skipped = step(name="skipped")(lambda: "ran")
+    user = step(name="user")(lambda skipped="default": skipped)
+
+    @workflow
+    def w(wf):
+        wf.timeline(config >> skipped >> user)
+        wf.diverge(from_step=config, patterns={"ok": flow.skip_to(user)})
+
+    assert go(w.execute(store=store)).output == "default"
+
+
+def test_an_optional_dependency_has_its_default_when_the_step_failed(store, go):
+    @step
+    def risky():
+        raise ConnectionError
+
+    user = step(name="user")(lambda risky="default": risky)
+
+    @workflow
+    def w(wf):
+        wf.timeline(risky >> user)
+        wf.diverge(from_step=risky, patterns={"error": flow.proceed()})
+
+    assert go(w.execute(store=store)).output == "default"
+
+
+def test_a_required_dependency_that_was_skipped_is_an_error(store, fails):
+    skipped = step(name="skipped")(lambda: "ran")
+    user = step(name="user")(lambda skipped: skipped)
+
+    @workflow
+    def w(wf):
+        wf.timeline(config >> skipped >> user)
+        wf.diverge(from_step=config, patterns={"ok": flow.skip_to(user)})
+
+    error = fails(w.execute(store=store))
+    assert isinstance(error.__cause__, DependencyError)
+    assert (error.__cause__.step, error.__cause__.dependency) == ("user", "skipped")
+    assert "was skipped" in str(error) and "default" in str(error)
+
+
+def test_a_missing_dependency_is_not_retried(store, fails, kinds_of):
+    skipped = step(name="skipped")(lambda: "ran")
+    user = step(name="user", retries=3)(lambda skipped: skipped)
+
+    @workflow
+    def w(wf):
+        wf.timeline(config >> skipped >> user)
+        wf.diverge(from_step=config, patterns={"ok": flow.skip_to(user)})
+
+    fails(w.execute(store=store, execution_id="k1"))
+    assert kinds_of(store, "k1", "StepRetried") == []
+
+
+# -- copies -------------------------------------------------------------------------------------------------
+
+
+def test_each_consumer_has_its_own_copy_of_json(store, go):
+    @step
+    def spoil(config):
+        config["ports"].append(666)
+
+    ports = step(name="ports")(lambda config: config["ports"])
+    assert go(timeline(config >> spoil >> ports).execute(store=store)).output == [80]
+
+
+def test_parallel_consumers_have_their_own_copies(store, go):
+    @step
+    async def one(config):
+        config["name"] = "one"
+        return config["name"]
+
+    @step
+    async def two(config):
+        return config["name"]
+
+    assert go(timeline(config >> [one, two]).execute(store=store)).results["two"] == "web"
+
+
+def test_inputs_are_copied_too(store, go):
+    spoil = step(name="spoil")(lambda inputs: inputs["tags"].append("x"))
+    tags = step(name="tags")(lambda inputs: inputs["tags"])
+    assert go(timeline(spoil >> tags).execute({"tags": []}, store=store)).output == []
+
+
+def test_a_result_is_a_copy_each_time_it_is_read(store, go):
+    result = go(timeline(config).execute(store=store))
+    result.output["name"] = "spoilt"
+    assert result.output["name"] == "web"
+
+
+@pytest.mark.filterwarnings("always")
+def test_changing_a_shared_value_is_noticed_and_undone(store, go):
+    @step
+    def spoil(members):
+        members.add(666)
+
+    counted = step(name="counted")(lambda members: len(members))
+    with pytest.warns(SharedValueWarning, match="step 'spoil' changed the .*set it got from 'members'.*copy"):
+        result = go(timeline(members >> spoil >> counted).execute(store=store))
+    assert result.output == 2
+
+
+@pytest.mark.filterwarnings("always")
+def test_a_change_by_a_step_that_takes_everything_is_noticed_too(store, go):
+    @step
+    def spoil(**results):
+        results["members"].add(666)
+
+    counted = step(name="counted")(lambda members: len(members))
+    with pytest.warns(SharedValueWarning, match="step 'spoil'"):
+        result = go(timeline(members >> spoil >> counted).execute(store=store))
+    assert result.output == 2
+
+
+@pytest.mark.filterwarnings("always")
+def test_a_change_by_an_attempt_that_failed_is_noticed_too(store, go):
+    @step(retries=1)
+    def spoil(members, context):
+        members.add(666)
+        if context.attempt == 1:
+            raise ConnectionError
+        return len(members)
+
+    with pytest.warns(SharedValueWarning):
+        assert go(timeline(members >> spoil).execute(store=store)).output == 3
+
+
+def test_a_shared_value_that_nobody_changes_is_no_cause_to_warn(store, go):
+    counted = step(name="counted")(lambda members: len(members))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        go(timeline(members >> counted).execute(store=store))
+
+
+def test_a_warning_that_is_made_an_error_hangs_nothing(store, go):
+    @step
+    def spoil(members):
+        members.add(666)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises((SharedValueWarning, WorkflowError)):
+            go(timeline(members >> spoil).execute(store=store))
+
+
+# -- what cannot be stored ----------------------------------------------------------------------------------
+
+
+def test_a_result_that_cannot_be_stored_fails_its_step_with_its_path(store, fails):
+    made = step(name="made")(lambda: {"conn": {"lock": threading.Lock()}})
+    error = fails(timeline(made).execute(store=store))
+    assert error.failed_step == "made" and "output['conn']['lock']" in str(error) and "keep=False" in str(error)
+
+
+def connection_flow(ready):
+    """A live connection, and a step that uses it once ``ready`` says so."""
+    made = []
+
+    @step(keep=False)
+    def connect():
+        made.append(threading.Lock())
+        return made[-1]
+
+    @step
+    def use(connect):
+        if not ready:
+            raise ConnectionError("not ready")
+        return connect in made
+
+    other = step(name="other")(lambda: 1)
+    return timeline(connect >> other >> use), made
+
+
+def test_a_result_that_is_not_kept_lives_during_the_run(store, go):
+    flow_, _ = connection_flow([1])
+    assert go(flow_.execute(store=store)).output is True
+
+
+def test_a_result_that_is_not_kept_is_made_again_when_a_resume_needs_it(store, go, fails):
+    ready = []
+    flow_, made = connection_flow(ready)
+    error = fails(flow_.execute(store=store))
+    ready.append(1)
+    assert go(flow_.resume(error.execution_id, store=store)).output is True
+    assert len(made) <= 2
+
+
+def test_a_result_that_is_not_kept_is_not_made_again_when_nobody_needs_it(store, go, fails):
+    ready, runs = [], []
+
+    @step(keep=False)
+    def connect():
+        runs.append(1)
+        return threading.Lock()
+
+    @step
+    def use(connect):
+        return 1
+
+    @step
+    def later(use):
+        return use + bool(ready or 1 / 0)
+
+    flow_ = timeline(connect >> use >> later)
+    error = fails(flow_.execute(store=store))
+    ready.append(1)
+    go(flow_.resume(error.execution_id, store=store))
+    assert runs == [1]
+
+
+# -- secrets ------------------------------------------------------------------------------------------------
+
+
+def written(store):
+    """Everything the log holds, as text."""
+    if store.location != ":memory:":
+        from pathlib import Path
+
+        here = Path(store.location)
+        files = [here, here.with_name(here.name + "-wal")]
+        return b"".join(file.read_bytes() for file in files if file.exists())
+    rows = store.executions()[0]
+    texts = [repr(row) for row in rows] + [repr(event) for row in rows for event in store.events(row.execution_id)]
+    return "".join(texts).encode() + b"".join(store._payloads.values())
+
+
+def test_a_secret_input_can_be_revealed_by_a_step(store, go):
+    @step
+    def used(inputs):
+        return len(inputs["token"].reveal())
+
+    assert go(timeline(used).execute({"token": Secret(TOKEN)}, store=store)).output == len(TOKEN)
+
+
+def leaky(how):
+    """Make a workflow whose step lets the token out in some way."""
+    from cerebelum_nb import poll, retry, sleep
+
+    @step(retries=1)
+    async def leak(inputs, context):
+        token = inputs["token"].reveal()
+        tries = iter([f"{token} is busy", f"{token} is ready"])
+
+        def fail_once():
+            if next(tries).endswith("busy"):
+                raise ConnectionError(f"bad token {token}")
+            return f"got {token}"
+
+        match how:
+            case "result":
+                return {"url": f"https://x/?t={token}"}
+            case "raised":
+                if context.attempt == 1:
+                    raise ValueError(f"refused {token}")
+            case "returned error":
+                return {"error": f"refused {token}"}
+            case "poll":
+                await poll(lambda: next(tries), interval=1, success_condition=lambda r: r.endswith("ready"))
+            case "retry":
+                await retry(fail_once, delay=1)
+            case "run":
+                await context.run("call", lambda text: f"answer to {text}", token)
+            case "sleep":
+                await sleep(1, data={"waiting for": token})
+            case "route":
+                return {"status": token}
+        return None
+
+    return workflow(name="w")(
+        lambda wf: wf.timeline(leak) or wf.diverge(from_step=leak, patterns={"_": flow.proceed()})
+    )
+
+
+@pytest.mark.parametrize(
+    "how", ["inputs", "result", "raised", "returned error", "poll", "retry", "run", "sleep", "route"]
+)
+def test_a_secret_is_never_written(store, go, how):
+    said = []
+    try:
+        go(leaky(how).execute({"token": Secret(TOKEN), "size": 1}, store=store))
+    except WorkflowError as error:
+        said.append(str(error))
+    assert TOKEN not in "".join(said)
+    assert store.executions()[1] == 1
+    assert TOKEN.encode() not in written(store)
+
+
+def reading(reads):
+    @step
+    def first(inputs):
+        return inputs["size"]
+
+    @step
+    def second(inputs):
+        if not reads.get("ready"):
+            raise ConnectionError
+        return inputs["token"].reveal() if reads["token"] else "unread"
+
+    return timeline(first >> second)
+
+
+def in_a_new_process(store):
+    """Forget what this process remembers of the store's executions."""
+    from cerebelum_nb.engine.lease import _keepers
+
+    _keepers.pop(store, None)
+
+
+def test_a_resume_in_this_process_still_has_the_secret(store, go, fails):
+    reads = {"token": True}
+    error = fails(reading(reads).execute({"token": Secret(TOKEN), "size": 1}, store=store))
+    reads["ready"] = True
+    result = go(reading(reads).resume(error.execution_id, store=store))
+    assert result.status == "COMPLETED"
+
+
+def test_a_resume_in_a_new_process_asks_for_a_secret_that_is_read(store, go, fails):
+    reads = {"token": True}
+    error = fails(reading(reads).execute({"token": Secret(TOKEN), "size": 1}, store=store))
+    reads["ready"] = True
+    in_a_new_process(store)
+    again = fails(reading(reads).resume(error.execution_id, store=store))
+    assert "'token'" in str(again) and "inputs=" in str(again)
+
+
+def test_a_resume_in_a_new_process_does_not_ask_for_a_secret_that_is_not_read(store, go, fails):
+    reads = {"token": False}
+    error = fails(reading(reads).execute({"token": Secret(TOKEN), "size": 1}, store=store))
+    reads["ready"] = True
+    in_a_new_process(store)
+    assert go(reading(reads).resume(error.execution_id, store=store)).output == "unread"
+
+
+def test_a_secret_can_be_given_again(store, go, fails):
+    reads = {"token": True}
+    error = fails(reading(reads).execute({"token": Secret(TOKEN), "size": 1}, store=store))
+    reads["ready"] = True
+    in_a_new_process(store)
+    again = {"token": Secret(TOKEN)}
+    assert go(reading(reads).resume(error.execution_id, inputs=again, store=store)).status == "COMPLETED"
+    assert TOKEN.encode() not in written(store)

@@ -1,0 +1,100 @@
+"""A log of real runs: a deployment that fails, is mended and resumed, and a small workflow beside it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import pandas as pd
+import pytest
+
+from cerebelum_nb import Secret, WorkflowError, sleep, step, workflow
+from cerebelum_nb.store.sqlite import SqliteStore
+from cerebelum_nb.testing import FakeClock
+
+BROKEN = {"verify"}
+
+
+@step
+async def provision(inputs):
+    return {"ip": "10.0.0.1", "size": inputs["size"], "big": 2**60 + 1}
+
+
+@step(retries=1, retry_delay="1m")
+async def measure(provision, context):
+    if context.attempt == 1:
+        raise ValueError('said "output": no')
+    return pd.DataFrame({"ms": [1, 2]})
+
+
+@step(keep=False)
+async def connect(provision):
+    return object()
+
+
+@step
+async def wait(measure):
+    await sleep("2h", data={"why": "quiet hours"})
+
+
+@step
+async def verify(wait):
+    if "verify" in BROKEN:
+        raise RuntimeError("not there")
+    return "fine"
+
+
+@workflow
+def deploy(wf):
+    wf.timeline(provision >> [measure, connect] >> wait >> verify)
+
+
+@step
+async def ping():
+    return [1, 2, 3]
+
+
+@workflow
+def check(wf):
+    wf.timeline(ping)
+
+
+@dataclass
+class Runs:
+    """The store, the clock it was written under, and how to add to it."""
+
+    store: SqliteStore
+    clock: FakeClock
+
+    def deploy(self, execution_id):
+        inputs = {"size": "s-1", "token": Secret("hunter22")}
+        with pytest.raises(WorkflowError):
+            asyncio.run(deploy.execute(inputs, store=self.store, execution_id=execution_id))
+
+    def check(self, execution_id):
+        asyncio.run(check.execute(store=self.store, execution_id=execution_id))
+
+    def mend(self, execution_id):
+        BROKEN.clear()
+        try:
+            asyncio.run(deploy.resume(execution_id, store=self.store))
+        finally:
+            BROKEN.add("verify")
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """``deploy-1`` failed at verify, then ``check-1`` completed, a day later ``check-2``."""
+    with SqliteStore(tmp_path / "log.db", durability="normal") as store, FakeClock() as clock:
+        made = Runs(store, clock)
+        made.deploy("deploy-1")
+        made.check("check-1")
+        clock.advance("1d")
+        made.check("check-2")
+        yield made
+
+
+@pytest.fixture
+def empty(tmp_path):
+    with SqliteStore(tmp_path / "empty.db", durability="normal") as store:
+        yield store

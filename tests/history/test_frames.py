@@ -1,0 +1,128 @@
+"""What frames look like: the names and dtypes of their columns are a contract."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from cerebelum_nb import history
+from cerebelum_nb.testing import MemoryStore
+
+TIME, DURATION, INT = "datetime64[us, UTC]", "timedelta64[us]", "Int64"
+
+EXECUTIONS = {
+    "execution_id": "str",
+    "workflow": "category",
+    "state": "category",
+    "started_at": TIME,
+    "updated_at": TIME,
+    "completed_at": TIME,
+    "duration": DURATION,
+    "total_steps": INT,
+    "done_steps": INT,
+    "current_step": "str",
+    "inputs": "str",
+    "output": "str",
+    "error": "str",
+    "wake_at": TIME,
+    "parent": "str",
+    "version": INT,
+}
+STEPS = {
+    "execution_id": "str",
+    "workflow": "category",
+    "step": "category",
+    "visit": INT,
+    "attempt": INT,
+    "state": "category",
+    "started_at": TIME,
+    "completed_at": TIME,
+    "duration": DURATION,
+    "output": "str",
+    "error": "str",
+    "code_hash": "str",
+}
+EVENTS = {
+    "execution_id": "str",
+    "version": INT,
+    "type": "category",
+    "step": "category",
+    "visit": INT,
+    "attempt": INT,
+    "at": TIME,
+    "data": "str",
+}
+FRAMES = [(history.executions, EXECUTIONS), (history.steps, STEPS), (history.events, EVENTS)]
+
+
+def dtypes(frame):
+    return {name: str(dtype) for name, dtype in frame.dtypes.items()}
+
+
+@pytest.mark.parametrize(("read", "expected"), FRAMES)
+def test_columns_and_dtypes_are_these(runs, read, expected):
+    assert dtypes(read(store=runs.store)) == expected
+
+
+@pytest.mark.parametrize(("read", "expected"), FRAMES)
+def test_an_empty_frame_has_the_same_columns_and_dtypes(empty, read, expected):
+    frame = read(store=empty)
+    assert len(frame) == 0
+    assert dtypes(frame) == expected
+
+
+@pytest.mark.parametrize(("read", "expected"), FRAMES)
+def test_every_column_is_documented(read, expected):
+    assert [name for name in expected if f"``{name}``" not in read.__doc__] == []
+
+
+@pytest.mark.parametrize("read", [history.executions, history.steps, history.events])
+def test_the_index_counts_rows(runs, read):
+    assert read(store=runs.store).index.equals(pd.RangeIndex(len(read(store=runs.store))))
+
+
+def test_expanded_payload_is_typed(runs):
+    frame = history.events("deploy-1", expand=True, store=runs.store)
+    expected = {
+        "inputs.size": "str",
+        "total_steps": INT,
+        "code": "str",
+        "output.ip": "str",
+        "output.big": INT,
+        "output_ref.preview": "str",
+        "output_ref.size": INT,
+        "error.type": "str",
+        "due_at": TIME,
+        "duration_ms": INT,
+        "data.why": "str",
+        "failed_step": "str",
+    }
+    assert {name: str(frame[name].dtype) for name in expected} == expected
+
+
+def test_expanded_events_keep_every_row_and_the_header(runs):
+    plain = history.events(store=runs.store)
+    frame = history.events(expand=True, store=runs.store)
+    pd.testing.assert_frame_equal(frame[list(EVENTS)[:-1]], plain.drop(columns="data"))
+
+
+def test_expanding_nothing_leaves_the_header(empty):
+    assert list(history.events(expand=True, store=empty).columns) == list(EVENTS)[:-1]
+
+
+def test_an_expanded_integer_is_exact(runs):
+    frame = history.events(type="StepCompleted", expand=True, store=runs.store)
+    assert frame["output.big"].dropna().tolist() == [2**60 + 1]
+
+
+def test_an_expanded_value_that_is_no_object_is_one_column(runs):
+    frame = history.events("check-1", type="StepCompleted", expand=True, store=runs.store)
+    assert frame["output"].tolist() == [[1, 2, 3]]
+
+
+def test_a_log_in_memory_reads_the_same(runs):
+    memory = MemoryStore()
+    runs.store, file = memory, runs.store
+    runs.deploy("deploy-1")
+    assert dtypes(history.steps(store=memory)) == STEPS
+    assert history.steps(store=memory)["state"].tolist() == history.steps("deploy-1", store=file)["state"].tolist()

@@ -1,0 +1,349 @@
+"""What history answers, on real runs in a real file."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+import pandas as pd
+import pytest
+
+from cerebelum_nb import ExecutionState, connect, history
+from cerebelum_nb.errors import ExecutionNotFoundError, SerializationError, StoreError, UntrustedValueError
+from cerebelum_nb.history import arguments, queries
+from cerebelum_nb.store.sqlite import SqliteStore
+
+IDS = ["check-2", "check-1", "deploy-1"]
+
+
+def ids(frame):
+    return frame["execution_id"].tolist()
+
+
+# -- executions ---------------------------------------------------------------------------------------------
+
+
+def test_executions_are_newest_first(runs):
+    assert ids(history.executions(store=runs.store)) == IDS
+
+
+def test_executions_of_one_workflow(runs):
+    assert ids(history.executions("check", store=runs.store)) == ["check-2", "check-1"]
+
+
+@pytest.mark.parametrize("state", ["failed", "FAILED", ExecutionState.FAILED, ["failed", "running"]])
+def test_executions_in_a_state(runs, state):
+    assert ids(history.executions(state=state, store=runs.store)) == ["deploy-1"]
+
+
+def test_an_unknown_state_is_refused_with_the_nearest(runs):
+    with pytest.raises(ValueError, match=r"no state 'faild'. Did you mean 'FAILED'"):
+        history.executions(state="faild", store=runs.store)
+
+
+def test_the_newest_few(runs):
+    assert ids(history.executions(limit=1, store=runs.store)) == ["check-2"]
+
+
+@pytest.mark.parametrize("limit", [-1, 1.5, True])
+def test_a_limit_is_a_whole_number_from_zero(runs, limit):
+    with pytest.raises((TypeError, ValueError), match="limit is"):
+        history.executions(limit=limit, store=runs.store)
+
+
+@pytest.mark.parametrize(
+    "since",
+    [
+        timedelta(hours=1),
+        "1h",
+        "1 hour",
+        "2026-01-02",
+        "2026-01-02T03:00+02:00",
+        datetime(2026, 1, 2),  # noqa: DTZ001  # what has no zone is UTC
+        datetime(2026, 1, 2, tzinfo=UTC),
+        date(2026, 1, 2),
+        pd.Timestamp("2026-01-02", tz="UTC"),
+        pd.Timedelta("1h"),
+    ],
+    ids=repr,
+)
+def test_executions_since(runs, since):
+    assert ids(history.executions(since=since, store=runs.store)) == ["check-2"]
+
+
+@pytest.mark.parametrize("since", ["last tuesday", "", "NaT", "3"])
+def test_a_time_that_is_not_understood_is_refused(runs, since):
+    with pytest.raises(ValueError, match="is not understood: write"):
+        history.executions(since=since, store=runs.store)
+
+
+def test_a_number_is_no_time(runs):
+    with pytest.raises(TypeError, match="since= is a datetime"):
+        history.executions(since=5, store=runs.store)
+
+
+def test_an_execution_tells_its_facts(runs):
+    (row,) = history.executions("deploy", store=runs.store).to_dict("records")
+    assert row["state"] == "FAILED"
+    assert row["started_at"] == pd.Timestamp("2026-01-01", tz="UTC")
+    assert row["duration"] == timedelta(hours=2, minutes=1)
+    assert (row["done_steps"], row["total_steps"]) == (4, 5)
+    assert row["error"] == "RuntimeError: not there"
+    assert row["inputs"] == '{"size":"s-1","token":"********"}'
+
+
+def test_the_output_is_that_of_the_last_step(runs):
+    assert history.executions("check", limit=1, store=runs.store)["output"].tolist() == ["[1,2,3]"]
+
+
+# -- steps and events ---------------------------------------------------------------------------------------
+
+
+def test_steps_are_one_row_per_attempt_in_order_of_start(runs):
+    frame = history.steps("deploy-1", store=runs.store)
+    assert frame[["step", "attempt", "state"]].values.tolist() == [
+        ["provision", 1, "COMPLETED"],
+        ["measure", 1, "RETRIED"],
+        ["connect", 1, "COMPLETED"],
+        ["measure", 2, "COMPLETED"],
+        ["wait", 1, "COMPLETED"],
+        ["verify", 1, "FAILED"],
+    ]
+
+
+def test_the_duration_of_a_step_is_from_start_to_end(runs):
+    frame = history.steps("deploy-1", store=runs.store).set_index("step")
+    assert frame.loc["wait", "duration"] == timedelta(hours=2)
+
+
+def test_a_value_that_is_not_json_shows_its_preview(runs):
+    frame = history.steps("deploy-1", store=runs.store).set_index(["step", "attempt"])
+    assert frame.loc[("measure", 2), "output"].startswith("DataFrame 2 rows")
+    assert frame.loc[("connect", 1), "output"] == "<object object>"
+
+
+def test_the_error_of_an_attempt_is_its_type_and_message(runs):
+    frame = history.steps("deploy-1", store=runs.store)
+    assert frame["error"].dropna().tolist() == ['ValueError: said "output": no', "RuntimeError: not there"]
+
+
+def test_a_resume_shows_as_another_attempt(runs):
+    runs.mend("deploy-1")
+    frame = history.steps("deploy-1", store=runs.store)
+    assert frame.loc[frame["step"] == "verify", ["attempt", "state"]].values.tolist() == [
+        [1, "FAILED"],
+        [2, "COMPLETED"],
+    ]
+
+
+def test_steps_of_one_workflow(runs):
+    assert ids(history.steps(workflow="check", store=runs.store)) == ["check-1", "check-2"]
+
+
+def test_the_steps_view_shows_the_same(runs):
+    frame = history.steps(store=runs.store)
+    view = history.sql("SELECT * FROM steps", store=runs.store)
+    same = ["execution_id", "workflow", "step", "attempt", "visit", "state", "started_at", "completed_at", "code_hash"]
+    pd.testing.assert_frame_equal(frame[same], view[same])
+
+
+def test_events_are_in_order_of_their_versions(runs):
+    frame = history.events("deploy-1", store=runs.store)
+    assert frame["version"].tolist() == list(range(1, len(frame) + 1))
+    assert frame["type"].iloc[[0, -1]].tolist() == ["WorkflowStarted", "WorkflowFailed"]
+
+
+def test_events_of_some_types(runs):
+    frame = history.events(type=["SleepStarted", "sleepcompleted"], store=runs.store)
+    assert frame["type"].tolist() == ["SleepStarted", "SleepCompleted"]
+
+
+def test_an_unknown_type_of_event_is_refused_with_the_nearest(runs):
+    with pytest.raises(ValueError, match="Did you mean 'StepCompleted'"):
+        history.events(type="StepComplete", store=runs.store)
+
+
+@pytest.mark.parametrize("read", [history.steps, history.events])
+def test_an_id_may_be_shortened(runs, read):
+    assert set(ids(read("dep", store=runs.store))) == {"deploy-1"}
+
+
+@pytest.mark.parametrize("read", [history.steps, history.events, history.outputs])
+def test_an_unknown_id_is_refused_with_near_ones(runs, read):
+    with pytest.raises(ExecutionNotFoundError, match="Did you mean 'deploy-1'") as caught:
+        read("deploy-7", store=runs.store)
+    assert caught.value.suggestions[0] == "deploy-1"
+
+
+def test_an_ambiguous_id_is_refused(runs):
+    with pytest.raises(ExecutionNotFoundError, match="Several executions"):
+        history.steps("check", store=runs.store)
+
+
+# -- outputs ------------------------------------------------------------------------------------------------
+
+
+def test_outputs_are_in_order_of_completion(runs):
+    assert list(history.outputs("deploy-1", store=runs.store)) == ["provision", "connect", "measure", "wait"]
+
+
+def test_an_output_is_decoded_when_it_is_looked_up(runs):
+    outputs = history.outputs("deploy-1", store=runs.store)
+    pd.testing.assert_frame_equal(outputs["measure"], pd.DataFrame({"ms": [1, 2]}))
+
+
+def test_outputs_of_a_path_outlive_the_call(runs):
+    assert history.outputs("deploy-1", store=runs.store.path)["measure"]["ms"].tolist() == [1, 2]
+
+
+def test_the_repr_shows_previews_of_what_cannot_be_loaded(runs):
+    shown = repr(history.outputs("deploy-1", store=runs.store))
+    assert "'measure': DataFrame 2 rows x 1 columns" in shown
+    assert "'connect': <object object>" in shown
+
+
+def test_an_untrusted_value_is_refused_with_its_preview(runs):
+    with (
+        SqliteStore(runs.store.location, trusted=False) as untrusted,
+        pytest.raises(UntrustedValueError, match="DataFrame 2 rows"),
+    ):
+        history.outputs("deploy-1", store=untrusted)["measure"]
+
+
+def test_a_value_that_was_not_kept_is_refused_with_its_preview(runs):
+    with pytest.raises(SerializationError, match="was not kept"):
+        history.outputs("deploy-1", store=runs.store)["connect"]
+
+
+# -- sql ----------------------------------------------------------------------------------------------------
+
+
+def test_a_query_is_typed(runs):
+    frame = history.sql(
+        "SELECT workflow, count(*) AS n, min(started_at) AS first, avg(total_steps) AS mean FROM executions "
+        "WHERE workflow = :w GROUP BY 1",
+        w="check",
+        store=runs.store,
+    )
+    assert [str(dtype) for dtype in frame.dtypes] == ["category", "Int64", "datetime64[us, UTC]", "float64"]
+    assert frame["n"].tolist() == [2]
+
+
+def test_an_empty_answer_is_typed_by_the_names_of_its_columns(empty):
+    frame = history.sql("SELECT state, started_at, version, error, 1 AS x FROM executions", store=empty)
+    assert [str(d) for d in frame.dtypes] == ["category", "datetime64[us, UTC]", "Int64", "str", "object"]
+
+
+def test_a_datetime_is_compared_as_the_views_write_times(runs):
+    frame = history.sql(
+        "SELECT execution_id FROM executions WHERE started_at >= :t",
+        t=datetime(2026, 1, 2, tzinfo=UTC),
+        store=runs.store,
+    )
+    assert ids(frame) == ["check-2"]
+
+
+def test_two_columns_may_have_one_name(runs):
+    frame = history.sql("SELECT 1 AS x, 'a' AS x", store=runs.store)
+    assert frame.values.tolist() == [[1, "a"]]
+
+
+def test_json_functions_may_be_used(runs):
+    frame = history.sql("SELECT value FROM json_each('[1, 2]')", store=runs.store)
+    assert frame["value"].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM event",
+        "UPDATE execution SET state = 'COMPLETED'",
+        "INSERT INTO maintenance VALUES ('x')",
+        "DROP VIEW steps",
+        "CREATE TABLE mine (x)",
+        "PRAGMA query_only = OFF",
+        "PRAGMA user_version = 99",
+        "ATTACH '{folder}/other.db' AS other",
+        "VACUUM INTO '{folder}/other.db'",
+        "BEGIN IMMEDIATE",
+    ],
+)
+def test_a_statement_that_writes_is_refused(runs, tmp_path, statement):
+    before = history.events(store=runs.store)
+    with pytest.raises(StoreError, match=r"only reads.*nothing was changed. Ask with SELECT"):
+        history.sql(statement.format(folder=tmp_path), store=runs.store)
+    pd.testing.assert_frame_equal(history.events(store=runs.store), before)
+    assert not (tmp_path / "other.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("SELECT stat FROM executions", "no such column: stat. Did you mean 'state'"),
+        ("SELECT * FROM step", "no such table: step. Did you mean 'steps'"),
+        ("SELECT * FROM steps WHERE step = :s", "history.sql\\(query, name=...\\)"),
+        ("SELECT 1; SELECT 2", "one statement"),
+        ("SELEC 1", "syntax error"),
+        ("", "holds no statement"),
+    ],
+)
+def test_a_wrong_query_says_what_is_wrong(runs, query, told):
+    with pytest.raises(ValueError, match=told):
+        history.sql(query, store=runs.store)
+
+
+# -- which log ----------------------------------------------------------------------------------------------
+
+
+def test_the_default_is_the_log_of_the_session(runs, monkeypatch):
+    monkeypatch.setattr("cerebelum_nb.store.default._default", None)
+    with connect(runs.store.location):
+        assert ids(history.executions()) == IDS
+
+
+def test_a_path_names_a_log(runs):
+    assert ids(history.executions(store=runs.store.location)) == IDS
+
+
+def test_a_path_without_a_log_is_refused_and_made_no_log(tmp_path):
+    with pytest.raises(StoreError, match="There is no log at"):
+        history.executions(store=tmp_path / "typo.db")
+    assert not (tmp_path / "typo.db").exists()
+
+
+# -- indexes ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("query", "index"),
+    [
+        (queries.executions(states=["FAILED"], limit=50), "x USING INDEX execution_by_state (state=?)"),
+        (queries.executions(workflow="w"), "x USING INDEX execution_by_workflow (workflow=?)"),
+        (queries.executions(since=1), "x USING INDEX execution_by_start (started_at>?)"),
+        (queries.executions(workflow="w", since=1), "execution_by_workflow (workflow=? AND started_at>?)"),
+        (queries.executions(states=["FAILED"], since=1), "execution_by_state (state=? AND started_at>?)"),
+        (queries.steps(execution_id="x"), "e USING PRIMARY KEY (execution=?)"),
+        (queries.steps(workflow="w"), "e USING PRIMARY KEY (execution=?)"),
+        (queries.events(execution_id="x"), "event USING PRIMARY KEY (execution=?)"),
+        (queries.names(execution_id="x"), "sqlite_autoindex_execution_1 (execution_id=?)"),
+        (queries.names(workflow="w"), "execution_by_workflow (workflow=?)"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.sql.split()[1].rstrip(","),
+)
+def test_a_filter_is_an_index_search(runs, query, index):
+    db = runs.store.read_connection()
+    try:
+        plan = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {query.sql}", query.parameters)]
+    finally:
+        db.close()
+    assert any(index in line for line in plan), plan
+    assert not [line for line in plan if line.startswith(("SCAN e", "SCAN x"))], plan
+
+
+def test_the_newest_few_in_a_state_need_no_sorting(runs):
+    query = queries.executions(states=["FAILED"], limit=50)
+    plan = history.sql(f"EXPLAIN QUERY PLAN {query.sql.replace('?', '1')}", store=runs.store)["detail"]
+    assert not plan.str.contains("x.*TEMP B-TREE|^USE TEMP B-TREE FOR ORDER BY").any()
+
+
+def test_the_last_counts_from_the_clock(runs):
+    assert arguments.since_micros("1h") == runs.clock.now() - 3_600_000_000
