@@ -40,11 +40,12 @@ class Outcome:
 class Attempt:
     """A step's function at work."""
 
-    __slots__ = ("_ended", "_task", "_thread", "_timer", "scope", "spec", "timed_out")
+    __slots__ = ("_ended", "_returned", "_task", "_thread", "_timer", "scope", "spec", "timed_out")
 
     def __init__(self, spec: StepSpec, scope: Scope) -> None:
         self.spec, self.scope = spec, scope
         self.timed_out = False
+        self._returned = False
         self._task: asyncio.Task[None] | None = None
         self._thread: threading.Thread | None = None
         self._timer: Timer | None = None
@@ -68,9 +69,7 @@ class Attempt:
     @property
     def alive(self) -> bool:
         """Whether its function is still running."""
-        if self._thread is not None:
-            return self._thread.is_alive()
-        return self._task is not None and not self._task.done()
+        return not self._returned and (self._thread is not None or self._task is not None)
 
     @property
     def task(self) -> asyncio.Task[None] | None:
@@ -105,6 +104,8 @@ class Attempt:
             scope.execution.stop_soon("stopped twice while a step blocked the loop")
         except BaseException as error:  # noqa: BLE001 - the fence: whatever user code raises is its outcome
             outcome.error = error
+        finally:
+            self._returned = True
         self._over(outcome)
 
     def _run_sync(self) -> None:
@@ -123,6 +124,7 @@ class Attempt:
             outcome.live = result
         except BaseException as error:  # noqa: BLE001 - the fence: whatever user code raises is its outcome
             outcome.error = error
+        self._returned = True
         if not scope.loop.is_closed():
             scope.loop.call_soon_threadsafe(self._over, outcome)
 
