@@ -347,15 +347,12 @@ def _following(plan: Plan, target: str, source: str) -> dict[str, None]:
     """The target and every step that comes after it: later stages, and the paths of routes on the way."""
     found: dict[str, None] = {}
     todo: list[Path] = []
-    index = plan.stage_of.get(target)
-    if index is not None:
-        todo.append(plan.timeline[index:])
-    else:
-        todo.extend(_tails(plan, target))
+    index = plan.stage_of.get(target, len(plan.timeline))
+    todo.extend([plan.timeline[index:]] if target in plan.stage_of else _tails(plan, target))
     while todo:
         for stage in todo.pop():
             for name in stage:
-                if name in found:
+                if name in found or plan.stage_of.get(name, index) < index:  # a path may end where it rejoins, behind
                     continue
                 found[name] = None
                 todo.extend(_paths(plan, name))

@@ -122,6 +122,11 @@ class StepSpec:
     policy: Policy = Policy()
     code: str | None = None
 
+    @property
+    def takes_anything(self) -> bool:
+        """Whether its function has parameters at all."""
+        return bool(self.requires or self.optional or self.takes_rest or self.takes_context or self.takes_inputs)
+
 
 Path = tuple[tuple[str, ...], ...]
 """Stages in order; a stage of several names runs in parallel and joins."""

@@ -235,9 +235,7 @@ def build(fn: Callable[[WorkflowBuilder], object], name: str, max_jumps: int) ->
         if hint is None:
             raise
         problem = f"{error} (line {_line_of(error, fn)}): {hint}"
-        raise WorkflowDefinitionError(
-            f"workflow '{name}' cannot be read: {problem}", errors=(problem,)
-        ) from error
+        raise WorkflowDefinitionError(f"workflow '{name}' cannot be read: {problem}", errors=(problem,)) from error
     plan = wf.plan(max_jumps)
     return plan, wf.report(plan)
 

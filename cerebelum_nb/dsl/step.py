@@ -78,9 +78,7 @@ class Step(Generic[P, R]):
 
     def code_hash(self) -> str | None:
         """Digest the code the step runs, helpers and constants included; None when its source is unknown."""
-        from .fingerprint import fingerprint  # it imports ast and tokenize, which a mere import of ours does not need
-
-        found = fingerprint(self.fn)
+        found = _fingerprinter()(self.fn)
         decorations = getattr(self.fn, DECORATIONS, None)
         if found is None or not decorations:
             return found.digest if found else None
@@ -168,6 +166,13 @@ def step(
     if fn is None:
         return make
     return make(fn)
+
+
+@functools.cache
+def _fingerprinter() -> Callable[[Callable[..., Any]], Any]:
+    from .fingerprint import fingerprint  # it imports ast and tokenize, which a mere import of ours does not need
+
+    return fingerprint
 
 
 def _check_function(function: Any) -> None:

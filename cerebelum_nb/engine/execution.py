@@ -70,7 +70,8 @@ class Execution:
 
     def now(self) -> int:
         """Return the time now; never before the last event."""
-        return max(self.clock.now(), self.state.updated_at)
+        now, last = self.clock.now(), self.state.updated_at
+        return now if now > last else last
 
     def encode(self, value: Any, *, keep: bool = True, path: str = "output") -> Value:
         """Encode a value for the log, without its secrets."""
@@ -124,8 +125,10 @@ class Execution:
         Raises:
             DependencyError: a required step has no result.
         """
-        steps = self.state.steps
         arguments: dict[str, Any] = {}
+        if not spec.takes_anything:
+            return arguments
+        steps = self.state.steps
         for name in spec.requires:
             step = steps.get(name)
             if step is None or not step.has_result:

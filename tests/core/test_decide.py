@@ -322,6 +322,22 @@ def test_back_to_forgets_also_what_ran_on_paths_between(machine):
     assert m.branched("a", True) == [StartStep("p", 2, 1)]
 
 
+def test_back_to_keeps_what_a_path_after_its_target_would_rejoin_at(machine):
+    m = machine("a >> b >> c", diverge={"b": {"x": "back_to b"}, "c": {"y": "fix >> a"}})
+    m.done("a", "b")
+    assert m.diverged("b", "x") == [Jump("back_to", "b", "b", ("b",))]
+    assert m.jump() == [StartStep("b", 2, 1)]
+
+
+def test_back_to_on_a_path_keeps_the_step_it_left(machine):
+    m = machine("a >> b", diverge={"a": {"x": "p >> q >> a"}, "q": {"y": "back_to p"}})
+    m.done("a")
+    m.diverged("a", "x")
+    m.done("p", "q")
+    assert m.diverged("q", "y") == [Jump("back_to", "q", "p", ("p", "q"))]
+    assert m.jump() == [StartStep("p", 2, 1)]
+
+
 def test_back_to_keeps_what_ran_before_its_target(machine):
     m = routed(machine, "back_to b")
     assert m.commands == [Jump("back_to", "b", "b", ("b",))]

@@ -45,9 +45,7 @@ def died_after(store, kind, count=1):
     left = MemoryStore()
     holder = left.register(0, 1)
     summary = summarise(fold(prefix))
-    left.commit(
-        [Commit(execution_id="k1", after=0, events=prefix, summary=summary, holder=holder, release=True)]
-    )
+    left.commit([Commit(execution_id="k1", after=0, events=prefix, summary=summary, holder=holder, release=True)])
     return left
 
 

@@ -92,7 +92,7 @@ def test_an_execution_has_a_short_id_of_its_own(store, go):
 def test_an_id_that_exists_is_refused_and_nothing_is_run(store, go, kinds_of):
     go(timeline(first).execute(store=store, execution_id="k1"))
     before = kinds_of(store)
-    with pytest.raises(CerebelumError, match="k1.*(exists|resume)"):
+    with pytest.raises(CerebelumError, match=r"k1.*(exists|resume)"):
         go(timeline(first).execute(store=store, execution_id="k1"))
     assert kinds_of(store) == before
 
@@ -144,7 +144,7 @@ def test_what_is_finished_is_not_run_again_by_a_resume(store, go, fails):
     async def broken():
         return mended[0]
 
-    flow_ = timeline([[counted, broken]] + [last])
+    flow_ = timeline([[counted, broken], last])
     error = fails(flow_.execute(store=store))
     mended.append(5)
     result = go(flow_.resume(error.execution_id, store=store))
@@ -505,7 +505,7 @@ def test_a_resume_takes_an_unambiguous_beginning_of_an_id(store, go):
 
 def test_without_anything_to_resume_the_last_one_is_told(store, go):
     go(timeline(first).execute(store=store, execution_id="k1"))
-    with pytest.raises(ResumeError, match="nothing to resume.*k1, is COMPLETED"):
+    with pytest.raises(ResumeError, match=r"nothing to resume.*k1, is COMPLETED"):
         go(timeline(first).resume(store=store))
 
 
