@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -48,7 +48,6 @@ class Result:
         results: every completed step's value, by name.
         started_at: when it started, UTC.
         completed_at: when it ended, UTC; None while it has not.
-        steps: the state of every step that was touched, in order.
     """
 
     execution_id: str
@@ -57,13 +56,24 @@ class Result:
     results: Outputs
     started_at: datetime
     completed_at: datetime | None
-    steps: Mapping[str, tuple[str, float | None, str]] = field(repr=False)
-    _last: str | None = field(default=None, repr=False)
+    _state: State
 
     @property
     def output(self) -> Any:
         """The value of the last step, None when nothing ran."""
-        return self.results[self._last] if self._last is not None else None
+        return self.results[self._state.last_step] if self._state.last_step is not None else None
+
+    @property
+    def steps(self) -> dict[str, tuple[str, float | None, str]]:
+        """Every step that was touched, in order: its state, the seconds it took, its value or error in short."""
+        return {
+            name: (
+                step.phase.value,
+                (step.ended_at - step.started_at) / 1e6 if step.settled and step.started_at else None,
+                _short(step.output) if step.output else (step.error.message if step.error else ""),
+            )
+            for name, step in self._state.steps.items()
+        }
 
     @property
     def duration(self) -> timedelta | None:
@@ -81,25 +91,13 @@ class Result:
             results=Outputs(values, load),
             started_at=at(state.started_at),
             completed_at=None if state.completed_at is None else at(state.completed_at),
-            steps={
-                name: (
-                    step.phase.value,
-                    (step.ended_at - step.started_at) / 1e6 if step.settled and step.started_at else None,
-                    _short(step.output) if step.output else (str(step.error.message) if step.error else ""),
-                )
-                for name, step in state.steps.items()
-            },
-            _last=state.last_step,
+            _state=state,
         )
 
     def __repr__(self) -> str:
-        done = sum(phase == "COMPLETED" for phase, _, _ in self.steps.values())
-        last = (
-            f", output {_short(self.results._values[self._last])}"
-            if self._last is not None and self._last in self.results
-            else ""
-        )
-        return f"<{self.workflow} {self.execution_id}: {self.status}, {done} steps{last}>"
+        last = self._state.output
+        shown = "" if last is None else f", output {_short(last)}"
+        return f"<{self.workflow} {self.execution_id}: {self.status}, {len(self.results)} steps{shown}>"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         return {"text/plain": repr(self), "text/html": self._html()}

@@ -59,6 +59,7 @@ class Engine:
         self._executions: dict[str, Execution] = {}
         self._pump_handle: asyncio.Handle | None = None
         self._pumping = False
+        self.turn_at = 0  # what is worked off together happened at one time
         self._context = contextvars.copy_context()
 
     def create(self, execution_id: str, plan: Plan, vault: Vault) -> Execution:
@@ -161,11 +162,13 @@ class Engine:
                 self._turn()
         finally:
             self._pumping = False
+            self.turn_at = 0
         if self.clock.jumps:
             self.check_idle()
 
     def _turn(self) -> None:
         inbox, self._inbox = self._inbox, []
+        self.turn_at = self.clock.now()
         touched: dict[Execution, None] = {}
         for execution, handler, argument in inbox:
             if not execution.over:

@@ -70,7 +70,7 @@ class Execution:
 
     def now(self) -> int:
         """Return the time now; never before the last event."""
-        now, last = self.clock.now(), self.state.updated_at
+        now, last = self.engine.turn_at or self.clock.now(), self.state.updated_at
         return now if now > last else last
 
     def encode(self, value: Any, *, keep: bool = True, path: str = "output") -> Value:
