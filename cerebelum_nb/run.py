@@ -41,7 +41,7 @@ class Run:
         self.stale = stale
         if stale:
             log.warning(
-                "kept the results of %s, whose code has changed since; to run them again: "
+                "kept the results of %s, whose code or inputs have changed since; to run them again: "
                 "await %s.resume(%r, rerun='stale')",
                 ", ".join(stale),
                 variable,
@@ -171,6 +171,8 @@ class Run:
         state = self._execution.state
         assert state.error is not None
         step = state.failed_step
+        if step in state.finished:  # its route failed the run: the result has to be made again
+            hint = f'{hint[:-1]}, rerun=["{step}"])'
         what = f"step '{step}' of {where} failed" if step else f"{where} failed"
         message = (
             state.error.message

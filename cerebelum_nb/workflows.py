@@ -185,6 +185,13 @@ class Workflow:
             CerebelumError: no event loop is running here (use :meth:`run` in a script).
             Otherwise as :meth:`execute`, as far as it can be told before it runs.
         """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            raise CerebelumError(
+                f"no event loop is running here, so nothing can run in the background: use {self.variable}.run(...) in a "
+                f"script, or call start from a cell or from async code"
+            ) from None
         return self._launch(inputs, store, execution_id).background()
 
     async def resume(
@@ -274,6 +281,7 @@ class Workflow:
                 raise ResumeError(
                     f"execution {found} belongs to workflow '{state.workflow}', not to '{self.name}': resume it there"
                 )
+            value = self._resume_inputs(execution, inputs)
             chosen = plan_resume(
                 plan,
                 state,
@@ -281,8 +289,8 @@ class Workflow:
                 skip_completed_steps=skip_completed_steps,
                 rerun=rerun,
                 live=execution.live,
+                inputs_replaced=value is not None,
             )
-            value = self._resume_inputs(execution, inputs)
         except BaseException:
             engine.give_back(execution)
             raise

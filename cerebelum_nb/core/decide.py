@@ -94,6 +94,7 @@ class Position:
     frames: list[_Frame]
     unsettled: set[str] = field(default_factory=set)
     entered: bool = False
+    placed: bool = False
 
     @classmethod
     def at_start(cls, plan: Plan) -> Position:
@@ -132,6 +133,10 @@ def decide(plan: Plan, state: State, at: Position, changed: Sequence[str] | None
         [StartStep(step='a', visit=1, attempt=1, due_at=None)]
     """
     steps = state.steps
+    if state.restoring:
+        return _restore(state)
+    if not at.placed:
+        _place(plan, state, at)
     while True:
         if not at.entered:
             if not _at_a_stage(at):
@@ -163,9 +168,24 @@ def reset_by(plan: Plan, state: State, target: str, source: str) -> tuple[str, .
     return tuple(name for name in _following(plan, target, source) if name in state.steps)
 
 
-def _settled(state: State, name: str) -> bool:
-    step = state.steps.get(name)
-    return step is not None and step.settled
+def _restore(state: State) -> list[Command]:
+    """Before the run goes on: have a value again that a later step needs and the log does not hold."""
+    name = next(iter(state.restoring))
+    step = state.steps[name]
+    if step.phase is Phase.FAILED:
+        assert step.error is not None
+        return [Fail(name, step.error)]
+    return [_start(name, step)] if _startable(state.steps, name) else []
+
+
+def _place(plan: Plan, state: State, at: Position) -> None:
+    """On a resume, stand where the last jump back to the timeline went, unless something before it is to be done."""
+    at.placed = True
+    open_steps = {name for name, step in state.steps.items() if not step.settled} if state.landings else set()
+    for landing in reversed(state.landings):
+        if landing in plan.stage_of and open_steps <= _following(plan, landing, landing).keys():
+            _go_to(plan, at, landing)
+            return
 
 
 def _startable(steps: Mapping[str, StepState], name: str) -> bool:
@@ -198,7 +218,7 @@ def _rejoin(plan: Plan, state: State, at: Position) -> Command | None:
     if frame.source is None or target not in plan.stage_of:
         return None
     if plan.stage_of[target] > frame.left_at:
-        _go_on_to(plan, state, at, target)
+        _go_on_to(plan, state, at, target, frame.source)
         return None
     source = frame.path[frame.index - 1][-1] if frame.index else frame.source
     return _jump(plan, state, at, "back_to", source, target)
@@ -270,7 +290,7 @@ def _act(plan: Plan, state: State, at: Position, name: str, action: Action) -> C
             return _jump(plan, state, at, "back_to", name, action.step)
         case ActionKind.SKIP_TO:
             assert action.step is not None
-            _go_on_to(plan, state, at, action.step)
+            _go_on_to(plan, state, at, action.step, name)
             return None
         case ActionKind.PROCEED:
             raise AssertionError("proceed is no jump")
@@ -314,7 +334,7 @@ def _jump(
     return Jump(kind, source, target, reset_by(plan, state, target, source))
 
 
-def _go_on_to(plan: Plan, state: State, at: Position, target: str) -> None:
+def _go_on_to(plan: Plan, state: State, at: Position, target: str, router: str) -> None:
     """Stand before a step further on; if the run has since jumped back to a step that this passes by, before that.
 
     The latter can only be on a resume: what this route once skipped is where the run stands now.
@@ -322,13 +342,13 @@ def _go_on_to(plan: Plan, state: State, at: Position, target: str) -> None:
     source = at.frames[-1]
     left_at = at.left_at
     _go_to(plan, at, target)
-    landed = state.landed
-    if landed is None or landed == target:
-        return
-    frame = at.frames[-1]
+    frame, chosen = at.frames[-1], state.steps[router].routed_at
     first = source.index if frame.path is source.path else left_at
-    if any(landed in stage for stage in frame.path[first + 1 : frame.index]):
-        _go_to(plan, at, landed)
+    passed = {name for stage in frame.path[first + 1 : frame.index] for name in stage} if state.landings else ()
+    for landing, since in reversed(state.landings.items()):
+        if landing in passed and since > chosen:
+            _go_to(plan, at, landing)
+            return
 
 
 def _go_to(plan: Plan, at: Position, target: str) -> None:

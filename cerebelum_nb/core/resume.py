@@ -32,6 +32,7 @@ def plan_resume(
     skip_completed_steps: bool = True,
     rerun: str | Collection[str] = (),
     live: Collection[str] = (),
+    inputs_replaced: bool = False,
 ) -> Resumption:
     """Decide what a resume does.
 
@@ -43,6 +44,7 @@ def plan_resume(
         rerun: names of completed steps to run again with what depends on them, or ``"stale"`` for those whose code
             changed.
         live: completed steps whose unstorable value is still in memory.
+        inputs_replaced: whether this resume replaces the inputs.
 
     Raises:
         ResumeError: it is completed or cancelled, or the plan lost a completed step or a taken route.
@@ -62,7 +64,7 @@ def plan_resume(
     retried = tuple(
         n for n, s in state.steps.items() if s.phase is Phase.FAILED and (s.diverge is None or n == state.failed_step)
     )
-    stale = stale_steps(plan, state)
+    stale = stale_steps(plan, state, inputs_replaced=inputs_replaced)
     again = _named(plan, state, stale if rerun == "stale" else rerun)
     revisited = tuple(n for n in dependants(plan, again) if n in state.steps)
     if state.lifecycle is ExecutionState.COMPLETED and not revisited:
@@ -85,16 +87,25 @@ def plan_resume(
     )
 
 
-def stale_steps(plan: Plan, state: State) -> tuple[str, ...]:
-    """Name the completed steps whose code is not the code that made their result."""
+def stale_steps(plan: Plan, state: State, *, inputs_replaced: bool = False) -> tuple[str, ...]:
+    """Name the completed steps whose code or inputs are not those that made their result."""
     return tuple(
         name
         for name in state.finished
         if name in plan.steps
-        and plan.steps[name].code is not None
-        and state.steps[name].code is not None
-        and plan.steps[name].code != state.steps[name].code
+        and (_code_changed(plan, state, name) or _inputs_changed(plan, state, name, inputs_replaced))
     )
+
+
+def _code_changed(plan: Plan, state: State, name: str) -> bool:
+    now, then = plan.steps[name].code, state.steps[name].code
+    return now is not None and then is not None and now != then
+
+
+def _inputs_changed(plan: Plan, state: State, name: str, replaced: bool) -> bool:
+    spec = plan.steps[name]
+    reads = spec.takes_inputs or spec.takes_context
+    return reads and (replaced or state.steps[name].inputs_version < state.inputs_version)
 
 
 def dependants(plan: Plan, names: Collection[str]) -> tuple[str, ...]:

@@ -66,6 +66,7 @@ class StepState:
     error: ErrorInfo | None = None
     code: str | None = None
     by_hand: bool = False
+    inputs_version: int = 0  # of the inputs it was started with
     diverge: str | None = None  # label of the pattern that matched
     diverge_chosen: bool = False
     branch: bool | None = None
@@ -99,6 +100,7 @@ class State:
     qualname: str = ""
     source: str = ""
     inputs: Value | None = None
+    inputs_version: int = 0  # how often a resume replaced them
     total_steps: int = 0
     started_at: int = 0
     updated_at: int = 0
@@ -110,7 +112,8 @@ class State:
     current_step: str | None = None
     last_step: str | None = None
     jumps: int = 0
-    landed: str | None = None  # where the last jump back went: the run stands there or further on
+    landings: dict[str, int] = field(default_factory=dict)  # where jumps back went, and in which version
+    restoring: dict[str, None] = field(default_factory=dict)  # steps that run again only for their value's sake
     error: ErrorInfo | None = None
     failed_step: str | None = None
     reason: str | None = None  # why it is paused or cancelled
@@ -161,6 +164,7 @@ def evolve(state: State, event: e.Event) -> State:
             step.started_at = event.at
             step.due_at = None
             step.code = event.code
+            step.inputs_version = state.inputs_version
             step.interrupted = False
             step.percent = None
             state.in_flight[event.step] = None
@@ -168,16 +172,19 @@ def evolve(state: State, event: e.Event) -> State:
         case e.StepCompleted():
             step = _step(state, event)
             _leave(state, event.step, step, Phase.COMPLETED, event.at)
-            step.output, step.settled_at = event.output, state.version
+            step.output = event.output
             step.error = None
             step.by_hand = event.by_hand
             step.operations = {}
             state.finished[event.step] = None
-            state.last_step = event.step
+            if event.step in state.restoring:
+                del state.restoring[event.step]
+            else:
+                step.settled_at = state.version
+                state.last_step = event.step
         case e.StepFailed():
             step = _step(state, event)
             _leave(state, event.step, step, Phase.FAILED, event.at)
-            step.diverge, step.diverge_chosen, step.branch = None, False, None  # kept for a success only
             step.attempt = event.attempt
             step.error, step.settled_at = event.error, state.version
             step.output = event.output
@@ -209,12 +216,12 @@ def evolve(state: State, event: e.Event) -> State:
             if event.kind == "retry":
                 state.steps[event.to].route_retries = retries + 1
             elif event.kind == "back_to":
-                state.landed = event.to
+                for name in (*event.reset, event.to):
+                    state.landings.pop(name, None)
+                state.landings[event.to] = state.version
         case e.SleepStarted():
-            step = _step(state, event)
-            step.operations[event.op] = Operation(
-                event.op, event.at, due_at=event.due_at, duration_ms=event.duration_ms, data=event.data
-            )
+            operation = _operation(state, event)  # one that goes on after an interruption keeps its beginning
+            operation.due_at, operation.duration_ms, operation.data = event.due_at, event.duration_ms, event.data
             state.waiting[_wait_key(event)] = event.step
         case e.SleepCompleted():
             _operation(state, event).done = True
@@ -257,10 +264,10 @@ def evolve(state: State, event: e.Event) -> State:
             state.lifecycle, state.reason = ExecutionState.PAUSED, event.reason
         case e.WorkflowResumed():
             _go_on(state)
-            state.inputs = event.inputs or state.inputs
+            if event.inputs is not None:
+                state.inputs = event.inputs
+                state.inputs_version += 1
             state.total_steps = event.total_steps or state.total_steps
-            if event.revisited:
-                state.landed = None
             if event.revisited and state.steps.keys() <= set(event.revisited):
                 state.jumps = 0
             for name in event.retried:
@@ -268,7 +275,7 @@ def evolve(state: State, event: e.Event) -> State:
             for name in event.revisited:
                 _revisit(state, name)
             for name in event.restored:
-                _revisit(state, name, keep_routes=True)
+                _restore(state, name)
             for name in event.rerouted:
                 step = state.steps[name]
                 step.diverge, step.diverge_chosen, step.branch = None, False, None
@@ -307,6 +314,7 @@ def check(state: State) -> None:
     if state.lifecycle.is_final or state.lifecycle is ExecutionState.PAUSED:
         assert not running, f"{state.lifecycle} while {running} are in flight"
     assert state.lifecycle.is_final == (state.completed_at is not None), "completed_at and state disagree"
+    assert set(state.restoring) <= set(state.steps), "a step is restored that never ran"
     assert state.last_step is None or state.last_step in state.steps, "the last step is unknown"
     for name, step in state.steps.items():
         assert step.visit >= 1 and step.attempt >= 0, f"{name} counts wrongly"
@@ -350,26 +358,35 @@ def _reopen(state: State, name: str) -> None:
     """The same visit goes on: operations stay, the outcome and the route are decided again."""
     step = state.steps[name]
     step.phase, step.failures, step.output, step.due_at = Phase.PENDING, 0, None, None
-    step.diverge, step.diverge_chosen, step.branch = None, False, None
+    if name not in state.restoring:
+        step.diverge, step.diverge_chosen, step.branch = None, False, None
     state.finished.pop(name, None)
     state.in_flight.pop(name, None)
 
 
-def _revisit(state: State, name: str, *, keep_routes: bool = False) -> None:
+def _revisit(state: State, name: str) -> None:
     """A new visit: nothing of the last one counts for decisions."""
     old = state.steps.get(name)
     if old is None:
         return
-    new = StepState(visit=old.visit + 1, code=old.code)
-    if keep_routes:
-        new.diverge, new.diverge_chosen, new.branch = old.diverge, old.diverge_chosen, old.branch
-        new.routed_at = old.routed_at
-    state.steps[name] = new
+    state.steps[name] = StepState(visit=old.visit + 1, code=old.code)
     state.finished.pop(name, None)
     state.in_flight.pop(name, None)
+    state.restoring.pop(name, None)
     _stop_waiting(state, name, old)
     if state.last_step == name:
         state.last_step = next(reversed(state.finished), None)
+
+
+def _restore(state: State, name: str) -> None:
+    """A new visit only for its value's sake: what was decided on the last one stands."""
+    old, last_step = state.steps[name], state.last_step
+    _revisit(state, name)
+    new = state.steps[name]
+    new.diverge, new.diverge_chosen, new.branch = old.diverge, old.diverge_chosen, old.branch
+    new.routed_at, new.settled_at, new.route_retries = old.routed_at, old.settled_at, old.route_retries
+    state.restoring[name] = None
+    state.last_step = last_step
 
 
 def _finish(state: State, lifecycle: ExecutionState, at: int) -> None:

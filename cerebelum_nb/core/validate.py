@@ -54,6 +54,7 @@ def validate(plan: Plan) -> Report:
     if not errors:  # the order is only meaningful when every stage is
         graph = _Graph.of(plan)
         warnings.extend(graph.unreachable())
+        warnings.extend(_misspelt(plan))
         errors.extend(_dependencies(plan, graph))
     else:
         errors.extend(_unknown_dependencies(plan))
@@ -207,6 +208,19 @@ def _unknown_dependencies(plan: Plan) -> Iterator[str]:
                     f"step '{user}' needs '{needed}', which is no step of this workflow"
                     f"{_did_you_mean(needed, (*plan.steps, 'context', 'inputs'), hint)}"
                 )
+
+
+def _misspelt(plan: Plan) -> Iterator[str]:
+    """Say which optional dependencies are no steps, but nearly."""
+    for user, spec in plan.steps.items():
+        for wanted in spec.optional:
+            if wanted not in plan.steps:
+                near = difflib.get_close_matches(wanted, [n for n in plan.steps if n != user], n=1, cutoff=0.75)
+                if near:
+                    yield (
+                        f"step '{user}' has a parameter '{wanted}', which is no step and keeps its default. "
+                        f"Did you mean '{near[0]}'?"
+                    )
 
 
 @dataclass(slots=True)

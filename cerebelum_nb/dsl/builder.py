@@ -98,7 +98,9 @@ class WorkflowBuilder:
         elif not _takes_one(predicate):
             self._problems.append(f"{where}: on= takes the step's result as its one argument: lambda result: ...")
         if when_true is None and when_false is None:
-            self._problems.append(f"{where}: neither when_true= nor when_false= is given, so it decides nothing")
+            self._problems.append(
+                f"{where}: neither when_true= nor when_false= is given, so it decides nothing: give a path"
+            )
         if name is None or predicate is None:
             return
         if name in self._branches:
@@ -168,7 +170,8 @@ class WorkflowBuilder:
     def report(self, plan: Plan) -> Report:
         """Judge what was described; every problem at once."""
         found = validate(plan)
-        return Report((*self._problems, *found.errors), (*self._warnings, *found.warnings))
+        errors = found.errors if plan.timeline or not self._problems else ()  # it is empty because of them
+        return Report((*self._problems, *errors), (*self._warnings, *found.warnings))
 
     def _target(self, target: object, where: str) -> Target:
         if target is None:
@@ -251,6 +254,8 @@ def _pairs(patterns: Any) -> list[tuple[Any, Any]] | None:
 def _label(pattern: Any) -> str:
     if isinstance(pattern, str):
         return pattern
+    if isinstance(pattern, Step):
+        return pattern.name
     if inspect.isclass(pattern):
         return pattern.__name__
     if callable(pattern):
@@ -332,7 +337,7 @@ def _not_a_step(item: object) -> str:
     if isinstance(item, Action):
         return f"{item} is a flow action; it is a target of branch or diverge, not a part of a path"
     if item is None or item is ...:
-        return f"{item!r} stands where a step is expected"
+        return f"{item!r} stands where a step is expected; give a step, or leave it out"
     if isinstance(item, (set, frozenset)):
         return f"{_said(item)} is a set, which has no order; steps that run in parallel stand in a list"
     return f"{_said(item)} ({type(item).__name__}) is not a step; steps are made by @step"

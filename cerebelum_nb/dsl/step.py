@@ -10,6 +10,7 @@ import functools
 import hashlib
 import inspect
 import keyword
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
@@ -200,10 +201,15 @@ def _check_name(name: object) -> None:
     if not name.isidentifier() or keyword.iskeyword(name):
         raise StepDefinitionError(
             f"{name!r} cannot be a step's name: other steps receive its result by a parameter of that name, "
-            f"so it must be a Python identifier"
+            f"so it must be a Python identifier, such as {_identifier(name)!r}"
         )
     if name in RESERVED:
         raise StepDefinitionError(f"'{name}' is reserved (every step may take it): give the step another name")
+
+
+def _identifier(name: str) -> str:
+    found = re.sub(r"\W+", "_", name).strip("_") or "fetch"
+    return f"{found}_" if keyword.iskeyword(found) else found if found.isidentifier() else f"step_{found}"
 
 
 def _policy(

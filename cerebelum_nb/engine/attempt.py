@@ -148,7 +148,6 @@ class Attempt:
         else:  # the thread cannot be stopped: its time is over all the same
             outcome = Outcome(self.scope, error=self._timeout_error())
             self._post(outcome)
-            self.scope.close()
 
     def _timeout_error(self) -> StepTimeoutError:
         limit = format_seconds(self.spec.policy.timeout or 0)

@@ -40,6 +40,6 @@ class Context:
         """A key that is the same in every attempt of this visit, for services that ask for one."""
         return f"{self.execution_id}:{self.step_name}:{self.visit}"
 
-    def run(self, name: str, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def run(self, name: str, fn: Callable[..., Any] | None = None, *args: Any, **kwargs: Any) -> Any:
         """Do a side effect once, even if the step is run again; see :func:`cerebelum_nb.engine.operations.run`."""
         return run(name, fn, *args, **kwargs)

@@ -17,7 +17,7 @@ from typing import Any
 from ..core.events import Event
 from ..core.model import Plan
 from ..core.state import State, fold
-from ..errors import CerebelumError, ExecutionBusyError, StoreError
+from ..errors import CerebelumError, ExecutionBusyError, ResumeError, StoreError
 from ..store.base import Rejection, Store
 from ..values import Vault
 from .attempt import Outcome
@@ -63,8 +63,18 @@ class Engine:
         self._context = contextvars.copy_context()
 
     def create(self, execution_id: str, plan: Plan, vault: Vault) -> Execution:
-        """Make an execution that has no history yet."""
-        holder = keeper_of(self.store).holder(self.clock.now())
+        """Make an execution that has no history yet.
+
+        Raises:
+            ResumeError: the log has one of that id.
+        """
+        keeper = keeper_of(self.store)
+        if keeper.running(execution_id) is not None or self.store.events(execution_id, upto=1):
+            raise ResumeError(
+                f"execution {execution_id} exists already: resume it, or choose another execution_id (without one, each "
+                f"gets its own)"
+            )
+        holder = keeper.holder(self.clock.now())
         return self._enter(Execution(self, execution_id, plan, State(), holder, vault))
 
     def claim(self, execution_id: str, plan: Plan, vault: Vault) -> Execution:
@@ -171,11 +181,17 @@ class Engine:
         self.turn_at = self.clock.now()
         touched: dict[Execution, None] = {}
         for execution, handler, argument in inbox:
-            if not execution.over:
+            if execution.over:
+                continue
+            touched[execution] = None
+            try:
                 handler(argument)
-                touched[execution] = None
+            except Exception as error:  # noqa: BLE001 - as below
+                execution.abort(error)
         ready = []
         for execution in touched:
+            if execution.over:
+                continue
             try:
                 execution.advance()
             except Exception as error:  # noqa: BLE001 - a defect of ours ends the run with its error, never hangs it

@@ -47,6 +47,7 @@ class Execution:
         self.engine, self.id, self.plan, self.state = engine, execution_id, plan, state
         self.loop, self.clock, self.holder, self.vault = engine.loop, engine.clock, holder, vault
         self.live: dict[str, Any] = {}
+        self._digests: dict[str, str] = {}  # of live values, by which a change in place is noticed
         self.live_inputs: Mapping[str, Any] | None = None
         self.attempts: dict[str, Attempt] = {}
         self.batch: list[Event] = []
@@ -110,6 +111,7 @@ class Execution:
         value = self.decode(output, f"the result of step '{step}'")
         if output.codec != "json":
             self.live[step] = value
+            self._digests[step] = self.encode(value).digest
         return value
 
     def inputs(self) -> dict[str, Any]:
@@ -199,7 +201,7 @@ class Execution:
         attempt = self.attempts.pop(scope.step, None)
         if scope.closed or attempt is None:
             return
-        scope.closed = True
+        scope.close()
         if attempt.alive and not attempt.spec.is_async:
             self._zombies[scope.step] = attempt
         self._touch(scope.step)
@@ -217,6 +219,7 @@ class Execution:
             return
         if value.codec != "json" or value.masked:
             self.live[scope.step] = live
+            self._digests[scope.step] = value.digest
         elif self.live:
             self.live.pop(scope.step, None)
         self.append(
@@ -322,6 +325,9 @@ class Execution:
             for waiter in answers:
                 if not waiter.done():
                     waiter.set_result(None)
+        if self.state.cancel is not None and not self.finishing:  # it came with what others appended
+            self._starts.clear()
+            self.engine.post(self, self.cancel, self.state.cancel)
         if self._starts:
             starts, self._starts = self._starts, []
             for command in starts:
@@ -449,7 +455,7 @@ class Execution:
                 truth = bool(branch.predicate(self.result_of(name)))
                 target = routes.describe_target(branch.when_true if truth else branch.when_false)
                 self.append(e.BranchTaken(**header, choice=truth, target=target))
-        except Exception as error:  # noqa: BLE001 - a route is user code: what it raises fails the run
+        except BaseException as error:  # noqa: BLE001 - a route is user code: what it raises fails the run
             self.cause = error
             self.append(e.WorkflowFailed(at=self.now(), error=self.describe(error), failed_step=name))
             self.finishing = True
@@ -481,11 +487,11 @@ class Execution:
             self._changed.append(name)
 
     def _check_shared(self, spec: StepSpec) -> None:
-        for name in (*spec.requires, *spec.optional):
-            output = self.state.steps[name].output if name in self.live else None
+        for name in list(self.live) if spec.takes_rest else (*spec.requires, *spec.optional):
+            output = self.state.steps[name].output if name in self.live and name != spec.name else None
             if output is None or not output.digest:
                 continue
-            if self.encode(self.live[name]).digest != output.digest:
+            if self.encode(self.live[name]).digest != self._digests[name]:
                 del self.live[name]  # the next consumer reads what was recorded
                 warnings.warn(
                     f"step '{spec.name}' changed the {output.type} it got from '{name}' in place; other steps still "

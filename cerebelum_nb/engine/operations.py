@@ -190,13 +190,16 @@ def retry(
     assert attempts is not None
     call = functools.partial(fn, *args, **kwargs)
     errors = Exception if on_error is None else on_error
+    for error in errors if isinstance(errors, tuple) else (errors,):
+        if not (inspect.isclass(error) and issubclass(error, BaseException)):
+            raise TypeError(f"retry: on_error is an exception class or a tuple of them, not {error!r}")
     arguments = _fingerprint(args, kwargs)
     return _offer(
         _retry(call, fn, arguments, attempts, _seconds(delay, "retry: delay"), float(backoff), errors, on_attempt)
     )
 
 
-def run(name: str, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def run(name: str, fn: Callable[..., Any] | None = None, *args: Any, **kwargs: Any) -> Any:
     """Do a side effect once, even if the step around it is run again: its recorded result is returned then.
 
     Args:
@@ -213,7 +216,7 @@ def run(name: str, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """
     if not isinstance(name, str) or not name or ":" in name:
         raise ValueError(f"context.run: the name is text without ':', not {name!r}: context.run('send-mail', send, to)")
-    if not callable(fn):
+    if fn is None or not callable(fn):
         raise TypeError(
             f"context.run({name!r}, ...): give the function and its arguments apart, "
             f"context.run({name!r}, send, to); got {fn!r}"
@@ -265,12 +268,11 @@ async def _sleep(length: float, data: Any) -> None:
     operation = scope.recorded(op)
     if operation is not None and operation.done:
         return
-    if operation is None or operation.due_at is None:
+    due_at = operation.due_at if operation is not None else None
+    if due_at is None:
         due_at = scope.now() + round(length * 1e6)
-        shown = None if data is None else scope.execution.encode(data, path="sleep data")
-        await scope.record(SleepStarted, op, duration_ms=ms, due_at=due_at, data=shown)
-    else:
-        due_at = operation.due_at
+    shown = None if data is None else scope.execution.encode(data, path="sleep data")
+    await scope.record(SleepStarted, op, duration_ms=ms, due_at=due_at, data=shown)
     await scope.wait_until(due_at)
     await scope.record(SleepCompleted, op)
 
@@ -515,10 +517,13 @@ def _wrap(body: Callable[..., Any], around: Callable[..., Any], decoration: tupl
 
 
 def _code(fn: Callable[..., Any]) -> str:
+    """Digest what a function does, without the values it holds: those may change between two attempts."""
     from ..dsl.fingerprint import fingerprint  # as in dsl.step
 
     found = fingerprint(fn)
-    return found.digest if found else _name(fn)
+    if found is None:
+        return _name(fn)
+    return fingerprint_args(tuple(part.digest for part in found.parts if part.kind in ("code", "helper", "class")), {})
 
 
 async def _call(fn: Callable[[], Any]) -> Any:

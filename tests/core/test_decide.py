@@ -344,6 +344,31 @@ def test_back_to_keeps_what_ran_before_its_target(machine):
     assert m.jump() == [StartStep("b", 2, 1)]
 
 
+def test_a_resume_does_not_walk_again_over_a_path_that_a_loop_opened_anew(machine):
+    routes = {"a": {"x": "p >> c"}, "d": {"y": "p >> c"}}
+    m = machine("a >> b >> c >> d", diverge=routes)
+    m.done("a")
+    m.diverged("a", "x")
+    m.done("p", "c", "d")
+    m.diverged("d", "y")
+    m.jump()
+    m.done("p")
+    assert m.jump() == [StartStep("c", 2, 1)]
+    m.done("c", "d")
+    assert m.diverged("d", None) == [Complete("d")]
+
+
+def test_a_step_before_a_loop_that_is_run_again_on_request_runs_first(machine):
+    m = machine("a >> b >> c", diverge={"c": {"x": "back_to b"}})
+    m.done("a", "b", "c")
+    m.diverged("c", "x")
+    m.jump()
+    m.failed("b")
+    m.feed(e.WorkflowFailed(at=0, error=NO, failed_step="b"))
+    assert m.resume(retried=("b",), revisited=("a",)) == [StartStep("a", 2, 1)]
+    assert m.done("a") == [StartStep("b", 2, 2)]
+
+
 def test_back_to_from_a_list_runs_the_whole_list_again(machine):
     m = machine("a >> [b, c] >> d", diverge={"c": {"x": "back_to a"}})
     m.done("a", "b", "c")
@@ -623,15 +648,46 @@ def test_a_restored_step_runs_again_and_keeps_its_route(machine):
     assert m.done("a") == [StartStep("c", 1, 2)]
 
 
-def test_a_restored_step_that_fails_now_chooses_its_route_anew(machine):
+def restored(machine):
+    """Resume a run that needs the value of ``a`` again, from where it took a route."""
     m = machine("a >> b", diverge={"a": {"ok": "proceed"}})
     m.done("a")
     m.diverged("a", "ok")
     m.failed("b")
     m.feed(e.WorkflowFailed(at=0, error=NO, failed_step="b"))
     m.resume(retried=("b",), restored=("a",))
-    assert m.failed("a") == [ChooseRoute("a")]
-    assert m.diverged("a", None) == [Fail("a", NO)]
+    return m
+
+
+def test_a_restored_step_that_fails_now_fails_the_run(machine):
+    assert restored(machine).failed("a") == [Fail("a", NO)]
+
+
+def test_a_restored_step_that_failed_is_tried_again_by_the_next_resume(machine):
+    m = restored(machine)
+    m.failed("a")
+    m.feed(e.WorkflowFailed(at=0, error=NO, failed_step="a"))
+    assert m.resume(retried=("a",)) == [StartStep("a", 2, 2)]
+    assert m.done("a") == [StartStep("b", 1, 2)]
+
+
+def test_restored_steps_run_one_after_another_before_the_run_goes_on(machine):
+    m = machine("a >> b >> c")
+    m.done("a", "b")
+    m.failed("c")
+    m.feed(e.WorkflowFailed(at=0, error=NO, failed_step="c"))
+    assert m.resume(retried=("c",), restored=("a", "b")) == [StartStep("a", 2, 1)]
+    assert m.done("a") == [StartStep("b", 2, 1)]
+    assert m.done("b") == [StartStep("c", 1, 2)]
+
+
+def test_a_restored_step_is_not_the_last_one(machine):
+    m = machine("a >> b", diverge={"b": {"x": "end"}})
+    m.done("a", "b")
+    m.feed(e.WorkflowPaused(at=0, reason="stopped"))
+    m.resume(restored=("a",))
+    m.done("a")
+    assert m.diverged("b", "x") == [Complete("b")]
 
 
 def test_a_rerouted_step_keeps_its_result_and_chooses_again(machine):

@@ -164,12 +164,15 @@ def shapes(draw: st.DrawFn) -> Shape:
     sizes = draw(st.lists(st.sampled_from([1, 1, 1, 2, 3]), min_size=1, max_size=5))
     shape = Shape([[f"t{i}{'abc'[j]}" for j in range(size)] for i, size in enumerate(sizes)])
     count = iter(range(100))
+    made: list[Stages] = []
 
     def part(name: str, reads: tuple[str, ...]) -> None:
         shape.parts[name] = Part(name, draw(st.sampled_from(WAYS)), reads)
 
     def path(reads: tuple[str, ...]) -> Stages:
-        """Some steps beside the timeline, the first of them alone."""
+        """Some steps beside the timeline, the first of them alone; at times a path that is there already."""
+        if made and draw(st.integers(0, 4)) == 0:
+            return draw(st.sampled_from(made))
         stages = [[f"p{next(count)}" for _ in range(size)] for size in draw(st.sampled_from([[1], [1, 1], [1, 2]]))]
         for names in stages:
             for name in names:
@@ -181,6 +184,7 @@ def shapes(draw: st.DrawFn) -> Shape:
             shape.diverges[stages[0][0]] = {"busy": flow.retry(max_attempts=4)}
         elif draw(st.integers(0, 4)) == 0:
             shape.branches[stages[-1][0]] = (path(reads), None)
+        made.append(stages)
         return stages
 
     before: tuple[str, ...] = ()

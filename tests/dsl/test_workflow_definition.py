@@ -697,6 +697,16 @@ def test_a_pattern_that_stands_twice_is_a_warning():
     assert any("pattern x is never reached" in text for text in report_of(describe).warnings)
 
 
+def test_a_misspelt_optional_dependency_is_a_warning():
+    build, user = named("build"), user_of(optional=["biuld"])
+    report = report_of(lambda wf: wf.timeline(build >> user))
+    assert report.ok and "Did you mean 'build'?" in report.warnings[0]
+
+
+def test_a_parameter_with_a_default_that_is_no_step_is_no_cause_to_warn():
+    assert report_of(lambda wf: wf.timeline(named("build") >> user_of(optional=["size"]))).warnings == ()
+
+
 def test_a_sound_workflow_has_no_problems():
     report = report_of(lambda wf: wf.timeline(a >> [b, c] >> d))
     assert (report.ok, str(report)) == (True, "no problems")

@@ -98,7 +98,7 @@ def test_a_sleep_that_was_interrupted_goes_on_for_what_remains(store, execute, r
     with FakeClock() as later:
         later.set(later_by(clock, minutes=-20))
         resume(one(body), left)
-    assert seconds_of(left, "SleepStarted", "SleepCompleted") == [0, 3600]
+    assert seconds_of(left, "SleepStarted", "SleepCompleted") == [0, 2400, 3600]
 
 
 def later_by(clock, minutes):

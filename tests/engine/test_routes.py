@@ -81,12 +81,17 @@ MISSES = [
 ]
 
 
-@pytest.mark.parametrize(("value", "pattern"), MATCHES, ids=str)
+def said(value):
+    """Name a value or a pattern, the same in every process."""
+    return getattr(value, "__name__", None) or repr(value)
+
+
+@pytest.mark.parametrize(("value", "pattern"), MATCHES, ids=said)
 def test_a_pattern_matches(memory, go, value, pattern):
     assert taken(memory, go, value, pattern)
 
 
-@pytest.mark.parametrize(("value", "pattern"), MISSES, ids=str)
+@pytest.mark.parametrize(("value", "pattern"), MISSES, ids=said)
 def test_a_pattern_does_not_match(memory, go, value, pattern):
     if isinstance(value, BaseException):
         with pytest.raises(WorkflowError):
