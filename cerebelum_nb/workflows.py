@@ -189,8 +189,8 @@ class Workflow:
             asyncio.get_running_loop()
         except RuntimeError:
             raise CerebelumError(
-                f"no event loop is running here, so nothing can run in the background: use {self.variable}.run(...) in a "
-                f"script, or call start from a cell or from async code"
+                f"no event loop is running here, so nothing can run in the background: use {self.variable}.run(...) "
+                f"in a script, or call start from a cell or from async code"
             ) from None
         return self._launch(inputs, store, execution_id).background()
 

@@ -214,13 +214,13 @@ def run(name: str, fn: Callable[..., Any] | None = None, *args: Any, **kwargs: A
     Raises:
         SerializationError: the result cannot be stored; that it was done is recorded all the same.
     """
-    if not isinstance(name, str) or not name or ":" in name:
-        raise ValueError(f"context.run: the name is text without ':', not {name!r}: context.run('send-mail', send, to)")
     if fn is None or not callable(fn):
         raise TypeError(
             f"context.run({name!r}, ...): give the function and its arguments apart, "
             f"context.run({name!r}, send, to); got {fn!r}"
         )
+    if not isinstance(name, str) or not name or ":" in name:
+        raise ValueError(f"context.run: the name is text without ':', not {name!r}: context.run('send-mail', send, to)")
     return _offer(_run(name, functools.partial(fn, *args, **kwargs), _fingerprint(args, kwargs)))
 
 
