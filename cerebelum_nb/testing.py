@@ -58,6 +58,8 @@ class FakeClock:
         """Call ``callback`` once it shows ``at``."""
         timer = _FakeTimer(callback)
         heapq.heappush(self._timers, (at, next(self._order), timer))
+        if at <= self._now:
+            asyncio.get_running_loop().call_soon(self.advance, 0)
         return timer
 
     def advance(self, duration: Duration) -> None:

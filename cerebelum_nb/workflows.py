@@ -174,6 +174,7 @@ class Workflow:
             Otherwise as :meth:`execute`.
         """
         __tracebackhide__ = True
+        _refuse_in_step(self.variable)
         return _run_sync(lambda: self.execute(inputs, store=store, execution_id=execution_id))
 
     def start(
@@ -406,9 +407,6 @@ def _refuse_in_step(variable: str) -> None:
 def _run_sync(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a coroutine from sync code: with ``asyncio.run``, or in a thread when a loop runs here."""
     __tracebackhide__ = True
-    scope = current_scope.get()
-    if scope is not None:
-        _refuse_in_step("run")
     try:
         asyncio.get_running_loop()
     except RuntimeError:

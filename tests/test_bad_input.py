@@ -149,8 +149,8 @@ STEPS = [
     ("timeout a list", lambda: step(timeout=[5])(anything), S, r"timeout must be a number, a timedelta or text"),
     ("timeout infinite", lambda: step(timeout=float("inf"))(anything), S, r"timeout must be.*finite"),
     ("keep as text", lambda: step(keep="no")(anything), S, r"keep is True or False, not 'no'"),
-    ("@sleep above @step", lambda: sleep(seconds=1)(a), S, r"@sleep belongs under @step"),
-    ("@poll above @step", lambda: poll(condition=bool)(a), S, r"@poll belongs under @step"),
+    ("@sleep above @step", lambda: sleep(seconds=1)(a), S, r"between @step and the function"),
+    ("@poll above @step", lambda: poll(condition=bool)(a), S, r"between @step and the function"),
 ]
 
 TIMELINES = [

@@ -140,7 +140,7 @@ def decide(plan: Plan, state: State, at: Position, changed: Sequence[str] | None
     while True:
         if not at.entered:
             if not _at_a_stage(at):
-                return [Complete(state.last_step)]
+                return [Complete(_last(state, at))]
             command = _rejoin(plan, state, at)
             if command is not None:
                 return [command]
@@ -158,6 +158,15 @@ def decide(plan: Plan, state: State, at: Position, changed: Sequence[str] | None
         command = _join(plan, state, stage, at)
         if command is not None:
             return [command]
+
+
+def _last(state: State, at: Position) -> str | None:
+    """The step whose value is the output: the last that completed; of a parallel group, the last in the list."""
+    path = at.frames[-1].path
+    stage = path[min(at.frames[-1].index, len(path) - 1)] if path else ()
+    if state.last_step not in stage:
+        return state.last_step
+    return next(name for name in reversed(stage) if name in state.finished)
 
 
 def reset_by(plan: Plan, state: State, target: str, source: str) -> tuple[str, ...]:
@@ -276,7 +285,7 @@ def _route(plan: Plan, step: StepState, name: str) -> Target | None:
 def _act(plan: Plan, state: State, at: Position, name: str, action: Action) -> Command | None:
     match action.kind:
         case ActionKind.END:
-            return Complete(state.last_step)
+            return Complete(_last(state, at))
         case ActionKind.FAIL:
             reason = action.reason or f"the route of step '{name}' failed the run"
             return Fail(name, ErrorInfo(type="flow.fail", message=reason))

@@ -396,4 +396,4 @@ def _finish(state: State, lifecycle: ExecutionState, at: int) -> None:
 
 def _go_on(state: State) -> None:
     state.lifecycle, state.completed_at = ExecutionState.RUNNING, None
-    state.error = state.failed_step = state.reason = state.cancel = state.wake_at = None
+    state.error = state.failed_step = state.reason = state.wake_at = None

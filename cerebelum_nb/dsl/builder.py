@@ -54,15 +54,13 @@ class WorkflowBuilder:
         """Say what runs, in order. Several calls follow each other.
 
         Args:
-            items: steps or chains such as ``a >> [b, c] >> d``. A list inside a chain runs in parallel and joins;
-                a bare list, ``timeline([a, b, c])``, is a sequence.
+            items: steps or chains such as ``a >> [b, c] >> d``. A list among others runs in parallel and joins;
+                a bare list, ``timeline([a, b, c])``, is a sequence, as in the original SDK.
         """
+        if len(items) == 1 and isinstance(items[0], (list, tuple)):
+            items = tuple(items[0])
         for item in items:
-            if isinstance(item, (list, tuple)) and not isinstance(item, Chain):
-                for member in item:
-                    self._timeline.extend(self._path(member, "timeline"))
-            else:
-                self._timeline.extend(self._path(item, "timeline"))
+            self._timeline.extend(self._path(Chain(()) >> item, "timeline"))
 
     @_by_name
     def branch(

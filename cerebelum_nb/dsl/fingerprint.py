@@ -70,10 +70,10 @@ def fingerprint(fn: Callable[..., Any]) -> Fingerprint | None:
     Returns:
         None when there is no source, as for built-in functions.
     """
-    code = getattr(fn, "__code__", None)
-    known = _ALONE.get(code) if code is not None else None
-    if known is not None and _is_alone(fn):
-        return known
+    code: Any = getattr(fn, "__code__", None)
+    kept = None if code is None else _ALONE.get(code)
+    if kept is not None and kept[0] == code.co_filename and _is_alone(fn):  # equal code may stand in two files
+        return kept[1]
     root, around = _unwrap(fn)
     if root is None:
         return None
@@ -85,7 +85,7 @@ def fingerprint(fn: Callable[..., Any]) -> Fingerprint | None:
     lines = sorted(f"{part.kind}\0{part.name}\0{part.digest}" for part in walk.parts)
     found = Fingerprint(digest=digest_of("\n".join(lines)), parts=tuple(walk.parts))
     if root is fn and _is_alone(fn):
-        _ALONE[root.__code__] = found
+        _ALONE[root.__code__] = root.__code__.co_filename, found
     return found
 
 
@@ -132,7 +132,7 @@ def _change(old: Part, new: Part) -> str:
     return "changed" if line is None else f"changed at line {new.line + line - 1}"
 
 
-_ALONE: weakref.WeakKeyDictionary[types.CodeType, Fingerprint] = weakref.WeakKeyDictionary()
+_ALONE: weakref.WeakKeyDictionary[types.CodeType, tuple[str, Fingerprint]] = weakref.WeakKeyDictionary()
 """Fingerprints of functions that read nothing but their arguments, so that their code alone says it all."""
 
 

@@ -141,7 +141,7 @@ class Execution:
             if step is not None and step.has_result:
                 arguments[name] = self.result_of(name)
         if spec.takes_rest:
-            for name in self.state.finished:
+            for name in list(self.state.finished):  # a plain step gathers in its thread, while the loop goes on
                 if name not in arguments and name != spec.name:
                     arguments[name] = self.result_of(name)
         if spec.takes_inputs:
@@ -427,6 +427,8 @@ class Execution:
         header = _header(self.now(), attempt.scope)
         info = self.describe(error)
         step = self.state.steps[name]
+        if self.live:
+            self._check_shared(attempt.spec)
         can_retry = isinstance(error, policy.retry_on) and not isinstance(error, DependencyError)
         if can_retry and step.failures < policy.retries:
             delay = policy.retry_delay * policy.backoff**step.failures

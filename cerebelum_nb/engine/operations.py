@@ -133,6 +133,9 @@ class _Poll:
                 f"poll takes a function to check: await poll(check, interval='5s') in a step, or "
                 f"@poll(condition=...) under @step; got {check_fn!r}"
             )
+        for argument, given in (("success_condition", success_condition), ("on_attempt", on_attempt)):
+            if given is not None and not callable(given):
+                raise TypeError(f"poll: {argument} is a function, not {given!r}")
         return _offer(
             _poll(
                 check_fn,
@@ -500,7 +503,9 @@ def _decorator_of_poll(
 
 def _wrap(body: Callable[..., Any], around: Callable[..., Any], decoration: tuple[Any, ...]) -> Callable[..., Any]:
     if not callable(body) or hasattr(body, "policy"):
-        raise StepDefinitionError(f"@{decoration[0]} belongs under @step, directly above the function, not above it")
+        raise StepDefinitionError(
+            f"@{decoration[0]} stands above @step; write it below, between @step and the function"
+        )
     if inspect.iscoroutinefunction(body):
 
         @functools.wraps(body)

@@ -72,9 +72,7 @@ def judge(before, marks_before, after, marks_after) -> None:
     assert not [e for e in after[len(before) :] if isinstance(e, StepStarted) and e.step in done]
     finished = [(e.step, e.visit, e.op) for e in after if isinstance(e, OperationCompleted | SleepCompleted)]
     assert len(finished) == len(set(finished)), "an operation was done twice"
-    recorded = {
-        fold_mark(e) for e in before if isinstance(e, OperationCompleted) and e.op.startswith("run:")
-    }
+    recorded = {fold_mark(e) for e in before if isinstance(e, OperationCompleted) and e.op.startswith("run:")}
     for mark in recorded:
         assert marks_after[mark] == marks_before[mark] == 1, f"the side effect {mark!r} was repeated"
     assert set(marks_after) == SIDE_EFFECTS

@@ -726,3 +726,26 @@ def test_logs_do_not_know_of_each_other(go):
     go(timeline(first).execute(store=one, execution_id="k1"))
     go(timeline(first).execute(store=other, execution_id="k1"))
     assert one.executions()[1] == other.executions()[1] == 1
+
+
+def test_a_list_among_other_arguments_of_a_timeline_runs_in_parallel():
+    sibling = step(name="sibling")(lambda: 1)
+
+    @workflow
+    def w(wf):
+        wf.timeline(first, [nap, sibling])
+
+    assert w.plan().timeline == (("first",), ("nap", "sibling"))
+
+
+def test_the_output_of_a_final_group_is_that_of_the_last_in_its_list(store, go):
+    async def slow():
+        await sleep("1h")
+        return "slow"
+
+    async def quick():
+        return "quick"
+
+    slow, quick = step(slow), step(quick)
+    result = go(timeline(first >> [slow, quick]).execute(store=store))
+    assert (list(result.results)[-1], result.output) == ("slow", "quick")

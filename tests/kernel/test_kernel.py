@@ -56,7 +56,9 @@ def test_the_stop_button_pauses_an_async_step_and_the_edited_cell_goes_on(kernel
     assert "ExecutionStoppedError" in stopped.error
     assert "await deploy.resume(" in stopped.error
     assert kernel.run("print(states())").printed.strip() == "['PAUSED']"
-    assert kernel.run(WAITING.format(wait="asyncio.sleep(0)").split("@workflow")[0].split("@step\nasync def second")[0]).ok
+    assert kernel.run(
+        WAITING.format(wait="asyncio.sleep(0)").split("@workflow")[0].split("@step\nasync def second")[0]
+    ).ok
     mended = kernel.run("@step\nasync def second(first):\n    return first + 10")
     assert mended.ok, mended.error
     resumed = kernel.run("result = await deploy.resume(); print(result.output)")
