@@ -21,6 +21,7 @@ from ..errors import CerebelumError, ExecutionBusyError, ResumeError, StoreError
 from ..store.base import Rejection, Store
 from ..values import Vault
 from .attempt import Outcome
+from .blocking import BlockWatch
 from .clock import Clock, current_clock
 from .execution import Execution
 from .lease import keeper_of
@@ -61,6 +62,7 @@ class Engine:
         self._pumping = False
         self.turn_at = 0  # what is worked off together happened at one time
         self._context = contextvars.copy_context()
+        self._watch = BlockWatch(loop, self._async_steps)
 
     def create(self, execution_id: str, plan: Plan, vault: Vault) -> Execution:
         """Make an execution that has no history yet.
@@ -123,6 +125,8 @@ class Engine:
     def forget(self, execution: Execution, leftovers: list[Callable[[], bool]]) -> None:
         """An execution no longer runs here."""
         self._executions.pop(execution.id, None)
+        if not self._executions:
+            self._watch.stop()
         keeper_of(self.store).leave(execution, leftovers)
 
     def give_back(self, execution: Execution) -> None:
@@ -155,8 +159,13 @@ class Engine:
             self._rebase(execution)
             self.post(execution, _nothing, None)
 
+    def _async_steps(self) -> list[str]:
+        attempts = [attempt for execution in self._executions.values() for attempt in execution.attempts.values()]
+        return [attempt.spec.name for attempt in attempts if attempt.spec.is_async]
+
     def _enter(self, execution: Execution) -> Execution:
         self._executions[execution.id] = execution
+        self._watch.start()
         keeper_of(self.store).enter(execution)
         return execution
 
