@@ -43,7 +43,8 @@ class LiveKernel:
         deadline = time.monotonic() + 30
         pressed = interrupt_when is None
         while True:
-            assert time.monotonic() < deadline, f"the kernel stays busy; so far: {cell}"
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the kernel stays busy; so far: {cell}")
             message = self.client.get_iopub_msg(timeout=30)
             if message["parent_header"].get("msg_id") != message_id:
                 continue
