@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ RESULTS = {
     "notify": ("degraded", "repair"),
 }
 SIDE_EFFECTS = {"create s", "configure", "reload", "backup", "repair"}
-MORE_THAN_ENOUGH = 48
+MORE_THAN_ENOUGH = 52
 
 
 def go(folder: Path, mode: str, die_after: int) -> subprocess.CompletedProcess[str]:
@@ -88,7 +89,7 @@ def test_a_process_killed_after_any_single_commit_resumes_to_the_same_end(tmp_pa
         ends = list(pool.map(lambda n: die_and_resume(tmp_path / str(n), n), range(1, MORE_THAN_ENOUGH + 1)))
     deaths = ends.count("resumed")
     assert deaths >= 35, Counter(ends)
-    assert set(ends[deaths:]) == {"died at the end", "lived"}, "some commit was not died after"
+    assert set(ends[deaths:]) <= {"died at the end", "lived"} and "lived" in ends, "some commit was not died after"
 
 
 def test_a_process_that_is_killed_again_and_again_still_comes_to_the_same_end(tmp_path: Path) -> None:
@@ -113,7 +114,7 @@ def test_a_killed_log_is_whole_for_sqlite_itself(tmp_path: Path, table: str) -> 
     folder = tmp_path / "whole"
     folder.mkdir()
     assert go(folder, "start", 9).returncode == -9
-    with SqliteStore(folder / "log.db") as store, store.read_connection() as connection:
+    with SqliteStore(folder / "log.db") as store, closing(store.read_connection()) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         (count, last) = connection.execute(f"SELECT count(*), max(version) FROM {table}").fetchone()
         assert count == last
