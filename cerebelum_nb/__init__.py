@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from .errors import UntrustedValueError as UntrustedValueError
     from .errors import WorkflowDefinitionError as WorkflowDefinitionError
     from .errors import WorkflowError as WorkflowError
+    from .errors import WorkflowNotFoundError as WorkflowNotFoundError
     from .faces.progress import ProgressReporter as ProgressReporter
     from .result import Result as Result
     from .run import Run as Run
@@ -104,6 +105,7 @@ _HOMES = {
         "UntrustedValueError",
         "WorkflowDefinitionError",
         "WorkflowError",
+        "WorkflowNotFoundError",
     ),
     ".faces.progress": ("ProgressReporter",),
     ".result": ("Result",),
@@ -152,6 +154,7 @@ __all__ = [
     "Workflow",
     "WorkflowDefinitionError",
     "WorkflowError",
+    "WorkflowNotFoundError",
     "connect",
     "flow",
     "history",

@@ -14,6 +14,7 @@
     ├── ExecutionNotFoundError     no such id (.suggestions)
     ├── ExecutionBusyError         somebody else is running it (.holder, .free_at)
     ├── ResumeError                the execution cannot be resumed as asked
+    ├── WorkflowNotFoundError      the code of a recorded execution is not where it was
     ├── StoreError                 the log is locked, full, corrupt, newer or read-only
     └── SerializationError         a value cannot be stored or restored (.path)
         ├── UntrustedValueError    it would have to be unpickled, and that is not allowed here
@@ -45,6 +46,7 @@ __all__ = [
     "UntrustedValueError",
     "WorkflowDefinitionError",
     "WorkflowError",
+    "WorkflowNotFoundError",
 ]
 
 
@@ -196,6 +198,10 @@ class ExecutionBusyError(CerebelumError):
 
 class ResumeError(CerebelumError):
     """An execution cannot be resumed as asked: it is completed, or its timeline lost a finished step."""
+
+
+class WorkflowNotFoundError(CerebelumError):
+    """The code of a recorded execution cannot be found or imported from here."""
 
 
 class StoreError(CerebelumError):
