@@ -1,18 +1,44 @@
-"""The ``cerebelum`` command. Each subcommand is a module of this package; here they are only gathered."""
+"""The ``cerebelum`` command. Each group of subcommands is a module of this package; here they are only gathered."""
 
 from __future__ import annotations
 
+import sys
+
 import click
 
-from .demo import demo
+from .frame import Cli, log_options
 
 __all__ = ["main"]
 
+_HOMES = {
+    "list": "listing",
+    "active": "listing",
+    "status": "showing",
+    "watch": "watching",
+    "events": "showing",
+    "resume": "resuming",
+    "approve": "deciding",
+    "reject": "deciding",
+    "cancel": "deciding",
+    "scheduler": "serving",
+    "doctor": "checking",
+    "demo": "demo",
+}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+
+@click.group(
+    cls=Cli,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="An ID may be shortened to any beginning that is its own.",
+)
 @click.version_option(package_name="cerebelum_nb", message="%(version)s")
+@log_options
 def main() -> None:
-    """Durable workflows for Jupyter."""
+    """Durable workflows for Jupyter: see, decide, resume."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal without UTF-8 shows what it can
 
 
-main.add_command(demo)
+assert isinstance(main, Cli)
+main.homes = _HOMES

@@ -1,0 +1,61 @@
+"""How a state is written: its word, its mark, its colour. And how it is read from the command line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from ..core.model import ExecutionState
+from .text import Cell
+
+__all__ = ["StateType", "state_cell", "word"]
+
+_STYLES = {
+    ExecutionState.RUNNING: "cyan",
+    ExecutionState.SLEEPING: "yellow",
+    ExecutionState.WAITING_FOR_APPROVAL: "yellow",
+    ExecutionState.PAUSED: "yellow",
+    ExecutionState.COMPLETED: "green",
+    ExecutionState.FAILED: "red",
+    ExecutionState.CANCELLED: "dim",
+    ExecutionState.UNSPECIFIED: "dim",
+}
+
+
+def word(state: ExecutionState) -> str:
+    """Write a state as words."""
+    return state.value.replace("_", " ").lower()
+
+
+def state_cell(state: ExecutionState, *, interrupted: bool = False, short: bool = False) -> Cell:
+    """Write a state in its colour; of one whose process died, that."""
+    if interrupted:
+        return Cell("interrupted", "red")
+    text = "waiting" if short and state is ExecutionState.WAITING_FOR_APPROVAL else word(state)
+    return Cell(text, _STYLES[state])
+
+
+class StateType(click.ParamType):
+    """A state, in any case, or its beginning."""
+
+    name = "state"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> ExecutionState:
+        """Read a state."""
+        if isinstance(value, ExecutionState):
+            return value
+        asked = str(value).strip().upper().replace(" ", "_").replace("-", "_")
+        found = [state for state in _OFFERED if asked and state.startswith(asked)]
+        if len(found) != 1:
+            listed = ", ".join(state.lower() for state in found or _OFFERED)
+            self.fail(f"{value!r} is {'short for several' if found else 'no'} state: {listed}", param, ctx)
+        return found[0]
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Complete a state."""
+        return [CompletionItem(s.lower()) for s in _OFFERED if s.startswith(incomplete.upper().replace("-", "_"))]
+
+
+_OFFERED = tuple(state for state in ExecutionState if state is not ExecutionState.UNSPECIFIED)
