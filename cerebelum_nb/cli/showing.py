@@ -1,0 +1,136 @@
+"""``cerebelum status`` and ``cerebelum events``: one execution, as it stands and as it came to that."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from ..client.reading import status_of
+from .completing import execution_argument
+from .frame import as_json, log_options, open_log
+from .looking import Look
+from .text import Cell, Column, emit, table, width
+
+__all__ = ["events", "status"]
+
+
+@click.command()
+@execution_argument()
+@click.option("--json", "json_", is_flag=True, help="The execution as one object, with its steps and values.")
+@log_options
+@click.pass_context
+def status(ctx: click.Context, execution_id: str, json_: bool) -> None:
+    """Show one execution: its steps, what it waits for, why it failed, what to do next."""
+    store = open_log(ctx)
+    if json_:
+        as_json(status_of(store, store.execution(execution_id), time.time_ns() // 1000).to_dict())
+        return
+    for line in Look(store, execution_id).take().lines(width()):
+        emit(line)
+
+
+def _types(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from ..core.events import EVENT_TYPES
+
+    return [CompletionItem(name) for name in EVENT_TYPES if name.lower().startswith(incomplete.lower())]
+
+
+def _known(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    """Read names of event types, in any case."""
+    from ..core.events import EVENT_TYPES
+
+    by_name = {name.lower(): name for name in EVENT_TYPES}
+    for name in given:
+        if name.lower() not in by_name:
+            import difflib
+
+            near = [by_name[n] for n in difflib.get_close_matches(name.lower(), by_name, n=2)]
+            hint = f"Did you mean {' or '.join(near)}?" if near else f"There are: {', '.join(EVENT_TYPES)}."
+            raise click.BadParameter(f"no event is called {name!r}. {hint}", ctx, param)
+    return tuple(by_name[name.lower()] for name in given)
+
+
+@click.command()
+@execution_argument()
+@click.option(
+    "--type",
+    "types",
+    metavar="TYPE",
+    multiple=True,
+    callback=_known,
+    shell_complete=_types,
+    help="Only events of this type, such as StepFailed; may be given several times.",
+)
+@click.option("--step", metavar="STEP", help="Only what happened in this step.")
+@click.option("--limit", metavar="N", type=click.IntRange(min=0), default=200, help="At most so many (200).")
+@click.option("--offset", metavar="N", type=click.IntRange(min=0), default=0, help="Leave out the first N (0).")
+@click.option("--json", "json_", is_flag=True, help="One object: execution_id, events, total, has_more.")
+@log_options
+@click.pass_context
+def events(
+    ctx: click.Context,
+    execution_id: str,
+    types: tuple[str, ...],
+    step: str | None,
+    limit: int,
+    offset: int,
+    json_: bool,
+) -> None:
+    """Show the events of one execution, in the order in which they happened."""
+    store = open_log(ctx)
+    execution_id = store.execution(execution_id).execution_id
+    terms, values = ["execution_id = ?"], [execution_id]
+    if types:
+        terms.append(f"type IN ({', '.join('?' * len(types))})")
+        values += types
+    if step is not None:
+        terms.append("step = ?")
+        values.append(step)
+    where = f"FROM events WHERE {' AND '.join(terms)}"
+    with closing(store.read_connection()) as db:
+        (total,) = db.execute(f"SELECT count(*) {where}", values).fetchone()
+        found = db.execute(
+            f"SELECT {', '.join(_COLUMNS)} {where} ORDER BY version LIMIT ? OFFSET ?", [*values, limit, offset]
+        ).fetchall()
+    more = offset + len(found) < total
+    if json_:
+        shown = [dict(zip(_COLUMNS, (*row[:-1], json.loads(row[-1])), strict=True)) for row in found]
+        as_json({"execution_id": execution_id, "events": shown, "total": total, "has_more": more})
+        return
+    for line in table(_SHOWN, [_event(row) for row in found], width())[: None if found else 0]:
+        emit(line)
+    if not found:
+        click.secho("no event is like that", err=True, dim=True)
+    elif more:
+        reached = offset + len(found)
+        click.secho(f"{offset + 1} to {reached} of {total}; the next: --offset {reached}", err=True, dim=True)
+
+
+_COLUMNS = ("version", "type", "step", "visit", "attempt", "at", "data")
+_SHOWN = (
+    Column(title="#", right=True),
+    Column(title="AT", drop=1),
+    Column(title="EVENT"),
+    Column(title="STEP", least=6),
+    Column(title="TRY", right=True, drop=2),
+    Column(title="DATA", least=4, drop=3),
+)
+
+
+def _event(row: Sequence[Any]) -> tuple[Cell, ...]:
+    version, kind, step, _, attempt, at, data = row
+    style = "red" if kind.endswith("Failed") else "green" if kind.endswith("Completed") else ""
+    return (
+        Cell(str(version), "dim"),
+        Cell(at[11:23], "dim"),
+        Cell(kind, style),
+        Cell(step or ""),
+        Cell("" if attempt is None else str(attempt)),
+        Cell("" if data == "{}" else data, "dim"),
+    )

@@ -1,0 +1,135 @@
+"""``cerebelum watch``: one execution, live.
+
+On a terminal it is drawn on the alternate screen, anew each time and for the size the terminal has then; the last
+picture is left behind. Elsewhere each change is a line.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import click
+
+from ..core.model import ExecutionState
+from .completing import execution_argument
+from .frame import Exit, log_options, open_log
+from .looking import Look
+from .picture import Picture
+from .text import emit, styled, width
+
+__all__ = ["watch"]
+
+_ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l\x1b[?7l", "\x1b[?7h\x1b[?25h\x1b[?1049l"
+"""The alternate screen, without a cursor and without line wrap; and back."""
+
+
+@click.command()
+@execution_argument(("RUNNING", "SLEEPING", "WAITING_FOR_APPROVAL", "PAUSED"))
+@click.option(
+    "--interval",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0.1, max=3600),
+    default=0.5,
+    help="How often to look (0.5).",
+)
+@click.option("--exit-status", is_flag=True, help="Exit with 1 when it has failed or was cancelled.")
+@log_options
+@click.pass_context
+def watch(ctx: click.Context, execution_id: str, interval: float, exit_status: bool) -> None:
+    """Watch one execution until it ends; of one that has ended, show how.
+
+    Ctrl-C stops watching, and nothing else.
+    """
+    look = Look(open_log(ctx), execution_id)
+    picture = look.take()
+    if not picture.over:
+        try:
+            if _is_screen():
+                picture = _live(look, picture, interval)
+            else:
+                picture = _lines(look, picture, interval)
+        except KeyboardInterrupt:
+            _leave_behind(look.take())
+            click.echo("stopped watching; the execution goes its way", err=True)
+            ctx.exit(Exit.STOPPED)
+    _leave_behind(picture)
+    if exit_status and picture.row.summary.state is not ExecutionState.COMPLETED:
+        ctx.exit(Exit.FAILED)
+
+
+def _is_screen() -> bool:
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def _leave_behind(picture: Picture) -> None:
+    for line in picture.lines(width()):
+        emit(line)
+
+
+def _live(look: Look, picture: Picture, interval: float) -> Picture:
+    colourless = bool(os.environ.get("NO_COLOR"))
+    with _screen():
+        while not picture.over:
+            size = os.get_terminal_size(sys.stdout.fileno())
+            _draw(picture, size.columns, size.lines, colourless)
+            _nap(interval, size)
+            picture = look.take()
+    return picture
+
+
+def _draw(picture: Picture, columns: int, lines: int, colourless: bool) -> None:
+    """Draw over what was there; of more steps than fit, the latest."""
+    written = picture.lines(columns, most_steps=max(1, lines - 12))[: lines - 2]
+    written += [""] * (lines - 1 - len(written))
+    written.append(styled("Ctrl-C stops watching", "dim"))
+    text = "\x1b[K\r\n".join(click.unstyle(line) if colourless else line for line in written)
+    sys.stdout.write(f"\x1b[H{text}\x1b[K\x1b[J")
+    sys.stdout.flush()
+
+
+def _nap(interval: float, size: os.terminal_size) -> None:
+    """Wait for the next look; a terminal that was resized is drawn at once."""
+    end = time.monotonic() + interval
+    while (left := end - time.monotonic()) > 0:
+        time.sleep(min(left, 0.1))
+        if os.get_terminal_size(sys.stdout.fileno()) != size:
+            return
+
+
+@contextmanager
+def _screen() -> Iterator[None]:
+    """Have the alternate screen, and give it back however this ends."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    sys.stdout.write(_ENTER)
+    try:
+        yield
+    finally:
+        sys.stdout.write(_LEAVE)
+        sys.stdout.flush()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _lines(look: Look, picture: Picture, interval: float) -> Picture:
+    told = ""
+    while True:
+        line = picture.line()
+        if line != told:
+            told = line
+            emit(line)
+            sys.stdout.flush()
+        if picture.over:
+            emit("")
+            return picture
+        time.sleep(interval)
+        picture = look.take()
