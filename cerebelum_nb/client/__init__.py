@@ -1,6 +1,7 @@
-"""The status client: what runs, how far it is, what it waits for.
+"""The client: what runs, how far it is, what it waits for; and going on with it, deciding, cancelling.
 
-Only the calls live here; what they return stands in status.py, how it is read from the log in reading.py.
+Only the calls live here; what they return stands in status.py, how it is read from the log in reading.py, what is
+done to an execution in acting.py.
 """
 
 from __future__ import annotations
@@ -8,9 +9,10 @@ from __future__ import annotations
 import difflib
 import os
 import re
+from collections.abc import Coroutine
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from ..core.model import ExecutionState
 from ..engine.clock import current_clock
@@ -20,6 +22,11 @@ from ..store.default import resolve_store
 from .lazy import Preview
 from .reading import ACTIVE, entry, status_of
 from .status import ApprovalInfo, ExecutionStatus, SleepInfo, StepStatus
+
+if TYPE_CHECKING:
+    from .acting import ResumeOutcome
+
+T = TypeVar("T")
 
 __all__ = [
     "ApprovalInfo",
@@ -43,7 +50,7 @@ class ExecutionPage(NamedTuple):
 
 
 class ExecutionClient:
-    """Ask a log about its executions, from any process; nothing is written.
+    """Ask a log about its executions, and act on them, from any process.
 
     Args:
         store: the log, or the path of one; by default the session's.
@@ -138,6 +145,96 @@ class ExecutionClient:
         rows, _ = self._store.executions(states=ACTIVE)
         now = current_clock.get().now()
         return [entry(self._store, row, now) for row in rows]
+
+    async def resume_execution(self, execution_id: str, skip_completed_steps: bool = True) -> ResumeOutcome:
+        """Go on with an execution in this process, in the background of the running loop.
+
+        The workflow is found by the module it was started from, which is imported if need be.
+
+        Args:
+            execution_id: its id or an unambiguous beginning.
+            skip_completed_steps: False runs everything again under the same id.
+
+        Returns:
+            ``"resumed"`` when that is in the log, ``"already_running"`` when somebody runs it, or
+            ``"failed_to_resume"``; then its ``.reason`` says why and what to do.
+
+        Raises:
+            ExecutionNotFoundError: there is no such execution.
+            StoreError: the log cannot be written.
+        """
+        from .acting import resume_execution
+
+        return await resume_execution(self._store, execution_id, skip_completed_steps=skip_completed_steps)
+
+    async def approve(
+        self, execution_id: str, response: Any = None, by: str | None = None, *, step: str | None = None
+    ) -> None:
+        """Approve what an execution waits for; whoever runs it goes on.
+
+        Args:
+            execution_id: its id or an unambiguous beginning.
+            response: what the step receives.
+            by: who approves; by default the user of this process.
+            step: which step's approval, when several wait.
+
+        Raises:
+            ExecutionNotFoundError: there is no such execution.
+            ApprovalDecidedError: somebody decided it before, or its time is over.
+            ApprovalRefusedError: the step did not take the response; the approval is still open.
+            ApprovalError: nothing waits for an approval there, or it has to be said which.
+        """
+        from ..engine.approvals import decide_approval, verdict
+
+        decision = decide_approval(self._store, execution_id, approve=True, response=response, by=by, step=step)
+        await verdict(self._store, decision)
+
+    async def reject(self, execution_id: str, reason: str, by: str | None = None, *, step: str | None = None) -> None:
+        """Reject what an execution waits for; its step raises ``ApprovalRejectedError``.
+
+        Args:
+            execution_id: its id or an unambiguous beginning.
+            reason: why, for the step and the log.
+            by: who rejects; by default the user of this process.
+            step: which step's approval, when several wait.
+
+        Raises:
+            As :meth:`approve`.
+        """
+        from ..engine.approvals import decide_approval
+
+        decide_approval(self._store, execution_id, approve=False, reason=reason, by=by, step=step)
+
+    async def cancel(self, execution_id: str, reason: str | None = None, *, by: str | None = None) -> None:
+        """End an execution for good; another process that runs it does so in a moment.
+
+        Args:
+            execution_id: its id or an unambiguous beginning.
+            reason: why, for the log.
+            by: who cancels it, for the log.
+
+        Raises:
+            ExecutionNotFoundError: there is no such execution.
+            ResumeError: it has ended already.
+        """
+        from ..engine.cancel import cancel_execution
+
+        await cancel_execution(self._store, execution_id, reason=reason, by=by)
+
+    def run_sync(self, work: Coroutine[Any, Any, T]) -> T:
+        """Wait for a call of this client from sync code: a script, or a cell.
+
+        An execution that the call resumes runs in this process, so it is waited for too.
+
+        Example:
+            >>> from cerebelum_nb.testing import MemoryStore
+            >>> client = ExecutionClient(MemoryStore())
+            >>> client.run_sync(client.list_executions()).total
+            0
+        """
+        from .acting import run_sync
+
+        return run_sync(work)
 
 
 def _state(name: str) -> ExecutionState:
