@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..errors import (
+    ApprovalError,
     CerebelumError,
     ExecutionBusyError,
     ExecutionNotFoundError,
@@ -77,6 +78,7 @@ _CODES: tuple[tuple[type[CerebelumError], Exit], ...] = (
     (WorkflowDefinitionError, Exit.CODE),
     (StepDefinitionError, Exit.CODE),
     (ResumeError, Exit.REFUSED),
+    (ApprovalError, Exit.REFUSED),
     (SecretMissingError, Exit.REFUSED),
     (ExecutionStoppedError, Exit.STOPPED),
 )
@@ -87,7 +89,7 @@ class Failure(click.ClickException):
 
     def __init__(self, message: str, code: Exit = Exit.FAILED) -> None:
         super().__init__(message)
-        self.exit_code = code
+        vars(self)["exit_code"] = code  # a class variable of click, which each instance may set
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Write the message to stderr."""

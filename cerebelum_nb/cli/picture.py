@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..core.duration import format_seconds
-from ..core.model import ExecutionState, Value
+from ..core.model import ErrorInfo, ExecutionState, Value
 from ..core.state import Operation, Phase, State, StepState
 from ..result import at
 from ..store.base import ExecutionRow
@@ -27,7 +27,7 @@ _MARKS = {
     Phase.FAILED: ("✗", "red"),
 }
 _STEPS = (Column(title=""), Column(title="step", least=8), Column(title="took", right=True), Column(title="", least=8))
-_BAR, _WIDEST, _MOST_STEPS, _MOST_DATA = 30, 100, 60, 12
+_BAR, _WIDEST, _MOST_STEPS, _MOST_DATA, _MOST_LINES = 30, 100, 60, 12, 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +67,9 @@ class Picture:
 
     def _head(self, room: int | None) -> Iterator[str]:
         shown, state = self.row.summary, self._state()
-        name = cut(clean(shown.workflow), max(8, (room or _WIDEST) - cells(self.row.execution_id) - len(state.text) - 4))
+        name = cut(
+            clean(shown.workflow), max(8, (room or _WIDEST) - cells(self.row.execution_id) - len(state.text) - 4)
+        )
         yield "  ".join(
             [styled(name, "bold"), styled(clean(self.row.execution_id), "bold"), styled(state.text, state.style)]
         )
@@ -111,9 +113,7 @@ class Picture:
         for name, step in steps[left_out:]:
             if step.phase is Phase.FAILED and step.error is not None:
                 yield ""
-                yield from (
-                    styled(line, "red") for line in wrap(f"{name}: {step.error.type}: {_first(step.error.message)}")
-                )
+                yield from (styled(line, "red") for line in _error(name, step.error))
 
     def _step(self, name: str, step: StepState, room: int | None) -> tuple[Cell, ...]:
         mark = _MARKS[step.phase]
@@ -123,8 +123,6 @@ class Picture:
         took = (end - step.started_at) / 1e6 if step.started_at and (step.settled or self._moves) else None
         if step.phase is Phase.COMPLETED:
             note = Cell(_short(step.output), "dim")
-        elif step.phase is Phase.FAILED and step.error is not None:
-            note = Cell(f"{step.error.type}: {_first(step.error.message)}", "red")
         else:
             note = Cell(self._note(step, room))
         return Cell(*mark), Cell(name), Cell("" if took is None else short_time(took)), note
@@ -154,7 +152,9 @@ class Picture:
     def _waits(self, operation: Operation) -> str:
         if operation.kind == "sleep":
             return f"sleeps, {self._left(operation.due_at)} left"
-        if operation.kind == "approval" and operation.error is None:
+        if operation.kind == "approval" and operation.is_decided:
+            return f"{operation.approval_type} approval is decided"
+        if operation.kind == "approval":
             left = "" if operation.due_at is None else f", {self._left(operation.due_at)} left"
             return f"waits for {operation.approval_type} approval{left}"
         if operation.kind in ("poll", "retry") and operation.number:
@@ -170,7 +170,7 @@ class Picture:
         """Show what somebody is to decide."""
         for key, name in self.state.waiting.items():
             operation = self.state.steps[name].operations.get(key.removesuffix(f"@{name}"))
-            if operation is None or operation.kind != "approval":
+            if operation is None or operation.kind != "approval" or operation.is_decided:
                 continue
             yield ""
             since = short_time((self.now - operation.at) / 1e6)
@@ -214,9 +214,18 @@ def _first(text: str) -> str:
 
 
 def _short(value: Value | None) -> str:
-    if value is None:
+    if value is None or value.json == "null":
         return ""
     return _first(value.json if value.codec == "json" else value.preview)
+
+
+def _error(name: str, error: ErrorInfo) -> Iterator[str]:
+    """Write why a step failed: all of a short message, the beginning of a long one."""
+    lines = f"{name}: {error.reason if error.reason is not None else f'{error.type}: {error.message}'}".splitlines()
+    for line in lines[:_MOST_LINES]:
+        yield from wrap(line)
+    if len(lines) > _MOST_LINES:
+        yield f"... {len(lines) - _MOST_LINES} more lines: cerebelum events, --json"
 
 
 def _pretty(value: Value | None) -> list[str]:

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from datetime import datetime
 from typing import Any
 
 import click
@@ -128,9 +129,19 @@ def _event(row: Sequence[Any]) -> tuple[Cell, ...]:
     style = "red" if kind.endswith("Failed") else "green" if kind.endswith("Completed") else ""
     return (
         Cell(str(version), "dim"),
-        Cell(at[11:23], "dim"),
+        Cell(f"{datetime.fromisoformat(at).astimezone():%H:%M:%S.%f}"[:-3], "dim"),
         Cell(kind, style),
         Cell(step or ""),
         Cell("" if attempt is None else str(attempt)),
-        Cell("" if data == "{}" else data, "dim"),
+        Cell(_told(data), "dim"),
     )
+
+
+def _told(data: str) -> str:
+    """Leave out of an event's data what has a line of its own elsewhere, or is for programs only."""
+    found = json.loads(data)
+    error = found.get("error")
+    if isinstance(error, dict):
+        told = error["reason"] if error.get("reason") is not None else f"{error.get('type')}: {error.get('message')}"
+        return str(told).partition("\n")[0]
+    return json.dumps(found, ensure_ascii=False) if found else ""

@@ -37,7 +37,7 @@ def state_cell(state: ExecutionState, *, interrupted: bool = False, short: bool 
     return Cell(text, _STYLES[state])
 
 
-class StateType(click.ParamType):
+class StateType(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
     """A state, in any case, or its beginning."""
 
     name = "state"

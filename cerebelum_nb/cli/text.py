@@ -19,7 +19,22 @@ import click
 
 from ..core.duration import format_seconds
 
-__all__ = ["Cell", "Column", "bar", "cells", "clean", "cut", "emit", "moment", "paint", "short_time", "styled", "table", "width", "wrap"]
+__all__ = [
+    "Cell",
+    "Column",
+    "bar",
+    "cells",
+    "clean",
+    "cut",
+    "emit",
+    "moment",
+    "paint",
+    "short_time",
+    "styled",
+    "table",
+    "width",
+    "wrap",
+]
 
 _WIDEST = 120
 """Beyond this a bar or a paragraph is no longer easy to read."""

@@ -50,10 +50,7 @@ def watch(ctx: click.Context, execution_id: str, interval: float, exit_status: b
     picture = look.take()
     if not picture.over:
         try:
-            if _is_screen():
-                picture = _live(look, picture, interval)
-            else:
-                picture = _lines(look, picture, interval)
+            picture = _live(look, picture, interval) if _is_screen() else _lines(look, picture, interval)
         except KeyboardInterrupt:
             _leave_behind(look.take())
             click.echo("stopped watching; the execution goes its way", err=True)

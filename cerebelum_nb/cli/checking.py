@@ -1,0 +1,267 @@
+"""``cerebelum doctor``: is the log sound, does everything in it go on, and what to do if not.
+
+It only reads; nothing is mended here.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import click
+
+from ..client.reading import ACTIVE, entry
+from ..client.status import ExecutionStatus
+from ..core.model import ExecutionState
+from ..errors import StoreError
+from ..store.connection import SCHEMA_VERSION, versions
+from ..store.sqlite import SqliteStore
+from .frame import Exit, as_json, log_options, log_path, open_log
+from .text import clean, emit, short_time, styled, wrap
+
+__all__ = ["doctor"]
+
+_OVERDUE_SECONDS = 60
+_NAMED = 5
+_LARGE_JOURNAL = 64 << 20
+_LIBRARIES = ("click", "rich", "sqlite-utils", "pandas", "cloudpickle", "ipython", "ipywidgets")
+_REMOTE = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that was looked at; ``advice`` says what to do when it is not ``ok``."""
+
+    name: str
+    ok: bool
+    message: str
+    advice: str = ""
+    executions: tuple[str, ...] = ()
+
+
+@click.command()
+@click.option("--json", "json_", is_flag=True, help="One object: log, ok, checks.")
+@log_options
+@click.pass_context
+def doctor(ctx: click.Context, json_: bool) -> None:
+    """Check the log and what is in it, and say what to do.
+
+    Looked at: versions, the file, its integrity, executions whose process died, waits that are overdue. Nothing is
+    changed. Exits with 1 when something needs attention.
+    """
+    path = log_path(ctx)
+    checks = list(_checks(ctx, path))
+    ok = all(check.ok for check in checks)
+    if json_:
+        as_json({"log": str(path), "ok": ok, "checks": [asdict(check) for check in checks]})
+    else:
+        for check in checks:
+            _show(check)
+        emit("")
+        emit(styled("all is well", "green") if ok else styled("this needs attention: see ✗ above", "red"))
+    if not ok:
+        ctx.exit(Exit.FAILED)
+
+
+def _show(check: Check) -> None:
+    mark = styled("✓", "green") if check.ok else styled("✗", "red")
+    first, *rest = wrap(f"{check.name}: {check.message}", "  ")
+    emit(f"{mark} {first.strip()}")
+    for line in (*rest, *(wrap(check.advice, "    ") if check.advice else ())):
+        emit(line)
+
+
+def _checks(ctx: click.Context, path: Path) -> Iterator[Check]:
+    yield _libraries()
+    try:
+        store = open_log(ctx)
+    except StoreError as error:
+        if not path.exists():
+            raise
+        yield Check(name="log", ok=False, message=str(error))
+        return
+    try:
+        with closing(store.read_connection()) as db:
+            yield from _file(path, db)
+            yield _integrity(path, db)
+            yield _consistency(db)
+        yield from _executions(store)
+    except (StoreError, sqlite3.Error) as error:
+        yield Check(
+            name="log",
+            ok=False,
+            message=f"it cannot be read to its end: {error}",
+            advice="Restore it from a copy, or save what is readable: sqlite3 LOG .recover",
+        )
+
+
+def _libraries() -> Check:
+    found, missing = [], []
+    for name in ("cerebelum_nb", *_LIBRARIES):
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            missing.append(name)
+    told = f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {', '.join(found)}"
+    if missing:
+        return Check(
+            name="versions",
+            ok=False,
+            message=f"{told}; missing: {', '.join(missing)}",
+            advice=f"pip install {' '.join(missing)}",
+        )
+    return Check(name="versions", ok=True, message=told)
+
+
+def _file(path: Path, db: sqlite3.Connection) -> Iterator[Check]:
+    size = _size(path.stat().st_size)
+    (journal,) = db.execute("PRAGMA journal_mode").fetchone()
+    schema = versions(db)[1]
+    yield Check(
+        name="log",
+        ok=True,
+        message=f"{path}, {size}, schema version {schema} of {SCHEMA_VERSION}, journal mode {journal}",
+    )
+    if not os.access(path, os.W_OK) or not os.access(path.absolute().parent, os.W_OK):
+        yield Check(
+            name="permissions",
+            ok=False,
+            message="the log, or the folder it is in, cannot be written to: it can be read, and nothing can run",
+            advice="Change their permissions, or copy the log to a place of your own.",
+        )
+    beside = path.with_name(path.name + "-wal")
+    if beside.exists() and beside.stat().st_size > _LARGE_JOURNAL:
+        yield Check(
+            name="journal",
+            ok=False,
+            message=f"{beside.name} has grown to {_size(beside.stat().st_size)}: some program keeps an old view open",
+            advice="Close what reads the log (a database browser, an old kernel); the file shrinks at the next write.",
+        )
+    kind = _filesystem(path)
+    if kind in _REMOTE:
+        yield Check(
+            name="place",
+            ok=False,
+            message=f"the log is on a network file system ({kind}), where SQLite's locks cannot be trusted",
+            advice="Keep it on a disk of the machine that runs the workflows.",
+        )
+
+
+def _integrity(path: Path, db: sqlite3.Connection) -> Check:
+    found = [clean(str(row[0])) for row in db.execute("PRAGMA integrity_check(10)").fetchall()]
+    if found == ["ok"]:
+        return Check(name="integrity", ok=True, message="no damage found")
+    return Check(
+        name="integrity",
+        ok=False,
+        message=f"the file is damaged: {'; '.join(found[:3])}",
+        advice=f"Restore it from a copy, or save what is readable: sqlite3 {path} .recover",
+    )
+
+
+def _consistency(db: sqlite3.Connection) -> Check:
+    """Whether each execution's row says what its events say, as far as that can be counted."""
+    wrong = db.execute(
+        """SELECT x.execution_id FROM execution x LEFT JOIN
+            (SELECT execution, max(version) AS last, count(*) AS count FROM event GROUP BY execution) e
+            ON e.execution = x.key
+            WHERE e.last IS NOT x.version OR e.count IS NOT e.last LIMIT 100"""
+    ).fetchall()
+    if not wrong:
+        (executions,) = db.execute("SELECT count(*) FROM execution").fetchone()
+        (events,) = db.execute("SELECT count(*) FROM event").fetchone()
+        return Check(name="events", ok=True, message=f"{executions} executions, {events} events, none missing")
+    ids = tuple(name for (name,) in wrong)
+    return Check(
+        name="events",
+        ok=False,
+        message=f"events are missing, or the list does not fit them: {_listed(ids)}",
+        advice="Something else has written to this file. Restore it from a copy.",
+        executions=ids,
+    )
+
+
+def _executions(store: SqliteStore) -> Iterator[Check]:
+    now = time.time_ns() // 1000
+    rows, _ = store.executions(states=ACTIVE)
+    found = [entry(store, row, now) for row in rows]
+    dead = [shown for shown in found if shown.interrupted]
+    held = {row.execution_id: row.holder for row in rows if row.holder is not None}
+    stale = [shown.execution_id for shown in dead if shown.execution_id in held]
+    left = [shown.execution_id for shown in dead if shown.execution_id not in held]
+    go_on = "`cerebelum scheduler` goes on with all of them, `cerebelum resume ID` with one."
+    if stale:
+        yield Check(
+            name="leases",
+            ok=False,
+            message=f"{_count(len(stale))} held by a process that died ({held[stale[0]]}): {_listed(stale)}",
+            advice=go_on,
+            executions=tuple(stale),
+        )
+    else:
+        yield Check(name="leases", ok=True, message=f"{_count(len(held))} held, each by a living process")
+    if left:
+        yield Check(
+            name="orphans",
+            ok=False,
+            message=f"{_count(len(left))} that should be running and that nobody holds: {_listed(left)}",
+            advice=go_on,
+            executions=tuple(left),
+        )
+    late = [
+        (row.execution_id, now - row.summary.wake_at)
+        for row in rows
+        if row.summary.wake_at is not None and row.holder is None and now - row.summary.wake_at > _OVERDUE_SECONDS * 1e6
+    ]
+    if late:
+        longest = short_time(max(by for _, by in late) / 1e6)
+        yield Check(
+            name="wake-ups",
+            ok=False,
+            message=f"{_count(len(late))} overdue, by up to {longest}: {_listed([name for name, _ in late])}",
+            advice="No scheduler is at work on this log: start `cerebelum scheduler`.",
+            executions=tuple(name for name, _ in late),
+        )
+    else:
+        yield Check(name="wake-ups", ok=True, message=f"none overdue, {_waiting(found)}")
+
+
+def _waiting(found: list[ExecutionStatus]) -> str:
+    asleep = sum(shown.status is ExecutionState.SLEEPING for shown in found)
+    asking = sum(shown.status is ExecutionState.WAITING_FOR_APPROVAL for shown in found)
+    return f"{asleep} asleep, {asking} waiting for approval"
+
+
+def _count(number: int) -> str:
+    return "1 execution" if number == 1 else f"{number} executions"
+
+
+def _listed(ids: list[str] | tuple[str, ...]) -> str:
+    more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
+    return clean(", ".join(ids[:_NAMED])) + more
+
+
+def _size(size: float) -> str:
+    for unit in ("bytes", "KB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
+
+
+def _filesystem(path: Path) -> str:
+    """Name the file system the log is on; empty where that cannot be told."""
+    try:
+        mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
+    except OSError:
+        return ""
+    place = str(path.resolve())
+    holding = [(where, kind) for where, kind in mounts if place.startswith(where.rstrip("/") + "/")]
+    return max(holding, key=lambda mount: len(mount[0]), default=("", ""))[1]

@@ -1,0 +1,158 @@
+"""``cerebelum resume``: going on with an execution, in the foreground of this terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..client.locate import find_workflow, origin_of
+from ..client.reading import status_of
+from ..core.model import ExecutionState
+from ..errors import ExecutionCancelledError, ExecutionStoppedError, OutcomeUnknownError, WorkflowError
+from .completing import execution_argument
+from .deciding import read_json
+from .frame import Exit, Failure, as_json, log_options, open_log
+from .looking import Look
+from .text import emit, width
+
+__all__ = ["resume"]
+
+
+def _marks(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, Any]:
+    """Read STEP=VALUE, where VALUE is JSON."""
+    marks = {}
+    for text in given:
+        step, sign, value = text.partition("=")
+        if not sign or not step.strip():
+            raise click.BadParameter(f"{text!r} is not STEP=VALUE, such as charge='{{\"id\": 7}}'", ctx, param)
+        marks[step.strip()] = read_json(value, f"--mark-done {step.strip()}=")
+    return marks
+
+
+def _inputs(ctx: click.Context, param: click.Parameter, given: str | None) -> dict[str, Any] | None:
+    read = read_json(given, "--inputs")
+    if read is not None and not isinstance(read, dict):
+        raise click.BadParameter('inputs are names with values, such as \'{"size": "small"}\'', ctx, param)
+    return read
+
+
+@click.command()
+@execution_argument(("RUNNING", "SLEEPING", "WAITING_FOR_APPROVAL", "PAUSED", "FAILED"))
+@click.option("--module", metavar="NAME", help="Import this module instead of the recorded one.")
+@click.option(
+    "--notebook",
+    metavar="PATH",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Take the workflow from this notebook. Only its definitions are run: imports, functions, classes, and the "
+    "assignments these use.",
+)
+@click.option("--inputs", metavar="JSON", callback=_inputs, help="Replace inputs of these names.")
+@click.option(
+    "--rerun",
+    metavar="STEP",
+    multiple=True,
+    help="Run this completed step again, with what depends on it; `stale` means those whose code has changed.",
+)
+@click.option("--all", "everything", is_flag=True, help="Run every step again, under the same id.")
+@click.option(
+    "--repeat",
+    metavar="STEP",
+    multiple=True,
+    help='Of a step with effect="external" that was interrupted: it has not had its effect, run it again.',
+)
+@click.option(
+    "--mark-done",
+    metavar="STEP=JSON",
+    multiple=True,
+    callback=_marks,
+    help="Of such a step: it has had its effect, and this is its result.",
+)
+@click.option(
+    "--wait", is_flag=True, help="Keep this process through a long wait, which otherwise ends it: a scheduler goes on."
+)
+@click.option("--json", "json_", is_flag=True, help="Print the execution, when it has ended, as `status --json`.")
+@log_options
+@click.pass_context
+def resume(
+    ctx: click.Context,
+    execution_id: str,
+    module: str | None,
+    notebook: Path | None,
+    inputs: Mapping[str, Any] | None,
+    rerun: tuple[str, ...],
+    everything: bool,
+    repeat: tuple[str, ...],
+    mark_done: Mapping[str, Any],
+    wait: bool,
+    json_: bool,
+) -> None:
+    """Go on with an execution that failed, was stopped, or whose process died.
+
+    The module it was started from is imported, with the working directory on its path. Finished steps are not run
+    again. It runs here, in the foreground: Ctrl-C pauses it. At the end its state is shown.
+    """
+    if module is not None and notebook is not None:
+        raise click.UsageError("--module and --notebook both say where the workflow is: give one of them")
+    store = open_log(ctx)
+    row = store.execution(execution_id)
+    execution_id = row.execution_id
+    if row.summary.state is ExecutionState.COMPLETED and not (everything or rerun):
+        raise Failure(
+            f"execution {execution_id} is completed: there is nothing to resume.\n"
+            f"To run all of it again: cerebelum resume {execution_id} --all",
+            Exit.REFUSED,
+        )
+    if row.summary.state is ExecutionState.CANCELLED:
+        raise Failure(f"execution {execution_id} was cancelled and does not go on. Start a new one.", Exit.REFUSED)
+    workflow = find_workflow(origin_of(store, execution_id), execution_id, module=module, notebook=notebook)
+    chosen = {"rerun": "stale" if rerun == ("stale",) else rerun, "repeat": repeat, "mark_done": mark_done}
+    failure: str | None = None
+    try:
+        asyncio.run(workflow.resume(execution_id, not everything, inputs, store=store, wait=wait, **chosen))
+    except (WorkflowError, ExecutionCancelledError, ExecutionStoppedError) as error:
+        if ctx.meta.get("cerebelum_nb.debug"):
+            raise
+        failure = str(error)
+    except OutcomeUnknownError as error:
+        raise Failure(f"{error}\n{_guarded(execution_id, error.steps)}", Exit.REFUSED) from error
+    _end(ctx, store, execution_id, failure, json_)
+
+
+def _end(ctx: click.Context, store: Any, execution_id: str, failure: str | None, json_: bool) -> None:
+    """Show how it ended, and exit accordingly."""
+    look = Look(store, execution_id)
+    picture = look.take()
+    if json_:
+        as_json(status_of(store, store.execution(execution_id), time.time_ns() // 1000).to_dict())
+    else:
+        for line in picture.lines(width()):
+            emit(line)
+    match picture.row.summary.state:
+        case ExecutionState.FAILED | ExecutionState.CANCELLED:
+            ctx.exit(Exit.FAILED)
+        case ExecutionState.PAUSED:
+            ctx.exit(Exit.STOPPED)
+        case ExecutionState.COMPLETED:
+            return
+        case _ if failure is not None:
+            raise Failure(failure)
+        case _:
+            click.echo(
+                "it waits, and no process is kept for that: `cerebelum scheduler` goes on with it when it is due",
+                err=True,
+            )
+
+
+def _guarded(execution_id: str, steps: tuple[str, ...]) -> str:
+    """Say which options answer the question that a guarded step asks."""
+    step = steps[0] if steps else "STEP"
+    return (
+        f"Find out whether it happened, then either\n"
+        f"    cerebelum resume {execution_id} --repeat {step}            # it did not: run it again\n"
+        f"    cerebelum resume {execution_id} --mark-done {step}=null    # it did, and this is its result"
+    )
