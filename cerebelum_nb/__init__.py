@@ -26,12 +26,17 @@ if TYPE_CHECKING:
     from .dsl import flow as flow
     from .dsl.step import Step as Step
     from .dsl.step import step as step
+    from .engine.asking import approval as approval
+    from .engine.asking import wait_for_approval as wait_for_approval
     from .engine.context import Context as Context
     from .engine.execution import Execution
     from .engine.execution import SharedValueWarning as SharedValueWarning
     from .engine.operations import poll as poll
     from .engine.operations import retry as retry
     from .engine.operations import sleep as sleep
+    from .errors import ApprovalDecidedError as ApprovalDecidedError
+    from .errors import ApprovalError as ApprovalError
+    from .errors import ApprovalRefusedError as ApprovalRefusedError
     from .errors import ApprovalRejectedError as ApprovalRejectedError
     from .errors import ApprovalTimeoutError as ApprovalTimeoutError
     from .errors import CerebelumError as CerebelumError
@@ -40,6 +45,7 @@ if TYPE_CHECKING:
     from .errors import ExecutionCancelledError as ExecutionCancelledError
     from .errors import ExecutionNotFoundError as ExecutionNotFoundError
     from .errors import ExecutionStoppedError as ExecutionStoppedError
+    from .errors import OutcomeUnknownError as OutcomeUnknownError
     from .errors import PollTimeoutError as PollTimeoutError
     from .errors import ResumeError as ResumeError
     from .errors import SecretMissingError as SecretMissingError
@@ -51,9 +57,11 @@ if TYPE_CHECKING:
     from .errors import WorkflowDefinitionError as WorkflowDefinitionError
     from .errors import WorkflowError as WorkflowError
     from .errors import WorkflowNotFoundError as WorkflowNotFoundError
+    from .faces.approval import approval_form as approval_form
     from .faces.progress import ProgressReporter as ProgressReporter
     from .result import Result as Result
     from .run import Run as Run
+    from .scheduling import scheduler as scheduler
     from .store.default import connect as connect
     from .values import Secret as Secret
     from .workflows import Workflow as Workflow
@@ -79,6 +87,10 @@ _HOMES = {
         "Step",
         "step",
     ),
+    ".engine.asking": (
+        "approval",
+        "wait_for_approval",
+    ),
     ".engine.context": ("Context",),
     ".engine.execution": ("SharedValueWarning",),
     ".engine.operations": (
@@ -87,6 +99,9 @@ _HOMES = {
         "sleep",
     ),
     ".errors": (
+        "ApprovalDecidedError",
+        "ApprovalError",
+        "ApprovalRefusedError",
         "ApprovalRejectedError",
         "ApprovalTimeoutError",
         "CerebelumError",
@@ -95,6 +110,7 @@ _HOMES = {
         "ExecutionCancelledError",
         "ExecutionNotFoundError",
         "ExecutionStoppedError",
+        "OutcomeUnknownError",
         "PollTimeoutError",
         "ResumeError",
         "SecretMissingError",
@@ -107,9 +123,11 @@ _HOMES = {
         "WorkflowError",
         "WorkflowNotFoundError",
     ),
+    ".faces.approval": ("approval_form",),
     ".faces.progress": ("ProgressReporter",),
     ".result": ("Result",),
     ".run": ("Run",),
+    ".scheduling": ("scheduler",),
     ".store.default": ("connect",),
     ".values": ("Secret",),
     ".workflows": (
@@ -122,7 +140,10 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "ApprovalDecidedError",
+    "ApprovalError",
     "ApprovalInfo",
+    "ApprovalRefusedError",
     "ApprovalRejectedError",
     "ApprovalTimeoutError",
     "CerebelumError",
@@ -135,6 +156,7 @@ __all__ = [
     "ExecutionState",
     "ExecutionStatus",
     "ExecutionStoppedError",
+    "OutcomeUnknownError",
     "PollTimeoutError",
     "ProgressReporter",
     "Result",
@@ -155,14 +177,18 @@ __all__ = [
     "WorkflowDefinitionError",
     "WorkflowError",
     "WorkflowNotFoundError",
+    "approval",
+    "approval_form",
     "connect",
     "flow",
     "history",
     "poll",
     "retry",
+    "scheduler",
     "sleep",
     "step",
     "testing",
+    "wait_for_approval",
     "workflow",
 ]
 

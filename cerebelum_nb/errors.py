@@ -11,9 +11,13 @@
     ├── PollTimeoutError           a poll ran out of attempts or time (also a TimeoutError)
     ├── ApprovalRejectedError      a person said no
     ├── ApprovalTimeoutError       nobody answered in time (also a TimeoutError)
+    ├── ApprovalError              there is nothing to approve or reject there
+    │   ├── ApprovalDecidedError   somebody else was first (.by, .at)
+    │   └── ApprovalRefusedError   the step did not take the response
     ├── ExecutionNotFoundError     no such id (.suggestions)
     ├── ExecutionBusyError         somebody else is running it (.holder, .free_at)
     ├── ResumeError                the execution cannot be resumed as asked
+    │   └── OutcomeUnknownError    it would repeat an external effect that may have happened (.steps)
     ├── WorkflowNotFoundError      the code of a recorded execution is not where it was
     ├── StoreError                 the log is locked, full, corrupt, newer or read-only
     └── SerializationError         a value cannot be stored or restored (.path)
@@ -28,6 +32,9 @@ from __future__ import annotations
 from datetime import datetime
 
 __all__ = [
+    "ApprovalDecidedError",
+    "ApprovalError",
+    "ApprovalRefusedError",
     "ApprovalRejectedError",
     "ApprovalTimeoutError",
     "CerebelumError",
@@ -36,6 +43,7 @@ __all__ = [
     "ExecutionCancelledError",
     "ExecutionNotFoundError",
     "ExecutionStoppedError",
+    "OutcomeUnknownError",
     "PollTimeoutError",
     "ResumeError",
     "SecretMissingError",
@@ -161,6 +169,28 @@ class ApprovalTimeoutError(CerebelumError, TimeoutError):
     """Nobody decided an approval in time."""
 
 
+class ApprovalError(CerebelumError):
+    """An approval cannot be decided: nothing waits for one, or it has to be said which."""
+
+
+class ApprovalDecidedError(ApprovalError):
+    """An approval was decided already.
+
+    Attributes:
+        by: who decided it; None when its time ran out or nobody was named.
+        at: when, UTC.
+    """
+
+    def __init__(self, message: str = "", *, by: str | None = None, at: datetime | None = None) -> None:
+        super().__init__(message)
+        self.by = by
+        self.at = at
+
+
+class ApprovalRefusedError(ApprovalError):
+    """The step's ``validate`` did not take the response; the approval is still open."""
+
+
 class ExecutionNotFoundError(CerebelumError):
     """No execution of this log has that id, or several share that prefix.
 
@@ -202,6 +232,18 @@ class ResumeError(CerebelumError):
 
 class WorkflowNotFoundError(CerebelumError):
     """The code of a recorded execution cannot be found or imported from here."""
+
+
+class OutcomeUnknownError(ResumeError):
+    """A step with ``effect="external"`` was interrupted: whether its effect happened, only a person can say.
+
+    Attributes:
+        steps: the steps in question.
+    """
+
+    def __init__(self, message: str = "", *, steps: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.steps = steps
 
 
 class StoreError(CerebelumError):

@@ -48,6 +48,9 @@ class Result:
         results: every completed step's value, by name.
         started_at: when it started, UTC.
         completed_at: when it ended, UTC; None while it has not.
+        wake_at: when a hibernated execution is to be woken, UTC; None when it waits for a person, or does not wait.
+        waits_for: the kinds of approval it waits for.
+        resume_hint: the call that goes on with it, unless it has ended.
     """
 
     execution_id: str
@@ -57,6 +60,7 @@ class Result:
     started_at: datetime
     completed_at: datetime | None
     _state: State
+    resume_hint: str = ""
 
     @property
     def output(self) -> Any:
@@ -81,7 +85,7 @@ class Result:
         return None if self.completed_at is None else self.completed_at - self.started_at
 
     @classmethod
-    def of(cls, execution_id: str, state: State, load: Callable[[str], Any]) -> Result:
+    def of(cls, execution_id: str, state: State, load: Callable[[str], Any], resume_hint: str = "") -> Result:
         """Make a result of a folded state; ``load`` decodes a step's value."""
         values = {n: v for n in state.finished if (v := state.steps[n].output) is not None}
         return cls(
@@ -92,12 +96,45 @@ class Result:
             started_at=at(state.started_at),
             completed_at=None if state.completed_at is None else at(state.completed_at),
             _state=state,
+            resume_hint="" if state.status.is_final else resume_hint,
         )
+
+    @property
+    def wake_at(self) -> datetime | None:
+        """When a hibernated execution is to be woken, UTC."""
+        return None if self._state.wake_at is None else at(self._state.wake_at)
+
+    @property
+    def waits_for(self) -> tuple[str, ...]:
+        """The kinds of approval it waits for."""
+        return tuple(
+            operation.approval_type
+            for step in self._state.steps.values()
+            if not step.settled
+            for operation in step.operations.values()
+            if operation.kind == "approval" and not operation.is_decided
+        )
+
+    @property
+    def next(self) -> str:
+        """What happens next to one that has not ended, and how to go on with it; empty when it has ended."""
+        if self.status.is_final:
+            return ""
+        told = []
+        if self.waits_for:
+            told.append(f"it waits for approval ({', '.join(self.waits_for)}): cerebelum approve {self.execution_id}")
+        if self.wake_at is not None:
+            until = "its time to decide ends" if self.waits_for else "it wakes"
+            told.append(f"{until} at {self.wake_at:%Y-%m-%d %H:%M:%S} UTC, if a scheduler runs (cerebelum scheduler)")
+        if self.resume_hint:
+            told.append(f"to go on with it yourself: {self.resume_hint}")
+        return "; ".join(told)
 
     def __repr__(self) -> str:
         last = self._state.output
         shown = "" if last is None else f", output {_short(last)}"
-        return f"<{self.workflow} {self.execution_id}: {self.status}, {len(self.results)} steps{shown}>"
+        head = f"<{self.workflow} {self.execution_id}: {self.status}, {len(self.results)} steps{shown}>"
+        return f"{head}\n{self.next}" if self.next else head
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         return {"text/plain": repr(self), "text/html": self._html()}
@@ -115,7 +152,7 @@ class Result:
         return (
             f"<div><b>{html.escape(self.workflow)}</b> <code>{html.escape(self.execution_id)}</code> "
             f"{self.status.lower()}{took}<table><thead><tr><th>step</th><th>state</th><th>took</th><th>result</th>"
-            f"</tr></thead><tbody>{rows}</tbody></table></div>"
+            f"</tr></thead><tbody>{rows}</tbody></table>{html.escape(self.next)}</div>"
         )
 
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Generator
 from typing import Any
 
-from .core.events import CancelRequested, WorkflowResumed, WorkflowStarted
+from .core.events import CancelRequested, Event
 from .core.model import ExecutionState
 from .engine import views
 from .engine.engine import engines_on
@@ -34,10 +34,10 @@ class Run:
         self,
         execution: Execution,
         variable: str,
-        event: WorkflowStarted | WorkflowResumed,
+        *events: Event,
         stale: tuple[str, ...] = (),
     ) -> None:
-        self._execution, self._variable, self._event = execution, variable, event
+        self._execution, self._variable, self._events = execution, variable, events
         self.stale = stale
         if stale:
             log.warning(
@@ -96,6 +96,10 @@ class Run:
         if not self._execution.over:
             self._execution.engine.post(self._execution, self._execution.stop, reason)
 
+    def drain(self) -> None:
+        """Let the steps at work finish, start no more, and leave the rest to whoever takes it up next."""
+        self._execution.drain()
+
     def cancel(self, reason: str | None = None) -> None:
         """End it for good."""
         if not self._execution.over:
@@ -116,7 +120,7 @@ class Run:
             engine.stop_all(_STOPPED)
 
     def _start(self) -> None:
-        self._execution.engine.start(self._execution, self._event)
+        self._execution.engine.start(self._execution, *self._events)
 
     async def _settled(self) -> None:
         execution = self._execution
@@ -138,7 +142,10 @@ class Run:
         return [a.task for a in self._execution.attempts.values() if a.task is not None and not a.task.done()]
 
     def _result(self) -> Result:
-        return Result.of(self.execution_id, self._execution.state, self._execution.result_of)
+        return Result.of(self.execution_id, self._execution.state, self._execution.result_of, resume_hint=self._hint())
+
+    def _hint(self) -> str:
+        return f"await {self._variable}.resume({self.execution_id!r})".replace("'", '"')
 
     def _outcome(self) -> Result:
         __tracebackhide__ = True
@@ -146,7 +153,7 @@ class Run:
         error = execution.done.exception() if execution.done.done() else None
         if error is not None:
             raise error
-        hint = f"await {self._variable}.resume({execution.id!r})".replace("'", '"')
+        hint = self._hint()
         where = f"execution {execution.id} of workflow '{state.workflow}'"
         kept = f"{len(state.finished)} of {state.total_steps} steps are finished and kept"
         match state.lifecycle:

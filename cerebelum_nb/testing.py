@@ -5,17 +5,48 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import Token
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from .core.duration import Duration, seconds
+from .engine.asking import answer_outside
 from .engine.clock import Clock, current_clock
+from .errors import ApprovalRejectedError
 from .store.memory import MemoryStore
 
-__all__ = ["FakeClock", "MemoryStore"]
+__all__ = ["FakeClock", "MemoryStore", "answering"]
+
+
+@contextmanager
+def answering(response: Any = None, *, reject: str | None = None) -> Iterator[None]:
+    """Answer the approvals which a step asks for that is called directly, outside an execution.
+
+    Args:
+        response: what they return.
+        reject: a reason: then they raise ``ApprovalRejectedError`` instead.
+
+    Example:
+        >>> import asyncio
+        >>> from cerebelum_nb import wait_for_approval
+        >>> with answering("yes"):
+        ...     asyncio.run(wait_for_approval())
+        'yes'
+    """
+
+    def answer(approval_type: str, data: Any) -> Any:
+        if reject is not None:
+            raise ApprovalRejectedError(f"the approval '{approval_type}' was rejected: {reject}", reason=reject)
+        return response
+
+    token = answer_outside.set(answer)
+    try:
+        yield
+    finally:
+        answer_outside.reset(token)
 
 
 class FakeClock:

@@ -15,9 +15,10 @@ import threading
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any, TypeVar, overload
 
-from .core.events import WorkflowResumed, WorkflowStarted
+from .core.events import Event, StepCompleted, WorkflowAwakened, WorkflowResumed, WorkflowStarted
 from .core.model import ExecutionState, Plan
 from .core.resume import plan_resume
+from .core.state import StepState
 from .core.validate import Report
 from .dsl.builder import WorkflowBuilder, build
 from .engine.cancel import cancel_execution
@@ -135,6 +136,7 @@ class Workflow:
         *,
         store: Store | None = None,
         execution_id: str | None = None,
+        wait: bool = False,
         distributed: bool = False,
     ) -> Result:
         """Run it here and wait until it is done.
@@ -143,10 +145,13 @@ class Workflow:
             inputs: what steps receive as ``inputs``; names to values.
             store: the log to write; by default the session's.
             execution_id: an id of your own; by default a new short one.
+            wait: True waits here to the end, however long; by default a wait longer than the log's
+                ``hibernate_after`` (an hour) ends the run in this process, and the result says when it wakes.
             distributed: True runs it on the distributed engine.
 
         Returns:
-            The outcome of the completed execution.
+            The outcome of the completed execution; or, SLEEPING or WAITING_FOR_APPROVAL, how far it is and what is
+            next.
 
         Raises:
             WorkflowDefinitionError: the timeline cannot run; nothing has run.
@@ -159,10 +164,15 @@ class Workflow:
         if distributed:
             result: Result = await _distributed_engine().execute(self, inputs, execution_id=execution_id)
             return result
-        return await self._launch(inputs, store, execution_id).foreground()
+        return await self._launch(inputs, store, execution_id, wait=wait).foreground()
 
     def run(
-        self, inputs: Inputs | None = None, *, store: Store | None = None, execution_id: str | None = None
+        self,
+        inputs: Inputs | None = None,
+        *,
+        store: Store | None = None,
+        execution_id: str | None = None,
+        wait: bool = False,
     ) -> Result:
         """Run it and wait, from sync code: a script, or a cell.
 
@@ -175,7 +185,7 @@ class Workflow:
         """
         __tracebackhide__ = True
         _refuse_in_step(self.variable)
-        return _run_sync(lambda: self.execute(inputs, store=store, execution_id=execution_id))
+        return _run_sync(lambda: self.execute(inputs, store=store, execution_id=execution_id, wait=wait))
 
     def start(
         self, inputs: Inputs | None = None, *, store: Store | None = None, execution_id: str | None = None
@@ -202,6 +212,9 @@ class Workflow:
         inputs: Inputs | None = None,
         *,
         rerun: str | Collection[str] = (),
+        repeat: Collection[str] = (),
+        mark_done: Mapping[str, Any] | None = None,
+        wait: bool = False,
         store: Store | None = None,
     ) -> Result:
         """Go on with an execution that failed, was stopped, or whose process died; finished steps are not run again.
@@ -212,19 +225,62 @@ class Workflow:
             inputs: replace the recorded inputs of these names, or supply secrets again.
             rerun: names of completed steps to run again with what depends on them; ``"stale"`` means those whose
                 code changed.
+            repeat: steps with ``effect="external"`` that may run again although their outcome is unknown.
+            mark_done: steps that need not run (any more), with the results they are to have: ``{"charge": receipt}``.
+            wait: as in :meth:`execute`.
             store: the log; by default the session's.
 
         Returns:
-            The outcome of the completed execution.
+            As :meth:`execute`.
 
         Raises:
+            OutcomeUnknownError: it would repeat an external effect that may have happened: say ``repeat`` or
+                ``mark_done``.
             ResumeError: it cannot be resumed: it is completed, or the timeline lost a step it has completed.
             ExecutionBusyError: it is running, here or elsewhere.
             ExecutionNotFoundError: there is no such execution.
             Otherwise as :meth:`execute`.
         """
         __tracebackhide__ = True
-        return await self._take_up(execution_id, skip_completed_steps, inputs, rerun, store).foreground()
+        run = self._take_up(execution_id, skip_completed_steps, inputs, rerun, store, repeat, mark_done or {}, wait)
+        return await run.foreground()
+
+    def wake(self, execution_id: str, *, store: Store, reason: str, died: bool) -> Run | None:
+        """Go on with an execution that is due, or that a dead process left; for schedulers.
+
+        Unlike :meth:`resume` it makes no decision of a person's: a step that failed stays failed.
+
+        Args:
+            execution_id: its id.
+            store: its log.
+            reason: why, for the log.
+            died: whether the process that ran it has died.
+
+        Returns:
+            The run, not yet started; None when there is nothing to do any more.
+
+        Raises:
+            OutcomeUnknownError: it would repeat an external effect that may have happened.
+            Otherwise as :meth:`resume`.
+        """
+        plan = self.plan()
+        engine = engine_of(store)
+        execution = engine.claim(execution_id, plan, Vault(store.redact))
+        state = execution.state
+        try:
+            due = state.hibernated and state.wake_at is not None and state.wake_at <= execution.clock.now()
+            if state.lifecycle is not ExecutionState.RUNNING or (state.hibernated and not due):
+                engine.give_back(execution)
+                return None
+            chosen = plan_resume(plan, state, execution_id)
+            self._resume_inputs(execution, None)
+        except BaseException:
+            engine.give_back(execution)
+            raise
+        events: list[Event] = [WorkflowAwakened(at=execution.now(), reason=reason, died=died)]
+        if chosen.restored:
+            events.append(WorkflowResumed(at=execution.now(), restored=chosen.restored))
+        return Run(execution, self.variable, *events)
 
     async def cancel(self, execution_id: str, reason: str | None = None, *, store: Store | None = None) -> None:
         """End an execution for good, wherever it runs; see :func:`cerebelum_nb.engine.cancel.cancel_execution`."""
@@ -241,7 +297,9 @@ class Workflow:
         """How the user calls it, for messages that say what to type."""
         return str(self.fn.__name__)
 
-    def _launch(self, inputs: Inputs | None, store: Store | None, execution_id: str | None) -> Run:
+    def _launch(
+        self, inputs: Inputs | None, store: Store | None, execution_id: str | None, *, wait: bool = False
+    ) -> Run:
         _refuse_in_step(self.variable)
         plan = self.plan()
         log = resolve_store(store)
@@ -250,6 +308,7 @@ class Workflow:
         value = encode(given, vault=vault, path="inputs")
         engine = engine_of(log)
         execution = engine.create(_new_id() if execution_id is None else _check_id(execution_id), plan, vault)
+        execution.stays = wait
         self._keep_inputs(execution, given, value.codec != "json" or bool(value.masked))
         event = WorkflowStarted(
             at=execution.clock.now(),
@@ -269,6 +328,9 @@ class Workflow:
         inputs: Inputs | None,
         rerun: str | Collection[str],
         store: Store | None,
+        repeat: Collection[str],
+        mark_done: Mapping[str, Any],
+        wait: bool,
     ) -> Run:
         _refuse_in_step(self.variable)
         plan = self.plan()
@@ -291,11 +353,18 @@ class Workflow:
                 rerun=rerun,
                 live=execution.live,
                 inputs_replaced=value is not None,
+                repeat=repeat,
+                mark_done=mark_done,
             )
+            given = {name: execution.encode(result, path=f"mark_done[{name!r}]") for name, result in mark_done.items()}
         except BaseException:
             engine.give_back(execution)
             raise
-        event = WorkflowResumed(
+        execution.stays = wait
+        events: list[Event] = []
+        if state.hibernated:
+            events.append(WorkflowAwakened(at=execution.now(), reason="resumed by hand"))
+        resumed = WorkflowResumed(
             at=execution.now(),
             retried=chosen.retried,
             revisited=chosen.revisited,
@@ -304,7 +373,18 @@ class Workflow:
             inputs=value,
             total_steps=sum(map(len, plan.timeline)),
         )
-        return Run(execution, self.variable, event, stale=chosen.stale)
+        if not state.hibernated or not chosen.is_nothing or value is not None:
+            events.append(resumed)
+        for name, result in given.items():
+            step = state.steps.get(name) or StepState()
+            header: dict[str, Any] = {
+                "at": execution.now(),
+                "step": name,
+                "visit": step.visit,
+                "attempt": max(1, step.attempt),
+            }
+            events.append(StepCompleted(**header, output=result, by_hand=True))
+        return Run(execution, self.variable, *events, stale=chosen.stale)
 
     def _resume_inputs(self, execution: Execution, inputs: Inputs | None) -> Any:
         remembered = keeper_of(execution.engine.store).remembered_inputs(execution.id)

@@ -16,6 +16,7 @@ __all__ = [
     "EVENT_TYPES",
     "HEADER",
     "ApprovalReceived",
+    "ApprovalRefused",
     "ApprovalRejected",
     "ApprovalRequested",
     "ApprovalTimedOut",
@@ -128,12 +129,17 @@ class WorkflowResumed(WorkflowEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class WorkflowHibernated(WorkflowEvent):
+    """No process runs it until ``wake_at`` (None: until somebody decides what it waits for)."""
+
     wake_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class WorkflowAwakened(WorkflowEvent):
+    """It goes on by itself; ``died`` says that the process which ran it had died."""
+
     reason: str = ""
+    died: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
@@ -306,10 +312,13 @@ class ApprovalRequested(OperationEvent):
     data: Value | None = None
     due_at: int | None = None
     digest: str = ""
+    validated: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class ApprovalReceived(OperationEvent):
+    """``digest`` is the hash of what was shown. When the request is ``validated``, the step has the last word."""
+
     response: Value
     by: str | None = None
     digest: str = ""
@@ -320,6 +329,14 @@ class ApprovalRejected(OperationEvent):
     reason: str
     by: str | None = None
     digest: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class ApprovalRefused(OperationEvent):
+    """The step's ``validate`` did not take the response; the approval is open again."""
+
+    message: str
+    by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
@@ -358,6 +375,7 @@ Event = (
     | ApprovalRequested
     | ApprovalReceived
     | ApprovalRejected
+    | ApprovalRefused
     | ApprovalTimedOut
 )
 

@@ -6,11 +6,11 @@ import difflib
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from ..errors import ResumeError
+from ..errors import OutcomeUnknownError, ResumeError
 from .model import ExecutionState, Plan
-from .state import Phase, State
+from .state import Phase, State, StepState
 
-__all__ = ["Resumption", "dependants", "plan_resume", "stale_steps"]
+__all__ = ["Resumption", "dependants", "plan_resume", "stale_steps", "unknown_outcomes"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +23,11 @@ class Resumption:
     restored: tuple[str, ...] = ()
     stale: tuple[str, ...] = ()
 
+    @property
+    def is_nothing(self) -> bool:
+        """Whether it runs nothing again that has an outcome."""
+        return not (self.retried or self.revisited or self.rerouted or self.restored)
+
 
 def plan_resume(
     plan: Plan,
@@ -33,6 +38,8 @@ def plan_resume(
     rerun: str | Collection[str] = (),
     live: Collection[str] = (),
     inputs_replaced: bool = False,
+    repeat: Collection[str] = (),
+    mark_done: Collection[str] = (),
 ) -> Resumption:
     """Decide what a resume does.
 
@@ -45,8 +52,11 @@ def plan_resume(
             changed.
         live: completed steps whose unstorable value is still in memory.
         inputs_replaced: whether this resume replaces the inputs.
+        repeat: external steps that may run again although nobody knows whether their effect happened.
+        mark_done: steps whose result is given by hand.
 
     Raises:
+        OutcomeUnknownError: it would repeat an external effect that may have happened.
         ResumeError: it is completed or cancelled, or the plan lost a completed step or a taken route.
     """
     name = f"execution {execution_id}"
@@ -59,10 +69,16 @@ def plan_resume(
         raise ResumeError(
             f"{name} was cancelled{_because(state.reason)} and does not go on. Start a new one with execute()"
         )
+    _check_by_hand(plan, state, repeat, mark_done)
+    unknown = [n for n in unknown_outcomes(plan, state) if n not in repeat and n not in mark_done]
+    if unknown:
+        raise _unknown(unknown, name)
     if not skip_completed_steps:
         return Resumption(revisited=tuple(state.steps))
     retried = tuple(
-        n for n, s in state.steps.items() if s.phase is Phase.FAILED and (s.diverge is None or n == state.failed_step)
+        n
+        for n, s in state.steps.items()
+        if s.phase is Phase.FAILED and (s.diverge is None or n == state.failed_step) and n not in mark_done
     )
     stale = stale_steps(plan, state, inputs_replaced=inputs_replaced)
     again = _named(plan, state, stale if rerun == "stale" else rerun)
@@ -108,6 +124,27 @@ def _inputs_changed(plan: Plan, state: State, name: str, replaced: bool) -> bool
     return reads and (replaced or state.steps[name].inputs_version < state.inputs_version)
 
 
+def unknown_outcomes(plan: Plan, state: State) -> tuple[str, ...]:
+    """Name the external steps that began and of which nobody knows whether their effect happened.
+
+    A step that waits in a decorator, before its body, has done nothing yet.
+    """
+    return tuple(
+        name
+        for name, step in state.steps.items()
+        if name in plan.steps
+        and plan.steps[name].policy.effect == "external"
+        and _has_unknown_outcome(step)
+        and not any(o.is_before_body and not o.done for o in step.operations.values())
+    )
+
+
+def _has_unknown_outcome(step: StepState) -> bool:
+    if step.phase is Phase.FAILED:
+        return step.error is not None and step.error.type == "StepTimeoutError"
+    return step.phase is Phase.RUNNING or step.interrupted
+
+
 def dependants(plan: Plan, names: Collection[str]) -> tuple[str, ...]:
     """Name the given steps and every step that uses their results, directly or not, in the plan's order."""
     if not names:
@@ -123,6 +160,38 @@ def dependants(plan: Plan, names: Collection[str]) -> tuple[str, ...]:
                 found.add(name)
                 grew = True
     return tuple(name for name in plan.steps if name in found)
+
+
+def _check_by_hand(plan: Plan, state: State, repeat: Collection[str], mark_done: Collection[str]) -> None:
+    for what, names in (("repeat", repeat), ("mark_done", mark_done)):
+        if isinstance(names, str):
+            raise ResumeError(
+                f"{what} takes names of steps: {what}=[{names!r}]"
+                if what == "repeat"
+                else f"mark_done takes the steps with their results: mark_done={{{names!r}: ...}}"
+            )
+        for name in names:
+            if name not in plan.steps:
+                near = difflib.get_close_matches(str(name), list(plan.steps), n=1)
+                hint = f"Did you mean '{near[0]}'?" if near else f"Its steps are {_some(plan.steps)}"
+                raise ResumeError(f"{what} names {name!r}, which is no step of workflow '{plan.workflow}'. {hint}")
+    done = [n for n in mark_done if n in state.finished]
+    if done:
+        raise ResumeError(
+            f"mark_done names '{done[0]}', which is completed already: its result is recorded and is used"
+        )
+
+
+def _unknown(steps: Collection[str], name: str) -> OutcomeUnknownError:
+    first = next(iter(steps))
+    which = ", ".join(f"'{step}'" for step in steps)
+    return OutcomeUnknownError(
+        f"{name}: {'step' if len(steps) == 1 else 'steps'} {which} (effect='external') began, and how it ended is not "
+        f"known: what it does may have happened or not. Look, then resume with one of\n"
+        f"    repeat=[{first!r}]                 it did not happen, or may happen twice\n"
+        f"    mark_done={{{first!r}: result}}      it happened; this is its result",
+        steps=tuple(steps),
+    )
 
 
 def _named(plan: Plan, state: State, rerun: str | Collection[str]) -> tuple[str, ...]:

@@ -43,12 +43,24 @@ class Operation:
     result: Value | None = None
     error: ErrorInfo | None = None
     rejected_by: str | None = None
+    digest: str = ""
+    validated: bool = False  # the step has to take the response before it counts
     done: bool = False  # the result is recorded and is returned instead of running again
 
     @property
     def kind(self) -> str:
         """``sleep``, ``poll``, ``retry``, ``approval`` or ``run``."""
         return self.op.partition(":")[0]
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether somebody has answered this approval, or its time is over."""
+        return self.done or self.result is not None or self.error is not None
+
+    @property
+    def is_before_body(self) -> bool:
+        """Whether a decorator waits with it: then the step's own code has not begun."""
+        return self.op.partition(":")[2].startswith("@")
 
 
 @dataclass(slots=True)
@@ -118,15 +130,20 @@ class State:
     failed_step: str | None = None
     reason: str | None = None  # why it is paused or cancelled
     cancel: e.CancelRequested | None = None
+    hibernated: bool = False  # no process runs it, and none should before wake_at
     wake_at: int | None = None
+    deaths: int = 0  # processes that died one after the other without getting anything done
     parent: str | None = None
     parent_version: int | None = None
 
     @property
     def status(self) -> ExecutionState:
         """The execution's state; a running one in which every step in flight waits is SLEEPING or waiting."""
-        if self.lifecycle is not ExecutionState.RUNNING or not self.waiting:
+        if self.lifecycle is not ExecutionState.RUNNING or not (self.waiting or self.hibernated):
             return self.lifecycle
+        if self.hibernated:
+            asks = any(key.startswith("approval:") for key in self.waiting)
+            return ExecutionState.WAITING_FOR_APPROVAL if asks else ExecutionState.SLEEPING
         if len(set(self.waiting.values())) < len(self.in_flight):
             return ExecutionState.RUNNING
         if any(key.startswith("approval:") for key in self.waiting):
@@ -177,6 +194,7 @@ def evolve(state: State, event: e.Event) -> State:
             step.by_hand = event.by_hand
             step.operations = {}
             state.finished[event.step] = None
+            state.deaths = 0
             if event.step in state.restoring:
                 del state.restoring[event.step]
             else:
@@ -226,6 +244,7 @@ def evolve(state: State, event: e.Event) -> State:
         case e.SleepCompleted():
             _operation(state, event).done = True
             state.waiting.pop(_wait_key(event), None)
+            state.deaths = 0
         case e.PollStarted():
             _step(state, event).operations[event.op] = Operation(event.op, event.at, deadline=event.deadline)
         case e.PollAttempted() | e.RetryAttempted():
@@ -234,27 +253,33 @@ def evolve(state: State, event: e.Event) -> State:
         case e.OperationCompleted():
             operation = _operation(state, event)
             operation.result, operation.number, operation.done = event.output, event.number, True
+            state.deaths = 0
         case e.OperationFailed():
             _step(state, event).operations.pop(event.op, None)
         case e.OperationMismatched():
             pass
         case e.ApprovalRequested():
-            _step(state, event).operations[event.op] = Operation(
-                event.op, event.at, due_at=event.due_at, data=event.data, approval_type=event.approval_type
-            )
+            operation = _operation(state, event)  # one that goes on after an interruption keeps its beginning
+            operation.due_at, operation.data, operation.digest = event.due_at, event.data, event.digest
+            operation.approval_type, operation.validated = event.approval_type, event.validated
             state.waiting[_wait_key(event)] = event.step
         case e.ApprovalReceived():
             operation = _operation(state, event)
-            operation.result, operation.done = event.response, True
-            state.waiting.pop(_wait_key(event), None)
+            operation.result, operation.done = event.response, not operation.validated
+            _decided(state, event)
         case e.ApprovalRejected():
             operation = _operation(state, event)
             operation.error = ErrorInfo(type="ApprovalRejectedError", message=event.reason)
             operation.rejected_by = event.by
-            state.waiting.pop(_wait_key(event), None)
+            _decided(state, event)
+        case e.ApprovalRefused():
+            operation = _operation(state, event)
+            operation.result = None
+            if event.step in state.in_flight:
+                state.waiting[_wait_key(event)] = event.step
         case e.ApprovalTimedOut():
-            _step(state, event).operations.pop(event.op, None)
-            state.waiting.pop(_wait_key(event), None)
+            _operation(state, event).error = ErrorInfo(type="ApprovalTimeoutError", message="nobody decided in time")
+            _decided(state, event)
         case e.WorkflowStarted():
             state.lifecycle = ExecutionState.RUNNING
             state.workflow, state.inputs = event.workflow, event.inputs
@@ -262,6 +287,7 @@ def evolve(state: State, event: e.Event) -> State:
             state.total_steps, state.started_at = event.total_steps, event.at
         case e.WorkflowPaused():
             state.lifecycle, state.reason = ExecutionState.PAUSED, event.reason
+            state.hibernated, state.wake_at, state.deaths = False, None, 0
         case e.WorkflowResumed():
             _go_on(state)
             if event.inputs is not None:
@@ -280,9 +306,10 @@ def evolve(state: State, event: e.Event) -> State:
                 step = state.steps[name]
                 step.diverge, step.diverge_chosen, step.branch = None, False, None
         case e.WorkflowHibernated():
-            state.wake_at = event.wake_at
+            state.hibernated, state.wake_at, state.deaths = True, event.wake_at, 0
         case e.WorkflowAwakened():
-            state.wake_at = None
+            state.hibernated, state.wake_at = False, None
+            state.deaths += event.died
         case e.WorkflowCompleted():
             _finish(state, ExecutionState.COMPLETED, event.at)
             state.last_step = event.last_step
@@ -342,6 +369,13 @@ def _wait_key(event: e.OperationEvent) -> str:
     return f"{event.op}@{event.step}"
 
 
+def _decided(state: State, event: e.OperationEvent) -> None:
+    """An approval is waited for no more; whoever hibernates for it is to be woken now."""
+    state.waiting.pop(_wait_key(event), None)
+    if state.hibernated:
+        state.wake_at = event.at
+
+
 def _leave(state: State, name: str, step: StepState, phase: Phase, at: int) -> None:
     step.phase, step.ended_at, step.due_at = phase, at, None
     state.in_flight.pop(name, None)
@@ -391,9 +425,10 @@ def _restore(state: State, name: str) -> None:
 
 def _finish(state: State, lifecycle: ExecutionState, at: int) -> None:
     state.lifecycle, state.completed_at, state.current_step = lifecycle, at, None
-    state.wake_at = None
+    state.hibernated, state.wake_at, state.deaths = False, None, 0
 
 
 def _go_on(state: State) -> None:
     state.lifecycle, state.completed_at = ExecutionState.RUNNING, None
     state.error = state.failed_step = state.reason = state.wake_at = None
+    state.hibernated = False

@@ -116,6 +116,7 @@ def step(
     retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
     timeout: Duration | None = None,
     keep: bool = True,
+    effect: str | None = None,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(
     fn: Callable[P, R] | None = None,
@@ -128,6 +129,7 @@ def step(
     retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
     timeout: Duration | None = None,
     keep: bool = True,
+    effect: str | None = None,
 ) -> Step[P, R] | Callable[[Callable[P, R]], Step[P, R]]:
     """Make a function a step of workflows.
 
@@ -145,6 +147,8 @@ def step(
         timeout: seconds (or text) one attempt may take; more is a ``StepTimeoutError``.
         keep: False for a result that cannot or should not be stored: it lives in memory for this run only, and a
             resume runs the step again when somebody needs it.
+        effect: ``"external"`` for what must not happen twice unasked (it charges a card, it deploys): when its outcome
+            is unknown, because the process died in it or it was stopped, a resume stops and asks.
 
     Raises:
         StepDefinitionError: the function or an argument is not what a step can be made from.
@@ -161,7 +165,7 @@ def step(
         _check_function(function)
         chosen = name if name is not None else getattr(function, "__name__", "")
         _check_name(chosen)
-        policy = _policy(chosen, retries, retry_delay, backoff, retry_on, timeout, keep)
+        policy = _policy(chosen, retries, retry_delay, backoff, retry_on, timeout, keep, effect)
         return Step(function, chosen, policy)
 
     if fn is None:
@@ -220,6 +224,7 @@ def _policy(
     retry_on: Any,
     timeout: Duration | None,
     keep: bool,
+    effect: object,
 ) -> Policy:
     where = f"@step of '{name}'"
     if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
@@ -232,6 +237,8 @@ def _policy(
             raise StepDefinitionError(f"{where}: retry_on is an exception class or a tuple of them, not {cls!r}")
     if not isinstance(keep, bool):
         raise StepDefinitionError(f"{where}: keep is True or False, not {keep!r}")
+    if effect not in (None, "external"):
+        raise StepDefinitionError(f"{where}: effect is 'external' or left out, not {effect!r}")
     try:
         delay = seconds(retry_delay, unit="s", what="retry_delay")
         limit = None if timeout is None else seconds(timeout, unit="s", what="timeout")
@@ -240,7 +247,13 @@ def _policy(
     if limit == 0:
         raise StepDefinitionError(f"{where}: timeout must be more than zero; leave it out for no limit")
     return Policy(
-        retries=retries, retry_delay=delay, backoff=float(backoff), retry_on=classes, timeout=limit, keep=keep
+        retries=retries,
+        retry_delay=delay,
+        backoff=float(backoff),
+        retry_on=classes,
+        timeout=limit,
+        keep=keep,
+        effect=None if effect is None else "external",
     )
 
 

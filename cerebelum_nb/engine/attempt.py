@@ -76,6 +76,11 @@ class Attempt:
         """The task of an async step."""
         return self._task
 
+    @property
+    def thread(self) -> threading.Thread | None:
+        """The thread of a plain step."""
+        return self._thread
+
     def abandon(self) -> None:
         """Ignore what it still does, and ask an async step to stop."""
         self.scope.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..core.events import CancelRequested, WorkflowCancelled
+from ..core.events import CancelRequested, Event, StepInterrupted, WorkflowCancelled
 from ..core.state import evolve, fold
 from ..errors import ExecutionBusyError, ResumeError
 from ..store.base import Commit, Store
@@ -46,14 +46,20 @@ async def cancel_execution(store: Store, execution_id: str, *, reason: str | Non
         return "requested"
     state = fold(store.events(execution_id))
     after = state.version
-    event = WorkflowCancelled(at=max(now, state.updated_at), reason=reason, by=by)
-    evolve(state, event)
+    at = max(now, state.updated_at)
+    events: list[Event] = [
+        StepInterrupted(at=at, step=name, visit=step.visit, attempt=max(1, step.attempt), reason="cancelled")
+        for name, step in state.steps.items()
+        if name in state.in_flight
+    ]
+    events.append(WorkflowCancelled(at=at, reason=reason, by=by))
+    fold(events, state)
     store.commit(
         [
             Commit(
                 execution_id=execution_id,
                 after=after,
-                events=[event],
+                events=events,
                 summary=summarise(state),
                 holder=holder,
                 release=True,

@@ -12,6 +12,7 @@ import asyncio
 import contextvars
 import weakref
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from ..core.events import Event
@@ -93,9 +94,15 @@ class Engine:
             raise
         return self._enter(Execution(self, execution_id, plan, state, holder, vault))
 
-    def start(self, execution: Execution, event: Event) -> None:
+    def start(self, execution: Execution, *events: Event) -> None:
         """Append what starts or resumes an execution, and let it run; starts that come together share a commit."""
-        self.post(execution, execution.begin, event)
+        self.post(execution, execution.begin, events)
+
+    @property
+    def hibernate_after(self) -> int | None:
+        """How long a wait may be before it ends the run in this process, µs; None: as long as it likes."""
+        limit = self.store.hibernate_after
+        return None if limit == timedelta.max else limit // timedelta(microseconds=1)
 
     def post(self, execution: Execution, handler: Callable[[Any], None], argument: Any) -> None:
         """Put a message into the inbox; on the engine's loop only."""
@@ -225,7 +232,11 @@ class Engine:
                 execution.committed()
             elif reason == Rejection.STALE:
                 self._rebase(execution)
-                again.append(execution)
+                if execution.batch:
+                    again.append(execution)
+                else:  # it wanted to hibernate, and something has happened
+                    execution.committed()
+                    self.post(execution, _nothing, None)
             else:
                 execution.abort(_lost(execution.id))
         if again:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, assert_never
 
@@ -21,11 +21,12 @@ from ..core.state import Phase, State, evolve
 from ..errors import CerebelumError, DependencyError, ExecutionStoppedError
 from ..store.base import Commit, Summary
 from ..values import Vault, decode, encode
-from . import routes
+from . import hibernation, routes
 from .attempt import Attempt, Outcome
 from .clock import Timer
 from .context import Context
 from .fence import describe
+from .lease import keeper_of
 from .scope import Scope
 
 if TYPE_CHECKING:
@@ -54,6 +55,10 @@ class Execution:
         self.written = state.version
         self.over = False
         self.finishing = False
+        self.stays = False
+        self.draining = False
+        self._held_back = False
+        self.watchers: set[Callable[[], None]] = set()
         self.cause: BaseException | None = None
         self.stop_requested: str | None = None
         self.observers: list[Observer] = []
@@ -66,6 +71,7 @@ class Execution:
         self._timers: dict[str, Timer] = {}
         self._zombies: dict[str, Attempt] = {}
         self._progress: list[Event] = []
+        self._ripening: Timer | None = None
 
     # -- what steps and operations ask ----------------------------------------------------------------------
 
@@ -180,20 +186,28 @@ class Execution:
 
     def waits_changed(self) -> None:
         """Hear that a step began to wait."""
+        self.consider_hibernation()
         self.engine.check_idle()
 
     @property
     def all_wait(self) -> bool:
         """Whether everything in flight waits for the clock."""
-        return bool(self.attempts or self._timers) and all(a.scope.waits > 0 for a in self.attempts.values())
+        return bool(self.attempts or self._timers) and all(a.scope.waits for a in self.attempts.values())
+
+    def retry_times(self) -> list[int]:
+        """When the next attempts of failed steps start, µs since the epoch."""
+        steps = self.state.steps
+        return [due for name in self._timers if name in steps and (due := steps[name].due_at) is not None]
 
     # -- messages -------------------------------------------------------------------------------------------
 
-    def begin(self, event: Event) -> None:
-        """Take the event that starts or resumes it; the engine then decides what to start."""
+    def begin(self, events: Sequence[Event]) -> None:
+        """Take the events that start or resume it; the engine then decides what to start."""
+        why = "it hibernated" if self.state.hibernated else "its process ended"
         for name in list(self.state.in_flight):
-            self._interrupt(name, "its process ended")
-        self.append(event)
+            self._interrupt(name, why)
+        for event in events:
+            self.append(event)
 
     def settle(self, outcome: Outcome) -> None:
         """Take the outcome of an attempt."""
@@ -251,6 +265,26 @@ class Execution:
         self.append(e.WorkflowCancelled(at=self.now(), reason=request.reason, by=request.by))
         self.finishing = True
 
+    def drain(self) -> None:
+        """Start nothing more, and hibernate as soon as no step is at work: others go on with it."""
+        if not self.over:
+            self.draining = True
+            self.engine.post(self, self._hibernate, None)
+
+    def consider_hibernation(self) -> None:
+        """End the run in this process if all it does is wait, and for long."""
+        if self.engine.hibernate_after is None or self.stays or self.over or self.finishing:
+            return
+        ripe_at = hibernation.ripe_at(self, self.engine.hibernate_after)
+        if ripe_at is None:
+            return
+        if ripe_at <= self.clock.now():
+            self.engine.post(self, self._hibernate, None)
+        else:
+            if self._ripening is not None:
+                self._ripening.cancel()
+            self._ripening = self.clock.call_at(ripe_at, self.consider_hibernation)
+
     def stop_soon(self, reason: str) -> None:
         """Ask for a stop from inside a step."""
         self.engine.post(self, self.stop, reason)
@@ -270,17 +304,24 @@ class Execution:
         """Decide, and turn decisions into events, until all that can start has started."""
         if self.state.cancel is not None and not self.finishing:
             self.cancel(self.state.cancel)
+        for is_due in list(self.watchers):
+            is_due()
         while not self.finishing:
             commands = decide(self.plan, self.state, self._position, self._changed)
             self._changed = []
             more = False
             for command in commands:
                 if type(command) is StartStep:
-                    self._start(command)
+                    if self.draining:
+                        self._held_back = True
+                    else:
+                        self._start(command)
                 else:
                     more = self._follow(command)
             if not more:
-                return
+                break
+        if self.draining and not self.finishing:
+            self._hibernate(None)
 
     def append(self, event: Event) -> None:
         """Fold an event and have it committed."""
@@ -312,6 +353,10 @@ class Execution:
     def rebase(self, state: State) -> None:
         """Put the batch behind events that others appended meanwhile."""
         self.written = state.version
+        kept = hibernation.still_true(self.batch, state)
+        if len(kept) < len(self.batch) and self.finishing:
+            self.finishing = False
+        self.batch = kept
         for event in self.batch:
             evolve(state, event)
         self.state = state
@@ -336,6 +381,10 @@ class Execution:
             for event in events:
                 observer(self, event)
         if self.finishing:
+            for attempt in self.attempts.values():
+                attempt.abandon()
+            for timer in self._timers.values():
+                timer.cancel()
             self._end()
 
     def abort(self, error: BaseException) -> None:
@@ -468,6 +517,29 @@ class Execution:
             return self.result_of(name)
         return None if step.output is None else self.decode(step.output, f"the result of step '{name}'")
 
+    def _hibernate(self, _: None) -> None:
+        """Stop waiting in this process, if that is still all there is to do."""
+        after, now = self.engine.hibernate_after, self.clock.now()
+        if self.finishing:
+            return
+        if self.draining:
+            if not all(attempt.scope.waits for attempt in self.attempts.values()) or self._starts:
+                return
+        else:
+            ripe_at = None if after is None else hibernation.ripe_at(self, after)
+            if ripe_at is None or ripe_at > now or self._starts:
+                return
+        failed = hibernation.unroutable_failure(self.plan, self.state)
+        if failed is not None:
+            self._interrupt_all("a step beside it failed")
+            error = self.state.steps[failed].error
+            assert error is not None
+            self.append(e.WorkflowFailed(at=self.now(), error=error, failed_step=failed))
+        else:
+            wake_at = self.now() if self._held_back else hibernation.wake_at(self)
+            self.append(e.WorkflowHibernated(at=self.now(), wake_at=wake_at))
+        self.finishing = True
+
     def _interrupt_all(self, reason: str) -> None:
         for timer in self._timers.values():
             timer.cancel()
@@ -504,8 +576,13 @@ class Execution:
 
     def _end(self, error: BaseException | None = None) -> None:
         self.over = True
+        self.watchers.clear()
+        if self._ripening is not None:
+            self._ripening.cancel()
         left = [a for a in (*self.attempts.values(), *self._zombies.values()) if a.alive]
         self.engine.forget(self, [partial(getattr, a, "alive") for a in left])
+        for attempt in left:
+            attempt.when_over(partial(keeper_of(self.engine.store).forget_ended, self.id))
         if self.done.done():
             return
         if error is None:

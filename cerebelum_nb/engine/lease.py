@@ -51,6 +51,7 @@ class LeaseKeeper:
         self._beat_at = 0
         self._thread: threading.Thread | None = None
         self._seen: int | None = None
+        self.listeners: set[Callable[[], object]] = set()
 
     def holder(self, now: int) -> int:
         """Return the key under which this process holds leases, and say that it is alive."""
@@ -90,6 +91,20 @@ class LeaseKeeper:
             self._running.pop(execution.id, None)
             if leftovers:
                 self._leftovers[execution.id] = leftovers
+        self.tell()
+
+    def forget_ended(self, execution_id: str) -> None:
+        """Let go of what is left of stopped steps, once they have ended."""
+        with self._lock:
+            left = [is_alive for is_alive in self._leftovers.pop(execution_id, ()) if is_alive()]
+            if left:
+                self._leftovers[execution_id] = left
+        self.tell()
+
+    def tell(self) -> None:
+        """Say to those who asked that something has changed in this process: a run ended, an approval was decided."""
+        for listener in list(self.listeners):
+            listener()
 
     def running(self, execution_id: str) -> Execution | None:
         """Return the execution if it runs in this process."""

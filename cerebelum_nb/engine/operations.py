@@ -261,13 +261,13 @@ def _offer(work: Coroutine[Any, Any, T]) -> Any:
     return work
 
 
-async def _sleep(length: float, data: Any) -> None:
+async def _sleep(length: float, data: Any, mark: str = "") -> None:
     scope = current_scope.get()
     if scope is None:
         await asyncio.sleep(length)
         return
     ms = round(length * 1000)
-    op = scope.identify("sleep", format_seconds(length).replace(" ", ""), f"{ms:x}")
+    op = scope.identify("sleep", mark + format_seconds(length).replace(" ", ""), f"{ms:x}")
     operation = scope.recorded(op)
     if operation is not None and operation.done:
         return
@@ -276,7 +276,7 @@ async def _sleep(length: float, data: Any) -> None:
         due_at = scope.now() + round(length * 1e6)
     shown = None if data is None else scope.execution.encode(data, path="sleep data")
     await scope.record(SleepStarted, op, duration_ms=ms, due_at=due_at, data=shown)
-    await scope.wait_until(due_at)
+    await scope.wait_until(due_at, op)
     await scope.record(SleepCompleted, op)
 
 
@@ -436,14 +436,14 @@ class _Record:
     async def wait(self) -> None:
         """Wait for what remains before the next try."""
         if self.scope is not None and self.operation is not None and self.operation.due_at is not None:
-            await self.scope.wait_until(self.operation.due_at)
+            await self.scope.wait_until(self.operation.due_at, self.op)
 
     async def attempt(self, event: Any, number: int, due_at: int, **fields: Any) -> None:
         if self.scope is None:
             await asyncio.sleep(max(0, due_at - self.now()) / 1e6)
             return
         await self.scope.record(event, self.op, number=number, due_at=due_at, **fields)
-        await self.scope.wait_until(due_at)
+        await self.scope.wait_until(due_at, self.op)
 
     async def complete(self, result: Any, number: int) -> None:
         if self.scope is None:
@@ -470,7 +470,7 @@ def _decorator_of_sleep(given: dict[str, float], data: Any) -> Callable[[Callabl
 
     def wait_before(body: Callable[..., Any]) -> Callable[..., Any]:
         async def around(*args: Any, **kwargs: Any) -> Any:
-            await _sleep(ms / 1000, data)
+            await _sleep(ms / 1000, data, mark="@")
             return await _call(functools.partial(body, *args, **kwargs))
 
         return _wrap(body, around, ("sleep", ms))

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import threading
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
     from .clock import Timer
     from .execution import Execution
 
-__all__ = ["Scope", "current_scope"]
+__all__ = ["Scope", "Wait", "current_scope"]
 
 current_scope: ContextVar[Scope | None] = ContextVar("cerebelum_scope", default=None)
 
@@ -31,6 +34,19 @@ _Waiter = asyncio.Future[None] | concurrent.futures.Future[None]
 
 PROGRESS_EVERY = 250_000
 """µs between two progress events of one step in the log."""
+
+
+@dataclass(slots=True, eq=False)
+class Wait:
+    """A wait of a step: since and until when (µs; None: until somebody decides).
+
+    ``whole`` says that the step does nothing else meanwhile, as far as can be told: its own task or thread waits.
+    """
+
+    since: int
+    due_at: int | None
+    whole: bool
+    op: str
 
 
 class Scope:
@@ -58,7 +74,7 @@ class Scope:
         self.loop = execution.loop
         self.closed = False
         self.touched: set[str] | None = None
-        self.waits = 0
+        self.waits: list[Wait] = []
         self.percent: float | None = None
         self.message = ""
         self._counts: Counter[str] | None = None
@@ -103,14 +119,25 @@ class Scope:
         if recorded is not None:
             await self.record(OperationMismatched, op, recorded=recorded)
 
-    async def wait_until(self, at: int) -> None:
-        """Wait until the engine's clock shows ``at``."""
+    async def wait_until(self, at: int | None, op: str = "", until: Callable[[], bool] | None = None) -> None:
+        """Wait until the engine's clock shows ``at``, or until ``until()`` holds after something was appended.
+
+        Args:
+            at: when it ends by itself, µs since the epoch; None: never.
+            op: the operation that waits.
+            until: asked now, and whenever others have appended events.
+        """
+        wait = Wait(self.now(), at, self._is_whole(), op)
         timers: list[Timer] = []
+        watched: list[Callable[[], None]] = []
 
         def end() -> None:
             while timers:
                 timers.pop().cancel()
-                self.waits -= 1
+            while watched:
+                self.execution.watchers.discard(watched.pop())
+            with suppress(ValueError):
+                self.waits.remove(wait)
 
         def due(waiter: _Waiter) -> None:
             end()
@@ -118,14 +145,27 @@ class Scope:
                 waiter.set_result(None)
 
         def begin(waiter: _Waiter) -> None:
-            timers.append(self.execution.clock.call_at(at, partial(due, waiter)))
-            self.waits += 1
+            if until is not None:
+                if until():
+                    waiter.set_result(None)
+                    return
+                watched.append(lambda: due(waiter) if until() else None)
+                self.execution.watchers.add(watched[0])
+            if at is not None:
+                timers.append(self.execution.clock.call_at(at, partial(due, waiter)))
+            self.waits.append(wait)
             self.execution.waits_changed()
 
         try:
             await self._ask(begin)
         finally:
             self._on_loop(end)
+
+    def _is_whole(self) -> bool:
+        attempt = self.execution.attempts.get(self.step)
+        if attempt is None:
+            return False
+        return attempt.thread is threading.current_thread() or attempt.task is asyncio.current_task()
 
     def progress(self, percent: float, message: str) -> None:
         """Note how far the step is; sampled into the log, riding on the next commit."""

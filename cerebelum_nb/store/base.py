@@ -151,6 +151,18 @@ class Store(Protocol):
         """Read rows, newest first, and the total that matches."""
         ...
 
+    def due(self, now: int, *, limit: int, offset: int = 0) -> list[ExecutionRow]:
+        """Read the hibernated executions that are to be woken, the earliest first."""
+        ...
+
+    def next_wake(self) -> int | None:
+        """Return when the next hibernated execution is to be woken, µs since the epoch; None when there is none."""
+        ...
+
+    def abandoned(self, now: int, *, limit: int) -> list[ExecutionRow]:
+        """Read the executions that should be running and that no living process runs, the oldest first."""
+        ...
+
     def is_alive(self, holder: Holder, now: int) -> bool:
         """Whether the process of ``holder`` may still be running.
 

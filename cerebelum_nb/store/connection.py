@@ -13,7 +13,7 @@ __all__ = ["APPLICATION_ID", "MEMORY", "SCHEMA_VERSION", "explain", "open_log", 
 
 MEMORY = ":memory:"
 APPLICATION_ID = 0x43524242  # "CRBB", at byte 68 of the file: whose database this is
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 BUSY_SECONDS = 30.0
 
 

@@ -17,6 +17,9 @@ from .base import Commit, ExecutionRow, Holder, Rejection, Summary
 __all__ = ["MemoryStore"]
 
 
+_ACTIVE = (ExecutionState.RUNNING, ExecutionState.SLEEPING, ExecutionState.WAITING_FOR_APPROVAL)
+
+
 @dataclass(slots=True)
 class _Execution:
     summary: Summary
@@ -27,13 +30,14 @@ class _Execution:
 class MemoryStore:
     """An append-only event log in memory, with the behaviour of :class:`SqliteStore`.
 
-    Every holder lives in this process: it is alive until it retires or its heartbeat expires.
+    Every holder lives in this process: it is alive until it retires or its heartbeat expires. As no other process
+    could go on with a run, waits stay in the process, however long; set ``hibernate_after`` to change that.
     """
 
     def __init__(self, *, trusted: bool = True) -> None:
         self.location = ":memory:"
         self.trusted = trusted
-        self.hibernate_after = timedelta(hours=1)
+        self.hibernate_after = timedelta.max
         self.redact: tuple[str, ...] = ()
         self._lock = RLock()
         self._executions: dict[str, _Execution] = {}
@@ -175,6 +179,36 @@ class MemoryStore:
             ]
             end = None if limit is None else offset + limit
             return [self._row(name) for name in found[offset:end]], len(found)
+
+    def due(self, now: int, *, limit: int, offset: int = 0) -> list[ExecutionRow]:
+        """Read the hibernated executions that are to be woken, the earliest first."""
+        with self._open():
+            found = sorted((at, name) for name, at in self._wake_ups() if at <= now)
+            return [self._row(name) for _, name in found[offset : offset + limit]]
+
+    def next_wake(self) -> int | None:
+        """Return when the next hibernated execution is to be woken, µs since the epoch; None when there is none."""
+        with self._open():
+            return min((at for _, at in self._wake_ups()), default=None)
+
+    def abandoned(self, now: int, *, limit: int) -> list[ExecutionRow]:
+        """Read the executions that should be running and that no living process runs, the oldest first."""
+        with self._open():
+            rows = [self._row(name) for name in self._newest()[::-1]]
+        found = [row for row in rows if self._is_left(row, now)]
+        return found[:limit]
+
+    def _is_left(self, row: ExecutionRow, now: int) -> bool:
+        if row.holder is not None:
+            return row.summary.state in _ACTIVE and not self.is_alive(row.holder, now)
+        return row.summary.state in _ACTIVE[:2] and row.summary.wake_at is None
+
+    def _wake_ups(self) -> list[tuple[str, int]]:
+        return [
+            (name, found.summary.wake_at)
+            for name, found in self._executions.items()
+            if found.summary.wake_at is not None and found.holder is None
+        ]
 
     def _newest(self) -> list[str]:
         last_made_first = list(self._executions)[::-1]

@@ -10,23 +10,27 @@ from typing import Any
 from ..core.model import ExecutionState
 from .base import Commit, ExecutionRow, Holder, Summary
 
-__all__ = ["ADVANCE", "CHANGE", "CREATE", "SELECT", "created", "progress", "to_row"]
+__all__ = ["ADVANCE", "CHANGE", "CREATE", "DUE", "LEFT", "SELECT", "created", "progress", "to_holder", "to_row"]
 
 CREATE = """INSERT OR IGNORE INTO execution (execution_id, workflow, state, started_at, parent, holder,
     version, updated_at, completed_at, total_steps, done_steps, current_step, error, wake_at)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
 _PROGRESS = """version = ?, updated_at = ?, completed_at = ?, total_steps = ?, done_steps = ?,
-    current_step = ?, error = ?, wake_at = ?"""
+    current_step = ?, error = ?"""
 _GUARD = "key = ? AND version = ? AND (? OR holder IS ?)"
 
-ADVANCE = f"UPDATE execution SET {_PROGRESS} WHERE {_GUARD} AND state = ?"
-"""progress, (key, after, is signal, holder), state. Most commits change neither state nor holder: not to name
-those columns spares their indexes, which is a quarter of a commit's cost."""
+ADVANCE = f"UPDATE execution SET {_PROGRESS} WHERE {_GUARD} AND state = ? AND wake_at IS ?"
+"""progress, (key, after, is signal, holder), state, wake_at. Most commits change neither of the two nor the holder:
+not to name those columns spares their indexes, which is a quarter of a commit's cost."""
 
-CHANGE = f"""UPDATE execution SET {_PROGRESS}, state = ?, holder = CASE WHEN ? THEN NULL ELSE holder END
-    WHERE {_GUARD}"""
-"""progress, (state, release), (key, after, is signal, holder)."""
+CHANGE = f"""UPDATE execution SET {_PROGRESS}, state = ?, wake_at = ?,
+    holder = CASE WHEN ? THEN NULL ELSE holder END WHERE {_GUARD}"""
+"""progress, (state, wake_at, release), (key, after, is signal, holder)."""
+
+DUE = "wake_at IS NOT NULL AND holder IS NULL"
+LEFT = "state IN ('RUNNING', 'SLEEPING') AND holder IS NULL AND wake_at IS NULL"
+"""Which executions wait for a wake-up, and which ones everybody left half-way; there is an index for each."""
 
 SELECT = """SELECT execution_id, version, workflow, state, started_at, updated_at, completed_at, total_steps,
     done_steps, current_step, error, wake_at, parent,
@@ -45,7 +49,6 @@ def progress(commit: Commit) -> tuple[Any, ...]:
         shown.done_steps,
         shown.current_step,
         _utf8(shown.error),
-        shown.wake_at,
     )
 
 
@@ -61,6 +64,7 @@ def created(commit: Commit) -> tuple[Any, ...]:
         shown.parent,
         holder,
         *progress(commit),
+        shown.wake_at,
     )
 
 
@@ -82,11 +86,13 @@ def to_row(columns: tuple[Any, ...]) -> ExecutionRow:
             wake_at=columns[11],
             parent=columns[12],
         ),
-        holder=None if columns[13] is None else _holder(*columns[13:]),
+        holder=None if columns[13] is None else to_holder(columns[13:]),
     )
 
 
-def _holder(key: int, host: str, pid: int, boot_id: str, started: str, heartbeat_at: int, expires_at: int) -> Holder:
+def to_holder(columns: tuple[Any, ...]) -> Holder:
+    """Return the columns of a holder, in the table's order, as data."""
+    key, host, pid, boot_id, started, heartbeat_at, expires_at = columns
     return Holder(
         key=key,
         host=host,

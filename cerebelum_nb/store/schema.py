@@ -12,6 +12,7 @@ import sqlite3
 from sqlite_utils import Database, Migrations  # noqa: TID253  # this module is only imported when it is needed
 
 from .connection import APPLICATION_ID, SCHEMA_VERSION, versions
+from .projection import DUE, LEFT
 
 __all__ = ["MIGRATIONS", "migrate"]
 
@@ -187,4 +188,13 @@ def _views(db: Database) -> None:
         JOIN event last ON last.execution = a.key AND last.version = a.ended
         LEFT JOIN event first ON first.execution = a.key AND first.version = a.began
         ORDER BY a.key, coalesce(a.began, a.ended)
+    """)
+
+
+@MIGRATIONS(name="4_wake_ups")
+def _wake_ups(db: Database) -> None:
+    # Only what a scheduler may take up stands in them: small, and untouched by the commits of a running execution.
+    db.executescript(f"""
+        CREATE INDEX execution_by_wake ON execution (wake_at) WHERE {DUE};
+        CREATE INDEX execution_left ON execution (started_at) WHERE {LEFT};
     """)

@@ -150,10 +150,10 @@ class SqliteStore:
         shown = projection.progress(commit)
         # exact types only: sqlite3 looks up an adapter for a bool or an enum at every call
         guard = (key, commit.after, 1 if commit.holder is None else 0, commit.holder)
-        state = commit.summary.state.value
-        if not commit.release and db.execute(projection.ADVANCE, (*shown, *guard, state)).rowcount:
+        state, wake_at = commit.summary.state.value, commit.summary.wake_at
+        if not commit.release and db.execute(projection.ADVANCE, (*shown, *guard, state, wake_at)).rowcount:
             return key, ""
-        if db.execute(projection.CHANGE, (*shown, state, int(commit.release), *guard)).rowcount:
+        if db.execute(projection.CHANGE, (*shown, state, wake_at, int(commit.release), *guard)).rowcount:
             return key, ""
         return key, self._why_not(db, commit)
 
@@ -286,6 +286,34 @@ class SqliteStore:
             page = [*values, -1 if limit is None else limit, offset]
             found = db.execute(f"{projection.SELECT} WHERE {where} {newest}", page).fetchall()
         return [projection.to_row(row) for row in found], total
+
+    def due(self, now: int, *, limit: int, offset: int = 0) -> list[ExecutionRow]:
+        """Read the hibernated executions that are to be woken, the earliest first."""
+        sql = f"{projection.SELECT} WHERE {projection.DUE} AND wake_at <= ? ORDER BY wake_at LIMIT ? OFFSET ?"
+        with self._reading() as db:
+            return [projection.to_row(row) for row in db.execute(sql, (now, limit, offset)).fetchall()]
+
+    def next_wake(self) -> int | None:
+        """Return when the next hibernated execution is to be woken, µs since the epoch; None when there is none."""
+        with self._reading() as db:
+            found = db.execute(f"SELECT min(wake_at) FROM execution WHERE {projection.DUE}").fetchone()
+        return None if found[0] is None else int(found[0])
+
+    def abandoned(self, now: int, *, limit: int) -> list[ExecutionRow]:
+        """Read the executions that should be running and that no living process runs, the oldest first."""
+        active = "state IN ('RUNNING', 'SLEEPING', 'WAITING_FOR_APPROVAL')"
+        oldest = "ORDER BY started_at LIMIT ?"
+        with self._reading() as db:
+            held = db.execute(
+                "SELECT key, host, pid, boot_id, started, heartbeat_at, expires_at FROM holder WHERE key IN "
+                "(SELECT DISTINCT holder FROM execution WHERE holder IS NOT NULL)"
+            ).fetchall()
+            found = db.execute(f"{projection.SELECT} WHERE {projection.LEFT} {oldest}", (limit,)).fetchall()
+            for holder in map(projection.to_holder, held):
+                if not self.is_alive(holder, now):
+                    sql = f"{projection.SELECT} WHERE execution.holder = ? AND {active} {oldest}"
+                    found += db.execute(sql, (holder.key, limit)).fetchall()
+        return [projection.to_row(row) for row in found][:limit]
 
     def _row(self, db: sqlite3.Connection, execution_id: str) -> ExecutionRow | None:
         found = db.execute(f"{projection.SELECT} WHERE execution_id = ?", (execution_id,)).fetchone()

@@ -286,7 +286,9 @@ def test_a_rejected_approval_is_not_done():
 
 def test_an_approval_that_timed_out_starts_afresh():
     late = e.ApprovalTimedOut(at=4, step="a", op=asked("a").op)
-    assert not story(BEGUN, started("a"), asked("a"), late).steps["a"].operations
+    assert story(BEGUN, started("a"), asked("a"), late).steps["a"].operations[asked("a").op].is_decided
+    told = e.OperationFailed(at=5, step="a", op=asked("a").op, error=ErrorInfo(type="ApprovalTimeoutError", message=""))
+    assert not story(BEGUN, started("a"), asked("a"), late, told).steps["a"].operations
 
 
 # -- status -------------------------------------------------------------------------------------------------

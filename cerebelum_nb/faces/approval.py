@@ -1,0 +1,134 @@
+"""The form in which a person decides an approval in a notebook, with a text where there are no widgets."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from ..core.state import fold
+from ..engine.approvals import OpenApproval, decide_approval, open_approvals, verdict
+from ..errors import ApprovalError, CerebelumError
+from ..store.base import Store
+from ..store.default import resolve_store
+from .where import Audience, audience
+
+__all__ = ["approval_form"]
+
+
+def approval_form(execution_id: str, *, store: Store | None = None, step: str | None = None) -> Any:
+    """Show what an execution asks, with buttons to approve and reject it.
+
+    Args:
+        execution_id: its id or an unambiguous beginning.
+        store: the log; by default the session's.
+        step: which step's approval, when several wait.
+
+    Returns:
+        A widget in a notebook; elsewhere, or where nobody can press a button, an object whose repr says what is asked
+        and how to decide it.
+
+    Raises:
+        ExecutionNotFoundError: there is no such execution.
+        ApprovalError: it waits for no approval.
+    """
+    log = resolve_store(store)
+    found = log.execution(execution_id).execution_id
+    waiting = [a for a in open_approvals(fold(log.events(found))) if step in (None, a.step)]
+    if not waiting:
+        raise ApprovalError(f"execution {found} waits for no approval")
+    if audience() is not Audience.NOTEBOOK:
+        return Question(found, waiting[0])
+    return _widget(log, found, waiting[0])
+
+
+class Question:
+    """What is asked and how to decide it, as text and HTML."""
+
+    def __init__(self, execution_id: str, approval: OpenApproval) -> None:
+        self._execution_id, self._approval = execution_id, approval
+
+    def __repr__(self) -> str:
+        approval = self._approval
+        lines = [f"{approval.step} asks for approval ({approval.approval_type})"]
+        if shown := _shown(approval):
+            lines.append(shown)
+        if approval.due_at is not None:
+            lines.append(f"until {datetime.fromtimestamp(approval.due_at / 1e6, UTC):%Y-%m-%d %H:%M:%S} UTC")
+        return "\n".join([*lines, f"cerebelum approve {self._execution_id}, or cerebelum reject {self._execution_id}"])
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        return {"text/plain": repr(self), "text/html": f"<pre>{html.escape(repr(self))}</pre>"}
+
+
+def _widget(store: Store, execution_id: str, approval: OpenApproval) -> Any:
+    import ipywidgets
+
+    head = ipywidgets.HTML(
+        f"<b>{html.escape(approval.step)}</b> asks for approval: <b>{html.escape(approval.approval_type)}</b>"
+        f"<pre>{html.escape(_shown(approval))}</pre>"
+    )
+    response = ipywidgets.Text(placeholder='a response as JSON, such as {"size": "small"}', description="Response")
+    comment = ipywidgets.Text(placeholder="why", description="Comment")
+    approve = ipywidgets.Button(description="Approve", button_style="success")
+    reject = ipywidgets.Button(description="Reject", button_style="danger")
+    told = ipywidgets.HTML()
+    inputs = (response, comment, approve, reject)
+    box = ipywidgets.VBox([head, response, comment, ipywidgets.HBox([approve, reject]), told])
+    tasks: set[asyncio.Task[None]] = set()
+
+    def say(text: str) -> None:
+        told.value = html.escape(text)
+
+    def enable(enabled: bool) -> None:
+        for widget in inputs:
+            widget.disabled = not enabled
+
+    async def decide(approved: bool) -> None:
+        enable(False)
+        try:
+            answer = _answer(response.value, comment.value)
+            decision = decide_approval(
+                store,
+                execution_id,
+                approve=approved,
+                response=answer if approved else None,
+                reason=comment.value or None,
+                step=approval.step,
+            )
+            say("Approved ..." if approved else "Rejected.")
+            decision = await verdict(store, decision)
+        except ValueError as error:
+            say(f"The response is not JSON: {error}")
+            enable(True)
+        except CerebelumError as error:
+            say(str(error))
+            enable("still open" in str(error))
+        else:
+            later = " It is checked when the execution goes on." if decision.pending else ""
+            say(f"{'Approved' if approved else 'Rejected'} by {decision.by or 'you'}.{later}")
+
+    def press(approved: bool) -> None:
+        task = asyncio.get_running_loop().create_task(decide(approved))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    approve.on_click(lambda _: press(True))
+    reject.on_click(lambda _: press(False))
+    return box
+
+
+def _answer(response: str, comment: str) -> Any:
+    if response.strip():
+        return json.loads(response)
+    return {"comment": comment} if comment.strip() else None
+
+
+def _shown(approval: OpenApproval) -> str:
+    if approval.data is None:
+        return ""
+    if approval.data.codec != "json":
+        return approval.data.preview
+    return json.dumps(json.loads(approval.data.json), indent=2, ensure_ascii=False)
