@@ -139,7 +139,7 @@ def _next(shown: ExecutionStatus) -> str:
         return "resume it"
     if (asked := shown.approval_info) is not None:
         left = asked.remaining_timeout_ms
-        return f"{asked.approval_type} approval" + ("" if left is None else f", {short_time(left / 1000)} left")
+        return ("" if left is None else f"{short_time(left / 1000)} left for ") + f"{asked.approval_type} approval"
     if (sleep := shown.sleep_info) is not None:
         return f"wakes in {short_time(sleep.remaining_ms / 1000)}" if sleep.remaining_ms else "due now"
     return ""

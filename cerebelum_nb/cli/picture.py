@@ -45,7 +45,7 @@ class Picture:
             *self._head(room),
             *self._steps(room, most_steps),
             *self._asked(),
-            *self._advice(),
+            *self._advice(room),
         ]
 
     @property
@@ -121,10 +121,7 @@ class Picture:
             mark = ("‖", "yellow")
         end = step.ended_at if step.settled else self.now
         took = (end - step.started_at) / 1e6 if step.started_at and (step.settled or self._moves) else None
-        if step.phase is Phase.COMPLETED:
-            note = Cell(_short(step.output), "dim")
-        else:
-            note = Cell(self._note(step, room))
+        note = Cell(_short(step.output), "dim") if step.phase is Phase.COMPLETED else Cell(self._note(step, room))
         return Cell(*mark), Cell(name), Cell("" if took is None else short_time(took)), note
 
     @property
@@ -155,8 +152,8 @@ class Picture:
         if operation.kind == "approval" and operation.is_decided:
             return f"{operation.approval_type} approval is decided"
         if operation.kind == "approval":
-            left = "" if operation.due_at is None else f", {self._left(operation.due_at)} left"
-            return f"waits for {operation.approval_type} approval{left}"
+            left = "waits" if operation.due_at is None else f"{self._left(operation.due_at)} left"
+            return f"{left} for {operation.approval_type} approval"
         if operation.kind in ("poll", "retry") and operation.number:
             wait = "" if operation.due_at is None else f", the next in {self._left(operation.due_at)}"
             return f"{operation.kind}: {operation.number} {'try' if operation.number == 1 else 'tries'}{wait}"
@@ -174,14 +171,14 @@ class Picture:
                 continue
             yield ""
             since = short_time((self.now - operation.at) / 1e6)
-            yield from wrap(f"{name} asks for {operation.approval_type} approval, since {since}:")
+            yield from wrap(f"{name} asks for {operation.approval_type} approval, {since} ago:")
             lines = _pretty(operation.data)
             for line in lines[:_MOST_DATA]:
                 yield from wrap(line, "    ")
             if len(lines) > _MOST_DATA:
                 yield styled(f"    ... {len(lines) - _MOST_DATA} more lines: --json", "dim")
 
-    def _advice(self) -> Iterator[str]:
+    def _advice(self, room: int | None) -> Iterator[str]:
         """Say what a person can do now."""
         match self.row.summary.state:
             case _ if self.interrupted:
@@ -202,11 +199,21 @@ class Picture:
         yield ""
         yield from wrap(told[0])
         for command in told[1:]:
-            yield f"    cerebelum {command}"
+            yield from _command(f"cerebelum {command}", room)
 
     @property
     def _id(self) -> str:
         return clean(self.row.execution_id)
+
+
+def _command(command: str, room: int | None) -> Iterator[str]:
+    """Write a command so that it can be copied, also where it takes two lines."""
+    start, option, value = command.partition(" --")
+    if room is not None and len(command) + 4 > room and option:
+        yield f"    {start} \\"
+        yield f"      {option.strip()}{value}"
+    else:
+        yield f"    {command}"
 
 
 def _first(text: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from datetime import datetime
 from pathlib import Path
 
 import click
@@ -15,18 +17,46 @@ __all__ = ["scheduler"]
 @click.argument("modules", metavar="[MODULE]...", nargs=-1)
 @click.option(
     "--notebook",
-    "notebooks",
     metavar="PATH",
-    multiple=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Take workflows from this notebook too; only its definitions are run. May be given several times.",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Take workflows from this notebook too; only its definitions are run.",
+)
+@click.option(
+    "--max-deaths",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=5,
+    help="Pause an execution whose processes died so often in a row, nothing done in between (5).",
 )
 @log_options
 @click.pass_context
-def scheduler(ctx: click.Context, modules: tuple[str, ...], notebooks: tuple[Path, ...]) -> None:
+def scheduler(ctx: click.Context, modules: tuple[str, ...], notebook: Path | None, max_deaths: int) -> None:
     """Wake what is due, time approvals out, go on with what a dead process left.
 
     Workflows are found by the module they were started from; MODULEs are imported first, with the working directory
-    on the path. Several schedulers on one log share the work. Ctrl-C or SIGTERM lets running steps finish.
+    on the path. Several schedulers on one log share the work. Ctrl-C or SIGTERM lets running steps finish, and leaves
+    the rest to other schedulers. What it does is told line by line.
     """
-    raise NotImplementedError
+    from ..scheduling import CodeNotFoundError, run_forever
+
+    load_path()
+    store = open_log(ctx, create=True)
+    tell(f"at work on {store.location}")
+    try:
+        run_forever(store, modules=modules, notebook=notebook, max_deaths=max_deaths, tell=tell)
+    except CodeNotFoundError as error:
+        raise Failure(str(error), Exit.CODE) from error
+    tell("stopped")
+
+
+def tell(line: str) -> None:
+    """Print a line with the time, at once also into a pipe."""
+    paint(f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S} {line}")
+    sys.stdout.flush()
+
+
+def load_path() -> None:
+    """Let modules of the working directory be imported, as `python -m` does."""
+    here = str(Path.cwd())
+    if here not in sys.path and "" not in sys.path:
+        sys.path.insert(0, here)

@@ -78,7 +78,7 @@ def clean(text: str) -> str:
 
 def styled(text: str, style: str) -> str:
     """Colour a text that is clean already; what is no terminal gets none (see :func:`paint`)."""
-    match style:
+    match style if text else "":
         case "":
             return text
         case "bold":

@@ -85,8 +85,9 @@ def _draw(picture: Picture, columns: int, lines: int, colourless: bool) -> None:
     written = picture.lines(columns, most_steps=max(1, lines - 12))[: lines - 2]
     written += [""] * (lines - 1 - len(written))
     written.append(styled("Ctrl-C stops watching", "dim"))
-    text = "\x1b[K\r\n".join(click.unstyle(line) if colourless else line for line in written)
-    sys.stdout.write(f"\x1b[H{text}\x1b[K\x1b[J")
+    # Cleared before it is written: after a line as wide as the terminal, clearing would take its last character.
+    text = "\r\n".join(f"\x1b[2K{click.unstyle(line) if colourless else line}" for line in written)
+    sys.stdout.write(f"\x1b[H{text}\x1b[J")
     sys.stdout.flush()
 
 
