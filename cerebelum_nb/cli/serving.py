@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from .frame import log_options
+from .frame import Exit, Failure, log_options, open_log
+from .text import paint
 
 __all__ = ["scheduler"]
 
