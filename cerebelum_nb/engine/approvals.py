@@ -162,13 +162,13 @@ def decide_approval(
     )
 
 
-async def verdict(store: Store, decision: Decision, timeout: float = 5.0) -> Decision:
+async def verdict(store: Store, decision: Decision, seconds: float = 5.0) -> Decision:
     """Wait for the step to validate a response.
 
     Args:
         store: the log.
         decision: what :func:`decide_approval` returned.
-        timeout: seconds; nobody may be running the execution, it is then validated when it goes on.
+        seconds: how long; nobody may be running the execution, it is then validated when it goes on.
 
     Returns:
         The decision, no longer ``pending`` when the step has taken the response.
@@ -177,7 +177,7 @@ async def verdict(store: Store, decision: Decision, timeout: float = 5.0) -> Dec
         ApprovalRefusedError: the step did not take it; the approval is still open.
     """
     loop = asyncio.get_running_loop()
-    until = loop.time() + timeout
+    until = loop.time() + seconds
     while decision.pending:
         for event in store.events(decision.execution_id, after=decision.version):
             if isinstance(event, ApprovalRefused) and event.op == decision.op:

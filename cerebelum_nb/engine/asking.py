@@ -1,4 +1,4 @@
-"""``wait_for_approval`` and ``@approval``: a step asks a person and waits, durably. Who decides stands in approvals.py."""
+"""``wait_for_approval`` and ``@approval``: a step asks a person and waits, durably. Deciding stands in approvals.py."""
 
 from __future__ import annotations
 
@@ -131,12 +131,10 @@ async def _ask(
     digest = digest_of(shown)
     op = scope.identify("approval", mark + approval_type, f"{digest[:12] or 0}.{limit or 0:g}")
     operation = scope.recorded(op)
-    if operation is None or not operation.is_decided:
-        due_at = None if limit is None else scope.now() + round(limit * 1e6)
+    if operation is None or not operation.is_decided:  # asked anew after an interruption, it keeps its time
+        due_at = operation.due_at if operation else None if limit is None else scope.now() + round(limit * 1e6)
         if operation is None:
             await scope.record_mismatch(op)
-        else:
-            due_at = operation.due_at  # it is asked for again: the log says so
         request = {"approval_type": approval_type, "data": shown, "digest": digest, "validated": validate is not None}
         await scope.record(ApprovalRequested, op, due_at=due_at, **request)
     while True:
