@@ -265,7 +265,8 @@ def evolve(state: State, event: e.Event) -> State:
             state.waiting[_wait_key(event)] = event.step
         case e.ApprovalReceived():
             operation = _operation(state, event)
-            operation.result, operation.done = event.response, not operation.validated
+            operation.result = event.response
+            operation.done = not operation.validated and not operation.is_before_body  # then the step has the last word
             _decided(state, event)
         case e.ApprovalRejected():
             operation = _operation(state, event)

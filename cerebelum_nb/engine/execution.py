@@ -215,6 +215,8 @@ class Execution:
         attempt = self.attempts.pop(scope.step, None)
         if scope.closed or attempt is None:
             return
+        if self.attempts and next(iter(self.attempts.values())).scope.waits:
+            self.engine.post(self, self._look_at_waits, None)
         scope.close()
         if attempt.alive and not attempt.spec.is_async:
             self._zombies[scope.step] = attempt
@@ -456,6 +458,7 @@ class Execution:
         if command.due_at is not None and command.due_at > self.clock.now():
             due = partial(self.engine.post, self, self.start_due, command)
             self._timers[name] = self.clock.call_at(command.due_at, due)
+            self.consider_hibernation()
             self.engine.check_idle()
             return
         spec = self.plan.steps[name]
@@ -517,13 +520,16 @@ class Execution:
             return self.result_of(name)
         return None if step.output is None else self.decode(step.output, f"the result of step '{name}'")
 
+    def _look_at_waits(self, _: None) -> None:
+        self.consider_hibernation()
+
     def _hibernate(self, _: None) -> None:
         """Stop waiting in this process, if that is still all there is to do."""
         after, now = self.engine.hibernate_after, self.clock.now()
         if self.finishing:
             return
         if self.draining:
-            if not all(attempt.scope.waits for attempt in self.attempts.values()) or self._starts:
+            if self._starts or not all(map(hibernation.may_leave, self.attempts.values())):
                 return
         else:
             ripe_at = None if after is None else hibernation.ripe_at(self, after)

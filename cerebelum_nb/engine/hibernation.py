@@ -10,10 +10,11 @@ from ..core.model import Plan
 from ..core.state import Operation, Phase, State
 
 if TYPE_CHECKING:
+    from .attempt import Attempt
     from .execution import Execution
     from .scope import Wait
 
-__all__ = ["ripe_at", "still_true", "unroutable_failure", "wake_at"]
+__all__ = ["may_leave", "ripe_at", "still_true", "unroutable_failure", "wake_at"]
 
 
 def ripe_at(execution: Execution, after: int) -> int | None:
@@ -32,17 +33,23 @@ def ripe_at(execution: Execution, after: int) -> int | None:
         return None
     for attempt in execution.attempts.values():
         waits = attempt.scope.waits
-        if len(waits) != 1 or not waits[0].whole:
+        if len(waits) != 1 or not waits[0].whole or not may_leave(attempt):
             return None
-        operation = _operation(execution, attempt.scope.step, waits[0])
-        before_body = operation is not None and operation.is_before_body
-        if attempt.spec.policy.effect == "external" and not before_body:
-            return None
+        operation = _operation(attempt, waits[0])
         long_from = _long_from(waits[0], now, after, asks=operation is not None and operation.kind == "approval")
         if long_from is None:
             return None
         ripe = max(ripe, long_from)
     return ripe
+
+
+def may_leave(attempt: Attempt) -> bool:
+    """Whether a step that waits may be taken from its process; one at work may not."""
+    waits = attempt.scope.waits
+    if not waits or attempt.spec.policy.effect != "external":
+        return bool(waits)
+    operation = _operation(attempt, waits[0])
+    return operation is not None and operation.is_before_body
 
 
 def wake_at(execution: Execution) -> int | None:
@@ -91,8 +98,8 @@ def _is_decided(state: State, event: ApprovalTimedOut) -> bool:
     return operation is not None and operation.is_decided
 
 
-def _operation(execution: Execution, step: str, wait: Wait) -> Operation | None:
-    return execution.state.steps[step].operations.get(wait.op)
+def _operation(attempt: Attempt, wait: Wait) -> Operation | None:
+    return attempt.scope.recorded(wait.op)
 
 
 def _long_from(wait: Wait, now: int, after: int, *, asks: bool) -> int | None:

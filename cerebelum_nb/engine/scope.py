@@ -54,6 +54,7 @@ class Scope:
 
     __slots__ = (
         "_counts",
+        "_ends",
         "_progress_at",
         "_waiters",
         "attempt",
@@ -77,6 +78,7 @@ class Scope:
         self.waits: list[Wait] = []
         self.percent: float | None = None
         self.message = ""
+        self._ends: set[Callable[[], None]] = set()
         self._counts: Counter[str] | None = None
         self._waiters: set[_Waiter] | None = None
         self._progress_at = 0
@@ -138,6 +140,7 @@ class Scope:
                 self.execution.watchers.discard(watched.pop())
             with suppress(ValueError):
                 self.waits.remove(wait)
+            self._ends.discard(end)
 
         def due(waiter: _Waiter) -> None:
             end()
@@ -154,6 +157,7 @@ class Scope:
             if at is not None:
                 timers.append(self.execution.clock.call_at(at, partial(due, waiter)))
             self.waits.append(wait)
+            self._ends.add(end)
             self.execution.waits_changed()
 
         try:
@@ -178,6 +182,8 @@ class Scope:
     def close(self) -> None:
         """End it: what this attempt still tries to record is refused, and what it waits for is called off."""
         self.closed = True
+        for end in list(self._ends):
+            end()
         for waiter in list(self._waiters or ()):
             if isinstance(waiter, concurrent.futures.Future) and not waiter.done():
                 waiter.set_exception(self._over())
