@@ -277,10 +277,11 @@ class Execution:
         """End the run in this process if all it does is wait, and for long."""
         if self.engine.hibernate_after is None or self.stays or self.over or self.finishing:
             return
-        ripe_at = hibernation.ripe_at(self, self.engine.hibernate_after)
+        now = self.clock.now()
+        ripe_at = hibernation.ripe_at(self, self.engine.hibernate_after, now)
         if ripe_at is None:
             return
-        if ripe_at <= self.clock.now():
+        if ripe_at <= now:
             self.engine.post(self, self._hibernate, None)
         else:
             if self._ripening is not None:
@@ -532,7 +533,7 @@ class Execution:
             if self._starts or not all(map(hibernation.may_leave, self.attempts.values())):
                 return
         else:
-            ripe_at = None if after is None else hibernation.ripe_at(self, after)
+            ripe_at = None if after is None else hibernation.ripe_at(self, after, now)
             if ripe_at is None or ripe_at > now or self._starts:
                 return
         failed = hibernation.unroutable_failure(self.plan, self.state)

@@ -17,14 +17,13 @@ if TYPE_CHECKING:
 __all__ = ["may_leave", "ripe_at", "still_true", "unroutable_failure", "wake_at"]
 
 
-def ripe_at(execution: Execution, after: int) -> int | None:
+def ripe_at(execution: Execution, after: int, now: int) -> int | None:
     """Say from when on every step in flight is in a long wait, µs; None while one is at work or in a short wait.
 
     A sleep or a pause is long when more than ``after`` (µs) of it remains; an approval, whose end nobody knows, when
     it has lasted so long. A step with ``effect="external"`` stays in its process from the first line of its body on:
     the body would be run again.
     """
-    now = execution.clock.now()
     ripe = now
     timers = execution.retry_times()
     if not (execution.attempts or timers) or len(execution.attempts) + len(timers) < len(execution.state.in_flight):
@@ -36,6 +35,8 @@ def ripe_at(execution: Execution, after: int) -> int | None:
         if len(waits) != 1 or not waits[0].whole or not may_leave(attempt):
             return None
         operation = _operation(attempt, waits[0])
+        if operation is not None and operation.is_decided:
+            return None
         long_from = _long_from(waits[0], now, after, asks=operation is not None and operation.kind == "approval")
         if long_from is None:
             return None
@@ -54,6 +55,11 @@ def may_leave(attempt: Attempt) -> bool:
 
 def wake_at(execution: Execution) -> int | None:
     """Say when the first of the waits ends, µs; None when all of them wait for somebody."""
+    for attempt in execution.attempts.values():
+        for wait in attempt.scope.waits:
+            operation = _operation(attempt, wait)
+            if operation is not None and operation.is_decided:
+                return execution.now()
     ends = [wait.due_at for attempt in execution.attempts.values() for wait in attempt.scope.waits]
     return min((at for at in (*ends, *execution.retry_times()) if at is not None), default=None)
 

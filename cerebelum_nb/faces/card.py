@@ -125,6 +125,8 @@ def _note(step: StepState, message: str, now: int) -> str:
             parts.append(f"sleeping, {format_seconds(max(0.0, (operation.due_at - now) / 1e6))} left")
         elif operation.kind in ("poll", "retry") and operation.number:
             parts.append(f"{operation.kind}: {operation.number} tries")
+        elif operation.kind == "approval" and not operation.is_decided:
+            parts.append(f"waits for approval ({operation.approval_type})")
     return ", ".join(parts)
 
 

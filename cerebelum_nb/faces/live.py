@@ -11,7 +11,10 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any
 
+from ..core.model import ExecutionState
+from ..engine.approvals import open_approvals
 from ..engine.execution import Execution
+from .approval import approval_form
 from .card import Card
 from .where import Audience, audience
 
@@ -53,10 +56,18 @@ def _in_notebook(execution: Execution) -> Iterator[None]:
     table = ipywidgets.HTML()
     bars = ipywidgets.VBox()
     by_step: dict[str, Any] = {}
-    box = ipywidgets.VBox([table, bars])
+    forms = ipywidgets.VBox()
+    box = ipywidgets.VBox([table, bars, forms])
     handle = display(box, display_id=True)  # type: ignore[no-untyped-call]
 
+    asked: dict[str, Any] = {}
+
     def draw() -> None:
+        waiting = open_approvals(execution.state) if execution.state.waiting else []
+        for approval in waiting:
+            if approval.op not in asked:
+                asked[approval.op] = approval_form(execution.id, store=execution.engine.store, step=approval.step)
+        forms.children = tuple(asked[approval.op] for approval in waiting)
         card = Card.of(execution)
         table.value = _without_bars(card).to_html()
         moving = [row for row in card.rows if row.percent is not None]
@@ -77,6 +88,8 @@ def _in_notebook(execution: Execution) -> Iterator[None]:
     finally:
         handle.update(_bundle(Card.of(execution)), raw=True)
         box.close()
+        if execution.state.status is ExecutionState.WAITING_FOR_APPROVAL:
+            display(approval_form(execution.id, store=execution.engine.store))  # type: ignore[no-untyped-call]
 
 
 @contextmanager

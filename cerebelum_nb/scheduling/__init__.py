@@ -6,7 +6,6 @@ Where a workflow's code is found stands in code.py, what it does round by round 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import os
 import signal
 import threading
@@ -29,7 +28,7 @@ class Scheduler:
 
     def __init__(self, rounds: Rounds) -> None:
         self._rounds = rounds
-        self._task = asyncio.get_running_loop().create_task(rounds.run(), context=contextvars.Context())
+        self._task = asyncio.get_running_loop().create_task(rounds.run())
 
     @property
     def running(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from datetime import timedelta
 
 import pytest
 
@@ -50,7 +51,8 @@ async def until(store, state=ExecutionState.WAITING_FOR_APPROVAL, execution_id="
 
 @pytest.fixture
 def decided(store, go):
-    """Run it, and decide while it waits; return its result or the error."""
+    """Run it, and decide while it waits in its process; return its result or the error."""
+    store.hibernate_after = timedelta.max
 
     def run(made, *decisions):
         async def live():

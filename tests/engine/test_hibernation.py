@@ -504,3 +504,9 @@ def test_an_interrupted_plain_step_just_runs_again(log, go):
 
     assert go(live()).output == 2
     assert any(isinstance(event, StepInterrupted) for event in log.events("k1"))
+
+
+def test_it_hibernates_by_the_wall_clock_too(store):
+    store.hibernate_after = timedelta(milliseconds=1)
+    result = asyncio.run(asyncio.wait_for(run(timeline(of(napping)), store), 10))
+    assert result.status is ExecutionState.SLEEPING

@@ -1,0 +1,104 @@
+"""Workflows that wait, for processes that are killed.
+
+Usage: python sleepers.py LOG MARKS start ID... | resume ID | schedule [MODULE]
+"""
+
+import asyncio
+import os
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+from cerebelum_nb import sleep, step, workflow
+from cerebelum_nb.scheduling import run_forever
+from cerebelum_nb.store.sqlite import SqliteStore
+
+MARKS = Path(os.environ.get("MARKS", "marks"))
+
+
+def mark(what):
+    """Note a side effect where no crash can take it back."""
+    with MARKS.open("a") as file:
+        file.write(what + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    return what
+
+
+@step
+async def before(context):
+    return mark(f"before {context.execution_id}")
+
+
+@step
+async def nap(context):
+    await context.run("mail", mark, f"mail {context.execution_id}")
+    await sleep("1500ms")
+    return mark(f"woke {context.execution_id}")
+
+
+@step
+def after(nap, context):
+    return mark(f"after {context.execution_id}")
+
+
+@workflow
+def campaign(wf):
+    wf.timeline(before >> nap >> after)
+
+
+@step
+async def work(context):
+    await sleep("200ms")
+    return context.execution_id
+
+
+@step
+def more(work, context):
+    sleep("100ms")
+    return context.run("note", str.upper, work)
+
+
+@step
+async def last(more):
+    await sleep("300ms")
+    return more
+
+
+@workflow
+def busy(wf):
+    wf.timeline(work >> [more] >> last)
+
+
+@step
+async def deadly():
+    if os.environ.get("DEADLY"):
+        os.kill(os.getpid(), 9)
+    await sleep("1500ms")
+
+
+@workflow
+def crashing(wf):
+    wf.timeline(deadly)
+
+
+def open_log(path):
+    store = SqliteStore(path, durability="normal")
+    store.hibernate_after = timedelta(milliseconds=int(os.environ.get("HIBERNATE_MS", "100")))
+    return store
+
+
+async def start(store, name, ids):
+    flow = {"campaign": campaign, "busy": busy, "crashing": crashing}[name]
+    results = await asyncio.gather(*(flow.execute(store=store, execution_id=i) for i in ids))
+    print(*(result.status for result in results))
+
+
+if __name__ == "__main__":
+    import sleepers  # the workflows are to be known by a module that others can import
+
+    log, mode, *rest = sys.argv[1:]
+    if mode == "start":
+        asyncio.run(sleepers.start(open_log(log), rest[0], rest[1:]))
+    else:
+        run_forever(open_log(log), modules=rest, max_deaths=int(os.environ.get("MAX_DEATHS", "5")), tell=print)

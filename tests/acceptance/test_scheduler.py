@@ -1,0 +1,203 @@
+"""Real processes that sleep, are killed, and are woken by schedulers that are killed too."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from cerebelum_nb.core.events import (
+    OperationCompleted,
+    SleepStarted,
+    StepCompleted,
+    StepStarted,
+    WorkflowAwakened,
+    WorkflowPaused,
+)
+from cerebelum_nb.core.state import check, fold
+from cerebelum_nb.store.sqlite import SqliteStore
+
+SLEEPERS = Path(__file__).with_name("sleepers.py")
+
+
+class Place:
+    """A folder with a log, and the processes that work on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.log, self.marks = folder / "log.db", folder / "marks"
+        self.output = folder / "output"
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.env = {
+            **os.environ,
+            "MARKS": str(self.marks),
+            "PYTHONPATH": os.pathsep.join([str(SLEEPERS.parent), os.environ.get("PYTHONPATH", "")]),
+        }
+
+    def spawn(self, *arguments: str, **env: str) -> subprocess.Popen[bytes]:
+        with self.output.open("ab") as out:
+            process = subprocess.Popen(
+                [sys.executable, "-W", "error", str(SLEEPERS), str(self.log), *arguments],
+                env={**self.env, **env},
+                stdout=out,
+                stderr=out,
+            )
+        self.processes.append(process)
+        return process
+
+    def end(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+    def until(self, holds, seconds: float = 40) -> None:
+        deadline = time.monotonic() + seconds
+        while not holds():
+            assert time.monotonic() < deadline, f"it never came to that; so far: {self.output.read_text()}"
+            time.sleep(0.02)
+
+    def read(self, ask):
+        if not self.log.exists():
+            return None
+        with SqliteStore(self.log) as store:
+            return ask(store)
+
+    def events(self, execution_id: str):
+        return self.read(lambda store: store.events(execution_id)) or []
+
+    def state(self, execution_id: str) -> str | None:
+        def ask(store):
+            rows = [row for row in store.executions()[0] if row.execution_id == execution_id]
+            return rows[0].summary.state if rows else None
+
+        return self.read(ask)
+
+
+@pytest.fixture
+def place(tmp_path):
+    made = Place(tmp_path)
+    yield made
+    made.end()
+
+
+def test_a_sleep_outlives_its_process_and_two_schedulers(place: Place) -> None:
+    first = place.spawn("start", "campaign", "s1", HIBERNATE_MS="3600000")
+    place.until(lambda: any(isinstance(e, SleepStarted) for e in place.events("s1")))
+    first.kill()
+    first.wait()
+    one = place.spawn("schedule")
+    place.until(lambda: any(isinstance(e, WorkflowAwakened) for e in place.events("s1")))
+    one.kill()
+    one.wait()
+    place.spawn("schedule")
+    place.until(lambda: place.state("s1") == "COMPLETED")
+    events = place.events("s1")
+    check(fold(events))
+    assert Counter(e.step for e in events if isinstance(e, StepCompleted)) == {"before": 1, "nap": 1, "after": 1}
+    assert sum(isinstance(e, StepStarted) and e.step == "before" for e in events) == 1
+    assert Counter(place.marks.read_text().split("\n"))["mail s1"] == 1
+
+
+def test_a_hibernated_one_is_woken_on_time_when_its_scheduler_was_killed(place: Place) -> None:
+    assert place.spawn("start", "campaign", "s1", "s2").wait(30) == 0
+    assert place.output.read_text() == "SLEEPING SLEEPING\n"
+    one = place.spawn("schedule")
+    place.until(lambda: place.output.stat().st_size > 0)
+    one.kill()
+    place.spawn("schedule")
+    place.until(lambda: {place.state("s1"), place.state("s2")} == {"COMPLETED"})
+    for name in ("s1", "s2"):
+        assert Counter(place.marks.read_text().split("\n"))[f"mail {name}"] == 1
+
+
+def test_sigterm_lets_the_steps_at_work_finish_and_leaves_the_rest_to_others(place: Place) -> None:
+    assert place.spawn("start", "campaign", "s1").wait(30) == 0
+    one = place.spawn("schedule", HIBERNATE_MS="3600000")
+    place.until(lambda: any(isinstance(e, WorkflowAwakened) for e in place.events("s1")))
+    one.send_signal(signal.SIGTERM)
+    assert one.wait(20) == 0
+    row = place.read(lambda store: store.execution("s1"))
+    assert row.holder is None
+    place.spawn("schedule")
+    place.until(lambda: place.state("s1") == "COMPLETED")
+    assert not [e for e in place.events("s1") if isinstance(e, WorkflowPaused)]
+
+
+def test_what_kills_every_process_is_paused(place: Place) -> None:
+    assert place.spawn("start", "crashing", "s1").wait(30) == 0
+    place.until(lambda: (wake := place.read(lambda s: s.next_wake())) is not None and wake < time.time() * 1e6)
+    deaths = 0
+    while place.state("s1") != "PAUSED":
+        place.spawn("schedule", DEADLY="1", MAX_DEATHS="2")
+        process = place.processes[-1]
+        place.until(lambda process=process: process.poll() is not None or place.state("s1") == "PAUSED")
+        deaths += 1
+        assert deaths < 8
+    (paused,) = [e for e in place.events("s1") if isinstance(e, WorkflowPaused)]
+    assert "died 3 times in a row in step 'deadly'" in paused.reason
+    check(fold(place.events("s1")))
+
+
+def kill_at_random(place: Place, seconds: float, seed: int) -> None:
+    """Two schedulers and three starting processes, killed and replaced, until all that was started is complete."""
+    chance = random.Random(seed)
+    ids: list[str] = []
+    workers: list[subprocess.Popen[bytes]] = []
+
+    def begin() -> subprocess.Popen[bytes]:
+        names = [f"k{len(ids) + n}" for n in range(5)]
+        ids.extend(names)
+        return place.spawn("start", "busy", *names)
+
+    workers = [begin() for _ in range(3)]
+    schedulers = [place.spawn("schedule", MAX_DEATHS="1000") for _ in range(2)]
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        time.sleep(chance.uniform(0.3, 1.2))
+        if chance.random() < 0.5:
+            which = chance.randrange(2)
+            schedulers[which].kill()
+            schedulers[which].wait()
+            schedulers[which] = place.spawn("schedule", MAX_DEATHS="1000")
+        else:
+            which = chance.randrange(3)
+            workers[which].kill()
+            workers[which].wait()
+            workers[which] = begin()
+    for worker in workers:
+        worker.wait()
+
+    def all_done() -> bool:
+        rows = place.read(lambda store: store.executions()[0])
+        return {row.summary.state for row in rows} == {"COMPLETED"}
+
+    place.until(all_done, 100)
+    assert "database is locked" not in place.output.read_text()
+    with SqliteStore(place.log) as store:
+        rows, total = store.executions()
+        assert total > 5
+        for row in rows:
+            events = store.events(row.execution_id)
+            assert row.version == len(events), "versions are dense"
+            check(fold(events))
+            completed = Counter((e.step, e.visit) for e in events if isinstance(e, StepCompleted))
+            assert completed == {("work", 1): 1, ("more", 1): 1, ("last", 1): 1}, row.execution_id
+            done = Counter(e.op for e in events if isinstance(e, OperationCompleted))
+            assert set(done.values()) <= {1}
+
+
+def test_random_kills_lose_and_repeat_nothing(place: Place) -> None:
+    kill_at_random(place, 6, seed=1)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("seed", range(3))
+def test_two_minutes_of_random_kills_lose_and_repeat_nothing(place: Place, seed: int) -> None:
+    kill_at_random(place, 120, seed)
