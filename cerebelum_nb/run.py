@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Generator
+from contextlib import suppress
 from typing import Any
 
 from .core.events import CancelRequested, Event
@@ -147,7 +148,9 @@ class Run:
         for attempt in alive:
             attempt.when_over(lambda: over.set() if not any(a.alive for a in alive) else None)
         if alive:
-            await asyncio.wait([asyncio.ensure_future(over.wait())], timeout=_GRACE_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_GRACE_SECONDS):
+                    await over.wait()
 
     def _tasks(self) -> list[asyncio.Task[None]]:
         return [a.task for a in self._execution.attempts.values() if a.task is not None and not a.task.done()]

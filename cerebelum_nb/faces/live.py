@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
 from ..core.model import ExecutionState
 from ..engine.approvals import open_approvals
 from ..engine.execution import Execution
+from ..errors import ApprovalError
 from .approval import approval_form
 from .card import Card
 from .where import Audience, audience
@@ -65,9 +66,10 @@ def _in_notebook(execution: Execution) -> Iterator[None]:
     def draw() -> None:
         waiting = open_approvals(execution.state) if execution.state.waiting else []
         for approval in waiting:
-            if approval.op not in asked:
-                asked[approval.op] = approval_form(execution.id, store=execution.engine.store, step=approval.step)
-        forms.children = tuple(asked[approval.op] for approval in waiting)
+            with suppress(ApprovalError):  # decided at this very moment
+                if approval.op not in asked:
+                    asked[approval.op] = approval_form(execution.id, store=execution.engine.store, step=approval.step)
+        forms.children = tuple(asked[approval.op] for approval in waiting if approval.op in asked)
         card = Card.of(execution)
         table.value = _without_bars(card).to_html()
         moving = [row for row in card.rows if row.percent is not None]
@@ -89,7 +91,8 @@ def _in_notebook(execution: Execution) -> Iterator[None]:
         handle.update(_bundle(Card.of(execution)), raw=True)
         box.close()
         if execution.state.status is ExecutionState.WAITING_FOR_APPROVAL:
-            display(approval_form(execution.id, store=execution.engine.store))  # type: ignore[no-untyped-call]
+            with suppress(ApprovalError):
+                display(approval_form(execution.id, store=execution.engine.store))  # type: ignore[no-untyped-call]
 
 
 @contextmanager

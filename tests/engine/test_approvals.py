@@ -221,7 +221,7 @@ def test_the_second_is_told_who_was_first(store, decided, clock):
 
 def test_after_it_all_the_second_is_told_as_well(store, decided):
     decided(timeline(asking()), lambda: decide_approval(store, "k1", approve=False, reason="too dear", by="ana"))
-    with pytest.raises(ApprovalDecidedError, match="was rejected by ana at .*: too dear"):
+    with pytest.raises(ApprovalDecidedError, match=r"was rejected by ana at .*: too dear"):
         decide_approval(store, "k1", approve=True)
 
 

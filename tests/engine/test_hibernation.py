@@ -1,4 +1,4 @@
-"""Waits that are longer than the log's ``hibernate_after`` end the run in the process; resuming goes on with the rest."""
+"""Waits that are longer than the log's ``hibernate_after`` end the run in the process; a resume goes on."""
 
 from __future__ import annotations
 
