@@ -95,9 +95,9 @@ def _checks(ctx: click.Context, path: Path) -> Iterator[Check]:
         yield from _executions(store)
     except (StoreError, sqlite3.Error) as error:
         yield Check(
-            name="log",
+            name="integrity",
             ok=False,
-            message=f"it cannot be read to its end: {error}",
+            message=f"the file is damaged, it cannot be read to its end: {error}",
             advice="Restore it from a copy, or save what is readable: sqlite3 LOG .recover",
         )
 

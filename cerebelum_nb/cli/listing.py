@@ -70,7 +70,7 @@ def list(  # noqa: A001  # the command's name
 @log_options
 @click.pass_context
 def active(ctx: click.Context, json_: bool) -> None:
-    """List what runs, sleeps or waits for an approval, and what each waits for.
+    """List what runs, sleeps or waits, and what for.
 
     One whose process died is shown as interrupted: `cerebelum resume ID` goes on with it.
     """

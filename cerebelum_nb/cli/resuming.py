@@ -91,7 +91,7 @@ def resume(
     wait: bool,
     json_: bool,
 ) -> None:
-    """Go on with an execution that failed, was stopped, or whose process died.
+    """Go on with an execution that failed, was stopped, or died.
 
     The module it was started from is imported, with the working directory on its path. Finished steps are not run
     again. It runs here, in the foreground: Ctrl-C pauses it. At the end its state is shown.

@@ -32,10 +32,10 @@ __all__ = ["scheduler"]
 @log_options
 @click.pass_context
 def scheduler(ctx: click.Context, modules: tuple[str, ...], notebook: Path | None, max_deaths: int) -> None:
-    """Wake what is due, time approvals out, go on with what a dead process left.
+    """Wake what is due, and go on with what a dead process left.
 
-    Workflows are found by the module they were started from; MODULEs are imported first, with the working directory
-    on the path. Several schedulers on one log share the work. Ctrl-C or SIGTERM lets running steps finish, and leaves
+    It also times approvals out. Workflows are found by the module they were started from; MODULEs are imported first,
+    with the working directory on the path. Several schedulers on one log share the work. Ctrl-C or SIGTERM lets running steps finish, and leaves
     the rest to other schedulers. What it does is told line by line.
     """
     from ..scheduling import CodeNotFoundError, run_forever

@@ -27,7 +27,7 @@ __all__ = ["events", "status"]
 @log_options
 @click.pass_context
 def status(ctx: click.Context, execution_id: str, json_: bool) -> None:
-    """Show one execution: its steps, what it waits for, why it failed, what to do next."""
+    """Show one execution: its steps, waits, errors, what to do next."""
     store = open_log(ctx)
     if json_:
         as_json(status_of(store, store.execution(execution_id), time.time_ns() // 1000).to_dict())
@@ -83,7 +83,7 @@ def events(
     offset: int,
     json_: bool,
 ) -> None:
-    """Show the events of one execution, in the order in which they happened."""
+    """Show the events of one execution, in order."""
     store = open_log(ctx)
     execution_id = store.execution(execution_id).execution_id
     terms, values = ["execution_id = ?"], [execution_id]

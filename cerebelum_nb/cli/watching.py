@@ -42,9 +42,10 @@ _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l\x1b[?7l", "\x1b[?7h\x1b[?25h\x1b[?1049l"
 @log_options
 @click.pass_context
 def watch(ctx: click.Context, execution_id: str, interval: float, exit_status: bool) -> None:
-    """Watch one execution until it ends; of one that has ended, show how.
+    """Watch one execution, live, until it ends.
 
-    Ctrl-C stops watching, and nothing else.
+    Of one that has ended it shows how, and exits with 0. On a terminal it fills the screen; into a pipe it writes a
+    line for each change. Ctrl-C stops watching, and nothing else.
     """
     look = Look(open_log(ctx), execution_id)
     picture = look.take()
@@ -86,7 +87,7 @@ def _draw(picture: Picture, columns: int, lines: int, colourless: bool) -> None:
     written += [""] * (lines - 1 - len(written))
     written.append(styled("Ctrl-C stops watching", "dim"))
     # Cleared before it is written: after a line as wide as the terminal, clearing would take its last character.
-    text = "\r\n".join(f"\x1b[2K{click.unstyle(line) if colourless else line}" for line in written)
+    text = "\n".join(f"\x1b[2K{click.unstyle(line) if colourless else line}" for line in written)
     sys.stdout.write(f"\x1b[H{text}\x1b[J")
     sys.stdout.flush()
 

@@ -15,7 +15,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from ..core.model import ExecutionState
-from ..engine.clock import current_clock
 from ..errors import CerebelumError, StoreError
 from ..store.base import Store
 from ..store.default import resolve_store
@@ -103,7 +102,7 @@ class ExecutionClient:
         Raises:
             ExecutionNotFoundError: there is no such execution; near ids are suggested.
         """
-        return status_of(self._store, self._store.execution(execution_id), current_clock.get().now())
+        return status_of(self._store, self._store.execution(execution_id), _now())
 
     async def list_executions(
         self,
@@ -133,7 +132,7 @@ class ExecutionClient:
         states = () if status is None else (_state(status),)
         limit, offset = _count(limit, "limit"), _count(offset, "offset")
         rows, total = self._store.executions(workflow=workflow_name, states=states, limit=limit, offset=offset)
-        now = current_clock.get().now()
+        now = _now()
         found = [entry(self._store, row, now) for row in rows]
         return ExecutionPage(found, total, offset + len(found) < total)
 
@@ -143,7 +142,7 @@ class ExecutionClient:
         One whose process died is among them, with ``interrupted=True``, until it is resumed or cancelled.
         """
         rows, _ = self._store.executions(states=ACTIVE)
-        now = current_clock.get().now()
+        now = _now()
         return [entry(self._store, row, now) for row in rows]
 
     async def resume_execution(self, execution_id: str, skip_completed_steps: bool = True) -> ResumeOutcome:
@@ -235,6 +234,12 @@ class ExecutionClient:
         from .acting import run_sync
 
         return run_sync(work)
+
+
+def _now() -> int:
+    from ..engine.clock import current_clock  # imports asyncio, which a list of executions need not wait for
+
+    return current_clock.get().now()
 
 
 def _state(name: str) -> ExecutionState:

@@ -1,0 +1,195 @@
+"""A log with an execution in every state, the command line in this process and in others, and a terminal."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import shutil
+import struct
+import subprocess
+import sys
+import termios
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from cerebelum_nb.cli import main
+
+HERE = Path(__file__).parent
+LOG = Path(".cerebelum", "history.db")
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_AS_A_SESSION = """
+import os, sys
+os.login_tty(int(sys.argv[1]))
+os.execv(sys.executable, [sys.executable, "-W", "error", "-m", "cerebelum_nb", *sys.argv[2:]])
+"""
+
+
+@dataclass
+class Done:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self):
+        return json.loads(self.out)
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    """The folder of a log that no test writes to."""
+    folder = tmp_path_factory.mktemp("shop")
+    for name in ("shop.py", "make.py"):
+        shutil.copy(HERE / name, folder)
+    (folder / "dies").touch()
+    subprocess.run([sys.executable, "-W", "error", "make.py"], cwd=folder, check=True, timeout=60, env=environment())
+    (folder / "dies").unlink()
+    return folder
+
+
+@pytest.fixture
+def folder(made, tmp_path, monkeypatch):
+    """A copy of it, which is the working directory."""
+    copy = tmp_path / "shop"
+    shutil.copytree(made, copy)
+    monkeypatch.chdir(copy)
+    return copy
+
+
+def environment(**more):
+    kept = {name: value for name, value in os.environ.items() if name not in ("CEREBELUM_DB", "COLUMNS", "NO_COLOR")}
+    return {**kept, "PYTHONPATH": str(HERE.parents[1]), "TERM": "xterm-256color", **more}
+
+
+@pytest.fixture
+def call(folder, monkeypatch):
+    """Call the command line in this process; its output is no terminal."""
+    monkeypatch.delenv("CEREBELUM_DB", raising=False)
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+    def run(*arguments, columns=None):
+        if columns is not None:
+            monkeypatch.setenv("COLUMNS", str(columns))
+        result = CliRunner().invoke(main, [str(argument) for argument in arguments], prog_name="cerebelum")
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return Done(result.exit_code, result.stdout, result.stderr)
+
+    return run
+
+
+@pytest.fixture
+def spawn(folder):
+    """Call it in a process of its own."""
+
+    def run(*arguments, **more):
+        command = [sys.executable, "-W", "error", "-m", "cerebelum_nb", *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment(**more), check=False)
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+class Terminal:
+    """A command in a terminal of a given size; what it writes is kept."""
+
+    def __init__(self, *arguments, columns=80, lines=24, **more):
+        self._master, slave = pty.openpty()
+        self.resize(columns, lines)
+        command = [sys.executable, "-W", "error", "-c", _AS_A_SESSION, str(slave), *arguments]
+        self.process = subprocess.Popen(command, pass_fds=(slave,), env=environment(**more))
+        os.close(slave)
+        self.raw = ""
+
+    def resize(self, columns, lines):
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+
+    def type(self, text):
+        os.write(self._master, text.encode())
+
+    def wait_for(self, text, seconds=30):
+        """Read on until this was written; return what was written from now on, without escapes."""
+        began, end = len(self.raw), time.monotonic() + seconds
+        while text not in _ESCAPES.sub("", self.raw[began:]):
+            assert self._read(end), f"{text!r} was not written, but\n{self.raw[-2000:]!r}"
+        return _ESCAPES.sub("", self.raw[began:])
+
+    def end(self, seconds=30):
+        """Read to the end and return the exit code."""
+        until = time.monotonic() + seconds
+        while self._read(until):
+            pass
+        os.close(self._master)
+        return self.process.wait(seconds)
+
+    @property
+    def left_behind(self):
+        """What is on the screen after the alternate one."""
+        return _ESCAPES.sub("", self.raw.rpartition("\x1b[?1049l")[2]).replace("\r\n", "\n")
+
+    def frames(self):
+        """Each picture that was drawn, as lines."""
+        drawn = self.raw.partition("\x1b[?1049l")[0].split("\x1b[H")[1:]
+        return [_ESCAPES.sub("", frame).split("\r\n") for frame in drawn]
+
+    def _read(self, until):
+        ready, _, _ = select.select([self._master], [], [], max(0.0, until - time.monotonic()))
+        try:
+            found = os.read(self._master, 65536) if ready else b""
+        except OSError:  # how Linux says that the other end is closed
+            found = b""
+        self.raw += found.decode()
+        return bool(found)
+
+
+@pytest.fixture
+def terminal(folder):
+    """Open a terminal; what is still running at the end is killed."""
+    opened = []
+
+    def start(*arguments, **more):
+        opened.append(Terminal(*arguments, **more))
+        return opened[-1]
+
+    yield start
+    for one in opened:
+        if one.process.poll() is None:
+            one.process.kill()
+            one.process.wait()
+
+
+@pytest.fixture
+def moving(folder):
+    """Another process that runs ``moving-1`` until the file ``arrived`` is there."""
+    code = "import shop; print('imported', flush=True); shop.move.run(execution_id='moving-1')"
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment(), text=True)
+    assert child.stdout.readline() == "imported\n"
+    wait_until(lambda: "moving-1" in rows("executions", "current_step = 'copy'"))
+    yield child
+    child.kill()
+    child.communicate()
+
+
+def rows(table, where):
+    import sqlite3
+    from contextlib import closing
+
+    with closing(sqlite3.connect(LOG)) as db:
+        return [found for (found,) in db.execute(f"SELECT execution_id FROM {table} WHERE {where}")]
+
+
+def wait_until(holds, seconds=30):
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)

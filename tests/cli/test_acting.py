@@ -1,0 +1,347 @@
+"""`resume`, `approve`, `reject`, `cancel`, `watch`, `scheduler`: what they do, and with which exit code they refuse."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .conftest import environment, rows, wait_until
+
+
+def state(call, name):
+    return call("status", name, "--json").json["status"]
+
+
+# -- resume -------------------------------------------------------------------------------------------------
+
+
+def test_a_mended_execution_goes_on_in_the_foreground(spawn, folder):
+    (folder / "fixed").touch()
+    done = spawn("resume", "failed")
+    assert done.code == 0
+    assert done.out.startswith("deploy  failed-1  completed\n")
+
+
+def test_one_that_fails_again_shows_why(spawn):
+    done = spawn("resume", "failed-1")
+    assert done.code == 1
+    assert "verify: RuntimeError: port 443 is closed\n" in done.out
+    assert "Traceback" not in done.err
+
+
+def test_its_end_as_json(spawn, folder):
+    (folder / "fixed").touch()
+    found = spawn("resume", "failed-1", "--json").json
+    assert (found["status"], found["step_outputs"]["verify"]) == ("COMPLETED", "fine")
+
+
+def test_inputs_can_be_replaced(spawn, folder):
+    (folder / "fixed").touch()
+    done = spawn("resume", "failed-1", "--inputs", '{"size": "s-2"}', "--rerun", "build", "--json")
+    assert done.json["step_outputs"]["build"]["size"] == "s-2"
+
+
+def test_all_of_a_completed_one_runs_again(spawn):
+    assert spawn("resume", "done-1", "--all").code == 0
+
+
+def test_another_module_can_be_named(spawn, folder):
+    (folder / "fixed").touch()
+    (folder / "shop.py").rename(folder / "store.py")
+    assert spawn("resume", "failed-1").code == 6
+    assert spawn("resume", "failed-1", "--module", "store").code == 0
+
+
+def test_a_notebook_is_not_run_but_for_its_definitions(spawn, folder):
+    (folder / "fixed").touch()
+    cells = [
+        "%load_ext cerebelum_nb\nfrom pathlib import Path\nfrom cerebelum_nb import step, workflow",
+        "@step\ndef build(inputs):\n    return 1",
+        "WORD = 'fine'\n@step\ndef verify(build):\n    return WORD\nPath('ran').touch()",
+        "@workflow\ndef deploy(wf):\n    wf.timeline(build >> verify)\nresult = await deploy.execute()",
+        "for _ in range(3): raise RuntimeError",
+    ]
+    notebook = {"cells": [{"cell_type": "code", "source": source, "metadata": {}} for source in cells]}
+    (folder / "deploy.ipynb").write_text(json.dumps({**notebook, "nbformat": 4, "nbformat_minor": 5, "metadata": {}}))
+    done = spawn("resume", "failed-1", "--notebook", "deploy.ipynb")
+    assert (done.code, done.err.count("Error")) == (0, 0)
+    assert not (folder / "ran").exists()
+
+
+def test_an_external_effect_is_not_repeated_unasked(spawn):
+    done = spawn("resume", "died-1")
+    assert done.code == 7
+    assert "cerebelum resume died-1 --repeat charge" in done.err
+    assert "cerebelum resume died-1 --mark-done charge=" in done.err
+
+
+def test_an_external_effect_is_repeated_when_asked(spawn):
+    assert spawn("resume", "died-1", "--repeat", "charge").code == 0
+
+
+def test_an_external_effect_can_be_marked_done(spawn):
+    done = spawn("resume", "died-1", "--mark-done", 'charge={"receipt": 7}', "--json")
+    assert done.json["step_outputs"]["charge"] == {"receipt": 7}
+
+
+def test_ctrl_c_pauses_a_run_in_the_foreground(terminal, call):
+    shown = terminal("resume", "paused-1")
+    wait_until(lambda: "paused-1" in rows("executions", "state = 'RUNNING'"))
+    shown.wait_for("copy")
+    shown.type("\x03")
+    assert shown.end() == 130
+    assert state(call, "paused-1") == "PAUSED"
+
+
+# -- decisions ----------------------------------------------------------------------------------------------
+
+
+def test_an_approval_reaches_the_step(spawn, call):
+    done = call("approve", "asking", "--response", '{"ok": true}', "--by", "ana")
+    assert done.out.startswith("approved by ana: budget of step 'review' of asking-1\n")
+    found = spawn("resume", "asking-1", "--json").json
+    assert (found["status"], found["step_outputs"]["review"]) == ("COMPLETED", {"ok": True})
+
+
+def test_a_rejection_fails_the_step(spawn, call):
+    assert call("reject", "asking-1", "--reason", "too dear").code == 0
+    done = spawn("resume", "asking-1")
+    assert done.code == 1
+    assert "too dear" in done.out
+
+
+def test_a_decision_as_json(call):
+    assert call("approve", "asking-1", "--by", "ana", "--json").json == {
+        "execution_id": "asking-1",
+        "step_name": "review",
+        "approval_type": "budget",
+        "approved": True,
+        "by": "ana",
+        "pending": False,
+    }
+
+
+def test_cancelled_is_cancelled(call):
+    assert call("cancel", "asleep-1", "--reason", "no need", "--json").json == {
+        "execution_id": "asleep-1",
+        "outcome": "cancelled",
+    }
+    assert state(call, "asleep-1") == "CANCELLED"
+
+
+def test_what_another_process_runs_is_told_to_stop(call, moving):
+    assert call("cancel", "moving-1", "--json").json["outcome"] == "requested"
+    assert moving.wait(30) != 0
+    assert state(call, "moving-1") == "CANCELLED"
+
+
+# -- what is refused ----------------------------------------------------------------------------------------
+
+BAD = [
+    (("status", "nope-9"), 3, "no execution 'nope-9'"),
+    (("status", "done-9"), 3, "Did you mean 'done-"),
+    (("status", "done"), 3, "'done-2'"),
+    (("watch", "nope-9"), 3, "no execution"),
+    (("events", "nope-9"), 3, "no execution"),
+    (("resume", "nope-9"), 3, "no execution"),
+    (("approve", "nope-9"), 3, "no execution"),
+    (("reject", "nope-9", "--reason", "x"), 3, "no execution"),
+    (("cancel", "nope-9"), 3, "no execution"),
+    (("resume", "done-1"), 7, "is completed: there is nothing to resume"),
+    (("resume", "cancelled-1"), 7, "was cancelled"),
+    (("cancel", "done-1"), 7, "already"),
+    (("approve", "done-1"), 7, "waits for no approval"),
+    (("approve", "asleep-1"), 7, "waits for no approval"),
+    (("approve", "asking-1", "--response", "{yes}"), 2, "--response '\"yes\"'"),
+    (("reject", "asking-1"), 2, "--reason"),
+    (("resume", "failed-1", "--inputs", "[1]"), 2, "names with values"),
+    (("resume", "failed-1", "--inputs", "{"), 2, "--inputs takes JSON"),
+    (("resume", "died-1", "--mark-done", "charge"), 2, "is not STEP=VALUE"),
+    (("resume", "failed-1", "--module", "a", "--notebook", "b"), 2, "give one of them"),
+    (("resume", "failed-1", "--module", "no_such_module"), 6, "'no_such_module' is not found from"),
+    (("resume", "failed-1", "--module", "json"), 6, "holds no workflow of that name"),
+    (("resume", "failed-1", "--notebook", "none.ipynb"), 6, "cannot be read"),
+    (("resume", "failed-1", "--notebook", "shop.py"), 6, "is not a notebook"),
+    (("list", "--status", "nonsense"), 2, "running, sleeping, waiting_for_approval"),
+    (("list", "--limit", "-1"), 2, "--limit"),
+    (("events", "done-1", "--type", "StepFail"), 2, "Did you mean StepFailed"),
+    (("watch", "done-1", "--interval", "0"), 2, "--interval"),
+    (("lsit",), 2, "Did you mean list"),
+    (("list", "--db", "none.db"), 5, "There is no log at none.db"),
+    (("--db", "none.db", "list"), 5, "There is no log at none.db"),
+    (("doctor", "--db", "none.db"), 5, "There is no log at none.db"),
+    (("list", "--db", "."), 5, "is a folder"),
+    (("list", "--db", "shop.py"), 5, "is not a cerebelum log"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"), BAD, ids=lambda given: " ".join(given) if isinstance(given, tuple) else None
+)
+def test_bad_input_is_refused_on_one_screen(call, arguments, code, message):
+    done = call(*arguments)
+    assert (done.code, done.out) == (code, "")
+    assert message in done.err
+    assert len(done.err.splitlines()) <= 20
+    assert "Traceback" not in done.err
+
+
+def test_an_approval_is_decided_once(call):
+    assert call("approve", "asking-1", "--by", "ana").code == 0
+    again = call("reject", "asking-1", "--reason", "no", "--by", "ben")
+    assert again.code == 7
+    assert "was approved by ana" in again.err
+
+
+def test_what_another_process_runs_is_busy(call, moving):
+    done = call("resume", "moving-1")
+    assert done.code == 4
+    assert f"process {moving.pid}" in done.err
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("1 / 0", "ZeroDivisionError"),
+        ("def (", "SyntaxError"),
+        ("import no_such", "no_such"),
+        ("exit(3)", "SystemExit"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_named_with_its_line(spawn, folder, source, told):
+    (folder / "shop.py").write_text(f"\n{source}\n")
+    done = spawn("resume", "failed-1")
+    assert done.code == 6
+    assert told in done.err
+    assert "line 2" in done.err
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
+def test_a_log_that_cannot_be_written(spawn, folder):
+    Path(".cerebelum").chmod(0o500)
+    Path(".cerebelum/history.db").chmod(0o400)
+    done = spawn("cancel", "asleep-1")
+    assert done.code == 5
+    assert "read-only" in done.err
+
+
+def test_a_log_of_a_newer_version_is_refused(call):
+    import sqlite3
+    from contextlib import closing
+
+    with closing(sqlite3.connect(".cerebelum/history.db")) as db:
+        db.execute("PRAGMA user_version = 99")
+    done = call("list")
+    assert (done.code, "Upgrade" in done.err) == (5, True)
+
+
+def test_debug_shows_the_traceback(spawn):
+    done = spawn("status", "nope-9", "--debug")
+    assert done.code == 1
+    assert "Traceback" in done.err
+
+
+def test_the_log_can_be_named_by_the_environment(spawn, folder):
+    Path(".cerebelum").rename("elsewhere")
+    assert spawn("list").code == 5
+    assert spawn("list", CEREBELUM_DB="elsewhere/history.db").code == 0
+
+
+def test_what_only_reads_makes_no_log(spawn, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert spawn("list").code == 5
+    assert not Path(".cerebelum").exists()
+
+
+# -- watch --------------------------------------------------------------------------------------------------
+
+
+def test_a_finished_execution_is_shown_at_once(terminal):
+    shown = terminal("watch", "done-1")
+    assert shown.end() == 0
+    assert "\x1b[?1049h" not in shown.raw
+    assert "check  done-1  completed" in shown.left_behind
+
+
+def test_the_exit_status_can_be_the_execution_s(call):
+    assert call("watch", "failed-1").code == 0
+    assert call("watch", "failed-1", "--exit-status").code == 1
+    assert call("watch", "done-1", "--exit-status").code == 0
+
+
+def test_watching_shows_bars_and_ends_with_the_execution(terminal, moving, folder):
+    shown = terminal("watch", "moving-1", "--interval", "0.1")
+    shown.wait_for("% copying")
+    (folder / "arrived").touch()
+    assert shown.end() == 0
+    assert shown.raw.count("\x1b[?1049h") == shown.raw.count("\x1b[?1049l") == 1
+    assert "moving-1  completed" in shown.left_behind
+
+
+def test_a_resized_terminal_is_drawn_anew(terminal, moving):
+    shown = terminal("watch", "moving-1", "--interval", "0.1", columns=80, lines=24)
+    shown.wait_for("Ctrl-C stops watching")
+    shown.resize(40, 12)
+    shown.wait_for("started")
+    shown.wait_for("Ctrl-C stops watching")
+    shown.wait_for("Ctrl-C stops watching")
+    assert max(len(line) for line in shown.frames()[0]) > 40
+    small = shown.frames()[-2]
+    assert (len(small), [line for line in small if len(line) > 40]) == (12, [])
+
+
+def test_ctrl_c_stops_watching_and_nothing_else(terminal, moving, call):
+    shown = terminal("watch", "moving-1", "--interval", "0.1")
+    shown.wait_for("Ctrl-C stops watching")
+    shown.type("\x03")
+    assert shown.end() == 130
+    assert "stopped watching; the execution goes its way" in shown.left_behind
+    assert state(call, "moving-1") == "RUNNING"
+
+
+def test_a_terminal_that_goes_away_is_given_back(terminal, moving):
+    shown = terminal("watch", "moving-1", "--interval", "0.1")
+    shown.wait_for("Ctrl-C stops watching")
+    shown.process.send_signal(signal.SIGTERM)
+    assert shown.end() == 128 + signal.SIGTERM
+    assert shown.raw.endswith("\x1b[?1049l")
+
+
+def test_into_a_pipe_each_change_is_a_line(folder, moving):
+    command = [sys.executable, "-W", "error", "-m", "cerebelum_nb", "watch", "moving-1", "--interval", "0.1"]
+    watching = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment(), text=True)
+    assert watching.stdout.readline() == "move moving-1: running at copy, 1 of 2 steps\n"
+    (folder / "arrived").touch()
+    rest, _ = watching.communicate(timeout=30)
+    assert watching.returncode == 0
+    assert rest.startswith("move moving-1: completed, 2 of 2 steps\n")
+    assert "\x1b" not in rest
+
+
+# -- scheduler ----------------------------------------------------------------------------------------------
+
+
+def test_a_scheduler_without_its_code_says_so(call):
+    done = call("scheduler", "no_such_module")
+    assert (done.code, "no_such_module" in done.err) == (6, True)
+
+
+def test_a_scheduler_goes_on_with_what_was_decided_and_stops_when_told(folder, call):
+    command = [sys.executable, "-W", "error", "-m", "cerebelum_nb", "scheduler"]
+    scheduler = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment(), text=True)
+    try:
+        assert "at work on" in scheduler.stdout.readline()
+        assert call("approve", "asking-1").code == 0
+        wait_until(lambda: "asking-1" in rows("executions", "state = 'COMPLETED'"))
+        scheduler.send_signal(signal.SIGTERM)
+        assert scheduler.wait(30) == 0
+    finally:
+        scheduler.kill()
+        scheduler.communicate()

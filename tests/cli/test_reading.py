@@ -1,0 +1,274 @@
+"""`list`, `active`, `status`, `events`, `doctor`: what an operator reads, on every kind of execution."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from contextlib import closing
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from cerebelum_nb.client import ApprovalInfo, ExecutionStatus, SleepInfo, StepStatus
+
+ALL = ["died-1", "paused-1", "cancelled-1", "asleep-1", "asking-1", "failed-1", "done-2", "done-1"]
+WHOLE = [field.name for field in fields(ExecutionStatus)]
+DETAILS = {"completed_steps", "inputs", "step_outputs", "sleep_info", "approval_info"}
+
+
+def first_column(text):
+    return [line.split()[0] for line in text.splitlines()[1:]]
+
+
+def ids(done):
+    return [found["execution_id"] for found in done.json["executions"]]
+
+
+# -- list ---------------------------------------------------------------------------------------------------
+
+
+def test_a_list_is_newest_first(call):
+    assert first_column(call("list").out) == ALL
+
+
+def test_a_list_says_the_state_in_a_word(call):
+    states = {line.split()[0]: line.split()[2] for line in call("list").out.splitlines()[1:]}
+    assert states == {
+        "died-1": "interrupted",
+        "paused-1": "paused",
+        "cancelled-1": "cancelled",
+        "asleep-1": "sleeping",
+        "asking-1": "waiting",
+        "failed-1": "failed",
+        "done-2": "completed",
+        "done-1": "completed",
+    }
+
+
+@pytest.mark.parametrize("state", ["FAILED", "failed", "Fail"])
+def test_a_list_of_one_state(call, state):
+    assert first_column(call("list", "--status", state).out) == ["failed-1"]
+
+
+@pytest.mark.parametrize("state", ["waiting_for_approval", "waiting for approval", "WAITING-FOR-APPROVAL", "wait"])
+def test_a_state_of_several_words_may_be_written_as_one_likes(call, state):
+    assert first_column(call("list", "--status", state).out) == ["asking-1"]
+
+
+def test_a_list_of_one_workflow(call):
+    assert first_column(call("list", "--workflow", "check").out) == ["done-2", "done-1"]
+
+
+def test_a_page_says_how_to_see_the_next(call):
+    page = call("list", "--limit", 2, "--offset", 1)
+    assert first_column(page.out) == ALL[1:3]
+    assert page.err == "2 to 3 of 8; the next: --offset 3\n"
+
+
+def test_nothing_found_is_said_beside_the_output(call):
+    done = call("list", "--workflow", "none")
+    assert (done.code, done.out, done.err) == (0, "", "no execution is like that\n")
+
+
+def test_a_list_as_json_is_one_object(call):
+    found = call("list", "--limit", 3, "--json").json
+    assert list(found) == ["executions", "total", "has_more"]
+    assert (len(found["executions"]), found["total"], found["has_more"]) == (3, 8, True)
+
+
+def test_an_entry_of_a_list_has_the_names_of_the_client(call):
+    entry = call("list", "--json").json["executions"][0]
+    assert list(entry) == [name for name in WHOLE if name not in DETAILS]
+
+
+# -- active -------------------------------------------------------------------------------------------------
+
+
+def test_active_is_what_runs_sleeps_or_waits(call):
+    assert first_column(call("active").out) == ["died-1", "asleep-1", "asking-1"]
+
+
+def test_active_says_what_each_waits_for(call):
+    shown = {line.split()[0]: line for line in call("active").out.splitlines()}
+    assert "resume it" in shown["died-1"]
+    assert "wakes in 1h 59m" in shown["asleep-1"]
+    assert "left for budget approval" in shown["asking-1"]
+
+
+def test_active_as_json_is_whole(call):
+    found = call("active", "--json").json
+    assert list(found) == ["executions", "total", "has_more"]
+    assert [list(entry) for entry in found["executions"]] == [WHOLE] * 3
+
+
+# -- status -------------------------------------------------------------------------------------------------
+
+
+def test_a_status_as_json_has_the_names_of_the_client(call):
+    assert list(call("status", "done-1", "--json").json) == WHOLE
+
+
+def test_its_parts_have_the_names_of_the_client(call):
+    step = call("status", "done-1", "--json").json["completed_steps"][0]
+    assert list(step) == [field.name for field in fields(StepStatus)]
+    sleep = call("status", "asleep-1", "--json").json["sleep_info"]
+    assert list(sleep) == [field.name for field in fields(SleepInfo)]
+    approval = call("status", "asking-1", "--json").json["approval_info"]
+    assert list(approval) == [field.name for field in fields(ApprovalInfo)]
+
+
+def test_a_status_as_json_holds_the_values(call):
+    found = call("status", "failed-1", "--json").json
+    assert (found["status"], found["inputs"], found["current_step_name"]) == ("FAILED", {"size": "s-1"}, "verify")
+    assert found["step_outputs"] == {"build": {"image": "app:1", "size": "s-1"}}
+
+
+def test_a_failed_execution_shows_why_and_what_to_do(call):
+    shown = call("status", "failed").out
+    assert "verify: RuntimeError: port 443 is closed\n" in shown
+    assert "mend 'verify', then:\n    cerebelum resume failed-1\n" in shown
+
+
+def test_what_waits_for_approval_shows_what_is_asked_and_how_to_answer(call):
+    shown = call("status", "asking").out
+    assert "review asks for budget approval" in shown
+    assert "    cost: 36 $\n" in shown
+    assert "cerebelum approve asking-1 --response" in shown
+
+
+def test_an_interrupted_execution_says_so(call):
+    shown = call("status", "died").out
+    assert "died-1  interrupted" in shown
+    assert "cerebelum resume died-1" in shown
+
+
+def test_a_paused_execution_says_why(call):
+    assert "paused: stopped by the test\n" in call("status", "paused").out
+
+
+def test_control_characters_of_the_log_do_not_reach_the_terminal(terminal):
+    shown = terminal("status", "failed-1")
+    assert shown.end() == 0
+    assert "\\x1b[31mport 80" in shown.raw
+    assert "\x1b[31mport 80" not in shown.raw
+
+
+# -- events -------------------------------------------------------------------------------------------------
+
+
+def test_events_are_in_order(call):
+    assert [line.split()[2] for line in call("events", "done-1").out.splitlines()[1:]] == [
+        "WorkflowStarted",
+        "StepStarted",
+        "StepCompleted",
+        "WorkflowCompleted",
+    ]
+
+
+def test_events_as_json(call):
+    found = call("events", "failed-1", "--type", "stepfailed", "--json").json
+    assert (found["execution_id"], found["total"], found["has_more"]) == ("failed-1", 1, False)
+    assert list(found["events"][0]) == ["version", "type", "step", "visit", "attempt", "at", "data"]
+    assert found["events"][0]["data"]["error"]["type"] == "RuntimeError"
+
+
+def test_events_of_one_step_by_pages(call):
+    page = call("events", "failed-1", "--step", "build", "--limit", 1)
+    assert len(page.out.splitlines()) == 2
+    assert page.err == "1 to 1 of 2; the next: --offset 1\n"
+
+
+# -- doctor -------------------------------------------------------------------------------------------------
+
+
+def checks(done):
+    return {check["name"]: check for check in done.json["checks"]}
+
+
+def test_the_doctor_names_what_a_dead_process_left(call):
+    done = call("doctor", "--json")
+    assert (done.code, done.json["ok"]) == (1, False)
+    leases = checks(done)["leases"]
+    assert (leases["ok"], leases["executions"]) == (False, ["died-1"])
+    assert "cerebelum scheduler" in leases["advice"]
+
+
+def test_a_log_in_order_is_said_to_be(call):
+    call("cancel", "died-1")
+    done = call("doctor")
+    assert (done.code, done.out.splitlines()[-1]) == (0, "all is well")
+
+
+def test_the_doctor_finds_missing_events(call):
+    with closing(sqlite3.connect(".cerebelum/history.db")) as db:
+        db.execute("INSERT INTO maintenance (reason) VALUES ('test')")
+        db.execute("DELETE FROM event WHERE execution = 1 AND version = 3")
+        db.commit()
+    assert checks(call("doctor", "--json"))["events"]["executions"] == ["done-1"]
+
+
+def test_the_doctor_tells_of_a_damaged_file(call):
+    log = Path(".cerebelum/history.db")
+    with closing(sqlite3.connect(log)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    whole = bytearray(log.read_bytes())
+    whole[20480:40960] = os.urandom(20480)
+    log.write_bytes(whole)
+    done = call("doctor")
+    assert done.code == 1
+    assert "damaged" in done.out
+
+
+def test_the_doctor_finds_an_overdue_wake_up(call):
+    with closing(sqlite3.connect(".cerebelum/history.db")) as db:
+        db.execute("UPDATE execution SET wake_at = 1 WHERE execution_id = 'asleep-1'")
+        db.commit()
+    assert checks(call("doctor", "--json"))["wake-ups"]["executions"] == ["asleep-1"]
+
+
+# -- terminals ----------------------------------------------------------------------------------------------
+
+READING = [
+    ("list",),
+    ("active",),
+    *(("status", name) for name in ALL),
+    *(("events", name) for name in ("failed-1", "asking-1")),
+    ("doctor",),
+]
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+@pytest.mark.parametrize("command", READING, ids=" ".join)
+def test_every_line_fits(call, command, columns):
+    shown = call(*command, columns=columns).out
+    assert [line for line in shown.splitlines() if len(line) > columns] == []
+
+
+def test_a_terminal_gets_colour_unless_it_minds(terminal):
+    coloured, plain = terminal("list"), terminal("list", NO_COLOR="1")
+    assert (coloured.end(), plain.end()) == (0, 0)
+    assert "\x1b[32mcompleted" in coloured.raw
+    assert "\x1b" not in plain.raw
+
+
+def test_a_pipe_gets_no_colour_and_nothing_is_cut(spawn):
+    done = spawn("events", "failed-1")
+    assert "\x1b" not in done.out
+    assert "…" not in done.out
+
+
+def test_a_pipe_that_is_closed_early_is_no_error(folder):
+    import subprocess
+    import sys
+
+    command = f"{sys.executable} -m cerebelum_nb events failed-1 --json | head -n 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+
+
+def test_json_is_ascii(call):
+    found = call("status", "asking-1", "--json")
+    assert found.out.isascii()
+    assert json.loads(found.out)["approval_info"]["data"] == {"cost": "36 $", "for": ["ams3"]}

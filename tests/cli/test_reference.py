@@ -1,0 +1,84 @@
+"""The reference says what the command line does; completion offers what there is; listing loads nothing slow."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from cerebelum_nb.cli import main
+from cerebelum_nb.cli.frame import EXITS, Exit
+from cerebelum_nb.cli.reference import reference
+
+from .conftest import environment
+
+PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
+NAMES = main.list_commands(click.Context(main))
+
+
+def test_the_page_is_what_the_command_line_says():
+    assert PAGE.read_text(encoding="utf-8") == reference(), "python -m cerebelum_nb.cli.reference > docs/cli.md"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_and_option_has_a_help(name):
+    context = click.Context(main)
+    command = main.get_command(context, name)
+    assert command.name == name
+    assert command.help
+    assert [p.name for p in command.params if isinstance(p, click.Option) and not p.help] == []
+    assert f"## cerebelum {name}\n" in PAGE.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_short_help_is_whole_in_80_columns(name, call):
+    line = next(line for line in call("-h", columns=80).out.splitlines() if line.split()[:1] == [name])
+    assert not line.endswith("...")
+
+
+def test_every_exit_code_is_documented():
+    assert set(EXITS) == set(Exit)
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("cerebelum status do", {"done-1", "done-2"}),
+        ("cerebelum resume ", {"failed-1", "asking-1", "asleep-1", "paused-1", "died-1"}),
+        ("cerebelum list --workflow r", {"rollout"}),
+        ("cerebelum list --status wai", {"waiting_for_approval"}),
+        ("cerebelum events done-1 --type stepf", {"StepFailed"}),
+        ("cerebelum status --db none.db ", set()),
+    ],
+)
+def test_the_shell_completes(folder, words, offered):
+    more = {"_CEREBELUM_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)}
+    code = "from cerebelum_nb.cli import main; main(prog_name='cerebelum')"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        env=environment(**more),
+        check=False,
+    )
+    assert {line.partition(",")[2] for line in done.stdout.splitlines() if line} == offered
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("command", ["list", "status done-1", "events done-1", "active"])
+def test_reading_loads_nothing_slow(folder, command):
+    code = (
+        "import sys\nfrom cerebelum_nb.cli import main\n"
+        f"try: main({command.split()!r})\nexcept SystemExit: pass\n"
+        "print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=True)
+    loaded = set(done.stderr.split())
+    slow = {"pandas", "numpy", "IPython", "ipywidgets", "sqlite_utils", "rich", "cloudpickle"}
+    assert (
+        loaded & (slow | {"cerebelum_nb.engine.engine", "cerebelum_nb.engine.execution", "cerebelum_nb.dsl.step"})
+        == set()
+    )

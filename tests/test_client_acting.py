@@ -1,0 +1,174 @@
+"""The acting half of the client: going on, deciding, cancelling, from async and from sync code."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from types import ModuleType
+
+import pytest
+
+from cerebelum_nb import ExecutionClient, WorkflowError, sleep, step, wait_for_approval, workflow
+from cerebelum_nb.errors import ApprovalDecidedError, ApprovalError, ExecutionNotFoundError, ResumeError
+from cerebelum_nb.store.sqlite import SqliteStore
+
+mended = False
+
+
+@step
+def build():
+    return "image"
+
+
+@step
+def ship(build):
+    if not mended:
+        raise RuntimeError("no crane")
+    return f"{build} shipped"
+
+
+@workflow
+def deliver(wf):
+    wf.timeline(build >> ship)
+
+
+@step
+async def ask(build):
+    return await wait_for_approval("manual", data={"cost": 5})
+
+
+@workflow
+def order(wf):
+    wf.timeline(build >> ask)
+
+
+@step
+async def rest():
+    await sleep("1h")
+
+
+@workflow
+def nap(wf):
+    wf.timeline(rest)
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "mended", False)
+    with SqliteStore(tmp_path / "log.db", durability="normal") as store:
+        yield store
+
+
+@pytest.fixture
+def client(store):
+    return ExecutionClient(store)
+
+
+@pytest.fixture
+def failed(store):
+    with pytest.raises(WorkflowError):
+        deliver.run(store=store, execution_id="deliver-1")
+
+
+async def reached(client, execution_id, state):
+    while (await client.get_execution_status(execution_id)).status != state:
+        await asyncio.sleep(0.01)
+
+
+def mend(monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "mended", True)
+
+
+async def test_a_resumed_execution_goes_on_in_the_background(client, store, monkeypatch):
+    with pytest.raises(WorkflowError):
+        await deliver.execute(store=store, execution_id="deliver-1")
+    mend(monkeypatch)
+    assert await client.resume_execution("deliver") == "resumed"
+    await reached(client, "deliver-1", "COMPLETED")
+
+
+def test_from_sync_code_it_is_waited_for(client, failed, monkeypatch):
+    mend(monkeypatch)
+    assert client.run_sync(client.resume_execution("deliver-1")) == "resumed"
+    status = client.run_sync(client.get_execution_status("deliver-1"))
+    assert (status.status, status.step_outputs["ship"]) == ("COMPLETED", "image shipped")
+
+
+def test_one_that_fails_again_was_resumed(client, failed):
+    assert client.run_sync(client.resume_execution("deliver-1")) == "resumed"
+    assert client.run_sync(client.get_execution_status("deliver-1")).status == "FAILED"
+
+
+def test_a_completed_execution_is_not_resumed_and_the_reason_is_told(client, store, failed, monkeypatch):
+    mend(monkeypatch)
+    client.run_sync(client.resume_execution("deliver-1"))
+    outcome = client.run_sync(client.resume_execution("deliver-1"))
+    assert outcome == "failed_to_resume"
+    assert "is completed" in outcome.reason
+
+
+def test_one_whose_code_is_gone_is_not_resumed(client, failed, monkeypatch):
+    monkeypatch.setitem(sys.modules, __name__, ModuleType(__name__))
+    outcome = client.run_sync(client.resume_execution("deliver-1"))
+    assert outcome == "failed_to_resume"
+    assert "holds no workflow of that name" in outcome.reason
+
+
+async def test_a_running_execution_is_not_resumed_twice(client, store):
+    run = nap.start(store=store, execution_id="nap-1")
+    assert await client.resume_execution("nap-1") == "already_running"
+    run.cancel()
+    await reached(client, "nap-1", "CANCELLED")
+
+
+async def test_an_unknown_id_is_refused_by_all(client):
+    for call in (
+        client.resume_execution("none"),
+        client.approve("none"),
+        client.reject("none", "no"),
+        client.cancel("none"),
+    ):
+        with pytest.raises(ExecutionNotFoundError):
+            await call
+
+
+async def test_an_approval_reaches_the_step(client, store):
+    run = order.start(store=store, execution_id="order-1")
+    await reached(client, "order-1", "WAITING_FOR_APPROVAL")
+    await client.approve("order-1", {"ok": True}, by="ana")
+    assert (await run).output == {"ok": True}
+
+
+async def test_a_rejection_fails_the_step(client, store):
+    run = order.start(store=store, execution_id="order-1")
+    await reached(client, "order-1", "WAITING_FOR_APPROVAL")
+    await client.reject("order-1", "too dear", by="ana")
+    with pytest.raises(WorkflowError, match="too dear"):
+        await run
+
+
+async def test_the_second_decider_is_told_of_the_first(client, store):
+    run = order.start(store=store, execution_id="order-1")
+    await reached(client, "order-1", "WAITING_FOR_APPROVAL")
+    await client.approve("order-1", by="ana")
+    with pytest.raises(ApprovalDecidedError, match="approved by ana"):
+        await client.reject("order-1", "no", by="ben")
+    await run
+
+
+async def test_nothing_to_approve_is_an_error(client, store):
+    await (nap.start(store=store, execution_id="nap-1").cancel() or reached(client, "nap-1", "CANCELLED"))
+    with pytest.raises(ApprovalError, match="waits for no approval"):
+        await client.approve("nap-1")
+
+
+async def test_a_cancelled_execution_cannot_be_cancelled_again(client, store):
+    nap.start(store=store, execution_id="nap-1")
+    await client.cancel("nap-1", "no need", by="ana")
+    await reached(client, "nap-1", "CANCELLED")
+    with pytest.raises(ResumeError, match="CANCELLED already"):
+        await client.cancel("nap-1")
+
+
+async def test_run_sync_works_where_a_loop_is_running(client, store):
+    assert client.run_sync(client.list_executions()).total == 0
