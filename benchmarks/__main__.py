@@ -16,7 +16,7 @@ from .measure import Figure, Settings
 
 __all__ = ["NAMES", "main", "measure"]
 
-NAMES = ("sequential", "fanout", "concurrency", "constant", "resume", "imports", "listing", "disk", "peers")
+NAMES = ("sequential", "fanout", "concurrency", "constant", "resume", "imports", "listing", "disk", "waiting", "peers")
 """In the order in which they run. ``peers`` installs other libraries: it runs when named, or with --all."""
 
 

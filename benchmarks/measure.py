@@ -51,7 +51,7 @@ class Figure:
     benchmark: str
     name: str
     value: float
-    unit: Literal["x", "ms", "us", "bytes", ""] = "x"
+    unit: Literal["x", "ms", "us", "bytes", "MB", ""] = "x"
     target: float | None = None
     target_is: Literal["at most", "at least", "exactly"] = "at most"
     spread: tuple[float, float] | None = None

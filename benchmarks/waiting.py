@@ -1,0 +1,127 @@
+"""Executions that wait: what 1,000 in one process cost, and what a scheduler pays for 10,000 hibernated ones."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import statistics
+import time
+from datetime import timedelta
+from pathlib import Path
+
+from cerebelum_nb import sleep, step, workflow
+from cerebelum_nb.core.events import SleepStarted, StepStarted, WorkflowHibernated, WorkflowStarted
+from cerebelum_nb.core.model import Value
+from cerebelum_nb.core.state import fold
+from cerebelum_nb.engine.execution import summarise
+from cerebelum_nb.store.base import Commit
+from cerebelum_nb.store.sqlite import SqliteStore
+
+from .measure import Figure, Settings
+
+__all__ = ["run"]
+
+NAME = "waiting"
+ASLEEP = 1_000
+HIBERNATED = 10_000
+DAY = 86_400_000_000
+
+
+@step
+async def nap() -> None:
+    """Sleep, below the threshold."""
+    await sleep("30m")
+
+
+@workflow
+def lazy(wf):  # type: ignore[no-untyped-def]
+    """Only sleep."""
+    wf.timeline(nap)
+
+
+def resident() -> float:
+    """Read this process's resident memory, MB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096 / 1e6
+
+
+async def asleep(store: SqliteStore, count: int) -> float:
+    """Let so many executions sleep here; return how much more memory that takes, MB."""
+    first = lazy.start(store=store)
+    await asyncio.sleep(0.2)
+    gc.collect()
+    before = resident()
+    runs = [lazy.start(store=store) for _ in range(count)]
+    await asyncio.sleep(2)
+    gc.collect()
+    taken = resident() - before
+    for one in (first, *runs):
+        one.stop()
+    await asyncio.sleep(0.5)
+    return taken
+
+
+def hibernated(store: SqliteStore, count: int) -> None:
+    """Write so many executions that hibernate in a sleep."""
+    holder = store.register(0, 2 * DAY)
+    none = Value("json", "{}")
+    commits = []
+    for number in range(count):
+        head = {"step": "nap", "visit": 1, "attempt": 1}
+        events = [
+            WorkflowStarted(at=1, workflow="lazy", inputs=none, total_steps=1, module="benchmarks.waiting"),
+            StepStarted(at=2, **head),
+            SleepStarted(at=3, **head, op="sleep:1d:0:0", duration_ms=1, due_at=DAY + number),
+            WorkflowHibernated(at=4, wake_at=DAY + number),
+        ]
+        summary = summarise(fold(events))
+        commits.append(
+            Commit(execution_id=f"h{number}", after=0, events=events, summary=summary, holder=holder, release=True)
+        )
+    for start in range(0, count, 500):
+        store.commit(commits[start : start + 500])
+
+
+def next_due(store: SqliteStore, times: int) -> list[float]:
+    """Find the next due and what is due, as a scheduler does; return the milliseconds of each time."""
+    taken = []
+    for _ in range(times):
+        began = time.perf_counter()
+        store.next_wake()
+        store.due(DAY, limit=100)
+        store.abandoned(DAY // 2, limit=100)
+        taken.append((time.perf_counter() - began) * 1e3)
+    return taken
+
+
+def run(settings: Settings) -> list[Figure]:
+    count, rows = settings.size(ASLEEP), settings.size(HIBERNATED)
+    with SqliteStore(settings.file("asleep.db"), durability="normal") as store:
+        store.hibernate_after = timedelta(hours=1)
+        memory = asyncio.run(asleep(store, count))
+    with SqliteStore(settings.file("hibernated.db"), durability="normal") as store:
+        hibernated(store, rows)
+        gc.collect()
+        before = resident()
+        taken = next_due(store, 50)
+        grown = resident() - before
+    return [
+        Figure(
+            benchmark=NAME,
+            name=f"{count:,} asleep in one process: memory more",
+            value=max(0.0, memory),
+            unit="MB",
+            target=20.0,
+            target_is="at most",
+            detail=f"{memory * 1e3 / count:,.1f} kB each",
+        ),
+        Figure(
+            benchmark=NAME,
+            name=f"the next due of {rows:,} hibernated",
+            value=statistics.median(taken),
+            unit="ms",
+            target=5.0,
+            target_is="at most",
+            detail=f"the scheduler's memory grew by {grown:.1f} MB",
+        ),
+    ]
