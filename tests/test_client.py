@@ -83,7 +83,7 @@ def client(store):
 
 def run(store, execution_id="deploy-1", flow=deploy, **inputs):
     try:
-        asyncio.run(flow.execute({"size": "s-1", **inputs}, store=store, execution_id=execution_id))
+        asyncio.run(flow.execute({"size": "s-1", **inputs}, store=store, execution_id=execution_id, wait=True))
     except WorkflowError:
         pass
 

@@ -35,8 +35,8 @@ def scheduler(ctx: click.Context, modules: tuple[str, ...], notebook: Path | Non
     """Wake what is due, and go on with what a dead process left.
 
     It also times approvals out. Workflows are found by the module they were started from; MODULEs are imported first,
-    with the working directory on the path. Several schedulers on one log share the work. Ctrl-C or SIGTERM lets running steps finish, and leaves
-    the rest to other schedulers. What it does is told line by line.
+    with the working directory on the path. Several schedulers on one log share the work. Ctrl-C or SIGTERM lets running
+    steps finish, and leaves the rest to other schedulers. What it does is told line by line.
     """
     from ..scheduling import CodeNotFoundError, run_forever
 
