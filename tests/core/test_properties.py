@@ -11,13 +11,14 @@ import inspect
 import zlib
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from cerebelum_nb import WorkflowError, flow, poll, retry, sleep, step, workflow
+from cerebelum_nb import WorkflowError, flow, poll, retry, sleep, step, wait_for_approval, workflow
 from cerebelum_nb.core.events import (
     CancelRequested,
     OperationCompleted,
@@ -29,6 +30,7 @@ from cerebelum_nb.core.events import (
 from cerebelum_nb.core.model import Action
 from cerebelum_nb.core.state import check, fold
 from cerebelum_nb.engine.execution import summarise
+from cerebelum_nb.errors import ApprovalTimeoutError
 from cerebelum_nb.store.base import Commit
 from cerebelum_nb.testing import FakeClock, MemoryStore
 
@@ -48,7 +50,20 @@ world = World()
 
 # -- steps --------------------------------------------------------------------------------------------------
 
-WAYS = ("plain", "thread", "sleep", "poll", "run", "retry", "flaky", "broken", "set", "sleepy flaky", "threaded waits")
+WAYS = (
+    "plain",
+    "thread",
+    "sleep",
+    "poll",
+    "run",
+    "retry",
+    "flaky",
+    "broken",
+    "set",
+    "sleepy flaky",
+    "threaded waits",
+    "asks",
+)
 
 
 @dataclass
@@ -93,6 +108,12 @@ def make_step(part: Part) -> Any:
             known["more"] = await context.run("mail", str.lower, name)
         elif way == "retry":
             known["retried"] = await retry(connecting, max_attempts=9, delay=100)
+        elif way == "asks":
+            known["asked"] = "nobody"
+            try:
+                await wait_for_approval(data=name, timeout_ms="3h")
+            except ApprovalTimeoutError:
+                known["asked"] = "in vain"
         elif way == "sleepy flaky":
             await sleep("1h")
             known["done"] = await context.run("mail", str.upper, name)
@@ -237,18 +258,23 @@ def shapes(draw: st.DrawFn) -> Shape:
 
 
 def run_to_the_end(flow_: Any, store: MemoryStore, *, resumed: bool = False) -> None:
-    """Run or resume; when a step is broken, mend it and go on."""
+    """Run or resume; when a step is broken, mend it and go on, and when it hibernates, wake it."""
 
     async def live() -> None:
         async with asyncio.timeout(20):
-            try:
-                await (flow_.resume(ID, store=store) if resumed else flow_.execute(store=store, execution_id=ID))
-            except WorkflowError:
-                assert not world.mended, "it failed though everything is mended"
-                world.mended = True
-                await flow_.resume(ID, store=store)
+            result = None
+            while result is None or not result.status.is_final:
+                if result is not None:
+                    clock.set(result.wake_at)
+                try:
+                    again = resumed or result is not None or bool(store.events(ID))
+                    call = flow_.resume(ID, store=store) if again else flow_.execute(store=store, execution_id=ID)
+                    result = await call
+                except WorkflowError:
+                    assert not world.mended, "it failed though everything is mended"
+                    world.mended = True
 
-    with FakeClock():
+    with FakeClock() as clock:
         asyncio.run(live())
 
 
@@ -281,9 +307,16 @@ def check_history(store: MemoryStore) -> list[Any]:
     return history
 
 
-def die_after(history: list[Any]) -> MemoryStore:
-    """Make the log that a process left which died after the last of these events."""
+def a_log(hibernates: bool) -> MemoryStore:
     store = MemoryStore()
+    if hibernates:
+        store.hibernate_after = timedelta(minutes=1)
+    return store
+
+
+def die_after(history: list[Any], hibernates: bool = False) -> MemoryStore:
+    """Make the log that a process left which died after the last of these events."""
+    store = a_log(hibernates)
     holder = store.register(0, 1)
     summary = summarise(fold(history))
     commit = Commit(execution_id=ID, after=0, events=history, summary=summary, holder=holder, release=True)
@@ -291,12 +324,12 @@ def die_after(history: list[Any]) -> MemoryStore:
     return store
 
 
-def dies_and_resumes(shape: Shape, choose: Any) -> None:
+def dies_and_resumes(shape: Shape, choose: Any, hibernates: bool = False) -> None:
     made = make_workflow(shape)
     report = made.validate()
     assert report.ok, report
     world.__init__()  # type: ignore[misc]
-    store = MemoryStore()
+    store = a_log(hibernates)
     run_to_the_end(made, store)
     history = check_history(store)
     expected = outcome(history)
@@ -304,7 +337,7 @@ def dies_and_resumes(shape: Shape, choose: Any) -> None:
     for death in choose(len(history)):
         prefix = history[: max(1, min(death, len(history) - 1))]
         note(f"died after {len(prefix)} of {len(history)}: {type(prefix[-1]).__name__}")
-        store = die_after(prefix)
+        store = die_after(prefix, hibernates)
         assert not any(isinstance(ev, CancelRequested) for ev in prefix)
         run_to_the_end(made, store, resumed=True)
         again = check_history(store)
@@ -319,14 +352,16 @@ quickly = settings(
 
 
 @quickly
-@given(shapes(), st.lists(st.integers(1, 80), min_size=1, max_size=3))
-def test_any_prefix_of_any_history_resumes_to_the_same_results(shape: Shape, deaths: list[int]) -> None:
-    dies_and_resumes(shape, lambda length: deaths)
+@given(shapes(), st.lists(st.integers(1, 80), min_size=1, max_size=3), st.booleans())
+def test_any_prefix_of_any_history_resumes_to_the_same_results(
+    shape: Shape, deaths: list[int], hibernates: bool
+) -> None:
+    dies_and_resumes(shape, lambda length: deaths, hibernates)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 @settings(quickly, max_examples=1500)
-@given(shapes())
-def test_every_prefix_of_many_histories_resumes_to_the_same_results(shape: Shape) -> None:
-    dies_and_resumes(shape, lambda length: range(length - 1, 0, -1))
+@given(shapes(), st.booleans())
+def test_every_prefix_of_many_histories_resumes_to_the_same_results(shape: Shape, hibernates: bool) -> None:
+    dies_and_resumes(shape, lambda length: range(length - 1, 0, -1), hibernates)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from datetime import timedelta
 
 import pandas as pd
 import pytest
@@ -86,6 +87,7 @@ class Runs:
 def runs(tmp_path):
     """``deploy-1`` failed at verify, then ``check-1`` completed, a day later ``check-2``."""
     with SqliteStore(tmp_path / "log.db", durability="normal") as store, FakeClock() as clock:
+        store.hibernate_after = timedelta.max  # the clock jumps: runs wait in their process
         made = Runs(store, clock)
         made.deploy("deploy-1")
         made.check("check-1")
