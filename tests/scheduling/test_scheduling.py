@@ -1,0 +1,212 @@
+"""The scheduler in a kernel, and how it finds the code of what it wakes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import textwrap
+from datetime import timedelta
+
+import pytest
+
+from cerebelum_nb import CerebelumError, scheduler, sleep, step, wait_for_approval, workflow
+from cerebelum_nb.core.model import ExecutionState
+from cerebelum_nb.engine.approvals import decide_approval
+from cerebelum_nb.faces.approval import approval_form
+from cerebelum_nb.scheduling import Code, CodeNotFoundError
+from cerebelum_nb.store.sqlite import SqliteStore
+
+
+@step
+async def nap():
+    await sleep("300ms")
+    return "rested"
+
+
+@step
+async def ask():
+    return await wait_for_approval("budget", data={"price": 5}, timeout_ms="1d")
+
+
+@workflow
+def lazy(wf):
+    wf.timeline(nap)
+
+
+@workflow
+def asking(wf):
+    wf.timeline(ask)
+
+
+@pytest.fixture
+def log(tmp_path):
+    with SqliteStore(tmp_path / "log.db", durability="normal") as store:
+        store.hibernate_after = timedelta(milliseconds=50)
+        yield store
+
+
+async def until(store, state, execution_id):
+    async with asyncio.timeout(20):
+        while store.execution(execution_id).summary.state is not state:
+            await asyncio.sleep(0.01)
+
+
+async def test_it_wakes_what_is_due(log):
+    ids = [f"k{n}" for n in range(5)]
+    results = await asyncio.gather(*(lazy.execute(store=log, execution_id=i) for i in ids))
+    assert {result.status for result in results} == {ExecutionState.SLEEPING}
+    background = scheduler(log)
+    for execution_id in ids:
+        await until(log, ExecutionState.COMPLETED, execution_id)
+    await background.stop()
+    assert not background.running and "5 taken up" in repr(background)
+
+
+async def test_it_goes_on_when_somebody_has_decided(log):
+    assert (await asking.execute(store=log, execution_id="k1")).waits_for == ("budget",)
+    background = scheduler(log)
+    await asyncio.sleep(0)
+    decide_approval(log, "k1", approve=True, response=7)
+    await until(log, ExecutionState.COMPLETED, "k1")
+    await background.stop()
+
+
+async def test_two_share_the_work(log):
+    for n in range(8):
+        await lazy.execute(store=log, execution_id=f"k{n}")
+    both = [scheduler(log), scheduler(log)]
+    for n in range(8):
+        await until(log, ExecutionState.COMPLETED, f"k{n}")
+    for one in both:
+        await one.stop()
+    assert sum(one._rounds.taken for one in both) >= 8
+
+
+async def test_what_it_stops_in_the_middle_of_is_left_to_others(log):
+    begun = asyncio.Event()
+
+    @step
+    async def first():
+        await sleep("100ms")
+        begun.set()
+        await asyncio.sleep(0.2)
+
+    @step
+    async def second():
+        return "done"
+
+    @workflow
+    def two(wf):
+        wf.timeline(first >> second)
+
+    await two.execute(store=log, execution_id="k1")
+    one = scheduler(log)
+    await begun.wait()
+    await one.stop()
+    row = log.execution("k1")
+    assert (row.summary.done_steps, row.summary.state, row.holder) == (1, ExecutionState.SLEEPING, None)
+    another = scheduler(log)
+    await until(log, ExecutionState.COMPLETED, "k1")
+    await another.stop()
+
+
+def test_outside_of_a_loop_it_says_where_to_go(log):
+    with pytest.raises(CerebelumError, match="cerebelum scheduler"):
+        scheduler(log)
+
+
+# -- the code -----------------------------------------------------------------------------------------------
+
+SOURCE = """
+from cerebelum_nb import step, workflow
+
+@step
+async def one():
+    return 1
+
+@workflow
+def {name}(wf):
+    wf.timeline(one)
+"""
+
+
+def test_a_module_is_imported_by_its_name(tmp_path, monkeypatch):
+    (tmp_path / "found_by_name.py").write_text(SOURCE.format(name="here"))
+    monkeypatch.syspath_prepend(tmp_path)
+    assert Code().find("found_by_name", "here", "").name == "here"
+
+
+def test_a_script_is_found_when_it_is_named(tmp_path):
+    script = tmp_path / "my_script.py"
+    script.write_text(SOURCE.format(name="scripted"))
+    assert Code([str(script)]).find("__main__", "scripted", str(script)).name == "scripted"
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "told"),
+    [
+        ("no_such_module", "", "cannot be imported .ModuleNotFoundError"),
+        ("json", "json/__init__.py", "is not in the module 'json' any more"),
+        ("__main__", "deploy.py", "cerebelum scheduler deploy"),
+        ("__main__", "<ipython-input-3>", "--notebook NOTEBOOK.ipynb"),
+    ],
+)
+def test_what_is_not_found_is_told_with_what_to_do(module, source, told):
+    with pytest.raises(CodeNotFoundError, match=told):
+        Code().find(module, "lost", source)
+
+
+def test_only_the_definitions_of_a_notebook_are_run(tmp_path, monkeypatch):
+    ran = tmp_path / "ran"
+    cells = [
+        SOURCE.format(name="from_notebook"),
+        f"open({str(ran)!r}, 'w').close()\nLIMIT = 3",
+        "%matplotlib inline\nresult = await from_notebook.execute()",
+        "result = from_notebook.run()",
+        "%%bash\nrm -rf nothing",
+    ]
+    notebook = tmp_path / "book.ipynb"
+    notebook.write_text(
+        json.dumps({"cells": [{"cell_type": "code", "source": textwrap.dedent(cell)} for cell in cells]})
+    )
+    main = type(sys)("__main__")
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    assert Code(notebook=notebook).find("__main__", "from_notebook", "").name == "from_notebook"
+    assert main.LIMIT == 3
+    assert not ran.exists() and not hasattr(main, "result")
+
+
+def test_a_notebook_that_is_none_is_refused(tmp_path):
+    (tmp_path / "no.ipynb").write_text("{}")
+    with pytest.raises(CodeNotFoundError, match="cannot be read as a notebook"):
+        Code(notebook=tmp_path / "no.ipynb")
+
+
+# -- the form -----------------------------------------------------------------------------------------------
+
+
+async def test_without_a_person_the_form_is_text(log):
+    await asking.execute(store=log, execution_id="k1")
+    shown = repr(approval_form("k1", store=log))
+    assert "ask asks for approval (budget)" in shown and '"price": 5' in shown and "cerebelum approve k1" in shown
+
+
+async def test_the_form_approves_with_a_comment(log):
+    from cerebelum_nb.core.state import fold
+    from cerebelum_nb.engine.approvals import open_approvals
+    from cerebelum_nb.faces.approval import _widget
+
+    await asking.execute(store=log, execution_id="k1")
+    (approval,) = open_approvals(fold(log.events("k1")))
+    form = _widget(log, "k1", approval)
+    _, response, _, buttons, told = form.children
+    response.value = "not json"
+    buttons.children[0].click()
+    await asyncio.sleep(0.05)
+    assert "not JSON" in told.value and not buttons.children[0].disabled
+    response.value = '{"size": 2}'
+    buttons.children[0].click()
+    await asyncio.sleep(0.05)
+    assert told.value.startswith("Approved by") and buttons.children[0].disabled
+    assert (await asking.resume("k1", store=log)).output == {"size": 2}
