@@ -89,7 +89,7 @@ def active(ctx: click.Context, json_: bool) -> None:
 
 
 _LISTED = (
-    Column(title="ID", least=10),
+    Column(title="ID", least=20),
     Column(title="WORKFLOW", least=8),
     Column(title="STATE"),
     Column(title="STEPS", right=True, drop=1),
@@ -98,7 +98,7 @@ _LISTED = (
     Column(title="TOOK", right=True, drop=3),
 )
 _ACTIVE = (
-    Column(title="ID", least=10),
+    Column(title="ID", least=20),
     Column(title="WORKFLOW", least=8, drop=1),
     Column(title="STATE"),
     Column(title="STEPS", right=True, drop=2),
