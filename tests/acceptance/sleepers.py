@@ -9,7 +9,7 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
-from cerebelum_nb import sleep, step, workflow
+from cerebelum_nb import approval, sleep, step, workflow
 from cerebelum_nb.scheduling import run_forever
 from cerebelum_nb.store.sqlite import SqliteStore
 
@@ -82,6 +82,17 @@ def crashing(wf):
     wf.timeline(deadly)
 
 
+@step(effect="external")
+@approval(type="production")
+async def release(context):
+    return mark(f"released {context.execution_id}")
+
+
+@workflow
+def asking(wf):
+    wf.timeline(release)
+
+
 def open_log(path):
     store = SqliteStore(path, durability="normal")
     store.hibernate_after = timedelta(milliseconds=int(os.environ.get("HIBERNATE_MS", "100")))
@@ -89,7 +100,7 @@ def open_log(path):
 
 
 async def start(store, name, ids):
-    flow = {"campaign": campaign, "busy": busy, "crashing": crashing}[name]
+    flow = {"campaign": campaign, "busy": busy, "crashing": crashing, "asking": asking}[name]
     results = await asyncio.gather(*(flow.execute(store=store, execution_id=i) for i in ids))
     print(*(result.status for result in results))
 

@@ -22,6 +22,7 @@ from cerebelum_nb.core.events import (
     WorkflowPaused,
 )
 from cerebelum_nb.core.state import check, fold
+from cerebelum_nb.engine.approvals import decide_approval
 from cerebelum_nb.store.sqlite import SqliteStore
 
 SLEEPERS = Path(__file__).with_name("sleepers.py")
@@ -142,6 +143,31 @@ def test_what_kills_every_process_is_paused(place: Place) -> None:
     (paused,) = [e for e in place.events("s1") if isinstance(e, WorkflowPaused)]
     assert "died 3 times in a row in step 'deadly'" in paused.reason
     check(fold(place.events("s1")))
+
+
+def waits_for_approval(place: Place) -> subprocess.Popen[bytes]:
+    process = place.spawn("start", "asking", "s1", HIBERNATE_MS="3600000")
+    place.until(lambda: place.state("s1") == "WAITING_FOR_APPROVAL")
+    return process
+
+
+def test_another_process_decides_while_the_run_waits(place: Place) -> None:
+    process = waits_for_approval(place)
+    with SqliteStore(place.log) as store:
+        decide_approval(store, "s1", approve=True, by="ana")
+    assert process.wait(20) == 0
+    assert place.state("s1") == "COMPLETED"
+
+
+def test_an_approval_outlives_the_process_that_asked(place: Place) -> None:
+    process = waits_for_approval(place)
+    process.kill()
+    process.wait()
+    with SqliteStore(place.log) as store:
+        decide_approval(store, "s1", approve=True, by="ana")
+    place.spawn("schedule")
+    place.until(lambda: place.state("s1") == "COMPLETED")
+    assert place.marks.read_text() == "released s1\n"
 
 
 def kill_at_random(place: Place, seconds: float, seed: int) -> None:

@@ -399,3 +399,46 @@ def test_a_step_that_only_started_is_read_back_without_its_end(log):
     log.start("deploy-1")
     log.append("deploy-1", 1, StepStarted(at=1, step="migrate", visit=2, attempt=3))
     assert log.store.events("deploy-1", after=1) == [StepStarted(at=1, step="migrate", visit=2, attempt=3)]
+
+
+# -- wake-ups -----------------------------------------------------------------------------------------------
+
+
+def test_what_is_due_comes_in_order_and_only_when_nobody_holds_it(log):
+    sleeping = {"state": ExecutionState.SLEEPING}
+    log.start("later", wake_at=log.now + 20, release=True, **sleeping)
+    log.start("first", wake_at=log.now + 10, release=True, **sleeping)
+    log.start("held", wake_at=log.now + 5, **sleeping)
+    log.start("awake")
+    assert log.store.next_wake() == log.now + 10
+    assert [row.execution_id for row in log.store.due(log.now + 30, limit=9)] == ["first", "later"]
+    assert [row.execution_id for row in log.store.due(log.now + 30, limit=1, offset=1)] == ["later"]
+    assert [row.execution_id for row in log.store.due(log.now + 10, limit=9)] == ["first"]
+
+
+def test_with_nothing_to_wake_there_is_no_next_wake_up(log):
+    log.start("awake")
+    assert log.store.next_wake() is None
+    assert log.store.due(log.now + 10**12, limit=9) == []
+
+
+def test_a_wake_up_can_be_moved_without_a_change_of_state(log):
+    sleeping = {"state": ExecutionState.SLEEPING}
+    log.start("k1", wake_at=log.now + 20, release=True, **sleeping)
+    log.store.claim("k1", log.me, log.now)
+    assert not log.append("k1", 1, *log.step(), wake_at=log.now + 30, **sleeping)
+    log.store.release("k1", log.me)
+    assert log.store.next_wake() == log.now + 30
+
+
+def test_what_a_dead_process_left_is_abandoned(log):
+    log.start("running")
+    log.start("asking", state=ExecutionState.WAITING_FOR_APPROVAL)
+    log.start("done", state=ExecutionState.COMPLETED)
+    log.start("given back", release=True)
+    log.start("hibernates", state=ExecutionState.SLEEPING, wake_at=log.now, release=True)
+    log.start("asks", state=ExecutionState.WAITING_FOR_APPROVAL, release=True)
+    assert [row.execution_id for row in log.store.abandoned(log.now, limit=9)] == ["given back"]
+    found = {row.execution_id for row in log.store.abandoned(log.now + log.ttl, limit=9)}
+    assert found == {"running", "asking", "given back"}
+    assert len(log.store.abandoned(log.now + log.ttl, limit=2)) == 2
