@@ -11,10 +11,14 @@ from datetime import timedelta
 import pytest
 
 from cerebelum_nb import CerebelumError, scheduler, sleep, step, wait_for_approval, workflow
-from cerebelum_nb.core.model import ExecutionState
+from cerebelum_nb.core.events import StepStarted, WorkflowStarted
+from cerebelum_nb.core.model import ExecutionState, Value
+from cerebelum_nb.core.state import check, fold
 from cerebelum_nb.engine.approvals import decide_approval
+from cerebelum_nb.engine.execution import summarise
 from cerebelum_nb.faces.approval import approval_form
 from cerebelum_nb.scheduling import Code, CodeNotFoundError
+from cerebelum_nb.store.base import Commit
 from cerebelum_nb.store.sqlite import SqliteStore
 
 
@@ -111,6 +115,32 @@ async def test_what_it_stops_in_the_middle_of_is_left_to_others(log):
     await another.stop()
 
 
+async def test_an_external_step_whose_process_died_is_left_to_a_person(log):
+    @step(effect="external")
+    async def charge():
+        raise AssertionError("it must not run")
+
+    @workflow
+    def pay(wf):
+        wf.timeline(charge)
+
+    inputs = Value("json", "{}")
+    events = [
+        WorkflowStarted(at=1, workflow="pay", inputs=inputs, total_steps=1, module=__name__),
+        StepStarted(at=2, step="charge"),
+    ]
+    dead = log.register(0, 1)
+    summary = summarise(fold(events))
+    log.commit([Commit(execution_id="k1", after=0, events=events, summary=summary, holder=dead)])
+    background = scheduler(log)
+    await until(log, ExecutionState.PAUSED, "k1")
+    await background.stop()
+    state = fold(log.events("k1"))
+    check(state)
+    assert "mark_done={'charge': result}" in state.reason
+    assert (await pay.resume("k1", store=log, mark_done={"charge": 1})).output == 1
+
+
 def test_outside_of_a_loop_it_says_where_to_go(log):
     with pytest.raises(CerebelumError, match="cerebelum scheduler"):
         scheduler(log)
@@ -193,7 +223,6 @@ async def test_without_a_person_the_form_is_text(log):
 
 
 async def test_the_form_approves_with_a_comment(log):
-    from cerebelum_nb.core.state import fold
     from cerebelum_nb.engine.approvals import open_approvals
     from cerebelum_nb.faces.approval import _widget
 
