@@ -18,6 +18,10 @@ from .model import ErrorInfo, ExecutionState, Value
 __all__ = ["Operation", "Phase", "State", "StepState", "check", "evolve", "fold"]
 
 
+_LAST_PRINTED = 4_000
+"""Characters of what a step printed that its state holds."""
+
+
 class Phase(StrEnum):
     """Where one step stands in its present visit."""
 
@@ -76,6 +80,7 @@ class StepState:
     interrupted: bool = False
     percent: float | None = None
     message: str = ""
+    printed: str = ""  # the end of what this attempt wrote to stdout and stderr
     operations: dict[str, Operation] = field(default_factory=dict)
 
     @property
@@ -167,6 +172,7 @@ def evolve(state: State, event: e.Event) -> State:
             step.inputs_version = state.inputs_version
             step.interrupted = False
             step.percent = None
+            step.printed = ""
             state.in_flight[event.step] = None
             state.current_step = event.step
         case e.StepCompleted():
@@ -202,6 +208,9 @@ def evolve(state: State, event: e.Event) -> State:
         case e.StepProgressed():
             step = _step(state, event)
             step.percent, step.message = event.percent, event.message
+        case e.StepPrinted():
+            step = _step(state, event)
+            step.printed = (step.printed + event.text)[-_LAST_PRINTED:]
         case e.DivergeTaken():
             step = _step(state, event)
             step.diverge, step.diverge_chosen, step.routed_at = event.choice, True, state.version
