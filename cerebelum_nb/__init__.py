@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .client import SleepInfo as SleepInfo
     from .client import StepStatus as StepStatus
     from .core.model import ExecutionState as ExecutionState
+    from .core.model import Plan
     from .dsl import flow as flow
     from .dsl.step import Step as Step
     from .dsl.step import step as step
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from .errors import WorkflowDefinitionError as WorkflowDefinitionError
     from .errors import WorkflowError as WorkflowError
     from .faces.progress import ProgressReporter as ProgressReporter
+    from .faces.watch import watch as watch
     from .result import Result as Result
     from .run import Run as Run
     from .store.default import connect as connect
@@ -106,6 +108,7 @@ _HOMES = {
         "WorkflowError",
     ),
     ".faces.progress": ("ProgressReporter",),
+    ".faces.watch": ("watch",),
     ".result": ("Result",),
     ".run": ("Run",),
     ".store.default": ("connect",),
@@ -160,6 +163,7 @@ __all__ = [
     "sleep",
     "step",
     "testing",
+    "watch",
     "workflow",
 ]
 
@@ -188,4 +192,12 @@ def _live_view(execution: Execution) -> AbstractContextManager[None] | None:
     return live_view(execution)
 
 
+def _draw(plan: Plan) -> views.Drawing:
+    """Draw a plan."""
+    from .faces.graph import Graph
+
+    return Graph(plan)
+
+
 views.factories.append(_live_view)
+views.drawers.append(_draw)

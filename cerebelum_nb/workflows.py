@@ -20,6 +20,7 @@ from .core.model import ExecutionState, Plan
 from .core.resume import plan_resume
 from .core.validate import Report
 from .dsl.builder import WorkflowBuilder, build
+from .engine import views
 from .engine.cancel import cancel_execution
 from .engine.engine import engine_of
 from .engine.execution import Execution
@@ -235,6 +236,14 @@ class Workflow:
             return f"<workflow {self.name}: {describe_path(self.plan())}>"
         except WorkflowDefinitionError as error:
             return f"<workflow {self.name}: {len(error.errors)} problems, see {self.__name__}.validate()>"
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        plan, report = build(self.fn, self.name, self.max_jumps)
+        return views.drawers[0](plan).bundle() if report.ok and views.drawers else {"text/plain": repr(self)}
+
+    def to_mermaid(self) -> str:
+        """Write its graph as a Mermaid flowchart, for pages that render one."""
+        return views.drawers[0](self.plan()).to_mermaid()
 
     @property
     def variable(self) -> str:
