@@ -7,8 +7,9 @@ import logging
 from collections.abc import Generator
 from typing import Any
 
-from .core.events import CancelRequested, WorkflowResumed, WorkflowStarted
+from .core.events import CancelRequested, Event, WorkflowResumed, WorkflowStarted
 from .core.model import ExecutionState
+from .core.stepping import Limit
 from .engine import views
 from .engine.engine import engines_on
 from .engine.execution import Execution
@@ -39,6 +40,7 @@ class Run:
     ) -> None:
         self._execution, self._variable, self._event = execution, variable, event
         self.stale = stale
+        self.hint = f"await {variable}.resume({execution.id!r})".replace("'", '"')
         if stale:
             log.warning(
                 "kept the results of %s, whose code or inputs have changed since; to run them again: "
@@ -52,6 +54,11 @@ class Run:
     def execution_id(self) -> str:
         """The execution's id."""
         return self._execution.id
+
+    @property
+    def execution(self) -> Execution:
+        """The engine's side of it."""
+        return self._execution
 
     @property
     def status(self) -> ExecutionState:
@@ -75,6 +82,19 @@ class Run:
             self._start()
             await self._settled()
         return self._outcome()
+
+    async def go_as_far_as(self, limit: Limit | None, *events: Event) -> None:
+        """Run it up to a limit and wait; ``events`` are recorded first."""
+        __tracebackhide__ = True
+        execution = self._execution
+        execution.limit = limit
+        with on_sigint(lambda: self.stop()), views.shown(execution):
+            self._start()
+            for event in events:
+                execution.engine.post(execution, execution.append, event)
+            await self._settled()
+        if not execution.limited:
+            self._outcome()
 
     def background(self) -> Run:
         """Run it without waiting; that it started is in the log when this returns."""
@@ -146,7 +166,7 @@ class Run:
         error = execution.done.exception() if execution.done.done() else None
         if error is not None:
             raise error
-        hint = f"await {self._variable}.resume({execution.id!r})".replace("'", '"')
+        hint = self.hint
         where = f"execution {execution.id} of workflow '{state.workflow}'"
         kept = f"{len(state.finished)} of {state.total_steps} steps are finished and kept"
         match state.lifecycle:

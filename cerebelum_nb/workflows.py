@@ -13,15 +13,17 @@ import inspect
 import os
 import threading
 from collections.abc import Callable, Collection, Coroutine, Mapping
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from .core.events import WorkflowResumed, WorkflowStarted
 from .core.model import ExecutionState, Plan
 from .core.resume import plan_resume
+from .core.stepping import NoStage
 from .core.validate import Report
 from .dsl.builder import WorkflowBuilder, build
 from .engine import views
 from .engine.cancel import cancel_execution
+from .engine.code import keep_parts, why_stale
 from .engine.engine import engine_of
 from .engine.execution import Execution
 from .engine.lease import keeper_of
@@ -29,9 +31,13 @@ from .engine.scope import current_scope
 from .errors import CerebelumError, ExecutionStoppedError, ResumeError, WorkflowDefinitionError
 from .result import Result
 from .run import Run
+from .stepper import Stepper
 from .store.base import Store
 from .store.default import resolve_store
 from .values import Secret, Vault, encode
+
+if TYPE_CHECKING:
+    from .outlook import Outlook
 
 __all__ = ["Workflow", "registered", "workflow"]
 
@@ -227,6 +233,80 @@ class Workflow:
         __tracebackhide__ = True
         return await self._take_up(execution_id, skip_completed_steps, inputs, rerun, store).foreground()
 
+    def begin(
+        self, inputs: Inputs | None = None, *, store: Store | None = None, execution_id: str | None = None
+    ) -> Stepper:
+        """Record a start and run nothing: the handle then runs it cell by cell.
+
+        Args:
+            inputs: what steps receive as ``inputs``; names to values.
+            store: the log to write; by default the session's.
+            execution_id: an id of your own; by default a new short one.
+
+        Returns:
+            A handle with ``next``, ``run_to``, ``finish``, ``rerun``, ``back_to``, ``mark_done`` and ``plan``.
+
+        Raises:
+            As :meth:`start`.
+        """
+        log = resolve_store(store)
+        run = self._launch(inputs, log, execution_id)
+        run.execution.limit = NoStage()
+        run.background()
+        error = run.execution.done.exception() if run.execution.done.done() else None
+        if error is not None:
+            raise error
+        return self._stepper(run.execution_id, log)
+
+    def attach(self, execution_id: str | None = None, *, store: Store | None = None) -> Stepper:
+        """Take up an execution cell by cell: after a kernel restart, or one that stopped or failed.
+
+        Args:
+            execution_id: its id or an unambiguous beginning; None takes the newest that can be resumed.
+            store: the log; by default the session's.
+
+        Returns:
+            The handle that :meth:`begin` gave.
+
+        Raises:
+            ResumeError: it belongs to another workflow, or there is nothing to resume.
+            ExecutionNotFoundError: there is no such execution.
+        """
+        log = resolve_store(store)
+        found = self._newest(log) if execution_id is None else log.execution(_check_id(execution_id)).execution_id
+        self._refuse_other(found, log.execution(found).summary.workflow)
+        return self._stepper(found, log)
+
+    def plan_resume(
+        self,
+        execution_id: str | None = None,
+        *,
+        inputs: Inputs | None = None,
+        rerun: str | Collection[str] = (),
+        store: Store | None = None,
+    ) -> Outlook:
+        """Say what a resume would do with each step, and why; runs nothing.
+
+        Args:
+            execution_id: its id or an unambiguous beginning; None takes the newest that can be resumed.
+            inputs: the inputs the resume would replace.
+            rerun: what the resume would be given as ``rerun``.
+            store: the log; by default the session's.
+
+        Returns:
+            A table: run, keep, stale or skip for each step, with the reasons.
+
+        Raises:
+            As :meth:`resume`, for what keeps it from being resumed.
+        """
+        from .outlook import look_ahead
+
+        plan, log = self.plan(), resolve_store(store)
+        found = self._newest(log) if execution_id is None else log.execution(_check_id(execution_id)).execution_id
+        self._refuse_other(found, log.execution(found).summary.workflow)
+        given = None if inputs is None else _check_inputs(inputs)
+        return look_ahead(plan, log, found, inputs=given, rerun=rerun)
+
     async def cancel(self, execution_id: str, reason: str | None = None, *, store: Store | None = None) -> None:
         """End an execution for good, wherever it runs; see :func:`cerebelum_nb.engine.cancel.cancel_execution`."""
         await cancel_execution(resolve_store(store), execution_id, reason=reason, by=None)
@@ -269,6 +349,7 @@ class Workflow:
             qualname=self.fn.__qualname__,
             source=inspect.unwrap(self.fn).__code__.co_filename,
         )
+        execution.payloads = keep_parts(plan, log, vault)
         return Run(execution, self.variable, event)
 
     def _take_up(
@@ -278,6 +359,7 @@ class Workflow:
         inputs: Inputs | None,
         rerun: str | Collection[str],
         store: Store | None,
+        live: Collection[str] = (),
     ) -> Run:
         _refuse_in_step(self.variable)
         plan = self.plan()
@@ -287,10 +369,7 @@ class Workflow:
         execution = engine.claim(found, plan, Vault(log.redact))
         try:
             state = execution.state
-            if state.workflow != self.name:
-                raise ResumeError(
-                    f"execution {found} belongs to workflow '{state.workflow}', not to '{self.name}': resume it there"
-                )
+            self._refuse_other(found, state.workflow)
             value = self._resume_inputs(execution, inputs)
             chosen = plan_resume(
                 plan,
@@ -298,8 +377,8 @@ class Workflow:
                 found,
                 skip_completed_steps=skip_completed_steps,
                 rerun=rerun,
-                live=execution.live,
-                inputs_replaced=value is not None,
+                live={*execution.live, *live},
+                outdated=why_stale(plan, state, log, execution.vault, value),
             )
         except BaseException:
             engine.give_back(execution)
@@ -313,7 +392,20 @@ class Workflow:
             inputs=value,
             total_steps=sum(map(len, plan.timeline)),
         )
+        execution.payloads = keep_parts(plan, log, execution.vault)
         return Run(execution, self.variable, event, stale=chosen.stale)
+
+    def _stepper(self, execution_id: str, log: Store) -> Stepper:
+        def take_up(found: str, rerun: Collection[str], live: Collection[str]) -> Run:
+            return self._take_up(found, True, None, rerun, log, live)
+
+        return Stepper(self, log, execution_id, take_up)
+
+    def _refuse_other(self, execution_id: str, workflow: str) -> None:
+        if workflow != self.name:
+            raise ResumeError(
+                f"execution {execution_id} belongs to workflow '{workflow}', not to '{self.name}': resume it there"
+            )
 
     def _resume_inputs(self, execution: Execution, inputs: Inputs | None) -> Any:
         remembered = keeper_of(execution.engine.store).remembered_inputs(execution.id)

@@ -69,6 +69,7 @@ class StepState:
     output: Value | None = None
     error: ErrorInfo | None = None
     code: str | None = None
+    inputs: Value | None = None  # what the execution was given when it started
     by_hand: bool = False
     inputs_version: int = 0  # of the inputs it was started with
     diverge: str | None = None  # label of the pattern that matched
@@ -168,7 +169,7 @@ def evolve(state: State, event: e.Event) -> State:
             step.phase = Phase.RUNNING
             step.started_at = event.at
             step.due_at = None
-            step.code = event.code
+            step.code, step.inputs = event.code, state.inputs
             step.inputs_version = state.inputs_version
             step.interrupted = False
             step.percent = None
@@ -181,6 +182,8 @@ def evolve(state: State, event: e.Event) -> State:
             step.output = event.output
             step.error = None
             step.by_hand = event.by_hand
+            if event.by_hand:
+                step.inputs = None
             step.operations = {}
             state.finished[event.step] = None
             if event.step in state.restoring:

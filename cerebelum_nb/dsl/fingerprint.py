@@ -32,9 +32,9 @@ from .constants import (
 )
 from .source import Source, class_source, difference, file_digest, source_of
 
-__all__ = ["Fingerprint", "Part", "explain", "fingerprint"]
+__all__ = ["Fingerprint", "Part", "explain", "fingerprint", "function_of"]
 
-Kind = Literal["code", "helper", "constant", "default", "closure", "class"]
+Kind = Literal["code", "helper", "constant", "default", "closure", "class", "decorator", "variable"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +89,11 @@ def fingerprint(fn: Callable[..., Any]) -> Fingerprint | None:
     return found
 
 
+def function_of(fn: Callable[..., Any]) -> Any:
+    """Find the user's function behind a callable or an installed decorator; None when there is none."""
+    return _unwrap(fn)[0]
+
+
 def explain(old: Iterable[Part], new: Iterable[Part]) -> list[str]:
     """Say what changed between the parts of two fingerprints, in words.
 
@@ -122,6 +127,8 @@ def _words(part: Part) -> str:
             return f"constant {part.name}"
         case "closure":
             return f"closure variable `{part.name}`"
+        case "decorator":
+            return part.name
     return f"{part.kind} `{part.name}`"
 
 

@@ -18,7 +18,7 @@ from ..core.duration import Duration, seconds
 from ..core.model import Policy, StepSpec
 from ..errors import StepDefinitionError
 
-__all__ = ["DECORATIONS", "RESERVED", "Chain", "Step", "step"]
+__all__ = ["DECORATIONS", "RESERVED", "Chain", "Step", "parts_of", "step"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -167,6 +167,18 @@ def step(
     if fn is None:
         return make
     return make(fn)
+
+
+def parts_of(fn: Callable[..., Any]) -> tuple[Any, ...]:
+    """Return the parts of a step's code, each a :class:`~cerebelum_nb.dsl.fingerprint.Part`; none without a source."""
+    from .fingerprint import Part
+
+    found = _fingerprinter()(fn)
+    decorations = getattr(fn, DECORATIONS, None)
+    if found is None or not decorations:
+        return found.parts if found else ()
+    digest = hashlib.sha256(repr(decorations).encode()).hexdigest()[:16]
+    return (*found.parts, Part(kind="decorator", name="what stands under @step", digest=digest, text=repr(decorations)))
 
 
 @functools.cache

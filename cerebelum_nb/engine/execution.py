@@ -57,6 +57,7 @@ class Execution:
         self.finishing = False
         self.cause: BaseException | None = None
         self.limit: Limit | None = None
+        self.limited = False
         self.payloads: tuple[Value, ...] = ()
         self.stop_requested: str | None = None
         self.observers: list[Observer] = []
@@ -385,7 +386,7 @@ class Execution:
         if permits(limit, self.state, stage, commands):
             return True
         self.append(e.WorkflowPaused(at=self.now(), reason=standing_before(stage)))
-        self.finishing = True
+        self.finishing = self.limited = True
         return False
 
     def _follow(self, command: Command) -> bool:
