@@ -107,29 +107,31 @@ def _flow(plan: Plan, path: Path, width: float) -> Layout:
     before: list[Point] = []
     for stage in path:
         part = _stage(plan, stage, width)
-        wrapped = x > 0 and x + part.width > width
-        if wrapped:
-            turn_y = y + row_height + _ROW_GAP / 2 - 2
+        if x > 0 and x + part.width > width:
+            turn = y + row_height + _ROW_GAP / 2 - 2
             x, y, row_height = 14.0, y + row_height + _ROW_GAP, 0.0
-        made.add(part, x, y)
+            _turn(made, before, turn, [(px + x, py + y) for px, py in part.entries])
+            before = []
         entries = [(px + x, py + y) for px, py in part.entries]
-        if wrapped and before:
-            right = max(px for px, _ in before) + 12
-            for start in before:
-                made.edges.append(
-                    Edge(((*start,), (right, start[1]), (right, turn_y), (2, turn_y), (2, entries[0][1])))
-                )
-            made.width = max(made.width, right + 4)
-            made.edges += [Edge(((2, entries[0][1]), entry)) for entry in entries]
-        elif before:
-            made.edges += _join(before, entries)
-        else:
-            made.entries = entries
+        made.add(part, x, y)
+        made.edges += _join(before, entries) if before else []
+        made.entries = made.entries or entries
         before = [(px + x, py + y) for px, py in part.exits]
         row_height = max(row_height, part.height)
         x += part.width + _GAP_X
     made.exits = before
     return made
+
+
+def _turn(made: Layout, before: Sequence[Point], turn: float, entries: Sequence[Point]) -> None:
+    """Draw the way from the end of a row to the beginning of the next."""
+    if not before:
+        return
+    right = max(x for x, _ in before) + 12
+    for x, y in before:
+        made.edges.append(Edge(((x, y), (right, y), (right, turn), (2, turn), (2, entries[0][1]))))
+    made.edges += [Edge(((2, entries[0][1]), entry)) for entry in entries]
+    made.width = max(made.width, right + 4)
 
 
 def _join(starts: Sequence[Point], ends: Sequence[Point]) -> list[Edge]:
@@ -147,13 +149,11 @@ def _stage(plan: Plan, stage: tuple[str, ...], width: float) -> Layout:
         return made
     by_name = {node.name: node for node in made.nodes}
     straight = [name for name in stage if _goes_straight_on(plan, name)]
-    exits = [p for p in made.exits if len(stage) == 1 or any(by_name[n].y + HEIGHT / 2 == p[1] for n in stage)]
     routed = {name for name, *_ in routes}
     x = made.width + _GAP_X
     y = made.height + _GAP_Y if straight or len(routed) < len(stage) else 0.0
-    made.exits = [
-        p for p in exits if not _is_exit_of(p, [by_name[n] for n in stage if n in routed and n not in straight])
-    ]
+    ends = {by_name[n].y + HEIGHT / 2 for n in routed if n not in straight}
+    made.exits = [p for p in made.exits if p[1] not in ends or made.frames]
     lanes_right = x
     new_exits: list[Point] = []
     for name, label, target, leaves in routes:
@@ -180,10 +180,6 @@ def _stage(plan: Plan, stage: tuple[str, ...], width: float) -> Layout:
     made.exits = [(right, py) for _, py in (*made.exits, *new_exits)] if new_exits else made.exits
     made.width = right
     return made
-
-
-def _is_exit_of(point: Point, nodes: Sequence[Node]) -> bool:
-    return any(node.y + HEIGHT / 2 == point[1] for node in nodes)
 
 
 def _is_straight(target: Target) -> bool:
