@@ -11,7 +11,7 @@ from ..core.model import ExecutionState
 from ..core.state import Phase, State, StepState
 from ..engine.execution import Execution
 from ..engine.scope import Scope
-from .failure import Failure
+from .failure import Failure, go_on
 from .graph import Graph
 from .marks import MARKS
 
@@ -56,6 +56,7 @@ class Card:
     graph: Graph
     failure: Failure | None = None
     reason: str = ""
+    call: str = ""
 
     @classmethod
     def of(cls, execution: Execution, graph: Graph | None = None) -> Card:
@@ -91,12 +92,14 @@ class Card:
             graph=graph,
             failure=Failure.of(execution_id, plan, state),
             reason=state.reason or "",
+            call=go_on(execution_id, plan, state) if state.lifecycle is ExecutionState.PAUSED else "",
         )
 
     @property
     def states(self) -> dict[str, str]:
         """The state of every step."""
-        return {row.name: row.state for row in self.rows}
+        rest = "skipped" if self.state is ExecutionState.COMPLETED else "waiting"
+        return {**dict.fromkeys(self.graph.plan.steps, rest), **{row.name: row.state for row in self.rows}}
 
     @property
     def heading(self) -> str:
@@ -114,7 +117,11 @@ class Card:
         for row in self.rows:
             note = f"  {row.note}" if row.note and row.state in ("failed", "interrupted") else ""
             lines.append(f"  {MARKS[row.state].sign} {row.name}{note}")
-        return "\n".join(lines if self.failure is None else [*lines, self.failure.to_text()])
+        if self.failure is not None:
+            lines.append(self.failure.to_text())
+        elif self.call:
+            lines.append(f"To go on: {self.call.partition('(')[0]}()")
+        return "\n".join(lines)
 
     def head_html(self, *, exact: bool = True) -> str:
         """Write the heading; while it runs, time moves by whole seconds."""
@@ -133,6 +140,8 @@ class Card:
         few = len(self.rows) <= _FEW
         listed = f"<table style='font-size:12px;margin:4px 0'>{table}</table>"
         failure = "" if self.failure is None else self.failure.to_html()
+        if self.call:
+            failure = f"<div style='margin:4px 0'>To go on: <code>{html.escape(self.call)}</code></div>"
         return (
             f"<div style='{STYLE}'>{self.head_html()}{self.graph.to_svg(self.states)}{failure}"
             f"<details{' open' if few else ''}><summary>steps</summary>{listed}</details></div>"
@@ -148,6 +157,10 @@ class Card:
             yield row, shown
 
 
+SMALL = (
+    "margin:0;font-family:var(--jp-code-font-family,monospace);font-size:11px;line-height:1.3;background:none;"
+    "color:inherit;opacity:.75;white-space:pre-wrap"
+)
 STYLE = "font-family:var(--jp-ui-font-family,sans-serif);font-size:13px;max-width:64em"
 
 
@@ -229,6 +242,6 @@ def _html_row(row: Row, printed: str) -> str:
     name = ("&nbsp;&nbsp;" if row.parallel else "") + html.escape(row.name)
     note = html.escape(row.note)
     if printed:
-        note += f"<pre style='margin:0;font-size:11px;white-space:pre-wrap'>{html.escape(printed)}</pre>"
+        note += f"<pre style='{SMALL}'>{html.escape(printed)}</pre>"
     left = " style='text-align:left'"
     return f"<tr><td>{MARKS[row.state].sign}</td><td{left}>{name}</td><td>{took}</td><td{left}>{note}</td></tr>"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..core.model import ExecutionState, Plan, Value
 from ..core.state import State
 
-__all__ = ["Failure"]
+__all__ = ["Failure", "go_on"]
 
 _FRAME = re.compile(r'^\s*File "(?P<file>.+?)", line (?P<line>\d+)', re.MULTILINE)
 _CELL = re.compile(r"Cell In\[\d+\]")
@@ -52,7 +52,6 @@ class Failure:
         if state.lifecycle is not ExecutionState.FAILED or state.error is None:
             return None
         step, error = state.failed_step, state.error
-        name = state.qualname.rpartition(".")[2] or plan.workflow
         own = error.type in ("flow.fail", "flow.retry", "JumpLimit", "returned error")
         return cls(
             step=step,
@@ -61,7 +60,7 @@ class Failure:
             traceback=_shorten(error.traceback),
             inputs=tuple(_inputs(plan, state, step)) if step is not None else (),
             printed="\n".join(state.steps[step].printed.splitlines()[-_LAST_PRINTED:]) if step in state.steps else "",
-            call=f'await {name}.resume("{execution_id}")',
+            call=go_on(execution_id, plan, state),
             kept=len(state.finished),
         )
 
@@ -99,6 +98,17 @@ class Failure:
     def _advice(self) -> str:
         kept = f"{self.kept} finished step{'' if self.kept == 1 else 's'} kept."
         return f"{kept} Mend it, run its cell again, then:" if self.step else f"{kept} Mend it, then:"
+
+
+def go_on(execution_id: str, plan: Plan, state: State) -> str:
+    """Write the call that takes a run up again.
+
+    Example:
+        >>> go_on("k1", Plan(workflow="deploy", timeline=(), steps={}), State())
+        'await deploy.resume("k1")'
+    """
+    name = state.qualname.rpartition(".")[2] or plan.workflow
+    return f'await {name}.resume("{execution_id}")'
 
 
 def _where(traceback: str) -> str:
@@ -139,7 +149,7 @@ def _shorten(traceback: str) -> str:
 
 def _block(text: str) -> str:
     style = (
-        "margin:3px 0;padding:4px 8px;overflow:auto;white-space:pre;font-size:12px;line-height:1.35;"
-        "background:rgba(128,128,128,.14);color:inherit"
+        "margin:3px 0;padding:4px 8px;overflow:auto;white-space:pre;line-height:1.35;color:inherit;"
+        "font-family:var(--jp-code-font-family,monospace);font-size:12px;background:rgba(128,128,128,.14)"
     )
     return f"<pre style='{style}'>{html.escape(text.rstrip())}</pre>"

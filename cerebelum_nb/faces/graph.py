@@ -35,6 +35,11 @@ class Graph:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
 
+    @property
+    def height(self) -> float:
+        """How tall the picture is, in px."""
+        return self._layout.height
+
     def bundle(self) -> dict[str, str]:
         """Return it for a notebook: a picture and a text."""
         return {"image/svg+xml": self.to_svg(), "text/plain": self.to_text()}

@@ -154,6 +154,7 @@ def _stage(plan: Plan, stage: tuple[str, ...], width: float) -> Layout:
     y = made.height + _GAP_Y if straight or len(routed) < len(stage) else 0.0
     ends = {by_name[n].y + HEIGHT / 2 for n in routed if n not in straight}
     made.exits = [p for p in made.exits if p[1] not in ends or made.frames]
+    lane_x = x + max(len(_cut(label)) for _, label, _, _ in routes) * 6.2 + 22
     lanes_right = x
     new_exits: list[Point] = []
     for name, label, target, leaves in routes:
@@ -162,7 +163,6 @@ def _stage(plan: Plan, stage: tuple[str, ...], width: float) -> Layout:
         if _is_straight(target):
             continue
         shown = _cut(label)
-        lane_x = x + len(shown) * 6.2 + 22
         lane = _lane(plan, target, leaves, max(260.0, width - lane_x))
         made.add(lane, lane_x, y)
         for px, py in lane.entries[:1]:
@@ -236,7 +236,7 @@ def _says(action: Action) -> str:
 
 def _action(text: str, target: str | None) -> Layout:
     label = _cut(text)
-    width = len(label) * 6.4 + 18
+    width = len(label) * 5.9 + 20
     node = Node(text, label, 0, 0, width, kind="action", target=target)
     return Layout(width=width, height=HEIGHT, nodes=[node], entries=[(0, HEIGHT / 2)])
 

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from ..engine.execution import Execution
-from .card import STYLE, Card, Row
+from .card import SMALL, STYLE, Card, Row
 from .graph import Graph
 from .where import Audience, audience
 
@@ -23,6 +23,9 @@ __all__ = ["NotebookCard", "TerminalCard", "live_view"]
 _REFRESH_SECONDS = 0.1
 _SHARE = 0.02
 """The part of the time that drawing may take."""
+
+_TALL = 300
+"""A picture of so many px stands below the steps at work, not above them."""
 
 _MOST_LINES = 10
 """So many steps at work are shown with a bar each; the graph shows them all."""
@@ -97,6 +100,8 @@ class NotebookCard:
     def draw(self, card: Card) -> None:
         """Show what has changed."""
         self._head.value = f"<div style='{STYLE}'>{card.head_html(exact=False)}</div>"
+        if self._states is None and card.graph.height > _TALL:  # what moves stays in sight
+            self._box.children = (self._head, self._lines, self._graph)
         states = card.states
         if states != self._states:
             self._states = states
@@ -135,7 +140,7 @@ def _line_html(row: Row) -> str:
     took = "" if row.seconds is None or row.seconds < 1 else f", {row.seconds:.0f}s"
     note = f" &nbsp;{html.escape(row.note)}" if row.note else ""
     lines = html.escape("\n".join(line[:160] for line in row.printed.splitlines()[-3:]))
-    printed = f"<pre style='margin:0 0 2px;font-size:11px;opacity:.75;line-height:1.3'>{lines}</pre>" if lines else ""
+    printed = f"<pre style='{SMALL}'>{lines}</pre>" if lines else ""
     what = f"{percent}<b>{html.escape(row.name)}</b>{took}{note}"
     return f"<div style='{STYLE};line-height:1.5;padding-top:3px'>{what}{printed}</div>"
 

@@ -29,7 +29,7 @@ MARKS = {
     "sleeping": Mark("☾", "#4a5aa8", "#e0e3f5", "M6.5 1a4.2 4.2 0 1 0 2.6 6.6a3.6 3.6 0 0 1-2.6-6.6z", filled=True),
     "approval": Mark("?", "#8a6100", "#fbeecb", "M2.5 3a2.5 2.3 0 1 1 3.6 2q-1 .6-1 1.9m0 1.8v.6"),
     "retrying": Mark("↻", "#8a6100", "#fbeecb", "M8.6 5a3.6 3.6 0 1 1-1.3-2.8m.3-2v2.6h-2.6"),
-    "interrupted": Mark("⏸", "#9b4a78", "#f6e0ec", "M2.5 1h1.6v8h-1.6zM6 1h1.6v8h-1.6z", filled=True),
+    "interrupted": Mark("‖", "#9b4a78", "#f6e0ec", "M2.5 1h1.6v8h-1.6zM6 1h1.6v8h-1.6z", filled=True),
     "skipped": Mark("-", "#757575", "#f0f0f0", "M2 5h6"),
     "waiting": Mark("·", "#757575", "#f0f0f0", "M3.6 5a1.4 1.4 0 1 0 2.8 0a1.4 1.4 0 1 0-2.8 0z", filled=True),
 }
