@@ -63,7 +63,11 @@ class ProgressReporter:
         if scope is not None and scope.step == self._step and scope.execution.id == self._execution_id:
             scope.progress(percent, str(message))
             if self._lines is not None:
-                self._lines.show(percent, str(message))
+                token = current_scope.set(None)  # these lines are ours, not what the step printed
+                try:
+                    self._lines.show(percent, str(message))
+                finally:
+                    current_scope.reset(token)
             return
         if self._bar is None:
             self._bar = _bar(self._step or "progress")

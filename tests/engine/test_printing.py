@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from cerebelum_nb import Secret, WorkflowError, step, workflow
+from cerebelum_nb import ProgressReporter, Secret, WorkflowError, step, workflow
 from cerebelum_nb.core.events import StepCompleted, StepFailed, StepPrinted
 from cerebelum_nb.core.state import fold
 from cerebelum_nb.engine.printing import MOST_PENDING, MOST_PER_EVENT, Printed, as_seen, listen
@@ -188,3 +188,14 @@ def test_a_line_that_is_not_over_waits():
 )
 def test_a_line_written_over_counts_as_it_looks_in_the_end(written, seen):
     assert as_seen(written) == seen
+
+
+def test_the_lines_of_a_progress_bar_are_not_what_the_step_printed(memory, capsys):
+    @step
+    def work(context):
+        ProgressReporter(context).update(100, "all of it")
+        print("done")
+
+    run(memory, work)
+    assert capsys.readouterr().err == "work: 100% all of it\n"
+    assert printed(memory, "work") == "done\n"
