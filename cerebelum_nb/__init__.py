@@ -53,8 +53,12 @@ if TYPE_CHECKING:
     from .errors import WorkflowError as WorkflowError
     from .faces.progress import ProgressReporter as ProgressReporter
     from .faces.watch import watch as watch
+    from .notebook.here import here as here
+    from .notebook.nesting import enable_nesting as enable_nesting
+    from .outlook import Outlook as Outlook
     from .result import Result as Result
     from .run import Run as Run
+    from .stepper import Stepper as Stepper
     from .store.default import connect as connect
     from .values import Secret as Secret
     from .workflows import Workflow as Workflow
@@ -109,8 +113,12 @@ _HOMES = {
     ),
     ".faces.progress": ("ProgressReporter",),
     ".faces.watch": ("watch",),
+    ".notebook.here": ("here",),
+    ".notebook.nesting": ("enable_nesting",),
+    ".outlook": ("Outlook",),
     ".result": ("Result",),
     ".run": ("Run",),
+    ".stepper": ("Stepper",),
     ".store.default": ("connect",),
     ".values": ("Secret",),
     ".workflows": (
@@ -136,6 +144,7 @@ __all__ = [
     "ExecutionState",
     "ExecutionStatus",
     "ExecutionStoppedError",
+    "Outlook",
     "PollTimeoutError",
     "ProgressReporter",
     "Result",
@@ -150,13 +159,16 @@ __all__ = [
     "StepDefinitionError",
     "StepStatus",
     "StepTimeoutError",
+    "Stepper",
     "StoreError",
     "UntrustedValueError",
     "Workflow",
     "WorkflowDefinitionError",
     "WorkflowError",
     "connect",
+    "enable_nesting",
     "flow",
+    "here",
     "history",
     "poll",
     "retry",
@@ -177,6 +189,20 @@ def __getattr__(name: str) -> Any:
     value = getattr(import_module(home, __name__), name)
     globals()[name] = value
     return value
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Add ``%cerebelum`` and ``%%step``; IPython calls it for ``%load_ext cerebelum_nb``."""
+    from .notebook import load
+
+    load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """Take the magics away; IPython calls it for ``%unload_ext cerebelum_nb``."""
+    from .notebook import unload
+
+    unload(shell)
 
 
 def __dir__() -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Generator
+from contextlib import ExitStack
 from typing import Any
 
 from .core.events import CancelRequested, Event, WorkflowResumed, WorkflowStarted
@@ -83,12 +84,17 @@ class Run:
             await self._settled()
         return self._outcome()
 
-    async def go_as_far_as(self, limit: Limit | None, *events: Event) -> None:
-        """Run it up to a limit and wait; ``events`` are recorded first."""
+    async def go_as_far_as(self, limit: Limit | None, *events: Event, quietly: bool = False) -> None:
+        """Run it up to a limit and wait; ``events`` are recorded first.
+
+        ``quietly`` shows no view of it, and lets the first stop break into a step that blocks the loop.
+        """
         __tracebackhide__ = True
         execution = self._execution
         execution.limit = limit
-        with on_sigint(lambda: self.stop()), views.shown(execution):
+        with on_sigint(lambda: self.stop(), presses=1 if quietly else 2), ExitStack() as shown:
+            if not quietly:
+                shown.enter_context(views.shown(execution))
             self._start()
             for event in events:
                 execution.engine.post(execution, execution.append, event)

@@ -39,7 +39,7 @@ from .values import Secret, Vault, encode
 if TYPE_CHECKING:
     from .outlook import Outlook
 
-__all__ = ["Workflow", "registered", "workflow"]
+__all__ = ["Workflow", "new_id", "registered", "run_sync", "workflow"]
 
 T = TypeVar("T")
 Inputs = Mapping[str, Any]
@@ -182,7 +182,7 @@ class Workflow:
         """
         __tracebackhide__ = True
         _refuse_in_step(self.variable)
-        return _run_sync(lambda: self.execute(inputs, store=store, execution_id=execution_id))
+        return run_sync(lambda: self.execute(inputs, store=store, execution_id=execution_id))
 
     def start(
         self, inputs: Inputs | None = None, *, store: Store | None = None, execution_id: str | None = None
@@ -338,7 +338,7 @@ class Workflow:
         given = _check_inputs(inputs)
         value = encode(given, vault=vault, path="inputs")
         engine = engine_of(log)
-        execution = engine.create(_new_id() if execution_id is None else _check_id(execution_id), plan, vault)
+        execution = engine.create(new_id() if execution_id is None else _check_id(execution_id), plan, vault)
         self._keep_inputs(execution, given, value.codec != "json" or bool(value.masked))
         event = WorkflowStarted(
             at=execution.clock.now(),
@@ -489,7 +489,7 @@ def _check_id(execution_id: Any) -> str:
     return execution_id
 
 
-def _new_id() -> str:
+def new_id() -> str:
     """Make an id that is short, easy to read aloud, and starts with a letter."""
     first, *rest = os.urandom(10)
     letters = _ALPHABET[10:]
@@ -505,7 +505,7 @@ def _refuse_in_step(variable: str) -> None:
         )
 
 
-def _run_sync(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+def run_sync(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a coroutine from sync code: with ``asyncio.run``, or in a thread when a loop runs here."""
     __tracebackhide__ = True
     try:

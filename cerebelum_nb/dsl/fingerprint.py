@@ -30,9 +30,9 @@ from .constants import (
     name_of,
     shown,
 )
-from .source import Source, class_source, difference, file_digest, source_of
+from .source import Source, chains, class_source, difference, file_digest, source_of
 
-__all__ = ["Fingerprint", "Part", "explain", "fingerprint", "function_of"]
+__all__ = ["Fingerprint", "Part", "explain", "fingerprint", "function_of", "reach"]
 
 Kind = Literal["code", "helper", "constant", "default", "closure", "class", "decorator", "variable"]
 
@@ -87,6 +87,22 @@ def fingerprint(fn: Callable[..., Any]) -> Fingerprint | None:
     if root is fn and _is_alone(fn):
         _ALONE[root.__code__] = root.__code__.co_filename, found
     return found
+
+
+def reach(code: types.CodeType, names: Iterable[str], namespace: dict[str, Any]) -> tuple[Part, ...]:
+    """Collect what some of the globals that a code object reads stand for, as far as it is user code.
+
+    Args:
+        code: the compiled code of a cell.
+        names: which of its globals to follow.
+        namespace: what they stand for.
+    """
+    walk = _Walk(namespace.get("__name__"))
+    wanted = set(names)
+    for chain in chains(code):
+        if chain[0] in wanted and chain[0] in namespace:
+            walk.chain(chain, "", namespace[chain[0]])
+    return tuple(walk.parts)
 
 
 def function_of(fn: Callable[..., Any]) -> Any:

@@ -18,7 +18,7 @@ from ..core.duration import Duration, seconds
 from ..core.model import Policy, StepSpec
 from ..errors import StepDefinitionError
 
-__all__ = ["DECORATIONS", "RESERVED", "Chain", "Step", "parts_of", "step"]
+__all__ = ["DECORATIONS", "RESERVED", "Chain", "Step", "check_name", "parts_of", "step"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -160,7 +160,7 @@ def step(
     def make(function: Callable[P, R]) -> Step[P, R]:
         _check_function(function)
         chosen = name if name is not None else getattr(function, "__name__", "")
-        _check_name(chosen)
+        check_name(chosen)
         policy = _policy(chosen, retries, retry_delay, backoff, retry_on, timeout, keep)
         return Step(function, chosen, policy)
 
@@ -203,7 +203,8 @@ def _check_function(function: Any) -> None:
         )
 
 
-def _check_name(name: object) -> None:
+def check_name(name: object) -> None:
+    """Raise StepDefinitionError unless this can be the name of a step."""
     if not isinstance(name, str):
         raise StepDefinitionError(f"a step's name is text, not {name!r}: @step(name='fetch')")
     if not name:
