@@ -141,7 +141,7 @@ class Card:
         listed = f"<table style='font-size:12px;margin:4px 0'>{table}</table>"
         failure = "" if self.failure is None else self.failure.to_html()
         if self.call:
-            failure = f"<div style='margin:4px 0'>To go on: <code>{html.escape(self.call)}</code></div>"
+            failure = f"<div style='margin:4px 0'>To go on: <code>{html.escape(self.call, quote=False)}</code></div>"
         return (
             f"<div style='{STYLE}'>{self.head_html()}{self.graph.to_svg(self.states)}{failure}"
             f"<details{' open' if few else ''}><summary>steps</summary>{listed}</details></div>"

@@ -85,7 +85,7 @@ class Failure:
             parts.append(_block(self.traceback))
         if self.inputs:
             rows = "".join(
-                f"<div><code>{html.escape(name)}</code> = <code>{html.escape(shown)}</code></div>"
+                f"<div><code>{html.escape(name)}</code> = <code>{html.escape(shown, quote=False)}</code></div>"
                 for name, shown in self.inputs
             )
             parts.append(f"<div style='margin:4px 0'>It was given:{rows}</div>")
@@ -152,4 +152,4 @@ def _block(text: str) -> str:
         "margin:3px 0;padding:4px 8px;overflow:auto;white-space:pre;line-height:1.35;color:inherit;"
         "font-family:var(--jp-code-font-family,monospace);font-size:12px;background:rgba(128,128,128,.14)"
     )
-    return f"<pre style='{style}'>{html.escape(text.rstrip())}</pre>"
+    return f"<pre style='{style}'>{html.escape(text.rstrip(), quote=False)}</pre>"

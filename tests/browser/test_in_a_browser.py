@@ -208,6 +208,52 @@ def wide(wf):
 """
 
 
+ELSEWHERE = """
+import asyncio, sys
+sys.path.insert(0, {root!r})
+from cerebelum_nb import ProgressReporter, step, workflow
+
+@step
+async def far_away(context):
+    bar = ProgressReporter(context)
+    for percent in range(0, 100, 4):
+        bar.update(percent, "in another process")
+        print("at", percent)
+        await asyncio.sleep(0.2)
+
+@step
+async def after(far_away):
+    await asyncio.sleep(0.2)
+
+@workflow
+def remote(wf):
+    wf.timeline(far_away >> after)
+
+asyncio.run(remote.execute(execution_id="elsewhere1"))
+"""
+
+
+def test_watch_follows_a_run_of_another_process(lab: Lab, browser: BrowserContext) -> None:
+    lab.theme("JupyterLab Light")
+    path = lab.notebook("watching.ipynb", SETUP, 'cerebelum_nb.watch("elsewhere1")')
+    book = lab.open(browser, path.name)
+    book.run_through(0)
+    script = lab.folder / "elsewhere.py"
+    script.write_text(ELSEWHERE.format(root=str(ROOT)))
+    with subprocess.Popen([sys.executable, str(script)], cwd=lab.folder, stderr=subprocess.DEVNULL) as process:
+        book.page.wait_for_timeout(1_500)
+        book.run(1)
+        expect(book.output(1)).to_contain_text("in another process", timeout=30_000)
+        expect(book.output(1)).to_contain_text("at ")
+        shoot(book.page, "watch_1_running")
+        expect(book.output(1)).to_contain_text("completed, 2 of 2 steps", timeout=60_000)
+        expect(book.output(1).locator(".jupyter-widgets")).to_have_count(0)
+        shoot(book.page, "watch_2_done")
+        assert process.wait(timeout=30) == 0
+    book.page.close()
+    lab.end_kernels()
+
+
 def test_two_hundred_steps_stay_smooth_and_watch_shows_them_again(lab: Lab, browser: BrowserContext) -> None:
     lab.theme("JupyterLab Light")
     watching = "cerebelum_nb.watch(result.execution_id)"
@@ -223,6 +269,7 @@ def test_two_hundred_steps_stay_smooth_and_watch_shows_them_again(lab: Lab, brow
     shoot(book.page, "wide_2_done")
     book.run_through(3)
     expect(book.output(3)).to_contain_text("completed, 200 of 200 steps")
+    expect(book.output(3).locator(".jupyter-widgets")).to_have_count(0)
     book.save()
     saved = json.loads(path.read_text())
     assert all(len(json.dumps(cell["outputs"])) < 100_000 for cell in saved["cells"])

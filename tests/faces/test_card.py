@@ -76,7 +76,7 @@ def test_a_failed_run_says_where_why_with_what_and_how_to_go_on(store):
     assert failure.call == 'await release.resume("k1")'
     assert "k1" not in shown.to_text()
     assert shown.to_text().endswith("1 finished step kept. Mend it, run its cell again, then: await release.resume()")
-    assert "await release.resume(&quot;k1&quot;)" in shown.to_html()
+    assert 'await release.resume("k1")' in shown.to_html()
 
 
 def test_a_failure_shows_no_secret(store):
