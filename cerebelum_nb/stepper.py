@@ -257,7 +257,7 @@ class Stepper:
             raise
         run.hint = "await run.next()"
         try:
-            await run.go_as_far_as(limit, *events)
+            await run.go_as_far_as(limit, *events, quietly=isinstance(limit, NoStage))
         finally:
             self._live, self._seen = execution.live, execution.state.version
         state = execution.state
