@@ -55,6 +55,7 @@ class Card:
     rows: tuple[Row, ...]
     graph: Graph
     failure: Failure | None = None
+    total: int = 0
     reason: str = ""
     call: str = ""
 
@@ -91,6 +92,7 @@ class Card:
             ),
             graph=graph,
             failure=Failure.of(execution_id, plan, state),
+            total=state.total_steps,
             reason=state.reason or "",
             call=go_on(execution_id, plan, state) if state.lifecycle is ExecutionState.PAUSED else "",
         )
@@ -105,7 +107,7 @@ class Card:
     def heading(self) -> str:
         """The workflow, its state, and how many steps are done."""
         done = sum(row.state == "completed" for row in self.rows)
-        return f"{self.workflow}: {_words(self.state)}, {done} of {len(self.rows)} steps"
+        return f"{self.workflow}: {_words(self.state)}, {done} of {max(self.total, len(self.rows))} steps"
 
     def bundle(self) -> dict[str, str]:
         """Return it as what a saved notebook keeps."""

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
-from playwright.sync_api import BrowserContext, Locator, Page, sync_playwright
+from playwright.sync_api import BrowserContext, Locator, Page, expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -94,8 +94,17 @@ class Notebook:
 
     def run(self, number: int) -> None:
         """Run a cell, without waiting."""
-        self.cell(number).locator(".jp-InputArea-editor").click()
-        self.page.keyboard.press("Control+Enter")
+        prompt = self.cell(number).locator(".jp-InputPrompt")
+        before = prompt.inner_text()
+        for _ in range(5):  # a page that is still opening loses keys
+            self.cell(number).locator(".jp-InputArea-editor").click()
+            self.page.keyboard.press("Control+Enter")
+            try:
+                expect(prompt).not_to_have_text(before, timeout=5_000)
+            except AssertionError:
+                continue
+            return
+        raise AssertionError(f"cell {number} does not start")
 
     def run_through(self, number: int) -> None:
         """Run a cell and wait until it is done."""

@@ -5,9 +5,12 @@ Screenshots are kept in ``artifacts/browser/``, to be looked at.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -233,6 +236,25 @@ asyncio.run(remote.execute(execution_id="elsewhere1"))
 """
 
 
+def wait_until_logged(folder: Path) -> None:
+    log = folder / ".cerebelum" / "history.db"
+    deadline = time.monotonic() + 30
+    while True:
+        assert time.monotonic() < deadline, "the other process records nothing"
+        if log.exists() and is_logged(log):
+            return
+        time.sleep(0.1)
+
+
+def is_logged(log: Path) -> bool:
+    with contextlib.closing(sqlite3.connect(f"file:{log}?mode=ro", uri=True)) as found:
+        try:
+            rows = found.execute("select 1 from executions where execution_id = 'elsewhere1'").fetchall()
+        except sqlite3.OperationalError:  # its tables are still being made
+            return False
+    return bool(rows)
+
+
 def test_watch_follows_a_run_of_another_process(lab: Lab, browser: BrowserContext) -> None:
     lab.theme("JupyterLab Light")
     path = lab.notebook("watching.ipynb", SETUP, 'cerebelum_nb.watch("elsewhere1")')
@@ -241,7 +263,7 @@ def test_watch_follows_a_run_of_another_process(lab: Lab, browser: BrowserContex
     script = lab.folder / "elsewhere.py"
     script.write_text(ELSEWHERE.format(root=str(ROOT)))
     with subprocess.Popen([sys.executable, str(script)], cwd=lab.folder, stderr=subprocess.DEVNULL) as process:
-        book.page.wait_for_timeout(1_500)
+        wait_until_logged(lab.folder)
         book.run(1)
         expect(book.output(1)).to_contain_text("in another process", timeout=30_000)
         expect(book.output(1)).to_contain_text("at ")
@@ -264,6 +286,7 @@ def test_two_hundred_steps_stay_smooth_and_watch_shows_them_again(lab: Lab, brow
         book.run_through(number)
     book.run(2)
     expect(book.output(2)).to_contain_text("more at work", timeout=30_000)
+    expect(book.output(2).locator(".widget-hbox .progress-bar").first).to_be_visible(timeout=30_000)
     shoot(book.page, "wide_1_running")
     expect(book.output(2)).to_contain_text("completed, 200 of 200 steps", timeout=120_000)
     shoot(book.page, "wide_2_done")

@@ -206,7 +206,7 @@ def test_a_run_of_a_workflow_unknown_here_shows_the_steps_that_started(store, mo
     with pytest.raises(WorkflowError):
         run(store, size="large")
     lines = Reading(store, "k1").look().to_text().splitlines()
-    assert lines[:3] == ["release: failed, 1 of 2 steps", "  ✓ fetch", "  ✗ publish  KeyError: 'large'"]
+    assert lines[:3] == ["release: failed, 1 of 3 steps", "  ✓ fetch", "  ✗ publish  KeyError: 'large'"]
 
 
 def test_watch_in_a_script_tells_it_in_lines(store, capsys):
