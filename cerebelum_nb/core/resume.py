@@ -11,7 +11,16 @@ from .decide import reset_by
 from .model import ExecutionState, Plan
 from .state import Phase, State
 
-__all__ = ["Resumption", "code_changed", "dependants", "following", "plan_resume", "refuse_mark", "stale_steps", "step_named"]
+__all__ = [
+    "Resumption",
+    "code_changed",
+    "dependants",
+    "following",
+    "plan_resume",
+    "refuse_mark",
+    "stale_steps",
+    "step_named",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

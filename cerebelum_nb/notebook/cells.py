@@ -222,6 +222,10 @@ def _loads(node: ast.AST, local: frozenset[str] = frozenset()) -> Iterator[str]:
             return
         case ast.AugAssign(target=ast.Name(id=name)):
             yield name
+        case ast.AnnAssign():  # annotations do not count
+            for child in (node.target, *([] if node.value is None else [node.value])):
+                yield from _loads(child, local)
+            return
         case ast.For() | ast.AsyncFor():
             yield from _loads(node.iter, local)
             inside = local | set(_names(node.target))
@@ -236,6 +240,7 @@ def _loads(node: ast.AST, local: frozenset[str] = frozenset()) -> Iterator[str]:
             return
         case ast.If() | ast.While():
             yield from _loads(node.test, local)
+            local |= set(_assigned(node.test))  # a walrus
             yield from _block(node.body, local)
             yield from _block(node.orelse, local)
             return
