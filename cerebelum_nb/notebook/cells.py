@@ -38,6 +38,7 @@ class Cell:
         assigns: the variables that are its result, in order; empty when its last expression is.
         reads: the globals it reads before it assigns them.
         shows: whether its last expression is to be shown.
+        bound: every name its text binds.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Cell:
     assigns: tuple[str, ...]
     reads: tuple[str, ...]
     shows: bool
+    bound: frozenset[str]
     body: types.CodeType
     definitions: tuple[tuple[str, types.CodeType], ...]
 
@@ -58,6 +60,18 @@ class Cell:
         """Return what it has assigned, modules left out."""
         values = {name: namespace[name] for name in self.assigns if name in namespace}
         return {name: value for name, value in values.items() if not isinstance(value, types.ModuleType)}
+
+    def unseen(self, before: dict[str, Any], namespace: dict[str, Any], hidden: Collection[str]) -> dict[str, Any]:
+        """Return the data that its magics assigned, which its text does not show: ``%time y = f()``."""
+        return {
+            name: value
+            for name, value in namespace.items()
+            if name not in self.bound
+            and not name.startswith("_")
+            and name not in hidden
+            and not isinstance(value, _NAMED)
+            and before.get(name, _MISSING) is not value
+        }
 
     def digests(self, namespace: dict[str, Any]) -> dict[str, str]:
         """Digest the data it reads, so that what it changes in place can be told."""
@@ -128,6 +142,7 @@ def read_cell(name: str, source: str, compiled: Callable[[ast.AST], types.CodeTy
         assigns=assigns,
         reads=reads,
         shows=shows,
+        bound=_bound(source),
         body=compiled(_module(body)),
         definitions=definitions,
     )
@@ -180,9 +195,8 @@ def _names(target: ast.AST) -> Iterator[str]:
 def _free(tree: ast.Module, source: str) -> tuple[str, ...]:
     """The globals that are read before they are certainly assigned; a function's are read when it is called."""
     table = symtable.symtable(source, "<cell>", "exec")
-    bound = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
     inner = {name for child in table.get_children() for name in _globals_of(child)}
-    found: dict[str, None] = dict.fromkeys(sorted(inner - bound))
+    found: dict[str, None] = dict.fromkeys(sorted(inner - _bound(source)))
     own: set[str] = set()
     for node in tree.body:
         for name in _loads(node):
@@ -190,6 +204,11 @@ def _free(tree: ast.Module, source: str) -> tuple[str, ...]:
                 found[name] = None
         own.update(_certain(node))
     return tuple(found)
+
+
+def _bound(source: str) -> frozenset[str]:
+    symbols = symtable.symtable(source, "<cell>", "exec").get_symbols()
+    return frozenset(symbol.get_name() for symbol in symbols if symbol.is_assigned() or symbol.is_imported())
 
 
 def _globals_of(table: symtable.SymbolTable) -> Iterator[str]:

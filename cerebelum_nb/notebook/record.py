@@ -97,10 +97,11 @@ class Record:
         shown: list[Any] = []
 
         async def body() -> Any:
-            before = cell.digests(namespace)
+            before, names = cell.digests(namespace), dict(namespace)
             value = await cell.run(namespace)
             shown.append(value)
             changed = {n: namespace[n] for n, digest in cell.digests(namespace).items() if before.get(n) != digest}
+            changed |= cell.unseen(names, namespace, self.hidden)
             if cell.assigns:
                 return _as_result({**cell.result(namespace), **changed})
             if changed:

@@ -179,6 +179,21 @@ def test_magics_and_shell_lines_work_inside(kernel: LiveKernel) -> None:
     assert kernel.run("print(lines)").printed == "['hello']\n"
 
 
+def test_what_a_magic_assigns_is_restored_too(kernel: LiveKernel) -> None:
+    cell = "%%step timed\nnote('timed')\n%time took = 3"
+    assert kernel.run(cell).ok
+    kernel.run("del took")
+    assert shown(kernel.run(cell)) == ["timed: unchanged, not run again; restored took"]
+    assert kernel.run("print(took)").printed == "3\n"
+
+
+def test_a_secret_is_not_in_the_log_so_its_step_runs_again(kernel: LiveKernel) -> None:
+    cell = "%%step login\nfrom cerebelum_nb import Secret\ntoken = Secret('hunter2000')"
+    assert kernel.run(cell).ok
+    assert shown(kernel.run(cell)) == ["login: runs again: its result holds a secret, which is not in the log"]
+    assert kernel.run("print(b'hunter2000' in open('log.db', 'rb').read())").printed == "False\n"
+
+
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
