@@ -249,6 +249,13 @@ class Workflow:
         Raises:
             As :meth:`start`.
         """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            raise CerebelumError(
+                f"no event loop is running here, so nothing can run cell by cell: use {self.variable}.run(...) in a "
+                f"script, or call begin from a cell or from async code"
+            ) from None
         log = resolve_store(store)
         run = self._launch(inputs, log, execution_id)
         run.execution.limit = NoStage()

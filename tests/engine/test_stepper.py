@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from cerebelum_nb import (
+    CerebelumError,
     ExecutionState,
     ExecutionStoppedError,
     ResumeError,
@@ -435,3 +436,21 @@ def test_a_step_stopped_by_hand_is_run_by_the_next_call(go, store):
         assert (await run.next()).ran == (("slow", "done", "2"),)
 
     go(work())
+
+
+def test_begin_without_an_event_loop_says_where_it_works(store):
+    with pytest.raises(CerebelumError, match=r"call begin from a cell or from async code"):
+        begin(store)
+
+
+def test_begin_judges_the_inputs_and_the_id_before_anything_is_recorded(go, store):
+    async def work():
+        with pytest.raises(TypeError, match="inputs are names with values"):
+            release.begin(["web"], store=store)
+        run = begin(store)
+        with pytest.raises(ResumeError, match="exists already"):
+            begin(store)
+        assert run.status is ExecutionState.PAUSED
+
+    go(work())
+    assert store.executions()[1] == 1

@@ -32,14 +32,15 @@ CELLS = [SETUP, LOAD, TOTAL, SHOW]
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveKernel]:
     with live_kernel(tmp_path_factory.mktemp("kernel")) as kernel:
-        assert kernel.run("import cerebelum_nb, os, pathlib, uuid").ok
+        assert kernel.run("import os; os.environ['BASE'] = os.getcwd()").ok
         yield kernel
 
 
 @pytest.fixture
 def kernel(shared: LiveKernel) -> LiveKernel:
     """The shared kernel in a folder and with a log of its own; nothing in it is defined."""
-    fresh = "%reset -f\nimport cerebelum_nb, os, uuid\nos.mkdir(n := uuid.uuid4().hex); os.chdir(n)"
+    fresh = "%reset -f\nimport cerebelum_nb, os, uuid\nos.chdir(os.environ['BASE'])"
+    fresh += "\nos.mkdir(n := uuid.uuid4().hex)\nos.chdir(n)"
     assert shared.run(f"{fresh}\ncerebelum_nb.connect('log.db');").ok
     for cell in CELLS[:1]:
         assert shared.run(cell).ok
