@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import html
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import IO, Any, cast
 
 from ..engine.execution import Execution
+from ..engine.printing import listen
+from ..engine.scope import current_scope, hear
 from .card import SMALL, STYLE, Card, Row
 from .graph import Graph
 from .where import Audience, audience
@@ -145,6 +148,23 @@ def _line_html(row: Row) -> str:
     return f"<div style='{STYLE};line-height:1.5;padding-top:3px'>{what}{printed}</div>"
 
 
+class _Unheard:
+    """A stream for what we draw ourselves: when a step's print makes rich draw, that is not what the step printed."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        token = current_scope.set(None)
+        try:
+            return int(self._stream.write(text))
+        finally:
+            current_scope.reset(token)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 class TerminalCard:
     """Bars on stderr, one for each step at work; the outcome of every step in the end."""
 
@@ -152,14 +172,19 @@ class TerminalCard:
         from rich.console import Console
         from rich.live import Live
 
-        self._console = Console(stderr=True)
+        self._console = Console(file=cast(IO[str], _Unheard(sys.stderr)))
         self._live = Live(console=self._console, transient=True, auto_refresh=False)
 
     def __enter__(self) -> TerminalCard:
         self._live.start()
+        self._end = listen(hear)  # rich now stands before the streams that are listened to
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        self._end()
         self._live.stop()
 
     def draw(self, card: Card) -> None:
@@ -181,7 +206,7 @@ class TerminalCard:
 
     def finish(self, card: Card) -> None:
         """Leave the outcome."""
-        self._live.stop()
+        self._stop()
         self._console.print(card.to_text(), markup=False, highlight=False)
 
 
