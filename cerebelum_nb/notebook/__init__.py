@@ -13,8 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..engine.cancel import cancel_execution
 from ..errors import CerebelumError
 from ..store.default import resolve_store
+from ..workflows import run_sync
 from .cells import Cell, read_cell
 from .commands import complete, run_command
 from .notes import Note
@@ -119,9 +121,20 @@ def _command(shell: Any) -> Callable[[str], Any]:
             if len(words) > 1:
                 setattr(shell, _CHOSEN, " ".join(words[1:]))
             return Note(notebook_name(), "is the name of this notebook's own run")
+        if words == ["fresh"]:
+            return _start_over()
         return run_command(words)
 
     return cerebelum
+
+
+def _start_over() -> Note:
+    """End the notebook's own run, so that every step runs anew."""
+    store = resolve_store(None)
+    found = Record(notebook_name(), store).execution_id
+    if found is not None:
+        run_sync(lambda: cancel_execution(store, found, reason="started over", by=None))
+    return Note("this notebook", "starts over; every step will run")
 
 
 def _never(line: str, cell: str) -> None:

@@ -17,6 +17,7 @@ from .notes import Note
 __all__ = ["complete", "run_command"]
 
 _SHOWN = 20
+_OF_THE_NOTEBOOK = ("notebook", "fresh")
 
 
 def run_command(words: list[str]) -> Any:
@@ -28,8 +29,10 @@ def run_command(words: list[str]) -> Any:
     name, *arguments = words or ["help"]
     command = _COMMANDS.get(name)
     if command is None:
-        near = difflib.get_close_matches(name, [*_COMMANDS, "notebook"], n=1)
-        hint = f"did you mean %cerebelum {near[0]}?" if near else f"there are {', '.join([*_COMMANDS, 'notebook'])}"
+        near = difflib.get_close_matches(name, [*_COMMANDS, *_OF_THE_NOTEBOOK], n=1)
+        hint = (
+            f"did you mean %cerebelum {near[0]}?" if near else f"there are {', '.join([*_COMMANDS, *_OF_THE_NOTEBOOK])}"
+        )
         raise CerebelumError(f"%cerebelum has no command '{name}': {hint}")
     try:
         inspect.signature(command).bind(*arguments)
@@ -43,7 +46,7 @@ def complete(shell: Any, event: Any) -> list[str]:
     words = event.line[: len(event.line)].split()
     given = words[1:] if event.line.endswith(" ") else words[1:-1]
     if not given:
-        return [*_COMMANDS, "notebook"]
+        return [*_COMMANDS, *_OF_THE_NOTEBOOK]
     parameters = list(inspect.signature(_COMMANDS[given[0]]).parameters) if given[0] in _COMMANDS else []
     if len(given) > len(parameters):
         return []
@@ -131,6 +134,7 @@ def _help() -> Any:
     width = max(len(_usage(name)) for name in _COMMANDS)
     lines = [f"%cerebelum {_usage(name):<{width}}  {inspect.getdoc(command)}" for name, command in _COMMANDS.items()]
     lines.append(f"%cerebelum {'notebook [NAME]':<{width}}  The name of this notebook's own run, or another one.")
+    lines.append(f"%cerebelum {'fresh':<{width}}  Start the notebook's own run over: every %%step runs.")
     return Text("\n".join(lines))
 
 

@@ -227,6 +227,14 @@ def test_two_notebooks_in_one_log_do_not_meet(kernel: LiveKernel) -> None:
     assert ran(kernel) == ["load", "load"]
 
 
+def test_started_over_every_step_runs_again(kernel: LiveKernel) -> None:
+    run_all(kernel)
+    assert shown(kernel.run("%cerebelum fresh")) == ["this notebook: starts over; every step will run"]
+    run_all(kernel)
+    run_all(kernel)
+    assert ran(kernel) == ["load", "total", "show"] * 2
+
+
 def test_a_dataframe_is_restored_and_compared_by_content(kernel: LiveKernel) -> None:
     frame = "%%step frame\nnote('frame')\nimport pandas as pd\ndf = pd.DataFrame({'a': [1, 2]})"
     use = "%%step use\nnote('use')\ns = int(df['a'].sum())"
