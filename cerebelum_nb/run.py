@@ -206,12 +206,14 @@ class Run:
             else (f"{state.error.type}: {state.error.message}")
         )
         fix = f"Fix '{step}' and run its cell again, then:" if step else "Fix it, then:"
-        return WorkflowError(
+        failure = WorkflowError(
             f"{what}: {message}\n{kept}. {fix}\n\n    {hint}",
             execution_id=self.execution_id,
             failed_step=step,
             resume_hint=hint,
         )
+        failure.details = state.error.traceback
+        return failure
 
 
 def _own_traceback(error: BaseException | None) -> BaseException | None:
