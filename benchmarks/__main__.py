@@ -16,7 +16,20 @@ from .measure import Figure, Settings
 
 __all__ = ["NAMES", "main", "measure"]
 
-NAMES = ("sequential", "fanout", "concurrency", "constant", "resume", "imports", "listing", "disk", "waiting", "peers")
+NAMES = (
+    "sequential",
+    "fanout",
+    "concurrency",
+    "constant",
+    "resume",
+    "plan",
+    "imports",
+    "listing",
+    "disk",
+    "waiting",
+    "live",
+    "peers",
+)
 """In the order in which they run. ``peers`` installs other libraries: it runs when named, or with --all."""
 
 

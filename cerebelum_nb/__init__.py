@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .client import SleepInfo as SleepInfo
     from .client import StepStatus as StepStatus
     from .core.model import ExecutionState as ExecutionState
+    from .core.model import Plan
     from .dsl import flow as flow
     from .dsl.step import Step as Step
     from .dsl.step import step as step
@@ -59,9 +60,14 @@ if TYPE_CHECKING:
     from .errors import WorkflowNotFoundError as WorkflowNotFoundError
     from .faces.approval import approval_form as approval_form
     from .faces.progress import ProgressReporter as ProgressReporter
+    from .faces.watch import watch as watch
+    from .notebook.here import here as here
+    from .notebook.nesting import enable_nesting as enable_nesting
+    from .outlook import Outlook as Outlook
     from .result import Result as Result
     from .run import Run as Run
     from .scheduling import scheduler as scheduler
+    from .stepper import Stepper as Stepper
     from .store.default import connect as connect
     from .values import Secret as Secret
     from .workflows import Workflow as Workflow
@@ -125,9 +131,14 @@ _HOMES = {
     ),
     ".faces.approval": ("approval_form",),
     ".faces.progress": ("ProgressReporter",),
+    ".faces.watch": ("watch",),
+    ".notebook.here": ("here",),
+    ".notebook.nesting": ("enable_nesting",),
+    ".outlook": ("Outlook",),
     ".result": ("Result",),
     ".run": ("Run",),
     ".scheduling": ("scheduler",),
+    ".stepper": ("Stepper",),
     ".store.default": ("connect",),
     ".values": ("Secret",),
     ".workflows": (
@@ -157,6 +168,7 @@ __all__ = [
     "ExecutionStatus",
     "ExecutionStoppedError",
     "OutcomeUnknownError",
+    "Outlook",
     "PollTimeoutError",
     "ProgressReporter",
     "Result",
@@ -171,6 +183,7 @@ __all__ = [
     "StepDefinitionError",
     "StepStatus",
     "StepTimeoutError",
+    "Stepper",
     "StoreError",
     "UntrustedValueError",
     "Workflow",
@@ -180,7 +193,9 @@ __all__ = [
     "approval",
     "approval_form",
     "connect",
+    "enable_nesting",
     "flow",
+    "here",
     "history",
     "poll",
     "retry",
@@ -189,6 +204,7 @@ __all__ = [
     "step",
     "testing",
     "wait_for_approval",
+    "watch",
     "workflow",
 ]
 
@@ -204,6 +220,20 @@ def __getattr__(name: str) -> Any:
     return value
 
 
+def load_ipython_extension(shell: Any) -> None:
+    """Add ``%cerebelum`` and ``%%step``; IPython calls it for ``%load_ext cerebelum_nb``."""
+    from .notebook import load
+
+    load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """Take the magics away; IPython calls it for ``%unload_ext cerebelum_nb``."""
+    from .notebook import unload
+
+    unload(shell)
+
+
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
@@ -217,4 +247,12 @@ def _live_view(execution: Execution) -> AbstractContextManager[None] | None:
     return live_view(execution)
 
 
+def _draw(plan: Plan) -> views.Drawing:
+    """Draw a plan."""
+    from .faces.graph import Graph
+
+    return Graph(plan)
+
+
 views.factories.append(_live_view)
+views.drawers.append(_draw)

@@ -62,6 +62,17 @@ class CerebelumError(Exception):
     """Base of every error of this library."""
 
 
+class _OutcomeError(CerebelumError):
+    """An outcome that says all there is to say: a notebook shows the user's own frames and the message."""
+
+    details: str = ""
+
+    def _render_traceback_(self) -> list[str]:
+        """Show it in IPython without the library's frames, which tell a user nothing."""
+        lines = self.details.rstrip().splitlines()
+        return [*lines, *([""] if lines else []), *f"{type(self).__name__}: {self}".splitlines()]
+
+
 class StepDefinitionError(CerebelumError):
     """A ``@step`` (or a decorator under it) was given something it cannot be made from."""
 
@@ -80,7 +91,7 @@ class WorkflowDefinitionError(CerebelumError):
         self.warnings = warnings
 
 
-class WorkflowError(CerebelumError):
+class WorkflowError(_OutcomeError):
     """An execution failed; what was finished is kept. ``__cause__`` is the step's own exception.
 
     Attributes:
@@ -103,7 +114,7 @@ class WorkflowError(CerebelumError):
         self.resume_hint = resume_hint
 
 
-class ExecutionStoppedError(CerebelumError):
+class ExecutionStoppedError(_OutcomeError):
     """An execution was stopped (stop button, Ctrl-C) and is PAUSED; it can be resumed."""
 
     def __init__(self, message: str = "", *, execution_id: str = "", resume_hint: str = "") -> None:
@@ -112,7 +123,7 @@ class ExecutionStoppedError(CerebelumError):
         self.resume_hint = resume_hint
 
 
-class ExecutionCancelledError(CerebelumError):
+class ExecutionCancelledError(_OutcomeError):
     """An execution was cancelled with ``cancel()``; it does not go on."""
 
     def __init__(self, message: str = "", *, execution_id: str = "") -> None:

@@ -151,8 +151,9 @@ class Result:
         took = "" if self.duration is None else f" in {format_seconds(self.duration.total_seconds())}"
         return (
             f"<div><b>{html.escape(self.workflow)}</b> <code>{html.escape(self.execution_id)}</code> "
-            f"{self.status.lower()}{took}<table><thead><tr><th>step</th><th>state</th><th>took</th><th>result</th>"
-            f"</tr></thead><tbody>{rows}</tbody></table>{html.escape(self.next)}</div>"
+            f"{self.status.lower()}{took}<details><summary>results</summary><table><thead><tr><th>step</th>"
+            f"<th>state</th><th>took</th><th>result</th></tr></thead><tbody>{rows}</tbody></table></details>"
+            f"{html.escape(self.next)}</div>"
         )
 
 

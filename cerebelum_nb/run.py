@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Generator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from .core.events import CancelRequested, Event
 from .core.model import ExecutionState
+from .core.stepping import Limit
 from .engine import views
 from .engine.engine import engines_on
 from .engine.execution import Execution
@@ -40,6 +41,7 @@ class Run:
     ) -> None:
         self._execution, self._variable, self._events = execution, variable, events
         self.stale = stale
+        self.hint = f"await {variable}.resume({execution.id!r})".replace("'", '"')
         if stale:
             log.warning(
                 "kept the results of %s, whose code or inputs have changed since; to run them again: "
@@ -53,6 +55,11 @@ class Run:
     def execution_id(self) -> str:
         """The execution's id."""
         return self._execution.id
+
+    @property
+    def execution(self) -> Execution:
+        """The engine's side of it."""
+        return self._execution
 
     @property
     def status(self) -> ExecutionState:
@@ -76,6 +83,24 @@ class Run:
             self._start()
             await self._settled()
         return self._outcome()
+
+    async def go_as_far_as(self, limit: Limit | None, *events: Event, quietly: bool = False) -> None:
+        """Run it up to a limit and wait; ``events`` are recorded first.
+
+        ``quietly`` shows no view of it, and lets the first stop break into a step that blocks the loop.
+        """
+        __tracebackhide__ = True
+        execution = self._execution
+        execution.limit = limit
+        with on_sigint(lambda: self.stop(), presses=1 if quietly else 2), ExitStack() as shown:
+            if not quietly:
+                shown.enter_context(views.shown(execution))
+            self._start()
+            for event in events:
+                execution.engine.post(execution, execution.append, event)
+            await self._settled()
+        if not execution.limited:
+            self._outcome()
 
     def background(self) -> Run:
         """Run it without waiting; that it started is in the log when this returns."""
@@ -156,10 +181,7 @@ class Run:
         return [a.task for a in self._execution.attempts.values() if a.task is not None and not a.task.done()]
 
     def _result(self) -> Result:
-        return Result.of(self.execution_id, self._execution.state, self._execution.result_of, resume_hint=self._hint())
-
-    def _hint(self) -> str:
-        return f"await {self._variable}.resume({self.execution_id!r})".replace("'", '"')
+        return Result.of(self.execution_id, self._execution.state, self._execution.result_of, resume_hint=self.hint)
 
     def _outcome(self) -> Result:
         __tracebackhide__ = True
@@ -167,7 +189,7 @@ class Run:
         error = execution.done.exception() if execution.done.done() else None
         if error is not None:
             raise error
-        hint = self._hint()
+        hint = self.hint
         where = f"execution {execution.id} of workflow '{state.workflow}'"
         kept = f"{len(state.finished)} of {state.total_steps} steps are finished and kept"
         match state.lifecycle:
@@ -201,12 +223,14 @@ class Run:
             else (f"{state.error.type}: {state.error.message}")
         )
         fix = f"Fix '{step}' and run its cell again, then:" if step else "Fix it, then:"
-        return WorkflowError(
+        failure = WorkflowError(
             f"{what}: {message}\n{kept}. {fix}\n\n    {hint}",
             execution_id=self.execution_id,
             failed_step=step,
             resume_hint=hint,
         )
+        failure.details = state.error.traceback
+        return failure
 
 
 def _own_traceback(error: BaseException | None) -> BaseException | None:

@@ -13,15 +13,18 @@ import inspect
 import os
 import threading
 from collections.abc import Callable, Collection, Coroutine, Mapping
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from .core.events import Event, StepCompleted, WorkflowAwakened, WorkflowResumed, WorkflowStarted
 from .core.model import ExecutionState, Plan
 from .core.resume import plan_resume
 from .core.state import StepState
+from .core.stepping import NoStage
 from .core.validate import Report
 from .dsl.builder import WorkflowBuilder, build
+from .engine import views
 from .engine.cancel import cancel_execution
+from .engine.code import keep_parts, why_stale
 from .engine.engine import engine_of
 from .engine.execution import Execution
 from .engine.lease import keeper_of
@@ -29,11 +32,15 @@ from .engine.scope import current_scope
 from .errors import CerebelumError, ExecutionStoppedError, ResumeError, WorkflowDefinitionError
 from .result import Result
 from .run import Run
+from .stepper import Stepper
 from .store.base import Store
 from .store.default import resolve_store
 from .values import Secret, Vault, encode
 
-__all__ = ["Workflow", "registered", "workflow"]
+if TYPE_CHECKING:
+    from .outlook import Outlook
+
+__all__ = ["Workflow", "new_id", "registered", "run_sync", "workflow"]
 
 T = TypeVar("T")
 Inputs = Mapping[str, Any]
@@ -185,7 +192,7 @@ class Workflow:
         """
         __tracebackhide__ = True
         _refuse_in_step(self.variable)
-        return _run_sync(lambda: self.execute(inputs, store=store, execution_id=execution_id, wait=wait))
+        return run_sync(lambda: self.execute(inputs, store=store, execution_id=execution_id, wait=wait))
 
     def start(
         self, inputs: Inputs | None = None, *, store: Store | None = None, execution_id: str | None = None
@@ -242,7 +249,7 @@ class Workflow:
             Otherwise as :meth:`execute`.
         """
         __tracebackhide__ = True
-        run = self._take_up(execution_id, skip_completed_steps, inputs, rerun, store, repeat, mark_done or {}, wait)
+        run = self._take_up(execution_id, skip_completed_steps, inputs, rerun, store, repeat, mark_done, wait)
         return await run.foreground()
 
     def wake(self, execution_id: str, *, store: Store, reason: str, died: bool) -> Run | None:
@@ -282,6 +289,87 @@ class Workflow:
             events.append(WorkflowResumed(at=execution.now(), restored=chosen.restored))
         return Run(execution, self.variable, *events)
 
+    def begin(
+        self, inputs: Inputs | None = None, *, store: Store | None = None, execution_id: str | None = None
+    ) -> Stepper:
+        """Record a start and run nothing: the handle then runs it cell by cell.
+
+        Args:
+            inputs: what steps receive as ``inputs``; names to values.
+            store: the log to write; by default the session's.
+            execution_id: an id of your own; by default a new short one.
+
+        Returns:
+            A handle with ``next``, ``run_to``, ``finish``, ``rerun``, ``back_to``, ``mark_done`` and ``plan``.
+
+        Raises:
+            As :meth:`start`.
+        """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            raise CerebelumError(
+                f"no event loop is running here, so nothing can run cell by cell: use {self.variable}.run(...) in a "
+                f"script, or call begin from a cell or from async code"
+            ) from None
+        log = resolve_store(store)
+        run = self._launch(inputs, log, execution_id)
+        run.execution.limit = NoStage()
+        run.background()
+        error = run.execution.done.exception() if run.execution.done.done() else None
+        if error is not None:
+            raise error
+        return self._stepper(run.execution_id, log)
+
+    def attach(self, execution_id: str | None = None, *, store: Store | None = None) -> Stepper:
+        """Take up an execution cell by cell: after a kernel restart, or one that stopped or failed.
+
+        Args:
+            execution_id: its id or an unambiguous beginning; None takes the newest that can be resumed.
+            store: the log; by default the session's.
+
+        Returns:
+            The handle that :meth:`begin` gave.
+
+        Raises:
+            ResumeError: it belongs to another workflow, or there is nothing to resume.
+            ExecutionNotFoundError: there is no such execution.
+        """
+        log = resolve_store(store)
+        found = self._newest(log) if execution_id is None else log.execution(_check_id(execution_id)).execution_id
+        self._refuse_other(found, log.execution(found).summary.workflow)
+        return self._stepper(found, log)
+
+    def plan_resume(
+        self,
+        execution_id: str | None = None,
+        *,
+        inputs: Inputs | None = None,
+        rerun: str | Collection[str] = (),
+        store: Store | None = None,
+    ) -> Outlook:
+        """Say what a resume would do with each step, and why; runs nothing.
+
+        Args:
+            execution_id: its id or an unambiguous beginning; None takes the newest that can be resumed.
+            inputs: the inputs the resume would replace.
+            rerun: what the resume would be given as ``rerun``.
+            store: the log; by default the session's.
+
+        Returns:
+            A table: run, keep, stale or skip for each step, with the reasons.
+
+        Raises:
+            As :meth:`resume`, for what keeps it from being resumed.
+        """
+        from .outlook import look_ahead
+
+        plan, log = self.plan(), resolve_store(store)
+        found = self._newest(log) if execution_id is None else log.execution(_check_id(execution_id)).execution_id
+        self._refuse_other(found, log.execution(found).summary.workflow)
+        given = None if inputs is None else _check_inputs(inputs)
+        return look_ahead(plan, log, found, inputs=given, rerun=rerun)
+
     async def cancel(self, execution_id: str, reason: str | None = None, *, store: Store | None = None) -> None:
         """End an execution for good, wherever it runs; see :func:`cerebelum_nb.engine.cancel.cancel_execution`."""
         await cancel_execution(resolve_store(store), execution_id, reason=reason, by=None)
@@ -291,6 +379,14 @@ class Workflow:
             return f"<workflow {self.name}: {describe_path(self.plan())}>"
         except WorkflowDefinitionError as error:
             return f"<workflow {self.name}: {len(error.errors)} problems, see {self.__name__}.validate()>"
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        plan, report = build(self.fn, self.name, self.max_jumps)
+        return views.drawers[0](plan).bundle() if report.ok and views.drawers else {"text/plain": repr(self)}
+
+    def to_mermaid(self) -> str:
+        """Write its graph as a Mermaid flowchart, for pages that render one."""
+        return views.drawers[0](self.plan()).to_mermaid()
 
     @property
     def variable(self) -> str:
@@ -307,7 +403,7 @@ class Workflow:
         given = _check_inputs(inputs)
         value = encode(given, vault=vault, path="inputs")
         engine = engine_of(log)
-        execution = engine.create(_new_id() if execution_id is None else _check_id(execution_id), plan, vault)
+        execution = engine.create(new_id() if execution_id is None else _check_id(execution_id), plan, vault)
         execution.stays = wait
         self._keep_inputs(execution, given, value.codec != "json" or bool(value.masked))
         event = WorkflowStarted(
@@ -319,6 +415,7 @@ class Workflow:
             qualname=self.fn.__qualname__,
             source=inspect.unwrap(self.fn).__code__.co_filename,
         )
+        execution.payloads = keep_parts(plan, log, vault)
         return Run(execution, self.variable, event)
 
     def _take_up(
@@ -328,11 +425,13 @@ class Workflow:
         inputs: Inputs | None,
         rerun: str | Collection[str],
         store: Store | None,
-        repeat: Collection[str],
-        mark_done: Mapping[str, Any],
-        wait: bool,
+        repeat: Collection[str] = (),
+        mark_done: Mapping[str, Any] | None = None,
+        wait: bool = False,
+        live: Collection[str] = (),
     ) -> Run:
         _refuse_in_step(self.variable)
+        marks = mark_done or {}
         plan = self.plan()
         log = resolve_store(store)
         found = self._newest(log) if execution_id is None else log.execution(_check_id(execution_id)).execution_id
@@ -340,10 +439,7 @@ class Workflow:
         execution = engine.claim(found, plan, Vault(log.redact))
         try:
             state = execution.state
-            if state.workflow != self.name:
-                raise ResumeError(
-                    f"execution {found} belongs to workflow '{state.workflow}', not to '{self.name}': resume it there"
-                )
+            self._refuse_other(found, state.workflow)
             value = self._resume_inputs(execution, inputs)
             chosen = plan_resume(
                 plan,
@@ -351,12 +447,12 @@ class Workflow:
                 found,
                 skip_completed_steps=skip_completed_steps,
                 rerun=rerun,
-                live=execution.live,
-                inputs_replaced=value is not None,
+                live={*execution.live, *live},
+                outdated=why_stale(plan, state, log, execution.vault, value),
                 repeat=repeat,
-                mark_done=mark_done,
+                mark_done=tuple(marks),
             )
-            given = {name: execution.encode(result, path=f"mark_done[{name!r}]") for name, result in mark_done.items()}
+            given = {name: execution.encode(result, path=f"mark_done[{name!r}]") for name, result in marks.items()}
         except BaseException:
             engine.give_back(execution)
             raise
@@ -384,7 +480,20 @@ class Workflow:
                 "attempt": max(1, step.attempt),
             }
             events.append(StepCompleted(**header, output=result, by_hand=True))
+        execution.payloads = keep_parts(plan, log, execution.vault)
         return Run(execution, self.variable, *events, stale=chosen.stale)
+
+    def _stepper(self, execution_id: str, log: Store) -> Stepper:
+        def take_up(found: str, rerun: Collection[str], live: Collection[str]) -> Run:
+            return self._take_up(found, True, None, rerun, log, live=live)
+
+        return Stepper(self, log, execution_id, take_up)
+
+    def _refuse_other(self, execution_id: str, workflow: str) -> None:
+        if workflow != self.name:
+            raise ResumeError(
+                f"execution {execution_id} belongs to workflow '{workflow}', not to '{self.name}': resume it there"
+            )
 
     def _resume_inputs(self, execution: Execution, inputs: Inputs | None) -> Any:
         remembered = keeper_of(execution.engine.store).remembered_inputs(execution.id)
@@ -468,7 +577,7 @@ def _check_id(execution_id: Any) -> str:
     return execution_id
 
 
-def _new_id() -> str:
+def new_id() -> str:
     """Make an id that is short, easy to read aloud, and starts with a letter."""
     first, *rest = os.urandom(10)
     letters = _ALPHABET[10:]
@@ -484,7 +593,7 @@ def _refuse_in_step(variable: str) -> None:
         )
 
 
-def _run_sync(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+def run_sync(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a coroutine from sync code: with ``asyncio.run``, or in a thread when a loop runs here."""
     __tracebackhide__ = True
     try:

@@ -36,6 +36,7 @@ __all__ = [
     "StepCompleted",
     "StepFailed",
     "StepInterrupted",
+    "StepPrinted",
     "StepProgressed",
     "StepRetried",
     "StepStarted",
@@ -224,6 +225,14 @@ class StepProgressed(StepEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class StepPrinted(StepEvent):
+    """Lines it wrote to stdout and stderr, without secrets; ``dropped`` says that some before them were left out."""
+
+    text: str
+    dropped: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class DivergeTaken(StepEvent):
     """``choice`` is the label of the pattern that matched, None when none did."""
 
@@ -361,6 +370,7 @@ Event = (
     | StepRetried
     | StepInterrupted
     | StepProgressed
+    | StepPrinted
     | DivergeTaken
     | BranchTaken
     | Jumped

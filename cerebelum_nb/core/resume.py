@@ -7,10 +7,21 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from ..errors import OutcomeUnknownError, ResumeError
+from .decide import reset_by
 from .model import ExecutionState, Plan
 from .state import Phase, State, StepState
 
-__all__ = ["Resumption", "dependants", "plan_resume", "stale_steps", "unknown_outcomes"]
+__all__ = [
+    "Resumption",
+    "code_changed",
+    "dependants",
+    "following",
+    "plan_resume",
+    "refuse_mark",
+    "stale_steps",
+    "step_named",
+    "unknown_outcomes",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +51,7 @@ def plan_resume(
     inputs_replaced: bool = False,
     repeat: Collection[str] = (),
     mark_done: Collection[str] = (),
+    outdated: Collection[str] | None = None,
 ) -> Resumption:
     """Decide what a resume does.
 
@@ -54,6 +66,7 @@ def plan_resume(
         inputs_replaced: whether this resume replaces the inputs.
         repeat: external steps that may run again although nobody knows whether their effect happened.
         mark_done: steps whose result is given by hand.
+        outdated: the completed steps that are stale, where more than their code is known; see :func:`stale_steps`.
 
     Raises:
         OutcomeUnknownError: it would repeat an external effect that may have happened.
@@ -72,7 +85,7 @@ def plan_resume(
     _check_by_hand(plan, state, repeat, mark_done)
     unknown = [n for n in unknown_outcomes(plan, state) if n not in repeat and n not in mark_done]
     if unknown:
-        raise _unknown(unknown, name)
+        raise _outcome_unknown(unknown, name)
     if not skip_completed_steps:
         return Resumption(revisited=tuple(state.steps))
     retried = tuple(
@@ -80,7 +93,9 @@ def plan_resume(
         for n, s in state.steps.items()
         if s.phase is Phase.FAILED and (s.diverge is None or n == state.failed_step) and n not in mark_done
     )
-    stale = stale_steps(plan, state, inputs_replaced=inputs_replaced)
+    if outdated is None:
+        outdated = stale_steps(plan, state, inputs_replaced=inputs_replaced)
+    stale = tuple(n for n in state.finished if n in outdated)
     again = _named(plan, state, stale if rerun == "stale" else rerun)
     revisited = tuple(n for n in dependants(plan, again) if n in state.steps)
     if state.lifecycle is ExecutionState.COMPLETED and not revisited:
@@ -109,13 +124,14 @@ def stale_steps(plan: Plan, state: State, *, inputs_replaced: bool = False) -> t
         name
         for name in state.finished
         if name in plan.steps
-        and (_code_changed(plan, state, name) or _inputs_changed(plan, state, name, inputs_replaced))
+        and (code_changed(plan, state, name) or _inputs_changed(plan, state, name, inputs_replaced))
     )
 
 
-def _code_changed(plan: Plan, state: State, name: str) -> bool:
-    now, then = plan.steps[name].code, state.steps[name].code
-    return now is not None and then is not None and now != then
+def code_changed(plan: Plan, state: State, name: str) -> bool:
+    """Whether a completed step's code is not the code that made its result; no code makes one given by hand."""
+    now, step = plan.steps[name].code, state.steps[name]
+    return now is not None and step.code is not None and now != step.code and not step.by_hand
 
 
 def _inputs_changed(plan: Plan, state: State, name: str, replaced: bool) -> bool:
@@ -156,7 +172,8 @@ def dependants(plan: Plan, names: Collection[str]) -> tuple[str, ...]:
         for name, spec in plan.steps.items():
             if name in found:
                 continue
-            if found.intersection(spec.requires) or found.intersection(spec.optional) or spec.takes_rest:
+            uses = found.intersection(spec.requires) or found.intersection(spec.optional)
+            if uses or (spec.takes_rest and any(_may_precede(plan, other, name) for other in found)):
                 found.add(name)
                 grew = True
     return tuple(name for name in plan.steps if name in found)
@@ -172,9 +189,7 @@ def _check_by_hand(plan: Plan, state: State, repeat: Collection[str], mark_done:
             )
         for name in names:
             if name not in plan.steps:
-                near = difflib.get_close_matches(str(name), list(plan.steps), n=1)
-                hint = f"Did you mean '{near[0]}'?" if near else f"Its steps are {_some(plan.steps)}"
-                raise ResumeError(f"{what} names {name!r}, which is no step of workflow '{plan.workflow}'. {hint}")
+                raise _unknown(plan, name, f"{what} names")
     done = [n for n in mark_done if n in state.finished]
     if done:
         raise ResumeError(
@@ -182,7 +197,7 @@ def _check_by_hand(plan: Plan, state: State, repeat: Collection[str], mark_done:
         )
 
 
-def _unknown(steps: Collection[str], name: str) -> OutcomeUnknownError:
+def _outcome_unknown(steps: Collection[str], name: str) -> OutcomeUnknownError:
     first = next(iter(steps))
     which = ", ".join(f"'{step}'" for step in steps)
     return OutcomeUnknownError(
@@ -194,16 +209,65 @@ def _unknown(steps: Collection[str], name: str) -> OutcomeUnknownError:
     )
 
 
+def _may_precede(plan: Plan, first: str, second: str) -> bool:
+    """Whether one step's result may be among the earlier results another one takes."""
+    on = plan.stage_of
+    return first not in on or second not in on or on[first] < on[second]
+
+
 def _named(plan: Plan, state: State, rerun: str | Collection[str]) -> tuple[str, ...]:
     names = (rerun,) if isinstance(rerun, str) else tuple(rerun) if isinstance(rerun, Collection) else (rerun,)
     for name in names:
         if not isinstance(name, str):
             raise ResumeError(f"rerun takes names of steps, such as rerun=['build'], or 'stale', not {name!r}")
         if name not in plan.steps:
-            near = difflib.get_close_matches(str(name), list(plan.steps), n=1)
-            hint = f"Did you mean '{near[0]}'?" if near else f"Its steps are {_some(plan.steps)}"
-            raise ResumeError(f"rerun names {name!r}, which is no step of workflow '{plan.workflow}'. {hint}")
+            raise _unknown(plan, name, "rerun names")
     return tuple(n for n in names if n in state.steps)
+
+
+def step_named(plan: Plan, step: object, method: str) -> str:
+    """Read which step is meant, given by its name or as the step itself.
+
+    Args:
+        plan: the workflow.
+        step: a name, or anything with a ``name``.
+        method: the call it was given to, for messages.
+
+    Raises:
+        ResumeError: the workflow has no such step.
+    """
+    name = getattr(step, "name", step)
+    if not isinstance(name, str):
+        raise ResumeError(f"{method}() takes a step or its name, not {step!r}")
+    if name not in plan.steps:
+        raise _unknown(plan, name, f"{method}() names")
+    return name
+
+
+def following(plan: Plan, state: State, step: str) -> tuple[str, ...]:
+    """Name the started steps that going back to ``step`` opens anew: itself and what follows.
+
+    Raises:
+        ResumeError: it has not run, so there is nothing to go back to.
+    """
+    if step not in state.steps:
+        raise ResumeError(f"step '{step}' has not run yet: there is nothing to go back to")
+    return reset_by(plan, state, step, step)
+
+
+def refuse_mark(state: State, step: str) -> None:
+    """Raise ResumeError when a step has a result already."""
+    if step in state.finished:
+        raise ResumeError(
+            f"step '{step}' is completed already; to give it another result, go back to it first: "
+            f"await run.back_to({step!r}), then mark it"
+        )
+
+
+def _unknown(plan: Plan, name: str, said: str) -> ResumeError:
+    near = difflib.get_close_matches(str(name), list(plan.steps), n=1)
+    hint = f"Did you mean '{near[0]}'?" if near else f"Its steps are {_some(plan.steps)}"
+    return ResumeError(f"{said} {name!r}, which is no step of workflow '{plan.workflow}'. {hint}")
 
 
 def _refuse_lost(plan: Plan, state: State, execution_id: str, again: Collection[str]) -> None:

@@ -18,6 +18,10 @@ from .model import ErrorInfo, ExecutionState, Value
 __all__ = ["Operation", "Phase", "State", "StepState", "check", "evolve", "fold"]
 
 
+_LAST_PRINTED = 4_000
+"""Characters of what a step printed that its state holds."""
+
+
 class Phase(StrEnum):
     """Where one step stands in its present visit."""
 
@@ -77,6 +81,7 @@ class StepState:
     output: Value | None = None
     error: ErrorInfo | None = None
     code: str | None = None
+    inputs: Value | None = None  # what the execution was given when it started
     by_hand: bool = False
     inputs_version: int = 0  # of the inputs it was started with
     diverge: str | None = None  # label of the pattern that matched
@@ -88,6 +93,7 @@ class StepState:
     interrupted: bool = False
     percent: float | None = None
     message: str = ""
+    printed: str = ""  # the end of what this attempt wrote to stdout and stderr
     operations: dict[str, Operation] = field(default_factory=dict)
 
     @property
@@ -180,10 +186,11 @@ def evolve(state: State, event: e.Event) -> State:
             step.phase = Phase.RUNNING
             step.started_at = event.at
             step.due_at = None
-            step.code = event.code
+            step.code, step.inputs = event.code, state.inputs
             step.inputs_version = state.inputs_version
             step.interrupted = False
             step.percent = None
+            step.printed = ""
             state.in_flight[event.step] = None
             state.current_step = event.step
         case e.StepCompleted():
@@ -192,6 +199,8 @@ def evolve(state: State, event: e.Event) -> State:
             step.output = event.output
             step.error = None
             step.by_hand = event.by_hand
+            if event.by_hand:
+                step.inputs = None
             step.operations = {}
             state.finished[event.step] = None
             state.deaths = 0
@@ -220,6 +229,9 @@ def evolve(state: State, event: e.Event) -> State:
         case e.StepProgressed():
             step = _step(state, event)
             step.percent, step.message = event.percent, event.message
+        case e.StepPrinted():
+            step = _step(state, event)
+            step.printed = (step.printed + event.text)[-_LAST_PRINTED:]
         case e.DivergeTaken():
             step = _step(state, event)
             step.diverge, step.diverge_chosen, step.routed_at = event.choice, True, state.version

@@ -30,11 +30,11 @@ from .constants import (
     name_of,
     shown,
 )
-from .source import Source, class_source, difference, file_digest, source_of
+from .source import Source, chains, class_source, difference, file_digest, source_of
 
-__all__ = ["Fingerprint", "Part", "explain", "fingerprint"]
+__all__ = ["Fingerprint", "Part", "explain", "fingerprint", "function_of", "reach"]
 
-Kind = Literal["code", "helper", "constant", "default", "closure", "class"]
+Kind = Literal["code", "helper", "constant", "default", "closure", "class", "decorator", "variable"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +89,27 @@ def fingerprint(fn: Callable[..., Any]) -> Fingerprint | None:
     return found
 
 
+def reach(code: types.CodeType, names: Iterable[str], namespace: dict[str, Any]) -> tuple[Part, ...]:
+    """Collect what some of the globals that a code object reads stand for, as far as it is user code.
+
+    Args:
+        code: the compiled code of a cell.
+        names: which of its globals to follow.
+        namespace: what they stand for.
+    """
+    walk = _Walk(namespace.get("__name__"))
+    wanted = set(names)
+    for chain in chains(code):
+        if chain[0] in wanted and chain[0] in namespace:
+            walk.chain(chain, "", namespace[chain[0]])
+    return tuple(walk.parts)
+
+
+def function_of(fn: Callable[..., Any]) -> Any:
+    """Find the user's function behind a callable or an installed decorator; None when there is none."""
+    return _unwrap(fn)[0]
+
+
 def explain(old: Iterable[Part], new: Iterable[Part]) -> list[str]:
     """Say what changed between the parts of two fingerprints, in words.
 
@@ -122,6 +143,8 @@ def _words(part: Part) -> str:
             return f"constant {part.name}"
         case "closure":
             return f"closure variable `{part.name}`"
+        case "decorator":
+            return part.name
     return f"{part.kind} `{part.name}`"
 
 

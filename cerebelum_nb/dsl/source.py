@@ -20,7 +20,7 @@ from functools import lru_cache
 from types import CodeType
 from typing import Any
 
-__all__ = ["Source", "class_source", "difference", "file_digest", "source_of"]
+__all__ = ["Source", "chains", "class_source", "difference", "file_digest", "source_of"]
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 Definition = Function | ast.ClassDef
@@ -82,7 +82,7 @@ def _find(code: CodeType, module_globals: dict[str, Any]) -> Source | None:
             text="",
             file=file,
             line=code.co_firstlineno,
-            chains=tuple(_chains(code)),
+            chains=tuple(chains(code)),
         )
     stripped = _plain(node)
     names = {inner.id for inner in ast.walk(stripped) if isinstance(inner, ast.Name)}
@@ -93,7 +93,7 @@ def _find(code: CodeType, module_globals: dict[str, Any]) -> Source | None:
         text=_segment("".join(lines), node),
         file=file,
         line=node.lineno,
-        chains=tuple(chain for chain in _chains(code) if chain[0] in names),
+        chains=tuple(chain for chain in chains(code) if chain[0] in names),
         imports=tuple(_imports(stripped)),
     )
 
@@ -292,7 +292,7 @@ def _segment(text: str, node: Any) -> str:
     return textwrap.dedent("".join(text.splitlines(keepends=True)[node.lineno - 1 : node.end_lineno]))
 
 
-def _chains(code: CodeType) -> list[tuple[str, ...]]:
+def chains(code: CodeType) -> list[tuple[str, ...]]:
     """The globals which a code object and the ones inside it read, with the attributes read off them."""
     found: dict[tuple[str, ...], None] = {}
     chain: tuple[str, ...] = ()
@@ -306,7 +306,7 @@ def _chains(code: CodeType) -> list[tuple[str, ...]]:
         chain = (str(instruction.argval),) if reads else ()
     for const in code.co_consts:
         if isinstance(const, CodeType):
-            found.update(dict.fromkeys(_chains(const)))
+            found.update(dict.fromkeys(chains(const)))
     return list(found)
 
 
@@ -341,8 +341,9 @@ def difference(old: str, new: str) -> int | None:
 
 def _parsed(text: str) -> ast.AST:
     try:
-        return ast.parse(text).body[0]
-    except (SyntaxError, IndexError):
+        tree = ast.parse(text)
+        return tree.body[0] if len(tree.body) == 1 else tree  # a cell holds several statements
+    except SyntaxError:
         return ast.parse(f"({text})", mode="eval").body  # a lambda over several lines
 
 

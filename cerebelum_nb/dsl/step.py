@@ -18,7 +18,7 @@ from ..core.duration import Duration, seconds
 from ..core.model import Policy, StepSpec
 from ..errors import StepDefinitionError
 
-__all__ = ["DECORATIONS", "RESERVED", "Chain", "Step", "step"]
+__all__ = ["DECORATIONS", "RESERVED", "Chain", "Step", "check_name", "parts_of", "step"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -164,13 +164,25 @@ def step(
     def make(function: Callable[P, R]) -> Step[P, R]:
         _check_function(function)
         chosen = name if name is not None else getattr(function, "__name__", "")
-        _check_name(chosen)
+        check_name(chosen)
         policy = _policy(chosen, retries, retry_delay, backoff, retry_on, timeout, keep, effect)
         return Step(function, chosen, policy)
 
     if fn is None:
         return make
     return make(fn)
+
+
+def parts_of(fn: Callable[..., Any]) -> tuple[Any, ...]:
+    """Return the parts of a step's code, each a :class:`~cerebelum_nb.dsl.fingerprint.Part`; none without a source."""
+    from .fingerprint import Part
+
+    found = _fingerprinter()(fn)
+    decorations = getattr(fn, DECORATIONS, None)
+    if found is None or not decorations:
+        return found.parts if found else ()
+    digest = hashlib.sha256(repr(decorations).encode()).hexdigest()[:16]
+    return (*found.parts, Part(kind="decorator", name="what stands under @step", digest=digest, text=repr(decorations)))
 
 
 @functools.cache
@@ -195,7 +207,8 @@ def _check_function(function: Any) -> None:
         )
 
 
-def _check_name(name: object) -> None:
+def check_name(name: object) -> None:
+    """Raise StepDefinitionError unless this can be the name of a step."""
     if not isinstance(name, str):
         raise StepDefinitionError(f"a step's name is text, not {name!r}: @step(name='fetch')")
     if not name:

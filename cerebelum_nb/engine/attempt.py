@@ -106,7 +106,7 @@ class Attempt:
                 raise
             outcome.error = error
         except Interruption:
-            scope.execution.stop_soon("stopped twice while a step blocked the loop")
+            scope.execution.stop_soon("stopped by hand while a step blocked the loop")
         except BaseException as error:  # noqa: BLE001 - the fence: whatever user code raises is its outcome
             outcome.error = error
         finally:

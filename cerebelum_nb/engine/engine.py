@@ -26,6 +26,8 @@ from .blocking import BlockWatch
 from .clock import Clock, current_clock
 from .execution import Execution
 from .lease import keeper_of
+from .printing import listen
+from .scope import hear
 
 __all__ = ["Engine", "engine_of", "engines_on"]
 
@@ -64,6 +66,7 @@ class Engine:
         self.turn_at = 0  # what is worked off together happened at one time
         self._context = contextvars.copy_context()
         self._watch = BlockWatch(loop, self._async_steps)
+        self._listening: dict[str, Callable[[], None]] = {}
 
     def create(self, execution_id: str, plan: Plan, vault: Vault) -> Execution:
         """Make an execution that has no history yet.
@@ -134,6 +137,8 @@ class Engine:
         self._executions.pop(execution.id, None)
         if not self._executions:
             self._watch.stop()
+        if (end := self._listening.pop(execution.id, None)) is not None:
+            end()
         keeper_of(self.store).leave(execution, leftovers)
 
     def give_back(self, execution: Execution) -> None:
@@ -173,6 +178,7 @@ class Engine:
     def _enter(self, execution: Execution) -> Execution:
         self._executions[execution.id] = execution
         self._watch.start()
+        self._listening[execution.id] = listen(hear)
         keeper_of(self.store).enter(execution)
         return execution
 

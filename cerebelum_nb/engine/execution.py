@@ -18,6 +18,7 @@ from ..core.decide import ChooseRoute, Command, Complete, Fail, Jump, Position, 
 from ..core.events import Event
 from ..core.model import ErrorInfo, Plan, StepSpec, Value
 from ..core.state import Phase, State, evolve
+from ..core.stepping import Limit, permits, standing_before
 from ..errors import CerebelumError, DependencyError, ExecutionStoppedError
 from ..store.base import Commit, Summary
 from ..values import Vault, decode, encode
@@ -60,6 +61,9 @@ class Execution:
         self._held_back = False
         self.watchers: set[Callable[[], None]] = set()
         self.cause: BaseException | None = None
+        self.limit: Limit | None = None
+        self.limited = False
+        self.payloads: tuple[Value, ...] = ()
         self.stop_requested: str | None = None
         self.observers: list[Observer] = []
         self.done: asyncio.Future[None] = engine.loop.create_future()
@@ -184,6 +188,17 @@ class Execution:
             self.engine.flush_later(self)
         self._progress.append(event)
 
+    def note_printed(self, scope: Scope) -> None:
+        """Keep an event of what a step printed, which rides on the next commit."""
+        if self.over or self.finishing or scope.closed or scope.printed is None:
+            return
+        scope.printed.asked = False
+        event = self._printed_event(scope)
+        if event is not None:
+            if not self._progress:
+                self.engine.flush_later(self)
+            self._progress.append(event)
+
     def waits_changed(self) -> None:
         """Hear that a step began to wait."""
         self.consider_hibernation()
@@ -221,6 +236,7 @@ class Execution:
         if attempt.alive and not attempt.spec.is_async:
             self._zombies[scope.step] = attempt
         self._touch(scope.step)
+        self._take_printed(scope)
         if outcome.error is not None:
             self._failed(attempt, outcome.error)
             return
@@ -312,6 +328,8 @@ class Execution:
         while not self.finishing:
             commands = decide(self.plan, self.state, self._position, self._changed)
             self._changed = []
+            if self.limit is not None and not self._permitted(self.limit, commands):
+                return
             more = False
             for command in commands:
                 if type(command) is StartStep:
@@ -351,6 +369,7 @@ class Execution:
             summary=summarise(self.state),
             holder=self.holder,
             release=self.finishing,
+            payloads=self.payloads,
         )
 
     def rebase(self, state: State) -> None:
@@ -366,7 +385,7 @@ class Execution:
 
     def committed(self) -> None:
         """The batch is in the log: it counts now."""
-        events, self.batch = self.batch, []
+        events, self.batch, self.payloads = self.batch, [], ()
         self.written = self.state.version
         if self._answers:
             answers, self._answers = self._answers, []
@@ -412,6 +431,15 @@ class Execution:
             return
         self.append(event)
         self._answers.append(waiter)
+
+    def _permitted(self, limit: Limit, commands: list[Command]) -> bool:
+        """Whether a run step by step goes on; when it does not, it pauses here."""
+        stage = self._position.stage if commands and type(commands[0]) is StartStep else ()
+        if permits(limit, self.state, stage, commands):
+            return True
+        self.append(e.WorkflowPaused(at=self.now(), reason=standing_before(stage)))
+        self.finishing = self.limited = True
+        return False
 
     def _follow(self, command: Command) -> bool:
         """Carry out one command; return whether there is more to decide at once."""
@@ -551,11 +579,27 @@ class Execution:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
+        for attempt in self.attempts.values():
+            self._take_printed(attempt.scope)
         for name in list(self.state.in_flight):
             self._interrupt(name, reason)
         for attempt in self.attempts.values():
             attempt.abandon()
         self._starts.clear()
+
+    def _printed_event(self, scope: Scope, *, last: bool = False) -> Event | None:
+        assert scope.printed is not None
+        text, dropped = scope.printed.take(self.vault.mask, all_of_it=last)
+        if not text:
+            return None
+        return e.StepPrinted(
+            at=self.now(), step=scope.step, visit=scope.visit, attempt=scope.attempt, text=text, dropped=dropped
+        )
+
+    def _take_printed(self, scope: Scope) -> None:
+        """What an attempt printed last is recorded with its outcome."""
+        if scope.printed is not None and (event := self._printed_event(scope, last=True)) is not None:
+            self.append(event)
 
     def _interrupt(self, name: str, reason: str) -> None:
         step = self.state.steps[name]

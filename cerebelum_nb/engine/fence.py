@@ -6,6 +6,7 @@ nothing else in the library catches broadly.
 
 from __future__ import annotations
 
+import sys
 import traceback
 from pathlib import Path
 
@@ -46,9 +47,19 @@ def user_traceback(error: BaseException) -> str:
             continue
         seen.add(id(part))
         part.stack = traceback.StackSummary.from_list([f for f in part.stack if not is_library_frame(f.filename)])
+        for frame in part.stack:
+            frame.filename = _as_shown(frame.filename)
         todo.extend(p for p in (part.__cause__, part.__context__) if p is not None)
         todo.extend(getattr(part, "exceptions", None) or ())
     return "".join(summary.format())
+
+
+def _as_shown(filename: str) -> str:
+    """Name a cell as its prompt does, ``Cell In[3]``: its file's name says nothing and is gone with the kernel."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    name = None if shell is None else getattr(shell.compile, "format_code_name", lambda _: None)(filename)
+    return filename if name is None else " ".join(name)
 
 
 def is_library_frame(filename: str) -> bool:

@@ -20,8 +20,8 @@ __all__ = ["on_sigint"]
 
 
 @contextmanager
-def on_sigint(stop: Callable[[], None]) -> Iterator[None]:
-    """Call ``stop`` on the running loop at the first SIGINT; a further one breaks into a step that blocks the loop.
+def on_sigint(stop: Callable[[], None], *, presses: int = 2) -> Iterator[None]:
+    """Call ``stop`` on the running loop at the first SIGINT; ``presses`` of them break into a step that blocks it.
 
     Does nothing outside the main thread, where signals do not arrive.
     """
@@ -34,7 +34,7 @@ def on_sigint(stop: Callable[[], None]) -> Iterator[None]:
     def handle(signum: int, frame: FrameType | None) -> None:
         nonlocal pressed
         pressed += 1
-        if pressed > 1 and current_scope.get() is not None:
+        if pressed >= presses and current_scope.get() is not None:
             raise Interruption
         loop.call_soon_threadsafe(stop)
 

@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING, Any
 from ..core.events import OperationMismatched
 from ..core.state import Operation
 from ..errors import ExecutionStoppedError
+from .printing import Printed
 
 if TYPE_CHECKING:
     from .clock import Timer
     from .execution import Execution
 
-__all__ = ["Scope", "Wait", "current_scope"]
+__all__ = ["Scope", "Wait", "current_scope", "hear"]
 
 current_scope: ContextVar[Scope | None] = ContextVar("cerebelum_scope", default=None)
 
@@ -34,6 +35,9 @@ _Waiter = asyncio.Future[None] | concurrent.futures.Future[None]
 
 PROGRESS_EVERY = 250_000
 """µs between two progress events of one step in the log."""
+
+PRINTED_EVERY = 0.25
+"""Seconds between two events of what a step prints, doubled with every 16,000 characters: the log stays bounded."""
 
 
 @dataclass(slots=True, eq=False)
@@ -63,6 +67,7 @@ class Scope:
         "loop",
         "message",
         "percent",
+        "printed",
         "step",
         "touched",
         "visit",
@@ -79,6 +84,7 @@ class Scope:
         self.percent: float | None = None
         self.message = ""
         self._ends: set[Callable[[], None]] = set()
+        self.printed: Printed | None = None
         self._counts: Counter[str] | None = None
         self._waiters: set[_Waiter] | None = None
         self._progress_at = 0
@@ -179,6 +185,17 @@ class Scope:
             self._progress_at = now
             self._on_loop(lambda: self.execution.note_progress(self))
 
+    def print(self, text: str) -> None:
+        """Keep what the step printed; it rides on a commit before long, and on its outcome's at the latest."""
+        if self.closed:
+            return
+        if self.printed is None:
+            self.printed = Printed()
+        self.printed.add(text)
+        if not self.printed.asked:
+            self.printed.asked = True
+            self._on_loop(self._note_printed_later)
+
     def close(self) -> None:
         """End it: what this attempt still tries to record is refused, and what it waits for is called off."""
         self.closed = True
@@ -211,6 +228,11 @@ class Scope:
             finally:
                 self._waiters.discard(waiter)
 
+    def _note_printed_later(self) -> None:
+        assert self.printed is not None
+        wait = PRINTED_EVERY * 2 ** (self.printed.taken // 16_000)
+        self.loop.call_later(wait, self.execution.note_printed, self)
+
     def _on_loop(self, action: Callable[[], None]) -> None:
         try:
             running = asyncio.get_running_loop()
@@ -227,3 +249,10 @@ class Scope:
             f"nothing it does now is recorded",
             execution_id=self.execution.id,
         )
+
+
+def hear(text: str) -> None:
+    """Keep a text for the step that prints it, if it is one."""
+    scope = current_scope.get()
+    if scope is not None:
+        scope.print(text)

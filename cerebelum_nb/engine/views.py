@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from ..core.model import Plan
     from .execution import Execution
 
-__all__ = ["View", "factories", "shown"]
+__all__ = ["Drawing", "View", "drawers", "factories", "shown", "watch"]
 
 View = Callable[["Execution"], AbstractContextManager[None] | None]
 
@@ -26,3 +27,26 @@ def shown(execution: Execution) -> Iterator[None]:
             if view is not None:
                 stack.enter_context(view)
         yield
+
+
+def watch(execution: Execution) -> None:
+    """Show an execution that runs behind the cell, until it is over; returns at once."""
+    stack = ExitStack()
+    stack.enter_context(shown(execution))
+    execution.done.add_done_callback(lambda _: stack.close())
+
+
+class Drawing(Protocol):
+    """The picture of a plan."""
+
+    def bundle(self) -> dict[str, str]:
+        """Return it by media type."""
+        ...
+
+    def to_mermaid(self) -> str:
+        """Write it as a Mermaid flowchart."""
+        ...
+
+
+drawers: list[Callable[[Plan], Drawing]] = []
+"""Who draws a plan; the first does."""

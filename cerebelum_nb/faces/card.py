@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ..core.duration import format_seconds
 from ..core.model import ExecutionState
-from ..core.state import Phase, StepState
+from ..core.state import Phase, State, StepState
 from ..engine.execution import Execution
+from ..engine.scope import Scope
+from .failure import Failure, go_on
+from .graph import Graph
+from .marks import MARKS
 
 __all__ = ["Card", "Row"]
 
-_MARKS = {
-    "completed": ("✓", "#2e8b57"),
-    "failed": ("✗", "#c8553d"),
-    "running": ("▶", "#3778bf"),
-    "retrying": ("↻", "#b8860b"),
-    "interrupted": ("⏸", "#b8860b"),
-    "waiting": ("·", "#888888"),
-}
+_FEW = 12
+"""So many steps are listed at once; of more, the list is folded."""
+
+_MOST_PRINTED = 12_000
+"""Characters of what steps printed in a saved card."""
+
+_ACTIVE = ("running", "sleeping", "approval", "retrying")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One step: its name, what state it is in, seconds spent, percent done, and a note."""
+    """One step: its name, its state (a key of ``MARKS``), seconds, percent done, a note, its last lines printed."""
 
     name: str
     state: str
@@ -32,6 +36,12 @@ class Row:
     percent: float | None = None
     note: str = ""
     parallel: bool = False
+    printed: str = ""
+
+    @property
+    def active(self) -> bool:
+        """Whether it is at work or waits for something."""
+        return self.state in _ACTIVE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,58 +53,134 @@ class Card:
     state: ExecutionState
     seconds: float
     rows: tuple[Row, ...]
+    graph: Graph
+    failure: Failure | None = None
+    total: int = 0
+    reason: str = ""
+    call: str = ""
 
     @classmethod
-    def of(cls, execution: Execution) -> Card:
-        """Take a picture of a run."""
-        state, plan, now = execution.state, execution.plan, execution.now()
+    def of(cls, execution: Execution, graph: Graph | None = None) -> Card:
+        """Take a picture of a run of this process; a ``graph`` of its plan is drawn once and used again."""
+        scopes = {name: attempt.scope for name, attempt in execution.attempts.items()}
+        graph = graph or Graph(execution.plan)
+        return cls.at(execution.id, execution.state, execution.now(), graph, scopes, execution.vault.mask)
+
+    @classmethod
+    def at(
+        cls,
+        execution_id: str,
+        state: State,
+        now: int,
+        graph: Graph,
+        scopes: Mapping[str, Scope] | None = None,
+        mask: object = str,
+    ) -> Card:
+        """Take a picture of a folded state; ``now`` is in µs since the epoch."""
+        plan, scopes = graph.plan, scopes or {}
         parallel = {name for stage in plan.timeline if len(stage) > 1 for name in stage}
         names = dict.fromkeys((*(n for stage in plan.timeline for n in stage), *state.steps))
+        ended = state.completed_at or (state.updated_at if state.lifecycle is ExecutionState.PAUSED else now)
+        over = state.lifecycle is ExecutionState.COMPLETED
         return cls(
-            workflow=plan.workflow,
-            execution_id=execution.id,
+            workflow=state.workflow or plan.workflow,
+            execution_id=execution_id,
             state=state.status,
-            seconds=((state.completed_at or now) - state.started_at) / 1e6,
-            rows=tuple(_row(execution, name, state.steps.get(name), now, name in parallel) for name in names),
+            seconds=max(0, ended - state.started_at) / 1e6 if state.started_at else 0.0,
+            rows=tuple(
+                _row(name, state.steps.get(name), now, name in parallel, over, scopes.get(name), mask) for name in names
+            ),
+            graph=graph,
+            failure=Failure.of(execution_id, plan, state),
+            total=state.total_steps,
+            reason=state.reason or "",
+            call=go_on(execution_id, plan, state) if state.lifecycle is ExecutionState.PAUSED else "",
         )
+
+    @property
+    def states(self) -> dict[str, str]:
+        """The state of every step."""
+        rest = "skipped" if self.state is ExecutionState.COMPLETED else "waiting"
+        return {**dict.fromkeys(self.graph.plan.steps, rest), **{row.name: row.state for row in self.rows}}
+
+    @property
+    def heading(self) -> str:
+        """The workflow, its state, and how many steps are done."""
+        done = sum(row.state == "completed" for row in self.rows)
+        return f"{self.workflow}: {_words(self.state)}, {done} of {max(self.total, len(self.rows))} steps"
+
+    def bundle(self) -> dict[str, str]:
+        """Return it as what a saved notebook keeps."""
+        return {"text/plain": self.to_text(), "text/html": self.to_html()}
 
     def to_text(self) -> str:
         """Write it as text that is the same in every run: no ids, no times."""
-        done = sum(row.state == "completed" for row in self.rows)
-        lines = [f"{self.workflow}: {self.state.lower()}, {done} of {len(self.rows)} steps"]
+        lines = [self.heading]
         for row in self.rows:
-            mark = _MARKS[row.state][0]
             note = f"  {row.note}" if row.note and row.state in ("failed", "interrupted") else ""
-            lines.append(f"  {mark} {row.name}{note}")
+            lines.append(f"  {MARKS[row.state].sign} {row.name}{note}")
+        if self.failure is not None:
+            lines.append(self.failure.to_text())
+        elif self.call:
+            lines.append(f"To go on: {self.call.partition('(')[0]}()")
         return "\n".join(lines)
 
-    def to_html(self) -> str:
-        """Write it as a table that is legible in light and dark themes."""
-        done = sum(row.state == "completed" for row in self.rows)
-        body = "".join(_html_row(row) for row in self.rows)
+    def head_html(self, *, exact: bool = True) -> str:
+        """Write the heading; while it runs, time moves by whole seconds."""
+        took = format_seconds(self.seconds) if exact else f"{self.seconds:.0f}s" if self.seconds < 60 else ""
+        took = took or format_seconds(round(self.seconds))
+        name, _, rest = self.heading.partition(": ")
+        why = f" ({html.escape(self.reason)})" if self.reason else ""
         return (
-            "<div style='font-family:var(--jp-ui-font-family,sans-serif);font-size:13px;max-width:60em'>"
-            f"<div style='padding:2px 0'><b>{html.escape(self.workflow)}</b> "
-            f"<code>{html.escape(self.execution_id)}</code> &nbsp;{self.state.lower()}, "
-            f"{done} of {len(self.rows)} steps, {format_seconds(self.seconds)}</div>"
-            f"<table style='border-collapse:collapse;font-size:13px'>{body}</table></div>"
+            f"<div style='padding:2px 0'><b>{html.escape(name)}</b> <code>{html.escape(self.execution_id)}</code> "
+            f"&nbsp;{html.escape(rest)}{why}, {took}</div>"
         )
 
+    def to_html(self) -> str:
+        """Write the whole card without widgets, legible in light and dark themes."""
+        table = "".join(_html_row(row, printed) for row, printed in self._with_printed())
+        few = len(self.rows) <= _FEW
+        listed = f"<table style='font-size:12px;margin:4px 0'>{table}</table>"
+        failure = "" if self.failure is None else self.failure.to_html()
+        if self.call:
+            failure = f"<div style='margin:4px 0'>To go on: <code>{html.escape(self.call, quote=False)}</code></div>"
+        return (
+            f"<div style='{STYLE}'>{self.head_html()}{self.graph.to_svg(self.states)}{failure}"
+            f"<details{' open' if few else ''}><summary>steps</summary>{listed}</details></div>"
+        )
 
-def _row(execution: Execution, name: str, step: StepState | None, now: int, parallel: bool) -> Row:
+    def _with_printed(self) -> Iterator[tuple[Row, str]]:
+        left = _MOST_PRINTED
+        for row in self.rows:
+            shown = "\n".join(line[:200] for line in row.printed.splitlines()[-5:])
+            if row.state == "failed" or len(shown) > left:  # the failure card shows a failed step's
+                shown = ""
+            left -= len(shown)
+            yield row, shown
+
+
+SMALL = (
+    "margin:0;font-family:var(--jp-code-font-family,monospace);font-size:11px;line-height:1.3;background:none;"
+    "color:inherit;opacity:.75;white-space:pre-wrap"
+)
+STYLE = "font-family:var(--jp-ui-font-family,sans-serif);font-size:13px;max-width:64em"
+
+
+def _words(state: ExecutionState) -> str:
+    return state.lower().replace("_", " ")
+
+
+def _row(
+    name: str, step: StepState | None, now: int, parallel: bool, over: bool, scope: Scope | None, mask: object
+) -> Row:
     if step is None:
-        return Row(name=name, state="waiting", parallel=parallel)
-    state = {
-        Phase.PENDING: "interrupted" if step.interrupted else "waiting",
-        Phase.RUNNING: "running",
-        Phase.RETRYING: "retrying",
-        Phase.COMPLETED: "completed",
-        Phase.FAILED: "failed",
-    }[step.phase]
-    attempt = execution.attempts.get(name)
-    percent, message = step.percent, step.message
-    if attempt is not None and attempt.scope.percent is not None:
-        percent, message = attempt.scope.percent, attempt.scope.message
+        return Row(name=name, state="skipped" if over else "waiting", parallel=parallel)
+    percent, message, printed = step.percent, step.message, step.printed
+    if scope is not None and scope.percent is not None:
+        percent, message = scope.percent, scope.message
+    if scope is not None and scope.printed is not None and callable(mask):
+        printed += scope.printed.peek(mask)
+    state = _state_of(step, over)
     return Row(
         name=name,
         state=state,
@@ -102,17 +188,32 @@ def _row(execution: Execution, name: str, step: StepState | None, now: int, para
         percent=percent if step.phase is Phase.RUNNING else None,
         note=_note(step, message, now),
         parallel=parallel,
+        printed=printed,
     )
+
+
+def _state_of(step: StepState, over: bool) -> str:
+    match step.phase:
+        case Phase.COMPLETED:
+            return "completed"
+        case Phase.FAILED:
+            return "failed"
+        case Phase.RETRYING:
+            return "retrying"
+        case Phase.RUNNING:
+            waits = {o.kind for o in step.operations.values() if not o.done}
+            return "approval" if "approval" in waits else "sleeping" if "sleep" in waits else "running"
+        case Phase.PENDING:
+            return "interrupted" if step.interrupted else "skipped" if over else "waiting"
 
 
 def _note(step: StepState, message: str, now: int) -> str:
     if step.phase is Phase.COMPLETED:
-        return ""
+        return "done by hand" if step.by_hand else ""
     if step.phase is Phase.FAILED and step.error is not None:
-        return f"{step.error.type}: {step.error.message}".splitlines()[0]
+        return f"{step.error.type}: {step.error.message}".splitlines()[0][:200]
     if step.phase is Phase.RETRYING and step.error is not None and step.due_at is not None:
-        wait = format_seconds(max(0.0, (step.due_at - now) / 1e6))
-        return f"attempt {step.attempt} failed ({step.error.type}), the next in {wait}"
+        return f"attempt {step.attempt} failed ({step.error.type}), the next {_left(step.due_at, now)}"
     if step.phase is not Phase.RUNNING:
         return ""
     parts = [message] if message else []
@@ -121,27 +222,28 @@ def _note(step: StepState, message: str, now: int) -> str:
     for operation in step.operations.values():
         if operation.done:
             continue
-        if operation.kind == "sleep" and operation.due_at is not None:
-            parts.append(f"sleeping, {format_seconds(max(0.0, (operation.due_at - now) / 1e6))} left")
-        elif operation.kind in ("poll", "retry") and operation.number:
-            parts.append(f"{operation.kind}: {operation.number} tries")
-        elif operation.kind == "approval" and not operation.is_decided:
-            parts.append(f"waits for approval ({operation.approval_type})")
+        match operation.kind:
+            case "sleep" if operation.due_at is not None:
+                parts.append(f"sleeps, wakes {_left(operation.due_at, now)}")
+            case "approval":
+                parts.append(f"waits for approval{f': {operation.approval_type}' if operation.approval_type else ''}")
+            case "poll" | "retry" if operation.number:
+                tries = f"{operation.kind}: {operation.number} tr{'y' if operation.number == 1 else 'ies'}"
+                parts.append(tries + (f", the next {_left(operation.due_at, now)}" if operation.due_at else ""))
     return ", ".join(parts)
 
 
-def _html_row(row: Row) -> str:
-    mark, colour = _MARKS[row.state]
-    took = "" if row.seconds is None or row.state in ("waiting", "interrupted") else format_seconds(row.seconds)
-    bar = ""
-    if row.percent is not None:
-        bar = f"<progress max='100' value='{row.percent:.1f}' style='width:9em'></progress> {row.percent:.0f}% "
-    shade = colour if row.state == "failed" else "#888888"
-    cell = "padding:1px 10px 1px 2px;text-align:left;border:none;background:none"
-    indent = "&nbsp;&nbsp;" if row.parallel else ""
-    return (
-        f"<tr style='background:none'><td style='{cell};color:{colour}'>{mark}</td>"
-        f"<td style='{cell}'>{indent}{html.escape(row.name)}</td>"
-        f"<td style='{cell};text-align:right;color:#888888'>{took}</td>"
-        f"<td style='{cell};color:{shade}'>{bar}{html.escape(row.note)}</td></tr>"
-    )
+def _left(due_at: int, now: int) -> str:
+    seconds = max(0.0, (due_at - now) / 1e6)
+    return f"in {format_seconds(seconds if seconds < 1 else round(seconds))}" if seconds else "now"
+
+
+def _html_row(row: Row, printed: str) -> str:
+    timed = row.seconds is not None and row.state not in ("waiting", "skipped", "interrupted")
+    took = format_seconds(row.seconds or 0.0) if timed else ""
+    name = ("&nbsp;&nbsp;" if row.parallel else "") + html.escape(row.name)
+    note = html.escape(row.note)
+    if printed:
+        note += f"<pre style='{SMALL}'>{html.escape(printed)}</pre>"
+    left = " style='text-align:left'"
+    return f"<tr><td>{MARKS[row.state].sign}</td><td{left}>{name}</td><td>{took}</td><td{left}>{note}</td></tr>"

@@ -1,134 +1,239 @@
-"""The live view of a run in the foreground: a card of widgets in a notebook, rich bars in a terminal.
+"""The live view of a run: a card of widgets in a notebook, rich bars in a terminal.
 
-A view polls the run ten times a second, so that a thousand progress updates cost no more than ten.
+A view looks at the run some times a second, so that a thousand progress updates cost no more than ten. It measures
+what a look costs and takes no more than a small share of the time.
 """
 
 from __future__ import annotations
 
 import asyncio
+import html
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import replace
-from typing import Any
+from typing import IO, Any, cast
 
 from ..core.model import ExecutionState
 from ..engine.approvals import open_approvals
 from ..engine.execution import Execution
+from ..engine.printing import listen
+from ..engine.scope import current_scope, hear
 from ..errors import ApprovalError
 from .approval import approval_form
-from .card import Card
+from .card import SMALL, STYLE, Card, Row
+from .graph import Graph
 from .where import Audience, audience
 
-__all__ = ["live_view"]
+__all__ = ["NotebookCard", "TerminalCard", "live_view"]
 
 _REFRESH_SECONDS = 0.1
+_SHARE = 0.02
+"""The part of the time that drawing may take."""
+
+_TALL = 300
+"""A picture of so many px stands below the steps at work, not above them."""
+
+_MOST_LINES = 10
+"""So many steps at work are shown with a bar each; the graph shows them all."""
 
 
 def live_view(execution: Execution) -> AbstractContextManager[None] | None:
     """Return a view for whoever is watching, None when nobody is."""
+    graph = Graph(execution.plan)
+
+    def look() -> Card:
+        return Card.of(execution, graph)
+
     match audience():
         case Audience.NOTEBOOK:
-            return _in_notebook(execution)
+            return _in_notebook(execution, look)
         case Audience.HEADLESS:
-            return _once(execution)
+            return _once(look)
         case Audience.TERMINAL:
-            return _in_terminal(execution)
+            return _in_terminal(look)
         case Audience.NOBODY:
             return None
 
 
 @contextmanager
-def _once(execution: Execution) -> Iterator[None]:
+def _once(look: Callable[[], Card]) -> Iterator[None]:
     """Show the outcome once: whoever executes the notebook keeps only that."""
     from IPython.display import display
 
     try:
         yield
     finally:
-        display(_bundle(Card.of(execution)), raw=True)  # type: ignore[no-untyped-call]
+        display(look().bundle(), raw=True)  # type: ignore[no-untyped-call]
 
 
 @contextmanager
-def _in_notebook(execution: Execution) -> Iterator[None]:
+def _in_notebook(execution: Execution, look: Callable[[], Card]) -> Iterator[None]:
     """Show widgets while it runs, and leave a static picture: saved notebooks cannot show widgets."""
-    import ipywidgets
     from IPython.display import display
 
-    table = ipywidgets.HTML()
-    bars = ipywidgets.VBox()
-    by_step: dict[str, Any] = {}
-    forms = ipywidgets.VBox()
-    box = ipywidgets.VBox([table, bars, forms])
-    handle = display(box, display_id=True)  # type: ignore[no-untyped-call]
-
+    card = NotebookCard()
     asked: dict[str, Any] = {}
 
     def draw() -> None:
+        card.draw(look())
         waiting = open_approvals(execution.state) if execution.state.waiting else []
         for approval in waiting:
-            with suppress(ApprovalError):  # decided at this very moment
-                if approval.op not in asked:
+            if approval.op not in asked:
+                with suppress(ApprovalError):  # decided at this very moment
                     asked[approval.op] = approval_form(execution.id, store=execution.engine.store, step=approval.step)
-        forms.children = tuple(asked[approval.op] for approval in waiting if approval.op in asked)
-        card = Card.of(execution)
-        table.value = _without_bars(card).to_html()
-        moving = [row for row in card.rows if row.percent is not None]
-        for row in moving:
-            bar = by_step.get(row.name)
-            if bar is None:
-                bar = by_step[row.name] = ipywidgets.FloatProgress(
-                    min=0, max=100, description=row.name, style={"description_width": "initial"}
-                )
-            bar.value = row.percent
-        children = tuple(by_step[row.name] for row in moving)
-        if bars.children != children:
-            bars.children = children
+        card.ask([asked[approval.op] for approval in waiting if approval.op in asked])
 
     try:
         with _refreshed(draw):
             yield
     finally:
-        handle.update(_bundle(Card.of(execution)), raw=True)
-        box.close()
+        card.finish(look())
         if execution.state.status is ExecutionState.WAITING_FOR_APPROVAL:
             with suppress(ApprovalError):
                 display(approval_form(execution.id, store=execution.engine.store))  # type: ignore[no-untyped-call]
 
 
 @contextmanager
-def _in_terminal(execution: Execution) -> Iterator[None]:
+def _in_terminal(look: Callable[[], Card]) -> Iterator[None]:
     """Show bars on stderr while it runs, and leave the outcome of every step."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    tasks: dict[str, Any] = {}
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        TextColumn("{task.fields[note]}"),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-    ) as progress:
-
-        def draw() -> None:
-            for row in Card.of(execution).rows:
-                if row.state == "waiting":
-                    continue
-                if row.name not in tasks:
-                    tasks[row.name] = progress.add_task(row.name, total=100, note="")
-                done = 100 if row.state == "completed" else row.percent
-                progress.update(tasks[row.name], completed=done or 0, note=row.note[:40])
-                if row.state in ("completed", "failed", "interrupted"):
-                    progress.stop_task(tasks[row.name])
-
+    with TerminalCard() as card:
         try:
-            with _refreshed(draw):
+            with _refreshed(lambda: card.draw(look())):
                 yield
         finally:
-            progress.stop()
-            console.print(Card.of(execution).to_text(), markup=False, highlight=False)
+            card.finish(look())
+
+
+class NotebookCard:
+    """One output of a notebook: widgets while it changes, html and text in the end."""
+
+    def __init__(self) -> None:
+        import ipywidgets
+        from IPython.display import display
+
+        self._widgets = ipywidgets
+        self._head, self._graph = ipywidgets.HTML(), ipywidgets.HTML()
+        self._lines = ipywidgets.VBox()
+        self._forms = ipywidgets.VBox()
+        self._pool: list[tuple[Any, Any, Any]] = []
+        self._states: dict[str, str] | None = None
+        self._box = ipywidgets.VBox([self._head, self._graph, self._lines, self._forms])
+        self._handle = display(self._box, display_id=True)  # type: ignore[no-untyped-call]
+
+    def draw(self, card: Card) -> None:
+        """Show what has changed."""
+        self._head.value = f"<div style='{STYLE}'>{card.head_html(exact=False)}</div>"
+        if self._states is None and card.graph.height > _TALL:  # what moves stays in sight
+            self._box.children = (self._head, self._lines, self._forms, self._graph)
+        states = card.states
+        if states != self._states:
+            self._states = states
+            self._graph.value = card.graph.to_svg(states)
+        active = [row for row in card.rows if row.active]
+        for number, row in enumerate(active[:_MOST_LINES]):
+            self._show(number, row, more=len(active) - _MOST_LINES if number == _MOST_LINES - 1 else 0)
+        shown = tuple(line for line, _, _ in self._pool[: len(active)])
+        if self._lines.children != shown:
+            self._lines.children = shown
+
+    def ask(self, forms: list[Any]) -> None:
+        """Show the forms of approvals that are waited for."""
+        if self._forms.children != tuple(forms):
+            self._forms.children = tuple(forms)
+
+    def finish(self, card: Card) -> None:
+        """Leave a static picture in the place of the widgets."""
+        self._handle.update(card.bundle(), raw=True)
+        for line, bar, text in self._pool:
+            for widget in (line, bar, text):
+                widget.close()
+        for widget in (self._head, self._graph, self._lines, self._forms, self._box):
+            widget.close()
+
+    def _show(self, number: int, row: Row, more: int) -> None:
+        if number == len(self._pool):
+            bar = self._widgets.FloatProgress(min=0, max=100, layout={"width": "160px", "flex": "0 0 auto"})
+            text = self._widgets.HTML()
+            self._pool.append((self._widgets.HBox([bar, text]), bar, text))
+        _, bar, text = self._pool[number]
+        bar.value = 0.0 if row.percent is None else round(row.percent, 1)
+        display = "none" if row.percent is None else None
+        if bar.layout.display != display:
+            bar.layout.display = display
+        text.value = _line_html(row) + (f"<div>and {more} more at work</div>" if more > 0 else "")
+
+
+def _line_html(row: Row) -> str:
+    percent = "" if row.percent is None else f"{row.percent:.0f}% "
+    took = "" if row.seconds is None or row.seconds < 1 else f", {row.seconds:.0f}s"
+    note = f" &nbsp;{html.escape(row.note)}" if row.note else ""
+    lines = html.escape("\n".join(line[:160] for line in row.printed.splitlines()[-3:]))
+    printed = f"<pre style='{SMALL}'>{lines}</pre>" if lines else ""
+    what = f"{percent}<b>{html.escape(row.name)}</b>{took}{note}"
+    return f"<div style='{STYLE};line-height:1.5;padding-top:3px'>{what}{printed}</div>"
+
+
+class _Unheard:
+    """A stream for what we draw ourselves: when a step's print makes rich draw, that is not what the step printed."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        token = current_scope.set(None)
+        try:
+            return int(self._stream.write(text))
+        finally:
+            current_scope.reset(token)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class TerminalCard:
+    """Bars on stderr, one for each step at work; the outcome of every step in the end."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._console = Console(file=cast(IO[str], _Unheard(sys.stderr)))
+        self._live = Live(console=self._console, transient=True, auto_refresh=False)
+
+    def __enter__(self) -> TerminalCard:
+        self._live.start()
+        self._end = listen(hear)  # rich now stands before the streams that are listened to
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        self._end()
+        self._live.stop()
+
+    def draw(self, card: Card) -> None:
+        """Show what is at work."""
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table.grid(padding=(0, 1))
+        for row in [row for row in card.rows if row.active][:_MOST_LINES]:
+            bar = ProgressBar(total=100, completed=row.percent, width=20) if row.percent is not None else Text("")
+            took = "" if row.seconds is None else f"{row.seconds:.0f}s"
+            last = row.printed.rstrip().rpartition("\n")[2][:60]
+            table.add_row(Text(row.name), bar, Text(took), Text(row.note[:60]), Text(last, style="dim"))
+        page = Table.grid()
+        page.add_row(Text(f"{card.heading}, {card.seconds:.0f}s"))
+        page.add_row(table)
+        self._live.update(page, refresh=True)
+
+    def finish(self, card: Card) -> None:
+        """Leave the outcome."""
+        self._stop()
+        self._console.print(card.to_text(), markup=False, highlight=False)
 
 
 @contextmanager
@@ -138,8 +243,10 @@ def _refreshed(draw: Callable[[], None]) -> Iterator[None]:
 
     def tick() -> None:
         nonlocal handle
+        began = time.thread_time()
         draw()
-        handle = loop.call_later(_REFRESH_SECONDS, tick)
+        wait = max(_REFRESH_SECONDS, (time.thread_time() - began) / _SHARE)
+        handle = loop.call_later(wait, tick)
 
     handle = loop.call_later(0, tick)
     try:
@@ -147,11 +254,3 @@ def _refreshed(draw: Callable[[], None]) -> Iterator[None]:
     finally:
         if handle is not None:
             handle.cancel()
-
-
-def _bundle(card: Card) -> dict[str, str]:
-    return {"text/plain": card.to_text(), "text/html": card.to_html()}
-
-
-def _without_bars(card: Card) -> Card:
-    return replace(card, rows=tuple(replace(row, percent=None) for row in card.rows))

@@ -44,6 +44,7 @@ class ProgressReporter:
             )
         self._execution_id, self._step = str(context.execution_id), str(context.step_name)
         self._bar: _Bar | None = None
+        self._lines = _Lines(self._step) if audience() is Audience.NOBODY else None
 
     def update(self, percent: float, message: str = "") -> None:
         """Say how far it is.
@@ -61,6 +62,12 @@ class ProgressReporter:
         scope = current_scope.get()
         if scope is not None and scope.step == self._step and scope.execution.id == self._execution_id:
             scope.progress(percent, str(message))
+            if self._lines is not None:
+                token = current_scope.set(None)  # these lines are ours, not what the step printed
+                try:
+                    self._lines.show(percent, str(message))
+                finally:
+                    current_scope.reset(token)
             return
         if self._bar is None:
             self._bar = _bar(self._step or "progress")

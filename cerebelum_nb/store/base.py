@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Protocol
 
 from ..core.events import Event
-from ..core.model import ExecutionState
+from ..core.model import ExecutionState, Value
 
 __all__ = ["Commit", "ExecutionRow", "Holder", "Rejection", "Store", "Summary"]
 
@@ -39,7 +39,8 @@ class Commit:
     """Events to append to one execution, after version ``after`` (0 creates it).
 
     ``holder`` is the lease under which they are written, None for signals from outside.
-    ``release`` gives the lease back with the same transaction.
+    ``release`` gives the lease back with the same transaction. ``payloads`` are bytes to keep beside the events,
+    each once per digest.
     """
 
     execution_id: str
@@ -48,6 +49,7 @@ class Commit:
     summary: Summary
     holder: int | None
     release: bool = False
+    payloads: Sequence[Value] = ()
 
 
 class Rejection:

@@ -77,8 +77,7 @@ class MemoryStore:
         found.summary = commit.summary
         if commit.release:
             found.holder = None
-        for event in commit.events:
-            value = rows.stored_value(event)
+        for value in (*map(rows.stored_value, commit.events), *commit.payloads):
             if value is not None and value.payload is not None:
                 self._payloads.setdefault(value.digest, value.payload)
         return ""

@@ -125,6 +125,8 @@ class SqliteStore:
                     for event in commit.events:
                         if (value := rows.stored_value(event)) is not None:
                             db.execute(_KEEP, (value.digest, value.codec, value.payload))
+                    for value in commit.payloads:
+                        db.execute(_KEEP, (value.digest, value.codec, value.payload))
                 db.execute("COMMIT")
             except sqlite3.Error as exc:
                 self._undo(db)

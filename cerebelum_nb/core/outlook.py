@@ -1,0 +1,181 @@
+"""What a resume would do with each step, and why. Pure: code is compared elsewhere, its reasons are given."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from .decide import Position, decide
+from .model import Action, Plan, Target, Value
+from .resume import Resumption, dependants
+from .state import Phase, State
+
+__all__ = ["Fate", "Prospect", "changed_inputs", "prospects"]
+
+
+class Fate(StrEnum):
+    """What becomes of a step."""
+
+    RUN = "run"
+    KEEP = "keep"
+    STALE = "stale"  # kept, although it would give another result now
+    SKIP = "skip"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prospect:
+    """What becomes of one step, and the reasons."""
+
+    step: str
+    fate: Fate
+    reasons: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.step}: {self.fate} ({'; '.join(self.reasons)})"
+
+
+def prospects(
+    plan: Plan,
+    before: State,
+    after: State,
+    chosen: Resumption,
+    stale: Mapping[str, Collection[str]],
+    asked: Collection[str] = (),
+) -> tuple[Prospect, ...]:
+    """Tell what becomes of each step, in the plan's order.
+
+    Args:
+        plan: the workflow as it is now.
+        before: the fold of what is recorded.
+        after: the same with the resume folded in.
+        chosen: what the resume does.
+        stale: why completed steps would give another result now, by step.
+        asked: the steps that were named to run again.
+    """
+    ahead = _ahead(plan, after)
+    again = {*chosen.retried, *chosen.revisited, *chosen.restored}
+    doubtful = {n for n in dependants(plan, stale) if n in before.finished}
+    found = []
+    for name in _in_order(plan):
+        step = before.steps.get(name)
+        if name in again:
+            fate, reasons = Fate.RUN, _why_again(plan, before, name, chosen, stale, asked)
+        elif step is not None and name in before.finished:
+            if name in stale:
+                fate, reasons = Fate.STALE, tuple(stale[name])
+            elif name in doubtful:
+                fate, reasons = Fate.STALE, tuple(_uses(plan, name, doubtful, "which is stale"))
+            else:
+                fate, reasons = Fate.KEEP, ("done by hand" if step.by_hand else "done, unchanged",)
+        elif step is not None and step.settled and name not in ahead:
+            fate, reasons = Fate.KEEP, ("failed, and its failure was routed on",)
+        elif name in ahead:
+            fate, reasons = Fate.RUN, ("was interrupted" if step is not None and step.attempt else "has not run yet",)
+        else:
+            fate, reasons = Fate.SKIP, (_why_not(plan, after, name),)
+        found.append(Prospect(step=name, fate=fate, reasons=reasons))
+    return tuple(found)
+
+
+def changed_inputs(old: Value | None, new: Value | None) -> tuple[str, ...] | None:
+    """Name the inputs that differ; None when only that something differs can be told.
+
+    Example:
+        >>> changed_inputs(Value("json", '{"a":1,"b":2}'), Value("json", '{"a":1,"b":3}'))
+        ('b',)
+    """
+    if old is None or new is None or old is new or old == new:
+        return ()
+    if old.codec != "json" or new.codec != "json":
+        return None
+    one, two = json.loads(old.json), json.loads(new.json)
+    gone = object()
+    return tuple(name for name in {**one, **two} if not _same(one.get(name, gone), two.get(name, gone)))
+
+
+def _same(one: object, two: object) -> bool:
+    return type(one) is type(two) and one == two
+
+
+def _ahead(plan: Plan, state: State) -> set[str]:
+    """The steps that run unless a route decides otherwise."""
+    at = Position.at_start(plan)
+    decide(plan, state, at)
+    ahead: set[str] = set()
+    for depth, frame in enumerate(reversed(at.frames)):
+        for stage in frame.path[frame.index + (depth > 0) :]:
+            if frame.source is not None and stage[0] in plan.stage_of:
+                ahead.update(n for later in plan.timeline[plan.stage_of[stage[0]] :] for n in later)
+                break
+            ahead.update(stage)
+    return ahead
+
+
+def _in_order(plan: Plan) -> Iterator[str]:
+    """The timeline's steps, each followed by those on its routes."""
+    seen: set[str] = set()
+    todo = [name for stage in reversed(plan.timeline) for name in reversed(stage)]
+    while todo:
+        name = todo.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        yield name
+        beside = [n for _, target in _targets(plan, name) for n in _names(target) if n not in plan.stage_of]
+        todo.extend(reversed(beside))
+    yield from (name for name in plan.steps if name not in seen)
+
+
+def _targets(plan: Plan, name: str) -> Iterator[tuple[str, Target]]:
+    if name in plan.diverges:
+        for label, (_, target) in plan.diverges[name].choices.items():
+            yield f"gives {label!r}", target
+    if name in plan.branches:
+        yield "is judged true", plan.branches[name].when_true
+        yield "is judged false", plan.branches[name].when_false
+
+
+def _names(target: Target) -> Iterator[str]:
+    if not isinstance(target, Action):
+        yield from (name for stage in target for name in stage)
+
+
+def _why_again(
+    plan: Plan,
+    state: State,
+    name: str,
+    chosen: Resumption,
+    stale: Mapping[str, Collection[str]],
+    asked: Collection[str],
+) -> tuple[str, ...]:
+    step = state.steps[name]
+    if name in stale:
+        return tuple(stale[name])
+    if name in asked:
+        return ("asked for",)
+    if name in chosen.retried or step.phase is Phase.FAILED:
+        error = step.error
+        return (f"failed: {error.type}: {error.message}" if error is not None else "failed",)
+    if name in chosen.restored:
+        return ("its value was kept in memory only",)
+    return tuple(_uses(plan, name, chosen.revisited, "which will run")) or ("everything runs again",)
+
+
+def _uses(plan: Plan, name: str, among: Collection[str], how: str) -> Iterator[str]:
+    spec = plan.steps[name]
+    used = [n for n in (*spec.requires, *spec.optional) if n in among and n != name]
+    yield from (f"depends on `{n}`, {how}" for n in used)
+    if not used and spec.takes_rest:
+        yield f"takes every earlier result, of which some {'run again' if 'run' in how else 'are stale'}"
+
+
+def _why_not(plan: Plan, state: State, name: str) -> str:
+    for owner in plan.steps:
+        for label, target in _targets(plan, owner):
+            if name in _names(target) and name not in plan.stage_of:
+                step = state.steps.get(owner)
+                decided = step is not None and (step.diverge_chosen or step.branch is not None)
+                return f"`{owner}` took another route" if decided else f"runs only if `{owner}` {label}"
+    return "passed by on the route this run took"

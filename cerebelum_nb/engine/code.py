@@ -1,0 +1,124 @@
+"""The code of steps in the log: what a result was made with, so that a later plan can say what changed.
+
+The parts of a step's fingerprint are kept once per content, beside the events of a start or a resume, without
+secrets. They are only ever read to word a reason; what is stale, the digests on the events say.
+"""
+
+from __future__ import annotations
+
+import json
+import weakref
+import zlib
+from collections.abc import Iterable
+
+from ..core.model import Plan, StepSpec, Value
+from ..core.outlook import changed_inputs
+from ..core.resume import code_changed
+from ..core.state import State
+from ..dsl.step import parts_of
+from ..errors import StoreError
+from ..store.base import Store
+from ..values import MASK, Vault
+
+__all__ = ["keep_parts", "parts_kept", "pieces", "why_stale"]
+
+_known: weakref.WeakKeyDictionary[Store, set[str]] = weakref.WeakKeyDictionary()
+"""The digests whose parts this process has handed to a store, so that a further start costs a look-up."""
+
+Parts = tuple[tuple[str, str, str, str], ...]
+"""``(kind, name, digest, text)`` of each part of a fingerprint."""
+
+
+def keep_parts(plan: Plan, store: Store, vault: Vault) -> tuple[Value, ...]:
+    """Return the parts of the plan's steps that the log may not hold yet, to be written with the next commit."""
+    known = _known.setdefault(store, set())
+    new = {spec.code: spec for spec in plan.steps.values() if spec.code is not None and spec.code not in known}
+    known.update(new)
+    return tuple(as_payload(code, pieces(parts_of(spec.fn), vault)) for code, spec in new.items())
+
+
+def as_payload(code: str, parts: Parts) -> Value:
+    """Lay parts out as the payload of a step's digest."""
+    data = zlib.compress(json.dumps(parts, ensure_ascii=True, separators=(",", ":")).encode(), 6)
+    return Value("code", digest=_key(code), size=len(data), payload=data)
+
+
+def parts_kept(store: Store, code: str) -> Parts | None:
+    """Read the parts of a digest; None when the log does not hold them."""
+    try:
+        data = store.payload(_key(code))
+    except StoreError:
+        return None
+    return tuple(tuple(part) for part in json.loads(zlib.decompress(data)))
+
+
+def pieces(parts: Iterable[object], vault: Vault) -> Parts:
+    """Take of each part what tells a change, without secrets."""
+    found = []
+    for part in parts:
+        kind, name, digest, text = (getattr(part, field) for field in ("kind", "name", "digest", "text"))
+        if vault:
+            text = MASK if vault.hides(name.rpartition(".")[2]) else vault.mask(text)
+        found.append((kind, name, digest, text))
+    return tuple(found)
+
+
+def why_stale(
+    plan: Plan, state: State, store: Store, vault: Vault, inputs: Value | None = None
+) -> dict[str, list[str]]:
+    """Say of each completed step whose result would be another one now, why.
+
+    Args:
+        plan: the workflow as it is now.
+        state: the fold of what is recorded.
+        store: its log, which holds the code that made the results.
+        vault: secrets that must not show in a reason.
+        inputs: the inputs a resume replaces the recorded ones by.
+    """
+    changed = [name for name in state.finished if name in plan.steps and code_changed(plan, state, name)]
+    reasons = {name: _why_changed(plan.steps[name], state.steps[name].code, store, vault) for name in changed}
+    now = inputs or state.inputs
+    differ: dict[int, tuple[str, ...] | None] = {}
+    for name in state.finished:
+        then, spec = state.steps[name].inputs, plan.steps.get(name)
+        if then is None or then is now or spec is None:
+            continue
+        if id(then) not in differ:
+            differ[id(then)] = changed_inputs(then, now)
+        names = differ[id(then)]
+        if names == () or not (spec.takes_inputs or spec.takes_context):
+            continue
+        if words := _which_inputs(spec, names):
+            reasons.setdefault(name, []).extend(words)
+    return reasons
+
+
+def _why_changed(spec: StepSpec, code: str | None, store: Store, vault: Vault) -> list[str]:
+    from ..dsl.fingerprint import Part, explain
+
+    old = parts_kept(store, code) if code is not None else None
+    if old is None:
+        return ["its code changed"]
+    new = parts_of(spec.fn)
+    lines = {(part.kind, part.name): part.line for part in new}
+    was = [Part(kind=kind, name=name, digest=digest, text=text) for kind, name, digest, text in old]  # type: ignore[arg-type]  # as written
+    now = [
+        Part(kind=kind, name=name, digest=digest, text=text, line=lines.get((kind, name), 0))  # type: ignore[arg-type]  # as read
+        for kind, name, digest, text in pieces(new, vault)
+    ]
+    return explain(was, now) or ["its code changed"]
+
+
+def _which_inputs(spec: StepSpec, changed: tuple[str, ...] | None) -> list[str]:
+    from ..dsl.reads import inputs_read
+
+    read = inputs_read(spec.fn, takes_inputs=spec.takes_inputs, takes_context=spec.takes_context)
+    if read is not None and not read:
+        return []
+    if changed is None:
+        return ["the inputs changed"]
+    return [f"input `{name}` changed" for name in changed if read is None or name in read]
+
+
+def _key(code: str) -> str:
+    return f"code:{code}"

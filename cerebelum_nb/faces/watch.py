@@ -1,0 +1,194 @@
+"""``watch``: the card of an execution, drawn from the log, in any kernel and whoever runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from typing import Any
+
+from ..client.reading import entry
+from ..core.events import StepCompleted, StepFailed, StepInterrupted, StepStarted
+from ..core.model import ExecutionState, Plan
+from ..core.state import State, evolve
+from ..engine import views
+from ..engine.clock import current_clock
+from ..engine.lease import keeper_of
+from ..errors import WorkflowDefinitionError
+from ..store.base import Store
+from ..store.default import resolve_store
+from ..workflows import registered
+from .card import Card
+from .graph import Graph
+from .live import NotebookCard, TerminalCard
+from .where import Audience, audience
+
+__all__ = ["Reading", "watch"]
+
+_EVERY_SECONDS = 0.5
+_tasks: set[asyncio.Task[None]] = set()
+
+
+def watch(execution_id: str | None = None, *, store: Store | None = None) -> None:
+    """Show an execution: live while it runs, here or in another process, and as it ended afterwards.
+
+    In a notebook it returns at once and the card goes on by itself; in a terminal or a script it returns when the
+    run is over.
+
+    Args:
+        execution_id: its id or an unambiguous beginning; by default the newest execution's.
+        store: the log; by default the session's.
+
+    Raises:
+        ExecutionNotFoundError: there is no such execution; near ids are suggested.
+    """
+    log = resolve_store(store)
+    found = _newest(log) if execution_id is None else log.execution(execution_id).execution_id
+    who = audience()
+    running = keeper_of(log).running(found)
+    if running is not None and who is Audience.NOTEBOOK and running.loop is _loop():
+        views.watch(running)
+        return
+    reading = Reading(log, found)
+    match who:
+        case Audience.NOTEBOOK:
+            _in_notebook(reading)
+        case Audience.HEADLESS:
+            from IPython.display import display
+
+            display(reading.look().bundle(), raw=True)  # type: ignore[no-untyped-call]
+        case Audience.TERMINAL:
+            with TerminalCard() as shown:
+                while not reading.over:
+                    shown.draw(reading.look())
+                    time.sleep(_EVERY_SECONDS)
+                shown.finish(reading.look())
+        case Audience.NOBODY:
+            _in_lines(reading)
+
+
+class Reading:
+    """An execution as the log tells it, read on with every look."""
+
+    def __init__(self, store: Store, execution_id: str) -> None:
+        self.id, self._store = execution_id, store
+        self._state = State()
+        self._recorded = _Recorded()
+        self._graph: Graph | None = None
+        self._over = False
+
+    def look(self) -> Card:
+        """Read what is new and take a picture."""
+        row = self._store.execution(self.id)
+        now = current_clock.get().now()
+        events = self._store.events(self.id, after=self._state.version)
+        for event in events:
+            evolve(self._state, event)
+            self._recorded.take(event)
+        self._over = row.summary.state.is_final or row.summary.state is ExecutionState.PAUSED
+        if not self._over and entry(self._store, row, now).interrupted:
+            self._over = True
+            self._state.reason = self._state.reason or "its process ended; a resume goes on"
+            now = self._state.updated_at
+        plan = _plan_of(self._state) or self._recorded.plan(self._state.workflow)
+        if self._graph is None or self._graph.plan.timeline != plan.timeline:
+            self._graph = Graph(plan)
+        return Card.at(self.id, self._state, now, self._graph)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more is to be expected."""
+        self.look()
+        return self._over
+
+
+class _Recorded:
+    """The shape of a run whose workflow this process does not know: its steps, as they started."""
+
+    def __init__(self) -> None:
+        self._stages: list[list[str]] = []
+        self._known: set[str] = set()
+        self._open: set[str] = set()
+
+    def take(self, event: object) -> None:
+        if isinstance(event, StepStarted):
+            if event.step not in self._known:
+                self._known.add(event.step)
+                if self._open and self._stages:
+                    self._stages[-1].append(event.step)
+                else:
+                    self._stages.append([event.step])
+            self._open.add(event.step)
+        elif isinstance(event, (StepCompleted, StepFailed, StepInterrupted)):
+            self._open.discard(event.step)
+            if event.step not in self._known:  # marked as done by hand: it never started
+                self._known.add(event.step)
+                self._stages.append([event.step])
+
+    def plan(self, workflow: str) -> Plan:
+        return Plan(workflow=workflow, timeline=tuple(map(tuple, self._stages)), steps={})
+
+
+def _plan_of(state: State) -> Plan | None:
+    workflow = registered().get((state.module, state.workflow))
+    if workflow is None:
+        return None
+    try:
+        plan = workflow.plan()
+    except WorkflowDefinitionError:
+        return None
+    known = {*plan.steps}
+    return plan if known.issuperset(state.steps) else None
+
+
+def _newest(log: Store) -> str:
+    rows, _ = log.executions(limit=1)
+    if not rows:
+        from ..errors import ExecutionNotFoundError
+
+        raise ExecutionNotFoundError(f"there is no execution in {log.location} yet: run a workflow first")
+    return rows[0].execution_id
+
+
+def _loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _in_notebook(reading: Reading) -> None:
+    if reading.over or _loop() is None:
+        from IPython.display import display
+
+        display(reading.look().bundle(), raw=True)  # type: ignore[no-untyped-call]
+        return
+    task = asyncio.get_running_loop().create_task(_follow(reading, NotebookCard()))
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
+
+
+async def _follow(reading: Reading, shown: NotebookCard) -> None:
+    try:
+        while not reading.over:
+            shown.draw(reading.look())
+            await asyncio.sleep(_EVERY_SECONDS)
+    finally:
+        shown.finish(reading.look())
+
+
+def _in_lines(reading: Reading) -> None:
+    told: dict[str, Any] = {}
+    while True:
+        over = reading.over
+        card = reading.look()
+        for row in card.rows:
+            said = (row.state, None if row.percent is None else f"{row.percent:.0f}%", row.note if row.active else "")
+            if row.state not in ("waiting", "skipped") and told.get(row.name) != said[:2]:
+                told[row.name] = said[:2]
+                sys.stderr.write(" ".join([f"{row.name}:", *(part for part in said if part)]) + "\n")
+        if over:
+            sys.stderr.write(f"{card.heading}\n")
+            return
+        sys.stderr.flush()
+        time.sleep(_EVERY_SECONDS)

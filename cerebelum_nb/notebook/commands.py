@@ -1,0 +1,199 @@
+"""What ``%cerebelum`` does: each command is a function of its arguments that returns something to show."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from ..engine.cancel import cancel_execution
+from ..errors import CerebelumError
+from ..store.default import resolve_store
+from ..workflows import Workflow, registered, run_sync
+from .notes import Note
+
+__all__ = ["complete", "run_command"]
+
+_SHOWN = 20
+_OF_THE_NOTEBOOK = ("notebook", "fresh")
+
+
+def run_command(words: list[str]) -> Any:
+    """Run one line of ``%cerebelum`` and return what it shows.
+
+    Raises:
+        CerebelumError: there is no such command, or it is given something else than it takes.
+    """
+    name, *arguments = words or ["help"]
+    command = _COMMANDS.get(name)
+    if command is None:
+        near = difflib.get_close_matches(name, [*_COMMANDS, *_OF_THE_NOTEBOOK], n=1)
+        hint = (
+            f"did you mean %cerebelum {near[0]}?" if near else f"there are {', '.join([*_COMMANDS, *_OF_THE_NOTEBOOK])}"
+        )
+        raise CerebelumError(f"%cerebelum has no command '{name}': {hint}")
+    try:
+        inspect.signature(command).bind(*arguments)
+    except TypeError as error:
+        raise CerebelumError(f"%cerebelum {name}: {error}. Write %cerebelum {_usage(name)}") from None
+    return command(*arguments)
+
+
+def complete(shell: Any, event: Any) -> list[str]:
+    """Complete a command, the id of an execution, a workflow or a step."""
+    words = event.line[: len(event.line)].split()
+    given = words[1:] if event.line.endswith(" ") else words[1:-1]
+    if not given:
+        return [*_COMMANDS, *_OF_THE_NOTEBOOK]
+    parameters = list(inspect.signature(_COMMANDS[given[0]]).parameters) if given[0] in _COMMANDS else []
+    if len(given) > len(parameters):
+        return []
+    match parameters[len(given) - 1]:
+        case "execution_id":
+            return [row.execution_id for row in resolve_store(None).executions(limit=_SHOWN)[0]]
+        case "workflow":
+            return sorted({made.name for made in registered().values()} | _recorded())
+        case "step":
+            return _steps_of(given)
+    return []
+
+
+def _recorded() -> set[str]:
+    return {row.summary.workflow for row in resolve_store(None).executions(limit=500)[0]}
+
+
+def _steps_of(given: list[str]) -> list[str]:
+    known = [made for made in registered().values() if made.name == _workflow_of(given[1])]
+    return list(known[-1].plan().steps) if known else []
+
+
+def _list(workflow: str | None = None) -> Any:
+    """The newest executions, of one workflow or of all."""
+    return _frame("executions", workflow=workflow, limit=_SHOWN)
+
+
+def _status(execution_id: str | None = None) -> Any:
+    """One execution: its state and its steps."""
+    from ..client import ExecutionClient
+
+    async def read() -> Any:
+        return await ExecutionClient().get_execution_status(_chosen(execution_id))
+
+    return run_sync(read)
+
+
+def _plan(execution_id: str | None = None) -> Any:
+    """What a resume would run, and why."""
+    found = _chosen(execution_id)
+    return _of(found).plan_resume(found)
+
+
+def _resume(execution_id: str | None = None, step: str | None = None) -> Any:
+    """Go on with an execution; with a step, or the word stale, run that again."""
+    found = _chosen(execution_id)
+    workflow = _of(found)
+    return run_sync(lambda: workflow.resume(found, rerun=() if step is None else step))
+
+
+def _history(execution_id: str | None = None) -> Any:
+    """The steps of one execution, as a DataFrame."""
+    return _frame("steps", execution_id=_chosen(execution_id))
+
+
+def _watch(execution_id: str | None = None) -> Any:
+    """The live picture of one execution."""
+    return sys.modules["cerebelum_nb"].watch(_chosen(execution_id))
+
+
+def _approve(execution_id: str, response: str | None = None) -> Any:
+    """Say yes to what an execution waits for."""
+    from ..client import ExecutionClient
+
+    client = ExecutionClient()
+    approve: Callable[..., Awaitable[Any]] | None = getattr(client, "approve", None)
+    if approve is None:
+        raise CerebelumError("this version of cerebelum_nb cannot approve yet; upgrade it")
+
+    async def said_yes() -> Any:
+        await approve(_chosen(execution_id), response=response)
+        return Note(_chosen(execution_id), "approved")
+
+    return run_sync(said_yes)
+
+
+def _cancel(execution_id: str, reason: str | None = None) -> Any:
+    """End an execution for good."""
+    found = _chosen(execution_id)
+    return Note(found, run_sync(lambda: cancel_execution(resolve_store(None), found, reason=reason, by=None)))
+
+
+def _help() -> Any:
+    """This list."""
+    width = max(len(_usage(name)) for name in _COMMANDS)
+    lines = [f"%cerebelum {_usage(name):<{width}}  {inspect.getdoc(command)}" for name, command in _COMMANDS.items()]
+    lines.append(f"%cerebelum {'notebook [NAME]':<{width}}  The name of this notebook's own run, or another one.")
+    lines.append(f"%cerebelum {'fresh':<{width}}  Start the notebook's own run over: every %%step runs.")
+    return Text("\n".join(lines))
+
+
+class Text(str):
+    """Text that is shown as it is."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+_COMMANDS: dict[str, Callable[..., Any]] = {
+    "list": _list,
+    "status": _status,
+    "plan": _plan,
+    "resume": _resume,
+    "history": _history,
+    "watch": _watch,
+    "approve": _approve,
+    "cancel": _cancel,
+    "help": _help,
+}
+
+
+def _usage(name: str) -> str:
+    parameters = inspect.signature(_COMMANDS[name]).parameters.values()
+    words = (p.name.removesuffix("_id").upper() for p in parameters)
+    asked = (f"[{w}]" if p.default is None else w for w, p in zip(words, parameters, strict=True))
+    return " ".join([name, *asked])
+
+
+def _frame(what: str, **how: Any) -> Any:
+    from .. import history
+
+    return getattr(history, what)(**how)
+
+
+def _chosen(execution_id: str | None) -> str:
+    """The whole id; without one, the newest execution's."""
+    log = resolve_store(None)
+    if execution_id is not None:
+        return log.execution(execution_id).execution_id
+    rows, _ = log.executions(limit=1)
+    if not rows:
+        raise CerebelumError("this log holds no execution yet: run a workflow with execute() first")
+    return rows[0].execution_id
+
+
+def _workflow_of(execution_id: str) -> str:
+    return resolve_store(None).execution(execution_id).summary.workflow
+
+
+def _of(execution_id: str) -> Workflow:
+    """The workflow of an execution, as it is defined in this kernel now."""
+    name = _workflow_of(execution_id)
+    made = [workflow for workflow in registered().values() if workflow.name == name]
+    if not made:
+        raise CerebelumError(
+            f"workflow '{name}' is not defined in this kernel: run the cells that define it, then again"
+        )
+    return made[-1]

@@ -1,0 +1,160 @@
+"""``here()``: look around in the step that failed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, MutableMapping
+from types import FrameType, TracebackType
+from typing import Any
+
+from ..core.model import ExecutionState
+from ..core.state import State, fold
+from ..engine.fence import is_library_frame
+from ..errors import CerebelumError, WorkflowError
+from ..store.base import Store
+from ..store.default import resolve_store
+from ..values import decode
+from ..workflows import registered
+
+__all__ = ["Here", "here"]
+
+
+class Here:
+    """The failing step's arguments and local variables, each an attribute.
+
+    Attributes:
+        names: every name there is, with its value.
+        step: the step that failed.
+        error: what it raised; None when only the log knows.
+    """
+
+    def __init__(self, step: str, names: Mapping[str, Any], error: BaseException | None, source: str) -> None:
+        self.__dict__.update(names)
+        self.__dict__["_here"] = (step, dict(names), error, source)
+
+    @property
+    def step(self) -> str:
+        """The step that failed."""
+        return str(self.__dict__["_here"][0])
+
+    @property
+    def names(self) -> dict[str, Any]:
+        """Every name there is, with its value."""
+        return dict(self.__dict__["_here"][1])
+
+    @property
+    def error(self) -> BaseException | None:
+        """What it raised; None when only the log knows."""
+        error: BaseException | None = self.__dict__["_here"][2]
+        return error
+
+    def __getattr__(self, name: str) -> Any:
+        step, names, _, source = self.__dict__["_here"]
+        raise AttributeError(f"step '{step}' has no {source} {name!r}; there are {', '.join(names) or 'none'}")
+
+    def __dir__(self) -> list[str]:
+        return [*self.names, "names", "step", "error"]
+
+    def __repr__(self) -> str:
+        step, names, error, source = self.__dict__["_here"]
+        head = f"<here: in step '{step}'" + (f", {type(error).__name__}: {error}" if error is not None else "")
+        return "\n".join([f"{head}; its {source}s>", *(f"  {name} = {_short(value)}" for name, value in names.items())])
+
+
+def here(
+    failure: WorkflowError | str | None = None,
+    *,
+    into: MutableMapping[str, Any] | None = None,
+    store: Store | None = None,
+) -> Here:
+    """Look around in the step that failed: its arguments and local variables.
+
+    Right after a failure they are those of the live exception. Otherwise, in a new kernel say, they are the
+    arguments the step was given, from the log.
+
+    Args:
+        failure: the error of a run, or the id of an execution; by default the last failure.
+        into: where to put the names as well: ``here(into=globals())`` puts them into the notebook.
+        store: the log; by default the session's.
+
+    Raises:
+        CerebelumError: nothing has failed.
+
+    Example:
+        >>> here("nowhere")
+        Traceback (most recent call last):
+        ...
+        cerebelum_nb.errors.ExecutionNotFoundError: There is no execution 'nowhere' in this log. ...
+    """
+    error = _last_error() if failure is None else failure
+    if isinstance(error, WorkflowError) and error.failed_step and error.__cause__ is not None:
+        frame = _frame_of(error.__cause__)
+        if frame is not None:
+            return _given(Here(error.failed_step, dict(frame.f_locals), error.__cause__, "variable"), into)
+    log = resolve_store(store)
+    if isinstance(error, WorkflowError):
+        error = error.execution_id
+    if error is not None and not isinstance(error, str):
+        raise TypeError(f"here() takes the error of a run or the id of an execution, not {error!r}")
+    return _given(_recorded(log, error), into)
+
+
+def _given(found: Here, into: MutableMapping[str, Any] | None) -> Here:
+    if into is not None:
+        into.update(found.names)
+    return found
+
+
+def _last_error() -> WorkflowError | None:
+    """The workflow's failure that was shown last in this kernel."""
+    error = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
+    return error if isinstance(error, WorkflowError) else None
+
+
+def _frame_of(error: BaseException) -> FrameType | None:
+    """The step's own frame: the outermost of the user's."""
+    return next((t.tb_frame for t in _traces(error.__traceback__) if not _is_ours(t)), None)
+
+
+def _traces(trace: TracebackType | None) -> Iterator[TracebackType]:
+    while trace is not None:
+        yield trace
+        trace = trace.tb_next
+
+
+def _is_ours(trace: TracebackType) -> bool:
+    return is_library_frame(trace.tb_frame.f_code.co_filename)
+
+
+def _recorded(log: Store, execution_id: str | None) -> Here:
+    if execution_id is None:
+        rows, _ = log.executions(states=(ExecutionState.FAILED,), limit=1)
+        if not rows:
+            raise CerebelumError("nothing has failed in this log: here() looks around in a step that failed")
+        execution_id = rows[0].execution_id
+    found = log.execution(execution_id).execution_id
+    state = fold(log.events(found))
+    if state.failed_step is None:
+        raise CerebelumError(f"execution {found} is {state.status}, and no step of it failed: nothing to look at")
+    return Here(state.failed_step, _arguments(log, found, state, state.failed_step), None, "argument")
+
+
+def _arguments(log: Store, execution_id: str, state: State, step: str) -> dict[str, Any]:
+    """What the step was called with; where the workflow is not defined here, all that was there for it."""
+    spec = next((w.plan().steps.get(step) for w in reversed(registered().values()) if w.name == state.workflow), None)
+    wanted = [n for n in state.finished if spec is None or spec.takes_rest or n in (*spec.requires, *spec.optional)]
+    arguments = {}
+    for name in wanted:
+        output = state.steps[name].output
+        if output is not None and output.codec != "none":
+            where = f"the result of step '{name}' of execution {execution_id}"
+            arguments[name] = decode(output, log.payload, trusted=log.trusted, where=where)
+    if state.inputs is not None and (spec is None or spec.takes_inputs or spec.takes_context):
+        arguments["inputs"] = decode(state.inputs, log.payload, trusted=log.trusted, where="the inputs")
+    return arguments
+
+
+def _short(value: object) -> str:
+    text = repr(value).splitlines()
+    first = text[0] if text else ""
+    return first if len(text) < 2 and len(first) <= 100 else f"{first[:99]}…"

@@ -1,0 +1,31 @@
+"""The explicit switch for code that has to run an event loop inside the one that runs already."""
+
+from __future__ import annotations
+
+from ..errors import CerebelumError
+
+__all__ = ["enable_nesting"]
+
+
+def enable_nesting() -> None:
+    """Let ``asyncio.run`` and ``loop.run_until_complete`` work inside a running loop, as in a cell.
+
+    Nothing of this library needs it: ``await w.execute()`` and ``w.run()`` work in any cell without it. It is for
+    other code that calls ``asyncio.run`` by itself. It patches asyncio for the whole process and cannot be undone:
+    nested runs end in the reverse order of their start, and a stop does not reach the inner one.
+
+    Raises:
+        CerebelumError: the running loop cannot be patched, such as uvloop's.
+
+    Example:
+        >>> enable_nesting()
+    """
+    import nest_asyncio2
+
+    try:
+        nest_asyncio2.apply(error_on_mispatched=True)
+    except (ValueError, RuntimeError) as error:
+        raise CerebelumError(
+            f"this event loop cannot be nested: {error}. Run the code in a thread of its own instead, "
+            f"with await asyncio.to_thread(...)"
+        ) from error

@@ -1,0 +1,310 @@
+"""``Stepper``: an execution run cell by cell.
+
+Between two cells the execution is paused in the log and nobody holds it: any kernel may attach and go on. So each
+call here is a resume with a limit, and a handle remembers nothing that the log does not know, except values that
+are kept in memory only.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .core.events import StepCompleted
+from .core.model import ExecutionState, Plan, Value
+from .core.resume import following, refuse_mark, step_named
+from .core.state import Phase, State, fold
+from .core.stepping import Limit, NoStage, OneStage, UpTo, frontier
+from .engine.execution import Execution
+from .engine.lease import keeper_of
+from .errors import ResumeError
+from .result import Outputs
+from .run import Run
+from .store.base import Store
+from .values import decode
+
+if TYPE_CHECKING:
+    from .outlook import Outlook
+
+__all__ = ["Moved", "Stepper"]
+
+
+class Stepped(Protocol):
+    """What a stepper needs of a workflow."""
+
+    name: str
+
+    @property
+    def variable(self) -> str:
+        """How the user calls it."""
+        ...
+
+    def plan(self) -> Plan:
+        """Evaluate the timeline as it is now."""
+        ...
+
+    def plan_resume(self, execution_id: str | None = None, *, store: Store | None = None) -> Outlook:
+        """Say what a resume would run, and why."""
+        ...
+
+
+TakeUp = Callable[[str, Collection[str], Collection[str]], Run]
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What one call did.
+
+    Attributes:
+        ran: the steps that got an outcome, with how they ended and a short form of their value.
+        next: the steps that would run next; empty at the end.
+        status: the execution's state now.
+    """
+
+    ran: tuple[tuple[str, str, str], ...]
+    next: tuple[str, ...]
+    status: ExecutionState
+    note: str = ""
+
+    def __repr__(self) -> str:
+        return "\n".join([*([self.note] if self.note else []), *map(_line, self.ran), self._onwards()])
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        rows = "".join(
+            f"<tr><td style='text-align:left'>{html.escape(name)}</td><td>{html.escape(how)}</td>"
+            f"<td style='text-align:left'><code>{html.escape(value)}</code></td></tr>"
+            for name, how, value in self.ran
+        )
+        note = f"{html.escape(self.note)}<br>" if self.note else ""
+        return {
+            "text/plain": repr(self),
+            "text/html": f"<div>{note}<table>{rows}</table>{html.escape(self._onwards())}</div>",
+        }
+
+    def _onwards(self) -> str:
+        if self.status is ExecutionState.COMPLETED:
+            return "completed"
+        return f"next: {_listed(self.next)}" if self.next else "next: the end"
+
+
+class Stepper:
+    """An execution run cell by cell, made by ``begin`` or ``attach``."""
+
+    def __init__(self, workflow: Stepped, store: Store, execution_id: str, take_up: TakeUp) -> None:
+        self._workflow, self._store, self._take_up = workflow, store, take_up
+        self._id = execution_id
+        self._live: Mapping[str, Any] = {}
+        self._seen = 0
+
+    @property
+    def execution_id(self) -> str:
+        """The execution's id."""
+        return self._id
+
+    @property
+    def status(self) -> ExecutionState:
+        """Its state now, whoever moved it."""
+        return self._state().status
+
+    @property
+    def results(self) -> Outputs:
+        """The values of the steps completed so far, by name."""
+        state = self._state()
+        return Outputs({n: v for n in state.finished if (v := state.steps[n].output) is not None}, self._load)
+
+    def __getitem__(self, step: object) -> Any:
+        """The value of one completed step, by name or by the step itself."""
+        return self.results[str(getattr(step, "name", step))]
+
+    async def next(self) -> Moved:
+        """Run the next step, or the next parallel group, and pause before what follows.
+
+        Returns:
+            What ran, and what would run next.
+
+        Raises:
+            WorkflowError: the step failed; mend it, then call this again.
+            ResumeError: the execution is at its end.
+            ExecutionBusyError: it is running, here or elsewhere.
+        """
+        __tracebackhide__ = True
+        return await self._go(OneStage())
+
+    async def run_to(self, step: object) -> Moved:
+        """Run up to a step and that step too, then pause.
+
+        Args:
+            step: a step or its name; it has no result yet.
+
+        Raises:
+            ResumeError: there is no such step, or it is done.
+            Otherwise as :meth:`next`.
+        """
+        __tracebackhide__ = True
+        name = step_named(self._workflow.plan(), step, "run_to")
+        if name in self._state().finished:
+            raise ResumeError(
+                f"step '{name}' is completed: to run it once more, await run.rerun({name!r}), or await "
+                f"run.back_to({name!r}) for it and all that follows"
+            )
+        moved = await self._go(UpTo(name))
+        if name in (ran for ran, _, _ in moved.ran):
+            return moved
+        return Moved(moved.ran, moved.next, moved.status, f"'{name}' was passed by on the route this run took")
+
+    async def finish(self) -> Moved:
+        """Run all that is left.
+
+        Raises:
+            As :meth:`next`.
+        """
+        __tracebackhide__ = True
+        return await self._go(None)
+
+    async def rerun(self, step: object) -> Moved:
+        """Run one completed step once more, and pause; what depends on it is to be run again as well.
+
+        Args:
+            step: a step or its name.
+
+        Raises:
+            ResumeError: there is no such step, or it has not run.
+            Otherwise as :meth:`next`.
+        """
+        __tracebackhide__ = True
+        name = step_named(self._workflow.plan(), step, "rerun")
+        if name not in self._state().steps:
+            raise ResumeError(f"step '{name}' has not run yet: await run.run_to({name!r}) runs it")
+        return await self._go(OneStage(), (name,))
+
+    async def back_to(self, step: object) -> Moved:
+        """Go back before a step: it and all that follows is to be run again; runs nothing.
+
+        Args:
+            step: a step or its name, which has run.
+
+        Raises:
+            ResumeError: there is no such step, or it has not run.
+            ExecutionBusyError: it is running, here or elsewhere.
+        """
+        __tracebackhide__ = True
+        plan = self._workflow.plan()
+        name = step_named(plan, step, "back_to")
+        reset = tuple(n for n in following(plan, self._state(), name) if n in plan.steps)
+        return await self._go(NoStage(), reset)
+
+    async def mark_done(self, step: object, *, value: Any = None) -> Moved:
+        """Record that a step was done by hand; it is not run.
+
+        Args:
+            step: a step or its name, which has no result yet.
+            value: what it would have returned.
+
+        Raises:
+            ResumeError: there is no such step, or it has a result.
+            SerializationError: the value cannot be stored.
+            ExecutionBusyError: it is running, here or elsewhere.
+        """
+        __tracebackhide__ = True
+        name = step_named(self._workflow.plan(), step, "mark_done")
+        refuse_mark(self._state(), name)
+
+        def done(execution: Execution) -> StepCompleted:
+            known = execution.state.steps.get(name)
+            return StepCompleted(
+                at=execution.now(),
+                step=name,
+                visit=known.visit if known else 1,
+                attempt=max(1, known.attempt) if known else 1,
+                output=execution.encode(value, path=f"the value of step '{name}'"),
+                by_hand=True,
+            )
+
+        return await self._go(NoStage(), (), done)
+
+    def plan(self) -> Outlook:
+        """Say what would run now, and why; runs nothing."""
+        return self._workflow.plan_resume(self._id, store=self._store)
+
+    def __repr__(self) -> str:
+        plan, state = self._workflow.plan(), self._state()
+        ahead = () if state.status.is_final and state.status is not ExecutionState.FAILED else frontier(plan, state)
+        at = f", next: {_listed(ahead)}" if ahead else ""
+        return (
+            f"<{self._workflow.name} step by step: {state.status.lower()}, "
+            f"{len(state.finished)} of {state.total_steps} steps done{at}>"
+        )
+
+    async def _go(
+        self,
+        limit: Limit | None,
+        rerun: Collection[str] = (),
+        mark: Callable[[Execution], StepCompleted] | None = None,
+    ) -> Moved:
+        __tracebackhide__ = True
+        unchanged = self._store.execution(self._id).version == self._seen
+        run = self._take_up(self._id, rerun, self._live if unchanged else ())
+        execution = run.execution
+        before = execution.state.version
+        if unchanged:
+            execution.live.update(self._live)
+        try:
+            events = () if mark is None else (mark(execution),)
+        except BaseException:
+            execution.engine.give_back(execution)
+            raise
+        run.hint = "await run.next()"
+        try:
+            await run.go_as_far_as(limit, *events, quietly=isinstance(limit, NoStage))
+        finally:
+            self._live, self._seen = execution.live, execution.state.version
+        state = execution.state
+        ended = {s.settled_at: n for n, s in state.steps.items() if s.settled and s.settled_at > before}
+        return Moved(
+            tuple(_ended(ended[at], state) for at in sorted(ended)),
+            () if state.status.is_final else frontier(execution.plan, state),
+            state.status,
+        )
+
+    def _state(self) -> State:
+        here = keeper_of(self._store).running(self._id)
+        return here.state if here is not None else fold(self._store.events(self._id))
+
+    def _load(self, step: str) -> Any:
+        state = self._state()
+        if step in self._live and state.version == self._seen:
+            return self._live[step]
+        output = state.steps[step].output
+        assert output is not None
+        return decode(
+            output,
+            self._store.payload,
+            trusted=self._store.trusted,
+            where=f"the result of step '{step}' of execution {self._id}",
+        )
+
+
+def _ended(name: str, state: State) -> tuple[str, str, str]:
+    step = state.steps[name]
+    if step.phase is Phase.FAILED:
+        assert step.error is not None
+        return name, "failed", f"{step.error.type}: {step.error.message}"
+    return name, "done by hand" if step.by_hand else "done", _short(step.output)
+
+
+def _line(ran: tuple[str, str, str]) -> str:
+    name, how, value = ran
+    return f"{name}: {how}, {value}" if value else f"{name}: {how}"
+
+
+def _listed(names: Collection[str]) -> str:
+    return next(iter(names)) if len(names) == 1 else f"[{', '.join(names)}]"
+
+
+def _short(value: Value | None) -> str:
+    if value is None:
+        return ""
+    text = value.json if value.codec == "json" else next(iter(value.preview.splitlines()), "") or value.type
+    return text if len(text) <= 80 else text[:79] + "…"

@@ -1,0 +1,300 @@
+"""What a person sees in JupyterLab: the bar, the stop button, the failed card, the notebook that is opened again.
+
+Screenshots are kept in ``artifacts/browser/``, to be looked at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import BrowserContext, Page, expect
+
+from .lab import CHROMIUM, ROOT, Lab, running_browser, running_lab
+
+pytestmark = [
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium: apt-get install chromium"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Playwright's own transports, at its end
+]
+
+SETUP = """
+import asyncio, time
+import cerebelum_nb
+from cerebelum_nb import ProgressReporter, flow, poll, sleep, step, workflow
+"""
+
+STEPS = """
+@step
+async def fetch(context):
+    bar = ProgressReporter(context)
+    for percent in range(0, 100, 2):
+        bar.update(percent, f"{percent} of 100 files")
+        if percent % 10 == 0:
+            print("fetched", percent)
+        await asyncio.sleep(0.05)
+    return list(range(100))
+
+@step
+def check(fetch):
+    print("checking", len(fetch), "files")
+    time.sleep(1.5)
+    return True
+
+@step
+async def settle(fetch):
+    await sleep("3s")
+    return "settled"
+
+@step
+def publish(check, settle, inputs):
+    room = {"small": 1}
+    return room[inputs["size"]]
+
+@step
+def tell(publish):
+    return "told"
+
+@step
+def apologise():
+    return "sorry"
+
+@workflow
+def release(wf):
+    wf.timeline(fetch >> [check, settle] >> publish >> tell)
+    wf.diverge(from_step=publish, patterns={TimeoutError: flow.back_to(fetch), "limit": apologise >> tell})
+"""
+
+MENDED = """
+@step
+def publish(check, settle, inputs):
+    room = {"small": 1, "large": 2}
+    return room[inputs["size"]]
+"""
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with running_lab(tmp_path_factory.mktemp("lab")) as lab:
+        yield lab
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[BrowserContext]:
+    with running_browser(tmp_path) as context:
+        yield context
+
+
+def shoot(page: Page, name: str) -> None:
+    folder = ROOT / "artifacts" / "browser"
+    folder.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=folder / f"{name}.png")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_run_fail_mend_resume_save_and_open_again(lab: Lab, browser: BrowserContext, theme: str) -> None:
+    lab.theme(f"JupyterLab {theme.title()}")
+    path = lab.notebook(
+        f"story_{theme}.ipynb", SETUP, STEPS, "release", 'await release.execute({"size": "large"})', MENDED,
+        "await release.resume()",
+    )  # fmt: skip
+    book = lab.open(browser, path.name)
+    for number in (0, 1, 2):
+        book.run_through(number)
+    expect(book.output(2).locator("img, svg").first).to_be_visible()
+    book.output(2).scroll_into_view_if_needed()
+    shoot(book.page, f"{theme}_1_graph")
+
+    book.run(3)
+    bar = book.output(3).locator(".widget-hbox .progress-bar").first
+    expect(bar).to_be_visible(timeout=30_000)
+    widths = set()
+    while len(widths) < 3:  # it moves
+        widths.add(bar.evaluate("bar => bar.style.width"))
+    expect(book.output(3)).to_contain_text("fetched 20")
+    shoot(book.page, f"{theme}_2_bar")
+    expect(book.output(3)).to_contain_text("wakes in", timeout=30_000)
+    shoot(book.page, f"{theme}_3_sleep")
+
+    expect(book.output(3)).to_contain_text('await release.resume("', timeout=30_000)
+    expect(book.output(3)).to_contain_text("Cell In[2], line")
+    expect(book.output(3)).to_contain_text("KeyError: 'large'")
+    expect(book.output(3).locator(".jupyter-widgets")).to_have_count(0)
+    book.output(3).scroll_into_view_if_needed()
+    shoot(book.page, f"{theme}_4_failed")
+
+    book.run_through(4)
+    book.run(5)
+    expect(book.output(5)).to_contain_text("completed, 5 of 5 steps", timeout=30_000)
+    book.cell(5).scroll_into_view_if_needed()
+    shoot(book.page, f"{theme}_5_resumed")
+    book.save()
+    book.page.close()
+
+    lab.end_kernels()
+    saved = json.loads(path.read_text())
+    media = {kind for cell in saved["cells"] for output in cell["outputs"] for kind in output.get("data", {})}
+    assert "application/vnd.jupyter.widget-view+json" not in media
+    again = lab.open(browser, path.name, kernel=False)
+    expect(again.output(5)).to_contain_text("completed, 5 of 5 steps")
+    expect(again.output(5).locator("svg").first).to_be_visible()
+    assert "model not found" not in again.page.content().lower()
+    again.cell(5).scroll_into_view_if_needed()
+    shoot(again.page, f"{theme}_6_opened_again")
+    again.page.close()
+
+    page = browser.new_page()
+    page.goto(exported(path).as_uri())
+    expect(page.locator("body")).to_contain_text("completed, 5 of 5 steps")
+    page.screenshot(path=ROOT / "artifacts" / "browser" / f"{theme}_7_exported.png", full_page=True)
+
+
+def exported(path: Path) -> Path:
+    command = [sys.executable, "-m", "nbconvert", "--to", "html", "--log-level", "ERROR", str(path)]
+    subprocess.run(command, check=True, cwd=path.parent, capture_output=True)
+    return path.with_suffix(".html")
+
+
+ASYNC = """
+@step
+async def wait_long():
+    print("waits", flush=True)
+    await asyncio.sleep(120)
+
+@workflow
+def patient(wf):
+    wf.timeline(wait_long)
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "steps"),
+    [
+        ("async", ASYNC),
+        ("sync", ASYNC.replace("async def", "def").replace("await asyncio.sleep(120)", "time.sleep(20)")),
+    ],
+)
+def test_the_stop_button_stops(lab: Lab, browser: BrowserContext, kind: str, steps: str) -> None:
+    lab.theme("JupyterLab Light")
+    book = lab.open(browser, lab.notebook(f"stop_{kind}.ipynb", SETUP, steps, "await patient.execute()").name)
+    for number in (0, 1):
+        book.run_through(number)
+    book.run(2)
+    expect(book.output(2)).to_contain_text("waits", timeout=30_000)
+    book.stop()
+    expect(book.output(2)).to_contain_text("ExecutionStoppedError", timeout=5_000)  # the step goes on much longer
+    expect(book.output(2)).to_contain_text("paused")
+    shoot(book.page, f"stopped_{kind}")
+    book.page.close()
+    lab.end_kernels()
+
+
+WIDE = """
+async def work(context):
+    bar = ProgressReporter(context)
+    for number in range(100):
+        bar.update(number)
+        await asyncio.sleep(0.01)
+
+steps = [step(work, name=f"step_{n}") for n in range(200)]
+
+@workflow
+def wide(wf):
+    wf.timeline([steps[:50], steps[50:100], steps[100:150], steps[150:]])
+"""
+
+
+ELSEWHERE = """
+import asyncio, sys
+sys.path.insert(0, {root!r})
+from cerebelum_nb import ProgressReporter, step, workflow
+
+@step
+async def far_away(context):
+    bar = ProgressReporter(context)
+    for percent in range(0, 100, 4):
+        bar.update(percent, "in another process")
+        print("at", percent)
+        await asyncio.sleep(0.2)
+
+@step
+async def after(far_away):
+    await asyncio.sleep(0.2)
+
+@workflow
+def remote(wf):
+    wf.timeline(far_away >> after)
+
+asyncio.run(remote.execute(execution_id="elsewhere1"))
+"""
+
+
+def wait_until_logged(folder: Path) -> None:
+    log = folder / ".cerebelum" / "history.db"
+    deadline = time.monotonic() + 30
+    while True:
+        assert time.monotonic() < deadline, "the other process records nothing"
+        if log.exists() and is_logged(log):
+            return
+        time.sleep(0.1)
+
+
+def is_logged(log: Path) -> bool:
+    with contextlib.closing(sqlite3.connect(f"file:{log}?mode=ro", uri=True)) as found:
+        try:
+            rows = found.execute("select 1 from executions where execution_id = 'elsewhere1'").fetchall()
+        except sqlite3.OperationalError:  # its tables are still being made
+            return False
+    return bool(rows)
+
+
+def test_watch_follows_a_run_of_another_process(lab: Lab, browser: BrowserContext) -> None:
+    lab.theme("JupyterLab Light")
+    path = lab.notebook("watching.ipynb", SETUP, 'cerebelum_nb.watch("elsewhere1")')
+    book = lab.open(browser, path.name)
+    book.run_through(0)
+    script = lab.folder / "elsewhere.py"
+    script.write_text(ELSEWHERE.format(root=str(ROOT)))
+    with subprocess.Popen([sys.executable, str(script)], cwd=lab.folder, stderr=subprocess.DEVNULL) as process:
+        wait_until_logged(lab.folder)
+        book.run(1)
+        expect(book.output(1)).to_contain_text("in another process", timeout=30_000)
+        expect(book.output(1)).to_contain_text("at ")
+        shoot(book.page, "watch_1_running")
+        expect(book.output(1)).to_contain_text("completed, 2 of 2 steps", timeout=60_000)
+        expect(book.output(1).locator(".jupyter-widgets")).to_have_count(0)
+        shoot(book.page, "watch_2_done")
+        assert process.wait(timeout=30) == 0
+    book.page.close()
+    lab.end_kernels()
+
+
+def test_two_hundred_steps_stay_smooth_and_watch_shows_them_again(lab: Lab, browser: BrowserContext) -> None:
+    lab.theme("JupyterLab Light")
+    watching = "cerebelum_nb.watch(result.execution_id)"
+    cells = (SETUP, WIDE, "result = await wide.execute()", watching)
+    path = lab.notebook("wide.ipynb", *cells)
+    book = lab.open(browser, path.name)
+    for number in (0, 1):
+        book.run_through(number)
+    book.run(2)
+    expect(book.output(2)).to_contain_text("more at work", timeout=30_000)
+    expect(book.output(2).locator(".widget-hbox .progress-bar").first).to_be_visible(timeout=30_000)
+    shoot(book.page, "wide_1_running")
+    expect(book.output(2)).to_contain_text("completed, 200 of 200 steps", timeout=120_000)
+    shoot(book.page, "wide_2_done")
+    book.run_through(3)
+    expect(book.output(3)).to_contain_text("completed, 200 of 200 steps")
+    expect(book.output(3).locator(".jupyter-widgets")).to_have_count(0)
+    book.save()
+    saved = json.loads(path.read_text())
+    assert all(len(json.dumps(cell["outputs"])) < 100_000 for cell in saved["cells"])
+    book.page.close()
+    lab.end_kernels()

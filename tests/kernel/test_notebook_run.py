@@ -1,0 +1,280 @@
+"""``%%step`` in a real kernel: run, skipped, restored, run again when something changed, killed at every step."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .live import Cell, LiveKernel, live_kernel
+
+SETUP = """
+%load_ext cerebelum_nb
+import asyncio, os, pathlib
+LOG = pathlib.Path("ran.txt")
+def note(name):
+    with LOG.open("a") as file:
+        file.write(name + "\\n")
+def clean(text):
+    return text.strip()
+SIZE = 2
+"""
+
+LOAD = "%%step load\nnote('load')\nawait asyncio.sleep(0)\nrows = [1, 2, 3]\nname = clean(' web ')"
+TOTAL = "%%step total\nnote('total')\ntotal = sum(rows) * SIZE"
+SHOW = "%%step show\nnote('show')\nf'{name}: {total}'"
+CELLS = [SETUP, LOAD, TOTAL, SHOW]
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveKernel]:
+    with live_kernel(tmp_path_factory.mktemp("kernel")) as kernel:
+        assert kernel.run("import os; os.environ['BASE'] = os.getcwd()").ok
+        yield kernel
+
+
+@pytest.fixture
+def kernel(shared: LiveKernel) -> LiveKernel:
+    """The shared kernel in a folder and with a log of its own; nothing in it is defined."""
+    fresh = "%reset -f\nimport cerebelum_nb, os, uuid\nos.chdir(os.environ['BASE'])"
+    fresh += "\nos.mkdir(n := uuid.uuid4().hex)\nos.chdir(n)"
+    assert shared.run(f"{fresh}\ncerebelum_nb.connect('log.db');").ok
+    for cell in CELLS[:1]:
+        assert shared.run(cell).ok
+    return shared
+
+
+def shown(cell: Cell) -> list[str]:
+    assert cell.ok, cell.error
+    return [data["text/plain"] for data in cell.shown]
+
+
+def ran(kernel: LiveKernel) -> list[str]:
+    return kernel.run("print(LOG.read_text() if LOG.exists() else '')").printed.split()
+
+
+def run_all(kernel: LiveKernel) -> None:
+    for cell in (LOAD, TOTAL, SHOW):
+        assert kernel.run(cell).ok
+
+
+def test_a_step_runs_as_any_cell_and_leaves_its_variables(kernel: LiveKernel) -> None:
+    assert shown(kernel.run(LOAD)) == []
+    assert kernel.run("print(rows, name)").printed == "[1, 2, 3] web\n"
+    kernel.run(TOTAL)
+    assert shown(kernel.run(SHOW)) == ["'web: 12'"]
+    printed = kernel.run(
+        "rows_, _ = cerebelum_nb.store.default.default_store().executions()\n"
+        "print(rows_[0].summary.workflow, rows_[0].summary.state)\n"
+        "print(cerebelum_nb.history.outputs(rows_[0].execution_id))"
+    )
+    assert "notebook PAUSED" in printed.printed, printed
+    assert "'show': 'web: 12'" in printed.printed or '"web: 12"' in printed.printed, printed
+
+
+def test_run_again_unchanged_it_is_skipped_and_says_so(kernel: LiveKernel) -> None:
+    run_all(kernel)
+    assert shown(kernel.run(LOAD)) == ["load: unchanged, not run again; restored rows, name"]
+    assert shown(kernel.run(SHOW)) == ["show: unchanged, not run again", "'web: 12'"]
+    assert ran(kernel) == ["load", "total", "show"]
+
+
+def test_after_a_restart_the_variables_are_restored(kernel: LiveKernel) -> None:
+    run_all(kernel)
+    kernel.run("del rows, name, total")
+    run_all(kernel)
+    assert kernel.run("print(rows, name, total)").printed == "[1, 2, 3] web 12\n"
+    assert ran(kernel) == ["load", "total", "show"]
+
+
+def test_comments_and_formatting_do_not_count(kernel: LiveKernel) -> None:
+    run_all(kernel)
+    kernel.run(TOTAL.replace("sum(rows) * SIZE", "sum( rows )*SIZE  # all of them"))
+    assert ran(kernel) == ["load", "total", "show"]
+
+
+@pytest.mark.parametrize(
+    ("edit", "cell", "why"),
+    [
+        ("SIZE = 3", TOTAL, "total: runs again: variable `SIZE` was 2, is 3"),
+        (
+            "def clean(text):\n    return text.strip().upper()",
+            LOAD,
+            "load: runs again: helper `clean` changed at line 2",
+        ),
+        ("", TOTAL.replace("sum", "max"), "total: runs again: the step's own code changed at line 3"),
+    ],
+)
+def test_what_changed_runs_again_and_is_named(kernel: LiveKernel, edit: str, cell: str, why: str) -> None:
+    run_all(kernel)
+    kernel.run(edit)
+    assert shown(kernel.run(cell)) == [why]
+
+
+def test_its_dependants_run_too_and_what_does_not_use_it_does_not(kernel: LiveKernel) -> None:
+    run_all(kernel)
+    changed = LOAD.replace("3]", "4]")
+    for cell in (changed, TOTAL, SHOW):
+        assert kernel.run(cell).ok
+    assert ran(kernel) == ["load", "total", "show", "load", "total", "show"]
+    kernel.run("SIZE = 5")
+    for cell in (changed, TOTAL, SHOW):
+        assert kernel.run(cell).ok
+    assert ran(kernel)[6:] == ["total", "show"]
+
+
+def test_a_step_that_changes_its_own_variable_is_not_run_again(kernel: LiveKernel) -> None:
+    kernel.run(LOAD)
+    more = "%%step more\nnote('more')\nrows = rows + [4]"
+    kernel.run(more)
+    kernel.run(more)
+    assert kernel.run("print(rows)").printed == "[1, 2, 3, 4]\n"
+    assert ran(kernel) == ["load", "more"]
+
+
+def test_what_is_changed_in_place_is_recorded_too(kernel: LiveKernel) -> None:
+    append = "%%step append\nnote('append')\nrows.append(4)"
+    for _ in range(2):
+        kernel.run(LOAD)
+        assert kernel.run(append).ok
+    assert kernel.run("print(rows)").printed == "[1, 2, 3, 4]\n"
+    assert ran(kernel) == ["load", "append"]
+
+
+def test_imports_functions_and_classes_are_defined_again(kernel: LiveKernel) -> None:
+    cell = "%%step tools\nnote('tools')\nimport math\nK = 2\ndef area(r):\n    return round(math.pi * r * K)\n"
+    kernel.run(cell)
+    kernel.run("del math, area, K")
+    assert kernel.run(cell).ok
+    assert kernel.run("K = 1; print(area(1))").printed == "3\n"
+    assert ran(kernel) == ["tools"]
+
+
+def test_a_failed_cell_raises_its_own_error_and_runs_again(kernel: LiveKernel) -> None:
+    kernel.run(LOAD)
+    failed = kernel.run("%%step bad\nnote('bad')\nratio = 1 / 0")
+    assert "ZeroDivisionError" in failed.error
+    assert "ratio = 1 / 0" in failed.error
+    assert "finished steps are kept. Mend the cell and run it again" in failed.error
+    assert "WorkflowError" not in failed.error
+    mended = kernel.run("%%step bad\nnote('bad')\nratio = 1")
+    assert shown(mended) == ["bad: runs again: it failed"]
+    assert kernel.run("%%step other\nx = 1").ok
+    assert ran(kernel) == ["load", "bad", "bad"]
+
+
+def test_what_cannot_be_stored_says_how_to_leave_it_out(kernel: LiveKernel) -> None:
+    failed = kernel.run("%%step gen\nrunning = (n for n in rows_)\n".replace("rows_", "[1]"))
+    assert "cannot be stored" in failed.error
+    assert "running" in failed.error
+    assert "underscore" in failed.error
+    assert kernel.run("%%step gen\n_running = (n for n in [1])\nfirst = next(_running)").ok
+
+
+def test_magics_and_shell_lines_work_inside(kernel: LiveKernel) -> None:
+    cell = kernel.run("%%step shell\nlines = !echo hello\nlines = list(lines)\n")
+    assert cell.ok, cell.error
+    assert kernel.run("print(lines)").printed == "['hello']\n"
+
+
+def test_what_a_magic_assigns_is_restored_too(kernel: LiveKernel) -> None:
+    cell = "%%step timed\nnote('timed')\n%time took = 3"
+    assert kernel.run(cell).ok
+    kernel.run("del took")
+    assert shown(kernel.run(cell)) == ["timed: unchanged, not run again; restored took"]
+    assert kernel.run("print(took)").printed == "3\n"
+
+
+def test_a_secret_is_not_in_the_log_so_its_step_runs_again(kernel: LiveKernel) -> None:
+    cell = "%%step login\nfrom cerebelum_nb import Secret\ntoken = Secret('hunter2000')"
+    assert kernel.run(cell).ok
+    assert shown(kernel.run(cell)) == ["login: runs again: its result holds a secret, which is not in the log"]
+    assert kernel.run("print(b'hunter2000' in open('log.db', 'rb').read())").printed == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("%%step\nx = 1", "write %%step and one name"),
+        ("%%step two words\nx = 1", "write %%step and one name"),
+        ("%%step 3x\nx = 1", "cannot be a step's name"),
+        ("%%step inputs\nx = 1", "is reserved"),
+        ("%%step broken\nx = = 1", "SyntaxError"),
+    ],
+)
+def test_a_wrong_line_is_refused_with_what_to_write(kernel: LiveKernel, cell: str, message: str) -> None:
+    assert message in kernel.run(cell).error
+
+
+@pytest.mark.parametrize("wait", ["await asyncio.sleep(60)", "import time; time.sleep(60)"])
+def test_the_stop_button_stops_a_step_and_it_runs_again(kernel: LiveKernel, wait: str) -> None:
+    stopped = kernel.run(f"%%step slow\nprint('slow waits', flush=True)\n{wait}\nx = 1", interrupt_when="slow waits")
+    assert "ExecutionStoppedError" in stopped.error
+    assert "run the cell again" in stopped.error
+    assert shown(kernel.run("%%step slow\nx = 2")) == ["slow: runs again: it was interrupted"]
+
+
+def test_two_notebooks_in_one_log_do_not_meet(kernel: LiveKernel) -> None:
+    kernel.run(LOAD)
+    assert shown(kernel.run("%cerebelum notebook other")) == ["other: is the name of this notebook's own run"]
+    kernel.run(LOAD)
+    assert ran(kernel) == ["load", "load"]
+    kernel.run("%cerebelum notebook notebook")
+    kernel.run(LOAD)
+    assert ran(kernel) == ["load", "load"]
+
+
+def test_started_over_every_step_runs_again(kernel: LiveKernel) -> None:
+    run_all(kernel)
+    assert shown(kernel.run("%cerebelum fresh")) == ["this notebook: starts over; every step will run"]
+    run_all(kernel)
+    run_all(kernel)
+    assert ran(kernel) == ["load", "total", "show"] * 2
+
+
+def test_a_dataframe_is_restored_and_compared_by_content(kernel: LiveKernel) -> None:
+    frame = "%%step frame\nnote('frame')\nimport pandas as pd\ndf = pd.DataFrame({'a': [1, 2]})"
+    use = "%%step use\nnote('use')\ns = int(df['a'].sum())"
+    for _ in range(2):
+        assert kernel.run(frame).ok
+        assert kernel.run(use).ok
+        assert kernel.run("del df").ok
+    assert kernel.run(frame).ok
+    kernel.run("df['a'] = 7")
+    assert kernel.run(use).ok
+    assert ran(kernel) == ["frame", "use", "use"]
+
+
+NUMBERED = [
+    f"%%step step_{n}\nnote('begin_{n}')\nprint('at {n}', flush=True)\n"
+    f"await asyncio.sleep(30 if pathlib.Path('hang_{n}').exists() else 0)\n"
+    f"v{n} = {f'v{n - 1} + 1' if n else '0'}\nnote('end_{n}')"
+    for n in range(4)
+]
+
+
+@pytest.mark.parametrize("at", range(4))
+def test_killed_at_a_step_and_run_from_the_top_each_finished_cell_is_restored(tmp_path: Path, at: int) -> None:
+    (tmp_path / f"hang_{at}").touch()
+    with live_kernel(tmp_path) as kernel:
+        assert kernel.run(SETUP).ok
+        for cell in NUMBERED[:at]:
+            assert kernel.run(cell).ok
+        kernel.client.execute(NUMBERED[at])
+        deadline = time.monotonic() + 30
+        while f"begin_{at}" not in (tmp_path / "ran.txt").read_text() if (tmp_path / "ran.txt").exists() else True:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        kernel.manager.signal_kernel(signal.SIGKILL)
+    (tmp_path / f"hang_{at}").unlink()
+    with live_kernel(tmp_path) as kernel:
+        for cell in [SETUP, *NUMBERED]:
+            again = kernel.run(cell)
+            assert again.ok, again.error
+        assert kernel.run("print(v0, v1, v2, v3)").printed == "0 1 2 3\n"
+    lines = (tmp_path / "ran.txt").read_text().split()
+    assert [line for line in lines if line.startswith("end")] == [f"end_{n}" for n in range(4)]
+    assert [lines.count(f"begin_{n}") for n in range(4)] == [2 if n == at else 1 for n in range(4)]
