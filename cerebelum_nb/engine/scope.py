@@ -223,7 +223,7 @@ class Scope:
             waiter = concurrent.futures.Future()
             self._waiters.add(waiter)
             try:
-                self.loop.call_soon_threadsafe(action, waiter)
+                self.loop.call_soon_threadsafe(self._act, action, waiter)
                 await asyncio.wrap_future(waiter)
             finally:
                 self._waiters.discard(waiter)
@@ -232,6 +232,13 @@ class Scope:
         assert self.printed is not None
         wait = PRINTED_EVERY * 2 ** (self.printed.taken // 16_000)
         self.loop.call_later(wait, self.execution.note_printed, self)
+
+    def _act(self, action: Callable[[_Waiter], None], waiter: _Waiter) -> None:
+        """Do what a thread asked for, unless its attempt was ended in between: nobody would answer it then."""
+        if not self.closed:
+            action(waiter)
+        elif not waiter.done():
+            waiter.set_exception(self._over())
 
     def _on_loop(self, action: Callable[[], None]) -> None:
         try:
