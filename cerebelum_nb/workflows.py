@@ -498,7 +498,10 @@ class Workflow:
     def _resume_inputs(self, execution: Execution, inputs: Inputs | None) -> Any:
         remembered = keeper_of(execution.engine.store).remembered_inputs(execution.id)
         recorded = execution.decode(execution.state.inputs, "the inputs") if execution.state.inputs else {}
-        merged = {**recorded, **(remembered or {}), **_check_inputs(inputs)}
+        given = _check_inputs(inputs)
+        masked = execution.state.inputs.masked if execution.state.inputs else ()
+        given |= {n: Secret(v) for n, v in given.items() if n in masked and not isinstance(v, Secret)}  # stays secret
+        merged = {**recorded, **(remembered or {}), **given}
         value = encode(merged, vault=execution.vault, path="inputs")
         self._keep_inputs(execution, merged, value.codec != "json" or bool(value.masked))
         return value if inputs is not None and value != execution.state.inputs else None

@@ -656,7 +656,7 @@ def summarise(state: State) -> Summary:
         started_at=state.started_at,
         updated_at=state.updated_at,
         completed_at=state.completed_at,
-        total_steps=state.total_steps,
+        total_steps=max(state.total_steps, len(state.finished)),  # a route may run more than the timeline holds
         done_steps=len(state.finished),
         current_step=state.current_step,
         error=None if error is None else f"{error.type}: {error.message}",
