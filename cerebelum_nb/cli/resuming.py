@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ import click
 from ..client.locate import find_workflow, origin_of
 from ..client.reading import status_of
 from ..core.model import ExecutionState
+from ..engine import views
 from ..errors import ExecutionCancelledError, ExecutionStoppedError, OutcomeUnknownError, WorkflowError
 from .completing import execution_argument
 from .deciding import read_json
@@ -112,6 +114,7 @@ def resume(
     workflow = find_workflow(origin_of(store, execution_id), execution_id, module=module, notebook=notebook)
     chosen = {"rerun": "stale" if rerun == ("stale",) else rerun, "repeat": repeat, "mark_done": mark_done}
     failure: str | None = None
+    told = views.outcome_is_told.set(not json_ and sys.stdout.isatty())
     try:
         asyncio.run(workflow.resume(execution_id, not everything, inputs, store=store, wait=wait, **chosen))
     except (WorkflowError, ExecutionCancelledError, ExecutionStoppedError) as error:
@@ -120,6 +123,8 @@ def resume(
         failure = str(error)
     except OutcomeUnknownError as error:
         raise Failure(f"{error}\n{_guarded(execution_id, error.steps)}", Exit.REFUSED) from error
+    finally:
+        views.outcome_is_told.reset(told)
     _end(ctx, store, execution_id, failure, json_)
 
 

@@ -99,6 +99,19 @@ def test_ctrl_c_pauses_a_run_in_the_foreground(terminal, call):
     assert state(call, "paused-1") == "PAUSED"
 
 
+def test_on_a_terminal_the_outcome_is_shown_once(terminal):
+    shown = terminal("resume", "failed-1")
+    assert shown.end() == 1
+    assert (shown.raw.count("✗"), shown.raw.count("port 443 is closed")) == (1, 1)
+
+
+def test_where_the_status_is_json_the_terminal_still_shows_the_outcome(terminal, folder):
+    (folder / "fixed").touch()
+    shown = terminal("resume", "failed-1", "--json")
+    assert shown.end() == 0
+    assert "✓ verify" in shown.raw
+
+
 # -- decisions ----------------------------------------------------------------------------------------------
 
 
