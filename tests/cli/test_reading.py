@@ -221,6 +221,25 @@ def test_the_doctor_tells_of_a_damaged_file(call):
     assert "damaged" in done.out
 
 
+def test_the_doctor_takes_an_older_log_as_it_is(call):
+    log = Path(".cerebelum/history.db")
+    with closing(sqlite3.connect(log)) as db:
+        db.executescript("DROP INDEX execution_by_wake; DROP INDEX execution_left; PRAGMA user_version = 3")
+        db.execute("PRAGMA journal_mode = DELETE")
+    before = log.read_bytes()
+    found = checks(call("doctor", "--json"))
+    assert "schema version 3 of 4 (whatever opens it next" in found["log"]["message"]
+    assert found["leases"]["executions"] == ["died-1"]
+    assert log.read_bytes() == before
+
+
+def test_the_doctor_makes_no_log_of_an_empty_file(call):
+    Path("empty.db").touch()
+    done = call("doctor", "--db", "empty.db")
+    assert (done.code, Path("empty.db").stat().st_size) == (1, 0)
+    assert "is empty: no workflow has run in it yet" in done.out.replace("\n    ", " ")
+
+
 def test_the_doctor_finds_an_overdue_wake_up(call):
     with closing(sqlite3.connect(".cerebelum/history.db")) as db:
         db.execute("UPDATE execution SET wake_at = 1 WHERE execution_id = 'asleep-1'")
