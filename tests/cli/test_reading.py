@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 from contextlib import closing
 from dataclasses import fields
@@ -93,7 +94,7 @@ def test_active_is_what_runs_sleeps_or_waits(call):
 def test_active_says_what_each_waits_for(call):
     shown = {line.split()[0]: line for line in call("active").out.splitlines()}
     assert "resume it" in shown["died-1"]
-    assert "wakes in 1h 59m" in shown["asleep-1"]
+    assert re.search("wakes in (2h|1h 59m)", shown["asleep-1"])  # by how fast the log was made
     assert "left for budget approval" in shown["asking-1"]
 
 
