@@ -20,7 +20,7 @@ from .completing import execution_argument
 from .deciding import read_json
 from .frame import Exit, Failure, as_json, log_options, open_log
 from .looking import Look
-from .text import emit, width
+from .text import clean, emit, styled, width
 
 __all__ = ["resume"]
 
@@ -137,6 +137,12 @@ def _end(ctx: click.Context, store: Any, execution_id: str, failure: str | None,
     else:
         for line in picture.lines(width()):
             emit(line)
+        error = picture.state.error
+        if picture.row.summary.state is ExecutionState.FAILED and error is not None and error.traceback:
+            emit("")
+            for line in error.traceback.splitlines():
+                if line.startswith("  "):  # the frames: what was raised is said above
+                    emit(styled(clean(line), "dim"))
     match picture.row.summary.state:
         case ExecutionState.FAILED | ExecutionState.CANCELLED:
             ctx.exit(Exit.FAILED)
