@@ -117,6 +117,10 @@ class Run:
     def __await__(self) -> Generator[Any, None, Result]:
         return self.wait().__await__()
 
+    def watch(self) -> None:
+        """Show it while it runs behind the cell, and how it ended; returns at once."""
+        views.watch(self._execution)
+
     def stop(self, reason: str = _STOPPED) -> None:
         """Pause it: what is finished is kept, what is in flight is interrupted."""
         if not self._execution.over:

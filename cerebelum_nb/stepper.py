@@ -17,6 +17,7 @@ from .core.model import ExecutionState, Plan, Value
 from .core.resume import following, refuse_mark, step_named
 from .core.state import Phase, State, fold
 from .core.stepping import Limit, NoStage, OneStage, UpTo, frontier
+from .engine import views
 from .engine.execution import Execution
 from .engine.lease import keeper_of
 from .errors import ResumeError
@@ -223,6 +224,20 @@ class Stepper:
             )
 
         return await self._go(NoStage(), (), done)
+
+    def watch(self) -> None:
+        """Show it while it runs behind the cell, until it pauses; returns at once.
+
+        Raises:
+            ResumeError: it is not running in this kernel.
+        """
+        running = keeper_of(self._store).running(self._id)
+        if running is None:
+            raise ResumeError(
+                f"execution {self._id} is not running in this kernel: it is {self.status}. "
+                f"cerebelum_nb.watch({self._id!r}) shows it as it is, also while another process runs it"
+            )
+        views.watch(running)
 
     def plan(self) -> Outlook:
         """Say what would run now, and why; runs nothing."""

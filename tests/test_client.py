@@ -84,7 +84,7 @@ def client(store):
 
 def run(store, execution_id="deploy-1", flow=deploy, **inputs):
     try:
-        asyncio.run(flow.execute({"size": "s-1", **inputs}, store=store, execution_id=execution_id, wait=True))
+        asyncio.run(flow.execute({"size": "s-1", **inputs}, store=store, execution_id=execution_id))
     except WorkflowError:
         pass
 

@@ -81,7 +81,7 @@ def _show(check: Check) -> None:
 def _checks(ctx: click.Context, path: Path) -> Iterator[Check]:
     yield _libraries()
     try:
-        store = open_log(ctx)
+        store = open_log(ctx, read_only=True)
     except StoreError as error:
         if not path.exists():
             raise
@@ -124,10 +124,13 @@ def _file(path: Path, db: sqlite3.Connection) -> Iterator[Check]:
     size = _size(path.stat().st_size)
     (journal,) = db.execute("PRAGMA journal_mode").fetchone()
     schema = versions(db)[1]
+    older = (
+        "" if schema == SCHEMA_VERSION else " (whatever opens it next, such as `cerebelum list`, brings it up to date)"
+    )
     yield Check(
         name="log",
         ok=True,
-        message=f"{path}, {size}, schema version {schema} of {SCHEMA_VERSION}, journal mode {journal}",
+        message=f"{path}, {size}, schema version {schema} of {SCHEMA_VERSION}{older}, journal mode {journal}",
     )
     if not os.access(path, os.W_OK) or not os.access(path.absolute().parent, os.W_OK):
         yield Check(

@@ -186,8 +186,8 @@ def log_path(ctx: click.Context) -> Path:
     return Path(given) if given else Path(".cerebelum", "history.db")
 
 
-def open_log(ctx: click.Context, *, create: bool = False) -> SqliteStore:
-    """Open the log until the command ends.
+def open_log(ctx: click.Context, *, create: bool = False, read_only: bool = False) -> SqliteStore:
+    """Open the log until the command ends; ``read_only`` takes it as it is, an older one too.
 
     Raises:
         StoreError: there is none, or it cannot be used.
@@ -203,7 +203,7 @@ def open_log(ctx: click.Context, *, create: bool = False) -> SqliteStore:
             f"There is no log at {named}. It is made by the first run of a workflow, in the folder where that runs: "
             "go there, or name it with --db PATH or CEREBELUM_DB."
         )
-    store = SqliteStore(path)
+    store = SqliteStore(path, read_only=read_only)
     ctx.call_on_close(store.close)
     return store
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,12 +14,13 @@ import click
 from ..client.locate import find_workflow, origin_of
 from ..client.reading import status_of
 from ..core.model import ExecutionState
+from ..engine import views
 from ..errors import ExecutionCancelledError, ExecutionStoppedError, OutcomeUnknownError, WorkflowError
 from .completing import execution_argument
 from .deciding import read_json
 from .frame import Exit, Failure, as_json, log_options, open_log
 from .looking import Look
-from .text import emit, width
+from .text import clean, emit, styled, width
 
 __all__ = ["resume"]
 
@@ -112,6 +114,7 @@ def resume(
     workflow = find_workflow(origin_of(store, execution_id), execution_id, module=module, notebook=notebook)
     chosen = {"rerun": "stale" if rerun == ("stale",) else rerun, "repeat": repeat, "mark_done": mark_done}
     failure: str | None = None
+    told = views.outcome_is_told.set(not json_ and sys.stdout.isatty())
     try:
         asyncio.run(workflow.resume(execution_id, not everything, inputs, store=store, wait=wait, **chosen))
     except (WorkflowError, ExecutionCancelledError, ExecutionStoppedError) as error:
@@ -120,6 +123,8 @@ def resume(
         failure = str(error)
     except OutcomeUnknownError as error:
         raise Failure(f"{error}\n{_guarded(execution_id, error.steps)}", Exit.REFUSED) from error
+    finally:
+        views.outcome_is_told.reset(told)
     _end(ctx, store, execution_id, failure, json_)
 
 
@@ -132,6 +137,12 @@ def _end(ctx: click.Context, store: Any, execution_id: str, failure: str | None,
     else:
         for line in picture.lines(width()):
             emit(line)
+        error = picture.state.error
+        if picture.row.summary.state is ExecutionState.FAILED and error is not None and error.traceback:
+            emit("")
+            for line in error.traceback.splitlines():
+                if line.startswith("  "):  # the frames: what was raised is said above
+                    emit(styled(clean(line), "dim"))
     match picture.row.summary.state:
         case ExecutionState.FAILED | ExecutionState.CANCELLED:
             ctx.exit(Exit.FAILED)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from .frame import Exit, Failure, log_options, open_log
+from .frame import log_options, open_log
 from .text import paint
 
 __all__ = ["scheduler"]
@@ -38,15 +38,11 @@ def scheduler(ctx: click.Context, modules: tuple[str, ...], notebook: Path | Non
     with the working directory on the path. Several schedulers on one log share the work. Ctrl-C or SIGTERM lets running
     steps finish, and leaves the rest to other schedulers. What it does is told line by line.
     """
-    from ..scheduling import CodeNotFoundError, run_forever
+    from ..scheduling import run_forever
 
-    load_path()
     store = open_log(ctx, create=True)
     tell(f"at work on {store.location}")
-    try:
-        run_forever(store, modules=modules, notebook=notebook, max_deaths=max_deaths, tell=tell)
-    except CodeNotFoundError as error:
-        raise Failure(str(error), Exit.CODE) from error
+    run_forever(store, modules=modules, notebook=notebook, max_deaths=max_deaths, tell=tell)
     tell("stopped")
 
 
@@ -54,10 +50,3 @@ def tell(line: str) -> None:
     """Print a line with the time, at once also into a pipe."""
     paint(f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S} {line}")
     sys.stdout.flush()
-
-
-def load_path() -> None:
-    """Let modules of the working directory be imported, as `python -m` does."""
-    here = str(Path.cwd())
-    if here not in sys.path and "" not in sys.path:
-        sys.path.insert(0, here)

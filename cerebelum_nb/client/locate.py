@@ -1,35 +1,28 @@
-"""Finding the code of a recorded execution: by the module it was started from, or in a notebook.
+"""Finding the workflow of a recorded execution: in the module it was started from, or where somebody says.
 
-Only the workflow object is looked for here; nobody is told to run it. Importing a module runs the module, as it does
-everywhere; of a notebook, only what defines something is run (see :func:`load_notebook`).
+Only the workflow object is looked for here; nobody is told to run it. How code is loaded stands in load.py.
 """
 
 from __future__ import annotations
 
-import ast
-import builtins
-import importlib
-import json
-import linecache
 import os
 import sys
-import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from ..core.events import WorkflowStarted
-from ..errors import StoreError, WorkflowNotFoundError
+from ..errors import WorkflowNotFoundError
 from ..store.base import Store
+from .load import load_module, load_notebook
 
-__all__ = ["Origin", "Runnable", "find_workflow", "load_module", "load_notebook", "origin_of"]
+__all__ = ["Code", "Origin", "Runnable", "find_workflow", "origin_of"]
+
+W = TypeVar("W")
 
 Origin = WorkflowStarted
 """What the log says about where a workflow's code was: its ``module``, ``qualname`` and ``source``."""
-
-_RUNS = {"begin", "execute", "finish", "fork", "next", "resume", "run", "run_sync", "run_to", "start"}
-"""An assignment that calls a method of such a name runs something, so it defines nothing."""
 
 
 class Runnable(Protocol):
@@ -48,11 +41,17 @@ class Runnable(Protocol):
 
 
 def origin_of(store: Store, execution_id: str) -> Origin:
-    """Read where the code of an execution was when it started; ``execution_id`` is a whole id."""
+    """Read where the code of an execution was when it started; ``execution_id`` is a whole id.
+
+    Raises:
+        WorkflowNotFoundError: the log is damaged: it does not say.
+    """
     for event in store.events(execution_id, upto=2):  # a fork's first event is its own
         if isinstance(event, WorkflowStarted):
             return event
-    raise StoreError(f"The log does not say how execution {execution_id} started: it is damaged. Restore a copy.")
+    raise WorkflowNotFoundError(
+        f"the log does not say how execution {execution_id} started: it is damaged. Restore a copy of it"
+    )
 
 
 def find_workflow(
@@ -95,66 +94,81 @@ def find_workflow(
     return found
 
 
-def load_module(name: str) -> ModuleType:
-    """Import a module, with the working directory among the places where it is looked for.
+class Code(Generic[W]):
+    """The workflows a scheduler knows, and how it finds others.
+
+    Args:
+        known: returns the workflows defined in this process, by module and name.
+        modules: names of modules, or paths of Python files, imported now.
+        notebook: a notebook whose definitions are run now.
 
     Raises:
-        WorkflowNotFoundError: there is none, or it raised while it was imported; the message says where.
+        WorkflowNotFoundError: one of them cannot be loaded.
     """
-    here = str(Path.cwd())
-    if here not in sys.path and "" not in sys.path:
-        sys.path.insert(0, here)
-    importlib.invalidate_caches()
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
-            raise WorkflowNotFoundError(
-                f"the module {name!r} is not found from {here}. Run this in the folder it is imported from, "
-                f"or name another one with --module"
-            ) from error
-        raise WorkflowNotFoundError(_raised(f"the module {name!r}", error)) from error
-    except (Exception, SystemExit) as error:  # a module may raise anything
-        raise WorkflowNotFoundError(_raised(f"the module {name!r}", error)) from error
+
+    def __init__(
+        self,
+        known: Callable[[], Mapping[tuple[str, str], W]],
+        modules: Sequence[str] = (),
+        notebook: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self._known = known
+        self._named = [load_module(name, _REACHABLE) for name in modules]
+        if notebook is not None:
+            self._named.append(load_notebook(notebook))
+        self._failed: dict[str, str] = {}
+
+    def find(self, origin: Origin) -> W:
+        """Return the workflow of an execution: defined here, in what was named, or in the module it was started from.
+
+        Raises:
+            WorkflowNotFoundError: it is not to be found; the message says what to do.
+        """
+        module = origin.module
+        live = self._known().get((module, origin.workflow))
+        if live is not None:
+            return live
+        found = next((made for named in self._named if (made := _in(named, origin)) is not None), None)
+        if found is None and module and module != "__main__":
+            if module in self._failed:  # not tried again for each of its executions
+                raise WorkflowNotFoundError(self._failed[module])
+            try:
+                found = _in(load_module(module, _REACHABLE), origin)
+            except WorkflowNotFoundError as error:
+                self._failed[module] = str(error)
+                raise
+        if found is None:
+            raise WorkflowNotFoundError(_to_be_named(origin))
+        return cast(W, found)
 
 
-def load_notebook(path: str | os.PathLike[str]) -> ModuleType:
-    """Run the definitions of a notebook and return them as a module; what runs something is left out.
+_REACHABLE = (
+    "Start the scheduler where it can be imported: in its folder, with PYTHONPATH, or with its package installed"
+)
 
-    Run, in the notebook's order: imports, functions (so steps and workflows), classes, and the assignments of names
-    that these use, unless they await or start something (``result = deploy.run()``). Calls, magics, loops and
-    whatever else stands in a cell are left out.
 
-    Raises:
-        WorkflowNotFoundError: it is no notebook, or a definition raised.
-    """
-    place = Path(path)
-    try:
-        document = json.loads(place.read_text(encoding="utf-8"))
-        cells = ["".join(cell["source"]) for cell in document["cells"] if cell["cell_type"] == "code"]
-    except OSError as error:
-        raise WorkflowNotFoundError(f"the notebook {place} cannot be read ({error.strerror})") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise WorkflowNotFoundError(f"{place} is not a notebook (.ipynb, version 4)") from error
-    folder = str(place.resolve().parent)
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    module = ModuleType("__main__", f"The definitions of {place}.")  # as in a kernel: its classes pickle by value
-    parsed = [(number, source, tree) for number, source in enumerate(cells, start=1) if (tree := _parse(source))]
-    wanted = _wanted([node for _, _, tree in parsed for node in tree.body])
-    for number, source, tree in parsed:
-        body = [node for node in tree.body if _defines(node, wanted)]
-        if not body:
-            continue
-        name = f"<cell {number} of {place.name}>"
-        text = _python(source)
-        linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
-        code = compile(ast.Module(body=body, type_ignores=[]), name, "exec")
-        try:
-            exec(code, module.__dict__)
-        except (Exception, SystemExit) as error:  # a cell may raise anything
-            raise WorkflowNotFoundError(_raised(f"code cell {number} of {place}", error)) from error
-    return module
+def _to_be_named(origin: Origin) -> str:
+    """Say how a scheduler is told where a workflow is."""
+    what = f"workflow '{origin.workflow}'"
+    if origin.module and origin.module != "__main__":
+        return (
+            f"{what} is not in the module {origin.module!r} any more. Put it back under its name, or resume the "
+            f"execution with the workflow that follows it"
+        )
+    if _is_script(origin.source):
+        script = Path(origin.source)
+        return (
+            f"{what} was started from the script {script.name}: name it, `cerebelum scheduler {script.stem}`, in its "
+            f"folder. What the script runs must stand under `if __name__ == '__main__':`"
+        )
+    return (
+        f"{what} was defined in a notebook: name it, `cerebelum scheduler --notebook NOTEBOOK.ipynb`, or call "
+        f"cerebelum_nb.scheduler() in the notebook's kernel, or put the workflow into a module and import it there"
+    )
+
+
+def _is_script(source: str) -> bool:
+    return source.endswith(".py") and not source.startswith("<") and "ipykernel" not in source
 
 
 def _in(module: ModuleType, origin: Origin) -> Runnable | None:
@@ -181,7 +195,7 @@ def _not_a_module(origin: Origin, execution_id: str) -> str:
             f"Or let its definitions be run from here:\n\n"
             f"    cerebelum resume {execution_id} --notebook PATH.ipynb"
         )
-    if source.suffix == ".py":
+    if _is_script(origin.source):
         return (
             f"{told}by running the script {source}, not from a module. Its folder holds it as a module, if it runs "
             f'nothing when it is imported (put what it runs under `if __name__ == "__main__":`). Then, in '
@@ -195,79 +209,3 @@ def _not_a_module(origin: Origin, execution_id: str) -> str:
 
 def _quoted(text: str) -> str:
     return f'"{text}"'
-
-
-def _raised(what: str, error: BaseException) -> str:
-    """Say what was raised and at which line of the user's code."""
-    machinery = {__file__, importlib.__file__}
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename not in machinery and not frame.filename.startswith("<frozen")
-    ]
-    at = ""
-    if isinstance(error, SyntaxError) and error.filename:
-        at = f"\n  at {error.filename}, line {error.lineno}"
-    elif frames:
-        at = f"\n  at {frames[-1].filename}, line {frames[-1].lineno}: {frames[-1].line or ''}".rstrip(": ")
-    told = error.msg if isinstance(error, SyntaxError) else str(error)
-    return f"{what} raised {type(error).__name__}: {told}{at}\nMend it, then try again"
-
-
-def _parse(source: str) -> ast.Module | None:
-    """Parse a cell; one that is no Python defines nothing here."""
-    try:
-        return ast.parse(_python(source))
-    except SyntaxError:
-        return None
-
-
-def _python(source: str) -> str:
-    """Turn magics into calls, which then are left out."""
-    if not any(line.lstrip()[:1] in ("%", "!", "?") or line.rstrip().endswith("?") for line in source.splitlines()):
-        return source
-    from IPython.core.inputtransformer2 import TransformerManager
-
-    transformed: str = TransformerManager().transform_cell(source)  # type: ignore[no-untyped-call]
-    return transformed
-
-
-_DEFINITIONS = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-
-
-def _wanted(nodes: list[ast.stmt]) -> set[str]:
-    """Name what the definitions use, directly or through an assignment."""
-    wanted = {name for node in nodes if isinstance(node, _DEFINITIONS) for name in _used(node)}
-    while True:
-        more = {
-            name for node in nodes if _is_assignment(node) and _targets(node) & wanted for name in _used(node)
-        } - wanted
-        if not more:
-            return wanted - set(dir(builtins))
-        wanted |= more
-
-
-def _defines(node: ast.stmt, wanted: set[str]) -> bool:
-    if isinstance(node, _DEFINITIONS):
-        return True
-    return _is_assignment(node) and bool(_targets(node) & wanted) and not _runs(node)
-
-
-def _is_assignment(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Assign) or (isinstance(node, ast.AnnAssign) and node.value is not None)
-
-
-def _targets(node: ast.stmt) -> set[str]:
-    return {child.id for child in ast.walk(node) if isinstance(child, ast.Name) and isinstance(child.ctx, ast.Store)}
-
-
-def _used(node: ast.AST) -> Iterator[str]:
-    return (child.id for child in ast.walk(node) if isinstance(child, ast.Name) and isinstance(child.ctx, ast.Load))
-
-
-def _runs(node: ast.stmt) -> bool:
-    return any(
-        isinstance(child, ast.Await)
-        or (isinstance(child, ast.Call) and isinstance(child.func, ast.Attribute) and child.func.attr in _RUNS)
-        for child in ast.walk(node)
-    )

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from ..core.model import Plan
     from .execution import Execution
 
-__all__ = ["Drawing", "View", "drawers", "factories", "shown", "watch"]
+__all__ = ["Drawing", "View", "drawers", "factories", "outcome_is_told", "shown", "watch"]
 
 View = Callable[["Execution"], AbstractContextManager[None] | None]
 
 factories: list[View] = []
 """Each is asked, when a run starts in the foreground, for a view of it; None when it has nothing to show here."""
+
+outcome_is_told: ContextVar[bool] = ContextVar("outcome_is_told", default=False)
+"""Set by a caller that tells the outcome on the same terminal: a view there leaves none of its own."""
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import IO, Any, cast
 
 from ..core.model import ExecutionState
+from ..engine import views
 from ..engine.approvals import open_approvals
 from ..engine.execution import Execution
 from ..engine.printing import listen
@@ -96,13 +97,14 @@ def _in_notebook(execution: Execution, look: Callable[[], Card]) -> Iterator[Non
 
 @contextmanager
 def _in_terminal(look: Callable[[], Card]) -> Iterator[None]:
-    """Show bars on stderr while it runs, and leave the outcome of every step."""
+    """Show bars on stderr while it runs, and leave the outcome of every step, unless the caller tells it."""
     with TerminalCard() as card:
         try:
             with _refreshed(lambda: card.draw(look())):
                 yield
         finally:
-            card.finish(look())
+            if not views.outcome_is_told.get():
+                card.finish(look())
 
 
 class NotebookCard:

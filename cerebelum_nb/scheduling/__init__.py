@@ -1,6 +1,6 @@
 """The scheduler: wakes what is due, takes up what a dead process left, and sleeps in between.
 
-Where a workflow's code is found stands in code.py, what it does round by round in rounds.py.
+What it does round by round stands in rounds.py, how it finds a workflow's code in client/locate.py.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
+from ..client.locate import Code
 from ..errors import CerebelumError
 from ..store.base import Store
 from ..store.default import resolve_store
-from .code import Code, CodeNotFoundError
+from ..workflows import registered
 from .rounds import Rounds
 
-__all__ = ["Code", "CodeNotFoundError", "Rounds", "Scheduler", "run_forever", "scheduler"]
+__all__ = ["Rounds", "Scheduler", "run_forever", "scheduler"]
 
 Tell = Callable[[str], object]
 
@@ -67,7 +67,7 @@ def scheduler(
 
     Raises:
         CerebelumError: no event loop is running here (use ``cerebelum scheduler`` in a terminal).
-        CodeNotFoundError: a module or the notebook cannot be loaded.
+        WorkflowNotFoundError: a module or the notebook cannot be loaded.
 
     Example:
         >>> import asyncio
@@ -86,7 +86,7 @@ def scheduler(
             "scheduler() works in the background of an event loop, and none is running here: call it in a notebook's "
             "cell, or run `cerebelum scheduler` in a terminal"
         ) from None
-    code = Code(modules, None if notebook is None else Path(notebook))
+    code = Code(registered, modules, notebook)
     return Scheduler(Rounds(resolve_store(store), code, max_deaths=max_deaths, tell=tell))
 
 
@@ -111,10 +111,10 @@ def run_forever(
         tell: likewise.
 
     Raises:
-        CodeNotFoundError: a module or the notebook cannot be loaded.
+        WorkflowNotFoundError: a module or the notebook cannot be loaded.
         StoreError: the log cannot be used.
     """
-    code = Code(modules, None if notebook is None else Path(notebook))
+    code = Code(registered, modules, notebook)
     rounds = Rounds(resolve_store(store), code, max_deaths=max_deaths, tell=tell)
     asyncio.run(_until_signalled(rounds))
 

@@ -10,16 +10,16 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from ..core.events import Event, StepInterrupted, WorkflowPaused, WorkflowStarted
+from ..client.locate import Code, origin_of
+from ..core.events import Event, StepInterrupted, WorkflowPaused
 from ..core.state import State, fold
 from ..engine.clock import current_clock
 from ..engine.execution import summarise
 from ..engine.lease import keeper_of
-from ..errors import CerebelumError, ExecutionBusyError, OutcomeUnknownError, StoreError
+from ..errors import CerebelumError, ExecutionBusyError, OutcomeUnknownError, StoreError, WorkflowNotFoundError
 from ..run import Run
 from ..store.base import Commit, ExecutionRow, Store
 from ..workflows import Workflow
-from .code import Code, CodeNotFoundError
 
 __all__ = ["Rounds"]
 
@@ -37,7 +37,7 @@ class Rounds:
     """The work of one scheduler over one log."""
 
     def __init__(
-        self, store: Store, code: Code, *, max_deaths: int = 5, tell: Callable[[str], object] | None = None
+        self, store: Store, code: Code[Workflow], *, max_deaths: int = 5, tell: Callable[[str], object] | None = None
     ) -> None:
         self.store, self.taken = store, 0
         self._code, self._max_deaths = code, max_deaths
@@ -138,7 +138,7 @@ class Rounds:
             return False
         self._not_before.pop(execution_id, None)
         try:
-            workflow = self._code_of(row)
+            workflow = self._code.find(origin_of(self.store, execution_id))
             if died and not self._may_try_again(row):
                 return False
             run = workflow.wake(execution_id, store=self.store, reason=_why(died=died), died=died)
@@ -151,7 +151,7 @@ class Rounds:
         except StoreError:
             raise
         except CerebelumError as error:
-            kind = row.summary.workflow if isinstance(error, CodeNotFoundError) else execution_id
+            kind = row.summary.workflow if isinstance(error, WorkflowNotFoundError) else execution_id
             self._say(f"{execution_id} of {row.summary.workflow} is not taken up: {error}", once=True, about=kind)
             self._put_off(execution_id, 60.0)
             return False
@@ -177,12 +177,6 @@ class Rounds:
         self._runs.pop(run.execution_id, None)
         self._say(f"{run.execution_id}: {outcome}")
         self._nudged.set()
-
-    def _code_of(self, row: ExecutionRow) -> Workflow:
-        started = next((e for e in self.store.events(row.execution_id, upto=1) if isinstance(e, WorkflowStarted)), None)
-        if started is None:
-            raise CodeNotFoundError(f"execution {row.execution_id} does not say which workflow it runs")
-        return self._code.find(started.module, started.workflow, started.source)
 
     # -- what dies again and again ---------------------------------------------------------------------------
 

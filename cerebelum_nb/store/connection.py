@@ -9,7 +9,16 @@ from pathlib import Path
 from ..errors import StoreError
 from . import rules
 
-__all__ = ["APPLICATION_ID", "MEMORY", "SCHEMA_VERSION", "explain", "open_log", "open_to_read", "versions"]
+__all__ = [
+    "APPLICATION_ID",
+    "MEMORY",
+    "SCHEMA_VERSION",
+    "explain",
+    "open_log",
+    "open_to_look",
+    "open_to_read",
+    "versions",
+]
 
 MEMORY = ":memory:"
 APPLICATION_ID = 0x43524242  # "CRBB", at byte 68 of the file: whose database this is
@@ -48,6 +57,30 @@ def open_log(location: str, durability: str) -> sqlite3.Connection:
     except BaseException as exc:
         if connection is not None:
             connection.close()
+        if isinstance(exc, sqlite3.Error):
+            raise explain(exc, location) from exc
+        raise
+    return connection
+
+
+def open_to_look(location: str) -> sqlite3.Connection:
+    """Open the log at ``location`` as it is, an older one too: nothing is created, migrated or written.
+
+    Raises:
+        StoreError: it is no log, one that nothing was written to, a newer one, damaged, or cannot be reached.
+    """
+    try:
+        connection = open_to_read(location)
+    except sqlite3.Error as exc:
+        raise explain(exc, location) from exc
+    try:
+        found = versions(connection)
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        _check(location, found, is_empty=not tables)
+        if not tables:
+            raise StoreError(f"{location} is empty: no workflow has run in it yet. The first run makes a log of it.")
+    except BaseException as exc:
+        connection.close()
         if isinstance(exc, sqlite3.Error):
             raise explain(exc, location) from exc
         raise

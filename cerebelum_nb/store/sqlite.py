@@ -21,7 +21,7 @@ from ..core.model import ExecutionState
 from ..errors import ExecutionNotFoundError, StoreError
 from . import forks, process, projection, rows, rules
 from .base import Commit, ExecutionRow, Holder, Rejection
-from .connection import MEMORY, explain, open_log, open_to_read
+from .connection import MEMORY, explain, open_log, open_to_look, open_to_read
 
 __all__ = ["SqliteStore"]
 
@@ -49,6 +49,7 @@ class SqliteStore:
         durability: ``"full"`` syncs every commit to the disk and survives a power cut; ``"normal"`` is ten
             times as fast, survives ``kill -9``, and may lose the last commits in a power cut.
         trusted: whether pickled values of this log may be restored.
+        read_only: take the file as it is: nothing is created, migrated or written.
 
     ``hibernate_after`` and ``redact`` are what its user wants of runs over it (see ``connect``); the store
     only carries them.
@@ -62,7 +63,14 @@ class SqliteStore:
         ([], 0)
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, durability: Durability = "full", trusted: bool = True) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        durability: Durability = "full",
+        trusted: bool = True,
+        read_only: bool = False,
+    ) -> None:
         if durability not in ("full", "normal"):
             raise ValueError(f"durability is 'full' or 'normal', not {durability!r}")
         self.location = os.fspath(path)
@@ -72,7 +80,8 @@ class SqliteStore:
         self.redact: tuple[str, ...] = ()
         self._lock = RLock()
         self._keys: dict[str, int] = {}  # of executions by id, as far as this connection has met them
-        self._db: sqlite3.Connection | None = open_log(self.location, durability)
+        self._read_only = read_only
+        self._db: sqlite3.Connection | None = self._open()
         forks.watch(self)
 
     @property
@@ -368,8 +377,11 @@ class SqliteStore:
     def _connected(self) -> sqlite3.Connection:
         if self._db is None:  # since a fork
             self._keys.clear()
-            self._db = open_log(self.location, self.durability)
+            self._db = self._open()
         return self._db
+
+    def _open(self) -> sqlite3.Connection:
+        return open_to_look(self.location) if self._read_only else open_log(self.location, self.durability)
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:

@@ -18,7 +18,19 @@ import nbformat
 from playwright.sync_api import BrowserContext, Locator, Page, expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+def _chromium() -> str | None:
+    """Find a browser that starts; Ubuntu's chromium-browser may be a script that only says to install the snap."""
+    for name in ("chromium", "chromium-browser"):
+        path = shutil.which(name)
+        if path and subprocess.run([path, "--version"], capture_output=True, check=False).returncode == 0:
+            return path
+    return None
+
+
+CHROMIUM = _chromium()
+WITHOUT = "no Chromium (`chromium` or `chromium-browser`) that starts is on the PATH: sudo apt-get install chromium"
 FLAGS = [
     "--headless",
     "--no-sandbox",

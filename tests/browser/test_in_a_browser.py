@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
-from .lab import CHROMIUM, ROOT, Lab, running_browser, running_lab
+from .lab import CHROMIUM, ROOT, WITHOUT, Lab, running_browser, running_lab
 
 pytestmark = [
     pytest.mark.timeout(300),
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium: apt-get install chromium"),
+    pytest.mark.skipif(CHROMIUM is None, reason=WITHOUT),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Playwright's own transports, at its end
 ]
 

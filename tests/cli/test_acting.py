@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -97,6 +98,20 @@ def test_ctrl_c_pauses_a_run_in_the_foreground(terminal, call):
     shown.type("\x03")
     assert shown.end() == 130
     assert state(call, "paused-1") == "PAUSED"
+
+
+def test_on_a_terminal_the_outcome_is_shown_once(terminal):
+    shown = terminal("resume", "failed-1")
+    assert shown.end() == 1
+    assert (shown.raw.count("✗"), shown.raw.count("verify: RuntimeError: port 443 is closed")) == (1, 1)
+    assert re.search(r'shop.py", line \d+, in verify', shown.raw)
+
+
+def test_where_the_status_is_json_the_terminal_still_shows_the_outcome(terminal, folder):
+    (folder / "fixed").touch()
+    shown = terminal("resume", "failed-1", "--json")
+    assert shown.end() == 0
+    assert "✓ verify" in shown.raw
 
 
 # -- decisions ----------------------------------------------------------------------------------------------

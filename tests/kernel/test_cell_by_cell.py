@@ -210,3 +210,11 @@ def test_nesting_is_off_until_it_is_switched_on(tmp_path: Path) -> None:
         assert kernel.run(nested).printed == "3\n"
         assert text(kernel.run("(await release.execute({'name': 'web'})).output")).endswith("'shipped WEB'")
         assert text(kernel.run("release.run({'name': 'web'}).output")).endswith("'shipped WEB'")
+
+
+def test_a_run_behind_the_cell_is_watched_and_one_at_rest_says_how_to_go_on(kernel: LiveKernel) -> None:
+    begun = "import asyncio\nrun = release.begin({'name': 'web'})\nbehind = asyncio.ensure_future(run.finish())"
+    seen = kernel.run(f"{begun}\nawait asyncio.sleep(0)\nrun.watch()\nawait behind;")
+    assert [card["text/plain"].splitlines()[0] for card in seen.shown] == ["release: completed, 3 of 3 steps"] * 2
+    told = kernel.run("run.watch()").error
+    assert "is not running in this kernel: it is COMPLETED" in told

@@ -157,3 +157,12 @@ def test_a_kernel_that_goes_away_leaves_a_run_that_resumes(tmp_path: Path, endin
         resumed = kernel.run("result = await deploy.resume()\nprint(result.output)")
         assert resumed.printed.strip().endswith("2"), resumed
         assert "first ran" not in resumed.printed
+
+
+def test_a_run_behind_the_cell_is_watched_from_any_cell(kernel: LiveKernel) -> None:
+    assert kernel.run(WAITING.format(wait="asyncio.sleep(0.5)")).ok
+    assert kernel.run("run = deploy.start()").shown == []
+    seen = kernel.run("run.watch()\nprint('goes on')\nresult = await run")
+    assert seen.ok and "goes on" in seen.printed
+    (card,) = seen.shown
+    assert "deploy: completed" in card["text/plain"]

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import textwrap
 from datetime import timedelta
 
 import pytest
 
-from cerebelum_nb import CerebelumError, scheduler, sleep, step, wait_for_approval, workflow
+from cerebelum_nb import (
+    CerebelumError,
+    WorkflowNotFoundError,
+    scheduler,
+    sleep,
+    step,
+    wait_for_approval,
+    workflow,
+)
+from cerebelum_nb.client.locate import Code
 from cerebelum_nb.core.events import StepStarted, WorkflowStarted
 from cerebelum_nb.core.model import ExecutionState, Value
 from cerebelum_nb.core.state import check, fold
 from cerebelum_nb.engine.approvals import decide_approval
 from cerebelum_nb.engine.execution import summarise
 from cerebelum_nb.faces.approval import approval_form
-from cerebelum_nb.scheduling import Code, CodeNotFoundError
 from cerebelum_nb.store.base import Commit
 from cerebelum_nb.store.sqlite import SqliteStore
+from cerebelum_nb.workflows import registered
 
 
 @step
@@ -161,37 +169,43 @@ def {name}(wf):
 """
 
 
+def origin(module, name, source=""):
+    return WorkflowStarted(
+        at=1, workflow=name, inputs=Value("json", "{}"), total_steps=1, module=module, qualname=name, source=source
+    )
+
+
 def test_a_module_is_imported_by_its_name(tmp_path, monkeypatch):
     (tmp_path / "found_by_name.py").write_text(SOURCE.format(name="here"))
     monkeypatch.syspath_prepend(tmp_path)
-    assert Code().find("found_by_name", "here", "").name == "here"
+    assert Code(registered).find(origin("found_by_name", "here")).name == "here"
 
 
 def test_a_script_is_found_when_it_is_named(tmp_path):
     script = tmp_path / "my_script.py"
     script.write_text(SOURCE.format(name="scripted"))
-    assert Code([str(script)]).find("__main__", "scripted", str(script)).name == "scripted"
+    assert Code(registered, [str(script)]).find(origin("__main__", "scripted", str(script))).name == "scripted"
 
 
 @pytest.mark.parametrize(
     ("module", "source", "told"),
     [
-        ("no_such_module", "", "cannot be imported .ModuleNotFoundError"),
+        ("no_such_module", "", "is not found from .* Start the scheduler where it can be"),
         ("json", "json/__init__.py", "is not in the module 'json' any more"),
         ("__main__", "deploy.py", "cerebelum scheduler deploy"),
         ("__main__", "<ipython-input-3>", "--notebook NOTEBOOK.ipynb"),
     ],
 )
 def test_what_is_not_found_is_told_with_what_to_do(module, source, told):
-    with pytest.raises(CodeNotFoundError, match=told):
-        Code().find(module, "lost", source)
+    with pytest.raises(WorkflowNotFoundError, match=told):
+        Code(registered).find(origin(module, "lost", source))
 
 
-def test_only_the_definitions_of_a_notebook_are_run(tmp_path, monkeypatch):
+def test_only_the_definitions_of_a_notebook_are_run(tmp_path):
     ran = tmp_path / "ran"
     cells = [
         SOURCE.format(name="from_notebook"),
-        f"open({str(ran)!r}, 'w').close()\nLIMIT = 3",
+        f"open({str(ran)!r}, 'w').close()\nLIMIT = 3\nLIMIT += 1\n@step\ndef limit():\n    return LIMIT",
         "%matplotlib inline\nresult = await from_notebook.execute()",
         "result = from_notebook.run()",
         "%%bash\nrm -rf nothing",
@@ -200,17 +214,16 @@ def test_only_the_definitions_of_a_notebook_are_run(tmp_path, monkeypatch):
     notebook.write_text(
         json.dumps({"cells": [{"cell_type": "code", "source": textwrap.dedent(cell)} for cell in cells]})
     )
-    main = type(sys)("__main__")
-    monkeypatch.setitem(sys.modules, "__main__", main)
-    assert Code(notebook=notebook).find("__main__", "from_notebook", "").name == "from_notebook"
-    assert main.LIMIT == 3
-    assert not ran.exists() and not hasattr(main, "result")
+    found = Code(dict, notebook=notebook).find(origin("__main__", "from_notebook"))
+    defined = found.fn.__globals__
+    assert found.name == "from_notebook" and defined["limit"].fn() == 4
+    assert not ran.exists() and "result" not in defined
 
 
 def test_a_notebook_that_is_none_is_refused(tmp_path):
     (tmp_path / "no.ipynb").write_text("{}")
-    with pytest.raises(CodeNotFoundError, match="cannot be read as a notebook"):
-        Code(notebook=tmp_path / "no.ipynb")
+    with pytest.raises(WorkflowNotFoundError, match="is not a notebook"):
+        Code(registered, notebook=tmp_path / "no.ipynb")
 
 
 # -- the form -----------------------------------------------------------------------------------------------
