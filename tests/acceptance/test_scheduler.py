@@ -60,7 +60,8 @@ class Place:
     def until(self, holds, seconds: float = 40) -> None:
         deadline = time.monotonic() + seconds
         while not holds():
-            assert time.monotonic() < deadline, f"it never came to that; so far: {self.output.read_text()}"
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"it never came to that; so far: {self.output.read_text()}")
             time.sleep(0.02)
 
     def read(self, ask):

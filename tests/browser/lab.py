@@ -197,7 +197,8 @@ def running_browser(folder: Path) -> Iterator[BrowserContext]:
 def _wait_until_up(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + 60
     while True:
-        assert server.poll() is None and time.monotonic() < deadline, log.read_text()
+        if server.poll() is not None or time.monotonic() > deadline:
+            raise TimeoutError(log.read_text())
         try:
             with urllib.request.urlopen(f"{url}/api?token=t", timeout=5):
                 return
