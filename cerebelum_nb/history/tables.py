@@ -1,0 +1,238 @@
+"""The three tables of the log as frames, and any question in SQL: executions, steps, events, outputs, sql."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from ..core.events import EVENT_TYPES
+from ..core.model import ExecutionState
+from ..core.state import fold
+from ..result import Outputs
+from ..values import decode
+from . import arguments, queries
+from . import sql as _sql
+from .arguments import Since
+from .reader import Log, opened, snapshot
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    import pandas as pd
+
+    from ..store.base import Store
+
+__all__ = ["events", "executions", "outputs", "sql", "steps"]
+
+
+def executions(
+    workflow: str | None = None,
+    state: str | Iterable[str] | None = None,
+    since: Since | None = None,
+    limit: int | None = None,
+    *,
+    store: Log | None = None,
+) -> pd.DataFrame:
+    """Read executions, one row each, newest first.
+
+    Args:
+        workflow: only those of the workflow of this name.
+        state: only those in this state, or one of several: ``"failed"``, ``ExecutionState.FAILED``.
+        since: only those started since then: a datetime (UTC if it has no zone), a timedelta or ``"24h"`` ("the last"),
+            or text that pandas understands, ``"2026-03-01"``.
+        limit: at most so many, the newest.
+        store: the log, or its path; by default the session's.
+
+    Returns:
+        A frame of these columns:
+
+        - ``execution_id`` (str)
+        - ``workflow`` (category): its name
+        - ``state`` (category): RUNNING, SLEEPING, WAITING_FOR_APPROVAL, PAUSED, COMPLETED, FAILED, CANCELLED; one whose
+          process died keeps the state it had
+        - ``started_at``, ``updated_at`` (datetime, UTC): its first and its last event
+        - ``completed_at`` (datetime, UTC): when it completed, failed or was cancelled; NaT while it may go on
+        - ``duration`` (timedelta): from start to that end, waits and pauses included; NaT while it may go on
+        - ``total_steps``, ``done_steps`` (Int64): steps of the timeline, and how many are completed
+        - ``current_step`` (str): the step that started last; missing once it has ended
+        - ``inputs``, ``output`` (str): JSON text of what it started with, and of the last step's value once completed;
+          of a value that is not JSON, its preview
+        - ``error`` (str): why it failed, ``type: message``
+        - ``wake_at`` (datetime, UTC): until when it hibernates
+        - ``parent`` (str): the execution it was forked from
+        - ``version`` (Int64): how many events it has
+
+    Raises:
+        ValueError: there is no such state, or ``since`` is not understood.
+        StoreError: the log cannot be read.
+
+    Example:
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> len(executions(state="failed", store=MemoryStore()))
+        0
+    """
+    from .frames import EXECUTIONS, frame
+
+    query = queries.executions(
+        workflow,
+        arguments.names(state, ExecutionState, "state"),
+        None if since is None else arguments.since_micros(since),
+        arguments.count(limit, "limit"),
+    )
+    with opened(store) as log, snapshot(log) as db:
+        return frame(_fetch(db, query), EXECUTIONS)
+
+
+def steps(execution_id: str | None = None, workflow: str | None = None, *, store: Log | None = None) -> pd.DataFrame:
+    """Read steps, one row per attempt, in the order they started; oldest execution first.
+
+    Args:
+        execution_id: only those of this execution.
+        workflow: only those of executions of this workflow.
+        store: the log, or its path; by default the session's.
+
+    Returns:
+        A frame of these columns:
+
+        - ``execution_id`` (str), ``workflow`` (category)
+        - ``step`` (category): its name
+        - ``visit`` (Int64): 1, and more when a jump or a resume ran it afresh
+        - ``attempt`` (Int64): 1, and more when it was retried or run again in the same visit
+        - ``state`` (category): RUNNING, RETRIED (failed, another attempt follows), INTERRUPTED (stopped, or its process
+          died), COMPLETED, FAILED
+        - ``started_at`` (datetime, UTC)
+        - ``completed_at`` (datetime, UTC): when this attempt ended, however it ended; NaT while it has not
+        - ``duration`` (timedelta): from start to end; NaT while it has not ended
+        - ``output`` (str): JSON text of what it returned; the preview of a value that is not JSON
+        - ``error`` (str): why this attempt failed, ``type: message``
+        - ``code_hash`` (str): fingerprint of the code that ran
+
+    Raises:
+        ExecutionNotFoundError: there is no such execution.
+        StoreError: the log cannot be read.
+    """
+    from .frames import STEPS, frame
+
+    with opened(store) as log:
+        full = _full_id(log, execution_id)
+        with snapshot(log) as db:
+            rows = _fetch(db, queries.steps(full, workflow))
+            known = _fetch(db, queries.names(full, workflow))
+    ids = {key: name for key, name, _ in known}
+    workflows = {key: name for key, _, name in known}
+    return frame(rows, STEPS, {"execution_id": ids, "workflow": workflows})
+
+
+def events(
+    execution_id: str | None = None,
+    type: str | Iterable[str] | None = None,  # noqa: A002  # the column's name, and the contract's
+    expand: bool = False,
+    *,
+    store: Log | None = None,
+) -> pd.DataFrame:
+    """Read events, one row each, in order; oldest execution first.
+
+    Args:
+        execution_id: only those of this execution.
+        type: only those of this type, or of several: ``"StepCompleted"``.
+        expand: True puts the payload into columns, in place of ``data``.
+        store: the log, or its path; by default the session's.
+
+    Returns:
+        A frame of these columns:
+
+        - ``execution_id`` (str)
+        - ``version`` (Int64): 1, 2, 3 ... within its execution
+        - ``type`` (category): what happened
+        - ``step`` (category), ``visit``, ``attempt`` (Int64): to which attempt of which step; missing for what happens
+          to the execution as a whole
+        - ``at`` (datetime, UTC): when
+        - ``data`` (str): the rest, as JSON text; missing when there is none
+
+        With ``expand``, a column per field of the payload instead of ``data``: ``due_at``, ``deadline`` and ``wake_at``
+        are times, ``duration_ms`` is in milliseconds, and an object becomes a column per member: ``output.ip``,
+        ``error.type``, ``output_ref.preview``. A field that has its default is not recorded, and missing here.
+
+    Raises:
+        ExecutionNotFoundError: there is no such execution.
+        ValueError: there is no such type of event.
+        StoreError: the log cannot be read.
+    """
+    from . import frames
+
+    types = arguments.names(type, EVENT_TYPES, "type of event")
+    with opened(store) as log:
+        full = _full_id(log, execution_id)
+        with snapshot(log) as db:
+            rows = _fetch(db, queries.events(full, types))
+            ids = {key: name for key, name, _ in _fetch(db, queries.names(full))}
+    made = frames.frame(rows, frames.EVENTS, {"execution_id": ids})
+    return frames.expand(made) if expand else made
+
+
+def outputs(execution_id: str, *, store: Log | None = None) -> Outputs:
+    """Read what the completed steps of an execution returned, by name, in order of completion.
+
+    A value is decoded when it is looked up. The repr shows every one of them, also those that cannot or may not be
+    restored: of these, the recorded preview.
+
+    Args:
+        execution_id: the execution.
+        store: the log, or its path; by default the session's.
+
+    Returns:
+        A mapping. Looking up a value that cannot be restored raises SerializationError, or UntrustedValueError when
+        the log was opened with ``trusted=False``; the message holds the preview.
+
+    Raises:
+        ExecutionNotFoundError: there is no such execution.
+        StoreError: the log cannot be read.
+    """
+    with opened(store) as log:
+        full = log.execution(execution_id).execution_id
+        state = fold(log.events(full))
+    values = {name: v for name in state.finished if (v := state.steps[name].output) is not None}
+
+    def load(step: str) -> Any:
+        where = f"the result of step '{step}' of execution {full}"
+        with opened(store) as again:
+            return decode(values[step], again.payload, trusted=again.trusted, where=where)
+
+    return Outputs(values, load)
+
+
+def sql(query: str, /, *, store: Log | None = None, **params: Any) -> pd.DataFrame:
+    """Ask the log anything in SQL: the views ``executions``, ``steps`` and ``events`` are there for it. It only reads.
+
+    Args:
+        query: one SELECT.
+        store: the log, or its path; by default the session's.
+        params: a value for each ``:name`` in the query; a datetime is compared as the views write times, UTC.
+
+    Returns:
+        A frame of what was selected. Times as the views write them become ``datetime64[us, UTC]``, whole numbers
+        ``Int64``, names that repeat categories; values and payloads are JSON text, and ``steps.duration`` is seconds.
+
+    Raises:
+        StoreError: the statement would write; nothing was changed.
+        ValueError: the query is wrong, or a ``:name`` has no value.
+
+    Example:
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> sql("SELECT count(*) AS runs FROM executions WHERE workflow = :w", w="deploy", store=MemoryStore())
+           runs
+        0     0
+    """
+    from .frames import answer
+
+    with opened(store) as log, snapshot(log) as db:
+        rows, names = _sql.select(db, query, params)
+    return answer(rows, names)
+
+
+def _full_id(log: Store, execution_id: str | None) -> str | None:
+    return None if execution_id is None else log.execution(execution_id).execution_id
+
+
+def _fetch(db: sqlite3.Connection, query: queries.Query) -> list[tuple[Any, ...]]:
+    return db.execute(query.sql, query.parameters).fetchall()
