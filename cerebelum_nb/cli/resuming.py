@@ -130,7 +130,7 @@ def resume(
 
 def _end(ctx: click.Context, store: Any, execution_id: str, failure: str | None, json_: bool) -> None:
     """Show how it ended, and exit accordingly."""
-    look = Look(store, execution_id)
+    look = Look(ctx, store, execution_id)
     picture = look.take()
     if json_:
         as_json(status_of(store, store.execution(execution_id), time.time_ns() // 1000).to_dict())

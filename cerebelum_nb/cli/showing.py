@@ -32,7 +32,7 @@ def status(ctx: click.Context, execution_id: str, json_: bool) -> None:
     if json_:
         as_json(status_of(store, store.execution(execution_id), time.time_ns() // 1000).to_dict())
         return
-    for line in Look(store, execution_id).take().lines(width()):
+    for line in Look(ctx, store, execution_id).take().lines(width()):
         emit(line)
 
 

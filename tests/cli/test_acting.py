@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import environment, rows, wait_until
+from .conftest import LOG, environment, rows, wait_until
 
 
 def state(call, name):
@@ -57,6 +57,40 @@ def test_another_module_can_be_named(spawn, folder):
     (folder / "shop.py").rename(folder / "store.py")
     assert spawn("resume", "failed-1").code == 6
     assert spawn("resume", "failed-1", "--module", "store").code == 0
+
+
+def test_the_file_that_holds_it_can_be_named(spawn, folder):
+    (folder / "fixed").touch()
+    (folder / "moved").mkdir()
+    (folder / "shop.py").rename(folder / "moved" / "queue.py")
+    assert spawn("resume", "failed-1", "--module", "moved/queue.py").code == 0
+
+
+@pytest.fixture
+def script(folder):
+    """An execution that failed, started by running a script that starts a run whenever it is run."""
+    path = folder / "release.py"
+    path.write_text(f"{(folder / 'shop.py').read_text()}\ndeploy.run(execution_id='script-1')\n")
+    subprocess.run([sys.executable, path], env=environment(), capture_output=True, check=False)
+    assert rows("executions", "execution_id = 'script-1' AND state = 'FAILED'")
+    return path
+
+
+def test_one_that_a_script_started_goes_on_without_running_the_script(spawn, folder, script):
+    (folder / "fixed").touch()
+    before = rows("executions", "true")
+    assert spawn("resume", "script-1").code == 0
+    assert rows("executions", "true") == before
+
+
+def test_of_a_script_that_has_gone_the_whole_command_is_told(spawn, folder, script):
+    (folder / "fixed").touch()
+    script.rename(folder / "renamed.py")
+    done = spawn("resume", "script-1")
+    assert done.code == 6
+    assert "    cerebelum resume script-1 --module PATH.py" in done.err
+    (folder / "renamed.py").write_text((folder / "shop.py").read_text())
+    assert spawn("resume", "script-1", "--module", "renamed.py").code == 0
 
 
 def test_a_notebook_is_not_run_but_for_its_definitions(spawn, folder):
@@ -298,6 +332,37 @@ def test_watching_shows_bars_and_ends_with_the_execution(terminal, moving, folde
     assert shown.end() == 0
     assert shown.raw.count("\x1b[?1049h") == shown.raw.count("\x1b[?1049l") == 1
     assert "moving-1  completed" in shown.left_behind
+
+
+@pytest.mark.parametrize("name", ["paused-1", "died-1"])
+def test_of_one_that_nobody_runs_it_says_so_at_once_and_how_to_go_on(call, name):
+    done = call("watch", name)
+    assert done.code == 8
+    assert "nobody runs it" in done.out and f"    cerebelum resume {name}\n" in done.out
+    assert "--wait waits" in done.err
+
+
+def test_the_command_to_go_on_names_the_log_that_was_named(call):
+    assert "    cerebelum resume paused-1 --db .cerebelum/history.db\n" in call("watch", "paused-1", "--db", LOG).out
+
+
+def test_when_its_process_dies_watching_ends_soon(terminal, moving):
+    shown = terminal("watch", "moving-1", "--interval", "0.1")
+    shown.wait_for("% copying")
+    moving.kill()
+    moving.wait()
+    assert shown.end() == 8
+    assert "cerebelum resume moving-1" in shown.left_behind
+
+
+def test_told_to_wait_it_watches_when_somebody_goes_on(folder, call):
+    command = [sys.executable, "-W", "error", "-m", "cerebelum_nb", "watch", "died-1", "--wait", "--interval", "0.1"]
+    watching = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment(), text=True)
+    assert watching.stdout.readline() == "buy died-1: interrupted at charge, 1 of 2 steps\n"
+    assert call("resume", "died-1", "--repeat", "charge").code == 0
+    rest, _ = watching.communicate(timeout=30)
+    assert watching.returncode == 0
+    assert "buy died-1: completed, 2 of 2 steps\n" in rest
 
 
 def test_a_resized_terminal_is_drawn_anew(terminal, moving):
