@@ -31,7 +31,7 @@ _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l\x1b[?7l", "\x1b[?7h\x1b[?25h\x1b[?1049l"
 
 
 _TAKEN_UP_SECONDS = 5.0
-"""How long one that nobody runs any more is still watched: a scheduler takes up what a dead process left in a second."""
+"""How long one that nobody runs any more is still watched: a scheduler would take it up in a second."""
 
 
 @click.command()
