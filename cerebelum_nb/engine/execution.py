@@ -200,7 +200,7 @@ class Execution:
             self._progress.append(event)
 
     def waits_changed(self) -> None:
-        """Hear that a step began to wait."""
+        """Hear that a step began to wait, or has waited for long."""
         self.consider_hibernation()
         self.engine.check_idle()
 
@@ -302,7 +302,7 @@ class Execution:
         else:
             if self._ripening is not None:
                 self._ripening.cancel()
-            self._ripening = self.clock.call_at(ripe_at, self.consider_hibernation)
+            self._ripening = self.clock.call_at(ripe_at, self.waits_changed)
 
     def stop_soon(self, reason: str) -> None:
         """Ask for a stop from inside a step."""

@@ -357,10 +357,6 @@ def test_any_prefix_of_any_history_resumes_to_the_same_results(shape: Shape, dea
     dies_and_resumes(shape, lambda length: deaths)
 
 
-# A KNOWN DEFECT keeps this one among the soaks: for some seeds (3, 5, 7) a run that hibernates again and again does not
-# come back in time. See CHANGELOG.md, "Known defects".
-@pytest.mark.soak
-@pytest.mark.timeout(3600)
 @quickly
 @given(shapes(), st.lists(st.integers(1, 80), min_size=1, max_size=3))
 def test_any_prefix_of_a_history_with_hibernation_resumes_to_the_same_results(shape: Shape, deaths: list[int]) -> None:
