@@ -29,7 +29,7 @@ from cerebelum_nb.core.events import (
 )
 from cerebelum_nb.core.model import Action
 from cerebelum_nb.core.state import check, fold
-from cerebelum_nb.engine.execution import summarise
+from cerebelum_nb.engine.summary import summarise
 from cerebelum_nb.errors import ApprovalTimeoutError
 from cerebelum_nb.store.base import Commit
 from cerebelum_nb.testing import FakeClock, MemoryStore
