@@ -12,7 +12,7 @@ from .core.events import CancelRequested, Event
 from .core.model import ExecutionState
 from .core.stepping import Limit
 from .engine import views
-from .engine.engine import engines_on
+from .engine.bridge import STOPPED
 from .engine.execution import Execution
 from .engine.fence import is_library_frame
 from .engine.interrupt import on_sigint
@@ -25,8 +25,6 @@ log = logging.getLogger("cerebelum_nb")
 
 _GRACE_SECONDS = 1.0
 """How long a stop waits for async steps to clean up before it leaves them behind."""
-
-_STOPPED = "stopped by hand"
 
 
 class Run:
@@ -121,7 +119,7 @@ class Run:
         """Show it while it runs behind the cell, and how it ended; returns at once."""
         views.watch(self._execution)
 
-    def stop(self, reason: str = _STOPPED) -> None:
+    def stop(self, reason: str = STOPPED) -> None:
         """Pause it: what is finished is kept, what is in flight is interrupted."""
         if not self._execution.over:
             self._execution.engine.post(self._execution, self._execution.stop, reason)
@@ -142,12 +140,6 @@ class Run:
             f"<run {self.execution_id} of {state.workflow or self._execution.plan.workflow}: {self.status}, "
             f"{len(state.finished)} of {state.total_steps} steps>"
         )
-
-    @staticmethod
-    def stop_all_on(loop: asyncio.AbstractEventLoop) -> None:
-        """Pause everything that runs on a loop."""
-        for engine in engines_on(loop):
-            engine.stop_all(_STOPPED)
 
     def _start(self) -> None:
         self._execution.engine.start(self._execution, *self._events)

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..engine.bridge import run_sync
 from ..engine.cancel import cancel_execution
 from ..errors import CerebelumError
 from ..store.default import resolve_store
-from ..workflows import run_sync
 from .cells import Cell, read_cell
 from .commands import complete, run_command
 from .notes import Note

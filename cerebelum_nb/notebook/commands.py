@@ -8,10 +8,11 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from ..engine.bridge import run_sync
 from ..engine.cancel import cancel_execution
 from ..errors import CerebelumError
 from ..store.default import resolve_store
-from ..workflows import Workflow, registered, run_sync
+from ..workflows import Workflow, registered
 from .notes import Note
 
 __all__ = ["complete", "run_command"]
