@@ -71,8 +71,7 @@ class Picture:
         return state_cell(self.row.summary.state, interrupted=self.interrupted)
 
     def _done(self) -> str:
-        done, total = self.row.summary.done_steps, self.row.summary.total_steps
-        return f"{done} of {total} step{'' if total == 1 else 's'}"
+        return f"{self.row.summary.done_steps} of {self.row.summary.total_steps} steps"
 
     def _head(self, room: int | None) -> Iterator[str]:
         shown, state = self.row.summary, self._state()
