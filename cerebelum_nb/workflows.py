@@ -396,7 +396,8 @@ class Workflow:
         try:
             return f"<workflow {self.name}: {describe_path(self.plan())}>"
         except WorkflowDefinitionError as error:
-            return f"<workflow {self.name}: {len(error.errors)} problems, see {self.__name__}.validate()>"
+            count = f"{len(error.errors)} problem{'' if len(error.errors) == 1 else 's'}"
+            return f"<workflow {self.name}: {count}, see {self.__name__}.validate()>"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         plan, report = build(self.fn, self.name, self.max_jumps)

@@ -362,3 +362,16 @@ def test_check_notices_what_no_history_says(spoil):
 def test_a_fold_goes_on_from_a_state():
     history = (BEGUN, started("a"), completed("a"))
     assert fold(history[1:], fold(history[:1])) == fold(history)
+
+
+def test_a_state_is_found_by_its_name_in_any_case():
+    assert ExecutionState("Waiting for approval") is ExecutionState.WAITING_FOR_APPROVAL
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "told"),
+    [("faild", ValueError, "Did you mean FAILED"), ("x", ValueError, "There are: RUNNING"), (7, TypeError, "not 7")],
+)
+def test_what_is_no_state_is_refused(given, error, told):
+    with pytest.raises(error, match=told):
+        ExecutionState(given)
