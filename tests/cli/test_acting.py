@@ -113,7 +113,7 @@ def test_an_external_effect_is_not_repeated_unasked(spawn):
     done = spawn("resume", "died-1")
     assert done.code == 7
     assert "cerebelum resume died-1 --repeat charge" in done.err
-    assert "cerebelum resume died-1 --mark-done charge=" in done.err
+    assert "cerebelum resume died-1 --mark-done charge=null" in done.err
 
 
 def test_an_external_effect_is_repeated_when_asked(spawn):
@@ -146,6 +146,55 @@ def test_where_the_status_is_json_the_terminal_still_shows_the_outcome(terminal,
     shown = terminal("resume", "failed-1", "--json")
     assert shown.end() == 0
     assert "✓ verify" in shown.raw
+
+
+# -- secrets ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def visit(folder):
+    """An execution that failed and reads a secret input."""
+    code = "import shop, cerebelum_nb as c; shop.visit.run({'token': c.Secret('hunter2-x')}, execution_id='visit-1')"
+    subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, check=False)
+    (folder / "fixed").touch()
+
+
+def test_of_a_secret_that_is_missing_the_whole_command_is_told(spawn, visit):
+    done = spawn("resume", "visit-1", "--db", LOG)
+    assert done.code == 1
+    assert done.err.endswith(
+        "To give it again:\n    cerebelum resume visit-1 --secret token --db .cerebelum/history.db\n"
+    )
+
+
+def test_a_secret_is_asked_for_without_echo(terminal, visit):
+    shown = terminal("resume", "visit-1", "--secret", "token")
+    shown.wait_for("token:")
+    shown.type("hunter2-y\n")
+    assert shown.end() == 0
+    assert "hunter2" not in shown.raw
+
+
+@pytest.mark.parametrize(
+    "options", [("--secret", "token=env:TOKEN"), ("--inputs", '{"token": "hunter2-z"}')], ids=lambda options: options[0]
+)
+def test_a_secret_given_again_stays_out_of_the_log(spawn, visit, options):
+    done = spawn("resume", "visit-1", *options, "--json", TOKEN="hunter2-z")
+    assert done.json["step_outputs"]["log_in"]["length"] == 9
+    assert b"hunter2" not in b"".join(path.read_bytes() for path in LOG.parent.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("token=hunter2-x", "NAME=env:VARIABLE"),
+        ("token=env:NO_SUCH", "there is no environment variable NO_SUCH"),
+        ("token", "here is no terminal"),
+    ],
+)
+def test_a_secret_that_cannot_be_read_is_refused(spawn, visit, given, told):
+    done = spawn("resume", "visit-1", "--secret", given)
+    assert (done.code, told in done.err.replace("\n", " "), "hunter2" in done.err) == (2, True, False)
 
 
 # -- decisions ----------------------------------------------------------------------------------------------
