@@ -65,7 +65,8 @@ class CerebelumError(Exception):
 
     def _render_traceback_(self) -> list[str]:
         """Show it in IPython without the library's frames, which tell a user nothing."""
-        return [*self._frames(), *f"{type(self).__name__}: {self}".splitlines()]
+        told = "\n".join([f"{type(self).__name__}: {self}", *getattr(self, "__notes__", ())])
+        return [*self._frames(), *told.splitlines()]
 
     def _frames(self) -> list[str]:
         return own_frames(self)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,21 +34,6 @@ def tell(ship):
 def release(wf):
     wf.timeline(build >> ship >> tell)
 """
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveKernel]:
-    with live_kernel(tmp_path_factory.mktemp("kernel")) as kernel:
-        assert kernel.run(SETUP).ok
-        yield kernel
-
-
-@pytest.fixture
-def kernel(shared: LiveKernel) -> LiveKernel:
-    """The shared kernel with a fresh log and the steps as they were."""
-    assert shared.run("import uuid; cerebelum_nb.connect(f'{uuid.uuid4()}.db');").ok
-    assert shared.run(SETUP.replace("%load_ext cerebelum_nb", "")).ok
-    return shared
 
 
 def text(cell: Cell) -> str:
