@@ -33,6 +33,30 @@ def approval_form(execution_id: str, *, store: Store | None = None, step: str | 
     Raises:
         ExecutionNotFoundError: there is no such execution.
         ApprovalError: it waits for no approval.
+
+    Example:
+        >>> import asyncio
+        >>> from cerebelum_nb import wait_for_approval, step, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... async def wait():
+        ...     await wait_for_approval("budget", data={"price": 5})
+        >>> @workflow
+        ... def slow(wf):
+        ...     wf.timeline(wait)
+        >>> async def main():
+        ...     run = slow.start(store=(log := MemoryStore()), execution_id="k1")
+        ...     while run.status != "WAITING_FOR_APPROVAL":
+        ...         await asyncio.sleep(0)
+        ...     form = approval_form("k1", store=log)
+        ...     run.cancel()
+        ...     return form
+        >>> asyncio.run(main())
+        wait asks for approval (budget)
+        {
+          "price": 5
+        }
+        cerebelum approve k1, or cerebelum reject k1
     """
     log = resolve_store(store)
     found = log.execution(execution_id).execution_id
