@@ -175,8 +175,8 @@ def test_an_approval_outlives_the_process_that_asked(place: Place) -> None:
 NOTEBOOK = [
     "from datetime import timedelta\nfrom pathlib import Path\nimport cerebelum_nb",
     "store = cerebelum_nb.connect('log.db', hibernate_after=timedelta(0))",
-    "PAUSE = '700ms'\n\n@cerebelum_nb.step\nasync def nap(inputs):\n    await cerebelum_nb.sleep(PAUSE)\n"
-    "    return inputs['n'] + 1",
+    "PAUSE = '700ms'",
+    "@cerebelum_nb.step\nasync def nap(inputs):\n    await cerebelum_nb.sleep(PAUSE)\n    return inputs['n'] + 1",
     "@cerebelum_nb.step\ndef report(nap):\n    Path('reported').write_text(str(nap))",
     "@cerebelum_nb.workflow\ndef campaign(wf):\n    wf.timeline(nap >> report)",
     "result = await campaign.execute({'n': 41}, execution_id='from-notebook')\nassert result.status == 'SLEEPING'",
