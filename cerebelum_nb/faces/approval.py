@@ -8,8 +8,10 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+from ..callers import shell
 from ..core.state import fold
 from ..engine.approvals import OpenApproval, decide_approval, open_approvals, verdict
+from ..engine.hints import resume_call
 from ..errors import ApprovalError, CerebelumError
 from ..store.base import Store
 from ..store.default import resolve_store
@@ -102,6 +104,8 @@ def _widget(store: Store, execution_id: str, approval: OpenApproval) -> Any:
     inputs = (response, comment, approve, reject)
     box = ipywidgets.VBox([head, response, comment, ipywidgets.HBox([approve, reject]), told])
     tasks: set[asyncio.Task[None]] = set()
+    for field in (response, comment):
+        _acknowledge(field)
 
     def say(text: str) -> None:
         told.value = html.escape(text)
@@ -131,8 +135,9 @@ def _widget(store: Store, execution_id: str, approval: OpenApproval) -> Any:
             say(str(error))
             enable("still open" in str(error))
         else:
+            did = f"{'Approved' if approved else 'Rejected'} by {decision.by or 'you'}."
             later = " It is checked when the execution goes on." if decision.pending else ""
-            say(f"{'Approved' if approved else 'Rejected'} by {decision.by or 'you'}.{later}")
+            say(did + later + _next(store, execution_id))
 
     def press(approved: bool) -> None:
         task = asyncio.get_running_loop().create_task(decide(approved))
@@ -142,6 +147,32 @@ def _widget(store: Store, execution_id: str, approval: OpenApproval) -> Any:
     approve.on_click(lambda _: press(True))
     reject.on_click(lambda _: press(False))
     return box
+
+
+def _next(store: Store, execution_id: str) -> str:
+    """Say how an execution goes on that nobody runs."""
+    if store.execution(execution_id).holder is not None:
+        return ""
+    state = fold(store.events(execution_id))
+    if state.lifecycle.is_final:
+        return ""
+    return f" A scheduler goes on with it, or {resume_call(state.qualname or state.workflow, execution_id)}"
+
+
+def _acknowledge(field: Any) -> None:
+    """Have the front end told that what was typed has arrived; until then it holds back what is typed next.
+
+    A kernel that hears it beside a cell that waits (ipykernel 7.4) does not say so itself.
+    """
+    kernel = getattr(shell(), "kernel", None)
+    if kernel is None:
+        return
+
+    def receive(message: dict[str, Any]) -> None:
+        field._handle_msg(message)
+        kernel.session.send(kernel.iopub_socket, "status", {"execution_state": "idle"}, parent=message)
+
+    field.comm.on_msg(receive)
 
 
 def _answer(response: str, comment: str) -> Any:

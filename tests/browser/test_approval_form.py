@@ -43,7 +43,10 @@ WHY = "history.sql(\"select data from events where type like 'Approval%' order b
 
 
 def fill(form: Locator, label: str, text: str) -> None:
-    form.locator(".widget-text", has_text=label).locator("input").fill(text)
+    """Type as a person does: key by key."""
+    field = form.locator(".widget-text", has_text=label).locator("input")
+    field.fill("")
+    field.press_sequentially(text, delay=20)
 
 
 def press(form: Locator, name: str) -> None:
@@ -94,6 +97,7 @@ def test_below_a_cell_that_has_ended_the_form_rejects_and_the_next_cell_goes_on(
     shoot(book.page, f"approval_{theme}_4_ended")
     press(form, "Reject")
     expect(form).to_contain_text("Rejected by", timeout=10_000)
+    expect(form).to_contain_text('or await purchase.resume("p1")')
     expect(form.get_by_role("button", name="Reject")).to_be_disabled()
     shoot(book.page, f"approval_{theme}_5_rejected")
     book.run_through(2)
