@@ -96,8 +96,10 @@ def _widget(store: Store, execution_id: str, approval: OpenApproval) -> Any:
         f"<b>{html.escape(approval.step)}</b> asks for approval: <b>{html.escape(approval.approval_type)}</b>"
         f"<pre>{html.escape(_shown(approval))}</pre>"
     )
-    response = ipywidgets.Text(placeholder='a response as JSON, such as {"size": "small"}', description="Response")
-    comment = ipywidgets.Text(placeholder="why", description="Comment")
+    wide = {"width": "32em", "max_width": "100%"}
+    hint = 'a response as JSON, such as {"size": "small"}'
+    response = ipywidgets.Text(placeholder=hint, description="Response", layout=wide)
+    comment = ipywidgets.Text(placeholder="why", description="Comment", layout=wide)
     approve = ipywidgets.Button(description="Approve", button_style="success")
     reject = ipywidgets.Button(description="Reject", button_style="danger")
     told = ipywidgets.HTML()
