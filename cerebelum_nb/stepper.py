@@ -110,8 +110,9 @@ class Stepper:
         ...     run = release.begin(store=MemoryStore())
         ...     await run.next()
         ...     print(dict(run.results))
-        ...     return await run.finish()
-        >>> asyncio.run(cells()).output
+        ...     await run.finish()
+        ...     return run.results["ship"]
+        >>> asyncio.run(cells())
         {'build': 'image'}
         'image shipped'
     """
