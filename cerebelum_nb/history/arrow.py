@@ -42,7 +42,9 @@ def pays(db: sqlite3.Connection) -> bool:
 
 
 def read(db: sqlite3.Connection, query: Query, columns: Mapping[str, Kind]) -> Any:
-    """Return the answer as a ``pyarrow.Table`` of ``columns``; None when there is no room for a copy.
+    """Return the answer as a ``pyarrow.Table`` of ``columns``; None when that fails, for want of room for a copy, say.
+
+    Whatever it was, reading the snapshot itself succeeds, or says what is wrong.
 
     Args:
         db: the snapshot of the log.
@@ -51,19 +53,17 @@ def read(db: sqlite3.Connection, query: Query, columns: Mapping[str, Kind]) -> A
     """
     from adbc_driver_sqlite import dbapi
 
-    with TemporaryDirectory(prefix="cerebelum-") as folder:
-        path = Path(folder, "copy.db")
-        try:
-            with closing(sqlite3.connect(path, isolation_level=None)) as copy:
-                copy.execute("PRAGMA journal_mode = off")
-                copy.execute("PRAGMA synchronous = off")
-                db.backup(copy)
-        except sqlite3.Error:
-            return None  # no room for it, most likely: the snapshot itself can still be read
-        with dbapi.connect(f"{path.as_uri()}?immutable=1", autocommit=True) as log, log.cursor() as cursor:
-            cursor.execute(f"PRAGMA mmap_size = {path.stat().st_size}").fetchall()
-            cursor.execute(_typed(query, columns), query.parameters)
-            return cursor.fetch_arrow_table().slice(1).select(range(len(columns))).rename_columns(list(columns))
+    try:
+        with TemporaryDirectory(prefix="cerebelum-") as folder:
+            path = Path(folder, "copy.db")
+            _copy(db, path)
+            with dbapi.connect(f"{path.as_uri()}?immutable=1", autocommit=True) as log, log.cursor() as cursor:
+                cursor.execute(f"PRAGMA mmap_size = {path.stat().st_size}").fetchall()
+                cursor.execute(_typed(query, columns), query.parameters)
+                found = cursor.fetch_arrow_table()
+    except (sqlite3.Error, dbapi.Error, OSError):
+        return None
+    return found.slice(1).select(range(len(columns))).rename_columns(list(columns))
 
 
 def frame(table: Any, columns: Mapping[str, Kind]) -> pd.DataFrame:
@@ -71,6 +71,13 @@ def frame(table: Any, columns: Mapping[str, Kind]) -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame({name: _series(table[name], kind, name) for name, kind in columns.items()}, copy=False)
+
+
+def _copy(db: sqlite3.Connection, path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as copy:
+        copy.execute("PRAGMA journal_mode = off")
+        copy.execute("PRAGMA synchronous = off")
+        db.backup(copy)
 
 
 def _typed(query: Query, columns: Mapping[str, Kind]) -> str:

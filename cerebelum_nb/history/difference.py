@@ -146,14 +146,17 @@ def _cells(one: Any, other: Any) -> tuple[int, float | None]:
     import pandas as pd
 
     one, other = one.reset_index(drop=True), other.reset_index(drop=True)
-    if pd.api.types.is_numeric_dtype(one) and pd.api.types.is_numeric_dtype(other):
-        one, other = one.astype("Float64"), other.astype("Float64")
-        differ = ((one != other) & ~(one.isna() & other.isna())).fillna(True)
-        most = (one - other).abs().max()
-        return int(differ.sum()), None if pd.isna(most) else float(most)
-    one, other = one.astype("object"), other.astype("object")
-    differ = (one != other) & ~(one.isna() & other.isna())
-    return int(differ.sum()), None
+    are_numbers = all(
+        pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_complex_dtype(column) for column in (one, other)
+    )
+    if not are_numbers:
+        one, other = one.astype("object"), other.astype("object")
+    differ = (one != other).fillna(True) & ~(one.isna() & other.isna())
+    count = int(differ.sum())
+    if not (are_numbers and count):
+        return count, None
+    most = (one[differ].astype("Float64") - other[differ].astype("Float64")).abs().max()
+    return count, None if pd.isna(most) else float(most)
 
 
 def _counted(words: list[str], cells: int, largest: float | None) -> Difference:

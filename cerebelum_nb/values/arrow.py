@@ -34,13 +34,14 @@ def dumps(value: Any, *, compress: bool = True) -> bytes | None:
         table = _TO_TABLE[kind](value)
     except (pa.ArrowException, TypeError, ValueError, OverflowError, NotImplementedError):
         return None  # Arrow has no such type
-    if table is None or (kind[0] == "pandas" and not _same(_from_table(table), value)):
+    if table is None:
         return None
     sink = pa.BufferOutputStream()
     options = pa.ipc.IpcWriteOptions(compression="zstd" if compress else None)
     with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
         writer.write_table(table)
-    return bytes(sink.getvalue())
+    payload = bytes(sink.getvalue())
+    return payload if kind[0] != "pandas" or _same(loads(payload), value) else None
 
 
 def loads(payload: bytes) -> Any:
