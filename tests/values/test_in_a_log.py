@@ -221,8 +221,9 @@ def test_a_value_within_another_comes_back_the_same(log: Log, frame: pd.DataFram
 
 
 @given(frames())
-def test_bytes_follow_from_the_value_alone(value: pd.DataFrame) -> None:
-    assert encode(value).digest == encode(value.copy()).digest
+def test_arrow_bytes_follow_from_the_value_alone(value: pd.DataFrame) -> None:
+    encoded = encode(value)
+    assert encoded.codec != "arrow" or encode(value.copy()).digest == encoded.digest
 
 
 # -- Arrow ----------------------------------------------------------------------------------------------------
