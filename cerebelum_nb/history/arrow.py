@@ -10,10 +10,13 @@ copy instead, which the connection of the snapshot makes: 0.1 s for 100 MB.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -51,19 +54,25 @@ def read(db: sqlite3.Connection, query: Query, columns: Mapping[str, Kind]) -> A
         query: one without a limit.
         columns: the kinds of its columns, in order; what stands behind them only sorts.
     """
+    import pyarrow as pa
     from adbc_driver_sqlite import dbapi
 
     try:
         with TemporaryDirectory(prefix="cerebelum-") as folder:
             path = Path(folder, "copy.db")
             _copy(db, path)
-            with dbapi.connect(f"{path.as_uri()}?immutable=1", autocommit=True) as log, log.cursor() as cursor:
-                cursor.execute(f"PRAGMA mmap_size = {path.stat().st_size}").fetchall()
-                cursor.execute(_typed(query, columns), query.parameters)
-                found = cursor.fetch_arrow_table()
+
+            def part(keys: tuple[int, int]) -> Any:
+                with dbapi.connect(f"{path.as_uri()}?immutable=1", autocommit=True) as log, log.cursor() as cursor:
+                    cursor.execute(f"PRAGMA mmap_size = {path.stat().st_size}").fetchall()
+                    cursor.execute(_typed(query, columns), query.within(*keys).parameters)
+                    return cursor.fetch_arrow_table().slice(1)
+
+            with ThreadPoolExecutor() as pool:  # neither SQLite nor Arrow holds the GIL
+                found = list(pool.map(part, _parts(db)))
     except (sqlite3.Error, dbapi.Error, OSError):
         return None
-    return found.slice(1).select(range(len(columns))).rename_columns(list(columns))
+    return pa.concat_tables(found).select(range(len(columns))).rename_columns(list(columns))
 
 
 def frame(table: Any, columns: Mapping[str, Kind]) -> pd.DataFrame:
@@ -78,6 +87,14 @@ def _copy(db: sqlite3.Connection, path: Path) -> None:
         copy.execute("PRAGMA journal_mode = off")
         copy.execute("PRAGMA synchronous = off")
         db.backup(copy)
+
+
+def _parts(db: sqlite3.Connection) -> list[tuple[int, int]]:
+    """Cut the keys of the executions into a range for each processor, four at most."""
+    first, last = db.execute("SELECT coalesce(min(key), 0), coalesce(max(key), 0) FROM execution").fetchone()
+    count = min(4, os.cpu_count() or 1)
+    cuts = [first + (last + 1 - first) * n // count for n in range(count + 1)]
+    return [(start, end - 1) for start, end in pairwise(cuts)]
 
 
 def _typed(query: Query, columns: Mapping[str, Kind]) -> str:

@@ -8,7 +8,7 @@ them those that only sort.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..core.model import ExecutionState
 
@@ -19,7 +19,8 @@ __all__ = ["Query", "events", "executions", "steps"]
 class Query:
     """A statement, its parameters, and by which of its columns the answer is sorted (numbers from 1).
 
-    ``is_bulk`` says that it asks about events by the thousand, which is worth another way of reading.
+    ``is_bulk`` says that it asks about events by the thousand, which is worth another way of reading; its first two
+    parameters then are the first and the last key of the executions to read.
     """
 
     select: str
@@ -33,6 +34,10 @@ class Query:
     def sql(self) -> str:
         """The whole statement."""
         return f"{self.select}\n{self.ordering}{'' if self.limit is None else f' LIMIT {self.limit}'}"
+
+    def within(self, first: int, last: int) -> Query:
+        """Return the same question about the executions of these keys; it has to be a bulk one."""
+        return replace(self, parameters=(first, last, *self.parameters[2:]))
 
     @property
     def ordering(self) -> str:
@@ -120,14 +125,14 @@ def events(execution_id: str | None = None, types: Sequence[str] = ()) -> Query:
 
 
 def _of(execution_id: str | None, workflow: str | None) -> tuple[str, tuple[object, ...]]:
-    terms, parameters = [], list[object]()
     if execution_id is not None:
-        terms.append("x.execution_id = ?")
-        parameters.append(execution_id)
+        terms, parameters = ["x.execution_id = ?"], list[object]([execution_id])
+    else:
+        terms, parameters = ["+x.key BETWEEN ? AND ?"], [0, 2**63 - 1]  # `+`: it leaves the choice of the index alone
     if workflow is not None:
         terms.append("x.workflow = ?")
         parameters.append(workflow)
-    return " AND ".join(terms) or "1", tuple(parameters)
+    return " AND ".join(terms), tuple(parameters)
 
 
 def _marks(values: Sequence[str]) -> str:

@@ -333,6 +333,7 @@ def test_a_path_without_a_log_is_refused_and_made_no_log(tmp_path):
         (queries.executions(states=["FAILED"], since=1), "execution_by_state (state=? AND started_at>?)"),
         (queries.steps(execution_id="x"), "e USING PRIMARY KEY (execution=?)"),
         (queries.steps(workflow="w"), "e USING PRIMARY KEY (execution=?)"),
+        (queries.steps(workflow="w"), "x USING INDEX execution_by_workflow (workflow=?)"),
         (queries.events(execution_id="x"), "e USING PRIMARY KEY (execution=?)"),
         (queries.events(execution_id="x"), "sqlite_autoindex_execution_1 (execution_id=?)"),
     ],
