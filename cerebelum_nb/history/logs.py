@@ -88,8 +88,9 @@ def open(  # noqa: A001  # history.open is what it does
         ValueError: no log is given, or two have one name.
 
     Example:
+        >>> from cerebelum_nb import history
         >>> from cerebelum_nb.testing import MemoryStore
-        >>> logs = open({"prod": MemoryStore(), "test": MemoryStore()})
+        >>> logs = history.open({"prod": MemoryStore(), "test": MemoryStore()})
         >>> list(logs.executions().columns[:3])
         ['log', 'execution_id', 'workflow']
         >>> logs.sql("SELECT count(*) AS runs FROM executions WHERE log = :log", log="prod")
