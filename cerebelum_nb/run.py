@@ -121,6 +121,10 @@ class Run:
         """Show it while it runs behind the cell, and how it ended; returns at once."""
         views.watch(self._execution)
 
+    def slider(self) -> Any:
+        """Make a slider through the events so far; see :func:`cerebelum_nb.history.slider`."""
+        return views.slide(self.execution_id, self._execution.engine.store.events(self.execution_id))
+
     def stop(self, reason: str = _STOPPED) -> None:
         """Pause it: what is finished is kept, what is in flight is interrupted."""
         if not self._execution.over:

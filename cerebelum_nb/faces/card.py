@@ -15,7 +15,7 @@ from .failure import Failure, go_on
 from .graph import Graph
 from .marks import MARKS
 
-__all__ = ["Card", "Row"]
+__all__ = ["SMALL", "STYLE", "Card", "Row", "html_row", "last_printed"]
 
 _FEW = 12
 """So many steps are listed at once; of more, the list is folded."""
@@ -138,7 +138,7 @@ class Card:
 
     def to_html(self) -> str:
         """Write the whole card without widgets, legible in light and dark themes."""
-        table = "".join(_html_row(row, printed) for row, printed in self._with_printed())
+        table = "".join(html_row(row, printed) for row, printed in self._with_printed())
         few = len(self.rows) <= _FEW
         listed = f"<table style='font-size:12px;margin:4px 0'>{table}</table>"
         failure = "" if self.failure is None else self.failure.to_html()
@@ -152,7 +152,7 @@ class Card:
     def _with_printed(self) -> Iterator[tuple[Row, str]]:
         left = _MOST_PRINTED
         for row in self.rows:
-            shown = "\n".join(line[:200] for line in row.printed.splitlines()[-5:])
+            shown = last_printed(row)
             if row.state == "failed" or len(shown) > left:  # the failure card shows a failed step's
                 shown = ""
             left -= len(shown)
@@ -238,7 +238,13 @@ def _left(due_at: int, now: int) -> str:
     return f"in {format_seconds(seconds if seconds < 1 else round(seconds))}" if seconds else "now"
 
 
-def _html_row(row: Row, printed: str) -> str:
+def last_printed(row: Row) -> str:
+    """Return the last lines that a step printed."""
+    return "\n".join(line[:200] for line in row.printed.splitlines()[-5:])
+
+
+def html_row(row: Row, printed: str) -> str:
+    """Write a step as the row of a table: its sign, name, time, note, and what it printed."""
     timed = row.seconds is not None and row.state not in ("waiting", "skipped", "interrupted")
     took = format_seconds(row.seconds or 0.0) if timed else ""
     name = ("&nbsp;&nbsp;" if row.parallel else "") + html.escape(row.name)

@@ -12,6 +12,7 @@ as long as it is unambiguous. Only public functions live here; pandas is importe
 
 from __future__ import annotations
 
+from .replay import replay, slider
 from .tables import events, executions, outputs, sql, steps
 
-__all__ = ["events", "executions", "outputs", "sql", "steps"]
+__all__ = ["events", "executions", "outputs", "replay", "slider", "sql", "steps"]

@@ -1,0 +1,103 @@
+// The slider of a run: shows what was known as of one of its events. No kernel, no library, nothing is fetched.
+// `data` stands before this text: {names, events: [{title, detail, time, set}]}; `set` is what the event
+// changed, as pairs of a slot's name and its new text (null: it is gone).
+const root = document.currentScript.parentElement;
+const part = (name) => root.querySelector(`[data-part="${name}"]`);
+const [play, range, count] = ["play", "range", "count"].map(part);
+const now = new Map();
+const undo = [];
+const boxes = new Map();
+for (const box of root.querySelectorAll("g[data-step]"))
+  boxes.set(box.dataset.step, [...(boxes.get(box.dataset.step) ?? []), box]);
+const rows = new Map([...root.querySelectorAll("tbody[data-step]")].map((row) => [row.dataset.step, row]));
+let at = 0;
+let timer = null;
+
+// What each event replaces, so that one can go back.
+for (const event of data.events) {
+  undo.push(event.set.map(([slot]) => [slot, now.get(slot) ?? null]));
+  for (const [slot, text] of event.set) now.set(slot, text);
+}
+now.clear();
+
+function go(number) {
+  const stale = new Set();
+  const apply = (set) => set.forEach(([slot, text]) => (now.set(slot, text), stale.add(slot)));
+  while (at < number) apply(data.events[at++].set);
+  while (at > number) apply(undo[--at]);
+  for (const slot of stale) draw(slot, now.get(slot));
+  facts();
+  tell();
+}
+
+function draw(slot, text) {
+  const [kind, name] = [slot.slice(0, slot.indexOf(":")), slot.slice(slot.indexOf(":") + 1)];
+  if (kind === "part") part(name).innerHTML = text ?? "";
+  if (kind === "row") rows.get(name).innerHTML = text ?? "";
+  if (kind === "box")
+    for (const box of boxes.get(name) ?? []) box.style.display = box.dataset.state === text ? "" : "none";
+}
+
+function line(cells, bold) {
+  const row = document.createElement("tr");
+  for (const text of cells) {
+    const cell = row.appendChild(document.createElement("td"));
+    cell.textContent = text;
+    cell.style.cssText = "text-align:left;white-space:pre-wrap;overflow-wrap:anywhere;vertical-align:top";
+    cell.style.fontWeight = bold ? "bold" : "";
+  }
+  return row;
+}
+
+function facts() {
+  const event = data.events[at - 1];
+  const before = new Map(undo[at - 1]);
+  const changed = event.set.filter(([slot]) => slot.startsWith("fact:"));
+  const arrow = (slot, text) => [before.get(slot) ?? "", "→", text ?? ""];
+  part("changed").replaceChildren(...changed.map(([slot, text]) => line([slot.slice(5), ...arrow(slot, text)])));
+  if (!part("state").parentElement.parentElement.open) return;
+  const fresh = new Set(changed.map(([slot]) => slot));
+  const known = data.names.map((name) => `fact:${name}`).filter((slot) => now.get(slot) != null);
+  part("state").replaceChildren(...known.map((slot) => line([slot.slice(5), now.get(slot)], fresh.has(slot))));
+}
+
+function tell() {
+  const { title, detail, time } = data.events[at - 1];
+  part("title").textContent = `event ${at}: ${title}`;
+  part("detail").textContent = detail;
+  part("time").textContent = time;
+  range.value = at;
+  range.setAttribute("aria-valuetext", `event ${at}: ${title}`);
+  count.textContent = `${at} of ${data.events.length}`;
+}
+
+function pause() {
+  clearInterval(timer);
+  timer = null;
+  play.textContent = "play";
+}
+
+function toggle() {
+  if (timer !== null) return pause();
+  if (at === data.events.length) go(1);
+  play.textContent = "pause";
+  timer = setInterval(() => (at < data.events.length && root.isConnected ? go(at + 1) : pause()), 600);
+}
+
+const move = (by) => (pause(), go(Math.min(data.events.length, Math.max(1, at + by))));
+play.onclick = toggle;
+part("previous").onclick = () => move(-1);
+part("next").onclick = () => move(1);
+range.oninput = () => (pause(), go(Number(range.value)));
+part("state").parentElement.parentElement.ontoggle = facts;
+part("live").onkeydown = (key) => {
+  const by = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10, Home: -1e9, End: 1e9 };
+  if (key.target.tagName === "SUMMARY") return;
+  if (key.key in by) move(by[key.key]);
+  else if (key.key === " " && key.target.tagName !== "BUTTON") toggle();
+  else return;
+  key.preventDefault();
+};
+part("still").remove();
+part("live").hidden = false;
+go(data.events.length);
