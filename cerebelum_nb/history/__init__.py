@@ -12,6 +12,7 @@ as long as it is unambiguous. Only public functions live here; pandas is importe
 
 from __future__ import annotations
 
+from .plots import plot, plot_durations, plot_failures, plot_time, plot_trend
 from .replay import replay, slider
 from .tables import events, executions, outputs, sql, steps
 
