@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from .client import ExecutionStatus as ExecutionStatus
     from .client import SleepInfo as SleepInfo
     from .client import StepStatus as StepStatus
-    from .core.model import ExecutionState as ExecutionState
     from .core.events import Event
+    from .core.model import ExecutionState as ExecutionState
     from .core.model import Plan
     from .dsl import flow as flow
     from .dsl.step import Step as Step

@@ -123,7 +123,7 @@ class Run:
 
     def slider(self) -> Any:
         """Make a slider through the events so far; see :func:`cerebelum_nb.history.slider`."""
-        return views.slide(self.execution_id, self._execution.engine.store.events(self.execution_id))
+        return self._result().slider()
 
     def stop(self, reason: str = _STOPPED) -> None:
         """Pause it: what is finished is kept, what is in flight is interrupted."""
@@ -189,7 +189,14 @@ class Run:
         return [a.task for a in self._execution.attempts.values() if a.task is not None and not a.task.done()]
 
     def _result(self) -> Result:
-        return Result.of(self.execution_id, self._execution.state, self._execution.result_of, resume_hint=self.hint)
+        execution = self._execution
+        return Result.of(
+            self.execution_id,
+            execution.state,
+            execution.result_of,
+            lambda: execution.engine.store.events(execution.id),
+            resume_hint=self.hint,
+        )
 
     def _outcome(self) -> Result:
         __tracebackhide__ = True

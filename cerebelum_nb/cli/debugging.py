@@ -31,7 +31,17 @@ __all__ = ["debug"]
 _AROUND = 5
 """So many events are listed before and after the present one."""
 _MOST_CHANGES = 8
-_PLUMBING = (".code", ".inputs", ".settled_at", ".routed_at", ".started_at", ".ended_at", "module", "qualname", "source")
+_PLUMBING = (
+    ".code",
+    ".inputs",
+    ".settled_at",
+    ".routed_at",
+    ".started_at",
+    ".ended_at",
+    "module",
+    "qualname",
+    "source",
+)
 """Changes that `show state` tells, and a step from one event to the next does not."""
 
 
@@ -53,7 +63,7 @@ def debug(ctx: click.Context, execution_id: str) -> None:
 
 
 class Walk(cmd.Cmd):
-    """A prompt that stands at one of a run's events. The docstring of each ``do_`` is its help."""
+    """A prompt that stands at one of a run's events."""
 
     def __init__(self, execution_id: str, events: list[Event]) -> None:
         super().__init__(stdin=sys.stdin, stdout=sys.stdout)
@@ -67,7 +77,9 @@ class Walk(cmd.Cmd):
         """Say which run it is, and where one stands."""
         last = fold(self._events)
         done = f"{len(last.finished)} of {last.total_steps} steps"
-        head = f"{last.workflow} {self._id}: {last.status.lower().replace('_', ' ')}, {done}, {len(self._events)} events"
+        head = (
+            f"{last.workflow} {self._id}: {last.status.lower().replace('_', ' ')}, {done}, {len(self._events)} events"
+        )
         for line in wrap(head):
             emit(styled(line, "bold"))
         for line in wrap("h lists the commands, an empty line is next, q quits"):
@@ -88,15 +100,15 @@ class Walk(cmd.Cmd):
     # -- the commands ---------------------------------------------------------------------------------------
 
     def do_next(self, argument: str) -> None:
-        """next [N]: go on by one event, or by N."""
+        """Go on."""
         self._by(argument, 1)
 
     def do_prev(self, argument: str) -> None:
-        """prev [N]: go back by one event, or by N."""
+        """Go back."""
         self._by(argument, -1)
 
     def do_jump(self, argument: str) -> None:
-        """jump N|STEP|end: go to event N, to the first of a step, to the last."""
+        """Go somewhere else."""
         if argument in ("start", "end"):
             self._move(1 if argument == "start" else len(self._events))
         elif argument in self._steps:
@@ -105,7 +117,7 @@ class Walk(cmd.Cmd):
             self._move(number)
 
     def do_break(self, argument: str) -> None:
-        """break [STEP|EVENT]: stop where a step starts, or at a type of event such as StepFailed; without, list them."""
+        """Add a place to stop at."""
         known = {**dict.fromkeys(self._steps), **dict.fromkeys(EVENT_TYPES)}
         if argument and argument not in known:
             self._no("step or type of event", argument, known)
@@ -115,17 +127,17 @@ class Walk(cmd.Cmd):
         emit(clean(f"stops at: {', '.join(self._breaks) or 'nothing'}"))
 
     def do_delete(self, argument: str) -> None:
-        """delete [STEP|EVENT]: stop there no more; without, nowhere."""
+        """Take such a place away."""
         self._breaks = {name: None for name in self._breaks if argument and name != argument}
         self.do_break("")
 
     def do_continue(self, argument: str) -> None:
-        """continue: go on to where it is to stop, or to the end."""
+        """Go on to the next such place."""
         found = (number for number, event in self._numbered() if number > self._at and self._stops(event))
         self._move(next(found, len(self._events)))
 
     def do_show(self, argument: str) -> None:
-        """show [STEP|inputs|state]: the run, a step, its inputs, or all of the state, as of this event."""
+        """Show what was known."""
         if not argument:
             self._show_run()
         elif argument in self._state.steps:
@@ -140,14 +152,14 @@ class Walk(cmd.Cmd):
             self._no("step", argument, dict.fromkeys([*self._steps, "inputs", "state"]))
 
     def do_values(self, argument: str) -> None:
-        """values: what the completed steps have returned, as of this event."""
+        """Show what steps have returned."""
         for name in self._state.finished:
             emit(cut(f"{clean(name)} = {clean(_short(self._state.steps[name].output))}", width() or 120))
         if not self._state.finished:
             emit("no step is completed yet")
 
     def do_list(self, argument: str) -> None:
-        """list [N|all]: the events around this one, around event N, or all."""
+        """List events."""
         if argument in ("", "all"):
             centre = self._at
         elif (number := self._number(argument)) is None:
@@ -166,15 +178,14 @@ class Walk(cmd.Cmd):
             emit(line)
 
     def do_help(self, arg: str) -> None:
-        """help: this list."""
-        for name in _COMMANDS:
-            usage, _, told = str(getattr(self, f"do_{name}").__doc__).partition(": ")
-            emit(f"{styled(usage, 'bold')}")
+        """Say what can be typed."""
+        for name, (argument, told) in _COMMANDS.items():
+            emit(f"{styled(name, 'bold')} {argument}".rstrip())
             for line in wrap(told, "    "):
                 emit(line)
 
     def do_quit(self, argument: str) -> bool:
-        """quit: end."""
+        """End."""
         return True
 
     # -- how a line is read ---------------------------------------------------------------------------------
@@ -225,8 +236,10 @@ class Walk(cmd.Cmd):
         return next(number for number, event in self._numbered() if getattr(event, "step", None) == step)
 
     def _stops(self, event: Event) -> bool:
+        if type(event).__name__ in self._breaks:
+            return True
         starts = isinstance(event, StepStarted) or (isinstance(event, StepCompleted) and event.by_hand)
-        return type(event).__name__ in self._breaks or (starts and event.step in self._breaks)
+        return starts and getattr(event, "step", None) in self._breaks
 
     def _by(self, argument: str, sign: int) -> None:
         number = self._number(argument or "1", least=0)
@@ -301,8 +314,26 @@ class Walk(cmd.Cmd):
             paint(line, "red", err=True)
 
 
-_COMMANDS = ("next", "prev", "jump", "break", "delete", "continue", "show", "list", "values", "help", "quit")
-_EVENTS = (Column(title=""), Column(title="", right=True), Column(title="", least=12), Column(title="", least=4, drop=1))
+_COMMANDS = {
+    "next": ("[N]", "go on by one event, or by N"),
+    "prev": ("[N]", "go back by one event, or by N"),
+    "jump": ("N|STEP|end", "go to event N, to the first of a step, to the last"),
+    "break": ("[STEP|EVENT]", "stop where a step starts, or at a type of event such as StepFailed; without, list them"),
+    "delete": ("[STEP|EVENT]", "stop there no more; without, nowhere"),
+    "continue": ("", "go on to where it is to stop, or to the end"),
+    "show": ("[STEP|inputs|state]", "the run, a step, its inputs, or all of the state, as of this event"),
+    "list": ("[N|all]", "the events around this one, around event N, or all"),
+    "values": ("", "what the completed steps have returned, as of this event"),
+    "help": ("", "this list"),
+    "quit": ("", "end"),
+}
+"""What each takes and does; of two that begin alike, the first is meant."""
+_EVENTS = (
+    Column(title=""),
+    Column(title="", right=True),
+    Column(title="", least=12),
+    Column(title="", least=4, drop=1),
+)
 
 
 def _style(event: Event) -> str:

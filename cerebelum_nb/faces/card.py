@@ -243,12 +243,14 @@ def last_printed(row: Row) -> str:
     return "\n".join(line[:200] for line in row.printed.splitlines()[-5:])
 
 
-def html_row(row: Row, printed: str) -> str:
-    """Write a step as the row of a table: its sign, name, time, note, and what it printed."""
+def html_row(row: Row, printed: str, value: str = "") -> str:
+    """Write a step as the row of a table: its sign, name, time, note, value, and what it printed."""
     timed = row.seconds is not None and row.state not in ("waiting", "skipped", "interrupted")
     took = format_seconds(row.seconds or 0.0) if timed else ""
     name = ("&nbsp;&nbsp;" if row.parallel else "") + html.escape(row.name)
     note = html.escape(row.note)
+    if value:
+        note += f"<code>{html.escape(value, quote=False)}</code>"
     if printed:
         note += f"<pre style='{SMALL}'>{html.escape(printed)}</pre>"
     left = " style='text-align:left'"

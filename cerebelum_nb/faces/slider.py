@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib.resources import files
 from typing import Any
@@ -18,7 +18,7 @@ from ..core.events import Event
 from ..core.state import State
 from ..history.facts import changes
 from ..history.replay import Moment, moments
-from ..history.words import detail, title
+from ..history.words import detail, shorten, title
 from ..result import at
 from .card import SMALL, STYLE, Card, html_row, last_printed
 from .graph import Graph
@@ -88,7 +88,7 @@ class Slider:
         told: dict[str, str | None] = {}
         listed, before = [], State()
         for (event, state), card in zip(self._moments, self._cards, strict=True):
-            slots = (*_shown(card), *_changed(before, state))
+            slots = (*_shown(card, _values(state)), *_changed(before, state))
             changed = [(slot, text) for slot, text in slots if told.get(slot) != text]
             told.update(changed)
             listed.append(
@@ -103,13 +103,19 @@ class Slider:
         return {"names": _in_order(told), "events": listed}
 
 
-def _shown(card: Card) -> Iterator[tuple[str, str | None]]:
+def _shown(card: Card, values: Mapping[str, str]) -> Iterator[tuple[str, str | None]]:
     yield "part:head", card.head_html()
     yield "part:failure", card.failure.to_html() if card.failure is not None else ""
     for row in card.rows:
-        yield f"row:{row.name}", html_row(row, "" if row.state == "failed" else last_printed(row))
+        yield f"row:{row.name}", html_row(row, last_printed(row), values.get(row.name, ""))
     for step, state in card.states.items():
         yield f"box:{step}", state
+
+
+def _values(state: State) -> dict[str, str]:
+    """Write what the completed steps have returned."""
+    outputs = ((name, state.steps[name].output) for name in state.finished)
+    return {name: shorten(value.json if value.codec == "json" else value.preview) for name, value in outputs if value}
 
 
 def _changed(before: State, after: State) -> Iterator[tuple[str, str | None]]:
@@ -133,7 +139,7 @@ _BUTTON = (
     "font:inherit;color:inherit;background:rgba(128,128,128,.14);border:1px solid rgba(128,128,128,.5);"
     "border-radius:3px;padding:1px 10px;cursor:pointer"
 )
-_TABLE = "font-size:12px;margin:4px 0"
+_TABLE = "font-size:12px;margin:4px 0;color:inherit"
 _SCROLLED = "height:9.5em;overflow:auto;border-top:1px solid rgba(128,128,128,.3)"
 
 
@@ -144,7 +150,7 @@ def _live(parts: dict[str, str], count: int) -> str:
         return f'<button type="button" data-part="{name}" style="{_BUTTON}">{text}</button>'
 
     controls = (
-        f'{button("previous", "‹ prev")} {button("play", "play")} {button("next", "next ›")} '
+        f"{button('previous', 'prev')} {button('play', 'play')} {button('next', 'next')} "
         f'<input type="range" data-part="range" min="1" max="{count}" step="1" aria-label="event" '
         f'style="flex:1;min-width:8em;margin:0 6px"> <span data-part="count" style="white-space:nowrap"></span>'
     )

@@ -16,4 +16,17 @@ from .plots import plot, plot_durations, plot_failures, plot_time, plot_trend
 from .replay import replay, slider
 from .tables import events, executions, outputs, sql, steps
 
-__all__ = ["events", "executions", "outputs", "replay", "slider", "sql", "steps"]
+__all__ = [
+    "events",
+    "executions",
+    "outputs",
+    "plot",
+    "plot_durations",
+    "plot_failures",
+    "plot_time",
+    "plot_trend",
+    "replay",
+    "slider",
+    "sql",
+    "steps",
+]

@@ -120,7 +120,7 @@ def plot_failures(workflow: str | None = None, *, store: Log | None = None, ax: 
     return draw(counts, f"{workflow or 'all workflows'}: attempts that failed{rest}", ax)  # type: ignore[no-any-return]  # found by name
 
 
-def plot_time(workflow: str, *, store: Log | None = None, ax: Axes | None = None) -> Axes:
+def plot_time(workflow: str, *, waits: bool = True, store: Log | None = None, ax: Axes | None = None) -> Axes:
     """Draw where the time of a workflow's runs goes: per step, and whether it is work, waiting, or failed attempts.
 
     Waiting is sleeps, approvals and polls, also while no process ran them; failed attempts count with the delays after
@@ -128,6 +128,7 @@ def plot_time(workflow: str, *, store: Log | None = None, ax: Axes | None = None
 
     Args:
         workflow: its name.
+        waits: False leaves the waiting out, so that an approval of a day does not hide the rest.
         store: the log, or its path; by default the session's.
         ax: the axes to draw on; by default new ones.
 
@@ -144,7 +145,8 @@ def plot_time(workflow: str, *, store: Log | None = None, ax: Axes | None = None
     spent: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for run in runs:
         for step, kind, seconds in _spent(run):
-            spent[step][kind] += seconds / len(runs)
+            if waits or kind != "waiting":
+                spent[step][kind] += seconds / len(runs)
     return draw(spent, f"{workflow}: where the time goes, {_runs(len(runs))}", ax)  # type: ignore[no-any-return]  # found by name
 
 
@@ -166,7 +168,7 @@ def plot_trend(
 
     Raises:
         ValueError: more than six steps are named.
-        CerebelumError: matplotlib is not installed, or the log holds no completed step of that workflow or of that name.
+        CerebelumError: matplotlib is not installed, or no such step of that workflow is completed.
     """
     draw = _pictures("across").trend
     done = _completed(workflow, store)
@@ -177,7 +179,9 @@ def plot_trend(
     else:
         chosen = [steps] if isinstance(steps, str) else list(steps)
     if len(chosen) > _MOST_TRENDS:
-        raise ValueError(f"steps= takes up to {_MOST_TRENDS} names, so that their lines can be told apart, not {len(chosen)}")
+        raise ValueError(
+            f"steps= takes up to {_MOST_TRENDS} names, so that their lines can be told apart, not {len(chosen)}"
+        )
     for name in chosen:
         if name not in known:
             raise CerebelumError(f"no step {name!r} of workflow {workflow!r} is completed.{_near(name, known)}")
@@ -229,7 +233,10 @@ def _timelines(workflow: str, store: Log | None) -> Iterable[Timeline]:
             (workflow,),
         ).fetchall()
     for _, told in itertools.groupby(rows, key=lambda row: row[0]):
-        yield timeline(Mark(kind, at, step or "", visit or 1, attempt or 1, op or "") for _, kind, at, step, visit, attempt, op in told)
+        yield timeline(
+            Mark(kind, at, step or "", visit or 1, attempt or 1, op or "")
+            for _, kind, at, step, visit, attempt, op in told
+        )
 
 
 def _spent(run: Timeline) -> Iterable[tuple[str, str, float]]:
@@ -259,7 +266,9 @@ def _nothing(workflow: str | None, store: Log | None) -> CerebelumError:
     if not known:
         return CerebelumError("there is nothing to draw: the log holds no execution yet. Run a workflow first")
     if workflow is not None and workflow not in known:
-        return CerebelumError(f"there is nothing to draw: the log holds no run of a workflow {workflow!r}.{_near(workflow, known)}")
+        return CerebelumError(
+            f"there is nothing to draw: the log holds no run of a workflow {workflow!r}.{_near(workflow, known)}"
+        )
     return CerebelumError(f"there is nothing to draw: no step {_of(workflow)}has started yet")
 
 

@@ -16,7 +16,12 @@ __all__ = ["Interval", "Mark", "Span", "Timeline", "covered", "marks", "outside"
 Interval = tuple[int, int]
 
 _ATTEMPTS = {"StepCompleted": "completed", "StepFailed": "failed", "StepRetried": "retried"}
-_WAITS = {"SleepStarted": "sleep", "ApprovalRequested": "approval", "ApprovalRefused": "approval", "PollStarted": "poll"}
+_WAITS = {
+    "SleepStarted": "sleep",
+    "ApprovalRequested": "approval",
+    "ApprovalRefused": "approval",
+    "PollStarted": "poll",
+}
 _WAIT_ENDS = {
     "SleepCompleted",
     "ApprovalReceived",

@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
 from ...core.duration import format_seconds
-from .paper import legend, name_rows, paper, style, time_axis, unit_of
+from ..words import shorten
+from .paper import head, legend, name_rows, note, paper, style, time_axis, unit_of
 
 __all__ = ["durations", "failures", "shares", "trend", "wilson"]
 
@@ -24,10 +25,11 @@ _LINES = (("#0072b2", "-", "o"), ("#d55e00", "--", "s"), ("#009e73", "-.", "^"),
 def durations(taken: Mapping[str, Sequence[float]], title: str, ax: Axes | None = None) -> Axes:
     """Draw a box per step with its outliers; ``taken`` is seconds by step."""
     ax = paper(ax, len(taken))
+    head(ax, title)
     everything = np.concatenate([np.asarray(values, dtype=float) for values in taken.values()])
     positive = everything[everything > 0]
     size = time_axis(ax, float(positive.min()) if len(positive) else 0.0, float(everything.max()))
-    name_rows(ax, [f"{step} (n={len(values)})" for step, values in taken.items()])
+    name_rows(ax, [f"{shorten(step, 24)} (n={len(values)})" for step, values in taken.items()])
     floor = ax.get_xlim()[0]
     points: list[tuple[float, int]] = []
     for place, values in enumerate(taken.values()):
@@ -46,29 +48,25 @@ def durations(taken: Mapping[str, Sequence[float]], title: str, ax: Axes | None 
         ax.plot(*zip(*points, strict=True), "o", color="#333333", markersize=3.2, alpha=0.6, zorder=5, label="runs")
     ax.grid(axis="x", color="#dddddd", linewidth=0.6)
     ax.set_axisbelow(True)
-    ax.set_title(title, loc="left", fontsize=11)
     return ax
 
 
 def failures(counts: Mapping[str, tuple[int, int]], title: str, ax: Axes | None = None) -> Axes:
     """Draw a bar per step with its interval; ``counts`` is how many attempts failed, and of how many."""
     ax = paper(ax, len(counts))
-    name_rows(ax, list(counts))
+    head(ax, title)
+    every = name_rows(ax, list(counts))
     rates = np.array([failed / total for failed, total in counts.values()])
     bounds = np.array([wilson(failed, total) for failed, total in counts.values()])
     places = np.arange(len(counts))
-    ax.barh(places, 100 * rates, height=0.6, **style("failed"))
+    ax.barh(places, 100 * rates, height=0.6, facecolor="#f0b48a", edgecolor="#333333", linewidth=0.6)
     ax.errorbar(
         100 * rates, places, xerr=100 * np.abs(bounds.T - rates), fmt="none", ecolor="#333333", elinewidth=1, capsize=3
     )  # fmt: skip
-    for place, (failed, total) in enumerate(counts.values()):
-        ax.annotate(
-            f"{failed} of {total}", (100 * bounds[place][1], place), xytext=(6, 0), textcoords="offset points",
-            va="center", fontsize=8, color="#333333",
-        )  # fmt: skip
+    for place, (failed, total) in enumerate(counts.values()) if every == 1 else ():
+        note(ax, f"{failed} of {total}", 100 * bounds[place][1], place)
     ax.set_xlim(0, max(1.0, 100 * float(bounds.max())) * 1.18)
     ax.set_xlabel("failed attempts [%], with the 95 % Wilson interval")
-    ax.set_title(title, loc="left", fontsize=11)
     return ax
 
 
@@ -93,26 +91,24 @@ def wilson(failed: int, total: int) -> tuple[float, float]:
 def shares(seconds: Mapping[str, Mapping[str, float]], title: str, ax: Axes | None = None) -> Axes:
     """Draw a bar per step, split by what its time went to; ``seconds`` per run, by step, by kind."""
     ax = paper(ax, len(seconds))
+    head(ax, title)
     total = sum(sum(parts.values()) for parts in seconds.values())
     longest = max((sum(parts.values()) for parts in seconds.values()), default=0.0)
     name, size = unit_of(longest)
-    name_rows(ax, list(seconds))
-    left = np.zeros(len(seconds))
     kinds = {"work": "completed", "waiting": "sleep", "failed attempts and delays": "retried"}
+    ax.set_xlabel(f"time per run [{name}], and its share of the whole")
+    legend(ax, {kind: looks for kind, looks in kinds.items() if any(parts.get(kind) for parts in seconds.values())})
+    every = name_rows(ax, list(seconds))
+    left = np.zeros(len(seconds))
     for kind, looks in kinds.items():
         widths = np.array([parts.get(kind, 0.0) / size for parts in seconds.values()])
         ax.barh(np.arange(len(seconds)), widths, left=left, height=0.66, label=kind, **style(looks))
         left += widths
-    for place, parts in enumerate(seconds.values()):
-        share = sum(parts.values()) / total if total else 0.0
-        ax.annotate(
-            f"{share:.0%}", (left[place], place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8,
-            color="#333333",
-        )  # fmt: skip
-    ax.set_xlim(0, max(longest / size, 1e-9) * 1.1)
-    ax.set_xlabel(f"time per run [{name}], and its share")
-    ax.set_title(title, loc="left", fontsize=11)
-    legend(ax, kinds)
+    for place, parts in enumerate(seconds.values()) if every == 1 else ():
+        took = sum(parts.values())
+        share = f"{took / total:.0%}" if took > total / 100 else "<1%"
+        note(ax, f"{format_seconds(took)}, {share}", left[place], place)
+    ax.set_xlim(0, max(longest / size, 1e-9) * 1.16)
     return ax
 
 
@@ -123,6 +119,7 @@ def trend(
 ) -> Axes:
     """Draw every run's duration and the rolling median; ``taken`` is times, seconds and medians by step."""
     ax = paper(ax)
+    head(ax, title)
     everything = np.concatenate([np.asarray(values, dtype=float) for _, values, _ in taken.values()])
     positive = everything[everything > 0]
     size = time_axis(ax, float(positive.min()) if len(positive) else 0.0, float(everything.max()), "y")
@@ -132,13 +129,12 @@ def trend(
         ax.plot(when, np.maximum(np.asarray(values) / size, floor), mark, color=color, markersize=3, alpha=0.3)
         ax.plot(when, np.maximum(np.asarray(medians) / size, floor), color=color, linestyle=line, linewidth=2,
                 label=f"{step}, now {format_seconds(medians[-1])}")  # fmt: skip
-    locator = AutoDateLocator()
+    locator = AutoDateLocator()  # type: ignore[no-untyped-call]  # matplotlib's stubs
     ax.xaxis.set_major_locator(locator)
-    ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]  # matplotlib's stubs
     ax.set_xlabel("when it started, UTC")
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(axis="y", color="#dddddd", linewidth=0.6)
     ax.set_axisbelow(True)
-    ax.set_title(title, loc="left", fontsize=11)
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
     return ax

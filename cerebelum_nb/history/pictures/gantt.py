@@ -12,15 +12,17 @@ from matplotlib.axes import Axes
 from ...core.duration import format_seconds
 from ...result import at
 from ..spans import Interval, Span, Timeline, covered, outside
-from .paper import STYLES, legend, name_rows, paper, style, unit_of
+from .paper import STYLES, head, legend, name_rows, note, paper, points_wide, style, unit_of
 
 __all__ = ["draw"]
 
 _BUSY_ENOUGH = 0.3
-"""Where work takes at least this part of the time, nothing is shortened."""
-_LONG = 0.4
-"""An idle time of this part of all the work, or more, is shortened to a quarter of that."""
-_MOST_LABELLED = 45
+"""The longest idle times are shortened until work takes this part of what is drawn."""
+_BREAK = 0.1
+"""How wide a shortened one is, as a part of the rest; shorter ones are left alone."""
+_TICK_POINTS = 58
+_DENSE = 60
+"""With more rows, hatches and edges would hide the bars; a cross then says that an attempt failed."""
 
 
 def draw(run: Timeline, title: str, ax: Axes | None = None) -> Axes:
@@ -38,20 +40,19 @@ def draw(run: Timeline, title: str, ax: Axes | None = None) -> Axes:
     scale = _Scale(x(run.end), [(x(start), x(end)) for start, end in breaks])
     if breaks:
         ax.set_xscale("function", functions=(scale.forward, scale.back))
-    name_rows(ax, steps)
-    _bars(ax, run, row, x)
-    _mark_breaks(ax, run, scale, breaks, size)
-    room = 0.1 * scale.width if len(steps) <= _MOST_LABELLED else 0.02 * scale.width
-    ax.set_xlim(-0.01 * scale.width, float(scale.back(np.array([scale.width + room]))[0]))
-    _label_ends(ax, run, row, x)
-    _ticks(ax, scale, name, size)
     started = f"{at(run.start):%Y-%m-%d %H:%M:%S} UTC"
-    ax.set_xlabel(
-        f"time since {started}; idle time is shortened" if breaks else f"time since {started} [{name}]"
-    )  # fmt: skip
-    ax.set_title(title, loc="left", fontsize=11)
+    ax.set_xlabel(f"time since {started}{'; idle time is shortened' if breaks else f' [{name}]'}", wrap=True)
+    head(ax, title, pad=16 if breaks else 6)
     used = {span.kind for span in (*run.attempts, *run.waits)}
     legend(ax, {kind: kind for kind in STYLES if kind in used})
+    labelled = name_rows(ax, steps) == 1
+    _bars(ax, run, row, x)
+    _mark_breaks(ax, run, scale, breaks, size)
+    room = (0.1 if labelled else 0.02) * scale.width
+    ax.set_xlim(-0.01 * scale.width, float(scale.back(np.array([scale.width + room]))[0]))
+    if labelled:
+        _label_ends(ax, run, row, x)
+    _ticks(ax, scale, name, size)
     return ax
 
 
@@ -68,6 +69,9 @@ def _bars(ax: Axes, run: Timeline, row: dict[str, int], x: object) -> None:
         if not found:
             continue
         inner = kind in ("sleep", "approval", "poll")
+        looks = style(kind)
+        if len(row) > _DENSE:
+            looks |= {"hatch": "", "edgecolor": looks["facecolor"] if kind != "delay" else "#888888"}
         ax.barh(
             [row[span.step] for span, _ in found],
             [x(end) - x(start) for _, (start, end) in found],
@@ -75,10 +79,13 @@ def _bars(ax: Axes, run: Timeline, row: dict[str, int], x: object) -> None:
             height=0.3 if inner else 0.16 if kind == "delay" else 0.66,
             label=kind,
             zorder=3 if inner else 2,
-            **style(kind),
+            **looks,
         )
+        if len(row) > _DENSE and kind in ("failed", "retried"):
+            ax.plot([x(end) for _, (_, end) in found], [row[span.step] for span, _ in found], "x", color="#d55e00",
+                    markersize=5, zorder=5)  # fmt: skip
     tries = [(x(when), row[step]) for step, when in run.tries if step in row]
-    if tries:
+    if tries and len(row) <= _DENSE:
         ax.plot(*zip(*tries, strict=True), "|", color="black", markersize=5, markeredgewidth=0.8, zorder=4, label="try")
 
 
@@ -88,15 +95,16 @@ def _breaks(run: Timeline) -> list[Interval]:
     for span in run.waits:
         waits.setdefault(span.step, []).append((span.start, span.end))
     work = covered(
-        part
-        for span in run.attempts
-        for piece in run.pieces(span)
-        for part in outside(piece, waits.get(span.step, ()))
+        part for span in run.attempts for piece in run.pieces(span) for part in outside(piece, waits.get(span.step, ()))
     )
-    busy = sum(end - start for start, end in work)
-    if not busy or busy >= _BUSY_ENOUGH * (run.end - run.start):
-        return []
-    return [idle for idle in outside((run.start, run.end), work) if idle[1] - idle[0] > _LONG * busy]
+    busy, drawn = sum(end - start for start, end in work), run.end - run.start
+    found: list[Interval] = []
+    for idle in sorted(outside((run.start, run.end), work), key=lambda idle: idle[0] - idle[1]) if busy else ():
+        if busy >= _BUSY_ENOUGH * drawn or idle[1] - idle[0] < _BREAK * drawn:
+            break
+        found.append(idle)
+        drawn -= idle[1] - idle[0]
+    return sorted(found)
 
 
 class _Scale:
@@ -104,14 +112,14 @@ class _Scale:
 
     def __init__(self, end: float, breaks: Sequence[tuple[float, float]]) -> None:
         rest = end - sum(b - a for a, b in breaks)
-        wide = rest * _LONG / 4 or 1.0
+        wide = rest * _BREAK or 1.0
         points = [(0.0, 0.0)]
         for start, stop in breaks:
             drawn = points[-1][1] + start - points[-1][0]
             points += [(start, drawn), (stop, drawn + wide)]
         points.append((end, points[-1][1] + end - points[-1][0]))
         self.width = points[-1][1] or 1.0
-        unique = {real: drawn for real, drawn in points}
+        unique = dict(points)
         self._real, self._drawn = np.array(list(unique)), np.array(list(unique.values()))
         self.open = [(0.0, breaks[0][0])] if breaks else [(0.0, end)]
         self.open += [(a[1], b[0]) for a, b in itertools.pairwise(breaks)]
@@ -128,7 +136,8 @@ class _Scale:
         """Interpolate, and go on with slope one beyond both ends."""
         values = np.asarray(values, dtype=float)
         inside = np.interp(values, old, new)
-        return inside + np.minimum(values - old[0], 0) + np.maximum(values - old[-1], 0)
+        outside_too: np.ndarray = inside + np.minimum(values - old[0], 0) + np.maximum(values - old[-1], 0)
+        return outside_too
 
 
 def _mark_breaks(ax: Axes, run: Timeline, scale: _Scale, breaks: Sequence[Interval], size: float) -> None:
@@ -140,7 +149,7 @@ def _mark_breaks(ax: Axes, run: Timeline, scale: _Scale, breaks: Sequence[Interv
         for edge in (left, right):
             ax.axvline(edge, color="#888888", linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)
         middle = float(np.mean(scale.forward(np.array([left, right]))))
-        if middle - last > 0.12 * scale.width:
+        if middle - last > scale.width * _TICK_POINTS / points_wide(ax):
             last = middle
             ax.text(
                 float(scale.back(np.array([middle]))[0]), 1.0, f"{format_seconds((end - start) / 1e6)}",
@@ -150,19 +159,17 @@ def _mark_breaks(ax: Axes, run: Timeline, scale: _Scale, breaks: Sequence[Interv
 
 def _label_ends(ax: Axes, run: Timeline, row: dict[str, int], x: object) -> None:
     assert callable(x)
-    if len(row) > _MOST_LABELLED:
-        return
     for step, place in row.items():
         own = [span for span in run.attempts if span.step == step]
-        worked = sum(end - start for span in own for start, end in run.pieces(span))
-        ax.annotate(
-            format_seconds(worked / 1e6), (x(max(span.end for span in own)), place), xytext=(4, 0),
-            textcoords="offset points", va="center", fontsize=8, color="#333333",
-        )  # fmt: skip
+        waited = [(span.start, span.end) for span in run.waits if span.step == step and span.kind != "delay"]
+        took = covered([*waited, *(piece for span in own for piece in run.pieces(span))])
+        text = format_seconds(sum(end - start for start, end in took) / 1e6)
+        note(ax, text, x(max(span.end for span in own)), place)
 
 
 def _ticks(ax: Axes, scale: _Scale, name: str, size: float) -> None:
-    step = _nice(scale.width / 7)
+    need = scale.width * _TICK_POINTS / points_wide(ax)
+    step = _nice(max(scale.width / 8, need))
     if len(scale.open) == 1:
         places = np.arange(0, scale.width + step / 2, step)
         ax.set_xticks(places, [f"{place:g}" for place in places])
@@ -173,7 +180,7 @@ def _ticks(ax: Axes, scale: _Scale, name: str, size: float) -> None:
         for number in range(int((end - start) / step) + 1):
             place = start + number * step
             drawn = float(scale.forward(np.array([place]))[0])
-            if drawn - last >= 0.11 * scale.width or number == 0 and drawn - last >= 0.08 * scale.width:
+            if drawn - last >= need:
                 last = drawn
                 first = format_seconds(place * size) if place else "0"
                 ticks.append((place, first if number == 0 else f"+{number * step:g} {name}"))

@@ -14,17 +14,31 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.transforms import ScaledTranslation
 
 from ...core.duration import format_seconds
 from ..words import shorten
 
-__all__ = ["STYLES", "Plot", "legend", "name_rows", "paper", "style", "time_axis", "unit_of"]
+__all__ = [
+    "STYLES",
+    "Plot",
+    "head",
+    "legend",
+    "name_rows",
+    "note",
+    "paper",
+    "points_wide",
+    "style",
+    "time_axis",
+    "unit_of",
+]
 
 _WIDTH = 10.0  # inches
 _ROW, _REST = 0.3, 1.5
 _TALLEST = 15.0
-_LONGEST_NAME = 28
+_LONGEST_NAME = 34
 _NAME_POINTS = 9.0
+_BELOW = 46.0  # points from the axis to a legend below its label
 
 STYLES: dict[str, dict[str, Any]] = {
     "completed": {"facecolor": "#009e73"},
@@ -79,18 +93,40 @@ def style(kind: str) -> dict[str, Any]:
     return {"edgecolor": "#333333", "linewidth": 0.6, **STYLES[kind]}
 
 
-def legend(ax: Axes, kinds: Mapping[str, str]) -> None:
-    """Say what the bars mean, name by kind: below the picture if it has a paper of its own, else where it hides least."""
-    handles = [Patch(label=name, **style(kind)) for name, kind in kinds.items()]
+def head(ax: Axes, title: str, pad: float = 6) -> None:
+    """Write the title, on two lines where one is too narrow."""
+    ax.set_title(title, loc="left", fontsize=11, pad=pad, wrap=True)
+
+
+def note(ax: Axes, text: str, x: float, y: float) -> None:
+    """Write beside the end of a bar."""
+    ax.annotate(text, (x, y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8, color="#333333")
+
+
+def points_wide(ax: Axes) -> float:
+    """Return how wide the axes are drawn, in points of a font."""
     figure = ax.get_figure(root=True)
+    assert figure is not None
+    return float(ax.get_window_extent().width) / figure.dpi * 72
+
+
+def legend(ax: Axes, kinds: Mapping[str, str]) -> None:
+    """Say below the picture what the bars mean; ``kinds`` gives what each is drawn as, by what it is called."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    handles = [Patch(label=name, **style(kind)) for name, kind in kinds.items()]
+    how: dict[str, Any] = {"handlelength": 1.6, "columnspacing": 1.4, "frameon": False}
     if isinstance(figure, Paper):
-        figure.legend(handles=handles, loc="outside lower center", ncols=min(7, len(handles)), frameon=False)
-    else:
-        ax.legend(handles=handles, loc="best")
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=9, **how)
+        return
+    columns = max(1, min(len(handles), int(points_wide(ax) // 70)))
+    below = ax.transAxes + ScaledTranslation(0, -_BELOW / 72, figure.dpi_scale_trans)
+    how |= {"bbox_to_anchor": (0.5, 0), "bbox_transform": below, "loc": "upper center"}
+    ax.legend(handles=handles, ncols=columns, fontsize=7, **how)
 
 
-def name_rows(ax: Axes, names: Sequence[str]) -> None:
-    """Write names at the left, the first on top; of more than fit, every second, third ..."""
+def name_rows(ax: Axes, names: Sequence[str]) -> int:
+    """Write names at the left, the first on top; of more than fit, every second, third ... Return every how many."""
     ax.set_ylim(len(names) - 0.4, -0.6)
     figure = ax.get_figure(root=True)
     assert figure is not None
@@ -100,7 +136,9 @@ def name_rows(ax: Axes, names: Sequence[str]) -> None:
     places = range(0, len(names), every)
     ax.set_yticks(list(places), [shorten(names[place], _LONGEST_NAME) for place in places], fontsize=_NAME_POINTS)
     ax.tick_params(axis="y", length=0)
+    figure.draw_without_rendering()  # now the names have their place, and the axes their width
     ax.spines[["top", "right"]].set_visible(False)
+    return every
 
 
 def unit_of(seconds: float) -> tuple[str, float]:
@@ -116,18 +154,25 @@ def unit_of(seconds: float) -> tuple[str, float]:
     return "d", 86400.0
 
 
-_DECADES = (1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 1, 10, 60, 600, 3600, 36000, 86400, 864000, 8640000)
+_DECADES = (1e-4, 1e-3, 0.01, 0.1, 1, 10, 60, 600, 3600, 36000, 86400, 864000, 8640000)
+_BETWEEN = (2e-4, 5e-4, 2e-3, 5e-3, 0.02, 0.05, 0.2, 0.5, 2, 5, 20, 30, 120, 300, 1200, 1800, 7200, 18000, 172800)
+_WIDE = 500.0
+"""From this ratio on, a tick at about every tenfold is enough."""
 _LOG_FROM = 50.0
 """From this ratio of the longest to the shortest on, the axis is logarithmic."""
 
 
 def time_axis(ax: Axes, shortest: float, longest: float, which: str = "x") -> float:
-    """Make an axis one of durations, and return how many seconds its unit has; logarithmic when the range demands it."""
+    """Make an axis one of durations, and return how many seconds its unit has.
+
+    It is logarithmic when the range demands it.
+    """
     axis = ax.xaxis if which == "x" else ax.yaxis
     if longest > _LOG_FROM * max(shortest, 1e-4):
         low = max(shortest, 1e-4)
         (ax.set_xscale if which == "x" else ax.set_yscale)("log")
-        axis.set_major_locator(FixedLocator([d for d in _DECADES if low / 12 <= d <= longest * 12]))
+        ticks = _DECADES if longest > _WIDE * low else sorted(_DECADES + _BETWEEN)
+        axis.set_major_locator(FixedLocator([tick for tick in ticks if low / 2 <= tick <= longest * 2]))
         axis.set_minor_locator(NullLocator())
         axis.set_major_formatter(FuncFormatter(lambda value, _: format_seconds(value)))
         (ax.set_xlim if which == "x" else ax.set_ylim)(low / 2, longest * 2)
