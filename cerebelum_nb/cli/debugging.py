@@ -9,7 +9,7 @@ import cmd
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 import click
@@ -124,7 +124,7 @@ class Walk(cmd.Cmd):
             return
         if argument:
             self._breaks[argument] = None
-        emit(clean(f"stops at: {', '.join(self._breaks) or 'nothing'}"))
+        self._lines([f"stops at: {', '.join(self._breaks) or 'nothing'}"])
 
     def do_delete(self, argument: str) -> None:
         """Take such a place away."""
@@ -147,7 +147,7 @@ class Walk(cmd.Cmd):
         elif argument == "state":
             self._lines(f"{name} = {text}" for name, text in facts(self._state).items())
         elif argument in self._steps:
-            emit(clean(f"{argument} has not started yet; its first event is {self._first(argument)}"))
+            self._lines([f"{argument} has not started yet; its first event is {self._first(argument)}"])
         else:
             self._no("step", argument, dict.fromkeys([*self._steps, "inputs", "state"]))
 
@@ -221,7 +221,7 @@ class Walk(cmd.Cmd):
 
     def completenames(self, text: str, *ignored: object) -> list[str]:
         """Complete a command."""
-        return [name for name in _COMMANDS if name.startswith(text)]
+        return [f"{name} " for name in _COMMANDS if name.startswith(text)]
 
     def completedefault(self, text: str, *ignored: object) -> list[str]:
         """Complete what a command is about."""
@@ -242,12 +242,12 @@ class Walk(cmd.Cmd):
         return starts and getattr(event, "step", None) in self._breaks
 
     def _by(self, argument: str, sign: int) -> None:
-        number = self._number(argument or "1", least=0)
+        number = self._number(argument or "1")
         if number is not None:
             self._move(self._at + sign * number)
 
-    def _number(self, text: str, least: int = 1) -> int | None:
-        if text.isascii() and text.isdigit() and least <= int(text) <= len(self._events):
+    def _number(self, text: str) -> int | None:
+        if text.isascii() and text.isdigit() and 1 <= int(text) <= len(self._events):
             return int(text)
         paint(f"{text!r} is no event: there are 1 to {len(self._events)}", "red", err=True)
         return None
@@ -300,7 +300,7 @@ class Walk(cmd.Cmd):
         for line in Picture(row=row, state=state, now=state.updated_at, interrupted=False).past(width()):
             emit(line)
 
-    def _lines(self, lines: Iterator[str]) -> None:
+    def _lines(self, lines: Iterable[str]) -> None:
         for line in lines:
             for part in wrap(line) if line.strip() else [""]:
                 emit(part)

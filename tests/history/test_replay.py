@@ -68,7 +68,15 @@ def test_a_log_may_be_named_by_its_path(runs):
 
 # -- in words -----------------------------------------------------------------------------------------------
 
-SAMPLES = {"str": "x", "int": 2, "int | None": None, "bool": True, "float": 50.0, "str | None": "y", "Value | None": None}
+SAMPLES = {
+    "str": "x",
+    "int": 2,
+    "int | None": None,
+    "bool": True,
+    "float": 50.0,
+    "str | None": "y",
+    "Value | None": None,
+}
 
 
 def sample(kind):

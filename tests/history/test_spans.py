@@ -12,10 +12,9 @@ def run(text):
     marks = []
     for line in text.strip().splitlines():
         at, kind, *rest = line.split()
-        options = {"attempt": int(word[1:]) for word in rest if word[0] == "#"}
-        options |= {"op": word[1:] for word in rest if word[0] == "@"}
-        step = next((word for word in rest if word[0] not in "#@"), "")
-        marks.append(Mark(kind, int(at) * 1_000_000, step, **options))
+        said = {word[0] if word[0] in "#@" else "": word.lstrip("#@") for word in rest}
+        mark = Mark(kind, int(at) * 1_000_000, said.get("", ""), attempt=int(said.get("#", 1)), op=said.get("@", ""))
+        marks.append(mark)
     return timeline(marks)
 
 

@@ -12,7 +12,7 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
 from ...core.duration import format_seconds
 from ..words import shorten
-from .paper import head, legend, name_rows, note, paper, style, time_axis, unit_of
+from .paper import head, kinds_of, legend, name_rows, note, paper, style, time_axis, unit_of
 
 __all__ = ["durations", "failures", "shares", "trend", "wilson"]
 
@@ -97,7 +97,8 @@ def shares(seconds: Mapping[str, Mapping[str, float]], title: str, ax: Axes | No
     name, size = unit_of(longest)
     kinds = {"work": "completed", "waiting": "sleep", "failed attempts and delays": "retried"}
     ax.set_xlabel(f"time per run [{name}], and its share of the whole")
-    legend(ax, {kind: looks for kind, looks in kinds.items() if any(parts.get(kind) for parts in seconds.values())})
+    used = {kind: looks for kind, looks in kinds.items() if any(parts.get(kind) for parts in seconds.values())}
+    legend(ax, kinds_of(used))
     every = name_rows(ax, list(seconds))
     left = np.zeros(len(seconds))
     for kind, looks in kinds.items():
@@ -132,9 +133,9 @@ def trend(
     locator = AutoDateLocator()  # type: ignore[no-untyped-call]  # matplotlib's stubs
     ax.xaxis.set_major_locator(locator)
     ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]  # matplotlib's stubs
-    ax.set_xlabel("when it started, UTC")
+    ax.set_xlabel("when it started, UTC", loc="left")
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(axis="y", color="#dddddd", linewidth=0.6)
     ax.set_axisbelow(True)
-    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
+    legend(ax, [line for line in ax.lines if not str(line.get_label()).startswith("_")], wide=170)
     return ax

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from ...core.duration import format_seconds
 from ...result import at
 from ..spans import Interval, Span, Timeline, covered, outside
-from .paper import STYLES, head, legend, name_rows, note, paper, points_wide, style, unit_of
+from .paper import STYLES, head, kinds_of, legend, name_rows, note, paper, points_wide, style, unit_of
 
 __all__ = ["draw"]
 
@@ -44,7 +44,7 @@ def draw(run: Timeline, title: str, ax: Axes | None = None) -> Axes:
     ax.set_xlabel(f"time since {started}{'; idle time is shortened' if breaks else f' [{name}]'}", wrap=True)
     head(ax, title, pad=16 if breaks else 6)
     used = {span.kind for span in (*run.attempts, *run.waits)}
-    legend(ax, {kind: kind for kind in STYLES if kind in used})
+    legend(ax, kinds_of({kind: kind for kind in STYLES if kind in used}))
     labelled = name_rows(ax, steps) == 1
     _bars(ax, run, row, x)
     _mark_breaks(ax, run, scale, breaks, size)

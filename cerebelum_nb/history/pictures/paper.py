@@ -23,6 +23,7 @@ __all__ = [
     "STYLES",
     "Plot",
     "head",
+    "kinds_of",
     "legend",
     "name_rows",
     "note",
@@ -110,19 +111,24 @@ def points_wide(ax: Axes) -> float:
     return float(ax.get_window_extent().width) / figure.dpi * 72
 
 
-def legend(ax: Axes, kinds: Mapping[str, str]) -> None:
-    """Say below the picture what the bars mean; ``kinds`` gives what each is drawn as, by what it is called."""
+def kinds_of(kinds: Mapping[str, str]) -> list[Patch]:
+    """Make what a legend shows of bars; ``kinds`` gives what each is drawn as, by what it is called."""
+    return [Patch(label=name, **style(kind)) for name, kind in kinds.items()]
+
+
+def legend(ax: Axes, handles: Sequence[Any], wide: float = 85) -> None:
+    """Say below the picture what its parts mean; each takes so many points."""
     figure = ax.get_figure(root=True)
     assert figure is not None
-    handles = [Patch(label=name, **style(kind)) for name, kind in kinds.items()]
-    how: dict[str, Any] = {"handlelength": 1.6, "columnspacing": 1.4, "frameon": False}
+    how: dict[str, Any] = {"handles": handles, "handlelength": 2.2, "columnspacing": 1.4, "frameon": False}
     if isinstance(figure, Paper):
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=9, **how)
+        columns = max(1, min(len(handles), int(figure.get_figwidth() * 72 // wide)))
+        figure.legend(loc="outside lower center", ncols=columns, fontsize=9, **how)
         return
-    columns = max(1, min(len(handles), int(points_wide(ax) // 70)))
+    columns = max(1, min(len(handles), int(points_wide(ax) // (0.8 * wide))))
     below = ax.transAxes + ScaledTranslation(0, -_BELOW / 72, figure.dpi_scale_trans)
     how |= {"bbox_to_anchor": (0.5, 0), "bbox_transform": below, "loc": "upper center"}
-    ax.legend(handles=handles, ncols=columns, fontsize=7, **how)
+    ax.legend(ncols=columns, fontsize=7, **how)
 
 
 def name_rows(ax: Axes, names: Sequence[str]) -> int:
