@@ -90,14 +90,19 @@ part("previous").onclick = () => move(-1);
 part("next").onclick = () => move(1);
 range.oninput = () => (pause(), go(Number(range.value)));
 part("state").parentElement.parentElement.ontoggle = facts;
-part("live").onkeydown = (key) => {
-  const by = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10, Home: -1e9, End: 1e9 };
-  if (key.target.tagName === "SUMMARY") return;
-  if (key.key in by) move(by[key.key]);
-  else if (key.key === " " && key.target.tagName !== "BUTTON") toggle();
-  else return;
-  key.preventDefault();
-};
+// JupyterLab takes keys at the document, before they come here; so this one listens at the window, while it is shown.
+const steps = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10, Home: -1e9, End: 1e9 };
+function keys(event) {
+  if (!root.isConnected) return window.removeEventListener("keydown", keys, true);
+  if (!root.contains(event.target) || event.ctrlKey || event.metaKey || event.altKey) return;
+  const pressed = ["BUTTON", "SUMMARY"].includes(event.target.tagName) && ["Enter", " "].includes(event.key);
+  if (event.key in steps) move(steps[event.key]);
+  else if (event.key === " " && !pressed) toggle();
+  else if (!pressed) return;
+  if (!pressed) event.preventDefault();
+  event.stopPropagation();
+}
+window.addEventListener("keydown", keys, true);
 part("still").remove();
 part("live").hidden = false;
 go(data.events.length);

@@ -155,7 +155,7 @@ def _live(parts: dict[str, str], count: int) -> str:
         f'style="flex:1;min-width:8em;margin:0 6px"> <span data-part="count" style="white-space:nowrap"></span>'
     )
     return (
-        f'<div data-part="live" data-lm-suppress-shortcuts="true" hidden><div data-part="head"></div>'
+        f'<div data-part="live" hidden><div data-part="head"></div>'
         f'<div style="display:flex;gap:6px;align-items:center;margin:4px 0">{controls}</div>'
         f'<div style="min-height:4em" aria-live="polite"><b data-part="title"></b> <span data-part="time" '
         f'style="opacity:.7"></span><div data-part="detail" style="overflow-wrap:anywhere"></div></div>'
