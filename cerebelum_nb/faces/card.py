@@ -75,8 +75,9 @@ class Card:
         graph: Graph,
         scopes: Mapping[str, Scope] | None = None,
         mask: object = str,
+        known: Mapping[str, Row] | None = None,
     ) -> Card:
-        """Take a picture of a folded state; ``now`` is in µs since the epoch."""
+        """Take a picture of a folded state; ``now`` is in µs since the epoch. ``known`` rows are taken as they are."""
         plan, scopes = graph.plan, scopes or {}
         parallel = {name for stage in plan.timeline if len(stage) > 1 for name in stage}
         names = dict.fromkeys((*(n for stage in plan.timeline for n in stage), *state.steps))
@@ -88,7 +89,9 @@ class Card:
             state=state.status,
             seconds=max(0, ended - state.started_at) / 1e6 if state.started_at else 0.0,
             rows=tuple(
-                _row(name, state.steps.get(name), now, name in parallel, over, scopes.get(name), mask) for name in names
+                (known and known.get(name))
+                or _row(name, state.steps.get(name), now, name in parallel, over, scopes.get(name), mask)
+                for name in names
             ),
             graph=graph,
             failure=Failure.of(execution_id, plan, state),
@@ -250,7 +253,7 @@ def html_row(row: Row, printed: str, value: str = "") -> str:
     name = ("&nbsp;&nbsp;" if row.parallel else "") + html.escape(row.name)
     note = html.escape(row.note)
     if value:
-        note += f"<code>{html.escape(value, quote=False)}</code>"
+        note += f"<code style='overflow-wrap:anywhere;white-space:normal'>{html.escape(value, quote=False)}</code>"
     if printed:
         note += f"<pre style='{SMALL}'>{html.escape(printed)}</pre>"
     left = " style='text-align:left'"

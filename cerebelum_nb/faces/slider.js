@@ -43,8 +43,8 @@ function line(cells, bold) {
   for (const text of cells) {
     const cell = row.appendChild(document.createElement("td"));
     cell.textContent = text;
-    cell.style.cssText = "text-align:left;white-space:pre-wrap;overflow-wrap:anywhere;vertical-align:top";
-    cell.style.fontWeight = bold ? "bold" : "";
+    const wrap = row.children.length === 1 ? "white-space:nowrap" : "overflow-wrap:anywhere";
+    cell.style.cssText = `text-align:left;vertical-align:top;${wrap};font-weight:${bold ? "bold" : "normal"}`;
   }
   return row;
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from importlib.resources import files
 from typing import Any
@@ -54,11 +54,12 @@ class Slider:
     def to_html(self) -> str:
         """Write the whole slider; what stands in it needs nothing from elsewhere."""
         script = files(__package__).joinpath("slider.js").read_text(encoding="utf-8")
-        data = json.dumps(self._data(), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+        told = self._data()
+        data = json.dumps(told, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
         seen: dict[str, dict[str, None]] = {}
-        for card in self._cards:
-            for step, state in card.states.items():
-                seen.setdefault(step, {})[state] = None
+        for slot, state in (pair for event in told["events"] for pair in event["set"]):
+            if slot.startswith("box:"):
+                seen.setdefault(slot.removeprefix("box:"), {})[state] = None
         parts = {
             "graph": self._graph.to_changing_svg(seen),
             "rows": "".join(f'<tbody data-step="{html.escape(row.name)}"></tbody>' for row in self._cards[-1].rows),
@@ -82,13 +83,25 @@ class Slider:
 
     @cached_property
     def _cards(self) -> list[Card]:
-        return [Card.at(self._id, state, event.at, self._graph) for event, state in self._moments]
+        """A card for every moment; the rows of steps to which nothing happened are the ones of the moment before."""
+        cards: list[Card] = []
+        before = State()
+        for event, state in self._moments:
+            same = {
+                row.name: row
+                for row in (cards[-1].rows if cards else ())
+                if not row.active and state.steps.get(row.name) is before.steps.get(row.name)
+            }
+            known = same if state.lifecycle is before.lifecycle else None
+            cards.append(Card.at(self._id, state, event.at, self._graph, known=known))
+            before = state
+        return cards
 
     def _data(self) -> dict[str, Any]:
         told: dict[str, str | None] = {}
-        listed, before = [], State()
+        listed, before, shown = [], State(), None
         for (event, state), card in zip(self._moments, self._cards, strict=True):
-            slots = (*_shown(card, _values(state)), *_changed(before, state))
+            slots = (*_shown(card, shown, state), *_changed(before, state))
             changed = [(slot, text) for slot, text in slots if told.get(slot) != text]
             told.update(changed)
             listed.append(
@@ -99,23 +112,29 @@ class Slider:
                     "set": changed,
                 }
             )
-            before = state
+            before, shown = state, card
         return {"names": _in_order(told), "events": listed}
 
 
-def _shown(card: Card, values: Mapping[str, str]) -> Iterator[tuple[str, str | None]]:
+def _shown(card: Card, before: Card | None, state: State) -> Iterator[tuple[str, str | None]]:
+    """Write what a card shows, as far as it is not what the one before showed."""
     yield "part:head", card.head_html()
     yield "part:failure", card.failure.to_html() if card.failure is not None else ""
-    for row in card.rows:
-        yield f"row:{row.name}", html_row(row, last_printed(row), values.get(row.name, ""))
-    for step, state in card.states.items():
-        yield f"box:{step}", state
+    if before is None or card.state is not before.state:
+        for name, shown in card.states.items():
+            yield f"box:{name}", shown
+    old = before.rows if before is not None else ()
+    for place, row in enumerate(card.rows):
+        if place < len(old) and row is old[place]:
+            continue
+        yield f"box:{row.name}", row.state
+        yield f"row:{row.name}", html_row(row, last_printed(row), _value(state, row.name))
 
 
-def _values(state: State) -> dict[str, str]:
-    """Write what the completed steps have returned."""
-    outputs = ((name, state.steps[name].output) for name in state.finished)
-    return {name: shorten(value.json if value.codec == "json" else value.preview) for name, value in outputs if value}
+def _value(state: State, name: str) -> str:
+    """Write what a step has returned."""
+    value = state.steps[name].output if name in state.finished else None
+    return "" if value is None else shorten(value.json if value.codec == "json" else value.preview, 100)
 
 
 def _changed(before: State, after: State) -> Iterator[tuple[str, str | None]]:
@@ -140,7 +159,7 @@ _BUTTON = (
     "border-radius:3px;padding:1px 10px;cursor:pointer"
 )
 _TABLE = "font-size:12px;margin:4px 0;color:inherit"
-_SCROLLED = "height:9.5em;overflow:auto;border-top:1px solid rgba(128,128,128,.3)"
+_SCROLLED = "height:12em;overflow:auto;border-top:1px solid rgba(128,128,128,.3)"
 
 
 def _live(parts: dict[str, str], count: int) -> str:

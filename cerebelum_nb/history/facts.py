@@ -22,6 +22,7 @@ Change = tuple[str, str | None, str | None]
 
 _APART = ("steps", "operations", "op")
 _TIMES = ("at", "due_at", "deadline", "started_at", "ended_at", "updated_at", "completed_at", "wake_at")
+_MOST_NAMES = 12
 _ALWAYS = ("version", "updated_at")
 """These change with every event, so that nobody need be told."""
 
@@ -98,7 +99,10 @@ def _text(name: str, value: Any) -> str:
         case ErrorInfo():
             return shorten(value.reason if value.reason is not None else f"{value.type}: {value.message}")
         case dict():
-            return ", ".join(f"{key}: {item}" if isinstance(item, int) else str(key) for key, item in value.items())
+            told = [f"{key}: {item}" if isinstance(item, int) else str(key) for key, item in value.items()]
+            return ", ".join(
+                told if len(told) <= _MOST_NAMES else [f"{len(told) - _MOST_NAMES} more", *told[-_MOST_NAMES:]]
+            )
         case _:
             return shorten(str(value))
 
