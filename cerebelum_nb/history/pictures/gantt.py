@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -97,14 +97,22 @@ def _breaks(run: Timeline) -> list[Interval]:
     work = covered(
         part for span in run.attempts for piece in run.pieces(span) for part in outside(piece, waits.get(span.step, ()))
     )
+    starts = sorted({span.start for span in run.attempts})
     busy, drawn = sum(end - start for start, end in work), run.end - run.start
     found: list[Interval] = []
-    for idle in sorted(outside((run.start, run.end), work), key=lambda idle: idle[0] - idle[1]) if busy else ():
-        if busy >= _BUSY_ENOUGH * drawn or idle[1] - idle[0] < _BREAK * drawn:
+    idle = [part for whole in outside((run.start, run.end), work) for part in _cut(whole, starts)] if busy else []
+    for start, end in sorted(idle, key=lambda interval: interval[0] - interval[1]):
+        if busy >= _BUSY_ENOUGH * drawn or end - start < _BREAK * drawn:
             break
-        found.append(idle)
-        drawn -= idle[1] - idle[0]
+        found.append((start, end))
+        drawn -= end - start
     return sorted(found)
+
+
+def _cut(interval: Interval, places: Sequence[int]) -> Iterator[Interval]:
+    """Cut an interval where another attempt begins: its wait is another one."""
+    edges = [interval[0], *(place for place in places if interval[0] < place < interval[1]), interval[1]]
+    return itertools.pairwise(edges)
 
 
 class _Scale:
