@@ -109,10 +109,10 @@ class Walk(cmd.Cmd):
 
     def do_jump(self, argument: str) -> None:
         """Go somewhere else."""
-        if argument in ("start", "end"):
-            self._move(1 if argument == "start" else len(self._events))
-        elif argument in self._steps:
+        if argument in self._steps:
             self._move(self._first(argument))
+        elif argument in ("start", "end"):
+            self._move(1 if argument == "start" else len(self._events))
         elif (number := self._number(argument)) is not None:
             self._move(number)
 
@@ -317,7 +317,7 @@ class Walk(cmd.Cmd):
 _COMMANDS = {
     "next": ("[N]", "go on by one event, or by N"),
     "prev": ("[N]", "go back by one event, or by N"),
-    "jump": ("N|STEP|end", "go to event N, to the first of a step, to the last"),
+    "jump": ("N|STEP|start|end", "go to event N, to the first of a step, to the first, to the last"),
     "break": ("[STEP|EVENT]", "stop where a step starts, or at a type of event such as StepFailed; without, list them"),
     "delete": ("[STEP|EVENT]", "stop there no more; without, nowhere"),
     "continue": ("", "go on to where it is to stop, or to the end"),

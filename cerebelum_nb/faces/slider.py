@@ -45,7 +45,7 @@ class Slider:
         lines = [f"  {number:>3} {title(event)}" for number, event in enumerate(self._events, start=1)]
         if len(lines) > _MOST_LINES:
             lines = [*lines[: _MOST_LINES - 1], f"  ... {len(lines) - _MOST_LINES + 1} more"]
-        head = f"{self._moments[-1].state.workflow}: {len(self._events)} events"
+        head = f"{self._moments[-1].state.workflow}: {_count(self._events)}"
         return "\n".join([head, *lines, "to go through them: cerebelum debug"])
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
@@ -144,10 +144,16 @@ def _changed(before: State, after: State) -> Iterator[tuple[str, str | None]]:
 
 def _in_order(slots: Iterable[str]) -> list[str]:
     """Name the facts as a state is written: its own first, then step by step."""
-    names = [slot.removeprefix("fact:") for slot in slots if slot.startswith("fact:")]
-    owners = list(dict.fromkeys(name.partition("]")[0] if name.startswith("steps[") else "" for name in names))
-    places = {owner: place for place, owner in enumerate(owners)}
-    return sorted(names, key=lambda name: places[name.partition("]")[0] if name.startswith("steps[") else ""])
+    by_owner: dict[str, list[str]] = {"": []}
+    for slot in slots:
+        if slot.startswith("fact:"):
+            name = slot.removeprefix("fact:")
+            by_owner.setdefault(name.partition("]")[0] if name.startswith("steps[") else "", []).append(name)
+    return [name for names in by_owner.values() for name in names]
+
+
+def _count(events: Sequence[object]) -> str:
+    return f"{len(events)} event{'' if len(events) == 1 else 's'}"
 
 
 def _since(event: Event, state: State) -> str:
@@ -191,6 +197,4 @@ def _still(card: Card, told: Sequence[Moment]) -> str:
     """Write what is seen without the script."""
     lines = (f"{state.version:>4} {title(event)}  {detail(event, state)}".rstrip() for event, state in told)
     listed = f"<pre style='{SMALL}'>{html.escape(chr(10).join(lines))}</pre>"
-    return (
-        f'<div data-part="still">{card.to_html()}<details><summary>{len(told)} events</summary>{listed}</details></div>'
-    )
+    return f'<div data-part="still">{card.to_html()}<details><summary>{_count(told)}</summary>{listed}</details></div>'

@@ -68,7 +68,7 @@ def changes(before: State, after: State) -> list[Change]:
         [("steps['build'].attempt", '1', '2')]
     """
     found = [change for change in _differ(dict(_told(before)), dict(_told(after))) if change[0] not in _ALWAYS]
-    for name in before.steps.keys() | after.steps.keys() if before.steps is not after.steps else ():
+    for name in dict.fromkeys((*before.steps, *after.steps)):
         old, new = before.steps.get(name), after.steps.get(name)
         if old is not new:
             found += _differ(step_facts(name, old) if old else {}, step_facts(name, new) if new else {})

@@ -10,19 +10,21 @@ from __future__ import annotations
 import difflib
 import itertools
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ..core.duration import format_seconds
 from ..errors import CerebelumError
 from .reader import Log, opened, snapshot
-from .spans import Mark, Timeline, covered, marks, outside, timeline
+from .spans import Interval, Mark, Timeline, covered, marks, outside, timeline
 from .tables import steps
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+
+    Draw = Callable[..., Axes]
 
 __all__ = ["plot", "plot_durations", "plot_failures", "plot_time", "plot_trend"]
 
@@ -47,8 +49,22 @@ def plot(execution_id: str, *, store: Log | None = None, ax: Axes | None = None)
     Raises:
         ExecutionNotFoundError: there is no such execution.
         CerebelumError: matplotlib is not installed, or no step has started yet.
+
+    Example:
+        >>> from cerebelum_nb import connect, step, workflow
+        >>> log = connect(":memory:")
+        >>> @step
+        ... def build():
+        ...     return "image"
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(build)
+        >>> result = release.run()
+        >>> ax = plot(result.execution_id)
+        >>> [label.get_text() for label in ax.get_yticklabels()]
+        ['build']
     """
-    draw = _pictures("gantt").draw
+    draw: Draw = _pictures("gantt").draw
     with opened(store) as log:
         row = log.execution(execution_id)
         run = timeline(marks(log.events(row.execution_id)))
@@ -57,7 +73,7 @@ def plot(execution_id: str, *, store: Log | None = None, ax: Axes | None = None)
     shown = row.summary
     state = shown.state.value.lower().replace("_", " ")
     title = f"{shown.workflow} {row.execution_id}: {state}, {format_seconds((run.end - run.start) / 1e6)}"
-    return draw(run, title, ax)  # type: ignore[no-any-return]  # found by name
+    return draw(run, title, ax)
 
 
 def plot_durations(workflow: str, *, store: Log | None = None, ax: Axes | None = None) -> Axes:
@@ -78,11 +94,11 @@ def plot_durations(workflow: str, *, store: Log | None = None, ax: Axes | None =
     Raises:
         CerebelumError: matplotlib is not installed, or the log holds no completed step of that workflow.
     """
-    draw = _pictures("across").durations
+    draw: Draw = _pictures("across").durations
     done = _completed(workflow, store)
     taken = {name: list(group["seconds"]) for name, group in done.groupby("step", sort=False, observed=True)}
     runs = done["execution_id"].nunique()
-    return draw(taken, f"{workflow}: how long its steps take, {_runs(runs)}", ax)  # type: ignore[no-any-return]  # found by name
+    return draw(taken, f"{workflow}: how long its steps take, {_runs(runs)}", ax)
 
 
 def plot_failures(workflow: str | None = None, *, store: Log | None = None, ax: Axes | None = None) -> Axes:
@@ -104,7 +120,7 @@ def plot_failures(workflow: str | None = None, *, store: Log | None = None, ax: 
     Raises:
         CerebelumError: matplotlib is not installed, or no attempt has ended.
     """
-    draw = _pictures("across").failures
+    draw: Draw = _pictures("across").failures
     found = _steps(workflow, store)
     ended = found[found["state"].isin(["COMPLETED", "FAILED", "RETRIED"])]
     if ended.empty:
@@ -117,7 +133,7 @@ def plot_failures(workflow: str | None = None, *, store: Log | None = None, ax: 
     counts = {str(name): (int(failed), int(total)) for name, failed, total in shown[["sum", "count"]].itertuples()}
     never = len(worst) - len(shown)
     rest = f", {never} step{'s' if never > 1 else ''} never" if never else ""
-    return draw(counts, f"{workflow or 'all workflows'}: attempts that failed{rest}", ax)  # type: ignore[no-any-return]  # found by name
+    return draw(counts, f"{workflow or 'all workflows'}: attempts that failed{rest}", ax)
 
 
 def plot_time(workflow: str, *, waits: bool = True, store: Log | None = None, ax: Axes | None = None) -> Axes:
@@ -138,7 +154,7 @@ def plot_time(workflow: str, *, waits: bool = True, store: Log | None = None, ax
     Raises:
         CerebelumError: matplotlib is not installed, or the log holds no run of that workflow.
     """
-    draw = _pictures("across").shares
+    draw: Draw = _pictures("across").shares
     runs = list(_timelines(workflow, store))
     if not any(run.attempts for run in runs):
         raise _nothing(workflow, store)
@@ -147,7 +163,8 @@ def plot_time(workflow: str, *, waits: bool = True, store: Log | None = None, ax
         for step, kind, seconds in _spent(run):
             if waits or kind != "waiting":
                 spent[step][kind] += seconds / len(runs)
-    return draw(spent, f"{workflow}: where the time goes, {_runs(len(runs))}", ax)  # type: ignore[no-any-return]  # found by name
+    left_out = "" if waits else ", waits left out"
+    return draw(spent, f"{workflow}: where the time goes, {_runs(len(runs))}{left_out}", ax)
 
 
 def plot_trend(
@@ -170,7 +187,7 @@ def plot_trend(
         ValueError: more than six steps are named.
         CerebelumError: matplotlib is not installed, or no such step of that workflow is completed.
     """
-    draw = _pictures("across").trend
+    draw: Draw = _pictures("across").trend
     done = _completed(workflow, store)
     known = list(dict.fromkeys(done["step"]))
     if steps is None:
@@ -191,7 +208,7 @@ def plot_trend(
         window = max(5, len(own) // 10)
         median = own["seconds"].rolling(window, min_periods=1).median()
         taken[name] = (own["started_at"].dt.to_pydatetime(), own["seconds"].to_numpy(), median.to_numpy())
-    return draw(taken, f"{workflow}: rolling median of its steps", ax)  # type: ignore[no-any-return]  # found by name
+    return draw(taken, f"{workflow}: rolling median of its steps", ax)
 
 
 # -- the door, and the data -----------------------------------------------------------------------------------
@@ -241,20 +258,24 @@ def _timelines(workflow: str, store: Log | None) -> Iterable[Timeline]:
 
 def _spent(run: Timeline) -> Iterable[tuple[str, str, float]]:
     """Split the time of a run by step and kind, in seconds; waits that overlap count once."""
+    waits: dict[str, list[Interval]] = defaultdict(list)
+    lost: dict[str, list[Interval]] = defaultdict(list)
+    worked: dict[str, list[Interval]] = defaultdict(list)
+    for wait in run.waits:
+        (lost if wait.kind == "delay" else waits)[wait.step].append((wait.start, wait.end))
+    for attempt in run.attempts:
+        (lost if attempt.kind in _FAILED else worked)[attempt.step] += run.pieces(attempt)
     for step in run.steps:
-        waits = covered((w.start, w.end) for w in run.waits if w.step == step and w.kind != "delay")
-        yield step, "waiting", _seconds(waits)
-        delays = [(w.start, w.end) for w in run.waits if w.step == step and w.kind == "delay"]
-        failed = [piece for a in run.attempts if a.step == step and a.kind in _FAILED for piece in run.pieces(a)]
-        worked = [piece for a in run.attempts if a.step == step and a.kind not in _FAILED for piece in run.pieces(a)]
-        for kind, pieces in (("failed attempts and delays", [*failed, *delays]), ("work", worked)):
-            yield step, kind, _seconds(part for piece in covered(pieces) for part in outside(piece, waits))
+        waited = covered(waits[step])
+        yield step, "waiting", _seconds(waited)
+        for kind, pieces in (("failed attempts and delays", lost[step]), ("work", worked[step])):
+            yield step, kind, _seconds(part for piece in covered(pieces) for part in outside(piece, waited))
 
 
 _FAILED = ("failed", "retried", "interrupted")
 
 
-def _seconds(intervals: Iterable[tuple[int, int]]) -> float:
+def _seconds(intervals: Iterable[Interval]) -> float:
     return sum(end - start for start, end in intervals) / 1e6
 
 

@@ -79,6 +79,23 @@ def slider(execution_id: str, *, store: Log | None = None) -> Any:
     Raises:
         ExecutionNotFoundError: there is no such execution.
         StoreError: the log cannot be read.
+
+    Example:
+        >>> from cerebelum_nb import connect, step, workflow
+        >>> log = connect(":memory:")
+        >>> @step
+        ... def build():
+        ...     return "image"
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(build)
+        >>> slider(release.run().execution_id)
+        release: 4 events
+            1 WorkflowStarted
+            2 StepStarted build
+            3 StepCompleted build
+            4 WorkflowCompleted
+        to go through them: cerebelum debug
     """
     return views.slide(*_events(execution_id, store))
 

@@ -121,6 +121,13 @@ def test_it_is_the_same_from_the_log_and_from_its_events(store, failed):
     assert Slider(failed, store.events(failed)).to_html() == history.slider(failed, store=store).to_html()
 
 
+async def test_a_run_cell_by_cell_has_one_too(store):
+    run = release.begin({"size": "small"}, store=store)
+    assert repr(run.slider()).splitlines()[0] == "release <now>: 2 events"  # started, and paused before its first step
+    await run.next()
+    assert "StepCompleted fetch" in repr(run.slider())
+
+
 def test_where_only_text_is_shown_it_lists_the_events(store, failed):
     shown = history.slider(failed, store=store)._repr_mimebundle_()
     assert shown["text/plain"].splitlines()[:3] == [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -56,8 +56,7 @@ def draw(run: Timeline, title: str, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def _bars(ax: Axes, run: Timeline, row: dict[str, int], x: object) -> None:
-    assert callable(x)
+def _bars(ax: Axes, run: Timeline, row: dict[str, int], x: Callable[[int], float]) -> None:
     kinds: dict[str, list[tuple[Span, Interval]]] = {}
     for span in run.attempts:
         for piece in run.pieces(span):
@@ -165,8 +164,7 @@ def _mark_breaks(ax: Axes, run: Timeline, scale: _Scale, breaks: Sequence[Interv
             )  # fmt: skip
 
 
-def _label_ends(ax: Axes, run: Timeline, row: dict[str, int], x: object) -> None:
-    assert callable(x)
+def _label_ends(ax: Axes, run: Timeline, row: dict[str, int], x: Callable[[int], float]) -> None:
     for step, place in row.items():
         own = [span for span in run.attempts if span.step == step]
         waited = [(span.start, span.end) for span in run.waits if span.step == step and span.kind != "delay"]
