@@ -1,7 +1,8 @@
 // The slider of a run: shows what was known as of one of its events. No kernel, no library, nothing is fetched.
-// `data` stands before this text: {names, events: [{title, detail, time, set}]}; `set` is what the event
-// changed, as pairs of a slot's name and its new text (null: it is gone).
+// `data` stands before this text: {page, names, events: [{title, detail, time, set}]}; `page` is the HTML to fill, `set`
+// what the event changed, as pairs of a slot's name and its new text (null: it is gone).
 const root = document.currentScript.parentElement;
+root.insertAdjacentHTML("beforeend", data.page);
 const part = (name) => root.querySelector(`[data-part="${name}"]`);
 const [play, range, count] = ["play", "range", "count"].map(part);
 const now = new Map();
@@ -104,5 +105,4 @@ function keys(event) {
 }
 window.addEventListener("keydown", keys, true);
 part("still").remove();
-part("live").hidden = false;
 go(data.events.length);

@@ -6,6 +6,7 @@ none. Where scripts do not run (GitHub, a notebook nobody trusts yet) the last m
 
 from __future__ import annotations
 
+import base64
 import html
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -55,7 +56,6 @@ class Slider:
         """Write the whole slider; what stands in it needs nothing from elsewhere."""
         script = files(__package__).joinpath("slider.js").read_text(encoding="utf-8")
         told = self._data()
-        data = json.dumps(told, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
         seen: dict[str, dict[str, None]] = {}
         for slot, state in (pair for event in told["events"] for pair in event["set"]):
             if slot.startswith("box:"):
@@ -64,8 +64,10 @@ class Slider:
             "graph": self._graph.to_changing_svg(seen),
             "rows": "".join(f'<tbody data-step="{html.escape(row.name)}"></tbody>' for row in self._cards[-1].rows),
         }
+        told["page"] = _live(parts, len(self._events))
+        data = json.dumps(told, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
         return (
-            f'<div style="{STYLE}">{_still(self._cards[-1], self._moments)}{_live(parts, len(self._events))}'
+            f'<div style="{STYLE}">{_still(self._cards[-1], self._moments)}'
             f"<script>(() => {{\nconst data = {data};\n{script}}})();</script></div>"
         )
 
@@ -169,7 +171,7 @@ _SCROLLED = "height:12em;overflow:auto;border-top:1px solid rgba(128,128,128,.3)
 
 
 def _live(parts: dict[str, str], count: int) -> str:
-    """Write what the script brings to life."""
+    """Write what the script shows; without it there is nothing to press."""
 
     def button(name: str, text: str) -> str:
         return f'<button type="button" data-part="{name}" style="{_BUTTON}">{text}</button>'
@@ -180,7 +182,7 @@ def _live(parts: dict[str, str], count: int) -> str:
         f'style="flex:1;min-width:8em;margin:0 6px"> <span data-part="count" style="white-space:nowrap"></span>'
     )
     return (
-        f'<div data-part="live" hidden><div data-part="head"></div>'
+        f'<div data-part="live"><div data-part="head"></div>'
         f'<div style="display:flex;gap:6px;align-items:center;margin:4px 0">{controls}</div>'
         f'<div style="min-height:4em" aria-live="polite"><b data-part="title"></b> <span data-part="time" '
         f'style="opacity:.7"></span><div data-part="detail" style="overflow-wrap:anywhere"></div></div>'
@@ -194,7 +196,13 @@ def _live(parts: dict[str, str], count: int) -> str:
 
 
 def _still(card: Card, told: Sequence[Moment]) -> str:
-    """Write what is seen without the script."""
+    """Write what is seen without the script: the graph as an image, since who removes scripts removes SVG, too."""
+    graph = card.graph.to_svg(card.states)
+    source = base64.b64encode(graph.encode()).decode()
+    image = f'<img alt="{html.escape(card.heading)}" src="data:image/svg+xml;base64,{source}">'
     lines = (f"{state.version:>4} {title(event)}  {detail(event, state)}".rstrip() for event, state in told)
     listed = f"<pre style='{SMALL}'>{html.escape(chr(10).join(lines))}</pre>"
-    return f'<div data-part="still">{card.to_html()}<details><summary>{_count(told)}</summary>{listed}</details></div>'
+    return (
+        f'<div data-part="still">{card.to_html().replace(graph, image)}'
+        f"<details><summary>{_count(told)}</summary>{listed}</details></div>"
+    )

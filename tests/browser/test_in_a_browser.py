@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -365,4 +366,17 @@ def test_a_slider_goes_through_a_failed_run_also_when_the_notebook_is_opened_aga
     page = browser.new_page()
     page.goto(exported(path).as_uri())
     slides(page, "exported")
+    page.close()
+
+
+def test_a_slider_in_a_notebook_from_elsewhere_which_is_not_trusted_shows_how_it_ended(
+    lab: Lab, browser: BrowserContext
+) -> None:
+    lab.theme("JupyterLab Light")
+    shutil.copy(ROOT / "notebooks" / "05_time_travel.ipynb", lab.folder)
+    page = lab.open(browser, "05_time_travel.ipynb", kernel=False).page
+    shown = page.locator(".jp-CodeCell", has_text='history.slider("deploy-1")').locator(".jp-RenderedHTMLCommon")
+    expect(shown).to_contain_text("completed, 7 of 7 steps")
+    expect(shown.get_by_role("img", name="deploy: completed")).to_be_visible()
+    expect(shown.locator("button, input, svg")).to_have_count(0)
     page.close()

@@ -100,14 +100,16 @@ def test_the_state_is_listed_with_what_belongs_to_a_step_together(store, failed)
     assert owners == sorted(owners)
 
 
-def test_without_its_script_one_sees_how_it_ended_and_all_events(store, failed):
+def test_without_its_script_one_sees_how_it_ended_and_all_events_and_nothing_to_press(store, failed):
     page = history.slider(failed, store=store).to_html()
-    still = page[: page.index('data-part="live"')]
+    still = page[: page.index("<script>")]
     assert "failed, 1 of 3 steps" in still
     assert "7 events" in still
     assert "   6 StepFailed publish" in still
-    live = page[page.index('data-part="live"') :]
-    assert live[: live.index(">")].endswith(" hidden")
+    assert "data:image/svg+xml;base64," in still
+    for part in ("<button", "<input", "<svg"):
+        assert part not in still
+    assert page[page.index("</script>") :] == "</script></div>"
 
 
 def test_what_a_step_returned_cannot_end_the_script(store, failed):
