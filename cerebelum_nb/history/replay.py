@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from copy import copy
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 from ..core import events as e
@@ -117,10 +118,13 @@ def moments(events: Iterable[e.Event], state: State | None = None) -> Iterator[M
         yield Moment(event, state)
 
 
+_DICTS = tuple(field.name for field in fields(State) if field.default_factory is dict)
+
+
 def _apart(state: State, event: e.Event) -> State:
     """Copy of a state what folding an event into it may change; the rest is shared."""
     apart = copy(state)
-    for name in ("steps", "finished", "in_flight", "waiting", "landings", "restoring"):
+    for name in _DICTS:
         setattr(apart, name, getattr(state, name).copy())
     for name in _touched(event):
         old = state.steps.get(name)
