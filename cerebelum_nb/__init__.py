@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .engine import views
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
     from . import history as history
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from .client import ExecutionStatus as ExecutionStatus
     from .client import SleepInfo as SleepInfo
     from .client import StepStatus as StepStatus
+    from .core.events import Event
     from .core.model import ExecutionState as ExecutionState
     from .core.model import Plan
     from .dsl import flow as flow
@@ -254,5 +256,13 @@ def _draw(plan: Plan) -> views.Drawing:
     return Graph(plan)
 
 
+def _slide(execution_id: str, events: Sequence[Event]) -> Any:
+    """Make a slider."""
+    from .faces.slider import Slider
+
+    return Slider(execution_id, events)
+
+
 views.factories.append(_live_view)
 views.drawers.append(_draw)
+views.sliders.append(_slide)

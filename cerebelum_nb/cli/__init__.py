@@ -16,6 +16,7 @@ _HOMES = {
     "status": "showing",
     "watch": "watching",
     "events": "showing",
+    "debug": "debugging",
     "resume": "resuming",
     "approve": "deciding",
     "reject": "deciding",
