@@ -32,13 +32,9 @@ def link(before: bytes, version: int, row: Row) -> bytes:
         'ca41b8045c5ccc04e88cdbc9e6318eab'
     """
     kind, step, visit, attempt, at, data = row
-    if step is None and visit is None and attempt is None:
-        whom = "null,null,null"
+    if step is None or visit is None or attempt is None:
+        whom = ",".join("null" if part is None else _quote(str(part)) for part in (step, visit, attempt))
     else:
-        whom = f"{_json(step)},{_json(visit)},{_json(attempt)}"
+        whom = f"{_quote(step)},{visit},{attempt}"
     text = f'[{version},"{kind}",{whom},{at},{"null" if data is None else data}]'
     return blake2b(before + text.encode(), digest_size=LENGTH).digest()
-
-
-def _json(header: str | int | None) -> str:
-    return "null" if header is None else _quote(header) if type(header) is str else str(header)

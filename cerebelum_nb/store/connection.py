@@ -11,6 +11,7 @@ from . import rules
 
 __all__ = [
     "APPLICATION_ID",
+    "ERRORS",
     "MEMORY",
     "SCHEMA_VERSION",
     "explain",
@@ -24,6 +25,8 @@ MEMORY = ":memory:"
 APPLICATION_ID = 0x43524242  # "CRBB", at byte 68 of the file: whose database this is
 SCHEMA_VERSION = 5
 BUSY_SECONDS = 30.0
+ERRORS = (sqlite3.Error, UnicodeDecodeError)
+"""What reading a damaged file raises: the second when what is damaged is in SQLite's own message."""
 
 
 def open_log(location: str, durability: str) -> sqlite3.Connection:
@@ -57,7 +60,7 @@ def open_log(location: str, durability: str) -> sqlite3.Connection:
     except BaseException as exc:
         if connection is not None:
             connection.close()
-        if isinstance(exc, sqlite3.Error):
+        if isinstance(exc, ERRORS):
             raise explain(exc, location) from exc
         raise
     return connection
@@ -81,7 +84,7 @@ def open_to_look(location: str) -> sqlite3.Connection:
             raise StoreError(f"{location} is empty: no workflow has run in it yet. The first run makes a log of it.")
     except BaseException as exc:
         connection.close()
-        if isinstance(exc, sqlite3.Error):
+        if isinstance(exc, ERRORS):
             raise explain(exc, location) from exc
         raise
     return connection
@@ -112,7 +115,7 @@ def versions(connection: sqlite3.Connection) -> tuple[int, int]:
 
 def explain(exc: Exception, location: str) -> StoreError:
     """Put an error of SQLite into words: what happened to which log, and what to do next."""
-    code = _primary(exc)
+    code = sqlite3.SQLITE_CORRUPT if isinstance(exc, UnicodeDecodeError) else _primary(exc)
     if code == sqlite3.SQLITE_IOERR and _is_full(location):
         code = sqlite3.SQLITE_FULL
     match code:
