@@ -15,6 +15,7 @@ from .engine import views
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from . import archive as archive
     from . import history as history
     from . import testing as testing
     from .client import ApprovalInfo as ApprovalInfo
@@ -77,6 +78,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     ".": (
+        "archive",
         "history",
         "testing",
     ),
@@ -192,6 +194,7 @@ __all__ = [
     "WorkflowNotFoundError",
     "approval",
     "approval_form",
+    "archive",
     "connect",
     "enable_nesting",
     "flow",

@@ -10,6 +10,9 @@ shortened as long as it is unambiguous. Only public functions live here.
 
 from __future__ import annotations
 
+from .exporting import export
+from .packing import Pack, Unpacked, pack, unpack
+from .pruning import Pruned, prune
 from .verifying import Finding, Verification, verify
 
-__all__ = ["Finding", "Verification", "verify"]
+__all__ = ["Finding", "Pack", "Pruned", "Unpacked", "Verification", "export", "pack", "prune", "unpack", "verify"]

@@ -11,6 +11,7 @@ from . import rules
 
 __all__ = [
     "APPLICATION_ID",
+    "BUSY_SECONDS",
     "ERRORS",
     "MEMORY",
     "SCHEMA_VERSION",

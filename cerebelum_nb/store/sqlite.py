@@ -22,7 +22,7 @@ from ..errors import ExecutionNotFoundError, StoreError
 from ..values.foreign import ForeignBytes
 from . import chain, forks, process, projection, rows, rules
 from .base import Commit, ExecutionRow, Holder, Rejection
-from .connection import MEMORY, explain, open_log, open_to_look, open_to_read
+from .connection import BUSY_SECONDS, MEMORY, explain, open_log, open_to_look, open_to_read
 
 __all__ = ["SqliteStore"]
 
@@ -390,6 +390,22 @@ class SqliteStore:
             self._heads.clear()
             yield db
             db.execute("DELETE FROM maintenance")
+
+    def compact(self) -> None:
+        """Give the room of what was deleted back to the disk.
+
+        Other processes may have the log open. While one of them reads a long answer, or when the disk has no room for
+        a second copy, the room stays with the log, which uses it again.
+        """
+        with self._reading() as db:
+            try:
+                db.execute("PRAGMA busy_timeout = 5000")
+                db.execute("VACUUM")
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            except sqlite3.OperationalError:  # somebody is at work, or the disk is full: nothing has changed
+                pass
+            finally:
+                db.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000:.0f}")
 
     def _before_fork(self) -> None:
         self._lock.acquire()
