@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -60,7 +61,8 @@ def export(
         StoreError: the log cannot be read, or the file not be written.
     """
     ending = Path(path).suffix.removeprefix(".") if path is not None else ""
-    chosen = format or next((known for known in FORMATS if known == ending), "html")
+    named: Format = next((known for known in FORMATS if known == ending), "html")
+    chosen = format or named
     with file_log(store) as log:
         full = log.execution(execution_id).execution_id
         data = exported(log, full, chosen, table)
@@ -136,10 +138,8 @@ def _csv(log: SqliteStore, execution_id: str, table: Table) -> str:
 
 
 def _parquet(log: SqliteStore, execution_id: str, table: Table) -> bytes:
-    try:
-        import pyarrow  # noqa: F401  # checked at the door: pandas' own message names other packages
-    except ImportError as exc:
-        raise ImportError("parquet files are written by pyarrow: pip install 'cerebelum_nb[arrow]'") from exc
+    if find_spec("pyarrow") is None:  # pandas would name other packages
+        raise ImportError("parquet files are written by pyarrow: pip install 'cerebelum_nb[arrow]'")
     from .. import history
 
     frame = history.steps(execution_id, store=log) if table == "steps" else history.events(execution_id, store=log)

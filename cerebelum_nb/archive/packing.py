@@ -191,7 +191,9 @@ def file_log(store: Log | None) -> Iterator[SqliteStore]:
         return
     log = resolve_store(store)
     if not isinstance(log, SqliteStore):
-        raise StoreError("This log is in the memory of this process, as objects. Use connect(PATH) for runs to be kept.")
+        raise StoreError(
+            "This log is in the memory of this process, as objects. Use connect(PATH) for runs to be kept."
+        )
     yield log
 
 

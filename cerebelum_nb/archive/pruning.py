@@ -105,6 +105,8 @@ def prune(
     if older_than is not None:
         ended_before = current_clock.get().now() - round(seconds(older_than, unit="s", what="older_than") * 1e6)
     with file_log(store) as log:
+        if archive is not None and log.path is not None and Path(archive).resolve() == log.path.resolve():
+            raise ValueError("prune: the archive is the log itself; name another file")
         chosen = _choose(log, workflow, states, ended_before, kept or 0)
         if dry_run or not chosen:
             return Pruned(
@@ -123,7 +125,10 @@ def prune(
                 batch = chosen[start : start + _AT_ONCE]
                 if cold is not None:
                     _copy(log, cold, batch)
-                deleted += _delete(log, batch, states)
+                gone = _delete(log, batch, states)
+                if cold is not None:
+                    _forget(cold, [run for run in batch if run not in gone])
+                deleted += gone
         values = _reclaim(log)
         log.compact()
     return Pruned(
@@ -174,6 +179,16 @@ def _delete(log: SqliteStore, batch: list[_Run], states: Iterable[str]) -> list[
                 db.execute("DELETE FROM event WHERE execution = ?", (run.key,))
                 deleted.append(run)
     return deleted
+
+
+def _forget(cold: SqliteStore, runs: list[_Run]) -> None:
+    """Take from the archive what went on in the last moment and is still in the log."""
+    with cold.maintenance("archive") as db:
+        for run in runs:
+            db.execute(
+                "DELETE FROM event WHERE execution = (SELECT key FROM execution WHERE execution_id = ?)", (run.id,)
+            )
+            db.execute("DELETE FROM execution WHERE execution_id = ?", (run.id,))
 
 
 def _reclaim(log: SqliteStore) -> int:

@@ -110,7 +110,8 @@ def is_here(db: sqlite3.Connection, record: Record, location: str) -> bool:
     if len(there) < len(record.events):
         raise StoreError(
             f"The log {location} has the execution {record.id} as it was earlier, with {len(there)} of these "
-            f"{len(record.events)} events: it went on elsewhere. Nothing was written. Take it to a log of its own with --db."
+            f"{len(record.events)} events: it went on elsewhere. Nothing was written. Take it to a log of its own with "
+            "--db."
         )
     return True
 

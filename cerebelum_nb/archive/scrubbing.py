@@ -92,7 +92,9 @@ def _value(value: Value, vault: Vault, telling: Collection[str]) -> Value:
     masked = encode(json.loads(value.json), vault=vault)
     if masked.codec != "json":
         return Value("none", type=masked.type, preview=masked.preview)
-    return replace(value, json=masked.json, preview=preview, masked=tuple(dict.fromkeys((*value.masked, *masked.masked))))
+    return replace(
+        value, json=masked.json, preview=preview, masked=tuple(dict.fromkeys((*value.masked, *masked.masked)))
+    )
 
 
 def _code(data: bytes, vault: Vault) -> bytes:

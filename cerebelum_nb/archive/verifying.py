@@ -11,7 +11,6 @@ import json
 import os
 import sqlite3
 import zlib
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, fields, replace
 from hashlib import sha256
@@ -216,7 +215,7 @@ class _Check:
             head = hashed if isinstance(hashed, bytes) else b""
             if len(self.findings) == before and not misfits:
                 try:
-                    (event,) = rows.decode([tuple(row)])  # type: ignore[list-item]  # as it stands in the table
+                    (event,) = rows.decode([tuple(row)])
                     evolve(state, event)
                 except (StoreError, KeyError, AssertionError) as exc:
                     self.found(f"{_event(version, row)} cannot be read: {exc}", execution_id, version)

@@ -24,7 +24,7 @@ from ..errors import StoreError
 from ..store.connection import SCHEMA_VERSION, versions
 from ..store.sqlite import SqliteStore
 from .frame import Exit, as_json, log_options, log_path, open_log
-from .text import clean, emit, short_time, styled, wrap
+from .text import clean, emit, file_size, short_time, styled, wrap
 
 __all__ = ["doctor"]
 
@@ -121,7 +121,7 @@ def _libraries() -> Check:
 
 
 def _file(path: Path, db: sqlite3.Connection) -> Iterator[Check]:
-    size = _size(path.stat().st_size)
+    size = file_size(path.stat().st_size)
     (journal,) = db.execute("PRAGMA journal_mode").fetchone()
     schema = versions(db)[1]
     older = (
@@ -140,11 +140,12 @@ def _file(path: Path, db: sqlite3.Connection) -> Iterator[Check]:
             advice="Change their permissions, or copy the log to a place of your own.",
         )
     beside = path.with_name(path.name + "-wal")
-    if beside.exists() and beside.stat().st_size > _LARGE_JOURNAL:
+    grown = beside.stat().st_size if beside.exists() else 0
+    if grown > _LARGE_JOURNAL:
         yield Check(
             name="journal",
             ok=False,
-            message=f"{beside.name} has grown to {_size(beside.stat().st_size)}: some program keeps an old view open",
+            message=f"{beside.name} has grown to {file_size(grown)}: some program keeps an old view open",
             advice="Close what reads the log (a database browser, an old kernel); the file shrinks at the next write.",
         )
     kind = _filesystem(path)
@@ -249,14 +250,6 @@ def _count(number: int) -> str:
 def _listed(ids: list[str] | tuple[str, ...]) -> str:
     more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
     return clean(", ".join(ids[:_NAMED])) + more
-
-
-def _size(size: float) -> str:
-    for unit in ("bytes", "KB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"
 
 
 def _filesystem(path: Path) -> str:

@@ -10,7 +10,19 @@ from typing import Any
 from ..core.model import ExecutionState
 from .base import Commit, ExecutionRow, Holder, Summary
 
-__all__ = ["ADVANCE", "CHANGE", "CREATE", "DUE", "LEFT", "SELECT", "created", "progress", "shown_text", "to_holder", "to_row"]
+__all__ = [
+    "ADVANCE",
+    "CHANGE",
+    "CREATE",
+    "DUE",
+    "LEFT",
+    "SELECT",
+    "created",
+    "progress",
+    "shown_text",
+    "to_holder",
+    "to_row",
+]
 
 CREATE = """INSERT OR IGNORE INTO execution (execution_id, workflow, state, started_at, parent, holder,
     version, updated_at, completed_at, total_steps, done_steps, current_step, error, wake_at)

@@ -272,7 +272,9 @@ class SqliteStore:
 
     def payload(self, digest: str) -> bytes:
         """Read the bytes of a value that is not JSON; :class:`ForeignBytes` when an unpacked file brought them."""
-        sql = "SELECT data, EXISTS (SELECT 1 FROM untrusted u WHERE u.digest = p.digest) FROM payload p WHERE digest = ?"
+        sql = (
+            "SELECT data, EXISTS (SELECT 1 FROM untrusted u WHERE u.digest = p.digest) FROM payload p WHERE digest = ?"
+        )
         with self._reading() as db:
             found = db.execute(sql, (digest,)).fetchone()
         if found is None:

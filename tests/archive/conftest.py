@@ -48,7 +48,13 @@ def edit(path):
     def run(*statements):
         with closing(sqlite3.connect(path, isolation_level=None)) as db:
             db.execute("PRAGMA foreign_keys = OFF")
-            for trigger in ("event_no_update", "event_no_delete", "event_is_next", "payload_no_update", "payload_no_delete"):
+            for trigger in (
+                "event_no_update",
+                "event_no_delete",
+                "event_is_next",
+                "payload_no_update",
+                "payload_no_delete",
+            ):
                 (sql,) = db.execute("SELECT sql FROM sqlite_master WHERE name = ?", (trigger,)).fetchone()
                 db.execute(f"DROP TRIGGER {trigger}")
                 statements = (*statements, sql)

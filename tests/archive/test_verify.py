@@ -109,7 +109,9 @@ def test_a_chain_that_was_computed_anew_shows_in_its_head(path, edit):
     for version, *row in rows:
         row[-2] += version == 2
         head = chain.link(head, version, row)
-        statements.append(f"UPDATE event SET at = {row[-2]}, hash = x'{head.hex()}' WHERE {DONE} AND version = {version}")
+        statements.append(
+            f"UPDATE event SET at = {row[-2]}, hash = x'{head.hex()}' WHERE {DONE} AND version = {version}"
+        )
     edit(*statements)
     after = archive.verify(store=path)
     assert after.ok
@@ -181,8 +183,8 @@ def content(path):
     with closing(sqlite3.connect(path)) as db:
         db.text_factory = bytes
         executions = db.execute(
-            """SELECT execution_id, version, workflow, state, started_at, updated_at, completed_at, total_steps, done_steps,
-            current_step, error, wake_at, parent FROM execution ORDER BY execution_id"""
+            """SELECT execution_id, version, workflow, state, started_at, updated_at, completed_at, total_steps,
+            done_steps, current_step, error, wake_at, parent FROM execution ORDER BY execution_id"""
         ).fetchall()
         events = db.execute(
             """SELECT execution_id, e.version, type, step, visit, attempt, at, data, hash
