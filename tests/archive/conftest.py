@@ -42,6 +42,21 @@ def store(path):
 
 
 @pytest.fixture
+def empty(tmp_path):
+    """A log with nothing in it yet."""
+    with SqliteStore(tmp_path / "empty.db", durability="normal") as opened:
+        yield opened
+
+
+@pytest.fixture
+def finish():
+    """Write runs that ended, without running them."""
+    import runs
+
+    return runs.finished
+
+
+@pytest.fixture
 def edit(path):
     """Change the file behind the library's back."""
 

@@ -3,8 +3,27 @@
 from __future__ import annotations
 
 import datetime
+import time
+import zlib
+from hashlib import sha256
 
 from cerebelum_nb import Secret, WorkflowError, poll, step, workflow
+from cerebelum_nb.core.events import (
+    Event,
+    SleepStarted,
+    StepCompleted,
+    StepStarted,
+    WorkflowCancelled,
+    WorkflowCompleted,
+    WorkflowFailed,
+    WorkflowHibernated,
+    WorkflowPaused,
+    WorkflowStarted,
+)
+from cerebelum_nb.core.model import ErrorInfo, Value
+from cerebelum_nb.core.state import fold
+from cerebelum_nb.engine.execution import summarise
+from cerebelum_nb.store.base import Commit
 from cerebelum_nb.store.sqlite import SqliteStore
 
 
@@ -52,3 +71,59 @@ async def make(store: SqliteStore) -> None:
         )
     except WorkflowError:
         pass
+
+
+SECOND = 1_000_000
+DAY = 86_400 * SECOND
+
+
+def value(data: bytes) -> Value:
+    """A value that is bytes, as the log keeps one."""
+    return Value(
+        "cloudpickle", type="bytes", preview="...", digest=sha256(data).hexdigest(), size=len(data), payload=data
+    )
+
+
+def finished(
+    store: SqliteStore,
+    execution_id: str,
+    *,
+    days: float = 0,
+    workflow: str = "deploy",
+    end: str = "completed",
+    data: bytes = b"shared",
+    code: str = "c0de",
+) -> None:
+    """Write a run of one step that ended so many days ago, without running it."""
+    at = time.time_ns() // 1000 - round(days * DAY)
+    started = WorkflowStarted(at=at - SECOND, workflow=workflow, inputs=Value("json", "{}"), total_steps=1)
+    begun: list[Event] = [started, StepStarted(at=at - SECOND, step="load", code=code)]
+    done = StepCompleted(at=at, step="load", output=value(data))
+    ends: dict[str, list[Event]] = {
+        "completed": [done, WorkflowCompleted(at=at, last_step="load")],
+        "cancelled": [done, WorkflowCancelled(at=at)],
+        "failed": [done, WorkflowFailed(at=at, error=ErrorInfo(type="ValueError", message="no"))],
+        "paused": [done, WorkflowPaused(at=at, reason="stop")],
+        "sleeping": [
+            SleepStarted(at=at, step="load", op="sleep:0", duration_ms=1, due_at=at),
+            WorkflowHibernated(at=at, wake_at=at + 999 * DAY),
+        ],
+        "running": [],
+    }
+    events = [*begun, *ends[end]]
+    parts = zlib.compress(b'[["code","load","d","pass"]]')
+    holder = store.register(at, SECOND)
+    store.commit(
+        [
+            Commit(
+                execution_id=execution_id,
+                after=0,
+                events=events,
+                summary=summarise(fold(events)),
+                holder=holder,
+                release=True,
+                payloads=[Value("code", digest=f"code:{code}", size=len(parts), payload=parts)],
+            )
+        ]
+    )
+    store.retire(holder)
