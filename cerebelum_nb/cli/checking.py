@@ -31,6 +31,7 @@ __all__ = ["doctor"]
 _OVERDUE_SECONDS = 60
 _NAMED = 5
 _LARGE_JOURNAL = 64 << 20
+_LARGE_LOG = 256 << 20
 _LIBRARIES = ("click", "rich", "sqlite-utils", "pandas", "cloudpickle", "ipython", "ipywidgets")
 _REMOTE = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p"}
 
@@ -132,6 +133,9 @@ def _file(path: Path, db: sqlite3.Connection) -> Iterator[Check]:
         ok=True,
         message=f"{path}, {size}, schema version {schema} of {SCHEMA_VERSION}{older}, journal mode {journal}",
     )
+    if path.stat().st_size > _LARGE_LOG:
+        told = f"{size}; `cerebelum prune --older-than 90d --dry-run` says which executions nobody may need any more"
+        yield Check(name="room", ok=True, message=told)
     if not os.access(path, os.W_OK) or not os.access(path.absolute().parent, os.W_OK):
         yield Check(
             name="permissions",
@@ -181,13 +185,14 @@ def _consistency(db: sqlite3.Connection) -> Check:
     if not wrong:
         (executions,) = db.execute("SELECT count(*) FROM execution").fetchone()
         (events,) = db.execute("SELECT count(*) FROM event").fetchone()
-        return Check(name="events", ok=True, message=f"{executions} executions, {events} events, none missing")
+        told = f"{executions} executions, {events} events, none missing; if any was altered, `cerebelum verify` says"
+        return Check(name="events", ok=True, message=told)
     ids = tuple(name for (name,) in wrong)
     return Check(
         name="events",
         ok=False,
         message=f"events are missing, or the list does not fit them: {_listed(ids)}",
-        advice="Something else has written to this file. Restore it from a copy.",
+        advice="Something else has written to this file: `cerebelum verify` says where. Restore it from a copy.",
         executions=ids,
     )
 

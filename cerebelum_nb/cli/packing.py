@@ -21,10 +21,10 @@ __all__ = ["pack", "unpack"]
 @log_options
 @click.pass_context
 def pack(ctx: click.Context, execution_id: str, output: str | None, redact: tuple[str, ...], json_: bool) -> None:
-    """Write one execution, with the values it uses, to a file that opens elsewhere.
+    """Write one execution to a file that opens elsewhere.
 
-    The file is a small log: `cerebelum unpack` takes it into another one, and every command reads it with --db FILE.
-    Secrets are masked in it. What is under way is paused in the copy.
+    The file is a small log, with the values the execution uses: `cerebelum unpack` takes it into another one, and every
+    command reads it with --db FILE. Secrets are masked in it. What is under way is paused in the copy.
     """
     from ..archive.packing import pack as write
 
@@ -49,7 +49,7 @@ def pack(ctx: click.Context, execution_id: str, output: str | None, redact: tupl
 @log_options
 @click.pass_context
 def unpack(ctx: click.Context, file: str, execution_ids: tuple[str, ...], trust: bool, json_: bool) -> None:
-    """Take the executions of a packed file, or some of them, into the log.
+    """Take executions from a packed file into the log.
 
     The file is verified first, and nothing is written if it was altered or clashes with what is here. Its pickled
     values are shown but not restored, unless you --trust who made it.

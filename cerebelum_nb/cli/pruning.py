@@ -79,9 +79,16 @@ def prune(
     if not (dry_run or yes or sys.stdin.isatty()):
         raise click.UsageError("nobody is here to be asked: say --yes to delete, or --dry-run to see what")
     store = open_log(ctx)
-    wanted: dict[str, Any] = {"older_than": older_than, "keep_last": keep_last, "workflow": workflow, "store": store}
+    wanted: dict[str, Any] = {
+        "older_than": older_than,
+        "keep_last": keep_last,
+        "workflow": workflow,
+        "state": states or None,
+        "archive": archive,
+        "store": store,
+    }
     try:
-        found = delete(**wanted, state=states or None, dry_run=True)
+        found = delete(**wanted, dry_run=True)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     if not json_:
@@ -94,7 +101,7 @@ def prune(
     if not yes and not click.confirm(f"delete {what} from {store.location}?", err=True):
         paint("nothing was deleted")
         return
-    done = delete(**wanted, state=states or None, archive=archive)
+    done = delete(**wanted)
     if json_:
         as_json(_plain(done, dry_run=False))
         return

@@ -19,10 +19,11 @@ _MOST = 50
 @log_options
 @click.pass_context
 def verify(ctx: click.Context, execution_id: str | None, json_: bool) -> None:
-    """Say whether the log, or one execution, was altered or damaged, and where.
+    """Say whether the log was altered or damaged, and where.
 
-    Events are held against the hashes that chain them, values against their digests, the list against the events, and
-    the file is checked as a whole. Nothing is changed. Exits with 1 when something is not as it was written.
+    With ID, only that execution is looked at. Events are held against the hashes that chain them, values against their
+    digests, the list against the events, and the file is checked as a whole. Nothing is changed. Exits with 1 when
+    something is not as it was written.
     """
     from ..archive.verifying import verify as check
 
@@ -41,6 +42,8 @@ def verify(ctx: click.Context, execution_id: str | None, json_: bool) -> None:
         if execution_id is not None:
             ((name, (version, head)),) = found.heads.items()
             looked = f"{name}, {version} events; its chain ends in {head}"
-        emit(f"{styled('✓ as it was written', 'green') if found.ok else styled('altered or damaged', 'red')}: {looked}")
+        word, colour = ("✓ as it was written", "green") if found.ok else ("altered or damaged", "red")
+        for line in wrap(f"{word}: {looked}"):
+            emit(line.replace(word, styled(word, colour)))
     if not found.ok:
         ctx.exit(Exit.FAILED)
