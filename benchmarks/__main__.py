@@ -26,6 +26,7 @@ NAMES = (
     "imports",
     "listing",
     "disk",
+    "keeping",
     "waiting",
     "live",
     "peers",
