@@ -21,7 +21,7 @@ __all__ = ["prune"]
 
 _SHOWN = 10
 _COLUMNS = (
-    Column(title="ID", least=8),
+    Column(title="ID"),
     Column(title="WORKFLOW", least=8, drop=2),
     Column(title="STATE"),
     Column(title="ENDED", drop=1),
@@ -32,7 +32,8 @@ def _age(ctx: click.Context, param: click.Parameter, value: str | None) -> timed
     try:
         return None if value is None else timedelta(seconds=seconds(value, unit="s", what="it"))
     except (ValueError, OverflowError) as error:
-        raise click.BadParameter(f"{error}: a length of time is written 90d, 12h, 2w", ctx, param) from error
+        told = f"{value!r} is no length of time: write 90d, 12h, 2w"
+        raise click.BadParameter(told, ctx, param) from error
 
 
 @click.command()
@@ -66,7 +67,7 @@ def prune(
     yes: bool,
     json_: bool,
 ) -> None:
-    """Delete finished executions, and give their room back to the disk.
+    """Delete finished executions and free their room.
 
     Deleted is what meets every condition; --older-than, --keep-last or both have to be given. What runs, sleeps or
     waits for somebody is never deleted. Other processes may use the log meanwhile. `cerebelum unpack FILE` brings back
