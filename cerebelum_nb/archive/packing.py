@@ -32,6 +32,7 @@ from .verifying import verify
 __all__ = ["SUFFIX", "Pack", "Unpacked", "file_log", "file_name", "pack", "unpack"]
 
 SUFFIX = ".cerebelum"
+_UNDER_WAY = "packed while it was under way"
 Log = Store | str | os.PathLike[str]
 
 
@@ -138,7 +139,7 @@ def unpack(
     """Bring the executions of a packed file (or of any log) into a log.
 
     Nothing is written unless the whole file verifies and none of its executions clashes with one that is here. What
-    the log has already is left as it is.
+    the log has already is left as it is, and nothing begins to run: what is under way in the file arrives paused.
 
     Args:
         path: the file; it is not changed.
@@ -163,6 +164,8 @@ def unpack(
                 f"The file {path} is not as it was packed: {first}{more}. Nothing was unpacked. Have it sent again."
             )
         ids = [packed.execution(name).execution_id for name in execution_ids] or list(found.heads)
+        for name in ids:  # of a file that `pack` made, all are at rest; a scheduler must not take up what others made
+            _put_to_rest(packed, name)
         with snapshot(packed) as db:
             records = [read(db, name) for name in ids]
         brought = []
@@ -239,11 +242,11 @@ def _put_to_rest(packed: SqliteStore, execution_id: str) -> None:
             step=name,
             visit=state.steps[name].visit,
             attempt=max(1, state.steps[name].attempt),
-            reason="packed while it was under way",
+            reason=_UNDER_WAY,
         )
         for name in state.in_flight
     ]
-    events.append(WorkflowPaused(at=at, reason="packed while it was under way"))
+    events.append(WorkflowPaused(at=at, reason=_UNDER_WAY))
     fold(events, state)
     holder = packed.register(now, 1)
     packed.claim(execution_id, holder, now)
