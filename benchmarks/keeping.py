@@ -98,4 +98,3 @@ def _commit(n: int, holder: int) -> Commit:
         holder=holder,
         release=True,
     )
-

@@ -25,7 +25,7 @@ from ..store.base import Commit, Store
 from ..store.connection import explain, open_to_read
 from ..store.default import resolve_store
 from ..store.sqlite import SqliteStore
-from .record import Record, is_here, read, snapshot, write
+from .record import Record, held, read, snapshot, write
 from .scrubbing import masked_in, scrub
 from .verifying import verify
 
@@ -171,8 +171,14 @@ def unpack(
         brought = []
         with log.maintenance("unpack") as db:
             for record in records:
-                is_new = not is_here(db, record, log.location)
-                if is_new:
+                here = held(db, record, log.location)
+                if 0 < here < len(record.events):
+                    raise StoreError(
+                        f"The log {log.location} has the execution {record.id} as it was earlier, with {here} of these "
+                        f"{len(record.events)} events: it went on elsewhere. Nothing was written. Take it to a log of "
+                        "its own with --db."
+                    )
+                if is_new := not here:
                     write(db, replace(record, untrusted=frozenset(record.payloads)))
                 if trusted:
                     db.executemany("DELETE FROM untrusted WHERE digest = ?", [(d,) for d in record.payloads])

@@ -21,7 +21,7 @@ from ..engine.clock import current_clock
 from ..history.arguments import count, names
 from ..store.sqlite import SqliteStore
 from .packing import Log, file_log
-from .record import is_here, read, snapshot, write
+from .record import held, read, remove, snapshot, write
 
 __all__ = ["Pruned", "prune"]
 
@@ -125,10 +125,7 @@ def prune(
                 batch = chosen[start : start + _AT_ONCE]
                 if cold is not None:
                     _copy(log, cold, batch)
-                gone = _delete(log, batch, states)
-                if cold is not None:
-                    _forget(cold, [run for run in batch if run not in gone])
-                deleted += gone
+                deleted += _delete(log, batch, states)
         values = _reclaim(log)
         log.compact()
     return Pruned(
@@ -158,13 +155,15 @@ def _choose(
 
 
 def _copy(log: SqliteStore, cold: SqliteStore, batch: list[_Run]) -> None:
-    """Write executions to the archive, unless an earlier prune did before it died."""
+    """Write executions to the archive, unless they are there; one that went on takes the place of its beginning."""
     with snapshot(log) as source:
-        there = {name for (name,) in source.execute("SELECT execution_id FROM execution")}
-        records = [read(source, run.id) for run in batch if run.id in there]
+        exists = "SELECT 1 FROM execution WHERE key = ?"
+        records = [read(source, run.id) for run in batch if source.execute(exists, (run.key,)).fetchone()]
     with cold.maintenance("archive") as target:
         for record in records:
-            if not is_here(target, record, cold.location):
+            there = held(target, record, cold.location)
+            if there < len(record.events):
+                remove(target, record.id)
                 write(target, record)
 
 
@@ -179,16 +178,6 @@ def _delete(log: SqliteStore, batch: list[_Run], states: Iterable[str]) -> list[
                 db.execute("DELETE FROM event WHERE execution = ?", (run.key,))
                 deleted.append(run)
     return deleted
-
-
-def _forget(cold: SqliteStore, runs: list[_Run]) -> None:
-    """Take from the archive what went on in the last moment and is still in the log."""
-    with cold.maintenance("archive") as db:
-        for run in runs:
-            db.execute(
-                "DELETE FROM event WHERE execution = (SELECT key FROM execution WHERE execution_id = ?)", (run.id,)
-            )
-            db.execute("DELETE FROM execution WHERE execution_id = ?", (run.id,))
 
 
 def _reclaim(log: SqliteStore) -> int:

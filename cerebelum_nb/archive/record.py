@@ -18,7 +18,7 @@ from ..store.connection import explain
 from ..store.rows import Row
 from ..store.sqlite import SqliteStore
 
-__all__ = ["Record", "is_here", "read", "snapshot", "write"]
+__all__ = ["Record", "held", "read", "remove", "snapshot", "write"]
 
 _NOT_CARRIED = ("key", "holder")
 
@@ -90,30 +90,30 @@ def write(db: sqlite3.Connection, record: Record) -> None:
                 db.execute("INSERT OR IGNORE INTO untrusted (digest) VALUES (?)", (digest,))
 
 
-def is_here(db: sqlite3.Connection, record: Record, location: str) -> bool:
-    """Whether the log has this execution already, all of it.
+def held(db: sqlite3.Connection, record: Record, location: str) -> int:
+    """Return how many events of this execution the log has: 0 when it is not there, more when it went on there.
 
     Raises:
-        StoreError: it has another one under that id, or only the beginning.
+        StoreError: it has another execution under that id.
     """
-    sql = """SELECT version, hash FROM event WHERE execution = (SELECT key FROM execution WHERE execution_id = ?)
+    sql = """SELECT hash FROM event WHERE execution = (SELECT key FROM execution WHERE execution_id = ?)
         ORDER BY version"""
-    there = [bytes(head or b"") for _, head in db.execute(sql, (record.id,))]
-    if not there:
-        return False
+    there = db.execute(sql, (record.id,)).fetchall()
     common = min(len(there), len(record.events))
-    if there[common - 1] != record.events[common - 1][1]:
+    if common and there[common - 1][0] != record.events[common - 1][1]:
         raise StoreError(
             f"The log {location} has another execution {record.id}: its events are not these. Nothing was "
             "written. Take them to a log of their own with --db."
         )
-    if len(there) < len(record.events):
-        raise StoreError(
-            f"The log {location} has the execution {record.id} as it was earlier, with {len(there)} of these "
-            f"{len(record.events)} events: it went on elsewhere. Nothing was written. Take it to a log of its own with "
-            "--db."
-        )
-    return True
+    return len(there)
+
+
+def remove(db: sqlite3.Connection, execution_id: str) -> None:
+    """Delete an execution, as far as it is there; the bytes it used stay."""
+    db.execute(
+        "DELETE FROM event WHERE execution = (SELECT key FROM execution WHERE execution_id = ?)", (execution_id,)
+    )
+    db.execute("DELETE FROM execution WHERE execution_id = ?", (execution_id,))
 
 
 def _digests(events: list[Row]) -> Iterator[str]:

@@ -11,6 +11,7 @@ import json
 import os
 import sqlite3
 import zlib
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, fields, replace
 from hashlib import sha256
@@ -201,18 +202,20 @@ class _Check:
         execution_id, last = columns[:2]
         state, before = State(), len(self.findings)
         misfits: list[str] = []
-        head, version, first = chain.start(execution_id), 0, 0
+        version, first = 0, 0
+        head: bytes | None = chain.start(execution_id)  # None where it is not known: what stood there is missing
         events = """SELECT version, hash, type, step, visit, attempt, at, data FROM event
             WHERE execution = (SELECT key FROM execution WHERE execution_id = ?) ORDER BY version"""
         for next_version, hashed, *row in self.db.execute(events, (execution_id,)):
             if next_version != version + 1:
                 self.found(f"{_events(version + 1, next_version - 1)} missing", execution_id, version + 1)
+                head = None
             version = next_version
             self.events += 1
             if not _fits(head, version, tuple(row), hashed):
                 first = first or version
                 misfits.append(_event(version, row))
-            head = hashed if isinstance(hashed, bytes) else b""
+            head = hashed if isinstance(hashed, bytes) else None
             if len(self.findings) == before and not misfits:
                 try:
                     (event,) = rows.decode([tuple(row)])
@@ -224,14 +227,14 @@ class _Check:
         if misfits:
             named = ", ".join(misfits[:_MOST_NAMED])
             more = f" and {len(misfits) - _MOST_NAMED} more" if len(misfits) > _MOST_NAMED else ""
-            self.found(f"not as it was written, or next to what is missing: {named}{more}", execution_id, first)
+            self.found(f"not as it was written: {named}{more}", execution_id, first)
         if version < last:
             self.found(f"{_events(version + 1, last)} missing at its end", execution_id, version + 1)
         elif version > last:
             self.found(f"it has {version} events, its row says {last}", execution_id, last + 1)
         if len(self.findings) == before:
             self._row(execution_id, columns, state)
-        self.heads[execution_id] = version, head.hex()
+        self.heads[execution_id] = version, (head or b"").hex()
 
     def _row(self, execution_id: str, columns: tuple[Any, ...], state: State) -> None:
         """Hold what lists show against what the events say."""
@@ -256,10 +259,8 @@ class _Check:
 
     def _payloads(self, *, everything: bool) -> None:
         missing = dict(self._uses)
-        for digest, codec, data in self.db.execute("SELECT digest, codec, data FROM payload"):
+        for digest, codec, data in self._stored(everything):
             use = missing.pop(digest, None)
-            if use is None and not everything:
-                continue
             self.values += codec != "code"
             named, execution_id, version = use or (codec, None, None)
             whose = f" of event {version}" if version else f" {str(digest)[:16]}..., which no event uses"
@@ -271,8 +272,18 @@ class _Check:
         for _, execution_id, version in missing.values():
             self.found(f"the bytes of the value of event {version} are missing", execution_id, version)
 
+    def _stored(self, everything: bool) -> Iterator[tuple[Any, ...]]:
+        sql = "SELECT digest, codec, data FROM payload"
+        if everything:
+            yield from self.db.execute(sql)
+        else:
+            for digest in self._uses:
+                yield from self.db.execute(f"{sql} WHERE digest = ?", (digest,))
 
-def _fits(before: bytes, version: int, row: Any, hashed: object) -> bool:
+
+def _fits(before: bytes | None, version: int, row: Any, hashed: object) -> bool:
+    if before is None:
+        return isinstance(hashed, bytes)
     try:
         return chain.link(before, version, row) == hashed
     except (TypeError, ValueError):  # it holds what is no text, or no UTF-8

@@ -32,9 +32,11 @@ def link(before: bytes, version: int, row: Row) -> bytes:
         'ca41b8045c5ccc04e88cdbc9e6318eab'
     """
     kind, step, visit, attempt, at, data = row
+    if data is None:
+        data = "null"
     if step is None or visit is None or attempt is None:
         whom = ",".join("null" if part is None else _quote(str(part)) for part in (step, visit, attempt))
+        text = f'[{version},"{kind}",{whom},{at},{data}]'
     else:
-        whom = f"{_quote(step)},{visit},{attempt}"
-    text = f'[{version},"{kind}",{whom},{at},{"null" if data is None else data}]'
+        text = f'[{version},"{kind}",{_quote(step)},{visit},{attempt},{at},{data}]'
     return blake2b(before + text.encode(), digest_size=LENGTH).digest()

@@ -108,7 +108,8 @@ def value_of(event: Event) -> Value | None:
 
 def stored_value(event: Event) -> Value | None:
     """Return the value of ``event`` whose bytes are to be stored beside it, if it has one."""
-    value = value_of(event)
+    name = _LAYOUTS[type(event)].value
+    value: Value | None = getattr(event, name) if name else None  # not by value_of: every commit comes by here
     return value if value is not None and value.payload is not None else None
 
 

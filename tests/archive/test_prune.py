@@ -15,7 +15,11 @@ from pathlib import Path
 import pytest
 
 from cerebelum_nb import archive
+from cerebelum_nb.core.events import WorkflowCancelled, WorkflowResumed
+from cerebelum_nb.core.state import fold
+from cerebelum_nb.engine.execution import summarise
 from cerebelum_nb.errors import StoreError
+from cerebelum_nb.store.base import Commit
 from cerebelum_nb.store.sqlite import SqliteStore
 
 
@@ -97,8 +101,23 @@ def test_what_goes_on_in_the_last_moment_stays(empty, finish, monkeypatch, tmp_p
     done = archive.prune(keep_last=0, archive=tmp_path / "cold.db", store=empty)
     assert done.execution_ids == ("failed-2",)
     assert ids(empty) == ["failed-1"]
-    with SqliteStore(tmp_path / "cold.db") as cold:
-        assert ids(cold) == ["failed-2"]
+    assert archive.verify(store=tmp_path / "cold.db").heads.keys() == {"failed-1", "failed-2"}
+
+
+def test_what_went_on_since_takes_the_place_of_its_beginning_in_the_archive(empty, finish, tmp_path):
+    finish(empty, "a", end="failed")
+    with SqliteStore(tmp_path / "cold.db", durability="normal") as cold:
+        archive.unpack(empty.path, store=cold)
+    holder = empty.register(1, 2**60)
+    empty.claim("a", holder, 2)
+    events = [WorkflowResumed(at=9, retried=("load",)), WorkflowCancelled(at=9)]
+    summary = summarise(fold([*empty.events("a"), *events]))
+    empty.commit([Commit(execution_id="a", after=4, events=events, summary=summary, holder=holder, release=True)])
+    head = archive.verify(store=empty).heads
+    archive.prune(keep_last=0, archive=tmp_path / "cold.db", store=empty)
+    assert archive.verify(store=tmp_path / "cold.db").heads == head
+    archive.unpack(tmp_path / "cold.db", store=empty)
+    assert archive.verify(store=empty).heads == head
 
 
 @pytest.mark.parametrize(
