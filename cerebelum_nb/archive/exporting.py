@@ -13,6 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from ..client.reading import entry
+from ..engine.clock import current_clock
 from ..engine.code import parts_kept
 from ..errors import StoreError
 from ..store.rows import decode
@@ -98,17 +100,19 @@ def _html(log: SqliteStore, execution_id: str) -> str:
 
     with snapshot(log) as db:
         record = read(db, execution_id)
-    rows = [row for row, _ in record.events]
+    rows = [stored for stored, _ in record.events]
     events = decode(rows)
+    row = log.execution(execution_id)
     codes = {code for event in events if (code := getattr(event, "code", None)) is not None}
     return runbook(
         Source(
-            row=log.execution(execution_id),
+            row=row,
             card=Reading(log, execution_id).look(),
             events=events,
             rows=rows,
             code={code: parts for code in codes if (parts := parts_kept(log, code)) is not None},
             head=record.events[-1][1].hex(),
+            interrupted=entry(log, row, current_clock.get().now()).interrupted,
             made_at=datetime.now(UTC),
             version=version("cerebelum_nb"),
         )

@@ -41,7 +41,11 @@ _LOOKS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """What a page is made of; ``code`` holds the kept parts of each fingerprint, as far as the log has them."""
+    """What a page is made of.
+
+    ``rows`` are the events as they are stored, ``code`` the kept parts of each fingerprint as far as the log has them,
+    ``head`` the hash of the last event.
+    """
 
     row: ExecutionRow
     card: Card
@@ -49,6 +53,7 @@ class Source:
     rows: Sequence[Row]
     code: dict[str, Parts]
     head: str
+    interrupted: bool
     made_at: datetime
     version: str
 
@@ -85,7 +90,10 @@ def _head(source: Source) -> str:
     if shown.parent:
         facts.append(("forked from", shown.parent))
     listed = "".join(f"<div><dt>{name}</dt><dd>{escape(told)}</dd></div>" for name, told in facts)
-    state = badge(_LOOKS.get(shown.state, "running"), shown.state.lower().replace("_", " "))
+    look, word = _LOOKS.get(shown.state, "running"), shown.state.lower().replace("_", " ")
+    if source.interrupted:
+        look, word = "interrupted", "interrupted: its process ended"
+    state = badge(look, word)
     return (
         f"<header><h1>{escape(shown.workflow)} {state}</h1><p><code>{escape(row.execution_id)}</code></p>"
         f"<dl>{listed}</dl></header>"
@@ -182,14 +190,20 @@ def _code(source: Source) -> str:
     }
     folds = []
     for step, digest in used:
-        parts = "".join(
-            f"<p><small>{escape(f'{kind} {name}')}</small></p><pre>{escape(cut(text))}</pre>"
-            for kind, name, _, text in source.code.get(str(digest), ())
-            if text.strip()
-        )
+        parts = "".join(_part(*part) for part in source.code.get(str(digest), ()))
         name = f"<code>{escape(step)}</code> <small>{escape(str(digest))}</small>"
         folds.append(fold(name, parts) if parts else f"<p>{name}</p>")
     return "".join(folds)
+
+
+def _part(kind: str, name: str, digest: str, text: str) -> str:
+    """Show a piece of code, or a value it uses; of a module or a class of a library there is nothing to show."""
+    if not text.strip() or text.startswith("<"):
+        return ""
+    told = escape(cut(text))
+    if kind != "constant" or "\n" in text:
+        return f"<p><small>{escape(f'{kind} {name}')}</small></p><pre>{told}</pre>"
+    return f"<p><small>{escape(kind)}</small> <code>{escape(name)} = {told}</code></p>"
 
 
 def _events(source: Source) -> str:
