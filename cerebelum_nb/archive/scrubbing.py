@@ -10,6 +10,7 @@ import json
 import zlib
 from collections.abc import Collection, Iterable
 from dataclasses import fields, replace
+from importlib.util import find_spec
 from typing import Any
 
 from ..core.events import Event
@@ -39,7 +40,7 @@ def scrub(record: Record, names: Collection[str]) -> tuple[Record, int]:
     for value in _values(events):
         if value.codec == "json":
             gather(json.loads(value.json), vault, set(), 0)
-    telling = {digest for digest, (codec, data) in record.payloads.items() if codec != "code" and _tells(data, vault)}
+    telling = {d for d, (codec, data) in record.payloads.items() if codec != "code" and _tells(codec, data, vault)}
     scrubbed = [_event(event, vault, telling) for event in events]
     head, chained = chain.start(record.id), []
     for version, row in enumerate(map(rows.encode, scrubbed), start=1):
@@ -59,10 +60,30 @@ def _values(events: Iterable[Event]) -> Iterable[Value]:
     return (value for event in events if (value := rows.value_of(event)) is not None)
 
 
-def _tells(data: bytes, vault: Vault) -> bool:
-    """Whether bytes hold a secret, or a name under which one may stand."""
-    lower = data.lower()
-    return vault.reveals(data) or any(name.encode() in lower for name in vault.names)
+def _tells(codec: str, data: bytes, vault: Vault) -> bool:
+    """Whether bytes hold a secret, or a name under which one may stand, or cannot be searched."""
+    searched = _uncompressed(data) if codec == "arrow" else data
+    if searched is None:
+        return True
+    lower = searched.lower()
+    return vault.reveals(searched) or any(name.encode() in lower for name in vault.names)
+
+
+def _uncompressed(data: bytes) -> bytes | None:
+    """Write Arrow data again as it can be searched; None where that is not possible."""
+    if find_spec("pyarrow") is None:
+        return None
+    import pyarrow as pa
+
+    try:
+        with pa.ipc.open_stream(data) as reader:
+            table = reader.read_all()
+    except pa.ArrowException:
+        return None
+    plain = pa.BufferOutputStream()
+    with pa.ipc.new_stream(plain, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(plain.getvalue())
 
 
 def _event(event: Event, vault: Vault, telling: Collection[str]) -> Event:

@@ -77,11 +77,9 @@ SECOND = 1_000_000
 DAY = 86_400 * SECOND
 
 
-def value(data: bytes) -> Value:
+def value(data: bytes, codec: str) -> Value:
     """A value that is bytes, as the log keeps one."""
-    return Value(
-        "cloudpickle", type="bytes", preview="...", digest=sha256(data).hexdigest(), size=len(data), payload=data
-    )
+    return Value(codec, type="bytes", preview="...", digest=sha256(data).hexdigest(), size=len(data), payload=data)
 
 
 def finished(
@@ -92,13 +90,14 @@ def finished(
     workflow: str = "deploy",
     end: str = "completed",
     data: bytes = b"shared",
+    codec: str = "cloudpickle",
     code: str = "c0de",
 ) -> None:
     """Write a run of one step that ended so many days ago, without running it."""
     at = time.time_ns() // 1000 - round(days * DAY)
     started = WorkflowStarted(at=at - SECOND, workflow=workflow, inputs=Value("json", "{}"), total_steps=1)
     begun: list[Event] = [started, StepStarted(at=at - SECOND, step="load", code=code)]
-    done = StepCompleted(at=at, step="load", output=value(data))
+    done = StepCompleted(at=at, step="load", output=value(data, codec))
     ends: dict[str, list[Event]] = {
         "completed": [done, WorkflowCompleted(at=at, last_step="load")],
         "cancelled": [done, WorkflowCancelled(at=at)],

@@ -263,6 +263,23 @@ def test_bytes_that_hold_the_name_of_a_secret_are_left_out(empty, finish, tmp_pa
     assert archive.verify(store=made.path).ok
 
 
+@pytest.mark.parametrize(("column", "left_out"), [("password", 1), ("load", 0)])
+def test_compressed_frames_are_searched_too(empty, finish, tmp_path, column, left_out):
+    import pyarrow as pa
+
+    table, sink = pa.table({column: ["hunter-22"] * 1000}), pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write_table(table)
+    finish(empty, "a", data=bytes(sink.getvalue()), codec="arrow")
+    made = archive.pack("a", tmp_path / "a.cerebelum", redact=["password"], store=empty)
+    assert made.left_out == left_out
+
+
+def test_frames_that_cannot_be_searched_are_left_out(empty, finish, tmp_path):
+    finish(empty, "a", data=b"damaged", codec="arrow")
+    assert archive.pack("a", tmp_path / "a.cerebelum", redact=["password"], store=empty).left_out == 1
+
+
 def test_a_name_that_nothing_has_leaves_the_run_as_it_is(store, tmp_path):
     plain = archive.pack("done-1", tmp_path / "a.cerebelum", store=store)
     other = archive.pack("done-1", tmp_path / "b.cerebelum", redact=["nothing"], store=store)
