@@ -8,13 +8,14 @@ from collections.abc import Generator
 from contextlib import ExitStack, suppress
 from typing import Any
 
+from .callers import is_library_frame
 from .core.events import CancelRequested, Event
 from .core.model import ExecutionState
 from .core.stepping import Limit
 from .engine import views
-from .engine.engine import engines_on
+from .engine.bridge import STOPPED
 from .engine.execution import Execution
-from .engine.fence import is_library_frame
+from .engine.hints import both_ways, execute_call, mend, resume_call
 from .engine.interrupt import on_sigint
 from .errors import ExecutionCancelledError, ExecutionStoppedError, WorkflowError
 from .result import Result
@@ -25,8 +26,6 @@ log = logging.getLogger("cerebelum_nb")
 
 _GRACE_SECONDS = 1.0
 """How long a stop waits for async steps to clean up before it leaves them behind."""
-
-_STOPPED = "stopped by hand"
 
 
 class Run:
@@ -41,14 +40,13 @@ class Run:
     ) -> None:
         self._execution, self._variable, self._events = execution, variable, events
         self.stale = stale
-        self.hint = f"await {variable}.resume({execution.id!r})".replace("'", '"')
+        self.hint = resume_call(variable, execution.id)
         if stale:
             log.warning(
                 "kept the results of %s, whose code or inputs have changed since; to run them again: "
-                "await %s.resume(%r, rerun='stale')",
+                "%s, rerun='stale')",
                 ", ".join(stale),
-                variable,
-                execution.id,
+                self.hint[:-1],
             )
 
     @property
@@ -121,7 +119,7 @@ class Run:
         """Show it while it runs behind the cell, and how it ended; returns at once."""
         views.watch(self._execution)
 
-    def stop(self, reason: str = _STOPPED) -> None:
+    def stop(self, reason: str = STOPPED) -> None:
         """Pause it: what is finished is kept, what is in flight is interrupted."""
         if not self._execution.over:
             self._execution.engine.post(self._execution, self._execution.stop, reason)
@@ -143,12 +141,6 @@ class Run:
             f"{len(state.finished)} of {state.total_steps} steps>"
         )
 
-    @staticmethod
-    def stop_all_on(loop: asyncio.AbstractEventLoop) -> None:
-        """Pause everything that runs on a loop."""
-        for engine in engines_on(loop):
-            engine.stop_all(_STOPPED)
-
     def _start(self) -> None:
         self._execution.engine.start(self._execution, *self._events)
 
@@ -167,13 +159,12 @@ class Run:
             raise
         if tasks := self._tasks():
             await asyncio.wait(tasks, timeout=_GRACE_SECONDS)
-        if execution.state.hibernated:
-            await self._threads_over()
+        await self._waiting_threads_over()
 
-    async def _threads_over(self) -> None:
+    async def _waiting_threads_over(self) -> None:
         """Let the threads of plain steps that were taken out of their wait end, so that a resume finds none."""
         over = asyncio.Event()
-        alive = [a for a in self._execution.attempts.values() if a.thread is not None and a.alive]
+        alive = [a for a in self._execution.attempts.values() if a.thread is not None and a.waited and a.alive]
         for attempt in alive:
             attempt.when_over(lambda: over.set() if not any(a.alive for a in alive) else None)
         if alive:
@@ -193,42 +184,43 @@ class Run:
         error = execution.done.exception() if execution.done.done() else None
         if error is not None:
             raise error
-        hint = self.hint
         where = f"execution {execution.id} of workflow '{state.workflow}'"
         kept = f"{len(state.finished)} of {state.total_steps} steps are finished and kept"
         match state.lifecycle:
             case ExecutionState.FAILED:
-                raise self._failure(where, kept, hint) from _own_traceback(execution.cause)
+                raise self._failure(where, kept) from _own_traceback(execution.cause)
             case ExecutionState.PAUSED:
                 raise ExecutionStoppedError(
-                    f"{where} is paused: {state.reason}. {kept}. To go on:\n\n    {hint}",
+                    f"{where} is paused: {state.reason}. {kept}. To go on:\n\n{self._ways(self.hint)}",
                     execution_id=execution.id,
-                    resume_hint=hint,
+                    resume_hint=self.hint,
                 )
             case ExecutionState.CANCELLED:
                 because = f": {state.reason}" if state.reason else ""
                 raise ExecutionCancelledError(
-                    f"{where} was cancelled{because}. {kept}; start a new one with await {self._variable}.execute()",
+                    f"{where} was cancelled{because}. {kept}; start a new one with {execute_call(self._variable)}",
                     execution_id=execution.id,
                 )
             case _:
                 return self._result()
 
-    def _failure(self, where: str, kept: str, hint: str) -> WorkflowError:
+    def _ways(self, call: str, rerun: str | None = None) -> str:
+        return both_ways(call, self._execution.engine.store, self.execution_id, rerun=rerun)
+
+    def _failure(self, where: str, kept: str) -> WorkflowError:
         state = self._execution.state
         assert state.error is not None
         step = state.failed_step
-        if step in state.finished:  # its route failed the run: the result has to be made again
-            hint = f'{hint[:-1]}, rerun=["{step}"])'
+        rerun = step if step in state.finished else None  # its route failed the run: the result has to be made again
+        hint = self.hint if rerun is None else resume_call(self._variable, self.execution_id, rerun=rerun)
         what = f"step '{step}' of {where} failed" if step else f"{where} failed"
         message = (
             state.error.message
             if state.error.type in ("flow.fail", "flow.retry", "JumpLimit")
             else (f"{state.error.type}: {state.error.message}")
         )
-        fix = f"Fix '{step}' and run its cell again, then:" if step else "Fix it, then:"
         failure = WorkflowError(
-            f"{what}: {message}\n{kept}. {fix}\n\n    {hint}",
+            f"{what}: {message}\n{kept}. {mend(step)}\n\n{self._ways(hint, rerun)}",
             execution_id=self.execution_id,
             failed_step=step,
             resume_hint=hint,

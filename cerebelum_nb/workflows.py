@@ -7,52 +7,31 @@ edited and run again is the one that runs.
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
-import contextvars
 import inspect
-import os
-import threading
-from collections.abc import Callable, Collection, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, overload
 
-from .core.events import Event, StepCompleted, WorkflowAwakened, WorkflowResumed, WorkflowStarted
-from .core.model import ExecutionState, Plan
-from .core.resume import plan_resume
-from .core.state import StepState
+from .core.model import Plan
 from .core.stepping import NoStage
 from .core.validate import Report
 from .dsl.builder import WorkflowBuilder, build
 from .engine import views
+from .engine.bridge import run_sync
 from .engine.cancel import cancel_execution
-from .engine.code import keep_parts, why_stale
-from .engine.engine import engine_of
-from .engine.execution import Execution
-from .engine.lease import keeper_of
-from .engine.scope import current_scope
-from .errors import CerebelumError, ExecutionStoppedError, ResumeError, WorkflowDefinitionError
+from .errors import CerebelumError, WorkflowDefinitionError
+from .launching import Inputs, check_inputs, find, launch, refuse_in_step, take_up, wake
 from .result import Result
 from .run import Run
 from .stepper import Stepper
 from .store.base import Store
 from .store.default import resolve_store
-from .values import Secret, Vault, encode
 
 if TYPE_CHECKING:
     from .outlook import Outlook
 
-__all__ = ["Workflow", "new_id", "registered", "run_sync", "workflow"]
+__all__ = ["Workflow", "registered", "workflow"]
 
-T = TypeVar("T")
-Inputs = Mapping[str, Any]
-
-_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-_RESUMABLE = (
-    ExecutionState.FAILED,
-    ExecutionState.PAUSED,
-    ExecutionState.RUNNING,
-    ExecutionState.SLEEPING,
-    ExecutionState.WAITING_FOR_APPROVAL,
-)
 _registry: dict[tuple[str, str], Workflow] = {}
 
 
@@ -171,7 +150,7 @@ class Workflow:
         if distributed:
             result: Result = await _distributed_engine().execute(self, inputs, execution_id=execution_id)
             return result
-        return await self._launch(inputs, store, execution_id, wait=wait).foreground()
+        return await launch(self, inputs, store, execution_id, wait=wait).foreground()
 
     def run(
         self,
@@ -191,7 +170,7 @@ class Workflow:
             Otherwise as :meth:`execute`.
         """
         __tracebackhide__ = True
-        _refuse_in_step(self.variable)
+        refuse_in_step(self.variable)
         return run_sync(lambda: self.execute(inputs, store=store, execution_id=execution_id, wait=wait))
 
     def start(
@@ -210,7 +189,7 @@ class Workflow:
                 f"no event loop is running here, so nothing can run in the background: use {self.variable}.run(...) "
                 f"in a script, or call start from a cell or from async code"
             ) from None
-        return self._launch(inputs, store, execution_id).background()
+        return launch(self, inputs, store, execution_id).background()
 
     async def resume(
         self,
@@ -249,8 +228,68 @@ class Workflow:
             Otherwise as :meth:`execute`.
         """
         __tracebackhide__ = True
-        run = self._take_up(execution_id, skip_completed_steps, inputs, rerun, store, repeat, mark_done, wait)
+        run = take_up(
+            self,
+            execution_id,
+            skip_completed_steps=skip_completed_steps,
+            inputs=inputs,
+            rerun=rerun,
+            repeat=repeat,
+            mark_done=mark_done,
+            wait=wait,
+            store=store,
+        )
         return await run.foreground()
+
+    def resume_sync(
+        self,
+        execution_id: str | None = None,
+        skip_completed_steps: bool = True,
+        inputs: Inputs | None = None,
+        *,
+        rerun: str | Collection[str] = (),
+        repeat: Collection[str] = (),
+        mark_done: Mapping[str, Any] | None = None,
+        wait: bool = False,
+        store: Store | None = None,
+    ) -> Result:
+        """Go on with an execution from sync code; this is to :meth:`resume` what :meth:`run` is to :meth:`execute`.
+
+        Args:
+            execution_id: as for :meth:`resume`, like all others.
+            skip_completed_steps: likewise.
+            inputs: likewise.
+            rerun: likewise.
+            repeat: likewise.
+            mark_done: likewise.
+            wait: likewise.
+            store: likewise.
+
+        Raises:
+            As :meth:`run` and :meth:`resume`.
+
+        Example:
+            >>> from cerebelum_nb import WorkflowError, step
+            >>> from cerebelum_nb.testing import MemoryStore
+            >>> room = []
+            >>> @step
+            ... def ship():
+            ...     return room[0]
+            >>> @workflow
+            ... def release(wf):
+            ...     wf.timeline(ship)
+            >>> log = MemoryStore()
+            >>> try:
+            ...     release.run(store=log)
+            ... except WorkflowError:
+            ...     room.append("ams3")
+            >>> release.resume_sync(store=log).output
+            'ams3'
+        """
+        __tracebackhide__ = True
+        refuse_in_step(self.variable)
+        resumed = partial(self.resume, rerun=rerun, repeat=repeat, mark_done=mark_done, wait=wait, store=store)
+        return run_sync(lambda: resumed(execution_id, skip_completed_steps, inputs))
 
     def wake(self, execution_id: str, *, store: Store, reason: str, died: bool) -> Run | None:
         """Go on with an execution that is due, or that a dead process left; for schedulers.
@@ -270,24 +309,7 @@ class Workflow:
             OutcomeUnknownError: it would repeat an external effect that may have happened.
             Otherwise as :meth:`resume`.
         """
-        plan = self.plan()
-        engine = engine_of(store)
-        execution = engine.claim(execution_id, plan, Vault(store.redact))
-        state = execution.state
-        try:
-            due = state.hibernated and state.wake_at is not None and state.wake_at <= execution.clock.now()
-            if state.lifecycle is not ExecutionState.RUNNING or (state.hibernated and not due):
-                engine.give_back(execution)
-                return None
-            chosen = plan_resume(plan, state, execution_id)
-            self._resume_inputs(execution, None)
-        except BaseException:
-            engine.give_back(execution)
-            raise
-        events: list[Event] = [WorkflowAwakened(at=execution.now(), reason=reason, died=died)]
-        if chosen.restored:
-            events.append(WorkflowResumed(at=execution.now(), restored=chosen.restored))
-        return Run(execution, self.variable, *events)
+        return wake(self, execution_id, store, reason, died=died)
 
     def begin(
         self, inputs: Inputs | None = None, *, store: Store | None = None, execution_id: str | None = None
@@ -313,7 +335,7 @@ class Workflow:
                 f"script, or call begin from a cell or from async code"
             ) from None
         log = resolve_store(store)
-        run = self._launch(inputs, log, execution_id)
+        run = launch(self, inputs, log, execution_id)
         run.execution.limit = NoStage()
         run.background()
         error = run.execution.done.exception() if run.execution.done.done() else None
@@ -336,9 +358,7 @@ class Workflow:
             ExecutionNotFoundError: there is no such execution.
         """
         log = resolve_store(store)
-        found = self._newest(log) if execution_id is None else log.execution(_check_id(execution_id)).execution_id
-        self._refuse_other(found, log.execution(found).summary.workflow)
-        return self._stepper(found, log)
+        return self._stepper(find(self, execution_id, log), log)
 
     def plan_resume(
         self,
@@ -365,10 +385,8 @@ class Workflow:
         from .outlook import look_ahead
 
         plan, log = self.plan(), resolve_store(store)
-        found = self._newest(log) if execution_id is None else log.execution(_check_id(execution_id)).execution_id
-        self._refuse_other(found, log.execution(found).summary.workflow)
-        given = None if inputs is None else _check_inputs(inputs)
-        return look_ahead(plan, log, found, inputs=given, rerun=rerun)
+        given = None if inputs is None else check_inputs(inputs)
+        return look_ahead(plan, log, find(self, execution_id, log), inputs=given, rerun=rerun)
 
     async def cancel(self, execution_id: str, reason: str | None = None, *, store: Store | None = None) -> None:
         """End an execution for good, wherever it runs; see :func:`cerebelum_nb.engine.cancel.cancel_execution`."""
@@ -378,7 +396,8 @@ class Workflow:
         try:
             return f"<workflow {self.name}: {describe_path(self.plan())}>"
         except WorkflowDefinitionError as error:
-            return f"<workflow {self.name}: {len(error.errors)} problems, see {self.__name__}.validate()>"
+            count = f"{len(error.errors)} problem{'' if len(error.errors) == 1 else 's'}"
+            return f"<workflow {self.name}: {count}, see {self.__name__}.validate()>"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         plan, report = build(self.fn, self.name, self.max_jumps)
@@ -393,136 +412,11 @@ class Workflow:
         """How the user calls it, for messages that say what to type."""
         return str(self.fn.__name__)
 
-    def _launch(
-        self, inputs: Inputs | None, store: Store | None, execution_id: str | None, *, wait: bool = False
-    ) -> Run:
-        _refuse_in_step(self.variable)
-        plan = self.plan()
-        log = resolve_store(store)
-        vault = Vault(log.redact)
-        given = _check_inputs(inputs)
-        value = encode(given, vault=vault, path="inputs")
-        engine = engine_of(log)
-        execution = engine.create(new_id() if execution_id is None else _check_id(execution_id), plan, vault)
-        execution.stays = wait
-        self._keep_inputs(execution, given, value.codec != "json" or bool(value.masked))
-        event = WorkflowStarted(
-            at=execution.clock.now(),
-            workflow=self.name,
-            inputs=value,
-            total_steps=sum(map(len, plan.timeline)),
-            module=self.fn.__module__,
-            qualname=self.fn.__qualname__,
-            source=inspect.unwrap(self.fn).__code__.co_filename,
-        )
-        execution.payloads = keep_parts(plan, log, vault)
-        return Run(execution, self.variable, event)
-
-    def _take_up(
-        self,
-        execution_id: str | None,
-        skip_completed_steps: bool,
-        inputs: Inputs | None,
-        rerun: str | Collection[str],
-        store: Store | None,
-        repeat: Collection[str] = (),
-        mark_done: Mapping[str, Any] | None = None,
-        wait: bool = False,
-        live: Collection[str] = (),
-    ) -> Run:
-        _refuse_in_step(self.variable)
-        marks = mark_done or {}
-        plan = self.plan()
-        log = resolve_store(store)
-        found = self._newest(log) if execution_id is None else log.execution(_check_id(execution_id)).execution_id
-        engine = engine_of(log)
-        execution = engine.claim(found, plan, Vault(log.redact))
-        try:
-            state = execution.state
-            self._refuse_other(found, state.workflow)
-            value = self._resume_inputs(execution, inputs)
-            chosen = plan_resume(
-                plan,
-                state,
-                found,
-                skip_completed_steps=skip_completed_steps,
-                rerun=rerun,
-                live={*execution.live, *live},
-                outdated=why_stale(plan, state, log, execution.vault, value),
-                repeat=repeat,
-                mark_done=tuple(marks),
-            )
-            given = {name: execution.encode(result, path=f"mark_done[{name!r}]") for name, result in marks.items()}
-        except BaseException:
-            engine.give_back(execution)
-            raise
-        execution.stays = wait
-        events: list[Event] = []
-        if state.hibernated:
-            events.append(WorkflowAwakened(at=execution.now(), reason="resumed by hand"))
-        resumed = WorkflowResumed(
-            at=execution.now(),
-            retried=chosen.retried,
-            revisited=chosen.revisited,
-            rerouted=chosen.rerouted,
-            restored=chosen.restored,
-            inputs=value,
-            total_steps=sum(map(len, plan.timeline)),
-        )
-        if not state.hibernated or not chosen.is_nothing or value is not None:
-            events.append(resumed)
-        for name, result in given.items():
-            step = state.steps.get(name) or StepState()
-            header: dict[str, Any] = {
-                "at": execution.now(),
-                "step": name,
-                "visit": step.visit,
-                "attempt": max(1, step.attempt),
-            }
-            events.append(StepCompleted(**header, output=result, by_hand=True))
-        execution.payloads = keep_parts(plan, log, execution.vault)
-        return Run(execution, self.variable, *events, stale=chosen.stale)
-
     def _stepper(self, execution_id: str, log: Store) -> Stepper:
-        def take_up(found: str, rerun: Collection[str], live: Collection[str]) -> Run:
-            return self._take_up(found, True, None, rerun, log, live=live)
+        def go_on(found: str, rerun: Collection[str], live: Collection[str]) -> Run:
+            return take_up(self, found, rerun=rerun, live=live, store=log)
 
-        return Stepper(self, log, execution_id, take_up)
-
-    def _refuse_other(self, execution_id: str, workflow: str) -> None:
-        if workflow != self.name:
-            raise ResumeError(
-                f"execution {execution_id} belongs to workflow '{workflow}', not to '{self.name}': resume it there"
-            )
-
-    def _resume_inputs(self, execution: Execution, inputs: Inputs | None) -> Any:
-        remembered = keeper_of(execution.engine.store).remembered_inputs(execution.id)
-        recorded = execution.decode(execution.state.inputs, "the inputs") if execution.state.inputs else {}
-        given = _check_inputs(inputs)
-        masked = execution.state.inputs.masked if execution.state.inputs else ()
-        given |= {n: Secret(v) for n, v in given.items() if n in masked and not isinstance(v, Secret)}  # stays secret
-        merged = {**recorded, **(remembered or {}), **given}
-        value = encode(merged, vault=execution.vault, path="inputs")
-        self._keep_inputs(execution, merged, value.codec != "json" or bool(value.masked))
-        return value if inputs is not None and value != execution.state.inputs else None
-
-    def _keep_inputs(self, execution: Execution, inputs: dict[str, Any], needed: bool) -> None:
-        if needed:
-            execution.live_inputs = inputs
-            keeper_of(execution.engine.store).remember_inputs(execution.id, inputs)
-
-    def _newest(self, log: Store) -> str:
-        rows, _ = log.executions(workflow=self.name, states=_RESUMABLE, limit=20)
-        keeper = keeper_of(log)
-        for row in rows:
-            if keeper.running(row.execution_id) is None:
-                return row.execution_id
-        done, total = log.executions(workflow=self.name, limit=1)
-        last = f"the last of its {total} executions, {done[0].execution_id}, is {done[0].summary.state}" if done else ""
-        raise ResumeError(
-            f"workflow '{self.name}' has nothing to resume{': ' + last if last else ''}. "
-            f"Start a new one with await {self.variable}.execute()"
-        )
+        return Stepper(self, log, execution_id, go_on)
 
 
 def describe_path(plan: Plan) -> str:
@@ -559,85 +453,6 @@ def _check(function: Any) -> None:
             f"workflow '{function.__name__}' takes one argument, on which it calls timeline: "
             f"def {function.__name__}(wf)"
         )
-
-
-def _check_inputs(inputs: Any) -> dict[str, Any]:
-    if inputs is None:
-        return {}
-    if isinstance(inputs, Secret) or not isinstance(inputs, Mapping):
-        raise TypeError(
-            f"inputs are names with values, such as {{'size': 'small'}}, not {type(inputs).__name__} {inputs!r}"
-        )
-    for name in inputs:
-        if not isinstance(name, str):
-            raise TypeError(f"the names of inputs are text, not {name!r}")
-    return dict(inputs)
-
-
-def _check_id(execution_id: Any) -> str:
-    if not isinstance(execution_id, str) or not execution_id.strip():
-        raise TypeError(f"an execution id is text, such as 'k3v9x2ma4t', not {execution_id!r}")
-    return execution_id
-
-
-def new_id() -> str:
-    """Make an id that is short, easy to read aloud, and starts with a letter."""
-    first, *rest = os.urandom(10)
-    letters = _ALPHABET[10:]
-    return letters[first % len(letters)] + "".join(_ALPHABET[byte % 32] for byte in rest)
-
-
-def _refuse_in_step(variable: str) -> None:
-    scope = current_scope.get()
-    if scope is not None:
-        raise CerebelumError(
-            f"step '{scope.step}' starts workflow '{variable}' inside a step: a step would wait for a run that its own "
-            f"run must wait for. Put the steps on one timeline, or start the second workflow after the first"
-        )
-
-
-def run_sync(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a coroutine from sync code: with ``asyncio.run``, or in a thread when a loop runs here."""
-    __tracebackhide__ = True
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return _run_in_script(make)
-    return _run_in_thread(make)
-
-
-def _run_in_script(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    __tracebackhide__ = True
-    try:
-        return asyncio.run(make())
-    except ExecutionStoppedError as error:
-        raise KeyboardInterrupt(str(error)) from error
-
-
-def _run_in_thread(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    __tracebackhide__ = True
-    outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
-    loops: concurrent.futures.Future[asyncio.AbstractEventLoop] = concurrent.futures.Future()
-
-    async def main() -> T:
-        loops.set_result(asyncio.get_running_loop())
-        return await make()
-
-    def target() -> None:
-        try:
-            outcome.set_result(asyncio.run(main()))
-        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
-            outcome.set_exception(error)
-
-    context = contextvars.copy_context()
-    threading.Thread(target=context.run, args=(target,), name="cerebelum-run", daemon=True).start()
-    try:
-        return outcome.result()
-    except KeyboardInterrupt:
-        loop = loops.result()
-        if not outcome.done():
-            loop.call_soon_threadsafe(Run.stop_all_on, loop)
-        return outcome.result()
 
 
 def _distributed_engine() -> Any:

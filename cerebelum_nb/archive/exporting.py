@@ -61,6 +61,10 @@ def export(
         ValueError: there is no such format or table.
         ImportError: parquet needs pyarrow: ``pip install 'cerebelum_nb[arrow]'``.
         StoreError: the log cannot be read, or the file not be written.
+
+    Example:
+        >>> export("k3v9", "report.html")  # doctest: +SKIP
+        PosixPath('report.html')
     """
     ending = Path(path).suffix.removeprefix(".") if path is not None else ""
     named: Format = next((known for known in FORMATS if known == ending), "html")

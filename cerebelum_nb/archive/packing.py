@@ -19,7 +19,7 @@ from ..core.events import Event, StepInterrupted, WorkflowPaused
 from ..core.model import ExecutionState
 from ..core.state import fold
 from ..engine.clock import current_clock
-from ..engine.execution import summarise
+from ..engine.summary import summarise
 from ..errors import StoreError
 from ..store.base import Commit, Store
 from ..store.connection import explain, open_to_read
@@ -103,6 +103,10 @@ def pack(
     Raises:
         ExecutionNotFoundError: there is no such execution.
         StoreError: the log cannot be read, or the file not be written.
+
+    Example:
+        >>> pack("k3v9", redact=["password"]).masked  # doctest: +SKIP
+        1
     """
     with file_log(store) as log:
         full = log.execution(execution_id).execution_id
@@ -154,8 +158,12 @@ def unpack(
     Raises:
         ExecutionNotFoundError: the file has no such execution.
         StoreError: it is no packed file, was altered, or clashes with what is here; nothing was written.
+
+    Example:
+        >>> [run.execution_id for run in unpack("k3v9.cerebelum")]  # doctest: +SKIP
+        ['k3v9x2m4q1']
     """
-    with _copy(Path(path)) as packed, file_log(store) as log:
+    with _copy(Path(path)) as packed, file_log(store, create=True) as log:
         found = verify(store=packed)
         if not found.ok:
             first = found.findings[0]
@@ -192,9 +200,11 @@ def file_name(execution_id: str) -> str:
 
 
 @contextmanager
-def file_log(store: Log | None) -> Iterator[SqliteStore]:
+def file_log(store: Log | None, *, create: bool = False) -> Iterator[SqliteStore]:
     """Give the log that is meant, which has to be one of tables; one named by its path is open for the block only."""
     if isinstance(store, (str, os.PathLike)):
+        if not create and not Path(store).is_file():
+            raise StoreError(f"There is no log at {os.fspath(store)}. Give the path of a log that exists.")
         with SqliteStore(store) as opened:
             yield opened
         return

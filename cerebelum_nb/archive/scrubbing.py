@@ -16,7 +16,7 @@ from typing import Any
 from ..core.events import Event
 from ..core.model import ErrorInfo, Value
 from ..core.state import fold
-from ..engine.execution import summarise
+from ..engine.summary import summarise
 from ..store import chain, projection, rows
 from ..values import MASK, Vault, encode
 from ..values.redaction import gather

@@ -18,7 +18,7 @@ from hashlib import sha256
 from typing import Any
 
 from ..core.state import State, evolve
-from ..engine.execution import summarise
+from ..engine.summary import summarise
 from ..errors import StoreError
 from ..store import chain, projection, rows
 from ..store.base import Store, Summary

@@ -21,10 +21,10 @@ from ..dsl.step import check_name
 from ..engine.code import as_payload, parts_kept, pieces
 from ..engine.engine import engine_of
 from ..errors import SerializationError, WorkflowError
+from ..launching import new_id
 from ..run import Run
 from ..store.base import Store
 from ..values import Vault, decode, encode, fingerprint_args
-from ..workflows import new_id
 from .cells import Cell
 
 __all__ = ["Record", "Skipped"]

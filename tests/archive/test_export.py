@@ -12,6 +12,7 @@ import pytest
 
 from cerebelum_nb import archive, history
 from cerebelum_nb.archive.exporting import exported
+from cerebelum_nb.errors import StoreError
 from cerebelum_nb.store.rows import decode
 
 VOID = {"meta", "br", "path", "rect"}
@@ -122,3 +123,10 @@ def test_the_file_is_named_after_the_execution(store, tmp_path, monkeypatch):
 def test_what_there_is_not_is_said(store, tmp_path, wanted, told):
     with pytest.raises(ValueError, match=told):
         archive.export("done-1", tmp_path / "out", store=store, **wanted)
+
+
+@pytest.mark.parametrize("call", [archive.export, archive.pack, archive.verify])
+def test_a_path_where_no_log_is_makes_none(tmp_path, call):
+    with pytest.raises(StoreError, match="no log at|cannot be opened"):
+        call("done-1", store=tmp_path / "typo.db")
+    assert list(tmp_path.iterdir()) == []

@@ -17,7 +17,7 @@ import pytest
 from cerebelum_nb import archive
 from cerebelum_nb.core.events import WorkflowCancelled, WorkflowResumed
 from cerebelum_nb.core.state import fold
-from cerebelum_nb.engine.execution import summarise
+from cerebelum_nb.engine.summary import summarise
 from cerebelum_nb.errors import StoreError
 from cerebelum_nb.store.base import Commit
 from cerebelum_nb.store.sqlite import SqliteStore

@@ -1,0 +1,286 @@
+"""An execution made ready: what a start, a resume and a wake-up record first. Nothing runs here.
+
+Each takes the workflow as it is now, gets hold of the execution, and returns a :class:`~cerebelum_nb.run.Run` that
+has not begun; whatever is wrong is raised before anything is written.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Protocol
+
+from .core.events import Event, StepCompleted, WorkflowAwakened, WorkflowResumed, WorkflowStarted
+from .core.model import ExecutionState, Plan, Value
+from .core.resume import plan_resume
+from .core.state import StepState
+from .dsl.builder import WorkflowBuilder
+from .engine.code import keep_parts, why_stale
+from .engine.engine import engine_of
+from .engine.execution import Execution
+from .engine.hints import execute_call
+from .engine.lease import keeper_of
+from .engine.scope import current_scope
+from .errors import CerebelumError, ResumeError
+from .run import Run
+from .store.base import Store
+from .store.default import resolve_store
+from .values import Secret, Vault, encode
+
+__all__ = [
+    "Definition",
+    "Inputs",
+    "check_id",
+    "check_inputs",
+    "find",
+    "keep_inputs",
+    "launch",
+    "new_id",
+    "refuse_in_step",
+    "take_up",
+    "wake",
+]
+
+Inputs = Mapping[str, Any]
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_RESUMABLE = (
+    ExecutionState.FAILED,
+    ExecutionState.PAUSED,
+    ExecutionState.RUNNING,
+    ExecutionState.SLEEPING,
+    ExecutionState.WAITING_FOR_APPROVAL,
+)
+
+
+class Definition(Protocol):
+    """What is needed of a workflow to run it."""
+
+    name: str
+    fn: Callable[[WorkflowBuilder], object]
+
+    @property
+    def variable(self) -> str:
+        """How the user calls it."""
+        ...
+
+    def plan(self) -> Plan:
+        """Evaluate the timeline as it is now."""
+        ...
+
+
+def launch(
+    workflow: Definition, inputs: Inputs | None, store: Store | None, execution_id: str | None, *, wait: bool = False
+) -> Run:
+    """Make a new execution ready; the arguments are those of :meth:`~cerebelum_nb.Workflow.execute`."""
+    refuse_in_step(workflow.variable)
+    plan = workflow.plan()
+    log = resolve_store(store)
+    vault = Vault(log.redact)
+    given = check_inputs(inputs)
+    value = encode(given, vault=vault, path="inputs")
+    execution = engine_of(log).create(new_id() if execution_id is None else check_id(execution_id), plan, vault)
+    execution.stays = wait
+    keep_inputs(execution, given, value)
+    event = WorkflowStarted(
+        at=execution.clock.now(),
+        workflow=workflow.name,
+        inputs=value,
+        total_steps=sum(map(len, plan.timeline)),
+        module=workflow.fn.__module__,
+        qualname=workflow.fn.__qualname__,
+        source=inspect.unwrap(workflow.fn).__code__.co_filename,
+    )
+    execution.payloads = keep_parts(plan, log, vault)
+    return Run(execution, workflow.variable, event)
+
+
+def take_up(
+    workflow: Definition,
+    execution_id: str | None,
+    *,
+    skip_completed_steps: bool = True,
+    inputs: Inputs | None = None,
+    rerun: str | Collection[str] = (),
+    repeat: Collection[str] = (),
+    mark_done: Mapping[str, Any] | None = None,
+    wait: bool = False,
+    live: Collection[str] = (),
+    store: Store | None = None,
+) -> Run:
+    """Make a recorded execution ready to go on; the arguments are those of :meth:`~cerebelum_nb.Workflow.resume`.
+
+    ``live`` names completed steps whose unstorable value the caller still has.
+    """
+    refuse_in_step(workflow.variable)
+    marks = mark_done or {}
+    plan = workflow.plan()
+    log = resolve_store(store)
+    found = find(workflow, execution_id, log)
+    engine = engine_of(log)
+    execution = engine.claim(found, plan, Vault(log.redact))
+    try:
+        state = execution.state
+        value = _resume_inputs(execution, inputs)
+        chosen = plan_resume(
+            plan,
+            state,
+            found,
+            skip_completed_steps=skip_completed_steps,
+            rerun=rerun,
+            live={*execution.live, *live},
+            outdated=why_stale(plan, state, log, execution.vault, value),
+            repeat=repeat,
+            mark_done=tuple(marks),
+        )
+        given = {name: execution.encode(result, path=f"mark_done[{name!r}]") for name, result in marks.items()}
+    except BaseException:
+        engine.give_back(execution)
+        raise
+    execution.stays = wait
+    events: list[Event] = []
+    if state.hibernated:
+        events.append(WorkflowAwakened(at=execution.now(), reason="resumed by hand"))
+    resumed = WorkflowResumed(
+        at=execution.now(),
+        retried=chosen.retried,
+        revisited=chosen.revisited,
+        rerouted=chosen.rerouted,
+        restored=chosen.restored,
+        inputs=value,
+        total_steps=sum(map(len, plan.timeline)),
+    )
+    if not state.hibernated or not chosen.is_nothing or value is not None:
+        events.append(resumed)
+    for name, result in given.items():
+        step = state.steps.get(name) or StepState()
+        header: dict[str, Any] = {
+            "at": execution.now(),
+            "step": name,
+            "visit": step.visit,
+            "attempt": max(1, step.attempt),
+        }
+        events.append(StepCompleted(**header, output=result, by_hand=True))
+    execution.payloads = keep_parts(plan, log, execution.vault)
+    return Run(execution, workflow.variable, *events, stale=chosen.stale)
+
+
+def wake(workflow: Definition, execution_id: str, store: Store, reason: str, *, died: bool) -> Run | None:
+    """Make one ready that is due or was left; the arguments are those of :meth:`~cerebelum_nb.Workflow.wake`."""
+    plan = workflow.plan()
+    engine = engine_of(store)
+    execution = engine.claim(execution_id, plan, Vault(store.redact))
+    state = execution.state
+    try:
+        due = state.hibernated and state.wake_at is not None and state.wake_at <= execution.clock.now()
+        if state.lifecycle is not ExecutionState.RUNNING or (state.hibernated and not due):
+            engine.give_back(execution)
+            return None
+        chosen = plan_resume(plan, state, execution_id)
+        _resume_inputs(execution, None)
+    except BaseException:
+        engine.give_back(execution)
+        raise
+    events: list[Event] = [WorkflowAwakened(at=execution.now(), reason=reason, died=died)]
+    if chosen.restored:
+        events.append(WorkflowResumed(at=execution.now(), restored=chosen.restored))
+    return Run(execution, workflow.variable, *events)
+
+
+def find(workflow: Definition, execution_id: str | None, log: Store) -> str:
+    """Return the whole id of an execution of this workflow; None takes the newest that can be resumed.
+
+    Raises:
+        ResumeError: it belongs to another workflow, or there is nothing to resume.
+        ExecutionNotFoundError: there is no such execution.
+    """
+    if execution_id is None:
+        return _newest(workflow, log)
+    row = log.execution(check_id(execution_id))
+    if row.summary.workflow != workflow.name:
+        raise ResumeError(
+            f"execution {row.execution_id} belongs to workflow '{row.summary.workflow}', not to '{workflow.name}': "
+            f"resume it there"
+        )
+    return row.execution_id
+
+
+def _newest(workflow: Definition, log: Store) -> str:
+    rows, _ = log.executions(workflow=workflow.name, states=_RESUMABLE, limit=20)
+    keeper = keeper_of(log)
+    for row in rows:
+        if keeper.running(row.execution_id) is None:
+            return row.execution_id
+    done, total = log.executions(workflow=workflow.name, limit=1)
+    last = f"the last of its {total} executions, {done[0].execution_id}, is {done[0].summary.state}" if done else ""
+    raise ResumeError(
+        f"workflow '{workflow.name}' has nothing to resume{': ' + last if last else ''}. "
+        f"Start a new one with {execute_call(workflow.variable)}"
+    )
+
+
+def _resume_inputs(execution: Execution, inputs: Inputs | None) -> Value | None:
+    """Put new inputs over the recorded ones; return them when that changes something."""
+    remembered = keeper_of(execution.engine.store).remembered_inputs(execution.id)
+    recorded = execution.decode(execution.state.inputs, "the inputs") if execution.state.inputs else {}
+    given = check_inputs(inputs)
+    masked = execution.state.inputs.masked if execution.state.inputs else ()
+    given |= {n: Secret(v) for n, v in given.items() if n in masked and not isinstance(v, Secret)}  # stays secret
+    merged = {**recorded, **(remembered or {}), **given}
+    value = encode(merged, vault=execution.vault, path="inputs")
+    keep_inputs(execution, merged, value)
+    return value if inputs is not None and value != execution.state.inputs else None
+
+
+def keep_inputs(execution: Execution, inputs: dict[str, Any], value: Value) -> None:
+    """Remember inputs that the log does not hold whole."""
+    if value.codec != "json" or value.masked:
+        execution.live_inputs = inputs
+        keeper_of(execution.engine.store).remember_inputs(execution.id, inputs)
+
+
+def check_inputs(inputs: Any) -> dict[str, Any]:
+    """Return inputs as a dict.
+
+    Raises:
+        TypeError: they are no names with values.
+    """
+    if inputs is None:
+        return {}
+    if isinstance(inputs, Secret) or not isinstance(inputs, Mapping):
+        raise TypeError(
+            f"inputs are names with values, such as {{'size': 'small'}}, not {type(inputs).__name__} {inputs!r}"
+        )
+    for name in inputs:
+        if not isinstance(name, str):
+            raise TypeError(f"the names of inputs are text, not {name!r}")
+    return dict(inputs)
+
+
+def check_id(execution_id: Any) -> str:
+    """Return an id.
+
+    Raises:
+        TypeError: it is no text.
+    """
+    if not isinstance(execution_id, str) or not execution_id.strip():
+        raise TypeError(f"an execution id is text, such as 'k3v9x2ma4t', not {execution_id!r}")
+    return execution_id
+
+
+def new_id() -> str:
+    """Make an id that is short, easy to read aloud, and starts with a letter."""
+    first, *rest = os.urandom(10)
+    letters = _ALPHABET[10:]
+    return letters[first % len(letters)] + "".join(_ALPHABET[byte % 32] for byte in rest)
+
+
+def refuse_in_step(variable: str) -> None:
+    """Raise CerebelumError inside a step."""
+    scope = current_scope.get()
+    if scope is not None:
+        raise CerebelumError(
+            f"step '{scope.step}' starts workflow '{variable}' inside a step: a step would wait for a run that its own "
+            f"run must wait for. Put the steps on one timeline, or start the second workflow after the first"
+        )
