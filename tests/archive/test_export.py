@@ -127,6 +127,6 @@ def test_what_there_is_not_is_said(store, tmp_path, wanted, told):
 
 @pytest.mark.parametrize("call", [archive.export, archive.pack, archive.verify])
 def test_a_path_where_no_log_is_makes_none(tmp_path, call):
-    with pytest.raises(StoreError, match="no log at|cannot be opened"):
+    with pytest.raises(StoreError, match=r"no log at|cannot be opened"):
         call("done-1", store=tmp_path / "typo.db")
     assert list(tmp_path.iterdir()) == []
