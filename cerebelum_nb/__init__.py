@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
+    from . import archive as archive
     from . import history as history
     from . import testing as testing
     from .client import ApprovalInfo as ApprovalInfo
@@ -79,6 +80,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     ".": (
+        "archive",
         "history",
         "testing",
     ),
@@ -194,6 +196,7 @@ __all__ = [
     "WorkflowNotFoundError",
     "approval",
     "approval_form",
+    "archive",
     "connect",
     "enable_nesting",
     "flow",

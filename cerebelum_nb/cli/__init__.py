@@ -21,7 +21,12 @@ _HOMES = {
     "approve": "deciding",
     "reject": "deciding",
     "cancel": "deciding",
+    "export": "exporting",
+    "pack": "packing",
+    "unpack": "packing",
+    "prune": "pruning",
     "scheduler": "serving",
+    "verify": "verifying",
     "doctor": "checking",
     "demo": "demo",
 }
