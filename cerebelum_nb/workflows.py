@@ -173,9 +173,16 @@ class Workflow:
         return run_sync(lambda: self.execute(inputs, store=store, execution_id=execution_id, wait=wait))
 
     def start(
-        self, inputs: Inputs | None = None, *, store: Store | None = None, execution_id: str | None = None
+        self,
+        inputs: Inputs | None = None,
+        *,
+        store: Store | None = None,
+        execution_id: str | None = None,
+        wait: bool = False,
     ) -> Run:
         """Run it in the background: return at once, with a handle that can be awaited, watched, stopped and cancelled.
+
+        The arguments are those of :meth:`execute`; with ``wait`` it stays in this process through every wait.
 
         Raises:
             CerebelumError: no event loop is running here (use :meth:`run` in a script).
@@ -188,7 +195,7 @@ class Workflow:
                 f"no event loop is running here, so nothing can run in the background: use {self.variable}.run(...) "
                 f"in a script, or call start from a cell or from async code"
             ) from None
-        return launch(self, inputs, store, execution_id).background()
+        return launch(self, inputs, store, execution_id, wait=wait).background()
 
     async def resume(
         self,

@@ -18,7 +18,6 @@ __all__ = [
     "following",
     "plan_resume",
     "refuse_mark",
-    "stale_steps",
     "step_named",
     "unknown_outcomes",
 ]
@@ -48,10 +47,9 @@ def plan_resume(
     skip_completed_steps: bool = True,
     rerun: str | Collection[str] = (),
     live: Collection[str] = (),
-    inputs_replaced: bool = False,
     repeat: Collection[str] = (),
     mark_done: Collection[str] = (),
-    outdated: Collection[str] | None = None,
+    outdated: Collection[str] = (),
 ) -> Resumption:
     """Decide what a resume does.
 
@@ -60,13 +58,11 @@ def plan_resume(
         state: the fold of what is recorded.
         execution_id: for messages.
         skip_completed_steps: False runs everything again.
-        rerun: names of completed steps to run again with what depends on them, or ``"stale"`` for those whose code
-            changed.
+        rerun: names of completed steps to run again with what depends on them, or ``"stale"`` for the outdated.
         live: completed steps whose unstorable value is still in memory.
-        inputs_replaced: whether this resume replaces the inputs.
         repeat: external steps that may run again although nobody knows whether their effect happened.
         mark_done: steps whose result is given by hand.
-        outdated: the completed steps that are stale, where more than their code is known; see :func:`stale_steps`.
+        outdated: the completed steps that are stale: their code or inputs are not those that made their result.
 
     Raises:
         OutcomeUnknownError: it would repeat an external effect that may have happened.
@@ -93,8 +89,6 @@ def plan_resume(
         for n, s in state.steps.items()
         if s.phase is Phase.FAILED and (s.diverge is None or n == state.failed_step) and n not in mark_done
     )
-    if outdated is None:
-        outdated = stale_steps(plan, state, inputs_replaced=inputs_replaced)
     stale = tuple(n for n in state.finished if n in outdated)
     again = _named(plan, state, stale if rerun == "stale" else rerun)
     revisited = tuple(n for n in dependants(plan, again) if n in state.steps)
@@ -107,7 +101,7 @@ def plan_resume(
     failed = state.failed_step
     rerouted = (failed,) if failed in state.finished and failed not in revisited and failed in plan.steps else ()
     _refuse_lost(plan, state, execution_id, {*retried, *revisited, *rerouted})
-    restored = _unrestorable_needed(plan, state, {*live}, {*revisited})
+    restored = _unkept_needed(plan, state, {*live}, {*revisited})
     kept = tuple(n for n in stale if n not in revisited)
     return Resumption(
         retried=tuple(n for n in retried if n not in revisited and n in plan.steps),
@@ -118,26 +112,10 @@ def plan_resume(
     )
 
 
-def stale_steps(plan: Plan, state: State, *, inputs_replaced: bool = False) -> tuple[str, ...]:
-    """Name the completed steps whose code or inputs are not those that made their result."""
-    return tuple(
-        name
-        for name in state.finished
-        if name in plan.steps
-        and (code_changed(plan, state, name) or _inputs_changed(plan, state, name, inputs_replaced))
-    )
-
-
 def code_changed(plan: Plan, state: State, name: str) -> bool:
     """Whether a completed step's code is not the code that made its result; no code makes one given by hand."""
     now, step = plan.steps[name].code, state.steps[name]
     return now is not None and step.code is not None and now != step.code and not step.by_hand
-
-
-def _inputs_changed(plan: Plan, state: State, name: str, replaced: bool) -> bool:
-    spec = plan.steps[name]
-    reads = spec.takes_inputs or spec.takes_context
-    return reads and (replaced or state.steps[name].inputs_version < state.inputs_version)
 
 
 def unknown_outcomes(plan: Plan, state: State) -> tuple[str, ...]:
@@ -289,12 +267,15 @@ def _refuse_lost(plan: Plan, state: State, execution_id: str, again: Collection[
     )
 
 
-def _unrestorable_needed(plan: Plan, state: State, live: set[str], revisited: set[str]) -> tuple[str, ...]:
-    """Completed steps whose value is nowhere any more although a step that has not run needs it."""
+def _unkept_needed(plan: Plan, state: State, live: set[str], revisited: set[str]) -> tuple[str, ...]:
+    """Completed steps whose value is nowhere any more although a step that has not run needs it.
+
+    A value that held a secret is there, but for the secret: only whoever opens that one misses it.
+    """
     gone = {
         n
         for n in state.finished
-        if n not in live and n not in revisited and (v := state.steps[n].output) is not None and not v.restorable
+        if n not in live and n not in revisited and (v := state.steps[n].output) is not None and v.codec == "none"
     }
     if not gone:
         return ()

@@ -83,7 +83,6 @@ class StepState:
     code: str | None = None
     inputs: Value | None = None  # what the execution was given when it started
     by_hand: bool = False
-    inputs_version: int = 0  # of the inputs it was started with
     diverge: str | None = None  # label of the pattern that matched
     diverge_chosen: bool = False
     branch: bool | None = None
@@ -118,7 +117,6 @@ class State:
     qualname: str = ""
     source: str = ""
     inputs: Value | None = None
-    inputs_version: int = 0  # how often a resume replaced them
     total_steps: int = 0
     started_at: int = 0
     updated_at: int = 0
@@ -187,7 +185,6 @@ def evolve(state: State, event: e.Event) -> State:
             step.started_at = event.at
             step.due_at = None
             step.code, step.inputs = event.code, state.inputs
-            step.inputs_version = state.inputs_version
             step.interrupted = False
             step.percent = None
             step.printed = ""
@@ -305,7 +302,6 @@ def evolve(state: State, event: e.Event) -> State:
             _go_on(state)
             if event.inputs is not None:
                 state.inputs = event.inputs
-                state.inputs_version += 1
             state.total_steps = event.total_steps or state.total_steps
             if event.revisited and state.steps.keys() <= set(event.revisited):
                 state.jumps = 0

@@ -95,7 +95,11 @@ class Engine:
         except BaseException:
             self.store.release(execution_id, holder)
             raise
-        return self._enter(Execution(self, execution_id, plan, state, holder, vault))
+        execution = self._enter(Execution(self, execution_id, plan, state, holder, vault))
+        for (name, visit), value in keeper_of(self.store).remembered_results(execution_id).items():
+            if name in state.finished and state.steps[name].visit == visit:
+                execution.live[name] = value
+        return execution
 
     def start(self, execution: Execution, *events: Event) -> None:
         """Append what starts or resumes an execution, and let it run; starts that come together share a commit."""

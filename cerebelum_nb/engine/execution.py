@@ -21,7 +21,7 @@ from ..core.state import Phase, State, evolve
 from ..core.stepping import Limit, permits, standing_before
 from ..errors import CerebelumError, DependencyError, ExecutionStoppedError
 from ..store.base import Commit, Summary
-from ..values import Vault, decode, encode
+from ..values import Secret, Vault, decode, encode
 from . import hibernation, routes
 from .attempt import Attempt, Outcome
 from .clock import Timer
@@ -48,6 +48,7 @@ class Execution:
     def __init__(self, engine: Engine, execution_id: str, plan: Plan, state: State, holder: int, vault: Vault) -> None:
         self.engine, self.id, self.plan, self.state = engine, execution_id, plan, state
         self.loop, self.clock, self.holder, self.vault = engine.loop, engine.clock, holder, vault
+        self.hint = ""  # the call that goes on with it, as its handle would say it
         self.live: dict[str, Any] = {}
         self._digests: dict[str, str] = {}  # of live values, by which a change in place is noticed
         self.live_inputs: Mapping[str, Any] | None = None
@@ -88,8 +89,8 @@ class Execution:
         """Encode a value for the log, without its secrets."""
         return encode(value, keep=keep, vault=self.vault, path=path)
 
-    def decode(self, value: Value, where: str) -> Any:
-        """Make a recorded value afresh."""
+    def decode(self, value: Value, where: str, step: str = "") -> Any:
+        """Make a recorded value afresh; ``step`` is whose result it is, if it is one."""
         if value.codec == "json" and not value.masked and value.json == "null":
             return None
         return decode(
@@ -97,6 +98,7 @@ class Execution:
             self.engine.store.payload,
             trusted=self.engine.store.trusted,
             where=f"{where} of execution {self.id}",
+            missing=partial(Secret.missing, execution_id=self.id, step=step),
         )
 
     def describe(self, error: BaseException) -> ErrorInfo:
@@ -118,7 +120,7 @@ class Execution:
             return self.live[step]
         output = self.state.steps[step].output
         assert output is not None, f"step {step} has no output"
-        value = self.decode(output, f"the result of step '{step}'")
+        value = self.decode(output, f"the result of step '{step}'", step)
         if output.codec != "json":
             self.live[step] = value
             self._digests[step] = self.encode(value).digest
@@ -251,6 +253,8 @@ class Execution:
             return
         if value.codec != "json" or value.masked:
             self.live[scope.step] = live
+            if value.masked:
+                keeper_of(self.engine.store).remember_result(self.id, scope.step, scope.visit, live)
             self._digests[scope.step] = value.digest
         elif self.live:
             self.live.pop(scope.step, None)
@@ -547,7 +551,7 @@ class Execution:
         step = self.state.steps[name]
         if step.phase is Phase.COMPLETED:
             return self.result_of(name)
-        return None if step.output is None else self.decode(step.output, f"the result of step '{name}'")
+        return None if step.output is None else self.decode(step.output, f"the result of step '{name}'", name)
 
     def _look_at_waits(self, _: None) -> None:
         self.consider_hibernation()

@@ -64,7 +64,8 @@ class Card:
         """Take a picture of a run of this process; a ``graph`` of its plan is drawn once and used again."""
         scopes = {name: attempt.scope for name, attempt in execution.attempts.items()}
         graph = graph or Graph(execution.plan)
-        return cls.at(execution.id, execution.state, execution.now(), graph, scopes, execution.vault.mask)
+        mask = execution.vault.mask
+        return cls.at(execution.id, execution.state, execution.now(), graph, scopes, mask, execution.hint)
 
     @classmethod
     def at(
@@ -75,8 +76,9 @@ class Card:
         graph: Graph,
         scopes: Mapping[str, Scope] | None = None,
         mask: object = str,
+        hint: str = "",
     ) -> Card:
-        """Take a picture of a folded state; ``now`` is in µs since the epoch."""
+        """Take a picture of a folded state; ``now`` is in µs since the epoch, ``hint`` the call that goes on, if known."""
         plan, scopes = graph.plan, scopes or {}
         parallel = {name for stage in plan.timeline if len(stage) > 1 for name in stage}
         names = dict.fromkeys((*(n for stage in plan.timeline for n in stage), *state.steps))
@@ -91,10 +93,10 @@ class Card:
                 _row(name, state.steps.get(name), now, name in parallel, over, scopes.get(name), mask) for name in names
             ),
             graph=graph,
-            failure=Failure.of(execution_id, plan, state),
+            failure=Failure.of(execution_id, plan, state, hint),
             total=state.total_steps,
             reason=state.reason or "",
-            call=go_on(execution_id, plan, state) if state.lifecycle is ExecutionState.PAUSED else "",
+            call=(hint or go_on(execution_id, plan, state)) if state.lifecycle is ExecutionState.PAUSED else "",
         )
 
     @property
