@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from .engine.asking import wait_for_approval as wait_for_approval
     from .engine.context import Context as Context
     from .engine.execution import Execution
-    from .engine.execution import SharedValueWarning as SharedValueWarning
     from .engine.operations import poll as poll
     from .engine.operations import retry as retry
     from .engine.operations import sleep as sleep
+    from .engine.values import SharedValueWarning as SharedValueWarning
     from .errors import ApprovalDecidedError as ApprovalDecidedError
     from .errors import ApprovalError as ApprovalError
     from .errors import ApprovalRefusedError as ApprovalRefusedError
@@ -98,7 +98,7 @@ _HOMES = {
         "wait_for_approval",
     ),
     ".engine.context": ("Context",),
-    ".engine.execution": ("SharedValueWarning",),
+    ".engine.values": ("SharedValueWarning",),
     ".engine.operations": (
         "poll",
         "retry",

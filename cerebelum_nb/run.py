@@ -159,13 +159,12 @@ class Run:
             raise
         if tasks := self._tasks():
             await asyncio.wait(tasks, timeout=_GRACE_SECONDS)
-        if execution.state.hibernated:
-            await self._threads_over()
+        await self._waiting_threads_over()
 
-    async def _threads_over(self) -> None:
+    async def _waiting_threads_over(self) -> None:
         """Let the threads of plain steps that were taken out of their wait end, so that a resume finds none."""
         over = asyncio.Event()
-        alive = [a for a in self._execution.attempts.values() if a.thread is not None and a.alive]
+        alive = [a for a in self._execution.attempts.values() if a.thread is not None and a.waited and a.alive]
         for attempt in alive:
             attempt.when_over(lambda: over.set() if not any(a.alive for a in alive) else None)
         if alive:

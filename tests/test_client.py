@@ -18,7 +18,7 @@ from cerebelum_nb.client import ApprovalInfo, ExecutionClient, ExecutionStatus, 
 from cerebelum_nb.core.events import ApprovalRequested, StepCompleted, StepStarted, WorkflowHibernated, WorkflowStarted
 from cerebelum_nb.core.model import Value
 from cerebelum_nb.core.state import fold
-from cerebelum_nb.engine.execution import summarise
+from cerebelum_nb.engine.summary import summarise
 from cerebelum_nb.errors import CerebelumError, ExecutionNotFoundError, StoreError
 from cerebelum_nb.store.base import Commit
 from cerebelum_nb.store.sqlite import SqliteStore

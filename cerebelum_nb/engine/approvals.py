@@ -29,8 +29,8 @@ from ..errors import ApprovalDecidedError, ApprovalError, ApprovalRefusedError
 from ..store.base import Commit, Store
 from ..values import Vault, encode
 from .clock import current_clock
-from .execution import summarise
 from .lease import keeper_of
+from .summary import summarise
 
 __all__ = ["Decision", "OpenApproval", "decide_approval", "open_approvals", "verdict"]
 

@@ -19,7 +19,8 @@ from ..core.events import (
 from ..core.model import Value
 from ..core.state import Operation
 from ..errors import ApprovalRejectedError, ApprovalTimeoutError, CerebelumError
-from .operations import _call, _offer, _wrap
+from .durable import invoke
+from .offering import offer, wrap
 from .scope import Scope, current_scope
 
 __all__ = ["answer_outside", "approval", "digest_of", "wait_for_approval"]
@@ -63,7 +64,7 @@ def wait_for_approval(
     """
     _check(approval_type, validate, "wait_for_approval")
     limit = None if timeout_ms is None else seconds(timeout_ms, unit="ms", what="wait_for_approval: timeout_ms")
-    return _offer(_ask(approval_type, data, limit, validate))
+    return offer(_ask(approval_type, data, limit, validate))
 
 
 def approval(
@@ -102,9 +103,9 @@ def approval(
         async def around(*args: Any, **kwargs: Any) -> Any:
             shown = data(*args, **kwargs) if callable(data) else data
             await _ask(type, shown, limit, validate, mark="@")
-            return await _call(functools.partial(body, *args, **kwargs))
+            return await invoke(functools.partial(body, *args, **kwargs))
 
-        return _wrap(body, around, ("approval", type, limit))
+        return wrap(body, around, ("approval", type, limit))
 
     return ask_before
 
@@ -192,7 +193,7 @@ async def _judge(validate: Callable[[Any], object] | None, response: Any) -> str
     if validate is None:
         return None
     try:
-        verdict = await _call(functools.partial(validate, response))
+        verdict = await invoke(functools.partial(validate, response))
     except Exception as error:  # noqa: BLE001 - user code: what it raises is its answer
         return str(error) or type(error).__name__
     return None if verdict is None or verdict else f"the response {response!r} was not accepted"

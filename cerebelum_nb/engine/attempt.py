@@ -40,11 +40,12 @@ class Outcome:
 class Attempt:
     """A step's function at work."""
 
-    __slots__ = ("_ended", "_returned", "_task", "_thread", "_timer", "scope", "spec", "timed_out")
+    __slots__ = ("_ended", "_returned", "_task", "_thread", "_timer", "scope", "spec", "timed_out", "waited")
 
     def __init__(self, spec: StepSpec, scope: Scope) -> None:
         self.spec, self.scope = spec, scope
         self.timed_out = False
+        self.waited = False  # it was taken out of a wait, so that its thread ends at once
         self._returned = False
         self._task: asyncio.Task[None] | None = None
         self._thread: threading.Thread | None = None
@@ -83,6 +84,7 @@ class Attempt:
 
     def abandon(self) -> None:
         """Ignore what it still does, and ask an async step to stop."""
+        self.waited = self.waited or self.scope.waiting
         self.scope.close()
         self._stop_timer()
         if self._task is not None:

@@ -7,8 +7,8 @@ from ..core.state import evolve, fold
 from ..errors import ExecutionBusyError, ResumeError
 from ..store.base import Commit, Store
 from .clock import current_clock
-from .execution import summarise
 from .lease import keeper_of
+from .summary import summarise
 
 __all__ = ["cancel_execution"]
 

@@ -8,50 +8,42 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, assert_never
 
 from ..core import events as e
 from ..core.decide import ChooseRoute, Command, Complete, Fail, Jump, Position, StartStep, decide
 from ..core.events import Event
-from ..core.model import ErrorInfo, Plan, StepSpec, Value
+from ..core.model import ErrorInfo, Plan, Value
 from ..core.state import Phase, State, evolve
 from ..core.stepping import Limit, permits, standing_before
 from ..errors import CerebelumError, DependencyError, ExecutionStoppedError
-from ..store.base import Commit, Summary
-from ..values import Secret, Vault, decode, encode
+from ..store.base import Commit
+from ..values import Vault
 from . import hibernation, routes
 from .attempt import Attempt, Outcome
 from .clock import Timer
-from .context import Context
-from .fence import describe
 from .lease import keeper_of
 from .scope import Scope
+from .summary import summarise
+from .values import ExecutionValues
 
 if TYPE_CHECKING:
     from .engine import Engine
 
-__all__ = ["Execution", "SharedValueWarning", "summarise"]
+__all__ = ["Execution"]
 
 Observer = Callable[["Execution", Event], None]
 
 
-class SharedValueWarning(UserWarning):
-    """A step changed a value that other steps share."""
-
-
-class Execution:
+class Execution(ExecutionValues):
     """A run of a workflow in this process."""
 
     def __init__(self, engine: Engine, execution_id: str, plan: Plan, state: State, holder: int, vault: Vault) -> None:
-        self.engine, self.id, self.plan, self.state = engine, execution_id, plan, state
-        self.loop, self.clock, self.holder, self.vault = engine.loop, engine.clock, holder, vault
+        super().__init__(engine, execution_id, plan, state, vault)
+        self.loop, self.clock, self.holder = engine.loop, engine.clock, holder
         self.hint = ""  # the call that goes on with it, as its handle would say it
-        self.live: dict[str, Any] = {}
-        self._digests: dict[str, str] = {}  # of live values, by which a change in place is noticed
-        self.live_inputs: Mapping[str, Any] | None = None
         self.attempts: dict[str, Attempt] = {}
         self.batch: list[Event] = []
         self.written = state.version
@@ -85,91 +77,6 @@ class Execution:
         now, last = self.engine.turn_at or self.clock.now(), self.state.updated_at
         return now if now > last else last
 
-    def encode(self, value: Any, *, keep: bool = True, path: str = "output") -> Value:
-        """Encode a value for the log, without its secrets."""
-        return encode(value, keep=keep, vault=self.vault, path=path)
-
-    def decode(self, value: Value, where: str, step: str = "") -> Any:
-        """Make a recorded value afresh; ``step`` is whose result it is, if it is one."""
-        if value.codec == "json" and not value.masked and value.json == "null":
-            return None
-        return decode(
-            value,
-            self.engine.store.payload,
-            trusted=self.engine.store.trusted,
-            where=f"{where} of execution {self.id}",
-            missing=partial(Secret.missing, execution_id=self.id, step=step),
-        )
-
-    def describe(self, error: BaseException) -> ErrorInfo:
-        """Describe a failure for the log, without secrets."""
-        info = describe(error)
-        if not self.vault:
-            return info
-        return ErrorInfo(
-            type=info.type,
-            message=self.vault.mask(info.message),
-            traceback=self.vault.mask(info.traceback),
-            mro=info.mro,
-            reason=None if info.reason is None else self.vault.mask(info.reason),
-        )
-
-    def result_of(self, step: str) -> Any:
-        """Return a completed step's value: a JSON value afresh, another one shared."""
-        if step in self.live:
-            return self.live[step]
-        output = self.state.steps[step].output
-        assert output is not None, f"step {step} has no output"
-        value = self.decode(output, f"the result of step '{step}'", step)
-        if output.codec != "json":
-            self.live[step] = value
-            self._digests[step] = self.encode(value).digest
-        return value
-
-    def inputs(self) -> dict[str, Any]:
-        """Return the execution's inputs; secrets as they were given."""
-        if self.live_inputs is not None:
-            return dict(self.live_inputs)
-        recorded = self.state.inputs
-        return self.decode(recorded, "the inputs") if recorded is not None else {}
-
-    def arguments(self, spec: StepSpec) -> dict[str, Any]:
-        """Gather what a step's function is called with.
-
-        Raises:
-            DependencyError: a required step has no result.
-        """
-        arguments: dict[str, Any] = {}
-        if not spec.takes_anything:
-            return arguments
-        steps = self.state.steps
-        for name in spec.requires:
-            step = steps.get(name)
-            if step is None or not step.has_result:
-                raise DependencyError(_no_result(spec.name, name, self.state), step=spec.name, dependency=name)
-            arguments[name] = self.result_of(name)
-        for name in spec.optional:
-            step = steps.get(name)
-            if step is not None and step.has_result:
-                arguments[name] = self.result_of(name)
-        if spec.takes_rest:
-            for name in list(self.state.finished):  # a plain step gathers in its thread, while the loop goes on
-                if name not in arguments and name != spec.name:
-                    arguments[name] = self.result_of(name)
-        if spec.takes_inputs:
-            arguments["inputs"] = self.inputs()
-        if spec.takes_context:
-            step = steps[spec.name]
-            arguments["context"] = Context(
-                inputs=self.inputs(),
-                execution_id=self.id,
-                workflow_name=self.plan.workflow,
-                step_name=spec.name,
-                attempt=step.attempt,
-                visit=step.visit,
-            )
-        return arguments
-
     def post_record(self, event: Event, waiter: Any) -> None:
         """Take an operation's event; ``waiter`` is answered when it is committed."""
         self.engine.post(self, self._record, (event, waiter))
@@ -202,7 +109,7 @@ class Execution:
             self._progress.append(event)
 
     def waits_changed(self) -> None:
-        """Hear that a step began to wait."""
+        """Hear that a step began to wait, or has waited for long."""
         self.consider_hibernation()
         self.engine.check_idle()
 
@@ -251,13 +158,7 @@ class Execution:
             self.cause = None
             self.append(e.StepFailed(**_header(self.now(), scope), error=info, output=value))
             return
-        if value.codec != "json" or value.masked:
-            self.live[scope.step] = live
-            if value.masked:
-                keeper_of(self.engine.store).remember_result(self.id, scope.step, scope.visit, live)
-            self._digests[scope.step] = value.digest
-        elif self.live:
-            self.live.pop(scope.step, None)
+        self._keep_live(scope.step, value, live)
         self.append(
             e.StepCompleted(at=self.now(), step=scope.step, visit=scope.visit, attempt=scope.attempt, output=value)
         )
@@ -306,7 +207,7 @@ class Execution:
         else:
             if self._ripening is not None:
                 self._ripening.cancel()
-            self._ripening = self.clock.call_at(ripe_at, self.consider_hibernation)
+            self._ripening = self.clock.call_at(ripe_at, self.waits_changed)
 
     def stop_soon(self, reason: str) -> None:
         """Ask for a stop from inside a step."""
@@ -615,20 +516,6 @@ class Execution:
         if self._changed is not None:
             self._changed.append(name)
 
-    def _check_shared(self, spec: StepSpec) -> None:
-        for name in list(self.live) if spec.takes_rest else (*spec.requires, *spec.optional):
-            output = self.state.steps[name].output if name in self.live and name != spec.name else None
-            if output is None or not output.digest:
-                continue
-            if self.encode(self.live[name]).digest != self._digests[name]:
-                del self.live[name]  # the next consumer reads what was recorded
-                warnings.warn(
-                    f"step '{spec.name}' changed the {output.type} it got from '{name}' in place; other steps still "
-                    f"get what '{name}' returned. Work on a copy",
-                    SharedValueWarning,
-                    stacklevel=2,
-                )
-
     def _end(self, error: BaseException | None = None) -> None:
         self.over = True
         self.watchers.clear()
@@ -646,45 +533,8 @@ class Execution:
             self.done.set_exception(error)
 
 
-def summarise(state: State) -> Summary:
-    """Extract what the ``executions`` table shows.
-
-    Example:
-        >>> summarise(State(workflow="deploy")).workflow
-        'deploy'
-    """
-    error = state.error
-    return Summary(
-        workflow=state.workflow,
-        state=state.status,
-        started_at=state.started_at,
-        updated_at=state.updated_at,
-        completed_at=state.completed_at,
-        total_steps=max(state.total_steps, len(state.finished)),  # a route may run more than the timeline holds
-        done_steps=len(state.finished),
-        current_step=state.current_step,
-        error=None if error is None else f"{error.type}: {error.message}",
-        wake_at=state.wake_at,
-        parent=state.parent,
-    )
-
-
 def _header(now: int, scope: Scope) -> dict[str, Any]:
     return {"at": now, "step": scope.step, "visit": scope.visit, "attempt": scope.attempt}
-
-
-def _no_result(user: str, name: str, state: State) -> str:
-    step = state.steps.get(name)
-    if step is None or step.phase is Phase.PENDING:
-        why = "was skipped on the route this run took"
-    elif step.phase is Phase.FAILED:
-        why = "failed, and its failure was routed on"
-    else:
-        why = "has not finished"
-    return (
-        f"step '{user}' needs the result of '{name}', which {why}. Give the parameter a default "
-        f"({name}=None) to make it optional, or route the run so that '{name}' runs"
-    )
 
 
 def _stopped(execution_id: str, step: str) -> CerebelumError:

@@ -93,6 +93,11 @@ class Scope:
         """Return the engine's time, µs since the epoch."""
         return self.execution.now()
 
+    @property
+    def waiting(self) -> bool:
+        """Whether its code waits for the engine: for a time, a decision or a commit."""
+        return bool(self._waiters)
+
     def identify(self, kind: str, name: str, fingerprint: str) -> str:
         """Name an operation by kind, name, arguments and occurrence, never by its position alone."""
         if self._counts is None:

@@ -78,7 +78,7 @@ class Card:
         mask: object = str,
         hint: str = "",
     ) -> Card:
-        """Take a picture of a folded state; ``now`` is in µs since the epoch, ``hint`` the call that goes on, if known."""
+        """Take a picture of a folded state; ``now`` is in µs since the epoch, ``hint`` the call that goes on."""
         plan, scopes = graph.plan, scopes or {}
         parallel = {name for stage in plan.timeline if len(stage) > 1 for name in stage}
         names = dict.fromkeys((*(n for stage in plan.timeline for n in stage), *state.steps))

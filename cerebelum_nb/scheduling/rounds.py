@@ -14,8 +14,8 @@ from ..client.locate import Code, origin_of
 from ..core.events import Event, StepInterrupted, WorkflowPaused
 from ..core.state import State, fold
 from ..engine.clock import current_clock
-from ..engine.execution import summarise
 from ..engine.lease import keeper_of
+from ..engine.summary import summarise
 from ..errors import CerebelumError, ExecutionBusyError, OutcomeUnknownError, StoreError, WorkflowNotFoundError
 from ..run import Run
 from ..store.base import Commit, ExecutionRow, Store

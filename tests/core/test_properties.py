@@ -29,7 +29,7 @@ from cerebelum_nb.core.events import (
 )
 from cerebelum_nb.core.model import Action
 from cerebelum_nb.core.state import check, fold
-from cerebelum_nb.engine.execution import summarise
+from cerebelum_nb.engine.summary import summarise
 from cerebelum_nb.errors import ApprovalTimeoutError
 from cerebelum_nb.store.base import Commit
 from cerebelum_nb.testing import FakeClock, MemoryStore
@@ -357,10 +357,6 @@ def test_any_prefix_of_any_history_resumes_to_the_same_results(shape: Shape, dea
     dies_and_resumes(shape, lambda length: deaths)
 
 
-# A KNOWN DEFECT keeps this one among the soaks: for some seeds (3, 5, 7) a run that hibernates again and again does not
-# come back in time. See CHANGELOG.md, "Known defects".
-@pytest.mark.soak
-@pytest.mark.timeout(3600)
 @quickly
 @given(shapes(), st.lists(st.integers(1, 80), min_size=1, max_size=3))
 def test_any_prefix_of_a_history_with_hibernation_resumes_to_the_same_results(shape: Shape, deaths: list[int]) -> None:

@@ -174,6 +174,27 @@ def test_a_failure_beside_a_long_wait_surfaces(log, go, kinds_of):
     assert kinds_of(log)[-2:] == ["StepInterrupted", "WorkflowFailed"]
 
 
+def test_a_failure_beside_a_waiting_thread_can_be_resumed_at_once(log, go):
+    @step
+    def naps():
+        sleep("3h")
+
+    @step
+    async def breaks():
+        await sleep("10m")
+        raise RuntimeError("no such host")
+
+    made = timeline([naps, breaks])
+
+    async def fail_and_resume():
+        with pytest.raises(WorkflowError):
+            await run(made, log)
+        with pytest.raises(WorkflowError):
+            await made.resume("k1", store=log)
+
+    go(fail_and_resume())
+
+
 def test_a_failure_that_may_be_routed_waits_for_the_join(log, go):
     @step
     async def broken():
@@ -370,6 +391,21 @@ def test_an_approval_hibernates_when_it_has_lasted_long(log, go, clock):
     assert (result.wake_at, result.waits_for) == (None, ("manual",))
     assert clock.now() - before == 3600 * 10**6
     assert "cerebelum approve k1" in repr(result)
+
+
+def test_an_approval_that_has_lasted_long_waits_for_a_short_sleep_beside_it(log, go, clock):
+    @step
+    async def asks():
+        await wait_for_approval()
+
+    @step
+    def naps():
+        sleep("1h 30m")
+
+    result = go(run(timeline([asks, naps]), log))
+
+    assert result.status is ExecutionState.WAITING_FOR_APPROVAL
+    assert list(result.results) == ["naps"], "it hibernates when the sleep, too short to leave for, is over"
 
 
 def test_a_decision_makes_it_due_at_once(log, go, clock):

@@ -11,7 +11,7 @@ import pytest
 from cerebelum_nb import PollTimeoutError, SerializationError, WorkflowError, poll, retry, sleep, step, workflow
 from cerebelum_nb.core.events import StepStarted, WorkflowStarted
 from cerebelum_nb.core.state import fold
-from cerebelum_nb.engine.execution import summarise
+from cerebelum_nb.engine.summary import summarise
 from cerebelum_nb.store.base import Commit
 from cerebelum_nb.testing import FakeClock, MemoryStore
 

@@ -23,7 +23,7 @@ from cerebelum_nb.core.events import StepStarted, WorkflowStarted
 from cerebelum_nb.core.model import ExecutionState, Value
 from cerebelum_nb.core.state import check, fold
 from cerebelum_nb.engine.approvals import decide_approval
-from cerebelum_nb.engine.execution import summarise
+from cerebelum_nb.engine.summary import summarise
 from cerebelum_nb.faces.approval import approval_form
 from cerebelum_nb.store.base import Commit
 from cerebelum_nb.store.sqlite import SqliteStore

@@ -1,0 +1,272 @@
+"""How an operation runs: what it records under its step, what it finds there, and how it waits.
+
+operations.py has the names that users call, and checks what they give.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ..core.duration import format_seconds
+from ..core.events import (
+    OperationCompleted,
+    OperationFailed,
+    PollAttempted,
+    PollStarted,
+    RetryAttempted,
+    SleepCompleted,
+    SleepStarted,
+)
+from ..core.model import ErrorInfo, Value
+from ..errors import PollTimeoutError, SerializationError
+from ..values import fingerprint_args, preview
+from .fence import describe
+from .scope import Scope, current_scope
+
+__all__ = ["code_of", "durable_poll", "durable_retry", "durable_run", "durable_sleep", "fingerprint_of", "invoke"]
+
+
+async def durable_sleep(length: float, data: Any, mark: str = "") -> None:
+    """Wait until the recorded end of this sleep."""
+    scope = current_scope.get()
+    if scope is None:
+        await asyncio.sleep(length)
+        return
+    ms = round(length * 1000)
+    op = scope.identify("sleep", mark + format_seconds(length).replace(" ", ""), f"{ms:x}")
+    operation = scope.recorded(op)
+    if operation is not None and operation.done:
+        return
+    due_at = operation.due_at if operation is not None else None
+    if due_at is None:
+        due_at = scope.now() + round(length * 1e6)
+    shown = None if data is None else scope.execution.encode(data, path="sleep data")
+    await scope.record(SleepStarted, op, duration_ms=ms, due_at=due_at, data=shown)
+    await scope.wait_until(due_at, op)
+    await scope.record(SleepCompleted, op)
+
+
+async def durable_poll(
+    check_fn: Callable[[], Any],
+    interval: float,
+    max_attempts: int | None,
+    within: float | None,
+    succeeded: Callable[[Any], object],
+    on_attempt: Callable[[int, Any], object] | None,
+) -> Any:
+    """Check until it succeeds, going on after the recorded checks."""
+    scope = current_scope.get()
+    record = _Record.of(scope, "poll", check_fn, f"{interval}:{max_attempts}:{within}")
+    found, result = record.finished()
+    if found:
+        return result
+    began = record.began or record.now()
+    deadline = record.deadline or (None if within is None else began + round(within * 1e6))
+    await record.open(PollStarted, deadline=deadline, max_attempts=max_attempts)
+    number = record.number
+    await record.wait()
+    while True:
+        number += 1
+        try:
+            result = await invoke(check_fn)
+            if on_attempt is not None:
+                await invoke(functools.partial(on_attempt, number, result))
+            done = bool(await invoke(functools.partial(succeeded, result)))
+        except Exception as error:
+            await record.fail(error, number)
+            raise
+        if done:
+            await record.complete(result, number)
+            return result
+        now = record.now()
+        if (max_attempts is not None and number >= max_attempts) or (deadline is not None and now >= deadline):
+            spent = (now - began) / 1e6
+            failure = PollTimeoutError(
+                f"poll of {_name(check_fn)} gave up after {number} checks in {format_seconds(spent)}; the last result "
+                f"was {_shown(scope, result)}. Give it more max_attempts or timeout, or look why it does not succeed",
+                attempts=number,
+                elapsed=spent,
+                last_result=result,
+            )
+            await record.fail(failure, number)
+            raise failure
+        due_at = now + round(interval * 1e6)
+        due_at = due_at if deadline is None else min(due_at, deadline)
+        await record.attempt(PollAttempted, number, due_at, result=_shown(scope, result))
+
+
+async def durable_retry(
+    call: Callable[[], Any],
+    fn: Callable[..., Any],
+    arguments: str,
+    max_attempts: int,
+    delay: float,
+    backoff: float,
+    errors: type[BaseException] | tuple[type[BaseException], ...],
+    on_attempt: Callable[[int, BaseException | None], object] | None,
+) -> Any:
+    """Call until it does not raise, going on after the recorded attempts."""
+    record = _Record.of(current_scope.get(), "retry", fn, f"{arguments}:{max_attempts}:{delay}:{backoff}")
+    found, result = record.finished()
+    if found:
+        return result
+    number = record.number
+    last: BaseException | None = None
+    await record.wait()
+    while True:
+        number += 1
+        try:
+            if on_attempt is not None:
+                await invoke(functools.partial(on_attempt, number, last))
+            result = await invoke(call)
+        except asyncio.CancelledError:
+            raise
+        except errors as error:
+            last = error
+            if number >= max_attempts:
+                await record.fail(error, number)
+                raise
+        except Exception as error:
+            await record.fail(error, number)
+            raise
+        else:
+            await record.complete(result, number)
+            return result
+        due_at = record.now() + round(delay * backoff ** (number - 1) * 1e6)
+        await record.attempt(RetryAttempted, number, due_at, error=record.describe(last))
+
+
+async def durable_run(name: str, call: Callable[[], Any], arguments: str) -> Any:
+    """Return the recorded result of a side effect, or do it and record what it returned."""
+    scope = current_scope.get()
+    if scope is None:
+        return await invoke(call)
+    op = scope.identify("run", name, arguments)
+    operation = scope.recorded(op)
+    if operation is not None and operation.done and operation.result is not None:
+        if not operation.result.restorable:
+            raise SerializationError(
+                f"context.run({name!r}) in step '{scope.step}' was done, but its result could not be stored "
+                f"({operation.result.preview}); it is not done again. Let it return something storable"
+            )
+        return scope.execution.decode(operation.result, f"context.run({name!r})")
+    await scope.record_mismatch(op)
+    result = await invoke(call)
+    try:
+        value = scope.execution.encode(result, path=f"context.run({name!r})")
+    except SerializationError:
+        await scope.record(OperationCompleted, op, output=_not_kept(scope, result))
+        raise
+    await scope.record(OperationCompleted, op, output=value)
+    if not value.restorable:
+        raise SerializationError(
+            f"context.run({name!r}) in step '{scope.step}' returned a secret, which is never stored; "
+            f"it was done and is not done again. Let it return something storable"
+        )
+    return scope.execution.decode(value, f"context.run({name!r})") if value.codec == "json" else result
+
+
+class _Record:
+    """What a poll or a retry writes and finds in the log; outside an execution, nothing."""
+
+    def __init__(self, scope: Scope | None, op: str) -> None:
+        self.scope, self.op = scope, op
+        operation = scope.recorded(op) if scope else None
+        self.operation = operation
+        self.number = operation.number if operation else 0
+        self.began = operation.at if operation else None
+        self.deadline = operation.deadline if operation else None
+
+    @classmethod
+    def of(cls, scope: Scope | None, kind: str, fn: Callable[..., Any], arguments: str) -> _Record:
+        if scope is None:
+            return cls(None, "")
+        parts = f"{code_of(fn)}:{arguments}"
+        return cls(scope, scope.identify(kind, _name(fn), fingerprint_args((parts,), {})))
+
+    def finished(self) -> tuple[bool, Any]:
+        """Return (True, result) when an earlier attempt finished it and the log holds its result."""
+        operation = self.operation
+        if self.scope is None or operation is None or not operation.done or operation.result is None:
+            return False, None
+        if not operation.result.restorable:
+            self.number, self.began, self.deadline, self.operation = 0, None, None, None
+            return False, None
+        return True, self.scope.execution.decode(operation.result, self.op)
+
+    def now(self) -> int:
+        return self.scope.now() if self.scope else time.monotonic_ns() // 1000
+
+    async def open(self, event: Any, **fields: Any) -> None:
+        if self.scope is not None and self.operation is None:
+            await self.scope.record_mismatch(self.op)
+            await self.scope.record(event, self.op, **fields)
+
+    async def wait(self) -> None:
+        """Wait for what remains before the next try."""
+        if self.scope is not None and self.operation is not None and self.operation.due_at is not None:
+            await self.scope.wait_until(self.operation.due_at, self.op)
+
+    async def attempt(self, event: Any, number: int, due_at: int, **fields: Any) -> None:
+        if self.scope is None:
+            await asyncio.sleep(max(0, due_at - self.now()) / 1e6)
+            return
+        await self.scope.record(event, self.op, number=number, due_at=due_at, **fields)
+        await self.scope.wait_until(due_at, self.op)
+
+    async def complete(self, result: Any, number: int) -> None:
+        if self.scope is None:
+            return
+        try:
+            value = self.scope.execution.encode(result, path=self.op)
+        except SerializationError:
+            value = _not_kept(self.scope, result)
+        await self.scope.record(OperationCompleted, self.op, output=value, number=number)
+
+    def describe(self, error: BaseException) -> ErrorInfo:
+        return describe(error) if self.scope is None else self.scope.execution.describe(error)
+
+    async def fail(self, error: BaseException, number: int) -> None:
+        if self.scope is not None:
+            await self.scope.record(OperationFailed, self.op, error=self.describe(error), number=number)
+
+
+def code_of(fn: Callable[..., Any]) -> str:
+    """Digest what a function does, without the values it holds: those may change between two attempts."""
+    from ..dsl.fingerprint import fingerprint  # as in dsl.step
+
+    found = fingerprint(fn)
+    if found is None:
+        return _name(fn)
+    return fingerprint_args(tuple(part.digest for part in found.parts if part.kind in ("code", "helper", "class")), {})
+
+
+async def invoke(fn: Callable[[], Any]) -> Any:
+    """Call a function, sync or async."""
+    result = fn()
+    return await result if inspect.isawaitable(result) else result
+
+
+def _name(fn: Any) -> str:
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    return str(getattr(fn, "__name__", type(fn).__name__))
+
+
+def fingerprint_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """Digest arguments, to tell operations of one name apart; outside an execution nobody asks."""
+    scope = current_scope.get()
+    return "" if scope is None else fingerprint_args(args, kwargs, vault=scope.execution.vault)
+
+
+def _shown(scope: Scope | None, result: Any) -> str:
+    return preview(result, 120, vault=None if scope is None else scope.execution.vault)
+
+
+def _not_kept(scope: Scope, result: Any) -> Value:
+    return scope.execution.encode(result, keep=False)

@@ -1,0 +1,162 @@
+"""The values of an execution: its inputs and results, on their way to the log and back.
+
+A JSON value is made afresh for everyone who asks; another one is shared by all steps, and watched for changes.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ..core.model import ErrorInfo, Plan, StepSpec, Value
+from ..core.state import Phase, State
+from ..errors import DependencyError
+from ..values import Secret, Vault, decode, encode
+from .context import Context
+from .fence import describe
+from .lease import keeper_of
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+__all__ = ["ExecutionValues", "SharedValueWarning"]
+
+
+class SharedValueWarning(UserWarning):
+    """A step changed a value that other steps share."""
+
+
+class ExecutionValues:
+    """What an execution holds, and how its steps get at it."""
+
+    def __init__(self, engine: Engine, execution_id: str, plan: Plan, state: State, vault: Vault) -> None:
+        self.engine, self.id, self.plan, self.state, self.vault = engine, execution_id, plan, state, vault
+        self.live: dict[str, Any] = {}
+        self._digests: dict[str, str] = {}  # of live values, by which a change in place is noticed
+        self.live_inputs: Mapping[str, Any] | None = None
+
+    def encode(self, value: Any, *, keep: bool = True, path: str = "output") -> Value:
+        """Encode a value for the log, without its secrets."""
+        return encode(value, keep=keep, vault=self.vault, path=path)
+
+    def decode(self, value: Value, where: str, step: str = "") -> Any:
+        """Make a recorded value afresh; ``step`` is whose result it is, if it is one."""
+        if value.codec == "json" and not value.masked and value.json == "null":
+            return None
+        return decode(
+            value,
+            self.engine.store.payload,
+            trusted=self.engine.store.trusted,
+            where=f"{where} of execution {self.id}",
+            missing=partial(Secret.missing, execution_id=self.id, step=step),
+        )
+
+    def describe(self, error: BaseException) -> ErrorInfo:
+        """Describe a failure for the log, without secrets."""
+        info = describe(error)
+        if not self.vault:
+            return info
+        return ErrorInfo(
+            type=info.type,
+            message=self.vault.mask(info.message),
+            traceback=self.vault.mask(info.traceback),
+            mro=info.mro,
+            reason=None if info.reason is None else self.vault.mask(info.reason),
+        )
+
+    def result_of(self, step: str) -> Any:
+        """Return a completed step's value: a JSON value afresh, another one shared."""
+        if step in self.live:
+            return self.live[step]
+        output = self.state.steps[step].output
+        assert output is not None, f"step {step} has no output"
+        value = self.decode(output, f"the result of step '{step}'", step)
+        if output.codec != "json":
+            self.live[step] = value
+            self._digests[step] = self.encode(value).digest
+        return value
+
+    def inputs(self) -> dict[str, Any]:
+        """Return the execution's inputs; secrets as they were given."""
+        if self.live_inputs is not None:
+            return dict(self.live_inputs)
+        recorded = self.state.inputs
+        return self.decode(recorded, "the inputs") if recorded is not None else {}
+
+    def arguments(self, spec: StepSpec) -> dict[str, Any]:
+        """Gather what a step's function is called with.
+
+        Raises:
+            DependencyError: a required step has no result.
+        """
+        arguments: dict[str, Any] = {}
+        if not spec.takes_anything:
+            return arguments
+        steps = self.state.steps
+        for name in spec.requires:
+            step = steps.get(name)
+            if step is None or not step.has_result:
+                raise DependencyError(_no_result(spec.name, name, self.state), step=spec.name, dependency=name)
+            arguments[name] = self.result_of(name)
+        for name in spec.optional:
+            step = steps.get(name)
+            if step is not None and step.has_result:
+                arguments[name] = self.result_of(name)
+        if spec.takes_rest:
+            for name in list(self.state.finished):  # a plain step gathers in its thread, while the loop goes on
+                if name not in arguments and name != spec.name:
+                    arguments[name] = self.result_of(name)
+        if spec.takes_inputs:
+            arguments["inputs"] = self.inputs()
+        if spec.takes_context:
+            step = steps[spec.name]
+            arguments["context"] = Context(
+                inputs=self.inputs(),
+                execution_id=self.id,
+                workflow_name=self.plan.workflow,
+                step_name=spec.name,
+                attempt=step.attempt,
+                visit=step.visit,
+            )
+        return arguments
+
+    def _keep_live(self, step: str, value: Value, live: Any) -> None:
+        """Keep the object itself where it cannot be made afresh."""
+        if value.codec != "json" or value.masked:
+            self.live[step] = live
+            self._digests[step] = value.digest
+            if value.masked:
+                visit = self.state.steps[step].visit
+                keeper_of(self.engine.store).remember_result(self.id, step, visit, live)
+        elif self.live:
+            self.live.pop(step, None)
+
+    def _check_shared(self, spec: StepSpec) -> None:
+        for name in list(self.live) if spec.takes_rest else (*spec.requires, *spec.optional):
+            output = self.state.steps[name].output if name in self.live and name != spec.name else None
+            if output is None or not output.digest:
+                continue
+            if self.encode(self.live[name]).digest != self._digests[name]:
+                del self.live[name]  # the next consumer reads what was recorded
+                warnings.warn(
+                    f"step '{spec.name}' changed the {output.type} it got from '{name}' in place; other steps still "
+                    f"get what '{name}' returned. Work on a copy",
+                    SharedValueWarning,
+                    stacklevel=2,
+                )
+
+
+def _no_result(user: str, name: str, state: State) -> str:
+    step = state.steps.get(name)
+    if step is None or step.phase is Phase.PENDING:
+        why = "was skipped on the route this run took"
+    elif step.phase is Phase.FAILED:
+        why = "failed, and its failure was routed on"
+    else:
+        why = "has not finished"
+    return (
+        f"step '{user}' needs the result of '{name}', which {why}. Give the parameter a default "
+        f"({name}=None) to make it optional, or route the run so that '{name}' runs"
+    )
