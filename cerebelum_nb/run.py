@@ -9,6 +9,7 @@ from contextlib import ExitStack, suppress
 from typing import Any
 
 from .core.events import CancelRequested, Event
+from .core.fork import lineage
 from .core.model import ExecutionState
 from .core.stepping import Limit
 from .engine import views
@@ -138,7 +139,7 @@ class Run:
         state = self._execution.state
         return (
             f"<run {self.execution_id} of {state.workflow or self._execution.plan.workflow}: {self.status}, "
-            f"{len(state.finished)} of {state.total_steps} steps>"
+            f"{len(state.finished)} of {state.total_steps} steps{f', {came}' if (came := lineage(state)) else ''}>"
         )
 
     def _start(self) -> None:

@@ -18,8 +18,9 @@ from .dsl.builder import WorkflowBuilder, build
 from .engine import views
 from .engine.bridge import run_sync
 from .engine.cancel import cancel_execution
+from .engine.inputs import Inputs, check_inputs
 from .errors import CerebelumError, WorkflowDefinitionError
-from .launching import Inputs, check_inputs, find, launch, refuse_in_step, take_up, wake
+from .launching import find, launch, refuse_in_step, take_up, wake
 from .result import Result
 from .run import Run
 from .stepper import Stepper
@@ -343,6 +344,105 @@ class Workflow:
         plan, log = self.plan(), resolve_store(store)
         given = None if inputs is None else check_inputs(inputs)
         return look_ahead(plan, log, find(self, execution_id, log), inputs=given, rerun=rerun)
+
+    async def fork(
+        self,
+        execution_id: str,
+        from_step: object = None,
+        inputs: Inputs | None = None,
+        overrides: Mapping[Any, Any] | None = None,
+        *,
+        rerun: str | Collection[str] = (),
+        fork_id: str | None = None,
+        wait: bool = False,
+        store: Store | None = None,
+    ) -> Result:
+        """Run on from a point of another execution, as a new one; the other stays as it is, whatever its state.
+
+        The fork keeps the results recorded before ``from_step``, and of what ran beside it, and runs the rest as the
+        workflow is now. Of what it keeps, steps that read an input which is changed run again, and so does what
+        depends on them or on a result that is given.
+
+        Args:
+            execution_id: the execution to fork: its id or an unambiguous beginning.
+            from_step: the first step that runs in the fork, or its name; it is left before its first visit. None: the
+                first step whose result is given, else the point where the execution stands.
+            inputs: replace the recorded inputs of these names; secrets that this process does not have are given again.
+            overrides: results in place of what steps return, by step or name: ``{"build": "image-7"}``.
+            rerun: names of kept steps to run again with what depends on them; ``"stale"`` means those whose code
+                changed.
+            fork_id: an id of your own; by default a new short one.
+            wait: as in :meth:`execute`.
+            store: the log of both; by default the session's.
+
+        Returns:
+            As :meth:`execute`.
+
+        Raises:
+            OutcomeUnknownError: it would repeat an external effect of which nobody knows whether it happened.
+            ResumeError: the step has not run there, the execution is of another workflow, or nothing would run.
+            ExecutionNotFoundError: there is no such execution.
+            Otherwise as :meth:`execute`.
+
+        Example:
+            >>> import asyncio
+            >>> from cerebelum_nb import step
+            >>> from cerebelum_nb.testing import MemoryStore
+            >>> @step
+            ... def build(inputs):
+            ...     return inputs["name"]
+            >>> @step
+            ... def ship(build):
+            ...     return f"shipped {build}"
+            >>> @workflow
+            ... def release(wf):
+            ...     wf.timeline(build >> ship)
+            >>> log = MemoryStore()
+            >>> done = asyncio.run(release.execute({"name": "web"}, store=log, execution_id="k3v9"))
+            >>> print(release.plan_fork("k3v9", overrides={"build": "api"}, store=log))
+            release (forked from k3v9 at event 1 (before step 'build')): 1 run, 1 keep
+            ✓ build  keep   its result is given
+            ▶ ship   run    runs from the fork on
+            >>> asyncio.run(release.fork("k3v9", overrides={"build": "api"}, store=log)).output
+            'shipped api'
+        """
+        __tracebackhide__ = True
+        from .forking import fork
+
+        run = fork(
+            self,
+            execution_id,
+            from_step,
+            inputs,
+            overrides,
+            rerun=rerun,
+            fork_id=fork_id,
+            wait=wait,
+            store=store,
+        )
+        return await run.foreground()
+
+    def plan_fork(
+        self,
+        execution_id: str,
+        from_step: object = None,
+        inputs: Inputs | None = None,
+        overrides: Mapping[Any, Any] | None = None,
+        *,
+        rerun: str | Collection[str] = (),
+        store: Store | None = None,
+    ) -> Outlook:
+        """Say what :meth:`fork` with these arguments would do with each step, and why; runs nothing.
+
+        Returns:
+            A table: run, keep, stale or skip for each step, with the reasons.
+
+        Raises:
+            As :meth:`fork`, for what keeps it from being forked.
+        """
+        from .forking import preview
+
+        return preview(self, execution_id, from_step, inputs, overrides, rerun=rerun, store=store)
 
     async def cancel(self, execution_id: str, reason: str | None = None, *, store: Store | None = None) -> None:
         """End an execution for good, wherever it runs; see :func:`cerebelum_nb.engine.cancel.cancel_execution`."""

@@ -26,7 +26,9 @@ __all__ = [
     "Position",
     "StartStep",
     "decide",
+    "paths_of",
     "reset_by",
+    "steps_from",
 ]
 
 
@@ -174,7 +176,7 @@ def reset_by(plan: Plan, state: State, target: str, source: str) -> tuple[str, .
 
     The source is always among them: whatever stood between them is to be done again.
     """
-    return tuple(name for name in _following(plan, target, source) if name in state.steps)
+    return tuple(name for name in steps_from(plan, target, source) if name in state.steps)
 
 
 def _restore(state: State) -> list[Command]:
@@ -192,7 +194,7 @@ def _place(plan: Plan, state: State, at: Position) -> None:
     at.placed = True
     open_steps = {name for name, step in state.steps.items() if not step.settled} if state.landings else set()
     for landing in reversed(state.landings):
-        if landing in plan.stage_of and open_steps <= _following(plan, landing, landing).keys():
+        if landing in plan.stage_of and open_steps <= steps_from(plan, landing, landing).keys():
             _go_to(plan, at, landing)
             return
 
@@ -324,7 +326,7 @@ def _walked_before(plan: Plan, state: State, source: str, target: Path) -> tuple
 
 def _owners(plan: Plan, name: str) -> set[str]:
     routed = {*plan.diverges, *plan.branches}
-    return {owner for owner in routed if any(name in stage for path in _paths(plan, owner) for stage in path)}
+    return {owner for owner in routed if any(name in stage for path in paths_of(plan, owner) for stage in path)}
 
 
 def _jump(
@@ -372,7 +374,7 @@ def _go_to(plan: Plan, at: Position, target: str) -> None:
     at.frames = [_Frame(plan.timeline, plan.stage_of[target])]
 
 
-def _following(plan: Plan, target: str, source: str) -> dict[str, None]:
+def steps_from(plan: Plan, target: str, source: str) -> dict[str, None]:
     """The target and every step that comes after it: later stages, and the paths of routes on the way."""
     found: dict[str, None] = {}
     todo: list[Path] = []
@@ -384,7 +386,7 @@ def _following(plan: Plan, target: str, source: str) -> dict[str, None]:
                 if name in found or plan.stage_of.get(name, index) < index:  # a path may end where it rejoins, behind
                     continue
                 found[name] = None
-                todo.extend(_paths(plan, name))
+                todo.extend(paths_of(plan, name))
     found.setdefault(source, None)
     return found
 
@@ -392,13 +394,13 @@ def _following(plan: Plan, target: str, source: str) -> dict[str, None]:
 def _tails(plan: Plan, target: str) -> Iterator[Path]:
     """What follows a step, itself included, on every path it stands on."""
     for name in dict.fromkeys((*plan.diverges, *plan.branches)):
-        for path in _paths(plan, name):
+        for path in paths_of(plan, name):
             for i, stage in enumerate(path):
                 if target in stage:
                     yield path[i:]
 
 
-def _paths(plan: Plan, name: str) -> Iterator[Path]:
+def paths_of(plan: Plan, name: str) -> Iterator[Path]:
     """The paths that hang on one step."""
     if name in plan.diverges:
         for _, target in plan.diverges[name].choices.values():

@@ -158,7 +158,7 @@ class Execution(ExecutionValues):
             self.cause = None
             self.append(e.StepFailed(**_header(self.now(), scope), error=info, output=value))
             return
-        self._keep_live(scope.step, value, live)
+        self.keep_live(scope.step, scope.visit, value, live)
         self.append(
             e.StepCompleted(at=self.now(), step=scope.step, visit=scope.visit, attempt=scope.attempt, output=value)
         )

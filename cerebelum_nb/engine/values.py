@@ -122,13 +122,12 @@ class ExecutionValues:
             )
         return arguments
 
-    def _keep_live(self, step: str, value: Value, live: Any) -> None:
+    def keep_live(self, step: str, visit: int, value: Value, live: Any) -> None:
         """Keep the object itself where it cannot be made afresh."""
         if value.codec != "json" or value.masked:
             self.live[step] = live
             self._digests[step] = value.digest
             if value.masked:
-                visit = self.state.steps[step].visit
                 keeper_of(self.engine.store).remember_result(self.id, step, visit, live)
         elif self.live:
             self.live.pop(step, None)
