@@ -160,9 +160,9 @@ def _prepare(
     kept = cut(plan, log.events(parent), parent, first, given)
     before = fold(kept.events)
     merged, value = merge_inputs(log, vault, parent, before.inputs, inputs)
-    changed = {} if inputs is None else why_inputs_changed(plan, before, value)
+    changed = () if inputs is None else why_inputs_changed(plan, before, value)
     stale = why_stale(plan, before, log, vault, value)
-    chosen = plan_fork(plan, before, parent, rerun=rerun, outdated=stale, changed=changed, given=given)
+    chosen = plan_fork(plan, before, parent, rerun=rerun, outdated=stale, again=(*kept.again, *changed), given=given)
     return _Fork(
         plan=plan,
         parent=parent,

@@ -1,8 +1,8 @@
 """Where a fork leaves its parent, what of the parent's history it keeps, and what of that it does again. Pure.
 
-What is kept is the parent's history before the first thing that the step forked from, or anything that comes after
-it, did; and what the members of its parallel group brought to their end. The steps that come after are told by the
-workflow as it is now.
+What is kept is the parent's history before the first visit of the step forked from, and what the members of its
+parallel group brought to their end. What comes after a step, the workflow as it is now says: of a step that is new in
+it, the fork begins before the first of those that come after.
 """
 
 from __future__ import annotations
@@ -28,11 +28,13 @@ class Cut:
         events: of the parent's history, in order.
         version: the last version of the parent before the cut.
         before: the step before which it was cut; None when all is kept.
+        again: steps that stand after the cut in the workflow, though they ran before it.
     """
 
     events: tuple[Event, ...]
     version: int
     before: str | None = None
+    again: tuple[str, ...] = ()
 
 
 def cut(
@@ -51,23 +53,27 @@ def cut(
         ResumeError: neither the step nor anything after it has run.
     """
     firsts = given if from_step is None else (from_step,)
-    later = {name for first in firsts for name in _after(plan, first)}
-    at = next((i for i, event in enumerate(history) if isinstance(event, StepEvent) and event.step in later), None)
-    if at is None:
+    after = {first: _after(plan, first) for first in firsts}
+    left_at = [at for first in firsts if (at := _first(history, {first}, after[first])) is not None]
+    if not left_at:
         if from_step is not None:
             raise ResumeError(
                 f"step '{from_step}' has not run in execution {execution_id}, nor has anything after it: leave "
                 f"from_step out to fork it from where it ended"
             )
         return Cut(events=tuple(history), version=len(history))
-    before = history[at]
-    assert isinstance(before, StepEvent)
+    at = min(left_at)
+    left = history[at]
+    assert isinstance(left, StepEvent)
+    later = set().union(*after.values())
     state = fold(history[:at])
+    again = tuple(n for n in state.steps if n in later and n in plan.stage_of and state.steps[n].settled)
     beside = {*state.in_flight, *(n for first in firsts for n in _beside(plan, first))} - later
     return Cut(
         events=(*history[:at], *_brought_to_an_end(state, beside, history[at:])),
         version=at,
-        before=from_step or before.step,
+        before=from_step or left.step,
+        again=again,
     )
 
 
@@ -78,7 +84,7 @@ def plan_fork(
     *,
     rerun: str | Collection[str] = (),
     outdated: Collection[str] = (),
-    changed: Collection[str] = (),
+    again: Collection[str] = (),
     given: Collection[str] = (),
 ) -> Resumption:
     """Decide what a fork does again of what it keeps.
@@ -89,7 +95,8 @@ def plan_fork(
         execution_id: the parent's id, for messages.
         rerun: names of completed steps to run again with what depends on them, or ``"stale"`` for the outdated.
         outdated: the completed steps that are stale.
-        changed: those of them that read an input which the fork changes: they run again, unasked.
+        again: completed steps that run again unasked: they read an input which the fork changes, or stand after the
+            step it is forked from.
         given: steps whose result is given; what depends on them runs again.
 
     Raises:
@@ -100,8 +107,8 @@ def plan_fork(
     if unknown:
         raise _outcome_unknown(unknown, execution_id)
     asked = named(plan, state, [n for n in state.finished if n in outdated] if rerun == "stale" else rerun)
-    again = {*asked, *changed, *(name for name in given if name in state.finished)}
-    chosen = resumption(plan, state, again=again, outdated=outdated, given=given)
+    afresh = {*asked, *again, *(name for name in given if name in state.finished)}
+    chosen = resumption(plan, state, again=afresh, outdated=outdated, given=given)
     gone = tuple(name for name, step in state.steps.items() if step.settled and name not in plan.steps)
     lost = tuple(
         name
@@ -138,6 +145,15 @@ def lineage(state: State) -> str:
 def _after(plan: Plan, step: str) -> set[str]:
     """The step and all that comes after it; not what runs beside it."""
     return steps_from(plan, step, step).keys() - _beside(plan, step)
+
+
+def _first(history: Sequence[Event], *choices: Collection[str]) -> int | None:
+    """Where the first of these steps begins; the next choice counts when none of them does."""
+    for names in choices:
+        for at, event in enumerate(history):
+            if isinstance(event, StepEvent) and event.step in names:
+                return at
+    return None
 
 
 def _beside(plan: Plan, step: str) -> set[str]:
