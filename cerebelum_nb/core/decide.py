@@ -163,12 +163,15 @@ def decide(plan: Plan, state: State, at: Position, changed: Sequence[str] | None
 
 
 def _last(state: State, at: Position) -> str | None:
-    """The step whose value is the output: the last that completed; of a parallel group, the last in the list."""
+    """The step whose value is the output: the last that completed; of a parallel group, the last in the list.
+
+    A result that was given before the run came to its step counts as completed there.
+    """
     path = at.frames[-1].path
     stage = path[min(at.frames[-1].index, len(path) - 1)] if path else ()
-    if state.last_step not in stage:
-        return state.last_step
-    return next(name for name in reversed(stage) if name in state.finished)
+    ended = [name for name in stage if name in state.finished]
+    given = ended and state.steps[ended[-1]].by_hand and state.steps[ended[-1]].branch is None
+    return ended[-1] if given or state.last_step in stage else state.last_step
 
 
 def reset_by(plan: Plan, state: State, target: str, source: str) -> tuple[str, ...]:
