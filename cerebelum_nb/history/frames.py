@@ -54,6 +54,7 @@ EXECUTIONS = {
     "error": Kind.TEXT,
     "wake_at": Kind.TIME,
     "parent": Kind.TEXT,
+    "parent_version": Kind.INT,
     "version": Kind.INT,
 }
 

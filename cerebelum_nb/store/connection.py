@@ -22,7 +22,7 @@ __all__ = [
 
 MEMORY = ":memory:"
 APPLICATION_ID = 0x43524242  # "CRBB", at byte 68 of the file: whose database this is
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 BUSY_SECONDS = 30.0
 
 

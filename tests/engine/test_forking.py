@@ -15,6 +15,7 @@ from cerebelum_nb import (
     SecretMissingError,
     WorkflowError,
     flow,
+    history,
     sleep,
     step,
     wait_for_approval,
@@ -166,6 +167,16 @@ def test_a_fork_says_where_it_comes_from(done, go):
     row = done.execution("f1").summary
     assert row.parent == "k1"
     assert row.started_at >= done.execution("k1").summary.updated_at
+
+
+def test_tables_show_the_lineage_and_the_inputs_of_the_fork(done, go):
+    forked(go, done, inputs={"size": 2})
+    asked = history.executions(store=done).set_index("execution_id")
+    assert asked.loc["f1", ["parent", "parent_version"]].tolist() == ["k1", 10]
+    assert asked["inputs"].to_dict() == {"f1": '{"name":"web","size":2}', "k1": '{"name":"web","size":1}'}
+    told = history.sql("select execution_id, parent, parent_version, inputs from executions", store=done)
+    assert told.set_index("execution_id")["inputs"].to_dict() == asked["inputs"].to_dict()
+    assert told.set_index("execution_id")["parent_version"].dropna().to_dict() == {"f1": 10}
 
 
 def test_a_fork_of_a_fork_keeps_what_its_parent_kept(done, go):

@@ -26,6 +26,7 @@ EXECUTIONS = {
     "error": "str",
     "wake_at": TIME,
     "parent": "str",
+    "parent_version": "Int64",
     "version": INT,
 }
 STEPS = {
