@@ -55,8 +55,8 @@ def executions(
         - ``duration`` (timedelta): from start to that end, waits and pauses included; NaT while it may go on
         - ``total_steps``, ``done_steps`` (Int64): steps of the timeline, and how many are completed
         - ``current_step`` (str): the step that started last; missing once it has ended
-        - ``inputs``, ``output`` (str): JSON text of what it started or was forked with, and of the last step's value once
-          completed; of a value that is not JSON, its preview
+        - ``inputs``, ``output`` (str): JSON text of what it started or was forked with, and of the last step's value
+          once completed; of a value that is not JSON, its preview
         - ``error`` (str): why it failed, ``type: message``
         - ``wake_at`` (datetime, UTC): until when it hibernates
         - ``parent`` (str), ``parent_version`` (Int64): the execution it was forked from, and at which event of it

@@ -229,7 +229,7 @@ def test_the_doctor_takes_an_older_log_as_it_is(call):
         db.execute("PRAGMA journal_mode = DELETE")
     before = log.read_bytes()
     found = checks(call("doctor", "--json"))
-    assert "schema version 3 of 4 (whatever opens it next" in found["log"]["message"]
+    assert "schema version 3 of 5 (whatever opens it next" in found["log"]["message"]
     assert found["leases"]["executions"] == ["died-1"]
     assert log.read_bytes() == before
 
