@@ -31,6 +31,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from .callers import own_frames
+
 __all__ = [
     "ApprovalDecidedError",
     "ApprovalError",
@@ -61,16 +63,23 @@ __all__ = [
 class CerebelumError(Exception):
     """Base of every error of this library."""
 
+    def _render_traceback_(self) -> list[str]:
+        """Show it in IPython without the library's frames, which tell a user nothing."""
+        told = "\n".join([f"{type(self).__name__}: {self}", *getattr(self, "__notes__", ())])
+        return [*self._frames(), *told.splitlines()]
+
+    def _frames(self) -> list[str]:
+        return own_frames(self)
+
 
 class _OutcomeError(CerebelumError):
-    """An outcome that says all there is to say: a notebook shows the user's own frames and the message."""
+    """The outcome of a run: it says all there is to say, so a notebook shows the step's own frames and the message."""
 
     details: str = ""
 
-    def _render_traceback_(self) -> list[str]:
-        """Show it in IPython without the library's frames, which tell a user nothing."""
+    def _frames(self) -> list[str]:
         lines = self.details.rstrip().splitlines()
-        return [*lines, *([""] if lines else []), *f"{type(self).__name__}: {self}".splitlines()]
+        return [*lines, ""] if lines else []
 
 
 class StepDefinitionError(CerebelumError):

@@ -19,6 +19,7 @@ from .dsl.builder import WorkflowBuilder
 from .engine.code import keep_parts, why_stale
 from .engine.engine import engine_of
 from .engine.execution import Execution
+from .engine.hints import execute_call
 from .engine.inputs import Inputs, check_inputs, keep_inputs, merge_inputs
 from .engine.lease import keeper_of
 from .engine.scope import current_scope
@@ -204,7 +205,7 @@ def _newest(workflow: Definition, log: Store) -> str:
     last = f"the last of its {total} executions, {done[0].execution_id}, is {done[0].summary.state}" if done else ""
     raise ResumeError(
         f"workflow '{workflow.name}' has nothing to resume{': ' + last if last else ''}. "
-        f"Start a new one with await {workflow.variable}.execute()"
+        f"Start a new one with {execute_call(workflow.variable)}"
     )
 
 

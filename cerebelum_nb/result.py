@@ -45,7 +45,7 @@ class Result:
         execution_id: its id.
         workflow: the workflow's name.
         status: its state.
-        output: the last step's value.
+        output: the last step's value, once it has completed.
         results: every completed step's value, by name.
         started_at: when it started, UTC.
         completed_at: when it ended, UTC; None while it has not.
@@ -66,8 +66,10 @@ class Result:
 
     @property
     def output(self) -> Any:
-        """The value of the last step, None when nothing ran."""
-        return self.results[self._state.last_step] if self._state.last_step is not None else None
+        """The value of the last step; None while the execution has not completed, and when nothing ran."""
+        if self.status is not ExecutionState.COMPLETED or self._state.last_step is None:
+            return None
+        return self.results[self._state.last_step]
 
     @property
     def steps(self) -> dict[str, tuple[str, float | None, str]]:
@@ -138,9 +140,10 @@ class Result:
         return "; ".join(told)
 
     def __repr__(self) -> str:
-        last = self._state.output
+        last = self._state.output if self.status is ExecutionState.COMPLETED else None
         shown = "" if last is None else f", output {_short(last)}"
-        head = f"<{self.workflow} {self.execution_id}: {self.status}, {len(self.results)} steps{shown}>"
+        done = f"{len(self.results)} step{'' if len(self.results) == 1 else 's'}"
+        head = f"<{self.workflow} {self.execution_id}: {self.status}, {done}{shown}>"
         return "\n".join(line for line in (head, self.lineage, self.next) if line)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:

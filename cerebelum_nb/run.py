@@ -8,6 +8,7 @@ from collections.abc import Generator
 from contextlib import ExitStack, suppress
 from typing import Any
 
+from .callers import is_library_frame
 from .core.events import CancelRequested, Event
 from .core.fork import lineage
 from .core.model import ExecutionState
@@ -15,7 +16,7 @@ from .core.stepping import Limit
 from .engine import views
 from .engine.bridge import STOPPED
 from .engine.execution import Execution
-from .engine.fence import is_library_frame
+from .engine.hints import both_ways, execute_call, mend, resume_call
 from .engine.interrupt import on_sigint
 from .errors import ExecutionCancelledError, ExecutionStoppedError, WorkflowError
 from .result import Result
@@ -40,14 +41,13 @@ class Run:
     ) -> None:
         self._execution, self._variable, self._events = execution, variable, events
         self.stale = stale
-        self.hint = f"await {variable}.resume({execution.id!r})".replace("'", '"')
+        self.hint = resume_call(variable, execution.id)
         if stale:
             log.warning(
                 "kept the results of %s, whose code or inputs have changed since; to run them again: "
-                "await %s.resume(%r, rerun='stale')",
+                "%s, rerun='stale')",
                 ", ".join(stale),
-                variable,
-                execution.id,
+                self.hint[:-1],
             )
 
     @property
@@ -185,42 +185,43 @@ class Run:
         error = execution.done.exception() if execution.done.done() else None
         if error is not None:
             raise error
-        hint = self.hint
         where = f"execution {execution.id} of workflow '{state.workflow}'"
         kept = f"{len(state.finished)} of {state.total_steps} steps are finished and kept"
         match state.lifecycle:
             case ExecutionState.FAILED:
-                raise self._failure(where, kept, hint) from _own_traceback(execution.cause)
+                raise self._failure(where, kept) from _own_traceback(execution.cause)
             case ExecutionState.PAUSED:
                 raise ExecutionStoppedError(
-                    f"{where} is paused: {state.reason}. {kept}. To go on:\n\n    {hint}",
+                    f"{where} is paused: {state.reason}. {kept}. To go on:\n\n{self._ways(self.hint)}",
                     execution_id=execution.id,
-                    resume_hint=hint,
+                    resume_hint=self.hint,
                 )
             case ExecutionState.CANCELLED:
                 because = f": {state.reason}" if state.reason else ""
                 raise ExecutionCancelledError(
-                    f"{where} was cancelled{because}. {kept}; start a new one with await {self._variable}.execute()",
+                    f"{where} was cancelled{because}. {kept}; start a new one with {execute_call(self._variable)}",
                     execution_id=execution.id,
                 )
             case _:
                 return self._result()
 
-    def _failure(self, where: str, kept: str, hint: str) -> WorkflowError:
+    def _ways(self, call: str, rerun: str | None = None) -> str:
+        return both_ways(call, self._execution.engine.store, self.execution_id, rerun=rerun)
+
+    def _failure(self, where: str, kept: str) -> WorkflowError:
         state = self._execution.state
         assert state.error is not None
         step = state.failed_step
-        if step in state.finished:  # its route failed the run: the result has to be made again
-            hint = f'{hint[:-1]}, rerun=["{step}"])'
+        rerun = step if step in state.finished else None  # its route failed the run: the result has to be made again
+        hint = self.hint if rerun is None else resume_call(self._variable, self.execution_id, rerun=rerun)
         what = f"step '{step}' of {where} failed" if step else f"{where} failed"
         message = (
             state.error.message
             if state.error.type in ("flow.fail", "flow.retry", "JumpLimit")
             else (f"{state.error.type}: {state.error.message}")
         )
-        fix = f"Fix '{step}' and run its cell again, then:" if step else "Fix it, then:"
         failure = WorkflowError(
-            f"{what}: {message}\n{kept}. {fix}\n\n    {hint}",
+            f"{what}: {message}\n{kept}. {mend(step)}\n\n{self._ways(hint, rerun)}",
             execution_id=self.execution_id,
             failed_step=step,
             resume_hint=hint,

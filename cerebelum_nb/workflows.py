@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, overload
 
 from .core.model import Plan
@@ -248,6 +249,56 @@ class Workflow:
         )
         return await run.foreground()
 
+    def resume_sync(
+        self,
+        execution_id: str | None = None,
+        skip_completed_steps: bool = True,
+        inputs: Inputs | None = None,
+        *,
+        rerun: str | Collection[str] = (),
+        repeat: Collection[str] = (),
+        mark_done: Mapping[str, Any] | None = None,
+        wait: bool = False,
+        store: Store | None = None,
+    ) -> Result:
+        """Go on with an execution from sync code; this is to :meth:`resume` what :meth:`run` is to :meth:`execute`.
+
+        Args:
+            execution_id: as for :meth:`resume`, like all others.
+            skip_completed_steps: likewise.
+            inputs: likewise.
+            rerun: likewise.
+            repeat: likewise.
+            mark_done: likewise.
+            wait: likewise.
+            store: likewise.
+
+        Raises:
+            As :meth:`run` and :meth:`resume`.
+
+        Example:
+            >>> from cerebelum_nb import WorkflowError, step
+            >>> from cerebelum_nb.testing import MemoryStore
+            >>> room = []
+            >>> @step
+            ... def ship():
+            ...     return room[0]
+            >>> @workflow
+            ... def release(wf):
+            ...     wf.timeline(ship)
+            >>> log = MemoryStore()
+            >>> try:
+            ...     release.run(store=log)
+            ... except WorkflowError:
+            ...     room.append("ams3")
+            >>> release.resume_sync(store=log).output
+            'ams3'
+        """
+        __tracebackhide__ = True
+        refuse_in_step(self.variable)
+        resumed = partial(self.resume, rerun=rerun, repeat=repeat, mark_done=mark_done, wait=wait, store=store)
+        return run_sync(lambda: resumed(execution_id, skip_completed_steps, inputs))
+
     def wake(self, execution_id: str, *, store: Store, reason: str, died: bool) -> Run | None:
         """Go on with an execution that is due, or that a dead process left; for schedulers.
 
@@ -452,7 +503,8 @@ class Workflow:
         try:
             return f"<workflow {self.name}: {describe_path(self.plan())}>"
         except WorkflowDefinitionError as error:
-            return f"<workflow {self.name}: {len(error.errors)} problems, see {self.__name__}.validate()>"
+            count = f"{len(error.errors)} problem{'' if len(error.errors) == 1 else 's'}"
+            return f"<workflow {self.name}: {count}, see {self.__name__}.validate()>"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         plan, report = build(self.fn, self.name, self.max_jumps)

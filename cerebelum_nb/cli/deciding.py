@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from .completing import execution_argument
-from .frame import as_json, log_options, open_log
+from .frame import again, as_json, log_options, open_log
 from .text import paint
 
 __all__ = ["approve", "cancel", "reject"]
@@ -80,7 +80,7 @@ def cancel(ctx: click.Context, execution_id: str, reason: str | None, by: str | 
     elif outcome == "cancelled":
         paint(f"{execution_id} is cancelled")
     else:
-        paint(f"{execution_id} is told to stop; `cerebelum status {execution_id}` shows when it has")
+        paint(f"{execution_id} is told to stop; `{again(ctx, f'status {execution_id}')}` shows when it has")
 
 
 def _decide(
@@ -122,7 +122,7 @@ def _decide(
         paint("the step has still to take the response, when it goes on")
     if not runs:
         paint("nobody runs it now. A scheduler goes on with it, or:")
-        paint(f"    cerebelum resume {decision.execution_id}")
+        paint(f"    {again(ctx, f'resume {decision.execution_id}')}")
 
 
 def read_json(text: str | None, option: str = "--response") -> Any:

@@ -185,7 +185,7 @@ def _at_work(log: Path) -> str | None:
     try:
         with closing(sqlite3.connect(f"{log.as_uri()}?mode=ro", uri=True)) as db:
             row = db.execute(
-                "SELECT current_step, done_steps + 1, total_steps FROM executions WHERE state = 'RUNNING'"
+                "SELECT current_step, done_steps + 1, total_steps FROM executions WHERE current_step IS NOT NULL"
             ).fetchone()
     except sqlite3.Error:  # not there yet
         return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from enum import IntEnum
@@ -35,7 +36,7 @@ from .text import clean, paint
 if TYPE_CHECKING:
     from ..store.sqlite import SqliteStore
 
-__all__ = ["EXITS", "Cli", "Exit", "Failure", "as_json", "log_options", "log_path", "open_log"]
+__all__ = ["EXITS", "Cli", "Exit", "Failure", "again", "as_json", "log_options", "log_path", "open_log"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -54,6 +55,7 @@ class Exit(IntEnum):
     LOG = 5
     CODE = 6
     REFUSED = 7
+    IDLE = 8
     STOPPED = 130
 
 
@@ -66,6 +68,7 @@ EXITS = {
     Exit.LOG: "the log cannot be opened, read or written",
     Exit.CODE: "the workflow's code cannot be found, imported or run as it is",
     Exit.REFUSED: "the execution's state does not allow it: it is completed, decided already, waits for nothing",
+    Exit.IDLE: "`watch`: nobody runs the execution, which is paused or whose process died",
     Exit.STOPPED: "stopped by Ctrl-C; a run in the foreground is paused and can be resumed",
 }
 """What each exit code means, for the reference."""
@@ -184,6 +187,12 @@ def log_path(ctx: click.Context) -> Path:
         return named
     given = os.environ.get("CEREBELUM_DB")
     return Path(given) if given else Path(".cerebelum", "history.db")
+
+
+def again(ctx: click.Context, command: str) -> str:
+    """Write a command for the same log, to be copied."""
+    named: Path | None = ctx.meta.get(_DB)
+    return f"cerebelum {command}" if named is None else f"cerebelum {command} --db {shlex.quote(str(named))}"
 
 
 def open_log(ctx: click.Context, *, create: bool = False, read_only: bool = False) -> SqliteStore:

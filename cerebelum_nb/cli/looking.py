@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import time
+from functools import partial
+
+import click
 
 from ..client.reading import entry
 from ..core.state import State, fold
 from ..store.base import Store
+from .frame import again
 from .picture import Picture
 
 __all__ = ["Look"]
 
 
 class Look:
-    """Looks at one execution, as often as one likes.
+    """Looks at one execution of the log that a command means, as often as one likes.
 
     Raises:
         ExecutionNotFoundError: there is no such execution, or several.
     """
 
-    def __init__(self, store: Store, execution_id: str) -> None:
-        self._store = store
+    def __init__(self, ctx: click.Context, store: Store, execution_id: str) -> None:
+        self._ctx, self._store = ctx, store
         self.execution_id = store.execution(execution_id).execution_id
         self._state = State()
 
@@ -30,5 +34,9 @@ class Look:
         self._state = fold(self._store.events(self.execution_id, self._state.version, row.version), self._state)
         now = time.time_ns() // 1000
         return Picture(
-            row=row, state=self._state, now=now, interrupted=entry(self._store, row, now).interrupted
-        )  # fmt: skip
+            row=row,
+            state=self._state,
+            now=now,
+            interrupted=entry(self._store, row, now).interrupted,
+            command=partial(again, self._ctx),
+        )

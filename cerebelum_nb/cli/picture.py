@@ -6,9 +6,10 @@ Made of the row and the fold of its events; nothing is decoded and nothing is re
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from ..client.locate import how_to_resume
 from ..core.duration import format_seconds
 from ..core.fork import lineage
 from ..core.model import ErrorInfo, ExecutionState, Value
@@ -39,6 +40,8 @@ class Picture:
     state: State
     now: int
     interrupted: bool
+    command: Callable[[str], str]
+    """Writes a command so that it means this log."""
 
     def lines(self, room: int | None, *, most_steps: int = _MOST_STEPS) -> list[str]:
         """Write it in so many columns (None: as many as it takes), coloured."""
@@ -53,6 +56,11 @@ class Picture:
     def over(self) -> bool:
         """Whether it has ended."""
         return self.row.summary.state.is_final
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody runs it, and nobody will unless somebody is told to."""
+        return self.interrupted or self.row.summary.state is ExecutionState.PAUSED
 
     def line(self) -> str:
         """Write it in one line."""
@@ -97,8 +105,7 @@ class Picture:
         shown = self.row.summary
         end = shown.completed_at
         if end is None:
-            paused = shown.state is ExecutionState.PAUSED or self.interrupted
-            end = shown.updated_at if paused else max(self.now, shown.updated_at)
+            end = shown.updated_at if self.idle else max(self.now, shown.updated_at)
         return (end - shown.started_at) / 1e6
 
     def _steps(self, room: int | None, most: int) -> Iterator[str]:
@@ -109,7 +116,7 @@ class Picture:
         rows = [self._step(name, step, room) for name, step in steps[left_out:]]
         yield ""
         if left_out:
-            yield styled(f"  ... {left_out} earlier steps", "dim")
+            yield styled(f"  ... {left_out} earlier step{'' if left_out == 1 else 's'}", "dim")
         yield from table(_STEPS, rows, room)[1:]
         for name, step in steps[left_out:]:
             if step.phase is Phase.FAILED and step.error is not None:
@@ -127,7 +134,7 @@ class Picture:
 
     @property
     def _moves(self) -> bool:
-        return not (self.interrupted or self.over or self.row.summary.state is ExecutionState.PAUSED)
+        return not (self.idle or self.over)
 
     def _note(self, step: StepState, room: int | None) -> str:
         """Say what a step that is not done does, or waits for."""
@@ -183,24 +190,28 @@ class Picture:
         """Say what a person can do now."""
         match self.row.summary.state:
             case _ if self.interrupted:
-                told = ["its process died; what is finished is kept. To go on:", f"resume {self._id}"]
+                told, ways = "nobody runs it: its process died; what is finished is kept. To go on:", self._ways()
             case ExecutionState.WAITING_FOR_APPROVAL:
-                told = [
-                    "to decide:",
-                    f"approve {self._id} --response '{{...}}'",
-                    f"reject {self._id} --reason '...'",
-                ]
+                answers = (f"approve {self._id} --response '{{...}}'", f"reject {self._id} --reason '...'")
+                told, ways = "to decide:", [self.command(answer) for answer in answers]
             case ExecutionState.FAILED:
                 mend = f"mend '{clean(self.state.failed_step)}'" if self.state.failed_step else "mend it"
-                told = [f"{mend}, then:", f"resume {self._id}"]
+                told, ways = f"{mend}, then:", self._ways()
             case ExecutionState.PAUSED:
-                told = ["to go on:", f"resume {self._id}"]
+                told, ways = "nobody runs it. To go on:", self._ways()
+            case ExecutionState.SLEEPING if self.state.hibernated:
+                told, ways = "it sleeps without a process. A scheduler wakes it:", [self.command("scheduler")]
             case _:
                 return
         yield ""
-        yield from wrap(told[0])
-        for command in told[1:]:
-            yield from _command(f"cerebelum {command}", room)
+        yield from wrap(told)
+        for way in ways:
+            yield from _command(way, room)
+
+    def _ways(self) -> list[str]:
+        """Say how to go on: by a command, or where it was defined, if that is a notebook."""
+        found = how_to_resume(self.state, self._id)
+        return [self.command(way.removeprefix("cerebelum ")) if way.startswith("cerebelum ") else way for way in found]
 
     @property
     def _id(self) -> str:
@@ -208,13 +219,14 @@ class Picture:
 
 
 def _command(command: str, room: int | None) -> Iterator[str]:
-    """Write a command so that it can be copied, also where it takes two lines."""
-    start, option, value = command.partition(" --")
-    if room is not None and len(command) + 4 > room and option:
-        yield f"    {start} \\"
-        yield f"      {option.strip()}{value}"
-    else:
+    """Write a command so that it can be copied, also where it takes several lines."""
+    if room is None or len(command) + 4 <= room or not command.startswith("cerebelum "):
         yield f"    {command}"
+        return
+    start, *options = command.split(" --")
+    parts = [f"    {start}", *(f"      --{option}" for option in options)]
+    yield from (f"{part} \\" for part in parts[:-1])
+    yield parts[-1]
 
 
 def _first(text: str) -> str:

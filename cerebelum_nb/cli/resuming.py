@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -14,11 +15,19 @@ import click
 from ..client.locate import find_workflow, origin_of
 from ..client.reading import status_of
 from ..core.model import ExecutionState
+from ..core.state import fold
 from ..engine import views
-from ..errors import ExecutionCancelledError, ExecutionStoppedError, OutcomeUnknownError, WorkflowError
+from ..errors import (
+    ExecutionCancelledError,
+    ExecutionStoppedError,
+    OutcomeUnknownError,
+    SecretMissingError,
+    WorkflowError,
+)
+from ..store.base import Store
 from .completing import execution_argument
 from .deciding import read_json
-from .frame import Exit, Failure, as_json, log_options, open_log
+from .frame import Exit, Failure, again, as_json, log_options, open_log
 from .looking import Look
 from .text import clean, emit, styled, width
 
@@ -43,6 +52,30 @@ def _inputs(ctx: click.Context, param: click.Parameter, given: str | None) -> di
     return read
 
 
+def _secrets(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, Any]:
+    """Ask for each NAME on the terminal, without echo; of NAME=env:VARIABLE, read that."""
+    from ..values import Secret
+
+    found: dict[str, Any] = {}
+    for text in given:
+        name, _, source = text.partition("=")
+        kind, _, variable = source.partition(":")
+        if source and (kind != "env" or not variable):
+            # Not repeated: it may be the secret itself.
+            raise click.BadParameter(
+                "a secret is not written on the command line, where others see it: write NAME, and it is asked for, "
+                "or NAME=env:VARIABLE",
+                ctx,
+                param,
+            )
+        if variable and variable not in os.environ:
+            raise click.BadParameter(f"there is no environment variable {variable}", ctx, param)
+        if not variable and not sys.stdin.isatty():
+            raise click.BadParameter(f"here is no terminal to ask for {name}: write {name}=env:VARIABLE", ctx, param)
+        found[name] = Secret(os.environ[variable] if variable else click.prompt(name, hide_input=True, err=True))
+    return found
+
+
 @click.command()
 @execution_argument(("RUNNING", "SLEEPING", "WAITING_FOR_APPROVAL", "PAUSED", "FAILED"))
 @click.option("--module", metavar="NAME", help="Import this module instead of the recorded one.")
@@ -54,6 +87,14 @@ def _inputs(ctx: click.Context, param: click.Parameter, given: str | None) -> di
     "assignments these use.",
 )
 @click.option("--inputs", metavar="JSON", callback=_inputs, help="Replace inputs of these names.")
+@click.option(
+    "--secret",
+    "secrets",
+    metavar="NAME[=env:VARIABLE]",
+    multiple=True,
+    callback=_secrets,
+    help="Give a secret input again, which is in no log: it is asked for without echo, or read from the environment.",
+)
 @click.option(
     "--rerun",
     metavar="STEP",
@@ -86,6 +127,7 @@ def resume(
     module: str | None,
     notebook: Path | None,
     inputs: Mapping[str, Any] | None,
+    secrets: Mapping[str, Any],
     rerun: tuple[str, ...],
     everything: bool,
     repeat: tuple[str, ...],
@@ -106,31 +148,41 @@ def resume(
     if row.summary.state is ExecutionState.COMPLETED and not (everything or rerun):
         raise Failure(
             f"execution {execution_id} is completed: there is nothing to resume.\n"
-            f"To run all of it again: cerebelum resume {execution_id} --all",
+            f"To run all of it again: {again(ctx, f'resume {execution_id} --all')}",
             Exit.REFUSED,
         )
     if row.summary.state is ExecutionState.CANCELLED:
         raise Failure(f"execution {execution_id} was cancelled and does not go on. Start a new one.", Exit.REFUSED)
     workflow = find_workflow(origin_of(store, execution_id), execution_id, module=module, notebook=notebook)
     chosen = {"rerun": "stale" if rerun == ("stale",) else rerun, "repeat": repeat, "mark_done": mark_done}
+    given = {**(inputs or {}), **secrets} or inputs
     failure: str | None = None
+    missing: SecretMissingError | None = None
     told = views.outcome_is_told.set(not json_ and sys.stdout.isatty())
     try:
-        asyncio.run(workflow.resume(execution_id, not everything, inputs, store=store, wait=wait, **chosen))
+        asyncio.run(workflow.resume(execution_id, not everything, given, store=store, wait=wait, **chosen))
     except (WorkflowError, ExecutionCancelledError, ExecutionStoppedError) as error:
         if ctx.meta.get("cerebelum_nb.debug"):
             raise
         failure = str(error)
+        missing = error.__cause__ if isinstance(error.__cause__, SecretMissingError) else None
     except OutcomeUnknownError as error:
-        raise Failure(f"{error}\n{_guarded(execution_id, error.steps)}", Exit.REFUSED) from error
+        raise Failure(f"{error}\n{_guarded(ctx, execution_id, error.steps)}", Exit.REFUSED) from error
     finally:
         views.outcome_is_told.reset(told)
-    _end(ctx, store, execution_id, failure, json_)
+    _end(ctx, store, execution_id, failure, json_, missing)
 
 
-def _end(ctx: click.Context, store: Any, execution_id: str, failure: str | None, json_: bool) -> None:
+def _end(
+    ctx: click.Context,
+    store: Store,
+    execution_id: str,
+    failure: str | None,
+    json_: bool,
+    missing: SecretMissingError | None,
+) -> None:
     """Show how it ended, and exit accordingly."""
-    look = Look(store, execution_id)
+    look = Look(ctx, store, execution_id)
     picture = look.take()
     if json_:
         as_json(status_of(store, store.execution(execution_id), time.time_ns() // 1000).to_dict())
@@ -143,6 +195,9 @@ def _end(ctx: click.Context, store: Any, execution_id: str, failure: str | None,
             for line in error.traceback.splitlines():
                 if line.startswith("  "):  # the frames: what was raised is said above
                     emit(styled(clean(line), "dim"))
+    if missing is not None:
+        for line in _to_give_again(ctx, store, execution_id, missing):
+            click.echo(line, err=True)
     match picture.row.summary.state:
         case ExecutionState.FAILED | ExecutionState.CANCELLED:
             ctx.exit(Exit.FAILED)
@@ -159,11 +214,23 @@ def _end(ctx: click.Context, store: Any, execution_id: str, failure: str | None,
             )
 
 
-def _guarded(execution_id: str, steps: tuple[str, ...]) -> str:
+def _to_give_again(ctx: click.Context, store: Store, execution_id: str, missing: SecretMissingError) -> list[str]:
+    """Say how a secret is given again: an input by --secret, a step's result by running the step again."""
+    state = fold(store.events(execution_id))
+    masked = () if state.inputs is None else state.inputs.masked
+    names = [path for path in masked if path.isidentifier()]
+    if missing.path not in names:
+        return []
+    options = " ".join(f"--secret {name}" for name in names)
+    return ["a secret is in no log. To give it again:", f"    {again(ctx, f'resume {execution_id} {options}')}"]
+
+
+def _guarded(ctx: click.Context, execution_id: str, steps: tuple[str, ...]) -> str:
     """Say which options answer the question that a guarded step asks."""
     step = steps[0] if steps else "STEP"
     return (
-        f"Find out whether it happened, then either\n"
-        f"    cerebelum resume {execution_id} --repeat {step}            # it did not: run it again\n"
-        f"    cerebelum resume {execution_id} --mark-done {step}=null    # it did, and this is its result"
+        f"Find out whether it happened. If it did not, run it again:\n"
+        f"    {again(ctx, f'resume {execution_id} --repeat {step}')}\n"
+        f"If it did, give its result, as JSON:\n"
+        f"    {again(ctx, f'resume {execution_id} --mark-done {step}=null')}"
     )

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -17,6 +17,9 @@ from .completing import execution_argument
 from .frame import as_json, log_options, open_log
 from .looking import Look
 from .text import Cell, Column, emit, table, width
+
+if TYPE_CHECKING:
+    from ..store.sqlite import SqliteStore
 
 __all__ = ["events", "status"]
 
@@ -32,7 +35,7 @@ def status(ctx: click.Context, execution_id: str, json_: bool) -> None:
     if json_:
         as_json(status_of(store, store.execution(execution_id), time.time_ns() // 1000).to_dict())
         return
-    for line in Look(store, execution_id).take().lines(width()):
+    for line in Look(ctx, store, execution_id).take().lines(width()):
         emit(line)
 
 
@@ -107,10 +110,24 @@ def events(
     for line in table(_SHOWN, [_event(row) for row in found], width())[: None if found else 0]:
         emit(line)
     if not found:
-        click.secho("no event is like that", err=True, dim=True)
+        click.secho(_nothing(store, execution_id, step), err=True, dim=True)
     elif more:
         reached = offset + len(found)
         click.secho(f"{offset + 1} to {reached} of {total}; the next: --offset {reached}", err=True, dim=True)
+
+
+def _nothing(store: SqliteStore, execution_id: str, step: str | None) -> str:
+    """Say why no event was found; the name of the step may be mistyped."""
+    with closing(store.read_connection()) as db:
+        asked = "SELECT DISTINCT step FROM events WHERE execution_id = ? AND step IS NOT NULL"
+        begun = [name for (name,) in db.execute(asked, [execution_id])]
+    if step is None or step in begun:
+        return "no event is like that"
+    import difflib
+
+    near = difflib.get_close_matches(step, begun, n=2)
+    hint = f"Did you mean {' or '.join(near)}?" if near else f"These have: {', '.join(begun) or 'none yet'}."
+    return f"no step {step!r} has begun in {execution_id}. {hint}"
 
 
 _COLUMNS = ("version", "type", "step", "visit", "attempt", "at", "data")

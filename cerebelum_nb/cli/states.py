@@ -46,16 +46,23 @@ class StateType(click.ParamType):  # type: ignore[type-arg]  # generic from clic
         """Read a state."""
         if isinstance(value, ExecutionState):
             return value
-        asked = str(value).strip().upper().replace(" ", "_").replace("-", "_")
-        found = [state for state in _OFFERED if asked and state.startswith(asked)]
-        if len(found) != 1:
-            listed = ", ".join(state.lower() for state in found or _OFFERED)
-            self.fail(f"{value!r} is {'short for several' if found else 'no'} state: {listed}", param, ctx)
-        return found[0]
+        begun = [state for state in _OFFERED if _starts(state, str(value))]
+        if len(begun) == 1:
+            return begun[0]
+        if begun and str(value).strip():
+            self.fail(f"{value!r} is short for several states: {', '.join(map(str.lower, begun))}", param, ctx)
+        try:
+            return ExecutionState(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Complete a state."""
-        return [CompletionItem(s.lower()) for s in _OFFERED if s.startswith(incomplete.upper().replace("-", "_"))]
+        return [CompletionItem(s.lower()) for s in _OFFERED if _starts(s, incomplete)]
 
 
 _OFFERED = tuple(state for state in ExecutionState if state is not ExecutionState.UNSPECIFIED)
+
+
+def _starts(state: ExecutionState, text: str) -> bool:
+    return state.startswith(text.strip().upper().replace(" ", "_").replace("-", "_"))

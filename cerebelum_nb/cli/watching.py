@@ -6,6 +6,7 @@ picture is left behind. Elsewhere each change is a line.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -29,6 +30,10 @@ _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l\x1b[?7l", "\x1b[?7h\x1b[?25h\x1b[?1049l"
 """The alternate screen, without a cursor and without line wrap; and back."""
 
 
+_TAKEN_UP_SECONDS = 5.0
+"""How long one that nobody runs any more is still watched: a scheduler would take it up in a second."""
+
+
 @click.command()
 @execution_argument(("RUNNING", "SLEEPING", "WAITING_FOR_APPROVAL", "PAUSED"))
 @click.option(
@@ -38,27 +43,50 @@ _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l\x1b[?7l", "\x1b[?7h\x1b[?25h\x1b[?1049l"
     default=0.5,
     help="How often to look (0.5).",
 )
+@click.option("--wait", is_flag=True, help="Of one that nobody runs: wait until somebody goes on with it.")
 @click.option("--exit-status", is_flag=True, help="Exit with 1 when it has failed or was cancelled.")
 @log_options
 @click.pass_context
-def watch(ctx: click.Context, execution_id: str, interval: float, exit_status: bool) -> None:
+def watch(ctx: click.Context, execution_id: str, interval: float, wait: bool, exit_status: bool) -> None:
     """Watch one execution, live, until it ends.
 
-    Of one that has ended it shows how, and exits with 0. On a terminal it fills the screen; into a pipe it writes a
-    line for each change. Ctrl-C stops watching, and nothing else.
+    Of one that has ended it shows how, and exits with 0; of one that nobody runs it says how to go on, and exits with
+    8. On a terminal it fills the screen; into a pipe it writes a line for each change. Ctrl-C stops watching, and
+    nothing else.
     """
-    look = Look(open_log(ctx), execution_id)
+    look = Look(ctx, open_log(ctx), execution_id)
     picture = look.take()
-    if not picture.over:
+    moves = _Moves(picture, forever=wait)
+    if moves.on(picture):
         try:
-            picture = _live(look, picture, interval) if _is_screen() else _lines(look, picture, interval)
+            picture = _live(look, moves, picture, interval) if _is_screen() else _lines(look, moves, picture, interval)
         except KeyboardInterrupt:
             _leave_behind(look.take())
             click.echo("stopped watching; the execution goes its way", err=True)
             ctx.exit(Exit.STOPPED)
     _leave_behind(picture)
+    if not picture.over:
+        click.echo("nobody runs it, so there is nothing to watch; --wait waits until somebody does", err=True)
+        ctx.exit(Exit.IDLE)
     if exit_status and picture.row.summary.state is not ExecutionState.COMPLETED:
         ctx.exit(Exit.FAILED)
+
+
+class _Moves:
+    """Knows whether there is something to watch: it has not ended, and somebody runs it, or will in a moment."""
+
+    def __init__(self, first: Picture, *, forever: bool) -> None:
+        self._forever = forever
+        self._idle_since: float | None = -math.inf if first.idle else None
+
+    def on(self, picture: Picture) -> bool:
+        """Whether to look again; one that stops while it is watched is given a scheduler's time to be taken up."""
+        if picture.over or self._forever or not picture.idle:
+            self._idle_since = None
+            return not picture.over
+        if self._idle_since is None:
+            self._idle_since = time.monotonic()
+        return time.monotonic() - self._idle_since < _TAKEN_UP_SECONDS
 
 
 def _is_screen() -> bool:
@@ -70,10 +98,10 @@ def _leave_behind(picture: Picture) -> None:
         emit(line)
 
 
-def _live(look: Look, picture: Picture, interval: float) -> Picture:
+def _live(look: Look, moves: _Moves, picture: Picture, interval: float) -> Picture:
     colourless = bool(os.environ.get("NO_COLOR"))
     with _screen():
-        while not picture.over:
+        while moves.on(picture):
             size = os.get_terminal_size(sys.stdout.fileno())
             _draw(picture, size.columns, size.lines, colourless)
             _nap(interval, size)
@@ -119,7 +147,7 @@ def _screen() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _lines(look: Look, picture: Picture, interval: float) -> Picture:
+def _lines(look: Look, moves: _Moves, picture: Picture, interval: float) -> Picture:
     told = ""
     while True:
         line = picture.line()
@@ -127,7 +155,7 @@ def _lines(look: Look, picture: Picture, interval: float) -> Picture:
             told = line
             emit(line)
             sys.stdout.flush()
-        if picture.over:
+        if not moves.on(picture):
             emit("")
             return picture
         time.sleep(interval)

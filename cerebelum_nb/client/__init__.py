@@ -6,7 +6,6 @@ done to an execution in acting.py.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Coroutine
@@ -129,7 +128,7 @@ class ExecutionClient:
         Raises:
             ValueError: there is no such state.
         """
-        states = () if status is None else (_state(status),)
+        states = () if status is None else (ExecutionState(status),)
         limit, offset = _count(limit, "limit"), _count(offset, "offset")
         rows, total = self._store.executions(workflow=workflow_name, states=states, limit=limit, offset=offset)
         now = _now()
@@ -240,17 +239,6 @@ def _now() -> int:
     from ..engine.clock import current_clock  # imports asyncio, which a list of executions need not wait for
 
     return current_clock.get().now()
-
-
-def _state(name: str) -> ExecutionState:
-    if not isinstance(name, str):
-        raise TypeError(f"status= is an ExecutionState or its name, not {name!r}")
-    try:
-        return ExecutionState(name.upper())
-    except ValueError:
-        near = difflib.get_close_matches(name.upper(), list(ExecutionState), n=2)
-        hint = f"Did you mean {' or '.join(near)}?" if near else f"There are: {', '.join(ExecutionState)}."
-        raise ValueError(f"There is no state {name!r}. {hint}") from None
 
 
 def _count(given: int, what: str) -> int:

@@ -1,6 +1,7 @@
 """Running code that was recorded: a module, a script's file, the definitions of a notebook.
 
-Importing a module runs the module, as it does everywhere; of a notebook, only what defines something is run.
+Importing a module runs the module, as it does everywhere; of a notebook, and of a script that was run as one, only
+what defines something is run.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 from ..errors import WorkflowNotFoundError
 
-__all__ = ["ELSEWHERE", "load_module", "load_notebook"]
+__all__ = ["ELSEWHERE", "load_module", "load_notebook", "load_script"]
 
 _RUNS = {"begin", "cancel", "execute", "finish", "fork", "next", "resume", "run", "run_sync", "run_to", "start"}
 """An assignment that calls a method of such a name runs something, so it defines nothing."""
@@ -57,18 +59,42 @@ def _load_file(path: Path) -> ModuleType:
     """Import a file as the module of its name; what stands beside it can be imported, as when it is run."""
     if not path.is_file():
         raise WorkflowNotFoundError(f"the file {path} is not there, seen from {Path.cwd()}")
-    folder = str(path.resolve().parent)
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    _look_beside(path)
+    taken = path.stem in sys.modules or path.stem in sys.stdlib_module_names  # a file may be called queue.py
+    name = f"{path.stem}_py" if taken else path.stem
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None  # it is the path of a .py
-    module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
     except BaseException:
-        del sys.modules[path.stem]
+        del sys.modules[name]
         raise
     return module
+
+
+def _look_beside(path: Path) -> None:
+    """Let a file import what stands beside it."""
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+
+
+def load_script(path: str | os.PathLike[str]) -> ModuleType:
+    """Run the definitions of a script, as :func:`load_notebook` does; what it runs when it is run is left out.
+
+    Raises:
+        WorkflowNotFoundError: it cannot be read, is no Python, or a definition raised.
+    """
+    place = Path(path)
+    try:
+        source = place.read_text(encoding="utf-8")
+        parsed = [_Part(str(place), f"the script {place}", ast.parse(source, str(place)))]
+    except OSError as error:
+        raise WorkflowNotFoundError(f"the script {place} cannot be read ({error.strerror})") from error
+    except (SyntaxError, ValueError) as error:
+        raise WorkflowNotFoundError(_raised(f"the script {place}", error)) from error
+    return _define(place, parsed)
 
 
 def load_notebook(path: str | os.PathLike[str]) -> ModuleType:
@@ -89,30 +115,43 @@ def load_notebook(path: str | os.PathLike[str]) -> ModuleType:
         raise WorkflowNotFoundError(f"the notebook {place} cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError) as error:
         raise WorkflowNotFoundError(f"{place} is not a notebook (.ipynb, version 4)") from error
-    folder = str(place.resolve().parent)
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    module = ModuleType("__main__", f"The definitions of {place}.")  # as in a kernel: its classes pickle by value
-    parsed = [(number, source, tree) for number, source in enumerate(cells, start=1) if (tree := _parse(source))]
-    wanted = _wanted([node for _, _, tree in parsed for node in tree.body])
-    for number, source, tree in parsed:
-        body = [node for node in tree.body if _defines(node, wanted)]
-        if not body:
-            continue
-        name = f"<cell {number} of {place.name}>"
-        text = _python(source)
-        linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
-        code = compile(ast.Module(body=body, type_ignores=[]), name, "exec")
+    parts = []
+    for number, source in enumerate(cells, start=1):
+        tree = _parse(source)
+        if tree is not None:
+            name, text = f"<cell {number} of {place.name}>", _python(source)
+            linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+            parts.append(_Part(name, f"code cell {number} of {place}", tree))
+    return _define(place, parts)
+
+
+class _Part(NamedTuple):
+    """A cell, or a whole script: the name of its file in tracebacks, and what it is called in a message."""
+
+    file: str
+    what: str
+    tree: ast.Module
+
+
+def _define(place: Path, parts: list[_Part]) -> ModuleType:
+    """Run what defines something."""
+    _look_beside(place)
+    module = ModuleType("__main__", f"The definitions of {place}.")  # as when it ran: its classes pickle by value
+    vars(module)["__file__"] = str(place)
+    wanted = _wanted([node for part in parts for node in part.tree.body])
+    for part in parts:
+        body = [node for node in part.tree.body if _defines(node, wanted)]
+        code = compile(ast.Module(body=body, type_ignores=[]), part.file, "exec")
         try:
             exec(code, module.__dict__)
-        except (Exception, SystemExit) as error:  # a cell may raise anything
-            raise WorkflowNotFoundError(_raised(f"code cell {number} of {place}", error)) from error
+        except (Exception, SystemExit) as error:  # it may raise anything
+            raise WorkflowNotFoundError(_raised(part.what, error)) from error
     return module
 
 
 def _raised(what: str, error: BaseException) -> str:
     """Say what was raised and at which line of the user's code."""
-    machinery = {__file__, importlib.__file__}
+    machinery = {__file__, importlib.__file__, ast.__file__}
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
@@ -148,9 +187,29 @@ def _python(source: str) -> str:
 _DEFINITIONS = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
+def _is_definition(node: ast.stmt) -> bool:
+    """Whether it defines something, or chooses between definitions, such as between two imports."""
+    match node:
+        case ast.If(test=test, body=body, orelse=orelse) if not _asks_for_main(test) and not _runs(test):
+            return all(_is_choice(child) for child in (*body, *orelse))
+        case ast.Try(body=body, handlers=handlers, orelse=orelse, finalbody=final):
+            caught = [child for handler in handlers for child in handler.body]
+            return all(_is_choice(child) for child in (*body, *caught, *orelse, *final))
+        case _:
+            return isinstance(node, _DEFINITIONS)
+
+
+def _is_choice(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Pass) or _is_definition(node) or (_is_assignment(node) and not _runs(node))
+
+
+def _asks_for_main(test: ast.expr) -> bool:
+    return any(isinstance(child, ast.Name) and child.id == "__name__" for child in ast.walk(test))
+
+
 def _wanted(nodes: list[ast.stmt]) -> set[str]:
     """Name what the definitions use, directly or through an assignment."""
-    wanted = {name for node in nodes if isinstance(node, _DEFINITIONS) for name in _used(node)}
+    wanted = {name for node in nodes if _is_definition(node) for name in _used(node)}
     while True:
         more = {
             name for node in nodes if _is_assignment(node) and _targets(node) & wanted for name in _used(node)
@@ -161,7 +220,7 @@ def _wanted(nodes: list[ast.stmt]) -> set[str]:
 
 
 def _defines(node: ast.stmt, wanted: set[str]) -> bool:
-    if isinstance(node, _DEFINITIONS):
+    if _is_definition(node):
         return True
     return _is_assignment(node) and bool(_targets(node) & wanted) and not _runs(node)
 

@@ -13,11 +13,12 @@ from types import ModuleType
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 from ..core.events import WorkflowStarted
+from ..core.state import State
 from ..errors import WorkflowNotFoundError
 from ..store.base import Store
-from .load import load_module, load_notebook
+from .load import load_module, load_notebook, load_script
 
-__all__ = ["Code", "Origin", "Runnable", "find_workflow", "origin_of"]
+__all__ = ["Code", "Origin", "Runnable", "find_workflow", "how_to_resume", "origin_of"]
 
 W = TypeVar("W")
 
@@ -61,7 +62,7 @@ def find_workflow(
     module: str | None = None,
     notebook: str | os.PathLike[str] | None = None,
 ) -> Runnable:
-    """Find the workflow of an execution, importing the module it was started from.
+    """Find the workflow of an execution: in the module it was started from, or the script if that is still there.
 
     Args:
         origin: what the log says of it, from :func:`origin_of`.
@@ -81,10 +82,13 @@ def find_workflow(
             live = _in(sys.modules["__main__"], origin)
             if live is not None:
                 return live
-            raise WorkflowNotFoundError(_not_a_module(origin, execution_id))
-        loaded = load_module(name)
-        found = _in(loaded, origin)
-        where = f"the module {name} ({getattr(loaded, '__file__', None) or 'no file'})"
+            if not _is_script(origin.source) or not Path(origin.source).is_file():
+                raise WorkflowNotFoundError(_not_a_module(origin, execution_id))
+            found, where = _in(load_script(origin.source), origin), f"the script {origin.source}"
+        else:
+            loaded = load_module(name)
+            found = _in(loaded, origin)
+            where = f"the module {name} ({getattr(loaded, '__file__', None) or 'no file'})"
     if found is None:
         raise WorkflowNotFoundError(
             f"execution {execution_id} belongs to workflow '{origin.workflow}', and {where} holds no workflow of that "
@@ -116,6 +120,7 @@ class Code(Generic[W]):
         self._named = [load_module(name, _REACHABLE) for name in modules]
         if notebook is not None:
             self._named.append(load_notebook(notebook))
+        self._loaded: dict[str, ModuleType] = {}
         self._failed: dict[str, str] = {}
 
     def find(self, origin: Origin) -> W:
@@ -130,16 +135,23 @@ class Code(Generic[W]):
             return live
         found = next((made for named in self._named if (made := _in(named, origin)) is not None), None)
         if found is None and module and module != "__main__":
-            if module in self._failed:  # not tried again for each of its executions
-                raise WorkflowNotFoundError(self._failed[module])
-            try:
-                found = _in(load_module(module, _REACHABLE), origin)
-            except WorkflowNotFoundError as error:
-                self._failed[module] = str(error)
-                raise
+            found = _in(self._load(module, lambda: load_module(module, _REACHABLE)), origin)
+        elif found is None and _is_script(origin.source) and Path(origin.source).is_file():
+            found = _in(self._load(origin.source, lambda: load_script(origin.source)), origin)
         if found is None:
             raise WorkflowNotFoundError(_to_be_named(origin))
         return cast(W, found)
+
+    def _load(self, name: str, load: Callable[[], ModuleType]) -> ModuleType:
+        """Load code once; what could not be loaded is not tried again for each of its executions."""
+        if name in self._failed:
+            raise WorkflowNotFoundError(self._failed[name])
+        try:
+            self._loaded[name] = self._loaded.get(name) or load()
+        except WorkflowNotFoundError as error:
+            self._failed[name] = str(error)
+            raise
+        return self._loaded[name]
 
 
 _REACHABLE = (
@@ -158,8 +170,8 @@ def _to_be_named(origin: Origin) -> str:
     if _is_script(origin.source):
         script = Path(origin.source)
         return (
-            f"{what} was started from the script {script.name}: name it, `cerebelum scheduler {script.stem}`, in its "
-            f"folder. What the script runs must stand under `if __name__ == '__main__':`"
+            f"{what} was started from the script {script}, which holds it no more: name the file that does, "
+            f"`cerebelum scheduler FILE.py`. What that runs must stand under `if __name__ == '__main__':`"
         )
     return (
         f"{what} was defined in a notebook: name it, `cerebelum scheduler --notebook NOTEBOOK.ipynb`, or call "
@@ -185,27 +197,30 @@ def _in(module: ModuleType, origin: Origin) -> Runnable | None:
     return next(iter(exact or named), None)
 
 
+def how_to_resume(origin: Origin | State, execution_id: str) -> tuple[str, ...]:
+    """Write what goes on with an execution: a command, or the call where it was defined; the better one first."""
+    command, call = f"cerebelum resume {execution_id}", f'await {origin.qualname}.resume("{execution_id}")'
+    if origin.module != "__main__" or _is_script(origin.source):
+        return (command,)
+    return (call, f"{command} --notebook PATH.ipynb") if _is_cell(origin.source) else (call,)
+
+
 def _not_a_module(origin: Origin, execution_id: str) -> str:
     told = f"execution {execution_id} of workflow '{origin.workflow}' was started "
-    source = Path(origin.source)
-    if origin.source.startswith("<") or "ipykernel" in origin.source or source.suffix == ".ipynb":
-        return (
-            f"{told}in a notebook, which nothing here can import. Open the notebook, run the cells that define it, "
-            f"then:\n\n    await {origin.qualname}.resume({_quoted(execution_id)})\n\n"
-            f"Or let its definitions be run from here:\n\n"
-            f"    cerebelum resume {execution_id} --notebook PATH.ipynb"
-        )
     if _is_script(origin.source):
         return (
-            f"{told}by running the script {source}, not from a module. Its folder holds it as a module, if it runs "
-            f'nothing when it is imported (put what it runs under `if __name__ == "__main__":`). Then, in '
-            f"{source.parent}:\n\n    cerebelum resume {execution_id} --module {source.stem}"
+            f"{told}by the script {origin.source}, which is not there any more. Name the file that holds it now:\n\n"
+            f"    cerebelum resume {execution_id} --module PATH.py"
         )
+    call, *command = how_to_resume(origin, execution_id)
+    if not command:
+        return f"{told}at a prompt, so its code is nowhere to be found. Define it there again, then:\n\n    {call}"
     return (
-        f"{told}at an interactive prompt, so its code is nowhere to be found. Define it again there, then:\n\n"
-        f"    await {origin.qualname}.resume({_quoted(execution_id)})"
+        f"{told}in a notebook, which nothing here can import. Open the notebook, run the cells that define it, "
+        f"then:\n\n    {call}\n\nOr let its definitions be run from here:\n\n    {command[0]}"
     )
 
 
-def _quoted(text: str) -> str:
-    return f'"{text}"'
+def _is_cell(source: str) -> bool:
+    """A kernel's cells have files, those of IPython in a terminal and of other front ends may have none."""
+    return source.startswith("<ipython") or "ipykernel" in source or source.endswith(".ipynb")

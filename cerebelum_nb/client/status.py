@@ -131,7 +131,8 @@ class ExecutionStatus:
         completed_at: when it completed, failed or was cancelled, UTC; None while it may go on.
         current_step_index: how many steps are done: the place of the current one, from 0, in a plain sequence.
         total_steps: how many steps the timeline has.
-        current_step_name: the step that started last; of a failed execution the step that failed, if one did.
+        current_step_name: of the steps begun and not done, the one that began last; of a failed execution the step that
+            failed, if one did. None between two steps, as of a run that goes cell by cell.
         progress_percentage: 100 when completed, else the share of steps done, below 100.
         completed_steps: the steps with a result, in order of completion.
         inputs: what it was started (or resumed) with; a ``Preview`` if that cannot or may not be loaded.

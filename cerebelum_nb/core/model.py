@@ -27,7 +27,19 @@ __all__ = [
 
 
 class ExecutionState(StrEnum):
-    """The state of an execution, as its events tell it."""
+    """The state of an execution, as its events tell it.
+
+    A state is found by its name in any case.
+
+    Raises:
+        ValueError: there is no state of that name; near ones are suggested.
+
+    Example:
+        >>> ExecutionState("waiting for approval")
+        <ExecutionState.WAITING_FOR_APPROVAL: 'WAITING_FOR_APPROVAL'>
+        >>> ExecutionState.FAILED.is_final
+        True
+    """
 
     UNSPECIFIED = "UNSPECIFIED"
     RUNNING = "RUNNING"
@@ -37,6 +49,20 @@ class ExecutionState(StrEnum):
     COMPLETED = "COMPLETED"
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
+
+    @classmethod
+    def _missing_(cls, value: object) -> ExecutionState:
+        if not isinstance(value, str):
+            raise TypeError(f"a state is an ExecutionState or its name, not {value!r}")
+        name = value.strip().upper().replace(" ", "_").replace("-", "_")
+        if name in cls.__members__:
+            return cls[name]
+        import difflib
+
+        known = [state for state in cls if state is not cls.UNSPECIFIED]
+        near = difflib.get_close_matches(name, known, n=2)
+        hint = f"Did you mean {' or '.join(near)}?" if near else f"There are: {', '.join(known)}."
+        raise ValueError(f"There is no state {value!r}. {hint}")
 
     @property
     def is_final(self) -> bool:

@@ -125,7 +125,7 @@ class State:
     finished: dict[str, None] = field(default_factory=dict)  # completed steps, in order of completion
     in_flight: dict[str, None] = field(default_factory=dict)
     waiting: dict[str, str] = field(default_factory=dict)  # op key -> step, of open sleeps and approvals
-    current_step: str | None = None
+    current_step: str | None = None  # of the steps begun and not done, the one that began last
     last_step: str | None = None
     jumps: int = 0
     landings: dict[str, int] = field(default_factory=dict)  # where jumps back went, and in which version
@@ -202,6 +202,7 @@ def evolve(state: State, event: e.Event) -> State:
             step.operations = {}
             state.finished[event.step] = None
             state.deaths = 0
+            _step_on(state, event.step)
             if event.step in state.restoring:
                 del state.restoring[event.step]
             else:
@@ -213,6 +214,7 @@ def evolve(state: State, event: e.Event) -> State:
             step.attempt = event.attempt
             step.error, step.settled_at = event.error, state.version
             step.output = event.output
+            _step_on(state, event.step)
         case e.StepRetried():
             step = _step(state, event)
             step.failures += 1
@@ -339,6 +341,8 @@ def check(state: State) -> None:
     if state.lifecycle.is_final or state.lifecycle is ExecutionState.PAUSED:
         assert not running, f"{state.lifecycle} while {running} are in flight"
     assert state.lifecycle.is_final == (state.completed_at is not None), "completed_at and state disagree"
+    current = state.current_step
+    assert current is None or not state.steps[current].settled, f"the current step {current} is done"
     assert set(state.restoring) <= set(state.steps), "a step is restored that never ran"
     assert state.last_step is None or state.last_step in state.steps, "the last step is unknown"
     for name, step in state.steps.items():
@@ -378,6 +382,12 @@ def _leave(state: State, name: str, step: StepState, phase: Phase, at: int) -> N
     step.phase, step.ended_at, step.due_at = phase, at, None
     state.in_flight.pop(name, None)
     _stop_waiting(state, name, step)
+
+
+def _step_on(state: State, name: str) -> None:
+    """A step that is done is current no more; one that was interrupted stays it, which is where to go on."""
+    if state.current_step == name:
+        state.current_step = next(reversed(state.in_flight), None)
 
 
 def _stop_waiting(state: State, name: str, step: StepState) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -165,6 +166,16 @@ class WorkflowBuilder:
             stage_of={name: i for i, stage in reversed(list(enumerate(timeline))) for name in stage},
         )
 
+    def describes(self, plan: Plan, max_jumps: int) -> bool:
+        """Whether freezing it would give this very plan; False when that is not plain to see, as with any route."""
+        return (
+            not (self._branches or self._diverges or self._problems or self._warnings)
+            and not (plan.branches or plan.diverges)
+            and (self.name, max_jumps) == (plan.workflow, plan.max_jumps)
+            and tuple(self._timeline) == plan.timeline
+            and all(step.spec() is plan.steps[name] for name, step in self._steps.items())
+        )
+
     def report(self, plan: Plan) -> Report:
         """Judge what was described; every problem at once."""
         found = validate(plan)
@@ -237,8 +248,16 @@ def build(fn: Callable[[WorkflowBuilder], object], name: str, max_jumps: int) ->
             raise
         problem = f"{error} (line {_line_of(error, fn)}): {hint}"
         raise WorkflowDefinitionError(f"workflow '{name}' cannot be read: {problem}", errors=(problem,)) from error
+    before = _BUILT.get(fn)
+    if before is not None and wf.describes(before[0], max_jumps):
+        return before
     plan = wf.plan(max_jumps)
-    return plan, wf.report(plan)
+    built = _BUILT[fn] = plan, wf.report(plan)
+    return built
+
+
+_BUILT: weakref.WeakKeyDictionary[Callable[..., object], tuple[Plan, Report]] = weakref.WeakKeyDictionary()
+"""What each workflow function described last: judged once, as long as it describes the same steps."""
 
 
 def _pairs(patterns: Any) -> list[tuple[Any, Any]] | None:

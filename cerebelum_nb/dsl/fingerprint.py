@@ -72,7 +72,7 @@ def fingerprint(fn: Callable[..., Any]) -> Fingerprint | None:
     """
     code: Any = getattr(fn, "__code__", None)
     kept = None if code is None else _ALONE.get(code)
-    if kept is not None and kept[0] == code.co_filename and _is_alone(fn):  # equal code may stand in two files
+    if kept is not None and kept[0] == code.co_filename and _adds_nothing(fn):  # equal code may stand in two files
         return kept[1]
     root, around = _unwrap(fn)
     if root is None:
@@ -164,10 +164,17 @@ def _is_alone(fn: Any) -> bool:
     return (
         not code.co_names
         and not code.co_freevars
-        and not fn.__defaults__
-        and not fn.__kwdefaults__
-        and fn.__name__ == code.co_name
         and not any(isinstance(item, types.CodeType) for item in code.co_consts)
+        and _adds_nothing(fn)
+    )
+
+
+def _adds_nothing(fn: Any) -> bool:
+    """Whether a function is no more than its code."""
+    return (
+        not fn.__defaults__
+        and not fn.__kwdefaults__
+        and fn.__name__ == fn.__code__.co_name
         and not hasattr(fn, "__wrapped__")
     )
 

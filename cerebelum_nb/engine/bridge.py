@@ -9,8 +9,10 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from ..callers import show_errors_briefly
 from ..errors import ExecutionStoppedError
 from .engine import engines_on
+from .hints import from_sync
 
 __all__ = ["STOPPED", "run_sync"]
 
@@ -34,11 +36,20 @@ def run_sync(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
         42
     """
     __tracebackhide__ = True
+    show_errors_briefly()
+    was_sync = from_sync.set(True)
+    try:
+        return _run_in_thread(make) if _is_loop_running() else _run_in_script(make)
+    finally:
+        from_sync.reset(was_sync)
+
+
+def _is_loop_running() -> bool:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return _run_in_script(make)
-    return _run_in_thread(make)
+        return False
+    return True
 
 
 def _run_in_script(make: Callable[[], Coroutine[Any, Any, T]]) -> T:

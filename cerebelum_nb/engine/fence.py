@@ -6,15 +6,11 @@ nothing else in the library catches broadly.
 
 from __future__ import annotations
 
-import sys
-import traceback
-from pathlib import Path
-
+from ..callers import user_traceback
 from ..core.model import ErrorInfo
 
-__all__ = ["describe", "is_library_frame"]
+__all__ = ["describe"]
 
-_HERE = str(Path(__file__).resolve().parent.parent)
 _LONGEST = 20_000
 
 
@@ -31,40 +27,6 @@ def describe(error: BaseException) -> ErrorInfo:
         traceback=_shorten(user_traceback(error)),
         mro=tuple(_qualname(cls) for cls in type(error).__mro__ if cls is not object),
     )
-
-
-def user_traceback(error: BaseException) -> str:
-    """Format a traceback without the frames of this library."""
-    try:
-        summary = traceback.TracebackException.from_exception(error)
-    except Exception:  # noqa: BLE001 - a user's __str__ may raise; the failure itself must still be told
-        return f"{type(error).__name__}\n"
-    seen: set[int] = set()
-    todo = [summary]
-    while todo:
-        part = todo.pop()
-        if id(part) in seen:
-            continue
-        seen.add(id(part))
-        part.stack = traceback.StackSummary.from_list([f for f in part.stack if not is_library_frame(f.filename)])
-        for frame in part.stack:
-            frame.filename = _as_shown(frame.filename)
-        todo.extend(p for p in (part.__cause__, part.__context__) if p is not None)
-        todo.extend(getattr(part, "exceptions", None) or ())
-    return "".join(summary.format())
-
-
-def _as_shown(filename: str) -> str:
-    """Name a cell as its prompt does, ``Cell In[3]``: its file's name says nothing and is gone with the kernel."""
-    ipython = sys.modules.get("IPython")
-    shell = None if ipython is None else ipython.get_ipython()
-    name = None if shell is None else getattr(shell.compile, "format_code_name", lambda _: None)(filename)
-    return filename if name is None else " ".join(name)
-
-
-def is_library_frame(filename: str) -> bool:
-    """Whether a frame's file belongs to this library."""
-    return filename.startswith(_HERE)
 
 
 def _message(error: BaseException) -> str:

@@ -6,8 +6,10 @@ import html
 import re
 from dataclasses import dataclass
 
+from ..callers import in_cells
 from ..core.model import ExecutionState, Plan, Value
 from ..core.state import State
+from ..engine.hints import resume_call
 
 __all__ = ["Failure", "go_on"]
 
@@ -97,7 +99,7 @@ class Failure:
 
     def _advice(self) -> str:
         kept = f"{self.kept} finished step{'' if self.kept == 1 else 's'} kept."
-        return f"{kept} Mend it, run its cell again, then:" if self.step else f"{kept} Mend it, then:"
+        return f"{kept} Mend it, run its cell again, then:" if self.step and in_cells() else f"{kept} Mend it, then:"
 
 
 def go_on(execution_id: str, plan: Plan, state: State) -> str:
@@ -108,7 +110,7 @@ def go_on(execution_id: str, plan: Plan, state: State) -> str:
         'await deploy.resume("k1")'
     """
     name = state.qualname.rpartition(".")[2] or plan.workflow
-    return f'await {name}.resume("{execution_id}")'
+    return resume_call(name, execution_id)
 
 
 def _where(traceback: str) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from enum import Enum
-from typing import Any
+
+from ..callers import shell
 
 __all__ = ["Audience", "audience"]
 
@@ -24,15 +25,9 @@ def audience() -> Audience:
     A kernel says by ``allow_stdin`` whether a person's front end asked for the cell: JupyterLab and VS Code do,
     nbclient, papermill and nbval do not.
     """
-    shell = _shell()
-    kernel = getattr(shell, "kernel", None)
+    kernel = getattr(shell(), "kernel", None)
     if kernel is not None:
         header = kernel.get_parent() if hasattr(kernel, "get_parent") else {}
         asked = bool(header.get("content", {}).get("allow_stdin", False))
         return Audience.NOTEBOOK if asked else Audience.HEADLESS
     return Audience.TERMINAL if sys.stderr is not None and sys.stderr.isatty() else Audience.NOBODY
-
-
-def _shell() -> Any:
-    ipython = sys.modules.get("IPython")
-    return None if ipython is None else ipython.get_ipython()

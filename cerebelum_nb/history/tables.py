@@ -54,7 +54,7 @@ def executions(
         - ``completed_at`` (datetime, UTC): when it completed, failed or was cancelled; NaT while it may go on
         - ``duration`` (timedelta): from start to that end, waits and pauses included; NaT while it may go on
         - ``total_steps``, ``done_steps`` (Int64): steps of the timeline, and how many are completed
-        - ``current_step`` (str): the step that started last; missing once it has ended
+        - ``current_step`` (str): of the steps begun and not done, the one that began last; missing once it has ended
         - ``inputs``, ``output`` (str): JSON text of what it started or was forked with, and of the last step's value
           once completed; of a value that is not JSON, its preview
         - ``error`` (str): why it failed, ``type: message``

@@ -114,9 +114,12 @@ _CHOSEN = "_cerebelum_notebook"
 
 
 def _command(shell: Any) -> Callable[[str], Any]:
+    from IPython.core.magic import no_var_expand
+
+    @no_var_expand
     def cerebelum(line: str) -> Any:
         """List, inspect and resume executions; %cerebelum help tells how."""
-        words = line.split()
+        words = _expanded(shell, line).split()
         if words[:1] == ["notebook"]:
             if len(words) > 1:
                 setattr(shell, _CHOSEN, " ".join(words[1:]))
@@ -126,6 +129,14 @@ def _command(shell: Any) -> Callable[[str], Any]:
         return run_command(words)
 
     return cerebelum
+
+
+def _expanded(shell: Any, line: str) -> str:
+    """Put in values for ``{run.execution_id}`` and ``$name``, as for any magic; a response's JSON stays as it is."""
+    words = line.split(maxsplit=2)
+    if words[:1] != ["approve"] or len(words) < 3:
+        return str(shell.var_expand(line, 1))
+    return f"approve {shell.var_expand(words[1], 1)} {words[2]}"
 
 
 def _start_over() -> Note:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import json
 import sys
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
 
+from ..core.duration import format_seconds
 from ..engine.bridge import run_sync
 from ..engine.cancel import cancel_execution
 from ..errors import CerebelumError
@@ -15,9 +17,14 @@ from ..store.default import resolve_store
 from ..workflows import Workflow, registered
 from .notes import Note
 
+if TYPE_CHECKING:
+    from ..client import ExecutionClient
+
 __all__ = ["complete", "run_command"]
 
 _SHOWN = 20
+_WIDEST = 36
+"""Characters of a result in a table that is to fit a cell."""
 _OF_THE_NOTEBOOK = ("notebook", "fresh")
 
 
@@ -72,7 +79,11 @@ def _steps_of(given: list[str]) -> list[str]:
 
 def _list(workflow: str | None = None) -> Any:
     """The newest executions, of one workflow or of all."""
-    return _frame("executions", workflow=workflow, limit=_SHOWN)
+    found = _frame("executions", workflow=workflow, limit=_SHOWN)
+    return found[["execution_id", "workflow", "state"]].assign(
+        steps=found["done_steps"].astype(str) + "/" + found["total_steps"].astype(str),
+        **{"started (UTC)": found["started_at"].dt.strftime("%Y-%m-%d %H:%M")},
+    )
 
 
 def _status(execution_id: str | None = None) -> Any:
@@ -99,8 +110,12 @@ def _resume(execution_id: str | None = None, step: str | None = None) -> Any:
 
 
 def _history(execution_id: str | None = None) -> Any:
-    """The steps of one execution, as a DataFrame."""
-    return _frame("steps", execution_id=_chosen(execution_id))
+    """The steps of one execution, an attempt a row; history.steps() holds all of it."""
+    found = _frame("steps", execution_id=_chosen(execution_id))
+    return found[["step", "attempt", "state"]].assign(
+        took=[format_seconds(took.total_seconds()) if took == took else "" for took in found["duration"]],
+        result=found["error"].fillna(found["output"]).fillna("").str.slice(0, _WIDEST),
+    )
 
 
 def _watch(execution_id: str | None = None) -> Any:
@@ -108,26 +123,43 @@ def _watch(execution_id: str | None = None) -> Any:
     return sys.modules["cerebelum_nb"].watch(_chosen(execution_id))
 
 
-def _approve(execution_id: str, response: str | None = None) -> Any:
-    """Say yes to what an execution waits for."""
+def _approve(execution_id: str, *response: str) -> Any:
+    """Say yes to what an execution waits for; the response is JSON."""
+    found, given = _chosen(execution_id), _json(" ".join(response))
+    return _decided(found, lambda client: client.approve(found, given), "approved")
+
+
+def _reject(execution_id: str, *reason: str) -> Any:
+    """Say no, and why."""
+    found = _chosen(execution_id)
+    if not reason:
+        raise CerebelumError(f"say why, for the step and the log: %cerebelum reject {found} too dear")
+    return _decided(found, lambda client: client.reject(found, " ".join(reason)), "rejected")
+
+
+def _decided(execution_id: str, decide: Callable[[ExecutionClient], Coroutine[Any, Any, None]], word: str) -> Note:
     from ..client import ExecutionClient
 
-    client = ExecutionClient()
-    approve: Callable[..., Awaitable[Any]] | None = getattr(client, "approve", None)
-    if approve is None:
-        raise CerebelumError("this version of cerebelum_nb cannot approve yet; upgrade it")
-
-    async def said_yes() -> Any:
-        await approve(_chosen(execution_id), response=response)
-        return Note(_chosen(execution_id), "approved")
-
-    return run_sync(said_yes)
+    run_sync(lambda: decide(ExecutionClient()))
+    if resolve_store(None).execution(execution_id).holder is not None:
+        return Note(execution_id, word)
+    return Note(execution_id, f"{word}; a scheduler goes on with it, or %cerebelum resume {execution_id}")
 
 
-def _cancel(execution_id: str, reason: str | None = None) -> Any:
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text) if text else None
+    except ValueError as error:
+        raise CerebelumError(
+            f"a response is JSON, and this is none ({error}): {text}\n"
+            f'Text has quotes of its own, as in %cerebelum approve ID "yes", and %cerebelum approve ID {{"ok": true}}'
+        ) from None
+
+
+def _cancel(execution_id: str, *reason: str) -> Any:
     """End an execution for good."""
-    found = _chosen(execution_id)
-    return Note(found, run_sync(lambda: cancel_execution(resolve_store(None), found, reason=reason, by=None)))
+    found, why = _chosen(execution_id), " ".join(reason) or None
+    return Note(found, run_sync(lambda: cancel_execution(resolve_store(None), found, reason=why, by=None)))
 
 
 def _help() -> Any:
@@ -156,6 +188,7 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
     "history": _history,
     "watch": _watch,
     "approve": _approve,
+    "reject": _reject,
     "cancel": _cancel,
     "help": _help,
 }
@@ -164,7 +197,10 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
 def _usage(name: str) -> str:
     parameters = inspect.signature(_COMMANDS[name]).parameters.values()
     words = (p.name.removesuffix("_id").upper() for p in parameters)
-    asked = (f"[{w}]" if p.default is None else w for w, p in zip(words, parameters, strict=True))
+    asked = (
+        f"[{w} ...]" if p.kind is p.VAR_POSITIONAL else f"[{w}]" if p.default is None else w
+        for w, p in zip(words, parameters, strict=True)
+    )
     return " ".join([name, *asked])
 
 

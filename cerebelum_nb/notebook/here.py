@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from types import FrameType, TracebackType
 from typing import Any
 
+from ..callers import is_library_frame
 from ..core.model import ExecutionState
 from ..core.state import State, fold
-from ..engine.fence import is_library_frame
 from ..errors import CerebelumError, WorkflowError
 from ..store.base import Store
 from ..store.default import resolve_store

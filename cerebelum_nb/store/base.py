@@ -17,7 +17,7 @@ from ..core.model import ExecutionState, Value
 __all__ = ["Commit", "ExecutionRow", "Holder", "Rejection", "Store", "Summary"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # not frozen: one is made per commit, and freezing doubles what that takes
 class Summary:
     """What the ``executions`` table shows of an execution: the part of its folded state that lists need."""
 
@@ -34,7 +34,7 @@ class Summary:
     parent: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # not frozen: one is made per commit, and freezing doubles what that takes
 class Commit:
     """Events to append to one execution, after version ``after`` (0 creates it).
 

@@ -9,6 +9,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
+from ..callers import in_cells
 from ..core.events import is_signal
 from ..errors import ExecutionBusyError, ExecutionNotFoundError
 from . import process
@@ -56,7 +57,8 @@ def not_found(asked: str, recent: Sequence[str]) -> ExecutionNotFoundError:
     near = difflib.get_close_matches(asked, recent, n=3) or [
         by_start[start] for start in difflib.get_close_matches(asked, by_start, n=3)
     ]
-    hint = f"Did you mean {_listed(near)}?" if near else "List what there is with `cerebelum list`."
+    lists = "%cerebelum list" if in_cells() else "cerebelum list"
+    hint = f"Did you mean {_listed(near)}?" if near else f"List what there is with `{lists}`."
     return ExecutionNotFoundError(f"There is no execution {asked!r} in this log. {hint}", suggestions=tuple(near))
 
 

@@ -83,3 +83,15 @@ async def copy(context, build):
 @workflow
 def move(wf):
     wf.timeline(build >> copy)
+
+
+@step
+def log_in(inputs):
+    if not Path("fixed").exists():
+        raise RuntimeError("the server is down")
+    return {"user": "ada", "length": len(inputs["token"].reveal())}
+
+
+@workflow
+def visit(wf):
+    wf.timeline(log_in)

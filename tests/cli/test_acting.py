@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import environment, rows, wait_until
+from .conftest import LOG, environment, rows, wait_until
 
 
 def state(call, name):
@@ -59,6 +59,40 @@ def test_another_module_can_be_named(spawn, folder):
     assert spawn("resume", "failed-1", "--module", "store").code == 0
 
 
+def test_the_file_that_holds_it_can_be_named(spawn, folder):
+    (folder / "fixed").touch()
+    (folder / "moved").mkdir()
+    (folder / "shop.py").rename(folder / "moved" / "queue.py")
+    assert spawn("resume", "failed-1", "--module", "moved/queue.py").code == 0
+
+
+@pytest.fixture
+def script(folder):
+    """An execution that failed, started by running a script that starts a run whenever it is run."""
+    path = folder / "release.py"
+    path.write_text(f"{(folder / 'shop.py').read_text()}\ndeploy.run(execution_id='script-1')\n")
+    subprocess.run([sys.executable, path], env=environment(), capture_output=True, check=False)
+    assert rows("executions", "execution_id = 'script-1' AND state = 'FAILED'")
+    return path
+
+
+def test_one_that_a_script_started_goes_on_without_running_the_script(spawn, folder, script):
+    (folder / "fixed").touch()
+    before = rows("executions", "true")
+    assert spawn("resume", "script-1").code == 0
+    assert rows("executions", "true") == before
+
+
+def test_of_a_script_that_has_gone_the_whole_command_is_told(spawn, folder, script):
+    (folder / "fixed").touch()
+    script.rename(folder / "renamed.py")
+    done = spawn("resume", "script-1")
+    assert done.code == 6
+    assert "    cerebelum resume script-1 --module PATH.py" in done.err
+    (folder / "renamed.py").write_text((folder / "shop.py").read_text())
+    assert spawn("resume", "script-1", "--module", "renamed.py").code == 0
+
+
 def test_a_notebook_is_not_run_but_for_its_definitions(spawn, folder):
     (folder / "fixed").touch()
     cells = [
@@ -79,7 +113,7 @@ def test_an_external_effect_is_not_repeated_unasked(spawn):
     done = spawn("resume", "died-1")
     assert done.code == 7
     assert "cerebelum resume died-1 --repeat charge" in done.err
-    assert "cerebelum resume died-1 --mark-done charge=" in done.err
+    assert "cerebelum resume died-1 --mark-done charge=null" in done.err
 
 
 def test_an_external_effect_is_repeated_when_asked(spawn):
@@ -112,6 +146,55 @@ def test_where_the_status_is_json_the_terminal_still_shows_the_outcome(terminal,
     shown = terminal("resume", "failed-1", "--json")
     assert shown.end() == 0
     assert "✓ verify" in shown.raw
+
+
+# -- secrets ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def visit(folder):
+    """An execution that failed and reads a secret input."""
+    code = "import shop, cerebelum_nb as c; shop.visit.run({'token': c.Secret('hunter2-x')}, execution_id='visit-1')"
+    subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, check=False)
+    (folder / "fixed").touch()
+
+
+def test_of_a_secret_that_is_missing_the_whole_command_is_told(spawn, visit):
+    done = spawn("resume", "visit-1", "--db", LOG)
+    assert done.code == 1
+    assert done.err.endswith(
+        "To give it again:\n    cerebelum resume visit-1 --secret token --db .cerebelum/history.db\n"
+    )
+
+
+def test_a_secret_is_asked_for_without_echo(terminal, visit):
+    shown = terminal("resume", "visit-1", "--secret", "token")
+    shown.wait_for("token:")
+    shown.type("hunter2-y\n")
+    assert shown.end() == 0
+    assert "hunter2" not in shown.raw
+
+
+@pytest.mark.parametrize(
+    "options", [("--secret", "token=env:TOKEN"), ("--inputs", '{"token": "hunter2-z"}')], ids=lambda options: options[0]
+)
+def test_a_secret_given_again_stays_out_of_the_log(spawn, visit, options):
+    done = spawn("resume", "visit-1", *options, "--json", TOKEN="hunter2-z")
+    assert done.json["step_outputs"]["log_in"]["length"] == 9
+    assert b"hunter2" not in b"".join(path.read_bytes() for path in LOG.parent.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("token=hunter2-x", "NAME=env:VARIABLE"),
+        ("token=env:NO_SUCH", "there is no environment variable NO_SUCH"),
+        ("token", "here is no terminal"),
+    ],
+)
+def test_a_secret_that_cannot_be_read_is_refused(spawn, visit, given, told):
+    done = spawn("resume", "visit-1", "--secret", given)
+    assert (done.code, told in done.err.replace("\n", " "), "hunter2" in done.err) == (2, True, False)
 
 
 # -- decisions ----------------------------------------------------------------------------------------------
@@ -183,7 +266,8 @@ BAD = [
     (("resume", "failed-1", "--module", "json"), 6, "holds no workflow of that name"),
     (("resume", "failed-1", "--notebook", "none.ipynb"), 6, "cannot be read"),
     (("resume", "failed-1", "--notebook", "shop.py"), 6, "is not a notebook"),
-    (("list", "--status", "nonsense"), 2, "running, sleeping, waiting_for_approval"),
+    (("list", "--status", "nonsense"), 2, "There are: RUNNING, SLEEPING, WAITING_FOR_APPROVAL"),
+    (("list", "--status", "faild"), 2, "Did you mean FAILED"),
     (("list", "--limit", "-1"), 2, "--limit"),
     (("events", "done-1", "--type", "StepFail"), 2, "Did you mean StepFailed"),
     (("watch", "done-1", "--interval", "0"), 2, "--interval"),
@@ -298,6 +382,37 @@ def test_watching_shows_bars_and_ends_with_the_execution(terminal, moving, folde
     assert shown.end() == 0
     assert shown.raw.count("\x1b[?1049h") == shown.raw.count("\x1b[?1049l") == 1
     assert "moving-1  completed" in shown.left_behind
+
+
+@pytest.mark.parametrize("name", ["paused-1", "died-1"])
+def test_of_one_that_nobody_runs_it_says_so_at_once_and_how_to_go_on(call, name):
+    done = call("watch", name)
+    assert done.code == 8
+    assert "nobody runs it" in done.out and f"    cerebelum resume {name}\n" in done.out
+    assert "--wait waits" in done.err
+
+
+def test_the_command_to_go_on_names_the_log_that_was_named(call):
+    assert "    cerebelum resume paused-1 --db .cerebelum/history.db\n" in call("watch", "paused-1", "--db", LOG).out
+
+
+def test_when_its_process_dies_watching_ends_soon(terminal, moving):
+    shown = terminal("watch", "moving-1", "--interval", "0.1")
+    shown.wait_for("% copying")
+    moving.kill()
+    moving.wait()
+    assert shown.end() == 8
+    assert "cerebelum resume moving-1" in shown.left_behind
+
+
+def test_told_to_wait_it_watches_when_somebody_goes_on(folder, call):
+    command = [sys.executable, "-W", "error", "-m", "cerebelum_nb", "watch", "died-1", "--wait", "--interval", "0.1"]
+    watching = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment(), text=True)
+    assert watching.stdout.readline() == "buy died-1: interrupted at charge, 1 of 2 steps\n"
+    assert call("resume", "died-1", "--repeat", "charge").code == 0
+    rest, _ = watching.communicate(timeout=30)
+    assert watching.returncode == 0
+    assert "buy died-1: completed, 2 of 2 steps\n" in rest
 
 
 def test_a_resized_terminal_is_drawn_anew(terminal, moving):

@@ -73,6 +73,18 @@ def test_nothing_found_is_said_beside_the_output(call):
     assert (done.code, done.out, done.err) == (0, "", "no execution is like that\n")
 
 
+@pytest.mark.parametrize(
+    ("step", "told"),
+    [
+        ("buidl", "no step 'buidl' has begun in failed-1. Did you mean build?\n"),
+        ("x", "no step 'x' has begun in failed-1. These have: build, verify.\n"),
+    ],
+)
+def test_of_a_step_that_is_none_the_steps_are_named(call, step, told):
+    done = call("events", "failed-1", "--step", step)
+    assert (done.code, done.out, done.err) == (0, "", told)
+
+
 def test_a_list_as_json_is_one_object(call):
     found = call("list", "--limit", 3, "--json").json
     assert list(found) == ["executions", "total", "has_more"]

@@ -124,6 +124,22 @@ def test_a_started_step_is_in_flight():
     assert list(state.in_flight) == ["a"] and state.current_step == "a"
 
 
+@pytest.mark.parametrize(
+    ("events", "current"),
+    [
+        ([started("a"), completed("a")], None),
+        ([started("a"), completed("a"), started("b")], "b"),
+        ([started("a"), started("b"), completed("b")], "a"),
+        ([started("a"), started("b"), completed("a")], "b"),
+        ([started("a"), started("b"), failed("b")], "a"),
+        ([started("a"), e.StepInterrupted(at=3, step="a", attempt=1, reason="stopped")], "a"),
+        ([started("a"), e.StepRetried(at=3, step="a", attempt=1, error=NO, due_at=9)], "a"),
+    ],
+)
+def test_the_current_step_is_the_last_begun_that_is_not_done(events, current):
+    assert story(BEGUN, *events).current_step == current
+
+
 def test_a_completed_step_has_a_result():
     state = story(BEGUN, started("a"), completed("a"))
     assert state.steps["a"].has_result and state.steps["a"].output == ONE and not state.in_flight
@@ -346,3 +362,16 @@ def test_check_notices_what_no_history_says(spoil):
 def test_a_fold_goes_on_from_a_state():
     history = (BEGUN, started("a"), completed("a"))
     assert fold(history[1:], fold(history[:1])) == fold(history)
+
+
+def test_a_state_is_found_by_its_name_in_any_case():
+    assert ExecutionState("Waiting for approval") is ExecutionState.WAITING_FOR_APPROVAL
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "told"),
+    [("faild", ValueError, "Did you mean FAILED"), ("x", ValueError, "There are: RUNNING"), (7, TypeError, "not 7")],
+)
+def test_what_is_no_state_is_refused(given, error, told):
+    with pytest.raises(error, match=told):
+        ExecutionState(given)

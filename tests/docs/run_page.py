@@ -17,6 +17,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from cerebelum_nb.engine import hints
+
 BLOCK = re.compile(
     r"(?:^<!-- (?P<mark>raises|not run): (?P<argument>[^\n]+?) -->\n+)?^```python\n(?P<source>.*?)^```$"
     r"(?:\n+^```text\n(?P<text>.*?)^```$)?",
@@ -73,4 +75,5 @@ async def run(path: Path) -> None:
 
 
 if __name__ == "__main__":
+    hints.in_cells = lambda: True  # a page is read as a notebook: its messages are those that a cell shows
     asyncio.run(run(Path(sys.argv[1])))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,21 +34,6 @@ def tell(ship):
 def release(wf):
     wf.timeline(build >> ship >> tell)
 """
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveKernel]:
-    with live_kernel(tmp_path_factory.mktemp("kernel")) as kernel:
-        assert kernel.run(SETUP).ok
-        yield kernel
-
-
-@pytest.fixture
-def kernel(shared: LiveKernel) -> LiveKernel:
-    """The shared kernel with a fresh log and the steps as they were."""
-    assert shared.run("import uuid; cerebelum_nb.connect(f'{uuid.uuid4()}.db');").ok
-    assert shared.run(SETUP.replace("%load_ext cerebelum_nb", "")).ok
-    return shared
 
 
 def text(cell: Cell) -> str:
@@ -162,11 +146,69 @@ def test_the_line_magic_cancels(kernel: LiveKernel) -> None:
     assert "was cancelled" in kernel.run("await run.next()").error
 
 
+ASKING = """
+from datetime import timedelta
+from cerebelum_nb.store.default import default_store
+default_store().hibernate_after = timedelta(0)
+
+@step
+async def ask():
+    return await cerebelum_nb.wait_for_approval("budget")
+
+@workflow
+def purchase(wf):
+    wf.timeline(ask)
+
+run = await purchase.execute()
+"""
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        ('approve {run.execution_id} {"size": 2}', "{'size': 2}"),
+        ("approve {run.execution_id}", "None"),
+        ("reject {run.execution_id} too dear", "rejected by"),
+    ],
+)
+def test_the_line_magic_decides(kernel: LiveKernel, answer: str, outcome: str) -> None:
+    assert kernel.run(ASKING).ok
+    assert "%cerebelum resume" in text(kernel.run(f"%cerebelum {answer}"))
+    done = kernel.run("print((await purchase.resume()).output)")
+    assert outcome in done.printed + done.error
+
+
+def test_what_the_line_magic_shows_fits_a_cell(kernel: LiveKernel) -> None:
+    kernel.run(FAIL)
+    for line, rows in (("%cerebelum list", 1), ("%cerebelum history", 2)):
+        shown = text(kernel.run(line))
+        assert len(shown.splitlines()) == 1 + rows, shown
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "%cerebelum status zzz",
+        "await release.resume('zzz')",
+        "@workflow\ndef w(wf): ...\nw.run()",
+        "@step(retries='x')\ndef a(): ...",
+    ],
+)
+def test_an_error_shows_the_cell_and_no_frame_of_the_library(kernel: LiveKernel, cell: str) -> None:
+    shown = kernel.run(cell).error
+    assert "Cell In[" in shown
+    assert "cerebelum_nb/" not in shown and "asyncio/" not in shown and "IPython/" not in shown
+
+
+def test_an_unknown_id_names_the_magic_that_lists(kernel: LiveKernel) -> None:
+    assert "List what there is with `%cerebelum list`" in kernel.run("await release.resume('zzz')").error
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         ("%cerebelum lst", "did you mean %cerebelum list?"),
-        ("%cerebelum approve", "Write %cerebelum approve EXECUTION [RESPONSE]"),
+        ("%cerebelum approve", "Write %cerebelum approve EXECUTION [RESPONSE ...]"),
         ("%cerebelum status nope", "There is no execution 'nope'"),
         ("%cerebelum plan", "this log holds no execution yet"),
         ("%cerebelum list a b c", "Write %cerebelum list [WORKFLOW]"),

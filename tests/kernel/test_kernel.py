@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,20 +32,6 @@ async def second(first):
 def deploy(wf):
     wf.timeline(first >> second)
 """
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveKernel]:
-    with live_kernel(tmp_path_factory.mktemp("kernel")) as kernel:
-        assert kernel.run(SETUP).ok
-        yield kernel
-
-
-@pytest.fixture
-def kernel(shared: LiveKernel) -> LiveKernel:
-    """The shared kernel with a fresh log."""
-    assert shared.run("import uuid; cerebelum_nb.connect(f'{uuid.uuid4()}.db')").ok
-    return shared
 
 
 @pytest.mark.parametrize("wait", ["asyncio.sleep(60)", "sleep('60s')"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,25 +25,6 @@ SIZE = 2
 LOAD = "%%step load\nnote('load')\nawait asyncio.sleep(0)\nrows = [1, 2, 3]\nname = clean(' web ')"
 TOTAL = "%%step total\nnote('total')\ntotal = sum(rows) * SIZE"
 SHOW = "%%step show\nnote('show')\nf'{name}: {total}'"
-CELLS = [SETUP, LOAD, TOTAL, SHOW]
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveKernel]:
-    with live_kernel(tmp_path_factory.mktemp("kernel")) as kernel:
-        assert kernel.run("import os; os.environ['BASE'] = os.getcwd()").ok
-        yield kernel
-
-
-@pytest.fixture
-def kernel(shared: LiveKernel) -> LiveKernel:
-    """The shared kernel in a folder and with a log of its own; nothing in it is defined."""
-    fresh = "%reset -f\nimport cerebelum_nb, os, uuid\nos.chdir(os.environ['BASE'])"
-    fresh += "\nos.mkdir(n := uuid.uuid4().hex)\nos.chdir(n)"
-    assert shared.run(f"{fresh}\ncerebelum_nb.connect('log.db');").ok
-    for cell in CELLS[:1]:
-        assert shared.run(cell).ok
-    return shared
 
 
 def shown(cell: Cell) -> list[str]:

@@ -187,12 +187,22 @@ def test_a_script_is_found_when_it_is_named(tmp_path):
     assert Code(registered, [str(script)]).find(origin("__main__", "scripted", str(script))).name == "scripted"
 
 
+def test_a_script_that_is_where_it_was_need_not_be_named_and_is_not_run(tmp_path):
+    script, ran = tmp_path / "queue.py", tmp_path / "ran"
+    guard = f"open({str(ran)!r}, 'w').close()\nif __name__ == '__main__':\n    1 / 0\n"
+    script.write_text(
+        SOURCE.format(name="scripted") + f"try:\n    import nothing\nexcept ImportError:\n    SIZE = 1\n{guard}"
+    )
+    found = Code(dict).find(origin("__main__", "scripted", str(script)))
+    assert (found.name, found.fn.__globals__["SIZE"], ran.exists()) == ("scripted", 1, False)
+
+
 @pytest.mark.parametrize(
     ("module", "source", "told"),
     [
         ("no_such_module", "", "is not found from .* Start the scheduler where it can be"),
         ("json", "json/__init__.py", "is not in the module 'json' any more"),
-        ("__main__", "deploy.py", "cerebelum scheduler deploy"),
+        ("__main__", "deploy.py", "cerebelum scheduler FILE.py"),
         ("__main__", "<ipython-input-3>", "--notebook NOTEBOOK.ipynb"),
     ],
 )

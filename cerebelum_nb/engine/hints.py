@@ -1,0 +1,60 @@
+"""How to go on with an execution, in the words of who is told: a notebook's cell, async code, or a script."""
+
+from __future__ import annotations
+
+import shlex
+from contextvars import ContextVar
+from pathlib import Path
+
+from ..callers import in_cells
+from ..store.base import Store
+from ..store.default import default_path
+
+__all__ = ["both_ways", "execute_call", "from_sync", "mend", "resume_call", "resume_command"]
+
+from_sync: ContextVar[bool] = ContextVar("from_sync", default=False)
+"""Set while sync code waits: what it is told to call is sync too."""
+
+
+def resume_call(variable: str, execution_id: str, *, rerun: str | None = None) -> str:
+    """Write the call that goes on with an execution.
+
+    Example:
+        >>> resume_call("deploy", "k1")
+        'await deploy.resume("k1")'
+    """
+    again = "" if rerun is None else f', rerun=["{rerun}"]'
+    call = "{}.resume_sync" if _is_sync() else "await {}.resume"
+    return f'{call.format(variable)}("{execution_id}"{again})'
+
+
+def execute_call(variable: str) -> str:
+    """Write the call that starts a new execution."""
+    return f"{variable}.run()" if _is_sync() else f"await {variable}.execute()"
+
+
+def resume_command(store: Store, execution_id: str, *, rerun: str | None = None) -> str | None:
+    """Write the command that does the same in a terminal; None for a log that no other process can read."""
+    if store.location == ":memory:":
+        return None
+    log = Path(store.location)
+    elsewhere = "" if log.resolve() == default_path().resolve() else f" --db {shlex.quote(str(log))}"
+    return f"cerebelum resume {execution_id}{'' if rerun is None else f' --rerun {shlex.quote(rerun)}'}{elsewhere}"
+
+
+def both_ways(call: str, store: Store, execution_id: str, *, rerun: str | None = None) -> str:
+    """Write the call as the last line, indented; in a script after the command, which needs no other script."""
+    command = None if in_cells() else resume_command(store, execution_id, rerun=rerun)
+    first = "" if command is None else f"    {command}    # in a terminal; the same in Python:\n"
+    return f"{first}    {call}"
+
+
+def mend(step: str | None) -> str:
+    """Say what to do before that with a step that failed."""
+    if step is None:
+        return "Fix it, then:"
+    return f"Fix '{step}' and run its cell again, then:" if in_cells() else f"Fix '{step}', then:"
+
+
+def _is_sync() -> bool:
+    return from_sync.get() and not in_cells()
