@@ -6,6 +6,7 @@ has not begun; whatever is wrong is raised before anything is written.
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import os
 from collections.abc import Callable, Collection, Mapping
@@ -254,9 +255,14 @@ def check_id(execution_id: Any) -> str:
     return execution_id
 
 
-def new_id() -> str:
-    """Make an id that is short, easy to read aloud, and starts with a letter."""
-    first, *rest = os.urandom(10)
+def new_id(seed: str | None = None) -> str:
+    """Make an id that is short, easy to read aloud, and starts with a letter; of one seed always the same.
+
+    Example:
+        >>> new_id("of this seed")
+        'khj92fbkth'
+    """
+    first, *rest = os.urandom(10) if seed is None else hashlib.sha256(seed.encode()).digest()[:10]
     letters = _ALPHABET[10:]
     return letters[first % len(letters)] + "".join(_ALPHABET[byte % 32] for byte in rest)
 

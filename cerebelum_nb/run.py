@@ -83,6 +83,13 @@ class Run:
             await self._settled()
         return self._outcome()
 
+    async def unseen(self) -> Result:
+        """Run it and wait, without a view; the caller sees to stops."""
+        __tracebackhide__ = True
+        self._start()
+        await self._settled()
+        return self._outcome()
+
     async def go_as_far_as(self, limit: Limit | None, *events: Event, quietly: bool = False) -> None:
         """Run it up to a limit and wait; ``events`` are recorded first.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, overload
 
@@ -29,6 +29,8 @@ from .store.base import Store
 from .store.default import resolve_store
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from .outlook import Outlook
 
 __all__ = ["Workflow", "registered", "workflow"]
@@ -494,6 +496,78 @@ class Workflow:
         from .forking import preview
 
         return preview(self, execution_id, from_step, inputs, overrides, rerun=rerun, store=store)
+
+    async def sweep(
+        self,
+        at: object,
+        overrides: Sequence[Mapping[Any, Any]] | None = None,
+        inputs: Inputs | Sequence[Inputs] | None = None,
+        *,
+        execution_id: str | None = None,
+        concurrency: int = 4,
+        rerun: str | Collection[str] = (),
+        store: Store | None = None,
+    ) -> pd.DataFrame:
+        """Run variants side by side from a prefix that is run once, and compare them in one table.
+
+        The prefix is an execution of its own, which ends paused before ``at``; each variant is a fork of it, an
+        execution like any other: shown in lists, resumed, forked. A variant that fails does not stop the others.
+
+        Args:
+            at: the step before which the variants part, or its name.
+            overrides: one entry per variant: results by step, as :meth:`fork` takes them.
+            inputs: a list with one entry per variant, of the inputs which are other in it (the prefix is run with the
+                first); or names to values for all of them.
+            execution_id: an execution that is the prefix: one that has come to ``at``, or the prefix of an earlier
+                sweep. Over the same prefix finished variants are kept, and the others go on.
+            concurrency: how many variants run at once.
+            rerun: of variants that are finished: steps to run again, or ``"stale"``, as in :meth:`resume`.
+            store: the log; by default the session's.
+
+        Returns:
+            A row per variant, in the order given: a column per overridden step and per ``inputs.name``, then
+            ``execution_id``, ``state``, ``duration``, ``output`` (``output.name`` when all outputs are dicts) and
+            ``error``.
+
+        Raises:
+            WorkflowError: the prefix failed; the message ends with the call that goes on.
+            ExecutionStoppedError: it was stopped, and what ran is paused; likewise.
+            ResumeError: the prefix does not come to ``at``.
+            ValueError: there are no variants.
+
+        Example:
+            >>> import asyncio
+            >>> from cerebelum_nb import step
+            >>> from cerebelum_nb.testing import MemoryStore
+            >>> @step
+            ... def load():
+            ...     return [3, 1, 2]
+            >>> @step
+            ... def top(load, inputs):
+            ...     return sorted(load)[-inputs["n"] :]
+            >>> @workflow
+            ... def best(wf):
+            ...     wf.timeline(load >> top)
+            >>> table = asyncio.run(best.sweep(top, inputs=[{"n": 1}, {"n": 2}], store=MemoryStore()))
+            >>> table[["inputs.n", "state", "output"]]
+               inputs.n      state  output
+            0         1  COMPLETED     [3]
+            1         2  COMPLETED  [2, 3]
+        """
+        __tracebackhide__ = True
+        from .sweep import sweep
+
+        refuse_in_step(self.variable)
+        return await sweep(
+            self,
+            at,
+            overrides,
+            inputs,
+            execution_id=execution_id,
+            concurrency=concurrency,
+            rerun=rerun,
+            store=store,
+        )
 
     async def cancel(self, execution_id: str, reason: str | None = None, *, store: Store | None = None) -> None:
         """End an execution for good, wherever it runs; see :func:`cerebelum_nb.engine.cancel.cancel_execution`."""

@@ -16,6 +16,7 @@ from .events import Event, StepEvent, WorkflowResumed
 from .model import ExecutionState, Plan
 from .resume import Resumption, named, resumption, route_is_lost, unknown_outcomes
 from .state import State, fold
+from .stepping import frontier
 
 __all__ = ["Cut", "cut", "lineage", "plan_fork"]
 
@@ -50,18 +51,18 @@ def cut(
         given: steps whose result is given.
 
     Raises:
-        ResumeError: neither the step nor anything after it has run.
+        ResumeError: neither the step nor anything after it has run, and it is not what would run next.
     """
     firsts = given if from_step is None else (from_step,)
     after = {first: _after(plan, first) for first in firsts}
     left_at = [at for first in firsts if (at := _first(history, {first}, after[first])) is not None]
     if not left_at:
-        if from_step is not None:
+        if from_step is not None and from_step not in frontier(plan, fold(history)):
             raise ResumeError(
                 f"step '{from_step}' has not run in execution {execution_id}, nor has anything after it: leave "
                 f"from_step out to fork it from where it ended"
             )
-        return Cut(events=tuple(history), version=len(history))
+        return Cut(events=tuple(history), version=len(history), before=from_step)
     at = min(left_at)
     left = history[at]
     assert isinstance(left, StepEvent)

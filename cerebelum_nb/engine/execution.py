@@ -342,7 +342,7 @@ class Execution(ExecutionValues):
         stage = self._position.stage if commands and type(commands[0]) is StartStep else ()
         if permits(limit, self.state, stage, commands):
             return True
-        self.append(e.WorkflowPaused(at=self.now(), reason=standing_before(stage)))
+        self.append(e.WorkflowPaused(at=self.now(), reason=standing_before(stage, limit)))
         self.finishing = self.limited = True
         return False
 
