@@ -125,7 +125,8 @@ def read_cell(name: str, source: str, compiled: Callable[[ast.AST], types.CodeTy
     tree = ast.parse(source)
     shows = bool(tree.body) and isinstance(tree.body[-1], ast.Expr) and not source.rstrip().endswith(";")
     assigns = tuple(dict.fromkeys(n for node in tree.body for n in _assigned(node) if not n.startswith("_")))
-    reads = _free(tree, source)
+    bound = frozenset(n for node in tree.body for n in _stored(node))
+    reads = _free(tree, source, bound)
     definitions = tuple(
         ("import" if isinstance(node, (ast.Import, ast.ImportFrom)) else "def", compiled(_module([node])))
         for node in tree.body
@@ -142,7 +143,7 @@ def read_cell(name: str, source: str, compiled: Callable[[ast.AST], types.CodeTy
         assigns=assigns,
         reads=reads,
         shows=shows,
-        bound=_bound(source),
+        bound=bound,
         body=compiled(_module(body)),
         definitions=definitions,
     )
@@ -192,11 +193,11 @@ def _names(target: ast.AST) -> Iterator[str]:
             yield from _names(target.value)
 
 
-def _free(tree: ast.Module, source: str) -> tuple[str, ...]:
+def _free(tree: ast.Module, source: str, bound: frozenset[str]) -> tuple[str, ...]:
     """The globals that are read before they are certainly assigned; a function's are read when it is called."""
     table = symtable.symtable(source, "<cell>", "exec")
-    inner = {name for child in table.get_children() for name in _globals_of(child)}
-    found: dict[str, None] = dict.fromkeys(sorted(inner - _bound(source)))
+    inner = {name for child in table.get_children() for name in _globals_of(child, inlined=True)}
+    found: dict[str, None] = dict.fromkeys(sorted(inner - bound))
     own: set[str] = set()
     for node in tree.body:
         for name in _loads(node):
@@ -206,17 +207,39 @@ def _free(tree: ast.Module, source: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _bound(source: str) -> frozenset[str]:
-    symbols = symtable.symtable(source, "<cell>", "exec").get_symbols()
-    return frozenset(symbol.get_name() for symbol in symbols if symbol.is_assigned() or symbol.is_imported())
+def _stored(node: ast.AST) -> Iterator[str]:
+    """The names that a cell binds anywhere at its own level."""
+    match node:
+        case ast.Name(ctx=ast.Store() | ast.Del()):
+            yield node.id
+        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+            yield node.name
+            return
+        case ast.Lambda():
+            return
+        case ast.alias():
+            yield node.asname or node.name.partition(".")[0]
+        case ast.ExceptHandler(name=str(name)):
+            yield name
+        case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
+            yield from _assigned(node)  # only a walrus leaves it
+            return
+    for child in ast.iter_child_nodes(node):
+        yield from _stored(child)
 
 
-def _globals_of(table: symtable.SymbolTable) -> Iterator[str]:
-    for symbol in table.get_symbols():
-        if symbol.is_global() and symbol.is_referenced():
-            yield symbol.get_name()
+def _globals_of(table: symtable.SymbolTable, *, inlined: bool = False) -> Iterator[str]:
+    """The globals that the scopes inside a cell read; ``inlined`` leaves comprehensions to :func:`_loads`.
+
+    Since Python 3.12 a comprehension at the top is no scope of its own.
+    """
+    if not (inlined and table.get_name() in ("listcomp", "setcomp", "dictcomp")):
+        inlined = False
+        for symbol in table.get_symbols():
+            if symbol.is_global() and symbol.is_referenced():
+                yield symbol.get_name()
     for child in table.get_children():
-        yield from _globals_of(child)
+        yield from _globals_of(child, inlined=inlined)
 
 
 def _loads(node: ast.AST, local: frozenset[str] = frozenset()) -> Iterator[str]:
@@ -231,10 +254,20 @@ def _loads(node: ast.AST, local: frozenset[str] = frozenset()) -> Iterator[str]:
             for child in around:
                 yield from _loads(child, local)
             return
-        case ast.Lambda() | ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
-            if not isinstance(node, ast.Lambda):
-                yield from _loads(node.generators[0].iter, local)
-            return  # the rest is a scope of its own, see _globals_of
+        case ast.Lambda():
+            return  # a scope of its own, see _globals_of
+        case ast.GeneratorExp():
+            yield from _loads(node.generators[0].iter, local)
+            return  # likewise
+        case ast.ListComp() | ast.SetComp() | ast.DictComp():
+            for generator in node.generators:
+                yield from _loads(generator.iter, local)
+                local |= set(_names(generator.target))
+                for test in generator.ifs:
+                    yield from _loads(test, local)
+            for made in [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]:
+                yield from _loads(made, local)
+            return
         case ast.Name(ctx=ast.Load()):
             if node.id not in local:
                 yield node.id
