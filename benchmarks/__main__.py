@@ -25,6 +25,7 @@ NAMES = (
     "plan",
     "imports",
     "listing",
+    "reading",
     "disk",
     "waiting",
     "live",

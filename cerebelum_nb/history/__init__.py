@@ -5,13 +5,17 @@
     history.steps("k3v9")
 
 Every function reads the session's log, or the one given as ``store=`` (a log, or the path of one), and never
-writes. Times are UTC, ``datetime64[us, UTC]``; lengths of time are ``timedelta64[us]``; whole numbers are the nullable
-``Int64``; text is ``str``; names that repeat (workflow, step, state, type) are categories. An id may be shortened
-as long as it is unambiguous. Only public functions live here; pandas is imported when one is called.
+writes; ``history.open`` takes several at once. Times are UTC, ``datetime64[us, UTC]``; lengths of time are
+``timedelta64[us]``; whole numbers are the nullable ``Int64``; text is ``str``; names that repeat (workflow, step,
+state, type) are categories. An id may be shortened as long as it is unambiguous. Only public functions live here;
+pandas is imported when one is called.
 """
 
 from __future__ import annotations
 
+from .comparing import diff
+from .logs import open  # noqa: A004  # history.open is what it does
+from .moment import state_at
 from .tables import events, executions, outputs, sql, steps
 
-__all__ = ["events", "executions", "outputs", "sql", "steps"]
+__all__ = ["diff", "events", "executions", "open", "outputs", "sql", "state_at", "steps"]

@@ -18,7 +18,7 @@ from ..core.model import ExecutionState
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["EVENTS", "EXECUTIONS", "STEPS", "Kind", "answer", "expand", "frame"]
+__all__ = ["DIFF", "EVENTS", "EXECUTIONS", "MOMENT", "STEPS", "Kind", "answer", "expand", "frame", "in_order"]
 
 Rows = Sequence[tuple[Any, ...]]
 Column = Any
@@ -84,6 +84,37 @@ EVENTS = {
     "data": Kind.TEXT,
 }
 
+MOMENT = {
+    "step": Kind.TEXT,
+    "visit": Kind.INT,
+    "attempt": Kind.INT,
+    "state": Kind.CATEGORY,
+    "started_at": Kind.TIME,
+    "completed_at": Kind.TIME,
+    "duration": Kind.DURATION,
+    "output": Kind.TEXT,
+    "error": Kind.TEXT,
+}
+
+DIFF = {
+    "step": Kind.TEXT,
+    "state_a": Kind.CATEGORY,
+    "state_b": Kind.CATEGORY,
+    "attempt_a": Kind.INT,
+    "attempt_b": Kind.INT,
+    "duration_a": Kind.DURATION,
+    "duration_b": Kind.DURATION,
+    "duration_diff": Kind.DURATION,
+    "inputs_changed": Kind.BOOL,
+    "code_changed": Kind.BOOL,
+    "output_changed": Kind.BOOL,
+    "output_a": Kind.TEXT,
+    "output_b": Kind.TEXT,
+    "difference": Kind.TEXT,
+    "cells_changed": Kind.INT,
+    "max_abs_diff": Kind.FLOAT,
+}
+
 _STEP_STATES = ("RUNNING", "RETRIED", "INTERRUPTED", "COMPLETED", "FAILED")
 _ORDER = {"state": (*ExecutionState, *_STEP_STATES), "type": tuple(EVENT_TYPES)}
 """The order of categories whose names are known; the others are in order of appearance."""
@@ -107,23 +138,18 @@ _INFERRED = {
 _ISO = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
 
 
-def frame(rows: Rows, columns: Mapping[str, Kind], keys: Mapping[str, Mapping[int, str]] | None = None) -> pd.DataFrame:
+def frame(rows: Rows, columns: Mapping[str, Kind]) -> pd.DataFrame:
     """Make a typed frame.
 
     Args:
-        rows: one tuple per row, in the order of ``columns``; times and durations are integer µs.
+        rows: one tuple per row, in the order of ``columns``, more behind them if need be; times and durations are
+            integer µs.
         columns: the name and kind of each.
-        keys: for columns that hold an execution's integer key: the text each key stands for.
     """
     import pandas as pd
 
-    raw: Any = pd.DataFrame(list(rows), columns=range(len(columns)))
-    made: dict[str, Column] = {}
-    for place, (name, kind) in enumerate(columns.items()):
-        column = raw.pop(place)
-        if keys is not None and name in keys:
-            column = column.map(pd.Series(keys[name], dtype="str"))
-        made[name] = _typed(column, kind, name)
+    raw: Any = pd.DataFrame(list(rows), columns=range(len(rows[0]) if rows else len(columns)))
+    made = {name: _typed(raw.pop(place), kind, name) for place, (name, kind) in enumerate(columns.items())}
     return pd.DataFrame(made, copy=False)
 
 
@@ -202,10 +228,15 @@ def _typed(column: Column, kind: Kind, name: str) -> Column:
 def _categories(column: Column, name: str) -> pd.Categorical:
     import pandas as pd
 
-    found = pd.Index(column.dropna().unique(), dtype="str")
+    return pd.Categorical(column, categories=in_order(pd.Index(column.dropna().unique(), dtype="str"), name))
+
+
+def in_order(found: pd.Index[str], name: str) -> pd.Index[str]:
+    """Put the categories of a column in order: those whose names are known first, the others as they come."""
+    import pandas as pd
+
     known = pd.Index([str(n) for n in dict.fromkeys(_ORDER.get(name, ()))], dtype="str")
-    ordered = known[known.isin(found)].append(found[~found.isin(known)])
-    return pd.Categorical(column, categories=ordered)
+    return known[known.isin(found)].append(found[~found.isin(known)])
 
 
 def _infer(column: Column) -> Kind:

@@ -1,33 +1,55 @@
 """The questions history asks, as SQL over the compact tables ``execution`` and ``event``.
 
 Text and parameters only: nothing is executed here. Every filter is in the SQL, and all but a bare ``type=``
-are index searches (tests hold the query plans). Columns come in the order of the frames in frames.py.
+are index searches (tests hold the query plans). Columns come in the order of the frames in frames.py, after
+them those that only sort.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..core.model import ExecutionState
 
-__all__ = ["Query", "events", "executions", "names", "steps"]
+__all__ = ["Query", "events", "executions", "steps"]
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A statement and its parameters."""
+    """A statement, its parameters, and by which of its columns the answer is sorted (numbers from 1).
 
-    sql: str
-    parameters: tuple[object, ...] = ()
+    ``is_bulk`` says that it asks about events by the thousand, which is worth another way of reading; its first two
+    parameters then are the first and the last key of the executions to read.
+    """
+
+    select: str
+    parameters: tuple[object, ...]
+    order: tuple[int, ...]
+    descending: bool = False
+    limit: int | None = None
+    is_bulk: bool = False
+
+    @property
+    def sql(self) -> str:
+        """The whole statement."""
+        return f"{self.select}\n{self.ordering}{'' if self.limit is None else f' LIMIT {self.limit}'}"
+
+    def within(self, first: int, last: int) -> Query:
+        """Return the same question about the executions of these keys; it has to be a bulk one."""
+        return replace(self, parameters=(first, last, *self.parameters[2:]))
+
+    @property
+    def ordering(self) -> str:
+        """Its ``ORDER BY``, which also holds for a union with it."""
+        direction = " DESC" if self.descending else ""
+        return "ORDER BY " + ", ".join(f"{column}{direction}" for column in self.order)
 
 
-_THIS = "(SELECT key FROM execution WHERE execution_id = ?)"
 _PARENT_VERSION = """CASE WHEN x.parent IS NOT NULL THEN
                 (SELECT json_extract(e.data, '$.parent_version') FROM event e
                 WHERE e.execution = x.key AND e.type = 'WorkflowForked' AND json_valid(e.data)
                 ORDER BY e.version DESC LIMIT 1) END"""
-_OF_WORKFLOW = "(SELECT key FROM execution WHERE workflow = ?)"
 
 
 def executions(
@@ -44,7 +66,6 @@ def executions(
     if since is not None:
         terms.append("x.started_at >= ?")
         parameters.append(since)
-    parameters.append(-1 if limit is None else limit)
     return Query(
         f"""SELECT x.execution_id, x.workflow, x.state, x.started_at, x.updated_at, x.completed_at,
             x.completed_at - x.started_at, x.total_steps, x.done_steps, x.current_step,
@@ -62,69 +83,68 @@ def executions(
                     (SELECT json_extract(c.data, '$.last_step') FROM event c
                     WHERE c.execution = x.key AND c.type = 'WorkflowCompleted' ORDER BY c.version DESC LIMIT 1)
                 ORDER BY e.version DESC LIMIT 1) END,
-            x.error, x.wake_at, x.parent, {_PARENT_VERSION}, x.version
-        FROM execution x WHERE {" AND ".join(terms)}
-        ORDER BY x.started_at DESC, x.key DESC LIMIT ?""",
+            x.error, x.wake_at, x.parent, {_PARENT_VERSION}, x.version, x.key
+        FROM execution x WHERE {" AND ".join(terms)}""",
         tuple(parameters),
+        order=(4, 18),
+        descending=True,
+        limit=limit,
     )
 
 
 def steps(execution_id: str | None = None, workflow: str | None = None) -> Query:
     """Ask for attempts of steps, oldest execution first, in order of their start."""
-    where, parameters = _of("e.execution", execution_id, workflow)
+    where, parameters = _of(execution_id, workflow)
     # One row per attempt: its last start and its last word. A step completed by hand has no start.
     return Query(
-        f"""SELECT a.execution, a.execution, a.step, a.visit, a.attempt,
+        f"""SELECT a.execution_id, a.workflow, a.step, a.visit, a.attempt,
             CASE last.type WHEN 'StepStarted' THEN 'RUNNING' ELSE upper(substr(last.type, 5)) END,
             coalesce(first.at, last.at),
             CASE WHEN last.type <> 'StepStarted' THEN last.at END,
             CASE WHEN last.type <> 'StepStarted' THEN last.at - coalesce(first.at, last.at) END,
             CASE WHEN last.type IN ('StepCompleted', 'StepFailed') THEN {_value("last.data", "output")} END,
             CASE WHEN last.type IN ('StepFailed', 'StepRetried') THEN {_error("last.data")} END,
-            json_extract(first.data, '$.code')
+            json_extract(first.data, '$.code'), a.key, coalesce(a.began, a.ended)
         FROM (
-            SELECT e.execution, e.step, e.visit, e.attempt,
+            SELECT x.key, x.execution_id, x.workflow, e.step, e.visit, e.attempt,
                 max(CASE e.type WHEN 'StepStarted' THEN e.version END) AS began, max(e.version) AS ended
-            FROM event e
+            FROM execution x CROSS JOIN event e ON e.execution = x.key
             WHERE {where} AND e.type IN
                 ('StepStarted', 'StepCompleted', 'StepFailed', 'StepRetried', 'StepInterrupted')
-            GROUP BY e.execution, e.step, e.visit, e.attempt
+            GROUP BY x.key, e.step, e.visit, e.attempt
         ) a
-        JOIN event last ON last.execution = a.execution AND last.version = a.ended
-        LEFT JOIN event first ON first.execution = a.execution AND first.version = a.began
-        ORDER BY a.execution, coalesce(a.began, a.ended)""",
+        JOIN event last ON last.execution = a.key AND last.version = a.ended
+        LEFT JOIN event first ON first.execution = a.key AND first.version = a.began""",
         parameters,
+        order=(13, 14),
+        is_bulk=execution_id is None,
     )
 
 
 def events(execution_id: str | None = None, types: Sequence[str] = ()) -> Query:
     """Ask for events, oldest execution first, in order of their versions."""
-    where, parameters = _of("execution", execution_id, None)
+    where, parameters = _of(execution_id, None)
     if types:
-        where += f" AND type IN ({_marks(types)})"
+        where += f" AND e.type IN ({_marks(types)})"
         parameters += tuple(types)
     return Query(
-        f"""SELECT execution, version, type, step, visit, attempt, at, data
-        FROM event WHERE {where} ORDER BY execution, version""",
+        f"""SELECT x.execution_id, e.version, e.type, e.step, e.visit, e.attempt, e.at, e.data, x.key
+        FROM execution x CROSS JOIN event e ON e.execution = x.key WHERE {where}""",
         parameters,
+        order=(9, 2),
+        is_bulk=execution_id is None,
     )
 
 
-def names(execution_id: str | None = None, workflow: str | None = None) -> Query:
-    """Ask what the integer keys in the answers about steps and events stand for: key, id, workflow."""
-    where, parameters = _of("key", execution_id, workflow)
-    return Query(f"SELECT key, execution_id, workflow FROM execution WHERE {where}", parameters)
-
-
-def _of(column: str, execution_id: str | None, workflow: str | None) -> tuple[str, tuple[object, ...]]:
-    terms, parameters = [], list[object]()
+def _of(execution_id: str | None, workflow: str | None) -> tuple[str, tuple[object, ...]]:
     if execution_id is not None:
-        terms.append(f"{column} = {_THIS}")
-        parameters.append(execution_id)
+        terms, parameters = ["x.execution_id = ?"], list[object]([execution_id])
+    else:
+        terms, parameters = ["+x.key BETWEEN ? AND ?"], [0, 2**63 - 1]  # `+`: it leaves the choice of the index alone
     if workflow is not None:
-        terms.append(f"{column} IN {_OF_WORKFLOW}")
+        terms.append("x.workflow = ?")
         parameters.append(workflow)
-    return " AND ".join(terms) or "1", tuple(parameters)
+    return " AND ".join(terms), tuple(parameters)
 
 
 def _marks(values: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""How history gets at a log: a connection of its own that can only read, one snapshot at a time.
+"""How history gets at a log, or at several: connections of its own that can only read, one snapshot at a time.
 
 Nothing here knows a table. Whatever SQLite says is put into words of this library.
 """
@@ -7,36 +7,119 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-from ..errors import StoreError
+from ..errors import ExecutionNotFoundError, StoreError
 from ..store.base import Commit, Store
 from ..store.connection import explain
 from ..store.default import resolve_store
 from ..store.sqlite import SqliteStore
 
-__all__ = ["Log", "opened", "snapshot"]
+__all__ = ["Log", "Logs", "Source", "each", "located", "opened", "snapshot"]
 
 Log = Store | str | os.PathLike[str]
 
 
-@contextmanager
-def opened(store: Log | None) -> Iterator[Store]:
-    """Give the log that is meant; one named by its path is open for the block only.
+class Logs:
+    """Several logs to be read as one, each under a name.
+
+    Args:
+        logs: logs or paths by name; without names, each goes by its path.
 
     Raises:
-        StoreError: there is no log at that path, or it cannot be read.
+        ValueError: there is none, or two have one name.
+        StoreError: there is no log at a path.
     """
+
+    def __init__(self, logs: Log | Iterable[Log] | Mapping[str, Log]) -> None:
+        if isinstance(logs, Mapping):
+            named = [(str(name), log) for name, log in logs.items()]
+        else:
+            several = [logs] if isinstance(logs, (str, os.PathLike)) or hasattr(logs, "location") else list(logs)
+            named = [(os.fspath(log) if isinstance(log, (str, os.PathLike)) else log.location, log) for log in several]
+        if not named:
+            raise ValueError("no log is given: history.open takes paths, logs, or a mapping of names to them")
+        self.named: Mapping[str, Log] = dict(named)
+        if len(self.named) < len(named):
+            twice = next(name for name in self.named if [n for n, _ in named].count(name) > 1)
+            raise ValueError(f"two of these logs are called {twice!r}: name them, history.open({{'one': ..., ...}})")
+        for log in self.named.values():
+            _check(log)
+
+    def __repr__(self) -> str:
+        return f"<{len(self.named)} {'log' if len(self.named) == 1 else 'logs'}: {', '.join(self.named)}>"
+
+
+Source = Log | Logs
+"""What functions of history take as ``store=``."""
+
+
+@contextmanager
+def opened(store: Source | None) -> Iterator[Store]:
+    """Give the one log that is meant; one named by its path is open for the block only.
+
+    Raises:
+        StoreError: there is no log at that path, it cannot be read, or several are meant.
+    """
+    if isinstance(store, Logs):
+        if len(store.named) > 1:
+            raise StoreError(
+                f"This asks one log, and these are {len(store.named)}: {', '.join(store.named)}. "
+                f"Pick one, such as logs[{next(iter(store.named))!r}]."
+            )
+        (store,) = store.named.values()
     if not isinstance(store, (str, os.PathLike)):
         yield resolve_store(store)
         return
-    path = Path(store)
-    if not path.is_file():
-        raise StoreError(f"There is no log at {path}: nothing was read. Give the path of a log that exists.")
-    with SqliteStore(path) as found:
+    _check(store)
+    with SqliteStore(store) as found:
         yield found
+
+
+@contextmanager
+def each(store: Source | None) -> Iterator[dict[str | None, Store]]:
+    """Give every log that is meant, by name; None is the name of one that needs none."""
+    with ExitStack() as stack:
+        named = store.named if isinstance(store, Logs) else {None: store}
+        yield {name: stack.enter_context(opened(log)) for name, log in named.items()}
+
+
+@contextmanager
+def located(store: Source | None, execution_id: str) -> Iterator[tuple[str | None, Store, str]]:
+    """Give the log that holds an execution: its name, the log, the full id.
+
+    Raises:
+        ExecutionNotFoundError: no log holds it, or several executions are meant.
+    """
+    with each(store) as logs:
+        found: dict[str | None, str] = {}
+        refused: list[ExecutionNotFoundError] = []
+        for name, log in logs.items():
+            try:
+                found[name] = log.execution(execution_id).execution_id
+            except ExecutionNotFoundError as exc:
+                if len(logs) == 1 or any(near.startswith(execution_id) for near in exc.suggestions):
+                    raise
+                refused.append(exc)
+        exact = {name: full for name, full in found.items() if full == execution_id} or found
+        if not exact:
+            near = tuple(dict.fromkeys(name for exc in refused for name in exc.suggestions))
+            hint = f"Did you mean {' or '.join(map(repr, near[:3]))}?" if near else "executions() lists what there is."
+            raise ExecutionNotFoundError(
+                f"There is no execution {execution_id!r} in any of these logs: {', '.join(map(str, logs))}. {hint}",
+                suggestions=near,
+            )
+        if len(exact) > 1:
+            shown = ", ".join(f"{full!r} in {name}" for name, full in exact.items())
+            raise ExecutionNotFoundError(
+                f"{execution_id!r} is found in {len(exact)} logs: {shown}. Give more of the id, or ask one of them, "
+                f"such as logs[{next(iter(exact))!r}].",
+                suggestions=tuple(dict.fromkeys(exact.values())),
+            )
+        ((name, full),) = exact.items()
+        yield name, logs[name], full
 
 
 @contextmanager
@@ -48,6 +131,11 @@ def snapshot(store: Store) -> Iterator[sqlite3.Connection]:
             yield db
         except sqlite3.Error as exc:
             raise explain(exc, store.location) from exc
+
+
+def _check(log: Log) -> None:
+    if isinstance(log, (str, os.PathLike)) and not Path(log).is_file():
+        raise StoreError(f"There is no log at {os.fspath(log)}: nothing was read. Give the path of a log that exists.")
 
 
 def _connect(store: Store) -> sqlite3.Connection:

@@ -22,6 +22,8 @@ _PRAGMAS = frozenset(
     {"table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo", "foreign_key_list"}
 )
 _VIEWS = ("executions", "steps", "events")
+_WRITES = re.compile(r"VACUUM|cannot modify .+ because it is a view|cannot UPSERT a view")
+"""What SQLite says of statements that would write before it finds that they may not."""
 _UNKNOWN = re.compile(r"no such (column|table|function): (\S+)")
 
 
@@ -49,7 +51,7 @@ def select(db: sqlite3.Connection, query: str, params: Mapping[str, Any]) -> tup
         cursor = db.execute(query, {name: _parameter(value) for name, value in params.items()})
         rows = cursor.fetchall()
     except (sqlite3.Error, sqlite3.Warning) as exc:
-        if refused or _code(exc) == sqlite3.SQLITE_READONLY or "VACUUM" in str(exc):
+        if refused or _code(exc) == sqlite3.SQLITE_READONLY or _WRITES.search(str(exc)):
             raise StoreError(
                 "history.sql only reads, and this statement would write: nothing was changed. Ask with SELECT, and "
                 "change the DataFrame you get; the log itself is append-only."

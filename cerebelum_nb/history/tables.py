@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..core.events import EVENT_TYPES
@@ -13,14 +14,15 @@ from ..values import decode
 from . import arguments, queries
 from . import sql as _sql
 from .arguments import Since
-from .reader import Log, opened, snapshot
+from .queries import Query
+from .reader import Source, each, located, opened, snapshot
+from .several import attached, together
 
 if TYPE_CHECKING:
-    import sqlite3
-
     import pandas as pd
 
     from ..store.base import Store
+    from .frames import Kind
 
 __all__ = ["events", "executions", "outputs", "sql", "steps"]
 
@@ -31,7 +33,7 @@ def executions(
     since: Since | None = None,
     limit: int | None = None,
     *,
-    store: Log | None = None,
+    store: Source | None = None,
 ) -> pd.DataFrame:
     """Read executions, one row each, newest first.
 
@@ -54,7 +56,7 @@ def executions(
         - ``completed_at`` (datetime, UTC): when it completed, failed or was cancelled; NaT while it may go on
         - ``duration`` (timedelta): from start to that end, waits and pauses included; NaT while it may go on
         - ``total_steps``, ``done_steps`` (Int64): steps of the timeline, and how many are completed
-        - ``current_step`` (str): of the steps begun and not done, the one that began last; missing once it has ended
+        - ``current_step`` (str): the step that runs: the last started of those that are not finished; else missing
         - ``inputs``, ``output`` (str): JSON text of what it started or was forked with, and of the last step's value
           once completed; of a value that is not JSON, its preview
         - ``error`` (str): why it failed, ``type: message``
@@ -71,19 +73,24 @@ def executions(
         >>> len(executions(state="failed", store=MemoryStore()))
         0
     """
-    from .frames import EXECUTIONS, frame
+    from .frames import EXECUTIONS
 
+    limit = arguments.count(limit, "limit")
     query = queries.executions(
         workflow,
         arguments.names(state, ExecutionState, "state"),
         None if since is None else arguments.since_micros(since),
-        arguments.count(limit, "limit"),
+        limit,
     )
-    with opened(store) as log, snapshot(log) as db:
-        return frame(_fetch(db, query), EXECUTIONS)
+    with each(store) as logs:
+        made = together({name: _read(log, query, EXECUTIONS) for name, log in logs.items()})
+    if len(logs) == 1:
+        return made
+    newest = made.sort_values("started_at", ascending=False, kind="stable", ignore_index=True)
+    return newest if limit is None else newest.head(limit)
 
 
-def steps(execution_id: str | None = None, workflow: str | None = None, *, store: Log | None = None) -> pd.DataFrame:
+def steps(execution_id: str | None = None, workflow: str | None = None, *, store: Source | None = None) -> pd.DataFrame:
     """Read steps, one row per attempt, in the order they started; oldest execution first.
 
     Args:
@@ -111,16 +118,11 @@ def steps(execution_id: str | None = None, workflow: str | None = None, *, store
         ExecutionNotFoundError: there is no such execution.
         StoreError: the log cannot be read.
     """
-    from .frames import STEPS, frame
+    from .frames import STEPS
 
-    with opened(store) as log:
-        full = _full_id(log, execution_id)
-        with snapshot(log) as db:
-            rows = _fetch(db, queries.steps(full, workflow))
-            known = _fetch(db, queries.names(full, workflow))
-    ids = {key: name for key, name, _ in known}
-    workflows = {key: name for key, _, name in known}
-    return frame(rows, STEPS, {"execution_id": ids, "workflow": workflows})
+    with _holding(store, execution_id) as (logs, full):
+        query = queries.steps(full, workflow)
+        return together({name: _read(log, query, STEPS) for name, log in logs.items()})
 
 
 def events(
@@ -128,7 +130,7 @@ def events(
     type: str | Iterable[str] | None = None,  # noqa: A002  # the column's name, and the contract's
     expand: bool = False,
     *,
-    store: Log | None = None,
+    store: Source | None = None,
 ) -> pd.DataFrame:
     """Read events, one row each, in order; oldest execution first.
 
@@ -161,16 +163,13 @@ def events(
     from . import frames
 
     types = arguments.names(type, EVENT_TYPES, "type of event")
-    with opened(store) as log:
-        full = _full_id(log, execution_id)
-        with snapshot(log) as db:
-            rows = _fetch(db, queries.events(full, types))
-            ids = {key: name for key, name, _ in _fetch(db, queries.names(full))}
-    made = frames.frame(rows, frames.EVENTS, {"execution_id": ids})
+    with _holding(store, execution_id) as (logs, full):
+        query = queries.events(full, types)
+        made = together({name: _read(log, query, frames.EVENTS) for name, log in logs.items()})
     return frames.expand(made) if expand else made
 
 
-def outputs(execution_id: str, *, store: Log | None = None) -> Outputs:
+def outputs(execution_id: str, *, store: Source | None = None) -> Outputs:
     """Read what the completed steps of an execution returned, by name, in order of completion.
 
     A value is decoded when it is looked up. The repr shows every one of them, also those that cannot or may not be
@@ -201,7 +200,7 @@ def outputs(execution_id: str, *, store: Log | None = None) -> Outputs:
     return Outputs(values, load)
 
 
-def sql(query: str, /, *, store: Log | None = None, **params: Any) -> pd.DataFrame:
+def sql(query: str, /, *, store: Source | None = None, **params: Any) -> pd.DataFrame:
     """Ask the log anything in SQL: the views ``executions``, ``steps`` and ``events`` are there for it. It only reads.
 
     Args:
@@ -225,14 +224,26 @@ def sql(query: str, /, *, store: Log | None = None, **params: Any) -> pd.DataFra
     """
     from .frames import answer
 
-    with opened(store) as log, snapshot(log) as db:
+    with each(store) as logs, snapshot(logs[None]) if None in logs else attached(logs) as db:
         rows, names = _sql.select(db, query, params)
     return answer(rows, names)
 
 
-def _full_id(log: Store, execution_id: str | None) -> str | None:
-    return None if execution_id is None else log.execution(execution_id).execution_id
+@contextmanager
+def _holding(store: Source | None, execution_id: str | None) -> Iterator[tuple[dict[str | None, Store], str | None]]:
+    """Give the logs to read, by name: the one that holds the execution, with its full id, or all."""
+    if execution_id is None:
+        with each(store) as logs:
+            yield logs, None
+        return
+    with located(store, execution_id) as (name, log, full):
+        yield {name: log}, full
 
 
-def _fetch(db: sqlite3.Connection, query: queries.Query) -> list[tuple[Any, ...]]:
-    return db.execute(query.sql, query.parameters).fetchall()
+def _read(log: Store, query: Query, columns: Mapping[str, Kind]) -> pd.DataFrame:
+    from . import arrow, frames
+
+    with snapshot(log) as db:
+        if query.is_bulk and arrow.pays(db) and (table := arrow.read(db, query, columns)) is not None:
+            return arrow.frame(table, columns)
+        return frames.frame(db.execute(query.sql, query.parameters).fetchall(), columns)

@@ -1,7 +1,8 @@
 """Any Python value to what the log holds, and back.
 
-JSON when the value survives it unchanged, judged by exact types; cloudpickle otherwise. Masking of secrets
-happens here, finding them in texts in `secret`. Nothing here reads or writes a file.
+JSON when the value survives it unchanged, judged by exact types; Arrow for frames, series, arrays and tables when
+pyarrow is installed (arrow.py); cloudpickle otherwise. Masking of secrets happens here, finding them in texts in
+`secret`. Nothing here reads or writes a file.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 from ..core.model import Value
 from ..errors import SerializationError, UntrustedValueError
+from . import arrow
 from .members import find
 from .preview import preview, type_name
 from .redaction import DEEPEST, SCALARS, NotJsonError, gather, put, redact
@@ -65,7 +67,7 @@ def encode(value: object, *, keep: bool = True, vault: Vault | None = None, path
         text = None
     if text is not None:
         return Value("json", text, masked=tuple(dict.fromkeys(masked)))
-    return _pickled(value, vault, path)
+    return _as_bytes(value, vault, path)
 
 
 def decode(
@@ -90,7 +92,7 @@ def decode(
 
     Raises:
         UntrustedValueError: it is pickled and ``trusted`` is False.
-        SerializationError: it was not kept, or cannot be unpickled here.
+        SerializationError: it was not kept, or cannot be restored here.
     """
     name = where or "This value"
     if value.codec == "json":
@@ -103,6 +105,8 @@ def decode(
             f"{name} was not kept (keep=False): it was {_what(value)}. Run the step that returned it again.",
             path=where,
         )
+    if value.codec == "arrow":
+        return _from_arrow(value, load, where)
     if value.codec != "cloudpickle":
         raise SerializationError(
             f"{name} is stored as {value.codec!r}, which this version of cerebelum_nb cannot read: upgrade.",
@@ -123,6 +127,18 @@ def decode(
             f"Define or import `{value.type}` as it was, or run the step that returned it again.",
             path=where,
         ) from exc
+
+
+def _from_arrow(value: Value, load: Callable[[str], bytes], where: str) -> Any:
+    payload = load(value.digest)
+    try:
+        return arrow.loads(payload)
+    except ImportError as exc:
+        told = f"it is stored as Arrow, and {exc.name} is not installed: pip install 'cerebelum_nb[arrow]'"
+        raise SerializationError(f"{where or 'This value'} is {_what(value)}; {told}", path=where) from exc
+    except (ValueError, TypeError, KeyError, OSError) as exc:  # ArrowInvalid is a ValueError
+        told = f"and its Arrow bytes cannot be read ({type(exc).__name__}: {exc}). Run the step that returned it again."
+        raise SerializationError(f"{where or 'This value'} is {_what(value)}, {told}", path=where) from exc
 
 
 def _what(value: Value) -> str:
@@ -175,14 +191,17 @@ def plain(value: object, levels: int = DEEPEST) -> bool:
     return False
 
 
-# -- cloudpickle --------------------------------------------------------------------------------------
+# -- Arrow and cloudpickle ----------------------------------------------------------------------------
 
 
-def _pickled(value: object, vault: Vault, path: str) -> Value:
-    try:
-        payload = _dumps(value)
-    except Exception as exc:  # pickling runs whatever the classes define
-        raise _unstorable(value, exc, vault, path) from exc
+def _as_bytes(value: object, vault: Vault, path: str) -> Value:
+    codec, payload = "arrow", arrow.dumps(value, compress=False) if vault else arrow.dumps(value)
+    if payload is None:
+        codec = "cloudpickle"
+        try:
+            payload = _dumps(value)
+        except Exception as exc:  # pickling runs whatever the classes define
+            raise _unstorable(value, exc, vault, path) from exc
     named = _find_named(value, path, vault)
     if named is None and vault.reveals(payload):
         named = find(value, path, lambda key, item: _reveals(item, vault), vault=vault, deepest=True) or (
@@ -196,8 +215,10 @@ def _pickled(value: object, vault: Vault, path: str) -> Value:
             "or use @step(keep=False).",
             path=vault.mask(named[0]),
         )
+    if codec == "arrow" and vault:
+        payload = arrow.dumps(value) or payload
     return Value(
-        "cloudpickle",
+        codec,
         type=type_name(value),
         preview=preview(value, vault=vault),
         digest=hashlib.sha256(payload).hexdigest(),

@@ -94,6 +94,9 @@ class _Preview:
             case "numpy", "ndarray":
                 head = self._items(value.ravel()[:ITEMS].tolist(), depth, value.size)
                 return f"ndarray {value.dtype} {value.shape}: [{head}]"
+            case "pyarrow", "Table":
+                names = (f"{self._text(field.name)} {field.type}" for field in value.schema)
+                return f"Table {value.num_rows:,} rows: {self._join(names, value.num_columns)}"
         if dataclasses.is_dataclass(cls) and hasattr(cls.__repr__, "__wrapped__"):
             shown = ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value) if f.repr)
             return f"{cls.__qualname__}({self._pairs(shown, '=', depth)})"

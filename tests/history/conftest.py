@@ -28,6 +28,13 @@ async def measure(provision, context):
     return pd.DataFrame({"ms": [1, 2]})
 
 
+class Probe:
+    """A value that has to be pickled."""
+
+    def __repr__(self):
+        return "<Probe>"
+
+
 @step(keep=False)
 async def connect(provision):
     return object()
@@ -55,6 +62,16 @@ async def ping():
     return [1, 2, 3]
 
 
+@step
+async def probe():
+    return Probe()
+
+
+@workflow
+def probing(wf):
+    wf.timeline(probe)
+
+
 @workflow
 def check(wf):
     wf.timeline(ping)
@@ -74,6 +91,9 @@ class Runs:
 
     def check(self, execution_id):
         asyncio.run(check.execute(store=self.store, execution_id=execution_id))
+
+    def probe(self, execution_id):
+        asyncio.run(probing.execute(store=self.store, execution_id=execution_id))
 
     def mend(self, execution_id):
         BROKEN.clear()

@@ -1,12 +1,17 @@
-"""What frames look like: the names and dtypes of their columns are a contract."""
+"""What frames look like: the names and dtypes of their columns are a contract, however they are read."""
 
 from __future__ import annotations
+
+from importlib.util import find_spec
 
 import pandas as pd
 import pytest
 
 from cerebelum_nb import history
+from cerebelum_nb.history import arrow
 from cerebelum_nb.testing import MemoryStore
+
+HAS_ARROW = find_spec("pyarrow") is not None
 
 TIME, DURATION, INT = "datetime64[us, UTC]", "timedelta64[us]", "Int64"
 
@@ -53,7 +58,43 @@ EVENTS = {
     "at": TIME,
     "data": "str",
 }
+MOMENT = {
+    "step": "str",
+    "visit": INT,
+    "attempt": INT,
+    "state": "category",
+    "started_at": TIME,
+    "completed_at": TIME,
+    "duration": DURATION,
+    "output": "str",
+    "error": "str",
+}
+DIFF = {
+    "step": "str",
+    "state_a": "category",
+    "state_b": "category",
+    "attempt_a": INT,
+    "attempt_b": INT,
+    "duration_a": DURATION,
+    "duration_b": DURATION,
+    "duration_diff": DURATION,
+    "inputs_changed": "boolean",
+    "code_changed": "boolean",
+    "output_changed": "boolean",
+    "output_a": "str",
+    "output_b": "str",
+    "difference": "str",
+    "cells_changed": INT,
+    "max_abs_diff": "float64",
+}
 FRAMES = [(history.executions, EXECUTIONS), (history.steps, STEPS), (history.events, EVENTS)]
+
+
+@pytest.fixture(params=["sqlite3", "arrow"] if HAS_ARROW else ["sqlite3"], autouse=True)
+def way(request, monkeypatch):
+    """Read in bulk by sqlite3, then the same by Arrow."""
+    monkeypatch.setattr(arrow, "pays", lambda db: request.param == "arrow")
+    return request.param
 
 
 def dtypes(frame):
@@ -72,7 +113,33 @@ def test_an_empty_frame_has_the_same_columns_and_dtypes(empty, read, expected):
     assert dtypes(frame) == expected
 
 
+def test_a_moment_has_these_columns_also_before_the_first_step(runs):
+    for version in (1, None):
+        assert dtypes(history.state_at("deploy-1", version, store=runs.store).steps) == MOMENT
+
+
+def test_a_comparison_has_these_columns(runs):
+    assert dtypes(history.diff("check-1", "check-2", store=runs.store)) == DIFF
+    assert dtypes(history.diff("deploy-1", "check-2", store=runs.store)) == DIFF
+
+
 @pytest.mark.parametrize(("read", "expected"), FRAMES)
+def test_several_logs_add_a_first_column(runs, empty, read, expected):
+    for logs in ([runs.store, empty], [empty], {"a": runs.store, "b": runs.store}):
+        frame = getattr(history.open(logs), read.__name__)()
+        assert dtypes(frame) == {"log": "category", **expected}
+
+
+@pytest.mark.skipif(not HAS_ARROW, reason="compares with Arrow")
+@pytest.mark.parametrize("read", [history.steps, history.events])
+def test_both_ways_of_reading_give_the_same(runs, monkeypatch, read):
+    runs.mend("deploy-1")
+    one = read(store=runs.store)
+    monkeypatch.setattr(arrow, "pays", lambda db: False)
+    pd.testing.assert_frame_equal(one, read(store=runs.store))
+
+
+@pytest.mark.parametrize(("read", "expected"), [*FRAMES, (history.diff, DIFF)])
 def test_every_column_is_documented(read, expected):
     assert [name for name in expected if f"``{name}``" not in read.__doc__] == []
 

@@ -252,14 +252,14 @@ def test_a_value_that_was_not_kept_says_what_to_do() -> None:
 
 
 def test_an_unknown_codec_is_refused() -> None:
-    with pytest.raises(SerializationError, match="arrow"):
-        decode(Value("arrow", digest="x"), _nothing_stored)
+    with pytest.raises(SerializationError, match=r"'parquet'.*upgrade"):
+        decode(Value("parquet", digest="x"), _nothing_stored)
 
 
 def test_importing_values_loads_no_heavy_library() -> None:
     code = (
         "import sys, json, cerebelum_nb.values\n"
-        "print(json.dumps([m for m in ('pandas', 'numpy', 'cloudpickle') if m in sys.modules]))"
+        "print(json.dumps([m for m in ('pandas', 'numpy', 'pyarrow', 'cloudpickle') if m in sys.modules]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
