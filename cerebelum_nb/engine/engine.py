@@ -151,10 +151,11 @@ class Engine:
         self.forget(execution, [])
         self.store.release(execution.id, execution.holder)
 
-    def stop_all(self, reason: str) -> None:
-        """Pause everything that runs here."""
+    def stop_all(self, reason: str) -> bool:
+        """Pause everything that runs here; return whether anything does."""
         for execution in list(self._executions.values()):
             self.post(execution, execution.stop, reason)
+        return bool(self._executions)
 
     def check_idle(self) -> None:
         """Tell the clock when everything in flight waits for it."""

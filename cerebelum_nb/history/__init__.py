@@ -17,5 +17,6 @@ from .comparing import diff
 from .logs import open  # noqa: A004  # history.open is what it does
 from .moment import state_at
 from .tables import events, executions, outputs, sql, steps
+from .trying import try_step
 
-__all__ = ["diff", "events", "executions", "open", "outputs", "sql", "state_at", "steps"]
+__all__ = ["diff", "events", "executions", "open", "outputs", "sql", "state_at", "steps", "try_step"]
