@@ -71,3 +71,14 @@ def test_a_sweep_over_the_same_prefix_makes_nothing_twice(kernel: LiveKernel) ->
     cell = kernel.run("again = await fit.sweep(rate, rates[:2], execution_id=prefix)\nlist(again.output)")
     assert "training" not in cell.printed
     assert shown(cell) == "[1.0, 2.0]"
+
+
+def test_a_trial_in_a_cell_needs_no_await_and_is_stopped_by_the_button(kernel: LiveKernel) -> None:
+    assert kernel.run("await fit.execute()").ok
+    assert kernel.run("@step\nasync def train(load, rate):\n    await asyncio.sleep(0)\n    return 7").ok
+    assert shown(kernel.run("history.try_step(train).new.tolist()")) == "['7']"
+    edited = "@step\nasync def train(load, rate):\n    print('trying', flush=True)\n    await asyncio.sleep(60)"
+    assert kernel.run(edited).ok
+    stopped = kernel.run("history.try_step(train)", interrupt_when="trying")
+    assert "KeyboardInterrupt" in stopped.error
+    assert kernel.run("1").ok
