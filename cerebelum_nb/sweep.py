@@ -8,10 +8,14 @@ has done, and goes on with the rest.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+import sys
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .callers import in_cells
 from .core.events import StepEvent
 from .core.model import ExecutionState
 from .core.resume import step_named
@@ -21,6 +25,7 @@ from .engine.inputs import Inputs, check_inputs
 from .engine.interrupt import on_sigint
 from .errors import CerebelumError, ExecutionStoppedError, ResumeError, SerializationError, StoreError
 from .forking import fork
+from .history.frames import answer
 from .launching import Definition, check_id, launch, new_id, take_up
 from .run import Run
 from .store.base import Store
@@ -31,6 +36,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["sweep"]
+
+
+_COLUMNS = ("execution_id", "state", "duration", "output", "error")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +160,7 @@ class _Sweep:
         self.running: set[Run] = set()
         self.refused: dict[str, str] = {}
         self.stopped = False
+        self.ended: Callable[[ExecutionState], None]
 
     async def run(self, variants: Sequence[_Variant]) -> None:
         """Run what is not done yet.
@@ -160,7 +169,7 @@ class _Sweep:
             ExecutionStoppedError: it was stopped; everything can go on.
         """
         __tracebackhide__ = True
-        with on_sigint(self.stop):
+        with on_sigint(self.stop), _told(f"{self.workflow.name} at {self.step}", len(variants)) as self.ended:
             tasks = [asyncio.ensure_future(self._one(variant)) for variant in variants]
             try:
                 await asyncio.gather(*tasks)
@@ -194,8 +203,10 @@ class _Sweep:
                 raise
             except CerebelumError as error:
                 self.refused[variant.execution_id] = f"{type(error).__name__}: {error}"
+                self.ended(ExecutionState.FAILED)
                 return
             if run is None:
+                self.ended(ExecutionState.COMPLETED)
                 return
             self.running.add(run)
             try:
@@ -206,6 +217,7 @@ class _Sweep:
                 pass  # how it ended is in the log, and so in the table
             finally:
                 self.running.discard(run)
+                self.ended(run.status)
 
     def _make(self, variant: _Variant) -> Run | None:
         """Make a variant ready; None when there is nothing to do."""
@@ -230,25 +242,50 @@ class _Sweep:
             raise
 
 
+@contextmanager
+def _told(what: str, total: int) -> Iterator[Callable[[ExecutionState], None]]:
+    """Tell how far it is, in one line on stderr, if somebody looks on; give what is to be called at each end."""
+    ends: Counter[ExecutionState] = Counter()
+    stream = sys.stderr if in_cells() or (sys.stderr is not None and sys.stderr.isatty()) else None
+
+    def tell() -> None:
+        states = ", ".join(f"{count} {state.lower().replace('_', ' ')}" for state, count in ends.items())
+        if stream is not None:
+            stream.write(f"\r{what}: {ends.total()} of {total} variants{f' ({states})' if states else ''}")
+            stream.flush()
+
+    def ended(state: ExecutionState) -> None:
+        ends[state] += 1
+        tell()
+
+    tell()
+    try:
+        yield ended
+    finally:
+        if stream is not None:
+            stream.write("\n")
+
+
 def _table(log: Store, variants: Sequence[_Variant], refused: Mapping[str, str]) -> pd.DataFrame:
     """Lay the variants out, a row each."""
     import pandas as pd
 
-    table: dict[str, Any] = {}
+    states = [fold(log.events(variant.execution_id)) for variant in variants]
+    table: dict[str, list[Any]] = {}
     for prefix, given in (("", [v.overrides for v in variants]), ("inputs.", [v.inputs for v in variants])):
         for name in dict.fromkeys(name for entry in given for name in entry):
-            table[f"{prefix}{name}"] = [entry.get(name) for entry in given]
-    states = [fold(log.events(variant.execution_id)) for variant in variants]
-    table["execution_id"] = pd.Series([variant.execution_id for variant in variants], dtype="str")
-    table["state"] = pd.Categorical([state.status.value if state.version else None for state in states])
-    ended = [None if s.completed_at is None else s.completed_at - s.started_at for s in states]
-    table["duration"] = pd.to_timedelta(pd.Series(ended, dtype="Int64"), unit="us").astype("timedelta64[us]")
+            table[f"{prefix or 'overrides.' * (name in _COLUMNS)}{name}"] = [entry.get(name) for entry in given]
+    table["execution_id"] = [variant.execution_id for variant in variants]
+    table["state"] = [state.status.value if state.version else None for state in states]
+    table["duration"] = [None if s.completed_at is None else s.completed_at - s.started_at for s in states]
     table |= _columns([_output(log, v.execution_id, s) for v, s in zip(variants, states, strict=True)])
-    errors = [None if s.error is None else f"{s.error.type}: {s.error.message}" for s in states]
-    table["error"] = pd.Series(
-        [refused.get(v.execution_id, error) for v, error in zip(variants, errors, strict=True)], dtype="str"
-    )
-    return pd.DataFrame(table)
+    table["error"] = [
+        refused.get(v.execution_id) or (None if s.error is None else f"{s.error.type}: {s.error.message}")
+        for v, s in zip(variants, states, strict=True)
+    ]
+    made = answer(list(zip(*table.values(), strict=True)), list(table))
+    made["duration"] = pd.to_timedelta(made["duration"].astype("Int64"), unit="us").astype("timedelta64[us]")
+    return made
 
 
 def _output(log: Store, execution_id: str, state: State) -> Any:

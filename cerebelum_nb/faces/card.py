@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ..core.duration import format_seconds
 from ..core.model import ExecutionState
 from ..core.state import Phase, State, StepState
+from ..core.stepping import Before
 from ..engine.execution import Execution
 from ..engine.scope import Scope
 from .failure import Failure, go_on
@@ -64,8 +65,10 @@ class Card:
         """Take a picture of a run of this process; a ``graph`` of its plan is drawn once and used again."""
         scopes = {name: attempt.scope for name, attempt in execution.attempts.items()}
         graph = graph or Graph(execution.plan)
-        mask = execution.vault.mask
-        return cls.at(execution.id, execution.state, execution.now(), graph, scopes, mask, execution.hint)
+        hint = None if execution.limited and isinstance(execution.limit, Before) else execution.hint
+        return cls.at(
+            execution.id, execution.state, execution.now(), graph, scopes, mask=execution.vault.mask, hint=hint
+        )
 
     @classmethod
     def at(
@@ -76,9 +79,19 @@ class Card:
         graph: Graph,
         scopes: Mapping[str, Scope] | None = None,
         mask: object = str,
-        hint: str = "",
+        hint: str | None = "",
     ) -> Card:
-        """Take a picture of a folded state; ``now`` is in µs since the epoch, ``hint`` the call that goes on."""
+        """Take a picture of a folded state.
+
+        Args:
+            execution_id: whose state it is.
+            state: the fold of its events.
+            now: the time, µs since the epoch.
+            graph: the picture of its plan.
+            scopes: the steps at work in this process.
+            mask: hides secrets in what they print.
+            hint: the call that goes on with it; "" the usual one, None: none is to be told.
+        """
         plan, scopes = graph.plan, scopes or {}
         parallel = {name for stage in plan.timeline if len(stage) > 1 for name in stage}
         names = dict.fromkeys((*(n for stage in plan.timeline for n in stage), *state.steps))
@@ -93,10 +106,12 @@ class Card:
                 _row(name, state.steps.get(name), now, name in parallel, over, scopes.get(name), mask) for name in names
             ),
             graph=graph,
-            failure=Failure.of(execution_id, plan, state, hint),
+            failure=Failure.of(execution_id, plan, state, hint or ""),
             total=state.total_steps,
             reason=state.reason or "",
-            call=(hint or go_on(execution_id, plan, state)) if state.lifecycle is ExecutionState.PAUSED else "",
+            call=(hint or go_on(execution_id, plan, state))
+            if state.lifecycle is ExecutionState.PAUSED and hint is not None
+            else "",
         )
 
     @property
