@@ -61,7 +61,16 @@ __all__ = [
 
 
 class CerebelumError(Exception):
-    """Base of every error of this library."""
+    """Base of every error of this library.
+
+    Example:
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> try:
+        ...     MemoryStore().execution("k1")
+        ... except CerebelumError as error:
+        ...     print(error)
+        There is no execution 'k1' in this log. List what there is with `cerebelum list`.
+    """
 
     def _render_traceback_(self) -> list[str]:
         """Show it in IPython without the library's frames, which tell a user nothing."""
@@ -83,7 +92,16 @@ class _OutcomeError(CerebelumError):
 
 
 class StepDefinitionError(CerebelumError):
-    """A ``@step`` (or a decorator under it) was given something it cannot be made from."""
+    """A ``@step`` (or a decorator under it) was given something it cannot be made from.
+
+    Example:
+        >>> from cerebelum_nb import step
+        >>> try:
+        ...     step(retries="twice")(print)
+        ... except StepDefinitionError as error:
+        ...     print(error)
+        @step of 'print': retries is how often to try again, a whole number from 0, not 'twice'
+    """
 
 
 class WorkflowDefinitionError(CerebelumError):
@@ -92,6 +110,17 @@ class WorkflowDefinitionError(CerebelumError):
     Attributes:
         errors: every problem found, each a sentence with its fix.
         warnings: what is odd but can run.
+
+    Example:
+        >>> from cerebelum_nb import workflow
+        >>> @workflow
+        ... def empty(wf):
+        ...     pass
+        >>> try:
+        ...     empty.run()
+        ... except WorkflowDefinitionError as error:
+        ...     error.errors
+        ("the timeline is empty: call wf.timeline(first >> second) in workflow 'empty'",)
     """
 
     def __init__(self, message: str = "", *, errors: tuple[str, ...] = (), warnings: tuple[str, ...] = ()) -> None:
@@ -107,6 +136,21 @@ class WorkflowError(_OutcomeError):
         execution_id: the execution that failed.
         failed_step: the step it failed in, or None when a route or the timeline failed it.
         resume_hint: the call that goes on from there.
+
+    Example:
+        >>> from cerebelum_nb import step, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... def ship():
+        ...     raise ValueError("no room")
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(ship)
+        >>> try:
+        ...     release.run(store=MemoryStore())
+        ... except WorkflowError as error:
+        ...     error.failed_step, error.__cause__
+        ('ship', ValueError('no room'))
     """
 
     def __init__(
@@ -124,7 +168,28 @@ class WorkflowError(_OutcomeError):
 
 
 class ExecutionStoppedError(_OutcomeError):
-    """An execution was stopped (stop button, Ctrl-C) and is PAUSED; it can be resumed."""
+    """An execution was stopped (stop button, Ctrl-C) and is PAUSED; it can be resumed.
+
+    Example:
+        >>> import asyncio
+        >>> from cerebelum_nb import step, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... async def copy():
+        ...     await asyncio.sleep(60)
+        >>> @workflow
+        ... def backup(wf):
+        ...     wf.timeline(copy)
+        >>> async def main():
+        ...     run = backup.start(store=MemoryStore(), execution_id="k1")
+        ...     run.stop()
+        ...     await run
+        >>> try:
+        ...     asyncio.run(main())
+        ... except ExecutionStoppedError as error:
+        ...     error.resume_hint
+        'await backup.resume("k1")'
+    """
 
     def __init__(self, message: str = "", *, execution_id: str = "", resume_hint: str = "") -> None:
         super().__init__(message)
@@ -133,7 +198,28 @@ class ExecutionStoppedError(_OutcomeError):
 
 
 class ExecutionCancelledError(_OutcomeError):
-    """An execution was cancelled with ``cancel()``; it does not go on."""
+    """An execution was cancelled with ``cancel()``; it does not go on.
+
+    Example:
+        >>> import asyncio
+        >>> from cerebelum_nb import step, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... async def copy():
+        ...     await asyncio.sleep(60)
+        >>> @workflow
+        ... def backup(wf):
+        ...     wf.timeline(copy)
+        >>> async def main():
+        ...     run = backup.start(store=MemoryStore(), execution_id="k1")
+        ...     run.cancel("the disk is full")
+        ...     await run
+        >>> try:
+        ...     asyncio.run(main())
+        ... except ExecutionCancelledError as error:
+        ...     error.execution_id
+        'k1'
+    """
 
     def __init__(self, message: str = "", *, execution_id: str = "") -> None:
         super().__init__(message)
@@ -141,7 +227,30 @@ class ExecutionCancelledError(_OutcomeError):
 
 
 class DependencyError(CerebelumError):
-    """A step needs the result of a step that has none (it was skipped, or it failed)."""
+    """A step needs the result of a step that has none (it was skipped, or it failed).
+
+    Example:
+        >>> from cerebelum_nb import WorkflowError, flow, step, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... def build():
+        ...     return "small"
+        >>> @step
+        ... def test(build):
+        ...     return "fine"
+        >>> @step
+        ... def ship(test):
+        ...     return test
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(build >> test >> ship)
+        ...     wf.diverge(from_step=build, patterns={"small": flow.skip_to(ship)})
+        >>> try:
+        ...     release.run(store=MemoryStore())
+        ... except WorkflowError as error:
+        ...     error.__cause__.step, error.__cause__.dependency
+        ('ship', 'test')
+    """
 
     def __init__(self, message: str = "", *, step: str = "", dependency: str = "") -> None:
         super().__init__(message)
@@ -150,7 +259,24 @@ class DependencyError(CerebelumError):
 
 
 class StepTimeoutError(CerebelumError, TimeoutError):
-    """A step took longer than its ``timeout``."""
+    """A step took longer than its ``timeout``.
+
+    Example:
+        >>> import asyncio
+        >>> from cerebelum_nb import WorkflowError, step, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step(timeout="10ms")
+        ... async def ask():
+        ...     await asyncio.sleep(60)
+        >>> @workflow
+        ... def survey(wf):
+        ...     wf.timeline(ask)
+        >>> try:
+        ...     survey.run(store=MemoryStore())
+        ... except WorkflowError as error:
+        ...     isinstance(error.__cause__, StepTimeoutError), isinstance(error.__cause__, TimeoutError)
+        (True, True)
+    """
 
 
 class PollTimeoutError(CerebelumError, TimeoutError):
@@ -160,6 +286,15 @@ class PollTimeoutError(CerebelumError, TimeoutError):
         attempts: how many checks were made.
         elapsed: seconds spent.
         last_result: what the last check returned.
+
+    Example:
+        >>> import asyncio
+        >>> from cerebelum_nb import poll
+        >>> try:
+        ...     asyncio.run(poll(lambda: 0, interval=1, max_attempts=2))
+        ... except PollTimeoutError as error:
+        ...     error.attempts, error.last_result
+        (2, 0)
     """
 
     def __init__(
@@ -177,7 +312,19 @@ class PollTimeoutError(CerebelumError, TimeoutError):
 
 
 class ApprovalRejectedError(CerebelumError):
-    """A person rejected what the step asked for."""
+    """A person rejected what the step asked for.
+
+    Example:
+        >>> import asyncio
+        >>> from cerebelum_nb import wait_for_approval
+        >>> from cerebelum_nb.testing import answering
+        >>> try:
+        ...     with answering(reject="too dear"):
+        ...         asyncio.run(wait_for_approval("budget"))
+        ... except ApprovalRejectedError as error:
+        ...     error.reason
+        'too dear'
+    """
 
     def __init__(self, message: str = "", *, reason: str = "", by: str | None = None) -> None:
         super().__init__(message)
@@ -186,11 +333,46 @@ class ApprovalRejectedError(CerebelumError):
 
 
 class ApprovalTimeoutError(CerebelumError, TimeoutError):
-    """Nobody decided an approval in time."""
+    """Nobody decided an approval in time.
+
+    Example:
+        >>> from cerebelum_nb import WorkflowError, step, wait_for_approval, workflow
+        >>> from cerebelum_nb.testing import FakeClock, MemoryStore
+        >>> @step
+        ... async def ask():
+        ...     return await wait_for_approval("budget", timeout_ms="2d")
+        >>> @workflow
+        ... def purchase(wf):
+        ...     wf.timeline(ask)
+        >>> try:
+        ...     with FakeClock():
+        ...         purchase.run(store=MemoryStore())
+        ... except WorkflowError as error:
+        ...     isinstance(error.__cause__, ApprovalTimeoutError)
+        True
+    """
 
 
 class ApprovalError(CerebelumError):
-    """An approval cannot be decided: nothing waits for one, or it has to be said which."""
+    """An approval cannot be decided: nothing waits for one, or it has to be said which.
+
+    Example:
+        >>> from cerebelum_nb import ExecutionClient, step, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... def build():
+        ...     return "image"
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(build)
+        >>> log = MemoryStore()
+        >>> client, result = ExecutionClient(log), release.run(store=log, execution_id="k1")
+        >>> try:
+        ...     client.run_sync(client.approve("k1"))
+        ... except ApprovalError as error:
+        ...     print(error)
+        execution k1 waits for no approval: it is COMPLETED
+    """
 
 
 class ApprovalDecidedError(ApprovalError):
@@ -199,6 +381,29 @@ class ApprovalDecidedError(ApprovalError):
     Attributes:
         by: who decided it; None when its time ran out or nobody was named.
         at: when, UTC.
+
+    Example:
+        >>> import asyncio
+        >>> from cerebelum_nb import ExecutionClient, step, wait_for_approval, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... async def ask():
+        ...     return await wait_for_approval("budget")
+        >>> @workflow
+        ... def purchase(wf):
+        ...     wf.timeline(ask)
+        >>> async def main():
+        ...     log = MemoryStore()
+        ...     run, client = purchase.start(store=log, execution_id="k1"), ExecutionClient(log)
+        ...     while run.status != "WAITING_FOR_APPROVAL":
+        ...         await asyncio.sleep(0)
+        ...     await client.approve("k1", by="ana")
+        ...     await client.reject("k1", "too dear", by="ben")
+        >>> try:
+        ...     asyncio.run(main())
+        ... except ApprovalDecidedError as error:
+        ...     error.by
+        'ana'
     """
 
     def __init__(self, message: str = "", *, by: str | None = None, at: datetime | None = None) -> None:
@@ -208,7 +413,31 @@ class ApprovalDecidedError(ApprovalError):
 
 
 class ApprovalRefusedError(ApprovalError):
-    """The step's ``validate`` did not take the response; the approval is still open."""
+    """The step's ``validate`` did not take the response; the approval is still open.
+
+    Example:
+        >>> import asyncio
+        >>> from cerebelum_nb import ExecutionClient, step, wait_for_approval, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... async def ask():
+        ...     return await wait_for_approval("budget", validate=lambda size: size < 3)
+        >>> @workflow
+        ... def purchase(wf):
+        ...     wf.timeline(ask)
+        >>> async def main():
+        ...     log = MemoryStore()
+        ...     run, client = purchase.start(store=log, execution_id="k1"), ExecutionClient(log)
+        ...     while run.status != "WAITING_FOR_APPROVAL":
+        ...         await asyncio.sleep(0)
+        ...     try:
+        ...         await client.approve("k1", 5)
+        ...     except ApprovalRefusedError:
+        ...         await client.approve("k1", 2)
+        ...     return await run
+        >>> asyncio.run(main()).output
+        2
+    """
 
 
 class ExecutionNotFoundError(CerebelumError):
@@ -216,6 +445,23 @@ class ExecutionNotFoundError(CerebelumError):
 
     Attributes:
         suggestions: ids that come near.
+
+    Example:
+        >>> from cerebelum_nb import step, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... def build():
+        ...     return "image"
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(build)
+        >>> log = MemoryStore()
+        >>> result = release.run(store=log, execution_id="monday")
+        >>> try:
+        ...     log.execution("munday")
+        ... except ExecutionNotFoundError as error:
+        ...     error.suggestions
+        ('monday',)
     """
 
     def __init__(self, message: str = "", *, suggestions: tuple[str, ...] = ()) -> None:
@@ -230,6 +476,29 @@ class ExecutionBusyError(CerebelumError):
         execution_id: the execution that is held.
         holder: who holds it, as ``process 4711 on host``.
         free_at: when the hold ends by itself if its holder is dead; None when it is this process.
+
+    Example:
+        >>> import asyncio
+        >>> from cerebelum_nb import step, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... async def copy():
+        ...     await asyncio.sleep(0)
+        >>> @workflow
+        ... def backup(wf):
+        ...     wf.timeline(copy)
+        >>> async def main():
+        ...     log = MemoryStore()
+        ...     run = backup.start(store=log, execution_id="k1")
+        ...     try:
+        ...         await backup.resume("k1", store=log)
+        ...     finally:
+        ...         await run
+        >>> try:
+        ...     asyncio.run(main())
+        ... except ExecutionBusyError as error:
+        ...     error.holder
+        'this process'
     """
 
     def __init__(
@@ -247,11 +516,42 @@ class ExecutionBusyError(CerebelumError):
 
 
 class ResumeError(CerebelumError):
-    """An execution cannot be resumed as asked: it is completed, or its timeline lost a finished step."""
+    """An execution cannot be resumed as asked: it is completed, or its timeline lost a finished step.
+
+    Example:
+        >>> from cerebelum_nb import step, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... def build():
+        ...     return "image"
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(build)
+        >>> log = MemoryStore()
+        >>> result = release.run(store=log, execution_id="k1")
+        >>> try:
+        ...     release.resume_sync("k1", store=log)
+        ... except ResumeError as error:
+        ...     "there is nothing to resume" in str(error)
+        True
+    """
 
 
 class WorkflowNotFoundError(CerebelumError):
-    """The code of a recorded execution cannot be found or imported from here."""
+    """The code of a recorded execution cannot be found or imported from here.
+
+    Example:
+        >>> import asyncio
+        >>> from cerebelum_nb import scheduler
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> async def main():
+        ...     scheduler(MemoryStore(), modules=["no_such_module"])
+        >>> try:
+        ...     asyncio.run(main())
+        ... except WorkflowNotFoundError as error:
+        ...     "no_such_module" in str(error)
+        True
+    """
 
 
 class OutcomeUnknownError(ResumeError):
@@ -259,6 +559,31 @@ class OutcomeUnknownError(ResumeError):
 
     Attributes:
         steps: the steps in question.
+
+    Example:
+        >>> import asyncio
+        >>> from cerebelum_nb import ExecutionStoppedError, step, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step(effect="external")
+        ... async def charge():
+        ...     await asyncio.sleep(60)
+        >>> @workflow
+        ... def pay(wf):
+        ...     wf.timeline(charge)
+        >>> async def main():
+        ...     log = MemoryStore()
+        ...     run = pay.start(store=log, execution_id="k1")
+        ...     await asyncio.sleep(0)
+        ...     run.stop()
+        ...     try:
+        ...         await run
+        ...     except ExecutionStoppedError:
+        ...         await pay.resume("k1", store=log)
+        >>> try:
+        ...     asyncio.run(main())
+        ... except OutcomeUnknownError as error:
+        ...     error.steps
+        ('charge',)
     """
 
     def __init__(self, message: str = "", *, steps: tuple[str, ...] = ()) -> None:
@@ -267,7 +592,16 @@ class OutcomeUnknownError(ResumeError):
 
 
 class StoreError(CerebelumError):
-    """The log cannot be read or written: locked, full, corrupt, read-only, or of a newer schema."""
+    """The log cannot be read or written: locked, full, corrupt, read-only, or of a newer schema.
+
+    Example:
+        >>> from cerebelum_nb import ExecutionClient
+        >>> try:
+        ...     ExecutionClient("none.db")
+        ... except StoreError as error:
+        ...     print(error)
+        There is no log at none.db: give the path of a log that exists.
+    """
 
 
 class SerializationError(CerebelumError):
@@ -275,6 +609,22 @@ class SerializationError(CerebelumError):
 
     Attributes:
         path: where in the value the trouble is, such as ``output['rows'][3]``.
+
+    Example:
+        >>> import threading
+        >>> from cerebelum_nb import WorkflowError, step, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... def build():
+        ...     return {"lock": threading.Lock()}
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(build)
+        >>> try:
+        ...     release.run(store=MemoryStore())
+        ... except WorkflowError as error:
+        ...     error.__cause__.path
+        "output['lock']"
     """
 
     def __init__(self, message: str = "", *, path: str = "") -> None:
@@ -283,8 +633,39 @@ class SerializationError(CerebelumError):
 
 
 class UntrustedValueError(SerializationError):
-    """A value would have to be unpickled, which this log does not allow."""
+    """A value would have to be unpickled, which this log does not allow.
+
+    Example:
+        >>> from cerebelum_nb import WorkflowError, step, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... def build():
+        ...     return range(3)
+        >>> @step
+        ... def ship(build):
+        ...     return sum(build)
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(build >> ship)
+        >>> log = MemoryStore()
+        >>> result = release.run(store=log, execution_id="k1")
+        >>> log.trusted = False
+        >>> try:
+        ...     release.resume_sync("k1", rerun="ship", store=log)
+        ... except WorkflowError as error:
+        ...     isinstance(error.__cause__, UntrustedValueError)
+        True
+    """
 
 
 class SecretMissingError(SerializationError):
-    """A secret was never written to the log and is not in this process; give it again."""
+    """A secret was never written to the log and is not in this process; give it again.
+
+    Example:
+        >>> from cerebelum_nb import Secret
+        >>> try:
+        ...     Secret.missing("token").reveal()
+        ... except SecretMissingError as error:
+        ...     error.path
+        'token'
+    """

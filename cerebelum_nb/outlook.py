@@ -26,6 +26,22 @@ class Outlook:
     """What a resume or a fork would do with each step: run it, keep it, keep it although it is stale, or skip it.
 
     Iterate over it, or ask for one step by its name: each has ``step``, ``fate`` and ``reasons``.
+
+    Example:
+        >>> from cerebelum_nb import WorkflowError, step, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... def build():
+        ...     raise OSError("the registry is down")
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(build)
+        >>> log = MemoryStore()
+        >>> try:
+        ...     release.run(store=log, execution_id="k1")
+        ... except WorkflowError:
+        ...     release.plan_resume("k1", store=log)["build"].reasons
+        ('failed: OSError: the registry is down',)
     """
 
     def __init__(self, workflow: str, execution_id: str, steps: tuple[Prospect, ...], fork: str = "") -> None:

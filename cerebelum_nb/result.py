@@ -53,6 +53,21 @@ class Result:
         waits_for: the kinds of approval it waits for.
         resume_hint: the call that goes on with it, unless it has ended.
         lineage: where it was forked from; empty when it was not.
+
+    Example:
+        >>> from cerebelum_nb import step, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... def build():
+        ...     return "image"
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(build)
+        >>> result = release.run(store=MemoryStore(), execution_id="k1")
+        >>> result
+        <release k1: COMPLETED, 1 step, output "image">
+        >>> result.output, result.results["build"]
+        ('image', 'image')
     """
 
     execution_id: str

@@ -30,7 +30,26 @@ _GRACE_SECONDS = 1.0
 
 
 class Run:
-    """An execution in this process. Await it for its :class:`Result`."""
+    """An execution in this process. Await it for its :class:`Result`.
+
+    Example:
+        >>> import asyncio
+        >>> from cerebelum_nb import step, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... def build():
+        ...     return "image"
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(build)
+        >>> async def main():
+        ...     run = release.start(store=MemoryStore())
+        ...     print(run.done)
+        ...     return await run
+        >>> asyncio.run(main()).output
+        False
+        'image'
+    """
 
     def __init__(
         self,

@@ -91,7 +91,31 @@ class Moved:
 
 
 class Stepper:
-    """An execution run cell by cell, made by ``begin`` or ``attach``."""
+    """An execution run cell by cell, made by ``begin`` or ``attach``.
+
+    Example:
+        >>> import asyncio
+        >>> from cerebelum_nb import step, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... def build():
+        ...     return "image"
+        >>> @step
+        ... def ship(build):
+        ...     return f"{build} shipped"
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(build >> ship)
+        >>> async def cells():
+        ...     run = release.begin(store=MemoryStore())
+        ...     await run.next()
+        ...     print(dict(run.results))
+        ...     await run.finish()
+        ...     return run.results["ship"]
+        >>> asyncio.run(cells())
+        {'build': 'image'}
+        'image shipped'
+    """
 
     def __init__(self, workflow: Stepped, store: Store, execution_id: str, take_up: TakeUp) -> None:
         self._workflow, self._store, self._take_up = workflow, store, take_up

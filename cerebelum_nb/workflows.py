@@ -93,7 +93,20 @@ def workflow(
 
 
 class Workflow:
-    """A workflow, made by ``@workflow``."""
+    """A workflow, made by ``@workflow``.
+
+    Example:
+        >>> from cerebelum_nb import step
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... def greet(inputs):
+        ...     return f"hello {inputs['name']}"
+        >>> @workflow
+        ... def hello(wf):
+        ...     wf.timeline(greet)
+        >>> hello.run({"name": "Ada"}, store=MemoryStore()).output
+        'hello Ada'
+    """
 
     def __init__(self, fn: Callable[[WorkflowBuilder], object], name: str, max_jumps: int) -> None:
         self.__doc__, self.__module__, self.__name__ = fn.__doc__, fn.__module__, fn.__name__

@@ -26,20 +26,28 @@ _json = click.option("--json", "json_", is_flag=True, help="The decision as one 
 @click.command()
 @execution_argument(_WAITING)
 @click.option("--response", metavar="JSON", help="What the step receives; null if not given.")
+@click.option("--reason", metavar="TEXT", help="Why, for the log.")
 @_by
 @_step
 @_json
 @log_options
 @click.pass_context
 def approve(
-    ctx: click.Context, execution_id: str, response: str | None, by: str | None, step: str | None, json_: bool
+    ctx: click.Context,
+    execution_id: str,
+    response: str | None,
+    reason: str | None,
+    by: str | None,
+    step: str | None,
+    json_: bool,
 ) -> None:
     """Approve what an execution waits for.
 
     `cerebelum status ID` shows what is asked. Whoever runs the execution goes on with it; if nobody does, a scheduler
     or `cerebelum resume ID` will.
     """
-    _decide(ctx, execution_id, approve=True, response=read_json(response), by=by, step=step, json_=json_)
+    answer = read_json(response)
+    _decide(ctx, execution_id, approve=True, response=answer, reason=reason, by=by, step=step, json_=json_)
 
 
 @click.command()

@@ -103,7 +103,7 @@ _ACTIVE = (
     Column(title="STATE"),
     Column(title="STEPS", right=True, drop=2),
     Column(title="AT", least=8, drop=3),
-    Column(title="NEXT", least=8),
+    Column(title="NEXT", least=16),
 )
 
 

@@ -130,7 +130,8 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], room: int |
     """Write a table in so many columns of a terminal (None: as many as it takes).
 
     Example:
-        >>> table([Column(title="A"), Column(title="B", right=True)], [[Cell("x"), Cell("10")]], 80)
+        >>> lines = table([Column(title="A"), Column(title="B", right=True)], [[Cell("x"), Cell("10")]], 80)
+        >>> [click.unstyle(line) for line in lines]
         ['A   B', 'x  10']
     """
     shown = list(range(len(columns)))

@@ -166,7 +166,13 @@ class ExecutionClient:
         return await resume_execution(self._store, execution_id, skip_completed_steps=skip_completed_steps)
 
     async def approve(
-        self, execution_id: str, response: Any = None, by: str | None = None, *, step: str | None = None
+        self,
+        execution_id: str,
+        response: Any = None,
+        by: str | None = None,
+        *,
+        reason: str | None = None,
+        step: str | None = None,
     ) -> None:
         """Approve what an execution waits for; whoever runs it goes on.
 
@@ -174,6 +180,7 @@ class ExecutionClient:
             execution_id: its id or an unambiguous beginning.
             response: what the step receives.
             by: who approves; by default the user of this process.
+            reason: why, for the log.
             step: which step's approval, when several wait.
 
         Raises:
@@ -184,7 +191,9 @@ class ExecutionClient:
         """
         from ..engine.approvals import decide_approval, verdict
 
-        decision = decide_approval(self._store, execution_id, approve=True, response=response, by=by, step=step)
+        decision = decide_approval(
+            self._store, execution_id, approve=True, response=response, reason=reason, by=by, step=step
+        )
         await verdict(self._store, decision)
 
     async def reject(self, execution_id: str, reason: str, by: str | None = None, *, step: str | None = None) -> None:

@@ -33,6 +33,21 @@ class StepStatus:
         duration_seconds: how long its last attempt took.
         output: what it returned, decoded at the first look; a ``Preview`` if it cannot or may not be loaded.
         error: why it failed; None for a completed step.
+
+    Example:
+        >>> from cerebelum_nb import ExecutionClient, step, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... def build():
+        ...     return "image"
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(build)
+        >>> client = ExecutionClient(log := MemoryStore())
+        >>> result = release.run(store=log, execution_id="k1")
+        >>> (done,) = client.run_sync(client.get_execution_status("k1")).completed_steps
+        >>> done.step_name, done.output
+        ('build', 'image')
     """
 
     step_name: str
@@ -71,6 +86,26 @@ class SleepInfo:
         sleep_started_at: since when, UTC.
         remaining_ms: how long it still takes, milliseconds, when the status was read.
         data: what the step gave with it.
+
+    Example:
+        >>> import asyncio
+        >>> from cerebelum_nb import ExecutionClient, sleep, step, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... async def wait():
+        ...     await sleep("2h", data={"why": "quiet hours"})
+        >>> @workflow
+        ... def slow(wf):
+        ...     wf.timeline(wait)
+        >>> async def main():
+        ...     run = slow.start(store=(log := MemoryStore()), execution_id="k1")
+        ...     while run.status != "SLEEPING":
+        ...         await asyncio.sleep(0)
+        ...     status = await ExecutionClient(log).get_execution_status("k1")
+        ...     run.cancel()
+        ...     return status
+        >>> asyncio.run(main()).sleep_info.duration_ms
+        7200000
     """
 
     duration_ms: int
@@ -99,6 +134,26 @@ class ApprovalInfo:
         timeout_ms: how long it is waited for, milliseconds; None without end.
         requested_at: since when, UTC.
         remaining_timeout_ms: what is left of the timeout, milliseconds, when the status was read.
+
+    Example:
+        >>> import asyncio
+        >>> from cerebelum_nb import ExecutionClient, wait_for_approval, step, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... async def wait():
+        ...     await wait_for_approval("budget")
+        >>> @workflow
+        ... def slow(wf):
+        ...     wf.timeline(wait)
+        >>> async def main():
+        ...     run = slow.start(store=(log := MemoryStore()), execution_id="k1")
+        ...     while run.status != "WAITING_FOR_APPROVAL":
+        ...         await asyncio.sleep(0)
+        ...     status = await ExecutionClient(log).get_execution_status("k1")
+        ...     run.cancel()
+        ...     return status
+        >>> asyncio.run(main()).approval_info.approval_type
+        'budget'
     """
 
     approval_type: str
@@ -144,6 +199,21 @@ class ExecutionStatus:
         elapsed_seconds: from its start to its end; to now while it runs; to its last event while it is paused or
             interrupted.
         interrupted: whether nobody runs it although it should run: its process died. It can be resumed.
+
+    Example:
+        >>> from cerebelum_nb import ExecutionClient, step, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... def build():
+        ...     return "image"
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(build)
+        >>> client = ExecutionClient(log := MemoryStore())
+        >>> result = release.run(store=log, execution_id="k1")
+        >>> status = client.run_sync(client.get_execution_status("k1"))
+        >>> status.progress_percentage, dict(status.step_outputs)
+        (100.0, {'build': 'image'})
     """
 
     execution_id: str

@@ -342,6 +342,7 @@ class ApprovalReceived(OperationEvent):
     response: Value
     by: str | None = None
     digest: str = ""
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)

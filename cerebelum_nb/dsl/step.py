@@ -29,7 +29,17 @@ DECORATIONS = "__cerebelum_decorations__"
 
 
 class Step(Generic[P, R]):
-    """A step of a workflow, made by ``@step``. Calling it just runs the function."""
+    """A step of a workflow, made by ``@step``. Calling it just runs the function.
+
+    Example:
+        >>> @step
+        ... def build(inputs, fetch):
+        ...     return fetch + inputs["size"]
+        >>> build, build.requires
+        (<step build>, ('fetch',))
+        >>> build({"size": 2}, 1)
+        3
+    """
 
     def __init__(self, fn: Callable[P, R], name: str, policy: Policy) -> None:
         functools.update_wrapper(self, fn)

@@ -106,7 +106,7 @@ def decide_approval(
         execution_id: its id or an unambiguous beginning.
         approve: True approves, False rejects.
         response: what the step receives when it is approved; must be storable.
-        reason: why it is rejected.
+        reason: why, for the log; of a rejection also for the step.
         by: who decides; by default the user of this process.
         step: which step's approval, when several wait.
 
@@ -138,7 +138,9 @@ def decide_approval(
         }
         event: Event
         event = (
-            ApprovalReceived(**header, response=value) if approve else ApprovalRejected(**header, reason=reason or "")
+            ApprovalReceived(**header, response=value, reason=reason or None)
+            if approve
+            else ApprovalRejected(**header, reason=reason or "")
         )
         after = state.version
         evolve(state, event)

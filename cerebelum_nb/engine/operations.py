@@ -202,6 +202,11 @@ def run(name: str, fn: Callable[..., Any] | None = None, *args: Any, **kwargs: A
 
     Raises:
         SerializationError: the result cannot be stored; that it was done is recorded all the same.
+
+    Example:
+        >>> import asyncio
+        >>> asyncio.run(run("welcome-mail", len, "ada@example.org"))
+        15
     """
     if fn is None or not callable(fn):
         raise TypeError(

@@ -25,7 +25,27 @@ __all__ = ["ExecutionValues", "SharedValueWarning"]
 
 
 class SharedValueWarning(UserWarning):
-    """A step changed a value that other steps share."""
+    """A step changed a value that other steps share.
+
+    Example:
+        >>> import warnings
+        >>> from cerebelum_nb import step, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... def load():
+        ...     return bytearray(b"abc")
+        >>> @step
+        ... def spoil(load):
+        ...     load.clear()
+        >>> @workflow
+        ... def careless(wf):
+        ...     wf.timeline(load >> spoil)
+        >>> with warnings.catch_warnings(record=True) as told:
+        ...     warnings.simplefilter("always")
+        ...     result = careless.run(store=MemoryStore())
+        >>> told[0].category is SharedValueWarning
+        True
+    """
 
 
 class ExecutionValues:

@@ -8,8 +8,10 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+from ..callers import shell
 from ..core.state import fold
 from ..engine.approvals import OpenApproval, decide_approval, open_approvals, verdict
+from ..engine.hints import resume_call
 from ..errors import ApprovalError, CerebelumError
 from ..store.base import Store
 from ..store.default import resolve_store
@@ -33,6 +35,30 @@ def approval_form(execution_id: str, *, store: Store | None = None, step: str | 
     Raises:
         ExecutionNotFoundError: there is no such execution.
         ApprovalError: it waits for no approval.
+
+    Example:
+        >>> import asyncio
+        >>> from cerebelum_nb import wait_for_approval, step, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... async def wait():
+        ...     await wait_for_approval("budget", data={"price": 5})
+        >>> @workflow
+        ... def slow(wf):
+        ...     wf.timeline(wait)
+        >>> async def main():
+        ...     run = slow.start(store=(log := MemoryStore()), execution_id="k1")
+        ...     while run.status != "WAITING_FOR_APPROVAL":
+        ...         await asyncio.sleep(0)
+        ...     form = approval_form("k1", store=log)
+        ...     run.cancel()
+        ...     return form
+        >>> asyncio.run(main())
+        wait asks for approval (budget)
+        {
+          "price": 5
+        }
+        cerebelum approve k1, or cerebelum reject k1
     """
     log = resolve_store(store)
     found = log.execution(execution_id).execution_id
@@ -70,14 +96,18 @@ def _widget(store: Store, execution_id: str, approval: OpenApproval) -> Any:
         f"<b>{html.escape(approval.step)}</b> asks for approval: <b>{html.escape(approval.approval_type)}</b>"
         f"<pre>{html.escape(_shown(approval))}</pre>"
     )
-    response = ipywidgets.Text(placeholder='a response as JSON, such as {"size": "small"}', description="Response")
-    comment = ipywidgets.Text(placeholder="why", description="Comment")
+    wide = {"width": "32em", "max_width": "100%"}
+    hint = 'a response as JSON, such as {"size": "small"}'
+    response = ipywidgets.Text(placeholder=hint, description="Response", layout=wide)
+    comment = ipywidgets.Text(placeholder="why", description="Comment", layout=wide)
     approve = ipywidgets.Button(description="Approve", button_style="success")
     reject = ipywidgets.Button(description="Reject", button_style="danger")
     told = ipywidgets.HTML()
     inputs = (response, comment, approve, reject)
     box = ipywidgets.VBox([head, response, comment, ipywidgets.HBox([approve, reject]), told])
     tasks: set[asyncio.Task[None]] = set()
+    for field in (response, comment):
+        _acknowledge(field)
 
     def say(text: str) -> None:
         told.value = html.escape(text)
@@ -107,8 +137,9 @@ def _widget(store: Store, execution_id: str, approval: OpenApproval) -> Any:
             say(str(error))
             enable("still open" in str(error))
         else:
+            did = f"{'Approved' if approved else 'Rejected'} by {decision.by or 'you'}."
             later = " It is checked when the execution goes on." if decision.pending else ""
-            say(f"{'Approved' if approved else 'Rejected'} by {decision.by or 'you'}.{later}")
+            say(did + later + _next(store, execution_id))
 
     def press(approved: bool) -> None:
         task = asyncio.get_running_loop().create_task(decide(approved))
@@ -118,6 +149,32 @@ def _widget(store: Store, execution_id: str, approval: OpenApproval) -> Any:
     approve.on_click(lambda _: press(True))
     reject.on_click(lambda _: press(False))
     return box
+
+
+def _next(store: Store, execution_id: str) -> str:
+    """Say how an execution goes on that nobody runs."""
+    if store.execution(execution_id).holder is not None:
+        return ""
+    state = fold(store.events(execution_id))
+    if state.lifecycle.is_final:
+        return ""
+    return f" A scheduler goes on with it, or {resume_call(state.qualname or state.workflow, execution_id)}"
+
+
+def _acknowledge(field: Any) -> None:
+    """Have the front end told that what was typed has arrived; until then it holds back what is typed next.
+
+    A kernel that hears it beside a cell that waits (ipykernel 7.4) does not say so itself.
+    """
+    kernel = getattr(shell(), "kernel", None)
+    if kernel is None:
+        return
+
+    def receive(message: dict[str, Any]) -> None:
+        field._handle_msg(message)
+        kernel.session.send(kernel.iopub_socket, "status", {"execution_state": "idle"}, parent=message)
+
+    field.comm.on_msg(receive)
 
 
 def _answer(response: str, comment: str) -> Any:

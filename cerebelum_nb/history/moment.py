@@ -155,7 +155,7 @@ def state_at(
         StoreError: the log cannot be read.
 
     Example:
-        >>> from cerebelum_nb import connect, step, workflow
+        >>> from cerebelum_nb import connect, history, step, workflow
         >>> @step
         ... async def greet():
         ...     return "hello"
@@ -164,9 +164,9 @@ def state_at(
         ...     wf.timeline(greet)
         >>> log = connect(":memory:")
         >>> result = greeting.run(store=log)
-        >>> state_at(result.execution_id, version=2, store=log).status
+        >>> history.state_at(result.execution_id, version=2, store=log).status
         <ExecutionState.RUNNING: 'RUNNING'>
-        >>> state_at(result.execution_id, step="greet", store=log).results["greet"]
+        >>> history.state_at(result.execution_id, step="greet", store=log).results["greet"]
         'hello'
     """
     if version is not None and step is not None:

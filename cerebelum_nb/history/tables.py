@@ -69,8 +69,9 @@ def executions(
         StoreError: the log cannot be read.
 
     Example:
+        >>> from cerebelum_nb import history
         >>> from cerebelum_nb.testing import MemoryStore
-        >>> len(executions(state="failed", store=MemoryStore()))
+        >>> len(history.executions(state="failed", store=MemoryStore()))
         0
     """
     from .frames import EXECUTIONS
@@ -217,8 +218,9 @@ def sql(query: str, /, *, store: Source | None = None, **params: Any) -> pd.Data
         ValueError: the query is wrong, or a ``:name`` has no value.
 
     Example:
+        >>> from cerebelum_nb import history
         >>> from cerebelum_nb.testing import MemoryStore
-        >>> sql("SELECT count(*) AS runs FROM executions WHERE workflow = :w", w="deploy", store=MemoryStore())
+        >>> history.sql("SELECT count(*) AS runs FROM executions WHERE workflow = :w", w="deploy", store=MemoryStore())
            runs
         0     0
     """

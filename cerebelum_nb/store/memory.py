@@ -32,6 +32,19 @@ class MemoryStore:
 
     Every holder lives in this process: it is alive until it retires or its heartbeat expires. As no other process
     could go on with a run, waits stay in the process, however long; set ``hibernate_after`` to change that.
+
+    Example:
+        >>> from cerebelum_nb import step, workflow
+        >>> @step
+        ... def build():
+        ...     return "image"
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(build)
+        >>> log = MemoryStore()
+        >>> result = release.run(store=log, execution_id="k1")
+        >>> [type(event).__name__ for event in log.events("k1")]
+        ['WorkflowStarted', 'StepStarted', 'StepCompleted', 'WorkflowCompleted']
     """
 
     def __init__(self, *, trusted: bool = True) -> None:

@@ -312,14 +312,17 @@ class SqliteStore:
 
     def abandoned(self, now: int, *, limit: int) -> list[ExecutionRow]:
         """Read the executions that should be running and that no living process runs, the oldest first."""
-        active = "state IN ('RUNNING', 'SLEEPING', 'WAITING_FOR_APPROVAL')"
+        active = (
+            "+state IN ('RUNNING', 'SLEEPING', 'WAITING_FOR_APPROVAL')"  # + leaves the search to its holder's index
+        )
+        left = projection.SELECT.replace("FROM execution", "FROM execution INDEXED BY execution_left")
         oldest = "ORDER BY started_at LIMIT ?"
         with self._reading() as db:
             held = db.execute(
                 "SELECT key, host, pid, boot_id, started, heartbeat_at, expires_at FROM holder WHERE key IN "
                 "(SELECT DISTINCT holder FROM execution WHERE holder IS NOT NULL)"
             ).fetchall()
-            found = db.execute(f"{projection.SELECT} WHERE {projection.LEFT} {oldest}", (limit,)).fetchall()
+            found = db.execute(f"{left} WHERE {projection.LEFT} {oldest}", (limit,)).fetchall()
             for holder in map(projection.to_holder, held):
                 if not self.is_alive(holder, now):
                     sql = f"{projection.SELECT} WHERE execution.holder = ? AND {active} {oldest}"

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from cerebelum_nb.core.events import (
@@ -169,6 +170,35 @@ def test_an_approval_outlives_the_process_that_asked(place: Place) -> None:
     place.spawn("schedule")
     place.until(lambda: place.state("s1") == "COMPLETED")
     assert place.marks.read_text() == "released s1\n"
+
+
+NOTEBOOK = [
+    "from datetime import timedelta\nfrom pathlib import Path\nimport cerebelum_nb",
+    "store = cerebelum_nb.connect('log.db', hibernate_after=timedelta(0))",
+    "PAUSE = '700ms'",
+    "@cerebelum_nb.step\nasync def nap(inputs):\n    await cerebelum_nb.sleep(PAUSE)\n    return inputs['n'] + 1",
+    "@cerebelum_nb.step\ndef report(nap):\n    Path('reported').write_text(str(nap))",
+    "@cerebelum_nb.workflow\ndef campaign(wf):\n    wf.timeline(nap >> report)",
+    "result = await campaign.execute({'n': 41}, execution_id='from-notebook')\nassert result.status == 'SLEEPING'",
+    "with Path('cells').open('a') as file:\n    file.write('run ')",
+]
+
+
+def test_what_a_notebook_started_is_woken_by_its_definitions_alone(place: Place, tmp_path: Path) -> None:
+    cells = [nbformat.v4.new_code_cell(source) for source in NOTEBOOK]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "campaign.ipynb")
+    jupyter = [sys.executable, "-m", "jupyter", "execute", "campaign.ipynb", "--kernel_name=python3"]
+    subprocess.run(jupyter, cwd=tmp_path, check=True, capture_output=True)  # its kernel is gone after that
+    assert place.state("from-notebook") == "SLEEPING"
+    with place.output.open("ab") as out:
+        command = [sys.executable, "-W", "error", "-m", "cerebelum_nb", "scheduler", "--db", str(place.log)]
+        place.processes.append(
+            subprocess.Popen([*command, "--notebook", "campaign.ipynb"], cwd=tmp_path, stdout=out, stderr=out)
+        )
+    place.until(lambda: place.state("from-notebook") == "COMPLETED")
+    assert (tmp_path / "reported").read_text() == "42"
+    assert (tmp_path / "cells").read_text() == "run ", "the other cells were not run again"
+    assert "from-notebook of campaign: woken, as it is due" in place.output.read_text()
 
 
 def kill_at_random(place: Place, seconds: float, seed: int) -> None:

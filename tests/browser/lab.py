@@ -1,4 +1,7 @@
-"""A real JupyterLab in a temporary folder, and a headless Chromium in front of it."""
+"""A real JupyterLab in a temporary folder, and a headless Chromium in front of it.
+
+Screenshots are kept in ``artifacts/browser/``, to be looked at.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
+import pytest
 from playwright.sync_api import BrowserContext, Locator, Page, expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,6 +35,11 @@ def _chromium() -> str | None:
 
 CHROMIUM = _chromium()
 WITHOUT = "no Chromium (`chromium` or `chromium-browser`) that starts is on the PATH: sudo apt-get install chromium"
+MARKS = [
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(CHROMIUM is None, reason=WITHOUT),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Playwright's own transports, at its end
+]
 FLAGS = [
     "--headless",
     "--no-sandbox",
@@ -192,6 +201,13 @@ def running_browser(folder: Path) -> Iterator[BrowserContext]:
             yield context
         finally:
             context.close()
+
+
+def shoot(page: Page, name: str) -> None:
+    """Keep a picture of the page."""
+    folder = ROOT / "artifacts" / "browser"
+    folder.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=folder / f"{name}.png")
 
 
 def _wait_until_up(url: str, server: subprocess.Popen[bytes], log: Path) -> None:

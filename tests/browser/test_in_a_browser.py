@@ -1,7 +1,4 @@
-"""What a person sees in JupyterLab: the bar, the stop button, the failed card, the notebook that is opened again.
-
-Screenshots are kept in ``artifacts/browser/``, to be looked at.
-"""
+"""What a person sees in JupyterLab: the bar, the stop button, the failed card, the notebook that is opened again."""
 
 from __future__ import annotations
 
@@ -11,19 +8,14 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, expect
 
-from .lab import CHROMIUM, ROOT, WITHOUT, Lab, running_browser, running_lab
+from .lab import MARKS, ROOT, Lab, shoot
 
-pytestmark = [
-    pytest.mark.timeout(300),
-    pytest.mark.skipif(CHROMIUM is None, reason=WITHOUT),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Playwright's own transports, at its end
-]
+pytestmark = MARKS
 
 SETUP = """
 import asyncio, time
@@ -78,24 +70,6 @@ def publish(check, settle, inputs):
     room = {"small": 1, "large": 2}
     return room[inputs["size"]]
 """
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with running_lab(tmp_path_factory.mktemp("lab")) as lab:
-        yield lab
-
-
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[BrowserContext]:
-    with running_browser(tmp_path) as context:
-        yield context
-
-
-def shoot(page: Page, name: str) -> None:
-    folder = ROOT / "artifacts" / "browser"
-    folder.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=folder / f"{name}.png")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

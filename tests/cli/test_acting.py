@@ -207,6 +207,12 @@ def test_an_approval_reaches_the_step(spawn, call):
     assert (found["status"], found["step_outputs"]["review"]) == ("COMPLETED", {"ok": True})
 
 
+def test_why_it_was_approved_is_in_the_log(call):
+    assert call("approve", "asking-1", "--reason", "fits the plan").code == 0
+    (event,) = call("events", "asking-1", "--type", "ApprovalReceived", "--json").json["events"]
+    assert event["data"]["reason"] == "fits the plan"
+
+
 def test_a_rejection_fails_the_step(spawn, call):
     assert call("reject", "asking-1", "--reason", "too dear").code == 0
     done = spawn("resume", "asking-1")

@@ -336,7 +336,7 @@ def test_a_workflow_shows_its_timeline():
 
 
 def test_a_workflow_that_cannot_run_shows_how_many_problems_it_has():
-    assert "1 problems" in repr(workflow(name="w")(lambda wf: None))
+    assert "1 problem," in repr(workflow(name="w")(lambda wf: None))
 
 
 def test_defining_a_workflow_evaluates_nothing():

@@ -19,7 +19,7 @@ from cerebelum_nb import (
     workflow,
 )
 from cerebelum_nb.client.locate import Code
-from cerebelum_nb.core.events import StepStarted, WorkflowStarted
+from cerebelum_nb.core.events import StepStarted, WorkflowForked, WorkflowHibernated, WorkflowStarted
 from cerebelum_nb.core.model import ExecutionState, Value
 from cerebelum_nb.core.state import check, fold
 from cerebelum_nb.engine.approvals import decide_approval
@@ -147,6 +147,28 @@ async def test_an_external_step_whose_process_died_is_left_to_a_person(log):
     check(state)
     assert "mark_done={'charge': result}" in state.reason
     assert (await pay.resume("k1", store=log, mark_done={"charge": 1})).output == 1
+
+
+async def test_it_wakes_a_fork(log):
+    """A fork's history begins as its parent's; it is another execution all the same."""
+    origin = WorkflowStarted(
+        at=1, workflow="lazy", inputs=Value("json", "{}"), total_steps=1, module=__name__, qualname="lazy"
+    )
+    events = [
+        origin,
+        WorkflowForked(at=2, parent="k1", parent_version=1),
+        StepStarted(at=3, step="nap"),
+        WorkflowHibernated(at=4, wake_at=5),
+    ]
+    summary = summarise(fold(events))
+    holder = log.register(0, 1)
+    log.commit([Commit(execution_id="f1", after=0, events=events, summary=summary, holder=holder, release=True)])
+    background = scheduler(log)
+    await until(log, ExecutionState.COMPLETED, "f1")
+    await background.stop()
+    state = fold(log.events("f1"))
+    check(state)
+    assert (state.parent, state.steps["nap"].output.json) == ("k1", '"rested"')
 
 
 def test_outside_of_a_loop_it_says_where_to_go(log):

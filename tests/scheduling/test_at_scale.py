@@ -1,0 +1,99 @@
+"""What a scheduler pays for thousands of hibernated executions: nothing that grows with them."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import tracemalloc
+
+import pytest
+
+from cerebelum_nb import scheduler
+from cerebelum_nb.core.events import SleepStarted, StepStarted, WorkflowHibernated, WorkflowStarted
+from cerebelum_nb.core.model import Value
+from cerebelum_nb.core.state import fold
+from cerebelum_nb.engine.execution import summarise
+from cerebelum_nb.store.base import Commit
+from cerebelum_nb.store.sqlite import SqliteStore
+
+NEVER = 4_000_000_000_000_000
+"""µs since the epoch: in the year 2096."""
+NONE = Value("json", "{}")
+
+
+def hibernate(store, count, wake_at):
+    """Write executions that sleep until then; their workflow is nowhere."""
+    holder = store.register(0, NEVER)
+    for start in range(0, count, 500):
+        store.commit([asleep(f"h{wake_at}-{number}", holder, wake_at + number) for number in range(start, start + 500)])
+
+
+def asleep(execution_id, holder, wake_at):
+    events = [
+        WorkflowStarted(at=1, workflow="lost", inputs=NONE, total_steps=1, module="no_such_module"),
+        StepStarted(at=2, step="nap"),
+        SleepStarted(at=3, step="nap", op="sleep:1d:0:0", duration_ms=1, due_at=wake_at),
+        WorkflowHibernated(at=4, wake_at=wake_at),
+    ]
+    summary = summarise(fold(events))
+    return Commit(execution_id=execution_id, after=0, events=events, summary=summary, holder=holder, release=True)
+
+
+@pytest.fixture(scope="module")
+def few_and_many(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scale")
+    with SqliteStore(folder / "few.db", durability="normal") as few:
+        hibernate(few, 500, NEVER)
+        with SqliteStore(folder / "many.db", durability="normal") as many:
+            hibernate(many, 10_000, NEVER)
+            yield few, many
+
+
+async def memory_of_a_scheduler(store):
+    """How many bytes it holds at rest, and how many it took in the meantime at most."""
+    background = scheduler(store)
+    await rounds(background, 3)  # what is made once is made
+    gc.collect()
+    tracemalloc.start()
+    await rounds(background, 10)
+    gc.collect()
+    held, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    await background.stop()
+    return held, most
+
+
+async def rounds(background, count):
+    for _ in range(count):
+        background._rounds.nudge()
+        await asyncio.sleep(0.02)
+
+
+def test_the_memory_of_a_scheduler_does_not_grow_with_what_sleeps(few_and_many):
+    few, many = (asyncio.run(memory_of_a_scheduler(store)) for store in few_and_many)
+    assert many[0] - few[0] < 10_000, "bytes held, of 20 times as many"
+    assert many[1] - few[1] < 100_000, "bytes taken in between"
+
+
+def test_what_is_due_is_read_a_page_at_a_time(few_and_many, tmp_path):
+    with SqliteStore(tmp_path / "due.db", durability="normal") as store:
+        hibernate(store, 10_000, 1)  # due, and not to be taken up: it has no code
+        held, most = asyncio.run(memory_of_a_scheduler(store))
+    assert held < 2_000_000 and most < 4_000_000
+
+
+def test_finding_what_is_due_is_a_search_in_an_index(few_and_many):
+    _, store = few_and_many
+    asked = []
+    db = store._connected()
+    db.set_trace_callback(asked.append)
+    store.next_wake()
+    store.due(NEVER, limit=100)
+    store.abandoned(5, limit=100)
+    db.set_trace_callback(None)
+    plans = {sql: [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {sql}")] for sql in asked if "SELECT" in sql}
+    assert len(plans) >= 4
+    for sql, plan in plans.items():
+        on_executions = [line for line in plan if " execution" in line]
+        assert all("USING" in line and "INDEX execution_" in line for line in on_executions), (sql, plan)
+        assert not [line for line in plan if "TEMP B-TREE FOR ORDER" in line], (sql, plan)
