@@ -17,6 +17,7 @@ _HOMES = {
     "watch": "watching",
     "events": "showing",
     "resume": "resuming",
+    "fork": "forking",
     "approve": "deciding",
     "reject": "deciding",
     "cancel": "deciding",
