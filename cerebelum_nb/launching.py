@@ -6,6 +6,7 @@ has not begun; whatever is wrong is raised before anything is written.
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import os
 from collections.abc import Callable, Collection, Mapping
@@ -14,35 +15,32 @@ from typing import Any, Protocol
 from .core.events import Event, StepCompleted, WorkflowAwakened, WorkflowResumed, WorkflowStarted
 from .core.model import ExecutionState, Plan, Value
 from .core.resume import plan_resume
-from .core.state import StepState
+from .core.state import State, StepState
 from .dsl.builder import WorkflowBuilder
 from .engine.code import keep_parts, why_stale
 from .engine.engine import engine_of
 from .engine.execution import Execution
 from .engine.hints import execute_call
+from .engine.inputs import Inputs, check_inputs, keep_inputs, merge_inputs
 from .engine.lease import keeper_of
 from .engine.scope import current_scope
 from .errors import CerebelumError, ResumeError
 from .run import Run
 from .store.base import Store
 from .store.default import resolve_store
-from .values import Secret, Vault, encode
+from .values import Vault, encode
 
 __all__ = [
     "Definition",
-    "Inputs",
+    "by_hand",
     "check_id",
-    "check_inputs",
     "find",
-    "keep_inputs",
     "launch",
     "new_id",
     "refuse_in_step",
     "take_up",
     "wake",
 ]
-
-Inputs = Mapping[str, Any]
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _RESUMABLE = (
@@ -134,7 +132,7 @@ def take_up(
             repeat=repeat,
             mark_done=tuple(marks),
         )
-        given = {name: execution.encode(result, path=f"mark_done[{name!r}]") for name, result in marks.items()}
+        given = [by_hand(execution, state, name, result, f"mark_done[{name!r}]") for name, result in marks.items()]
     except BaseException:
         engine.give_back(execution)
         raise
@@ -153,15 +151,7 @@ def take_up(
     )
     if not state.hibernated or not chosen.is_nothing or value is not None:
         events.append(resumed)
-    for name, result in given.items():
-        step = state.steps.get(name) or StepState()
-        header: dict[str, Any] = {
-            "at": execution.now(),
-            "step": name,
-            "visit": step.visit,
-            "attempt": max(1, step.attempt),
-        }
-        events.append(StepCompleted(**header, output=result, by_hand=True))
+    events += given
     execution.payloads = keep_parts(plan, log, execution.vault)
     return Run(execution, workflow.variable, *events, stale=chosen.stale)
 
@@ -220,42 +210,38 @@ def _newest(workflow: Definition, log: Store) -> str:
     )
 
 
-def _resume_inputs(execution: Execution, inputs: Inputs | None) -> Value | None:
-    """Put new inputs over the recorded ones; return them when that changes something."""
-    remembered = keeper_of(execution.engine.store).remembered_inputs(execution.id)
-    recorded = execution.decode(execution.state.inputs, "the inputs") if execution.state.inputs else {}
-    given = check_inputs(inputs)
-    masked = execution.state.inputs.masked if execution.state.inputs else ()
-    given |= {n: Secret(v) for n, v in given.items() if n in masked and not isinstance(v, Secret)}  # stays secret
-    merged = {**recorded, **(remembered or {}), **given}
-    value = encode(merged, vault=execution.vault, path="inputs")
-    keep_inputs(execution, merged, value)
-    return value if inputs is not None and value != execution.state.inputs else None
+def by_hand(execution: Execution, state: State, step: str, result: Any, path: str) -> StepCompleted:
+    """Make the event of a result that was given by hand.
 
-
-def keep_inputs(execution: Execution, inputs: dict[str, Any], value: Value) -> None:
-    """Remember inputs that the log does not hold whole."""
-    if value.codec != "json" or value.masked:
-        execution.live_inputs = inputs
-        keeper_of(execution.engine.store).remember_inputs(execution.id, inputs)
-
-
-def check_inputs(inputs: Any) -> dict[str, Any]:
-    """Return inputs as a dict.
+    Args:
+        execution: whose step it is.
+        state: what is recorded of it.
+        step: the step's name.
+        result: what it would have returned.
+        path: what the result is called in errors.
 
     Raises:
-        TypeError: they are no names with values.
+        SerializationError: it cannot be stored.
     """
-    if inputs is None:
-        return {}
-    if isinstance(inputs, Secret) or not isinstance(inputs, Mapping):
-        raise TypeError(
-            f"inputs are names with values, such as {{'size': 'small'}}, not {type(inputs).__name__} {inputs!r}"
-        )
-    for name in inputs:
-        if not isinstance(name, str):
-            raise TypeError(f"the names of inputs are text, not {name!r}")
-    return dict(inputs)
+    known = state.steps.get(step) or StepState()
+    value = execution.encode(result, path=path)
+    execution.keep_live(step, known.visit, value, result)
+    return StepCompleted(
+        at=max(execution.now(), state.updated_at),
+        step=step,
+        visit=known.visit,
+        attempt=max(1, known.attempt),
+        output=value,
+        by_hand=True,
+    )
+
+
+def _resume_inputs(execution: Execution, inputs: Inputs | None) -> Value | None:
+    """Put new inputs over the recorded ones; return them when that changes something."""
+    store, recorded = execution.engine.store, execution.state.inputs
+    merged, value = merge_inputs(store, execution.vault, execution.id, recorded, inputs)
+    keep_inputs(execution, merged, value)
+    return value if inputs is not None and value != recorded else None
 
 
 def check_id(execution_id: Any) -> str:
@@ -269,9 +255,14 @@ def check_id(execution_id: Any) -> str:
     return execution_id
 
 
-def new_id() -> str:
-    """Make an id that is short, easy to read aloud, and starts with a letter."""
-    first, *rest = os.urandom(10)
+def new_id(seed: str | None = None) -> str:
+    """Make an id that is short, easy to read aloud, and starts with a letter; of one seed always the same.
+
+    Example:
+        >>> new_id("of this seed")
+        'khj92fbkth'
+    """
+    first, *rest = os.urandom(10) if seed is None else hashlib.sha256(seed.encode()).digest()[:10]
     letters = _ALPHABET[10:]
     return letters[first % len(letters)] + "".join(_ALPHABET[byte % 32] for byte in rest)
 

@@ -12,9 +12,10 @@ from .core.outlook import Fate, Prospect, prospects
 from .core.resume import Resumption, plan_resume
 from .core.state import evolve, fold
 from .engine.code import why_stale
+from .engine.inputs import merge_inputs
 from .engine.lease import keeper_of
 from .store.base import Store
-from .values import Vault, decode, encode
+from .values import Vault
 
 __all__ = ["Outlook", "look_ahead"]
 
@@ -22,7 +23,7 @@ _MARKS = {Fate.RUN: "▶", Fate.KEEP: "✓", Fate.STALE: "!", Fate.SKIP: "·"}
 
 
 class Outlook:
-    """What a resume would do with each step: run it, keep it, keep it although it is stale, or skip it.
+    """What a resume or a fork would do with each step: run it, keep it, keep it although it is stale, or skip it.
 
     Iterate over it, or ask for one step by its name: each has ``step``, ``fate`` and ``reasons``.
 
@@ -43,8 +44,8 @@ class Outlook:
         ('failed: OSError: the registry is down',)
     """
 
-    def __init__(self, workflow: str, execution_id: str, steps: tuple[Prospect, ...]) -> None:
-        self.workflow, self.execution_id, self.steps = workflow, execution_id, steps
+    def __init__(self, workflow: str, execution_id: str, steps: tuple[Prospect, ...], fork: str = "") -> None:
+        self.workflow, self.execution_id, self.steps, self._fork = workflow, execution_id, steps, fork
 
     def __getitem__(self, step: object) -> Prospect:
         """What becomes of one step, given by its name or as the step itself."""
@@ -66,7 +67,7 @@ class Outlook:
             f"{_MARKS[p.fate]} {p.step:<{width}}  {p.fate.value:<5}  {'; '.join(p.reasons)}".rstrip()
             for p in self.steps
         ]
-        return "\n".join([f"{self.workflow}: {self._sums()}", *lines, *self._hint()])
+        return "\n".join([f"{self.workflow}{self._title()}: {self._sums()}", *lines, *self._hint()])
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         rows = "".join(
@@ -79,9 +80,12 @@ class Outlook:
         hint = "".join(f"<div>{html.escape(line)}</div>" for line in self._hint())
         return {
             "text/plain": repr(self),
-            "text/html": f"<div><b>{html.escape(self.workflow)}</b> {self._sums()}"
+            "text/html": f"<div><b>{html.escape(self.workflow)}</b>{html.escape(self._title())} {self._sums()}"
             f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>{hint}</div>",
         }
+
+    def _title(self) -> str:
+        return f" ({self._fork})" if self._fork else ""
 
     def _sums(self) -> str:
         counts = {fate: sum(p.fate is fate for p in self.steps) for fate in Fate}
@@ -89,7 +93,8 @@ class Outlook:
 
     def _hint(self) -> list[str]:
         if any(prospect.fate is Fate.STALE for prospect in self.steps):
-            return ["stale results are kept; to run those steps again: resume(..., rerun='stale')"]
+            call = "fork" if self._fork else "resume"
+            return [f"stale results are kept; to run those steps again: {call}(..., rerun='stale')"]
         return []
 
 
@@ -112,8 +117,7 @@ def look_ahead(
     before, after = (fold(store.events(execution_id)) for _ in range(2))
     value = None
     if inputs is not None:
-        recorded = {} if before.inputs is None else decode(before.inputs, store.payload, trusted=store.trusted)
-        value = encode({**recorded, **inputs}, vault=vault, path="inputs")
+        _, value = merge_inputs(store, vault, execution_id, before.inputs, inputs)
     stale = why_stale(plan, before, store, vault, value)
     if before.lifecycle is ExecutionState.COMPLETED and not rerun:
         chosen = Resumption(stale=tuple(stale))

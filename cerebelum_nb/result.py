@@ -9,6 +9,7 @@ from typing import Any
 
 from .core.duration import format_seconds
 from .core.events import Event
+from .core.fork import lineage
 from .core.model import ExecutionState, Value
 from .core.state import State
 from .engine import views
@@ -53,6 +54,7 @@ class Result:
         wake_at: when a hibernated execution is to be woken, UTC; None when it waits for a person, or does not wait.
         waits_for: the kinds of approval it waits for.
         resume_hint: the call that goes on with it, unless it has ended.
+        lineage: where it was forked from; empty when it was not.
 
     Example:
         >>> from cerebelum_nb import step, workflow
@@ -148,6 +150,11 @@ class Result:
         )
 
     @property
+    def lineage(self) -> str:
+        """Which execution it is a fork of, at which event and before which step; empty when it is none."""
+        return lineage(self._state)
+
+    @property
     def next(self) -> str:
         """What happens next to one that has not ended, and how to go on with it; empty when it has ended."""
         if self.status.is_final:
@@ -167,7 +174,7 @@ class Result:
         shown = "" if last is None else f", output {_short(last)}"
         done = f"{len(self.results)} step{'' if len(self.results) == 1 else 's'}"
         head = f"<{self.workflow} {self.execution_id}: {self.status}, {done}{shown}>"
-        return f"{head}\n{self.next}" if self.next else head
+        return "\n".join(line for line in (head, self.lineage, self.next) if line)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         return {"text/plain": repr(self), "text/html": self._html()}
@@ -186,7 +193,7 @@ class Result:
             f"<div><b>{html.escape(self.workflow)}</b> <code>{html.escape(self.execution_id)}</code> "
             f"{self.status.lower()}{took}<details><summary>results</summary><table><thead><tr><th>step</th>"
             f"<th>state</th><th>took</th><th>result</th></tr></thead><tbody>{rows}</tbody></table></details>"
-            f"{html.escape(self.next)}</div>"
+            f"{html.escape('; '.join(line for line in (self.lineage, self.next) if line))}</div>"
         )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from .callers import is_library_frame
 from .core.events import CancelRequested, Event
+from .core.fork import lineage
 from .core.model import ExecutionState
 from .core.stepping import Limit
 from .engine import views
@@ -101,6 +102,13 @@ class Run:
             await self._settled()
         return self._outcome()
 
+    async def unseen(self) -> Result:
+        """Run it and wait, without a view; the caller sees to stops."""
+        __tracebackhide__ = True
+        self._start()
+        await self._settled()
+        return self._outcome()
+
     async def go_as_far_as(self, limit: Limit | None, *events: Event, quietly: bool = False) -> None:
         """Run it up to a limit and wait; ``events`` are recorded first.
 
@@ -161,7 +169,7 @@ class Run:
         state = self._execution.state
         return (
             f"<run {self.execution_id} of {state.workflow or self._execution.plan.workflow}: {self.status}, "
-            f"{len(state.finished)} of {state.total_steps} steps>"
+            f"{len(state.finished)} of {state.total_steps} steps{f', {came}' if (came := lineage(state)) else ''}>"
         )
 
     def _start(self) -> None:

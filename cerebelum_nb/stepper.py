@@ -290,6 +290,7 @@ class Stepper:
         unchanged = self._store.execution(self._id).version == self._seen
         run = self._take_up(self._id, rerun, self._live if unchanged else ())
         execution = run.execution
+        run.hint = execution.hint = "await run.next()"
         before = execution.state.version
         if unchanged:
             execution.live.update(self._live)
@@ -298,7 +299,6 @@ class Stepper:
         except BaseException:
             execution.engine.give_back(execution)
             raise
-        run.hint = "await run.next()"
         try:
             await run.go_as_far_as(limit, *events, quietly=isinstance(limit, NoStage))
         finally:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, overload
 
@@ -19,8 +19,9 @@ from .dsl.builder import WorkflowBuilder, build
 from .engine import views
 from .engine.bridge import run_sync
 from .engine.cancel import cancel_execution
+from .engine.inputs import Inputs, check_inputs
 from .errors import CerebelumError, WorkflowDefinitionError
-from .launching import Inputs, check_inputs, find, launch, refuse_in_step, take_up, wake
+from .launching import find, launch, refuse_in_step, take_up, wake
 from .result import Result
 from .run import Run
 from .stepper import Stepper
@@ -28,6 +29,8 @@ from .store.base import Store
 from .store.default import resolve_store
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from .outlook import Outlook
 
 __all__ = ["Workflow", "registered", "workflow"]
@@ -187,9 +190,16 @@ class Workflow:
         return run_sync(lambda: self.execute(inputs, store=store, execution_id=execution_id, wait=wait))
 
     def start(
-        self, inputs: Inputs | None = None, *, store: Store | None = None, execution_id: str | None = None
+        self,
+        inputs: Inputs | None = None,
+        *,
+        store: Store | None = None,
+        execution_id: str | None = None,
+        wait: bool = False,
     ) -> Run:
         """Run it in the background: return at once, with a handle that can be awaited, watched, stopped and cancelled.
+
+        The arguments are those of :meth:`execute`; with ``wait`` it stays in this process through every wait.
 
         Raises:
             CerebelumError: no event loop is running here (use :meth:`run` in a script).
@@ -202,7 +212,7 @@ class Workflow:
                 f"no event loop is running here, so nothing can run in the background: use {self.variable}.run(...) "
                 f"in a script, or call start from a cell or from async code"
             ) from None
-        return launch(self, inputs, store, execution_id).background()
+        return launch(self, inputs, store, execution_id, wait=wait).background()
 
     async def resume(
         self,
@@ -400,6 +410,177 @@ class Workflow:
         plan, log = self.plan(), resolve_store(store)
         given = None if inputs is None else check_inputs(inputs)
         return look_ahead(plan, log, find(self, execution_id, log), inputs=given, rerun=rerun)
+
+    async def fork(
+        self,
+        execution_id: str,
+        from_step: object = None,
+        inputs: Inputs | None = None,
+        overrides: Mapping[Any, Any] | None = None,
+        *,
+        rerun: str | Collection[str] = (),
+        fork_id: str | None = None,
+        wait: bool = False,
+        store: Store | None = None,
+    ) -> Result:
+        """Run on from a point of another execution, as a new one; the other stays as it is, whatever its state.
+
+        The fork keeps the results recorded before ``from_step``, and of what ran beside it, and runs the rest as the
+        workflow is now. Of what it keeps, steps that read an input which is changed run again, and so does what
+        depends on them or on a result that is given.
+
+        Args:
+            execution_id: the execution to fork: its id or an unambiguous beginning.
+            from_step: the first step that runs in the fork, or its name; it is left before its first visit. None: the
+                first step whose result is given, else the point where the execution stands.
+            inputs: replace the recorded inputs of these names; secrets that this process does not have are given again.
+            overrides: results in place of what steps return, by step or name: ``{"build": "image-7"}``.
+            rerun: names of kept steps to run again with what depends on them; ``"stale"`` means those whose code
+                changed.
+            fork_id: an id of your own; by default a new short one.
+            wait: as in :meth:`execute`.
+            store: the log of both; by default the session's.
+
+        Returns:
+            As :meth:`execute`.
+
+        Raises:
+            OutcomeUnknownError: it would repeat an external effect of which nobody knows whether it happened.
+            ResumeError: the step has not run there, the execution is of another workflow, or nothing would run.
+            ExecutionNotFoundError: there is no such execution.
+            Otherwise as :meth:`execute`.
+
+        Example:
+            >>> import asyncio
+            >>> from cerebelum_nb import step
+            >>> from cerebelum_nb.testing import MemoryStore
+            >>> @step
+            ... def build(inputs):
+            ...     return inputs["name"]
+            >>> @step
+            ... def ship(build):
+            ...     return f"shipped {build}"
+            >>> @workflow
+            ... def release(wf):
+            ...     wf.timeline(build >> ship)
+            >>> log = MemoryStore()
+            >>> done = asyncio.run(release.execute({"name": "web"}, store=log, execution_id="k3v9"))
+            >>> print(release.plan_fork("k3v9", overrides={"build": "api"}, store=log))
+            release (forked from k3v9 at event 1 (before step 'build')): 1 run, 1 keep
+            ✓ build  keep   its result is given
+            ▶ ship   run    runs from the fork on
+            >>> asyncio.run(release.fork("k3v9", overrides={"build": "api"}, store=log)).output
+            'shipped api'
+        """
+        __tracebackhide__ = True
+        from .forking import fork
+
+        run = fork(
+            self,
+            execution_id,
+            from_step,
+            inputs,
+            overrides,
+            rerun=rerun,
+            fork_id=fork_id,
+            wait=wait,
+            store=store,
+        )
+        return await run.foreground()
+
+    def plan_fork(
+        self,
+        execution_id: str,
+        from_step: object = None,
+        inputs: Inputs | None = None,
+        overrides: Mapping[Any, Any] | None = None,
+        *,
+        rerun: str | Collection[str] = (),
+        store: Store | None = None,
+    ) -> Outlook:
+        """Say what :meth:`fork` with these arguments would do with each step, and why; runs nothing.
+
+        Returns:
+            A table: run, keep, stale or skip for each step, with the reasons.
+
+        Raises:
+            As :meth:`fork`, for what keeps it from being forked.
+        """
+        from .forking import preview
+
+        return preview(self, execution_id, from_step, inputs, overrides, rerun=rerun, store=store)
+
+    async def sweep(
+        self,
+        at: object,
+        overrides: Sequence[Mapping[Any, Any]] | None = None,
+        inputs: Inputs | Sequence[Inputs] | None = None,
+        *,
+        execution_id: str | None = None,
+        concurrency: int = 4,
+        rerun: str | Collection[str] = (),
+        store: Store | None = None,
+    ) -> pd.DataFrame:
+        """Run variants side by side from a prefix that is run once, and compare them in one table.
+
+        The prefix is an execution of its own, which ends paused before ``at``; each variant is a fork of it, an
+        execution like any other: shown in lists, resumed, forked. A variant that fails does not stop the others.
+
+        Args:
+            at: the step before which the variants part, or its name.
+            overrides: one entry per variant: results by step, as :meth:`fork` takes them.
+            inputs: a list with one entry per variant, of the inputs which are other in it (the prefix is run with the
+                first); or names to values for all of them.
+            execution_id: an execution that is the prefix: one that has come to ``at``, or the prefix of an earlier
+                sweep. Over the same prefix finished variants are kept, and the others go on.
+            concurrency: how many variants run at once.
+            rerun: of variants that are finished: steps to run again, or ``"stale"``, as in :meth:`resume`.
+            store: the log; by default the session's.
+
+        Returns:
+            A row per variant, in the order given: a column per overridden step and per ``inputs.name``, then
+            ``execution_id``, ``state``, ``duration``, ``output`` (``output.name`` when all outputs are dicts) and
+            ``error``.
+
+        Raises:
+            WorkflowError: the prefix failed; the message ends with the call that goes on.
+            ExecutionStoppedError: it was stopped, and what ran is paused; likewise.
+            ResumeError: the prefix does not come to ``at``.
+            ValueError: there are no variants.
+
+        Example:
+            >>> import asyncio
+            >>> from cerebelum_nb import step
+            >>> from cerebelum_nb.testing import MemoryStore
+            >>> @step
+            ... def load():
+            ...     return [3, 1, 2]
+            >>> @step
+            ... def top(load, inputs):
+            ...     return sorted(load)[-inputs["n"] :]
+            >>> @workflow
+            ... def best(wf):
+            ...     wf.timeline(load >> top)
+            >>> table = asyncio.run(best.sweep(top, inputs=[{"n": 1}, {"n": 2}], store=MemoryStore()))
+            >>> table[["inputs.n", "state", "output"]]
+               inputs.n      state  output
+            0         1  COMPLETED     [3]
+            1         2  COMPLETED  [2, 3]
+        """
+        __tracebackhide__ = True
+        from .sweep import sweep
+
+        refuse_in_step(self.variable)
+        return await sweep(
+            self,
+            at,
+            overrides,
+            inputs,
+            execution_id=execution_id,
+            concurrency=concurrency,
+            rerun=rerun,
+            store=store,
+        )
 
     async def cancel(self, execution_id: str, reason: str | None = None, *, store: Store | None = None) -> None:
         """End an execution for good, wherever it runs; see :func:`cerebelum_nb.engine.cancel.cancel_execution`."""

@@ -18,6 +18,7 @@ _HOMES = {
     "events": "showing",
     "debug": "debugging",
     "resume": "resuming",
+    "fork": "forking",
     "approve": "deciding",
     "reject": "deciding",
     "cancel": "deciding",

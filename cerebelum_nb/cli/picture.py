@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ..client.locate import how_to_resume
 from ..core.duration import format_seconds
+from ..core.fork import lineage
 from ..core.model import ErrorInfo, ExecutionState, Value
 from ..core.state import Operation, Phase, State, StepState
 from ..result import at
@@ -101,8 +102,8 @@ class Picture:
             yield from wrap(f"{state.text}: {reason}")
         if self.state.failed_step is None and shown.error and shown.state is ExecutionState.FAILED:
             yield from (styled(part, "red") for part in wrap(shown.error))
-        if shown.parent:
-            yield styled(f"forked from {clean(shown.parent)}", "dim")
+        if came := lineage(self.state):
+            yield from (styled(part, "dim") for part in wrap(came))
 
     def _seconds(self) -> float:
         shown = self.row.summary

@@ -31,28 +31,29 @@ from .frame import Exit, Failure, again, as_json, log_options, open_log
 from .looking import Look
 from .text import clean, emit, styled, width
 
-__all__ = ["resume"]
+__all__ = ["as_inputs", "as_results", "as_secrets", "end", "resume", "workflow_options"]
 
 
-def _marks(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, Any]:
+def as_results(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, Any]:
     """Read STEP=VALUE, where VALUE is JSON."""
     marks = {}
     for text in given:
         step, sign, value = text.partition("=")
         if not sign or not step.strip():
             raise click.BadParameter(f"{text!r} is not STEP=VALUE, such as charge='{{\"id\": 7}}'", ctx, param)
-        marks[step.strip()] = read_json(value, f"--mark-done {step.strip()}=")
+        marks[step.strip()] = read_json(value, f"{param.opts[0]} {step.strip()}=")
     return marks
 
 
-def _inputs(ctx: click.Context, param: click.Parameter, given: str | None) -> dict[str, Any] | None:
+def as_inputs(ctx: click.Context, param: click.Parameter, given: str | None) -> dict[str, Any] | None:
+    """Read names with values, as JSON."""
     read = read_json(given, "--inputs")
     if read is not None and not isinstance(read, dict):
         raise click.BadParameter('inputs are names with values, such as \'{"size": "small"}\'', ctx, param)
     return read
 
 
-def _secrets(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, Any]:
+def as_secrets(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, Any]:
     """Ask for each NAME on the terminal, without echo; of NAME=env:VARIABLE, read that."""
     from ..values import Secret
 
@@ -76,25 +77,35 @@ def _secrets(ctx: click.Context, param: click.Parameter, given: tuple[str, ...])
     return found
 
 
+def workflow_options(command: Any) -> Any:
+    """Add what says where the workflow is, and what it is given."""
+    for option in (
+        click.option(
+            "--secret",
+            "secrets",
+            metavar="NAME[=env:VARIABLE]",
+            multiple=True,
+            callback=as_secrets,
+            help="Give a secret input again, which is in no log: it is asked for without echo, or read from the "
+            "environment.",
+        ),
+        click.option("--inputs", metavar="JSON", callback=as_inputs, help="Replace inputs of these names."),
+        click.option(
+            "--notebook",
+            metavar="PATH",
+            type=click.Path(dir_okay=False, path_type=Path),
+            help="Take the workflow from this notebook. Only its definitions are run: imports, functions, classes, and "
+            "the assignments these use.",
+        ),
+        click.option("--module", metavar="NAME", help="Import this module instead of the recorded one."),
+    ):
+        command = option(command)
+    return command
+
+
 @click.command()
 @execution_argument(("RUNNING", "SLEEPING", "WAITING_FOR_APPROVAL", "PAUSED", "FAILED"))
-@click.option("--module", metavar="NAME", help="Import this module instead of the recorded one.")
-@click.option(
-    "--notebook",
-    metavar="PATH",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Take the workflow from this notebook. Only its definitions are run: imports, functions, classes, and the "
-    "assignments these use.",
-)
-@click.option("--inputs", metavar="JSON", callback=_inputs, help="Replace inputs of these names.")
-@click.option(
-    "--secret",
-    "secrets",
-    metavar="NAME[=env:VARIABLE]",
-    multiple=True,
-    callback=_secrets,
-    help="Give a secret input again, which is in no log: it is asked for without echo, or read from the environment.",
-)
+@workflow_options
 @click.option(
     "--rerun",
     metavar="STEP",
@@ -112,7 +123,7 @@ def _secrets(ctx: click.Context, param: click.Parameter, given: tuple[str, ...])
     "--mark-done",
     metavar="STEP=JSON",
     multiple=True,
-    callback=_marks,
+    callback=as_results,
     help="Of such a step: it has had its effect, and this is its result.",
 )
 @click.option(
@@ -170,10 +181,10 @@ def resume(
         raise Failure(_guarded(ctx, execution_id, error.steps), Exit.REFUSED) from error
     finally:
         views.outcome_is_told.reset(told)
-    _end(ctx, store, execution_id, failure, json_, missing)
+    end(ctx, store, execution_id, failure, json_, missing)
 
 
-def _end(
+def end(
     ctx: click.Context,
     store: Store,
     execution_id: str,

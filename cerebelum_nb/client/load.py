@@ -24,7 +24,9 @@ from ..errors import WorkflowNotFoundError
 
 __all__ = ["ELSEWHERE", "load_module", "load_notebook", "load_script"]
 
-_RUNS = {"begin", "cancel", "execute", "finish", "fork", "next", "resume", "run", "run_sync", "run_to", "start"}
+_RUNS = set(
+    ["begin", "cancel", "execute", "finish", "fork", "next", "resume", "run", "run_sync", "run_to", "start", "sweep"]
+)
 """An assignment that calls a method of such a name runs something, so it defines nothing."""
 
 ELSEWHERE = "Run this in the folder it is imported from, or name another one with --module"

@@ -26,7 +26,9 @@ __all__ = [
     "Position",
     "StartStep",
     "decide",
+    "paths_of",
     "reset_by",
+    "steps_from",
 ]
 
 
@@ -161,12 +163,15 @@ def decide(plan: Plan, state: State, at: Position, changed: Sequence[str] | None
 
 
 def _last(state: State, at: Position) -> str | None:
-    """The step whose value is the output: the last that completed; of a parallel group, the last in the list."""
+    """The step whose value is the output: the last that completed; of a parallel group, the last in the list.
+
+    A result that was given before the run came to its step counts as completed there.
+    """
     path = at.frames[-1].path
     stage = path[min(at.frames[-1].index, len(path) - 1)] if path else ()
-    if state.last_step not in stage:
-        return state.last_step
-    return next(name for name in reversed(stage) if name in state.finished)
+    ended = [name for name in stage if name in state.finished]
+    given = ended and state.steps[ended[-1]].by_hand and state.steps[ended[-1]].branch is None
+    return ended[-1] if given or state.last_step in stage else state.last_step
 
 
 def reset_by(plan: Plan, state: State, target: str, source: str) -> tuple[str, ...]:
@@ -174,7 +179,7 @@ def reset_by(plan: Plan, state: State, target: str, source: str) -> tuple[str, .
 
     The source is always among them: whatever stood between them is to be done again.
     """
-    return tuple(name for name in _following(plan, target, source) if name in state.steps)
+    return tuple(name for name in steps_from(plan, target, source) if name in state.steps)
 
 
 def _restore(state: State) -> list[Command]:
@@ -192,7 +197,7 @@ def _place(plan: Plan, state: State, at: Position) -> None:
     at.placed = True
     open_steps = {name for name, step in state.steps.items() if not step.settled} if state.landings else set()
     for landing in reversed(state.landings):
-        if landing in plan.stage_of and open_steps <= _following(plan, landing, landing).keys():
+        if landing in plan.stage_of and open_steps <= steps_from(plan, landing, landing).keys():
             _go_to(plan, at, landing)
             return
 
@@ -324,7 +329,7 @@ def _walked_before(plan: Plan, state: State, source: str, target: Path) -> tuple
 
 def _owners(plan: Plan, name: str) -> set[str]:
     routed = {*plan.diverges, *plan.branches}
-    return {owner for owner in routed if any(name in stage for path in _paths(plan, owner) for stage in path)}
+    return {owner for owner in routed if any(name in stage for path in paths_of(plan, owner) for stage in path)}
 
 
 def _jump(
@@ -372,7 +377,7 @@ def _go_to(plan: Plan, at: Position, target: str) -> None:
     at.frames = [_Frame(plan.timeline, plan.stage_of[target])]
 
 
-def _following(plan: Plan, target: str, source: str) -> dict[str, None]:
+def steps_from(plan: Plan, target: str, source: str) -> dict[str, None]:
     """The target and every step that comes after it: later stages, and the paths of routes on the way."""
     found: dict[str, None] = {}
     todo: list[Path] = []
@@ -384,7 +389,7 @@ def _following(plan: Plan, target: str, source: str) -> dict[str, None]:
                 if name in found or plan.stage_of.get(name, index) < index:  # a path may end where it rejoins, behind
                     continue
                 found[name] = None
-                todo.extend(_paths(plan, name))
+                todo.extend(paths_of(plan, name))
     found.setdefault(source, None)
     return found
 
@@ -392,13 +397,13 @@ def _following(plan: Plan, target: str, source: str) -> dict[str, None]:
 def _tails(plan: Plan, target: str) -> Iterator[Path]:
     """What follows a step, itself included, on every path it stands on."""
     for name in dict.fromkeys((*plan.diverges, *plan.branches)):
-        for path in _paths(plan, name):
+        for path in paths_of(plan, name):
             for i, stage in enumerate(path):
                 if target in stage:
                     yield path[i:]
 
 
-def _paths(plan: Plan, name: str) -> Iterator[Path]:
+def paths_of(plan: Plan, name: str) -> Iterator[Path]:
     """The paths that hang on one step."""
     if name in plan.diverges:
         for _, target in plan.diverges[name].choices.values():

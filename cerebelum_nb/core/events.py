@@ -114,8 +114,10 @@ class WorkflowPaused(WorkflowEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
-class WorkflowResumed(WorkflowEvent):
-    """``retried`` run again in the same visit (their finished operations stay); ``revisited`` start afresh;
+class TakenUpEvent(WorkflowEvent):
+    """A recorded history goes on.
+
+    ``retried`` run again in the same visit (their finished operations stay); ``revisited`` start afresh;
     ``rerouted`` keep their result but choose their route again; ``restored`` run again because their value was
     never kept, on the route they took.
     """
@@ -126,6 +128,11 @@ class WorkflowResumed(WorkflowEvent):
     restored: tuple[str, ...] = ()
     inputs: Value | None = None
     total_steps: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class WorkflowResumed(TakenUpEvent):
+    """The execution itself goes on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
@@ -173,8 +180,12 @@ class WorkflowCancelled(WorkflowEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
-class WorkflowForked(WorkflowEvent):
-    """This execution began as a copy of another one's events up to ``parent_version``."""
+class WorkflowForked(TakenUpEvent):
+    """Another execution's history goes on in this one, which begins with a copy of it up to ``parent_version``.
+
+    Behind that version only what members of a parallel group still brought to their end is copied. ``from_step`` is
+    the step before which it was cut.
+    """
 
     parent: str
     parent_version: int

@@ -43,6 +43,8 @@ def prospects(
     chosen: Resumption,
     stale: Mapping[str, Collection[str]],
     asked: Collection[str] = (),
+    given: Collection[str] = (),
+    ahead_because: str = "has not run yet",
 ) -> tuple[Prospect, ...]:
     """Tell what becomes of each step, in the plan's order.
 
@@ -53,15 +55,20 @@ def prospects(
         chosen: what the resume does.
         stale: why completed steps would give another result now, by step.
         asked: the steps that were named to run again.
+        given: the steps whose result is given.
+        ahead_because: why a step runs of which nothing is recorded.
     """
     ahead = _ahead(plan, after)
     again = {*chosen.retried, *chosen.revisited, *chosen.restored}
     doubtful = {n for n in dependants(plan, stale) if n in before.finished}
     found = []
+    reasons: tuple[str, ...]
     for name in _in_order(plan):
         step = before.steps.get(name)
-        if name in again:
-            fate, reasons = Fate.RUN, _why_again(plan, before, name, chosen, stale, asked)
+        if name in given:
+            fate, reasons = Fate.KEEP, ("its result is given",)
+        elif name in again:
+            fate, reasons = Fate.RUN, _why_again(plan, before, name, chosen, stale, asked, given)
         elif step is not None and name in before.finished:
             if name in stale:
                 fate, reasons = Fate.STALE, tuple(stale[name])
@@ -72,7 +79,7 @@ def prospects(
         elif step is not None and step.settled and name not in ahead:
             fate, reasons = Fate.KEEP, ("failed, and its failure was routed on",)
         elif name in ahead:
-            fate, reasons = Fate.RUN, ("was interrupted" if step is not None and step.attempt else "has not run yet",)
+            fate, reasons = Fate.RUN, ("was interrupted" if step is not None and step.attempt else ahead_because,)
         else:
             fate, reasons = Fate.SKIP, (_why_not(plan, after, name),)
         found.append(Prospect(step=name, fate=fate, reasons=reasons))
@@ -149,6 +156,7 @@ def _why_again(
     chosen: Resumption,
     stale: Mapping[str, Collection[str]],
     asked: Collection[str],
+    given: Collection[str],
 ) -> tuple[str, ...]:
     step = state.steps[name]
     if name in stale:
@@ -160,15 +168,20 @@ def _why_again(
         return (f"failed: {error.type}: {error.message}" if error is not None else "failed",)
     if name in chosen.restored:
         return ("its value was kept in memory only",)
-    return tuple(_uses(plan, name, chosen.revisited, "which will run")) or ("everything runs again",)
+    made_again = {*chosen.revisited} - {*given}
+    uses = (*_uses(plan, name, given, "whose result is given"), *_uses(plan, name, made_again, "which will run"))
+    return uses or ("everything runs again",)
+
+
+_MANY = {"which will run": "run again", "which is stale": "are stale", "whose result is given": "are given"}
 
 
 def _uses(plan: Plan, name: str, among: Collection[str], how: str) -> Iterator[str]:
     spec = plan.steps[name]
     used = [n for n in (*spec.requires, *spec.optional) if n in among and n != name]
     yield from (f"depends on `{n}`, {how}" for n in used)
-    if not used and spec.takes_rest:
-        yield f"takes every earlier result, of which some {'run again' if 'run' in how else 'are stale'}"
+    if among and not used and spec.takes_rest:
+        yield f"takes every earlier result, of which some {_MANY[how]}"
 
 
 def _why_not(plan: Plan, state: State, name: str) -> str:

@@ -16,9 +16,11 @@ __all__ = [
     "code_changed",
     "dependants",
     "following",
+    "named",
     "plan_resume",
     "refuse_mark",
-    "stale_steps",
+    "resumption",
+    "route_is_lost",
     "step_named",
     "unknown_outcomes",
 ]
@@ -48,10 +50,9 @@ def plan_resume(
     skip_completed_steps: bool = True,
     rerun: str | Collection[str] = (),
     live: Collection[str] = (),
-    inputs_replaced: bool = False,
     repeat: Collection[str] = (),
     mark_done: Collection[str] = (),
-    outdated: Collection[str] | None = None,
+    outdated: Collection[str] = (),
 ) -> Resumption:
     """Decide what a resume does.
 
@@ -60,13 +61,11 @@ def plan_resume(
         state: the fold of what is recorded.
         execution_id: for messages.
         skip_completed_steps: False runs everything again.
-        rerun: names of completed steps to run again with what depends on them, or ``"stale"`` for those whose code
-            changed.
+        rerun: names of completed steps to run again with what depends on them, or ``"stale"`` for the outdated.
         live: completed steps whose unstorable value is still in memory.
-        inputs_replaced: whether this resume replaces the inputs.
         repeat: external steps that may run again although nobody knows whether their effect happened.
         mark_done: steps whose result is given by hand.
-        outdated: the completed steps that are stale, where more than their code is known; see :func:`stale_steps`.
+        outdated: the completed steps that are stale: their code or inputs are not those that made their result.
 
     Raises:
         OutcomeUnknownError: it would repeat an external effect that may have happened.
@@ -88,43 +87,56 @@ def plan_resume(
         raise _outcome_unknown(unknown, name)
     if not skip_completed_steps:
         return Resumption(revisited=tuple(state.steps))
-    retried = tuple(
-        n
-        for n, s in state.steps.items()
-        if s.phase is Phase.FAILED and (s.diverge is None or n == state.failed_step) and n not in mark_done
-    )
-    if outdated is None:
-        outdated = stale_steps(plan, state, inputs_replaced=inputs_replaced)
-    stale = tuple(n for n in state.finished if n in outdated)
-    again = _named(plan, state, stale if rerun == "stale" else rerun)
-    revisited = tuple(n for n in dependants(plan, again) if n in state.steps)
-    if state.lifecycle is ExecutionState.COMPLETED and not revisited:
+    again = named(plan, state, [n for n in state.finished if n in outdated] if rerun == "stale" else rerun)
+    chosen = resumption(plan, state, again=again, outdated=outdated, given=mark_done, live=live)
+    if state.lifecycle is ExecutionState.COMPLETED and not chosen.revisited:
         what = "no step's code has changed since" if rerun == "stale" else f"it ran none of {rerun!r}"
         raise ResumeError(
             f"{name} of workflow '{plan.workflow}' is completed, and {what}: there is nothing to run again. "
             f"Start a new one with execute()"
         )
+    _refuse_lost(plan, state, execution_id, {*chosen.retried, *chosen.revisited, *chosen.rerouted})
+    return chosen
+
+
+def resumption(
+    plan: Plan,
+    state: State,
+    *,
+    again: Collection[str] = (),
+    outdated: Collection[str] = (),
+    given: Collection[str] = (),
+    live: Collection[str] = (),
+) -> Resumption:
+    """Say what of a recorded state is done again when it goes on.
+
+    Args:
+        plan: the workflow as it is now.
+        state: the fold of what is recorded.
+        again: steps that are to start afresh, with what depends on them.
+        outdated: the completed steps that are stale.
+        given: steps whose result is given by hand.
+        live: completed steps whose unstorable value is still in memory.
+    """
+    revisited = tuple(n for n in dependants(plan, again) if n in state.steps)
+    retried = tuple(
+        n
+        for n, s in state.steps.items()
+        if s.phase is Phase.FAILED
+        and (s.diverge is None or n == state.failed_step)
+        and n not in given
+        and n not in revisited
+        and n in plan.steps
+    )
     failed = state.failed_step
     rerouted = (failed,) if failed in state.finished and failed not in revisited and failed in plan.steps else ()
-    _refuse_lost(plan, state, execution_id, {*retried, *revisited, *rerouted})
-    restored = _unrestorable_needed(plan, state, {*live}, {*revisited})
-    kept = tuple(n for n in stale if n not in revisited)
+    restored = _unkept_needed(plan, state, {*live}, {*revisited})
     return Resumption(
-        retried=tuple(n for n in retried if n not in revisited and n in plan.steps),
+        retried=retried,
         revisited=revisited,
         rerouted=rerouted,
         restored=tuple(n for n in restored if n not in revisited),
-        stale=kept,
-    )
-
-
-def stale_steps(plan: Plan, state: State, *, inputs_replaced: bool = False) -> tuple[str, ...]:
-    """Name the completed steps whose code or inputs are not those that made their result."""
-    return tuple(
-        name
-        for name in state.finished
-        if name in plan.steps
-        and (code_changed(plan, state, name) or _inputs_changed(plan, state, name, inputs_replaced))
+        stale=tuple(n for n in state.finished if n in outdated and n not in revisited),
     )
 
 
@@ -132,12 +144,6 @@ def code_changed(plan: Plan, state: State, name: str) -> bool:
     """Whether a completed step's code is not the code that made its result; no code makes one given by hand."""
     now, step = plan.steps[name].code, state.steps[name]
     return now is not None and step.code is not None and now != step.code and not step.by_hand
-
-
-def _inputs_changed(plan: Plan, state: State, name: str, replaced: bool) -> bool:
-    spec = plan.steps[name]
-    reads = spec.takes_inputs or spec.takes_context
-    return reads and (replaced or state.steps[name].inputs_version < state.inputs_version)
 
 
 def unknown_outcomes(plan: Plan, state: State) -> tuple[str, ...]:
@@ -215,7 +221,12 @@ def _may_precede(plan: Plan, first: str, second: str) -> bool:
     return first not in on or second not in on or on[first] < on[second]
 
 
-def _named(plan: Plan, state: State, rerun: str | Collection[str]) -> tuple[str, ...]:
+def named(plan: Plan, state: State, rerun: str | Collection[str]) -> tuple[str, ...]:
+    """Return the steps named to run again that have run.
+
+    Raises:
+        ResumeError: one is no step of the workflow.
+    """
     names = (rerun,) if isinstance(rerun, str) else tuple(rerun) if isinstance(rerun, Collection) else (rerun,)
     for name in names:
         if not isinstance(name, str):
@@ -275,10 +286,9 @@ def _refuse_lost(plan: Plan, state: State, execution_id: str, again: Collection[
     for name, step in state.steps.items():
         if name in again or (name in state.finished and name not in plan.steps):
             continue
-        if step.diverge is not None and (name not in plan.diverges or step.diverge not in plan.diverges[name].choices):
-            lost.append(f"  - route '{step.diverge}' of the diverge at '{name}' (taken, gone)")
-        if step.branch is not None and name not in plan.branches:
-            lost.append(f"  - branch after '{name}' (taken, gone)")
+        if route_is_lost(plan, step, name):
+            taken = f"route '{step.diverge}' of the diverge at" if step.diverge is not None else "branch after"
+            lost.append(f"  - {taken} '{name}' (taken, gone)")
     if not lost:
         return
     added = [f"  + step '{n}'" for n in plan.steps if n not in state.steps]
@@ -289,12 +299,22 @@ def _refuse_lost(plan: Plan, state: State, execution_id: str, again: Collection[
     )
 
 
-def _unrestorable_needed(plan: Plan, state: State, live: set[str], revisited: set[str]) -> tuple[str, ...]:
-    """Completed steps whose value is nowhere any more although a step that has not run needs it."""
+def route_is_lost(plan: Plan, step: StepState, name: str) -> bool:
+    """Whether a step took a route that its workflow no longer has."""
+    if step.diverge is not None:
+        return name not in plan.diverges or step.diverge not in plan.diverges[name].choices
+    return step.branch is not None and name not in plan.branches
+
+
+def _unkept_needed(plan: Plan, state: State, live: set[str], revisited: set[str]) -> tuple[str, ...]:
+    """Completed steps whose value is nowhere any more although a step that has not run needs it.
+
+    A value that held a secret is there, but for the secret: only whoever opens that one misses it.
+    """
     gone = {
         n
         for n in state.finished
-        if n not in live and n not in revisited and (v := state.steps[n].output) is not None and not v.restorable
+        if n not in live and n not in revisited and (v := state.steps[n].output) is not None and v.codec == "none"
     }
     if not gone:
         return ()

@@ -83,7 +83,6 @@ class StepState:
     code: str | None = None
     inputs: Value | None = None  # what the execution was given when it started
     by_hand: bool = False
-    inputs_version: int = 0  # of the inputs it was started with
     diverge: str | None = None  # label of the pattern that matched
     diverge_chosen: bool = False
     branch: bool | None = None
@@ -118,7 +117,6 @@ class State:
     qualname: str = ""
     source: str = ""
     inputs: Value | None = None
-    inputs_version: int = 0  # how often a resume replaced them
     total_steps: int = 0
     started_at: int = 0
     updated_at: int = 0
@@ -141,6 +139,7 @@ class State:
     deaths: int = 0  # processes that died one after the other without getting anything done
     parent: str | None = None
     parent_version: int | None = None
+    forked_at: str | None = None  # the step before which the parent's history was cut
 
     @property
     def status(self) -> ExecutionState:
@@ -187,7 +186,6 @@ def evolve(state: State, event: e.Event) -> State:
             step.started_at = event.at
             step.due_at = None
             step.code, step.inputs = event.code, state.inputs
-            step.inputs_version = state.inputs_version
             step.interrupted = False
             step.percent = None
             step.printed = ""
@@ -304,22 +302,7 @@ def evolve(state: State, event: e.Event) -> State:
             state.lifecycle, state.reason = ExecutionState.PAUSED, event.reason
             state.hibernated, state.wake_at, state.deaths = False, None, 0
         case e.WorkflowResumed():
-            _go_on(state)
-            if event.inputs is not None:
-                state.inputs = event.inputs
-                state.inputs_version += 1
-            state.total_steps = event.total_steps or state.total_steps
-            if event.revisited and state.steps.keys() <= set(event.revisited):
-                state.jumps = 0
-            for name in event.retried:
-                _reopen(state, name)
-            for name in event.revisited:
-                _revisit(state, name)
-            for name in event.restored:
-                _restore(state, name)
-            for name in event.rerouted:
-                step = state.steps[name]
-                step.diverge, step.diverge_chosen, step.branch = None, False, None
+            _take_up(state, event)
         case e.WorkflowHibernated():
             state.hibernated, state.wake_at, state.deaths = True, event.wake_at, 0
         case e.WorkflowAwakened():
@@ -337,7 +320,9 @@ def evolve(state: State, event: e.Event) -> State:
             _finish(state, ExecutionState.CANCELLED, event.at)
             state.reason = event.reason
         case e.WorkflowForked():
-            state.parent, state.parent_version = event.parent, event.parent_version
+            state.parent, state.parent_version, state.forked_at = event.parent, event.parent_version, event.from_step
+            state.started_at, state.deaths, state.cancel = event.at, 0, None
+            _take_up(state, event)
         case _:
             assert_never(event)
     return state
@@ -451,7 +436,21 @@ def _finish(state: State, lifecycle: ExecutionState, at: int) -> None:
     state.hibernated, state.wake_at, state.deaths = False, None, 0
 
 
-def _go_on(state: State) -> None:
+def _take_up(state: State, event: e.TakenUpEvent) -> None:
     state.lifecycle, state.completed_at = ExecutionState.RUNNING, None
     state.error = state.failed_step = state.reason = state.wake_at = None
     state.hibernated = False
+    if event.inputs is not None:
+        state.inputs = event.inputs
+    state.total_steps = event.total_steps or state.total_steps
+    if event.revisited and state.steps.keys() <= set(event.revisited):
+        state.jumps = 0
+    for name in event.retried:
+        _reopen(state, name)
+    for name in event.revisited:
+        _revisit(state, name)
+    for name in event.restored:
+        _restore(state, name)
+    for name in event.rerouted:
+        step = state.steps[name]
+        step.diverge, step.diverge_chosen, step.branch = None, False, None

@@ -1,4 +1,4 @@
-"""How far a run goes on before it pauses: one stage, up to a step, or not at all. Pure.
+"""How far a run goes on before it pauses: one stage, up to a step or before it, or not at all. Pure.
 
 A limit is asked before a stage is entered, when nothing is in flight; inside a stage everything may start, so that
 the retries of a step and the members of a parallel group belong to one call.
@@ -13,7 +13,7 @@ from .decide import ChooseRoute, Command, Complete, Fail, Jump, Position, StartS
 from .model import Plan
 from .state import State
 
-__all__ = ["Limit", "NoStage", "OneStage", "UpTo", "frontier", "permits", "standing_before"]
+__all__ = ["Before", "Limit", "NoStage", "OneStage", "UpTo", "frontier", "permits", "standing_before"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,14 @@ class UpTo:
     step: str
 
 
-Limit = NoStage | OneStage | UpTo
+@dataclass(frozen=True, slots=True)
+class Before:
+    """Go on until this step would start, with what stands beside it."""
+
+    step: str
+
+
+Limit = NoStage | OneStage | UpTo | Before
 
 
 def permits(limit: Limit, state: State, stage: Sequence[str], commands: Sequence[Command]) -> bool:
@@ -60,6 +67,8 @@ def permits(limit: Limit, state: State, stage: Sequence[str], commands: Sequence
         return True
     if isinstance(limit, NoStage):
         return False
+    if isinstance(limit, Before):
+        return limit.step not in stage
     if isinstance(limit, UpTo):
         step = state.steps.get(limit.step)
         return step is None or not step.settled or limit.step in stage
@@ -69,16 +78,17 @@ def permits(limit: Limit, state: State, stage: Sequence[str], commands: Sequence
     return limit.entered == visits
 
 
-def standing_before(stage: Sequence[str]) -> str:
-    """Say why a run is paused between two cells.
+def standing_before(stage: Sequence[str], limit: Limit | None = None) -> str:
+    """Say why a run is paused between two cells, or before the step at which others go on from it.
 
     Example:
         >>> standing_before(("a", "b"))
         'step by step; next: [a, b]'
     """
+    what = "shared prefix" if isinstance(limit, Before) else "step by step"
     if not stage:
-        return "step by step"
-    return f"step by step; next: {stage[0] if len(stage) == 1 else '[' + ', '.join(stage) + ']'}"
+        return what
+    return f"{what}; next: {stage[0] if len(stage) == 1 else '[' + ', '.join(stage) + ']'}"
 
 
 def frontier(plan: Plan, state: State) -> tuple[str, ...]:

@@ -83,9 +83,15 @@ def _run_in_thread(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
         loop = loops.result()
         if not outcome.done():
             loop.call_soon_threadsafe(_stop_all_on, loop)
-        return outcome.result()
+        try:
+            return outcome.result()
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None
 
 
 def _stop_all_on(loop: asyncio.AbstractEventLoop) -> None:
-    for engine in engines_on(loop):
-        engine.stop_all(STOPPED)
+    """Pause what runs there; where no execution does, whatever else is at work."""
+    stopped = [engine.stop_all(STOPPED) for engine in engines_on(loop)]
+    if not any(stopped):
+        for task in asyncio.all_tasks(loop):
+            task.cancel()

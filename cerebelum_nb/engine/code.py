@@ -20,7 +20,7 @@ from ..errors import StoreError
 from ..store.base import Store
 from ..values import MASK, Vault
 
-__all__ = ["keep_parts", "parts_kept", "pieces", "why_stale"]
+__all__ = ["keep_parts", "parts_kept", "pieces", "why_inputs_changed", "why_stale"]
 
 _known: weakref.WeakKeyDictionary[Store, set[str]] = weakref.WeakKeyDictionary()
 """The digests whose parts this process has handed to a store, so that a further start costs a look-up."""
@@ -77,7 +77,14 @@ def why_stale(
     """
     changed = [name for name in state.finished if name in plan.steps and code_changed(plan, state, name)]
     reasons = {name: _why_changed(plan.steps[name], state.steps[name].code, store, vault) for name in changed}
-    now = inputs or state.inputs
+    for name, words in why_inputs_changed(plan, state, inputs or state.inputs).items():
+        reasons.setdefault(name, []).extend(words)
+    return reasons
+
+
+def why_inputs_changed(plan: Plan, state: State, now: Value | None) -> dict[str, list[str]]:
+    """Say of each completed step that was started with other inputs than ``now`` which of those it reads differ."""
+    reasons: dict[str, list[str]] = {}
     differ: dict[int, tuple[str, ...] | None] = {}
     for name in state.finished:
         then, spec = state.steps[name].inputs, plan.steps.get(name)
@@ -89,7 +96,7 @@ def why_stale(
         if names == () or not (spec.takes_inputs or spec.takes_context):
             continue
         if words := _which_inputs(spec, names):
-            reasons.setdefault(name, []).extend(words)
+            reasons[name] = words
     return reasons
 
 

@@ -95,7 +95,11 @@ class Engine:
         except BaseException:
             self.store.release(execution_id, holder)
             raise
-        return self._enter(Execution(self, execution_id, plan, state, holder, vault))
+        execution = self._enter(Execution(self, execution_id, plan, state, holder, vault))
+        for (name, visit), value in keeper_of(self.store).remembered_results(execution_id).items():
+            if name in state.finished and state.steps[name].visit == visit:
+                execution.live[name] = value
+        return execution
 
     def start(self, execution: Execution, *events: Event) -> None:
         """Append what starts or resumes an execution, and let it run; starts that come together share a commit."""
@@ -147,10 +151,11 @@ class Engine:
         self.forget(execution, [])
         self.store.release(execution.id, execution.holder)
 
-    def stop_all(self, reason: str) -> None:
-        """Pause everything that runs here."""
+    def stop_all(self, reason: str) -> bool:
+        """Pause everything that runs here; return whether anything does."""
         for execution in list(self._executions.values()):
             self.post(execution, execution.stop, reason)
+        return bool(self._executions)
 
     def check_idle(self) -> None:
         """Tell the clock when everything in flight waits for it."""

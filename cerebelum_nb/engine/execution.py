@@ -43,6 +43,7 @@ class Execution(ExecutionValues):
     def __init__(self, engine: Engine, execution_id: str, plan: Plan, state: State, holder: int, vault: Vault) -> None:
         super().__init__(engine, execution_id, plan, state, vault)
         self.loop, self.clock, self.holder = engine.loop, engine.clock, holder
+        self.hint = ""  # the call that goes on with it, as its handle would say it
         self.attempts: dict[str, Attempt] = {}
         self.batch: list[Event] = []
         self.written = state.version
@@ -157,7 +158,7 @@ class Execution(ExecutionValues):
             self.cause = None
             self.append(e.StepFailed(**_header(self.now(), scope), error=info, output=value))
             return
-        self._keep_live(scope.step, value, live)
+        self.keep_live(scope.step, scope.visit, value, live)
         self.append(
             e.StepCompleted(at=self.now(), step=scope.step, visit=scope.visit, attempt=scope.attempt, output=value)
         )
@@ -341,7 +342,7 @@ class Execution(ExecutionValues):
         stage = self._position.stage if commands and type(commands[0]) is StartStep else ()
         if permits(limit, self.state, stage, commands):
             return True
-        self.append(e.WorkflowPaused(at=self.now(), reason=standing_before(stage)))
+        self.append(e.WorkflowPaused(at=self.now(), reason=standing_before(stage, limit)))
         self.finishing = self.limited = True
         return False
 
@@ -451,7 +452,7 @@ class Execution(ExecutionValues):
         step = self.state.steps[name]
         if step.phase is Phase.COMPLETED:
             return self.result_of(name)
-        return None if step.output is None else self.decode(step.output, f"the result of step '{name}'")
+        return None if step.output is None else self.decode(step.output, f"the result of step '{name}'", name)
 
     def _look_at_waits(self, _: None) -> None:
         self.consider_hibernation()

@@ -48,6 +48,7 @@ class LeaseKeeper:
         self._running: dict[str, Execution] = {}
         self._leftovers: dict[str, list[Callable[[], bool]]] = {}
         self._inputs: dict[str, dict[str, Any]] = {}
+        self._results: dict[str, dict[tuple[str, int], Any]] = {}
         self._beat_at = 0
         self._thread: threading.Thread | None = None
         self._seen: int | None = None
@@ -117,6 +118,14 @@ class LeaseKeeper:
     def remembered_inputs(self, execution_id: str) -> dict[str, Any] | None:
         """Return inputs kept by :meth:`remember_inputs`."""
         return self._inputs.get(execution_id)
+
+    def remember_result(self, execution_id: str, step: str, visit: int, value: Any) -> None:
+        """Keep a result that the log does not hold whole, as it held a secret, for a resume in this process."""
+        self._results.setdefault(execution_id, {})[step, visit] = value
+
+    def remembered_results(self, execution_id: str) -> dict[tuple[str, int], Any]:
+        """Return the results kept by :meth:`remember_result`, by step and visit."""
+        return self._results.get(execution_id, {})
 
     def _refuse_busy(self, execution_id: str) -> None:
         if execution_id in self._running:

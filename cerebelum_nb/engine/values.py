@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..core.model import ErrorInfo, Plan, StepSpec, Value
 from ..core.state import Phase, State
 from ..errors import DependencyError
-from ..values import Vault, decode, encode
+from ..values import Secret, Vault, decode, encode
 from .context import Context
 from .fence import describe
+from .lease import keeper_of
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -59,8 +61,8 @@ class ExecutionValues:
         """Encode a value for the log, without its secrets."""
         return encode(value, keep=keep, vault=self.vault, path=path)
 
-    def decode(self, value: Value, where: str) -> Any:
-        """Make a recorded value afresh."""
+    def decode(self, value: Value, where: str, step: str = "") -> Any:
+        """Make a recorded value afresh; ``step`` is whose result it is, if it is one."""
         if value.codec == "json" and not value.masked and value.json == "null":
             return None
         return decode(
@@ -68,6 +70,7 @@ class ExecutionValues:
             self.engine.store.payload,
             trusted=self.engine.store.trusted,
             where=f"{where} of execution {self.id}",
+            missing=partial(Secret.missing, execution_id=self.id, step=step),
         )
 
     def describe(self, error: BaseException) -> ErrorInfo:
@@ -89,7 +92,7 @@ class ExecutionValues:
             return self.live[step]
         output = self.state.steps[step].output
         assert output is not None, f"step {step} has no output"
-        value = self.decode(output, f"the result of step '{step}'")
+        value = self.decode(output, f"the result of step '{step}'", step)
         if output.codec != "json":
             self.live[step] = value
             self._digests[step] = self.encode(value).digest
@@ -139,11 +142,13 @@ class ExecutionValues:
             )
         return arguments
 
-    def _keep_live(self, step: str, value: Value, live: Any) -> None:
+    def keep_live(self, step: str, visit: int, value: Value, live: Any) -> None:
         """Keep the object itself where it cannot be made afresh."""
         if value.codec != "json" or value.masked:
             self.live[step] = live
             self._digests[step] = value.digest
+            if value.masked:
+                keeper_of(self.engine.store).remember_result(self.id, step, visit, live)
         elif self.live:
             self.live.pop(step, None)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ..core.duration import format_seconds
 from ..core.model import ExecutionState
 from ..core.state import Phase, State, StepState
+from ..core.stepping import Before
 from ..engine.execution import Execution
 from ..engine.scope import Scope
 from .failure import Failure, go_on
@@ -64,7 +65,10 @@ class Card:
         """Take a picture of a run of this process; a ``graph`` of its plan is drawn once and used again."""
         scopes = {name: attempt.scope for name, attempt in execution.attempts.items()}
         graph = graph or Graph(execution.plan)
-        return cls.at(execution.id, execution.state, execution.now(), graph, scopes, execution.vault.mask)
+        hint = None if execution.limited and isinstance(execution.limit, Before) else execution.hint
+        return cls.at(
+            execution.id, execution.state, execution.now(), graph, scopes, mask=execution.vault.mask, hint=hint
+        )
 
     @classmethod
     def at(
@@ -75,9 +79,21 @@ class Card:
         graph: Graph,
         scopes: Mapping[str, Scope] | None = None,
         mask: object = str,
+        hint: str | None = "",
         known: Mapping[str, Row] | None = None,
     ) -> Card:
-        """Take a picture of a folded state; ``now`` is in µs since the epoch. ``known`` rows are taken as they are."""
+        """Take a picture of a folded state.
+
+        Args:
+            execution_id: whose state it is.
+            state: the fold of its events.
+            now: the time, µs since the epoch.
+            graph: the picture of its plan.
+            scopes: the steps at work in this process.
+            mask: hides secrets in what they print.
+            hint: the call that goes on with it; "" the usual one, None: none is to be told.
+            known: rows that are taken as they are.
+        """
         plan, scopes = graph.plan, scopes or {}
         parallel = {name for stage in plan.timeline if len(stage) > 1 for name in stage}
         names = dict.fromkeys((*(n for stage in plan.timeline for n in stage), *state.steps))
@@ -94,10 +110,12 @@ class Card:
                 for name in names
             ),
             graph=graph,
-            failure=Failure.of(execution_id, plan, state),
+            failure=Failure.of(execution_id, plan, state, hint or ""),
             total=state.total_steps,
             reason=state.reason or "",
-            call=go_on(execution_id, plan, state) if state.lifecycle is ExecutionState.PAUSED else "",
+            call=(hint or go_on(execution_id, plan, state))
+            if state.lifecycle is ExecutionState.PAUSED and hint is not None
+            else "",
         )
 
     @property

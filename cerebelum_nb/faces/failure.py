@@ -44,8 +44,8 @@ class Failure:
     kept: int
 
     @classmethod
-    def of(cls, execution_id: str, plan: Plan, state: State) -> Failure | None:
-        """Describe a failed run; None of one that has not failed.
+    def of(cls, execution_id: str, plan: Plan, state: State, hint: str = "") -> Failure | None:
+        """Describe a failed run; None of one that has not failed. ``hint`` is the call that goes on, if it is known.
 
         Example:
             >>> Failure.of("k1", Plan(workflow="w", timeline=(), steps={}), State()) is None
@@ -62,7 +62,7 @@ class Failure:
             traceback=_shorten(error.traceback),
             inputs=tuple(_inputs(plan, state, step)) if step is not None else (),
             printed="\n".join(state.steps[step].printed.splitlines()[-_LAST_PRINTED:]) if step in state.steps else "",
-            call=go_on(execution_id, plan, state),
+            call=hint or go_on(execution_id, plan, state),
             kept=len(state.finished),
         )
 

@@ -19,6 +19,7 @@ from .moment import state_at
 from .plots import plot, plot_durations, plot_failures, plot_time, plot_trend
 from .replay import replay, slider
 from .tables import events, executions, outputs, sql, steps
+from .trying import try_step
 
 __all__ = [
     "diff",
@@ -36,4 +37,5 @@ __all__ = [
     "sql",
     "state_at",
     "steps",
+    "try_step",
 ]

@@ -18,7 +18,7 @@ from ..core.model import ExecutionState
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["DIFF", "EVENTS", "EXECUTIONS", "MOMENT", "STEPS", "Kind", "answer", "expand", "frame", "in_order"]
+__all__ = ["DIFF", "EVENTS", "EXECUTIONS", "MOMENT", "STEPS", "TRIAL", "Kind", "answer", "expand", "frame", "in_order"]
 
 Rows = Sequence[tuple[Any, ...]]
 Column = Any
@@ -54,6 +54,7 @@ EXECUTIONS = {
     "error": Kind.TEXT,
     "wake_at": Kind.TIME,
     "parent": Kind.TEXT,
+    "parent_version": Kind.INT,
     "version": Kind.INT,
 }
 
@@ -112,6 +113,17 @@ DIFF = {
     "difference": Kind.TEXT,
     "cells_changed": Kind.INT,
     "max_abs_diff": Kind.FLOAT,
+}
+
+TRIAL = {
+    "execution_id": Kind.TEXT,
+    "old": Kind.TEXT,
+    "new": Kind.TEXT,
+    "changed": Kind.BOOL,
+    "difference": Kind.TEXT,
+    "error": Kind.TEXT,
+    "duration_old": Kind.DURATION,
+    "duration_new": Kind.DURATION,
 }
 
 _STEP_STATES = ("RUNNING", "RETRIED", "INTERRUPTED", "COMPLETED", "FAILED")

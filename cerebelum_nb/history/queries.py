@@ -46,6 +46,12 @@ class Query:
         return "ORDER BY " + ", ".join(f"{column}{direction}" for column in self.order)
 
 
+_PARENT_VERSION = """CASE WHEN x.parent IS NOT NULL THEN
+                (SELECT json_extract(e.data, '$.parent_version') FROM event e
+                WHERE e.execution = x.key AND e.type = 'WorkflowForked' AND json_valid(e.data)
+                ORDER BY e.version DESC LIMIT 1) END"""
+
+
 def executions(
     workflow: str | None = None, states: Sequence[str] = (), since: int | None = None, limit: int | None = None
 ) -> Query:
@@ -63,18 +69,24 @@ def executions(
     return Query(
         f"""SELECT x.execution_id, x.workflow, x.state, x.started_at, x.updated_at, x.completed_at,
             x.completed_at - x.started_at, x.total_steps, x.done_steps, x.current_step,
-            (SELECT {_value("e.data", "inputs")} FROM event e
-                WHERE e.execution = x.key AND e.type = 'WorkflowStarted' ORDER BY e.version LIMIT 1),
+            CASE WHEN x.parent IS NULL THEN
+                (SELECT {_value("e.data", "inputs")} FROM event e
+                WHERE e.execution = x.key AND e.type = 'WorkflowStarted' ORDER BY e.version LIMIT 1)
+            ELSE
+                (SELECT {_value("e.data", "inputs")} FROM event e
+                WHERE e.execution = x.key AND e.type IN ('WorkflowStarted', 'WorkflowResumed', 'WorkflowForked')
+                AND instr(e.data, '"inputs') ORDER BY e.version DESC LIMIT 1)
+            END,
             CASE x.state WHEN '{ExecutionState.COMPLETED}' THEN
                 (SELECT {_value("e.data", "output")} FROM event e
                 WHERE e.execution = x.key AND e.type = 'StepCompleted' AND e.step =
                     (SELECT json_extract(c.data, '$.last_step') FROM event c
                     WHERE c.execution = x.key AND c.type = 'WorkflowCompleted' ORDER BY c.version DESC LIMIT 1)
                 ORDER BY e.version DESC LIMIT 1) END,
-            x.error, x.wake_at, x.parent, x.version, x.key
+            x.error, x.wake_at, x.parent, {_PARENT_VERSION}, x.version, x.key
         FROM execution x WHERE {" AND ".join(terms)}""",
         tuple(parameters),
-        order=(4, 17),
+        order=(4, 18),
         descending=True,
         limit=limit,
     )

@@ -57,11 +57,11 @@ def executions(
         - ``duration`` (timedelta): from start to that end, waits and pauses included; NaT while it may go on
         - ``total_steps``, ``done_steps`` (Int64): steps of the timeline, and how many are completed
         - ``current_step`` (str): the step that runs: the last started of those that are not finished; else missing
-        - ``inputs``, ``output`` (str): JSON text of what it started with, and of the last step's value once completed;
-          of a value that is not JSON, its preview
+        - ``inputs``, ``output`` (str): JSON text of what it started or was forked with, and of the last step's value
+          once completed; of a value that is not JSON, its preview
         - ``error`` (str): why it failed, ``type: message``
         - ``wake_at`` (datetime, UTC): until when it hibernates
-        - ``parent`` (str): the execution it was forked from
+        - ``parent`` (str), ``parent_version`` (Int64): the execution it was forked from, and at which event of it
         - ``version`` (Int64): how many events it has
 
     Raises:

@@ -215,3 +215,44 @@ def _chain(db: Database) -> None:
             hashes.append((head, key, version))
         db.conn.executemany("UPDATE event SET hash = ? WHERE execution = ? AND version = ?", hashes)
     db.execute("DELETE FROM maintenance")
+
+
+@MIGRATIONS(name="6_lineage")
+def _lineage(db: Database) -> None:
+    # As before, with `parent_version`; and a fork shows the inputs it runs with, not those its parent began with.
+    db.execute("DROP VIEW executions")
+    db.execute(f"""
+        CREATE VIEW executions AS
+        SELECT x.execution_id, x.workflow, x.state,
+               {_iso("x.started_at")} AS started_at,
+               {_iso("x.updated_at")} AS updated_at,
+               {_iso("x.completed_at")} AS completed_at,
+               x.total_steps, x.done_steps, x.current_step,
+               CASE WHEN x.parent IS NULL THEN
+                   (SELECT {_value("e.data", "inputs")} FROM event e
+                    WHERE e.execution = x.key AND e.type = 'WorkflowStarted'
+                    ORDER BY e.version LIMIT 1)
+               ELSE
+                   (SELECT {_value("e.data", "inputs")} FROM event e
+                    WHERE e.execution = x.key AND e.type IN ('WorkflowStarted', 'WorkflowResumed', 'WorkflowForked')
+                        AND instr(e.data, '"inputs')
+                    ORDER BY e.version DESC LIMIT 1)
+               END AS inputs,
+               CASE x.state WHEN 'COMPLETED' THEN
+                   (SELECT {_value("e.data", "output")} FROM event e
+                    WHERE e.execution = x.key AND e.type = 'StepCompleted' AND e.step =
+                        (SELECT json_extract(c.data, '$.last_step') FROM event c
+                         WHERE c.execution = x.key AND c.type = 'WorkflowCompleted'
+                         ORDER BY c.version DESC LIMIT 1)
+                    ORDER BY e.version DESC LIMIT 1) END AS output,
+               x.error,
+               {_iso("x.wake_at")} AS wake_at,
+               x.parent,
+               CASE WHEN x.parent IS NOT NULL THEN
+                   (SELECT json_extract(e.data, '$.parent_version') FROM event e
+                    WHERE e.execution = x.key AND e.type = 'WorkflowForked' AND json_valid(e.data)
+                    ORDER BY e.version DESC LIMIT 1) END AS parent_version,
+               x.version,
+               (SELECT 'process ' || h.pid || ' on ' || h.host FROM holder h WHERE h.key = x.holder) AS holder
+        FROM execution x
+    """)

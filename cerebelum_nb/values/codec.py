@@ -71,7 +71,14 @@ def encode(value: object, *, keep: bool = True, vault: Vault | None = None, path
     return _as_bytes(value, vault, path)
 
 
-def decode(value: Value, load: Callable[[str], bytes], *, trusted: bool = True, where: str = "") -> Any:
+def decode(
+    value: Value,
+    load: Callable[[str], bytes],
+    *,
+    trusted: bool = True,
+    where: str = "",
+    missing: Callable[[str], Secret[Any]] = Secret.missing,
+) -> Any:
     """Restore a value, afresh at every call.
 
     Args:
@@ -79,6 +86,7 @@ def decode(value: Value, load: Callable[[str], bytes], *, trusted: bool = True, 
         load: reads the payload of a digest.
         trusted: False refuses whatever would have to be unpickled.
         where: what the value is, for errors: ``"the output of step 'fetch'"``.
+        missing: makes what stands for the secret that was masked at a path.
 
     Returns:
         The value; where a secret was masked stands a `Secret` that is missing.
@@ -91,7 +99,7 @@ def decode(value: Value, load: Callable[[str], bytes], *, trusted: bool = True, 
     if value.codec == "json":
         restored = json.loads(value.json)
         for path in value.masked:
-            restored = put(restored, split_path(path), Secret.missing(path))
+            restored = put(restored, split_path(path), missing(path))
         return restored
     if value.codec == "none":
         raise SerializationError(

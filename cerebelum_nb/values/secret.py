@@ -43,18 +43,25 @@ class Secret(Generic[T]):
         's3cr3t-token'
     """
 
-    __slots__ = ("_missing", "_value")
+    __slots__ = ("_missing", "_source", "_value")
 
     def __init__(self, value: T | Secret[T]) -> None:
         inner = value if isinstance(value, Secret) else None
         self._missing: str | None = None if inner is None else inner._missing
+        self._source: tuple[str, str] = ("", "") if inner is None else inner._source
         self._value: T = cast(T, value) if inner is None else inner._value
 
     @classmethod
-    def missing(cls, path: str) -> Secret[Any]:
-        """Stand for a secret that was masked at ``path`` and is not in this process."""
+    def missing(cls, path: str, execution_id: str = "", step: str = "") -> Secret[Any]:
+        """Stand for a secret that was masked at ``path`` and is not in this process.
+
+        Args:
+            path: where it stood in the value.
+            execution_id: whose value it was.
+            step: which step's result; "" for the inputs.
+        """
         secret: Secret[Any] = cls.__new__(cls)
-        secret._missing = path
+        secret._missing, secret._source = path, (execution_id, step)
         secret._value = None
         return secret
 
@@ -71,13 +78,13 @@ class Secret(Generic[T]):
         """
         if self._missing is None:
             return self._value
-        path = self._missing
-        raise SecretMissingError(
-            f"The secret {f'at {path!r} ' if path else ''}is not in this process: secrets are never written "
-            f"to the log. Give it again: `await wf.resume(id, inputs={_inputs_for(path)})`; if a step "
-            "returned it, run that step again.",
-            path=path,
-        )
+        raise SecretMissingError(_what_is_missing(self._missing, *self._source), path=self._missing)
+
+    def __getattr__(self, name: str) -> Any:
+        """A text in which a secret stood is masked whole: whoever takes the missing one for a text is told so."""
+        if not name.startswith("_") and self._missing is not None:
+            self.reveal()
+        raise AttributeError(f"a Secret has no attribute {name!r}: reveal() gives its value")
 
     def __repr__(self) -> str:
         return f"Secret({MASK!r})"
@@ -107,6 +114,19 @@ class Secret(Generic[T]):
             "A Secret is never written. Put it in a dict or a list of plain values, where its place is "
             "masked, or use @step(keep=False)."
         )
+
+
+def _what_is_missing(path: str, execution_id: str, step: str) -> str:
+    """Say which secret is not here, and how to have it again."""
+    holder = f"the result of step '{step}'" if step else "the inputs"
+    where = f"{f'at {path!r} ' if path else ''}in {holder}{f' of execution {execution_id}' if execution_id else ''}"
+    resume = f"await wf.resume({json.dumps(execution_id) if execution_id else 'id'}, "
+    how = (
+        f"Let the step make it again: `{resume}rerun=[{json.dumps(step)}])`, or take it from the inputs."
+        if step
+        else f"Give it again: `{resume}inputs={_inputs_for(path)})`."
+    )
+    return f"The secret {where} is not in this process: secrets are never written to the log. {how}"
 
 
 def _inputs_for(path: str) -> str:

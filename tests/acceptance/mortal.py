@@ -1,6 +1,6 @@
 """A process that dies: runs or resumes the workflow below and kills itself (SIGKILL) after its n-th commit.
 
-Usage: python mortal.py LOG MARKS start|resume N   (N = 0: lives to the end)
+Usage: python mortal.py LOG MARKS start|resume|fork|resume-fork N   (N = 0: lives to the end)
 """
 
 import asyncio
@@ -112,8 +112,10 @@ async def main():
     store = MortalStore(LOG, durability="normal")
     if MODE == "start":
         result = await deploy.execute({"size": "s"}, store=store, execution_id="the-one")
+    elif MODE == "fork":
+        result = await deploy.fork("the-one", configure, fork_id="the-fork", store=store)
     else:
-        result = await deploy.resume("the-one", store=store)
+        result = await deploy.resume("the-fork" if MODE == "resume-fork" else "the-one", store=store)
     print(repr(dict(result.results)))
 
 

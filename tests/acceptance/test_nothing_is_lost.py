@@ -35,9 +35,9 @@ def go(folder: Path, mode: str, die_after: int) -> subprocess.CompletedProcess[s
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
-def events_of(folder: Path):
+def events_of(folder: Path, execution_id: str = "the-one"):
     with SqliteStore(folder / "log.db") as store:
-        return store.events("the-one")
+        return store.events(execution_id)
 
 
 def marks_of(folder: Path) -> Counter[str]:
@@ -107,6 +107,27 @@ def test_a_process_that_is_killed_again_and_again_still_comes_to_the_same_end(tm
     assert state.lifecycle == "COMPLETED"
     completed = Counter((e.step, e.visit) for e in events_of(folder) if isinstance(e, StepCompleted))
     assert set(completed.values()) == {1}
+
+
+def test_a_fork_whose_process_is_killed_goes_on_and_its_parent_stays_as_it_was(tmp_path: Path) -> None:
+    folder = tmp_path / "fork"
+    folder.mkdir()
+    assert go(folder, "start", 0).returncode == 0
+    parent = events_of(folder)
+    assert go(folder, "fork", 3).returncode == -9
+    deaths = 1
+    while (ended := go(folder, "resume-fork", 9)).returncode == -9:
+        deaths += 1
+        assert deaths < 20, "no progress"
+    assert deaths >= 2
+    fork = events_of(folder, "the-fork")
+    assert fold(fork).lifecycle == "COMPLETED", ended.stderr
+    assert events_of(folder) == parent
+    outputs = {name: step.output for name, step in fold(parent).steps.items()}
+    assert {name: step.output for name, step in fold(fork).steps.items()} == outputs
+    marks = marks_of(folder)
+    assert marks["create s"] == 1, "a side effect before the fork was repeated"
+    assert {marks[mark] for mark in SIDE_EFFECTS - {"create s"}} == {2}, "each run has its own"
 
 
 @pytest.mark.parametrize("table", ["event", "events"])

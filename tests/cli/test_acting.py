@@ -481,3 +481,43 @@ def test_a_scheduler_goes_on_with_what_was_decided_and_stops_when_told(folder, c
     finally:
         scheduler.kill()
         scheduler.communicate()
+
+
+# -- fork ---------------------------------------------------------------------------------------------------
+
+
+def test_a_fork_runs_on_in_the_foreground_and_says_where_it_comes_from(spawn, call, folder):
+    (folder / "fixed").touch()
+    done = spawn("fork", "failed-1", "--from", "verify", "--json")
+    assert done.code == 0
+    assert done.json["step_outputs"]["verify"] == "fine"
+    assert state(call, "failed-1") == "FAILED"
+    shown = call("status", done.json["execution_id"]).out
+    assert re.search(r"forked from failed-1 at event \d+ \(before step 'verify'\)", shown)
+
+
+def test_a_fork_takes_inputs_and_results(spawn, folder):
+    (folder / "fixed").touch()
+    given = spawn("fork", "failed-1", "--override", 'build={"image": "app:2"}', "--json").json
+    assert given["step_outputs"] == {"build": {"image": "app:2"}, "verify": "fine"}
+    changed = spawn("fork", "failed-1", "--inputs", '{"size": "s-2"}', "--json").json
+    assert changed["step_outputs"]["build"]["size"] == "s-2"
+
+
+def test_the_plan_of_a_fork_runs_nothing(spawn, call):
+    before = call("list", "--json").json["total"]
+    done = spawn("fork", "failed-1", "--override", "build=1", "--plan")
+    assert done.code == 0
+    assert "build   keep   its result is given" in done.out
+    assert call("list", "--json").json["total"] == before
+
+
+def test_a_fork_that_fails_says_so_by_its_code(spawn):
+    assert spawn("fork", "failed-1", "--from", "verify").code == 1
+
+
+@pytest.mark.parametrize("how", [(), ("--from", "nothing"), ("--override", "nothing=1")])
+def test_what_cannot_be_forked_is_refused(spawn, how):
+    done = spawn("fork", "done-1", *how)
+    assert done.code == 7, done
+    assert "Traceback" not in done.err

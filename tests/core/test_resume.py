@@ -8,7 +8,7 @@ import pytest
 
 from cerebelum_nb.core import events as e
 from cerebelum_nb.core.model import ErrorInfo, Value
-from cerebelum_nb.core.resume import Resumption, dependants, plan_resume, stale_steps
+from cerebelum_nb.core.resume import Resumption, code_changed, dependants, plan_resume
 from cerebelum_nb.errors import ResumeError
 
 NO = ErrorInfo(type="Bad", message="no")
@@ -123,10 +123,10 @@ def test_what_the_restored_step_needs_is_made_again_too(machine, spec_of):
     assert resume(failed_at(m, "c")).restored == ("a", "b")
 
 
-def test_a_masked_value_is_made_again(machine, spec_of):
+def test_a_value_that_held_a_secret_is_not_made_again(machine, spec_of):
     m = machine("a >> b", specs=[spec_of("b", requires=("a",))])
     conn(m, "a", Value("json", '{"token":"********"}', masked=("token",)))
-    assert resume(failed_at(m, "b")).restored == ("a",)
+    assert resume(failed_at(m, "b")).restored == ()
 
 
 # -- code that changed --------------------------------------------------------------------------------------
@@ -142,21 +142,21 @@ def test_a_result_of_other_code_is_stale_and_kept(machine):
     m = machine("a >> b")
     m.feed(e.StepStarted(at=0, step="a", code="old"))
     m.done("a", start=False)
-    found = plan_resume(coded(m, a="new"), m.state, "k1")
-    assert found == Resumption(stale=("a",))
+    assert code_changed(coded(m, a="new"), m.state, "a")
+    assert resume(m, outdated=["a"]) == Resumption(stale=("a",))
 
 
 def test_a_result_of_the_same_code_is_not_stale(machine):
     m = machine("a >> b")
     m.feed(e.StepStarted(at=0, step="a", code="old"))
     m.done("a", start=False)
-    assert stale_steps(coded(m, a="old"), m.state) == ()
+    assert not code_changed(coded(m, a="old"), m.state, "a")
 
 
 def test_a_result_of_unknown_code_is_not_stale(machine):
     m = machine("a >> b")
     m.done("a")
-    assert stale_steps(coded(m, a="new"), m.state) == ()
+    assert not code_changed(coded(m, a="new"), m.state, "a")
 
 
 def test_stale_steps_run_again_on_request_with_what_depends_on_them(machine, spec_of):
@@ -164,7 +164,7 @@ def test_stale_steps_run_again_on_request_with_what_depends_on_them(machine, spe
     m.feed(e.StepStarted(at=0, step="a", code="old"))
     m.done("a", start=False)
     m.done("b", "c")
-    assert plan_resume(coded(m, a="new"), m.state, "k1", rerun="stale") == Resumption(revisited=("a", "c"))
+    assert resume(m, outdated=["a"], rerun="stale") == Resumption(revisited=("a", "c"))
 
 
 def test_named_steps_run_again_with_what_depends_on_them(machine, spec_of):

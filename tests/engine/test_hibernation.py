@@ -134,6 +134,13 @@ def test_wait_waits_to_the_end(log, go, body):
     assert go(run(timeline(of(body)), log, wait=True)).output == "rested"
 
 
+def test_a_run_in_the_background_waits_to_the_end_too_when_told_so(log, go):
+    async def work():
+        return await timeline(of(napping)).start(store=log, wait=True)
+
+    assert go(work()).output == "rested"
+
+
 def test_it_stays_as_long_as_a_step_beside_it_is_at_work(log, go, clock):
     @step
     async def working():

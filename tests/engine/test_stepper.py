@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
 
 import pytest
 
@@ -18,6 +19,8 @@ from cerebelum_nb import (
     workflow,
 )
 from cerebelum_nb.core.state import check, fold
+from cerebelum_nb.engine import views
+from cerebelum_nb.faces.card import Card
 
 pytestmark = pytest.mark.usefixtures("clock")
 
@@ -454,3 +457,32 @@ def test_begin_judges_the_inputs_and_the_id_before_anything_is_recorded(go, stor
 
     go(work())
     assert store.executions()[1] == 1
+
+
+def test_the_card_of_a_failed_cell_says_what_its_handle_would(go, store):
+    @step
+    def fail():
+        raise ValueError("no")
+
+    @workflow
+    def w(wf):
+        wf.timeline(fail)
+
+    cards = []
+
+    async def work():
+        run = begin(store, {}, w)
+        with pytest.raises(WorkflowError):
+            await run.next()
+
+    @contextmanager
+    def shown(execution):
+        yield
+        cards.append(Card.of(execution).to_text())
+
+    views.factories.append(shown)
+    try:
+        go(work())
+    finally:
+        views.factories.remove(shown)
+    assert cards[0].endswith("then: await run.next()")

@@ -456,3 +456,66 @@ def test_a_secret_can_be_given_again(store, go, fails):
     again = {"token": Secret(TOKEN)}
     assert go(reading(reads).resume(error.execution_id, inputs=again, store=store)).status == "COMPLETED"
     assert TOKEN.encode() not in written(store)
+
+
+# -- secrets in results -------------------------------------------------------------------------------------
+
+
+def logging_in(world):
+    """Make a workflow whose first step returns a secret, and whose last one fails until the world is ready."""
+
+    @step
+    def log_in():
+        world["logins"] = world.get("logins", 0) + 1
+        return {"user": "ada", "token": Secret(TOKEN), "url": f"https://x/?{TOKEN}"}
+
+    @step
+    def greet(log_in):
+        if not world.get("ready"):
+            raise ValueError("not yet")
+        match world["reads"]:
+            case "token":
+                return log_in["token"].reveal()
+            case "url":
+                return log_in["url"].upper()
+        return log_in["user"]
+
+    return timeline(log_in >> greet)
+
+
+def after_a_failure(world, store, fails):
+    return fails(logging_in(world).execute(store=store, execution_id="k1")).execution_id
+
+
+def test_a_result_with_a_secret_is_kept_by_a_resume_in_a_new_process(store, go, fails):
+    world = {"reads": "user"}
+    after_a_failure(world, store, fails)
+    in_a_new_process(store)
+    world["ready"] = True
+    assert go(logging_in(world).resume("k1", store=store)).output == "ada"
+    assert world["logins"] == 1
+
+
+@pytest.mark.parametrize("reads", ["token", "url"])
+def test_only_who_opens_the_secret_of_a_result_is_told_how_to_have_it_again(store, go, fails, reads):
+    world = {"reads": reads}
+    after_a_failure(world, store, fails)
+    in_a_new_process(store)
+    world["ready"] = True
+    error = fails(logging_in(world).resume("k1", store=store))
+    assert f"The secret at '{reads}' in the result of step 'log_in' of execution k1 is not in this process" in str(
+        error
+    )
+    assert 'await wf.resume("k1", rerun=["log_in"])' in str(error)
+    again = go(logging_in(world).resume("k1", rerun=["log_in"], store=store))
+    assert again.status == "COMPLETED"
+    assert world["logins"] == 2
+    assert TOKEN.encode() not in written(store)
+
+
+def test_a_resume_in_this_process_still_has_the_secret_of_a_result(store, go, fails):
+    world = {"reads": "token"}
+    after_a_failure(world, store, fails)
+    world["ready"] = True
+    assert go(logging_in(world).resume("k1", store=store)).status == "COMPLETED"
+    assert world["logins"] == 1

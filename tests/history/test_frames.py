@@ -31,6 +31,7 @@ EXECUTIONS = {
     "error": "str",
     "wake_at": TIME,
     "parent": "str",
+    "parent_version": "Int64",
     "version": INT,
 }
 STEPS = {

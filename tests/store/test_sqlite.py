@@ -143,6 +143,7 @@ def test_the_executions_view_reads_well(sqlite_log, db):
         "error": None,
         "wake_at": "2026-11-20T13:01:00.123456Z",
         "parent": "deploy-0",
+        "parent_version": None,
         "version": 1,
         "holder": f"process {os.getpid()} on {os.uname().nodename}",
     }

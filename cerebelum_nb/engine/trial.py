@@ -1,0 +1,188 @@
+"""A step tried on what a recorded run gave it: the function runs, and nothing is written.
+
+Its operations return what they returned in that run, matched as in a resume; sleeps that the run did not make are
+skipped. Anything else that the run did not record would happen for real, and is refused unless it was asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, cast
+
+from ..core.duration import format_seconds
+from ..core.model import Plan, StepSpec, Value
+from ..core.state import Operation, State
+from ..errors import CerebelumError, StepTimeoutError
+from ..store.base import Store
+from ..values import Vault
+from .clock import current_clock
+from .lease import keeper_of
+from .scope import Scope, current_scope
+from .values import ExecutionValues
+
+__all__ = ["Trial", "try_out"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """How a trial ended: ``value`` and ``live`` are what the step returned, ``error`` what it raised."""
+
+    seconds: float
+    value: Value | None = None
+    live: Any = None
+    error: BaseException | None = None
+
+
+async def try_out(
+    spec: StepSpec,
+    store: Store,
+    execution_id: str,
+    state: State,
+    operations: Mapping[str, Operation],
+    *,
+    repeat: bool,
+) -> Trial:
+    """Run a step's function on recorded arguments.
+
+    Args:
+        spec: the step as it is now.
+        store: the log, which is only read.
+        execution_id: the recorded run.
+        state: the fold of it as the step had started.
+        operations: what the step recorded then.
+        repeat: whether operations that are not recorded may happen for real.
+
+    Returns:
+        How it ended; whatever the step raises is in it.
+    """
+    values = _values(spec, store, execution_id, state)
+    scope = _TrialScope(values, spec.name, state, operations, repeat=repeat)
+    context = contextvars.copy_context()
+    context.run(current_scope.set, scope)
+    limit = asyncio.timeout(spec.policy.timeout)
+    started = time.perf_counter()
+    try:
+        arguments = values.arguments(spec)
+        async with limit:
+            result = await _call(spec, arguments, context)
+        value = values.encode(result, keep=spec.policy.keep)
+    except BaseException as error:
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            raise
+        if limit.expired():
+            most = format_seconds(spec.policy.timeout or 0)
+            error = StepTimeoutError(f"step '{spec.name}' took longer than its timeout of {most}")
+        return Trial(seconds=time.perf_counter() - started, error=error)
+    finally:
+        scope.closed = True
+    return Trial(seconds=time.perf_counter() - started, value=value, live=result)
+
+
+async def _call(spec: StepSpec, arguments: dict[str, Any], context: contextvars.Context) -> Any:
+    if spec.is_async:
+        return await asyncio.get_running_loop().create_task(spec.fn(**arguments), context=context)
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[Any] = loop.create_future()
+
+    def settle(set_outcome: Callable[[Any], None], result: Any) -> None:
+        if not outcome.done():
+            set_outcome(result)
+
+    def target() -> None:
+        try:
+            result = spec.fn(**arguments)
+            if inspect.isawaitable(result):
+                raise TypeError(f"step '{spec.name}' returned an awaitable: declare it with async def and await it")
+            settled: tuple[Callable[[Any], None], Any] = (outcome.set_result, result)
+        except BaseException as error:  # noqa: BLE001 - raised again where it is awaited
+            settled = (outcome.set_exception, error)
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(settle, *settled)
+
+    threading.Thread(target=context.run, args=(target,), name=f"trial of {spec.name}", daemon=True).start()
+    return await outcome
+
+
+def _values(spec: StepSpec, store: Store, execution_id: str, state: State) -> ExecutionValues:
+    """What the run held, with the secrets that this process still knows."""
+    plan = Plan(workflow=state.workflow, timeline=((spec.name,),), steps={spec.name: spec})
+    values = ExecutionValues(cast(Any, SimpleNamespace(store=store)), execution_id, plan, state, Vault(store.redact))
+    keeper = keeper_of(store)
+    values.live_inputs = keeper.remembered_inputs(execution_id)
+    for (name, visit), value in keeper.remembered_results(execution_id).items():
+        if name in state.finished and state.steps[name].visit == visit:
+            values.live[name] = value
+    return values
+
+
+class _TrialScope(Scope):
+    """What a tried step sees of the execution: its recorded operations, and no log."""
+
+    __slots__ = ("_operations", "_repeat")
+
+    def __init__(
+        self,
+        values: ExecutionValues,
+        step: str,
+        state: State,
+        operations: Mapping[str, Operation],
+        *,
+        repeat: bool,
+    ) -> None:
+        known = state.steps[step]
+        execution = cast(Any, values)
+        execution.loop = asyncio.get_running_loop()
+        super().__init__(execution, step, known.visit, known.attempt)
+        self._operations, self._repeat = operations, repeat
+
+    def now(self) -> int:
+        """Return the time, µs since the epoch."""
+        return current_clock.get().now()
+
+    def recorded(self, op: str) -> Operation | None:
+        """Look up what the run recorded; refuse what would happen anew."""
+        operation = self._operations.get(op)
+        kind, _, rest = op.partition(":")
+        if kind == "sleep" or (operation is not None and (operation.done or operation.is_decided)):
+            return operation
+        if not self._repeat or kind == "approval":
+            what = _WORDS[kind].format(rest.partition(":")[0])
+            way = ": nobody is asked in a trial" if kind == "approval" else "; repeat=True does it for real"
+            raise CerebelumError(
+                f"step '{self.step}' would do {what}, which the recorded run did not do with these arguments{way}"
+            )
+        return None
+
+    def mismatch(self, op: str) -> str | None:
+        """Say nothing: nothing is recorded."""
+        return None
+
+    async def record(self, event: type[Any], op: str, **fields: Any) -> None:
+        """Write nothing."""
+
+    async def wait_until(self, at: int | None, op: str = "", until: Callable[[], bool] | None = None) -> None:
+        """Skip sleeps; between the tries of what happens for real, wait."""
+        if at is not None and not op.startswith("sleep:"):
+            await asyncio.sleep(max(0, at - self.now()) / 1e6)
+
+    def progress(self, percent: float, message: str) -> None:
+        """Note nothing."""
+
+    def print(self, text: str) -> None:
+        """Keep nothing: it is seen where it is printed."""
+
+
+_WORDS = {
+    "run": "context.run('{}')",
+    "poll": "a poll of {}",
+    "retry": "a retry of {}",
+    "approval": "an approval '{}'",
+}

@@ -1,0 +1,310 @@
+"""An edited step tried on recorded runs: what it is given, what it may not do, and what is told of it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pandas as pd
+import pytest
+
+from cerebelum_nb import (
+    CerebelumError,
+    Secret,
+    WorkflowError,
+    history,
+    poll,
+    sleep,
+    step,
+    wait_for_approval,
+    workflow,
+)
+from cerebelum_nb.engine.approvals import decide_approval
+from cerebelum_nb.store.sqlite import SqliteStore
+from cerebelum_nb.testing import MemoryStore
+
+COLUMNS = {
+    "execution_id": "str",
+    "old": "str",
+    "new": "str",
+    "changed": "boolean",
+    "difference": "str",
+    "error": "str",
+    "duration_old": "timedelta64[us]",
+    "duration_new": "timedelta64[us]",
+}
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def log(request, tmp_path):
+    made = MemoryStore() if request.param == "memory" else SqliteStore(tmp_path / "log.db", durability="normal")
+    yield made
+    made.close()
+
+
+@step
+def load(inputs):
+    return list(range(inputs["rows"]))
+
+
+def timeline(*steps, name="w"):
+    @workflow(name=name)
+    def made(wf):
+        wf.timeline(list(steps))
+
+    return made
+
+
+def run(log, made, execution_id, **inputs):
+    try:
+        asyncio.run(made.execute(inputs, store=log, execution_id=execution_id))
+    except WorkflowError:
+        pass
+
+
+@pytest.fixture
+def recorded(log):
+    """Three runs of `load >> add`; the second failed."""
+
+    @step
+    def add(load, inputs):
+        if inputs["rows"] == 2:
+            raise ValueError("two")
+        return {"sum": sum(load)}
+
+    for rows in (1, 2, 3):
+        run(log, timeline(load, add), f"k{rows}", rows=rows)
+    return log
+
+
+def test_the_step_as_it_is_now_gets_what_each_run_gave_it(recorded):
+    @step
+    def add(load, inputs, context):
+        assert context.inputs == inputs and context.step_name == "add"
+        return {"sum": sum(load) if len(load) < 3 else 30}
+
+    tried = history.try_step(add, store=recorded)
+    assert tried["execution_id"].tolist() == ["k3", "k2", "k1"]
+    assert tried["old"].tolist() == ['{"sum":3}', "ValueError: two", '{"sum":0}']
+    assert tried["new"].tolist() == ['{"sum":30}', '{"sum":1}', '{"sum":0}']
+    assert tried["changed"].tolist() == [True, True, False]
+    assert tried["difference"].tolist()[:2] == ["sum: 3 -> 30", "failed -> completed"]
+    assert {name: str(dtype) for name, dtype in tried.dtypes.items()} == COLUMNS
+
+
+def test_an_async_step_is_tried_the_same_way_also_where_a_loop_runs(recorded):
+    @step
+    async def add(load):
+        await asyncio.sleep(0)
+        return len(load)
+
+    async def cell():
+        return history.try_step(add, store=recorded)
+
+    assert asyncio.run(cell())["new"].tolist() == ["3", "2", "1"]
+
+
+def test_nothing_is_written(recorded):
+    before = {name: recorded.events(name) for name in ("k1", "k2", "k3")}
+    history.try_step(step(name="add")(lambda load: 1), store=recorded)
+    assert {name: recorded.events(name) for name in before} == before
+    assert recorded.executions()[1] == 3
+
+
+def test_one_that_fails_does_not_stop_the_others(recorded):
+    @step
+    def add(load):
+        if len(load) == 2:
+            raise SystemExit("no")
+        return {"error": "small"} if len(load) == 1 else "fine"
+
+    tried = history.try_step(add, store=recorded)
+    assert tried["error"].tolist()[1:] == ["SystemExit: no", "small"]
+    assert tried["new"].tolist() == ['"fine"', "SystemExit: no", '{"error":"small"}']
+    assert tried["difference"].tolist()[1] == "ValueError: two -> SystemExit: no"
+
+
+def test_as_many_runs_as_told_of_the_workflow_that_is_named(recorded):
+    @step
+    def add(load):
+        return "other"
+
+    run(recorded, timeline(load, add, name="other"), "o1", rows=1)
+    assert len(history.try_step(add, 2, store=recorded)) == 2
+    assert history.try_step(add, workflow="other", store=recorded)["execution_id"].tolist() == ["o1"]
+
+
+def test_the_values_themselves_are_given_on_request(recorded):
+    tried = history.try_step(step(name="add")(lambda load: (1, 2)), store=recorded, values=True)
+    assert tried["old_value"].tolist() == [{"sum": 3}, None, {"sum": 0}]
+    assert tried["new_value"].tolist() == [(1, 2)] * 3
+
+
+def test_frames_are_compared_by_their_cells(log):
+    @step
+    def table():
+        return pd.DataFrame({"a": [1, 2], "b": [0.5, 1.5]})
+
+    run(log, timeline(table), "k1")
+
+    @step
+    def table():
+        return pd.DataFrame({"a": [1, 2], "b": [0.5, 1.75]})
+
+    (difference,) = history.try_step(table, store=log)["difference"]
+    assert difference == "1 cell differs by up to 0.25"
+
+
+def test_a_step_that_wants_what_the_run_did_not_have_says_so_in_its_row(recorded):
+    tried = history.try_step(step(name="add")(lambda load, rates: 1), store=recorded)
+    assert "needs the result of 'rates'" in tried["error"].iloc[0]
+
+
+def test_the_time_a_step_may_take_holds(recorded):
+    stuck = threading.Event()
+
+    @step(timeout=0.05)
+    def add(load):
+        if len(load) == 3:
+            stuck.wait(30)
+        return 1
+
+    tried = history.try_step(add, store=recorded)
+    stuck.set()
+    assert tried["error"].iloc[0] == "StepTimeoutError: step 'add' took longer than its timeout of 50ms"
+    assert tried["new"].tolist()[1:] == ["1", "1"]
+
+
+def test_no_more_are_tried_at_once_than_told(recorded):
+    at_once, most = 0, 0
+
+    @step
+    async def add(load):
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        await asyncio.sleep(0.01)
+        at_once -= 1
+
+    history.try_step(add, store=recorded, concurrency=2)
+    assert most == 2
+
+
+# -- operations and effects ---------------------------------------------------------------------------------
+
+
+def mailing(sent, *, to="ada", after=0):
+    @step
+    async def mail(context):
+        await sleep(after)
+        receipt = await context.run("send", sent.append, to)
+        return [to, receipt]
+
+    return mail
+
+
+def test_what_the_run_recorded_is_not_done_again_and_sleeps_are_skipped(log):
+    sent = []
+    run(log, timeline(mailing(sent)), "k1")
+    tried = history.try_step(mailing(sent, after="10h"), store=log)
+    assert tried["changed"].tolist() == [False], tried
+    assert sent == ["ada"]
+
+
+def test_what_the_run_did_not_record_is_refused_unless_asked_for(log):
+    sent = []
+    run(log, timeline(mailing(sent)), "k1")
+    tried = history.try_step(mailing(sent, to="bob"), store=log)
+    (error,) = tried["error"]
+    assert error == (
+        "CerebelumError: step 'mail' would do context.run('send'), which the recorded run did not do with these "
+        "arguments; repeat=True does it for real"
+    )
+    assert sent == ["ada"]
+    assert history.try_step(mailing(sent, to="bob"), repeat=True, store=log)["new"].tolist() == ['["bob",null]']
+    assert sent == ["ada", "bob"]
+
+
+def test_a_poll_and_an_operation_in_a_thread_are_judged_alike(log):
+    @step
+    def wait():
+        return poll(lambda: "ready", interval=1)
+
+    run(log, timeline(wait), "k1")
+    assert history.try_step(wait, store=log)["new"].tolist() == ['"ready"']
+
+    @step
+    def wait():
+        return poll(lambda: "changed", interval=1)
+
+    assert "would do a poll of" in history.try_step(wait, store=log)["error"].iloc[0]
+    assert history.try_step(wait, repeat=True, store=log)["new"].tolist() == ['"changed"']
+
+
+def test_an_approval_that_was_given_counts_and_another_one_is_never_asked_for(log):
+    def asking(question):
+        @step
+        async def ask():
+            return await wait_for_approval(data=question)
+
+        return ask
+
+    async def given():
+        running = timeline(asking("go?")).start(store=log, execution_id="k1")
+        while not running._execution.state.waiting:
+            await asyncio.sleep(0)
+        decide_approval(log, "k1", approve=True, response="yes", by="ada")
+        await running
+
+    asyncio.run(given())
+    assert history.try_step(asking("go?"), store=log)["new"].tolist() == ['"yes"']
+    (error,) = history.try_step(asking("really?"), repeat=True, store=log)["error"]
+    assert error.endswith("with these arguments: nobody is asked in a trial")
+
+
+def test_a_step_with_an_external_effect_is_refused_unless_asked_for(log):
+    charged = []
+
+    @step(effect="external")
+    def charge():
+        charged.append(1)
+        return "charged"
+
+    run(log, timeline(charge), "k1")
+    with pytest.raises(CerebelumError, match=r"try_step\(charge, repeat=True\)"):
+        history.try_step(charge, store=log)
+    assert len(charged) == 1
+    history.try_step(charge, repeat=True, store=log)
+    assert len(charged) == 2
+
+
+def test_a_secret_of_another_process_is_the_error_of_its_row(log):
+    from cerebelum_nb.engine.lease import _keepers
+
+    @step
+    def use(inputs):
+        return len(inputs["token"].reveal())
+
+    run(log, timeline(use), "k1", token=Secret("s3cr3t-token"))
+    assert history.try_step(use, store=log)["changed"].tolist() == [False]
+    _keepers.pop(log)
+    assert "SecretMissingError" in history.try_step(use, store=log)["error"].iloc[0]
+
+
+# -- what cannot be tried -----------------------------------------------------------------------------------
+
+
+def test_a_step_that_no_run_has_reached_is_an_error(recorded):
+    with pytest.raises(ValueError, match="has reached step 'ad': there is nothing to try it on"):
+        history.try_step(step(name="ad")(lambda: 1), store=recorded)
+
+
+@pytest.mark.parametrize(("how", "error"), [({"runs": -1}, ValueError), ({"concurrency": 0}, ValueError)])
+def test_wrong_arguments_are_refused(recorded, how, error):
+    with pytest.raises(error):
+        history.try_step(load, **how, store=recorded)
+
+
+def test_a_name_is_no_step(recorded):
+    with pytest.raises(TypeError, match="the step itself"):
+        history.try_step("load", store=recorded)
