@@ -291,13 +291,13 @@ class Walk(cmd.Cmd):
             emit(styled(f"  ... {len(told) - _MOST_CHANGES} more: show state", "dim"))
 
     def _show_run(self) -> None:
-        from ..engine.execution import summarise
+        from ..engine.summary import summarise
         from ..store.base import ExecutionRow
         from .picture import Picture
 
         state = self._state
         row = ExecutionRow(execution_id=self._id, version=state.version, summary=summarise(state))
-        for line in Picture(row=row, state=state, now=state.updated_at, interrupted=False).past(width()):
+        for line in Picture(row=row, state=state, now=state.updated_at, interrupted=False, command=str).past(width()):
             emit(line)
 
     def _lines(self, lines: Iterable[str]) -> None:

@@ -19,7 +19,7 @@ from cerebelum_nb import CerebelumError, ExecutionNotFoundError, history
 from cerebelum_nb.core import events as e
 from cerebelum_nb.core.model import ErrorInfo, Value
 from cerebelum_nb.core.state import fold
-from cerebelum_nb.engine.execution import summarise
+from cerebelum_nb.engine.summary import summarise
 from cerebelum_nb.history.spans import marks, timeline
 from cerebelum_nb.store.base import Commit
 from cerebelum_nb.testing import MemoryStore
