@@ -19,7 +19,7 @@ from ..engine.code import parts_kept
 from ..errors import StoreError
 from ..store.rows import decode
 from ..store.sqlite import SqliteStore
-from .packing import Log, file_log, file_name
+from .packing import Log, check_target, file_log, file_name
 from .record import read, snapshot
 
 __all__ = ["FORMATS", "Format", "Table", "export", "exported"]
@@ -71,8 +71,9 @@ def export(
     chosen = format or named
     with file_log(store) as log:
         full = log.execution(execution_id).execution_id
+        target = Path(path) if path is not None else Path(f"{file_name(full)}.{chosen}")
+        check_target(target, log)
         data = exported(log, full, chosen, table)
-    target = Path(path) if path is not None else Path(f"{file_name(full)}.{chosen}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)

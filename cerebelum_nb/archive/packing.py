@@ -29,7 +29,7 @@ from .record import Record, held, read, snapshot, write
 from .scrubbing import masked_in, scrub
 from .verifying import verify
 
-__all__ = ["SUFFIX", "Pack", "Unpacked", "file_log", "file_name", "pack", "unpack"]
+__all__ = ["SUFFIX", "Pack", "Unpacked", "check_target", "file_log", "file_name", "pack", "unpack"]
 
 SUFFIX = ".cerebelum"
 _UNDER_WAY = "packed while it was under way"
@@ -115,7 +115,8 @@ def pack(
         names, left_out = {*log.redact, *redact}, 0
         if names:
             record, left_out = scrub(record, names)
-    target = Path(path) if path is not None else Path(file_name(full) + SUFFIX)
+        target = Path(path) if path is not None else Path(file_name(full) + SUFFIX)
+        check_target(target, log, full)
     try:
         with _new_file(target) as place, SqliteStore(place, durability="normal") as packed:
             with packed.maintenance("pack") as db:
@@ -197,6 +198,20 @@ def unpack(
 def file_name(execution_id: str) -> str:
     """Return an id as the beginning of a file's name."""
     return quote(execution_id, safe=" ")
+
+
+def check_target(target: Path, log: SqliteStore, execution_id: str = "") -> None:
+    """Raise StoreError when what is to be replaced is a log: this one, or one that holds another execution."""
+    if not target.is_file():
+        return
+    try:
+        with SqliteStore(target, read_only=True) as there:
+            rows, _ = there.executions(limit=2)
+    except StoreError:  # no log
+        rows = []
+    is_log = log.path is not None and target.resolve() == log.path.resolve()
+    if is_log or {row.execution_id for row in rows} - {execution_id}:
+        raise StoreError(f"{target} is a log that holds other executions: nothing was written. Name another file.")
 
 
 @contextmanager

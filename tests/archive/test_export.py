@@ -130,3 +130,12 @@ def test_a_path_where_no_log_is_makes_none(tmp_path, call):
     with pytest.raises(StoreError, match=r"no log at|cannot be opened"):
         call("done-1", store=tmp_path / "typo.db")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("call", [archive.export, archive.pack])
+def test_a_log_is_never_overwritten(store, tmp_path, call):
+    archive.pack("fat-1", tmp_path / "fat.cerebelum", store=store)
+    for target in (store.path, tmp_path / "fat.cerebelum"):
+        with pytest.raises(StoreError, match="is a log that holds other executions: nothing was written"):
+            call("done-1", target, store=store)
+    assert archive.verify(store=store).executions == 3

@@ -46,6 +46,13 @@ def test_a_pack_is_one_file_and_a_log_of_its_own(store, tmp_path):
     assert history.outputs("done-1", store=made.path)["stamp"] == datetime.date(2026, 11, 20)
 
 
+def test_a_pack_is_replaced_by_a_newer_one_of_its_execution(store, tmp_path):
+    (tmp_path / "text").write_text("this was something else")
+    archive.pack("done-1", tmp_path / "text", store=store)
+    archive.pack("done-1", tmp_path / "text", redact=["image"], store=store)
+    assert archive.verify(store=tmp_path / "text").ok
+
+
 def test_it_is_named_after_the_execution(empty, finish, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     finish(empty, "a/b c")
