@@ -7,6 +7,7 @@ made, never before.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from enum import StrEnum
@@ -248,7 +249,8 @@ def _infer(column: Column) -> Kind:
 
 
 def _are_times(column: Column) -> bool:
-    return bool(column.dropna().astype("str").str.fullmatch(_ISO).all())
+    found = column.dropna()
+    return bool(re.fullmatch(_ISO, found.iloc[0])) and bool(found.astype("str").str.fullmatch(_ISO).all())
 
 
 def _payload_kinds() -> dict[str, Kind]:

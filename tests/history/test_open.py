@@ -163,6 +163,14 @@ def test_more_logs_than_sqlite_attaches_are_refused():
         logs.sql("SELECT 1")
 
 
+def test_a_damaged_log_says_which_it_may_be(logs, other):
+    with other.path.open("r+b") as file:
+        file.seek(2048)
+        file.write(b"\xff" * 20 * 2048)
+    with pytest.raises(StoreError, match=r"(?s)other.db.* is damaged"):
+        logs.sql("SELECT * FROM events")
+
+
 # -- bad input ------------------------------------------------------------------------------------------------
 
 
