@@ -219,8 +219,6 @@ def _typed(column: Column, kind: Kind, name: str) -> Column:
             return pd.to_timedelta(column.astype("Int64"), unit="us").astype(kind.value)
         case Kind.ANY:
             return column.astype("object")
-        case Kind.FLOAT:
-            return column.astype(kind.value)
         case _:
             return column.astype(kind.value)
 
@@ -269,5 +267,6 @@ def _payload_kinds() -> dict[str, Kind]:
 
 
 _PAYLOAD = _payload_kinds()
-_NAMED = {name: kind for name, kind in {**EVENTS, **STEPS, **EXECUTIONS}.items() if name != "duration"}
+_NAMED = {**EVENTS, **STEPS, **EXECUTIONS, "log": Kind.CATEGORY}
+del _NAMED["duration"]
 """Columns of the views that :func:`answer` knows by name; there, a ``duration`` is seconds."""

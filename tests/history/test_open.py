@@ -131,6 +131,7 @@ def test_one_query_counts_and_sorts_across_logs(logs):
 def test_a_query_may_name_the_log(logs):
     frame = logs.sql("SELECT log, execution_id FROM executions WHERE log = :log ORDER BY 2", log="there")
     assert rows(frame, "log", "execution_id") == [["there", "check-1"], ["there", "check-9"]]
+    assert str(frame["log"].dtype) == "category"
 
 
 def test_a_query_of_logs_in_memory_and_in_files(runs):
