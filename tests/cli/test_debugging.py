@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 from click.testing import CliRunner
@@ -163,9 +165,13 @@ def test_an_unknown_run_and_a_log_that_is_not_there_are_errors_as_everywhere(deb
 
 
 def test_nothing_is_written(debug):
-    before = LOG.read_bytes()
+    def held():
+        with closing(sqlite3.connect(LOG)) as db:
+            return list(db.iterdump())
+
+    before = held()
     debug("n\nj end\ns\nq\n")
-    assert LOG.read_bytes() == before
+    assert held() == before
 
 
 @pytest.mark.parametrize("state", ["done-1", "asking-1", "asleep-1", "cancelled-1", "paused-1", "died-1"])
