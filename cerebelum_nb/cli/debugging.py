@@ -19,7 +19,7 @@ from ..core.events import EVENT_TYPES, Event, StepCompleted, StepEvent, StepStar
 from ..core.model import Value
 from ..core.state import State, StepState, fold
 from ..history.facts import changes, facts
-from ..history.replay import moments
+from ..history.replay import transitions
 from ..history.words import detail, shorten, title
 from ..result import at
 from .completing import execution_argument
@@ -169,7 +169,7 @@ class Walk(cmd.Cmd):
         first = 1 if argument == "all" else max(1, min(centre - _AROUND, len(self._events) - 2 * _AROUND))
         last = len(self._events) if argument == "all" else first + 2 * _AROUND
         rows = []
-        for number, told in enumerate(moments(self._events[:last]), start=1):
+        for number, told in enumerate(transitions(self._events[:last]), start=1):
             if number >= first:
                 here = ">" if number == self._at else "*" if self._stops(told.event) else ""
                 rows.append((Cell(here), Cell(str(number), "dim"), Cell(title(told.event), _style(told.event)),
@@ -265,15 +265,15 @@ class Walk(cmd.Cmd):
     def _stand(self, number: int) -> None:
         self._at = number
         self._before = fold(self._events[: number - 1])
-        (self._moment,) = moments(islice(self._events, number - 1, number), self._before)
+        (self._told,) = transitions(islice(self._events, number - 1, number), self._before)
 
     @property
     def _state(self) -> State:
-        return self._moment.state
+        return self._told.state
 
     def _tell(self) -> None:
         """Say what happened, and what it changed."""
-        event, state = self._moment
+        event, state = self._told
         since = format_seconds(max(0, event.at - state.started_at) / 1e6)
         head = f"event {self._at}: {title(event)}"
         when = f"{since} in, at {moment(at(event.at))}"

@@ -18,7 +18,7 @@ from ..core.duration import format_seconds
 from ..core.events import Event
 from ..core.state import State
 from ..history.facts import changes
-from ..history.replay import Moment, moments
+from ..history.replay import Transition, transitions
 from ..history.words import detail, shorten, title
 from ..result import at
 from .card import SMALL, STYLE, Card, html_row, last_printed
@@ -46,7 +46,7 @@ class Slider:
         lines = [f"  {number:>3} {title(event)}" for number, event in enumerate(self._events, start=1)]
         if len(lines) > _MOST_LINES:
             lines = [*lines[: _MOST_LINES - 1], f"  ... {len(lines) - _MOST_LINES + 1} more"]
-        head = f"{self._moments[-1].state.workflow}: {_count(self._events)}"
+        head = f"{self._transitions[-1].state.workflow}: {_count(self._events)}"
         return "\n".join([head, *lines, "to go through them: cerebelum debug"])
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
@@ -67,20 +67,20 @@ class Slider:
         told["page"] = _live(parts, len(self._events))
         data = json.dumps(told, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
         return (
-            f'<div style="{STYLE}">{_still(self._cards[-1], self._moments)}'
+            f'<div style="{STYLE}">{_still(self._cards[-1], self._transitions)}'
             f"<script>(() => {{\nconst data = {data};\n{script}}})();</script></div>"
         )
 
     @cached_property
-    def _moments(self) -> list[Moment]:
-        return list(moments(self._events))
+    def _transitions(self) -> list[Transition]:
+        return list(transitions(self._events))
 
     @cached_property
     def _graph(self) -> Graph:
         recorded = Recorded()
         for event in self._events:
             recorded.take(event)
-        last = self._moments[-1].state
+        last = self._transitions[-1].state
         return Graph(plan_of(last) or recorded.plan(last.workflow))
 
     @cached_property
@@ -88,7 +88,7 @@ class Slider:
         """A card for every moment; the rows of steps to which nothing happened are the ones of the moment before."""
         cards: list[Card] = []
         before = State()
-        for event, state in self._moments:
+        for event, state in self._transitions:
             same = {
                 row.name: row
                 for row in (cards[-1].rows if cards else ())
@@ -102,7 +102,7 @@ class Slider:
     def _data(self) -> dict[str, Any]:
         told: dict[str, str | None] = {}
         listed, before, shown = [], State(), None
-        for (event, state), card in zip(self._moments, self._cards, strict=True):
+        for (event, state), card in zip(self._transitions, self._cards, strict=True):
             slots = (*_shown(card, shown, state), *_changed(before, state))
             changed = [(slot, text) for slot, text in slots if told.get(slot) != text]
             told.update(changed)
@@ -195,7 +195,7 @@ def _live(parts: dict[str, str], count: int) -> str:
     )
 
 
-def _still(card: Card, told: Sequence[Moment]) -> str:
+def _still(card: Card, told: Sequence[Transition]) -> str:
     """Write what is seen without the script: the graph as an image, since who removes scripts removes SVG, too."""
     graph = card.graph.to_svg(card.states)
     source = base64.b64encode(graph.encode()).decode()

@@ -58,12 +58,12 @@ def step_facts(name: str, step: StepState) -> dict[str, str]:
 
 
 def changes(before: State, after: State) -> list[Change]:
-    """Compare two states of a run, as :func:`.replay.moments` gives them: what they share is not looked at.
+    """Compare two states of a run, as :func:`.replay.transitions` gives them: what they share is not looked at.
 
     Example:
         >>> from cerebelum_nb.core.events import StepStarted
-        >>> from cerebelum_nb.history.replay import moments
-        >>> start, retry = moments([StepStarted(at=1, step="build"), StepStarted(at=1, step="build", attempt=2)])
+        >>> from cerebelum_nb.history.replay import transitions
+        >>> start, retry = transitions([StepStarted(at=1, step="build"), StepStarted(at=1, step="build", attempt=2)])
         >>> changes(start.state, retry.state)
         [("steps['build'].attempt", '1', '2')]
     """

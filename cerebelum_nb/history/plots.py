@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.duration import format_seconds
 from ..errors import CerebelumError
-from .reader import Log, opened, snapshot
+from .reader import Source, each, opened, snapshot
 from .spans import Interval, Mark, Timeline, covered, marks, outside, timeline
 from .tables import steps
 
@@ -31,7 +31,7 @@ __all__ = ["plot", "plot_durations", "plot_failures", "plot_time", "plot_trend"]
 _MOST_TRENDS = 6
 
 
-def plot(execution_id: str, *, store: Log | None = None, ax: Axes | None = None) -> Axes:
+def plot(execution_id: str, *, store: Source | None = None, ax: Axes | None = None) -> Axes:
     """Draw the timeline of one run: a row per step, a bar per attempt, what it waited for inside the bar.
 
     How an attempt ended is told by its colour and its hatch. Ticks are the tries of polls, retries and
@@ -76,7 +76,7 @@ def plot(execution_id: str, *, store: Log | None = None, ax: Axes | None = None)
     return draw(run, title, ax)
 
 
-def plot_durations(workflow: str, *, store: Log | None = None, ax: Axes | None = None) -> Axes:
+def plot_durations(workflow: str, *, store: Source | None = None, ax: Axes | None = None) -> Axes:
     """Draw how long each step takes across the runs of a workflow: a box per step, with its outliers.
 
     The box holds the middle half of the completed attempts, the line in it is the median, the whiskers reach as far
@@ -101,7 +101,7 @@ def plot_durations(workflow: str, *, store: Log | None = None, ax: Axes | None =
     return draw(taken, f"{workflow}: how long its steps take, {_runs(runs)}", ax)
 
 
-def plot_failures(workflow: str | None = None, *, store: Log | None = None, ax: Axes | None = None) -> Axes:
+def plot_failures(workflow: str | None = None, *, store: Source | None = None, ax: Axes | None = None) -> Axes:
     """Draw how often attempts of each step fail, with counts and 95 % intervals, the worst on top.
 
     An attempt that was retried failed, too; an interrupted one neither failed nor succeeded and does not count.
@@ -136,7 +136,7 @@ def plot_failures(workflow: str | None = None, *, store: Log | None = None, ax: 
     return draw(counts, f"{workflow or 'all workflows'}: attempts that failed{rest}", ax)
 
 
-def plot_time(workflow: str, *, waits: bool = True, store: Log | None = None, ax: Axes | None = None) -> Axes:
+def plot_time(workflow: str, *, waits: bool = True, store: Source | None = None, ax: Axes | None = None) -> Axes:
     """Draw where the time of a workflow's runs goes: per step, and whether it is work, waiting, or failed attempts.
 
     Waiting is sleeps, approvals and polls, also while no process ran them; failed attempts count with the delays after
@@ -168,7 +168,7 @@ def plot_time(workflow: str, *, waits: bool = True, store: Log | None = None, ax
 
 
 def plot_trend(
-    workflow: str, steps: Collection[str] | None = None, *, store: Log | None = None, ax: Axes | None = None
+    workflow: str, steps: Collection[str] | None = None, *, store: Source | None = None, ax: Axes | None = None
 ) -> Axes:
     """Draw whether steps become slower: each completed attempt over the time it started, and the rolling median.
 
@@ -222,7 +222,7 @@ def _pictures(name: str) -> Any:
     return import_module(f".pictures.{name}", __package__)
 
 
-def _completed(workflow: str, store: Log | None) -> pd.DataFrame:
+def _completed(workflow: str, store: Source | None) -> pd.DataFrame:
     """Read completed attempts with their seconds, in the order in which steps run."""
     found = _steps(workflow, store)
     done = found[(found["state"] == "COMPLETED") & found["duration"].notna()]
@@ -231,29 +231,31 @@ def _completed(workflow: str, store: Log | None) -> pd.DataFrame:
     return done.assign(step=done["step"].astype(str), seconds=done["duration"].dt.total_seconds())
 
 
-def _steps(workflow: str | None, store: Log | None) -> pd.DataFrame:
+def _steps(workflow: str | None, store: Source | None) -> pd.DataFrame:
     found = steps(workflow=workflow, store=store)
     if found.empty:
         raise _nothing(workflow, store)
     return found
 
 
-def _timelines(workflow: str, store: Log | None) -> Iterable[Timeline]:
+def _timelines(workflow: str, store: Source | None) -> Iterable[Timeline]:
     """Read the runs of a workflow, each reduced to what lasted how long."""
-    with opened(store) as log, snapshot(log) as db:
-        rows = db.execute(
-            """SELECT e.execution, e.type, e.at, e.step, e.visit, e.attempt,
-                CASE WHEN e.type NOT LIKE 'Step%' AND json_valid(e.data) THEN json_extract(e.data, '$.op') END
-            FROM execution x JOIN event e ON e.execution = x.key
-            WHERE x.workflow = ? AND e.type <> 'StepProgressed' AND e.type <> 'StepPrinted'
-            ORDER BY e.execution, e.version""",
-            (workflow,),
-        ).fetchall()
-    for _, told in itertools.groupby(rows, key=lambda row: row[0]):
-        yield timeline(
-            Mark(kind, at, step or "", visit or 1, attempt or 1, op or "")
-            for _, kind, at, step, visit, attempt, op in told
-        )
+    with each(store) as logs:
+        for log in logs.values():
+            with snapshot(log) as db:
+                rows = db.execute(
+                    """SELECT e.execution, e.type, e.at, e.step, e.visit, e.attempt,
+                        CASE WHEN e.type NOT LIKE 'Step%' AND json_valid(e.data) THEN json_extract(e.data, '$.op') END
+                    FROM execution x JOIN event e ON e.execution = x.key
+                    WHERE x.workflow = ? AND e.type <> 'StepProgressed' AND e.type <> 'StepPrinted'
+                    ORDER BY e.execution, e.version""",
+                    (workflow,),
+                ).fetchall()
+            for _, told in itertools.groupby(rows, key=lambda row: row[0]):
+                yield timeline(
+                    Mark(kind, at, step or "", visit or 1, attempt or 1, op or "")
+                    for _, kind, at, step, visit, attempt, op in told
+                )
 
 
 def _spent(run: Timeline) -> Iterable[tuple[str, str, float]]:
@@ -279,7 +281,7 @@ def _seconds(intervals: Iterable[Interval]) -> float:
     return sum(end - start for start, end in intervals) / 1e6
 
 
-def _nothing(workflow: str | None, store: Log | None) -> CerebelumError:
+def _nothing(workflow: str | None, store: Source | None) -> CerebelumError:
     """Say why there is nothing to draw."""
     from .tables import executions
 

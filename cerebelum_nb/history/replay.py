@@ -12,10 +12,10 @@ from ..core.state import State, evolve
 from ..engine import views
 from .reader import Log, opened
 
-__all__ = ["Moment", "moments", "replay", "slider"]
+__all__ = ["Transition", "replay", "slider", "transitions"]
 
 
-class Moment(NamedTuple):
+class Transition(NamedTuple):
     """An event and the state after it.
 
     Attributes:
@@ -27,7 +27,7 @@ class Moment(NamedTuple):
     state: State
 
 
-def replay(execution_id: str, *, store: Log | None = None) -> Iterator[Moment]:
+def replay(execution_id: str, *, store: Log | None = None) -> Iterator[Transition]:
     """Go through a run again: every event, from the first to the last, with the state it led to.
 
     Nothing runs: the states are folded from the recorded events. Each is an object of its own, so that one may keep
@@ -61,7 +61,7 @@ def replay(execution_id: str, *, store: Log | None = None) -> Iterator[Moment]:
         3 StepCompleted RUNNING ['build']
         4 WorkflowCompleted COMPLETED ['build']
     """
-    return moments(_events(execution_id, store)[1])
+    return transitions(_events(execution_id, store)[1])
 
 
 def slider(execution_id: str, *, store: Log | None = None) -> Any:
@@ -101,7 +101,7 @@ def slider(execution_id: str, *, store: Log | None = None) -> Any:
     return views.slide(*_events(execution_id, store))
 
 
-def moments(events: Iterable[e.Event], state: State | None = None) -> Iterator[Moment]:
+def transitions(events: Iterable[e.Event], state: State | None = None) -> Iterator[Transition]:
     """Fold events one by one and keep every state.
 
     Args:
@@ -109,13 +109,13 @@ def moments(events: Iterable[e.Event], state: State | None = None) -> Iterator[M
         state: where they begin; it is left as it is. By default nothing has happened yet.
 
     Example:
-        >>> [moment.state.version for moment in moments([e.WorkflowPaused(at=1, reason="by hand")])]
+        >>> [told.state.version for told in transitions([e.WorkflowPaused(at=1, reason="by hand")])]
         [1]
     """
     state = State() if state is None else state
     for event in events:
         state = evolve(_apart(state, event), event)
-        yield Moment(event, state)
+        yield Transition(event, state)
 
 
 _DICTS = tuple(field.name for field in fields(State) if field.default_factory is dict)

@@ -12,7 +12,7 @@ from cerebelum_nb.core import events as e
 from cerebelum_nb.core.model import ErrorInfo, Value
 from cerebelum_nb.core.state import State, StepState, evolve, fold
 from cerebelum_nb.history.facts import changes, facts
-from cerebelum_nb.history.replay import moments
+from cerebelum_nb.history.replay import transitions
 from cerebelum_nb.history.words import detail, title
 from cerebelum_nb.testing import MemoryStore
 
@@ -39,7 +39,7 @@ def test_the_states_of_any_run_are_the_folds_of_its_prefixes(shape):
     random_runs.world.__init__()
     store = random_runs.a_log(hibernates=False)
     random_runs.run_to_the_end(random_runs.make_workflow(shape), store)
-    kept = list(moments(store.events(random_runs.ID)))  # all of them are made before the first is looked at
+    kept = list(transitions(store.events(random_runs.ID)))  # all of them are made before the first is looked at
     state = State()
     for moment in kept:
         assert evolve(state, moment.event) == moment.state
