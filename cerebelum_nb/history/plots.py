@@ -51,7 +51,7 @@ def plot(execution_id: str, *, store: Source | None = None, ax: Axes | None = No
         CerebelumError: matplotlib is not installed, or no step has started yet.
 
     Example:
-        >>> from cerebelum_nb import connect, step, workflow
+        >>> from cerebelum_nb import connect, history, step, workflow
         >>> log = connect(":memory:")
         >>> @step
         ... def build():
@@ -60,7 +60,7 @@ def plot(execution_id: str, *, store: Source | None = None, ax: Axes | None = No
         ... def release(wf):
         ...     wf.timeline(build)
         >>> result = release.run()
-        >>> ax = plot(result.execution_id)
+        >>> ax = history.plot(result.execution_id)
         >>> [label.get_text() for label in ax.get_yticklabels()]
         ['build']
     """

@@ -45,7 +45,7 @@ def replay(execution_id: str, *, store: Log | None = None) -> Iterator[Transitio
         StoreError: the log cannot be read.
 
     Example:
-        >>> from cerebelum_nb import connect, step, workflow
+        >>> from cerebelum_nb import connect, history, step, workflow
         >>> log = connect(":memory:")
         >>> @step
         ... def build():
@@ -54,7 +54,7 @@ def replay(execution_id: str, *, store: Log | None = None) -> Iterator[Transitio
         ... def release(wf):
         ...     wf.timeline(build)
         >>> result = release.run()
-        >>> for event, state in replay(result.execution_id):
+        >>> for event, state in history.replay(result.execution_id):
         ...     print(state.version, type(event).__name__, state.status, list(state.finished))
         1 WorkflowStarted RUNNING []
         2 StepStarted RUNNING []
@@ -82,7 +82,7 @@ def slider(execution_id: str, *, store: Log | None = None) -> Any:
         StoreError: the log cannot be read.
 
     Example:
-        >>> from cerebelum_nb import connect, step, workflow
+        >>> from cerebelum_nb import connect, history, step, workflow
         >>> log = connect(":memory:")
         >>> @step
         ... def build():
@@ -90,7 +90,7 @@ def slider(execution_id: str, *, store: Log | None = None) -> Any:
         >>> @workflow
         ... def release(wf):
         ...     wf.timeline(build)
-        >>> slider(release.run().execution_id)
+        >>> history.slider(release.run().execution_id)
         release: 4 events
             1 WorkflowStarted
             2 StepStarted build
