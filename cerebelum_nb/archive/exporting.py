@@ -63,7 +63,16 @@ def export(
         StoreError: the log cannot be read, or the file not be written.
 
     Example:
-        >>> export("k3v9", "report.html")  # doctest: +SKIP
+        >>> from cerebelum_nb import archive, connect, step, workflow
+        >>> log = connect("example.db")
+        >>> @step
+        ... def build():
+        ...     return "image"
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(build)
+        >>> run = release.run(execution_id="exported-1")
+        >>> archive.export("exported-1", "report.html")
         PosixPath('report.html')
     """
     ending = Path(path).suffix.removeprefix(".") if path is not None else ""

@@ -47,6 +47,11 @@ class Pack:
         values: how many values that are not JSON.
         masked: how many places hold a mask instead of a secret.
         left_out: how many values were left out because they are bytes that hold, or may hold, a secret.
+
+    Example:
+        >>> from pathlib import Path
+        >>> Pack(path=Path("k3v9.cerebelum"), execution_id="k3v9", events=9, values=1, masked=2, left_out=0).masked
+        2
     """
 
     path: Path
@@ -68,6 +73,10 @@ class Unpacked:
         events: how many events it has in the file.
         is_new: False when the log had it already.
         pickles: how many of its values are pickles that are not restored here unless the file is trusted.
+
+    Example:
+        >>> Unpacked(execution_id="k3v9", workflow="deploy", state="COMPLETED", events=9, is_new=True, pickles=0).is_new
+        True
     """
 
     execution_id: str
@@ -105,8 +114,17 @@ def pack(
         StoreError: the log cannot be read, or the file not be written.
 
     Example:
-        >>> pack("k3v9", redact=["password"]).masked  # doctest: +SKIP
-        1
+        >>> from cerebelum_nb import archive, connect, step, workflow
+        >>> log = connect("example.db")
+        >>> @step
+        ... def build():
+        ...     return "image"
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(build)
+        >>> run = release.run(execution_id="packed-1")
+        >>> archive.pack("packed-1", redact=["password"]).masked
+        0
     """
     with file_log(store) as log:
         full = log.execution(execution_id).execution_id
@@ -161,8 +179,18 @@ def unpack(
         StoreError: it is no packed file, was altered, or clashes with what is here; nothing was written.
 
     Example:
-        >>> [run.execution_id for run in unpack("k3v9.cerebelum")]  # doctest: +SKIP
-        ['k3v9x2m4q1']
+        >>> from cerebelum_nb import archive, connect, step, workflow
+        >>> log = connect("example.db")
+        >>> @step
+        ... def build():
+        ...     return "image"
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(build)
+        >>> run = release.run(execution_id="packed-2")
+        >>> file = archive.pack("packed-2").path
+        >>> [run.execution_id for run in archive.unpack(file, store=connect("elsewhere.db"))]
+        ['packed-2']
     """
     with _copy(Path(path)) as packed, file_log(store, create=True) as log:
         found = verify(store=packed)

@@ -43,6 +43,11 @@ class Pruned:
         freed: bytes the log is smaller by; what was deleted but not given back is used again by the log itself.
         archive: the log that holds them now, if one was named.
         dry_run: whether nothing was deleted.
+
+    Example:
+        >>> pruned = prune(older_than="90d", dry_run=True, store=SqliteStore(":memory:"))
+        >>> pruned.freed, pruned.dry_run
+        (0, True)
     """
 
     execution_ids: tuple[str, ...]

@@ -41,6 +41,10 @@ class Finding:
         message: what differs.
         execution_id: in which execution; None when it concerns the file as a whole.
         version: at which of its events; None when it is none of them.
+
+    Example:
+        >>> Finding(message="its hash is another", execution_id="k3v9", version=7).version
+        7
     """
 
     message: str
@@ -64,6 +68,11 @@ class Verification:
         findings: what is not as it was written.
         heads: of each execution, its last version and the hash of that event, in hex. Kept elsewhere, they also tell
             a chain that somebody computed anew.
+
+    Example:
+        >>> found = verify(store=SqliteStore(":memory:"))
+        >>> found.executions, found.findings
+        (0, ())
     """
 
     log: str

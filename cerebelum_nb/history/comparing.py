@@ -60,6 +60,23 @@ def diff(a: str, b: str, *, store: Source | None = None) -> pd.DataFrame:
     Raises:
         ExecutionNotFoundError: there is no such execution.
         StoreError: the log cannot be read.
+
+    Example:
+        >>> from cerebelum_nb import history, step, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... def build(inputs):
+        ...     return inputs["app"]
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(build)
+        >>> log = MemoryStore()
+        >>> one = release.run({"app": "shop"}, store=log)
+        >>> other = release.run({"app": "blog"}, store=log)
+        >>> history.diff(one.execution_id, other.execution_id, store=log)[["step", "output_changed", "difference"]]
+               step  output_changed             difference
+        0  (inputs)            True  app: 'shop' -> 'blog'
+        1     build            True       'shop' -> 'blog'
     """
     from .differing import Diff
     from .frames import DIFF, frame

@@ -93,6 +93,21 @@ def plot_durations(workflow: str, *, store: Source | None = None, ax: Axes | Non
 
     Raises:
         CerebelumError: matplotlib is not installed, or the log holds no completed step of that workflow.
+
+    Example:
+        >>> from cerebelum_nb import history, step, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... def build():
+        ...     return "image"
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(build)
+        >>> log = MemoryStore()
+        >>> run = release.run(store=log)
+        >>> ax = history.plot_durations("release", store=log)
+        >>> ax.get_title(loc="left")
+        'release: how long its steps take, 1 run'
     """
     draw: Draw = _pictures("across").durations
     done = _completed(workflow, store)
@@ -119,6 +134,21 @@ def plot_failures(workflow: str | None = None, *, store: Source | None = None, a
 
     Raises:
         CerebelumError: matplotlib is not installed, or no attempt has ended.
+
+    Example:
+        >>> from cerebelum_nb import history, step, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... def build():
+        ...     return "image"
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(build)
+        >>> log = MemoryStore()
+        >>> run = release.run(store=log)
+        >>> ax = history.plot_failures("release", store=log)
+        >>> ax.get_title(loc="left")
+        'release: attempts that failed'
     """
     draw: Draw = _pictures("across").failures
     found = _steps(workflow, store)
@@ -153,6 +183,21 @@ def plot_time(workflow: str, *, waits: bool = True, store: Source | None = None,
 
     Raises:
         CerebelumError: matplotlib is not installed, or the log holds no run of that workflow.
+
+    Example:
+        >>> from cerebelum_nb import history, step, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... def build():
+        ...     return "image"
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(build)
+        >>> log = MemoryStore()
+        >>> run = release.run(store=log)
+        >>> ax = history.plot_time("release", store=log)
+        >>> ax.get_title(loc="left")
+        'release: where the time goes, 1 run'
     """
     draw: Draw = _pictures("across").shares
     runs = list(_timelines(workflow, store))
@@ -186,6 +231,21 @@ def plot_trend(
     Raises:
         ValueError: more than six steps are named.
         CerebelumError: matplotlib is not installed, or no such step of that workflow is completed.
+
+    Example:
+        >>> from cerebelum_nb import history, step, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... def build():
+        ...     return "image"
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(build)
+        >>> log = MemoryStore()
+        >>> run = release.run(store=log)
+        >>> ax = history.plot_trend("release", store=log)
+        >>> ax.get_title(loc="left")
+        'release: rolling median of its steps'
     """
     draw: Draw = _pictures("across").trend
     done = _completed(workflow, store)

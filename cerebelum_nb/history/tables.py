@@ -118,6 +118,21 @@ def steps(execution_id: str | None = None, workflow: str | None = None, *, store
     Raises:
         ExecutionNotFoundError: there is no such execution.
         StoreError: the log cannot be read.
+
+    Example:
+        >>> from cerebelum_nb import history, step, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... def build():
+        ...     return "image"
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(build)
+        >>> log = MemoryStore()
+        >>> run = release.run(store=log)
+        >>> history.steps(run.execution_id, store=log)[["step", "attempt", "state", "output"]]
+            step  attempt      state   output
+        0  build        1  COMPLETED  "image"
     """
     from .frames import STEPS
 
@@ -160,6 +175,24 @@ def events(
         ExecutionNotFoundError: there is no such execution.
         ValueError: there is no such type of event.
         StoreError: the log cannot be read.
+
+    Example:
+        >>> from cerebelum_nb import history, step, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... def build():
+        ...     return "image"
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(build)
+        >>> log = MemoryStore()
+        >>> run = release.run(store=log)
+        >>> history.events(run.execution_id, store=log)[["version", "type", "step"]]
+           version               type   step
+        0        1    WorkflowStarted    NaN
+        1        2        StepStarted  build
+        2        3      StepCompleted  build
+        3        4  WorkflowCompleted    NaN
     """
     from . import frames
 
@@ -187,6 +220,20 @@ def outputs(execution_id: str, *, store: Source | None = None) -> Outputs:
     Raises:
         ExecutionNotFoundError: there is no such execution.
         StoreError: the log cannot be read.
+
+    Example:
+        >>> from cerebelum_nb import history, step, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... def build():
+        ...     return "image"
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(build)
+        >>> log = MemoryStore()
+        >>> run = release.run(store=log)
+        >>> history.outputs(run.execution_id, store=log)["build"]
+        'image'
     """
     with opened(store) as log:
         full = log.execution(execution_id).execution_id
