@@ -88,9 +88,10 @@ def fork(
     refuse_in_step(workflow.variable)
     log = resolve_store(store)
     vault = Vault(log.redact)
-    made = _prepare(workflow, log, vault, execution_id, from_step, inputs, overrides, rerun)
+    fork_id = new_id() if fork_id is None else check_id(fork_id)
+    made = _prepare(workflow, log, vault, execution_id, from_step, inputs, overrides, rerun, fork_id)
     engine = engine_of(log)
-    execution = engine.create(new_id() if fork_id is None else check_id(fork_id), made.plan, vault)
+    execution = engine.create(fork_id, made.plan, vault)
     try:
         events = made.begin(max(execution.clock.now(), made.before.updated_at))
         state = fold(events)
@@ -144,6 +145,7 @@ def _prepare(
     inputs: Inputs | None,
     overrides: Overrides | None,
     rerun: str | Collection[str],
+    fork_id: str | None = None,
 ) -> _Fork:
     plan = workflow.plan()
     row = log.execution(check_id(execution_id))
@@ -159,7 +161,7 @@ def _prepare(
     first = None if from_step is None else step_named(plan, from_step, "fork")
     kept = cut(plan, log.events(parent), parent, first, given)
     before = fold(kept.events)
-    merged, value = merge_inputs(log, vault, parent, before.inputs, inputs)
+    merged, value = merge_inputs(log, vault, parent, before.inputs, inputs, fork_id)
     changed = () if inputs is None else why_inputs_changed(plan, before, value)
     stale = why_stale(plan, before, log, vault, value)
     chosen = plan_fork(plan, before, parent, rerun=rerun, outdated=stale, again=(*kept.again, *changed), given=given)

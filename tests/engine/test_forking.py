@@ -412,6 +412,17 @@ def test_a_fork_in_a_new_process_asks_for_the_secrets_it_opens(store, go, fails)
     assert "s3cr3t" not in repr(store.events(again.execution_id))
 
 
+def test_a_secret_input_that_is_opened_is_to_be_given_to_the_fork(store, go, fails):
+    from cerebelum_nb.engine.lease import _keepers
+
+    made = timeline(log_in, use)
+    go(made.execute({"token": Secret("s3cr3t-token")}, store=store, execution_id="k1"))
+    _keepers.pop(store)
+    error = fails(made.fork("k1", "log_in", fork_id="f1", store=store))
+    assert 'await wf.resume("f1", inputs={"token": Secret(...)})' in str(error)
+    assert go(made.resume("f1", inputs={"token": "s3cr3t-token"}, store=store)).status == "COMPLETED"
+
+
 def test_a_given_result_may_hold_a_secret(store, go):
     made = timeline(log_in, use)
     go(made.execute({"token": Secret("s3cr3t-token")}, store=store, execution_id="k1"))
