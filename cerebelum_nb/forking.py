@@ -18,9 +18,7 @@ from .core.resume import Resumption, step_named
 from .core.state import State, StepState, evolve, fold
 from .engine.code import keep_parts, why_inputs_changed, why_stale
 from .engine.engine import engine_of
-from .engine.execution import Execution
 from .engine.inputs import Inputs, keep_inputs, merge_inputs
-from .engine.lease import keeper_of
 from .errors import ResumeError
 from .launching import Definition, by_hand, check_id, new_id, refuse_in_step
 from .outlook import Outlook
@@ -95,7 +93,7 @@ def fork(
     try:
         events = made.begin(max(execution.clock.now(), made.before.updated_at))
         state = fold(events)
-        _inherit_secrets(execution, made.parent, state)
+        execution.recall(made.parent, state)
         events += [by_hand(execution, state, name, given, f"overrides[{name!r}]") for name, given in made.given.items()]
         keep_inputs(execution, made.inputs, made.value)
         execution.payloads = keep_parts(made.plan, log, vault)
@@ -176,11 +174,3 @@ def _prepare(
         given=given,
         stale=stale,
     )
-
-
-def _inherit_secrets(execution: Execution, parent: str, state: State) -> None:
-    """Have the kept results whose secrets this process still knows."""
-    for (name, visit), value in keeper_of(execution.engine.store).remembered_results(parent).items():
-        step = state.steps.get(name)
-        if step is not None and step.has_result and step.visit == visit and step.output is not None:
-            execution.keep_live(name, visit, step.output, value)
