@@ -12,7 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .callers import in_cells
@@ -68,7 +68,7 @@ async def sweep(
     if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
         raise ValueError(f"concurrency is how many variants run at once, a whole number from 1, not {concurrency!r}")
     prefix = await _prefix(workflow, step, shared, execution_id, log)
-    variants = [_named(prefix, step, variant) for variant in variants]
+    variants = _named(prefix, step, variants)
     work = _Sweep(workflow, step, prefix, log, concurrency, rerun)
     await work.run(variants)
     return _table(log, variants, work.refused)
@@ -99,9 +99,15 @@ def _variants(workflow: Definition, overrides: Any, inputs: Any) -> tuple[dict[s
     return shared, [_Variant(overrides=o, inputs=i) for o, i in zip(given, each, strict=True)]
 
 
-def _named(prefix: str, step: str, variant: _Variant) -> _Variant:
-    seed = f"{prefix}:{fingerprint_args((step, variant.overrides, variant.inputs), {})}"
-    return _Variant(overrides=variant.overrides, inputs=variant.inputs, execution_id=new_id(seed))
+def _named(prefix: str, step: str, variants: Sequence[_Variant]) -> list[_Variant]:
+    """Give each variant the id that follows from the prefix and from what is given in it; equal ones are counted."""
+    met: Counter[str] = Counter()
+    named = []
+    for variant in variants:
+        given = fingerprint_args((step, variant.overrides, variant.inputs), {})
+        named.append(replace(variant, execution_id=new_id(f"{prefix}:{given}:{met[given]}")))
+        met[given] += 1
+    return named
 
 
 async def _prefix(workflow: Definition, step: str, inputs: Inputs, execution_id: str | None, log: Store) -> str:

@@ -32,7 +32,7 @@ __all__ = ["Trial", "try_out"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """How a trial ended: ``value`` and ``live`` are what the step returned, ``error`` how it failed, without secrets."""
+    """How a trial ended: ``value`` and ``live`` are what the step returned, ``error`` is why it failed, masked."""
 
     seconds: float
     value: Value | None = None

@@ -113,6 +113,12 @@ def test_an_execution_that_ran_may_be_the_prefix(store, go, fit, world):
     assert lineage.loc[table["execution_id"], "parent_version"].tolist() == [3, 3, 3]
 
 
+def test_a_variant_that_is_given_twice_runs_twice(store, go, fit, world):
+    table = go(fit.sweep("rate", [{"rate": 0.1}, {"rate": 0.1}], store=store))
+    assert table["execution_id"].nunique() == 2
+    assert world.trained == [0.1, 0.1]
+
+
 def test_no_more_run_at_once_than_told(store, go, fit, world):
     go(fit.sweep("rate", [{"rate": r} for r in range(6)], concurrency=2, store=store))
     assert world.most_at_once == 2
