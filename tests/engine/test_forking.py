@@ -147,7 +147,7 @@ def test_the_plan_says_the_same_and_runs_nothing(done):
     plan = release.plan_fork("k1", inputs={"size": 2}, store=done)
     assert {p.step: p.fate.value for p in plan} == {"build": "keep", "left": "keep", "right": "run", "ship": "run"}
     assert plan["right"].reasons == ("input `size` changed",)
-    assert repr(plan).startswith("release (forked from k1 at event 10): 2 run, 2 keep")
+    assert repr(plan).startswith("release, forked from k1 at event 10: 2 run, 2 keep")
     assert done.executions()[1] == 1 and ran == []
 
 
