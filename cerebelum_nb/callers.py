@@ -16,6 +16,9 @@ __all__ = ["in_cells", "is_library_frame", "own_frames", "shell", "show_errors_b
 _MACHINERY = ("IPython", "ipykernel", "asyncio", "concurrent")
 """Packages whose frames stand between a caller and the library, and tell the caller nothing."""
 
+_REWRITTEN = f"__import__('{__package__}.notebook')"
+"""What a ``%%step`` cell is made into: its author has not written that line."""
+
 
 def _inside(file: str) -> str:
     """Return how the names of files beside this one begin."""
@@ -69,7 +72,8 @@ def user_traceback(error: BaseException) -> str:
 
 def own_frames(error: BaseException) -> list[str]:
     """Format the frames by which a caller came to raise an error, as lines; none of the library's, nor of IPython's."""
-    own = traceback.extract_tb(_without_machinery(error.__traceback__))
+    found = traceback.extract_tb(_without_machinery(error.__traceback__))
+    own = traceback.StackSummary.from_list([frame for frame in found if _REWRITTEN not in (frame.line or "")])
     for frame in own:
         frame.filename = _as_shown(frame.filename)
     lines = "".join(own.format()).splitlines()

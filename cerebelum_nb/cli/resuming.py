@@ -178,7 +178,7 @@ def resume(
         failure = str(error)
         missing = error.__cause__ if isinstance(error.__cause__, SecretMissingError) else None
     except OutcomeUnknownError as error:
-        raise Failure(f"{error}\n{_guarded(ctx, execution_id, error.steps)}", Exit.REFUSED) from error
+        raise Failure(_guarded(ctx, execution_id, error.steps), Exit.REFUSED) from error
     finally:
         views.outcome_is_told.reset(told)
     end(ctx, store, execution_id, failure, json_, missing)
@@ -237,11 +237,14 @@ def _to_give_again(ctx: click.Context, store: Store, execution_id: str, missing:
 
 
 def _guarded(ctx: click.Context, execution_id: str, steps: tuple[str, ...]) -> str:
-    """Say which options answer the question that a guarded step asks."""
-    step = steps[0] if steps else "STEP"
+    """Say what is not known of guarded steps, and which options answer it."""
+    named = ", ".join(f"'{step}'" for step in steps)
+    repeat = " ".join(f"--repeat {step}" for step in steps)
+    done = " ".join(f"--mark-done {step}=null" for step in steps)
     return (
-        f"Find out whether it happened. If it did not, run it again:\n"
-        f"    {again(ctx, f'resume {execution_id} --repeat {step}')}\n"
-        f"If it did, give its result, as JSON:\n"
-        f"    {again(ctx, f'resume {execution_id} --mark-done {step}=null')}"
+        f'execution {execution_id} was interrupted in {named} (effect="external"): its effect may have happened.\n'
+        f"Find out whether it has. If not, run it again:\n"
+        f"    {again(ctx, f'resume {execution_id} {repeat}')}\n"
+        f"If it has, give its result, as JSON:\n"
+        f"    {again(ctx, f'resume {execution_id} {done}')}"
     )

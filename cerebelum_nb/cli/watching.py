@@ -29,7 +29,6 @@ __all__ = ["watch"]
 _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l\x1b[?7l", "\x1b[?7h\x1b[?25h\x1b[?1049l"
 """The alternate screen, without a cursor and without line wrap; and back."""
 
-
 _TAKEN_UP_SECONDS = 5.0
 """How long one that nobody runs any more is still watched: a scheduler would take it up in a second."""
 

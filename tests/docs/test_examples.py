@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import doctest
-import importlib
 import inspect
 import pkgutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -14,13 +14,8 @@ from typing import Any
 import pytest
 
 import cerebelum_nb
-from cerebelum_nb.store import default
 
-MODULES = [
-    found.name
-    for found in pkgutil.walk_packages(cerebelum_nb.__path__, "cerebelum_nb.")
-    if not found.name.endswith("__main__")
-]
+PARTS = [found.name for found in pkgutil.iter_modules(cerebelum_nb.__path__) if found.name != "__main__"]
 
 
 def public() -> Iterator[tuple[str, Any]]:
@@ -36,19 +31,23 @@ def public() -> Iterator[tuple[str, Any]]:
 PUBLIC = dict(public())
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_its_examples_show_what_happens(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(default, "_default", None)  # what connect() sets is the example's own
-    results = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
-    assert results.failed == 0, "see what was captured"
-    if default._default is not None:
-        default._default.close()
+@pytest.mark.parametrize("part", PARTS)
+def test_its_examples_show_what_happens(part: str, tmp_path: Path) -> None:
+    runner = Path(__file__).with_name("run_examples.py")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", runner, f"cerebelum_nb.{part}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        pytest.fail(f"{done.stdout}{done.stderr}", pytrace=False)
 
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_a_public_name_has_an_example(name: str) -> None:
     value = PUBLIC[name]
     described = value if inspect.isclass(value) or inspect.isfunction(value) else type(value).__call__
-    assert "Example:\n" in (inspect.getdoc(described) or ""), f"{name} has no example in its docstring"
-    assert ">>>" in described.__doc__
+    told = inspect.getdoc(described) or ""
+    assert "Example:\n" in told and ">>>" in told, f"{name} has no example in its docstring"

@@ -189,6 +189,10 @@ def test_a_wrong_line_is_refused_with_what_to_write(kernel: LiveKernel, cell: st
     assert message in kernel.run(cell).error
 
 
+def test_its_error_shows_nothing_that_its_author_has_not_written(kernel: LiveKernel) -> None:
+    assert "__import__" not in kernel.run("%%step\nx = 1").error
+
+
 @pytest.mark.parametrize("wait", ["await asyncio.sleep(60)", "import time; time.sleep(60)"])
 def test_the_stop_button_stops_a_step_and_it_runs_again(kernel: LiveKernel, wait: str) -> None:
     stopped = kernel.run(f"%%step slow\nprint('slow waits', flush=True)\n{wait}\nx = 1", interrupt_when="slow waits")
