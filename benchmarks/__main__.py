@@ -27,6 +27,7 @@ NAMES = (
     "listing",
     "reading",
     "disk",
+    "keeping",
     "waiting",
     "live",
     "peers",

@@ -101,7 +101,7 @@ def _fill(path: Path, work: Workflow, wanted: int) -> int:
             (held, key),
         ).lastrowid
         db.execute(
-            """INSERT INTO event SELECT ?, version, type, step, visit, attempt, at, data FROM event
+            """INSERT INTO event SELECT ?, version, type, step, visit, attempt, at, data, hash FROM event
             WHERE execution = ? ORDER BY version""",
             (made, key),
         )

@@ -13,7 +13,7 @@ from cerebelum_nb import sleep, step, workflow
 from cerebelum_nb.core.events import SleepStarted, StepStarted, WorkflowHibernated, WorkflowStarted
 from cerebelum_nb.core.model import Value
 from cerebelum_nb.core.state import fold
-from cerebelum_nb.engine.execution import summarise
+from cerebelum_nb.engine.summary import summarise
 from cerebelum_nb.store.base import Commit
 from cerebelum_nb.store.sqlite import SqliteStore
 

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 from .engine import views
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
+    from . import archive as archive
     from . import history as history
     from . import testing as testing
     from .client import ApprovalInfo as ApprovalInfo
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from .client import ExecutionStatus as ExecutionStatus
     from .client import SleepInfo as SleepInfo
     from .client import StepStatus as StepStatus
+    from .core.events import Event
     from .core.model import ExecutionState as ExecutionState
     from .core.model import Plan
     from .dsl import flow as flow
@@ -77,6 +80,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     ".": (
+        "archive",
         "history",
         "testing",
     ),
@@ -192,6 +196,7 @@ __all__ = [
     "WorkflowNotFoundError",
     "approval",
     "approval_form",
+    "archive",
     "connect",
     "enable_nesting",
     "flow",
@@ -254,5 +259,13 @@ def _draw(plan: Plan) -> views.Drawing:
     return Graph(plan)
 
 
+def _slide(execution_id: str, events: Sequence[Event]) -> Any:
+    """Make a slider."""
+    from .faces.slider import Slider
+
+    return Slider(execution_id, events)
+
+
 views.factories.append(_live_view)
 views.drawers.append(_draw)
+views.sliders.append(_slide)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from .core.duration import format_seconds
+from .core.events import Event
 from .core.fork import lineage
 from .core.model import ExecutionState, Value
 from .core.state import State
+from .engine import views
 
 __all__ = ["Outputs", "Result"]
 
@@ -78,6 +80,11 @@ class Result:
     completed_at: datetime | None
     _state: State
     resume_hint: str = ""
+    _events: Callable[[], Sequence[Event]] = tuple
+
+    def slider(self) -> Any:
+        """Make a slider through the run's events; see :func:`cerebelum_nb.history.slider`."""
+        return views.slide(self.execution_id, self._events())
 
     @property
     def output(self) -> Any:
@@ -104,8 +111,15 @@ class Result:
         return None if self.completed_at is None else self.completed_at - self.started_at
 
     @classmethod
-    def of(cls, execution_id: str, state: State, load: Callable[[str], Any], resume_hint: str = "") -> Result:
-        """Make a result of a folded state; ``load`` decodes a step's value."""
+    def of(
+        cls,
+        execution_id: str,
+        state: State,
+        load: Callable[[str], Any],
+        events: Callable[[], Sequence[Event]],
+        resume_hint: str = "",
+    ) -> Result:
+        """Make a result of a folded state; ``load`` decodes a step's value, ``events`` reads what is recorded."""
         values = {n: v for n in state.finished if (v := state.steps[n].output) is not None}
         return cls(
             execution_id=execution_id,
@@ -116,6 +130,7 @@ class Result:
             completed_at=None if state.completed_at is None else at(state.completed_at),
             _state=state,
             resume_hint="" if state.status.is_final else resume_hint,
+            _events=events,
         )
 
     @property

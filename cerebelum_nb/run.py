@@ -146,6 +146,10 @@ class Run:
         """Show it while it runs behind the cell, and how it ended; returns at once."""
         views.watch(self._execution)
 
+    def slider(self) -> Any:
+        """Make a slider through the events so far; see :func:`cerebelum_nb.history.slider`."""
+        return self._result().slider()
+
     def stop(self, reason: str = STOPPED) -> None:
         """Pause it: what is finished is kept, what is in flight is interrupted."""
         if not self._execution.over:
@@ -203,7 +207,14 @@ class Run:
         return [a.task for a in self._execution.attempts.values() if a.task is not None and not a.task.done()]
 
     def _result(self) -> Result:
-        return Result.of(self.execution_id, self._execution.state, self._execution.result_of, resume_hint=self.hint)
+        execution = self._execution
+        return Result.of(
+            self.execution_id,
+            execution.state,
+            execution.result_of,
+            lambda: execution.engine.store.events(execution.id),
+            resume_hint=self.hint,
+        )
 
     def _outcome(self) -> Result:
         __tracebackhide__ = True

@@ -263,6 +263,10 @@ class Stepper:
             )
         views.watch(running)
 
+    def slider(self) -> Any:
+        """Make a slider through the run's events; see :func:`cerebelum_nb.history.slider`."""
+        return views.slide(self._id, self._store.events(self._id))
+
     def plan(self) -> Outlook:
         """Say what would run now, and why; runs nothing."""
         return self._workflow.plan_resume(self._id, store=self._store)

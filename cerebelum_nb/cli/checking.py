@@ -24,13 +24,14 @@ from ..errors import StoreError
 from ..store.connection import SCHEMA_VERSION, versions
 from ..store.sqlite import SqliteStore
 from .frame import Exit, as_json, log_options, log_path, open_log
-from .text import clean, emit, short_time, styled, wrap
+from .text import clean, emit, file_size, short_time, styled, wrap
 
 __all__ = ["doctor"]
 
 _OVERDUE_SECONDS = 60
 _NAMED = 5
 _LARGE_JOURNAL = 64 << 20
+_LARGE_LOG = 256 << 20
 _LIBRARIES = ("click", "rich", "sqlite-utils", "pandas", "cloudpickle", "ipython", "ipywidgets")
 _REMOTE = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p"}
 
@@ -121,7 +122,7 @@ def _libraries() -> Check:
 
 
 def _file(path: Path, db: sqlite3.Connection) -> Iterator[Check]:
-    size = _size(path.stat().st_size)
+    size = file_size(path.stat().st_size)
     (journal,) = db.execute("PRAGMA journal_mode").fetchone()
     schema = versions(db)[1]
     older = (
@@ -132,6 +133,9 @@ def _file(path: Path, db: sqlite3.Connection) -> Iterator[Check]:
         ok=True,
         message=f"{path}, {size}, schema version {schema} of {SCHEMA_VERSION}{older}, journal mode {journal}",
     )
+    if path.stat().st_size > _LARGE_LOG:
+        told = f"{size}; `cerebelum prune --older-than 90d --dry-run` says which executions nobody may need any more"
+        yield Check(name="room", ok=True, message=told)
     if not os.access(path, os.W_OK) or not os.access(path.absolute().parent, os.W_OK):
         yield Check(
             name="permissions",
@@ -140,11 +144,12 @@ def _file(path: Path, db: sqlite3.Connection) -> Iterator[Check]:
             advice="Change their permissions, or copy the log to a place of your own.",
         )
     beside = path.with_name(path.name + "-wal")
-    if beside.exists() and beside.stat().st_size > _LARGE_JOURNAL:
+    grown = beside.stat().st_size if beside.exists() else 0
+    if grown > _LARGE_JOURNAL:
         yield Check(
             name="journal",
             ok=False,
-            message=f"{beside.name} has grown to {_size(beside.stat().st_size)}: some program keeps an old view open",
+            message=f"{beside.name} has grown to {file_size(grown)}: some program keeps an old view open",
             advice="Close what reads the log (a database browser, an old kernel); the file shrinks at the next write.",
         )
     kind = _filesystem(path)
@@ -180,13 +185,14 @@ def _consistency(db: sqlite3.Connection) -> Check:
     if not wrong:
         (executions,) = db.execute("SELECT count(*) FROM execution").fetchone()
         (events,) = db.execute("SELECT count(*) FROM event").fetchone()
-        return Check(name="events", ok=True, message=f"{executions} executions, {events} events, none missing")
+        told = f"{executions} executions, {events} events, none missing; if any was altered, `cerebelum verify` says"
+        return Check(name="events", ok=True, message=told)
     ids = tuple(name for (name,) in wrong)
     return Check(
         name="events",
         ok=False,
         message=f"events are missing, or the list does not fit them: {_listed(ids)}",
-        advice="Something else has written to this file. Restore it from a copy.",
+        advice="Something else has written to this file: `cerebelum verify` says where. Restore it from a copy.",
         executions=ids,
     )
 
@@ -249,14 +255,6 @@ def _count(number: int) -> str:
 def _listed(ids: list[str] | tuple[str, ...]) -> str:
     more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
     return clean(", ".join(ids[:_NAMED])) + more
-
-
-def _size(size: float) -> str:
-    for unit in ("bytes", "KB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"
 
 
 def _filesystem(path: Path) -> str:

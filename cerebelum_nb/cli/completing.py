@@ -12,7 +12,7 @@ from click.shell_completion import CompletionItem
 
 from .frame import log_path
 
-__all__ = ["execution_argument", "workflows"]
+__all__ = ["execution_argument", "ids", "workflows"]
 
 _MOST = 100
 

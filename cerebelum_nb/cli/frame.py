@@ -61,7 +61,7 @@ class Exit(IntEnum):
 
 EXITS = {
     Exit.OK: "done",
-    Exit.FAILED: "the execution failed or was cancelled; `doctor`: something needs attention",
+    Exit.FAILED: "the execution failed or was cancelled; `doctor`, `verify`: something needs attention",
     Exit.USAGE: "the command line is not understood: an option, a number, JSON",
     Exit.NOT_FOUND: "no execution of that id, or several begin with it",
     Exit.BUSY: "another process is running the execution",

@@ -52,6 +52,10 @@ class Picture:
             *self._advice(room),
         ]
 
+    def past(self, room: int | None) -> list[str]:
+        """Write it as something that was: without what a person could do now."""
+        return [*self._head(room), *self._steps(room, _MOST_STEPS)]
+
     @property
     def over(self) -> bool:
         """Whether it has ended."""

@@ -27,6 +27,7 @@ __all__ = [
     "clean",
     "cut",
     "emit",
+    "file_size",
     "moment",
     "paint",
     "short_time",
@@ -185,3 +186,12 @@ def short_time(seconds: float) -> str:
     if 1 <= seconds < 60:
         return f"{seconds:.0f}s" if seconds >= 10 else f"{seconds:.1f}s"
     return format_seconds(max(0.0, seconds))
+
+
+def file_size(size: float) -> str:
+    """Write a number of bytes in a few characters, such as ``12 MB``."""
+    for unit in ("bytes", "KB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"

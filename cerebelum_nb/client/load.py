@@ -24,8 +24,20 @@ from ..errors import WorkflowNotFoundError
 
 __all__ = ["ELSEWHERE", "load_module", "load_notebook", "load_script"]
 
-_STARTS = {"begin", "execute", "fork", "resume", "resume_sync", "run", "run_sync", "start", "sweep"}
-_RUNS = {"cancel", "finish", "next", "run_to", *_STARTS}
+_RUNS = {
+    "begin",
+    "cancel",
+    "execute",
+    "finish",
+    "fork",
+    "next",
+    "resume",
+    "run",
+    "run_sync",
+    "run_to",
+    "start",
+    "sweep",
+}
 """An assignment that calls a method of such a name runs something, so it defines nothing."""
 
 ELSEWHERE = "Run this in the folder it is imported from, or name another one with --module"

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from ..core.events import Event
     from ..core.model import Plan
     from .execution import Execution
 
-__all__ = ["Drawing", "View", "drawers", "factories", "outcome_is_told", "shown", "watch"]
+__all__ = ["Drawing", "View", "drawers", "factories", "outcome_is_told", "shown", "slide", "sliders", "watch"]
 
 View = Callable[["Execution"], AbstractContextManager[None] | None]
 
@@ -54,3 +55,11 @@ class Drawing(Protocol):
 
 drawers: list[Callable[[Plan], Drawing]] = []
 """Who draws a plan; the first does."""
+
+sliders: list[Callable[[str, Sequence[Event]], Any]] = []
+"""Who makes a slider of an execution's events, given its id and them; the first does."""
+
+
+def slide(execution_id: str, events: Sequence[Event]) -> Any:
+    """Make a slider through the events of an execution."""
+    return sliders[0](execution_id, events)

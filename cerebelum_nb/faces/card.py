@@ -16,7 +16,7 @@ from .failure import Failure, go_on
 from .graph import Graph
 from .marks import MARKS
 
-__all__ = ["Card", "Row"]
+__all__ = ["SMALL", "STYLE", "Card", "Row", "html_row", "last_printed"]
 
 _FEW = 12
 """So many steps are listed at once; of more, the list is folded."""
@@ -80,6 +80,7 @@ class Card:
         scopes: Mapping[str, Scope] | None = None,
         mask: object = str,
         hint: str | None = "",
+        known: Mapping[str, Row] | None = None,
     ) -> Card:
         """Take a picture of a folded state.
 
@@ -91,6 +92,7 @@ class Card:
             scopes: the steps at work in this process.
             mask: hides secrets in what they print.
             hint: the call that goes on with it; "" the usual one, None: none is to be told.
+            known: rows that are taken as they are.
         """
         plan, scopes = graph.plan, scopes or {}
         parallel = {name for stage in plan.timeline if len(stage) > 1 for name in stage}
@@ -103,7 +105,9 @@ class Card:
             state=state.status,
             seconds=max(0, ended - state.started_at) / 1e6 if state.started_at else 0.0,
             rows=tuple(
-                _row(name, state.steps.get(name), now, name in parallel, over, scopes.get(name), mask) for name in names
+                (known and known.get(name))
+                or _row(name, state.steps.get(name), now, name in parallel, over, scopes.get(name), mask)
+                for name in names
             ),
             graph=graph,
             failure=Failure.of(execution_id, plan, state, hint or ""),
@@ -155,7 +159,7 @@ class Card:
 
     def to_html(self) -> str:
         """Write the whole card without widgets, legible in light and dark themes."""
-        table = "".join(_html_row(row, printed) for row, printed in self._with_printed())
+        table = "".join(html_row(row, printed) for row, printed in self._with_printed())
         few = len(self.rows) <= _FEW
         listed = f"<table style='font-size:12px;margin:4px 0'>{table}</table>"
         failure = "" if self.failure is None else self.failure.to_html()
@@ -169,7 +173,7 @@ class Card:
     def _with_printed(self) -> Iterator[tuple[Row, str]]:
         left = _MOST_PRINTED
         for row in self.rows:
-            shown = "\n".join(line[:200] for line in row.printed.splitlines()[-5:])
+            shown = last_printed(row)
             if row.state == "failed" or len(shown) > left:  # the failure card shows a failed step's
                 shown = ""
             left -= len(shown)
@@ -255,11 +259,19 @@ def _left(due_at: int, now: int) -> str:
     return f"in {format_seconds(seconds if seconds < 1 else round(seconds))}" if seconds else "now"
 
 
-def _html_row(row: Row, printed: str) -> str:
+def last_printed(row: Row) -> str:
+    """Return the last lines that a step printed."""
+    return "\n".join(line[:200] for line in row.printed.splitlines()[-5:])
+
+
+def html_row(row: Row, printed: str, value: str = "") -> str:
+    """Write a step as the row of a table: its sign, name, time, note, value, and what it printed."""
     timed = row.seconds is not None and row.state not in ("waiting", "skipped", "interrupted")
     took = format_seconds(row.seconds or 0.0) if timed else ""
     name = ("&nbsp;&nbsp;" if row.parallel else "") + html.escape(row.name)
     note = html.escape(row.note)
+    if value:
+        note += f"<code style='overflow-wrap:anywhere;white-space:normal'>{html.escape(value, quote=False)}</code>"
     if printed:
         note += f"<pre style='{SMALL}'>{html.escape(printed)}</pre>"
     left = " style='text-align:left'"

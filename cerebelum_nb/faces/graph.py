@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 
 from ..core.model import Action, ActionKind, Plan, Target
@@ -46,13 +46,22 @@ class Graph:
 
     def to_svg(self, states: Mapping[str, str] | None = None) -> str:
         """Draw it; ``states`` maps steps to keys of ``MARKS``."""
-        width, height = self._layout.width + 4, self._layout.height + 6
-        return (
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
-            f'viewBox="-2 -2 {width:.0f} {height:.0f}" role="img" style="max-width:100%;height:auto">'
-            f"<title>{html.escape(self._title(states))}</title>"
-            f"{self._lines}{self._boxes(states)}{self._texts}</svg>"
+        return self._svg(self._title(states), self._boxes(states))
+
+    def to_changing_svg(self, states: Mapping[str, Collection[str]]) -> str:
+        """Draw it with every step in each of its ``states``, hidden, for a script that shows one of them at a time.
+
+        A step in a state is a ``<g data-step="build" data-state="running">``.
+        """
+        groups = "".join(
+            f'<g data-step="{html.escape(node.name)}" data-state="{state}" style="display:none">'
+            f"{_boxes_of(state, [node])}</g>"
+            for node in self._layout.nodes
+            if node.kind == "step"
+            for state in states.get(node.name, ("waiting",))
         )
+        actions = [node for node in self._layout.nodes if node.kind == "action"]
+        return self._svg(self.plan.workflow, groups + (_boxes_of("action", actions) if actions else ""))
 
     def to_text(self, states: Mapping[str, str] | None = None) -> str:
         """Write it as lines, the same in every run."""
@@ -78,6 +87,15 @@ class Graph:
         return "\n".join(["flowchart LR", *(f"    {line}" for line in _Mermaid(self.plan).lines())])
 
     # -- the parts of the SVG -------------------------------------------------------------------------------
+
+    def _svg(self, title: str, boxes: str) -> str:
+        width, height = self._layout.width + 4, self._layout.height + 6
+        return (
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
+            f'viewBox="-2 -2 {width:.0f} {height:.0f}" role="img" style="max-width:100%;height:auto">'
+            f"<title>{html.escape(title)}</title>"
+            f"{self._lines}{boxes}{self._texts}</svg>"
+        )
 
     @cached_property
     def _layout(self) -> Layout:

@@ -23,7 +23,7 @@ from .graph import Graph
 from .live import NotebookCard, TerminalCard
 from .where import Audience, audience
 
-__all__ = ["Reading", "watch"]
+__all__ = ["Reading", "Recorded", "plan_of", "watch"]
 
 _EVERY_SECONDS = 0.5
 _tasks: set[asyncio.Task[None]] = set()
@@ -86,7 +86,7 @@ class Reading:
     def __init__(self, store: Store, execution_id: str) -> None:
         self.id, self._store = execution_id, store
         self._state = State()
-        self._recorded = _Recorded()
+        self._recorded = Recorded()
         self._graph: Graph | None = None
         self._over = False
 
@@ -103,7 +103,7 @@ class Reading:
             self._over = True
             self._state.reason = self._state.reason or "its process ended; a resume goes on"
             now = self._state.updated_at
-        plan = _plan_of(self._state) or self._recorded.plan(self._state.workflow)
+        plan = plan_of(self._state) or self._recorded.plan(self._state.workflow)
         if self._graph is None or self._graph.plan.timeline != plan.timeline:
             self._graph = Graph(plan)
         return Card.at(self.id, self._state, now, self._graph)
@@ -115,7 +115,7 @@ class Reading:
         return self._over
 
 
-class _Recorded:
+class Recorded:
     """The shape of a run whose workflow this process does not know: its steps, as they started."""
 
     def __init__(self) -> None:
@@ -124,6 +124,7 @@ class _Recorded:
         self._open: set[str] = set()
 
     def take(self, event: object) -> None:
+        """Look at the next event."""
         if isinstance(event, StepStarted):
             if event.step not in self._known:
                 self._known.add(event.step)
@@ -139,10 +140,12 @@ class _Recorded:
                 self._stages.append([event.step])
 
     def plan(self, workflow: str) -> Plan:
+        """Return what is known so far as a plan."""
         return Plan(workflow=workflow, timeline=tuple(map(tuple, self._stages)), steps={})
 
 
-def _plan_of(state: State) -> Plan | None:
+def plan_of(state: State) -> Plan | None:
+    """Return the plan of a run whose workflow this process knows, as it is defined now."""
     workflow = registered().get((state.module, state.workflow))
     if workflow is None:
         return None

@@ -16,7 +16,26 @@ from __future__ import annotations
 from .comparing import diff
 from .logs import open  # noqa: A004  # history.open is what it does
 from .moment import state_at
+from .plots import plot, plot_durations, plot_failures, plot_time, plot_trend
+from .replay import replay, slider
 from .tables import events, executions, outputs, sql, steps
 from .trying import try_step
 
-__all__ = ["diff", "events", "executions", "open", "outputs", "sql", "state_at", "steps", "try_step"]
+__all__ = [
+    "diff",
+    "events",
+    "executions",
+    "open",
+    "outputs",
+    "plot",
+    "plot_durations",
+    "plot_failures",
+    "plot_time",
+    "plot_trend",
+    "replay",
+    "slider",
+    "sql",
+    "state_at",
+    "steps",
+    "try_step",
+]

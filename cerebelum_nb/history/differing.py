@@ -30,10 +30,17 @@ class Diff(pd.DataFrame):
         return f"<div><b>{html.escape(self._head())}</b>{as_html(self._rows())}</div>"
 
     def _head(self) -> str:
-        changed = self[["inputs_changed", "code_changed", "output_changed"]].fillna(False).any(axis=1)
-        changed |= self["state_a"].astype("str").fillna("") != self["state_b"].astype("str").fillna("")
-        told = f"{changed.sum()} of {len(self)} rows differ" if changed.any() else "nothing differs"
-        return f"a: {self.attrs['a']}; b: {self.attrs['b']}: {told}"
+        inputs, steps = self.iloc[:1], self.iloc[1:]
+        others = [
+            (
+                "outcomes",
+                steps["output_changed"].fillna(False) | (_texts(steps["state_a"]) != _texts(steps["state_b"])),
+            ),
+            ("code", steps["code_changed"].fillna(False)),
+        ]
+        told = ["inputs differ"] if inputs["output_changed"].fillna(False).any() else []
+        told += [f"{what} of {changed.sum()} of {len(steps)} steps differ" for what, changed in others if changed.any()]
+        return f"a: {self.attrs['a']}; b: {self.attrs['b']}: {', '.join(told) or 'nothing differs'}"
 
     def _rows(self) -> list[tuple[str, ...]]:
         rows: list[tuple[str, ...]] = [("step", "a", "b", "took a", "took b", "changed", "difference")]
@@ -55,6 +62,10 @@ class Diff(pd.DataFrame):
 
 def _text(value: Any) -> str:
     return "" if pd.isna(value) else str(value)
+
+
+def _texts(column: Any) -> Any:
+    return column.astype("str").fillna("")
 
 
 def _took(duration: Any) -> str:

@@ -7,6 +7,7 @@ made, never before.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from enum import StrEnum
@@ -230,8 +231,6 @@ def _typed(column: Column, kind: Kind, name: str) -> Column:
             return pd.to_timedelta(column.astype("Int64"), unit="us").astype(kind.value)
         case Kind.ANY:
             return column.astype("object")
-        case Kind.FLOAT:
-            return column.astype(kind.value)
         case _:
             return column.astype(kind.value)
 
@@ -260,7 +259,8 @@ def _infer(column: Column) -> Kind:
 
 
 def _are_times(column: Column) -> bool:
-    return bool(column.dropna().astype("str").str.fullmatch(_ISO).all())
+    found = column.dropna()
+    return bool(re.fullmatch(_ISO, found.iloc[0])) and bool(found.astype("str").str.fullmatch(_ISO).all())
 
 
 def _payload_kinds() -> dict[str, Kind]:
@@ -279,5 +279,6 @@ def _payload_kinds() -> dict[str, Kind]:
 
 
 _PAYLOAD = _payload_kinds()
-_NAMED = {name: kind for name, kind in {**EVENTS, **STEPS, **EXECUTIONS}.items() if name != "duration"}
+_NAMED = {**EVENTS, **STEPS, **EXECUTIONS, "log": Kind.CATEGORY}
+del _NAMED["duration"]
 """Columns of the views that :func:`answer` knows by name; there, a ``duration`` is seconds."""

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from typing import Concatenate, Generic, ParamSpec, TypeVar
 
-from . import comparing, moment, tables
+from . import comparing, moment, plots, tables, trying
+from . import replay as again
 from .reader import Log, Logs, located
 
 __all__ = ["History", "open"]
@@ -59,7 +60,15 @@ class History(Logs):
     events = over_all(tables.events)
     sql = over_all(tables.sql)
     diff = over_all(comparing.diff)
+    plot_durations = over_all(plots.plot_durations)
+    plot_failures = over_all(plots.plot_failures)
+    plot_time = over_all(plots.plot_time)
+    plot_trend = over_all(plots.plot_trend)
+    try_step = over_all(trying.try_step)
     outputs = in_one(tables.outputs)
+    plot = in_one(plots.plot)
+    replay = in_one(again.replay)
+    slider = in_one(again.slider)
     state_at = in_one(moment.state_at)
 
     def __getitem__(self, name: str) -> History:
@@ -88,8 +97,9 @@ def open(  # noqa: A001  # history.open is what it does
         ValueError: no log is given, or two have one name.
 
     Example:
+        >>> from cerebelum_nb import history
         >>> from cerebelum_nb.testing import MemoryStore
-        >>> logs = open({"prod": MemoryStore(), "test": MemoryStore()})
+        >>> logs = history.open({"prod": MemoryStore(), "test": MemoryStore()})
         >>> list(logs.executions().columns[:3])
         ['log', 'execution_id', 'workflow']
         >>> logs.sql("SELECT count(*) AS runs FROM executions WHERE log = :log", log="prod")

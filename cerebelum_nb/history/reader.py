@@ -100,26 +100,38 @@ def located(store: Source | None, execution_id: str) -> Iterator[tuple[str | Non
             try:
                 found[name] = log.execution(execution_id).execution_id
             except ExecutionNotFoundError as exc:
-                if len(logs) == 1 or any(near.startswith(execution_id) for near in exc.suggestions):
-                    raise
                 refused.append(exc)
-        exact = {name: full for name, full in found.items() if full == execution_id} or found
-        if not exact:
-            near = tuple(dict.fromkeys(name for exc in refused for name in exc.suggestions))
-            hint = f"Did you mean {' or '.join(map(repr, near[:3]))}?" if near else "executions() lists what there is."
-            raise ExecutionNotFoundError(
-                f"There is no execution {execution_id!r} in any of these logs: {', '.join(map(str, logs))}. {hint}",
-                suggestions=near,
-            )
-        if len(exact) > 1:
-            shown = ", ".join(f"{full!r} in {name}" for name, full in exact.items())
-            raise ExecutionNotFoundError(
-                f"{execution_id!r} is found in {len(exact)} logs: {shown}. Give more of the id, or ask one of them, "
-                f"such as logs[{next(iter(exact))!r}].",
-                suggestions=tuple(dict.fromkeys(exact.values())),
-            )
-        ((name, full),) = exact.items()
+        exact = {name: full for name, full in found.items() if full == execution_id}
+        shared = [exc for exc in refused if any(near.startswith(execution_id) for near in exc.suggestions)]
+        if shared and not exact:  # several executions of one log begin so
+            raise shared[0]
+        found = exact or found
+        if len(found) != 1:
+            raise refused[0] if len(logs) == 1 else _not_one(execution_id, logs, found, refused)
+        ((name, full),) = found.items()
         yield name, logs[name], full
+
+
+def _not_one(
+    execution_id: str,
+    logs: Iterable[str | None],
+    found: Mapping[str | None, str],
+    refused: Iterable[ExecutionNotFoundError],
+) -> ExecutionNotFoundError:
+    """The error for an id that none of several logs holds, or more than one."""
+    if found:
+        shown = ", ".join(f"{full!r} in {name}" for name, full in found.items())
+        return ExecutionNotFoundError(
+            f"{execution_id!r} is found in {len(found)} logs: {shown}. Give more of the id, or ask one of them, "
+            f"such as logs[{next(iter(found))!r}].",
+            suggestions=tuple(dict.fromkeys(found.values())),
+        )
+    near = tuple(dict.fromkeys(name for exc in refused for name in exc.suggestions))
+    hint = f"Did you mean {' or '.join(map(repr, near[:3]))}?" if near else "executions() lists what there is."
+    return ExecutionNotFoundError(
+        f"There is no execution {execution_id!r} in any of these logs: {', '.join(map(str, logs))}. {hint}",
+        suggestions=near,
+    )
 
 
 @contextmanager

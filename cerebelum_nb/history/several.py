@@ -53,17 +53,17 @@ def attached(logs: Mapping[str | None, Store]) -> Iterator[sqlite3.Connection]:
     if len(logs) > MOST:
         raise ValueError(f"one query can ask {MOST} logs at most, these are {len(logs)}: open fewer, or ask twice")
     with closing(sqlite3.connect("file::memory:", uri=True, isolation_level=None)) as db:
-        for number, log in enumerate(logs.values()):
-            try:
+        try:
+            for number, log in enumerate(logs.values()):
                 _attach(db, f"log{number}", log)
-            except sqlite3.Error as exc:
-                raise explain(exc, log.location) from exc
-        for view in _VIEWS:
-            arms = [f"SELECT {_quoted(str(name))} AS log, * FROM log{n}.{view}" for n, name in enumerate(logs)]
-            db.execute(f"CREATE TEMP VIEW {view} AS {' UNION ALL '.join(arms)}")
-        db.execute("PRAGMA query_only = ON")
-        db.execute("BEGIN")
-        yield db
+            for view in _VIEWS:
+                arms = [f"SELECT {_quoted(str(name))} AS log, * FROM log{n}.{view}" for n, name in enumerate(logs)]
+                db.execute(f"CREATE TEMP VIEW {view} AS {' UNION ALL '.join(arms)}")
+            db.execute("PRAGMA query_only = ON")
+            db.execute("BEGIN")
+            yield db
+        except sqlite3.Error as exc:
+            raise explain(exc, " or ".join(log.location for log in logs.values())) from exc
 
 
 def _attach(db: sqlite3.Connection, schema: str, log: Store) -> None:

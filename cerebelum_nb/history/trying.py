@@ -67,7 +67,7 @@ def try_step(
 
     Example:
         >>> import asyncio
-        >>> from cerebelum_nb import step, workflow
+        >>> from cerebelum_nb import history, step, workflow
         >>> from cerebelum_nb.testing import MemoryStore
         >>> @step
         ... def price(inputs):
@@ -81,7 +81,7 @@ def try_step(
         >>> @step
         ... def price(inputs):
         ...     return inputs["amount"] ** 2
-        >>> try_step(price, store=log)[["old", "new", "changed", "difference"]]
+        >>> history.try_step(price, store=log)[["old", "new", "changed", "difference"]]
           old new  changed difference
         0   4   4    False        NaN
         1   2   1     True     2 -> 1

@@ -131,7 +131,7 @@ class Store(Protocol):
         ...
 
     def payload(self, digest: str) -> bytes:
-        """Read the bytes of a value that is not JSON. Raises StoreError when they are gone."""
+        """Read the bytes of a value that is not JSON; ``ForeignBytes`` when a file brought them. StoreError: gone."""
         ...
 
     def execution(self, execution_id: str) -> ExecutionRow:

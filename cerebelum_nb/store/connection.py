@@ -11,6 +11,8 @@ from . import rules
 
 __all__ = [
     "APPLICATION_ID",
+    "BUSY_SECONDS",
+    "ERRORS",
     "MEMORY",
     "SCHEMA_VERSION",
     "explain",
@@ -22,8 +24,10 @@ __all__ = [
 
 MEMORY = ":memory:"
 APPLICATION_ID = 0x43524242  # "CRBB", at byte 68 of the file: whose database this is
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6  # the number of the last migration in schema.py
 BUSY_SECONDS = 30.0
+ERRORS = (sqlite3.Error, UnicodeDecodeError)
+"""What reading a damaged file raises: the second when what is damaged is in SQLite's own message."""
 
 
 def open_log(location: str, durability: str) -> sqlite3.Connection:
@@ -52,12 +56,14 @@ def open_log(location: str, durability: str) -> sqlite3.Connection:
         if found[1] < SCHEMA_VERSION:
             from . import schema  # imports pandas
 
+            if not tables:
+                connection.execute("PRAGMA page_size = 2048")  # half the bytes per commit, a ninth less time
             schema.migrate(connection)
         _prepare(connection, durability)
     except BaseException as exc:
         if connection is not None:
             connection.close()
-        if isinstance(exc, sqlite3.Error):
+        if isinstance(exc, ERRORS):
             raise explain(exc, location) from exc
         raise
     return connection
@@ -81,7 +87,7 @@ def open_to_look(location: str) -> sqlite3.Connection:
             raise StoreError(f"{location} is empty: no workflow has run in it yet. The first run makes a log of it.")
     except BaseException as exc:
         connection.close()
-        if isinstance(exc, sqlite3.Error):
+        if isinstance(exc, ERRORS):
             raise explain(exc, location) from exc
         raise
     return connection
@@ -112,7 +118,7 @@ def versions(connection: sqlite3.Connection) -> tuple[int, int]:
 
 def explain(exc: Exception, location: str) -> StoreError:
     """Put an error of SQLite into words: what happened to which log, and what to do next."""
-    code = _primary(exc)
+    code = sqlite3.SQLITE_CORRUPT if isinstance(exc, UnicodeDecodeError) else _primary(exc)
     if code == sqlite3.SQLITE_IOERR and _is_full(location):
         code = sqlite3.SQLITE_FULL
     match code:
@@ -185,7 +191,6 @@ def _check(location: str, found: tuple[int, int], *, is_empty: bool) -> None:
 
 
 def _prepare(connection: sqlite3.Connection, durability: str) -> None:
-    connection.execute("PRAGMA page_size = 2048")  # of a new file: half the bytes per commit, a sixth less time
     connection.execute("PRAGMA wal_autocheckpoint = 4000")  # 8 MB: fewer checkpoints, a sixth less time per commit
     connection.execute(f"PRAGMA synchronous = {durability}")
     (mode,) = connection.execute("PRAGMA journal_mode").fetchone()

@@ -10,7 +10,19 @@ from typing import Any
 from ..core.model import ExecutionState
 from .base import Commit, ExecutionRow, Holder, Summary
 
-__all__ = ["ADVANCE", "CHANGE", "CREATE", "DUE", "LEFT", "SELECT", "created", "progress", "to_holder", "to_row"]
+__all__ = [
+    "ADVANCE",
+    "CHANGE",
+    "CREATE",
+    "DUE",
+    "LEFT",
+    "SELECT",
+    "created",
+    "progress",
+    "shown_text",
+    "to_holder",
+    "to_row",
+]
 
 CREATE = """INSERT OR IGNORE INTO execution (execution_id, workflow, state, started_at, parent, holder,
     version, updated_at, completed_at, total_steps, done_steps, current_step, error, wake_at)
@@ -48,7 +60,7 @@ def progress(commit: Commit) -> tuple[Any, ...]:
         shown.total_steps,
         shown.done_steps,
         shown.current_step,
-        _utf8(shown.error),
+        shown_text(shown.error),
     )
 
 
@@ -104,8 +116,8 @@ def to_holder(columns: tuple[Any, ...]) -> Holder:
     )
 
 
-def _utf8(text: str | None) -> str | None:
-    """A lone surrogate (an undecodable file name, say) has no UTF-8: it is shown escaped."""
+def shown_text(text: str | None) -> str | None:
+    """Return a text as the table holds it: a lone surrogate (an undecodable file name, say) has no UTF-8."""
     if text is None or text.isascii():
         return text
     return text.encode("utf-8", "backslashreplace").decode()

@@ -23,7 +23,7 @@ from ..core.events import EVENT_TYPES, HEADER, PAYLOAD_FIELDS, Event
 from ..core.model import ErrorInfo, Value
 from ..errors import StoreError
 
-__all__ = ["Row", "decode", "encode", "stored_value"]
+__all__ = ["Row", "decode", "encode", "stored_value", "value_of"]
 
 Row = tuple[str, str | None, int | None, int | None, int, str | None]
 """``(type, step, visit, attempt, at, data)``; the middle three are NULL for the execution's own events."""
@@ -100,10 +100,16 @@ def encode(event: Event) -> Row:
     return layout.name, None, None, None, event.at, data
 
 
+def value_of(event: Event) -> Value | None:
+    """Return the value of ``event``, if it has one."""
+    name = _LAYOUTS[type(event)].value
+    return getattr(event, name) if name else None
+
+
 def stored_value(event: Event) -> Value | None:
     """Return the value of ``event`` whose bytes are to be stored beside it, if it has one."""
     name = _LAYOUTS[type(event)].value
-    value: Value | None = getattr(event, name) if name else None
+    value: Value | None = getattr(event, name) if name else None  # not by value_of: every commit comes by here
     return value if value is not None and value.payload is not None else None
 
 

@@ -11,6 +11,7 @@ import sqlite3
 
 from sqlite_utils import Database, Migrations  # noqa: TID253  # this module is only imported when it is needed
 
+from . import chain
 from .connection import APPLICATION_ID, SCHEMA_VERSION, versions
 from .projection import DUE, LEFT
 
@@ -198,6 +199,22 @@ def _wake_ups(db: Database) -> None:
         CREATE INDEX execution_by_wake ON execution (wake_at) WHERE {DUE};
         CREATE INDEX execution_left ON execution (started_at) WHERE {LEFT};
     """)
+
+
+@MIGRATIONS(name="5_chain")
+def _chain(db: Database) -> None:
+    # What an older version wrote is chained as it stands now. `untrusted` names payloads that came from elsewhere.
+    db.execute("ALTER TABLE event ADD COLUMN hash BLOB")
+    db.execute("CREATE TABLE untrusted (digest TEXT PRIMARY KEY) WITHOUT ROWID")
+    db.execute("INSERT INTO maintenance (reason) VALUES ('chain')")
+    for key, execution_id in db.execute("SELECT key, execution_id FROM execution").fetchall():
+        head, hashes = chain.start(execution_id), []
+        events = "SELECT version, type, step, visit, attempt, at, data FROM event WHERE execution = ? ORDER BY version"
+        for version, *row in db.execute(events, (key,)):
+            head = chain.link(head, version, row)
+            hashes.append((head, key, version))
+        db.conn.executemany("UPDATE event SET hash = ? WHERE execution = ? AND version = ?", hashes)
+    db.execute("DELETE FROM maintenance")
 
 
 @MIGRATIONS(name="6_lineage")

@@ -17,23 +17,25 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from ..core.events import Event
-from ..core.model import ExecutionState
+from ..core.model import ExecutionState, Value
 from ..errors import ExecutionNotFoundError, StoreError
-from . import forks, process, projection, rows, rules
+from ..values.foreign import ForeignBytes
+from . import chain, forks, process, projection, rows, rules
 from .base import Commit, ExecutionRow, Holder, Rejection
-from .connection import MEMORY, explain, open_log, open_to_look, open_to_read
+from .connection import BUSY_SECONDS, MEMORY, explain, open_log, open_to_look, open_to_read
 
 __all__ = ["SqliteStore"]
 
 Durability = Literal["full", "normal"]
 
 _APPEND = [
-    "INSERT INTO event (execution, version, type, step, visit, attempt, at, data) VALUES "
-    + ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?)"] * count)
+    "INSERT INTO event (execution, version, type, step, visit, attempt, at, data, hash) VALUES "
+    + ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?)"] * count)
     for count in range(9)
 ]
 """The statement that appends so many rows at once: most commits hold two."""
 _KEEP = "INSERT OR IGNORE INTO payload (digest, codec, data) VALUES (?, ?, ?)"
+_TRUST = "DELETE FROM untrusted WHERE digest = ?"
 _KEYS_KEPT = 10_000
 _LAST_VERSION = 2**63 - 1
 
@@ -80,6 +82,7 @@ class SqliteStore:
         self.redact: tuple[str, ...] = ()
         self._lock = RLock()
         self._keys: dict[str, int] = {}  # of executions by id, as far as this connection has met them
+        self._heads: dict[int, tuple[int, bytes]] = {}  # of their chains, by key: the last version and its hash
         self._read_only = read_only
         self._db: sqlite3.Connection | None = self._open()
         forks.watch(self)
@@ -123,19 +126,21 @@ class SqliteStore:
                     if rejection:
                         rejected[commit.execution_id] = rejection
                         continue
-                    version = commit.after
+                    version, head = commit.after, self._head(db, key, commit)
                     for start in range(0, len(events), 8):
                         chunk = events[start : start + 8]
                         parameters: list[object] = []
                         for row in chunk:
                             version += 1
-                            parameters += (key, version, *row)
+                            head = chain.link(head, version, row)
+                            parameters += (key, version, *row, head)
                         db.execute(_APPEND[len(chunk)], parameters)
+                    self._heads[key] = version, head
                     for event in commit.events:
                         if (value := rows.stored_value(event)) is not None:
-                            db.execute(_KEEP, (value.digest, value.codec, value.payload))
+                            self._keep(db, value)
                     for value in commit.payloads:
-                        db.execute(_KEEP, (value.digest, value.codec, value.payload))
+                        self._keep(db, value)
                 db.execute("COMMIT")
             except sqlite3.Error as exc:
                 self._undo(db)
@@ -147,16 +152,33 @@ class SqliteStore:
 
     def _undo(self, db: sqlite3.Connection) -> None:
         self._keys.clear()  # some may name rows that are now undone
+        self._heads.clear()
         with suppress(sqlite3.ProgrammingError):  # closed: there is nothing to undo
             if db.in_transaction:
                 db.execute("ROLLBACK")
 
+    def _head(self, db: sqlite3.Connection, key: int, commit: Commit) -> bytes:
+        """Return the hash that the commit's first event follows."""
+        version, head = self._heads.get(key, (0, b""))
+        if version == commit.after and version:
+            return head
+        if len(self._heads) >= _KEYS_KEPT:
+            self._heads.clear()
+        sql = "SELECT hash FROM event WHERE execution = ? AND version = ?"
+        found = db.execute(sql, (key, commit.after)).fetchone() if commit.after else None
+        return chain.start(commit.execution_id) if found is None or found[0] is None else bytes(found[0])
+
+    def _keep(self, db: sqlite3.Connection, value: Value) -> None:
+        """Keep the bytes of a value. They were made here, so they are trusted, also if a file brought them before."""
+        db.execute(_KEEP, (value.digest, value.codec, value.payload))
+        db.execute(_TRUST, (value.digest,))
+
     def _advance(self, db: sqlite3.Connection, commit: Commit) -> tuple[int, str]:
         """Move an execution's row on, if that is still ours to do; return its key and why not."""
+        if commit.after == 0:
+            return self._create(db, commit)
         key = self._keys.get(commit.execution_id)
         if key is None:
-            if commit.after == 0:
-                return self._create(db, commit)
             key = self._key_of(db, commit.execution_id)
         shown = projection.progress(commit)
         # exact types only: sqlite3 looks up an adapter for a bool or an enum at every call
@@ -249,12 +271,16 @@ class SqliteStore:
         return rows.decode(found)
 
     def payload(self, digest: str) -> bytes:
-        """Read the bytes of a value that is not JSON."""
+        """Read the bytes of a value that is not JSON; :class:`ForeignBytes` when an unpacked file brought them."""
+        sql = (
+            "SELECT data, EXISTS (SELECT 1 FROM untrusted u WHERE u.digest = p.digest) FROM payload p WHERE digest = ?"
+        )
         with self._reading() as db:
-            found = db.execute("SELECT data FROM payload WHERE digest = ?", (digest,)).fetchone()
+            found = db.execute(sql, (digest,)).fetchone()
         if found is None:
             raise StoreError(rules.no_payload(digest))
-        return bytes(found[0])
+        data, is_foreign = found
+        return ForeignBytes(data) if is_foreign else bytes(data)
 
     def execution(self, execution_id: str) -> ExecutionRow:
         """Read one row, by id or unambiguous prefix."""
@@ -365,8 +391,26 @@ class SqliteStore:
         """Open one transaction in which events and payloads may be deleted; after it the guards stand."""
         with self._writing() as db:
             db.execute("INSERT INTO maintenance (reason) VALUES (?)", (reason,))
+            self._keys.clear()
+            self._heads.clear()
             yield db
             db.execute("DELETE FROM maintenance")
+
+    def compact(self) -> None:
+        """Give the room of what was deleted back to the disk.
+
+        Other processes may have the log open. While one of them reads a long answer, or when the disk has no room for
+        a second copy, the room stays with the log, which uses it again.
+        """
+        with self._reading() as db:
+            try:
+                db.execute("PRAGMA busy_timeout = 5000")
+                db.execute("VACUUM")
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            except sqlite3.OperationalError:  # somebody is at work, or the disk is full: nothing has changed
+                pass
+            finally:
+                db.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000:.0f}")
 
     def _before_fork(self) -> None:
         self._lock.acquire()

@@ -16,6 +16,7 @@ from typing import Any
 from ..core.model import Value
 from ..errors import SerializationError, UntrustedValueError
 from . import arrow
+from .foreign import ForeignBytes
 from .members import find
 from .preview import preview, type_name
 from .redaction import DEEPEST, SCALARS, NotJsonError, gather, put, redact
@@ -119,6 +120,12 @@ def decode(
             path=where,
         )
     payload = load(value.digest)
+    if isinstance(payload, ForeignBytes):
+        raise UntrustedValueError(
+            f"{name} is {_what(value)}. It came here in an unpacked file, and to restore it, it has to be unpickled, "
+            "which can run any code. If you know who packed it, unpack the file again with `--trust`.",
+            path=where,
+        )
     try:
         return pickle.loads(payload)
     except Exception as exc:  # unpickling runs whatever the classes define

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import BrowserContext, expect
+from playwright.sync_api import BrowserContext, Page, expect
 
 from .lab import MARKS, ROOT, Lab, shoot
 
@@ -273,3 +274,83 @@ def test_two_hundred_steps_stay_smooth_and_watch_shows_them_again(lab: Lab, brow
     assert all(len(json.dumps(cell["outputs"])) < 100_000 for cell in saved["cells"])
     book.page.close()
     lab.end_kernels()
+
+
+RUN_IN_THE_BACKGROUND = """
+run = release.start({"size": "large"})
+await asyncio.wait([run.execution.done])
+"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_slider_goes_through_a_failed_run_also_when_the_notebook_is_opened_again(
+    lab: Lab, browser: BrowserContext, theme: str
+) -> None:
+    lab.theme(f"JupyterLab {theme.title()}")
+    path = lab.notebook(
+        f"slider_{theme}.ipynb", SETUP, STEPS, RUN_IN_THE_BACKGROUND, "run.slider()", "time.sleep(600)",
+    )  # fmt: skip
+    book = lab.open(browser, path.name)
+    for number in range(4):
+        book.run_through(number)
+    book.run(4)  # a busy kernel does not keep anybody from sliding
+
+    def slides(page: Page, name: str) -> None:
+        area = page.locator("[data-part=live]").first
+        expect(area).to_be_visible()
+        title, slider = area.locator("[data-part=title]"), area.locator("input[type=range]")
+        expect(title).to_contain_text("WorkflowFailed")
+        expect(area).to_contain_text("KeyError: 'large'")
+        slider.focus()
+        page.keyboard.press("Home")
+        expect(title).to_have_text("event 1: WorkflowStarted")
+        expect(area.locator('g[data-step="fetch"][data-state="waiting"]')).to_be_visible()
+        page.keyboard.press("ArrowRight")
+        expect(title).to_have_text("event 2: StepStarted fetch")
+        expect(area.locator('g[data-step="fetch"][data-state="running"]')).to_be_visible()
+        expect(area.locator("[data-part=changed]")).to_contain_text("steps['fetch'].phase→RUNNING")
+        area.get_by_text("next", exact=True).click()
+        expect(title).to_contain_text("event 3: Step")
+        box = slider.bounding_box()
+        assert box is not None
+        page.mouse.move(box["x"] + 3, box["y"] + box["height"] / 2)
+        page.mouse.down()
+        page.mouse.move(box["x"] + box["width"] * 0.7, box["y"] + box["height"] / 2, steps=12)
+        page.mouse.up()
+        expect(title).not_to_contain_text("event 3:")
+        expect(area.locator('g[data-step="fetch"][data-state="completed"]')).to_be_visible()
+        area.locator("summary", has_text="the whole state").click()
+        expect(area.locator("[data-part=state]")).to_contain_text("steps['fetch'].phaseCOMPLETED")
+        page.screenshot(path=ROOT / "artifacts" / "browser" / f"{theme}_slider_{name}.png")
+        page.keyboard.press("Home")
+        area.get_by_text("play", exact=True).click()
+        expect(title).to_contain_text("event 4: ", timeout=10_000)
+        area.get_by_text("pause", exact=True).click()
+        slider.focus()
+        page.keyboard.press("End")
+
+    slides(book.page, "live")
+    book.stop()
+    book.save()
+    book.page.close()
+    lab.end_kernels()
+    again = lab.open(browser, path.name, kernel=False)
+    slides(again.page, "opened_again")
+    again.page.close()
+    page = browser.new_page()
+    page.goto(exported(path).as_uri())
+    slides(page, "exported")
+    page.close()
+
+
+def test_a_slider_in_a_notebook_from_elsewhere_which_is_not_trusted_shows_how_it_ended(
+    lab: Lab, browser: BrowserContext
+) -> None:
+    lab.theme("JupyterLab Light")
+    shutil.copy(ROOT / "notebooks" / "05_time_travel.ipynb", lab.folder)
+    page = lab.open(browser, "05_time_travel.ipynb", kernel=False).page
+    shown = page.locator(".jp-CodeCell", has_text='history.slider("deploy-1")').locator(".jp-RenderedHTMLCommon")
+    expect(shown).to_contain_text("completed, 7 of 7 steps")
+    expect(shown.get_by_role("img", name="deploy: completed")).to_be_visible()
+    expect(shown.locator("button, input, svg")).to_have_count(0)
+    page.close()

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from cerebelum_nb.client import ApprovalInfo, ExecutionStatus, SleepInfo, StepStatus
+from cerebelum_nb.store.connection import SCHEMA_VERSION
 
 ALL = ["died-1", "paused-1", "cancelled-1", "asleep-1", "asking-1", "failed-1", "done-2", "done-1"]
 WHOLE = [field.name for field in fields(ExecutionStatus)]
@@ -241,7 +242,7 @@ def test_the_doctor_takes_an_older_log_as_it_is(call):
         db.execute("PRAGMA journal_mode = DELETE")
     before = log.read_bytes()
     found = checks(call("doctor", "--json"))
-    assert "schema version 3 of 5 (whatever opens it next" in found["log"]["message"]
+    assert f"schema version 3 of {SCHEMA_VERSION} (whatever opens it next" in found["log"]["message"]
     assert found["leases"]["executions"] == ["died-1"]
     assert log.read_bytes() == before
 
@@ -268,6 +269,7 @@ READING = [
     *(("status", name) for name in ALL),
     *(("events", name) for name in ("failed-1", "asking-1")),
     ("doctor",),
+    ("verify",),
 ]
 
 

@@ -59,7 +59,7 @@ def test_identical_runs_have_changed_nothing(log):
     assert frame["step"].tolist() == ["(inputs)", "table", "nap", "last"]
     assert frame["difference"].isna().all()
     assert (frame["duration_diff"].dropna() == pd.Timedelta(0)).all()
-    assert "nothing differs" in repr(frame)
+    assert repr(frame).splitlines()[0] == "a: flow one COMPLETED; b: flow same COMPLETED: nothing differs"
 
 
 def test_inputs_are_compared_by_path(log):
@@ -130,7 +130,7 @@ def test_a_value_that_may_not_be_loaded_is_not_judged(runs, log):
 def test_its_repr_shows_the_essence_and_a_selection_is_a_plain_frame(log):
     frame = history.diff("two", "three", store=log)
     lines = repr(frame).splitlines()
-    assert lines[0] == "a: flow two COMPLETED; b: flow three FAILED: 4 of 4 rows differ"
+    assert lines[0] == "a: flow two COMPLETED; b: flow three FAILED: inputs differ, outcomes of 2 of 3 steps differ"
     assert lines[1].split() == ["step", "a", "b", "took", "a", "took", "b", "changed", "difference"]
     assert "nap" in frame._repr_html_()
     assert type(frame[frame["code_changed"].fillna(False)]) is pd.DataFrame

@@ -94,8 +94,9 @@ def test_an_id_in_two_logs_says_so(logs, read):
 
 
 def test_an_id_that_begins_others_is_exact(logs, runs):
-    runs.check("check-99")
-    assert set(logs.steps("check-9")["log"]) == {"there"}
+    for name in ("check-99", "check-98"):
+        runs.check(name)
+        assert set(logs.steps("check-9")["log"]) == {"there"}
 
 
 def test_a_beginning_that_several_executions_share_is_refused(logs):
@@ -130,6 +131,7 @@ def test_one_query_counts_and_sorts_across_logs(logs):
 def test_a_query_may_name_the_log(logs):
     frame = logs.sql("SELECT log, execution_id FROM executions WHERE log = :log ORDER BY 2", log="there")
     assert rows(frame, "log", "execution_id") == [["there", "check-1"], ["there", "check-9"]]
+    assert str(frame["log"].dtype) == "category"
 
 
 def test_a_query_of_logs_in_memory_and_in_files(runs):
@@ -160,6 +162,14 @@ def test_more_logs_than_sqlite_attaches_are_refused():
     logs = history.open({str(n): MemoryStore() for n in range(11)})
     with pytest.raises(ValueError, match="10 logs at most, these are 11"):
         logs.sql("SELECT 1")
+
+
+def test_a_damaged_log_says_which_it_may_be(logs, other):
+    with other.path.open("r+b") as file:
+        file.seek(2048)
+        file.write(b"\xff" * 20 * 2048)
+    with pytest.raises(StoreError, match=r"(?s)other.db.* is damaged"):
+        logs.sql("SELECT * FROM events")
 
 
 # -- bad input ------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import sys
 from contextlib import closing
 
 import pytest
+from sqlite_utils import Database
 
 from cerebelum_nb.core.events import (
     StepCompleted,
@@ -276,6 +277,13 @@ def test_a_step_costs_little_room(tmp_path, log_of):
             for after in range(1, 201, 2):
                 log.append(f"deploy-{run}", after, *log.step(f"step_{after}"))
     assert path.stat().st_size / 2000 < 250
+
+
+def test_the_schema_version_is_the_number_of_the_last_migration():
+    from cerebelum_nb.store.schema import MIGRATIONS
+
+    numbers = [int(migration.name.partition("_")[0]) for migration in MIGRATIONS.pending(Database(memory=True))]
+    assert numbers == list(range(1, SCHEMA_VERSION + 1))
 
 
 # -- the file -----------------------------------------------------------------------------------------------

@@ -1,0 +1,313 @@
+"""``pack`` and ``unpack``: an execution as one file that opens elsewhere.
+
+A pack is a log that holds little: the same tables, chained and checked the same way, so whatever reads a log reads a
+pack. Nothing in it is live: what was under way when it was packed is paused in the copy.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import quote
+
+from ..core.events import Event, StepInterrupted, WorkflowPaused
+from ..core.model import ExecutionState
+from ..core.state import fold
+from ..engine.clock import current_clock
+from ..engine.summary import summarise
+from ..errors import StoreError
+from ..store.base import Commit, Store
+from ..store.connection import explain, open_to_read
+from ..store.default import resolve_store
+from ..store.sqlite import SqliteStore
+from .record import Record, held, read, snapshot, write
+from .scrubbing import masked_in, scrub
+from .verifying import verify
+
+__all__ = ["SUFFIX", "Pack", "Unpacked", "check_target", "file_log", "file_name", "pack", "unpack"]
+
+SUFFIX = ".cerebelum"
+_UNDER_WAY = "packed while it was under way"
+Log = Store | str | os.PathLike[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pack:
+    """A file that was packed.
+
+    Attributes:
+        path: the file.
+        execution_id: what is in it.
+        events: how many events.
+        values: how many values that are not JSON.
+        masked: how many places hold a mask instead of a secret.
+        left_out: how many values were left out because they are bytes that hold, or may hold, a secret.
+    """
+
+    path: Path
+    execution_id: str
+    events: int
+    values: int
+    masked: int
+    left_out: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unpacked:
+    """An execution that a file brought.
+
+    Attributes:
+        execution_id: its id.
+        workflow: its workflow.
+        state: its state.
+        events: how many events it has in the file.
+        is_new: False when the log had it already.
+        pickles: how many of its values are pickles that are not restored here unless the file is trusted.
+    """
+
+    execution_id: str
+    workflow: str
+    state: ExecutionState
+    events: int
+    is_new: bool
+    pickles: int
+
+
+def pack(
+    execution_id: str,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    redact: Iterable[str] = (),
+    store: Log | None = None,
+) -> Pack:
+    """Write an execution, with its events and the values they use, to a file that opens elsewhere.
+
+    The file is a log: `unpack` it, or look into it as it is with ``cerebelum --db FILE status ID``,
+    ``history.steps(store=FILE)`` or ``sqlite3``. One that is under way stays so; its copy is paused.
+
+    Args:
+        execution_id: the execution; its id may be shortened.
+        path: the file, replaced if it is there; by default the id with ``.cerebelum``, in the working directory.
+        redact: names of inputs and of dictionary keys whose values are masked in the file, besides the log's own
+            ``redact``. Secrets that were known as such are not in the log, and so not in the file.
+        store: the log, or its path; by default the session's.
+
+    Returns:
+        What is in the file, and how many secrets are masked in it.
+
+    Raises:
+        ExecutionNotFoundError: there is no such execution.
+        StoreError: the log cannot be read, or the file not be written.
+
+    Example:
+        >>> pack("k3v9", redact=["password"]).masked  # doctest: +SKIP
+        1
+    """
+    with file_log(store) as log:
+        full = log.execution(execution_id).execution_id
+        with snapshot(log) as db:
+            record = read(db, full)
+        names, left_out = {*log.redact, *redact}, 0
+        if names:
+            record, left_out = scrub(record, names)
+        target = Path(path) if path is not None else Path(file_name(full) + SUFFIX)
+        check_target(target, log, full)
+    try:
+        with _new_file(target) as place, SqliteStore(place, durability="normal") as packed:
+            with packed.maintenance("pack") as db:
+                write(db, record)
+            _put_to_rest(packed, full)
+    except OSError as exc:
+        raise StoreError(f"The file {target} cannot be written ({exc.strerror}). Name another one with -o.") from exc
+    return Pack(
+        path=target,
+        execution_id=full,
+        events=len(record.events),
+        values=_values(record),
+        masked=masked_in(record),
+        left_out=left_out,
+    )
+
+
+def unpack(
+    path: str | os.PathLike[str],
+    execution_ids: Iterable[str] = (),
+    *,
+    trusted: bool = False,
+    store: Log | None = None,
+) -> tuple[Unpacked, ...]:
+    """Bring the executions of a packed file (or of any log) into a log.
+
+    Nothing is written unless the whole file verifies and none of its executions clashes with one that is here. What
+    the log has already is left as it is, and nothing begins to run: what is under way in the file arrives paused.
+
+    Args:
+        path: the file; it is not changed.
+        execution_ids: only these; by default all.
+        trusted: True lets its pickled values be restored here, which can run any code: say so only of a file whose
+            maker you know. Otherwise their previews are shown, and restoring one raises UntrustedValueError.
+        store: the log to write to, or its path; by default the session's.
+
+    Returns:
+        Each execution of the file, and whether it is new here.
+
+    Raises:
+        ExecutionNotFoundError: the file has no such execution.
+        StoreError: it is no packed file, was altered, or clashes with what is here; nothing was written.
+
+    Example:
+        >>> [run.execution_id for run in unpack("k3v9.cerebelum")]  # doctest: +SKIP
+        ['k3v9x2m4q1']
+    """
+    with _copy(Path(path)) as packed, file_log(store, create=True) as log:
+        found = verify(store=packed)
+        if not found.ok:
+            first = found.findings[0]
+            more = f" ({len(found.findings) - 1} more findings)" if len(found.findings) > 1 else ""
+            raise StoreError(
+                f"The file {path} is not as it was packed: {first}{more}. Nothing was unpacked. Have it sent again."
+            )
+        ids = [packed.execution(name).execution_id for name in execution_ids] or list(found.heads)
+        for name in ids:  # of a file that `pack` made, all are at rest; a scheduler must not take up what others made
+            _put_to_rest(packed, name)
+        with snapshot(packed) as db:
+            records = [read(db, name) for name in ids]
+        brought = []
+        with log.maintenance("unpack") as db:
+            for record in records:
+                here = held(db, record, log.location)
+                if 0 < here < len(record.events):
+                    raise StoreError(
+                        f"The log {log.location} has the execution {record.id} as it was earlier, with {here} of these "
+                        f"{len(record.events)} events: it went on elsewhere. Nothing was written. Take it to a log of "
+                        "its own with --db."
+                    )
+                if is_new := not here:
+                    write(db, replace(record, untrusted=frozenset(record.payloads)))
+                if trusted:
+                    db.executemany("DELETE FROM untrusted WHERE digest = ?", [(d,) for d in record.payloads])
+                brought.append(_brought(db, record, is_new))
+    return tuple(brought)
+
+
+def file_name(execution_id: str) -> str:
+    """Return an id as the beginning of a file's name."""
+    return quote(execution_id, safe=" ")
+
+
+def check_target(target: Path, log: SqliteStore, execution_id: str = "") -> None:
+    """Raise StoreError when what is to be replaced is a log: this one, or one that holds another execution."""
+    if not target.is_file():
+        return
+    try:
+        with SqliteStore(target, read_only=True) as there:
+            rows, _ = there.executions(limit=2)
+    except StoreError:  # no log
+        rows = []
+    is_log = log.path is not None and target.resolve() == log.path.resolve()
+    if is_log or {row.execution_id for row in rows} - {execution_id}:
+        raise StoreError(f"{target} is a log that holds other executions: nothing was written. Name another file.")
+
+
+@contextmanager
+def file_log(store: Log | None, *, create: bool = False) -> Iterator[SqliteStore]:
+    """Give the log that is meant, which has to be one of tables; one named by its path is open for the block only."""
+    if isinstance(store, (str, os.PathLike)):
+        if not create and not Path(store).is_file():
+            raise StoreError(f"There is no log at {os.fspath(store)}. Give the path of a log that exists.")
+        with SqliteStore(store) as opened:
+            yield opened
+        return
+    log = resolve_store(store)
+    if not isinstance(log, SqliteStore):
+        raise StoreError(
+            "This log is in the memory of this process, as objects. Use connect(PATH) for runs to be kept."
+        )
+    yield log
+
+
+@contextmanager
+def _new_file(target: Path) -> Iterator[Path]:
+    """Give a place beside ``target``, which takes its name when the block ends well."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".packing-", dir=target.parent) as folder:
+        place = Path(folder, "pack")
+        yield place
+        with closing(sqlite3.connect(place)) as db:
+            db.execute("PRAGMA journal_mode = DELETE")  # one file, also when it is copied while somebody reads it
+        place.replace(target)
+
+
+@contextmanager
+def _copy(path: Path) -> Iterator[SqliteStore]:
+    """Open a copy of a file, so that one of an older version can be brought up to date without touching it."""
+    if not path.is_file():
+        raise StoreError(f"There is no file {path}. Give the path of one that `cerebelum pack` made.")
+    with tempfile.TemporaryDirectory(prefix="unpacking-") as folder:
+        place = Path(folder, "pack")
+        try:
+            with closing(open_to_read(str(path))) as source, closing(sqlite3.connect(place)) as target:
+                source.backup(target)
+        except sqlite3.Error as exc:
+            raise explain(exc, str(path)) from exc
+        with SqliteStore(place, durability="normal") as copy:
+            yield copy
+
+
+def _put_to_rest(packed: SqliteStore, execution_id: str) -> None:
+    """Pause what was under way: two copies of a run must not both go on by themselves."""
+    row = packed.execution(execution_id)
+    if row.summary.state.is_final or row.summary.state is ExecutionState.PAUSED:
+        return
+    now = current_clock.get().now()
+    state = fold(packed.events(execution_id))
+    after, at = state.version, max(now, state.updated_at)
+    events: list[Event] = [
+        StepInterrupted(
+            at=at,
+            step=name,
+            visit=state.steps[name].visit,
+            attempt=max(1, state.steps[name].attempt),
+            reason=_UNDER_WAY,
+        )
+        for name in state.in_flight
+    ]
+    events.append(WorkflowPaused(at=at, reason=_UNDER_WAY))
+    fold(events, state)
+    holder = packed.register(now, 1)
+    packed.claim(execution_id, holder, now)
+    packed.commit(
+        [
+            Commit(
+                execution_id=execution_id,
+                after=after,
+                events=events,
+                summary=summarise(state),
+                holder=holder,
+                release=True,
+            )
+        ]
+    )
+    packed.retire(holder)
+
+
+def _values(record: Record) -> int:
+    return sum(codec != "code" for codec, _ in record.payloads.values())
+
+
+def _brought(db: sqlite3.Connection, record: Record, is_new: bool) -> Unpacked:
+    marked = {digest for (digest,) in db.execute("SELECT digest FROM untrusted")}
+    pickles = sum(codec == "cloudpickle" and digest in marked for digest, (codec, _) in record.payloads.items())
+    return Unpacked(
+        execution_id=record.id,
+        workflow=record.execution["workflow"],
+        state=ExecutionState(record.execution["state"]),
+        events=len(record.events),
+        is_new=is_new,
+        pickles=pickles,
+    )

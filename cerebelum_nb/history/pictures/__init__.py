@@ -1,0 +1,1 @@
+"""Drawing with matplotlib: everything here is imported when the first picture is made."""

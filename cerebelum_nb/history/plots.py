@@ -1,0 +1,309 @@
+"""Pictures of the log, drawn with matplotlib: one run's timeline, and many runs' durations, failures and time.
+
+Each returns matplotlib's own axes, to be restyled: ``ax.set_title(...)``, ``ax.figure.savefig(...)``. A notebook shows
+them when they are the last line of a cell; with ``ax=`` the picture is part of a figure of yours. The data is read
+here, the drawing is in ``pictures``, which is imported with matplotlib when the first one is made.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ..core.duration import format_seconds
+from ..errors import CerebelumError
+from .reader import Source, each, opened, snapshot
+from .spans import Interval, Mark, Timeline, covered, marks, outside, timeline
+from .tables import steps
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+    Draw = Callable[..., Axes]
+
+__all__ = ["plot", "plot_durations", "plot_failures", "plot_time", "plot_trend"]
+
+_MOST_TRENDS = 6
+
+
+def plot(execution_id: str, *, store: Source | None = None, ax: Axes | None = None) -> Axes:
+    """Draw the timeline of one run: a row per step, a bar per attempt, what it waited for inside the bar.
+
+    How an attempt ended is told by its colour and its hatch. Ticks are the tries of polls, retries and
+    ``context.run``. While no process ran it the ground is grey. Where most of the time nothing was at work, long
+    waits and pauses are drawn shortened, between dashed lines, with their length on top.
+
+    Args:
+        execution_id: the execution.
+        store: the log, or its path; by default the session's.
+        ax: the axes to draw on; by default new ones, as tall as the steps need.
+
+    Returns:
+        The axes; x is the time since the start in the unit its label names, y the steps' places.
+
+    Raises:
+        ExecutionNotFoundError: there is no such execution.
+        CerebelumError: matplotlib is not installed, or no step has started yet.
+
+    Example:
+        >>> from cerebelum_nb import connect, history, step, workflow
+        >>> log = connect(":memory:")
+        >>> @step
+        ... def build():
+        ...     return "image"
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(build)
+        >>> result = release.run()
+        >>> ax = history.plot(result.execution_id)
+        >>> [label.get_text() for label in ax.get_yticklabels()]
+        ['build']
+    """
+    draw: Draw = _pictures("gantt").draw
+    with opened(store) as log:
+        row = log.execution(execution_id)
+        run = timeline(marks(log.events(row.execution_id)))
+    if not run.attempts:
+        raise CerebelumError(f"there is nothing to draw: no step of execution {row.execution_id} has started yet")
+    shown = row.summary
+    state = shown.state.value.lower().replace("_", " ")
+    title = f"{shown.workflow} {row.execution_id}: {state}, {format_seconds((run.end - run.start) / 1e6)}"
+    return draw(run, title, ax)
+
+
+def plot_durations(workflow: str, *, store: Source | None = None, ax: Axes | None = None) -> Axes:
+    """Draw how long each step takes across the runs of a workflow: a box per step, with its outliers.
+
+    The box holds the middle half of the completed attempts, the line in it is the median, the whiskers reach as far
+    as 1.5 times the box; what lies beyond is a point. Of fewer than 5, every one is a point. Waits inside a step
+    count. The axis is logarithmic when the longest is more than 50 times the shortest.
+
+    Args:
+        workflow: its name.
+        store: the log, or its path; by default the session's.
+        ax: the axes to draw on; by default new ones.
+
+    Returns:
+        The axes; x is the duration in the unit its label names, y the steps in the order they run.
+
+    Raises:
+        CerebelumError: matplotlib is not installed, or the log holds no completed step of that workflow.
+    """
+    draw: Draw = _pictures("across").durations
+    done = _completed(workflow, store)
+    taken = {name: list(group["seconds"]) for name, group in done.groupby("step", sort=False, observed=True)}
+    runs = done["execution_id"].nunique()
+    return draw(taken, f"{workflow}: how long its steps take, {_runs(runs)}", ax)
+
+
+def plot_failures(workflow: str | None = None, *, store: Source | None = None, ax: Axes | None = None) -> Axes:
+    """Draw how often attempts of each step fail, with counts and 95 % intervals, the worst on top.
+
+    An attempt that was retried failed, too; an interrupted one neither failed nor succeeded and does not count.
+    The interval is Wilson's: E. B. Wilson, "Probable inference, the law of succession, and statistical inference",
+    Journal of the American Statistical Association 22 (1927), 209-212. Steps that never failed are left out when there
+    are others.
+
+    Args:
+        workflow: only this one's; by default of all, and the rows say which.
+        store: the log, or its path; by default the session's.
+        ax: the axes to draw on; by default new ones.
+
+    Returns:
+        The axes; x is the rate in percent.
+
+    Raises:
+        CerebelumError: matplotlib is not installed, or no attempt has ended.
+    """
+    draw: Draw = _pictures("across").failures
+    found = _steps(workflow, store)
+    ended = found[found["state"].isin(["COMPLETED", "FAILED", "RETRIED"])]
+    if ended.empty:
+        raise CerebelumError(f"there is nothing to draw: no attempt {_of(workflow)}has ended yet")
+    names = ended["step"].astype(str)
+    rows = names if workflow is not None else ended["workflow"].astype(str) + ": " + names
+    grouped = ended["state"].ne("COMPLETED").groupby(rows).agg(["sum", "count"])
+    worst = grouped.assign(rate=grouped["sum"] / grouped["count"]).sort_values(["rate", "count"], ascending=False)
+    shown = worst[worst["sum"] > 0] if (worst["sum"] > 0).any() else worst
+    counts = {str(name): (int(failed), int(total)) for name, failed, total in shown[["sum", "count"]].itertuples()}
+    never = len(worst) - len(shown)
+    rest = f", {never} step{'s' if never > 1 else ''} never" if never else ""
+    return draw(counts, f"{workflow or 'all workflows'}: attempts that failed{rest}", ax)
+
+
+def plot_time(workflow: str, *, waits: bool = True, store: Source | None = None, ax: Axes | None = None) -> Axes:
+    """Draw where the time of a workflow's runs goes: per step, and whether it is work, waiting, or failed attempts.
+
+    Waiting is sleeps, approvals and polls, also while no process ran them; failed attempts count with the delays after
+    them. Each bar is the mean over the runs.
+
+    Args:
+        workflow: its name.
+        waits: False leaves the waiting out, so that an approval of a day does not hide the rest.
+        store: the log, or its path; by default the session's.
+        ax: the axes to draw on; by default new ones.
+
+    Returns:
+        The axes; x is the time per run in the unit its label names, y the steps in the order they run.
+
+    Raises:
+        CerebelumError: matplotlib is not installed, or the log holds no run of that workflow.
+    """
+    draw: Draw = _pictures("across").shares
+    runs = list(_timelines(workflow, store))
+    if not any(run.attempts for run in runs):
+        raise _nothing(workflow, store)
+    spent: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    for run in runs:
+        for step, kind, seconds in _spent(run):
+            if waits or kind != "waiting":
+                spent[step][kind] += seconds / len(runs)
+    left_out = "" if waits else ", waits left out"
+    return draw(spent, f"{workflow}: where the time goes, {_runs(len(runs))}{left_out}", ax)
+
+
+def plot_trend(
+    workflow: str, steps: Collection[str] | None = None, *, store: Source | None = None, ax: Axes | None = None
+) -> Axes:
+    """Draw whether steps become slower: each completed attempt over the time it started, and the rolling median.
+
+    The median is over a tenth of the runs, at least 5.
+
+    Args:
+        workflow: its name.
+        steps: up to six names; by default the six that take longest.
+        store: the log, or its path; by default the session's.
+        ax: the axes to draw on; by default new ones.
+
+    Returns:
+        The axes; x is the time in UTC, y the duration in the unit its label names.
+
+    Raises:
+        ValueError: more than six steps are named.
+        CerebelumError: matplotlib is not installed, or no such step of that workflow is completed.
+    """
+    draw: Draw = _pictures("across").trend
+    done = _completed(workflow, store)
+    known = list(dict.fromkeys(done["step"]))
+    if steps is None:
+        order = done.groupby("step", observed=True)["seconds"].median().sort_values(ascending=False)
+        chosen = [str(name) for name in order.index[:_MOST_TRENDS]]
+    else:
+        chosen = [steps] if isinstance(steps, str) else list(steps)
+    if len(chosen) > _MOST_TRENDS:
+        raise ValueError(
+            f"steps= takes up to {_MOST_TRENDS} names, so that their lines can be told apart, not {len(chosen)}"
+        )
+    for name in chosen:
+        if name not in known:
+            raise CerebelumError(f"no step {name!r} of workflow {workflow!r} is completed.{_near(name, known)}")
+    taken = {}
+    for name in chosen:
+        own = done[done["step"] == name].sort_values("started_at")
+        window = max(5, len(own) // 10)
+        median = own["seconds"].rolling(window, min_periods=1).median()
+        taken[name] = (own["started_at"].dt.to_pydatetime(), own["seconds"].to_numpy(), median.to_numpy())
+    return draw(taken, f"{workflow}: rolling median of its steps", ax)
+
+
+# -- the door, and the data -----------------------------------------------------------------------------------
+
+
+def _pictures(name: str) -> Any:
+    try:
+        import matplotlib  # noqa: F401  # only to say what is missing
+    except ImportError:
+        raise CerebelumError("pictures need matplotlib: pip install 'cerebelum_nb[plot]'") from None
+    return import_module(f".pictures.{name}", __package__)
+
+
+def _completed(workflow: str, store: Source | None) -> pd.DataFrame:
+    """Read completed attempts with their seconds, in the order in which steps run."""
+    found = _steps(workflow, store)
+    done = found[(found["state"] == "COMPLETED") & found["duration"].notna()]
+    if done.empty:
+        raise CerebelumError(f"there is nothing to draw: no step of workflow {workflow!r} is completed")
+    return done.assign(step=done["step"].astype(str), seconds=done["duration"].dt.total_seconds())
+
+
+def _steps(workflow: str | None, store: Source | None) -> pd.DataFrame:
+    found = steps(workflow=workflow, store=store)
+    if found.empty:
+        raise _nothing(workflow, store)
+    return found
+
+
+def _timelines(workflow: str, store: Source | None) -> Iterable[Timeline]:
+    """Read the runs of a workflow, each reduced to what lasted how long."""
+    with each(store) as logs:
+        for log in logs.values():
+            with snapshot(log) as db:
+                rows = db.execute(
+                    """SELECT e.execution, e.type, e.at, e.step, e.visit, e.attempt,
+                        CASE WHEN e.type NOT LIKE 'Step%' AND json_valid(e.data) THEN json_extract(e.data, '$.op') END
+                    FROM execution x JOIN event e ON e.execution = x.key
+                    WHERE x.workflow = ? AND e.type <> 'StepProgressed' AND e.type <> 'StepPrinted'
+                    ORDER BY e.execution, e.version""",
+                    (workflow,),
+                ).fetchall()
+            for _, told in itertools.groupby(rows, key=lambda row: row[0]):
+                yield timeline(
+                    Mark(kind, at, step or "", visit or 1, attempt or 1, op or "")
+                    for _, kind, at, step, visit, attempt, op in told
+                )
+
+
+def _spent(run: Timeline) -> Iterable[tuple[str, str, float]]:
+    """Split the time of a run by step and kind, in seconds; waits that overlap count once."""
+    waits: dict[str, list[Interval]] = defaultdict(list)
+    lost: dict[str, list[Interval]] = defaultdict(list)
+    worked: dict[str, list[Interval]] = defaultdict(list)
+    for wait in run.waits:
+        (lost if wait.kind == "delay" else waits)[wait.step].append((wait.start, wait.end))
+    for attempt in run.attempts:
+        (lost if attempt.kind in _FAILED else worked)[attempt.step] += run.pieces(attempt)
+    for step in run.steps:
+        waited = covered(waits[step])
+        yield step, "waiting", _seconds(waited)
+        for kind, pieces in (("failed attempts and delays", lost[step]), ("work", worked[step])):
+            yield step, kind, _seconds(part for piece in covered(pieces) for part in outside(piece, waited))
+
+
+_FAILED = ("failed", "retried", "interrupted")
+
+
+def _seconds(intervals: Iterable[Interval]) -> float:
+    return sum(end - start for start, end in intervals) / 1e6
+
+
+def _nothing(workflow: str | None, store: Source | None) -> CerebelumError:
+    """Say why there is nothing to draw."""
+    from .tables import executions
+
+    known = [str(name) for name in executions(store=store)["workflow"].unique()]
+    if not known:
+        return CerebelumError("there is nothing to draw: the log holds no execution yet. Run a workflow first")
+    if workflow is not None and workflow not in known:
+        return CerebelumError(
+            f"there is nothing to draw: the log holds no run of a workflow {workflow!r}.{_near(workflow, known)}"
+        )
+    return CerebelumError(f"there is nothing to draw: no step {_of(workflow)}has started yet")
+
+
+def _near(name: str, known: Collection[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=2)
+    listed = " or ".join(map(repr, near)) if near else ", ".join(known)
+    return f" Did you mean {listed}?" if near else f" There are: {listed}."
+
+
+def _of(workflow: str | None) -> str:
+    return "" if workflow is None else f"of workflow {workflow!r} "
+
+
+def _runs(count: int) -> str:
+    return f"{count} run{'' if count == 1 else 's'}"

@@ -1,0 +1,42 @@
+"""The hash chain of an execution: each event's hash covers the event as it is stored and the hash before it.
+
+    hash(n) = BLAKE2b-128(hash(n - 1) + '[version,"type",step,visit,attempt,at,data]')
+
+The text is the row as a compact JSON array in UTF-8, its ``data`` as it is; before the first event stands the
+execution's id. So no event can be changed, put in, taken out or moved without all later hashes. Sixteen bytes tell
+any accident and any edit; they are no signature: who may write the file can also compute the chain anew. No I/O.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from json.encoder import encode_basestring as _quote
+
+from .rows import Row
+
+__all__ = ["LENGTH", "link", "start"]
+
+LENGTH = 16
+
+
+def start(execution_id: str) -> bytes:
+    """Return what stands before the first event."""
+    return execution_id.encode()
+
+
+def link(before: bytes, version: int, row: Row) -> bytes:
+    """Return the hash of the event ``row``, whose predecessor has the hash ``before``.
+
+    Example:
+        >>> link(start("deploy-1"), 1, ("WorkflowCompleted", None, None, None, 7, None)).hex()
+        'ca41b8045c5ccc04e88cdbc9e6318eab'
+    """
+    kind, step, visit, attempt, at, data = row
+    if data is None:
+        data = "null"
+    if step is None or visit is None or attempt is None:
+        whom = ",".join("null" if part is None else _quote(str(part)) for part in (step, visit, attempt))
+        text = f'[{version},"{kind}",{whom},{at},{data}]'
+    else:
+        text = f'[{version},"{kind}",{_quote(step)},{visit},{attempt},{at},{data}]'
+    return blake2b(before + text.encode(), digest_size=LENGTH).digest()

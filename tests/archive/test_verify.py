@@ -1,0 +1,227 @@
+"""`verify`: what was altered behind the library's back is found, and named."""
+
+from __future__ import annotations
+
+import json
+import random
+import sqlite3
+import zlib
+from contextlib import closing
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cerebelum_nb import archive
+from cerebelum_nb.errors import ExecutionNotFoundError, StoreError
+from cerebelum_nb.store import chain
+from cerebelum_nb.store.connection import SCHEMA_VERSION
+from cerebelum_nb.store.sqlite import SqliteStore
+from cerebelum_nb.testing import MemoryStore
+
+KEY = "(SELECT key FROM execution WHERE execution_id = 'done-1')"
+DONE = f"execution = {KEY}"
+
+
+def test_a_log_as_it_was_written_is_found_so(path):
+    found = archive.verify(store=path)
+    assert found.ok, str(found)
+    assert (found.executions, found.values) == (3, 1)
+    assert found.events == sum(version for version, _ in found.heads.values())
+    assert "all as they were written" in str(found)
+
+
+def test_one_execution_can_be_looked_at(path):
+    found = archive.verify("fat", store=path)
+    assert found.ok
+    assert list(found.heads) == ["fat-1"]
+
+
+@pytest.mark.parametrize(
+    ("statement", "execution_id", "version", "told"),
+    [
+        (f"UPDATE event SET at = at + 1 WHERE {DONE} AND version = 3", "done-1", 3, "event 3 (StepPrinted of 'build')"),
+        (f"UPDATE event SET type = 'StepFailed' WHERE {DONE} AND version = 4", "done-1", 4, "not as it was written"),
+        (f"UPDATE event SET data = replace(data, 'app:1', 'app:2') WHERE {DONE}", "done-1", 4, "not as it was written"),
+        (f"UPDATE event SET visit = 0 WHERE {DONE} AND version = 1", "done-1", 1, "not as it was written"),
+        (f"UPDATE event SET hash = x'00' WHERE {DONE} AND version = 5", "done-1", 5, "event 5"),
+        (f"UPDATE event SET hash = NULL WHERE {DONE}", "done-1", 1, "and 8 more"),
+        (f"DELETE FROM event WHERE {DONE} AND version = 4", "done-1", 4, "event 4 is missing"),
+        (f"DELETE FROM event WHERE {DONE} AND version > 10", "done-1", 11, "events 11 to 13 are missing at its end"),
+        (f"DELETE FROM event WHERE {DONE}", "done-1", 1, "events 1 to 13 are missing at its end"),
+        (
+            f"UPDATE event SET version = CASE version WHEN 3 THEN -4 ELSE -3 END WHERE {DONE} AND version IN (3, 4)",
+            "done-1",
+            None,
+            "missing",
+        ),
+        (f"DELETE FROM execution WHERE key = {KEY}", None, None, "an execution was deleted: 13 events of it are left"),
+        ("UPDATE execution SET execution_id = 'done-9' WHERE execution_id = 'done-1'", "done-9", 1, "event 1"),
+        ("UPDATE execution SET state = 'FAILED' WHERE execution_id = 'done-1'", "done-1", None, "its row says state"),
+        ("UPDATE execution SET done_steps = 1 WHERE execution_id = 'done-1'", "done-1", None, "done_steps = 1"),
+        ("UPDATE execution SET version = 11 WHERE execution_id = 'done-1'", "done-1", 12, "13 events, its row says 11"),
+        ("UPDATE payload SET data = data || x'00' WHERE codec = 'cloudpickle'", "done-1", 6, "bytes of the value"),
+        ("UPDATE payload SET codec = 'arrow' WHERE codec = 'cloudpickle'", "done-1", 6, "marked as arrow"),
+        ("UPDATE payload SET data = x'00' WHERE codec = 'code'", None, None, "were changed"),
+        ("DELETE FROM payload WHERE codec = 'cloudpickle'", "done-1", 6, "are missing"),
+        ("INSERT INTO maintenance VALUES ('mine')", None, None, "maintenance"),
+        ("DROP VIEW steps", None, None, "the view steps is gone"),
+    ],
+)
+def test_what_was_altered_is_named(path, edit, statement, execution_id, version, told):
+    edit(statement)
+    found = archive.verify(store=path)
+    assert not found.ok
+    assert told in str(found)
+    first = found.findings[0]
+    assert first.execution_id == execution_id
+    assert version in (None, first.version)
+
+
+def test_events_that_changed_places_are_found(path, edit):
+    for old, new in ((3, -3), (4, 3), (-3, 4)):
+        edit(f"UPDATE event SET version = {new} WHERE {DONE} AND version = {old}")
+    found = archive.verify(store=path)
+    assert [finding.version for finding in found.findings] == [3]
+    assert "event 3 (StepCompleted of 'build'), event 4 (StepPrinted of 'build'), event 5" in str(found)
+
+
+def test_a_guard_that_was_taken_away_is_named(path):
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("DROP TRIGGER event_no_update")
+    (found,) = archive.verify(store=path).findings
+    assert found.message == "the trigger event_no_update is gone"
+
+
+def test_tables_of_ones_own_are_nobodys_business(path):
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE notes (text)")
+    assert archive.verify(store=path).ok
+
+
+def test_a_chain_that_was_computed_anew_shows_in_its_head(path, edit):
+    before = archive.verify(store=path).heads["done-1"]
+    with closing(sqlite3.connect(path)) as db:
+        rows = db.execute(
+            f"SELECT version, type, step, visit, attempt, at, data FROM event WHERE {DONE} ORDER BY version"
+        ).fetchall()
+    head, statements = chain.start("done-1"), []
+    for version, *row in rows:
+        row[-2] += version == 2
+        head = chain.link(head, version, row)
+        statements.append(
+            f"UPDATE event SET at = {row[-2]}, hash = x'{head.hex()}' WHERE {DONE} AND version = {version}"
+        )
+    edit(*statements)
+    after = archive.verify(store=path)
+    assert after.ok
+    assert after.heads["done-1"][0] == before[0]
+    assert after.heads["done-1"][1] != before[1]
+
+
+def test_the_chain_can_be_checked_by_hand(path):
+    """As docs/semantics.md says it, with nothing of this library."""
+    from hashlib import blake2b
+
+    head = b"done-1"
+    with closing(sqlite3.connect(path)) as db:
+        for *header, data, hashed in db.execute(
+            f"SELECT version, type, step, visit, attempt, at, data, hash FROM event WHERE {DONE} ORDER BY version"
+        ):
+            text = json.dumps(header, ensure_ascii=False, separators=(",", ":"))[:-1] + f",{data or 'null'}]"
+            head = blake2b(head + text.encode(), digest_size=16).digest()
+            assert head == hashed
+
+
+def test_an_unknown_execution_is_an_error(path):
+    with pytest.raises(ExecutionNotFoundError):
+        archive.verify("nobody", store=path)
+
+
+def test_a_log_of_objects_has_no_file_to_verify():
+    with pytest.raises(StoreError, match="there is no file"):
+        archive.verify(store=MemoryStore())
+
+
+# -- older logs ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def older(path, edit):
+    """The log as the version before wrote it."""
+    edit("ALTER TABLE event DROP COLUMN hash", "DROP TABLE untrusted", "PRAGMA user_version = 4",
+         "DELETE FROM _sqlite_migrations WHERE name = '5_chain'")  # fmt: skip
+    return path
+
+
+def test_an_older_log_is_chained_when_it_is_opened(older, made):
+    with SqliteStore(older) as store:
+        assert archive.verify(store=store).heads == archive.verify(store=made).heads
+    with closing(sqlite3.connect(older)) as db, pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        db.execute("UPDATE event SET at = 0")
+
+
+def test_verify_changes_nothing_in_an_older_log(older):
+    before = older.read_bytes()
+    with pytest.raises(StoreError, match=f"older version \\(4; now {SCHEMA_VERSION}\\)"):
+        archive.verify(store=older)
+    assert older.read_bytes() == before
+
+
+def test_an_event_that_an_older_process_appends_meanwhile_is_named(path, edit):
+    insert = f"INSERT INTO event (execution, version, type, at) VALUES ({KEY}, 14, 'WorkflowAwakened', 7)"
+    edit(insert, "UPDATE execution SET version = 14, updated_at = 7 WHERE execution_id = 'done-1'")
+    (found,) = archive.verify(store=path).findings
+    assert (found.execution_id, found.version) == ("done-1", 14)
+
+
+# -- any byte -----------------------------------------------------------------------------------------------
+
+
+def content(path):
+    """Everything that was recorded, as it reads: executions, events with their hashes, values, code, the views."""
+    with closing(sqlite3.connect(path)) as db:
+        db.text_factory = bytes
+        executions = db.execute(
+            """SELECT execution_id, version, workflow, state, started_at, updated_at, completed_at, total_steps,
+            done_steps, current_step, error, wake_at, parent FROM execution ORDER BY execution_id"""
+        ).fetchall()
+        events = db.execute(
+            """SELECT execution_id, e.version, type, step, visit, attempt, at, data, hash
+            FROM event e JOIN execution x ON x.key = e.execution ORDER BY execution_id, e.version"""
+        ).fetchall()
+        payloads = db.execute("SELECT digest, codec, data FROM payload ORDER BY digest").fetchall()
+        views = [db.execute(f"SELECT * FROM {view}").fetchall() for view in ("executions", "steps", "events")]
+    code = [(d, c, zlib.decompress(data) if c == b"code" else data) for d, c, data in payloads]
+    return executions, events, code, views
+
+
+def flip(path, target, offset, bits):
+    changed = bytearray(path.read_bytes())
+    changed[offset % len(changed)] ^= bits
+    target.write_bytes(changed)
+    return target
+
+
+def is_said_to_be_fine(path):
+    try:
+        return archive.verify(store=path).ok
+    except StoreError:
+        return False
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(offset=st.integers(0, 2**32), bits=st.integers(1, 255))
+def test_whatever_byte_is_flipped_a_log_that_is_said_to_be_fine_reads_as_it_was_written(made, tmp_path, offset, bits):
+    """Bytes in which nothing is recorded may change: free space, SQLite's own counters, who held a lease."""
+    flipped = flip(made, tmp_path / "flipped.db", offset, bits)
+    if is_said_to_be_fine(flipped):
+        assert content(flipped) == content(made)
+
+
+def test_most_flipped_bytes_of_a_full_page_are_found(made, tmp_path):
+    """That the test above does not hold for nothing."""
+    raw = made.read_bytes()
+    start = raw.index(b"x" * 1500)
+    chosen = random.Random(1).sample(range(start, start + 1500), 20)
+    assert not any(is_said_to_be_fine(flip(made, tmp_path / "flipped.db", offset, 1)) for offset in chosen)

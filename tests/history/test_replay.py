@@ -1,0 +1,163 @@
+"""A run again, event by event: every state as the fold of what was recorded until then, each an object of its own."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, fields
+
+import pytest
+from hypothesis import given, settings
+
+from cerebelum_nb import ExecutionNotFoundError, history
+from cerebelum_nb.core import events as e
+from cerebelum_nb.core.model import ErrorInfo, Value
+from cerebelum_nb.core.state import State, StepState, evolve, fold
+from cerebelum_nb.history.facts import changes, facts
+from cerebelum_nb.history.replay import transitions
+from cerebelum_nb.history.words import detail, title
+from cerebelum_nb.testing import MemoryStore
+
+from ..core import test_properties as random_runs
+
+
+def test_every_event_is_told_once_with_the_state_it_led_to(runs):
+    told = list(history.replay("deploy-1", store=runs.store))
+    assert [event for event, _ in told] == runs.store.events("deploy-1")
+    assert [state.version for _, state in told] == list(range(1, len(told) + 1))
+    assert told[-1].state == fold(runs.store.events("deploy-1"))
+
+
+def test_the_states_can_all_be_kept(runs):
+    told = list(history.replay("deploy-1", store=runs.store))
+    assert len({id(moment.state) for moment in told}) == len(told)
+    for number, moment in enumerate(told, start=1):
+        assert moment.state == fold(runs.store.events("deploy-1", upto=number))
+
+
+@settings(random_runs.quickly, max_examples=40)
+@given(random_runs.shapes())
+def test_the_states_of_any_run_are_the_folds_of_its_prefixes(shape):
+    random_runs.world.__init__()
+    store = random_runs.a_log(hibernates=False)
+    random_runs.run_to_the_end(random_runs.make_workflow(shape), store)
+    kept = list(transitions(store.events(random_runs.ID)))  # all of them are made before the first is looked at
+    state = State()
+    for moment in kept:
+        assert evolve(state, moment.event) == moment.state
+
+
+def test_a_step_that_nothing_happened_to_is_shared(runs):
+    told = list(history.replay("deploy-1", store=runs.store))
+    late = [moment.state.steps["provision"] for moment in told if "provision" in moment.state.finished]
+    assert len({id(step) for step in late}) == 1
+
+
+def test_it_is_an_iterator_of_pairs(runs):
+    event, state = next(history.replay("check-1", store=runs.store))
+    assert isinstance(event, e.WorkflowStarted)
+    assert state.workflow == "check"
+
+
+def test_an_unknown_execution_is_told_when_it_is_asked_for(runs):
+    with pytest.raises(ExecutionNotFoundError, match="deploy-1"):
+        history.replay("deplou-1", store=runs.store)
+
+
+def test_a_log_may_be_named_by_its_path(runs):
+    assert len(list(history.replay("check-1", store=runs.store.location))) == 4
+
+
+# -- in words -----------------------------------------------------------------------------------------------
+
+SAMPLES = {
+    "str": "x",
+    "int": 2,
+    "int | None": None,
+    "bool": True,
+    "float": 50.0,
+    "str | None": "y",
+    "Value | None": None,
+}
+
+
+def sample(kind):
+    """Make an event of a kind with something in every field."""
+    made = {}
+    for field in fields(kind):
+        if field.type == "Value":
+            made[field.name] = Value("json", '{"a":1}')
+        elif "ErrorInfo" in str(field.type):
+            made[field.name] = ErrorInfo(type="ValueError", message="no\nroom")
+        elif field.default is MISSING:
+            made[field.name] = SAMPLES[str(field.type)]
+    return kind(**made)
+
+
+@pytest.mark.parametrize("kind", e.EVENT_TYPES.values(), ids=lambda kind: kind.__name__)
+def test_every_event_can_be_told_in_a_line(kind):
+    event = sample(kind)
+    state = State(steps={"x": StepState(started_at=1)})
+    told = f"{title(event)} {detail(event, state)}"
+    assert told.startswith(kind.__name__)
+    assert "\n" not in told
+    assert len(told) < 250
+
+
+@pytest.mark.parametrize(
+    ("event", "words"),
+    [
+        (e.StepCompleted(at=900_000, step="x", attempt=2, output=Value("json", "7")), "after 800ms, 7"),
+        (e.StepCompleted(at=9, step="x", output=Value("json", "7"), by_hand=True), "by hand, 7"),
+        (
+            e.StepRetried(at=100_000, step="x", error=ErrorInfo(type="OSError", message="no"), due_at=2_100_000),
+            "OSError: no; the next attempt in 2s",
+        ),
+        (e.Jumped(at=9, step="x", kind="back_to", to="a", reset=("a", "b")), "back_to a; again: a, b"),
+        (e.OperationCompleted(at=9, step="x", op="run:mail:ab1:0", output=Value("json", "7")), "run mail, 7"),
+        (
+            e.ApprovalRequested(at=0, step="x", op="approval:budget:1:0", approval_type="budget", due_at=7_200_000_000),
+            "budget, within 2h",
+        ),
+    ],
+    ids=lambda given: getattr(given, "step", None) and type(given).__name__,
+)
+def test_what_happened_is_told_in_words(event, words):
+    assert detail(event, State(steps={"x": StepState(started_at=100_000)})) == words
+
+
+# -- as facts -----------------------------------------------------------------------------------------------
+
+
+def test_the_changes_add_up_to_the_state(runs):
+    known, before = {}, State()
+    for _, state in history.replay("deploy-1", store=runs.store):
+        for name, old, new in changes(before, state):
+            assert known.get(name) == old
+            known[name] = new
+            if new is None:
+                del known[name]
+        before = state
+    silent = {"version", "updated_at"}
+    assert known == {name: text for name, text in facts(before).items() if name not in silent}
+
+
+def test_a_state_is_written_as_one_reads_it_in_python(runs):
+    *_, (_, state) = history.replay("deploy-1", store=runs.store)
+    told = facts(state)
+    assert told["lifecycle"] == "FAILED"
+    assert told["finished"] == ", ".join(state.finished)
+    assert told["steps['verify'].error"] == "RuntimeError: not there"
+    assert not any("hunter22" in text for text in told.values())
+
+
+def test_nothing_is_known_of_what_has_not_begun():
+    assert facts(State()) == {}
+
+
+def test_the_text_of_a_slider_is_the_list_of_events(runs):
+    text = repr(history.slider("check-1", store=runs.store))
+    assert text.splitlines()[:2] == ["check: 4 events", "    1 WorkflowStarted"]
+
+
+def test_an_empty_log_has_no_run():
+    with pytest.raises(ExecutionNotFoundError):
+        history.slider("k1", store=MemoryStore())

@@ -1,0 +1,130 @@
+"""What lasted how long in a run: attempts and how they ended, waits, delays, and when nobody ran it."""
+
+from __future__ import annotations
+
+import pytest
+
+from cerebelum_nb.history.spans import Mark, covered, outside, timeline
+
+
+def run(text):
+    """Read ``5 StepStarted a`` per line: the time, the type, the step, ``#`` the attempt, ``@`` the operation."""
+    marks = []
+    for line in text.strip().splitlines():
+        at, kind, *rest = line.split()
+        said = {word[0] if word[0] in "#@" else "": word.lstrip("#@") for word in rest}
+        mark = Mark(kind, int(at) * 1_000_000, said.get("", ""), attempt=int(said.get("#", 1)), op=said.get("@", ""))
+        marks.append(mark)
+    return timeline(marks)
+
+
+def told(spans):
+    return [(span.kind, span.step, span.start // 1_000_000, span.end // 1_000_000) for span in spans]
+
+
+def gaps(made):
+    return [(start // 1_000_000, end // 1_000_000) for start, end in made.gaps]
+
+
+def test_an_attempt_says_how_it_ended_and_a_delay_follows_a_retry():
+    made = run("""
+        0 StepStarted a
+        2 StepRetried a
+        5 StepStarted a #2
+        9 StepCompleted a #2
+        9 StepStarted b
+        12 StepFailed b
+        12 WorkflowFailed""")
+    assert told(made.attempts) == [("retried", "a", 0, 2), ("completed", "a", 5, 9), ("failed", "b", 9, 12)]
+    assert told(made.waits) == [("delay", "a", 2, 5)]
+    assert made.steps == ["a", "b"]
+
+
+def test_waits_last_until_they_are_over_or_their_step_is():
+    made = run("""
+        0 StepStarted a
+        1 SleepStarted a @sleep
+        4 SleepCompleted a @sleep
+        5 ApprovalRequested a @approval
+        6 PollStarted a @poll
+        8 ApprovalReceived a @approval
+        9 StepCompleted a""")
+    assert told(made.waits) == [("sleep", "a", 1, 4), ("approval", "a", 5, 8), ("poll", "a", 6, 9)]
+
+
+def test_nobody_ran_it_between_a_failure_and_the_resume():
+    made = run("""
+        0 StepStarted a
+        2 StepFailed a
+        2 WorkflowFailed
+        50 WorkflowResumed
+        50 StepStarted a #2
+        51 StepCompleted a #2""")
+    assert gaps(made) == [(2, 50)]
+
+
+def test_an_attempt_of_a_process_that_died_ends_with_its_last_word():
+    made = run("""
+        0 StepStarted a
+        3 StepProgressed a
+        90 StepInterrupted a
+        90 WorkflowResumed
+        90 StepStarted a #2
+        95 StepCompleted a #2""")
+    assert told(made.attempts) == [("interrupted", "a", 0, 3), ("completed", "a", 90, 95)]
+    assert gaps(made) == [(3, 90)]
+
+
+def test_a_sleep_goes_on_while_nobody_runs_it():
+    made = run("""
+        0 StepStarted a
+        1 SleepStarted a @sleep
+        2 WorkflowHibernated
+        60 StepInterrupted a
+        60 WorkflowAwakened
+        60 StepStarted a #2
+        60 SleepStarted a @sleep
+        61 SleepCompleted a @sleep
+        62 StepCompleted a""")
+    assert told(made.attempts) == [("hibernated", "a", 0, 2), ("completed", "a", 60, 62)]
+    assert told(made.waits) == [("sleep", "a", 1, 61)]
+    assert gaps(made) == [(2, 60)]
+
+
+def test_a_stop_interrupts_and_the_time_until_the_resume_is_a_gap():
+    made = run("""
+        0 StepStarted a
+        5 StepInterrupted a
+        5 WorkflowPaused
+        6 WorkflowResumed
+        6 StepStarted a #2
+        6 StepInterrupted a #2
+        6 WorkflowPaused""")
+    assert told(made.attempts) == [("interrupted", "a", 0, 5), ("interrupted", "a", 6, 6)]
+    assert gaps(made) == [(5, 6)]
+
+
+def test_what_has_not_ended_lasts_until_the_last_event():
+    made = run("0 StepStarted a\n0 StepStarted b\n1 SleepStarted b @sleep\n7 StepCompleted a")
+    assert told(made.attempts) == [("completed", "a", 0, 7), ("running", "b", 0, 7)]
+    assert told(made.waits) == [("sleep", "b", 1, 7)]
+
+
+def test_a_step_done_by_hand_took_no_time():
+    assert told(run("3 StepCompleted a").attempts) == [("completed", "a", 3, 3)]
+
+
+def test_nothing_lasted_before_the_first_event():
+    assert timeline([]).attempts == []
+
+
+@pytest.mark.parametrize(
+    ("one", "others", "left"),
+    [((0, 9), [], [(0, 9)]), ((0, 9), [(0, 9)], []), ((0, 9), [(5, 20), (-3, 2)], [(2, 5)]), ((4, 4), [], [(4, 4)])],
+)
+def test_intervals_are_cut_out_of_one(one, others, left):
+    assert outside(one, others) == left
+
+
+def test_intervals_that_touch_are_joined():
+    assert covered([(2, 3), (0, 1), (1, 2), (5, 6)]) == [(0, 3), (5, 6)]
