@@ -18,9 +18,7 @@ from .core.resume import Resumption, step_named
 from .core.state import State, StepState, evolve, fold
 from .engine.code import keep_parts, why_inputs_changed, why_stale
 from .engine.engine import engine_of
-from .engine.execution import Execution
 from .engine.inputs import Inputs, keep_inputs, merge_inputs
-from .engine.lease import keeper_of
 from .errors import ResumeError
 from .launching import Definition, by_hand, check_id, new_id, refuse_in_step
 from .outlook import Outlook
@@ -88,13 +86,14 @@ def fork(
     refuse_in_step(workflow.variable)
     log = resolve_store(store)
     vault = Vault(log.redact)
-    made = _prepare(workflow, log, vault, execution_id, from_step, inputs, overrides, rerun)
+    fork_id = new_id() if fork_id is None else check_id(fork_id)
+    made = _prepare(workflow, log, vault, execution_id, from_step, inputs, overrides, rerun, fork_id)
     engine = engine_of(log)
-    execution = engine.create(new_id() if fork_id is None else check_id(fork_id), made.plan, vault)
+    execution = engine.create(fork_id, made.plan, vault)
     try:
         events = made.begin(max(execution.clock.now(), made.before.updated_at))
         state = fold(events)
-        _inherit_secrets(execution, made.parent, state)
+        execution.recall(made.parent, state)
         events += [by_hand(execution, state, name, given, f"overrides[{name!r}]") for name, given in made.given.items()]
         keep_inputs(execution, made.inputs, made.value)
         execution.payloads = keep_parts(made.plan, log, vault)
@@ -144,6 +143,7 @@ def _prepare(
     inputs: Inputs | None,
     overrides: Overrides | None,
     rerun: str | Collection[str],
+    fork_id: str | None = None,
 ) -> _Fork:
     plan = workflow.plan()
     row = log.execution(check_id(execution_id))
@@ -159,7 +159,7 @@ def _prepare(
     first = None if from_step is None else step_named(plan, from_step, "fork")
     kept = cut(plan, log.events(parent), parent, first, given)
     before = fold(kept.events)
-    merged, value = merge_inputs(log, vault, parent, before.inputs, inputs)
+    merged, value = merge_inputs(log, vault, parent, before.inputs, inputs, fork_id)
     changed = () if inputs is None else why_inputs_changed(plan, before, value)
     stale = why_stale(plan, before, log, vault, value)
     chosen = plan_fork(plan, before, parent, rerun=rerun, outdated=stale, again=(*kept.again, *changed), given=given)
@@ -174,11 +174,3 @@ def _prepare(
         given=given,
         stale=stale,
     )
-
-
-def _inherit_secrets(execution: Execution, parent: str, state: State) -> None:
-    """Have the kept results whose secrets this process still knows."""
-    for (name, visit), value in keeper_of(execution.engine.store).remembered_results(parent).items():
-        step = state.steps.get(name)
-        if step is not None and step.has_result and step.visit == visit and step.output is not None:
-            execution.keep_live(name, visit, step.output, value)

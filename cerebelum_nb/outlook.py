@@ -80,12 +80,12 @@ class Outlook:
         hint = "".join(f"<div>{html.escape(line)}</div>" for line in self._hint())
         return {
             "text/plain": repr(self),
-            "text/html": f"<div><b>{html.escape(self.workflow)}</b>{html.escape(self._title())} {self._sums()}"
+            "text/html": f"<div><b>{html.escape(self.workflow)}</b>{html.escape(self._title())}: {self._sums()}"
             f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>{hint}</div>",
         }
 
     def _title(self) -> str:
-        return f" ({self._fork})" if self._fork else ""
+        return f", {self._fork}" if self._fork else ""
 
     def _sums(self) -> str:
         counts = {fate: sum(p.fate is fate for p in self.steps) for fate in Fate}

@@ -12,7 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .callers import in_cells
@@ -43,10 +43,11 @@ _COLUMNS = ("execution_id", "state", "duration", "output", "error")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Variant:
-    """One row: what is given in it, and under which id it runs."""
+    """One row: what is given in it alone; with what all share, which inputs it changes; under which id it runs."""
 
     overrides: dict[str, Any]
     inputs: dict[str, Any]
+    changed: dict[str, Any]
     execution_id: str = ""
 
 
@@ -64,18 +65,18 @@ async def sweep(
     """Run variants from a shared prefix; the arguments are those of :meth:`~cerebelum_nb.Workflow.sweep`."""
     log = resolve_store(store)
     step = step_named(workflow.plan(), at, "sweep")
-    shared, variants = _variants(workflow, overrides, inputs)
+    first, variants = _variants(workflow, overrides, inputs)
     if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
         raise ValueError(f"concurrency is how many variants run at once, a whole number from 1, not {concurrency!r}")
-    prefix = await _prefix(workflow, step, shared, execution_id, log)
-    variants = [_named(prefix, step, variant) for variant in variants]
+    prefix = await _prefix(workflow, step, first, execution_id, log)
+    variants = _named(log, prefix, step, variants)
     work = _Sweep(workflow, step, prefix, log, concurrency, rerun)
     await work.run(variants)
     return _table(log, variants, work.refused)
 
 
 def _variants(workflow: Definition, overrides: Any, inputs: Any) -> tuple[dict[str, Any], list[_Variant]]:
-    """Read what is given: the inputs that all share, and each variant."""
+    """Read what is given: the inputs that a prefix is started with, and each variant."""
     plan = workflow.plan()
     listed = not (inputs is None or isinstance(inputs, Mapping))
     for name, given in (("overrides", overrides), ("inputs", inputs if listed else None)):
@@ -90,18 +91,30 @@ def _variants(workflow: Definition, overrides: Any, inputs: Any) -> tuple[dict[s
         raise ValueError("a sweep needs variants: overrides=[{...}, ...], or inputs=[{...}, ...], with one entry each")
     if given and each and len(given) != len(each):
         raise ValueError(f"overrides has {len(given)} entries and inputs {len(each)}: each variant takes one of both")
-    if listed:
-        shared = each[0]
-    else:
-        shared = check_inputs(inputs)
-        each = [{} for _ in given]
+    shared = {} if listed else check_inputs(inputs)
+    each = each or [{} for _ in given]
     given = given or [{} for _ in each]
-    return shared, [_Variant(overrides=o, inputs=i) for o, i in zip(given, each, strict=True)]
+    made = [_Variant(overrides=o, inputs=i, changed={**shared, **i}) for o, i in zip(given, each, strict=True)]
+    return made[0].changed, made
 
 
-def _named(prefix: str, step: str, variant: _Variant) -> _Variant:
-    seed = f"{prefix}:{fingerprint_args((step, variant.overrides, variant.inputs), {})}"
-    return _Variant(overrides=variant.overrides, inputs=variant.inputs, execution_id=new_id(seed))
+def _named(log: Store, prefix: str, step: str, variants: Sequence[_Variant]) -> list[_Variant]:
+    """Give each variant the id that follows from the prefix and from what is other in it; equal ones are counted."""
+    recorded = fold(log.events(prefix)).inputs
+    known = {} if recorded is None else decode(recorded, log.payload, trusted=log.trusted, where="the inputs")
+    met: Counter[str] = Counter()
+    named = []
+    for variant in variants:
+        given = variant.changed
+        changed = {n: v for n, v in given.items() if n not in known or _digest(v) != _digest(known[n])}
+        what = _digest(step, variant.overrides, changed)
+        named.append(replace(variant, changed=changed, execution_id=new_id(f"{prefix}:{what}:{met[what]}")))
+        met[what] += 1
+    return named
+
+
+def _digest(*values: Any) -> str:
+    return fingerprint_args(values, {})
 
 
 async def _prefix(workflow: Definition, step: str, inputs: Inputs, execution_id: str | None, log: Store) -> str:
@@ -226,7 +239,7 @@ class _Sweep:
                 self.workflow,
                 self.prefix,
                 self.step,
-                variant.inputs or None,
+                variant.changed or None,
                 variant.overrides,
                 fork_id=variant.execution_id,
                 store=self.log,

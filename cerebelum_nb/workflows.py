@@ -466,7 +466,7 @@ class Workflow:
             >>> log = MemoryStore()
             >>> done = asyncio.run(release.execute({"name": "web"}, store=log, execution_id="k3v9"))
             >>> print(release.plan_fork("k3v9", overrides={"build": "api"}, store=log))
-            release (forked from k3v9 at event 1 (before step 'build')): 1 run, 1 keep
+            release, forked from k3v9 at event 1 (before step 'build'): 1 run, 1 keep
             ✓ build  keep   its result is given
             ▶ ship   run    runs from the fork on
             >>> asyncio.run(release.fork("k3v9", overrides={"build": "api"}, store=log)).output

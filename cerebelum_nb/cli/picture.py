@@ -40,8 +40,8 @@ class Picture:
     state: State
     now: int
     interrupted: bool
-    command: Callable[[str], str]
-    """Writes a command so that it means this log."""
+    command: Callable[[str], str] = "cerebelum {}".format
+    """Writes a command, so that it means this log."""
 
     def lines(self, room: int | None, *, most_steps: int = _MOST_STEPS) -> list[str]:
         """Write it in so many columns (None: as many as it takes), coloured."""

@@ -96,9 +96,7 @@ class Engine:
             self.store.release(execution_id, holder)
             raise
         execution = self._enter(Execution(self, execution_id, plan, state, holder, vault))
-        for (name, visit), value in keeper_of(self.store).remembered_results(execution_id).items():
-            if name in state.finished and state.steps[name].visit == visit:
-                execution.live[name] = value
+        execution.recall(execution_id, state)
         return execution
 
     def start(self, execution: Execution, *events: Event) -> None:

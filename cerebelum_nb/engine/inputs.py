@@ -40,7 +40,12 @@ def check_inputs(inputs: Any) -> dict[str, Any]:
 
 
 def merge_inputs(
-    store: Store, vault: Vault, execution_id: str, recorded: Value | None, inputs: Inputs | None
+    store: Store,
+    vault: Vault,
+    execution_id: str,
+    recorded: Value | None,
+    inputs: Inputs | None,
+    heir: str | None = None,
 ) -> tuple[dict[str, Any], Value]:
     """Put new inputs over recorded ones; what was a secret stays one.
 
@@ -50,13 +55,14 @@ def merge_inputs(
         execution_id: whose inputs are recorded.
         recorded: those.
         inputs: the new ones.
+        heir: the execution that is to have them, if it is another one.
 
     Returns:
         All inputs, and as the log would hold them.
     """
     known: dict[str, Any] = {}
     if recorded is not None:
-        missing = partial(Secret.missing, execution_id=execution_id)
+        missing = partial(Secret.missing, execution_id=heir or execution_id)
         where = f"the inputs of execution {execution_id}"
         known = decode(recorded, store.payload, trusted=store.trusted, where=where, missing=missing)
     masked = () if recorded is None else recorded.masked

@@ -17,7 +17,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from ..core.duration import format_seconds
-from ..core.model import Plan, StepSpec, Value
+from ..core.model import ErrorInfo, Plan, StepSpec, Value
 from ..core.state import Operation, State
 from ..errors import CerebelumError, StepTimeoutError
 from ..store.base import Store
@@ -32,12 +32,12 @@ __all__ = ["Trial", "try_out"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """How a trial ended: ``value`` and ``live`` are what the step returned, ``error`` what it raised."""
+    """How a trial ended: ``value`` and ``live`` are what the step returned, ``error`` is why it failed, masked."""
 
     seconds: float
     value: Value | None = None
     live: Any = None
-    error: BaseException | None = None
+    error: ErrorInfo | None = None
 
 
 async def try_out(
@@ -80,7 +80,7 @@ async def try_out(
         if limit.expired():
             most = format_seconds(spec.policy.timeout or 0)
             error = StepTimeoutError(f"step '{spec.name}' took longer than its timeout of {most}")
-        return Trial(seconds=time.perf_counter() - started, error=error)
+        return Trial(seconds=time.perf_counter() - started, error=values.describe(error))
     finally:
         scope.closed = True
     return Trial(seconds=time.perf_counter() - started, value=value, live=result)
@@ -115,11 +115,9 @@ def _values(spec: StepSpec, store: Store, execution_id: str, state: State) -> Ex
     """What the run held, with the secrets that this process still knows."""
     plan = Plan(workflow=state.workflow, timeline=((spec.name,),), steps={spec.name: spec})
     values = ExecutionValues(cast(Any, SimpleNamespace(store=store)), execution_id, plan, state, Vault(store.redact))
-    keeper = keeper_of(store)
-    values.live_inputs = keeper.remembered_inputs(execution_id)
-    for (name, visit), value in keeper.remembered_results(execution_id).items():
-        if name in state.finished and state.steps[name].visit == visit:
-            values.live[name] = value
+    values.live_inputs = keeper_of(store).remembered_inputs(execution_id)
+    values.encode(values.live_inputs)
+    values.recall(execution_id, state)
     return values
 
 

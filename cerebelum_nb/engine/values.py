@@ -152,6 +152,14 @@ class ExecutionValues:
         elif self.live:
             self.live.pop(step, None)
 
+    def recall(self, execution_id: str, state: State) -> None:
+        """Have the results of ``execution_id`` whose secrets this process still knows; they are masked from now on."""
+        for (name, visit), value in keeper_of(self.engine.store).remembered_results(execution_id).items():
+            step = state.steps.get(name)
+            if step is not None and step.has_result and step.visit == visit and step.output is not None:
+                self.encode(value)  # the vault learns them
+                self.keep_live(name, visit, step.output, value)
+
     def _check_shared(self, spec: StepSpec) -> None:
         for name in list(self.live) if spec.takes_rest else (*spec.requires, *spec.optional):
             output = self.state.steps[name].output if name in self.live and name != spec.name else None

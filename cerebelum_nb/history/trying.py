@@ -146,8 +146,7 @@ def _end_of(history: Sequence[Event], start: StepStarted, began: int) -> int:
 
 
 def _row(log: Store, execution_id: str, then: StepState, trial: Trial) -> _Row:
-    failure = trial.error
-    error = None if failure is None else f"{type(failure).__name__}: {failure}"
+    error = None if trial.error is None else error_text(trial.error)
     if type(trial.live) is dict and trial.live.keys() == {"error"}:
         error = str(trial.live["error"])
     old = None if then.output is None else _load(log, then.output)

@@ -147,7 +147,7 @@ def test_the_plan_says_the_same_and_runs_nothing(done):
     plan = release.plan_fork("k1", inputs={"size": 2}, store=done)
     assert {p.step: p.fate.value for p in plan} == {"build": "keep", "left": "keep", "right": "run", "ship": "run"}
     assert plan["right"].reasons == ("input `size` changed",)
-    assert repr(plan).startswith("release (forked from k1 at event 10): 2 run, 2 keep")
+    assert repr(plan).startswith("release, forked from k1 at event 10: 2 run, 2 keep")
     assert done.executions()[1] == 1 and ran == []
 
 
@@ -410,6 +410,17 @@ def test_a_fork_in_a_new_process_asks_for_the_secrets_it_opens(store, go, fails)
     again = go(made.fork("k1", "log_in", {"token": "s3cr3t-token"}, store=store))
     assert again.output == len("s3cr3t-token-session") + len("s3cr3t-token")
     assert "s3cr3t" not in repr(store.events(again.execution_id))
+
+
+def test_a_secret_input_that_is_opened_is_to_be_given_to_the_fork(store, go, fails):
+    from cerebelum_nb.engine.lease import _keepers
+
+    made = timeline(log_in, use)
+    go(made.execute({"token": Secret("s3cr3t-token")}, store=store, execution_id="k1"))
+    _keepers.pop(store)
+    error = fails(made.fork("k1", "log_in", fork_id="f1", store=store))
+    assert 'await wf.resume("f1", inputs={"token": Secret(...)})' in str(error)
+    assert go(made.resume("f1", inputs={"token": "s3cr3t-token"}, store=store)).status == "COMPLETED"
 
 
 def test_a_given_result_may_hold_a_secret(store, go):

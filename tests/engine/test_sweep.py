@@ -113,6 +113,28 @@ def test_an_execution_that_ran_may_be_the_prefix(store, go, fit, world):
     assert lineage.loc[table["execution_id"], "parent_version"].tolist() == [3, 3, 3]
 
 
+def test_a_variant_that_is_given_twice_runs_twice(store, go, fit, world):
+    table = go(fit.sweep("rate", [{"rate": 0.1}, {"rate": 0.1}], store=store))
+    assert table["execution_id"].nunique() == 2
+    assert world.trained == [0.1, 0.1]
+
+
+def test_inputs_for_all_count_over_a_prefix_that_had_others(store, go, fit, world):
+    first = go(fit.sweep("rate", RATES, {"rows": 10}, store=store))
+    prefix = prefix_of(store, first)
+    again = go(fit.sweep("rate", RATES, {"rows": 10}, execution_id=prefix, store=store))
+    assert again["execution_id"].tolist() == first["execution_id"].tolist()
+    other = go(fit.sweep("rate", RATES, {"rows": 100}, execution_id=prefix, store=store))
+    assert other["output.loss"].tolist() == [10.0, 20.0, 30.0]
+    assert not set(other["execution_id"]) & set(first["execution_id"])
+
+
+def test_over_a_prefix_each_variant_has_its_own_inputs_only(store, go, fit):
+    go(fit.execute({"rows": 10}, store=store, execution_id="k1"))
+    table = go(fit.sweep("train", inputs=[{"rows": 100}, {"epochs": 5}], execution_id="k1", store=store))
+    assert table[["output.loss", "output.epochs"]].to_numpy().tolist() == [[10.0, 1], [1.0, 5]]
+
+
 def test_no_more_run_at_once_than_told(store, go, fit, world):
     go(fit.sweep("rate", [{"rate": r} for r in range(6)], concurrency=2, store=store))
     assert world.most_at_once == 2

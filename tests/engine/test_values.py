@@ -519,3 +519,19 @@ def test_a_resume_in_this_process_still_has_the_secret_of_a_result(store, go, fa
     world["ready"] = True
     assert go(logging_in(world).resume("k1", store=store)).status == "COMPLETED"
     assert world["logins"] == 1
+
+
+def test_the_secret_of_a_kept_result_is_masked_in_a_resume_in_this_process_too(store, fails):
+    @step
+    def log_in():
+        return {"token": Secret(TOKEN)}
+
+    @step
+    def use(log_in):
+        raise ValueError(f"no luck with {log_in['token'].reveal()}")
+
+    made = timeline(log_in >> use)
+    fails(made.execute(store=store, execution_id="k1"))
+    fails(made.resume("k1", store=store))
+    fails(made.fork("k1", store=store))
+    assert TOKEN.encode() not in written(store)
