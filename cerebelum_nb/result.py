@@ -12,6 +12,7 @@ from .core.events import Event
 from .core.fork import lineage
 from .core.model import ExecutionState, Value
 from .core.state import State
+from .core.text import counted, cut
 from .engine import views
 
 __all__ = ["Outputs", "Result"]
@@ -35,7 +36,7 @@ class Outputs(Mapping[str, Any]):
         return len(self._values)
 
     def __repr__(self) -> str:
-        body = ", ".join(f"{name!r}: {_short(value)}" for name, value in self._values.items())
+        body = ", ".join(f"{name!r}: {short(value)}" for name, value in self._values.items())
         return f"{{{body}}}"
 
 
@@ -100,7 +101,7 @@ class Result:
             name: (
                 step.phase.value,
                 (step.ended_at - step.started_at) / 1e6 if step.settled and step.started_at else None,
-                _short(step.output) if step.output else (step.error.message if step.error else ""),
+                short(step.output) if step.output else (step.error.message if step.error else ""),
             )
             for name, step in self._state.steps.items()
         }
@@ -171,8 +172,8 @@ class Result:
 
     def __repr__(self) -> str:
         last = self._state.output if self.status is ExecutionState.COMPLETED else None
-        shown = "" if last is None else f", output {_short(last)}"
-        done = f"{len(self.results)} step{'' if len(self.results) == 1 else 's'}"
+        shown = "" if last is None else f", output {short(last)}"
+        done = counted(len(self.results), "step")
         head = f"<{self.workflow} {self.execution_id}: {self.status}, {done}{shown}>"
         return "\n".join(line for line in (head, self.lineage, self.next) if line)
 
@@ -207,8 +208,6 @@ def at(microseconds: int) -> datetime:
     return datetime.fromtimestamp(microseconds // 1_000_000, UTC) + timedelta(microseconds=microseconds % 1_000_000)
 
 
-def _short(value: Value | None) -> str:
-    if value is None:
-        return ""
-    text = value.json if value.codec == "json" else value.preview.splitlines()[0] if value.preview else value.type
-    return text if len(text) <= 80 else text[:79] + "…"
+def short(value: Value | None) -> str:
+    """Write the first line of a value, as far as a table has room."""
+    return "" if value is None else cut(next(iter(value.text.splitlines()), ""), 80)

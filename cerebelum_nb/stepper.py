@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .core.events import StepCompleted
-from .core.model import ExecutionState, Plan, Value
+from .core.model import ExecutionState, Plan
 from .core.resume import following, refuse_mark, step_named
 from .core.state import Phase, State, fold
 from .core.stepping import Limit, NoStage, OneStage, UpTo, frontier
@@ -21,7 +21,7 @@ from .engine import views
 from .engine.execution import Execution
 from .engine.lease import keeper_of
 from .errors import ResumeError
-from .result import Outputs
+from .result import Outputs, short
 from .run import Run
 from .store.base import Store
 from .values import decode
@@ -334,7 +334,7 @@ def _ended(name: str, state: State) -> tuple[str, str, str]:
     if step.phase is Phase.FAILED:
         assert step.error is not None
         return name, "failed", f"{step.error.type}: {step.error.message}"
-    return name, "done by hand" if step.by_hand else "done", _short(step.output)
+    return name, "done by hand" if step.by_hand else "done", short(step.output)
 
 
 def _line(ran: tuple[str, str, str]) -> str:
@@ -344,10 +344,3 @@ def _line(ran: tuple[str, str, str]) -> str:
 
 def _listed(names: Collection[str]) -> str:
     return next(iter(names)) if len(names) == 1 else f"[{', '.join(names)}]"
-
-
-def _short(value: Value | None) -> str:
-    if value is None:
-        return ""
-    text = value.json if value.codec == "json" else next(iter(value.preview.splitlines()), "") or value.type
-    return text if len(text) <= 80 else text[:79] + "…"

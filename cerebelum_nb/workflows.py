@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from .core.model import Plan
 from .core.stepping import NoStage
+from .core.text import counted
 from .core.validate import Report
 from .dsl.builder import WorkflowBuilder, build
 from .engine import views
@@ -124,9 +125,8 @@ class Workflow:
         """
         plan, report = build(self.fn, self.name, self.max_jumps)
         if not report.ok:
-            count = len(report.errors)
             raise WorkflowDefinitionError(
-                f"workflow '{self.name}' cannot run, {count} problem{'s' if count > 1 else ''}:\n{report}",
+                f"workflow '{self.name}' cannot run, {counted(len(report.errors), 'problem')}:\n{report}",
                 errors=report.errors,
                 warnings=report.warnings,
             )
@@ -590,8 +590,7 @@ class Workflow:
         try:
             return f"<workflow {self.name}: {describe_path(self.plan())}>"
         except WorkflowDefinitionError as error:
-            count = f"{len(error.errors)} problem{'' if len(error.errors) == 1 else 's'}"
-            return f"<workflow {self.name}: {count}, see {self.__name__}.validate()>"
+            return f"<workflow {self.name}: {counted(len(error.errors), 'problem')}, see {self.__name__}.validate()>"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         plan, report = build(self.fn, self.name, self.max_jumps)

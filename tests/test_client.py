@@ -435,7 +435,7 @@ def test_a_list_of_one_state(several, client, status):
 
 
 def test_an_unknown_state_is_refused_with_the_nearest(client):
-    with pytest.raises(ValueError, match=r"no state 'sleepin'. Did you mean SLEEPING"):
+    with pytest.raises(ValueError, match=r"no state 'sleepin'. Did you mean 'SLEEPING'"):
         page_of(client, status="sleepin")
 
 

@@ -136,8 +136,7 @@ def _count(one: Attempt) -> str:
 def _outcome(one: Attempt) -> str:
     lines = [f"<div>{escape(note)}</div>" for note in one.notes]
     if one.error is not None:
-        told = one.error.reason if one.error.reason is not None else f"{one.error.type}: {one.error.message}"
-        lines.append(f'<div class="bad">{escape(cut(told, 400))}</div>')
+        lines.append(f'<div class="bad">{escape(cut(str(one.error), 400))}</div>')
         if one.error.traceback:
             lines.append(fold("traceback", f"<pre>{escape(cut(one.error.traceback))}</pre>"))
     elif one.output is not None:

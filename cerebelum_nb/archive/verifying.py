@@ -18,6 +18,7 @@ from hashlib import sha256
 from typing import Any
 
 from ..core.state import State, evolve
+from ..core.text import counted
 from ..engine.summary import summarise
 from ..errors import StoreError
 from ..store import chain, projection, rows
@@ -192,7 +193,7 @@ class _Check:
         orphans = """SELECT execution, count(*) FROM event WHERE execution NOT IN (SELECT key FROM execution)
             GROUP BY execution"""
         for key, count in self.db.execute(orphans):
-            self.found(f"an execution was deleted: {_count(count, 'event')} of it are left (its key was {key})")
+            self.found(f"an execution was deleted: {counted(count, 'event')} of it are left (its key was {key})")
         if self.db.execute("SELECT count(*) FROM maintenance").fetchone() != (0,):
             self.found("a row stands in the table maintenance, which lets events be changed")
 
@@ -318,10 +319,6 @@ def _event(version: int, row: Any) -> str:
 
 def _events(first: int, last: int) -> str:
     return f"event {first} is" if first == last else f"events {first} to {last} are"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _text(raw: bytes) -> str:

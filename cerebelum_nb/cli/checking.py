@@ -20,6 +20,7 @@ import click
 from ..client.reading import ACTIVE, entry
 from ..client.status import ExecutionStatus
 from ..core.model import ExecutionState
+from ..core.text import counted
 from ..errors import StoreError
 from ..store.connection import SCHEMA_VERSION, versions
 from ..store.sqlite import SqliteStore
@@ -210,17 +211,18 @@ def _executions(store: SqliteStore) -> Iterator[Check]:
         yield Check(
             name="leases",
             ok=False,
-            message=f"{_count(len(stale))} held by a process that died ({held[stale[0]]}): {_listed(stale)}",
+            message=f"{counted(len(stale), 'execution')} held by a process that died ({held[stale[0]]}): "
+            f"{_listed(stale)}",
             advice=go_on,
             executions=tuple(stale),
         )
     else:
-        yield Check(name="leases", ok=True, message=f"{_count(len(held))} held, each by a living process")
+        yield Check(name="leases", ok=True, message=f"{counted(len(held), 'execution')} held, each by a living process")
     if left:
         yield Check(
             name="orphans",
             ok=False,
-            message=f"{_count(len(left))} that should be running and that nobody holds: {_listed(left)}",
+            message=f"{counted(len(left), 'execution')} that should be running and that nobody holds: {_listed(left)}",
             advice=go_on,
             executions=tuple(left),
         )
@@ -234,7 +236,8 @@ def _executions(store: SqliteStore) -> Iterator[Check]:
         yield Check(
             name="wake-ups",
             ok=False,
-            message=f"{_count(len(late))} overdue, by up to {longest}: {_listed([name for name, _ in late])}",
+            message=f"{counted(len(late), 'execution')} overdue, by up to {longest}: "
+            f"{_listed([name for name, _ in late])}",
             advice="No scheduler is at work on this log: start `cerebelum scheduler`.",
             executions=tuple(name for name, _ in late),
         )
@@ -246,10 +249,6 @@ def _waiting(found: list[ExecutionStatus]) -> str:
     asleep = sum(shown.status is ExecutionState.SLEEPING for shown in found)
     asking = sum(shown.status is ExecutionState.WAITING_FOR_APPROVAL for shown in found)
     return f"{asleep} asleep, {asking} waiting for approval"
-
-
-def _count(number: int) -> str:
-    return "1 execution" if number == 1 else f"{number} executions"
 
 
 def _listed(ids: list[str] | tuple[str, ...]) -> str:

@@ -369,4 +369,4 @@ def _pretty(value: Value | None) -> Iterator[str]:
 
 
 def _short(value: Value | None) -> str:
-    return "" if value is None else shorten(value.json if value.codec == "json" else value.preview or value.type)
+    return "" if value is None else shorten(value.text)

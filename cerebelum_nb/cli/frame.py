@@ -127,10 +127,9 @@ class Cli(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that is meant; a wrong name is answered by the nearest."""
         if args and args[0] not in self.homes and not args[0].startswith("-"):
-            import difflib
+            from ..core.text import did_you_mean
 
-            near = difflib.get_close_matches(args[0], self.homes, n=2)
-            hint = f"Did you mean {' or '.join(near)}?" if near else "`cerebelum -h` lists them."
+            hint = did_you_mean(args[0], self.homes, "`cerebelum -h` lists them.")
             ctx.fail(f"there is no command {args[0]!r}. {hint}")
         return super().resolve_command(ctx, args)
 

@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 import click
 
+from ..core.text import counted
 from .completing import execution_argument
 from .frame import as_json, log_options, open_log
 from .text import paint
@@ -35,9 +36,9 @@ def pack(ctx: click.Context, execution_id: str, output: str | None, redact: tupl
     paint(str(made.path))
     told = f"{made.execution_id}: {made.events} events, {made.values} values"
     if made.masked:
-        told += f"; {_count(made.masked, 'secret')} masked"
+        told += f"; {counted(made.masked, 'secret')} masked"
     if made.left_out:
-        told += f"; {_count(made.left_out, 'value')} left out, which may hold a secret and cannot be masked"
+        told += f"; {counted(made.left_out, 'value')} left out, which may hold a secret and cannot be masked"
     click.secho(told, err=True, dim=True)
 
 
@@ -65,9 +66,5 @@ def unpack(ctx: click.Context, file: str, execution_ids: tuple[str, ...], trust:
     pickles = sum(one.pickles for one in found)
     if pickles:
         click.secho(
-            f"{_count(pickles, 'value')} would have to be unpickled: shown, not restored, without --trust", err=True
+            f"{counted(pickles, 'value')} would have to be unpickled: shown, not restored, without --trust", err=True
         )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -14,6 +14,7 @@ from ..core.duration import format_seconds
 from ..core.fork import lineage
 from ..core.model import ErrorInfo, ExecutionState, Value
 from ..core.state import Operation, Phase, State, StepState
+from ..core.text import counted
 from ..result import at
 from ..store.base import ExecutionRow
 from .states import state_cell
@@ -120,7 +121,7 @@ class Picture:
         rows = [self._step(name, step, room) for name, step in steps[left_out:]]
         yield ""
         if left_out:
-            yield styled(f"  ... {left_out} earlier step{'' if left_out == 1 else 's'}", "dim")
+            yield styled(f"  ... {counted(left_out, 'earlier step')}", "dim")
         yield from table(_STEPS, rows, room)[1:]
         for name, step in steps[left_out:]:
             if step.phase is Phase.FAILED and step.error is not None:
@@ -240,12 +241,12 @@ def _first(text: str) -> str:
 def _short(value: Value | None) -> str:
     if value is None or value.json == "null":
         return ""
-    return _first(value.json if value.codec == "json" else value.preview)
+    return _first(value.text)
 
 
 def _error(name: str, error: ErrorInfo) -> Iterator[str]:
     """Write why a step failed: all of a short message, the beginning of a long one."""
-    lines = f"{name}: {error.reason if error.reason is not None else f'{error.type}: {error.message}'}".splitlines()
+    lines = f"{name}: {error}".splitlines()
     for line in lines[:_MOST_LINES]:
         yield from wrap(line)
     if len(lines) > _MOST_LINES:

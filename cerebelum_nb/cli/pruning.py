@@ -11,6 +11,7 @@ import click
 
 from ..core.duration import seconds
 from ..core.model import ExecutionState
+from ..core.text import counted
 from ..result import at
 from .completing import workflows
 from .frame import as_json, log_options, open_log
@@ -98,7 +99,7 @@ def prune(
         if json_:
             as_json(_plain(found, dry_run=dry_run))
         return
-    what = f"{_count(len(found.execution_ids))} ({found.events:,} events)"
+    what = f"{counted(len(found.execution_ids), 'execution')} ({found.events:,} events)"
     if not yes and not click.confirm(f"delete {what} from {store.location}?", err=True):
         paint("nothing was deleted")
         return
@@ -106,7 +107,7 @@ def prune(
     if json_:
         as_json(_plain(done, dry_run=False))
         return
-    told = f"deleted {_count(len(done.execution_ids))}, {done.events:,} events, {done.values:,} values; "
+    told = f"deleted {counted(len(done.execution_ids), 'execution')}, {done.events:,} events, {done.values:,} values; "
     paint(told + f"the log is {file_size(done.freed)} smaller")
     if done.archive is not None:
         paint(f"they are in {done.archive}")
@@ -137,7 +138,3 @@ def _plain(found: Any, *, dry_run: bool) -> dict[str, Any]:
         "archive": None if archive is None else str(archive),
         "dry_run": dry_run,
     }
-
-
-def _count(number: int) -> str:
-    return "1 execution" if number == 1 else f"{number:,} executions"

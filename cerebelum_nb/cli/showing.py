@@ -48,16 +48,12 @@ def _types(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[
 def _known(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
     """Read names of event types, in any case."""
     from ..core.events import EVENT_TYPES
+    from ..history.arguments import names
 
-    by_name = {name.lower(): name for name in EVENT_TYPES}
-    for name in given:
-        if name.lower() not in by_name:
-            import difflib
-
-            near = [by_name[n] for n in difflib.get_close_matches(name.lower(), by_name, n=2)]
-            hint = f"Did you mean {' or '.join(near)}?" if near else f"There are: {', '.join(EVENT_TYPES)}."
-            raise click.BadParameter(f"no event is called {name!r}. {hint}", ctx, param)
-    return tuple(by_name[name.lower()] for name in given)
+    try:
+        return names(given, EVENT_TYPES, "type of event")
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
 
 
 @click.command()
@@ -123,10 +119,9 @@ def _nothing(store: SqliteStore, execution_id: str, step: str | None) -> str:
         begun = [name for (name,) in db.execute(asked, [execution_id])]
     if step is None or step in begun:
         return "no event is like that"
-    import difflib
+    from ..core.text import did_you_mean
 
-    near = difflib.get_close_matches(step, begun, n=2)
-    hint = f"Did you mean {' or '.join(near)}?" if near else f"These have: {', '.join(begun) or 'none yet'}."
+    hint = did_you_mean(step, begun, f"These have: {', '.join(begun) or 'none yet'}.")
     return f"no step {step!r} has begun in {execution_id}. {hint}"
 
 

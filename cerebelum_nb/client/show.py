@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..core.duration import format_seconds
 from ..core.model import ExecutionState
+from ..core.text import cut
 from .lazy import jsonable
 
 if TYPE_CHECKING:
@@ -111,5 +112,4 @@ def _output(step: StepStatus) -> str:
         text = shown if isinstance(shown, str) else json.dumps(shown, ensure_ascii=False)
     except (TypeError, ValueError):
         text = repr(shown)
-    line = text.partition("\n")[0]
-    return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
+    return cut(text.partition("\n")[0], _LONGEST)

@@ -57,11 +57,10 @@ class ExecutionState(StrEnum):
         name = value.strip().upper().replace(" ", "_").replace("-", "_")
         if name in cls.__members__:
             return cls[name]
-        import difflib
+        from .text import did_you_mean  # late: it takes a while, and most names are right
 
-        known = [state for state in cls if state is not cls.UNSPECIFIED]
-        near = difflib.get_close_matches(name, known, n=2)
-        hint = f"Did you mean {' or '.join(near)}?" if near else f"There are: {', '.join(known)}."
+        known = [state.value for state in cls if state is not cls.UNSPECIFIED]
+        hint = did_you_mean(name, known, f"There are: {', '.join(known)}.")
         raise ValueError(f"There is no state {value!r}. {hint}")
 
     @property
@@ -96,6 +95,16 @@ class Value:
         """Whether the log holds the whole value."""
         return self.codec != "none" and not self.masked
 
+    @property
+    def text(self) -> str:
+        """What a person is shown of it: its JSON text, or its preview; its type when there is no preview.
+
+        Example:
+            >>> Value("json", json="[1, 2]").text, Value("none", type="socket.socket").text
+            ('[1, 2]', 'socket.socket')
+        """
+        return self.json if self.codec == "json" else self.preview or self.type
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorInfo:
@@ -103,7 +112,7 @@ class ErrorInfo:
 
     ``mro`` names the exception's classes (``module.qualname``, most derived first), so that a route by
     exception class still matches after the process that raised it is gone. ``reason`` is set when the step
-    returned ``{"error": reason}`` instead of raising.
+    returned ``{"error": reason}`` instead of raising. ``str`` of it is the reason, else ``type: message``.
     """
 
     type: str
@@ -111,6 +120,9 @@ class ErrorInfo:
     traceback: str = ""
     mro: tuple[str, ...] = ()
     reason: str | None = None
+
+    def __str__(self) -> str:
+        return self.reason if self.reason is not None else f"{self.type}: {self.message}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

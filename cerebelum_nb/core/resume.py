@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from ..errors import OutcomeUnknownError, ResumeError
 from .decide import reset_by
 from .model import ExecutionState, Plan
 from .state import Phase, State, StepState
+from .text import did_you_mean
 
 __all__ = [
     "Resumption",
@@ -276,8 +276,7 @@ def refuse_mark(state: State, step: str) -> None:
 
 
 def _unknown(plan: Plan, name: str, said: str) -> ResumeError:
-    near = difflib.get_close_matches(str(name), list(plan.steps), n=1)
-    hint = f"Did you mean '{near[0]}'?" if near else f"Its steps are {_some(plan.steps)}"
+    hint = did_you_mean(str(name), plan.steps, f"Its steps are {_some(plan.steps)}", most=1)
     return ResumeError(f"{said} {name!r}, which is no step of workflow '{plan.workflow}'. {hint}")
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from .model import Action, ActionKind, Path, Plan, Target
+from .text import did_you_mean
 
 __all__ = ["Report", "validate"]
 
@@ -361,5 +362,5 @@ def _shortened(names: list[str]) -> list[str]:
 
 
 def _did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f". Did you mean '{near[0]}'?" if near else f": {otherwise}"
+    hint = did_you_mean(name, known, "", most=1)
+    return f". {hint}" if hint else f": {otherwise}"

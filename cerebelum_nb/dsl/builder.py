@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from ..core.model import Action, Branch, Diverge, Path, Plan, StepSpec, Target
+from ..core.text import cut
 from ..core.validate import Report, validate
 from ..errors import WorkflowDefinitionError
 from . import flow
@@ -334,8 +335,7 @@ def _said(item: object) -> str:
         return f"'{item.name}'"
     if type(item).__name__ == "Workflow":
         return f"workflow '{getattr(item, 'name', '')}'"
-    text = repr(item)
-    return text if len(text) <= 80 else text[:79] + "…"
+    return cut(repr(item), 80)
 
 
 def _not_a_step(item: object) -> str:

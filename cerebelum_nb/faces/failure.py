@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ..callers import in_cells
 from ..core.model import ExecutionState, Plan, Value
 from ..core.state import State
+from ..core.text import counted, cut
 from ..engine.hints import resume_call
 
 __all__ = ["Failure", "go_on"]
@@ -98,7 +99,7 @@ class Failure:
         return f"<div style='{style}'>{''.join(parts)}</div>"
 
     def _advice(self) -> str:
-        kept = f"{self.kept} finished step{'' if self.kept == 1 else 's'} kept."
+        kept = f"{counted(self.kept, 'finished step')} kept."
         return f"{kept} Mend it, run its cell again, then:" if self.step and in_cells() else f"{kept} Mend it, then:"
 
 
@@ -137,8 +138,7 @@ def _inputs(plan: Plan, state: State, step: str) -> list[tuple[str, str]]:
 def _preview(value: Value | None) -> str:
     if value is None:
         return ""
-    text = value.json if value.codec == "json" else value.preview or value.type
-    return text if len(text) <= 300 else text[:299] + "…"
+    return cut(value.text, 300)
 
 
 def _shorten(traceback: str) -> str:

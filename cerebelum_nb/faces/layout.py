@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from ..core.model import Action, ActionKind, Path, Plan, Target
+from ..core.text import cut
 
 __all__ = ["Edge", "Layout", "Node", "Point", "lay_out", "routes_of"]
 
@@ -154,7 +155,7 @@ def _stage(plan: Plan, stage: tuple[str, ...], width: float) -> Layout:
     y = made.height + _GAP_Y if straight or len(routed) < len(stage) else 0.0
     ends = {by_name[n].y + HEIGHT / 2 for n in routed if n not in straight}
     made.exits = [p for p in made.exits if p[1] not in ends or made.frames]
-    lane_x = x + max(len(_cut(label)) for _, label, _, _ in routes) * 6.2 + 22
+    lane_x = x + max(len(cut(label, _LONGEST)) for _, label, _, _ in routes) * 6.2 + 22
     lanes_right = x
     new_exits: list[Point] = []
     for name, label, target, leaves in routes:
@@ -162,7 +163,7 @@ def _stage(plan: Plan, stage: tuple[str, ...], width: float) -> Layout:
         start = (source.x + source.width, source.y + HEIGHT / 2)
         if _is_straight(target):
             continue
-        shown = _cut(label)
+        shown = cut(label, _LONGEST)
         lane = _lane(plan, target, leaves, max(260.0, width - lane_x))
         made.add(lane, lane_x, y)
         for px, py in lane.entries[:1]:
@@ -235,7 +236,7 @@ def _says(action: Action) -> str:
 
 
 def _action(text: str, target: str | None) -> Layout:
-    label = _cut(text)
+    label = cut(text, _LONGEST)
     width = len(label) * 5.9 + 20
     node = Node(text, label, 0, 0, width, kind="action", target=target)
     return Layout(width=width, height=HEIGHT, nodes=[node], entries=[(0, HEIGHT / 2)])
@@ -246,7 +247,7 @@ def _column(stage: tuple[str, ...]) -> Layout:
     made.width = max(_width(name) for name in stage)
     for number, name in enumerate(stage):
         y = number * (HEIGHT + _GAP_Y)
-        made.nodes.append(Node(name, _cut(name), 0, y, made.width))
+        made.nodes.append(Node(name, cut(name, _LONGEST), 0, y, made.width))
         made.entries.append((0, y + HEIGHT / 2))
         made.exits.append((made.width, y + HEIGHT / 2))
     made.height = len(stage) * (HEIGHT + _GAP_Y) - _GAP_Y
@@ -260,7 +261,7 @@ def _grid(stage: tuple[str, ...], width: float) -> Layout:
     made = Layout()
     for number, name in enumerate(stage):
         row, column = divmod(number, columns)
-        made.nodes.append(Node(name, _cut(name), 8 + column * (cell + 8), 8 + row * (HEIGHT + 6), cell))
+        made.nodes.append(Node(name, cut(name, _LONGEST), 8 + column * (cell + 8), 8 + row * (HEIGHT + 6), cell))
     made.width = columns * (cell + 8) + 8
     made.height = -(-len(stage) // columns) * (HEIGHT + 6) + 10
     made.frames = [(0, 0, made.width, made.height)]
@@ -269,11 +270,7 @@ def _grid(stage: tuple[str, ...], width: float) -> Layout:
 
 
 def _width(name: str) -> float:
-    return len(_cut(name)) * _LETTER + 34
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    return len(cut(name, _LONGEST)) * _LETTER + 34
 
 
 def _connect_far(made: Layout) -> None:

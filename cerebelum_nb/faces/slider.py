@@ -17,6 +17,7 @@ from typing import Any
 from ..core.duration import format_seconds
 from ..core.events import Event
 from ..core.state import State
+from ..core.text import counted
 from ..history.facts import changes
 from ..history.replay import Transition, transitions
 from ..history.words import detail, shorten, title
@@ -46,7 +47,7 @@ class Slider:
         lines = [f"  {number:>3} {title(event)}" for number, event in enumerate(self._events, start=1)]
         if len(lines) > _MOST_LINES:
             lines = [*lines[: _MOST_LINES - 1], f"  ... {len(lines) - _MOST_LINES + 1} more"]
-        head = f"{self._transitions[-1].state.workflow}: {_count(self._events)}"
+        head = f"{self._transitions[-1].state.workflow}: {counted(len(self._events), 'event')}"
         return "\n".join([head, *lines, "to go through them: cerebelum debug"])
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
@@ -136,7 +137,7 @@ def _shown(card: Card, before: Card | None, state: State) -> Iterator[tuple[str,
 def _value(state: State, name: str) -> str:
     """Write what a step has returned."""
     value = state.steps[name].output if name in state.finished else None
-    return "" if value is None else shorten(value.json if value.codec == "json" else value.preview, 100)
+    return "" if value is None else shorten(value.text, 100)
 
 
 def _changed(before: State, after: State) -> Iterator[tuple[str, str | None]]:
@@ -152,10 +153,6 @@ def _in_order(slots: Iterable[str]) -> list[str]:
             name = slot.removeprefix("fact:")
             by_owner.setdefault(name.partition("]")[0] if name.startswith("steps[") else "", []).append(name)
     return [name for names in by_owner.values() for name in names]
-
-
-def _count(events: Sequence[object]) -> str:
-    return f"{len(events)} event{'' if len(events) == 1 else 's'}"
 
 
 def _since(event: Event, state: State) -> str:
@@ -204,5 +201,5 @@ def _still(card: Card, told: Sequence[Transition]) -> str:
     listed = f"<pre style='{SMALL}'>{html.escape(chr(10).join(lines))}</pre>"
     return (
         f'<div data-part="still">{card.to_html().replace(graph, image)}'
-        f"<details><summary>{_count(told)}</summary>{listed}</details></div>"
+        f"<details><summary>{counted(len(told), 'event')}</summary>{listed}</details></div>"
     )

@@ -5,12 +5,12 @@ pandas is imported late, and only for text that this library does not read by it
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, time, timedelta
 
 from ..core.duration import seconds
+from ..core.text import did_you_mean
 from ..engine.clock import current_clock
 
 __all__ = ["Since", "count", "names", "since_micros", "to_micros"]
@@ -45,12 +45,7 @@ def names(given: str | Iterable[str] | None, known: Iterable[str], what: str) ->
         if not isinstance(name, str):
             raise TypeError(f"a {what} is text, such as {next(iter(by_fold.values()))!r}, not {name!r}")
         if name.casefold() not in by_fold:
-            near = difflib.get_close_matches(name.casefold(), by_fold, n=2)
-            hint = (
-                f"Did you mean {' or '.join(repr(by_fold[n]) for n in near)}?"
-                if near
-                else f"There are: {', '.join(by_fold.values())}."
-            )
+            hint = did_you_mean(name, by_fold.values(), f"There are: {', '.join(by_fold.values())}.")
             raise ValueError(f"There is no {what} {name!r}. {hint}")
         found.append(by_fold[name.casefold()])
     return tuple(dict.fromkeys(found))

@@ -11,7 +11,7 @@ from ..errors import SerializationError, StoreError
 from ..store.base import Store
 from ..values import decode
 from .difference import Difference, compare
-from .moment import error_text, short
+from .moment import short
 from .reader import Source, located
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _outcomes(
         return True, f"{one.phase} -> {other.phase}"
     if one.phase is Phase.COMPLETED:
         return _values(one.output, other.output, loads)
-    errors = [error_text(step.error) if step.error else "" for step in (one, other)]
+    errors = [str(step.error) if step.error else "" for step in (one, other)]
     return errors[0] != errors[1], None if errors[0] == errors[1] else f"{errors[0]} -> {errors[1]}"
 
 
@@ -161,7 +161,7 @@ def _told(difference: Difference | str | None) -> _Row:
 def _shown(step: StepState | None) -> str | None:
     if step is None or not step.settled:
         return None
-    return short(step.output) if step.has_result else error_text(step.error) if step.error else None
+    return short(step.output) if step.has_result else str(step.error) if step.error else None
 
 
 def _loader(log: Store) -> _Load:

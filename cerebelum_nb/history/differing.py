@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd  # noqa: TID253  # this module is only imported when it is needed
 
 from ..core.duration import format_seconds
-from .shown import as_html, as_lines, cut
+from ..core.text import cut
+from .shown import WIDEST, as_html, as_lines
 
 __all__ = ["Diff"]
 
@@ -54,7 +55,7 @@ class Diff(pd.DataFrame):
                     _took(row["duration_a"]),
                     _took(row["duration_b"]),
                     " ".join(changed),
-                    cut(_text(row["difference"])),
+                    cut(_text(row["difference"]), WIDEST),
                 )
             )
         return rows

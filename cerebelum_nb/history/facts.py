@@ -10,7 +10,7 @@ from dataclasses import MISSING, fields
 from enum import Enum
 from typing import Any
 
-from ..core.model import ErrorInfo, Value
+from ..core.model import Value
 from ..core.state import Operation, State, StepState
 from ..result import at
 from .words import shorten
@@ -95,9 +95,7 @@ def _text(name: str, value: Any) -> str:
         case Enum():
             return str(value.value)
         case Value():
-            return shorten(value.json if value.codec == "json" else value.preview or value.type)
-        case ErrorInfo():
-            return shorten(value.reason if value.reason is not None else f"{value.type}: {value.message}")
+            return shorten(value.text)
         case dict():
             told = [f"{key}: {item}" if isinstance(item, int) else str(key) for key, item in value.items()]
             return ", ".join(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import html
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,18 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.duration import format_seconds
 from ..core.events import Event, StepCompleted, StepFailed
-from ..core.model import ErrorInfo, ExecutionState, Value
+from ..core.model import ExecutionState, Value
 from ..core.state import Operation, State, StepState, fold
+from ..core.text import cut, did_you_mean
 from ..result import Outputs
 from ..result import at as moment_of
 from ..values import decode
 from .reader import Source, opened
-from .shown import as_html, as_lines, cut
+from .shown import WIDEST, as_html, as_lines
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Moment", "error_text", "short", "state_at"]
+__all__ = ["Moment", "short", "state_at"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +78,7 @@ class Moment:
     @property
     def error(self) -> str | None:
         """Why it had failed, ``type: message``."""
-        return None if self.state.error is None else error_text(self.state.error)
+        return None if self.state.error is None else str(self.state.error)
 
     @property
     def waiting(self) -> dict[str, str]:
@@ -123,8 +123,8 @@ class Moment:
         rows: list[tuple[str, ...]] = [("step", "state", "attempt", "took", "value or error")]
         for name, known in self.state.steps.items():
             took = format_seconds((known.ended_at - known.started_at) / 1e6) if known.settled else ""
-            told = short(known.output) if known.has_result else error_text(known.error) if known.error else ""
-            rows.append((name, known.phase, str(known.attempt), took, cut(told)))
+            told = short(known.output) if known.has_result else str(known.error) if known.error else ""
+            rows.append((name, known.phase, str(known.attempt), took, cut(told, WIDEST)))
         notes = [f"waits: {name}, {what}" for name, what in self.waiting.items()]
         if self.error:
             notes.append(f"failed: {cut(self.error, 100)}")
@@ -191,11 +191,6 @@ def state_at(
     return Moment(full, version, row.version, events[-1], fold(events), load)
 
 
-def error_text(error: ErrorInfo) -> str:
-    """Write an error as ``type: message``, one that a step returned as its reason."""
-    return error.reason if error.reason is not None else f"{error.type}: {error.message}"
-
-
 def short(value: Value | None) -> str:
     """Write a value on one line: its JSON text, or its preview."""
     if value is None:
@@ -207,8 +202,7 @@ def _end_of(step: str, execution_id: str, events: list[Event]) -> int:
     ends = {e.step: n for n, e in enumerate(events, 1) if isinstance(e, (StepCompleted, StepFailed))}
     if step in ends:
         return ends[step]
-    near = difflib.get_close_matches(step, ends, n=2)
-    hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else f"These have: {', '.join(ends) or 'none'}."
+    hint = did_you_mean(step, ends, f"These have: {', '.join(ends) or 'none'}.")
     raise ValueError(f"no step {step!r} has ended in execution {execution_id}. {hint}")
 
 
@@ -216,7 +210,7 @@ def _row(step: StepState) -> Iterator[Any]:
     yield from (step.visit, step.attempt, step.phase.value, step.started_at or None)
     yield from (step.ended_at, step.ended_at - step.started_at) if step.settled else (None, None)
     yield None if step.output is None else short(step.output)
-    yield None if step.error is None else error_text(step.error)
+    yield None if step.error is None else str(step.error)
 
 
 def _by_step(waiting: dict[str, str]) -> dict[str, list[str]]:

@@ -1,27 +1,26 @@
 """Pictures of the log, drawn with matplotlib: one run's timeline, and many runs' durations, failures and time.
 
 Each returns matplotlib's own axes, to be restyled: ``ax.set_title(...)``, ``ax.figure.savefig(...)``. A notebook shows
-them when they are the last line of a cell; with ``ax=`` the picture is part of a figure of yours. The data is read
-here, the drawing is in ``pictures``, which is imported with matplotlib when the first one is made.
+them when they are the last line of a cell; with ``ax=`` the picture is part of a figure of yours. What many
+runs are drawn from is read in ``measured``; the drawing is in ``pictures``, imported with matplotlib when the first
+one is made.
 """
 
 from __future__ import annotations
 
-import difflib
-import itertools
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ..core.duration import format_seconds
+from ..core.text import counted, did_you_mean
 from ..errors import CerebelumError
-from .reader import Source, each, opened, snapshot
-from .spans import Interval, Mark, Timeline, covered, marks, outside, timeline
-from .tables import steps
+from .measured import attempts, completed, nothing, of, shares, timelines
+from .reader import Source, opened
+from .spans import marks, timeline
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
 
     Draw = Callable[..., Axes]
@@ -110,10 +109,10 @@ def plot_durations(workflow: str, *, store: Source | None = None, ax: Axes | Non
         'release: how long its steps take, 1 run'
     """
     draw: Draw = _pictures("across").durations
-    done = _completed(workflow, store)
+    done = completed(workflow, store)
     taken = {name: list(group["seconds"]) for name, group in done.groupby("step", sort=False, observed=True)}
     runs = done["execution_id"].nunique()
-    return draw(taken, f"{workflow}: how long its steps take, {_runs(runs)}", ax)
+    return draw(taken, f"{workflow}: how long its steps take, {counted(runs, 'run')}", ax)
 
 
 def plot_failures(workflow: str | None = None, *, store: Source | None = None, ax: Axes | None = None) -> Axes:
@@ -151,10 +150,10 @@ def plot_failures(workflow: str | None = None, *, store: Source | None = None, a
         'release: attempts that failed'
     """
     draw: Draw = _pictures("across").failures
-    found = _steps(workflow, store)
+    found = attempts(workflow, store)
     ended = found[found["state"].isin(["COMPLETED", "FAILED", "RETRIED"])]
     if ended.empty:
-        raise CerebelumError(f"there is nothing to draw: no attempt {_of(workflow)}has ended yet")
+        raise CerebelumError(f"there is nothing to draw: no attempt {of(workflow)}has ended yet")
     names = ended["step"].astype(str)
     rows = names if workflow is not None else ended["workflow"].astype(str) + ": " + names
     grouped = ended["state"].ne("COMPLETED").groupby(rows).agg(["sum", "count"])
@@ -162,7 +161,7 @@ def plot_failures(workflow: str | None = None, *, store: Source | None = None, a
     shown = worst[worst["sum"] > 0] if (worst["sum"] > 0).any() else worst
     counts = {str(name): (int(failed), int(total)) for name, failed, total in shown[["sum", "count"]].itertuples()}
     never = len(worst) - len(shown)
-    rest = f", {never} step{'s' if never > 1 else ''} never" if never else ""
+    rest = f", {counted(never, 'step')} never" if never else ""
     return draw(counts, f"{workflow or 'all workflows'}: attempts that failed{rest}", ax)
 
 
@@ -200,16 +199,16 @@ def plot_time(workflow: str, *, waits: bool = True, store: Source | None = None,
         'release: where the time goes, 1 run'
     """
     draw: Draw = _pictures("across").shares
-    runs = list(_timelines(workflow, store))
+    runs = list(timelines(workflow, store))
     if not any(run.attempts for run in runs):
-        raise _nothing(workflow, store)
+        raise nothing(workflow, store)
     spent: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for run in runs:
-        for step, kind, seconds in _spent(run):
+        for step, kind, seconds in shares(run):
             if waits or kind != "waiting":
                 spent[step][kind] += seconds / len(runs)
     left_out = "" if waits else ", waits left out"
-    return draw(spent, f"{workflow}: where the time goes, {_runs(len(runs))}{left_out}", ax)
+    return draw(spent, f"{workflow}: where the time goes, {counted(len(runs), 'run')}{left_out}", ax)
 
 
 def plot_trend(
@@ -248,7 +247,7 @@ def plot_trend(
         'release: rolling median of its steps'
     """
     draw: Draw = _pictures("across").trend
-    done = _completed(workflow, store)
+    done = completed(workflow, store)
     known = list(dict.fromkeys(done["step"]))
     if steps is None:
         order = done.groupby("step", observed=True)["seconds"].median().sort_values(ascending=False)
@@ -261,7 +260,8 @@ def plot_trend(
         )
     for name in chosen:
         if name not in known:
-            raise CerebelumError(f"no step {name!r} of workflow {workflow!r} is completed.{_near(name, known)}")
+            hint = did_you_mean(name, known, f"There are: {', '.join(known)}.")
+            raise CerebelumError(f"no step {name!r} of workflow {workflow!r} is completed. {hint}")
     taken = {}
     for name in chosen:
         own = done[done["step"] == name].sort_values("started_at")
@@ -271,99 +271,9 @@ def plot_trend(
     return draw(taken, f"{workflow}: rolling median of its steps", ax)
 
 
-# -- the door, and the data -----------------------------------------------------------------------------------
-
-
 def _pictures(name: str) -> Any:
     try:
         import matplotlib  # noqa: F401  # only to say what is missing
     except ImportError:
         raise CerebelumError("pictures need matplotlib: pip install 'cerebelum_nb[plot]'") from None
     return import_module(f".pictures.{name}", __package__)
-
-
-def _completed(workflow: str, store: Source | None) -> pd.DataFrame:
-    """Read completed attempts with their seconds, in the order in which steps run."""
-    found = _steps(workflow, store)
-    done = found[(found["state"] == "COMPLETED") & found["duration"].notna()]
-    if done.empty:
-        raise CerebelumError(f"there is nothing to draw: no step of workflow {workflow!r} is completed")
-    return done.assign(step=done["step"].astype(str), seconds=done["duration"].dt.total_seconds())
-
-
-def _steps(workflow: str | None, store: Source | None) -> pd.DataFrame:
-    found = steps(workflow=workflow, store=store)
-    if found.empty:
-        raise _nothing(workflow, store)
-    return found
-
-
-def _timelines(workflow: str, store: Source | None) -> Iterable[Timeline]:
-    """Read the runs of a workflow, each reduced to what lasted how long."""
-    with each(store) as logs:
-        for log in logs.values():
-            with snapshot(log) as db:
-                rows = db.execute(
-                    """SELECT e.execution, e.type, e.at, e.step, e.visit, e.attempt,
-                        CASE WHEN e.type NOT LIKE 'Step%' AND json_valid(e.data) THEN json_extract(e.data, '$.op') END
-                    FROM execution x JOIN event e ON e.execution = x.key
-                    WHERE x.workflow = ? AND e.type <> 'StepProgressed' AND e.type <> 'StepPrinted'
-                    ORDER BY e.execution, e.version""",
-                    (workflow,),
-                ).fetchall()
-            for _, told in itertools.groupby(rows, key=lambda row: row[0]):
-                yield timeline(
-                    Mark(kind, at, step or "", visit or 1, attempt or 1, op or "")
-                    for _, kind, at, step, visit, attempt, op in told
-                )
-
-
-def _spent(run: Timeline) -> Iterable[tuple[str, str, float]]:
-    """Split the time of a run by step and kind, in seconds; waits that overlap count once."""
-    waits: dict[str, list[Interval]] = defaultdict(list)
-    lost: dict[str, list[Interval]] = defaultdict(list)
-    worked: dict[str, list[Interval]] = defaultdict(list)
-    for wait in run.waits:
-        (lost if wait.kind == "delay" else waits)[wait.step].append((wait.start, wait.end))
-    for attempt in run.attempts:
-        (lost if attempt.kind in _FAILED else worked)[attempt.step] += run.pieces(attempt)
-    for step in run.steps:
-        waited = covered(waits[step])
-        yield step, "waiting", _seconds(waited)
-        for kind, pieces in (("failed attempts and delays", lost[step]), ("work", worked[step])):
-            yield step, kind, _seconds(part for piece in covered(pieces) for part in outside(piece, waited))
-
-
-_FAILED = ("failed", "retried", "interrupted")
-
-
-def _seconds(intervals: Iterable[Interval]) -> float:
-    return sum(end - start for start, end in intervals) / 1e6
-
-
-def _nothing(workflow: str | None, store: Source | None) -> CerebelumError:
-    """Say why there is nothing to draw."""
-    from .tables import executions
-
-    known = [str(name) for name in executions(store=store)["workflow"].unique()]
-    if not known:
-        return CerebelumError("there is nothing to draw: the log holds no execution yet. Run a workflow first")
-    if workflow is not None and workflow not in known:
-        return CerebelumError(
-            f"there is nothing to draw: the log holds no run of a workflow {workflow!r}.{_near(workflow, known)}"
-        )
-    return CerebelumError(f"there is nothing to draw: no step {_of(workflow)}has started yet")
-
-
-def _near(name: str, known: Collection[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=2)
-    listed = " or ".join(map(repr, near)) if near else ", ".join(known)
-    return f" Did you mean {listed}?" if near else f" There are: {listed}."
-
-
-def _of(workflow: str | None) -> str:
-    return "" if workflow is None else f"of workflow {workflow!r} "
-
-
-def _runs(count: int) -> str:
-    return f"{count} run{'' if count == 1 else 's'}"

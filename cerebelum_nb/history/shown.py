@@ -5,9 +5,11 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-__all__ = ["as_html", "as_lines", "cut"]
+__all__ = ["WIDEST", "as_html", "as_lines"]
 
 Row = Sequence[str]
+WIDEST = 60
+"""Characters that a value or a difference is given."""
 
 
 def as_lines(rows: Sequence[Row]) -> list[str]:
@@ -28,8 +30,3 @@ def as_html(rows: Sequence[Row]) -> str:
         for tag, row in zip(["th", *["td"] * len(rows)], rows, strict=False)
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(f'<tr>{row}</tr>' for row in body)}</tbody></table>"
-
-
-def cut(text: str, widest: int = 60) -> str:
-    """Shorten a text to so many characters."""
-    return text if len(text) <= widest else text[: widest - 1] + "…"

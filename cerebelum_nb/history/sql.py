@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import sqlite3
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from datetime import UTC, datetime
 from itertools import chain
 from typing import Any
 
+from ..core.text import did_you_mean
 from ..errors import StoreError
 
 __all__ = ["select"]
@@ -84,10 +84,9 @@ def _explained(db: sqlite3.Connection, exc: Exception) -> Exception:
     kind, name = found[1], found[2]
     columns = {view: [row[1] for row in db.execute(f"PRAGMA table_info({view})")] for view in _VIEWS}
     known = {"table": [list(_VIEWS)], "column": columns.values()}.get(kind, [])
-    near = difflib.get_close_matches(name.rpartition(".")[2].casefold(), set(chain(*known)), n=2)
-    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    hint = did_you_mean(name.rpartition(".")[2], chain(*known), "")
     shown = "".join(f"\n  {view}({', '.join(names)})" for view, names in columns.items())
-    return ValueError(f"{exc}.{hint} The log has{shown}")
+    return ValueError(" ".join(filter(None, (f"{exc}.", hint, f"The log has{shown}"))))
 
 
 def _code(exc: Exception) -> int | None:

@@ -18,7 +18,7 @@ from ..store.base import Store
 from ..values import decode
 from . import arguments
 from .difference import compare
-from .moment import error_text, short
+from .moment import short
 from .reader import Source, opened, snapshot
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _end_of(history: Sequence[Event], start: StepStarted, began: int) -> int:
 
 
 def _row(log: Store, execution_id: str, then: StepState, trial: Trial) -> _Row:
-    error = None if trial.error is None else error_text(trial.error)
+    error = None if trial.error is None else str(trial.error)
     if type(trial.live) is dict and trial.live.keys() == {"error"}:
         error = str(trial.live["error"])
     old = None if then.output is None else _load(log, then.output)
@@ -184,7 +184,7 @@ def _compared(then: StepState, old: Any, trial: Trial, error: str | None) -> tup
 
 
 def _failure_of(then: StepState) -> str:
-    return "" if then.error is None else error_text(then.error)
+    return "" if then.error is None else str(then.error)
 
 
 _UNKNOWN: Any = type("Unknown", (), {"__repr__": lambda self: "<not restorable>"})()

@@ -6,8 +6,8 @@ from typing import assert_never
 
 from ..core import events as e
 from ..core.duration import format_seconds
-from ..core.model import ErrorInfo, Value
 from ..core.state import State
+from ..core.text import cut
 
 __all__ = ["detail", "shorten", "title"]
 
@@ -47,14 +47,13 @@ def shorten(text: str, most: int = _LONGEST) -> str:
         >>> shorten("two words", 5)
         'two …'
     """
-    line = " ".join(text[: 2 * most].split())
-    return line if len(line) <= most else line[: most - 1] + "…"
+    return cut(" ".join(text[: 2 * most].split()), most)
 
 
 def _detail(event: e.Event, state: State) -> str:
     match event:
         case e.WorkflowStarted():
-            return f"{event.workflow}, {event.total_steps} steps, inputs {_value(event.inputs)}"
+            return f"{event.workflow}, {event.total_steps} steps, inputs {event.inputs.text}"
         case e.WorkflowPaused() | e.StepInterrupted():
             return event.reason
         case e.WorkflowResumed():
@@ -66,7 +65,7 @@ def _detail(event: e.Event, state: State) -> str:
         case e.WorkflowCompleted():
             return f"after {_span(state.started_at, event.at)}"
         case e.WorkflowFailed():
-            return f"{f'at {event.failed_step}, ' if event.failed_step else ''}{_error(event.error)}"
+            return f"{f'at {event.failed_step}, ' if event.failed_step else ''}{event.error}"
         case e.CancelRequested() | e.WorkflowCancelled():
             return ", ".join(filter(None, (event.reason, event.by and f"by {event.by}")))
         case e.WorkflowForked():
@@ -74,11 +73,11 @@ def _detail(event: e.Event, state: State) -> str:
         case e.StepStarted():
             return ""
         case e.StepCompleted():
-            return f"{'by hand' if event.by_hand else f'after {_took(event, state)}'}, {_value(event.output)}"
+            return f"{'by hand' if event.by_hand else f'after {_took(event, state)}'}, {event.output.text}"
         case e.StepFailed():
-            return f"after {_took(event, state)}, {_error(event.error)}"
+            return f"after {_took(event, state)}, {event.error}"
         case e.StepRetried():
-            return f"{_error(event.error)}; the next attempt {_next(event.at, event.due_at)}"
+            return f"{event.error}; the next attempt {_next(event.at, event.due_at)}"
         case e.StepProgressed():
             return f"{event.percent:.0f} % {event.message}".rstrip()
         case e.StepPrinted():
@@ -98,18 +97,18 @@ def _detail(event: e.Event, state: State) -> str:
             found = f" found {event.result}" if event.result else ""
             return f"check {event.number}{found}; the next {_next(event.at, event.due_at)}"
         case e.RetryAttempted():
-            return f"try {event.number}, {_error(event.error)}; the next {_next(event.at, event.due_at)}"
+            return f"try {event.number}, {event.error}; the next {_next(event.at, event.due_at)}"
         case e.OperationCompleted():
-            return f"{_op(event)}{_tries(event.number)}, {_value(event.output)}"
+            return f"{_op(event)}{_tries(event.number)}, {event.output.text}"
         case e.OperationFailed():
-            return f"{_op(event)}{_tries(event.number)}, {_error(event.error)}"
+            return f"{_op(event)}{_tries(event.number)}, {event.error}"
         case e.OperationMismatched():
             return f"{_op(event)} runs, its arguments differ from those recorded"
         case e.ApprovalRequested():
             until = "" if event.due_at is None else f", within {_span(event.at, event.due_at)}"
-            return f"{event.approval_type}{until}{'' if event.data is None else f', {_value(event.data)}'}"
+            return f"{event.approval_type}{until}{'' if event.data is None else f', {event.data.text}'}"
         case e.ApprovalReceived():
-            return f"{f'by {event.by}, ' if event.by else ''}{_value(event.response)}"
+            return f"{f'by {event.by}, ' if event.by else ''}{event.response.text}"
         case e.ApprovalRejected():
             return f"{f'by {event.by}, ' if event.by else ''}{event.reason}"
         case e.ApprovalRefused():
@@ -129,15 +128,7 @@ def _resumed(event: e.WorkflowResumed) -> str:
         )
         if names
     ]
-    return "; ".join([*told, *([f"with inputs {_value(event.inputs)}"] if event.inputs is not None else [])])
-
-
-def _value(value: Value) -> str:
-    return value.json if value.codec == "json" else value.preview or value.type
-
-
-def _error(error: ErrorInfo) -> str:
-    return error.reason if error.reason is not None else f"{error.type}: {error.message}"
+    return "; ".join([*told, *([f"with inputs {event.inputs.text}"] if event.inputs is not None else [])])
 
 
 def _took(event: e.StepEvent, state: State) -> str:

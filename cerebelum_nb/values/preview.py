@@ -13,6 +13,7 @@ from enum import Enum
 from itertools import islice
 from typing import Any
 
+from ..core.text import cut
 from .secret import MASK, Secret, Vault
 
 __all__ = ["preview", "type_name"]
@@ -38,17 +39,13 @@ def preview(value: object, limit: int = 200, *, vault: Vault | None = None) -> s
         "[1, 'two', Secret('********')]"
     """
     text = _Preview(limit, vault).show(value, 0)
-    return _cut(vault.mask(text) if vault else text, limit)
+    return cut(vault.mask(text) if vault else text, limit)
 
 
 def type_name(value: object) -> str:
     """Name the class of a value as ``module.qualname``."""
     cls = type(value)
     return f"{cls.__module__}.{cls.__qualname__}"
-
-
-def _cut(text: str, limit: int) -> str:
-    return text if len(text) <= limit else text[: max(limit - 1, 0)] + "…"
 
 
 class _Preview:

@@ -77,7 +77,7 @@ def test_nothing_found_is_said_beside_the_output(call):
 @pytest.mark.parametrize(
     ("step", "told"),
     [
-        ("buidl", "no step 'buidl' has begun in failed-1. Did you mean build?\n"),
+        ("buidl", "no step 'buidl' has begun in failed-1. Did you mean 'build'?\n"),
         ("x", "no step 'x' has begun in failed-1. These have: build, verify.\n"),
     ],
 )
