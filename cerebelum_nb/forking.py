@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .core.events import Event, StepCompleted, StepInterrupted, WorkflowForked
+from .core.events import Event, StepCompleted, WorkflowForked
 from .core.fork import Cut, cut, lineage, plan_fork
 from .core.model import Plan, Value
 from .core.outlook import prospects
@@ -19,8 +19,8 @@ from .core.state import State, StepState, evolve, fold
 from .engine.code import keep_parts, why_inputs_changed, why_stale
 from .engine.engine import engine_of
 from .engine.inputs import Inputs, keep_inputs, merge_inputs
-from .errors import ResumeError
-from .launching import Definition, by_hand, check_id, new_id, refuse_in_step
+from .engine.leaving import interruptions
+from .launching import Definition, by_hand, check_id, new_id, own, refuse_in_step
 from .outlook import Outlook
 from .run import Run
 from .store.base import Store
@@ -50,11 +50,6 @@ class _Fork:
 
     def begin(self, at: int) -> list[Event]:
         """The events a fork begins with: what it keeps, and that it is a fork."""
-        interrupted = (
-            StepInterrupted(at=at, step=name, visit=step.visit, attempt=max(1, step.attempt), reason="it was forked")
-            for name in self.before.in_flight
-            for step in [self.before.steps[name]]
-        )
         forked = WorkflowForked(
             at=at,
             parent=self.parent,
@@ -67,7 +62,7 @@ class _Fork:
             inputs=None if self.value == self.before.inputs else self.value,
             total_steps=sum(map(len, self.plan.timeline)),
         )
-        return [*self.kept.events, *interrupted, forked]
+        return [*self.kept.events, *interruptions(self.before, at, "it was forked"), forked]
 
 
 def fork(
@@ -146,13 +141,7 @@ def _prepare(
     fork_id: str | None = None,
 ) -> _Fork:
     plan = workflow.plan()
-    row = log.execution(check_id(execution_id))
-    if row.summary.workflow != workflow.name:
-        raise ResumeError(
-            f"execution {row.execution_id} belongs to workflow '{row.summary.workflow}', not to '{workflow.name}': "
-            f"fork it there"
-        )
-    parent = row.execution_id
+    parent = own(workflow, execution_id, log, "fork")
     if overrides is not None and not isinstance(overrides, Mapping):
         raise TypeError(f"overrides are steps with their results, such as {{'build': 'image-7'}}, not {overrides!r}")
     given = {step_named(plan, step, "fork"): value for step, value in (overrides or {}).items()}

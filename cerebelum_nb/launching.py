@@ -37,6 +37,7 @@ __all__ = [
     "find",
     "launch",
     "new_id",
+    "own",
     "refuse_in_step",
     "take_up",
     "wake",
@@ -187,11 +188,21 @@ def find(workflow: Definition, execution_id: str | None, log: Store) -> str:
     """
     if execution_id is None:
         return _newest(workflow, log)
+    return own(workflow, execution_id, log, "resume")
+
+
+def own(workflow: Definition, execution_id: str, log: Store, verb: str) -> str:
+    """Return the whole id of an execution of this workflow; ``verb`` is what is to be done with it.
+
+    Raises:
+        ResumeError: it belongs to another workflow.
+        ExecutionNotFoundError: there is no such execution.
+    """
     row = log.execution(check_id(execution_id))
     if row.summary.workflow != workflow.name:
         raise ResumeError(
             f"execution {row.execution_id} belongs to workflow '{row.summary.workflow}', not to '{workflow.name}': "
-            f"resume it there"
+            f"{verb} it there"
         )
     return row.execution_id
 

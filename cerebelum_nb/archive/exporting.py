@@ -17,10 +17,11 @@ from ..client.reading import entry
 from ..engine.clock import current_clock
 from ..engine.code import parts_kept
 from ..errors import StoreError
+from ..history.reader import Log, snapshot
 from ..store.rows import decode
 from ..store.sqlite import SqliteStore
-from .packing import Log, check_target, file_log, file_name
-from .record import read, snapshot
+from .files import check_target, file_log, file_name
+from .record import read
 
 __all__ = ["FORMATS", "Format", "Table", "export", "exported"]
 

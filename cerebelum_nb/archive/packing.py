@@ -13,27 +13,25 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import quote
 
-from ..core.events import Event, StepInterrupted, WorkflowPaused
+from ..core.events import WorkflowPaused
 from ..core.model import ExecutionState
 from ..core.state import fold
 from ..engine.clock import current_clock
-from ..engine.summary import summarise
+from ..engine.leaving import leave_off
 from ..errors import StoreError
-from ..store.base import Commit, Store
+from ..history.reader import Log, snapshot
 from ..store.connection import explain, open_to_read
-from ..store.default import resolve_store
 from ..store.sqlite import SqliteStore
-from .record import Record, held, read, snapshot, write
+from .files import check_target, file_log, file_name
+from .record import Record, held, read, write
 from .scrubbing import masked_in, scrub
 from .verifying import verify
 
-__all__ = ["SUFFIX", "Pack", "Unpacked", "check_target", "file_log", "file_name", "pack", "unpack"]
+__all__ = ["SUFFIX", "Pack", "Unpacked", "pack", "unpack"]
 
 SUFFIX = ".cerebelum"
 _UNDER_WAY = "packed while it was under way"
-Log = Store | str | os.PathLike[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,42 +221,6 @@ def unpack(
     return tuple(brought)
 
 
-def file_name(execution_id: str) -> str:
-    """Return an id as the beginning of a file's name."""
-    return quote(execution_id, safe=" ")
-
-
-def check_target(target: Path, log: SqliteStore, execution_id: str = "") -> None:
-    """Raise StoreError when what is to be replaced is a log: this one, or one that holds another execution."""
-    if not target.is_file():
-        return
-    try:
-        with SqliteStore(target, read_only=True) as there:
-            rows, _ = there.executions(limit=2)
-    except StoreError:  # no log
-        rows = []
-    is_log = log.path is not None and target.resolve() == log.path.resolve()
-    if is_log or {row.execution_id for row in rows} - {execution_id}:
-        raise StoreError(f"{target} is a log that holds other executions: nothing was written. Name another file.")
-
-
-@contextmanager
-def file_log(store: Log | None, *, create: bool = False) -> Iterator[SqliteStore]:
-    """Give the log that is meant, which has to be one of tables; one named by its path is open for the block only."""
-    if isinstance(store, (str, os.PathLike)):
-        if not create and not Path(store).is_file():
-            raise StoreError(f"There is no log at {os.fspath(store)}. Give the path of a log that exists.")
-        with SqliteStore(store) as opened:
-            yield opened
-        return
-    log = resolve_store(store)
-    if not isinstance(log, SqliteStore):
-        raise StoreError(
-            "This log is in the memory of this process, as objects. Use connect(PATH) for runs to be kept."
-        )
-    yield log
-
-
 @contextmanager
 def _new_file(target: Path) -> Iterator[Path]:
     """Give a place beside ``target``, which takes its name when the block ends well."""
@@ -294,33 +256,10 @@ def _put_to_rest(packed: SqliteStore, execution_id: str) -> None:
         return
     now = current_clock.get().now()
     state = fold(packed.events(execution_id))
-    after, at = state.version, max(now, state.updated_at)
-    events: list[Event] = [
-        StepInterrupted(
-            at=at,
-            step=name,
-            visit=state.steps[name].visit,
-            attempt=max(1, state.steps[name].attempt),
-            reason=_UNDER_WAY,
-        )
-        for name in state.in_flight
-    ]
-    events.append(WorkflowPaused(at=at, reason=_UNDER_WAY))
-    fold(events, state)
+    paused = WorkflowPaused(at=max(now, state.updated_at), reason=_UNDER_WAY)
     holder = packed.register(now, 1)
     packed.claim(execution_id, holder, now)
-    packed.commit(
-        [
-            Commit(
-                execution_id=execution_id,
-                after=after,
-                events=events,
-                summary=summarise(state),
-                holder=holder,
-                release=True,
-            )
-        ]
-    )
+    packed.commit([leave_off(execution_id, state, paused, interrupted=_UNDER_WAY, holder=holder)])
     packed.retire(holder)
 
 

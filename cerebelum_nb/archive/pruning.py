@@ -15,13 +15,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..core.arguments import count, names
 from ..core.duration import Duration, seconds
 from ..core.model import ExecutionState
 from ..engine.clock import current_clock
-from ..history.arguments import count, names
+from ..history.reader import Log, snapshot
 from ..store.sqlite import SqliteStore
-from .packing import Log, file_log
-from .record import held, read, remove, snapshot, write
+from .files import file_log
+from .record import held, read, remove, write
 
 __all__ = ["Pruned", "prune"]
 
@@ -103,7 +104,7 @@ def prune(
         ()
     """
     states = names(state, (*_ENDED, ExecutionState.PAUSED), "state to prune") or _ENDED
-    kept = count(keep_last, "keep_last")
+    kept = None if keep_last is None else count(keep_last, "keep_last")
     if older_than is None and kept is None:
         raise ValueError("prune: say which executions, with older_than='90d', keep_last=20 or both")
     ended_before = None

@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from ..core.events import StepStarted
 from ..errors import StoreError
 from ..store import rows
-from ..store.connection import explain
 from ..store.rows import Row
-from ..store.sqlite import SqliteStore
 
-__all__ = ["Record", "held", "read", "remove", "snapshot", "write"]
+__all__ = ["Record", "held", "read", "remove", "write"]
 
 _NOT_CARRIED = ("key", "holder")
 
@@ -39,17 +36,6 @@ class Record:
     def id(self) -> str:
         """The execution's id."""
         return str(self.execution["execution_id"])
-
-
-@contextmanager
-def snapshot(store: SqliteStore) -> Iterator[sqlite3.Connection]:
-    """Give a connection that sees the log as it is now until the block ends."""
-    with closing(store.read_connection()) as db:
-        try:
-            db.execute("BEGIN")
-            yield db
-        except sqlite3.Error as exc:
-            raise explain(exc, store.location) from exc
 
 
 def read(db: sqlite3.Connection, execution_id: str) -> Record:

@@ -21,8 +21,9 @@ from ..core.state import State, evolve
 from ..core.text import counted
 from ..engine.summary import summarise
 from ..errors import StoreError
+from ..history.reader import Log
 from ..store import chain, projection, rows
-from ..store.base import Store, Summary
+from ..store.base import Summary
 from ..store.connection import ERRORS, SCHEMA_VERSION, explain, versions
 from ..store.default import resolve_store
 from ..store.sqlite import SqliteStore
@@ -107,7 +108,7 @@ class Verification:
         }
 
 
-def verify(execution_id: str | None = None, *, store: Store | str | os.PathLike[str] | None = None) -> Verification:
+def verify(execution_id: str | None = None, *, store: Log | None = None) -> Verification:
     """Say whether a log, or one execution of it, was altered or damaged, and where.
 
     Found are events that were changed, deleted, put in or moved, an execution's row that says something else than its

@@ -47,8 +47,8 @@ def _types(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[
 
 def _known(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
     """Read names of event types, in any case."""
+    from ..core.arguments import names
     from ..core.events import EVENT_TYPES
-    from ..history.arguments import names
 
     try:
         return names(given, EVENT_TYPES, "type of event")

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
+from ..core.arguments import count
 from ..core.model import ExecutionState
 from ..errors import CerebelumError, StoreError
 from ..store.base import Store
@@ -129,7 +130,7 @@ class ExecutionClient:
             ValueError: there is no such state.
         """
         states = () if status is None else (ExecutionState(status),)
-        limit, offset = _count(limit, "limit"), _count(offset, "offset")
+        limit, offset = count(limit, "limit"), count(offset, "offset")
         rows, total = self._store.executions(workflow=workflow_name, states=states, limit=limit, offset=offset)
         now = _now()
         found = [entry(self._store, row, now) for row in rows]
@@ -248,11 +249,3 @@ def _now() -> int:
     from ..engine.clock import current_clock  # imports asyncio, which a list of executions need not wait for
 
     return current_clock.get().now()
-
-
-def _count(given: int, what: str) -> int:
-    if isinstance(given, bool) or not isinstance(given, int):
-        raise TypeError(f"{what} is a whole number, not {given!r}")
-    if given < 0:
-        raise ValueError(f"{what} is zero or more, not {given!r}")
-    return given

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from ..core.events import CancelRequested, Event, StepInterrupted, WorkflowCancelled
+from ..core.events import CancelRequested, WorkflowCancelled
 from ..core.state import evolve, fold
 from ..errors import ExecutionBusyError, ResumeError
 from ..store.base import Commit, Store
 from .clock import current_clock
 from .lease import keeper_of
+from .leaving import leave_off
 from .summary import summarise
 
 __all__ = ["cancel_execution"]
@@ -45,27 +46,8 @@ async def cancel_execution(store: Store, execution_id: str, *, reason: str | Non
         _signal(store, execution_id, request)
         return "requested"
     state = fold(store.events(execution_id))
-    after = state.version
-    at = max(now, state.updated_at)
-    events: list[Event] = [
-        StepInterrupted(at=at, step=name, visit=step.visit, attempt=max(1, step.attempt), reason="cancelled")
-        for name, step in state.steps.items()
-        if name in state.in_flight
-    ]
-    events.append(WorkflowCancelled(at=at, reason=reason, by=by))
-    fold(events, state)
-    store.commit(
-        [
-            Commit(
-                execution_id=execution_id,
-                after=after,
-                events=events,
-                summary=summarise(state),
-                holder=holder,
-                release=True,
-            )
-        ]
-    )
+    ended = WorkflowCancelled(at=max(now, state.updated_at), reason=reason, by=by)
+    store.commit([leave_off(execution_id, state, ended, interrupted="cancelled", holder=holder)])
     return "cancelled"
 
 

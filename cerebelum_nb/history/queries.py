@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from ..core.model import ExecutionState
+from ..store.extracts import error, value
 
 __all__ = ["Query", "events", "executions", "steps"]
+
+_value = partial(value, otherwise=".preview")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,7 @@ def steps(execution_id: str | None = None, workflow: str | None = None) -> Query
             CASE WHEN last.type <> 'StepStarted' THEN last.at END,
             CASE WHEN last.type <> 'StepStarted' THEN last.at - coalesce(first.at, last.at) END,
             CASE WHEN last.type IN ('StepCompleted', 'StepFailed') THEN {_value("last.data", "output")} END,
-            CASE WHEN last.type IN ('StepFailed', 'StepRetried') THEN {_error("last.data")} END,
+            CASE WHEN last.type IN ('StepFailed', 'StepRetried') THEN {error("last.data")} END,
             json_extract(first.data, '$.code'), a.key, coalesce(a.began, a.ended)
         FROM (
             SELECT x.key, x.execution_id, x.workflow, e.step, e.visit, e.attempt,
@@ -149,15 +153,3 @@ def _of(execution_id: str | None, workflow: str | None) -> tuple[str, tuple[obje
 
 def _marks(values: Sequence[str]) -> str:
     return ", ".join("?" * len(values))
-
-
-def _value(data: str, name: str) -> str:
-    """Cut a value's JSON text out of an event, where it stands last; of another value take the preview."""
-    start, lead = f"instr({data}, '\"{name}\":')", len(name) + 3
-    text = f"substr({data}, {start} + {lead}, length({data}) - {start} - {lead})"
-    return f"CASE WHEN {start} THEN {text} ELSE json_extract({data}, '$.{name}_ref.preview') END"
-
-
-def _error(data: str) -> str:
-    return f"""CASE WHEN json_valid({data}) THEN coalesce(json_extract({data}, '$.error.reason'),
-        json_extract({data}, '$.error.type') || ': ' || json_extract({data}, '$.error.message')) END"""

@@ -13,6 +13,7 @@ from ..store.connection import explain
 from ..store.sqlite import SqliteStore
 from .frames import in_order
 from .reader import snapshot
+from .sql import VIEWS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +22,6 @@ __all__ = ["MOST", "attached", "together"]
 
 MOST = 10
 """How many logs one query can ask: SQLite attaches no more."""
-_VIEWS = ("executions", "steps", "events")
 
 
 def together(frames: Mapping[str | None, pd.DataFrame]) -> pd.DataFrame:
@@ -56,7 +56,7 @@ def attached(logs: Mapping[str | None, Store]) -> Iterator[sqlite3.Connection]:
         try:
             for number, log in enumerate(logs.values()):
                 _attach(db, f"log{number}", log)
-            for view in _VIEWS:
+            for view in VIEWS:
                 arms = [f"SELECT {_quoted(str(name))} AS log, * FROM log{n}.{view}" for n, name in enumerate(logs)]
                 db.execute(f"CREATE TEMP VIEW {view} AS {' UNION ALL '.join(arms)}")
             db.execute("PRAGMA query_only = ON")

@@ -12,7 +12,7 @@ from typing import Any
 from ..core.text import did_you_mean
 from ..errors import StoreError
 
-__all__ = ["select"]
+__all__ = ["VIEWS", "select"]
 
 _NOT_READING = frozenset(
     {sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH, sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_SAVEPOINT}
@@ -21,7 +21,8 @@ _NOT_READING = frozenset(
 _PRAGMAS = frozenset(
     {"table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo", "foreign_key_list"}
 )
-_VIEWS = ("executions", "steps", "events")
+VIEWS = ("executions", "steps", "events")
+"""What people ask."""
 _WRITES = re.compile(r"VACUUM|cannot modify .+ because it is a view|cannot UPSERT a view")
 """What SQLite says of statements that would write before it finds that they may not."""
 _UNKNOWN = re.compile(r"no such (column|table|function): (\S+)")
@@ -82,8 +83,8 @@ def _explained(db: sqlite3.Connection, exc: Exception) -> Exception:
     if found is None:
         return ValueError(f"SQLite does not understand the query: {exc}")
     kind, name = found[1], found[2]
-    columns = {view: [row[1] for row in db.execute(f"PRAGMA table_info({view})")] for view in _VIEWS}
-    known = {"table": [list(_VIEWS)], "column": columns.values()}.get(kind, [])
+    columns = {view: [row[1] for row in db.execute(f"PRAGMA table_info({view})")] for view in VIEWS}
+    known = {"table": [list(VIEWS)], "column": columns.values()}.get(kind, [])
     hint = did_you_mean(name.rpartition(".")[2], chain(*known), "")
     shown = "".join(f"\n  {view}({', '.join(names)})" for view, names in columns.items())
     return ValueError(" ".join(filter(None, (f"{exc}.", hint, f"The log has{shown}"))))

@@ -6,17 +6,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from ..core.arguments import count, names, states
 from ..core.events import EVENT_TYPES
-from ..core.model import ExecutionState
-from ..core.state import fold
 from ..result import Outputs
-from ..values import decode
-from . import arguments, queries
+from . import queries
 from . import sql as _sql
-from .arguments import Since
+from .moment import state_at
 from .queries import Query
-from .reader import Source, each, located, opened, snapshot
+from .reader import Source, each, located, snapshot
 from .several import attached, together
+from .since import Since, since_micros
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,11 +75,11 @@ def executions(
     """
     from .frames import EXECUTIONS
 
-    limit = arguments.count(limit, "limit")
+    limit = None if limit is None else count(limit, "limit")
     query = queries.executions(
         workflow,
-        arguments.names(state, ExecutionState, "state"),
-        None if since is None else arguments.since_micros(since),
+        states(state),
+        None if since is None else since_micros(since),
         limit,
     )
     with each(store) as logs:
@@ -196,7 +195,7 @@ def events(
     """
     from . import frames
 
-    types = arguments.names(type, EVENT_TYPES, "type of event")
+    types = names(type, EVENT_TYPES, "type of event")
     with _holding(store, execution_id) as (logs, full):
         query = queries.events(full, types)
         made = together({name: _read(log, query, frames.EVENTS) for name, log in logs.items()})
@@ -235,17 +234,7 @@ def outputs(execution_id: str, *, store: Source | None = None) -> Outputs:
         >>> history.outputs(run.execution_id, store=log)["build"]
         'image'
     """
-    with opened(store) as log:
-        full = log.execution(execution_id).execution_id
-        state = fold(log.events(full))
-    values = {name: v for name in state.finished if (v := state.steps[name].output) is not None}
-
-    def load(step: str) -> Any:
-        where = f"the result of step '{step}' of execution {full}"
-        with opened(store) as again:
-            return decode(values[step], again.payload, trusted=again.trusted, where=where)
-
-    return Outputs(values, load)
+    return state_at(execution_id, store=store).results
 
 
 def sql(query: str, /, *, store: Source | None = None, **params: Any) -> pd.DataFrame:

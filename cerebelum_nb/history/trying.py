@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..core.arguments import count
 from ..core.events import Event, StepCompleted, StepFailed, StepStarted
 from ..core.model import StepSpec, Value
 from ..core.state import StepState, fold
@@ -16,7 +17,6 @@ from ..engine.trial import Trial, try_out
 from ..errors import CerebelumError, SerializationError, StoreError
 from ..store.base import Store
 from ..values import decode
-from . import arguments
 from .difference import compare
 from .moment import short
 from .reader import Source, opened, snapshot
@@ -89,7 +89,7 @@ def try_step(
     if not isinstance(step, Step):
         raise TypeError(f"try_step takes the step itself, as it is now: try_step(build), not {step!r}")
     spec = step.spec()
-    most = arguments.count(runs, "runs")
+    most = None if runs is None else count(runs, "runs")
     if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
         raise ValueError(f"concurrency is how many are tried at once, a whole number from 1, not {concurrency!r}")
     if spec.policy.effect == "external" and not repeat:

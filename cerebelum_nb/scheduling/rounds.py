@@ -11,14 +11,14 @@ import logging
 from collections.abc import Callable
 
 from ..client.locate import Code, origin_of
-from ..core.events import Event, StepInterrupted, WorkflowPaused
-from ..core.state import State, fold
+from ..core.events import WorkflowPaused
+from ..core.state import fold
 from ..engine.clock import current_clock
 from ..engine.lease import keeper_of
-from ..engine.summary import summarise
+from ..engine.leaving import leave_off
 from ..errors import CerebelumError, ExecutionBusyError, OutcomeUnknownError, StoreError, WorkflowNotFoundError
 from ..run import Run
-from ..store.base import Commit, ExecutionRow, Store
+from ..store.base import ExecutionRow, Store
 from ..workflows import Workflow
 
 __all__ = ["Rounds"]
@@ -206,27 +206,9 @@ class Rounds:
             holder = keeper_of(self.store).claim(execution_id, self._now())
         except ExecutionBusyError:
             return
-        state: State = fold(self.store.events(execution_id))
-        after, at = state.version, max(self._now(), state.updated_at)
-        events: list[Event] = [
-            *(
-                StepInterrupted(
-                    at=at, step=name, visit=step.visit, attempt=max(1, step.attempt), reason="its process ended"
-                )
-                for name, step in state.steps.items()
-                if name in state.in_flight
-            ),
-            WorkflowPaused(at=at, reason=reason),
-        ]
-        fold(events, state)
-        commit = Commit(
-            execution_id=execution_id,
-            after=after,
-            events=events,
-            summary=summarise(state),
-            holder=holder,
-            release=True,
-        )
+        state = fold(self.store.events(execution_id))
+        paused = WorkflowPaused(at=max(self._now(), state.updated_at), reason=reason)
+        commit = leave_off(execution_id, state, paused, interrupted="its process ended", holder=holder)
         if self.store.commit([commit]):
             self.store.release(execution_id, holder)  # a signal came in between: the next round sees it
             return

@@ -13,6 +13,7 @@ from sqlite_utils import Database, Migrations  # noqa: TID253  # this module is 
 
 from . import chain
 from .connection import APPLICATION_ID, SCHEMA_VERSION, versions
+from .extracts import error, value
 from .projection import DUE, LEFT
 
 __all__ = ["MIGRATIONS", "migrate"]
@@ -117,34 +118,17 @@ def _iso(micros: str) -> str:
     return f"{seconds} || printf('.%06dZ', {micros} % 1000000)"
 
 
-def _value(data: str, name: str) -> str:
-    # A value stands last in `data` (see rows.py): it is cut out as it is, which also holds for JSON that
-    # SQLite cannot parse (NaN). What is not JSON shows its reference.
-    start = f"instr({data}, '\"{name}\":')"
-    text = f"substr({data}, {start} + {len(name) + 3}, length({data}) - {start} - {len(name) + 3})"
-    return f"CASE WHEN {start} THEN {text} ELSE json_extract({data}, '$.{name}_ref') END"
-
-
-def _error(data: str) -> str:
-    message = f"json_extract({data}, '$.error.message')"
-    return f"""CASE WHEN json_valid({data}) THEN coalesce(json_extract({data}, '$.error.reason'),
-                   json_extract({data}, '$.error.type') || ': ' || {message}) END"""
-
-
-@MIGRATIONS(name="3_views")
-def _views(db: Database) -> None:
-    db.execute(f"""
+def _executions(inputs: str, lineage: str = "x.parent") -> str:
+    return f"""
         CREATE VIEW executions AS
         SELECT x.execution_id, x.workflow, x.state,
                {_iso("x.started_at")} AS started_at,
                {_iso("x.updated_at")} AS updated_at,
                {_iso("x.completed_at")} AS completed_at,
                x.total_steps, x.done_steps, x.current_step,
-               (SELECT {_value("e.data", "inputs")} FROM event e
-                WHERE e.execution = x.key AND e.type = 'WorkflowStarted'
-                ORDER BY e.version LIMIT 1) AS inputs,
+               {inputs} AS inputs,
                CASE x.state WHEN 'COMPLETED' THEN
-                   (SELECT {_value("e.data", "output")} FROM event e
+                   (SELECT {value("e.data", "output")} FROM event e
                     WHERE e.execution = x.key AND e.type = 'StepCompleted' AND e.step =
                         (SELECT json_extract(c.data, '$.last_step') FROM event c
                          WHERE c.execution = x.key AND c.type = 'WorkflowCompleted'
@@ -152,11 +136,21 @@ def _views(db: Database) -> None:
                     ORDER BY e.version DESC LIMIT 1) END AS output,
                x.error,
                {_iso("x.wake_at")} AS wake_at,
-               x.parent,
+               {lineage},
                x.version,
                (SELECT 'process ' || h.pid || ' on ' || h.host FROM holder h WHERE h.key = x.holder) AS holder
         FROM execution x
-    """)
+    """
+
+
+_FIRST_INPUTS = f"""(SELECT {value("e.data", "inputs")} FROM event e
+                    WHERE e.execution = x.key AND e.type = 'WorkflowStarted'
+                    ORDER BY e.version LIMIT 1)"""
+
+
+@MIGRATIONS(name="3_views")
+def _views(db: Database) -> None:
+    db.execute(_executions(_FIRST_INPUTS))
     db.execute(f"""
         CREATE VIEW events AS
         SELECT x.execution_id, e.version, e.type, e.step, e.visit, e.attempt,
@@ -174,9 +168,9 @@ def _views(db: Database) -> None:
                CASE WHEN last.type <> 'StepStarted' THEN {_iso("last.at")} END AS completed_at,
                CASE WHEN last.type <> 'StepStarted' THEN (last.at - coalesce(first.at, last.at)) / 1e6 END
                    AS duration,
-               CASE WHEN last.type IN ('StepCompleted', 'StepFailed') THEN {_value("last.data", "output")} END
+               CASE WHEN last.type IN ('StepCompleted', 'StepFailed') THEN {value("last.data", "output")} END
                    AS output,
-               CASE WHEN last.type IN ('StepFailed', 'StepRetried') THEN {_error("last.data")} END AS error,
+               CASE WHEN last.type IN ('StepFailed', 'StepRetried') THEN {error("last.data")} END AS error,
                json_extract(first.data, '$.code') AS code_hash
         FROM (
             SELECT x.key, x.execution_id, x.workflow, e.step, e.visit, e.attempt,
@@ -221,38 +215,20 @@ def _chain(db: Database) -> None:
 def _lineage(db: Database) -> None:
     # As before, with `parent_version`; and a fork shows the inputs it runs with, not those its parent began with.
     db.execute("DROP VIEW executions")
-    db.execute(f"""
-        CREATE VIEW executions AS
-        SELECT x.execution_id, x.workflow, x.state,
-               {_iso("x.started_at")} AS started_at,
-               {_iso("x.updated_at")} AS updated_at,
-               {_iso("x.completed_at")} AS completed_at,
-               x.total_steps, x.done_steps, x.current_step,
-               CASE WHEN x.parent IS NULL THEN
-                   (SELECT {_value("e.data", "inputs")} FROM event e
-                    WHERE e.execution = x.key AND e.type = 'WorkflowStarted'
-                    ORDER BY e.version LIMIT 1)
+    db.execute(
+        _executions(
+            inputs=f"""CASE WHEN x.parent IS NULL THEN
+                   {_FIRST_INPUTS}
                ELSE
-                   (SELECT {_value("e.data", "inputs")} FROM event e
+                   (SELECT {value("e.data", "inputs")} FROM event e
                     WHERE e.execution = x.key AND e.type IN ('WorkflowStarted', 'WorkflowResumed', 'WorkflowForked')
                         AND instr(e.data, '"inputs')
                     ORDER BY e.version DESC LIMIT 1)
-               END AS inputs,
-               CASE x.state WHEN 'COMPLETED' THEN
-                   (SELECT {_value("e.data", "output")} FROM event e
-                    WHERE e.execution = x.key AND e.type = 'StepCompleted' AND e.step =
-                        (SELECT json_extract(c.data, '$.last_step') FROM event c
-                         WHERE c.execution = x.key AND c.type = 'WorkflowCompleted'
-                         ORDER BY c.version DESC LIMIT 1)
-                    ORDER BY e.version DESC LIMIT 1) END AS output,
-               x.error,
-               {_iso("x.wake_at")} AS wake_at,
-               x.parent,
+               END""",
+            lineage="""x.parent,
                CASE WHEN x.parent IS NOT NULL THEN
                    (SELECT json_extract(e.data, '$.parent_version') FROM event e
                     WHERE e.execution = x.key AND e.type = 'WorkflowForked' AND json_valid(e.data)
-                    ORDER BY e.version DESC LIMIT 1) END AS parent_version,
-               x.version,
-               (SELECT 'process ' || h.pid || ' on ' || h.host FROM holder h WHERE h.key = x.holder) AS holder
-        FROM execution x
-    """)
+                    ORDER BY e.version DESC LIMIT 1) END AS parent_version""",
+        )
+    )

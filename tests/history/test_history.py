@@ -9,7 +9,8 @@ import pytest
 
 from cerebelum_nb import ExecutionState, connect, history
 from cerebelum_nb.errors import ExecutionNotFoundError, SerializationError, StoreError, UntrustedValueError
-from cerebelum_nb.history import arguments, queries
+from cerebelum_nb.history import queries
+from cerebelum_nb.history.since import since_micros
 from cerebelum_nb.store.sqlite import SqliteStore
 
 IDS = ["check-2", "check-1", "deploy-1"]
@@ -365,4 +366,4 @@ def test_what_indexes_give_in_order_is_not_sorted(runs, query):
 
 
 def test_the_last_counts_from_the_clock(runs):
-    assert arguments.since_micros("1h") == runs.clock.now() - 3_600_000_000
+    assert since_micros("1h") == runs.clock.now() - 3_600_000_000

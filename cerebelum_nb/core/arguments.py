@@ -1,0 +1,73 @@
+"""What callers say, made exact: names that may be mistyped, states, a count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .model import ExecutionState
+from .text import did_you_mean
+
+__all__ = ["count", "names", "states"]
+
+
+def names(given: str | Iterable[str] | None, known: Iterable[str], what: str) -> tuple[str, ...]:
+    """Return the names meant, as they are written in the log; () means all.
+
+    Args:
+        given: one name or several, in any case; an enum's member will do.
+        known: every name there is.
+        what: how to call one in an error, ``"type of event"``.
+
+    Raises:
+        ValueError: one is unknown; the nearest are suggested.
+
+    Example:
+        >>> names("stepfailed", ["StepStarted", "StepFailed"], "type of event")
+        ('StepFailed',)
+    """
+    if given is None:
+        return ()
+    asked = [given] if isinstance(given, str) else list(given)
+    by_fold = {str(name).casefold(): str(name) for name in known}
+    found = []
+    for name in asked:
+        if not isinstance(name, str):
+            raise TypeError(f"a {what} is text, such as {next(iter(by_fold.values()))!r}, not {name!r}")
+        if name.casefold() not in by_fold:
+            hint = did_you_mean(name, by_fold.values(), f"There are: {', '.join(by_fold.values())}.")
+            raise ValueError(f"There is no {what} {name!r}. {hint}")
+        found.append(by_fold[name.casefold()])
+    return tuple(dict.fromkeys(found))
+
+
+def states(given: str | Iterable[str] | None) -> tuple[ExecutionState, ...]:
+    """Return the states meant, by their names in any case; () means all.
+
+    Raises:
+        ValueError: one is unknown; the nearest are suggested.
+
+    Example:
+        >>> states("waiting for approval")
+        (<ExecutionState.WAITING_FOR_APPROVAL: 'WAITING_FOR_APPROVAL'>,)
+    """
+    if given is None:
+        return ()
+    return tuple(dict.fromkeys(map(ExecutionState, [given] if isinstance(given, str) else given)))
+
+
+def count(given: int, what: str) -> int:
+    """Return a whole number from 0.
+
+    Raises:
+        TypeError: it is no whole number.
+        ValueError: it is below 0.
+
+    Example:
+        >>> count(5, "limit")
+        5
+    """
+    if isinstance(given, bool) or not isinstance(given, int):
+        raise TypeError(f"{what} is a whole number, not {given!r}")
+    if given < 0:
+        raise ValueError(f"{what} is zero or more, not {given!r}")
+    return given

@@ -1,0 +1,27 @@
+"""SQL that takes a value or an error out of an event's ``data``, laid out as rows.py says.
+
+The views of every log hold this text: to change it takes a migration.
+"""
+
+from __future__ import annotations
+
+__all__ = ["error", "value"]
+
+
+def value(data: str, name: str, *, otherwise: str = "") -> str:
+    """Cut a value's JSON text out of an event as it is, which also holds for JSON that SQLite cannot parse (NaN).
+
+    Args:
+        data: the column, such as ``e.data``.
+        name: the value's field in the event.
+        otherwise: which part to take of what describes a value that is not JSON: ``".preview"``; by default all.
+    """
+    start, lead = f"instr({data}, '\"{name}\":')", len(name) + 3
+    text = f"substr({data}, {start} + {lead}, length({data}) - {start} - {lead})"
+    return f"CASE WHEN {start} THEN {text} ELSE json_extract({data}, '$.{name}_ref{otherwise}') END"
+
+
+def error(data: str) -> str:
+    """Write the error of an event as the reason that a step returned, else as ``type: message``."""
+    return f"""CASE WHEN json_valid({data}) THEN coalesce(json_extract({data}, '$.error.reason'),
+                   json_extract({data}, '$.error.type') || ': ' || json_extract({data}, '$.error.message')) END"""
