@@ -16,11 +16,12 @@ from .core.model import Plan, Value
 from .core.outlook import prospects
 from .core.resume import Resumption, step_named
 from .core.state import State, StepState, evolve, fold
+from .definition import Definition
 from .engine.code import keep_parts, why_inputs_changed, why_stale
 from .engine.engine import engine_of
 from .engine.inputs import Inputs, keep_inputs, merge_inputs
 from .engine.leaving import interruptions
-from .launching import Definition, by_hand, check_id, new_id, own, refuse_in_step
+from .launching import by_hand, check_id, new_id, own, refuse_in_step
 from .outlook import Outlook
 from .run import Run
 from .store.base import Store

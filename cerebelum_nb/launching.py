@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 import inspect
 import os
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, Protocol
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from .core.events import Event, StepCompleted, WorkflowAwakened, WorkflowResumed, WorkflowStarted
-from .core.model import ExecutionState, Plan, Value
+from .core.model import ExecutionState, Value
 from .core.resume import plan_resume
 from .core.state import State, StepState
-from .dsl.builder import WorkflowBuilder
+from .definition import Definition
 from .engine.code import keep_parts, why_stale
 from .engine.engine import engine_of
 from .engine.execution import Execution
@@ -31,7 +31,6 @@ from .store.default import resolve_store
 from .values import Vault, encode
 
 __all__ = [
-    "Definition",
     "by_hand",
     "check_id",
     "find",
@@ -51,22 +50,6 @@ _RESUMABLE = (
     ExecutionState.SLEEPING,
     ExecutionState.WAITING_FOR_APPROVAL,
 )
-
-
-class Definition(Protocol):
-    """What is needed of a workflow to run it."""
-
-    name: str
-    fn: Callable[[WorkflowBuilder], object]
-
-    @property
-    def variable(self) -> str:
-        """How the user calls it."""
-        ...
-
-    def plan(self) -> Plan:
-        """Evaluate the timeline as it is now."""
-        ...
 
 
 def launch(

@@ -10,13 +10,14 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from .core.events import StepCompleted
-from .core.model import ExecutionState, Plan
+from .core.model import ExecutionState
 from .core.resume import following, refuse_mark, step_named
 from .core.state import Phase, State, fold
 from .core.stepping import Limit, NoStage, OneStage, UpTo, frontier
+from .definition import Definition
 from .engine import views
 from .engine.execution import Execution
 from .engine.lease import keeper_of
@@ -30,25 +31,6 @@ if TYPE_CHECKING:
     from .outlook import Outlook
 
 __all__ = ["Moved", "Stepper"]
-
-
-class Stepped(Protocol):
-    """What a stepper needs of a workflow."""
-
-    name: str
-
-    @property
-    def variable(self) -> str:
-        """How the user calls it."""
-        ...
-
-    def plan(self) -> Plan:
-        """Evaluate the timeline as it is now."""
-        ...
-
-    def plan_resume(self, execution_id: str | None = None, *, store: Store | None = None) -> Outlook:
-        """Say what a resume would run, and why."""
-        ...
 
 
 TakeUp = Callable[[str, Collection[str], Collection[str]], Run]
@@ -117,7 +99,7 @@ class Stepper:
         'image shipped'
     """
 
-    def __init__(self, workflow: Stepped, store: Store, execution_id: str, take_up: TakeUp) -> None:
+    def __init__(self, workflow: Definition, store: Store, execution_id: str, take_up: TakeUp) -> None:
         self._workflow, self._store, self._take_up = workflow, store, take_up
         self._id = execution_id
         self._live: Mapping[str, Any] = {}
@@ -269,7 +251,9 @@ class Stepper:
 
     def plan(self) -> Outlook:
         """Say what would run now, and why; runs nothing."""
-        return self._workflow.plan_resume(self._id, store=self._store)
+        from .outlook import look_ahead
+
+        return look_ahead(self._workflow.plan(), self._store, self._id)
 
     def __repr__(self) -> str:
         plan, state = self._workflow.plan(), self._state()

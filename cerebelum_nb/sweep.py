@@ -21,12 +21,13 @@ from .core.model import ExecutionState
 from .core.resume import step_named
 from .core.state import State, fold
 from .core.stepping import Before, frontier
+from .definition import Definition
 from .engine.inputs import Inputs, check_inputs
 from .engine.interrupt import on_sigint
 from .errors import CerebelumError, ExecutionStoppedError, ResumeError, SerializationError, StoreError
 from .forking import fork
 from .history.frames import answer
-from .launching import Definition, check_id, launch, new_id, take_up
+from .launching import check_id, launch, new_id, take_up
 from .run import Run
 from .store.base import Store
 from .store.default import resolve_store

@@ -1,23 +1,15 @@
-"""``@workflow`` and the ways to run one: ``execute``, ``run``, ``start``, ``resume``, ``cancel``.
-
-A workflow's function is evaluated anew at every start and every resume, in its own module: a step whose cell was
-edited and run again is the one that runs.
-"""
+"""``@workflow`` and the ways to run one: at once, behind the cell, cell by cell, resumed, forked, swept."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, overload
 
-from .core.model import Plan
 from .core.stepping import NoStage
-from .core.text import counted
-from .core.validate import Report
-from .dsl.builder import WorkflowBuilder, build
-from .engine import views
+from .definition import Definition, check
+from .dsl.builder import WorkflowBuilder
 from .engine.bridge import run_sync
 from .engine.cancel import cancel_execution
 from .engine.inputs import Inputs, check_inputs
@@ -80,7 +72,7 @@ def workflow(
     """
 
     def make(function: Callable[[WorkflowBuilder], object]) -> Workflow:
-        _check(function)
+        check(function)
         if isinstance(max_jumps, bool) or not isinstance(max_jumps, int) or max_jumps < 1:
             raise WorkflowDefinitionError(f"@workflow: max_jumps is a whole number from 1, not {max_jumps!r}")
         chosen = function.__name__ if name is None else name
@@ -93,7 +85,7 @@ def workflow(
     return make if fn is None else make(fn)
 
 
-class Workflow:
+class Workflow(Definition):
     """A workflow, made by ``@workflow``.
 
     Example:
@@ -108,29 +100,6 @@ class Workflow:
         >>> hello.run({"name": "Ada"}, store=MemoryStore()).output
         'hello Ada'
     """
-
-    def __init__(self, fn: Callable[[WorkflowBuilder], object], name: str, max_jumps: int) -> None:
-        self.__doc__, self.__module__, self.__name__ = fn.__doc__, fn.__module__, fn.__name__
-        self.fn, self.name, self.max_jumps = fn, name, max_jumps
-
-    def validate(self) -> Report:
-        """Evaluate the timeline as it is now and report what is wrong with it, all at once."""
-        return build(self.fn, self.name, self.max_jumps)[1]
-
-    def plan(self) -> Plan:
-        """Evaluate the timeline as it is now.
-
-        Raises:
-            WorkflowDefinitionError: it cannot run; ``.errors`` names every problem.
-        """
-        plan, report = build(self.fn, self.name, self.max_jumps)
-        if not report.ok:
-            raise WorkflowDefinitionError(
-                f"workflow '{self.name}' cannot run, {counted(len(report.errors), 'problem')}:\n{report}",
-                errors=report.errors,
-                warnings=report.warnings,
-            )
-        return plan
 
     async def execute(
         self,
@@ -205,13 +174,7 @@ class Workflow:
             CerebelumError: no event loop is running here (use :meth:`run` in a script).
             Otherwise as :meth:`execute`, as far as it can be told before it runs.
         """
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            raise CerebelumError(
-                f"no event loop is running here, so nothing can run in the background: use {self.variable}.run(...) "
-                f"in a script, or call start from a cell or from async code"
-            ) from None
+        self._need_a_loop("in the background", "start")
         return launch(self, inputs, store, execution_id, wait=wait).background()
 
     async def resume(
@@ -350,13 +313,7 @@ class Workflow:
         Raises:
             As :meth:`start`.
         """
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            raise CerebelumError(
-                f"no event loop is running here, so nothing can run cell by cell: use {self.variable}.run(...) in a "
-                f"script, or call begin from a cell or from async code"
-            ) from None
+        self._need_a_loop("cell by cell", "begin")
         log = resolve_store(store)
         run = launch(self, inputs, log, execution_id)
         run.execution.limit = NoStage()
@@ -586,66 +543,20 @@ class Workflow:
         """End an execution for good, wherever it runs; see :func:`cerebelum_nb.engine.cancel.cancel_execution`."""
         await cancel_execution(resolve_store(store), execution_id, reason=reason, by=None)
 
-    def __repr__(self) -> str:
+    def _need_a_loop(self, how: str, call: str) -> None:
         try:
-            return f"<workflow {self.name}: {describe_path(self.plan())}>"
-        except WorkflowDefinitionError as error:
-            return f"<workflow {self.name}: {counted(len(error.errors), 'problem')}, see {self.__name__}.validate()>"
-
-    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        plan, report = build(self.fn, self.name, self.max_jumps)
-        return views.drawers[0](plan).bundle() if report.ok and views.drawers else {"text/plain": repr(self)}
-
-    def to_mermaid(self) -> str:
-        """Write its graph as a Mermaid flowchart, for pages that render one."""
-        return views.drawers[0](self.plan()).to_mermaid()
-
-    @property
-    def variable(self) -> str:
-        """How the user calls it, for messages that say what to type."""
-        return str(self.fn.__name__)
+            asyncio.get_running_loop()
+        except RuntimeError:
+            raise CerebelumError(
+                f"no event loop is running here, so nothing can run {how}: use {self.variable}.run(...) in a script, "
+                f"or call {call} from a cell or from async code"
+            ) from None
 
     def _stepper(self, execution_id: str, log: Store) -> Stepper:
         def go_on(found: str, rerun: Collection[str], live: Collection[str]) -> Run:
             return take_up(self, found, rerun=rerun, live=live, store=log)
 
         return Stepper(self, log, execution_id, go_on)
-
-
-def describe_path(plan: Plan) -> str:
-    """Write a plan's timeline as it was written.
-
-    Example:
-        >>> describe_path(Plan(workflow="w", timeline=(("a",), ("b", "c")), steps={}))
-        'a >> [b, c]'
-    """
-    shown = [stage[0] if len(stage) == 1 else f"[{', '.join(stage)}]" for stage in plan.timeline]
-    if len(shown) > 12:
-        shown = [*shown[:6], f"... {len(shown) - 9} more ...", *shown[-3:]]
-    return " >> ".join(shown)
-
-
-def _check(function: Any) -> None:
-    if isinstance(function, Workflow):
-        raise WorkflowDefinitionError(f"{function.name!r} is a workflow already: write @workflow once")
-    if not inspect.isfunction(function):
-        raise WorkflowDefinitionError(
-            f"@workflow takes a function that describes the timeline, def deploy(wf): ..., not {function!r}"
-        )
-    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
-        raise WorkflowDefinitionError(
-            f"workflow '{function.__name__}' only describes the timeline and runs nothing: make it a plain def"
-        )
-    required = [
-        p
-        for p in inspect.signature(function).parameters.values()
-        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]
-    if len(required) != 1:
-        raise WorkflowDefinitionError(
-            f"workflow '{function.__name__}' takes one argument, on which it calls timeline: "
-            f"def {function.__name__}(wf)"
-        )
 
 
 def _distributed_engine() -> Any:
