@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from .core.duration import format_seconds
@@ -13,6 +13,7 @@ from .core.fork import lineage
 from .core.model import ExecutionState, Value
 from .core.state import State
 from .core.text import counted, cut
+from .core.times import at
 from .engine import views
 
 __all__ = ["Outputs", "Result"]
@@ -196,16 +197,6 @@ class Result:
             f"<th>state</th><th>took</th><th>result</th></tr></thead><tbody>{rows}</tbody></table></details>"
             f"{html.escape('; '.join(line for line in (self.lineage, self.next) if line))}</div>"
         )
-
-
-def at(microseconds: int) -> datetime:
-    """Make a time of the log a ``datetime`` in UTC.
-
-    Example:
-        >>> at(0).isoformat()
-        '1970-01-01T00:00:00+00:00'
-    """
-    return datetime.fromtimestamp(microseconds // 1_000_000, UTC) + timedelta(microseconds=microseconds % 1_000_000)
 
 
 def short(value: Value | None) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ..core import events as e
 from ..core.duration import format_seconds
 from ..core.model import ErrorInfo, Value
-from ..result import at
+from ..core.times import at
 
 __all__ = ["Attempt", "attempts", "to_the_whole"]
 

@@ -16,9 +16,9 @@ from typing import Any
 from ..core import events as e
 from ..core.duration import format_seconds
 from ..core.model import ExecutionState, Value
+from ..core.times import at
 from ..engine.code import Parts
 from ..faces.card import Card
-from ..result import at
 from ..store.base import ExecutionRow
 from ..store.rows import Row
 from .happening import Attempt, attempts, to_the_whole

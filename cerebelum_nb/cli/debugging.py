@@ -18,10 +18,10 @@ from ..core.duration import format_seconds
 from ..core.events import EVENT_TYPES, Event, StepCompleted, StepEvent, StepStarted
 from ..core.model import Value
 from ..core.state import State, StepState, fold
+from ..core.times import at
 from ..history.facts import changes, facts
 from ..history.replay import transitions
 from ..history.words import detail, shorten, title
-from ..result import at
 from .completing import execution_argument
 from .frame import log_options, open_log
 from .text import Cell, Column, clean, cut, emit, moment, paint, short_time, styled, table, width, wrap

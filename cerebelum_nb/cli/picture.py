@@ -15,7 +15,7 @@ from ..core.fork import lineage
 from ..core.model import ErrorInfo, ExecutionState, Value
 from ..core.state import Operation, Phase, State, StepState
 from ..core.text import counted
-from ..result import at
+from ..core.times import at
 from ..store.base import ExecutionRow
 from .states import state_cell
 from .text import Cell, Column, bar, cells, clean, cut, moment, short_time, styled, table, wrap

@@ -12,7 +12,7 @@ import click
 from ..core.duration import seconds
 from ..core.model import ExecutionState
 from ..core.text import counted
-from ..result import at
+from ..core.times import at
 from .completing import workflows
 from .frame import as_json, log_options, open_log
 from .states import StateType, state_cell

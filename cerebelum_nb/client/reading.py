@@ -12,8 +12,9 @@ from typing import Any
 from ..core.events import WorkflowFailed, WorkflowHibernated
 from ..core.model import ExecutionState, Value
 from ..core.state import Operation, State, fold
+from ..core.times import at
 from ..engine.lease import keeper_of
-from ..result import Outputs, at
+from ..result import Outputs
 from ..store.base import ExecutionRow, Store
 from .lazy import Stored, later
 from .status import ApprovalInfo, ExecutionStatus, SleepInfo, StepStatus

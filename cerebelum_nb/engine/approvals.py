@@ -9,7 +9,6 @@ import asyncio
 import getpass
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
 from ..core.events import (
@@ -25,6 +24,7 @@ from ..core.events import (
 )
 from ..core.model import Value
 from ..core.state import State, evolve, fold
+from ..core.times import at
 from ..errors import ApprovalDecidedError, ApprovalError, ApprovalRefusedError
 from ..store.base import Commit, Store
 from ..values import Vault, encode
@@ -211,8 +211,8 @@ def _choose(execution_id: str, state: State, events: list[Event], step: str | No
     if chosen.due_at is not None and chosen.due_at <= now:
         raise ApprovalDecidedError(
             f"the approval '{chosen.approval_type}' of step '{chosen.step}' of execution {execution_id} timed out at "
-            f"{_time(chosen.due_at):%Y-%m-%d %H:%M:%S} UTC: nobody had decided it",
-            at=_time(chosen.due_at),
+            f"{at(chosen.due_at):%Y-%m-%d %H:%M:%S} UTC: nobody had decided it",
+            at=at(chosen.due_at),
         )
     return chosen
 
@@ -230,7 +230,7 @@ def _decided(
     execution_id: str, event: ApprovalReceived | ApprovalRejected | ApprovalTimedOut, kind: str
 ) -> ApprovalDecidedError:
     which = f"the approval '{kind}' of step '{event.step}' of execution {execution_id}"
-    when = f"{_time(event.at):%Y-%m-%d %H:%M:%S} UTC"
+    when = f"{at(event.at):%Y-%m-%d %H:%M:%S} UTC"
     by: str | None = None
     what = ""
     match event:
@@ -242,7 +242,7 @@ def _decided(
             what = f"was rejected by {by or 'somebody'} at {when}: {reason or 'no reason given'}"
         case ApprovalTimedOut():
             what = f"timed out at {when}: nobody had decided it"
-    return ApprovalDecidedError(f"{which} {what}", by=by, at=_time(event.at))
+    return ApprovalDecidedError(f"{which} {what}", by=by, at=at(event.at))
 
 
 def _user() -> str | None:
@@ -250,10 +250,6 @@ def _user() -> str | None:
         return getpass.getuser()
     except (KeyError, OSError):
         return None
-
-
-def _time(micros: int) -> datetime:
-    return datetime.fromtimestamp(micros / 1e6, UTC)
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import html
 import json
-from datetime import UTC, datetime
 from typing import Any
 
 from ..callers import shell
 from ..core.state import fold
+from ..core.times import at
 from ..engine.approvals import OpenApproval, decide_approval, open_approvals, verdict
 from ..engine.hints import resume_call
 from ..errors import ApprovalError, CerebelumError
@@ -82,7 +82,7 @@ class Question:
         if shown := _shown(approval):
             lines.append(shown)
         if approval.due_at is not None:
-            lines.append(f"until {datetime.fromtimestamp(approval.due_at / 1e6, UTC):%Y-%m-%d %H:%M:%S} UTC")
+            lines.append(f"until {at(approval.due_at):%Y-%m-%d %H:%M:%S} UTC")
         return "\n".join([*lines, f"cerebelum approve {self._execution_id}, or cerebelum reject {self._execution_id}"])
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:

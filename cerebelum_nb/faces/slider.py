@@ -18,10 +18,10 @@ from ..core.duration import format_seconds
 from ..core.events import Event
 from ..core.state import State
 from ..core.text import counted
+from ..core.times import at
 from ..history.facts import changes
 from ..history.replay import Transition, transitions
 from ..history.words import detail, shorten, title
-from ..result import at
 from .card import SMALL, STYLE, Card, html_row, last_printed
 from .graph import Graph
 from .watch import Recorded, plan_of

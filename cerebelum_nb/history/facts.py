@@ -12,7 +12,7 @@ from typing import Any
 
 from ..core.model import Value
 from ..core.state import Operation, State, StepState
-from ..result import at
+from ..core.times import at
 from .words import shorten
 
 __all__ = ["Change", "changes", "facts", "step_facts"]

@@ -13,8 +13,8 @@ from ..core.events import Event, StepCompleted, StepFailed
 from ..core.model import ExecutionState, Value
 from ..core.state import Operation, State, StepState, fold
 from ..core.text import cut, did_you_mean
+from ..core.times import at as moment_of
 from ..result import Outputs
-from ..result import at as moment_of
 from ..values import decode
 from .reader import Source, opened
 from .shown import WIDEST, as_html, as_lines

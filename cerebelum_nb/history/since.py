@@ -6,16 +6,16 @@ pandas is imported late, and only for text that this library does not read by it
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 
 from ..core.duration import seconds
+from ..core.times import to_micros
 from ..engine.clock import current_clock
 
-__all__ = ["Since", "since_micros", "to_micros"]
+__all__ = ["Since", "since_micros"]
 
 Since = datetime | date | timedelta | str
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _AMOUNT_FIRST = re.compile(r"\s*\d+(\.\d+)?\s*[A-Za-zµ]")
 
 
@@ -41,12 +41,6 @@ def since_micros(since: Since) -> int:
             return _read(since)
         case _:
             raise TypeError(f"since= is a datetime, a timedelta or text such as '24h', not {since!r}")
-
-
-def to_micros(moment: datetime) -> int:
-    """Return a datetime as µs since the epoch; one without a zone is UTC."""
-    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-    return (aware - _EPOCH) // timedelta(microseconds=1)
 
 
 def _read(text: str) -> int:

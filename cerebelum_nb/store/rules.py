@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 
 from ..callers import in_cells
 from ..core.events import is_signal
+from ..core.times import at
 from ..errors import ExecutionBusyError, ExecutionNotFoundError
 from . import process
 from .base import Commit, Holder
@@ -32,7 +32,7 @@ def check(commits: Iterable[Commit]) -> None:
 
 def busy(execution_id: str, holder: Holder) -> ExecutionBusyError:
     """The error for an execution that ``holder`` is running."""
-    heard = _time(holder.heartbeat_at)
+    heard = at(holder.heartbeat_at)
     if process.is_this_process(holder):
         return ExecutionBusyError(
             f"Execution {execution_id} is already being run by this process ({holder}, last heard of at "
@@ -40,7 +40,7 @@ def busy(execution_id: str, holder: Holder) -> ExecutionBusyError:
             execution_id=execution_id,
             holder=str(holder),
         )
-    free = _time(holder.expires_at)
+    free = at(holder.expires_at)
     return ExecutionBusyError(
         f"Execution {execution_id} is being run by {holder}, last heard of at {heard:%Y-%m-%d %H:%M:%S} UTC. "
         f"Wait for it or stop that process; if it is dead, the execution is free at {free:%H:%M:%S} UTC: "
@@ -86,10 +86,6 @@ def read_only(location: str) -> str:
         f"The log {location} is read-only here: nothing was written. "
         "Copy it to a place you can write to, or change its permissions, then try again."
     )
-
-
-def _time(micros: int) -> datetime:
-    return datetime.fromtimestamp(micros / 1_000_000, UTC)
 
 
 def _listed(ids: Sequence[str]) -> str:

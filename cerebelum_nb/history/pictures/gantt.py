@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from ...core.duration import format_seconds
-from ...result import at
+from ...core.times import at
 from ..spans import Interval, Span, Timeline, covered, outside
 from .paper import STYLES, head, kinds_of, legend, name_rows, note, paper, points_wide, style, unit_of
 
