@@ -27,7 +27,7 @@ from .engine.interrupt import on_sigint
 from .errors import CerebelumError, ExecutionStoppedError, ResumeError, SerializationError, StoreError
 from .forking import fork
 from .history.frames import answer
-from .launching import check_id, launch, new_id, take_up
+from .launching import launch, new_id, own, take_up
 from .run import Run
 from .store.base import Store
 from .store.default import resolve_store
@@ -124,16 +124,11 @@ async def _prefix(workflow: Definition, step: str, inputs: Inputs, execution_id:
     if execution_id is None:
         run = launch(workflow, inputs, log, None)
     else:
-        row = log.execution(check_id(execution_id))
-        if row.summary.workflow != workflow.name:
-            raise ResumeError(
-                f"execution {row.execution_id} belongs to workflow '{row.summary.workflow}', not to "
-                f"'{workflow.name}': sweep over it there"
-            )
-        history = log.events(row.execution_id)
+        found = own(workflow, execution_id, log, "sweep over")
+        history = log.events(found)
         if _is_before(workflow, step, fold(history)) or _has_run(step, history):
-            return row.execution_id
-        run = take_up(workflow, row.execution_id, store=log)
+            return found
+        run = take_up(workflow, found, store=log)
     run.hint = run.execution.hint = _call(workflow, step, run.execution_id)
     await run.go_as_far_as(Before(step))
     if not run.execution.limited:
