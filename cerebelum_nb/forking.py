@@ -21,7 +21,8 @@ from .engine.code import keep_parts, why_inputs_changed, why_stale
 from .engine.engine import engine_of
 from .engine.inputs import Inputs, keep_inputs, merge_inputs
 from .engine.leaving import interruptions
-from .launching import by_hand, check_id, new_id, own, refuse_in_step
+from .engine.marking import by_hand
+from .launching import check_id, new_id, own, refuse_in_step
 from .outlook import Outlook
 from .run import Run
 from .store.base import Store

@@ -12,10 +12,9 @@ import os
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from .core.events import Event, StepCompleted, WorkflowAwakened, WorkflowResumed, WorkflowStarted
+from .core.events import Event, WorkflowAwakened, WorkflowResumed, WorkflowStarted
 from .core.model import ExecutionState, Value
 from .core.resume import plan_resume
-from .core.state import State, StepState
 from .definition import Definition
 from .engine.code import keep_parts, why_stale
 from .engine.engine import engine_of
@@ -23,6 +22,7 @@ from .engine.execution import Execution
 from .engine.hints import execute_call
 from .engine.inputs import Inputs, check_inputs, keep_inputs, merge_inputs
 from .engine.lease import keeper_of
+from .engine.marking import by_hand
 from .engine.scope import current_scope
 from .errors import CerebelumError, ResumeError
 from .run import Run
@@ -31,7 +31,6 @@ from .store.default import resolve_store
 from .values import Vault, encode
 
 __all__ = [
-    "by_hand",
     "check_id",
     "find",
     "launch",
@@ -201,32 +200,6 @@ def _newest(workflow: Definition, log: Store) -> str:
     raise ResumeError(
         f"workflow '{workflow.name}' has nothing to resume{': ' + last if last else ''}. "
         f"Start a new one with {execute_call(workflow.variable)}"
-    )
-
-
-def by_hand(execution: Execution, state: State, step: str, result: Any, path: str) -> StepCompleted:
-    """Make the event of a result that was given by hand.
-
-    Args:
-        execution: whose step it is.
-        state: what is recorded of it.
-        step: the step's name.
-        result: what it would have returned.
-        path: what the result is called in errors.
-
-    Raises:
-        SerializationError: it cannot be stored.
-    """
-    known = state.steps.get(step) or StepState()
-    value = execution.encode(result, path=path)
-    execution.keep_live(step, known.visit, value, result)
-    return StepCompleted(
-        at=max(execution.now(), state.updated_at),
-        step=step,
-        visit=known.visit,
-        attempt=max(1, known.attempt),
-        output=value,
-        by_hand=True,
     )
 
 

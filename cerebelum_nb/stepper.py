@@ -21,6 +21,7 @@ from .definition import Definition
 from .engine import views
 from .engine.execution import Execution
 from .engine.lease import keeper_of
+from .engine.marking import by_hand
 from .errors import ResumeError
 from .result import Outputs, short
 from .run import Run
@@ -219,15 +220,7 @@ class Stepper:
         refuse_mark(self._state(), name)
 
         def done(execution: Execution) -> StepCompleted:
-            known = execution.state.steps.get(name)
-            return StepCompleted(
-                at=execution.now(),
-                step=name,
-                visit=known.visit if known else 1,
-                attempt=max(1, known.attempt) if known else 1,
-                output=execution.encode(value, path=f"the value of step '{name}'"),
-                by_hand=True,
-            )
+            return by_hand(execution, execution.state, name, value, f"the value of step '{name}'")
 
         return await self._go(NoStage(), (), done)
 
