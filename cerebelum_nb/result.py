@@ -122,12 +122,11 @@ class Result:
         resume_hint: str = "",
     ) -> Result:
         """Make a result of a folded state; ``load`` decodes a step's value, ``events`` reads what is recorded."""
-        values = {n: v for n in state.finished if (v := state.steps[n].output) is not None}
         return cls(
             execution_id=execution_id,
             workflow=state.workflow,
             status=state.status,
-            results=Outputs(values, load),
+            results=Outputs(state.outputs, load),
             started_at=at(state.started_at),
             completed_at=None if state.completed_at is None else at(state.completed_at),
             _state=state,
@@ -193,7 +192,7 @@ class Result:
         took = "" if self.duration is None else f" in {format_seconds(self.duration.total_seconds())}"
         return (
             f"<div><b>{html.escape(self.workflow)}</b> <code>{html.escape(self.execution_id)}</code> "
-            f"{self.status.lower()}{took}<details><summary>results</summary><table><thead><tr><th>step</th>"
+            f"{self.status.words}{took}<details><summary>results</summary><table><thead><tr><th>step</th>"
             f"<th>state</th><th>took</th><th>result</th></tr></thead><tbody>{rows}</tbody></table></details>"
             f"{html.escape('; '.join(line for line in (self.lineage, self.next) if line))}</div>"
         )

@@ -119,8 +119,7 @@ class Stepper:
     @property
     def results(self) -> Outputs:
         """The values of the steps completed so far, by name."""
-        state = self._state()
-        return Outputs({n: v for n in state.finished if (v := state.steps[n].output) is not None}, self._load)
+        return Outputs(self._state().outputs, self._load)
 
     def __getitem__(self, step: object) -> Any:
         """The value of one completed step, by name or by the step itself."""
@@ -253,7 +252,7 @@ class Stepper:
         ahead = () if state.status.is_final and state.status is not ExecutionState.FAILED else frontier(plan, state)
         at = f", next: {_listed(ahead)}" if ahead else ""
         return (
-            f"<{self._workflow.name} step by step: {state.status.lower()}, "
+            f"<{self._workflow.name} step by step: {state.status.words}, "
             f"{len(state.finished)} of {state.total_steps} steps done{at}>"
         )
 

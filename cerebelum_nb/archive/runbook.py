@@ -90,7 +90,7 @@ def _head(source: Source) -> str:
     if shown.parent:
         facts.append(("forked from", shown.parent))
     listed = "".join(f"<div><dt>{name}</dt><dd>{escape(told)}</dd></div>" for name, told in facts)
-    look, word = _LOOKS.get(shown.state, "running"), shown.state.lower().replace("_", " ")
+    look, word = _LOOKS.get(shown.state, "running"), shown.state.words
     if source.interrupted:
         look, word = "interrupted", "interrupted: its process ended"
     state = badge(look, word)

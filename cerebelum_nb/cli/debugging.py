@@ -77,9 +77,7 @@ class Walk(cmd.Cmd):
         """Say which run it is, and where one stands."""
         last = fold(self._events)
         done = f"{len(last.finished)} of {last.total_steps} steps"
-        head = (
-            f"{last.workflow} {self._id}: {last.status.lower().replace('_', ' ')}, {done}, {len(self._events)} events"
-        )
+        head = f"{last.workflow} {self._id}: {last.status.words}, {done}, {len(self._events)} events"
         for line in wrap(head):
             emit(styled(line, "bold"))
         for line in wrap("h lists the commands, an empty line is next, q quits"):

@@ -10,7 +10,7 @@ from click.shell_completion import CompletionItem
 from ..core.model import ExecutionState
 from .text import Cell
 
-__all__ = ["StateType", "state_cell", "word"]
+__all__ = ["StateType", "state_cell"]
 
 _STYLES = {
     ExecutionState.RUNNING: "cyan",
@@ -24,16 +24,11 @@ _STYLES = {
 }
 
 
-def word(state: ExecutionState) -> str:
-    """Write a state as words."""
-    return state.value.replace("_", " ").lower()
-
-
 def state_cell(state: ExecutionState, *, interrupted: bool = False, short: bool = False) -> Cell:
     """Write a state in its colour; of one whose process died, that."""
     if interrupted:
         return Cell("interrupted", "red")
-    text = "waiting" if short and state is ExecutionState.WAITING_FOR_APPROVAL else word(state)
+    text = "waiting" if short and state is ExecutionState.WAITING_FOR_APPROVAL else state.words
     return Cell(text, _STYLES[state])
 
 

@@ -66,7 +66,7 @@ def as_html(status: ExecutionStatus) -> str:
     )
     return (
         f"<div><b>{html.escape(status.workflow_name)}</b> <code>{html.escape(status.execution_id)}</code> "
-        f"<span style='color:{color}'>{_words(status.status)}</span>{at}, {_done(status)}, "
+        f"<span style='color:{color}'>{status.status.words}</span>{at}, {_done(status)}, "
         f"{format_seconds(status.elapsed_seconds)}{bar}{notes}{table}</div>"
     )
 
@@ -96,10 +96,6 @@ def _left_out(status: ExecutionStatus) -> int:
 
 def _done(status: ExecutionStatus) -> str:
     return f"{status.current_step_index} of {status.total_steps} steps ({status.progress_percentage:g} %)"
-
-
-def _words(state: ExecutionState) -> str:
-    return state.value.replace("_", " ").lower()
 
 
 def _took(step: StepStatus) -> str:

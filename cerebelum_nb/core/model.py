@@ -68,6 +68,11 @@ class ExecutionState(StrEnum):
         """Whether nothing more happens unless somebody asks for it."""
         return self in _FINAL
 
+    @property
+    def words(self) -> str:
+        """How it is written in a sentence: ``waiting for approval``."""
+        return self.value.replace("_", " ").lower()
+
 
 _FINAL = frozenset({ExecutionState.COMPLETED, ExecutionState.FAILED, ExecutionState.CANCELLED})
 

@@ -156,6 +156,11 @@ class State:
         return ExecutionState.SLEEPING
 
     @property
+    def outputs(self) -> dict[str, Value]:
+        """The values of the completed steps by name, in order of completion."""
+        return {name: value for name in self.finished if (value := self.steps[name].output) is not None}
+
+    @property
     def output(self) -> Value | None:
         """The value of the last step, once completed."""
         return self.steps[self.last_step].output if self.last_step is not None else None

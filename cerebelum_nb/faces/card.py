@@ -128,7 +128,7 @@ class Card:
     def heading(self) -> str:
         """The workflow, its state, and how many steps are done."""
         done = sum(row.state == "completed" for row in self.rows)
-        return f"{self.workflow}: {_words(self.state)}, {done} of {max(self.total, len(self.rows))} steps"
+        return f"{self.workflow}: {self.state.words}, {done} of {max(self.total, len(self.rows))} steps"
 
     def bundle(self) -> dict[str, str]:
         """Return it as what a saved notebook keeps."""
@@ -185,10 +185,6 @@ SMALL = (
     "color:inherit;opacity:.75;white-space:pre-wrap"
 )
 STYLE = "font-family:var(--jp-ui-font-family,sans-serif);font-size:13px;max-width:64em"
-
-
-def _words(state: ExecutionState) -> str:
-    return state.lower().replace("_", " ")
 
 
 def _row(

@@ -68,7 +68,7 @@ class Moment:
     @property
     def results(self) -> Outputs:
         """The values known then, by step, in order of completion; each is decoded when it is looked up."""
-        values = {name: v for name in self.state.finished if (v := self.state.steps[name].output) is not None}
+        values = self.state.outputs
 
         def load(step: str) -> Any:
             return self._load(values[step], f"the result of step '{step}' of execution {self.execution_id}")

@@ -70,8 +70,7 @@ def plot(execution_id: str, *, store: Source | None = None, ax: Axes | None = No
     if not run.attempts:
         raise CerebelumError(f"there is nothing to draw: no step of execution {row.execution_id} has started yet")
     shown = row.summary
-    state = shown.state.value.lower().replace("_", " ")
-    title = f"{shown.workflow} {row.execution_id}: {state}, {format_seconds((run.end - run.start) / 1e6)}"
+    title = f"{shown.workflow} {row.execution_id}: {shown.state.words}, {format_seconds((run.end - run.start) / 1e6)}"
     return draw(run, title, ax)
 
 
