@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .core.model import Plan
-from .core.text import counted
+from .core.text import as_stage, counted
 from .core.validate import Report
 from .dsl.builder import WorkflowBuilder, build
 from .engine import views
@@ -79,7 +79,7 @@ def describe_path(plan: Plan) -> str:
         >>> describe_path(Plan(workflow="w", timeline=(("a",), ("b", "c")), steps={}))
         'a >> [b, c]'
     """
-    shown = [stage[0] if len(stage) == 1 else f"[{', '.join(stage)}]" for stage in plan.timeline]
+    shown = list(map(as_stage, plan.timeline))
     if len(shown) > 12:
         shown = [*shown[:6], f"... {len(shown) - 9} more ...", *shown[-3:]]
     return " >> ".join(shown)

@@ -17,6 +17,7 @@ from .core.model import ExecutionState
 from .core.resume import following, refuse_mark, step_named
 from .core.state import Phase, State, fold
 from .core.stepping import Limit, NoStage, OneStage, UpTo, frontier
+from .core.text import as_stage
 from .definition import Definition
 from .engine import views
 from .engine.execution import Execution
@@ -70,7 +71,7 @@ class Moved:
     def _onwards(self) -> str:
         if self.status is ExecutionState.COMPLETED:
             return "completed"
-        return f"next: {_listed(self.next)}" if self.next else "next: the end"
+        return f"next: {as_stage(self.next)}" if self.next else "next: the end"
 
 
 class Stepper:
@@ -250,7 +251,7 @@ class Stepper:
     def __repr__(self) -> str:
         plan, state = self._workflow.plan(), self._state()
         ahead = () if state.status.is_final and state.status is not ExecutionState.FAILED else frontier(plan, state)
-        at = f", next: {_listed(ahead)}" if ahead else ""
+        at = f", next: {as_stage(ahead)}" if ahead else ""
         return (
             f"<{self._workflow.name} step by step: {state.status.words}, "
             f"{len(state.finished)} of {state.total_steps} steps done{at}>"
@@ -316,7 +317,3 @@ def _ended(name: str, state: State) -> tuple[str, str, str]:
 def _line(ran: tuple[str, str, str]) -> str:
     name, how, value = ran
     return f"{name}: {how}, {value}" if value else f"{name}: {how}"
-
-
-def _listed(names: Collection[str]) -> str:
-    return next(iter(names)) if len(names) == 1 else f"[{', '.join(names)}]"

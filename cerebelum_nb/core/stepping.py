@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from .decide import ChooseRoute, Command, Complete, Fail, Jump, Position, StartStep, decide
 from .model import Plan
 from .state import State
+from .text import as_stage
 
 __all__ = ["Before", "Limit", "NoStage", "OneStage", "UpTo", "frontier", "permits", "standing_before"]
 
@@ -88,7 +89,7 @@ def standing_before(stage: Sequence[str], limit: Limit | None = None) -> str:
     what = "shared prefix" if isinstance(limit, Before) else "step by step"
     if not stage:
         return what
-    return f"{what}; next: {stage[0] if len(stage) == 1 else '[' + ', '.join(stage) + ']'}"
+    return f"{what}; next: {as_stage(stage)}"
 
 
 def frontier(plan: Plan, state: State) -> tuple[str, ...]:

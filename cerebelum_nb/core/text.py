@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-__all__ = ["counted", "cut", "did_you_mean"]
+__all__ = ["as_stage", "counted", "cut", "did_you_mean"]
+
+
+def as_stage(steps: Sequence[str]) -> str:
+    """Write the steps of a stage as a timeline does.
+
+    Example:
+        >>> as_stage(["build"]), as_stage(["left", "right"])
+        ('build', '[left, right]')
+    """
+    return steps[0] if len(steps) == 1 else f"[{', '.join(steps)}]"
 
 
 def cut(text: str, most: int) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..core.model import Action, Diverge, ErrorInfo, Target
+from ..core.text import as_stage
 
 __all__ = ["choose", "describe_target"]
 
@@ -44,7 +45,7 @@ def describe_target(target: Target) -> str:
     """
     if isinstance(target, Action):
         return str(target)
-    return " >> ".join(stage[0] if len(stage) == 1 else f"[{', '.join(stage)}]" for stage in target)
+    return " >> ".join(map(as_stage, target))
 
 
 def _matches(pattern: Any, error: ErrorInfo | None, result: Any) -> bool:
