@@ -166,7 +166,7 @@ class Card:
         if self.call:
             failure = f"<div style='margin:4px 0'>To go on: <code>{html.escape(self.call, quote=False)}</code></div>"
         return (
-            f"<div style='{STYLE}'>{self.head_html()}{self.graph.to_svg(self.states)}{failure}"
+            f"<div style='{STYLE}'>{self.head_html()}{self.graph.to_image(self.states)}{failure}"
             f"<details{' open' if few else ''}><summary>steps</summary>{listed}</details></div>"
         )
 

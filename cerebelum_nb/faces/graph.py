@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
@@ -47,6 +48,18 @@ class Graph:
     def to_svg(self, states: Mapping[str, str] | None = None) -> str:
         """Draw it; ``states`` maps steps to keys of ``MARKS``."""
         return self._svg(self._title(states), self._boxes(states))
+
+    def to_image(self, states: Mapping[str, str] | None = None) -> str:
+        """Draw it as an ``<img>`` that brings its picture along, for pages from which inline SVG is removed.
+
+        So it is in a notebook that is not trusted, and on most sites that show notebooks: of an inline SVG they leave
+        the texts, run together.
+        """
+        source = base64.b64encode(self.to_svg(states).encode()).decode()
+        return (
+            f'<img alt="{html.escape(self._title(states))}" style="max-width:100%" '
+            f'src="data:image/svg+xml;base64,{source}" />'
+        )
 
     def to_changing_svg(self, states: Mapping[str, Collection[str]]) -> str:
         """Draw it with every step in each of its ``states``, hidden, for a script that shows one of them at a time.

@@ -6,7 +6,6 @@ none. Where scripts do not run (GitHub, a notebook nobody trusts yet) the last m
 
 from __future__ import annotations
 
-import base64
 import html
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -193,13 +192,8 @@ def _live(parts: dict[str, str], count: int) -> str:
 
 
 def _still(card: Card, told: Sequence[Transition]) -> str:
-    """Write what is seen without the script: the graph as an image, since who removes scripts removes SVG, too."""
-    graph = card.graph.to_svg(card.states)
-    source = base64.b64encode(graph.encode()).decode()
-    image = f'<img alt="{html.escape(card.heading)}" src="data:image/svg+xml;base64,{source}">'
+    """Write what is seen without the script: the card, and the list of events."""
     lines = (f"{state.version:>4} {title(event)}  {detail(event, state)}".rstrip() for event, state in told)
     listed = f"<pre style='{SMALL}'>{html.escape(chr(10).join(lines))}</pre>"
-    return (
-        f'<div data-part="still">{card.to_html().replace(graph, image)}'
-        f"<details><summary>{counted(len(told), 'event')}</summary>{listed}</details></div>"
-    )
+    count = counted(len(told), "event")
+    return f'<div data-part="still">{card.to_html()}<details><summary>{count}</summary>{listed}</details></div>'

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields
 from enum import Enum
+from pathlib import PurePath
 from typing import Any
 
 from ..core.model import Value
@@ -91,6 +92,8 @@ def _told(record: State | StepState | Operation, lead: str = "") -> Iterator[tup
 def _text(name: str, value: Any) -> str:
     if name in _TIMES:
         return f"{at(value):%Y-%m-%d %H:%M:%S.%f}"[:-3]
+    if name == "source":
+        return PurePath(value).name
     match value:
         case Enum():
             return str(value.value)

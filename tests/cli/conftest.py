@@ -193,3 +193,19 @@ def wait_until(holds, seconds=30):
     while not holds():
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+@pytest.fixture
+def piped():
+    """Start a command that writes into a pipe; it does not outlive the test."""
+    started = []
+
+    def start(*arguments):
+        command = [sys.executable, "-W", "error", "-m", "cerebelum_nb", *arguments]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, env=environment(), text=True))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()

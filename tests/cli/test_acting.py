@@ -411,9 +411,8 @@ def test_when_its_process_dies_watching_ends_soon(terminal, moving):
     assert "cerebelum resume moving-1" in shown.left_behind
 
 
-def test_told_to_wait_it_watches_when_somebody_goes_on(folder, call):
-    command = [sys.executable, "-W", "error", "-m", "cerebelum_nb", "watch", "died-1", "--wait", "--interval", "0.1"]
-    watching = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment(), text=True)
+def test_told_to_wait_it_watches_when_somebody_goes_on(folder, call, piped):
+    watching = piped("watch", "died-1", "--wait", "--interval", "0.1")
     assert watching.stdout.readline() == "buy died-1: interrupted at charge, 1 of 2 steps\n"
     assert call("resume", "died-1", "--repeat", "charge").code == 0
     rest, _ = watching.communicate(timeout=30)
@@ -450,9 +449,8 @@ def test_a_terminal_that_goes_away_is_given_back(terminal, moving):
     assert shown.raw.endswith("\x1b[?1049l")
 
 
-def test_into_a_pipe_each_change_is_a_line(folder, moving):
-    command = [sys.executable, "-W", "error", "-m", "cerebelum_nb", "watch", "moving-1", "--interval", "0.1"]
-    watching = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment(), text=True)
+def test_into_a_pipe_each_change_is_a_line(folder, moving, piped):
+    watching = piped("watch", "moving-1", "--interval", "0.1")
     assert watching.stdout.readline() == "move moving-1: running at copy, 1 of 2 steps\n"
     (folder / "arrived").touch()
     rest, _ = watching.communicate(timeout=30)

@@ -102,6 +102,7 @@ def test_every_moment_of_a_run_can_be_drawn(store):
     for at in range(1, len(store.events("k1")) + 1):
         shown = card(store, at)
         parse(shown.to_html())
+        assert "<svg" not in shown.to_html(), "an untrusted notebook leaves of an inline SVG its texts"
         assert len(shown.to_text().splitlines()) >= 4
 
 

@@ -306,16 +306,16 @@ def test_damaged_arrow_bytes_say_what_it_was() -> None:
 def test_a_class_that_no_longer_exists_is_named_and_the_preview_shown(
     log: Log, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "shop.py").write_text(
+    (tmp_path / "vanishing.py").write_text(
         "import dataclasses\n\n@dataclasses.dataclass\nclass Order:\n    number: int\n", encoding="utf-8"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    name = log.keep(importlib.import_module("shop").Order(7))
-    (tmp_path / "shop.py").write_text("", encoding="utf-8")
-    monkeypatch.delitem(sys.modules, "shop")
+    name = log.keep(importlib.import_module("vanishing").Order(7))
+    (tmp_path / "vanishing.py").write_text("", encoding="utf-8")
+    monkeypatch.delitem(sys.modules, "vanishing")
     importlib.invalidate_caches()
     outputs = history.outputs(name, store=log.store)
     assert "Order(number=7)" in repr(outputs)
-    with pytest.raises(SerializationError, match=r"Order\(number=7\).*Define or import `shop.Order` as it was"):
+    with pytest.raises(SerializationError, match=r"Order\(number=7\).*Define or import `vanishing.Order` as it was"):
         outputs["s"]
     assert history.steps(name, store=log.store)["output"].tolist() == ["Order(number=7)"]
