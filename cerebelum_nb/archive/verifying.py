@@ -211,6 +211,9 @@ class _Check:
 
     def _execution(self, columns: tuple[Any, ...]) -> None:
         execution_id, last = columns[:2]
+        if _is_damaged(execution_id):
+            self.found(f"an execution's id is no text any more: {execution_id!a}")
+            return
         state, before = State(), len(self.findings)
         misfits: list[str] = []
         version, first = 0, 0
@@ -290,6 +293,11 @@ class _Check:
         else:
             for digest in self._uses:
                 yield from self.db.execute(f"{sql} WHERE digest = ?", (digest,))
+
+
+def _is_damaged(text: str) -> bool:
+    """Whether :func:`_text` found bytes in it that are no UTF-8."""
+    return any("\ud800" <= sign <= "\udfff" for sign in text)
 
 
 def _fits(before: bytes | None, version: int, row: Any, hashed: object) -> bool:
