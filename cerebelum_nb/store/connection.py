@@ -105,6 +105,9 @@ def open_to_read(location: str) -> sqlite3.Connection:
         if journal.exists() and journal.stat().st_size:  # it holds commits that an immutable file would hide
             raise
         connection = _connect(address + "?immutable=1")
+    except BaseException:
+        connection.close()
+        raise
     connection.execute("PRAGMA query_only = ON")
     return connection
 

@@ -282,7 +282,9 @@ def test_a_step_costs_little_room(tmp_path, log_of):
 def test_the_schema_version_is_the_number_of_the_last_migration():
     from cerebelum_nb.store.schema import MIGRATIONS
 
-    numbers = [int(migration.name.partition("_")[0]) for migration in MIGRATIONS.pending(Database(memory=True))]
+    with closing(sqlite3.connect(":memory:")) as connection:
+        db = Database(connection)
+        numbers = [int(migration.name.partition("_")[0]) for migration in MIGRATIONS.pending(db)]
     assert numbers == list(range(1, SCHEMA_VERSION + 1))
 
 
