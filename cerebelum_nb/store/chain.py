@@ -21,7 +21,7 @@ LENGTH = 16
 
 def start(execution_id: str) -> bytes:
     """Return what stands before the first event."""
-    return execution_id.encode()
+    return execution_id.encode("utf-8", "surrogateescape")  # a damaged one is checked, too
 
 
 def link(before: bytes, version: int, row: Row) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import sqlite3
 import zlib
 from contextlib import closing
@@ -217,6 +218,13 @@ def test_whatever_byte_is_flipped_a_log_that_is_said_to_be_fine_reads_as_it_was_
     flipped = flip(made, tmp_path / "flipped.db", offset, bits)
     if is_said_to_be_fine(flipped):
         assert content(flipped) == content(made)
+
+
+def test_an_id_that_is_no_text_any_more_is_found(made, tmp_path):
+    raw = made.read_bytes()
+    for at in (hit.start() for hit in re.finditer(b"done-1", raw)):
+        verified = is_said_to_be_fine(flip(made, tmp_path / "flipped.db", at, 0x80))
+        assert not verified or content(tmp_path / "flipped.db") == content(made)
 
 
 def test_most_flipped_bytes_of_a_full_page_are_found(made, tmp_path):
