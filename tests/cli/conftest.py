@@ -14,6 +14,7 @@ import subprocess
 import sys
 import termios
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,6 +124,15 @@ class Terminal:
         while text not in _ESCAPES.sub("", self.raw[began:]):
             assert self._read(end), f"{text!r} was not written, but\n{self.raw[-2000:]!r}"
         return _ESCAPES.sub("", self.raw[began:])
+
+    def interrupt(self, until):
+        """Press Ctrl-C until this was written: readline overlooks one that comes just before it waits for a key."""
+        for _ in range(3):
+            self.type("\x03")
+            with suppress(AssertionError):
+                return self.wait_for(until, seconds=3)
+        self.type("\x03")
+        return self.wait_for(until)
 
     def end(self, seconds=30):
         """Read to the end and return the exit code."""

@@ -195,8 +195,7 @@ def test_at_a_prompt(terminal, columns):
         assert max(map(len, shown.splitlines())) <= columns, command
     screen.type("half a li")
     screen.wait_for("half a li")
-    screen.type("\x03")  # drops the line, and nothing else
-    screen.wait_for("3/6> ")
+    screen.interrupt(until="3/6> ")  # drops the line, and nothing else
     screen.type("\x04")
     assert screen.end() == 0
 
