@@ -45,10 +45,11 @@ async def cancel_execution(store: Store, execution_id: str, *, reason: str | Non
     except ExecutionBusyError:
         _signal(store, execution_id, request)
         return "requested"
-    state = fold(store.events(execution_id))
-    ended = WorkflowCancelled(at=max(now, state.updated_at), reason=reason, by=by)
-    store.commit([leave_off(execution_id, state, ended, interrupted="cancelled", holder=holder)])
-    return "cancelled"
+    while True:  # again, if somebody decides an approval in between
+        state = fold(store.events(execution_id))
+        ended = WorkflowCancelled(at=max(now, state.updated_at), reason=reason, by=by)
+        if not store.commit([leave_off(execution_id, state, ended, interrupted="cancelled", holder=holder)]):
+            return "cancelled"
 
 
 def _signal(store: Store, execution_id: str, request: CancelRequested) -> None:

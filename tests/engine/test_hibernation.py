@@ -26,6 +26,7 @@ from cerebelum_nb.core.events import StepCompleted, StepInterrupted, WorkflowHib
 from cerebelum_nb.core.model import ExecutionState
 from cerebelum_nb.core.state import check, fold
 from cerebelum_nb.engine.approvals import decide_approval
+from cerebelum_nb.engine.cancel import cancel_execution
 from cerebelum_nb.engine.lease import keeper_of
 from cerebelum_nb.testing import FakeClock
 
@@ -439,6 +440,21 @@ def test_a_hibernated_execution_can_be_cancelled(log, go):
     go(made.cancel("k1", store=log))
     assert log.execution("k1").summary.state is ExecutionState.CANCELLED
     assert log.next_wake() is None
+
+
+def test_it_is_cancelled_though_somebody_decides_at_that_moment(log, go, monkeypatch):
+    go(run(timeline(of(asking)), log))
+    commit = log.commit
+
+    def decided_first(commits):
+        monkeypatch.setattr(log, "commit", commit)
+        decide_approval(log, "k1", approve=True, response={"ok": 1}, by="ana")
+        return commit(commits)
+
+    monkeypatch.setattr(log, "commit", decided_first)
+    assert go(cancel_execution(log, "k1", reason=None, by=None)) == "cancelled"
+    assert log.execution("k1").summary.state is ExecutionState.CANCELLED
+    assert log.execution("k1").holder is None
 
 
 # -- external effects ---------------------------------------------------------------------------------------
