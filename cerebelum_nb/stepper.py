@@ -23,6 +23,7 @@ from .engine import views
 from .engine.execution import Execution
 from .engine.lease import keeper_of
 from .engine.marking import by_hand
+from .engine.values import Live
 from .errors import ResumeError
 from .result import Outputs, short
 from .run import Run
@@ -104,7 +105,7 @@ class Stepper:
     def __init__(self, workflow: Definition, store: Store, execution_id: str, take_up: TakeUp) -> None:
         self._workflow, self._store, self._take_up = workflow, store, take_up
         self._id = execution_id
-        self._live: Mapping[str, Any] = {}
+        self._live: Mapping[str, Live] = {}
         self._seen = 0
 
     @property
@@ -295,7 +296,7 @@ class Stepper:
     def _load(self, step: str) -> Any:
         state = self._state()
         if step in self._live and state.version == self._seen:
-            return self._live[step]
+            return self._live[step].value
         output = state.steps[step].output
         assert output is not None
         return decode(

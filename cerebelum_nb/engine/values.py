@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..core.model import ErrorInfo, Plan, StepSpec, Value
 from ..core.state import Phase, State
@@ -48,13 +48,19 @@ class SharedValueWarning(UserWarning):
     """
 
 
+class Live(NamedTuple):
+    """A result as an object that steps share, and its digest, by which a change in place is noticed."""
+
+    value: Any
+    digest: str
+
+
 class ExecutionValues:
     """What an execution holds, and how its steps get at it."""
 
     def __init__(self, engine: Engine, execution_id: str, plan: Plan, state: State, vault: Vault) -> None:
         self.engine, self.id, self.plan, self.state, self.vault = engine, execution_id, plan, state, vault
-        self.live: dict[str, Any] = {}
-        self._digests: dict[str, str] = {}  # of live values, by which a change in place is noticed
+        self.live: dict[str, Live] = {}
         self.live_inputs: Mapping[str, Any] | None = None
 
     def encode(self, value: Any, *, keep: bool = True, path: str = "output") -> Value:
@@ -88,14 +94,14 @@ class ExecutionValues:
 
     def result_of(self, step: str) -> Any:
         """Return a completed step's value: a JSON value afresh, another one shared."""
-        if step in self.live:
-            return self.live[step]
+        live = self.live.get(step)
+        if live is not None:
+            return live.value
         output = self.state.steps[step].output
         assert output is not None, f"step {step} has no output"
         value = self.decode(output, f"the result of step '{step}'", step)
         if output.codec != "json":
-            self.live[step] = value
-            self._digests[step] = self.encode(value).digest
+            self.live[step] = Live(value, self.encode(value).digest)
         return value
 
     def inputs(self) -> dict[str, Any]:
@@ -145,8 +151,7 @@ class ExecutionValues:
     def keep_live(self, step: str, visit: int, value: Value, live: Any) -> None:
         """Keep the object itself where it cannot be made afresh."""
         if value.codec != "json" or value.masked:
-            self.live[step] = live
-            self._digests[step] = value.digest
+            self.live[step] = Live(live, value.digest)
             if value.masked:
                 keeper_of(self.engine.store).remember_result(self.id, step, visit, live)
         elif self.live:
@@ -162,11 +167,12 @@ class ExecutionValues:
 
     def _check_shared(self, spec: StepSpec) -> None:
         for name in list(self.live) if spec.takes_rest else (*spec.requires, *spec.optional):
-            output = self.state.steps[name].output if name in self.live and name != spec.name else None
-            if output is None or not output.digest:
+            live = self.live.get(name)
+            output = self.state.steps[name].output if live is not None and name != spec.name else None
+            if live is None or output is None or not output.digest:
                 continue
-            if self.encode(self.live[name]).digest != self._digests[name]:
-                del self.live[name]  # the next consumer reads what was recorded
+            if self.encode(live.value).digest != live.digest:
+                self.live.pop(name, None)  # the next consumer reads what was recorded
                 warnings.warn(
                     f"step '{spec.name}' changed the {output.type} it got from '{name}' in place; other steps still "
                     f"get what '{name}' returned. Work on a copy",

@@ -351,6 +351,6 @@ def test_a_slider_in_a_notebook_from_elsewhere_which_is_not_trusted_shows_how_it
     page = lab.open(browser, "05_time_travel.ipynb", kernel=False).page
     shown = page.locator(".jp-CodeCell", has_text='history.slider("deploy-1")').locator(".jp-RenderedHTMLCommon")
     expect(shown).to_contain_text("completed, 7 of 7 steps")
-    expect(shown.get_by_role("img", name="deploy: completed")).to_be_visible()
+    expect(shown.get_by_role("img", name="deploy: 7 completed")).to_be_visible()
     expect(shown.locator("button, input, svg")).to_have_count(0)
     page.close()

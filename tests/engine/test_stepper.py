@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import contextmanager
 
+import pandas as pd
 import pytest
 
 from cerebelum_nb import (
@@ -13,6 +14,7 @@ from cerebelum_nb import (
     ExecutionStoppedError,
     ResumeError,
     Secret,
+    SharedValueWarning,
     WorkflowError,
     flow,
     step,
@@ -486,3 +488,37 @@ def test_the_card_of_a_failed_cell_says_what_its_handle_would(go, store):
     finally:
         views.factories.remove(shown)
     assert cards[0].endswith("then: await run.next()")
+
+
+def test_a_frame_is_shared_by_steps_of_several_calls_and_watched(go, memory):
+    @step
+    def load():
+        return pd.DataFrame({"x": [1, 2]})
+
+    @step
+    def count(load):
+        return len(load)
+
+    @step
+    def spoil(load):
+        load["x"] = 0
+        return "spoiled"
+
+    @step
+    def total(load):
+        return int(load["x"].sum())
+
+    @workflow
+    def study(wf):
+        wf.timeline(load >> count >> spoil >> total)
+
+    async def by_hand():
+        run = study.begin(store=memory)
+        for _ in range(2):
+            await run.next()
+        with pytest.warns(SharedValueWarning, match="'spoil' changed the pandas.DataFrame it got from 'load'"):
+            await run.next()
+        await run.next()
+        return run.results
+
+    assert go(by_hand())["total"] == 3
