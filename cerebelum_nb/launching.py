@@ -15,6 +15,7 @@ from typing import Any
 from .core.events import Event, WorkflowAwakened, WorkflowResumed, WorkflowStarted
 from .core.model import ExecutionState, Value
 from .core.resume import plan_resume
+from .core.stepping import is_shared_prefix
 from .definition import Definition
 from .engine.code import keep_parts, why_stale
 from .engine.engine import engine_of
@@ -26,7 +27,7 @@ from .engine.marking import by_hand
 from .engine.scope import current_scope
 from .errors import CerebelumError, ResumeError
 from .run import Run
-from .store.base import Store
+from .store.base import ExecutionRow, Store
 from .store.default import resolve_store
 from .values import Vault, encode
 
@@ -41,6 +42,7 @@ __all__ = [
     "wake",
 ]
 
+_PAGE = 20
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _RESUMABLE = (
     ExecutionState.FAILED,
@@ -190,17 +192,30 @@ def own(workflow: Definition, execution_id: str, log: Store, verb: str) -> str:
 
 
 def _newest(workflow: Definition, log: Store) -> str:
-    rows, _ = log.executions(workflow=workflow.name, states=_RESUMABLE, limit=20)
+    """The newest that can go on by itself; the prefix of a sweep stands where its variants go on."""
     keeper = keeper_of(log)
-    for row in rows:
-        if keeper.running(row.execution_id) is None:
-            return row.execution_id
+    seen, total = 0, 1
+    while seen < total:
+        rows, total = log.executions(workflow=workflow.name, states=_RESUMABLE, limit=_PAGE, offset=seen)
+        for row in rows:
+            if keeper.running(row.execution_id) is None and not _is_prefix(row, log):
+                return row.execution_id
+        seen += _PAGE
     done, total = log.executions(workflow=workflow.name, limit=1)
-    last = f"the last of its {total} executions, {done[0].execution_id}, is {done[0].summary.state}" if done else ""
+    last = ""
+    if done:
+        is_now = "the shared prefix of a sweep" if _is_prefix(done[0], log) else done[0].summary.state
+        last = f": the last of its {total} executions, {done[0].execution_id}, is {is_now}"
     raise ResumeError(
-        f"workflow '{workflow.name}' has nothing to resume{': ' + last if last else ''}. "
+        f"workflow '{workflow.name}' has nothing to resume{last}. "
         f"Start a new one with {execute_call(workflow.variable)}"
     )
+
+
+def _is_prefix(row: ExecutionRow, log: Store) -> bool:
+    if row.summary.state is not ExecutionState.PAUSED:
+        return False
+    return any(map(is_shared_prefix, log.events(row.execution_id, after=row.version - 1)))
 
 
 def _resume_inputs(execution: Execution, inputs: Inputs | None) -> Value | None:
