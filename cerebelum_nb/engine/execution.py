@@ -469,6 +469,7 @@ class Execution(ExecutionValues):
             ripe_at = None if after is None else hibernation.ripe_at(self, after, now)
             if ripe_at is None or ripe_at > now or self._starts:
                 return
+        self._take_all_printed()
         failed = hibernation.unroutable_failure(self.plan, self.state)
         if failed is not None:
             self._interrupt_all("a step beside it failed")
@@ -484,8 +485,7 @@ class Execution(ExecutionValues):
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
-        for attempt in self.attempts.values():
-            self._take_printed(attempt.scope)
+        self._take_all_printed()
         for name in list(self.state.in_flight):
             self._interrupt(name, reason)
         for attempt in self.attempts.values():
@@ -505,6 +505,10 @@ class Execution(ExecutionValues):
         """What an attempt printed last is recorded with its outcome."""
         if scope.printed is not None and (event := self._printed_event(scope, last=True)) is not None:
             self.append(event)
+
+    def _take_all_printed(self) -> None:
+        for attempt in self.attempts.values():
+            self._take_printed(attempt.scope)
 
     def _interrupt(self, name: str, reason: str) -> None:
         step = self.state.steps[name]
