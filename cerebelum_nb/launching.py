@@ -12,6 +12,7 @@ import os
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from .core.arguments import ExecutionLike, id_of
 from .core.events import Event, WorkflowAwakened, WorkflowResumed, WorkflowStarted
 from .core.model import ExecutionState, Value
 from .core.resume import plan_resume
@@ -81,7 +82,7 @@ def launch(
 
 def take_up(
     workflow: Definition,
-    execution_id: str | None,
+    execution_id: ExecutionLike | None,
     *,
     skip_completed_steps: bool = True,
     inputs: Inputs | None = None,
@@ -163,7 +164,7 @@ def wake(workflow: Definition, execution_id: str, store: Store, reason: str, *, 
     return Run(execution, workflow.variable, *events)
 
 
-def find(workflow: Definition, execution_id: str | None, log: Store) -> str:
+def find(workflow: Definition, execution_id: ExecutionLike | None, log: Store) -> str:
     """Return the whole id of an execution of this workflow; None takes the newest that can be resumed.
 
     Raises:
@@ -175,14 +176,14 @@ def find(workflow: Definition, execution_id: str | None, log: Store) -> str:
     return own(workflow, execution_id, log, "resume")
 
 
-def own(workflow: Definition, execution_id: str, log: Store, verb: str) -> str:
+def own(workflow: Definition, execution_id: ExecutionLike, log: Store, verb: str) -> str:
     """Return the whole id of an execution of this workflow; ``verb`` is what is to be done with it.
 
     Raises:
         ResumeError: it belongs to another workflow.
         ExecutionNotFoundError: there is no such execution.
     """
-    row = log.execution(check_id(execution_id))
+    row = log.execution(check_id(id_of(execution_id)))
     if row.summary.workflow != workflow.name:
         raise ResumeError(
             f"execution {row.execution_id} belongs to workflow '{row.summary.workflow}', not to '{workflow.name}': "
@@ -232,7 +233,7 @@ def check_id(execution_id: Any) -> str:
     Raises:
         TypeError: it is no text.
     """
-    if not isinstance(execution_id, str) or not execution_id.strip():
+    if not isinstance(execution_id, str) or not execution_id.strip():  # a new one: nothing has it yet
         raise TypeError(f"an execution id is text, such as 'k3v9x2ma4t', not {execution_id!r}")
     return execution_id
 

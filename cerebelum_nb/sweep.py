@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .callers import in_cells
+from .core.arguments import ExecutionLike
 from .core.events import StepEvent
 from .core.model import ExecutionState
 from .core.resume import step_named
@@ -58,7 +59,7 @@ async def sweep(
     overrides: Sequence[Mapping[Any, Any]] | None,
     inputs: Inputs | Sequence[Inputs] | None,
     *,
-    execution_id: str | None,
+    execution_id: ExecutionLike | None,
     concurrency: int,
     rerun: str | Collection[str],
     store: Store | None,
@@ -118,7 +119,9 @@ def _digest(*values: Any) -> str:
     return fingerprint_args(values, {})
 
 
-async def _prefix(workflow: Definition, step: str, inputs: Inputs, execution_id: str | None, log: Store) -> str:
+async def _prefix(
+    workflow: Definition, step: str, inputs: Inputs, execution_id: ExecutionLike | None, log: Store
+) -> str:
     """Have an execution that has run what stands before the step, and return its id."""
     __tracebackhide__ = True
     if execution_id is None:

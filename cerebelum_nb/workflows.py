@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, overload
 
+from .core.arguments import ExecutionLike
 from .core.stepping import NoStage
 from .definition import Definition, check
 from .dsl.builder import WorkflowBuilder
@@ -179,7 +180,7 @@ class Workflow(Definition):
 
     async def resume(
         self,
-        execution_id: str | None = None,
+        execution_id: ExecutionLike | None = None,
         skip_completed_steps: bool = True,
         inputs: Inputs | None = None,
         *,
@@ -229,7 +230,7 @@ class Workflow(Definition):
 
     def resume_sync(
         self,
-        execution_id: str | None = None,
+        execution_id: ExecutionLike | None = None,
         skip_completed_steps: bool = True,
         inputs: Inputs | None = None,
         *,
@@ -323,7 +324,7 @@ class Workflow(Definition):
             raise error
         return self._stepper(run.execution_id, log)
 
-    def attach(self, execution_id: str | None = None, *, store: Store | None = None) -> Stepper:
+    def attach(self, execution_id: ExecutionLike | None = None, *, store: Store | None = None) -> Stepper:
         """Take up an execution cell by cell: after a kernel restart, or one that stopped or failed.
 
         Args:
@@ -342,7 +343,7 @@ class Workflow(Definition):
 
     def plan_resume(
         self,
-        execution_id: str | None = None,
+        execution_id: ExecutionLike | None = None,
         *,
         inputs: Inputs | None = None,
         rerun: str | Collection[str] = (),
@@ -370,7 +371,7 @@ class Workflow(Definition):
 
     async def fork(
         self,
-        execution_id: str,
+        execution_id: ExecutionLike,
         from_step: object = None,
         inputs: Inputs | None = None,
         overrides: Mapping[Any, Any] | None = None,
@@ -447,7 +448,7 @@ class Workflow(Definition):
 
     def plan_fork(
         self,
-        execution_id: str,
+        execution_id: ExecutionLike,
         from_step: object = None,
         inputs: Inputs | None = None,
         overrides: Mapping[Any, Any] | None = None,
@@ -473,7 +474,7 @@ class Workflow(Definition):
         overrides: Sequence[Mapping[Any, Any]] | None = None,
         inputs: Inputs | Sequence[Inputs] | None = None,
         *,
-        execution_id: str | None = None,
+        execution_id: ExecutionLike | None = None,
         concurrency: int = 4,
         rerun: str | Collection[str] = (),
         store: Store | None = None,
@@ -539,7 +540,9 @@ class Workflow(Definition):
             store=store,
         )
 
-    async def cancel(self, execution_id: str, reason: str | None = None, *, store: Store | None = None) -> None:
+    async def cancel(
+        self, execution_id: ExecutionLike, reason: str | None = None, *, store: Store | None = None
+    ) -> None:
         """End an execution for good, wherever it runs; see :func:`cerebelum_nb.engine.cancel.cancel_execution`."""
         await cancel_execution(resolve_store(store), execution_id, reason=reason, by=None)
 

@@ -15,7 +15,17 @@ from .model import Plan
 from .state import State
 from .text import as_stage
 
-__all__ = ["Before", "Limit", "NoStage", "OneStage", "UpTo", "frontier", "is_shared_prefix", "permits", "standing_before"]
+__all__ = [
+    "Before",
+    "Limit",
+    "NoStage",
+    "OneStage",
+    "UpTo",
+    "frontier",
+    "is_shared_prefix",
+    "permits",
+    "standing_before",
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ..core.arguments import ExecutionLike
 from ..core.model import Value
 from ..core.state import Phase, State, StepState, fold
 from ..errors import SerializationError, StoreError
@@ -26,14 +27,14 @@ _Row = tuple[Any, ...]
 _Load = Callable[[Value], Any]
 
 
-def diff(a: str, b: str, *, store: Source | None = None) -> pd.DataFrame:
+def diff(a: ExecutionLike, b: ExecutionLike, *, store: Source | None = None) -> pd.DataFrame:
     """Compare two executions step by step.
 
     A step counts as it stands at the end: its last visit, of that its last attempt. What was equal under a mask cannot
     be told apart: secrets are not compared.
 
     Args:
-        a: an execution.
+        a: an execution: its id or an unambiguous beginning, or its result.
         b: another one.
         store: the log, or its path; by default the session's.
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ..core.arguments import ExecutionLike
 from ..core.duration import format_seconds
 from ..core.text import counted, did_you_mean
 from ..errors import CerebelumError
@@ -30,7 +31,7 @@ __all__ = ["plot", "plot_durations", "plot_failures", "plot_time", "plot_trend"]
 _MOST_TRENDS = 6
 
 
-def plot(execution_id: str, *, store: Source | None = None, ax: Axes | None = None) -> Axes:
+def plot(execution_id: ExecutionLike, *, store: Source | None = None, ax: Axes | None = None) -> Axes:
     """Draw the timeline of one run: a row per step, a bar per attempt, what it waited for inside the bar.
 
     How an attempt ended is told by its colour and its hatch. Ticks are the tries of polls, retries and

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ..core.arguments import count, names, states
+from ..core.arguments import ExecutionLike, count, names, states
 from ..core.events import EVENT_TYPES
 from ..result import Outputs
 from . import queries
@@ -90,7 +90,9 @@ def executions(
     return newest if limit is None else newest.head(limit)
 
 
-def steps(execution_id: str | None = None, workflow: str | None = None, *, store: Source | None = None) -> pd.DataFrame:
+def steps(
+    execution_id: ExecutionLike | None = None, workflow: str | None = None, *, store: Source | None = None
+) -> pd.DataFrame:
     """Read steps, one row per attempt, in the order they started; oldest execution first.
 
     Args:
@@ -141,7 +143,7 @@ def steps(execution_id: str | None = None, workflow: str | None = None, *, store
 
 
 def events(
-    execution_id: str | None = None,
+    execution_id: ExecutionLike | None = None,
     type: str | Iterable[str] | None = None,  # noqa: A002  # the column's name, and the contract's
     expand: bool = False,
     *,
@@ -202,7 +204,7 @@ def events(
     return frames.expand(made) if expand else made
 
 
-def outputs(execution_id: str, *, store: Source | None = None) -> Outputs:
+def outputs(execution_id: ExecutionLike, *, store: Source | None = None) -> Outputs:
     """Read what the completed steps of an execution returned, by name, in order of completion.
 
     A value is decoded when it is looked up. The repr shows every one of them, also those that cannot or may not be
@@ -268,7 +270,9 @@ def sql(query: str, /, *, store: Source | None = None, **params: Any) -> pd.Data
 
 
 @contextmanager
-def _holding(store: Source | None, execution_id: str | None) -> Iterator[tuple[dict[str | None, Store], str | None]]:
+def _holding(
+    store: Source | None, execution_id: ExecutionLike | None
+) -> Iterator[tuple[dict[str | None, Store], str | None]]:
     """Give the logs to read, by name: the one that holds the execution, with its full id, or all."""
     if execution_id is None:
         with each(store) as logs:
