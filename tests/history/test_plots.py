@@ -21,6 +21,7 @@ from cerebelum_nb.core import events as e
 from cerebelum_nb.core.model import ErrorInfo, Value
 from cerebelum_nb.core.state import fold
 from cerebelum_nb.engine.summary import summarise
+from cerebelum_nb.history.pictures.paper import time_axis
 from cerebelum_nb.history.spans import marks, timeline
 from cerebelum_nb.store.base import Commit
 from cerebelum_nb.testing import MemoryStore
@@ -234,6 +235,12 @@ def test_failures_are_rates_with_an_interval_the_worst_on_top(log):
     rows = [label.get_text() for label in history.plot_failures(store=log).get_yticklabels()]
     assert any(row.startswith("deploy15: ") for row in rows)
     assert any(row.startswith("deploy200: ") for row in rows)
+
+
+def test_less_than_a_millisecond_is_not_nothing():
+    ax = Figure().subplots()
+    time_axis(ax, 1e-5, 0.1)
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["0.1ms", "1ms", "10ms", "100ms"]
 
 
 def test_an_error_that_a_route_takes_up_is_no_failure():
