@@ -14,6 +14,7 @@ from cerebelum_nb import ProgressReporter, Secret, WorkflowError, sleep, step, w
 from cerebelum_nb.core.events import StepCompleted, StepFailed, StepPrinted
 from cerebelum_nb.core.state import fold
 from cerebelum_nb.engine.printing import MOST_PENDING, MOST_PER_EVENT, Printed, as_seen, listen
+from cerebelum_nb.engine.scope import current_scope
 
 
 def printed(store, name, execution_id="k1"):
@@ -63,6 +64,21 @@ def test_what_was_printed_before_the_run_left_its_process_is_kept(store, go, clo
     go(w.execute(store=store, execution_id="k1"))
     assert store.execution("k1").summary.state in ("SLEEPING", "WAITING_FOR_APPROVAL")
     assert printed(store, "order") == "ORDER PLACED\n"
+
+
+def test_what_is_on_its_way_into_the_log_stays_in_sight(memory):
+    seen = []
+
+    @step
+    async def one():
+        scope = current_scope.get()
+        print("hello")
+        scope.execution.note_printed(scope)
+        seen.append(scope.execution.state.steps["one"].printed + scope.printed.peek(str))
+
+    run(memory, one)
+    assert seen == ["hello\n"]
+    assert printed(memory, "one") == "hello\n"
 
 
 def test_parallel_steps_are_told_apart(memory):
