@@ -54,7 +54,7 @@ def diff(a: ExecutionLike, b: ExecutionLike, *, store: Source | None = None) -> 
         - ``output_a``, ``output_b`` (str): JSON text of the value, the preview of what is not JSON, or the error
         - ``difference`` (str): how the values differ, in words: by path, or by shape, columns, dtypes and cells
         - ``cells_changed`` (Int64), ``max_abs_diff`` (float64): of frames, series, arrays and Arrow tables: how many of
-          the cells that both have differ, and the largest difference of numbers among them
+          the cells that both have differ, and the largest difference of numbers among them; of two numbers, theirs
 
         Its repr shows the essence of it; a selection from it is a plain DataFrame.
 
