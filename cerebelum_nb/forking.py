@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .core.arguments import ExecutionLike
 from .core.events import Event, StepCompleted, WorkflowForked
 from .core.fork import Cut, cut, lineage, plan_fork
 from .core.model import Plan, Value
@@ -69,7 +70,7 @@ class _Fork:
 
 def fork(
     workflow: Definition,
-    execution_id: str,
+    execution_id: ExecutionLike,
     from_step: object = None,
     inputs: Inputs | None = None,
     overrides: Overrides | None = None,
@@ -103,7 +104,7 @@ def fork(
 
 def preview(
     workflow: Definition,
-    execution_id: str,
+    execution_id: ExecutionLike,
     from_step: object = None,
     inputs: Inputs | None = None,
     overrides: Overrides | None = None,
@@ -135,7 +136,7 @@ def _prepare(
     workflow: Definition,
     log: Store,
     vault: Vault,
-    execution_id: str,
+    execution_id: ExecutionLike,
     from_step: object,
     inputs: Inputs | None,
     overrides: Overrides | None,

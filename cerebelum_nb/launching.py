@@ -12,9 +12,11 @@ import os
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from .core.arguments import ExecutionLike, id_of
 from .core.events import Event, WorkflowAwakened, WorkflowResumed, WorkflowStarted
 from .core.model import ExecutionState, Value
 from .core.resume import plan_resume
+from .core.stepping import is_shared_prefix
 from .definition import Definition
 from .engine.code import keep_parts, why_stale
 from .engine.engine import engine_of
@@ -26,7 +28,7 @@ from .engine.marking import by_hand
 from .engine.scope import current_scope
 from .errors import CerebelumError, ResumeError
 from .run import Run
-from .store.base import Store
+from .store.base import ExecutionRow, Store
 from .store.default import resolve_store
 from .values import Vault, encode
 
@@ -41,6 +43,7 @@ __all__ = [
     "wake",
 ]
 
+_PAGE = 20
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _RESUMABLE = (
     ExecutionState.FAILED,
@@ -79,7 +82,7 @@ def launch(
 
 def take_up(
     workflow: Definition,
-    execution_id: str | None,
+    execution_id: ExecutionLike | None,
     *,
     skip_completed_steps: bool = True,
     inputs: Inputs | None = None,
@@ -161,7 +164,7 @@ def wake(workflow: Definition, execution_id: str, store: Store, reason: str, *, 
     return Run(execution, workflow.variable, *events)
 
 
-def find(workflow: Definition, execution_id: str | None, log: Store) -> str:
+def find(workflow: Definition, execution_id: ExecutionLike | None, log: Store) -> str:
     """Return the whole id of an execution of this workflow; None takes the newest that can be resumed.
 
     Raises:
@@ -173,14 +176,14 @@ def find(workflow: Definition, execution_id: str | None, log: Store) -> str:
     return own(workflow, execution_id, log, "resume")
 
 
-def own(workflow: Definition, execution_id: str, log: Store, verb: str) -> str:
+def own(workflow: Definition, execution_id: ExecutionLike, log: Store, verb: str) -> str:
     """Return the whole id of an execution of this workflow; ``verb`` is what is to be done with it.
 
     Raises:
         ResumeError: it belongs to another workflow.
         ExecutionNotFoundError: there is no such execution.
     """
-    row = log.execution(check_id(execution_id))
+    row = log.execution(check_id(id_of(execution_id)))
     if row.summary.workflow != workflow.name:
         raise ResumeError(
             f"execution {row.execution_id} belongs to workflow '{row.summary.workflow}', not to '{workflow.name}': "
@@ -190,17 +193,30 @@ def own(workflow: Definition, execution_id: str, log: Store, verb: str) -> str:
 
 
 def _newest(workflow: Definition, log: Store) -> str:
-    rows, _ = log.executions(workflow=workflow.name, states=_RESUMABLE, limit=20)
+    """The newest that can go on by itself; the prefix of a sweep stands where its variants go on."""
     keeper = keeper_of(log)
-    for row in rows:
-        if keeper.running(row.execution_id) is None:
-            return row.execution_id
+    seen, total = 0, 1
+    while seen < total:
+        rows, total = log.executions(workflow=workflow.name, states=_RESUMABLE, limit=_PAGE, offset=seen)
+        for row in rows:
+            if keeper.running(row.execution_id) is None and not _is_prefix(row, log):
+                return row.execution_id
+        seen += _PAGE
     done, total = log.executions(workflow=workflow.name, limit=1)
-    last = f"the last of its {total} executions, {done[0].execution_id}, is {done[0].summary.state}" if done else ""
+    last = ""
+    if done:
+        is_now = "the shared prefix of a sweep" if _is_prefix(done[0], log) else done[0].summary.state
+        last = f": the last of its {total} executions, {done[0].execution_id}, is {is_now}"
     raise ResumeError(
-        f"workflow '{workflow.name}' has nothing to resume{': ' + last if last else ''}. "
+        f"workflow '{workflow.name}' has nothing to resume{last}. "
         f"Start a new one with {execute_call(workflow.variable)}"
     )
+
+
+def _is_prefix(row: ExecutionRow, log: Store) -> bool:
+    if row.summary.state is not ExecutionState.PAUSED:
+        return False
+    return any(map(is_shared_prefix, log.events(row.execution_id, after=row.version - 1)))
 
 
 def _resume_inputs(execution: Execution, inputs: Inputs | None) -> Value | None:
@@ -217,7 +233,7 @@ def check_id(execution_id: Any) -> str:
     Raises:
         TypeError: it is no text.
     """
-    if not isinstance(execution_id, str) or not execution_id.strip():
+    if not isinstance(execution_id, str) or not execution_id.strip():  # a new one: nothing has it yet
         raise TypeError(f"an execution id is text, such as 'k3v9x2ma4t', not {execution_id!r}")
     return execution_id
 

@@ -19,11 +19,13 @@ from .values import Vault
 
 __all__ = ["Outlook", "look_ahead"]
 
-_MARKS = {Fate.RUN: "▶", Fate.KEEP: "✓", Fate.STALE: "!", Fate.SKIP: "·"}
+_MARKS = {Fate.RUN: "▶", Fate.KEEP: "✓", Fate.STALE: "!", Fate.MAY_RUN: "?", Fate.SKIP: "·"}
 
 
 class Outlook:
     """What a resume or a fork would do with each step: run it, keep it, keep it although it is stale, or skip it.
+
+    A step on a route that is still to be chosen may run.
 
     Iterate over it, or ask for one step by its name: each has ``step``, ``fate`` and ``reasons``.
 
@@ -63,8 +65,9 @@ class Outlook:
 
     def __repr__(self) -> str:
         width = max([len(prospect.step) for prospect in self.steps], default=0)
+        wide = max([5, *(len(prospect.fate) for prospect in self.steps)])
         lines = [
-            f"{_MARKS[p.fate]} {p.step:<{width}}  {p.fate.value:<5}  {'; '.join(p.reasons)}".rstrip()
+            f"{_MARKS[p.fate]} {p.step:<{width}}  {p.fate.value:<{wide}}  {'; '.join(p.reasons)}".rstrip()
             for p in self.steps
         ]
         return "\n".join([f"{self.workflow}{self._title()}: {self._sums()}", *lines, *self._hint()])

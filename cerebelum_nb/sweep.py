@@ -16,12 +16,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .callers import in_cells
+from .core.arguments import ExecutionLike
 from .core.events import StepEvent
 from .core.model import ExecutionState
 from .core.resume import step_named
 from .core.state import State, fold
 from .core.stepping import Before, frontier
 from .definition import Definition
+from .engine.hints import sweep_call
 from .engine.inputs import Inputs, check_inputs
 from .engine.interrupt import on_sigint
 from .errors import CerebelumError, ExecutionStoppedError, ResumeError, SerializationError, StoreError
@@ -58,7 +60,7 @@ async def sweep(
     overrides: Sequence[Mapping[Any, Any]] | None,
     inputs: Inputs | Sequence[Inputs] | None,
     *,
-    execution_id: str | None,
+    execution_id: ExecutionLike | None,
     concurrency: int,
     rerun: str | Collection[str],
     store: Store | None,
@@ -118,7 +120,9 @@ def _digest(*values: Any) -> str:
     return fingerprint_args(values, {})
 
 
-async def _prefix(workflow: Definition, step: str, inputs: Inputs, execution_id: str | None, log: Store) -> str:
+async def _prefix(
+    workflow: Definition, step: str, inputs: Inputs, execution_id: ExecutionLike | None, log: Store
+) -> str:
     """Have an execution that has run what stands before the step, and return its id."""
     __tracebackhide__ = True
     if execution_id is None:
@@ -129,7 +133,7 @@ async def _prefix(workflow: Definition, step: str, inputs: Inputs, execution_id:
         if _is_before(workflow, step, fold(history)) or _has_run(step, history):
             return found
         run = take_up(workflow, found, store=log)
-    run.hint = run.execution.hint = _call(workflow, step, run.execution_id)
+    run.hint = run.execution.hint = sweep_call(workflow.variable, step, run.execution_id)
     await run.go_as_far_as(Before(step))
     if not run.execution.limited:
         ways = ", ".join(run.results) or "there is none"
@@ -146,10 +150,6 @@ def _is_before(workflow: Definition, step: str, state: State) -> bool:
 
 def _has_run(step: str, history: Sequence[object]) -> bool:
     return any(isinstance(event, StepEvent) and event.step == step for event in history)
-
-
-def _call(workflow: Definition, step: str, prefix: str) -> str:
-    return f'await {workflow.variable}.sweep("{step}", ..., execution_id="{prefix}")'
 
 
 class _Sweep:
@@ -188,7 +188,7 @@ class _Sweep:
                 await asyncio.gather(*tasks, return_exceptions=True)
                 raise
         if self.stopped:
-            call = _call(self.workflow, self.step, self.prefix)
+            call = sweep_call(self.workflow.variable, self.step, self.prefix)
             raise ExecutionStoppedError(
                 f"the sweep over execution {self.prefix} of workflow '{self.workflow.name}' is paused. What is "
                 f"finished is kept; to go on, give the same variants again with the prefix they share:\n\n    {call}",

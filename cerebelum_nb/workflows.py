@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, overload
 
+from .core.arguments import ExecutionLike
 from .core.stepping import NoStage
 from .definition import Definition, check
 from .dsl.builder import WorkflowBuilder
@@ -179,7 +180,7 @@ class Workflow(Definition):
 
     async def resume(
         self,
-        execution_id: str | None = None,
+        execution_id: ExecutionLike | None = None,
         skip_completed_steps: bool = True,
         inputs: Inputs | None = None,
         *,
@@ -229,7 +230,7 @@ class Workflow(Definition):
 
     def resume_sync(
         self,
-        execution_id: str | None = None,
+        execution_id: ExecutionLike | None = None,
         skip_completed_steps: bool = True,
         inputs: Inputs | None = None,
         *,
@@ -323,7 +324,7 @@ class Workflow(Definition):
             raise error
         return self._stepper(run.execution_id, log)
 
-    def attach(self, execution_id: str | None = None, *, store: Store | None = None) -> Stepper:
+    def attach(self, execution_id: ExecutionLike | None = None, *, store: Store | None = None) -> Stepper:
         """Take up an execution cell by cell: after a kernel restart, or one that stopped or failed.
 
         Args:
@@ -342,7 +343,7 @@ class Workflow(Definition):
 
     def plan_resume(
         self,
-        execution_id: str | None = None,
+        execution_id: ExecutionLike | None = None,
         *,
         inputs: Inputs | None = None,
         rerun: str | Collection[str] = (),
@@ -357,7 +358,7 @@ class Workflow(Definition):
             store: the log; by default the session's.
 
         Returns:
-            A table: run, keep, stale or skip for each step, with the reasons.
+            A table: run, keep, stale, may run or skip for each step, with the reasons.
 
         Raises:
             As :meth:`resume`, for what keeps it from being resumed.
@@ -370,7 +371,7 @@ class Workflow(Definition):
 
     async def fork(
         self,
-        execution_id: str,
+        execution_id: ExecutionLike,
         from_step: object = None,
         inputs: Inputs | None = None,
         overrides: Mapping[Any, Any] | None = None,
@@ -445,9 +446,55 @@ class Workflow(Definition):
         )
         return await run.foreground()
 
+    def fork_sync(
+        self,
+        execution_id: ExecutionLike,
+        from_step: object = None,
+        inputs: Inputs | None = None,
+        overrides: Mapping[Any, Any] | None = None,
+        *,
+        rerun: str | Collection[str] = (),
+        fork_id: str | None = None,
+        wait: bool = False,
+        store: Store | None = None,
+    ) -> Result:
+        """Fork an execution from sync code; this is to :meth:`fork` what :meth:`run` is to :meth:`execute`.
+
+        Args:
+            execution_id: as for :meth:`fork`, like all others.
+            from_step: likewise.
+            inputs: likewise.
+            overrides: likewise.
+            rerun: likewise.
+            fork_id: likewise.
+            wait: likewise.
+            store: likewise.
+
+        Raises:
+            As :meth:`run` and :meth:`fork`.
+
+        Example:
+            >>> from cerebelum_nb import step
+            >>> from cerebelum_nb.testing import MemoryStore
+            >>> @step
+            ... def build(inputs):
+            ...     return inputs["name"]
+            >>> @workflow
+            ... def release(wf):
+            ...     wf.timeline(build)
+            >>> log = MemoryStore()
+            >>> done = release.run({"name": "web"}, store=log)
+            >>> release.fork_sync(done, build, {"name": "api"}, store=log).output
+            'api'
+        """
+        __tracebackhide__ = True
+        refuse_in_step(self.variable)
+        forked = partial(self.fork, rerun=rerun, fork_id=fork_id, wait=wait, store=store)
+        return run_sync(lambda: forked(execution_id, from_step, inputs, overrides))
+
     def plan_fork(
         self,
-        execution_id: str,
+        execution_id: ExecutionLike,
         from_step: object = None,
         inputs: Inputs | None = None,
         overrides: Mapping[Any, Any] | None = None,
@@ -458,7 +505,7 @@ class Workflow(Definition):
         """Say what :meth:`fork` with these arguments would do with each step, and why; runs nothing.
 
         Returns:
-            A table: run, keep, stale or skip for each step, with the reasons.
+            A table: run, keep, stale, may run or skip for each step, with the reasons.
 
         Raises:
             As :meth:`fork`, for what keeps it from being forked.
@@ -473,7 +520,7 @@ class Workflow(Definition):
         overrides: Sequence[Mapping[Any, Any]] | None = None,
         inputs: Inputs | Sequence[Inputs] | None = None,
         *,
-        execution_id: str | None = None,
+        execution_id: ExecutionLike | None = None,
         concurrency: int = 4,
         rerun: str | Collection[str] = (),
         store: Store | None = None,
@@ -539,7 +586,51 @@ class Workflow(Definition):
             store=store,
         )
 
-    async def cancel(self, execution_id: str, reason: str | None = None, *, store: Store | None = None) -> None:
+    def sweep_sync(
+        self,
+        at: object,
+        overrides: Sequence[Mapping[Any, Any]] | None = None,
+        inputs: Inputs | Sequence[Inputs] | None = None,
+        *,
+        execution_id: ExecutionLike | None = None,
+        concurrency: int = 4,
+        rerun: str | Collection[str] = (),
+        store: Store | None = None,
+    ) -> pd.DataFrame:
+        """Sweep from sync code; this is to :meth:`sweep` what :meth:`run` is to :meth:`execute`.
+
+        Args:
+            at: as for :meth:`sweep`, like all others.
+            overrides: likewise.
+            inputs: likewise.
+            execution_id: likewise.
+            concurrency: likewise.
+            rerun: likewise.
+            store: likewise.
+
+        Raises:
+            As :meth:`run` and :meth:`sweep`.
+
+        Example:
+            >>> from cerebelum_nb import step
+            >>> from cerebelum_nb.testing import MemoryStore
+            >>> @step
+            ... def double(inputs):
+            ...     return 2 * inputs["n"]
+            >>> @workflow
+            ... def doubled(wf):
+            ...     wf.timeline(double)
+            >>> doubled.sweep_sync(double, inputs=[{"n": 1}, {"n": 2}], store=MemoryStore())["output"].tolist()
+            [2, 4]
+        """
+        __tracebackhide__ = True
+        refuse_in_step(self.variable)
+        swept = partial(self.sweep, execution_id=execution_id, concurrency=concurrency, rerun=rerun, store=store)
+        return run_sync(lambda: swept(at, overrides, inputs))
+
+    async def cancel(
+        self, execution_id: ExecutionLike, reason: str | None = None, *, store: Store | None = None
+    ) -> None:
         """End an execution for good, wherever it runs; see :func:`cerebelum_nb.engine.cancel.cancel_execution`."""
         await cancel_execution(resolve_store(store), execution_id, reason=reason, by=None)
 

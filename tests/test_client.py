@@ -435,8 +435,8 @@ def test_a_list_of_one_state(several, client, status):
 
 
 def test_an_unknown_state_is_refused_with_the_nearest(client):
-    with pytest.raises(ValueError, match=r"no state 'sleepin'. Did you mean 'SLEEPING'"):
-        page_of(client, status="sleepin")
+    with pytest.raises(ValueError, match=r"no state 'sleping'. Did you mean 'SLEEPING'"):
+        page_of(client, status="sleping")
 
 
 @pytest.mark.parametrize("wrong", [{"limit": -1}, {"limit": None}, {"offset": 1.5}])

@@ -1,13 +1,43 @@
-"""What callers say, made exact: names that may be mistyped, states, a count."""
+"""What callers say, made exact: names that may be mistyped, states, a count, which execution is meant."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Protocol
 
 from .model import ExecutionState
 from .text import did_you_mean
 
-__all__ = ["count", "names", "states"]
+__all__ = ["ExecutionLike", "HasExecutionId", "count", "id_of", "names", "states"]
+
+
+class HasExecutionId(Protocol):
+    """Whatever says which execution it is of: a result, a run, an error."""
+
+    @property
+    def execution_id(self) -> str | None:
+        """Its id."""
+        ...
+
+
+ExecutionLike = str | HasExecutionId
+"""An id of an execution, the beginning of one, or something that has one."""
+
+
+def id_of(given: ExecutionLike) -> str:
+    """Return the id that is meant.
+
+    Raises:
+        TypeError: it is no text and has no id.
+
+    Example:
+        >>> id_of("k3v9")
+        'k3v9'
+    """
+    found = given if isinstance(given, str) else getattr(given, "execution_id", None)
+    if not isinstance(found, str):
+        raise TypeError(f"an execution id is text, such as 'k3v9x2ma4t', not {given!r}")
+    return found
 
 
 def names(given: str | Iterable[str] | None, known: Iterable[str], what: str) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ __all__ = [
 class ExecutionState(StrEnum):
     """The state of an execution, as its events tell it.
 
-    A state is found by its name in any case.
+    A state is found by its name in any case, or by a beginning that no other has: ``"waiting"``.
 
     Raises:
         ValueError: there is no state of that name; near ones are suggested.
@@ -57,9 +57,12 @@ class ExecutionState(StrEnum):
         name = value.strip().upper().replace(" ", "_").replace("-", "_")
         if name in cls.__members__:
             return cls[name]
+        known = [state.value for state in cls if state is not cls.UNSPECIFIED]
+        begun = [state for state in known if state.startswith(name)]
+        if len(begun) == 1:
+            return cls(begun[0])
         from .text import did_you_mean  # late: it takes a while, and most names are right
 
-        known = [state.value for state in cls if state is not cls.UNSPECIFIED]
         hint = did_you_mean(name, known, f"There are: {', '.join(known)}.")
         raise ValueError(f"There is no state {value!r}. {hint}")
 

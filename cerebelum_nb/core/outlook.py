@@ -21,6 +21,7 @@ class Fate(StrEnum):
     RUN = "run"
     KEEP = "keep"
     STALE = "stale"  # kept, although it would give another result now
+    MAY_RUN = "may run"  # a route decides
     SKIP = "skip"
 
 
@@ -61,7 +62,8 @@ def prospects(
     ahead = _ahead(plan, after)
     again = {*chosen.retried, *chosen.revisited, *chosen.restored}
     doubtful = {n for n in dependants(plan, stale) if n in before.finished}
-    found = []
+    found: list[Prospect] = []
+    comes = {*after.finished, *given, *ahead}
     reasons: tuple[str, ...]
     for name in _in_order(plan):
         step = before.steps.get(name)
@@ -81,7 +83,10 @@ def prospects(
         elif name in ahead:
             fate, reasons = Fate.RUN, ("was interrupted" if step is not None and step.attempt else ahead_because,)
         else:
-            fate, reasons = Fate.SKIP, (_why_not(plan, after, name),)
+            fate, reason = _off_the_way(plan, after, name, comes)
+            reasons = (reason,)
+            if fate is Fate.MAY_RUN:
+                comes.add(name)
         found.append(Prospect(step=name, fate=fate, reasons=reasons))
     return tuple(found)
 
@@ -184,11 +189,18 @@ def _uses(plan: Plan, name: str, among: Collection[str], how: str) -> Iterator[s
         yield f"takes every earlier result, of which some {_MANY[how]}"
 
 
-def _why_not(plan: Plan, state: State, name: str) -> str:
+def _off_the_way(plan: Plan, state: State, name: str, comes: Collection[str]) -> tuple[Fate, str]:
+    """Whether a step that is not ahead may be led to by a route, of a step that has a result or gets one."""
+    why_not = "passed by on the route this run took"
+    if name in plan.stage_of:
+        return Fate.SKIP, why_not
     for owner in plan.steps:
         for label, target in _targets(plan, owner):
-            if name in _names(target) and name not in plan.stage_of:
-                step = state.steps.get(owner)
-                decided = step is not None and (step.diverge_chosen or step.branch is not None)
-                return f"`{owner}` took another route" if decided else f"runs only if `{owner}` {label}"
-    return "passed by on the route this run took"
+            if name not in _names(target):
+                continue
+            step = state.steps.get(owner)
+            decided = step is not None and (step.diverge_chosen or step.branch is not None)
+            if owner in comes and not decided:
+                return Fate.MAY_RUN, f"if `{owner}` {label}"
+            why_not = f"`{owner}` took another route" if decided else f"runs only if `{owner}` {label}"
+    return Fate.SKIP, why_not

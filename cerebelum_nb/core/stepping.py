@@ -10,11 +10,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .decide import ChooseRoute, Command, Complete, Fail, Jump, Position, StartStep, decide
+from .events import Event, WorkflowPaused
 from .model import Plan
 from .state import State
 from .text import as_stage
 
-__all__ = ["Before", "Limit", "NoStage", "OneStage", "UpTo", "frontier", "permits", "standing_before"]
+__all__ = [
+    "Before",
+    "Limit",
+    "NoStage",
+    "OneStage",
+    "UpTo",
+    "frontier",
+    "is_shared_prefix",
+    "permits",
+    "standing_before",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +56,8 @@ class Before:
 
 
 Limit = NoStage | OneStage | UpTo | Before
+
+_SHARED = "shared prefix"
 
 
 def permits(limit: Limit, state: State, stage: Sequence[str], commands: Sequence[Command]) -> bool:
@@ -86,10 +99,20 @@ def standing_before(stage: Sequence[str], limit: Limit | None = None) -> str:
         >>> standing_before(("a", "b"))
         'step by step; next: [a, b]'
     """
-    what = "shared prefix" if isinstance(limit, Before) else "step by step"
+    what = _SHARED if isinstance(limit, Before) else "step by step"
     if not stage:
         return what
     return f"{what}; next: {as_stage(stage)}"
+
+
+def is_shared_prefix(event: Event) -> bool:
+    """Whether an execution whose last event this is stands where others go on from it, and has done what it is for.
+
+    Example:
+        >>> is_shared_prefix(WorkflowPaused(at=0, reason=standing_before(("fit",), Before("fit"))))
+        True
+    """
+    return isinstance(event, WorkflowPaused) and event.reason.startswith(_SHARED)
 
 
 def frontier(plan: Plan, state: State) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 A fingerprint rests on the source of a function and on everything it reaches in user code: helpers, classes,
 constants, defaults, closures. Values are read anew at every call, only parses are kept, so that nothing stale
-is served. Installed code, modules, live objects and other steps count by name. Finding a source lives in
+is served. Installed code, modules, live objects, other steps, and containers that the function itself changes count
+by name. Finding a source lives in
 `source`, writing a value down in `constants`.
 """
 
@@ -307,12 +308,12 @@ class _Walk:
                 item = cell.cell_contents
             except ValueError:  # not assigned yet
                 continue
-            self.value("closure", owner + variable, item)
+            self.variable("closure", owner + variable, item, changed=variable in source.changes)
         module = fn.__globals__.get("__name__")
         prefix = "" if module == self.home else f"{module}."
         for chain in source.chains:
             if chain[0] in fn.__globals__:
-                self.chain(chain, prefix, fn.__globals__[chain[0]])
+                self.chain(chain, prefix, fn.__globals__[chain[0]], changed=chain[0] in source.changes)
         for imported in source.imports:
             self.imported(imported, fn.__globals__.get("__package__"))
         return True
@@ -329,7 +330,14 @@ class _Walk:
             )
         )
 
-    def chain(self, chain: tuple[str, ...], prefix: str, value: Any) -> None:
+    def variable(self, kind: Kind, name: str, value: object, *, changed: bool) -> None:
+        """Add what a name stands for; a container that the function itself changes is its state, not its code."""
+        if changed and type(value) in (list, dict, set):
+            self.named(kind, name, f"<{type(value).__name__} that it changes>")
+        else:
+            self.value(kind, name, value)
+
+    def chain(self, chain: tuple[str, ...], prefix: str, value: Any, *, changed: bool = False) -> None:
         """Follow ``mod.helper`` through user modules to what it names."""
         name = prefix + chain[0]
         for attribute in chain[1:]:
@@ -341,7 +349,7 @@ class _Walk:
             value = vars(value)[attribute]
         if name not in self.read:
             self.read.add(name)
-            self.value("constant", name, value)
+            self.variable("constant", name, value, changed=changed)
 
     def imported(self, name: str, package: str | None) -> None:
         """A user module imported inside a function counts as a whole file, loaded yet or not."""

@@ -17,7 +17,7 @@ import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from types import CodeType
+from types import CodeType, MappingProxyType
 from typing import Any
 
 __all__ = ["Source", "chains", "class_source", "difference", "file_digest", "source_of"]
@@ -35,7 +35,8 @@ class Source:
     ``plain`` is what counts: `ast.unparse` without decorators, docstring, annotations and defaults. When
     the source is lost, ``text`` is empty and ``plain`` is a digest of the bytecode, good for one version
     of Python. ``chains`` are the globals it reads, each with the attributes read off it; ``imports`` the
-    modules it imports inside, relative ones with their dots.
+    modules it imports inside, relative ones with their dots; ``changes`` the names of containers whose members it
+    changes itself.
     """
 
     plain: str
@@ -45,6 +46,7 @@ class Source:
     line: int
     chains: tuple[tuple[str, ...], ...] = ()
     imports: tuple[str, ...] = ()
+    changes: frozenset[str] = frozenset()
 
 
 _cache: dict[int, tuple[weakref.ref[CodeType], Source]] = {}
@@ -95,6 +97,7 @@ def _find(code: CodeType, module_globals: dict[str, Any]) -> Source | None:
         line=node.lineno,
         chains=tuple(chain for chain in chains(code) if chain[0] in names),
         imports=tuple(_imports(stripped)),
+        changes=frozenset(_changes(stripped)),
     )
 
 
@@ -308,6 +311,24 @@ def chains(code: CodeType) -> list[tuple[str, ...]]:
         if isinstance(const, CodeType):
             found.update(dict.fromkeys(chains(const)))
     return list(found)
+
+
+_CHANGING = {
+    name
+    for changes, keeps in ((list, tuple), (set, frozenset), (dict, MappingProxyType))
+    for name in vars(changes).keys() - vars(keeps).keys() - {"copy", "fromkeys"}
+}
+"""Methods of lists, dicts and sets that change them."""
+
+
+def _changes(node: ast.AST) -> Iterator[str]:
+    """The names of what is changed in place: by a method, or by giving or deleting a member."""
+    for inner in ast.walk(node):
+        match inner:
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr=method)) if method in _CHANGING:
+                yield name
+            case ast.Subscript(value=ast.Name(id=name), ctx=ast.Store() | ast.Del()):
+                yield name
 
 
 def _imports(node: ast.AST) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..core.arguments import ExecutionLike
 from ..core.events import CancelRequested, WorkflowCancelled
 from ..core.state import evolve, fold
 from ..errors import ExecutionBusyError, ResumeError
@@ -14,7 +15,7 @@ from .summary import summarise
 __all__ = ["cancel_execution"]
 
 
-async def cancel_execution(store: Store, execution_id: str, *, reason: str | None, by: str | None) -> str:
+async def cancel_execution(store: Store, execution_id: ExecutionLike, *, reason: str | None, by: str | None) -> str:
     """Cancel an execution for good.
 
     Args:

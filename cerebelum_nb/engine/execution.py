@@ -67,7 +67,7 @@ class Execution(ExecutionValues):
         self._answers: list[Any] = []
         self._timers: dict[str, Timer] = {}
         self._zombies: dict[str, Attempt] = {}
-        self._progress: list[Event] = []
+        self._progress: list[Callable[[], Event | None]] = []
         self._ripening: Timer | None = None
 
     # -- what steps and operations ask ----------------------------------------------------------------------
@@ -95,18 +95,15 @@ class Execution(ExecutionValues):
         )
         if not self._progress:
             self.engine.flush_later(self)
-        self._progress.append(event)
+        self._progress.append(lambda: event)
 
     def note_printed(self, scope: Scope) -> None:
         """Keep an event of what a step printed, which rides on the next commit."""
         if self.over or self.finishing or scope.closed or scope.printed is None:
             return
-        scope.printed.asked = False
-        event = self._printed_event(scope)
-        if event is not None:
-            if not self._progress:
-                self.engine.flush_later(self)
-            self._progress.append(event)
+        if not self._progress:
+            self.engine.flush_later(self)
+        self._progress.append(partial(self._printed_event, scope, self.now()))  # until then views find it in the scope
 
     def waits_changed(self) -> None:
         """Hear that a step began to wait, or has waited for long."""
@@ -259,9 +256,10 @@ class Execution(ExecutionValues):
     def take_progress(self) -> None:
         """Let the waiting progress events ride on this commit."""
         waiting, self._progress = self._progress, []
-        for event in waiting:
-            evolve(self.state, event)
-            self.batch.append(event)
+        for make in waiting:
+            if (event := make()) is not None:
+                evolve(self.state, event)
+                self.batch.append(event)
 
     # -- around the commit ----------------------------------------------------------------------------------
 
@@ -469,6 +467,7 @@ class Execution(ExecutionValues):
             ripe_at = None if after is None else hibernation.ripe_at(self, after, now)
             if ripe_at is None or ripe_at > now or self._starts:
                 return
+        self._take_all_printed()
         failed = hibernation.unroutable_failure(self.plan, self.state)
         if failed is not None:
             self._interrupt_all("a step beside it failed")
@@ -484,27 +483,31 @@ class Execution(ExecutionValues):
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
-        for attempt in self.attempts.values():
-            self._take_printed(attempt.scope)
+        self._take_all_printed()
         for name in list(self.state.in_flight):
             self._interrupt(name, reason)
         for attempt in self.attempts.values():
             attempt.abandon()
         self._starts.clear()
 
-    def _printed_event(self, scope: Scope, *, last: bool = False) -> Event | None:
+    def _printed_event(self, scope: Scope, at: int, *, last: bool = False) -> Event | None:
         assert scope.printed is not None
+        scope.printed.asked = False
         text, dropped = scope.printed.take(self.vault.mask, all_of_it=last)
         if not text:
             return None
         return e.StepPrinted(
-            at=self.now(), step=scope.step, visit=scope.visit, attempt=scope.attempt, text=text, dropped=dropped
+            at=at, step=scope.step, visit=scope.visit, attempt=scope.attempt, text=text, dropped=dropped
         )
 
     def _take_printed(self, scope: Scope) -> None:
         """What an attempt printed last is recorded with its outcome."""
-        if scope.printed is not None and (event := self._printed_event(scope, last=True)) is not None:
+        if scope.printed is not None and (event := self._printed_event(scope, self.now(), last=True)) is not None:
             self.append(event)
+
+    def _take_all_printed(self) -> None:
+        for attempt in self.attempts.values():
+            self._take_printed(attempt.scope)
 
     def _interrupt(self, name: str, reason: str) -> None:
         step = self.state.steps[name]

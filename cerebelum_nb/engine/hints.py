@@ -10,7 +10,7 @@ from ..callers import in_cells
 from ..store.base import Store
 from ..store.default import default_path
 
-__all__ = ["both_ways", "execute_call", "from_sync", "mend", "resume_call", "resume_command"]
+__all__ = ["both_ways", "execute_call", "from_sync", "mend", "resume_call", "resume_command", "sweep_call"]
 
 from_sync: ContextVar[bool] = ContextVar("from_sync", default=False)
 """Set while sync code waits: what it is told to call is sync too."""
@@ -31,6 +31,17 @@ def resume_call(variable: str, execution_id: str, *, rerun: str | None = None) -
 def execute_call(variable: str) -> str:
     """Write the call that starts a new execution."""
     return f"{variable}.run()" if _is_sync() else f"await {variable}.execute()"
+
+
+def sweep_call(variable: str, step: str, prefix: str) -> str:
+    """Write the call that goes on with a sweep.
+
+    Example:
+        >>> sweep_call("fit", "rate", "k1")
+        'await fit.sweep("rate", ..., execution_id="k1")'
+    """
+    call = "{}.sweep_sync" if _is_sync() else "await {}.sweep"
+    return f'{call.format(variable)}("{step}", ..., execution_id="{prefix}")'
 
 
 def resume_command(store: Store, execution_id: str, *, rerun: str | None = None) -> str | None:

@@ -127,7 +127,10 @@ class Card:
     @property
     def heading(self) -> str:
         """The workflow, its state, and how many steps are done."""
-        done = sum(row.state == "completed" for row in self.rows)
+        had = (
+            ("completed", "failed") if self.state is ExecutionState.COMPLETED else ("completed",)
+        )  # then it was routed
+        done = sum(row.state in had for row in self.rows)
         return f"{self.workflow}: {self.state.words}, {done} of {max(self.total, len(self.rows))} steps"
 
     def bundle(self) -> dict[str, str]:
@@ -228,7 +231,8 @@ def _note(step: StepState, message: str, now: int) -> str:
     if step.phase is Phase.COMPLETED:
         return "done by hand" if step.by_hand else ""
     if step.phase is Phase.FAILED and step.error is not None:
-        return f"{step.error.type}: {step.error.message}".splitlines()[0][:200]
+        on = "" if step.diverge is None else ", and was routed on"
+        return f"{step.error.type}: {step.error.message}".splitlines()[0][:200] + on
     if step.phase is Phase.RETRYING and step.error is not None and step.due_at is not None:
         return f"attempt {step.attempt} failed ({step.error.type}), the next {_left(step.due_at, now)}"
     if step.phase is not Phase.RUNNING:

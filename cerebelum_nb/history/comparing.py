@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ..core.arguments import ExecutionLike
 from ..core.model import Value
 from ..core.state import Phase, State, StepState, fold
 from ..errors import SerializationError, StoreError
@@ -26,14 +27,14 @@ _Row = tuple[Any, ...]
 _Load = Callable[[Value], Any]
 
 
-def diff(a: str, b: str, *, store: Source | None = None) -> pd.DataFrame:
+def diff(a: ExecutionLike, b: ExecutionLike, *, store: Source | None = None) -> pd.DataFrame:
     """Compare two executions step by step.
 
     A step counts as it stands at the end: its last visit, of that its last attempt. What was equal under a mask cannot
     be told apart: secrets are not compared.
 
     Args:
-        a: an execution.
+        a: an execution: its id or an unambiguous beginning, or its result.
         b: another one.
         store: the log, or its path; by default the session's.
 
@@ -53,7 +54,7 @@ def diff(a: str, b: str, *, store: Source | None = None) -> pd.DataFrame:
         - ``output_a``, ``output_b`` (str): JSON text of the value, the preview of what is not JSON, or the error
         - ``difference`` (str): how the values differ, in words: by path, or by shape, columns, dtypes and cells
         - ``cells_changed`` (Int64), ``max_abs_diff`` (float64): of frames, series, arrays and Arrow tables: how many of
-          the cells that both have differ, and the largest difference of numbers among them
+          the cells that both have differ, and the largest difference of numbers among them; of two numbers, theirs
 
         Its repr shows the essence of it; a selection from it is a plain DataFrame.
 

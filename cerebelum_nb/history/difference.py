@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isfinite
+from numbers import Real
 from typing import Any
 
 from ..values.preview import preview
@@ -19,7 +21,7 @@ class Difference:
     """What is different between two values; false when nothing is.
 
     ``cells`` counts the cells or elements that differ among those both have, ``largest`` is the largest difference of
-    numbers among them; both are None of values that have no cells.
+    numbers among them; of two numbers, theirs. Of other values that have no cells both are None.
     """
 
     words: tuple[str, ...] = ()
@@ -53,7 +55,19 @@ def compare(one: Any, other: Any) -> Difference:
             return _frames(one.to_pandas(), other.to_pandas())
         case "array":
             return _arrays(one, other)
-    return Difference(words=tuple(_plain(one, other, "")))
+    words = tuple(_plain(one, other, ""))
+    return Difference(words=words, largest=_apart(one, other) if words else None)
+
+
+def _apart(one: Any, other: Any) -> float | None:
+    """How far two numbers are apart, numpy's too."""
+    if not all(isinstance(value, Real) and not isinstance(value, bool) for value in (one, other)):
+        return None
+    try:
+        apart = abs(float(one) - float(other))
+    except OverflowError:
+        return None
+    return apart if isfinite(apart) else None
 
 
 def _kind(value: Any) -> str:

@@ -19,7 +19,20 @@ from ..core.model import ExecutionState
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["DIFF", "EVENTS", "EXECUTIONS", "MOMENT", "STEPS", "TRIAL", "Kind", "answer", "expand", "frame", "in_order"]
+__all__ = [
+    "DIFF",
+    "EVENTS",
+    "EXECUTIONS",
+    "MOMENT",
+    "STEPS",
+    "STEP_STATES",
+    "TRIAL",
+    "Kind",
+    "answer",
+    "expand",
+    "frame",
+    "in_order",
+]
 
 Rows = Sequence[tuple[Any, ...]]
 Column = Any
@@ -127,8 +140,8 @@ TRIAL = {
     "duration_new": Kind.DURATION,
 }
 
-_STEP_STATES = ("RUNNING", "RETRIED", "INTERRUPTED", "COMPLETED", "FAILED")
-_ORDER = {"state": (*ExecutionState, *_STEP_STATES), "type": tuple(EVENT_TYPES)}
+STEP_STATES = ("RUNNING", "RETRIED", "INTERRUPTED", "COMPLETED", "FAILED")
+_ORDER = {"state": (*ExecutionState, *STEP_STATES), "type": tuple(EVENT_TYPES)}
 """The order of categories whose names are known; the others are in order of appearance."""
 
 _TIMES = frozenset({"due_at", "wake_at", "deadline"})

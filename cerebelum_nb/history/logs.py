@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from typing import Concatenate, Generic, ParamSpec, TypeVar
 
+from ..core.arguments import ExecutionLike
 from . import comparing, moment, plots, tables, trying
 from . import replay as again
 from .reader import Log, Logs, located
@@ -34,12 +35,12 @@ class over_all(Generic[P, R]):  # noqa: N801  # used as a decorator is
 class in_one(Generic[P, R]):  # noqa: N801  # used as a decorator is
     """A function of one execution as a method: the log that holds it becomes its ``store=``."""
 
-    def __init__(self, function: Callable[Concatenate[str, P], R]) -> None:
+    def __init__(self, function: Callable[Concatenate[ExecutionLike, P], R]) -> None:
         self.function, self.__doc__ = function, function.__doc__
 
-    def __get__(self, logs: History, owner: type[History]) -> Callable[Concatenate[str, P], R]:
+    def __get__(self, logs: History, owner: type[History]) -> Callable[Concatenate[ExecutionLike, P], R]:
         @wraps(self.function)
-        def bound(execution_id: str, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        def bound(execution_id: ExecutionLike, /, *args: P.args, **kwargs: P.kwargs) -> R:
             with located(logs, execution_id) as (name, log, full):
                 store = log if name is None else logs.named[name]
             kwargs.setdefault("store", store)

@@ -11,12 +11,12 @@ from ..core.text import did_you_mean
 from ..errors import CerebelumError
 from .reader import Source, each, snapshot
 from .spans import Interval, Mark, Timeline, covered, outside, timeline
-from .tables import executions, steps
+from .tables import events, executions, steps
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["attempts", "completed", "nothing", "of", "shares", "timelines"]
+__all__ = ["answers", "attempts", "completed", "nothing", "of", "shares", "timelines"]
 
 _FAILED = ("failed", "retried", "interrupted")
 
@@ -40,6 +40,19 @@ def attempts(workflow: str | None, store: Source | None) -> pd.DataFrame:
     if found.empty:
         raise nothing(workflow, store)
     return found
+
+
+def answers(attempts: pd.DataFrame, store: Source | None) -> pd.Series[bool]:
+    """Say of each attempt whether it returned an error on purpose: one that a route took up."""
+    import pandas as pd
+
+    keys = ["execution_id", "step", "visit"]
+    routed = events(type="DivergeTaken", expand=True, store=store)
+    if "choice" in routed:
+        routed = routed[routed["choice"].notna()]
+    taken = pd.MultiIndex.from_frame(routed[keys].astype("str"))
+    found = pd.MultiIndex.from_frame(attempts[keys].astype("str")).isin(taken)
+    return attempts["state"].eq("FAILED") & attempts["output"].notna() & found
 
 
 def timelines(workflow: str, store: Source | None) -> Iterable[Timeline]:

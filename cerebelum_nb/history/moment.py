@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from ..core.arguments import ExecutionLike
 from ..core.duration import format_seconds
 from ..core.events import Event, StepCompleted, StepFailed
 from ..core.model import ExecutionState, Value
@@ -133,7 +134,7 @@ class Moment:
 
 
 def state_at(
-    execution_id: str, version: int | None = None, step: str | None = None, *, store: Source | None = None
+    execution_id: ExecutionLike, version: int | None = None, step: str | None = None, *, store: Source | None = None
 ) -> Moment:
     """Fold the state an execution was in: as of an event, as of the end of a step, or now.
 

@@ -13,10 +13,11 @@ from collections.abc import Callable, Collection
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ..core.arguments import ExecutionLike
 from ..core.duration import format_seconds
 from ..core.text import counted, did_you_mean
 from ..errors import CerebelumError
-from .measured import attempts, completed, nothing, of, shares, timelines
+from .measured import answers, attempts, completed, nothing, of, shares, timelines
 from .reader import Source, opened
 from .spans import marks, timeline
 
@@ -30,7 +31,7 @@ __all__ = ["plot", "plot_durations", "plot_failures", "plot_time", "plot_trend"]
 _MOST_TRENDS = 6
 
 
-def plot(execution_id: str, *, store: Source | None = None, ax: Axes | None = None) -> Axes:
+def plot(execution_id: ExecutionLike, *, store: Source | None = None, ax: Axes | None = None) -> Axes:
     """Draw the timeline of one run: a row per step, a bar per attempt, what it waited for inside the bar.
 
     How an attempt ended is told by its colour and its hatch. Ticks are the tries of polls, retries and
@@ -117,7 +118,8 @@ def plot_durations(workflow: str, *, store: Source | None = None, ax: Axes | Non
 def plot_failures(workflow: str | None = None, *, store: Source | None = None, ax: Axes | None = None) -> Axes:
     """Draw how often attempts of each step fail, with counts and 95 % intervals, the worst on top.
 
-    An attempt that was retried failed, too; an interrupted one neither failed nor succeeded and does not count.
+    An attempt that was retried failed, too; an interrupted one neither failed nor succeeded and does not count. A
+    returned ``{"error": ...}`` that a route took up is an answer, not a failure.
     The interval is Wilson's: E. B. Wilson, "Probable inference, the law of succession, and statistical inference",
     Journal of the American Statistical Association 22 (1927), 209-212. Steps that never failed are left out when there
     are others.
@@ -155,10 +157,11 @@ def plot_failures(workflow: str | None = None, *, store: Source | None = None, a
         raise CerebelumError(f"there is nothing to draw: no attempt {of(workflow)}has ended yet")
     names = ended["step"].astype(str)
     rows = names if workflow is not None else ended["workflow"].astype(str) + ": " + names
-    grouped = ended["state"].ne("COMPLETED").groupby(rows).agg(["sum", "count"])
+    failed = ended["state"].ne("COMPLETED") & ~answers(ended, store)
+    grouped = failed.groupby(rows).agg(["sum", "count"])
     worst = grouped.assign(rate=grouped["sum"] / grouped["count"]).sort_values(["rate", "count"], ascending=False)
     shown = worst[worst["sum"] > 0] if (worst["sum"] > 0).any() else worst
-    counts = {str(name): (int(failed), int(total)) for name, failed, total in shown[["sum", "count"]].itertuples()}
+    counts = {str(name): (int(bad), int(total)) for name, bad, total in shown[["sum", "count"]].itertuples()}
     never = len(worst) - len(shown)
     rest = f", {counted(never, 'step')} never" if never else ""
     return draw(counts, f"{workflow or 'all workflows'}: attempts that failed{rest}", ax)

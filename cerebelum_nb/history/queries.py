@@ -96,13 +96,21 @@ def executions(
     )
 
 
-def steps(execution_id: str | None = None, workflow: str | None = None) -> Query:
+_STATE = "CASE last.type WHEN 'StepStarted' THEN 'RUNNING' ELSE upper(substr(last.type, 5)) END"
+
+
+def steps(
+    execution_id: str | None = None,
+    workflow: str | None = None,
+    steps: Sequence[str] = (),
+    states: Sequence[str] = (),
+) -> Query:
     """Ask for attempts of steps, oldest execution first, in order of their start."""
-    where, parameters = _of(execution_id, workflow)
+    where, parameters = _of(execution_id, workflow, steps)
     # One row per attempt: its last start and its last word. A step completed by hand has no start.
     return Query(
         f"""SELECT a.execution_id, a.workflow, a.step, a.visit, a.attempt,
-            CASE last.type WHEN 'StepStarted' THEN 'RUNNING' ELSE upper(substr(last.type, 5)) END,
+            {_STATE},
             coalesce(first.at, last.at),
             CASE WHEN last.type <> 'StepStarted' THEN last.at END,
             CASE WHEN last.type <> 'StepStarted' THEN last.at - coalesce(first.at, last.at) END,
@@ -118,16 +126,17 @@ def steps(execution_id: str | None = None, workflow: str | None = None) -> Query
             GROUP BY x.key, e.step, e.visit, e.attempt
         ) a
         JOIN event last ON last.execution = a.key AND last.version = a.ended
-        LEFT JOIN event first ON first.execution = a.key AND first.version = a.began""",
-        parameters,
+        LEFT JOIN event first ON first.execution = a.key AND first.version = a.began
+        {f"WHERE {_STATE} IN ({_marks(states)})" if states else ""}""",
+        (*parameters, *states),
         order=(13, 14),
         is_bulk=execution_id is None,
     )
 
 
-def events(execution_id: str | None = None, types: Sequence[str] = ()) -> Query:
+def events(execution_id: str | None = None, types: Sequence[str] = (), steps: Sequence[str] = ()) -> Query:
     """Ask for events, oldest execution first, in order of their versions."""
-    where, parameters = _of(execution_id, None)
+    where, parameters = _of(execution_id, None, steps)
     if types:
         where += f" AND e.type IN ({_marks(types)})"
         parameters += tuple(types)
@@ -140,7 +149,7 @@ def events(execution_id: str | None = None, types: Sequence[str] = ()) -> Query:
     )
 
 
-def _of(execution_id: str | None, workflow: str | None) -> tuple[str, tuple[object, ...]]:
+def _of(execution_id: str | None, workflow: str | None, steps: Sequence[str]) -> tuple[str, tuple[object, ...]]:
     if execution_id is not None:
         terms, parameters = ["x.execution_id = ?"], list[object]([execution_id])
     else:
@@ -148,6 +157,9 @@ def _of(execution_id: str | None, workflow: str | None) -> tuple[str, tuple[obje
     if workflow is not None:
         terms.append("x.workflow = ?")
         parameters.append(workflow)
+    if steps:
+        terms.append(f"e.step IN ({_marks(steps)})")
+        parameters.extend(steps)
     return " AND ".join(terms), tuple(parameters)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
+from ..core.arguments import ExecutionLike, id_of
 from ..errors import ExecutionNotFoundError, StoreError
 from ..store.base import Commit, Store
 from ..store.connection import explain
@@ -87,12 +88,13 @@ def each(store: Source | None) -> Iterator[dict[str | None, Store]]:
 
 
 @contextmanager
-def located(store: Source | None, execution_id: str) -> Iterator[tuple[str | None, Store, str]]:
+def located(store: Source | None, execution_id: ExecutionLike) -> Iterator[tuple[str | None, Store, str]]:
     """Give the log that holds an execution: its name, the log, the full id.
 
     Raises:
         ExecutionNotFoundError: no log holds it, or several executions are meant.
     """
+    execution_id = id_of(execution_id)
     with each(store) as logs:
         found: dict[str | None, str] = {}
         refused: list[ExecutionNotFoundError] = []

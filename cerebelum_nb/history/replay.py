@@ -8,6 +8,7 @@ from dataclasses import fields
 from typing import Any, NamedTuple
 
 from ..core import events as e
+from ..core.arguments import ExecutionLike
 from ..core.state import State, evolve
 from ..engine import views
 from .reader import Log, opened
@@ -27,7 +28,7 @@ class Transition(NamedTuple):
     state: State
 
 
-def replay(execution_id: str, *, store: Log | None = None) -> Iterator[Transition]:
+def replay(execution_id: ExecutionLike, *, store: Log | None = None) -> Iterator[Transition]:
     """Go through a run again: every event, from the first to the last, with the state it led to.
 
     Nothing runs: the states are folded from the recorded events. Each is an object of its own, so that one may keep
@@ -64,7 +65,7 @@ def replay(execution_id: str, *, store: Log | None = None) -> Iterator[Transitio
     return transitions(_events(execution_id, store)[1])
 
 
-def slider(execution_id: str, *, store: Log | None = None) -> Any:
+def slider(execution_id: ExecutionLike, *, store: Log | None = None) -> Any:
     """Make a slider through the events of a run, for a notebook: what happened, and what was known by then.
 
     It shows the graph, the values, what was printed and the state as of the event one stands at, and what that event
@@ -151,7 +152,7 @@ def _touched(event: e.Event) -> tuple[str, ...]:
             return ()
 
 
-def _events(execution_id: str, store: Log | None) -> tuple[str, list[e.Event]]:
+def _events(execution_id: ExecutionLike, store: Log | None) -> tuple[str, list[e.Event]]:
     with opened(store) as log:
         found = log.execution(execution_id).execution_id
         return found, log.events(found)

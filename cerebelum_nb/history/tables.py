@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ..core.arguments import count, names, states
+from ..core.arguments import ExecutionLike, count, names, states
 from ..core.events import EVENT_TYPES
+from ..core.text import did_you_mean
 from ..result import Outputs
 from . import queries
 from . import sql as _sql
@@ -35,6 +37,8 @@ def executions(
     store: Source | None = None,
 ) -> pd.DataFrame:
     """Read executions, one row each, newest first.
+
+    A workflow that the log has no run of is warned about when the log has others.
 
     Args:
         workflow: only those of the workflow of this name.
@@ -64,7 +68,7 @@ def executions(
         - ``version`` (Int64): how many events it has
 
     Raises:
-        ValueError: there is no such state, or ``since`` is not understood.
+        ValueError: there is no such state, ``since`` is not understood, or ``workflow`` is the id of an execution.
         StoreError: the log cannot be read.
 
     Example:
@@ -84,18 +88,29 @@ def executions(
     )
     with each(store) as logs:
         made = together({name: _read(log, query, EXECUTIONS) for name, log in logs.items()})
+        if made.empty and workflow is not None:
+            _doubt(workflow, logs)
     if len(logs) == 1:
         return made
     newest = made.sort_values("started_at", ascending=False, kind="stable", ignore_index=True)
     return newest if limit is None else newest.head(limit)
 
 
-def steps(execution_id: str | None = None, workflow: str | None = None, *, store: Source | None = None) -> pd.DataFrame:
+def steps(
+    execution_id: ExecutionLike | None = None,
+    workflow: str | None = None,
+    *,
+    step: Any = None,
+    state: str | Iterable[str] | None = None,
+    store: Source | None = None,
+) -> pd.DataFrame:
     """Read steps, one row per attempt, in the order they started; oldest execution first.
 
     Args:
         execution_id: only those of this execution.
         workflow: only those of executions of this workflow.
+        step: only this step's, or several's: its name, or the step itself.
+        state: only attempts in this state, or one of several: ``"failed"``.
         store: the log, or its path; by default the session's.
 
     Returns:
@@ -116,6 +131,7 @@ def steps(execution_id: str | None = None, workflow: str | None = None, *, store
 
     Raises:
         ExecutionNotFoundError: there is no such execution.
+        ValueError: there is no such state.
         StoreError: the log cannot be read.
 
     Example:
@@ -133,18 +149,20 @@ def steps(execution_id: str | None = None, workflow: str | None = None, *, store
             step  attempt      state   output
         0  build        1  COMPLETED  "image"
     """
-    from .frames import STEPS
+    from .frames import STEP_STATES, STEPS
 
+    wanted = names(state, STEP_STATES, "state of a step")
     with _holding(store, execution_id) as (logs, full):
-        query = queries.steps(full, workflow)
+        query = queries.steps(full, workflow, _steps(step), wanted)
         return together({name: _read(log, query, STEPS) for name, log in logs.items()})
 
 
 def events(
-    execution_id: str | None = None,
+    execution_id: ExecutionLike | None = None,
     type: str | Iterable[str] | None = None,  # noqa: A002  # the column's name, and the contract's
     expand: bool = False,
     *,
+    step: Any = None,
     store: Source | None = None,
 ) -> pd.DataFrame:
     """Read events, one row each, in order; oldest execution first.
@@ -153,6 +171,7 @@ def events(
         execution_id: only those of this execution.
         type: only those of this type, or of several: ``"StepCompleted"``.
         expand: True puts the payload into columns, in place of ``data``.
+        step: only what happened to this step, or to several: its name, or the step itself.
         store: the log, or its path; by default the session's.
 
     Returns:
@@ -197,12 +216,12 @@ def events(
 
     types = names(type, EVENT_TYPES, "type of event")
     with _holding(store, execution_id) as (logs, full):
-        query = queries.events(full, types)
+        query = queries.events(full, types, _steps(step))
         made = together({name: _read(log, query, frames.EVENTS) for name, log in logs.items()})
     return frames.expand(made) if expand else made
 
 
-def outputs(execution_id: str, *, store: Source | None = None) -> Outputs:
+def outputs(execution_id: ExecutionLike, *, store: Source | None = None) -> Outputs:
     """Read what the completed steps of an execution returned, by name, in order of completion.
 
     A value is decoded when it is looked up. The repr shows every one of them, also those that cannot or may not be
@@ -267,8 +286,37 @@ def sql(query: str, /, *, store: Source | None = None, **params: Any) -> pd.Data
     return answer(rows, names)
 
 
+def _steps(given: Any) -> tuple[str, ...]:
+    """Return the names of the steps meant; () means all."""
+    if given is None:
+        return ()
+    several = [given] if isinstance(given, str) or not isinstance(given, Iterable) else given
+    found = tuple(getattr(one, "name", one) for one in several)
+    for one in found:
+        if not isinstance(one, str):
+            raise TypeError(f"a step is given by its name, or as the step itself, not {one!r}")
+    return found
+
+
+def _doubt(workflow: str, logs: Mapping[str | None, Store]) -> None:
+    """Say so when nothing is found because no workflow has that name."""
+    rows = [row for log in logs.values() for row in log.executions()[0]]
+    known = dict.fromkeys(row.summary.workflow for row in rows)
+    if workflow in known or not known:
+        return
+    if any(row.execution_id == workflow for row in rows):
+        raise ValueError(
+            f"{workflow!r} is the id of an execution, and executions() takes the name of a workflow. To read that "
+            f"execution: history.state_at({workflow!r}), history.steps({workflow!r}), history.outputs({workflow!r})"
+        )
+    hint = did_you_mean(workflow, known, f"There are: {', '.join(known)}.")
+    warnings.warn(f"the log holds no run of a workflow {workflow!r}. {hint}", stacklevel=3)
+
+
 @contextmanager
-def _holding(store: Source | None, execution_id: str | None) -> Iterator[tuple[dict[str | None, Store], str | None]]:
+def _holding(
+    store: Source | None, execution_id: ExecutionLike | None
+) -> Iterator[tuple[dict[str | None, Store], str | None]]:
     """Give the logs to read, by name: the one that holds the execution, with its full id, or all."""
     if execution_id is None:
         with each(store) as logs:

@@ -62,7 +62,7 @@ def try_step(
 
     Raises:
         CerebelumError: it has an external effect; nothing has run.
-        ValueError: no run has reached it.
+        ValueError: no run has reached it, or it is to be tried on none.
         StoreError: the log cannot be read.
 
     Example:
@@ -90,6 +90,8 @@ def try_step(
         raise TypeError(f"try_step takes the step itself, as it is now: try_step(build), not {step!r}")
     spec = step.spec()
     most = None if runs is None else count(runs, "runs")
+    if most == 0:
+        raise ValueError("runs is on how many runs the step is tried, a whole number from 1, not 0")
     if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
         raise ValueError(f"concurrency is how many are tried at once, a whole number from 1, not {concurrency!r}")
     if spec.policy.effect == "external" and not repeat:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
+from ..core.arguments import ExecutionLike
 from ..core.events import Event
 from ..core.model import ExecutionState, Value
 
@@ -134,11 +135,12 @@ class Store(Protocol):
         """Read the bytes of a value that is not JSON; ``ForeignBytes`` when a file brought them. StoreError: gone."""
         ...
 
-    def execution(self, execution_id: str) -> ExecutionRow:
+    def execution(self, execution_id: ExecutionLike) -> ExecutionRow:
         """Read one row. ``execution_id`` may be an unambiguous prefix.
 
         Raises:
             ExecutionNotFoundError: no such execution, or several (near ids are suggested).
+            TypeError: it is no text, and nothing that has an ``execution_id``.
         """
         ...
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 from itertools import count
 from threading import RLock
 
+from ..core.arguments import ExecutionLike, id_of
 from ..core.events import Event
 from ..core.model import ExecutionState
 from ..errors import ExecutionNotFoundError, StoreError
@@ -161,8 +162,9 @@ class MemoryStore:
             raise StoreError(rules.no_payload(digest))
         return found
 
-    def execution(self, execution_id: str) -> ExecutionRow:
+    def execution(self, execution_id: ExecutionLike) -> ExecutionRow:
         """Read one row, by id or unambiguous prefix."""
+        execution_id = id_of(execution_id)
         with self._open():
             if execution_id in self._executions:
                 return self._row(execution_id)

@@ -16,6 +16,7 @@ from threading import RLock
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from ..core.arguments import ExecutionLike, id_of
 from ..core.events import Event
 from ..core.model import ExecutionState, Value
 from ..errors import ExecutionNotFoundError, StoreError
@@ -282,8 +283,9 @@ class SqliteStore:
         data, is_foreign = found
         return ForeignBytes(data) if is_foreign else bytes(data)
 
-    def execution(self, execution_id: str) -> ExecutionRow:
+    def execution(self, execution_id: ExecutionLike) -> ExecutionRow:
         """Read one row, by id or unambiguous prefix."""
+        execution_id = id_of(execution_id)
         with self._reading() as db:
             found = self._row(db, execution_id)
             if found is not None:

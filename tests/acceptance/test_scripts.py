@@ -79,6 +79,13 @@ def test_it_goes_on_from_a_script(script, tmp_path: Path) -> None:
     assert ended(script("deploy.resume_sync()"))[:2] == (0, "shipped\n")
 
 
+def test_it_forks_and_sweeps_from_a_script(script, tmp_path: Path) -> None:
+    (tmp_path / "room").touch()
+    ended(script("deploy.run(execution_id='k1')"))
+    assert ended(script("deploy.fork_sync('k1', ship)"))[:2] == (0, "shipped\n")
+    assert ended(script("deploy.sweep_sync(build, [{'build': 1}, {'build': 2}])"))[1].count("shipped") == 2
+
+
 def test_it_goes_on_by_the_command_it_was_told(script, tmp_path: Path) -> None:
     _, _, told = ended(script("deploy.run(execution_id='k-1')"))
     (command,) = re.findall(r"    cerebelum (resume .*) #", told)

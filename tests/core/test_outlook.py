@@ -94,9 +94,21 @@ def test_a_value_that_was_kept_in_memory_only_is_made_again(machine, spec_of):
 
 def test_routes_that_are_not_chosen_yet_are_named(machine):
     m = machine("a >> b", branch={"a": ("x", "y")}, diverge={"b": {"bad": "z"}})
-    assert look(m)["x"] == ("skip", "runs only if `a` is judged true")
-    assert look(m)["y"] == ("skip", "runs only if `a` is judged false")
-    assert look(m)["z"] == ("skip", "runs only if `b` gives 'bad'")
+    assert look(m)["x"] == ("may run", "if `a` is judged true")
+    assert look(m)["y"] == ("may run", "if `a` is judged false")
+    assert look(m)["z"] == ("may run", "if `b` gives 'bad'")
+
+
+def test_a_route_that_only_an_open_route_leads_to_is_open_too(machine):
+    m = machine("a >> b", diverge={"a": {"bad": "x"}, "x": {"worse": "y"}})
+    assert look(m)["y"] == ("may run", "if `x` gives 'worse'")
+
+
+def test_a_route_behind_one_that_is_closed_is_skipped(machine):
+    m = machine("a >> b", diverge={"a": {"bad": "x", "good": "z"}, "z": {"worse": "y"}})
+    m.done("a")
+    m.diverged("a", "bad")
+    assert look(failed_at(m, "x"))["y"] == ("skip", "runs only if `z` gives 'worse'")
 
 
 def test_the_way_not_taken_is_skipped(machine):

@@ -223,6 +223,36 @@ def test_a_variable_in_the_closure_is_read_anew() -> None:
     assert fingerprint(f) != before
 
 
+@pytest.mark.parametrize(
+    ("made", "body"),
+    [
+        ("LOG = []", "LOG.append(1)"),
+        ("LOG = {}", "LOG['n'] = LOG.get('n', 0) + 1"),
+        ("LOG = {'n': 0}", "LOG['n'] += 1"),
+        ("LOG = set()", "LOG.add(len(LOG))"),
+    ],
+)
+def test_a_container_that_it_changes_itself_is_no_constant(made: str, body: str) -> None:
+    cell = load(f"{made}\ndef f():\n    {body}\n    return len(LOG)\n")
+    before = fingerprint(cell.f)
+    cell.f()
+    assert fingerprint(cell.f) == before
+
+
+def test_a_container_in_a_closure_is_alike() -> None:
+    cell = load("def made():\n    seen = []\n    def f():\n        seen.append(1)\n    return f\nf = made()\n")
+    before = fingerprint(cell.f)
+    cell.f()
+    assert fingerprint(cell.f) == before
+
+
+def test_a_container_that_it_only_reads_counts_by_value() -> None:
+    cell = load("LOG = []\ndef f():\n    return [*LOG, LOG.count(1), LOG[:]]\n")
+    before = fingerprint(cell.f)
+    cell.LOG.append(1)
+    assert fingerprint(cell.f) != before
+
+
 def test_a_constant_is_read_anew() -> None:
     f = load("N = 1\ndef f(): return N").f
     before = fingerprint(f)

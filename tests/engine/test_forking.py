@@ -567,3 +567,33 @@ def test_a_failure_kept_beside_the_step_is_tried_again(store, go, fails):
         go(release.fork("k1", "left", store=store))
     again, _ = forked(go, store, from_step="left", inputs={"broken": False})
     assert sorted(again) == ["left", "right", "ship"]
+
+
+@pytest.mark.parametrize("how", [{"overrides": {"pick": "lo"}}, {"from_step": "pick"}], ids=["given", "run again"])
+def test_the_plan_leaves_open_what_a_route_decides(store, go, how):
+    @step
+    def pick():
+        return "hi"
+
+    @step
+    def high():
+        return 1
+
+    @step
+    def low():
+        return 2
+
+    @step
+    def last():
+        return 3
+
+    @workflow
+    def w(wf):
+        wf.timeline(pick >> last)
+        wf.branch(after=pick, on=lambda picked: picked == "hi", when_true=high, when_false=low)
+
+    go(w.execute(store=store, execution_id="k1"))
+    plan = w.plan_fork("k1", store=store, **how)
+    assert {p.step: p.fate for p in plan if p.step != "pick"} == {"high": "may run", "low": "may run", "last": "run"}
+    assert plan["low"].reasons == ("if `pick` is judged false",)
+    assert "2 may run" in repr(plan)

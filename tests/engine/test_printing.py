@@ -6,13 +6,15 @@ import asyncio
 import io
 import logging
 import sys
+from datetime import timedelta
 
 import pytest
 
-from cerebelum_nb import ProgressReporter, Secret, WorkflowError, step, workflow
+from cerebelum_nb import ProgressReporter, Secret, WorkflowError, sleep, step, wait_for_approval, workflow
 from cerebelum_nb.core.events import StepCompleted, StepFailed, StepPrinted
 from cerebelum_nb.core.state import fold
 from cerebelum_nb.engine.printing import MOST_PENDING, MOST_PER_EVENT, Printed, as_seen, listen
+from cerebelum_nb.engine.scope import current_scope
 
 
 def printed(store, name, execution_id="k1"):
@@ -43,6 +45,40 @@ def test_what_steps_print_is_kept_by_step_and_still_reaches_the_cell(memory, cap
     shown = capsys.readouterr()
     assert (shown.out, shown.err) == ("from a thread\nfrom the loop\n", "to stderr\n")
     assert fold(memory.events("k1")).steps["first"].printed == "from a thread\nto stderr\n"
+
+
+@pytest.mark.parametrize("wait", [lambda: sleep("2h"), lambda: wait_for_approval("go?")], ids=["sleep", "approval"])
+def test_what_was_printed_before_the_run_left_its_process_is_kept(store, go, clock, wait):
+    @step
+    async def order():
+        print("ORDER PLACED")
+        await wait()
+        print("after")
+
+    store.hibernate_after = timedelta(hours=1)
+
+    @workflow
+    def w(wf):
+        wf.timeline(order)
+
+    go(w.execute(store=store, execution_id="k1"))
+    assert store.execution("k1").summary.state in ("SLEEPING", "WAITING_FOR_APPROVAL")
+    assert printed(store, "order") == "ORDER PLACED\n"
+
+
+def test_what_is_on_its_way_into_the_log_stays_in_sight(memory):
+    seen = []
+
+    @step
+    async def one():
+        scope = current_scope.get()
+        print("hello")
+        scope.execution.note_printed(scope)
+        seen.append(scope.execution.state.steps["one"].printed + scope.printed.peek(str))
+
+    run(memory, one)
+    assert seen == ["hello\n"]
+    assert printed(memory, "one") == "hello\n"
 
 
 def test_parallel_steps_are_told_apart(memory):

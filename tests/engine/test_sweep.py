@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from cerebelum_nb import ExecutionState, ResumeError, flow, history, step, workflow
+from cerebelum_nb import ExecutionState, ResumeError, WorkflowError, flow, history, step, workflow
 from cerebelum_nb.core.state import fold
 
 pytestmark = pytest.mark.usefixtures("clock")
@@ -230,6 +230,19 @@ def test_what_is_no_sweep_is_refused_and_runs_nothing(store, go, fit, how, error
     with pytest.raises(error, match=message):
         go(fit.sweep("rate", **how, store=store))
     assert store.executions()[1] == 0
+
+
+def test_the_newest_that_can_go_on_is_no_prefix(store, go, fit, world):
+    world.broken["load"] = True
+    with pytest.raises(WorkflowError):
+        go(fit.execute(store=store, execution_id="failed"))
+    world.broken.clear()
+    parents = {prefix_of(store, go(fit.sweep("rate", RATES[:1], {"rows": n}, store=store))) for n in range(25)}
+    assert fit.plan_resume(store=store).execution_id == "failed"
+    assert go(fit.resume(store=store)).execution_id == "failed"
+    with pytest.raises(ResumeError, match="nothing to resume"):
+        go(fit.resume(store=store))
+    assert go(fit.resume(parents.pop(), store=store)).status is ExecutionState.COMPLETED, "by its id it can go on"
 
 
 def test_a_prefix_that_takes_another_route_is_refused(store, go):

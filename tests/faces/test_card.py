@@ -60,6 +60,25 @@ def test_a_completed_run(store):
     assert card(store).to_text() == "release: completed, 3 of 3 steps\n  ✓ fetch\n  ✓ publish\n  ✓ tell"
 
 
+def test_a_failure_that_a_route_took_up_is_no_step_that_is_missing(store):
+    @step
+    def size():
+        return {"error": "too big"}
+
+    @workflow
+    def fitting(wf):
+        wf.timeline(size >> fetch)
+        wf.diverge(from_step=size, patterns={"too big": flow.proceed()})
+
+    asyncio.run(fitting.execute(store=store, execution_id="k1"))
+    state = fold(store.events("k1"))
+    assert Card.at("k1", state, 0, Graph(fitting.plan())).to_text().splitlines() == [
+        "fitting: completed, 2 of 2 steps",
+        "  ✗ size  returned error: too big, and was routed on",
+        "  ✓ fetch",
+    ]
+
+
 def test_a_failed_run_says_where_why_with_what_and_how_to_go_on(store):
     with pytest.raises(WorkflowError):
         run(store, size="large")

@@ -149,6 +149,24 @@ FRAME = pd.DataFrame({"n": [1, 2, 3], "k": ["a", "b", None]})
 
 
 @pytest.mark.parametrize(
+    ("one", "other", "largest"),
+    [
+        (6, 8.5, 2.5),
+        (6, 8, 2.0),
+        (np.int64(6), np.int64(8), 2.0),
+        (np.uint8(8), np.uint8(6), 2.0),
+        (np.float64(0.5), np.float64(2.0), 1.5),
+        (6, 6, None),
+        (True, False, None),
+        (0.5, float("nan"), None),
+        (10**400, 1, None),
+    ],
+)
+def test_two_numbers_are_so_far_apart(one, other, largest):
+    assert compare(one, other).largest == largest
+
+
+@pytest.mark.parametrize(
     ("one", "other", "told"),
     [
         ({"a": 1}, {"a": 1}, ""),

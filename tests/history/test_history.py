@@ -31,7 +31,16 @@ def test_executions_of_one_workflow(runs):
     assert ids(history.executions("check", store=runs.store)) == ["check-2", "check-1"]
 
 
-@pytest.mark.parametrize("state", ["failed", "FAILED", ExecutionState.FAILED, ["failed", "running"]])
+def test_a_name_that_no_workflow_has_is_doubted(runs, empty):
+    with pytest.warns(UserWarning, match="no run of a workflow 'chek'. Did you mean 'check'?"):
+        assert history.executions("chek", store=runs.store).empty
+    with pytest.raises(ValueError, match=r"'check-1' is the id of an execution.*history.state_at\('check-1'\)"):
+        history.executions("check-1", store=runs.store)
+    assert history.executions("check", state="failed", store=runs.store).empty
+    assert history.executions("chek", store=empty).empty, "a log without runs knows no names yet"
+
+
+@pytest.mark.parametrize("state", ["failed", "fail", "FAILED", ExecutionState.FAILED, ["failed", "running"]])
 def test_executions_in_a_state(runs, state):
     assert ids(history.executions(state=state, store=runs.store)) == ["deploy-1"]
 
@@ -134,6 +143,20 @@ def test_a_resume_shows_as_another_attempt(runs):
         [1, "FAILED"],
         [2, "COMPLETED"],
     ]
+
+
+def test_one_step_and_one_state(runs):
+    steps = history.steps(step="verify", store=runs.store)
+    assert set(steps["step"]) == {"verify"}
+    failed = history.steps(state="failed", store=runs.store)
+    assert set(failed["state"]) == {"FAILED"} and len(failed) == len(steps)
+    assert history.steps("deploy-1", step="ping", store=runs.store).empty
+    assert set(history.steps(step=["verify", "ping"], state=["completed"], store=runs.store)["step"]) == {"ping"}
+    assert set(history.events(type="StepFailed", step="verify", store=runs.store)["step"]) == {"verify"}
+    with pytest.raises(ValueError, match=r"no state of a step 'faild'\. Did you mean 'FAILED'"):
+        history.steps(state="faild", store=runs.store)
+    with pytest.raises(TypeError, match="a step is given by its name, or as the step itself, not 7"):
+        history.events(step=7, store=runs.store)
 
 
 def test_steps_of_one_workflow(runs):

@@ -5,6 +5,7 @@ They are kept in ``artifacts/pictures/``, to be looked at.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import sys
 from datetime import timedelta
@@ -15,11 +16,12 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cerebelum_nb import CerebelumError, ExecutionNotFoundError, history
+from cerebelum_nb import CerebelumError, ExecutionNotFoundError, WorkflowError, history, step, workflow
 from cerebelum_nb.core import events as e
 from cerebelum_nb.core.model import ErrorInfo, Value
 from cerebelum_nb.core.state import fold
 from cerebelum_nb.engine.summary import summarise
+from cerebelum_nb.history.pictures.paper import time_axis
 from cerebelum_nb.history.spans import marks, timeline
 from cerebelum_nb.store.base import Commit
 from cerebelum_nb.testing import MemoryStore
@@ -233,6 +235,33 @@ def test_failures_are_rates_with_an_interval_the_worst_on_top(log):
     rows = [label.get_text() for label in history.plot_failures(store=log).get_yticklabels()]
     assert any(row.startswith("deploy15: ") for row in rows)
     assert any(row.startswith("deploy200: ") for row in rows)
+
+
+def test_less_than_a_millisecond_is_not_nothing():
+    ax = Figure().subplots()
+    time_axis(ax, 1e-5, 0.1)
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["0.1ms", "1ms", "10ms", "100ms"]
+
+
+def test_an_error_that_a_route_takes_up_is_no_failure():
+    @step
+    def size(inputs):
+        return {"error": "too big"} if inputs["size"] > 1 else inputs["size"]
+
+    @step
+    def shrink():
+        raise ValueError("cannot")
+
+    @workflow
+    def fitting(wf):
+        wf.timeline(size)
+        wf.diverge(from_step=size, patterns={"too big": shrink})
+
+    log = MemoryStore()
+    for n in (1, 2, 3):
+        with contextlib.suppress(WorkflowError):
+            fitting.run({"size": n}, store=log)
+    assert [row.get_text() for row in history.plot_failures("fitting", store=log).get_yticklabels()] == ["shrink"]
 
 
 def test_time_is_split_into_work_waiting_and_failures(log):

@@ -298,6 +298,12 @@ def test_a_secret_of_another_process_is_the_error_of_its_row(log):
 # -- what cannot be tried -----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("runs", [0, -1])
+def test_it_is_tried_on_one_run_at_least(runs):
+    with pytest.raises(ValueError, match="runs is "):
+        history.try_step(step(name="ad")(lambda: 1), runs=runs, store=MemoryStore())
+
+
 def test_a_step_that_no_run_has_reached_is_an_error(recorded):
     with pytest.raises(ValueError, match="has reached step 'ad': there is nothing to try it on"):
         history.try_step(step(name="ad")(lambda: 1), store=recorded)

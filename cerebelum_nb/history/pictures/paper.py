@@ -168,6 +168,10 @@ _LOG_FROM = 50.0
 """From this ratio of the longest to the shortest on, the axis is logarithmic."""
 
 
+def _tick(value: float) -> str:
+    return f"{value * 1000:g}ms" if value < 0.001 else format_seconds(value)
+
+
 def time_axis(ax: Axes, shortest: float, longest: float, which: str = "x") -> float:
     """Make an axis one of durations, and return how many seconds its unit has.
 
@@ -180,7 +184,7 @@ def time_axis(ax: Axes, shortest: float, longest: float, which: str = "x") -> fl
         ticks = _DECADES if longest > _WIDE * low else sorted(_DECADES + _BETWEEN)
         axis.set_major_locator(FixedLocator([tick for tick in ticks if low / 2 <= tick <= longest * 2]))
         axis.set_minor_locator(NullLocator())
-        axis.set_major_formatter(FuncFormatter(lambda value, _: format_seconds(value)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
         (ax.set_xlim if which == "x" else ax.set_ylim)(low / 2, longest * 2)
         axis.set_label_text("duration, logarithmic")
         return 1.0
