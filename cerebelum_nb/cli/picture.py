@@ -6,6 +6,7 @@ Made of the row and the fold of its events; nothing is decoded and nothing is re
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from ..core.model import ErrorInfo, ExecutionState, Value
 from ..core.state import Operation, Phase, State, StepState
 from ..core.text import counted
 from ..core.times import at
+from ..engine.hints import asks_again
 from ..store.base import ExecutionRow
 from .states import state_cell
 from .text import Cell, Column, bar, cells, clean, cut, moment, short_time, styled, table, wrap
@@ -200,8 +202,7 @@ class Picture:
                 answers = (f"approve {self._id} --response '{{...}}'", f"reject {self._id} --reason '...'")
                 told, ways = "to decide:", [self.command(answer) for answer in answers]
             case ExecutionState.FAILED:
-                mend = f"mend '{clean(self.state.failed_step)}'" if self.state.failed_step else "mend it"
-                told, ways = f"{mend}, then:", self._ways()
+                told, ways = self._mending()
             case ExecutionState.PAUSED:
                 told, ways = "nobody runs it. To go on:", self._ways()
             case ExecutionState.SLEEPING if self.state.hibernated:
@@ -213,10 +214,34 @@ class Picture:
         for way in ways:
             yield from _command(way, room)
 
+    def _mending(self) -> tuple[str, list[str]]:
+        """Say what is to be done about a failure before it goes on."""
+        state, ways = self.state, self._ways()
+        if state.failed_step is None or state.error is None:
+            return "mend it, then:", ways
+        step, error = clean(state.failed_step), state.error
+        if asks_again(error.type):
+            return f"to let '{step}' ask again:", ways
+        if error.type == "SecretMissingError" and (options := self._secrets(error.message)):
+            given = [f"{way} {options}" for way in how_to_resume(state, self._id) if way.startswith("cerebelum ")]
+            return "a secret is in no log. To give it again:", [self._write(way) for way in given] or ways
+        return f"mend '{step}', then:", ways
+
+    def _secrets(self, message: str) -> str:
+        """Write the options that give a secret again: an input is asked for, a step makes its result anew."""
+        for name in self.state.finished:
+            if f"the result of step '{name}'" in message:
+                return f"--rerun {shlex.quote(name)}"
+        masked = () if self.state.inputs is None else self.state.inputs.masked
+        names = [path for path in masked if path.isidentifier()] if "in the inputs" in message else []
+        return " ".join(f"--secret {name}" for name in names)
+
     def _ways(self) -> list[str]:
         """Say how to go on: by a command, or where it was defined, if that is a notebook."""
-        found = how_to_resume(self.state, self._id)
-        return [self.command(way.removeprefix("cerebelum ")) if way.startswith("cerebelum ") else way for way in found]
+        return [self._write(way) for way in how_to_resume(self.state, self._id)]
+
+    def _write(self, way: str) -> str:
+        return self.command(way.removeprefix("cerebelum ")) if way.startswith("cerebelum ") else way
 
     @property
     def _id(self) -> str:

@@ -162,9 +162,14 @@ def visit(folder):
 def test_of_a_secret_that_is_missing_the_whole_command_is_told(spawn, visit):
     done = spawn("resume", "visit-1", "--db", LOG)
     assert done.code == 1
-    assert done.err.endswith(
-        "To give it again:\n    cerebelum resume visit-1 --secret token --db .cerebelum/history.db\n"
-    )
+    assert "To give it again:\n    cerebelum resume visit-1 --secret token --db .cerebelum/history.db\n" in done.out
+    assert "mend" not in done.out
+
+
+def test_of_a_fork_that_misses_a_secret_it_is_the_fork_s_command(spawn, visit):
+    done = spawn("fork", "visit-1")
+    assert done.code == 1
+    assert re.search(r"\n    cerebelum resume (?!visit-1)\S+ --secret token\n", done.out)
 
 
 def test_a_secret_is_asked_for_without_echo(terminal, visit):
@@ -218,6 +223,32 @@ def test_a_rejection_fails_the_step(spawn, call):
     done = spawn("resume", "asking-1")
     assert done.code == 1
     assert "too dear" in done.out
+
+
+def test_a_rejected_one_asks_again_and_says_what_decides(spawn, call, piped):
+    call("reject", "asking-1", "--reason", "too dear")
+    done = spawn("resume", "asking-1")
+    assert "to let 'review' ask again:\n    cerebelum resume asking-1\n" in done.out
+    assert "mend" not in done.out
+    again = piped("resume", "asking-1", stderr=subprocess.PIPE)
+    assert re.fullmatch(r"'review' waits for budget approval, (2h|1h 59m.*) left.*\n", again.stderr.readline())
+    assert again.stderr.readline() == "    cerebelum approve asking-1\n"
+    assert call("approve", "asking-1", "--response", "1").code == 0
+    again.communicate(timeout=30)
+    assert again.returncode == 0
+    assert not call("events", "asking-1", "--type", "StepPrinted", "--json").json["events"]
+
+
+def test_a_resume_that_sleeps_says_until_when(piped):
+    waiting = piped("resume", "asleep-1", stderr=subprocess.PIPE)
+    assert re.match(r"'night' sleeps, (2h|1h 59m.*) left, until ", waiting.communicate(timeout=30)[1])
+
+
+def test_results_that_are_stale_are_told_with_the_command(spawn, folder):
+    shop = folder / "shop.py"
+    shop.write_text(shop.read_text().replace('"app:1"', '"app:2"'))
+    assert "cerebelum resume failed-1 --rerun stale\n" in spawn("resume", "failed-1").err
+    assert "run those steps again: --rerun stale\n" in spawn("fork", "failed-1", "--plan").out
 
 
 def test_a_decision_as_json(call):
