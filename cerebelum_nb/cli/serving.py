@@ -40,7 +40,7 @@ def scheduler(ctx: click.Context, modules: tuple[str, ...], notebook: Path | Non
     """
     from ..scheduling import run_forever
 
-    store = open_log(ctx, create=True)
+    store = open_log(ctx)
     tell(f"at work on {store.location}")
     run_forever(store, modules=modules, notebook=notebook, max_deaths=max_deaths, tell=tell)
     tell("stopped")

@@ -312,6 +312,7 @@ BAD = [
     (("list", "--db", "none.db"), 5, "There is no log at none.db"),
     (("--db", "none.db", "list"), 5, "There is no log at none.db"),
     (("doctor", "--db", "none.db"), 5, "There is no log at none.db"),
+    (("--db", "none.db", "scheduler"), 5, "There is no log at none.db"),
     (("list", "--db", "."), 5, "is a folder"),
     (("list", "--db", "shop.py"), 5, "is not a cerebelum log"),
 ]
