@@ -222,7 +222,8 @@ class Run:
         if error is not None:
             raise error
         where = f"execution {execution.id} of workflow '{state.workflow}'"
-        kept = f"{len(state.finished)} of {state.total_steps} steps are finished and kept"
+        steps = "step is" if state.total_steps == 1 else "steps are"
+        kept = f"{len(state.finished)} of {state.total_steps} {steps} finished and kept"
         match state.lifecycle:
             case ExecutionState.FAILED:
                 raise self._failure(where, kept) from _own_traceback(execution.cause)

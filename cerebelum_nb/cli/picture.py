@@ -31,6 +31,7 @@ _MARKS = {
     Phase.COMPLETED: ("✓", "green"),
     Phase.FAILED: ("✗", "red"),
 }
+_WAITING_MARKS = {"approval": ("?", "yellow"), "sleep": ("☾", "yellow")}
 _STEPS = (Column(title=""), Column(title="step", least=8), Column(title="took", right=True), Column(title="", least=8))
 _BAR, _WIDEST, _MOST_STEPS, _MOST_DATA, _MOST_LINES = 30, 100, 60, 12, 12
 
@@ -79,7 +80,7 @@ class Picture:
         return state_cell(self.row.summary.state, interrupted=self.interrupted)
 
     def _done(self) -> str:
-        return f"{self.row.summary.done_steps} of {self.row.summary.total_steps} steps"
+        return f"{self.row.summary.done_steps} of {counted(self.row.summary.total_steps, 'step')}"
 
     def _head(self, room: int | None) -> Iterator[str]:
         shown, state = self.row.summary, self._state()
@@ -91,7 +92,7 @@ class Picture:
         )
         done = shown.state is ExecutionState.COMPLETED
         share = 1.0 if done else shown.done_steps / shown.total_steps if shown.total_steps else 0.0
-        tail = f"{self._done()}, {format_seconds(self._seconds())}"
+        tail = f"{self._done()}, {format_seconds(self._seconds())} in all"
         wide = min(_BAR, (room or _WIDEST) - len(tail) - 2)
         yield f"{styled(bar(share, wide), 'green' if done else 'cyan')}  {tail}" if wide >= 8 else tail
         ended = "" if shown.completed_at is None else f", ended {moment(at(shown.completed_at))}"
@@ -131,13 +132,17 @@ class Picture:
                 yield from (styled(line, "red") for line in _error(name, step.error))
 
     def _step(self, name: str, step: StepState, room: int | None) -> tuple[Cell, ...]:
-        mark = _MARKS[step.phase]
+        mark = self._waiting_mark(name) or _MARKS[step.phase]
         if step.interrupted or (self.interrupted and not step.settled):
             mark = ("‖", "yellow")
         end = step.ended_at if step.settled else self.now
-        took = (end - step.started_at) / 1e6 if step.started_at and (step.settled or self._moves) else None
+        took = (end - step.began_at) / 1e6 if step.began_at and (step.settled or self._moves) else None
         note = Cell(_short(step.output), "dim") if step.phase is Phase.COMPLETED else Cell(self._note(step, room))
         return Cell(*mark), Cell(name), Cell("" if took is None else short_time(took)), note
+
+    def _waiting_mark(self, name: str) -> tuple[str, str] | None:
+        kinds = {key.partition(":")[0] for key, step in self.state.waiting.items() if step == name}
+        return next((_WAITING_MARKS[kind] for kind in _WAITING_MARKS if kind in kinds), None)
 
     @property
     def _moves(self) -> bool:

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from cerebelum_nb.client import ApprovalInfo, ExecutionStatus, SleepInfo, StepStatus
+from cerebelum_nb.client import ApprovalInfo, ExecutionClient, ExecutionStatus, SleepInfo, StepStatus
 from cerebelum_nb.store.connection import SCHEMA_VERSION
+
+from .conftest import LOG
 
 ALL = ["died-1", "paused-1", "cancelled-1", "asleep-1", "asking-1", "failed-1", "done-2", "done-1"]
 WHOLE = [field.name for field in fields(ExecutionStatus)]
@@ -192,6 +194,24 @@ def test_events_of_one_step_by_pages(call):
     page = call("events", "failed-1", "--step", "build", "--limit", 1)
     assert len(page.out.splitlines()) == 2
     assert page.err == "1 to 1 of 2; the next: --offset 1\n"
+
+
+def test_those_whose_process_died_can_be_listed(call):
+    found = call("list", "--status", "INTERR", "--json").json
+    assert ([one["execution_id"] for one in found["executions"]], found["total"]) == (["died-1"], 1)
+    assert call("list", "--status", "interrupted", "--workflow", "nap").out == ""
+    client = ExecutionClient(str(LOG))
+    assert [one.execution_id for one in client.run_sync(client.list_executions(status="Interrupted"))[0]] == ["died-1"]
+    client.close()
+    done = call("prune", "--state", "interrupted", "--keep-last", "0")
+    assert done.code == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "mark"), [("asleep-1", "☾  night"), ("asking-1", "?  review"), ("died-1", "‖  charge")]
+)
+def test_a_step_that_waits_is_marked_so(call, name, mark):
+    assert f"\n{mark} " in call("status", name).out
 
 
 # -- doctor -------------------------------------------------------------------------------------------------
