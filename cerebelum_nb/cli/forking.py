@@ -16,7 +16,7 @@ from .completing import execution_argument
 from .foreground import end, foreground
 from .frame import log_options, open_log
 from .resuming import as_results, workflow_options
-from .text import emit
+from .text import emit, fit
 
 if TYPE_CHECKING:
     from ..workflows import Workflow
@@ -85,7 +85,8 @@ def fork(
     try:
         with foreground(ctx, json_=json_):
             if plan:
-                emit(repr(workflow.plan_fork(execution_id, **what)))
+                for line in fit(repr(workflow.plan_fork(execution_id, **what))):
+                    emit(line)
                 return
             asyncio.run(workflow.fork(execution_id, fork_id=fork_id, wait=wait, **what))
     except (WorkflowError, ExecutionCancelledError, ExecutionStoppedError) as error:

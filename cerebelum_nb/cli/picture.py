@@ -204,7 +204,7 @@ class Picture:
             case _ if self.interrupted:
                 told, ways = "nobody runs it: its process died; what is finished is kept. To go on:", self._ways()
             case ExecutionState.WAITING_FOR_APPROVAL:
-                answers = (f"approve {self._id} --response '{{...}}'", f"reject {self._id} --reason '...'")
+                answers = (f"approve {self._quoted} --response '{{...}}'", f"reject {self._quoted} --reason '...'")
                 told, ways = "to decide:", [self.command(answer) for answer in answers]
             case ExecutionState.FAILED:
                 told, ways = self._mending()
@@ -251,6 +251,10 @@ class Picture:
     @property
     def _id(self) -> str:
         return clean(self.row.execution_id)
+
+    @property
+    def _quoted(self) -> str:
+        return shlex.quote(self._id)
 
 
 def _command(command: str, room: int | None) -> Iterator[str]:

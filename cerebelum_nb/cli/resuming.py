@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -152,7 +153,7 @@ def resume(
     if row.summary.state is ExecutionState.COMPLETED and not (everything or rerun):
         raise Failure(
             f"execution {execution_id} is completed: there is nothing to resume.\n"
-            f"To run all of it again: {again(ctx, f'resume {execution_id} --all')}",
+            f"To run all of it again: {again(ctx, f'resume {shlex.quote(execution_id)} --all')}",
             Exit.REFUSED,
         )
     if row.summary.state is ExecutionState.CANCELLED:
@@ -176,12 +177,12 @@ def resume(
 def _guarded(ctx: click.Context, execution_id: str, steps: tuple[str, ...]) -> str:
     """Say what is not known of guarded steps, and which options answer it."""
     named = ", ".join(f"'{step}'" for step in steps)
-    repeat = " ".join(f"--repeat {step}" for step in steps)
-    done = " ".join(f"--mark-done {step}=null" for step in steps)
+    repeat = " ".join(f"--repeat {shlex.quote(step)}" for step in steps)
+    done = " ".join(f"--mark-done {shlex.quote(step)}=null" for step in steps)
     return (
         f'execution {execution_id} was interrupted in {named} (effect="external"): its effect may have happened.\n'
         f"Find out whether it has. If not, run it again:\n"
-        f"    {again(ctx, f'resume {execution_id} {repeat}')}\n"
+        f"    {again(ctx, f'resume {shlex.quote(execution_id)} {repeat}')}\n"
         f"If it has, give its result, as JSON:\n"
-        f"    {again(ctx, f'resume {execution_id} {done}')}"
+        f"    {again(ctx, f'resume {shlex.quote(execution_id)} {done}')}"
     )

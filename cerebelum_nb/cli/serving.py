@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
 from .frame import log_options, open_log
-from .text import paint
+from .text import moment, paint
 
 __all__ = ["scheduler"]
 
@@ -48,5 +48,5 @@ def scheduler(ctx: click.Context, modules: tuple[str, ...], notebook: Path | Non
 
 def tell(line: str) -> None:
     """Print a line with the time, at once also into a pipe."""
-    paint(f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S} {line}")
+    paint(f"{moment(datetime.now(UTC))} {line}")
     sys.stdout.flush()

@@ -231,7 +231,7 @@ def test_a_rejected_one_asks_again_and_says_what_decides(spawn, call, piped):
     assert "to let 'review' ask again:\n    cerebelum resume asking-1\n" in done.out
     assert "mend" not in done.out
     again = piped("resume", "asking-1", stderr=subprocess.PIPE)
-    assert re.fullmatch(r"'review' waits for budget approval, (2h|1h 59m.*) left.*\n", again.stderr.readline())
+    assert re.fullmatch(r"'review' waits for budget approval, (2h|1h 5\dm.*) left.*\n", again.stderr.readline())
     assert again.stderr.readline() == "    cerebelum approve asking-1\n"
     assert call("approve", "asking-1", "--response", "1").code == 0
     again.communicate(timeout=30)
@@ -241,7 +241,7 @@ def test_a_rejected_one_asks_again_and_says_what_decides(spawn, call, piped):
 
 def test_a_resume_that_sleeps_says_until_when(piped):
     waiting = piped("resume", "asleep-1", stderr=subprocess.PIPE)
-    assert re.match(r"'night' sleeps, (2h|1h 59m.*) left, until ", waiting.communicate(timeout=30)[1])
+    assert re.match(r"'night' sleeps, (2h|1h 5\dm.*) left, until ", waiting.communicate(timeout=30)[1])
 
 
 def test_results_that_are_stale_are_told_with_the_command(spawn, folder):
@@ -544,6 +544,36 @@ def test_the_plan_of_a_fork_runs_nothing(spawn, call):
 
 def test_a_fork_that_fails_says_so_by_its_code(spawn):
     assert spawn("fork", "failed-1", "--from", "verify").code == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("fork", "failed-1", "--plan"),
+        ("list", "--status", "nonsense"),
+        ("list", "--limt"),
+        ("resume", "done-9"),
+        ("-h",),
+    ],
+    ids=" ".join,
+)
+def test_what_is_told_fits_40_columns(spawn, folder, arguments):
+    (folder / "shop.py").write_text((folder / "shop.py").read_text().replace('"app:1"', '"app:2"'))
+    done = spawn(*arguments, COLUMNS="40")
+    assert [line for line in (done.out + done.err).splitlines() if len(line) > 40] == []
+
+
+@pytest.mark.parametrize("name", ["resume", "list", "prune", "verify", "fork"])
+def test_a_help_fits_40_columns(call, name):
+    assert [line for line in call(name, "-h", columns=40).out.splitlines() if len(line) > 40] == []
+
+
+def test_an_id_is_quoted_in_what_is_to_be_copied(spawn, call, folder):
+    code = "import shop; from cerebelum_nb import WorkflowError\ntry: shop.deploy.run(execution_id='a b/c')\n"
+    code += "except WorkflowError: pass\nshop.deploy.run(execution_id='-x')"
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=False)
+    assert "ValueError: an execution id does not begin with '-'" in done.stderr
+    assert "    cerebelum resume 'a b/c'\n" in call("status", "a b/c").out
 
 
 @pytest.mark.parametrize("how", [(), ("--from", "nothing"), ("--override", "nothing=1")])

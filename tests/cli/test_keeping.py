@@ -135,6 +135,7 @@ def test_prune_only_says_what_would_go(call):
     done = call("prune", "--keep-last", "0", "--state", "failed", "--dry-run")
     assert done.code == 0
     assert "failed-1" in done.out and "done-1" not in done.out
+    assert done.out.endswith("1 execution (6 events) would be deleted\n")
     assert len(ids(call)) == 8
     assert call("prune", "--older-than", "90d", "--dry-run").out == "there is nothing to delete\n"
 
@@ -144,7 +145,7 @@ def test_prune_only_says_what_would_go(call):
     [
         ((), "say which executions"),
         (("--older-than", "ninety"), "90d, 12h, 2w"),
-        (("--keep-last", "1", "--state", "running"), "no state to prune"),
+        (("--keep-last", "1", "--state", "running"), "There is no state to prune 'RUNNING'"),
         (("--keep-last", "1", "--archive", LOG), "the archive is the log itself"),
     ],
 )

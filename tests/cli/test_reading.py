@@ -109,7 +109,7 @@ def test_active_is_what_runs_sleeps_or_waits(call):
 def test_active_says_what_each_waits_for(call):
     shown = {line.split()[0]: line for line in call("active").out.splitlines()}
     assert "resume it" in shown["died-1"]
-    assert re.search("wakes in (2h|1h 59m)", shown["asleep-1"])  # by how fast the log was made
+    assert re.search(r"wakes in (2h|1h 5\dm)", shown["asleep-1"])  # by how fast the log was made
     assert "left for budget approval" in shown["asking-1"]
 
 
@@ -212,6 +212,14 @@ def test_those_whose_process_died_can_be_listed(call):
 )
 def test_a_step_that_waits_is_marked_so(call, name, mark):
     assert f"\n{mark} " in call("status", name).out
+
+
+def test_times_are_utc_and_say_so(spawn):
+    done = spawn("status", "done-1", TZ="Asia/Tokyo")
+    (started,) = re.findall(r"started (\S+ \S+) UTC, ended \S+ \S+ UTC", done.out)
+    assert spawn("status", "done-1", TZ="America/Lima").out == done.out
+    lines = spawn("events", "done-1", TZ="Asia/Tokyo").out.splitlines()
+    assert "AT (UTC)" in lines[0] and started.split()[1] in lines[1]
 
 
 # -- doctor -------------------------------------------------------------------------------------------------
