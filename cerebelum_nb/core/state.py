@@ -233,7 +233,8 @@ def evolve(state: State, event: e.Event) -> State:
             step = _step(state, event)
             _leave(state, event.step, step, Phase.PENDING, event.at)
             step.interrupted = True
-            step.began_at = 0
+            if not state.hibernated:  # a wait without a process is part of the step, one that was paused is not
+                step.began_at = 0
         case e.StepProgressed():
             step = _step(state, event)
             step.percent, step.message = event.percent, event.message

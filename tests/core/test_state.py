@@ -109,7 +109,8 @@ def test_a_fork_knows_where_it_comes_from():
 
 def test_a_step_began_when_the_first_attempt_of_its_go_did():
     asleep = (BEGUN, started("a", at=2), slept("a"), e.WorkflowHibernated(at=4, wake_at=5_000_000))
-    woken = e.WorkflowAwakened(at=50, reason="due"), started("a", at=60, attempt=2)
+    left = e.StepInterrupted(at=50, step="a", reason="it hibernated")
+    woken = left, e.WorkflowAwakened(at=50, reason="due"), started("a", at=60, attempt=2)
     assert story(*asleep, *woken).steps["a"].began_at == 2
     again = e.WorkflowResumed(at=90, retried=("a",))
     assert (
