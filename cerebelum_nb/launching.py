@@ -232,9 +232,12 @@ def check_id(execution_id: Any) -> str:
 
     Raises:
         TypeError: it is no text.
+        ValueError: a command would take it for an option.
     """
     if not isinstance(execution_id, str) or not execution_id.strip():  # a new one: nothing has it yet
         raise TypeError(f"an execution id is text, such as 'k3v9x2ma4t', not {execution_id!r}")
+    if execution_id.startswith("-"):
+        raise ValueError(f"an execution id does not begin with '-', as options of commands do: {execution_id!r}")
     return execution_id
 
 

@@ -12,6 +12,7 @@ from .core.outlook import Fate, Prospect, prospects
 from .core.resume import Resumption, plan_resume
 from .core.state import evolve, fold
 from .engine.code import why_stale
+from .engine.hints import in_terminal
 from .engine.inputs import merge_inputs
 from .engine.lease import keeper_of
 from .store.base import Store
@@ -96,8 +97,9 @@ class Outlook:
 
     def _hint(self) -> list[str]:
         if any(prospect.fate is Fate.STALE for prospect in self.steps):
-            call = "fork" if self._fork else "resume"
-            return [f"stale results are kept; to run those steps again: {call}(..., rerun='stale')"]
+            call = f"{'fork' if self._fork else 'resume'}(..., rerun='stale')"
+            how = "--rerun stale" if in_terminal.get() else call
+            return [f"stale results are kept; to run those steps again: {how}"]
         return []
 
 

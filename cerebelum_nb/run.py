@@ -16,7 +16,7 @@ from .core.stepping import Limit
 from .engine import views
 from .engine.bridge import STOPPED
 from .engine.execution import Execution
-from .engine.hints import both_ways, execute_call, mend, resume_call
+from .engine.hints import both_ways, execute_call, mend, rerun_stale, resume_call
 from .engine.interrupt import on_sigint
 from .errors import ExecutionCancelledError, ExecutionStoppedError, WorkflowError
 from .result import Result
@@ -63,10 +63,9 @@ class Run:
         self.hint = resume_call(variable, execution.id)
         if stale:
             log.warning(
-                "kept the results of %s, whose code or inputs have changed since; to run them again: "
-                "%s, rerun='stale')",
+                "kept the results of %s, whose code or inputs have changed since; to run them again: %s",
                 ", ".join(stale),
-                self.hint[:-1],
+                rerun_stale(self.hint, execution.engine.store, execution.id),
             )
 
     @property
@@ -223,7 +222,8 @@ class Run:
         if error is not None:
             raise error
         where = f"execution {execution.id} of workflow '{state.workflow}'"
-        kept = f"{len(state.finished)} of {state.total_steps} steps are finished and kept"
+        steps = "step is" if state.total_steps == 1 else "steps are"
+        kept = f"{len(state.finished)} of {state.total_steps} {steps} finished and kept"
         match state.lifecycle:
             case ExecutionState.FAILED:
                 raise self._failure(where, kept) from _own_traceback(execution.cause)
@@ -258,7 +258,7 @@ class Run:
             else (f"{state.error.type}: {state.error.message}")
         )
         failure = WorkflowError(
-            f"{what}: {message}\n{kept}. {mend(step)}\n\n{self._ways(hint, rerun)}",
+            f"{what}: {message}\n{kept}. {mend(step, state.error.type)}\n\n{self._ways(hint, rerun)}",
             execution_id=self.execution_id,
             failed_step=step,
             resume_hint=hint,

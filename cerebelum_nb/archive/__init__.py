@@ -1,4 +1,4 @@
-"""Keeping a log and carrying runs elsewhere: export, pack and unpack, prune, verify.
+"""Keeping a log and carrying runs elsewhere: export, pack and unpack, prune, verify, repair.
 
     from cerebelum_nb import archive
     archive.export("k3v9")
@@ -13,6 +13,19 @@ from __future__ import annotations
 from .exporting import export
 from .packing import Pack, Unpacked, pack, unpack
 from .pruning import Pruned, prune
+from .repairing import repair
 from .verifying import Finding, Verification, verify
 
-__all__ = ["Finding", "Pack", "Pruned", "Unpacked", "Verification", "export", "pack", "prune", "unpack", "verify"]
+__all__ = [
+    "Finding",
+    "Pack",
+    "Pruned",
+    "Unpacked",
+    "Verification",
+    "export",
+    "pack",
+    "prune",
+    "repair",
+    "unpack",
+    "verify",
+]

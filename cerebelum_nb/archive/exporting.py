@@ -20,7 +20,7 @@ from ..errors import StoreError
 from ..history.reader import Log, snapshot
 from ..store.rows import decode
 from ..store.sqlite import SqliteStore
-from .files import check_target, file_log, file_name
+from .files import check_export, file_log, file_name
 from .record import read
 
 __all__ = ["FORMATS", "Format", "Table", "export", "exported"]
@@ -49,7 +49,8 @@ def export(
 
     Args:
         execution_id: the execution; its id may be shortened.
-        path: the file, replaced if it is there; by default the id with the format's ending, in the working directory.
+        path: the file; an earlier export is replaced, anything else is not.
+            By default the id with the format's ending, in the working directory.
         format: which; by default the one the file's name ends with, else html.
         table: ``"steps"`` or ``"events"``, for csv and parquet.
         store: the log, or its path; by default the session's.
@@ -82,9 +83,9 @@ def export(
     with file_log(store) as log:
         full = log.execution(execution_id).execution_id
         target = Path(path) if path is not None else Path(f"{file_name(full)}.{chosen}")
-        check_target(target, log)
         data = exported(log, full, chosen, table)
     try:
+        check_export(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)
     except OSError as exc:

@@ -12,8 +12,12 @@ from ..errors import StoreError
 from ..history.reader import Log
 from ..store.default import resolve_store
 from ..store.sqlite import SqliteStore
+from .page import GENERATOR
 
-__all__ = ["check_target", "file_log", "file_name"]
+__all__ = ["check_export", "check_pack", "file_log", "file_name"]
+
+_LOOKED_AT = 1 << 16
+"""So many bytes of a file say what it is."""
 
 
 def file_name(execution_id: str) -> str:
@@ -21,18 +25,48 @@ def file_name(execution_id: str) -> str:
     return quote(execution_id, safe=" ")
 
 
-def check_target(target: Path, log: SqliteStore, execution_id: str = "") -> None:
-    """Raise StoreError when what is to be replaced is a log: this one, or one that holds another execution."""
-    if not target.is_file():
+def check_pack(target: Path, log: SqliteStore, execution_id: str) -> None:
+    """Raise StoreError when what is to be replaced is anything but a pack of this execution."""
+    if not _holds_something(target):
         return
     try:
         with SqliteStore(target, read_only=True) as there:
-            rows, _ = there.executions(limit=2)
-    except StoreError:  # no log
-        rows = []
-    is_log = log.path is not None and target.resolve() == log.path.resolve()
-    if is_log or {row.execution_id for row in rows} - {execution_id}:
-        raise StoreError(f"{target} is a log that holds other executions: nothing was written. Name another file.")
+            held = {row.execution_id for row in there.executions(limit=2)[0]}
+    except StoreError:
+        raise _refused(target, f"no pack of {execution_id}") from None
+    if _is_same(target, log) or held != {execution_id}:
+        raise _refused(target, "a log that holds other executions")
+
+
+def check_export(target: Path) -> None:
+    """Raise StoreError when what is to be replaced is no export."""
+    if _holds_something(target) and not _is_export(target):
+        raise _refused(target, "no export")
+
+
+def _holds_something(target: Path) -> bool:
+    return target.is_file() and target.stat().st_size > 0
+
+
+def _is_same(target: Path, log: SqliteStore) -> bool:
+    return log.path is not None and target.resolve() == log.path.resolve()
+
+
+def _refused(target: Path, what: str) -> StoreError:
+    return StoreError(
+        f"{target} exists and is {what}: nothing was written. Name another file, or move that one away first."
+    )
+
+
+def _is_export(target: Path) -> bool:
+    """Whether a file begins as what `export` writes does."""
+    with target.open("rb") as file:
+        start = file.read(_LOOKED_AT)
+        if start.startswith(b"PAR1"):
+            file.seek(-min(_LOOKED_AT, target.stat().st_size), os.SEEK_END)  # where its columns are named
+            return b"execution_id" in file.read()
+    is_page = start.startswith(b"<!doctype html>") and GENERATOR.encode() in start
+    return is_page or start.startswith((b'{"execution_id": ', b"execution_id,"))
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from ..errors import StoreError
 from ..history.reader import Log, snapshot
 from ..store.connection import explain, open_to_read
 from ..store.sqlite import SqliteStore
-from .files import check_target, file_log, file_name
+from .files import check_pack, file_log, file_name
 from .record import Record, held, read, write
 from .scrubbing import masked_in, scrub
 from .verifying import verify
@@ -99,7 +99,8 @@ def pack(
 
     Args:
         execution_id: the execution; its id may be shortened.
-        path: the file, replaced if it is there; by default the id with ``.cerebelum``, in the working directory.
+        path: the file; an earlier pack of it is replaced, anything else is not. By default
+            the id with ``.cerebelum``, in the working directory.
         redact: names of inputs and of dictionary keys whose values are masked in the file, besides the log's own
             ``redact``. Secrets that were known as such are not in the log, and so not in the file.
         store: the log, or its path; by default the session's.
@@ -132,7 +133,7 @@ def pack(
         if names:
             record, left_out = scrub(record, names)
         target = Path(path) if path is not None else Path(file_name(full) + SUFFIX)
-        check_target(target, log, full)
+        check_pack(target, log, full)
     try:
         with _new_file(target) as place, SqliteStore(place, durability="normal") as packed:
             with packed.maintenance("pack") as db:

@@ -7,7 +7,10 @@ from html import escape
 
 from ..faces.marks import MARKS
 
-__all__ = ["badge", "cut", "fold", "page", "section", "table"]
+__all__ = ["GENERATOR", "badge", "cut", "fold", "page", "section", "table"]
+
+GENERATOR = '<meta name="generator" content="cerebelum_nb">'
+"""By this a page is known for one of ours."""
 
 LONGEST = 4_000
 """Characters of one text; what is longer is cut in the middle."""
@@ -15,7 +18,7 @@ LONGEST = 4_000
 
 def page(title: str, parts: Iterable[str]) -> str:
     """Put a page together."""
-    return _PAGE.format(title=escape(title), style=_STYLE, body="\n".join(filter(None, parts)))
+    return _PAGE.format(generator=GENERATOR, title=escape(title), style=_STYLE, body="\n".join(filter(None, parts)))
 
 
 def section(title: str, body: str) -> str:
@@ -56,6 +59,7 @@ _PAGE = """<!doctype html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+{generator}
 <title>{title}</title>
 <style>{style}</style>
 </head>

@@ -68,6 +68,7 @@ class Verification:
         events: how many events they have.
         values: how many values that are not JSON.
         findings: what is not as it was written.
+        repairable: the executions whose events are intact and whose row says something else: ``repair`` makes it anew.
         heads: of each execution, its last version and the hash of that event, in hex. Kept elsewhere, they also tell
             a chain that somebody computed anew.
 
@@ -83,6 +84,7 @@ class Verification:
     values: int
     findings: tuple[Finding, ...]
     heads: dict[str, tuple[int, str]] = field(repr=False)
+    repairable: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -90,7 +92,9 @@ class Verification:
         return not self.findings
 
     def __str__(self) -> str:
-        looked = f"{self.executions} executions, {self.events} events, {self.values} values"
+        looked = ", ".join(
+            [counted(self.executions, "execution"), counted(self.events, "event"), counted(self.values, "value")]
+        )
         if self.ok:
             return f"{self.log}: {looked}, all as they were written"
         return "\n".join([f"{self.log} was altered or damaged ({looked}):", *(f"  {found}" for found in self.findings)])
@@ -104,6 +108,7 @@ class Verification:
             "events": self.events,
             "values": self.values,
             "findings": [asdict(found) for found in self.findings],
+            "repairable": list(self.repairable),
             "heads": {name: {"version": version, "hash": head} for name, (version, head) in self.heads.items()},
         }
 
@@ -136,10 +141,10 @@ def verify(execution_id: str | None = None, *, store: Log | None = None) -> Veri
     log = resolve_store(store)
     if not isinstance(log, SqliteStore):
         raise StoreError("This log is in the memory of this process, as objects: there is no file to verify.")
-    full = None if execution_id is None else log.execution(execution_id).execution_id
+    full = None if execution_id is None else _full(log, execution_id)
     with closing(log.read_connection()) as db:
         db.text_factory = _text
-        check = _Check(db)
+        check = Check(db)
         try:
             version = versions(db)[1]
             if version < SCHEMA_VERSION:
@@ -160,16 +165,30 @@ def verify(execution_id: str | None = None, *, store: Log | None = None) -> Veri
         values=check.values,
         findings=tuple(check.findings),
         heads=check.heads,
+        repairable=tuple(check.misfits),
     )
 
 
-class _Check:
-    """One look at a log."""
+def _full(log: SqliteStore, execution_id: str) -> str:
+    """Return a whole id; that of an execution whose row cannot be read has to be given whole."""
+    with closing(log.read_connection()) as db:
+        if db.execute("SELECT 1 FROM execution WHERE execution_id = ?", (execution_id,)).fetchone():
+            return execution_id
+    return log.execution(execution_id).execution_id
+
+
+class Check:
+    """One look at a log.
+
+    ``misfits`` are executions whose events are intact and whose row says something else: their version, and what the
+    row should show.
+    """
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self.db = db
         self.findings: list[Finding] = []
         self.heads: dict[str, tuple[int, str]] = {}
+        self.misfits: dict[str, tuple[int, Summary]] = {}
         self.events = self.values = 0
         self._uses: dict[str, tuple[str, str, int]] = {}  # digest -> the codec, execution and version that name it
 
@@ -182,7 +201,7 @@ class _Check:
             self._schema()
         where, values = ("", ()) if execution_id is None else ("WHERE execution_id = ?", (execution_id,))
         for columns in self.db.execute(f"{projection.SELECT} {where} ORDER BY execution.key", values):
-            self._execution(columns)
+            self.execution(columns)
         self._payloads(everything=execution_id is None)
 
     # -- the file -------------------------------------------------------------------------------------------
@@ -209,7 +228,8 @@ class _Check:
 
     # -- executions -----------------------------------------------------------------------------------------
 
-    def _execution(self, columns: tuple[Any, ...]) -> None:
+    def execution(self, columns: tuple[Any, ...]) -> None:
+        """Look at one execution, a row of ``projection.SELECT``."""
         execution_id, last = columns[:2]
         if _is_damaged(execution_id):
             self.found(f"an execution's id is no text any more: {execution_id!a}")
@@ -242,23 +262,31 @@ class _Check:
             named = ", ".join(misfits[:_MOST_NAMED])
             more = f" and {len(misfits) - _MOST_NAMED} more" if len(misfits) > _MOST_NAMED else ""
             self.found(f"not as it was written: {named}{more}", execution_id, first)
-        if version < last:
+        if not isinstance(last, int):
+            self.found(f"its row says version = {last!r}", execution_id)
+        elif version < last:
             self.found(f"{_events(version + 1, last)} missing at its end", execution_id, version + 1)
-        elif version > last:
-            self.found(f"it has {version} events, its row says {last}", execution_id, last + 1)
         if len(self.findings) == before:
-            self._row(execution_id, columns, state)
+            self._row(execution_id, version, columns, state)
         self.heads[execution_id] = version, (head or b"").hex()
 
-    def _row(self, execution_id: str, columns: tuple[Any, ...], state: State) -> None:
+    def _row(self, execution_id: str, version: int, columns: tuple[Any, ...], state: State) -> None:
         """Hold what lists show against what the events say."""
         told = summarise(state)
         told = replace(told, error=projection.shown_text(told.error))
-        try:
-            shown = projection.to_row(columns).summary
-        except ValueError as exc:
-            self.found(f"its row cannot be read: {exc}", execution_id)
-            return
+        before = len(self.findings)
+        if (wrong := projection.unreadable(columns)) is not None:
+            self.found(f"its row cannot be read: it says {wrong}", execution_id)
+        else:
+            self._compare(execution_id, version, columns, told)
+        if len(self.findings) > before:
+            self.misfits[execution_id] = version, told
+
+    def _compare(self, execution_id: str, version: int, columns: tuple[Any, ...], told: Summary) -> None:
+        row = projection.to_row(columns)
+        if version > row.version:
+            self.found(f"it has {version} events, its row says {row.version}", execution_id, row.version + 1)
+        shown = row.summary
         for name in (f.name for f in fields(Summary)):
             says, is_ = getattr(shown, name), getattr(told, name)
             if says != is_:

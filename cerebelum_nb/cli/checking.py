@@ -93,7 +93,7 @@ def _checks(ctx: click.Context, path: Path) -> Iterator[Check]:
         with closing(store.read_connection()) as db:
             yield from _file(path, db)
             yield _integrity(path, db)
-            yield _consistency(db)
+            yield from _consistency(db)
         yield from _executions(store)
     except (StoreError, sqlite3.Error) as error:
         yield Check(
@@ -175,7 +175,10 @@ def _integrity(path: Path, db: sqlite3.Connection) -> Check:
     )
 
 
-def _consistency(db: sqlite3.Connection) -> Check:
+_STATES = tuple(state.value for state in ExecutionState)
+
+
+def _consistency(db: sqlite3.Connection) -> Iterator[Check]:
     """Whether each execution's row says what its events say, as far as that can be counted."""
     wrong = db.execute(
         """SELECT x.execution_id FROM execution x LEFT JOIN
@@ -183,19 +186,39 @@ def _consistency(db: sqlite3.Connection) -> Check:
             ON e.execution = x.key
             WHERE e.last IS NOT x.version OR e.count IS NOT e.last LIMIT 100"""
     ).fetchall()
-    if not wrong:
-        (executions,) = db.execute("SELECT count(*) FROM execution").fetchone()
-        (events,) = db.execute("SELECT count(*) FROM event").fetchone()
-        told = f"{executions} executions, {events} events, none missing; if any was altered, `cerebelum verify` says"
-        return Check(name="events", ok=True, message=told)
-    ids = tuple(name for (name,) in wrong)
-    return Check(
-        name="events",
-        ok=False,
-        message=f"events are missing, or the list does not fit them: {_listed(ids)}",
-        advice="Something else has written to this file: `cerebelum verify` says where. Restore it from a copy.",
-        executions=ids,
-    )
+    if wrong:
+        ids = tuple(name for (name,) in wrong)
+        yield Check(
+            name="events",
+            ok=False,
+            message=f"events are missing, or the list does not fit them: {_listed(ids)}",
+            advice="Something else has written to this file: `cerebelum verify` says where. Restore it from a copy.",
+            executions=ids,
+        )
+        return
+    (executions,) = db.execute("SELECT count(*) FROM execution").fetchone()
+    (events,) = db.execute("SELECT count(*) FROM event").fetchone()
+    told = f"{counted(executions, 'execution')}, {counted(events, 'event')}, none missing"
+    yield Check(name="events", ok=True, message=f"{told}; if any was altered, `cerebelum verify` says")
+    misfits = db.execute(
+        f"""SELECT x.execution_id FROM execution x
+            LEFT JOIN event e ON e.execution = x.key AND e.version = x.version
+            WHERE x.state NOT IN ({", ".join("?" * len(_STATES))}) OR x.state IS NOT coalesce(CASE e.type
+                WHEN 'WorkflowCompleted' THEN 'COMPLETED' WHEN 'WorkflowFailed' THEN 'FAILED'
+                WHEN 'WorkflowCancelled' THEN 'CANCELLED' WHEN 'WorkflowPaused' THEN 'PAUSED' END, x.state)
+            LIMIT 100""",
+        _STATES,
+    ).fetchall()
+    if misfits:
+        ids = tuple(name for (name,) in misfits)
+        yield Check(
+            name="list",
+            ok=False,
+            message=f"states that are none, or not those of the events: {_listed(ids)}",
+            advice="Something else has written to this file. `cerebelum verify` says what differs, and "
+            "`cerebelum verify --repair` makes the list anew of the events, where these are intact.",
+            executions=ids,
+        )
 
 
 def _executions(store: SqliteStore) -> Iterator[Check]:

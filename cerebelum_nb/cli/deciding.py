@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import json
+import shlex
 from typing import Any
 
 import click
@@ -88,7 +89,8 @@ def cancel(ctx: click.Context, execution_id: str, reason: str | None, by: str | 
     elif outcome == "cancelled":
         paint(f"{execution_id} is cancelled")
     else:
-        paint(f"{execution_id} is told to stop; `{again(ctx, f'status {execution_id}')}` shows when it has")
+        shows = again(ctx, f"status {shlex.quote(execution_id)}")
+        paint(f"{execution_id} is told to stop; `{shows}` shows when it has")
 
 
 def _decide(
@@ -130,7 +132,7 @@ def _decide(
         paint("the step has still to take the response, when it goes on")
     if not runs:
         paint("nobody runs it now. A scheduler goes on with it, or:")
-        paint(f"    {again(ctx, f'resume {decision.execution_id}')}")
+        paint(f"    {again(ctx, f'resume {shlex.quote(decision.execution_id)}')}")
 
 
 def read_json(text: str | None, option: str = "--response") -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -11,13 +10,13 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from ..client.locate import find_workflow, origin_of
-from ..engine import views
-from ..errors import ExecutionCancelledError, ExecutionStoppedError, SecretMissingError, WorkflowError
+from ..errors import ExecutionCancelledError, ExecutionStoppedError, WorkflowError
 from ..launching import new_id
 from .completing import execution_argument
+from .foreground import end, foreground
 from .frame import log_options, open_log
-from .resuming import as_results, end, workflow_options
-from .text import emit
+from .resuming import as_results, workflow_options
+from .text import emit, fit
 
 if TYPE_CHECKING:
     from ..workflows import Workflow
@@ -83,18 +82,15 @@ def fork(
     }
     fork_id = new_id()
     failure: str | None = None
-    missing: SecretMissingError | None = None
-    told = views.outcome_is_told.set(not json_ and sys.stdout.isatty())
     try:
-        if plan:
-            emit(repr(workflow.plan_fork(execution_id, **what)))
-            return
-        asyncio.run(workflow.fork(execution_id, fork_id=fork_id, wait=wait, **what))
+        with foreground(ctx, json_=json_):
+            if plan:
+                for line in fit(repr(workflow.plan_fork(execution_id, **what))):
+                    emit(line)
+                return
+            asyncio.run(workflow.fork(execution_id, fork_id=fork_id, wait=wait, **what))
     except (WorkflowError, ExecutionCancelledError, ExecutionStoppedError) as error:
         if ctx.meta.get("cerebelum_nb.debug"):
             raise
         failure = str(error)
-        missing = error.__cause__ if isinstance(error.__cause__, SecretMissingError) else None
-    finally:
-        views.outcome_is_told.reset(told)
-    end(ctx, store, fork_id, failure, json_, missing)
+    end(ctx, store, fork_id, failure, json_)

@@ -9,8 +9,9 @@ import json
 import math
 import os
 import shlex
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import IntEnum
 from importlib import import_module
 from pathlib import Path
@@ -31,7 +32,7 @@ from ..errors import (
     WorkflowDefinitionError,
     WorkflowNotFoundError,
 )
-from .text import clean, paint
+from .text import fit, paint
 
 if TYPE_CHECKING:
     from ..store.sqlite import SqliteStore
@@ -42,6 +43,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _MOST_LINES = 18
 """An error stays on one screen: of a longer one the first lines are shown."""
+
+
+_NARROW = 53
+"""In fewer columns click's own help does not fit."""
 
 
 class Exit(IntEnum):
@@ -96,17 +101,34 @@ class Failure(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Write the message to stderr."""
-        lines = self.message.splitlines() or [""]
+        lines = fit(f"Error: {self.message}")
         if len(lines) > _MOST_LINES:
             lines = [*lines[: _MOST_LINES - 4], f"... {len(lines) - _MOST_LINES + 1} more lines ...", *lines[-3:]]
-        paint(f"Error: {lines[0]}", "red", err=True)
+        paint(lines[0], "red", err=True)
         for line in lines[1:]:
-            click.echo(clean(line), err=True)
+            click.echo(line, err=True)
+
+
+class _Formatter(click.HelpFormatter):
+    """A help text also for a narrow terminal, where click would write 50 columns at least."""
+
+    def __init__(self, indent_increment: int = 2, width: int | None = None, max_width: int | None = None) -> None:
+        columns = shutil.get_terminal_size().columns
+        super().__init__(indent_increment, columns - 1 if width is None and columns < _NARROW else width, max_width)
+
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+        """Write options and what they do."""
+        super().write_dl([*rows], min(col_max, self.width // 3), col_spacing)
+
+
+class _Context(click.Context):
+    formatter_class = _Formatter
 
 
 class Cli(click.Group):
     """A group whose commands are imported when they are called, and whose errors are messages."""
 
+    context_class = _Context
     homes: dict[str, str]
     """Which module of this package each command comes from."""
 
@@ -120,6 +142,7 @@ class Cli(click.Group):
         if home is None:
             return None
         command: click.Command = getattr(import_module(f".{home}", __package__), cmd_name)
+        command.context_class = _Context
         return command
 
     def resolve_command(
@@ -137,6 +160,9 @@ class Cli(click.Group):
         """Run a command; an error of this library becomes its message and an exit code."""
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            told = "\n".join(fit(f"Error: {error.format_message()}")).removeprefix("Error: ")
+            raise click.UsageError(told, error.ctx) from error
         except CerebelumError as error:
             if ctx.meta.get(_DEBUG):
                 raise

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import click
 
-from ..client.reading import ACTIVE, entry
+from ..client.reading import ACTIVE, entry, listed
 from ..client.status import ExecutionStatus
 from ..core.model import ExecutionState
 from .completing import workflows
@@ -22,9 +22,9 @@ __all__ = ["active", "list"]
 @click.option(
     "--status",
     metavar="STATE",
-    type=StateType(),
+    type=StateType(interrupted=True),
     help="Only those in this state: running, sleeping, waiting_for_approval, paused, completed, failed or cancelled, "
-    "in any case, or its beginning.",
+    "in any case, or its beginning; or interrupted, whose process died.",
 )
 @click.option("--workflow", metavar="NAME", shell_complete=workflows, help="Only those of this workflow.")
 @click.option("--limit", metavar="N", type=click.IntRange(min=0), default=50, help="At most so many (50).")
@@ -35,17 +35,16 @@ __all__ = ["active", "list"]
 @log_options
 @click.pass_context
 def list(  # noqa: A001  # the command's name
-    ctx: click.Context, status: ExecutionState | None, workflow: str | None, limit: int, offset: int, json_: bool
+    ctx: click.Context, status: ExecutionState | str | None, workflow: str | None, limit: int, offset: int, json_: bool
 ) -> None:
     """List executions, newest first.
 
-    ID is what the other commands take, AGE is since it started, TOOK how long it has taken.
+    ID is what the other commands take, AGE is since it started, TOOK from then to its end, or to now: its
+    waits, and the time it lay failed, are in it.
     """
     store = open_log(ctx)
-    states = () if status is None else (status,)
-    rows, total = store.executions(workflow=workflow, states=states, limit=limit, offset=offset)
     now = _now()
-    found = [entry(store, row, now) for row in rows]
+    found, total = listed(store, now, workflow=workflow, status=status, limit=limit, offset=offset)
     more = offset + len(found) < total
     if json_:
         as_json(

@@ -34,7 +34,7 @@ def pack(ctx: click.Context, execution_id: str, output: str | None, redact: tupl
         as_json({**asdict(made), "path": str(made.path)})
         return
     paint(str(made.path))
-    told = f"{made.execution_id}: {made.events} events, {made.values} values"
+    told = f"{made.execution_id}: {counted(made.events, 'event')}, {counted(made.values, 'value')}"
     if made.masked:
         told += f"; {counted(made.masked, 'secret')} masked"
     if made.left_out:
@@ -62,7 +62,8 @@ def unpack(ctx: click.Context, file: str, execution_ids: tuple[str, ...], trust:
         as_json({"executions": [{**asdict(one), "state": one.state.value} for one in found]})
         return
     for one in found:
-        paint(f"{one.execution_id}: {f'unpacked, {one.events} events' if one.is_new else 'is here already'}")
+        told = f"unpacked, {counted(one.events, 'event')}" if one.is_new else "is here already"
+        paint(f"{one.execution_id}: {told}")
     pickles = sum(one.pickles for one in found)
     if pickles:
         click.secho(

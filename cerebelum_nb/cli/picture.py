@@ -6,6 +6,7 @@ Made of the row and the fold of its events; nothing is decoded and nothing is re
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from ..core.model import ErrorInfo, ExecutionState, Value
 from ..core.state import Operation, Phase, State, StepState
 from ..core.text import counted
 from ..core.times import at
+from ..engine.hints import asks_again
 from ..store.base import ExecutionRow
 from .states import state_cell
 from .text import Cell, Column, bar, cells, clean, cut, moment, short_time, styled, table, wrap
@@ -29,6 +31,7 @@ _MARKS = {
     Phase.COMPLETED: ("✓", "green"),
     Phase.FAILED: ("✗", "red"),
 }
+_WAITING_MARKS = {"approval": ("?", "yellow"), "sleep": ("☾", "yellow")}
 _STEPS = (Column(title=""), Column(title="step", least=8), Column(title="took", right=True), Column(title="", least=8))
 _BAR, _WIDEST, _MOST_STEPS, _MOST_DATA, _MOST_LINES = 30, 100, 60, 12, 12
 
@@ -77,7 +80,7 @@ class Picture:
         return state_cell(self.row.summary.state, interrupted=self.interrupted)
 
     def _done(self) -> str:
-        return f"{self.row.summary.done_steps} of {self.row.summary.total_steps} steps"
+        return f"{self.row.summary.done_steps} of {counted(self.row.summary.total_steps, 'step')}"
 
     def _head(self, room: int | None) -> Iterator[str]:
         shown, state = self.row.summary, self._state()
@@ -89,7 +92,7 @@ class Picture:
         )
         done = shown.state is ExecutionState.COMPLETED
         share = 1.0 if done else shown.done_steps / shown.total_steps if shown.total_steps else 0.0
-        tail = f"{self._done()}, {format_seconds(self._seconds())}"
+        tail = f"{self._done()}, {format_seconds(self._seconds())} in all"
         wide = min(_BAR, (room or _WIDEST) - len(tail) - 2)
         yield f"{styled(bar(share, wide), 'green' if done else 'cyan')}  {tail}" if wide >= 8 else tail
         ended = "" if shown.completed_at is None else f", ended {moment(at(shown.completed_at))}"
@@ -129,13 +132,17 @@ class Picture:
                 yield from (styled(line, "red") for line in _error(name, step.error))
 
     def _step(self, name: str, step: StepState, room: int | None) -> tuple[Cell, ...]:
-        mark = _MARKS[step.phase]
+        mark = self._waiting_mark(name) or _MARKS[step.phase]
         if step.interrupted or (self.interrupted and not step.settled):
             mark = ("‖", "yellow")
         end = step.ended_at if step.settled else self.now
-        took = (end - step.started_at) / 1e6 if step.started_at and (step.settled or self._moves) else None
+        took = (end - step.began_at) / 1e6 if step.began_at and (step.settled or self._moves) else None
         note = Cell(_short(step.output), "dim") if step.phase is Phase.COMPLETED else Cell(self._note(step, room))
         return Cell(*mark), Cell(name), Cell("" if took is None else short_time(took)), note
+
+    def _waiting_mark(self, name: str) -> tuple[str, str] | None:
+        kinds = {key.partition(":")[0] for key, step in self.state.waiting.items() if step == name}
+        return next((_WAITING_MARKS[kind] for kind in _WAITING_MARKS if kind in kinds), None)
 
     @property
     def _moves(self) -> bool:
@@ -197,11 +204,10 @@ class Picture:
             case _ if self.interrupted:
                 told, ways = "nobody runs it: its process died; what is finished is kept. To go on:", self._ways()
             case ExecutionState.WAITING_FOR_APPROVAL:
-                answers = (f"approve {self._id} --response '{{...}}'", f"reject {self._id} --reason '...'")
+                answers = (f"approve {self._quoted} --response '{{...}}'", f"reject {self._quoted} --reason '...'")
                 told, ways = "to decide:", [self.command(answer) for answer in answers]
             case ExecutionState.FAILED:
-                mend = f"mend '{clean(self.state.failed_step)}'" if self.state.failed_step else "mend it"
-                told, ways = f"{mend}, then:", self._ways()
+                told, ways = self._mending()
             case ExecutionState.PAUSED:
                 told, ways = "nobody runs it. To go on:", self._ways()
             case ExecutionState.SLEEPING if self.state.hibernated:
@@ -213,14 +219,42 @@ class Picture:
         for way in ways:
             yield from _command(way, room)
 
+    def _mending(self) -> tuple[str, list[str]]:
+        """Say what is to be done about a failure before it goes on."""
+        state, ways = self.state, self._ways()
+        if state.failed_step is None or state.error is None:
+            return "mend it, then:", ways
+        step, error = clean(state.failed_step), state.error
+        if asks_again(error.type):
+            return f"to let '{step}' ask again:", ways
+        if error.type == "SecretMissingError" and (options := self._secrets(error.message)):
+            given = [f"{way} {options}" for way in how_to_resume(state, self._id) if way.startswith("cerebelum ")]
+            return "a secret is in no log. To give it again:", [self._write(way) for way in given] or ways
+        return f"mend '{step}', then:", ways
+
+    def _secrets(self, message: str) -> str:
+        """Write the options that give a secret again: an input is asked for, a step makes its result anew."""
+        for name in self.state.finished:
+            if f"the result of step '{name}'" in message:
+                return f"--rerun {shlex.quote(name)}"
+        masked = () if self.state.inputs is None else self.state.inputs.masked
+        names = [path for path in masked if path.isidentifier()] if "in the inputs" in message else []
+        return " ".join(f"--secret {name}" for name in names)
+
     def _ways(self) -> list[str]:
         """Say how to go on: by a command, or where it was defined, if that is a notebook."""
-        found = how_to_resume(self.state, self._id)
-        return [self.command(way.removeprefix("cerebelum ")) if way.startswith("cerebelum ") else way for way in found]
+        return [self._write(way) for way in how_to_resume(self.state, self._id)]
+
+    def _write(self, way: str) -> str:
+        return self.command(way.removeprefix("cerebelum ")) if way.startswith("cerebelum ") else way
 
     @property
     def _id(self) -> str:
         return clean(self.row.execution_id)
+
+    @property
+    def _quoted(self) -> str:
+        return shlex.quote(self._id)
 
 
 def _command(command: str, room: int | None) -> Iterator[str]:

@@ -95,11 +95,13 @@ def prune(
         raise click.UsageError(str(error)) from error
     if not json_:
         _show(store, found.execution_ids)
+    what = f"{counted(len(found.execution_ids), 'execution')} ({counted(found.events, 'event')})"
     if dry_run or not found.execution_ids:
         if json_:
             as_json(_plain(found, dry_run=dry_run))
+        elif found.execution_ids:
+            paint(f"{what} would be deleted")
         return
-    what = f"{counted(len(found.execution_ids), 'execution')} ({found.events:,} events)"
     if not yes and not click.confirm(f"delete {what} from {store.location}?", err=True):
         paint("nothing was deleted")
         return
@@ -107,8 +109,9 @@ def prune(
     if json_:
         as_json(_plain(done, dry_run=False))
         return
-    told = f"deleted {counted(len(done.execution_ids), 'execution')}, {done.events:,} events, {done.values:,} values; "
-    paint(told + f"the log is {file_size(done.freed)} smaller")
+    gone = (len(done.execution_ids), "execution"), (done.events, "event"), (done.values, "value")
+    told = ", ".join(counted(number, noun) for number, noun in gone)
+    paint(f"deleted {told}; the log is {file_size(done.freed)} smaller")
     if done.archive is not None:
         paint(f"they are in {done.archive}")
 

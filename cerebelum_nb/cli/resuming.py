@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,25 +13,19 @@ from typing import Any
 import click
 
 from ..client.locate import find_workflow, origin_of
-from ..client.reading import status_of
 from ..core.model import ExecutionState
-from ..core.state import fold
-from ..engine import views
 from ..errors import (
     ExecutionCancelledError,
     ExecutionStoppedError,
     OutcomeUnknownError,
-    SecretMissingError,
     WorkflowError,
 )
-from ..store.base import Store
 from .completing import execution_argument
 from .deciding import read_json
-from .frame import Exit, Failure, again, as_json, log_options, open_log
-from .looking import Look
-from .text import clean, emit, styled, width
+from .foreground import end, foreground
+from .frame import Exit, Failure, again, log_options, open_log
 
-__all__ = ["as_inputs", "as_results", "as_secrets", "end", "resume", "workflow_options"]
+__all__ = ["as_inputs", "as_results", "as_secrets", "resume", "workflow_options"]
 
 
 def as_results(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, Any]:
@@ -159,7 +153,7 @@ def resume(
     if row.summary.state is ExecutionState.COMPLETED and not (everything or rerun):
         raise Failure(
             f"execution {execution_id} is completed: there is nothing to resume.\n"
-            f"To run all of it again: {again(ctx, f'resume {execution_id} --all')}",
+            f"To run all of it again: {again(ctx, f'resume {shlex.quote(execution_id)} --all')}",
             Exit.REFUSED,
         )
     if row.summary.state is ExecutionState.CANCELLED:
@@ -168,83 +162,27 @@ def resume(
     chosen = {"rerun": "stale" if rerun == ("stale",) else rerun, "repeat": repeat, "mark_done": mark_done}
     given = {**(inputs or {}), **secrets} or inputs
     failure: str | None = None
-    missing: SecretMissingError | None = None
-    told = views.outcome_is_told.set(not json_ and sys.stdout.isatty())
     try:
-        asyncio.run(workflow.resume(execution_id, not everything, given, store=store, wait=wait, **chosen))
+        with foreground(ctx, json_=json_):
+            asyncio.run(workflow.resume(execution_id, not everything, given, store=store, wait=wait, **chosen))
     except (WorkflowError, ExecutionCancelledError, ExecutionStoppedError) as error:
         if ctx.meta.get("cerebelum_nb.debug"):
             raise
         failure = str(error)
-        missing = error.__cause__ if isinstance(error.__cause__, SecretMissingError) else None
     except OutcomeUnknownError as error:
         raise Failure(_guarded(ctx, execution_id, error.steps), Exit.REFUSED) from error
-    finally:
-        views.outcome_is_told.reset(told)
-    end(ctx, store, execution_id, failure, json_, missing)
-
-
-def end(
-    ctx: click.Context,
-    store: Store,
-    execution_id: str,
-    failure: str | None,
-    json_: bool,
-    missing: SecretMissingError | None,
-) -> None:
-    """Show how it ended, and exit accordingly."""
-    look = Look(ctx, store, execution_id)
-    picture = look.take()
-    if json_:
-        as_json(status_of(store, store.execution(execution_id), time.time_ns() // 1000).to_dict())
-    else:
-        for line in picture.lines(width()):
-            emit(line)
-        error = picture.state.error
-        if picture.row.summary.state is ExecutionState.FAILED and error is not None and error.traceback:
-            emit("")
-            for line in error.traceback.splitlines():
-                if line.startswith("  "):  # the frames: what was raised is said above
-                    emit(styled(clean(line), "dim"))
-    if missing is not None:
-        for line in _to_give_again(ctx, store, execution_id, missing):
-            click.echo(line, err=True)
-    match picture.row.summary.state:
-        case ExecutionState.FAILED | ExecutionState.CANCELLED:
-            ctx.exit(Exit.FAILED)
-        case ExecutionState.PAUSED:
-            ctx.exit(Exit.STOPPED)
-        case ExecutionState.COMPLETED:
-            return
-        case _ if failure is not None:
-            raise Failure(failure)
-        case _:
-            click.echo(
-                "it waits, and no process is kept for that: `cerebelum scheduler` goes on with it when it is due",
-                err=True,
-            )
-
-
-def _to_give_again(ctx: click.Context, store: Store, execution_id: str, missing: SecretMissingError) -> list[str]:
-    """Say how a secret is given again: an input by --secret, a step's result by running the step again."""
-    state = fold(store.events(execution_id))
-    masked = () if state.inputs is None else state.inputs.masked
-    names = [path for path in masked if path.isidentifier()]
-    if missing.path not in names:
-        return []
-    options = " ".join(f"--secret {name}" for name in names)
-    return ["a secret is in no log. To give it again:", f"    {again(ctx, f'resume {execution_id} {options}')}"]
+    end(ctx, store, execution_id, failure, json_)
 
 
 def _guarded(ctx: click.Context, execution_id: str, steps: tuple[str, ...]) -> str:
     """Say what is not known of guarded steps, and which options answer it."""
     named = ", ".join(f"'{step}'" for step in steps)
-    repeat = " ".join(f"--repeat {step}" for step in steps)
-    done = " ".join(f"--mark-done {step}=null" for step in steps)
+    repeat = " ".join(f"--repeat {shlex.quote(step)}" for step in steps)
+    done = " ".join(f"--mark-done {shlex.quote(step)}=null" for step in steps)
     return (
         f'execution {execution_id} was interrupted in {named} (effect="external"): its effect may have happened.\n'
         f"Find out whether it has. If not, run it again:\n"
-        f"    {again(ctx, f'resume {execution_id} {repeat}')}\n"
+        f"    {again(ctx, f'resume {shlex.quote(execution_id)} {repeat}')}\n"
         f"If it has, give its result, as JSON:\n"
-        f"    {again(ctx, f'resume {execution_id} {done}')}"
+        f"    {again(ctx, f'resume {shlex.quote(execution_id)} {done}')}"
     )

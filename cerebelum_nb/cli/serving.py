@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
 from .frame import log_options, open_log
-from .text import paint
+from .text import moment, paint
 
 __all__ = ["scheduler"]
 
@@ -40,7 +40,7 @@ def scheduler(ctx: click.Context, modules: tuple[str, ...], notebook: Path | Non
     """
     from ..scheduling import run_forever
 
-    store = open_log(ctx, create=True)
+    store = open_log(ctx)
     tell(f"at work on {store.location}")
     run_forever(store, modules=modules, notebook=notebook, max_deaths=max_deaths, tell=tell)
     tell("stopped")
@@ -48,5 +48,5 @@ def scheduler(ctx: click.Context, modules: tuple[str, ...], notebook: Path | Non
 
 def tell(line: str) -> None:
     """Print a line with the time, at once also into a pipe."""
-    paint(f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S} {line}")
+    paint(f"{moment(datetime.now(UTC))} {line}")
     sys.stdout.flush()

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -128,7 +128,7 @@ def _nothing(store: SqliteStore, execution_id: str, step: str | None) -> str:
 _COLUMNS = ("version", "type", "step", "visit", "attempt", "at", "data")
 _SHOWN = (
     Column(title="#", right=True),
-    Column(title="AT", drop=1),
+    Column(title="AT (UTC)", drop=1),
     Column(title="EVENT"),
     Column(title="STEP", least=6),
     Column(title="TRY", right=True, drop=2),
@@ -141,7 +141,7 @@ def _event(row: Sequence[Any]) -> tuple[Cell, ...]:
     style = "red" if kind.endswith("Failed") else "green" if kind.endswith("Completed") else ""
     return (
         Cell(str(version), "dim"),
-        Cell(f"{datetime.fromisoformat(at).astimezone():%H:%M:%S.%f}"[:-3], "dim"),
+        Cell(f"{datetime.fromisoformat(at).astimezone(UTC):%H:%M:%S.%f}"[:-3], "dim"),
         Cell(kind, style),
         Cell(step or ""),
         Cell("" if attempt is None else str(attempt)),

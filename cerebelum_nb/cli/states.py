@@ -7,6 +7,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from ..client.reading import INTERRUPTED
 from ..core.model import ExecutionState
 from .text import Cell
 
@@ -27,7 +28,7 @@ _STYLES = {
 def state_cell(state: ExecutionState, *, interrupted: bool = False, short: bool = False) -> Cell:
     """Write a state in its colour; of one whose process died, that."""
     if interrupted:
-        return Cell("interrupted", "red")
+        return Cell(INTERRUPTED, "red")
     text = "waiting" if short and state is ExecutionState.WAITING_FOR_APPROVAL else state.words
     return Cell(text, _STYLES[state])
 
@@ -37,10 +38,15 @@ class StateType(click.ParamType):  # type: ignore[type-arg]  # generic from clic
 
     name = "state"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> ExecutionState:
+    def __init__(self, *, interrupted: bool = False) -> None:
+        self._interrupted = interrupted  # whether that, which is no state, may be asked for too
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> ExecutionState | str:
         """Read a state."""
         if isinstance(value, ExecutionState):
             return value
+        if self._interrupted and value.strip() and INTERRUPTED.startswith(value.strip().lower()):
+            return INTERRUPTED
         begun = [state for state in _OFFERED if _starts(state, str(value))]
         if len(begun) == 1:
             return begun[0]
@@ -53,7 +59,8 @@ class StateType(click.ParamType):  # type: ignore[type-arg]  # generic from clic
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Complete a state."""
-        return [CompletionItem(s.lower()) for s in _OFFERED if _starts(s, incomplete)]
+        more = [INTERRUPTED] if self._interrupted and INTERRUPTED.startswith(incomplete.lower()) else []
+        return [CompletionItem(name) for name in [*(s.lower() for s in _OFFERED if _starts(s, incomplete)), *more]]
 
 
 _OFFERED = tuple(state for state in ExecutionState if state is not ExecutionState.UNSPECIFIED)

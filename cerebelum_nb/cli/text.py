@@ -13,7 +13,7 @@ import textwrap
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 import click
 
@@ -28,6 +28,7 @@ __all__ = [
     "cut",
     "emit",
     "file_size",
+    "fit",
     "moment",
     "paint",
     "short_time",
@@ -127,6 +128,17 @@ def wrap(text: str, indent: str = "") -> list[str]:
     return lines or [indent]
 
 
+def fit(text: str) -> list[str]:
+    """Break those lines that do not fit; a command, which is indented to be copied, stays as it is."""
+    room, lines = width(), list[str]()
+    for line in text.splitlines() or [""]:
+        if room is None or cells(line) <= room or line.startswith("    "):
+            lines.append(clean(line))
+        else:
+            lines += textwrap.wrap(clean(line), room, break_on_hyphens=False)
+    return lines
+
+
 def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], room: int | None) -> list[str]:
     """Write a table in so many columns of a terminal (None: as many as it takes).
 
@@ -177,8 +189,8 @@ def bar(share: float, wide: int) -> str:
 
 
 def moment(at: datetime | None) -> str:
-    """Write a time as the clock on the wall shows it here."""
-    return "" if at is None else f"{at.astimezone():%Y-%m-%d %H:%M:%S}"
+    """Write a time in UTC, as the log does: who looks may be elsewhere than who ran it."""
+    return "" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def short_time(seconds: float) -> str:

@@ -19,7 +19,7 @@ from ..errors import CerebelumError, StoreError
 from ..store.base import Store
 from ..store.default import resolve_store
 from .lazy import Preview
-from .reading import ACTIVE, entry, status_of
+from .reading import ACTIVE, INTERRUPTED, entry, listed, status_of
 from .status import ApprovalInfo, ExecutionStatus, SleepInfo, StepStatus
 
 if TYPE_CHECKING:
@@ -119,7 +119,8 @@ class ExecutionClient:
 
         Args:
             workflow_name: only those of this workflow.
-            status: only those in this state: an ExecutionState, or its name in any case.
+            status: only those in this state: an ExecutionState, or its name in any case; or ``"interrupted"``, which is
+                no state: those that should run and whose process died.
             limit: at most so many.
             offset: leave out so many of the newest first.
 
@@ -129,11 +130,13 @@ class ExecutionClient:
         Raises:
             ValueError: there is no such state.
         """
-        states = () if status is None else (ExecutionState(status),)
+        wanted: str | None = status
+        if isinstance(status, str) and status.strip().casefold() == INTERRUPTED:
+            wanted = INTERRUPTED
+        elif status is not None:
+            wanted = ExecutionState(status)
         limit, offset = count(limit, "limit"), count(offset, "offset")
-        rows, total = self._store.executions(workflow=workflow_name, states=states, limit=limit, offset=offset)
-        now = _now()
-        found = [entry(self._store, row, now) for row in rows]
+        found, total = listed(self._store, _now(), workflow=workflow_name, status=wanted, limit=limit, offset=offset)
         return ExecutionPage(found, total, offset + len(found) < total)
 
     async def list_active_workflows(self) -> list[ExecutionStatus]:

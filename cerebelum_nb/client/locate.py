@@ -6,6 +6,7 @@ Only the workflow object is looked for here; nobody is told to run it. How code 
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -93,7 +94,7 @@ def find_workflow(
         raise WorkflowNotFoundError(
             f"execution {execution_id} belongs to workflow '{origin.workflow}', and {where} holds no workflow of that "
             f"name. If it has moved or was renamed, name the module that holds it: "
-            f"cerebelum resume {execution_id} --module NAME"
+            f"cerebelum resume {shlex.quote(execution_id)} --module NAME"
         )
     return found
 
@@ -199,7 +200,7 @@ def _in(module: ModuleType, origin: Origin) -> Runnable | None:
 
 def how_to_resume(origin: Origin | State, execution_id: str) -> tuple[str, ...]:
     """Write what goes on with an execution: a command, or the call where it was defined; the better one first."""
-    command, call = f"cerebelum resume {execution_id}", f'await {origin.qualname}.resume("{execution_id}")'
+    command, call = f"cerebelum resume {shlex.quote(execution_id)}", f'await {origin.qualname}.resume("{execution_id}")'
     if origin.module != "__main__" or _is_script(origin.source):
         return (command,)
     return (call, f"{command} --notebook PATH.ipynb") if _is_cell(origin.source) else (call,)
@@ -210,7 +211,7 @@ def _not_a_module(origin: Origin, execution_id: str) -> str:
     if _is_script(origin.source):
         return (
             f"{told}by the script {origin.source}, which is not there any more. Name the file that holds it now:\n\n"
-            f"    cerebelum resume {execution_id} --module PATH.py"
+            f"    cerebelum resume {shlex.quote(execution_id)} --module PATH.py"
         )
     call, *command = how_to_resume(origin, execution_id)
     if not command:

@@ -19,13 +19,29 @@ from ..store.base import ExecutionRow, Store
 from .lazy import Stored, later
 from .status import ApprovalInfo, ExecutionStatus, SleepInfo, StepStatus
 
-__all__ = ["ACTIVE", "entry", "status_of"]
+__all__ = ["ACTIVE", "INTERRUPTED", "entry", "listed", "status_of"]
 
 ACTIVE = (ExecutionState.RUNNING, ExecutionState.SLEEPING, ExecutionState.WAITING_FOR_APPROVAL)
 """States in which somebody should be running an execution, or will wake it."""
 
+INTERRUPTED = "interrupted"
+"""No state, but what lists show, and find, where the process of an active execution has died."""
+
 _WAITING = (ExecutionState.SLEEPING, ExecutionState.WAITING_FOR_APPROVAL)
 _NEARLY_DONE = 99.9
+
+
+def listed(
+    store: Store, now: int, *, workflow: str | None, status: ExecutionState | str | None, limit: int, offset: int
+) -> tuple[list[ExecutionStatus], int]:
+    """Read a page of a list, newest first, and how many match; ``status`` may be ``INTERRUPTED``."""
+    if status == INTERRUPTED:
+        rows, _ = store.executions(workflow=workflow, states=ACTIVE)
+        dead = [shown for row in rows if (shown := entry(store, row, now)).interrupted]
+        return dead[offset : offset + limit], len(dead)
+    states = () if status is None else (ExecutionState(status),)
+    rows, total = store.executions(workflow=workflow, states=states, limit=limit, offset=offset)
+    return [entry(store, row, now) for row in rows], total
 
 
 def status_of(store: Store, row: ExecutionRow, now: int) -> ExecutionStatus:

@@ -65,7 +65,7 @@ def names(given: str | Iterable[str] | None, known: Iterable[str], what: str) ->
             raise TypeError(f"a {what} is text, such as {next(iter(by_fold.values()))!r}, not {name!r}")
         if name.casefold() not in by_fold:
             hint = did_you_mean(name, by_fold.values(), f"There are: {', '.join(by_fold.values())}.")
-            raise ValueError(f"There is no {what} {name!r}. {hint}")
+            raise ValueError(f"There is no {what} {str(name)!r}. {hint}")
         found.append(by_fold[name.casefold()])
     return tuple(dict.fromkeys(found))
 

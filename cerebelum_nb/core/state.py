@@ -75,6 +75,7 @@ class StepState:
     attempt: int = 0
     failures: int = 0  # failed attempts that count against the policy's retries
     phase: Phase = Phase.PENDING
+    began_at: int = 0  # when the first of its attempts since it was last resumed or visited started
     started_at: int = 0
     ended_at: int = 0
     due_at: int | None = None
@@ -189,6 +190,7 @@ def evolve(state: State, event: e.Event) -> State:
             step.attempt = event.attempt
             step.phase = Phase.RUNNING
             step.started_at = event.at
+            step.began_at = step.began_at or event.at
             step.due_at = None
             step.code, step.inputs = event.code, state.inputs
             step.interrupted = False
@@ -231,6 +233,8 @@ def evolve(state: State, event: e.Event) -> State:
             step = _step(state, event)
             _leave(state, event.step, step, Phase.PENDING, event.at)
             step.interrupted = True
+            if not state.hibernated:  # a wait without a process is part of the step, one that was paused is not
+                step.began_at = 0
         case e.StepProgressed():
             step = _step(state, event)
             step.percent, step.message = event.percent, event.message
@@ -405,6 +409,7 @@ def _reopen(state: State, name: str) -> None:
     """The same visit goes on: operations stay, the outcome and the route are decided again."""
     step = state.steps[name]
     step.phase, step.failures, step.output, step.due_at = Phase.PENDING, 0, None, None
+    step.began_at = 0
     if name not in state.restoring:
         step.diverge, step.diverge_chosen, step.branch = None, False, None
     state.finished.pop(name, None)

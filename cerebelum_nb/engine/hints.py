@@ -10,10 +10,24 @@ from ..callers import in_cells
 from ..store.base import Store
 from ..store.default import default_path
 
-__all__ = ["both_ways", "execute_call", "from_sync", "mend", "resume_call", "resume_command", "sweep_call"]
+__all__ = [
+    "asks_again",
+    "both_ways",
+    "execute_call",
+    "from_sync",
+    "in_terminal",
+    "mend",
+    "rerun_stale",
+    "resume_call",
+    "resume_command",
+    "sweep_call",
+]
 
 from_sync: ContextVar[bool] = ContextVar("from_sync", default=False)
 """Set while sync code waits: what it is told to call is sync too."""
+
+in_terminal: ContextVar[bool] = ContextVar("in_terminal", default=False)
+"""Set while a command runs something: what it is told to do are commands."""
 
 
 def resume_call(variable: str, execution_id: str, *, rerun: str | None = None) -> str:
@@ -50,7 +64,8 @@ def resume_command(store: Store, execution_id: str, *, rerun: str | None = None)
         return None
     log = Path(store.location)
     elsewhere = "" if log.resolve() == default_path().resolve() else f" --db {shlex.quote(str(log))}"
-    return f"cerebelum resume {execution_id}{'' if rerun is None else f' --rerun {shlex.quote(rerun)}'}{elsewhere}"
+    again = "" if rerun is None else f" --rerun {shlex.quote(rerun)}"
+    return f"cerebelum resume {shlex.quote(execution_id)}{again}{elsewhere}"
 
 
 def both_ways(call: str, store: Store, execution_id: str, *, rerun: str | None = None) -> str:
@@ -60,10 +75,23 @@ def both_ways(call: str, store: Store, execution_id: str, *, rerun: str | None =
     return f"{first}    {call}"
 
 
-def mend(step: str | None) -> str:
+def rerun_stale(call: str, store: Store, execution_id: str) -> str:
+    """Write what runs stale steps again; ``call`` is what goes on with the execution otherwise."""
+    command = resume_command(store, execution_id, rerun="stale") if in_terminal.get() else None
+    return command or f"{call[:-1]}, rerun='stale')"
+
+
+def asks_again(error_type: str) -> bool:
+    """Whether a step failed because of a decision: nothing is to be mended, a resume asks for another one."""
+    return error_type in ("ApprovalRejectedError", "ApprovalTimeoutError")
+
+
+def mend(step: str | None, error_type: str = "") -> str:
     """Say what to do before that with a step that failed."""
     if step is None:
         return "Fix it, then:"
+    if asks_again(error_type):
+        return f"To let '{step}' ask again:"
     return f"Fix '{step}' and run its cell again, then:" if in_cells() else f"Fix '{step}', then:"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import html
 import json
+import shlex
 from typing import Any
 
 from ..callers import shell
@@ -83,7 +84,8 @@ class Question:
             lines.append(shown)
         if approval.due_at is not None:
             lines.append(f"until {at(approval.due_at):%Y-%m-%d %H:%M:%S} UTC")
-        return "\n".join([*lines, f"cerebelum approve {self._execution_id}, or cerebelum reject {self._execution_id}"])
+        quoted = shlex.quote(self._execution_id)
+        return "\n".join([*lines, f"cerebelum approve {quoted}, or cerebelum reject {quoted}"])
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         return {"text/plain": repr(self), "text/html": f"<pre>{html.escape(repr(self))}</pre>"}

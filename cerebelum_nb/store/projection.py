@@ -5,9 +5,11 @@ Only SQL text and the order of its parameters live here; sqlite.py executes it.
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from ..core.model import ExecutionState
+from ..errors import StoreError
 from .base import Commit, ExecutionRow, Holder, Summary
 
 __all__ = [
@@ -16,12 +18,15 @@ __all__ = [
     "CREATE",
     "DUE",
     "LEFT",
+    "MEND",
     "SELECT",
     "created",
+    "mended",
     "progress",
     "shown_text",
     "to_holder",
     "to_row",
+    "unreadable",
 ]
 
 CREATE = """INSERT OR IGNORE INTO execution (execution_id, workflow, state, started_at, parent, holder,
@@ -39,6 +44,10 @@ not to name those columns spares their indexes, which is a quarter of a commit's
 CHANGE = f"""UPDATE execution SET {_PROGRESS}, state = ?, wake_at = ?,
     holder = CASE WHEN ? THEN NULL ELSE holder END WHERE {_GUARD}"""
 """progress, (state, wake_at, release), (key, after, is signal, holder)."""
+
+MEND = f"""UPDATE execution SET {_PROGRESS}, workflow = ?, state = ?, started_at = ?, wake_at = ?, parent = ?
+    WHERE execution_id = ?"""
+"""What the events say, in place of what stands there; the lease stays as it is."""
 
 DUE = "wake_at IS NOT NULL AND holder IS NULL"
 LEFT = "state IN ('RUNNING', 'SLEEPING') AND holder IS NULL AND wake_at IS NULL"
@@ -80,8 +89,36 @@ def created(commit: Commit) -> tuple[Any, ...]:
     )
 
 
+def mended(execution_id: str, version: int, shown: Summary) -> tuple[Any, ...]:
+    """Return the parameters of ``MEND``."""
+    whole = Commit(execution_id=execution_id, after=version, events=(), summary=shown, holder=None)
+    named = shown.workflow, shown.state.value, shown.started_at, shown.wake_at, shown.parent
+    return (*progress(whole), *named, execution_id)
+
+
+_NUMBERS = {1: "version", 4: "started_at", 5: "updated_at", 7: "total_steps", 8: "done_steps"}
+
+
+def unreadable(columns: tuple[Any, ...]) -> str | None:
+    """Say what of one row of ``SELECT`` cannot be read; None when all of it can."""
+    if columns[3] not in ExecutionState.__members__:
+        return f"state = {columns[3]!r}"
+    wrong = (f"{name} = {columns[place]!r}" for place, name in _NUMBERS.items() if not isinstance(columns[place], int))
+    return next(wrong, None)
+
+
 def to_row(columns: tuple[Any, ...]) -> ExecutionRow:
-    """Return one row of ``SELECT`` as data."""
+    """Return one row of ``SELECT`` as data.
+
+    Raises:
+        StoreError: something else than this library has written to it.
+    """
+    if (told := unreadable(columns)) is not None:
+        raise StoreError(
+            f"The list cannot be read: something else has written {told} to the row of execution {columns[0]}. "
+            "Its events may be intact, and then the row is made of them anew by "
+            f"`cerebelum verify {shlex.quote(columns[0])} --repair`."
+        )
     return ExecutionRow(
         execution_id=columns[0],
         version=columns[1],

@@ -122,9 +122,9 @@ def _what_is_missing(path: str, execution_id: str, step: str) -> str:
     where = f"{f'at {path!r} ' if path else ''}in {holder}{f' of execution {execution_id}' if execution_id else ''}"
     resume = f"await wf.resume({json.dumps(execution_id) if execution_id else 'id'}, "
     how = (
-        f"Let the step make it again: `{resume}rerun=[{json.dumps(step)}])`, or take it from the inputs."
+        f"Let the step make it again, in Python: `{resume}rerun=[{json.dumps(step)}])`, or take it from the inputs."
         if step
-        else f"Give it again: `{resume}inputs={_inputs_for(path)})`."
+        else f"Give it again, in Python: `{resume}inputs={_inputs_for(path)})`."
     )
     return f"The secret {where} is not in this process: secrets are never written to the log. {how}"
 

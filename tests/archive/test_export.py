@@ -132,10 +132,18 @@ def test_a_path_where_no_log_is_makes_none(tmp_path, call):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["run.html", "run.jsonl", "run.csv", "run.parquet"])
+def test_an_export_is_replaced_by_a_later_one(store, tmp_path, name):
+    archive.export("done-1", tmp_path / name, store=store)
+    before = (tmp_path / name).read_bytes()
+    archive.export("fat-1", tmp_path / name, store=store)
+    assert (tmp_path / name).read_bytes() != before
+
+
 @pytest.mark.parametrize("call", [archive.export, archive.pack])
 def test_a_log_is_never_overwritten(store, tmp_path, call):
     archive.pack("fat-1", tmp_path / "fat.cerebelum", store=store)
     for target in (store.path, tmp_path / "fat.cerebelum"):
-        with pytest.raises(StoreError, match="is a log that holds other executions: nothing was written"):
+        with pytest.raises(StoreError, match=r"(a log that holds other executions|no export): nothing was written"):
             call("done-1", target, store=store)
     assert archive.verify(store=store).executions == 3

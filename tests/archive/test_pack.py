@@ -47,10 +47,19 @@ def test_a_pack_is_one_file_and_a_log_of_its_own(store, tmp_path):
 
 
 def test_a_pack_is_replaced_by_a_newer_one_of_its_execution(store, tmp_path):
-    (tmp_path / "text").write_text("this was something else")
-    archive.pack("done-1", tmp_path / "text", store=store)
-    archive.pack("done-1", tmp_path / "text", redact=["image"], store=store)
-    assert archive.verify(store=tmp_path / "text").ok
+    (tmp_path / "empty").touch()
+    archive.pack("done-1", tmp_path / "empty", store=store)
+    archive.pack("done-1", tmp_path / "empty", redact=["image"], store=store)
+    assert archive.verify(store=tmp_path / "empty").ok
+
+
+@pytest.mark.parametrize("call", [archive.pack, archive.export])
+def test_a_file_of_somebody_else_is_left_as_it_is(store, tmp_path, call):
+    code = tmp_path / "deploy.py"
+    code.write_text("print()")
+    with pytest.raises(StoreError, match=r"deploy\.py exists and is no .*: nothing was written\. Name another"):
+        call("done-1", code, store=store)
+    assert code.read_text() == "print()"
 
 
 def test_it_is_named_after_the_execution(empty, finish, tmp_path, monkeypatch):

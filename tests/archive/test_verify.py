@@ -79,6 +79,33 @@ def test_what_was_altered_is_named(path, edit, statement, execution_id, version,
     assert version in (None, first.version)
 
 
+@pytest.mark.parametrize(
+    "change",
+    ["state = 'x'", "state = 'FAILED', completed_at = NULL", "done_steps = 1", "version = 11", "started_at = 'then'"],
+)
+def test_a_row_is_made_anew_of_intact_events(path, edit, change):
+    with SqliteStore(path) as log:
+        before = log.executions()
+    edit(f"UPDATE execution SET {change} WHERE execution_id = 'done-1'")
+    assert archive.verify(store=path).repairable == ("done-1",)
+    assert archive.repair(store=path) == ("done-1",)
+    assert archive.verify(store=path).ok
+    with SqliteStore(path) as log:
+        assert log.executions() == before
+    assert archive.repair(store=path) == ()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [f"UPDATE event SET at = at + 1 WHERE {DONE} AND version = 3", f"DELETE FROM event WHERE {DONE} AND version > 10"],
+)
+def test_a_row_is_left_where_the_events_are_not_intact(path, edit, change):
+    edit(change, "UPDATE execution SET state = 'x' WHERE execution_id = 'done-1'")
+    assert archive.repair(store=path) == archive.verify(store=path).repairable == ()
+    with SqliteStore(path) as log, pytest.raises(StoreError, match=r"verify done-1 --repair"):
+        log.executions()
+
+
 def test_events_that_changed_places_are_found(path, edit):
     for old, new in ((3, -3), (4, 3), (-3, 4)):
         edit(f"UPDATE event SET version = {new} WHERE {DONE} AND version = {old}")

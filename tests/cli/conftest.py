@@ -206,13 +206,13 @@ def wait_until(holds, seconds=30):
 
 
 @pytest.fixture
-def piped():
+def piped(folder):
     """Start a command that writes into a pipe; it does not outlive the test."""
     started = []
 
-    def start(*arguments):
+    def start(*arguments, **more):
         command = [sys.executable, "-W", "error", "-m", "cerebelum_nb", *arguments]
-        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, env=environment(), text=True))
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, env=environment(), text=True, **more))
         return started[-1]
 
     yield start

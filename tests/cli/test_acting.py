@@ -162,9 +162,14 @@ def visit(folder):
 def test_of_a_secret_that_is_missing_the_whole_command_is_told(spawn, visit):
     done = spawn("resume", "visit-1", "--db", LOG)
     assert done.code == 1
-    assert done.err.endswith(
-        "To give it again:\n    cerebelum resume visit-1 --secret token --db .cerebelum/history.db\n"
-    )
+    assert "To give it again:\n    cerebelum resume visit-1 --secret token --db .cerebelum/history.db\n" in done.out
+    assert "mend" not in done.out
+
+
+def test_of_a_fork_that_misses_a_secret_it_is_the_fork_s_command(spawn, visit):
+    done = spawn("fork", "visit-1")
+    assert done.code == 1
+    assert re.search(r"\n    cerebelum resume (?!visit-1)\S+ --secret token\n", done.out)
 
 
 def test_a_secret_is_asked_for_without_echo(terminal, visit):
@@ -218,6 +223,32 @@ def test_a_rejection_fails_the_step(spawn, call):
     done = spawn("resume", "asking-1")
     assert done.code == 1
     assert "too dear" in done.out
+
+
+def test_a_rejected_one_asks_again_and_says_what_decides(spawn, call, piped):
+    call("reject", "asking-1", "--reason", "too dear")
+    done = spawn("resume", "asking-1")
+    assert "to let 'review' ask again:\n    cerebelum resume asking-1\n" in done.out
+    assert "mend" not in done.out
+    again = piped("resume", "asking-1", stderr=subprocess.PIPE)
+    assert re.fullmatch(r"'review' waits for budget approval, (2h|1h 5\dm.*) left.*\n", again.stderr.readline())
+    assert again.stderr.readline() == "    cerebelum approve asking-1\n"
+    assert call("approve", "asking-1", "--response", "1").code == 0
+    again.communicate(timeout=30)
+    assert again.returncode == 0
+    assert not call("events", "asking-1", "--type", "StepPrinted", "--json").json["events"]
+
+
+def test_a_resume_that_sleeps_says_until_when(piped):
+    waiting = piped("resume", "asleep-1", stderr=subprocess.PIPE)
+    assert re.match(r"'night' sleeps, (2h|1h 5\dm.*) left, until ", waiting.communicate(timeout=30)[1])
+
+
+def test_results_that_are_stale_are_told_with_the_command(spawn, folder):
+    shop = folder / "shop.py"
+    shop.write_text(shop.read_text().replace('"app:1"', '"app:2"'))
+    assert "cerebelum resume failed-1 --rerun stale\n" in spawn("resume", "failed-1").err
+    assert "run those steps again: --rerun stale\n" in spawn("fork", "failed-1", "--plan").out
 
 
 def test_a_decision_as_json(call):
@@ -281,6 +312,7 @@ BAD = [
     (("list", "--db", "none.db"), 5, "There is no log at none.db"),
     (("--db", "none.db", "list"), 5, "There is no log at none.db"),
     (("doctor", "--db", "none.db"), 5, "There is no log at none.db"),
+    (("--db", "none.db", "scheduler"), 5, "There is no log at none.db"),
     (("list", "--db", "."), 5, "is a folder"),
     (("list", "--db", "shop.py"), 5, "is not a cerebelum log"),
 ]
@@ -512,6 +544,36 @@ def test_the_plan_of_a_fork_runs_nothing(spawn, call):
 
 def test_a_fork_that_fails_says_so_by_its_code(spawn):
     assert spawn("fork", "failed-1", "--from", "verify").code == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("fork", "failed-1", "--plan"),
+        ("list", "--status", "nonsense"),
+        ("list", "--limt"),
+        ("resume", "done-9"),
+        ("-h",),
+    ],
+    ids=" ".join,
+)
+def test_what_is_told_fits_40_columns(spawn, folder, arguments):
+    (folder / "shop.py").write_text((folder / "shop.py").read_text().replace('"app:1"', '"app:2"'))
+    done = spawn(*arguments, COLUMNS="40")
+    assert [line for line in (done.out + done.err).splitlines() if len(line) > 40] == []
+
+
+@pytest.mark.parametrize("name", ["resume", "list", "prune", "verify", "fork"])
+def test_a_help_fits_40_columns(call, name):
+    assert [line for line in call(name, "-h", columns=40).out.splitlines() if len(line) > 40] == []
+
+
+def test_an_id_is_quoted_in_what_is_to_be_copied(spawn, call, folder):
+    code = "import shop; from cerebelum_nb import WorkflowError\ntry: shop.deploy.run(execution_id='a b/c')\n"
+    code += "except WorkflowError: pass\nshop.deploy.run(execution_id='-x')"
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=False)
+    assert "ValueError: an execution id does not begin with '-'" in done.stderr
+    assert "    cerebelum resume 'a b/c'\n" in call("status", "a b/c").out
 
 
 @pytest.mark.parametrize("how", [(), ("--from", "nothing"), ("--override", "nothing=1")])

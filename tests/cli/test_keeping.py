@@ -135,6 +135,7 @@ def test_prune_only_says_what_would_go(call):
     done = call("prune", "--keep-last", "0", "--state", "failed", "--dry-run")
     assert done.code == 0
     assert "failed-1" in done.out and "done-1" not in done.out
+    assert done.out.endswith("1 execution (6 events) would be deleted\n")
     assert len(ids(call)) == 8
     assert call("prune", "--older-than", "90d", "--dry-run").out == "there is nothing to delete\n"
 
@@ -144,7 +145,7 @@ def test_prune_only_says_what_would_go(call):
     [
         ((), "say which executions"),
         (("--older-than", "ninety"), "90d, 12h, 2w"),
-        (("--keep-last", "1", "--state", "running"), "no state to prune"),
+        (("--keep-last", "1", "--state", "running"), "There is no state to prune 'RUNNING'"),
         (("--keep-last", "1", "--archive", LOG), "the archive is the log itself"),
     ],
 )
@@ -179,6 +180,25 @@ def test_verify_says_where_a_log_was_altered(call):
     assert "event 3 (StepCompleted of 'ping')" in " ".join(done.out.split())
     (finding,) = call("verify", "--json").json["findings"]
     assert (finding["execution_id"], finding["version"]) == ("done-1", 3)
+
+
+def test_a_list_that_was_altered_is_named_and_made_anew(call):
+    before = call("list", "--json").json["total"]
+    alter("UPDATE execution SET state = 'x'")
+    for command in (["list"], ["status", "done-1"], ["resume", "failed-1"], ["pack", "done-1"], ["export", "done-1"]):
+        done = call(*command)
+        assert done.code == 5
+        assert "verify done-1 --repair" in done.err or "verify failed-1 --repair" in done.err or command == ["list"]
+    doctor = call("doctor")
+    assert doctor.code == 1
+    assert "cerebelum verify --repair" in " ".join(doctor.out.split())
+    told = call("verify")
+    assert told.code == 1
+    assert told.out.endswith("To make it of them anew:\n    cerebelum verify --repair\n")
+    assert call("verify", "done-1", "--repair").out.startswith("the row of done-1 was made anew of its events\n")
+    assert len(call("verify", "--repair", "--json").json["repaired"]) == 7
+    assert call("verify").code == 0
+    assert call("list", "--json").json["total"] == before
 
 
 def test_verify_of_a_file_that_cannot_be_read_to_its_end(call):

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from cerebelum_nb.client import ApprovalInfo, ExecutionStatus, SleepInfo, StepStatus
+from cerebelum_nb.client import ApprovalInfo, ExecutionClient, ExecutionStatus, SleepInfo, StepStatus
 from cerebelum_nb.store.connection import SCHEMA_VERSION
+
+from .conftest import LOG
 
 ALL = ["died-1", "paused-1", "cancelled-1", "asleep-1", "asking-1", "failed-1", "done-2", "done-1"]
 WHOLE = [field.name for field in fields(ExecutionStatus)]
@@ -107,7 +109,7 @@ def test_active_is_what_runs_sleeps_or_waits(call):
 def test_active_says_what_each_waits_for(call):
     shown = {line.split()[0]: line for line in call("active").out.splitlines()}
     assert "resume it" in shown["died-1"]
-    assert re.search("wakes in (2h|1h 59m)", shown["asleep-1"])  # by how fast the log was made
+    assert re.search(r"wakes in (2h|1h 5\dm)", shown["asleep-1"])  # by how fast the log was made
     assert "left for budget approval" in shown["asking-1"]
 
 
@@ -192,6 +194,32 @@ def test_events_of_one_step_by_pages(call):
     page = call("events", "failed-1", "--step", "build", "--limit", 1)
     assert len(page.out.splitlines()) == 2
     assert page.err == "1 to 1 of 2; the next: --offset 1\n"
+
+
+def test_those_whose_process_died_can_be_listed(call):
+    found = call("list", "--status", "INTERR", "--json").json
+    assert ([one["execution_id"] for one in found["executions"]], found["total"]) == (["died-1"], 1)
+    assert call("list", "--status", "interrupted", "--workflow", "nap").out == ""
+    client = ExecutionClient(str(LOG))
+    assert [one.execution_id for one in client.run_sync(client.list_executions(status="Interrupted"))[0]] == ["died-1"]
+    client.close()
+    done = call("prune", "--state", "interrupted", "--keep-last", "0")
+    assert done.code == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "mark"), [("asleep-1", "☾  night"), ("asking-1", "?  review"), ("died-1", "‖  charge")]
+)
+def test_a_step_that_waits_is_marked_so(call, name, mark):
+    assert f"\n{mark} " in call("status", name).out
+
+
+def test_times_are_utc_and_say_so(spawn):
+    done = spawn("status", "done-1", TZ="Asia/Tokyo")
+    (started,) = re.findall(r"started (\S+ \S+) UTC, ended \S+ \S+ UTC", done.out)
+    assert spawn("status", "done-1", TZ="America/Lima").out == done.out
+    lines = spawn("events", "done-1", TZ="Asia/Tokyo").out.splitlines()
+    assert "AT (UTC)" in lines[0] and started.split()[1] in lines[1]
 
 
 # -- doctor -------------------------------------------------------------------------------------------------

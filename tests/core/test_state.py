@@ -107,6 +107,20 @@ def test_a_fork_knows_where_it_comes_from():
     assert (state.parent, state.parent_version) == ("k1", 7)
 
 
+def test_a_step_began_when_the_first_attempt_of_its_go_did():
+    asleep = (BEGUN, started("a", at=2), slept("a"), e.WorkflowHibernated(at=4, wake_at=5_000_000))
+    left = e.StepInterrupted(at=50, step="a", reason="it hibernated")
+    woken = left, e.WorkflowAwakened(at=50, reason="due"), started("a", at=60, attempt=2)
+    assert story(*asleep, *woken).steps["a"].began_at == 2
+    again = e.WorkflowResumed(at=90, retried=("a",))
+    assert (
+        story(BEGUN, started("a"), failed("a"), e.WorkflowFailed(at=4, error=NO), again, started("a", at=95))
+        .steps["a"]
+        .began_at
+        == 95
+    )
+
+
 def test_a_hibernating_execution_says_when_it_wakes():
     assert story(BEGUN, e.WorkflowHibernated(at=2, wake_at=99)).wake_at == 99
 

@@ -159,7 +159,7 @@ def test_an_error_whose_text_cannot_be_made_is_a_failure_like_any(store, fails):
 def test_a_failure_says_how_to_go_on(store, fails):
     error = fails(timeline(failing(1)).execute(store=store, execution_id="k1"))
     assert (error.execution_id, error.failed_step) == ("k1", "flaky")
-    assert "0 of 1 steps are finished and kept" in str(error)
+    assert "0 of 1 step is finished and kept" in str(error)
     assert "Fix 'flaky'" in str(error) and str(error).rstrip().endswith(error.resume_hint)
     assert '.resume("k1")' in error.resume_hint
 
