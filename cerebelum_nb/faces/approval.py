@@ -100,8 +100,10 @@ def _widget(store: Store, execution_id: str, approval: OpenApproval) -> Any:
     )
     wide = {"width": "32em", "max_width": "100%"}
     hint = 'a response as JSON, such as {"size": "small"}'
-    response = ipywidgets.Text(placeholder=hint, description="Response", layout=wide)
-    comment = ipywidgets.Text(placeholder="why", description="Comment", layout=wide)
+    # Sent when the field is left, before a button is pressed; while one types, the last keys may still be on their way.
+    whole: dict[str, Any] = {"continuous_update": False, "layout": wide}
+    response = ipywidgets.Text(placeholder=hint, description="Response", **whole)
+    comment = ipywidgets.Text(placeholder="why", description="Comment", **whole)
     approve = ipywidgets.Button(description="Approve", button_style="success")
     reject = ipywidgets.Button(description="Reject", button_style="danger")
     told = ipywidgets.HTML()

@@ -43,11 +43,10 @@ WHY = "history.sql(\"select data from events where type like 'Approval%' order b
 
 
 def fill(form: Locator, label: str, text: str) -> None:
-    """Type as a person does: key by key, and with a moment before the hand is at a button."""
+    """Type as a person does: key by key."""
     field = form.locator(".widget-text", has_text=label).locator("input")
     field.fill("")
     field.press_sequentially(text, delay=20)
-    field.page.wait_for_timeout(500)
 
 
 def press(form: Locator, name: str) -> None:
