@@ -1,0 +1,76 @@
+"""What the outcome of an attempt is, as the one event that says so. Pure: every way of running asks here.
+
+A shell knows the exception and the object; what they mean for the history (completed, failed, or another attempt and
+when) is decided here from data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .events import StepCompleted, StepFailed, StepRetried
+from .model import ErrorInfo, Policy, Value
+
+__all__ = ["Raised", "Returned", "ReturnedError", "Verdict", "settle"]
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """The function returned; ``value`` is its result as the log holds it."""
+
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnedError:
+    """The function returned ``{"error": reason}``: a failure that is not tried again. ``reason`` holds no secret."""
+
+    value: Value
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """The function raised. ``retriable`` says whether the policy's ``retry_on`` names what it raised."""
+
+    error: ErrorInfo
+    retriable: bool
+
+
+Verdict = Returned | ReturnedError | Raised
+
+
+def settle(
+    policy: Policy, failures: int, verdict: Verdict, *, at: int, step: str, visit: int, attempt: int
+) -> StepCompleted | StepFailed | StepRetried:
+    """Make the event that records how an attempt ended.
+
+    Args:
+        policy: the step's policy.
+        failures: how many attempts of this visit have failed before.
+        verdict: how the function ended.
+        at: the time, µs since the epoch.
+        step: the step's name.
+        visit: the visit's number, from 1.
+        attempt: the attempt's number, from 1.
+
+    Returns:
+        ``StepRetried`` with the time of the next attempt while the policy allows one, else the step's outcome.
+
+    Example:
+        >>> policy, error = Policy(retries=1, retry_delay=2.0), ErrorInfo(type="IOError", message="cut")
+        >>> settle(policy, 0, Raised(error, True), at=0, step="a", visit=1, attempt=1).due_at
+        2000000
+        >>> type(settle(policy, 1, Raised(error, True), at=0, step="a", visit=1, attempt=2)).__name__
+        'StepFailed'
+    """
+    if isinstance(verdict, Returned):
+        return StepCompleted(at=at, step=step, visit=visit, attempt=attempt, output=verdict.value)
+    if isinstance(verdict, ReturnedError):
+        info = ErrorInfo(type="returned error", message=verdict.reason, reason=verdict.reason)
+        return StepFailed(at=at, step=step, visit=visit, attempt=attempt, error=info, output=verdict.value)
+    if verdict.retriable and failures < policy.retries:
+        delay = policy.retry_delay * policy.backoff**failures
+        due_at = at + round(delay * 1e6)
+        return StepRetried(at=at, step=step, visit=visit, attempt=attempt, error=verdict.error, due_at=due_at)
+    return StepFailed(at=at, step=step, visit=visit, attempt=attempt, error=verdict.error)
