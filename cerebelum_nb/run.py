@@ -119,9 +119,7 @@ class Run:
         with on_sigint(lambda: self.stop(), presses=1 if quietly else 2), ExitStack() as shown:
             if not quietly:
                 shown.enter_context(views.shown(execution))
-            self._start()
-            for event in events:
-                execution.engine.post(execution, execution.append, event)
+            self._start(*events)
             await self._settled()
         if not execution.limited:
             self._outcome()
@@ -171,8 +169,8 @@ class Run:
             f"{len(state.finished)} of {state.total_steps} steps{f', {came}' if (came := lineage(state)) else ''}>"
         )
 
-    def _start(self) -> None:
-        self._execution.engine.start(self._execution, *self._events)
+    def _start(self, *more: Event) -> None:
+        self._execution.engine.start(self._execution, *self._events, *more)
 
     async def _settled(self) -> None:
         execution = self._execution

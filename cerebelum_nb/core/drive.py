@@ -62,6 +62,7 @@ from .stepping import Limit, permits, standing_before
 __all__ = [
     "AskRoute",
     "Begin",
+    "Cancel",
     "CancelAttempts",
     "Command",
     "Drain",
@@ -162,6 +163,14 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class Cancel:
+    """End it for good, as who runs it asks. Others append ``CancelRequested``, which the state then shows."""
+
+    reason: str | None = None
+    by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Drain:
     """Start nothing more: another process is to go on with it."""
 
@@ -173,7 +182,7 @@ class Leave:
     wake_at: int | None
 
 
-Message = Begin | Settled | Recorded | Due | Released | Routed | Lost | Stop | Drain | Leave
+Message = Begin | Settled | Recorded | Due | Released | Routed | Lost | Stop | Cancel | Drain | Leave
 
 
 # -- commands -----------------------------------------------------------------------------------------------
@@ -329,6 +338,8 @@ class Driver:
             case Stop():
                 self._interrupt_all(message.reason, now)
                 self._finish(e.WorkflowPaused(at=now, reason=message.reason))
+            case Cancel():
+                self._cancel(message.reason, message.by, now)
             case Drain():
                 self._draining = True
             case Leave():
@@ -369,8 +380,7 @@ class Driver:
             What the shell has to do, in order. After an :class:`AskRoute` the shell answers it and asks again.
         """
         if self.state.cancel is not None and not self.finishing:
-            self._interrupt_all("cancelled", now)
-            self._finish(e.WorkflowCancelled(at=now, reason=self.state.cancel.reason, by=self.state.cancel.by))
+            self._cancel(self.state.cancel.reason, self.state.cancel.by, now)
         while not self.finishing and self._routing is None:
             decisions = decide(self.plan, self.state, self._position, self._changed)
             self._changed = []
@@ -472,6 +482,10 @@ class Driver:
         self._interrupt_all("a step beside it was lost", now)
         self._finish(e.WorkflowPaused(at=now, reason=reason))
         return True
+
+    def _cancel(self, reason: str | None, by: str | None, now: int) -> None:
+        self._interrupt_all("cancelled", now)
+        self._finish(e.WorkflowCancelled(at=now, reason=reason, by=by))
 
     def _leave(self, wake_at: int | None, now: int) -> None:
         failed = unroutable_failure(self.plan, self.state)

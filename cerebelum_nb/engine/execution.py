@@ -1,7 +1,8 @@
-"""One execution at work: outcomes become events, decisions become attempts.
+"""The local shell around the driver: outcomes become messages, commands become attempts, timers and commits.
 
-Nothing here touches the store: events gather in ``batch``, the engine commits them, and only then ``committed``
-starts what was decided and answers who waited. Everything runs on the engine's loop, one message after another.
+What an execution does next is decided in :mod:`..core.drive`; nothing here decides. Nothing here touches the store
+either: events gather in the driver's batch, the engine commits them, and only then ``committed`` starts what was
+decided and answers who waited. Everything runs on the engine's loop, one message after another.
 """
 
 from __future__ import annotations
@@ -13,11 +14,29 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, assert_never
 
 from ..core import events as e
-from ..core.decide import ChooseRoute, Command, Complete, Fail, Jump, Position, StartStep, decide
+from ..core.drive import (
+    AskRoute,
+    Begin,
+    Cancel,
+    CancelAttempts,
+    Drain,
+    Driver,
+    Due,
+    End,
+    Leave,
+    Recorded,
+    Released,
+    Routed,
+    SetTimer,
+    Settled,
+    Start,
+    Stop,
+)
 from ..core.events import Event
-from ..core.model import ErrorInfo, Plan, Value
-from ..core.state import Phase, State, evolve
-from ..core.stepping import Limit, permits, standing_before
+from ..core.model import Plan, Value
+from ..core.settle import Raised, Returned, ReturnedError, Verdict, settle
+from ..core.state import Phase, State
+from ..core.stepping import Limit
 from ..errors import CerebelumError, DependencyError, ExecutionStoppedError
 from ..store.base import Commit
 from ..values import Vault
@@ -43,32 +62,47 @@ class Execution(ExecutionValues):
     def __init__(self, engine: Engine, execution_id: str, plan: Plan, state: State, holder: int, vault: Vault) -> None:
         super().__init__(engine, execution_id, plan, state, vault)
         self.loop, self.clock, self.holder = engine.loop, engine.clock, holder
+        self.driver = Driver(plan, state)
         self.hint = ""  # the call that goes on with it, as its handle would say it
         self.attempts: dict[str, Attempt] = {}
-        self.batch: list[Event] = []
         self.written = state.version
         self.over = False
-        self.finishing = False
         self.stays = False
-        self.draining = False
-        self._held_back = False
         self.watchers: set[Callable[[], None]] = set()
         self.cause: BaseException | None = None
-        self.limit: Limit | None = None
-        self.limited = False
         self.payloads: tuple[Value, ...] = ()
-        self.stop_requested: str | None = None
         self.observers: list[Observer] = []
         self.done: asyncio.Future[None] = engine.loop.create_future()
         self.context = contextvars.copy_context()
-        self._position = Position.at_start(plan)
-        self._changed: list[str] | None = None
-        self._starts: list[StartStep] = []
+        self._starts: list[Start] = []
         self._answers: list[Any] = []
         self._timers: dict[str, Timer] = {}
         self._zombies: dict[str, Attempt] = {}
-        self._progress: list[Callable[[], Event | None]] = []
         self._ripening: Timer | None = None
+
+    @property
+    def limit(self) -> Limit | None:
+        """How far it goes before it pauses."""
+        return self.driver.limit
+
+    @limit.setter
+    def limit(self, limit: Limit | None) -> None:
+        self.driver.limit = limit
+
+    @property
+    def limited(self) -> bool:
+        """Whether its limit is what ended it."""
+        return self.driver.limited
+
+    @property
+    def finishing(self) -> bool:
+        """Whether nothing more happens to it in this process."""
+        return self.driver.finishing
+
+    @property
+    def batch(self) -> list[Event]:
+        """Events that are not committed yet."""
+        return self.driver.batch
 
     # -- what steps and operations ask ----------------------------------------------------------------------
 
@@ -93,17 +127,15 @@ class Execution(ExecutionValues):
             percent=scope.percent,
             message=self.vault.mask(scope.message) if self.vault else scope.message,
         )
-        if not self._progress:
+        if self.driver.ride(lambda: event):
             self.engine.flush_later(self)
-        self._progress.append(lambda: event)
 
     def note_printed(self, scope: Scope) -> None:
         """Keep an event of what a step printed, which rides on the next commit."""
         if self.over or self.finishing or scope.closed or scope.printed is None:
             return
-        if not self._progress:
+        if self.driver.ride(partial(self._printed_event, scope, self.now())):  # until then views find it in the scope
             self.engine.flush_later(self)
-        self._progress.append(partial(self._printed_event, scope, self.now()))  # until then views find it in the scope
 
     def waits_changed(self) -> None:
         """Hear that a step began to wait, or has waited for long."""
@@ -125,10 +157,7 @@ class Execution(ExecutionValues):
     def begin(self, events: Sequence[Event]) -> None:
         """Take the events that start or resume it; the engine then decides what to start."""
         why = "it hibernated" if self.state.hibernated else "its process ended"
-        for name in list(self.state.in_flight):
-            self._interrupt(name, why)
-        for event in events:
-            self.append(event)
+        self.driver.take(Begin(events, why), self.now())
 
     def settle(self, outcome: Outcome) -> None:
         """Take the outcome of an attempt."""
@@ -139,56 +168,38 @@ class Execution(ExecutionValues):
         if self.attempts and next(iter(self.attempts.values())).scope.waits:
             self.engine.post(self, self._look_at_waits, None)
         scope.close()
-        if attempt.alive and not attempt.spec.is_async:
+        at_work = attempt.alive and not attempt.spec.is_async
+        if at_work:
             self._zombies[scope.step] = attempt
-        self._touch(scope.step)
-        self._take_printed(scope)
-        if outcome.error is not None:
-            self._failed(attempt, outcome.error)
-            return
-        value, live = outcome.value, outcome.live
-        assert value is not None
-        if type(live) is dict and len(live) == 1 and "error" in live:
-            text = str(live["error"])
-            reason = self.vault.mask(text) if self.vault else text
-            info = ErrorInfo(type="returned error", message=reason, reason=reason)
-            self.cause = None
-            self.append(e.StepFailed(**_header(self.now(), scope), error=info, output=value))
-            return
-        self.keep_live(scope.step, scope.visit, value, live)
-        self.append(
-            e.StepCompleted(at=self.now(), step=scope.step, visit=scope.visit, attempt=scope.attempt, output=value)
-        )
-        if self.live:
+            attempt.when_over(partial(self.engine.post, self, self._released, scope.step))
+        now = self.now()
+        events = [] if (printed := self._last_printed(scope)) is None else [printed]
+        verdict = self._verdict(attempt, outcome)
+        failures = self.state.steps[scope.step].failures
+        event = settle(attempt.spec.policy, failures, verdict, **_header(now, scope))
+        if isinstance(event, e.StepFailed):
+            self.cause = outcome.error
+        events.append(event)
+        self.driver.take(Settled(scope.step, scope.visit, scope.attempt, events, at_work), now)
+        if isinstance(verdict, Returned):
+            self.keep_live(scope.step, scope.visit, verdict.value, outcome.live)
+        if self.live and not isinstance(verdict, ReturnedError):
             self._check_shared(attempt.spec)
-
-    def start_due(self, command: StartStep) -> None:
-        """Start an attempt whose time has come."""
-        self._timers.pop(command.step, None)
-        step = self.state.steps.get(command.step)
-        if step is None or step.phase is Phase.RETRYING or step.phase is Phase.PENDING:
-            self._start(StartStep(command.step, command.visit, command.attempt))
 
     def stop(self, reason: str) -> None:
         """Pause it: whatever is in flight is interrupted, everything finished is kept."""
-        if self.finishing:
-            return
-        self._interrupt_all(reason)
-        self.append(e.WorkflowPaused(at=self.now(), reason=reason))
-        self.finishing = True
+        self._ride_all_printed()
+        self.driver.take(Stop(reason), self.now())
 
     def cancel(self, request: e.CancelRequested) -> None:
         """End it for good."""
-        if self.finishing:
-            return
-        self._interrupt_all("cancelled")
-        self.append(e.WorkflowCancelled(at=self.now(), reason=request.reason, by=request.by))
-        self.finishing = True
+        self._ride_all_printed()
+        self.driver.take(Cancel(request.reason, request.by), self.now())
 
     def drain(self) -> None:
         """Start nothing more, and hibernate as soon as no step is at work: others go on with it."""
         if not self.over:
-            self.draining = True
+            self.driver.take(Drain(), self.now())
             self.engine.post(self, self._hibernate, None)
 
     def consider_hibernation(self) -> None:
@@ -222,44 +233,39 @@ class Execution(ExecutionValues):
             self.loop.call_soon_threadsafe(self.engine.look, self)
 
     def advance(self) -> None:
-        """Decide, and turn decisions into events, until all that can start has started."""
-        if self.state.cancel is not None and not self.finishing:
-            self.cancel(self.state.cancel)
-        for is_due in list(self.watchers):
-            is_due()
-        while not self.finishing:
-            commands = decide(self.plan, self.state, self._position, self._changed)
-            self._changed = []
-            if self.limit is not None and not self._permitted(self.limit, commands):
-                return
-            more = False
-            for command in commands:
-                if type(command) is StartStep:
-                    if self.draining:
-                        self._held_back = True
-                    else:
-                        self._start(command)
-                else:
-                    more = self._follow(command)
-            if not more:
-                break
-        if self.draining and not self.finishing:
+        """Carry out what follows from the messages, until there is nothing more to decide."""
+        if self.state.cancel is not None:
+            self._ride_all_printed()
+        else:
+            for is_due in list(self.watchers):
+                is_due()
+        asked = True
+        while asked:
+            asked = False
+            for command in self.driver.advance(self.now()):
+                match command:
+                    case Start():
+                        self._starts.append(command)
+                    case AskRoute():
+                        self.driver.take(Routed(self._choose(command.step)), self.now())
+                        asked = True
+                    case SetTimer():
+                        due = partial(self.engine.post, self, self._due, command.step)
+                        self._timers[command.step] = self.clock.call_at(command.due_at, due)
+                        self.consider_hibernation()
+                        self.engine.check_idle()
+                    case CancelAttempts():
+                        self._cancel_attempts()
+                    case End():
+                        pass  # the commit gives the lease back, and `committed` sees that it is the last
+                    case _:
+                        assert_never(command)
+        if self.driver.draining and not self.finishing:
             self._hibernate(None)
 
-    def append(self, event: Event) -> None:
-        """Fold an event and have it committed."""
-        if self._progress:
-            self.take_progress()
-        evolve(self.state, event)
-        self.batch.append(event)
-
     def take_progress(self) -> None:
-        """Let the waiting progress events ride on this commit."""
-        waiting, self._progress = self._progress, []
-        for make in waiting:
-            if (event := make()) is not None:
-                evolve(self.state, event)
-                self.batch.append(event)
+        """Let the waiting progress events be committed by themselves."""
+        self.driver.take_riders()
 
     # -- around the commit ----------------------------------------------------------------------------------
 
@@ -268,7 +274,7 @@ class Execution(ExecutionValues):
         return Commit(
             execution_id=self.id,
             after=self.written,
-            events=self.batch,
+            events=self.driver.batch,
             summary=summarise(self.state),
             holder=self.holder,
             release=self.finishing,
@@ -278,17 +284,14 @@ class Execution(ExecutionValues):
     def rebase(self, state: State) -> None:
         """Put the batch behind events that others appended meanwhile."""
         self.written = state.version
-        kept = hibernation.still_true(self.batch, state)
-        if len(kept) < len(self.batch) and self.finishing:
-            self.finishing = False
-        self.batch = kept
-        for event in self.batch:
-            evolve(state, event)
+        self.driver.rebase(state)
         self.state = state
 
     def committed(self) -> None:
         """The batch is in the log: it counts now."""
-        events, self.batch, self.payloads = self.batch, [], ()
+        for name in self.driver.forgotten:
+            self.live.pop(name, None)
+        events, self.payloads = self.driver.committed(), ()
         self.written = self.state.version
         if self._answers:
             answers, self._answers = self._answers, []
@@ -297,7 +300,7 @@ class Execution(ExecutionValues):
                     waiter.set_result(None)
         if self.state.cancel is not None and not self.finishing:  # it came with what others appended
             self._starts.clear()
-            self.engine.post(self, self.cancel, self.state.cancel)
+            self.engine.post(self, lambda _: None, None)
         if self._starts:
             starts, self._starts = self._starts, []
             for command in starts:
@@ -306,10 +309,7 @@ class Execution(ExecutionValues):
             for event in events:
                 observer(self, event)
         if self.finishing:
-            for attempt in self.attempts.values():
-                attempt.abandon()
-            for timer in self._timers.values():
-                timer.cancel()
+            self._cancel_attempts()
             self._end()
 
     def abort(self, error: BaseException) -> None:
@@ -327,124 +327,56 @@ class Execution(ExecutionValues):
 
     def _record(self, message: tuple[Event, Any]) -> None:
         event, waiter = message
-        scope_is_over = not isinstance(event, e.OperationEvent) or event.step not in self.attempts
-        if scope_is_over or self.finishing:
-            if not waiter.done():
-                waiter.set_exception(_stopped(self.id, getattr(event, "step", "")))
-            return
-        self.append(event)
-        self._answers.append(waiter)
+        if self.driver.take(Recorded(event), self.now()):
+            self._answers.append(waiter)
+        elif not waiter.done():
+            waiter.set_exception(_stopped(self.id, getattr(event, "step", "")))
 
-    def _permitted(self, limit: Limit, commands: list[Command]) -> bool:
-        """Whether a run step by step goes on; when it does not, it pauses here."""
-        stage = self._position.stage if commands and type(commands[0]) is StartStep else ()
-        if permits(limit, self.state, stage, commands):
-            return True
-        self.append(e.WorkflowPaused(at=self.now(), reason=standing_before(stage, limit)))
-        self.finishing = self.limited = True
-        return False
+    def _due(self, step: str) -> None:
+        self._timers.pop(step, None)
+        self.driver.take(Due(step), self.now())
 
-    def _follow(self, command: Command) -> bool:
-        """Carry out one command; return whether there is more to decide at once."""
-        match command:
-            case StartStep():
-                self._start(command)
-                return False
-            case ChooseRoute():
-                self._choose(command.step)
-                return True
-            case Jump():
-                step = self.state.steps[command.step]
-                self.append(
-                    e.Jumped(
-                        at=self.now(),
-                        step=command.step,
-                        visit=step.visit,
-                        attempt=max(1, step.attempt),
-                        kind=command.kind,
-                        to=command.to,
-                        reset=command.reset,
-                    )
-                )
-                for name in command.reset:
-                    self.live.pop(name, None)
-                self._changed = None
-                return True
-            case Complete():
-                self.append(e.WorkflowCompleted(at=self.now(), last_step=command.last_step))
-            case Fail():
-                self.append(e.WorkflowFailed(at=self.now(), error=command.error, failed_step=command.step))
-            case _:
-                assert_never(command)
-        self.finishing = True
-        return False
+    def _released(self, step: str) -> None:
+        self._zombies.pop(step, None)
+        self.driver.take(Released(step), self.now())
 
-    def _start(self, command: StartStep) -> None:
-        name = command.step
-        if name in self._timers or name in self.attempts:
-            return
-        zombie = self._zombies.get(name)
-        if zombie is not None and zombie.alive:
-            zombie.when_over(lambda: self.engine.post(self, self.start_due, command))
-            return
-        if command.due_at is not None and command.due_at > self.clock.now():
-            due = partial(self.engine.post, self, self.start_due, command)
-            self._timers[name] = self.clock.call_at(command.due_at, due)
-            self.consider_hibernation()
-            self.engine.check_idle()
-            return
-        spec = self.plan.steps[name]
-        self.append(
-            e.StepStarted(at=self.now(), step=name, visit=command.visit, attempt=command.attempt, code=spec.code)
-        )
-        self._starts.append(command)
-
-    def _launch(self, command: StartStep) -> None:
+    def _launch(self, command: Start) -> None:
         name = command.step
         scope = Scope(self, name, command.visit, command.attempt)
         attempt = Attempt(self.plan.steps[name], scope)
         self.attempts[name] = attempt
         attempt.start()
 
-    def _failed(self, attempt: Attempt, error: BaseException) -> None:
-        policy, name = attempt.spec.policy, attempt.spec.name
-        header = _header(self.now(), attempt.scope)
-        info = self.describe(error)
-        step = self.state.steps[name]
-        if self.live:
-            self._check_shared(attempt.spec)
-        can_retry = isinstance(error, policy.retry_on) and not isinstance(error, DependencyError)
-        if can_retry and step.failures < policy.retries:
-            delay = policy.retry_delay * policy.backoff**step.failures
-            self.append(e.StepRetried(**header, error=info, due_at=header["at"] + round(delay * 1e6)))
-            return
-        self.cause = error
-        self.append(e.StepFailed(**header, error=info))
+    def _verdict(self, attempt: Attempt, outcome: Outcome) -> Verdict:
+        """Say as data how an attempt ended, without secrets."""
+        error, value, live = outcome.error, outcome.value, outcome.live
+        if error is not None:
+            retry_on = attempt.spec.policy.retry_on
+            return Raised(self.describe(error), isinstance(error, retry_on) and not isinstance(error, DependencyError))
+        assert value is not None
+        if type(live) is dict and len(live) == 1 and "error" in live:
+            text = str(live["error"])
+            return ReturnedError(value, self.vault.mask(text) if self.vault else text)
+        return Returned(value)
 
-    def _choose(self, name: str) -> None:
+    def _choose(self, name: str) -> e.DivergeTaken | e.BranchTaken | e.WorkflowFailed:
+        """Hold the outcome of a step against its routes."""
         step = self.state.steps[name]
-        header: dict[str, Any] = {
-            "at": self.now(),
-            "step": name,
-            "visit": step.visit,
-            "attempt": max(1, step.attempt),
-        }
+        header: dict[str, Any] = {"at": self.now(), "step": name, "visit": step.visit, "attempt": max(1, step.attempt)}
         try:
             if name in self.plan.diverges and not step.diverge_chosen:
                 diverge = self.plan.diverges[name]
                 error = step.error if step.phase is Phase.FAILED else None
                 choice = routes.choose(diverge, error, self._routed_result(name))
                 target = "" if choice is None else routes.describe_target(diverge.choices[choice][1])
-                self.append(e.DivergeTaken(**header, choice=choice, target=target))
-            else:
-                branch = self.plan.branches[name]
-                truth = bool(branch.predicate(self.result_of(name)))
-                target = routes.describe_target(branch.when_true if truth else branch.when_false)
-                self.append(e.BranchTaken(**header, choice=truth, target=target))
+                return e.DivergeTaken(**header, choice=choice, target=target)
+            branch = self.plan.branches[name]
+            truth = bool(branch.predicate(self.result_of(name)))
+            target = routes.describe_target(branch.when_true if truth else branch.when_false)
+            return e.BranchTaken(**header, choice=truth, target=target)
         except BaseException as error:  # noqa: BLE001 - a route is user code: what it raises fails the run
             self.cause = error
-            self.append(e.WorkflowFailed(at=self.now(), error=self.describe(error), failed_step=name))
-            self.finishing = True
+            return e.WorkflowFailed(at=self.now(), error=self.describe(error), failed_step=name)
 
     def _routed_result(self, name: str) -> Any:
         step = self.state.steps[name]
@@ -460,35 +392,23 @@ class Execution(ExecutionValues):
         after, now = self.engine.hibernate_after, self.clock.now()
         if self.finishing:
             return
-        if self.draining:
+        if self.driver.draining:
             if self._starts or not all(map(hibernation.may_leave, self.attempts.values())):
                 return
         else:
             ripe_at = None if after is None else hibernation.ripe_at(self, after, now)
             if ripe_at is None or ripe_at > now or self._starts:
                 return
-        self._take_all_printed()
-        failed = hibernation.unroutable_failure(self.plan, self.state)
-        if failed is not None:
-            self._interrupt_all("a step beside it failed")
-            error = self.state.steps[failed].error
-            assert error is not None
-            self.append(e.WorkflowFailed(at=self.now(), error=error, failed_step=failed))
-        else:
-            wake_at = self.now() if self._held_back else hibernation.wake_at(self)
-            self.append(e.WorkflowHibernated(at=self.now(), wake_at=wake_at))
-        self.finishing = True
+        self._ride_all_printed()
+        self.driver.take(Leave(self.now() if self.driver.held_back else hibernation.wake_at(self)), self.now())
 
-    def _interrupt_all(self, reason: str) -> None:
+    def _cancel_attempts(self) -> None:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
-        self._take_all_printed()
-        for name in list(self.state.in_flight):
-            self._interrupt(name, reason)
+        self._starts.clear()
         for attempt in self.attempts.values():
             attempt.abandon()
-        self._starts.clear()
 
     def _printed_event(self, scope: Scope, at: int, *, last: bool = False) -> Event | None:
         assert scope.printed is not None
@@ -500,24 +420,15 @@ class Execution(ExecutionValues):
             at=at, step=scope.step, visit=scope.visit, attempt=scope.attempt, text=text, dropped=dropped
         )
 
-    def _take_printed(self, scope: Scope) -> None:
-        """What an attempt printed last is recorded with its outcome."""
-        if scope.printed is not None and (event := self._printed_event(scope, self.now(), last=True)) is not None:
-            self.append(event)
-
-    def _take_all_printed(self) -> None:
+    def _ride_all_printed(self) -> None:
+        """Record what was printed so far before what ends the attempts."""
         for attempt in self.attempts.values():
-            self._take_printed(attempt.scope)
+            if attempt.scope.printed is not None and not self.finishing:
+                self.driver.ride(partial(self._printed_event, attempt.scope, self.now(), last=True))
 
-    def _interrupt(self, name: str, reason: str) -> None:
-        step = self.state.steps[name]
-        self.append(
-            e.StepInterrupted(at=self.now(), step=name, visit=step.visit, attempt=max(1, step.attempt), reason=reason)
-        )
-
-    def _touch(self, name: str) -> None:
-        if self._changed is not None:
-            self._changed.append(name)
+    def _last_printed(self, scope: Scope) -> Event | None:
+        """What an attempt printed last is recorded with its outcome."""
+        return None if scope.printed is None else self._printed_event(scope, self.now(), last=True)
 
     def _end(self, error: BaseException | None = None) -> None:
         self.over = True

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..core.events import ApprovalTimedOut, Event, WorkflowHibernated
-from ..core.model import Plan
-from ..core.state import Operation, Phase, State
+from ..core.state import Operation
 
 if TYPE_CHECKING:
     from .attempt import Attempt
     from .execution import Execution
     from .scope import Wait
 
-__all__ = ["may_leave", "ripe_at", "still_true", "unroutable_failure", "wake_at"]
+__all__ = ["may_leave", "ripe_at", "wake_at"]
 
 
 def ripe_at(execution: Execution, after: int, now: int) -> int | None:
@@ -62,46 +59,6 @@ def wake_at(execution: Execution) -> int | None:
                 return execution.now()
     ends = [wait.due_at for attempt in execution.attempts.values() for wait in attempt.scope.waits]
     return min((at for at in (*ends, *execution.retry_times()) if at is not None), default=None)
-
-
-def unroutable_failure(plan: Plan, state: State) -> str | None:
-    """Name a step that failed beside the waiting ones and whose failure no route can take up."""
-    if not state.in_flight:
-        return None
-    for name, step in state.steps.items():
-        if (
-            step.phase is Phase.FAILED
-            and step.diverge is None
-            and name not in plan.diverges
-            and _is_open(plan, state, name)
-        ):
-            return name
-    return None
-
-
-def still_true(batch: Sequence[Event], state: State) -> list[Event]:
-    """Leave out what no longer holds after others appended events: the end of a wait that somebody has ended first."""
-    return [
-        event
-        for event in batch
-        if not isinstance(event, WorkflowHibernated)
-        and not (isinstance(event, ApprovalTimedOut) and _is_decided(state, event))
-    ]
-
-
-def _is_open(plan: Plan, state: State, name: str) -> bool:
-    """Whether the step stands in one stage with a step in flight, so that it is a sibling of it."""
-    paths = [plan.timeline]
-    for diverge in plan.diverges.values():
-        paths += [target for _, target in diverge.choices.values() if isinstance(target, tuple)]
-    for branch in plan.branches.values():
-        paths += [target for target in (branch.when_true, branch.when_false) if isinstance(target, tuple)]
-    return any(name in stage and not state.in_flight.keys().isdisjoint(stage) for path in paths for stage in path)
-
-
-def _is_decided(state: State, event: ApprovalTimedOut) -> bool:
-    operation = state.steps[event.step].operations.get(event.op)
-    return operation is not None and operation.is_decided
 
 
 def _operation(attempt: Attempt, wait: Wait) -> Operation | None:
