@@ -176,7 +176,7 @@ class Engine:
 
     def _async_steps(self) -> list[str]:
         attempts = [attempt for execution in self._executions.values() for attempt in execution.attempts.values()]
-        return [attempt.spec.name for attempt in attempts if attempt.spec.is_async]
+        return [attempt.spec.name for attempt in attempts if attempt.task is not None]
 
     def _enter(self, execution: Execution) -> Execution:
         self._executions[execution.id] = execution
