@@ -24,7 +24,7 @@ from ..errors import ApprovalError
 from .approval import approval_form
 from .card import SMALL, STYLE, Card, Row
 from .graph import Graph
-from .where import Audience, audience
+from .where import Audience, audience, is_terminal
 
 __all__ = ["NotebookCard", "TerminalCard", "live_view"]
 
@@ -73,7 +73,13 @@ def _in_notebook(execution: Execution, look: Callable[[], Card]) -> Iterator[Non
     """Show widgets while it runs, and leave a static picture: saved notebooks cannot show widgets."""
     from IPython.display import display
 
-    card = NotebookCard()
+    card: NotebookCard | None = None
+    with views.shielded("the live view"):
+        card = NotebookCard()
+    if card is None:  # there are no widgets here: the outcome is shown all the same
+        with _once(look):
+            yield
+        return
     asked: dict[str, Any] = {}
 
     def draw() -> None:
@@ -185,9 +191,16 @@ class _Unheard:
     def write(self, text: str) -> int:
         token = current_scope.set(None)
         try:
-            return int(self._stream.write(text))
+            self._stream.write(text)
+        except (OSError, ValueError):  # the terminal hung up: a step that prints through rich must not fail by it
+            pass
         finally:
             current_scope.reset(token)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -201,7 +214,12 @@ class TerminalCard:
         from rich.live import Live
 
         self._console = Console(file=cast(IO[str], _Unheard(sys.stderr)))
-        self._live = Live(console=self._console, transient=True, auto_refresh=False)
+        self._live = Live(
+            console=self._console,
+            transient=True,
+            auto_refresh=False,
+            redirect_stdout=is_terminal(sys.stdout),  # else rich would write to stderr what goes into a file
+        )
 
     def __enter__(self) -> TerminalCard:
         self._live.start()
@@ -245,10 +263,14 @@ def _refreshed(draw: Callable[[], None]) -> Iterator[None]:
 
     def tick() -> None:
         nonlocal handle
+        handle = None
         began = time.thread_time()
-        draw()
-        wait = max(_REFRESH_SECONDS, (time.thread_time() - began) / _SHARE)
-        handle = loop.call_later(wait, tick)
+        with views.shielded("a run"):
+            draw()
+            handle = loop.call_later(wait_after(began), tick)  # one that cannot be drawn is not tried again
+
+    def wait_after(began: float) -> float:
+        return max(_REFRESH_SECONDS, (time.thread_time() - began) / _SHARE)
 
     handle = loop.call_later(0, tick)
     try:
