@@ -212,7 +212,12 @@ class TerminalCard:
     def __init__(self) -> None:
         from rich.console import Console
         from rich.live import Live
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
 
+        # Loaded here, as what the first drawing costs decides how soon the next one comes.
+        self._bar, self._table, self._text = ProgressBar, Table, Text
         self._console = Console(file=cast(IO[str], _Unheard(sys.stderr)))
         self._live = Live(
             console=self._console,
@@ -235,10 +240,7 @@ class TerminalCard:
 
     def draw(self, card: Card) -> None:
         """Show what is at work."""
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
-        from rich.text import Text
-
+        ProgressBar, Table, Text = self._bar, self._table, self._text  # noqa: N806  # classes
         table = Table.grid(padding=(0, 1))
         for row in [row for row in card.rows if row.active][:_MOST_LINES]:
             bar = ProgressBar(total=100, completed=row.percent, width=20) if row.percent is not None else Text("")
