@@ -172,7 +172,8 @@ class Run:
         )
 
     def _start(self) -> None:
-        self._execution.engine.start(self._execution, *self._events)
+        if not self._execution.over:  # else it has ended long ago, and its recorded outcome is asked for
+            self._execution.engine.start(self._execution, *self._events)
 
     async def _settled(self) -> None:
         execution = self._execution
