@@ -274,4 +274,4 @@ def _own_traceback(error: BaseException | None) -> BaseException | None:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None and is_library_frame(trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next
-    return error.with_traceback(trace)
+    return BaseException.with_traceback(error, trace)  # a class of the user may have one of its own, which raises
