@@ -37,14 +37,14 @@ from ..core.model import Plan, Value
 from ..core.settle import Raised, Returned, ReturnedError, Verdict, settle
 from ..core.state import Phase, State
 from ..core.stepping import Limit
-from ..errors import CerebelumError, DependencyError, ExecutionStoppedError
+from ..errors import DependencyError, OperationError
 from ..store.base import Commit
 from ..values import Vault
 from . import hibernation, routes
 from .attempt import Attempt, Outcome
 from .clock import Timer
 from .lease import keeper_of
-from .scope import Scope
+from .scope import Scope, Suspension
 from .summary import summarise
 from .values import ExecutionValues
 
@@ -168,7 +168,7 @@ class Execution(ExecutionValues):
         if self.attempts and next(iter(self.attempts.values())).scope.waits:
             self.engine.post(self, self._look_at_waits, None)
         scope.close()
-        at_work = attempt.alive and not attempt.spec.is_async
+        at_work = attempt.alive and attempt.thread is not None
         if at_work:
             self._zombies[scope.step] = attempt
             attempt.when_over(partial(self.engine.post, self, self._released, scope.step))
@@ -330,7 +330,7 @@ class Execution(ExecutionValues):
         if self.driver.take(Recorded(event), self.now()):
             self._answers.append(waiter)
         elif not waiter.done():
-            waiter.set_exception(_stopped(self.id, getattr(event, "step", "")))
+            waiter.set_exception(Suspension(f"execution {self.id} has ended here; nothing it does now is recorded"))
 
     def _due(self, step: str) -> None:
         self._timers.pop(step, None)
@@ -352,7 +352,10 @@ class Execution(ExecutionValues):
         error, value, live = outcome.error, outcome.value, outcome.live
         if error is not None:
             retry_on = attempt.spec.policy.retry_on
-            return Raised(self.describe(error), isinstance(error, retry_on) and not isinstance(error, DependencyError))
+            return Raised(
+                self.describe(error),
+                isinstance(error, retry_on) and not isinstance(error, (DependencyError, OperationError)),
+            )
         assert value is not None
         if type(live) is dict and len(live) == 1 and "error" in live:
             text = str(live["error"])
@@ -449,10 +452,3 @@ class Execution(ExecutionValues):
 
 def _header(now: int, scope: Scope) -> dict[str, Any]:
     return {"at": now, "step": scope.step, "visit": scope.visit, "attempt": scope.attempt}
-
-
-def _stopped(execution_id: str, step: str) -> CerebelumError:
-    return ExecutionStoppedError(
-        f"step '{step}' of execution {execution_id} was stopped; nothing it does now is recorded",
-        execution_id=execution_id,
-    )
