@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import chain
 from typing import Any
 
 from ..core.text import did_you_mean
+from ..core.times import at
 from ..errors import StoreError
+from .since import Zone, micros_of
 
 __all__ = ["VIEWS", "select"]
 
@@ -28,7 +30,9 @@ _WRITES = re.compile(r"VACUUM|cannot modify .+ because it is a view|cannot UPSER
 _UNKNOWN = re.compile(r"no such (column|table|function): (\S+)")
 
 
-def select(db: sqlite3.Connection, query: str, params: Mapping[str, Any]) -> tuple[list[tuple[Any, ...]], list[str]]:
+def select(
+    db: sqlite3.Connection, query: str, params: Mapping[str, Any], tz: Zone | None = None
+) -> tuple[list[tuple[Any, ...]], list[str]]:
     """Run one reading statement; return its rows and the names of its columns.
 
     Raises:
@@ -49,7 +53,7 @@ def select(db: sqlite3.Connection, query: str, params: Mapping[str, Any]) -> tup
 
     db.set_authorizer(authorize)
     try:
-        cursor = db.execute(query, {name: _parameter(value) for name, value in params.items()})
+        cursor = db.execute(query, {name: _parameter(value, tz) for name, value in params.items()})
         rows = cursor.fetchall()
     except (sqlite3.Error, sqlite3.Warning) as exc:
         if refused or _code(exc) == sqlite3.SQLITE_READONLY or _WRITES.search(str(exc)):
@@ -65,12 +69,11 @@ def select(db: sqlite3.Connection, query: str, params: Mapping[str, Any]) -> tup
     return rows, [column[0] for column in cursor.description]
 
 
-def _parameter(value: Any) -> Any:
-    """Write a time as the views do; leave the rest to SQLite."""
+def _parameter(value: Any, tz: Zone | None) -> Any:
+    """Write a time as the views do, one without a zone as that in ``tz``; leave the rest to SQLite."""
     if not isinstance(value, datetime):
         return value
-    aware = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
-    return f"{aware.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+    return f"{at(micros_of(value, tz)):%Y-%m-%dT%H:%M:%S.%fZ}"
 
 
 def _explained(db: sqlite3.Connection, exc: Exception) -> Exception:

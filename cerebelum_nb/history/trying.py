@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..core.arguments import count
+from ..core.arguments import count, workflow_name
 from ..core.events import Event, StepCompleted, StepFailed, StepStarted
 from ..core.model import StepSpec, Value
 from ..core.state import StepState, fold
@@ -31,7 +31,7 @@ def try_step(
     step: Step[..., Any],
     runs: int = 20,
     *,
-    workflow: str | None = None,
+    workflow: Any = None,
     repeat: bool = False,
     values: bool = False,
     concurrency: int = 4,
@@ -46,7 +46,7 @@ def try_step(
     Args:
         step: the step, as ``@step`` made it.
         runs: on how many runs, the newest of those that reached it.
-        workflow: only runs of the workflow of this name.
+        workflow: only runs of this workflow: its name, or the workflow itself.
         repeat: True lets it do for real what the run did not record (a ``context.run``, a poll or a retry with other
             arguments or other code), and lets a step with ``effect="external"`` be tried at all. By default such a
             step is refused, and such an operation is the error of its row.
@@ -89,6 +89,7 @@ def try_step(
     if not isinstance(step, Step):
         raise TypeError(f"try_step takes the step itself, as it is now: try_step(build), not {step!r}")
     spec = step.spec()
+    workflow = workflow_name(workflow)
     most = None if runs is None else count(runs, "runs")
     if most == 0:
         raise ValueError("runs is on how many runs the step is tried, a whole number from 1, not 0")
