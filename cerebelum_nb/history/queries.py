@@ -13,6 +13,7 @@ from functools import partial
 
 from ..core.model import ExecutionState
 from ..store.extracts import error, error_type, type_in, value
+from ..store.projection import STARTED, iso_of
 
 __all__ = ["Query", "events", "executions", "steps"]
 
@@ -68,8 +69,8 @@ def executions(
         terms.append(f"x.state IN ({_marks(states)})")
         parameters.extend(states)
     if since is not None:
-        terms.append("x.started_at >= ?")
-        parameters.append(since)
+        terms.append(f"{STARTED} >= ?")
+        parameters.append(iso_of(since))
     return Query(
         f"""SELECT x.execution_id, x.workflow, x.state, x.started_at, x.updated_at, x.completed_at,
             x.completed_at - x.started_at, x.total_steps, x.done_steps, x.current_step,
@@ -87,10 +88,10 @@ def executions(
                     (SELECT json_extract(c.data, '$.last_step') FROM event c
                     WHERE c.execution = x.key AND c.type = 'WorkflowCompleted' ORDER BY c.version DESC LIMIT 1)
                 ORDER BY e.version DESC LIMIT 1) END,
-            x.error, {type_in("x.error")}, x.wake_at, x.parent, {_PARENT_VERSION}, x.version, x.key
+            x.error, {type_in("x.error")}, x.wake_at, x.parent, {_PARENT_VERSION}, x.version, {STARTED}, x.key
         FROM execution x WHERE {" AND ".join(terms)}""",
         tuple(parameters),
-        order=(4, 19),
+        order=(19, 20),
         descending=True,
         limit=limit,
     )

@@ -6,7 +6,7 @@ pandas is imported late, and only for text that this library does not read by it
 from __future__ import annotations
 
 import re
-from datetime import date, datetime, time, timedelta, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import TYPE_CHECKING
 
 from ..core.duration import seconds
@@ -24,7 +24,7 @@ Zone = str | tzinfo
 """A zone's name, ``"local"``, or the zone itself."""
 
 _AMOUNT_FIRST = re.compile(r"\s*\d+(\.\d+)?\s*[A-Za-zµ]")
-_LAST = 2**62
+_LAST = to_micros(datetime(9999, 12, 31, tzinfo=UTC))
 
 
 def zone(tz: Zone | None) -> tzinfo | None:

@@ -10,11 +10,12 @@ from itertools import chain
 from typing import Any
 
 from ..core.text import did_you_mean
-from ..core.times import at
 from ..errors import StoreError
+from ..store.projection import iso_of
+from ..store.views import VIEWS
 from .since import Zone, micros_of
 
-__all__ = ["VIEWS", "select"]
+__all__ = ["select"]
 
 _NOT_READING = frozenset(
     {sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH, sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_SAVEPOINT}
@@ -23,8 +24,6 @@ _NOT_READING = frozenset(
 _PRAGMAS = frozenset(
     {"table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo", "foreign_key_list"}
 )
-VIEWS = ("executions", "steps", "events")
-"""What people ask."""
 _WRITES = re.compile(r"VACUUM|cannot modify .+ because it is a view|cannot UPSERT a view")
 """What SQLite says of statements that would write before it finds that they may not."""
 _UNKNOWN = re.compile(r"no such (column|table|function): (\S+)")
@@ -73,7 +72,7 @@ def _parameter(value: Any, tz: Zone | None) -> Any:
     """Write a time as the views do, one without a zone as that in ``tz``; leave the rest to SQLite."""
     if not isinstance(value, datetime):
         return value
-    return f"{at(micros_of(value, tz)):%Y-%m-%dT%H:%M:%S.%fZ}"
+    return iso_of(micros_of(value, tz))
 
 
 def _explained(db: sqlite3.Connection, exc: Exception) -> Exception:

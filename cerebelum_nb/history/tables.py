@@ -308,7 +308,7 @@ def sql(query: str, /, *, tz: Zone | None = None, store: Source | None = None, *
     """
     from .frames import answer
 
-    with each(store) as logs, snapshot(logs[None]) if None in logs else attached(logs) as db:
+    with each(store) as logs, snapshot(logs[None]) if None in logs else attached(logs, str(query)) as db:
         rows, names = _sql.select(db, query, params, tz)
     return converted(answer(rows, names), tz)
 

@@ -16,6 +16,7 @@ from ..engine.bridge import run_sync
 from ..engine.trial import Trial, try_out
 from ..errors import CerebelumError, SerializationError, StoreError
 from ..store.base import Store
+from ..store.projection import STARTED
 from ..values import decode
 from .difference import compare
 from .moment import short
@@ -207,7 +208,7 @@ def _reached(log: Store, step: str, runs: int | None, workflow: str | None) -> l
         asked = db.execute(
             f"""SELECT x.execution_id FROM execution x WHERE {of} EXISTS (
                 SELECT 1 FROM event e WHERE e.execution = x.key AND e.type = 'StepStarted' AND e.step = ?)
-            ORDER BY x.started_at DESC, x.key DESC LIMIT ?""",
+            ORDER BY {STARTED} DESC, x.key DESC LIMIT ?""",
             (*parameters, step, -1 if runs is None else runs),
         )
         return [execution_id for (execution_id,) in asked]

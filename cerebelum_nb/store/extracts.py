@@ -5,7 +5,13 @@ The views of every log hold this text: to change it takes a migration.
 
 from __future__ import annotations
 
-__all__ = ["error", "error_type", "type_in", "value"]
+__all__ = ["error", "error_type", "iso", "type_in", "value"]
+
+
+def iso(micros: str) -> str:
+    """Write a time, integer µs, as ISO 8601 in UTC. The text sorts as the times do."""
+    seconds = f"strftime('%Y-%m-%dT%H:%M:%S', {micros} / 1000000, 'unixepoch')"
+    return f"{seconds} || printf('.%06dZ', {micros} % 1000000)"
 
 
 def value(data: str, name: str, *, otherwise: str = "") -> str:
