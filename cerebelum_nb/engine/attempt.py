@@ -99,6 +99,7 @@ class Attempt:
         current_scope.set(scope)
         outcome = Outcome(scope)
         try:
+            scope.check()
             result = await self.spec.fn(**scope.execution.arguments(self.spec))
             outcome.value = scope.execution.encode(result, keep=self.spec.policy.keep)
             outcome.live = result
@@ -107,8 +108,9 @@ class Attempt:
                 scope.execution.cancelled_from_outside(scope.step)
                 raise
             outcome.error = error
-        except Interruption:
-            scope.execution.stop_soon("stopped by hand while a step blocked the loop")
+        except Interruption as error:
+            outcome.error = error
+            scope.execution.ask_to_stop("stopped by hand while a step blocked the loop")
         except BaseException as error:  # noqa: BLE001 - the fence: whatever user code raises is its outcome
             outcome.error = error
         finally:
@@ -120,6 +122,7 @@ class Attempt:
         current_scope.set(scope)
         outcome = Outcome(scope)
         try:
+            scope.check()
             result = self.spec.fn(**scope.execution.arguments(self.spec))
             if inspect.isawaitable(result):
                 if inspect.iscoroutine(result):
