@@ -76,8 +76,9 @@ def _run_in_thread(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
             outcome.set_exception(error)
 
     context = contextvars.copy_context()
-    threading.Thread(target=context.run, args=(target,), name="cerebelum-run", daemon=True).start()
+    thread = threading.Thread(target=context.run, args=(target,), name="cerebelum-run", daemon=True)
     try:
+        thread.start()  # it may be stopped before this has returned
         return outcome.result()
     except KeyboardInterrupt:
         loop = loops.result()

@@ -18,14 +18,14 @@ from ..core.events import Event
 from ..core.model import ErrorInfo, Plan, Value
 from ..core.state import Phase, State, evolve
 from ..core.stepping import Limit, permits, standing_before
-from ..errors import CerebelumError, DependencyError, ExecutionStoppedError
+from ..errors import DependencyError, OperationError
 from ..store.base import Commit
 from ..values import Vault
 from . import hibernation, routes
 from .attempt import Attempt, Interruption, Outcome
 from .clock import Timer
 from .lease import keeper_of
-from .scope import Scope
+from .scope import Scope, Suspension
 from .summary import summarise
 from .values import ExecutionValues
 
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 __all__ = ["Execution"]
 
 Observer = Callable[["Execution", Event], None]
+
+_BROKEN_OFF = (Suspension, Interruption, KeyboardInterrupt)
+"""What a step raises that a stop broke into, or refused an operation."""
 
 
 class Execution(ExecutionValues):
@@ -139,11 +142,11 @@ class Execution(ExecutionValues):
         if self.attempts and next(iter(self.attempts.values())).scope.waits:
             self.engine.post(self, self._look_at_waits, None)
         scope.close()
-        if attempt.alive and not attempt.spec.is_async:
+        if attempt.alive and attempt.thread is not None:
             self._zombies[scope.step] = attempt
         self._touch(scope.step)
         self._take_printed(scope)
-        if self.stop_requested is not None and _came_of_the_stop(outcome.error):
+        if self.stop_requested is not None and isinstance(outcome.error, _BROKEN_OFF):
             return  # still in flight as far as the log knows: the stop interrupts it
         if outcome.error is not None:
             self._failed(attempt, outcome.error)
@@ -336,7 +339,7 @@ class Execution(ExecutionValues):
         scope_is_over = not isinstance(event, e.OperationEvent) or event.step not in self.attempts
         if scope_is_over or self.finishing:
             if not waiter.done():
-                waiter.set_exception(_stopped(self.id, getattr(event, "step", "")))
+                waiter.set_exception(Suspension(f"execution {self.id} has ended here; nothing it does now is recorded"))
             return
         self.append(event)
         self._answers.append(waiter)
@@ -419,7 +422,7 @@ class Execution(ExecutionValues):
         step = self.state.steps[name]
         if self.live:
             self._check_shared(attempt.spec)
-        can_retry = isinstance(error, policy.retry_on) and not isinstance(error, DependencyError)
+        can_retry = isinstance(error, policy.retry_on) and not isinstance(error, (DependencyError, OperationError))
         if can_retry and step.failures < policy.retries:
             delay = policy.retry_delay * policy.backoff**step.failures
             self.append(e.StepRetried(**header, error=info, due_at=header["at"] + round(delay * 1e6)))
@@ -548,21 +551,3 @@ def _header(now: int, scope: Scope) -> dict[str, Any]:
 
 def _decide_anew(_: None) -> None:
     """A message that only asks for a decision."""
-
-
-def _came_of_the_stop(error: BaseException | None) -> bool:
-    """Whether a step raised because it was broken into, or an operation of it was refused after a stop."""
-    seen = set()  # a user may have closed a circle of causes
-    while error is not None and id(error) not in seen:
-        if isinstance(error, ExecutionStoppedError | Interruption | KeyboardInterrupt):
-            return True
-        seen.add(id(error))
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def _stopped(execution_id: str, step: str) -> CerebelumError:
-    return ExecutionStoppedError(
-        f"step '{step}' of execution {execution_id} was stopped; nothing it does now is recorded",
-        execution_id=execution_id,
-    )
