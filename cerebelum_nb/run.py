@@ -152,7 +152,7 @@ class Run:
     def stop(self, reason: str = STOPPED) -> None:
         """Pause it: what is finished is kept, what is in flight is interrupted."""
         if not self._execution.over:
-            self._execution.engine.post(self._execution, self._execution.stop, reason)
+            self._execution.ask_to_stop(reason)
 
     def drain(self) -> None:
         """Let the steps at work finish, start no more, and leave the rest to whoever takes it up next."""
@@ -172,7 +172,8 @@ class Run:
         )
 
     def _start(self) -> None:
-        self._execution.engine.start(self._execution, *self._events)
+        if not self._execution.over:  # else it has ended long ago, and its recorded outcome is asked for
+            self._execution.engine.start(self._execution, *self._events)
 
     async def _settled(self) -> None:
         execution = self._execution
