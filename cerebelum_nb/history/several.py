@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..store import views
 from ..store.base import Store
-from ..store.connection import SCHEMA_VERSION, explain
+from ..store.connection import SCHEMA_VERSION, explain, interruptible
 from ..store.sqlite import SqliteStore
 from ..store.views import VIEWS
 from .frames import in_order
@@ -56,6 +56,7 @@ def attached(logs: Mapping[str | None, Store], query: str) -> Iterator[sqlite3.C
     """
     with closing(sqlite3.connect("", uri=True, isolation_level=None)) as db:  # temporary; on disk when it grows
         try:
+            interruptible(db)
             if len(logs) <= db.getlimit(sqlite3.SQLITE_LIMIT_ATTACHED):
                 _unite(db, logs)
             else:
