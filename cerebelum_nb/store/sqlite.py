@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -22,8 +23,8 @@ from ..core.model import ExecutionState, Value
 from ..errors import ExecutionNotFoundError, StoreError
 from ..values.foreign import ForeignBytes
 from . import chain, forks, process, projection, rows, rules
-from .base import Commit, ExecutionRow, Holder, Rejection
-from .connection import BUSY_SECONDS, MEMORY, explain, open_log, open_to_look, open_to_read
+from .base import Commit, ExecutionRow, Holder, Rejection, patience
+from .connection import MEMORY, explain, is_busy, open_log, open_to_look, open_to_read
 
 __all__ = ["SqliteStore"]
 
@@ -39,6 +40,9 @@ _KEEP = "INSERT OR IGNORE INTO payload (digest, codec, data) VALUES (?, ?, ?)"
 _TRUST = "DELETE FROM untrusted WHERE digest = ?"
 _KEYS_KEPT = 10_000
 _LAST_VERSION = 2**63 - 1
+_TRY_MILLISECONDS = 50
+"""How long one try for SQLite's write lock lasts; an event loop stands still no longer."""
+_PAUSE_SECONDS = 0.01
 
 
 class SqliteStore:
@@ -118,10 +122,9 @@ class SqliteStore:
         rules.check(commits)
         encoded = [[rows.encode(event) for event in commit.events] for commit in commits]
         rejected: dict[str, str] = {}
-        with self._lock:  # as in _writing, without the cost of a generator: this is the hot path
-            db = self._connected()
+        db = self._begin()  # as in _writing, without the cost of a generator: this is the hot path
+        try:
             try:
-                db.execute("BEGIN IMMEDIATE")
                 for commit, events in zip(commits, encoded, strict=True):
                     key, rejection = self._advance(db, commit)
                     if rejection:
@@ -149,7 +152,32 @@ class SqliteStore:
             except BaseException:
                 self._undo(db)
                 raise
+        finally:
+            self._lock.release()
         return rejected
+
+    def _begin(self) -> sqlite3.Connection:
+        """Take this store's lock and SQLite's write lock; the caller releases the first after its transaction.
+
+        While another program holds SQLite's, this store's is let go between the tries: otherwise a thread that waits
+        (the heartbeat's) would keep the event loop waiting as long, which may not wait at all.
+        """
+        until = 0.0
+        while True:
+            self._lock.acquire()
+            try:
+                db = self._connected()
+                db.execute("BEGIN IMMEDIATE")
+            except BaseException as exc:
+                self._lock.release()
+                until = until or time.monotonic() + patience.get()
+                if not is_busy(exc) or time.monotonic() >= until:
+                    if isinstance(exc, sqlite3.Error):
+                        raise explain(exc, self.location) from exc
+                    raise
+            else:
+                return db
+            time.sleep(_PAUSE_SECONDS)
 
     def _undo(self, db: sqlite3.Connection) -> None:
         self._keys.clear()  # some may name rows that are now undone
@@ -412,7 +440,7 @@ class SqliteStore:
             except sqlite3.OperationalError:  # somebody is at work, or the disk is full: nothing has changed
                 pass
             finally:
-                db.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000:.0f}")
+                db.execute(f"PRAGMA busy_timeout = {_TRY_MILLISECONDS}")
 
     def _before_fork(self) -> None:
         self._lock.acquire()
@@ -430,7 +458,11 @@ class SqliteStore:
         return self._db
 
     def _open(self) -> sqlite3.Connection:
-        return open_to_look(self.location) if self._read_only else open_log(self.location, self.durability)
+        if self._read_only:
+            return open_to_look(self.location)
+        db = open_log(self.location, self.durability)
+        db.execute(f"PRAGMA busy_timeout = {_TRY_MILLISECONDS}")  # the rest of the waiting is done in _begin
+        return db
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
@@ -442,15 +474,15 @@ class SqliteStore:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            db = self._connected()
+        db = self._begin()
+        try:
             try:
-                try:
-                    db.execute("BEGIN IMMEDIATE")
-                    yield db
-                    db.execute("COMMIT")
-                except BaseException:
-                    self._undo(db)
-                    raise
-            except sqlite3.Error as exc:
-                raise explain(exc, self.location) from exc
+                yield db
+                db.execute("COMMIT")
+            except BaseException:
+                self._undo(db)
+                raise
+        except sqlite3.Error as exc:
+            raise explain(exc, self.location) from exc
+        finally:
+            self._lock.release()
