@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from . import archive as archive
     from . import history as history
+    from . import observe as observe
     from . import testing as testing
     from .client import ApprovalInfo as ApprovalInfo
     from .client import ExecutionClient as ExecutionClient
@@ -82,6 +83,7 @@ _HOMES = {
     ".": (
         "archive",
         "history",
+        "observe",
         "testing",
     ),
     ".client": (
@@ -202,6 +204,7 @@ __all__ = [
     "flow",
     "here",
     "history",
+    "observe",
     "poll",
     "retry",
     "scheduler",
