@@ -162,7 +162,7 @@ class Run:
     def stop(self, reason: str = STOPPED) -> None:
         """Pause it: what is finished is kept, what is in flight is interrupted."""
         if not self._execution.over:
-            self._execution.engine.post(self._execution, self._execution.stop, reason)
+            self._execution.ask_to_stop(reason)
 
     def drain(self) -> None:
         """Let the steps at work finish, start no more, and leave the rest to whoever takes it up next."""
@@ -185,7 +185,8 @@ class Run:
         return self._execution.engine.made_ready(self._execution)
 
     def _start(self) -> None:
-        self._execution.engine.start(self._execution, *self._events)
+        if not self._execution.over:  # else it has ended long ago, and its recorded outcome is asked for
+            self._execution.engine.start(self._execution, *self._events)
 
     async def _settled(self) -> None:
         execution = self._execution
@@ -315,4 +316,4 @@ def _own_traceback(error: BaseException | None) -> BaseException | None:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None and is_library_frame(trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next
-    return error.with_traceback(trace)
+    return BaseException.with_traceback(error, trace)  # a class of the user may have one of its own, which raises

@@ -19,6 +19,7 @@ from ..core.model import StepSpec, Value
 from ..errors import StepTimeoutError
 from . import observers
 from .clock import Timer
+from .offering import give_up, unawaited
 from .scope import Scope, current_scope
 
 __all__ = ["Attempt", "Interruption", "Outcome"]
@@ -63,7 +64,7 @@ class Attempt:
             context = execution.context.copy()
             observers.prepare(scope, context)
             if self.spec.is_async:
-                self._task = scope.loop.create_task(self._run_async(), context=context)
+                self._task = scope.loop.create_task(self._run_async(None), context=context)
             else:
                 name = f"step {self.spec.name}"
                 self._thread = threading.Thread(target=context.run, args=(self._run_sync,), name=name, daemon=True)
@@ -102,12 +103,19 @@ class Attempt:
         """Call back on the engine's loop when the function has ended."""
         self._ended += (callback,)
 
-    async def _run_async(self) -> None:
+    async def _run_async(self, result: Any) -> None:
+        """Call the function, or take over ``result``, what a plain one returned, and await it."""
         scope = self.scope
         current_scope.set(scope)
         outcome = Outcome(scope)
         try:
-            result = await self.spec.fn(**scope.execution.arguments(self.spec))
+            scope.check()
+            if result is None:
+                result = self.spec.fn(**scope.execution.arguments(self.spec))
+            while inspect.isawaitable(result):
+                result = await result
+            if (problem := unawaited(scope)) is not None:
+                raise problem
             outcome.value = scope.execution.encode(result, keep=self.spec.policy.keep)
             outcome.live = result
         except asyncio.CancelledError as error:
@@ -115,8 +123,9 @@ class Attempt:
                 scope.execution.cancelled_from_outside(scope.step)
                 raise
             outcome.error = error
-        except Interruption:
-            scope.execution.stop_soon("stopped by hand while a step blocked the loop")
+        except Interruption as error:
+            outcome.error = error
+            scope.execution.ask_to_stop("stopped by hand while a step blocked the loop")
         except BaseException as error:  # noqa: BLE001 - the fence: whatever user code raises is its outcome
             outcome.error = error
         finally:
@@ -128,13 +137,13 @@ class Attempt:
         current_scope.set(scope)
         outcome = Outcome(scope)
         try:
+            scope.check()
             result = self.spec.fn(**scope.execution.arguments(self.spec))
-            if inspect.isawaitable(result):
-                if inspect.iscoroutine(result):
-                    result.close()
-                raise TypeError(
-                    f"step '{self.spec.name}' returned an awaitable: declare it with async def and await it"
-                )
+            if inspect.isawaitable(result):  # a plain wrapper of an async function: it goes on as one
+                self._go_on_in_loop(result)
+                return
+            if (problem := unawaited(scope)) is not None:
+                raise problem
             outcome.value = scope.execution.encode(result, keep=self.spec.policy.keep)
             outcome.live = result
         except BaseException as error:  # noqa: BLE001 - the fence: whatever user code raises is its outcome
@@ -143,8 +152,29 @@ class Attempt:
         try:
             scope.loop.call_soon_threadsafe(self._over, outcome)
         except RuntimeError:  # the loop was closed under it, as at the end of asyncio.run: nobody takes the outcome
-            scope.execution.loop_ended()
-            self._tell_ended()
+            self._loop_ended()
+
+    def _go_on_in_loop(self, result: Any) -> None:
+        try:
+            self.scope.loop.call_soon_threadsafe(self._take_over, result)
+        except RuntimeError:
+            self._returned = True
+            _close(result)
+            self._loop_ended()
+
+    def _take_over(self, result: Any) -> None:
+        if self.scope.closed:
+            self._returned = True
+            _close(result)
+            self._over(Outcome(self.scope))
+            return
+        self._thread = None
+        self._task = self.scope.loop.create_task(self._run_async(result), context=self.scope.execution.context.copy())
+
+    def _loop_ended(self) -> None:
+        give_up(self.scope)
+        self.scope.execution.loop_ended()
+        self._tell_ended()
 
     def _tell_ended(self) -> None:
         for callback in self._ended:
@@ -152,6 +182,7 @@ class Attempt:
 
     def _over(self, outcome: Outcome) -> None:
         self._stop_timer()
+        give_up(self.scope)
         self._tell_ended()
         if self.timed_out and not self.scope.closed and self._thread is None:
             outcome.error, outcome.value = self._timeout_error(), None
@@ -177,6 +208,11 @@ class Attempt:
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+
+
+def _close(result: Any) -> None:
+    if inspect.iscoroutine(result):
+        result.close()
 
 
 def _was_asked_to_stop() -> bool:

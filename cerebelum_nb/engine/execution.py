@@ -19,15 +19,15 @@ from ..core.events import Event
 from ..core.model import ErrorInfo, Plan, Value
 from ..core.state import Phase, State, evolve
 from ..core.stepping import Limit, permits, standing_before
-from ..errors import CerebelumError, DependencyError, ExecutionStoppedError
+from ..errors import CerebelumError, DependencyError, OperationError
 from ..store.base import Commit
 from ..values import Vault
 from . import hibernation, observers, routes
-from .attempt import Attempt, Outcome
+from .attempt import Attempt, Interruption, Outcome
 from .clock import Timer
 from .code import parts_written
 from .lease import keeper_of
-from .scope import Scope
+from .scope import Scope, Suspension
 from .summary import summarise
 from .values import ExecutionValues
 
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from .engine import Engine
 
 __all__ = ["Execution"]
+
+_BROKEN_OFF = (Suspension, Interruption, KeyboardInterrupt)
+"""What a step raises that a stop broke into, or refused an operation."""
 
 
 class Execution(ExecutionValues):
@@ -59,6 +62,7 @@ class Execution(ExecutionValues):
         self.payloads: tuple[Value, ...] = ()
         self.begun = False
         self.stopped_at: float | None = None  # when somebody stopped or cancelled it, by the loop's clock
+        self.stop_requested: str | None = None  # why; from then on no step, effect or attempt starts
         self.done: asyncio.Future[None] = engine.loop.create_future()
         self.context = contextvars.copy_context()
         self._position = Position.at_start(plan)
@@ -139,10 +143,12 @@ class Execution(ExecutionValues):
         if self.attempts and next(iter(self.attempts.values())).scope.waits:
             self.engine.post(self, self._look_at_waits, None)
         scope.close()
-        if attempt.alive and not attempt.spec.is_async:
+        if attempt.alive and attempt.thread is not None:
             self._zombies[scope.step] = attempt
         self._touch(scope.step)
         self._take_printed(scope)
+        if self.stop_requested is not None and isinstance(outcome.error, _BROKEN_OFF):
+            return  # still in flight as far as the log knows: the stop interrupts it
         if outcome.error is not None:
             self._failed(attempt, outcome.error)
             return
@@ -168,6 +174,12 @@ class Execution(ExecutionValues):
         step = self.state.steps.get(command.step)
         if step is None or step.phase is Phase.RETRYING or step.phase is Phase.PENDING:
             self._start(StartStep(command.step, command.visit, command.attempt))
+
+    def ask_to_stop(self, reason: str) -> None:
+        """Stop it, from any thread and from a signal handler: nothing starts any more, and it pauses soon."""
+        self.stop_requested = reason
+        if not self.over and not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.engine.post, self, _decide_anew, None)
 
     def stop(self, reason: str) -> None:
         """Pause it: whatever is in flight is interrupted, everything finished is kept."""
@@ -211,10 +223,6 @@ class Execution(ExecutionValues):
             look = partial(self.engine.on_behalf_of, self, self.waits_changed)
             self._ripening = self.clock.call_at(ripe_at, look)
 
-    def stop_soon(self, reason: str) -> None:
-        """Ask for a stop from inside a step."""
-        self.engine.post(self, self.stop, reason)
-
     def cancelled_from_outside(self, step: str) -> None:
         """A step's task was cancelled by somebody else, as at the end of ``asyncio.run``: record it at once."""
         if not self.over:
@@ -230,6 +238,8 @@ class Execution(ExecutionValues):
         """Decide, and turn decisions into events, until all that can start has started."""
         if self.state.cancel is not None and not self.finishing:
             self.cancel(self.state.cancel)
+        if self.stop_requested is not None:  # after what came in together with it: that is done, and is kept
+            self.stop(self.stop_requested)
         for is_due in list(self.watchers):
             is_due()
         while not self.finishing:
@@ -306,7 +316,7 @@ class Execution(ExecutionValues):
         if self.state.cancel is not None and not self.finishing:  # it came with what others appended
             self._starts.clear()
             self.engine.post(self, self.cancel, self.state.cancel)
-        if self._starts:
+        if self._starts and self.stop_requested is None:
             starts, self._starts = self._starts, []
             for command in starts:
                 self._launch(command)
@@ -351,7 +361,7 @@ class Execution(ExecutionValues):
         scope_is_over = not isinstance(event, e.OperationEvent) or event.step not in self.attempts
         if scope_is_over or self.finishing:
             if not waiter.done():
-                waiter.set_exception(_stopped(self.id, getattr(event, "step", "")))
+                waiter.set_exception(Suspension(f"execution {self.id} has ended here; nothing it does now is recorded"))
             return
         self.append(event)
         self._answers.append(waiter)
@@ -402,7 +412,7 @@ class Execution(ExecutionValues):
 
     def _start(self, command: StartStep) -> None:
         name = command.step
-        if name in self._timers or name in self.attempts:
+        if name in self._timers or name in self.attempts or self.stop_requested is not None:
             return
         zombie = self._zombies.get(name)
         if zombie is not None and zombie.alive:
@@ -437,7 +447,7 @@ class Execution(ExecutionValues):
         step = self.state.steps[name]
         if self.live:
             self._check_shared(attempt.spec)
-        can_retry = isinstance(error, policy.retry_on) and not isinstance(error, DependencyError)
+        can_retry = isinstance(error, policy.retry_on) and not isinstance(error, (DependencyError, OperationError))
         if can_retry and step.failures < policy.retries:
             delay = policy.retry_delay * policy.backoff**step.failures
             self.append(e.StepRetried(**header, error=info, due_at=header["at"] + round(delay * 1e6)))
@@ -569,8 +579,5 @@ def _header(now: int, scope: Scope) -> dict[str, Any]:
     return {"at": now, "step": scope.step, "visit": scope.visit, "attempt": scope.attempt}
 
 
-def _stopped(execution_id: str, step: str) -> CerebelumError:
-    return ExecutionStoppedError(
-        f"step '{step}' of execution {execution_id} was stopped; nothing it does now is recorded",
-        execution_id=execution_id,
-    )
+def _decide_anew(_: None) -> None:
+    """A message that only asks for a decision."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from ..errors import StoreError
 from . import rules
+from .place import MEMORY, create_private, free_bytes
 
 __all__ = [
     "APPLICATION_ID",
@@ -16,19 +18,22 @@ __all__ = [
     "MEMORY",
     "SCHEMA_VERSION",
     "explain",
+    "interruptible",
     "is_busy",
     "open_log",
     "open_to_look",
     "open_to_read",
+    "raise_interrupt",
     "versions",
 ]
 
-MEMORY = ":memory:"
 APPLICATION_ID = 0x43524242  # "CRBB", at byte 68 of the file: whose database this is
 SCHEMA_VERSION = 6  # the number of the last migration in schema.py
 BUSY_SECONDS = 30.0
 ERRORS = (sqlite3.Error, UnicodeDecodeError)
 """What reading a damaged file raises: the second when what is damaged is in SQLite's own message."""
+_STEPS = 100_000
+"""Instructions of SQLite (about a millisecond) after which a statement lets the signals in that have come."""
 
 
 def open_log(location: str, durability: str) -> sqlite3.Connection:
@@ -40,7 +45,7 @@ def open_log(location: str, durability: str) -> sqlite3.Connection:
     connection = None
     try:
         if location != MEMORY:
-            _make_parent(Path(location))
+            _make(Path(location))
         connection = _connect(location)
         try:
             versions(connection)
@@ -110,7 +115,27 @@ def open_to_read(location: str) -> sqlite3.Connection:
         connection.close()
         raise
     connection.execute("PRAGMA query_only = ON")
+    interruptible(connection)
     return connection
+
+
+def interruptible(connection: sqlite3.Connection, on: bool = True) -> None:
+    """Let Ctrl-C and the stop button break off a statement, which is one call into C for as long as it takes.
+
+    Python runs signal handlers when the progress handler is entered. What they raise ends the statement with
+    SQLITE_INTERRUPT, and nothing else does: :func:`explain` makes it KeyboardInterrupt again.
+    """
+    connection.set_progress_handler((lambda: 0) if on else None, _STEPS)
+
+
+def raise_interrupt(exc: BaseException) -> None:
+    """Raise KeyboardInterrupt if that is what broke off a statement.
+
+    Raises:
+        KeyboardInterrupt: it is.
+    """
+    if isinstance(exc, sqlite3.Error) and _primary(exc) == sqlite3.SQLITE_INTERRUPT:
+        raise KeyboardInterrupt from None
 
 
 def versions(connection: sqlite3.Connection) -> tuple[int, int]:
@@ -126,7 +151,12 @@ def is_busy(exc: BaseException) -> bool:
 
 
 def explain(exc: Exception, location: str) -> StoreError:
-    """Put an error of SQLite into words: what happened to which log, and what to do next."""
+    """Put an error of SQLite into words: what happened to which log, and what to do next.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C or the stop button broke off what was asked.
+    """
+    raise_interrupt(exc)
     code = sqlite3.SQLITE_CORRUPT if isinstance(exc, UnicodeDecodeError) else _primary(exc)
     if code == sqlite3.SQLITE_IOERR and _is_full(location):
         code = sqlite3.SQLITE_FULL
@@ -176,13 +206,15 @@ def _connect(address: str) -> sqlite3.Connection:
     )
 
 
-def _make_parent(path: Path) -> None:
+def _make(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise StoreError(
             f"The folder of the log {path} cannot be made ({exc.strerror}). Give a path you can write to."
         ) from exc
+    with suppress(OSError):  # SQLite says what is wrong
+        create_private(str(path))
 
 
 def _check(location: str, found: tuple[int, int], *, is_empty: bool) -> None:
@@ -222,9 +254,5 @@ def _primary(exc: BaseException) -> int:
 
 
 def _is_full(location: str) -> bool:
-    from shutil import disk_usage  # slow to import, and only needed when something went wrong
-
-    try:
-        return location != MEMORY and disk_usage(Path(location).absolute().parent).free < 1 << 20
-    except OSError:
-        return False
+    free = None if location == MEMORY else free_bytes(location)
+    return free is not None and free < 1 << 20

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -17,6 +19,7 @@ from threading import RLock
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from ..callers import is_library_frame
 from ..core.arguments import ExecutionLike, id_of
 from ..core.events import Event
 from ..core.model import ExecutionState, Value
@@ -24,7 +27,16 @@ from ..errors import ExecutionNotFoundError, StoreError
 from ..values.foreign import ForeignBytes
 from . import chain, forks, process, projection, rows, rules
 from .base import Commit, ExecutionRow, Holder, Rejection, patience
-from .connection import MEMORY, explain, is_busy, open_log, open_to_look, open_to_read
+from .connection import (
+    explain,
+    interruptible,
+    is_busy,
+    open_log,
+    open_to_look,
+    open_to_read,
+    raise_interrupt,
+)
+from .place import MEMORY, Identity, network_file_system, path_of
 
 __all__ = ["SqliteStore"]
 
@@ -80,7 +92,7 @@ class SqliteStore:
     ) -> None:
         if durability not in ("full", "normal"):
             raise ValueError(f"durability is 'full' or 'normal', not {durability!r}")
-        self.location = os.fspath(path)
+        self.location = path_of(path)
         self.durability: Durability = durability
         self.trusted = trusted
         self.hibernate_after = timedelta(hours=1)
@@ -89,7 +101,10 @@ class SqliteStore:
         self._keys: dict[str, int] = {}  # of executions by id, as far as this connection has met them
         self._heads: dict[int, tuple[int, bytes]] = {}  # of their chains, by key: the last version and its hash
         self._read_only = read_only
+        self._identity: Identity | None = None
+        self._journal = ""  # the -wal file, which is there from the first commit on for as long as the log is open
         self._db: sqlite3.Connection | None = self._open()
+        _warn_of_network(self.location)
         forks.watch(self)
 
     @property
@@ -152,6 +167,9 @@ class SqliteStore:
             except BaseException:
                 self._undo(db)
                 raise
+            self._check_identity()  # the file may have gone since it was looked at: then this commit is in no log
+            if self._journal and not os.path.exists(self._journal):  # noqa: PTH110
+                raise StoreError(rules.journal_gone(self.location))
         finally:
             self._lock.release()
         return rejected
@@ -396,7 +414,11 @@ class SqliteStore:
     # -- the connection -------------------------------------------------------------------------------------
 
     def data_version(self) -> int:
-        """A number that changes whenever another connection has committed to this log."""
+        """Return a number that changes whenever another connection has committed to this log.
+
+        Raises:
+            StoreError: the file was deleted, moved or replaced since it was opened.
+        """
         with self._reading() as db:
             return int(db.execute("PRAGMA data_version").fetchone()[0])
 
@@ -406,6 +428,7 @@ class SqliteStore:
         A log in memory cannot be opened twice: its connection reads a copy made now.
         """
         if self.path is not None:
+            self._check_identity()
             try:
                 return open_to_read(self.location)
             except sqlite3.Error as exc:
@@ -414,6 +437,7 @@ class SqliteStore:
         with self._reading() as db:
             db.backup(copy)
         copy.execute("PRAGMA query_only = ON")
+        interruptible(copy)
         return copy
 
     @contextmanager
@@ -423,7 +447,11 @@ class SqliteStore:
             db.execute("INSERT INTO maintenance (reason) VALUES (?)", (reason,))
             self._keys.clear()
             self._heads.clear()
-            yield db
+            interruptible(db)
+            try:
+                yield db
+            finally:
+                interruptible(db, on=False)
             db.execute("DELETE FROM maintenance")
 
     def compact(self) -> None:
@@ -437,8 +465,8 @@ class SqliteStore:
                 db.execute("PRAGMA busy_timeout = 5000")
                 db.execute("VACUUM")
                 db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            except sqlite3.OperationalError:  # somebody is at work, or the disk is full: nothing has changed
-                pass
+            except sqlite3.OperationalError as exc:  # somebody is at work, or the disk is full: nothing has changed
+                raise_interrupt(exc)
             finally:
                 db.execute(f"PRAGMA busy_timeout = {_TRY_MILLISECONDS}")
 
@@ -452,23 +480,46 @@ class SqliteStore:
         self._lock.release()
 
     def _connected(self) -> sqlite3.Connection:
+        self._check_identity()
         if self._db is None:  # since a fork
             self._keys.clear()
             self._db = self._open()
         return self._db
 
     def _open(self) -> sqlite3.Connection:
-        if self._read_only:
-            return open_to_look(self.location)
-        db = open_log(self.location, self.durability)
-        db.execute(f"PRAGMA busy_timeout = {_TRY_MILLISECONDS}")  # the rest of the waiting is done in _begin
+        db = open_to_look(self.location) if self._read_only else open_log(self.location, self.durability)
+        if not self._read_only:
+            db.execute(f"PRAGMA busy_timeout = {_TRY_MILLISECONDS}")  # the rest of the waiting is done in _begin
+        if self.path is not None:
+            with suppress(OSError):
+                self._identity = Identity.of(self.location)
+            self._journal = f"{self.location}-wal" if db.execute("PRAGMA journal_mode").fetchone()[0] == "wal" else ""
         return db
+
+    def _check_identity(self) -> None:
+        """Raise StoreError when the path leads to another file than the one that was opened, or to none.
+
+        What is written then goes into a file without a name, and nobody will ever read it.
+        """
+        if self._identity is None:
+            return
+        try:
+            now = Identity.of(self.location)
+        except OSError:  # it cannot be told at the moment; SQLite will say what it cannot do
+            return
+        if now != self._identity:
+            raise StoreError(rules.gone(self.location, replaced=now is not None))
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
             try:
-                yield self._connected()
+                db = self._connected()
+                interruptible(db)
+                try:
+                    yield db
+                finally:  # a commit is never broken off
+                    interruptible(db, on=self._read_only)
             except sqlite3.Error as exc:
                 raise explain(exc, self.location) from exc
 
@@ -486,3 +537,22 @@ class SqliteStore:
             raise explain(exc, self.location) from exc
         finally:
             self._lock.release()
+
+
+def _warn_of_network(location: str) -> None:
+    """Tell once, when a log is opened, that its file system cannot be relied on."""
+    if location == MEMORY or location in _warned or not (kind := network_file_system(location)):
+        return
+    _warned.add(location)
+    warnings.warn(rules.on_network(location, kind), RuntimeWarning, stacklevel=_caller())
+
+
+_warned: set[str] = set()
+
+
+def _caller() -> int:
+    """Count the frames between `warnings.warn` and whoever called the library."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and is_library_frame(frame.f_code.co_filename):
+        frame, level = frame.f_back, level + 1
+    return level
