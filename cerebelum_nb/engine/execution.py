@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, assert_never
 
@@ -37,12 +38,13 @@ from ..core.model import Plan, Value
 from ..core.settle import Raised, Returned, ReturnedError, Verdict, settle
 from ..core.state import Phase, State
 from ..core.stepping import Limit
-from ..errors import DependencyError, OperationError
+from ..errors import CerebelumError, DependencyError, OperationError
 from ..store.base import Commit
 from ..values import Vault
-from . import hibernation, routes
-from .attempt import Attempt, Outcome
+from . import hibernation, observers, routes
+from .attempt import Attempt, Interruption, Outcome
 from .clock import Timer
+from .code import parts_written
 from .lease import keeper_of
 from .scope import Scope, Suspension
 from .summary import summarise
@@ -53,7 +55,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Execution"]
 
-Observer = Callable[["Execution", Event], None]
+_BROKEN_OFF = (Suspension, Interruption, KeyboardInterrupt)
+"""What a step raises that a stop broke into, or refused an operation."""
 
 
 class Execution(ExecutionValues):
@@ -71,7 +74,9 @@ class Execution(ExecutionValues):
         self.watchers: set[Callable[[], None]] = set()
         self.cause: BaseException | None = None
         self.payloads: tuple[Value, ...] = ()
-        self.observers: list[Observer] = []
+        self.begun = False
+        self.stopped_at: float | None = None  # when somebody stopped or cancelled it, by the loop's clock
+        self.stop_requested: str | None = None  # why; from then on no step, effect or attempt starts
         self.done: asyncio.Future[None] = engine.loop.create_future()
         self.context = contextvars.copy_context()
         self._starts: list[Start] = []
@@ -171,9 +176,12 @@ class Execution(ExecutionValues):
         at_work = attempt.alive and attempt.thread is not None
         if at_work:
             self._zombies[scope.step] = attempt
-            attempt.when_over(partial(self.engine.post, self, self._released, scope.step))
+            attempt.when_over(partial(self._on_end_of_thread, scope.step))
         now = self.now()
         events = [] if (printed := self._last_printed(scope)) is None else [printed]
+        if self.stop_requested is not None and isinstance(outcome.error, _BROKEN_OFF):
+            self.driver.ride(lambda: printed)
+            return  # still in flight as far as the log knows: the stop interrupts it
         verdict = self._verdict(attempt, outcome)
         failures = self.state.steps[scope.step].failures
         event = settle(attempt.spec.policy, failures, verdict, **_header(now, scope))
@@ -186,13 +194,21 @@ class Execution(ExecutionValues):
         if self.live and not isinstance(verdict, ReturnedError):
             self._check_shared(attempt.spec)
 
+    def ask_to_stop(self, reason: str) -> None:
+        """Stop it, from any thread and from a signal handler: nothing starts any more, and it pauses soon."""
+        self.stop_requested = reason
+        if not self.over and not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.engine.post, self, _decide_anew, None)
+
     def stop(self, reason: str) -> None:
         """Pause it: whatever is in flight is interrupted, everything finished is kept."""
+        self._note_stop()
         self._ride_all_printed()
         self.driver.take(Stop(reason), self.now())
 
     def cancel(self, request: e.CancelRequested) -> None:
         """End it for good."""
+        self._note_stop()
         self._ride_all_printed()
         self.driver.take(Cancel(request.reason, request.by), self.now())
 
@@ -215,11 +231,8 @@ class Execution(ExecutionValues):
         else:
             if self._ripening is not None:
                 self._ripening.cancel()
-            self._ripening = self.clock.call_at(ripe_at, self.waits_changed)
-
-    def stop_soon(self, reason: str) -> None:
-        """Ask for a stop from inside a step."""
-        self.engine.post(self, self.stop, reason)
+            look = partial(self.engine.on_behalf_of, self, self.waits_changed)
+            self._ripening = self.clock.call_at(ripe_at, look)
 
     def cancelled_from_outside(self, step: str) -> None:
         """A step's task was cancelled by somebody else, as at the end of ``asyncio.run``: record it at once."""
@@ -235,7 +248,10 @@ class Execution(ExecutionValues):
     def advance(self) -> None:
         """Carry out what follows from the messages, until there is nothing more to decide."""
         if self.state.cancel is not None:
+            self._note_stop()
             self._ride_all_printed()
+        elif self.stop_requested is not None:  # after what came in together with it: that is done, and is kept
+            self.stop(self.stop_requested)
         else:
             for is_due in list(self.watchers):
                 is_due()
@@ -287,12 +303,20 @@ class Execution(ExecutionValues):
         self.driver.rebase(state)
         self.state = state
 
+    def was_written(self, state: State) -> None:
+        """Hear that the batch is in the log although the store raised; ``state`` is what is recorded."""
+        self.driver.state = self.state = state
+        self.committed()
+
     def committed(self) -> None:
         """The batch is in the log: it counts now."""
         for name in self.driver.forgotten:
             self.live.pop(name, None)
-        events, self.payloads = self.driver.committed(), ()
-        self.written = self.state.version
+        events = self.driver.committed()
+        if self.payloads:
+            parts_written(self.engine.store, self.payloads)
+            self.payloads = ()
+        first, self.written = self.written + 1, self.state.version
         if self._answers:
             answers, self._answers = self._answers, []
             for waiter in answers:
@@ -300,28 +324,41 @@ class Execution(ExecutionValues):
                     waiter.set_result(None)
         if self.state.cancel is not None and not self.finishing:  # it came with what others appended
             self._starts.clear()
-            self.engine.post(self, lambda _: None, None)
-        if self._starts:
+            self.engine.post(self, _decide_anew, None)
+        if self._starts and self.stop_requested is None:
             starts, self._starts = self._starts, []
             for command in starts:
                 self._launch(command)
-        for observer in self.observers:
-            for event in events:
-                observer(self, event)
+        observers.tell(self, first, events)
         if self.finishing:
             self._cancel_attempts()
             self._end()
 
     def abort(self, error: BaseException) -> None:
-        """Give up without writing: the log cannot be written, or another process took over."""
+        """Give up without writing, and give the lease back; whatever is raised meanwhile, it is over afterwards."""
         if self.over:
             return
         for attempt in self.attempts.values():
-            attempt.abandon()
+            with suppress(Exception):
+                attempt.abandon()
+        for timer in self._timers.values():
+            with suppress(Exception):
+                timer.cancel()
         for waiter in self._answers:
-            if not waiter.done():
-                waiter.set_exception(error)
+            with suppress(Exception):
+                if not waiter.done():
+                    waiter.set_exception(error)
         self._end(error)
+
+    def loop_ended(self) -> None:
+        """Hear, from any thread, that its event loop was closed under it: it can never go on."""
+        if self.loop.is_closed():
+            self.abort(CerebelumError(f"the event loop of execution {self.id} was closed before it was over"))
+
+    @property
+    def unrecorded(self) -> list[str]:
+        """The steps that finished and whose results the log does not hold."""
+        return [event.step for event in self.batch if isinstance(event, e.StepCompleted)]
 
     # -- private --------------------------------------------------------------------------------------------
 
@@ -336,6 +373,10 @@ class Execution(ExecutionValues):
         self._timers.pop(step, None)
         self.driver.take(Due(step), self.now())
 
+    def _on_end_of_thread(self, step: str) -> None:
+        if not self.over:
+            self.engine.post(self, self._released, step)
+
     def _released(self, step: str) -> None:
         self._zombies.pop(step, None)
         self.driver.take(Released(step), self.now())
@@ -345,7 +386,10 @@ class Execution(ExecutionValues):
         scope = Scope(self, name, command.visit, command.attempt)
         attempt = Attempt(self.plan.steps[name], scope)
         self.attempts[name] = attempt
-        attempt.start()
+        try:
+            attempt.start()
+        except Exception as error:  # noqa: BLE001 - the system may refuse a thread: then that is how the attempt ended
+            self.engine.post(self, self.settle, Outcome(scope, error=error))
 
     def _verdict(self, attempt: Attempt, outcome: Outcome) -> Verdict:
         """Say as data how an attempt ended, without secrets."""
@@ -405,6 +449,10 @@ class Execution(ExecutionValues):
         self._ride_all_printed()
         self.driver.take(Leave(self.now() if self.driver.held_back else hibernation.wake_at(self)), self.now())
 
+    def _note_stop(self) -> None:
+        if self.stopped_at is None:
+            self.stopped_at = self.loop.time()
+
     def _cancel_attempts(self) -> None:
         for timer in self._timers.values():
             timer.cancel()
@@ -439,16 +487,25 @@ class Execution(ExecutionValues):
         if self._ripening is not None:
             self._ripening.cancel()
         left = [a for a in (*self.attempts.values(), *self._zombies.values()) if a.alive]
-        self.engine.forget(self, [partial(getattr, a, "alive") for a in left])
-        for attempt in left:
-            attempt.when_over(partial(keeper_of(self.engine.store).forget_ended, self.id))
-        if self.done.done():
+        try:
+            self.engine.forget(self, [partial(getattr, a, "alive") for a in left])
+            for attempt in left:
+                attempt.when_over(partial(keeper_of(self.engine.store).forget_ended, self.id))
+        except Exception as trouble:  # noqa: BLE001 - whoever waits for this run is told its end in any case
+            error = error or trouble
+        if error is not None:
+            self.engine.release(self)
+        if self.done.done() or self.loop.is_closed():
             return
         if error is None:
             self.done.set_result(None)
-        else:
-            self.done.set_exception(error)
+        else:  # a future refuses StopIteration
+            self.done.set_exception(RuntimeError(repr(error)) if isinstance(error, StopIteration) else error)
 
 
 def _header(now: int, scope: Scope) -> dict[str, Any]:
     return {"at": now, "step": scope.step, "visit": scope.visit, "attempt": scope.attempt}
+
+
+def _decide_anew(_: None) -> None:
+    """A message that only asks for a decision."""
