@@ -371,7 +371,8 @@ class Execution(ExecutionValues):
 
     def _due(self, step: str) -> None:
         self._timers.pop(step, None)
-        self.driver.take(Due(step), self.now())
+        if self.stop_requested is None:  # else the stop, which is on its way, interrupts it before it starts
+            self.driver.take(Due(step), self.now())
 
     def _on_end_of_thread(self, step: str) -> None:
         if not self.over:
