@@ -18,14 +18,14 @@ from typing import Any
 from ..core.events import Event
 from ..core.model import Plan
 from ..core.state import State, fold
-from ..errors import CerebelumError, ExecutionBusyError, ResumeError, StoreError
+from ..errors import CerebelumError, ResumeError, StoreError
 from ..store.base import Rejection, Store
 from ..values import Vault
 from .attempt import Outcome
 from .blocking import BlockWatch
 from .clock import Clock, current_clock
 from .execution import Execution
-from .lease import keeper_of
+from .lease import keeper_of, superseded
 from .printing import listen
 from .scope import hear
 
@@ -167,11 +167,12 @@ class Engine:
         if execution.over or self._pumping:
             return
         try:
-            behind = self.store.execution(execution.id).version > execution.written
+            row = self.store.execution(execution.id)
         except CerebelumError:
             return  # its own commits meet and report it
-        if behind:
-            self._rebase(execution)
+        if row.holder is None or row.holder.key != execution.holder:
+            execution.abort(superseded(execution.id))
+        elif row.version > execution.written and self._rebase(execution):
             self.post(execution, _nothing, None)
 
     def _async_steps(self) -> list[str]:
@@ -240,29 +241,31 @@ class Engine:
             if reason is None:
                 execution.committed()
             elif reason == Rejection.STALE:
-                self._rebase(execution)
+                if not self._rebase(execution):
+                    continue
                 if execution.batch:
                     again.append(execution)
                 else:  # it wanted to hibernate, and something has happened
                     execution.committed()
                     self.post(execution, _nothing, None)
             else:
-                execution.abort(_lost(execution.id))
+                execution.abort(superseded(execution.id))
         if again:
             self._commit(again)
 
-    def _rebase(self, execution: Execution) -> None:
-        execution.rebase(fold(self.store.events(execution.id)))
+    def _rebase(self, execution: Execution) -> bool:
+        """Take in the signals that others appended; return whether the execution is still run here.
+
+        The lease is looked at after the events are read: had it been lost before, they might be what another process
+        did, which this one must not go on from.
+        """
+        state = fold(self.store.events(execution.id))
+        if not self.store.holds(execution.id, execution.holder):
+            execution.abort(superseded(execution.id))
+            return False
+        execution.rebase(state)
+        return True
 
 
 def _nothing(_: Any) -> None:
     """A message that only asks for a decision."""
-
-
-def _lost(execution_id: str) -> ExecutionBusyError:
-    return ExecutionBusyError(
-        f"another process took over execution {execution_id} (this one was not heard of for too long, as after a "
-        f"laptop's sleep). What was committed stands; watch it with its status, or resume it when it is free",
-        execution_id=execution_id,
-        holder="another process",
-    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.events import OperationMismatched
 from ..core.state import Operation
-from ..errors import ExecutionStoppedError
+from ..errors import ExecutionBusyError, ExecutionStoppedError
 from .printing import Printed
 
 if TYPE_CHECKING:
@@ -126,6 +127,18 @@ class Scope:
         made = event(at=self.now(), step=self.step, visit=self.visit, attempt=self.attempt, op=op, **fields)
         await self._ask(lambda waiter: self.execution.post_record(made, waiter))
 
+    def confirm(self) -> None:
+        """Make sure, right before an effect, that this attempt may still act.
+
+        Raises:
+            ExecutionStoppedError: the attempt was stopped, or another process runs the execution now.
+        """
+        if not self.closed:
+            with suppress(ExecutionBusyError):
+                self.execution.confirm()
+                return
+        raise self._over()
+
     async def record_mismatch(self, op: str) -> None:
         """Say in the log that a recorded operation no longer matches, if that is so."""
         recorded = self.mismatch(op)
@@ -184,6 +197,8 @@ class Scope:
 
     def progress(self, percent: float, message: str) -> None:
         """Note how far the step is; sampled into the log, riding on the next commit."""
+        if self.closed:
+            return
         self.percent, self.message = percent, message
         now = self.now()
         if now - self._progress_at >= PROGRESS_EVERY or percent >= 100:
@@ -256,11 +271,17 @@ class Scope:
             self.loop.call_soon_threadsafe(action)
 
     def _over(self) -> ExecutionStoppedError:
-        return ExecutionStoppedError(
-            f"step '{self.step}' (attempt {self.attempt}) of execution {self.execution.id} was stopped; "
-            f"nothing it does now is recorded",
-            execution_id=self.execution.id,
-        )
+        what = f"step '{self.step}' (attempt {self.attempt}) of execution {self.execution.id}"
+        if self.execution.disowned:
+            told = (
+                f"{what} runs in the process from which this one (pid {os.getpid()}) was forked: only that one "
+                f"records for it. Call operations in the step itself, and let the child return what it found"
+            )
+        elif self.execution.superseded:
+            told = f"{what} was called off: another process runs the execution now, and nothing is recorded here"
+        else:
+            told = f"{what} was stopped; nothing it does now is recorded"
+        return ExecutionStoppedError(told, execution_id=self.execution.id)
 
 
 def hear(text: str) -> None:

@@ -137,7 +137,7 @@ class _TrialScope(Scope):
     ) -> None:
         known = state.steps[step]
         execution = cast(Any, values)
-        execution.loop = asyncio.get_running_loop()
+        execution.loop, execution.superseded, execution.disowned = asyncio.get_running_loop(), False, False
         super().__init__(execution, step, known.visit, known.attempt)
         self._operations, self._repeat = operations, repeat
 
@@ -158,6 +158,9 @@ class _TrialScope(Scope):
                 f"step '{self.step}' would do {what}, which the recorded run did not do with these arguments{way}"
             )
         return None
+
+    def confirm(self) -> None:
+        """Say nothing: no lease is needed to write nothing."""
 
     def mismatch(self, op: str) -> str | None:
         """Say nothing: nothing is recorded."""
