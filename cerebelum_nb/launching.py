@@ -270,7 +270,7 @@ def new_id(seed: str | None = None) -> str:
 def refuse_in_step(variable: str) -> None:
     """Raise CerebelumError inside a step."""
     scope = current_scope.get()
-    if scope is not None and not scope.execution.disowned:  # a process forked in a step is no part of it
+    if scope is not None and scope.is_here():  # a process forked in a step is no part of it
         raise CerebelumError(
             f"step '{scope.step}' starts workflow '{variable}' inside a step: a step would wait for a run that its own "
             f"run must wait for. Put the steps on one timeline, or start the second workflow after the first"
