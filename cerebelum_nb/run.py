@@ -152,7 +152,7 @@ class Run:
     def stop(self, reason: str = STOPPED) -> None:
         """Pause it: what is finished is kept, what is in flight is interrupted."""
         if not self._execution.over:
-            self._execution.engine.post(self._execution, self._execution.stop, reason)
+            self._execution.ask_to_stop(reason)
 
     def drain(self) -> None:
         """Let the steps at work finish, start no more, and leave the rest to whoever takes it up next."""

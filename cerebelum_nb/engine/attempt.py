@@ -101,6 +101,7 @@ class Attempt:
         current_scope.set(scope)
         outcome = Outcome(scope)
         try:
+            scope.check()
             if result is None:
                 result = self.spec.fn(**scope.execution.arguments(self.spec))
             while inspect.isawaitable(result):
@@ -114,8 +115,9 @@ class Attempt:
                 scope.execution.cancelled_from_outside(scope.step)
                 raise
             outcome.error = error
-        except Interruption:
-            scope.execution.stop_soon("stopped by hand while a step blocked the loop")
+        except Interruption as error:
+            outcome.error = error
+            scope.execution.ask_to_stop("stopped by hand while a step blocked the loop")
         except BaseException as error:  # noqa: BLE001 - the fence: whatever user code raises is its outcome
             outcome.error = error
         finally:
@@ -127,6 +129,7 @@ class Attempt:
         current_scope.set(scope)
         outcome = Outcome(scope)
         try:
+            scope.check()
             result = self.spec.fn(**scope.execution.arguments(self.spec))
             if inspect.isawaitable(result):  # a plain wrapper of an async function: it goes on as one
                 self._go_on_in_loop(result)

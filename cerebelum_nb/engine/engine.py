@@ -150,9 +150,9 @@ class Engine:
         self.store.release(execution.id, execution.holder)
 
     def stop_all(self, reason: str) -> bool:
-        """Pause everything that runs here; return whether anything does."""
+        """Pause everything that runs here, from any thread; return whether anything does."""
         for execution in list(self._executions.values()):
-            self.post(execution, execution.stop, reason)
+            execution.ask_to_stop(reason)
         return bool(self._executions)
 
     def check_idle(self) -> None:

@@ -22,7 +22,7 @@ from ..errors import DependencyError, ExecutionBusyError, OperationError
 from ..store.base import Commit
 from ..values import Vault
 from . import hibernation, routes
-from .attempt import Attempt, Outcome
+from .attempt import Attempt, Interruption, Outcome
 from .clock import Timer
 from .lease import keeper_of
 from .scope import Scope, Suspension
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 __all__ = ["Execution"]
 
 Observer = Callable[["Execution", Event], None]
+
+_BROKEN_OFF = (Suspension, Interruption, KeyboardInterrupt)
+"""What a step raises that a stop broke into, or refused an operation."""
 
 
 class Execution(ExecutionValues):
@@ -58,7 +61,7 @@ class Execution(ExecutionValues):
         self.limit: Limit | None = None
         self.limited = False
         self.payloads: tuple[Value, ...] = ()
-        self.stop_requested: str | None = None
+        self.stop_requested: str | None = None  # why; from then on no step, effect or attempt starts
         self.observers: list[Observer] = []
         self.done: asyncio.Future[None] = engine.loop.create_future()
         self.context = contextvars.copy_context()
@@ -144,6 +147,8 @@ class Execution(ExecutionValues):
             self._zombies[scope.step] = attempt
         self._touch(scope.step)
         self._take_printed(scope)
+        if self.stop_requested is not None and isinstance(outcome.error, _BROKEN_OFF):
+            return  # still in flight as far as the log knows: the stop interrupts it
         if outcome.error is not None:
             self._failed(attempt, outcome.error)
             return
@@ -169,6 +174,12 @@ class Execution(ExecutionValues):
         step = self.state.steps.get(command.step)
         if step is None or step.phase is Phase.RETRYING or step.phase is Phase.PENDING:
             self._start(StartStep(command.step, command.visit, command.attempt))
+
+    def ask_to_stop(self, reason: str) -> None:
+        """Stop it, from any thread and from a signal handler: nothing starts any more, and it pauses soon."""
+        self.stop_requested = reason
+        if not self.over and not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.engine.post, self, _decide_anew, None)
 
     def stop(self, reason: str) -> None:
         """Pause it: whatever is in flight is interrupted, everything finished is kept."""
@@ -207,10 +218,6 @@ class Execution(ExecutionValues):
                 self._ripening.cancel()
             self._ripening = self.clock.call_at(ripe_at, self.waits_changed)
 
-    def stop_soon(self, reason: str) -> None:
-        """Ask for a stop from inside a step."""
-        self.engine.post(self, self.stop, reason)
-
     def cancelled_from_outside(self, step: str) -> None:
         """A step's task was cancelled by somebody else, as at the end of ``asyncio.run``: record it at once."""
         if not self.over:
@@ -226,6 +233,8 @@ class Execution(ExecutionValues):
         """Decide, and turn decisions into events, until all that can start has started."""
         if self.state.cancel is not None and not self.finishing:
             self.cancel(self.state.cancel)
+        if self.stop_requested is not None:  # after what came in together with it: that is done, and is kept
+            self.stop(self.stop_requested)
         for is_due in list(self.watchers):
             is_due()
         while not self.finishing:
@@ -299,7 +308,7 @@ class Execution(ExecutionValues):
         if self.state.cancel is not None and not self.finishing:  # it came with what others appended
             self._starts.clear()
             self.engine.post(self, self.cancel, self.state.cancel)
-        if self._starts:
+        if self._starts and self.stop_requested is None:
             starts, self._starts = self._starts, []
             for command in starts:
                 self._launch(command)
@@ -401,7 +410,7 @@ class Execution(ExecutionValues):
 
     def _start(self, command: StartStep) -> None:
         name = command.step
-        if name in self._timers or name in self.attempts:
+        if name in self._timers or name in self.attempts or self.stop_requested is not None:
             return
         zombie = self._zombies.get(name)
         if zombie is not None and zombie.alive:
@@ -558,3 +567,7 @@ class Execution(ExecutionValues):
 
 def _header(now: int, scope: Scope) -> dict[str, Any]:
     return {"at": now, "step": scope.step, "visit": scope.visit, "attempt": scope.attempt}
+
+
+def _decide_anew(_: None) -> None:
+    """A message that only asks for a decision."""

@@ -123,6 +123,11 @@ class Scope:
         """Whether its code waits for the engine: for a time, a decision or a commit."""
         return bool(self._waiters)
 
+    def check(self) -> None:
+        """Refuse to begin anything more once the attempt is over, or its execution was asked to stop."""
+        if self.closed or self.execution.stop_requested is not None:
+            raise self.over()
+
     def identify(self, kind: str, name: str, fingerprint: str) -> str:
         """Name an operation by kind, name, arguments and occurrence, never by its position alone."""
         key = f"{kind}:{name}:{fingerprint}"

@@ -169,6 +169,9 @@ class _TrialScope(Scope):
     def confirm(self) -> None:
         """Say nothing: no lease is needed to write nothing."""
 
+    def check(self) -> None:
+        """Let it begin: nobody stops a trial."""
+
     def is_callers(self) -> bool:
         """Say no: a trial has no attempt."""
         return False

@@ -21,6 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from ..store.connection import raise_interrupt
 from .frames import Kind, in_order
 from .queries import Query
 
@@ -70,7 +71,8 @@ def read(db: sqlite3.Connection, query: Query, columns: Mapping[str, Kind]) -> A
 
             with ThreadPoolExecutor() as pool:  # neither SQLite nor Arrow holds the GIL
                 found = list(pool.map(part, _parts(db)))
-    except (sqlite3.Error, dbapi.Error, OSError):
+    except (sqlite3.Error, dbapi.Error, OSError) as exc:
+        raise_interrupt(exc)
         return None
     return pa.concat_tables(found).select(range(len(columns))).rename_columns(list(columns))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..store.base import Store
-from ..store.connection import explain
+from ..store.connection import explain, interruptible
 from ..store.sqlite import SqliteStore
 from .frames import in_order
 from .reader import snapshot
@@ -60,6 +60,7 @@ def attached(logs: Mapping[str | None, Store]) -> Iterator[sqlite3.Connection]:
                 arms = [f"SELECT {_quoted(str(name))} AS log, * FROM log{n}.{view}" for n, name in enumerate(logs)]
                 db.execute(f"CREATE TEMP VIEW {view} AS {' UNION ALL '.join(arms)}")
             db.execute("PRAGMA query_only = ON")
+            interruptible(db)
             db.execute("BEGIN")
             yield db
         except sqlite3.Error as exc:

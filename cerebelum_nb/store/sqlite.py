@@ -26,7 +26,15 @@ from ..errors import ExecutionNotFoundError, StoreError
 from ..values.foreign import ForeignBytes
 from . import chain, forks, process, projection, rows, rules
 from .base import Commit, ExecutionRow, Holder, Rejection
-from .connection import BUSY_SECONDS, explain, open_log, open_to_look, open_to_read
+from .connection import (
+    BUSY_SECONDS,
+    explain,
+    interruptible,
+    open_log,
+    open_to_look,
+    open_to_read,
+    raise_interrupt,
+)
 from .place import MEMORY, Identity, network_file_system, path_of
 from .sightings import Sightings
 
@@ -443,6 +451,7 @@ class SqliteStore:
         with self._reading() as db:
             db.backup(copy)
         copy.execute("PRAGMA query_only = ON")
+        interruptible(copy)
         return copy
 
     @contextmanager
@@ -452,7 +461,11 @@ class SqliteStore:
             db.execute("INSERT INTO maintenance (reason) VALUES (?)", (reason,))
             self._keys.clear()
             self._heads.clear()
-            yield db
+            interruptible(db)
+            try:
+                yield db
+            finally:
+                interruptible(db, on=False)
             db.execute("DELETE FROM maintenance")
 
     def compact(self) -> None:
@@ -466,8 +479,8 @@ class SqliteStore:
                 db.execute("PRAGMA busy_timeout = 5000")
                 db.execute("VACUUM")
                 db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            except sqlite3.OperationalError:  # somebody is at work, or the disk is full: nothing has changed
-                pass
+            except sqlite3.OperationalError as exc:  # somebody is at work, or the disk is full: nothing has changed
+                raise_interrupt(exc)
             finally:
                 db.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000:.0f}")
 
@@ -516,7 +529,12 @@ class SqliteStore:
     def _reading(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
             try:
-                yield self._connected()
+                db = self._connected()
+                interruptible(db)
+                try:
+                    yield db
+                finally:  # a commit is never broken off
+                    interruptible(db, on=self._read_only)
             except sqlite3.Error as exc:
                 raise explain(exc, self.location) from exc
 
