@@ -24,6 +24,7 @@ from .engine.execution import Execution
 from .engine.hints import execute_call
 from .engine.inputs import Inputs, check_inputs, keep_inputs, merge_inputs
 from .engine.lease import keeper_of
+from .engine.loading import stop_when_loading
 from .engine.marking import by_hand
 from .engine.scope import current_scope
 from .errors import CerebelumError, ResumeError
@@ -75,10 +76,16 @@ def launch(
         total_steps=sum(map(len, plan.timeline)),
         module=workflow.fn.__module__,
         qualname=workflow.fn.__qualname__,
-        source=inspect.unwrap(workflow.fn).__code__.co_filename,
+        source=_source_of(workflow),
     )
     execution.payloads = keep_parts(plan, log, vault)
     return Run(execution, workflow.variable, event)
+
+
+def _source_of(workflow: Definition) -> str:
+    """Return where its code is: a file, found from any directory, or the name of a cell."""
+    name: str = inspect.unwrap(workflow.fn).__code__.co_filename
+    return os.path.abspath(name) if os.path.isfile(name) else name  # noqa: PTH100, PTH113  # cells have odd names
 
 
 def take_up(
@@ -269,6 +276,7 @@ def new_id(seed: str | None = None) -> str:
 
 def refuse_in_step(variable: str) -> None:
     """Raise CerebelumError inside a step."""
+    stop_when_loading()
     scope = current_scope.get()
     if scope is not None and scope.is_here():  # a process forked in a step is no part of it
         raise CerebelumError(
