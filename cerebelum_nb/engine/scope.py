@@ -161,15 +161,15 @@ class Scope:
         await self._ask(lambda waiter: self.execution.post_record(made, waiter))
 
     def confirm(self) -> None:
-        """Make sure, right before an effect, that this attempt may still act.
+        """Make sure, right before an effect, that it may begin: as :meth:`check`, and by the lease in the log.
 
         Raises:
             Suspension: the attempt is over, or another process runs the execution now.
         """
-        if not self.closed:
-            with suppress(ExecutionBusyError):
-                self.execution.confirm()
-                return
+        self.check()
+        with suppress(ExecutionBusyError):
+            self.execution.confirm()
+            return
         raise self.over()
 
     async def record_mismatch(self, op: str) -> None:
