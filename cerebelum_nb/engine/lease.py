@@ -20,6 +20,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -88,7 +89,7 @@ class LeaseKeeper:
         self._leftovers: dict[str, list[Callable[[], bool]]] = {}
         self._inputs: dict[str, dict[str, Any]] = {}
         self._results: dict[str, dict[tuple[str, int], Any]] = {}
-        self._beat_at = 0
+        self._beat_at = 0.0
         self._thread: threading.Thread | None = None
         self._seen: int | None = None
         self.listeners: set[Callable[[], object]] = set()
@@ -98,10 +99,10 @@ class LeaseKeeper:
         with self._lock:
             if self._holder is None:
                 self._holder = self._must_store().register(now, times.ttl)
-                self._beat_at = now
-        if abs(now - self._beat_at) >= (times.heartbeat - times.look) * 1_000_000:  # not under the lock: it may block
+                self._beat_at = time.monotonic()
+        if time.monotonic() - self._beat_at >= times.heartbeat - times.look:  # not under the lock: it may block
             self._must_store().heartbeat(self._holder, now, times.ttl)
-            self._beat_at = now
+            self._beat_at = time.monotonic()
         return self._holder
 
     def claim(self, execution_id: str, now: int) -> int:
@@ -252,7 +253,8 @@ class LeaseKeeper:
                 pass  # the run's own commits meet and report it; the next look tries again
             except Exception as error:  # noqa: BLE001 - this thread speaks for all that run here: it does not end
                 if not failing:
-                    log.warning("the heartbeat of %s failed, and is tried again: %r", store.location, error)
+                    with suppress(Exception):  # a logging handler of the user's may raise
+                        log.warning("the heartbeat of %s failed, and is tried again: %r", store.location, error)
                 failing = True
             del store, executions  # so that a log nobody else holds can be closed
 
