@@ -409,7 +409,7 @@ class SqliteStore:
             terms.append(f"state IN ({', '.join('?' * len(states))})")
             values.extend(states)
         where = " AND ".join(terms)
-        newest = "ORDER BY started_at DESC, execution.key DESC LIMIT ? OFFSET ?"
+        newest = f"ORDER BY {projection.STARTED} DESC, execution.key DESC LIMIT ? OFFSET ?"
         with self._reading() as db:
             (total,) = db.execute(f"SELECT count(*) FROM execution WHERE {where}", values).fetchone()
             page = [*values, -1 if limit is None else limit, offset]
@@ -450,7 +450,7 @@ class SqliteStore:
         return None if found is None else projection.to_row(found)
 
     def _not_found(self, db: sqlite3.Connection, execution_id: str) -> ExecutionNotFoundError:
-        recent = db.execute("SELECT execution_id FROM execution ORDER BY started_at DESC LIMIT 500")
+        recent = db.execute(f"SELECT execution_id FROM execution ORDER BY {projection.STARTED} DESC LIMIT 500")
         return rules.not_found(execution_id, [name for (name,) in recent])
 
     # -- the connection -------------------------------------------------------------------------------------
