@@ -73,6 +73,7 @@ async def durable_poll(
     await record.wait()
     while True:
         number += 1
+        record.check()
         try:
             result = await invoke(check_fn)
             if on_attempt is not None:
@@ -125,6 +126,7 @@ async def durable_retry(
     await record.wait()
     while True:
         number += 1
+        record.check()
         try:
             if on_attempt is not None:
                 await invoke(functools.partial(on_attempt, number, last))
@@ -164,6 +166,7 @@ async def durable_run(
             )
         return scope.execution.decode(operation.result, f"context.run({name!r})")
     await scope.record_mismatch(op)
+    scope.check()
     result = await invoke(call)
     try:
         value = scope.execution.encode(result, path=f"context.run({name!r})")
@@ -209,6 +212,11 @@ class _Record:
 
     def now(self) -> int:
         return self.scope.now() if self.scope else time.monotonic_ns() // 1000
+
+    def check(self) -> None:
+        """Refuse to begin another try after a stop."""
+        if self.scope is not None:
+            self.scope.check()
 
     async def open(self, event: Any, **fields: Any) -> None:
         if self.scope is not None and self.operation is None:

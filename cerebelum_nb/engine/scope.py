@@ -122,6 +122,11 @@ class Scope:
         """Whether its code waits for the engine: for a time, a decision or a commit."""
         return bool(self._waiters)
 
+    def check(self) -> None:
+        """Refuse to begin anything more once the attempt is over, or its execution was asked to stop."""
+        if self.closed or self.execution.stop_requested is not None:
+            raise self.over()
+
     def identify(self, kind: str, name: str, fingerprint: str) -> str:
         """Name an operation by kind, name, arguments and occurrence, never by its position alone."""
         key = f"{kind}:{name}:{fingerprint}"
@@ -281,7 +286,11 @@ class Scope:
     def _act(self, action: Callable[[_Waiter], None], waiter: _Waiter) -> None:
         """Do what a thread asked for, unless its attempt was ended in between: nobody would answer it then."""
         if not self.closed:
-            action(waiter)
+            try:
+                action(waiter)
+            except Exception as error:  # noqa: BLE001 - whoever asked from a thread waits for an answer
+                if not waiter.done():
+                    waiter.set_exception(error)
         elif not waiter.done():
             waiter.set_exception(self.over())
 

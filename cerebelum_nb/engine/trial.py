@@ -166,6 +166,9 @@ class _TrialScope(Scope):
             )
         return None
 
+    def check(self) -> None:
+        """Let it begin: nobody stops a trial."""
+
     def is_callers(self) -> bool:
         """Say no: a trial has no attempt."""
         return False
