@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import random
 import time
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +23,7 @@ from ..core.events import (
     SleepCompleted,
     SleepStarted,
 )
-from ..core.model import ErrorInfo, Value
+from ..core.model import ErrorInfo, Policy, Value
 from ..errors import PollTimeoutError, SerializationError
 from ..values import fingerprint_args, preview
 from .fence import describe
@@ -108,15 +109,16 @@ async def durable_retry(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     max_attempts: int,
-    delay: float,
-    backoff: float,
+    policy: Policy,
     errors: type[BaseException] | tuple[type[BaseException], ...],
     on_attempt: Callable[[int, BaseException | None], object] | None,
 ) -> Any:
     """Call until it does not raise, going on after the recorded attempts."""
     scope = scope or scope_here("retry(...)")
-    policy = f"{_fingerprint_of(scope, args, kwargs)}:{max_attempts}:{delay}:{backoff}"
-    record = _Record.of(scope, "retry", fn, policy)
+    told = f"{_fingerprint_of(scope, args, kwargs)}:{max_attempts}:{policy.retry_delay}:{policy.backoff}"
+    if policy.max_delay is not None or policy.jitter:
+        told += f":{policy.max_delay}:{policy.jitter}"
+    record = _Record.of(scope, "retry", fn, told)
     call = functools.partial(fn, *args, **kwargs)
     found, result = record.finished()
     if found:
@@ -144,7 +146,7 @@ async def durable_retry(
         else:
             await record.complete(result, number)
             return result
-        due_at = record.now() + round(delay * backoff ** (number - 1) * 1e6)
+        due_at = record.now() + round(policy.delay(number - 1, random.random()) * 1e6)
         await record.attempt(RetryAttempted, number, due_at, error=record.describe(last))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -469,7 +470,7 @@ class Execution(ExecutionValues):
             self._check_shared(attempt.spec)
         can_retry = isinstance(error, policy.retry_on) and not isinstance(error, (DependencyError, OperationError))
         if can_retry and step.failures < policy.retries:
-            delay = policy.retry_delay * policy.backoff**step.failures
+            delay = policy.delay(step.failures, random.random())
             self.append(e.StepRetried(**header, error=info, due_at=header["at"] + round(delay * 1e6)))
             return
         self.cause = error
