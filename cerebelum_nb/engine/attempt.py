@@ -17,7 +17,7 @@ from typing import Any
 from ..core.duration import format_seconds
 from ..core.model import StepSpec, Value
 from ..errors import StepTimeoutError
-from .clock import Timer
+from .clock import Deadline, Timer
 from .offering import give_up, unawaited
 from .scope import Scope, current_scope
 
@@ -58,7 +58,7 @@ class Attempt:
         scope = self.scope
         if self.spec.policy.timeout is not None:
             execution = scope.execution
-            due = execution.now() + round(self.spec.policy.timeout * 1e6)
+            due = Deadline.after(execution.clock, self.spec.policy.timeout)
             self._timer = execution.clock.call_at(due, self._time_out)
         if self.spec.is_async:
             self._task = scope.loop.create_task(self._run_async(None), context=scope.execution.context.copy())

@@ -63,7 +63,7 @@ class Engine:
         self._executions: dict[str, Execution] = {}
         self._pump_handle: asyncio.Handle | None = None
         self._pumping = False
-        self.turn_at = 0  # what is worked off together happened at one time
+        self.turn_at: int | None = None  # monotonic: what is worked off together happened at one time
         self._context = contextvars.copy_context()
         self._watch = BlockWatch(loop, self._async_steps)
         self._listening: dict[str, Callable[[], None]] = {}
@@ -197,13 +197,13 @@ class Engine:
                 self._turn()
         finally:
             self._pumping = False
-            self.turn_at = 0
+            self.turn_at = None
         if self.clock.jumps:
             self.check_idle()
 
     def _turn(self) -> None:
         inbox, self._inbox = self._inbox, []
-        self.turn_at = self.clock.now()
+        self.turn_at = self.clock.monotonic()
         touched: dict[Execution, None] = {}
         for execution, handler, argument in inbox:
             if execution.over:
