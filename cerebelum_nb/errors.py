@@ -611,6 +611,9 @@ class OutcomeUnknownError(ResumeError):
 class StoreError(CerebelumError):
     """The log cannot be read or written: locked, full, corrupt, read-only, or of a newer schema.
 
+    Attributes:
+        transient: whether the same call may succeed a moment later, as when another program holds the write lock.
+
     Example:
         >>> from cerebelum_nb import ExecutionClient
         >>> try:
@@ -619,6 +622,10 @@ class StoreError(CerebelumError):
         ...     print(error)
         There is no log at none.db: give the path of a log that exists.
     """
+
+    def __init__(self, message: str = "", *, transient: bool = False) -> None:
+        super().__init__(message)
+        self.transient = transient
 
 
 class SerializationError(CerebelumError):

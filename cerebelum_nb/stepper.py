@@ -280,11 +280,8 @@ class Stepper:
         before = execution.state.version
         if unchanged:
             execution.live.update(self._live)
-        try:
+        with execution.engine.made_ready(execution):
             events = () if mark is None else (mark(execution),)
-        except BaseException:
-            execution.engine.give_back(execution)
-            raise
         try:
             await run.go_as_far_as(limit, *events, quietly=isinstance(limit, NoStage))
         finally:

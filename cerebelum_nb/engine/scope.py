@@ -286,7 +286,11 @@ class Scope:
     def _act(self, action: Callable[[_Waiter], None], waiter: _Waiter) -> None:
         """Do what a thread asked for, unless its attempt was ended in between: nobody would answer it then."""
         if not self.closed:
-            action(waiter)
+            try:
+                action(waiter)
+            except Exception as error:  # noqa: BLE001 - whoever asked from a thread waits for an answer
+                if not waiter.done():
+                    waiter.set_exception(error)
         elif not waiter.done():
             waiter.set_exception(self.over())
 

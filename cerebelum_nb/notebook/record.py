@@ -133,22 +133,22 @@ class Record:
         (name,) = plan.steps
         found = self.execution_id
         if found is None:
-            execution = engine.create(new_id(), plan, vault)
-            started = WorkflowStarted(
-                at=execution.now(), workflow=self.notebook, inputs=encode({}), total_steps=1, module="__main__"
+            with engine.create(new_id(), plan, vault) as execution:
+                started = WorkflowStarted(
+                    at=execution.now(), workflow=self.notebook, inputs=encode({}), total_steps=1, module="__main__"
+                )
+                return Run(execution, self.notebook, started)
+        with engine.claim(found, plan, vault) as execution:
+            state = execution.state
+            step = state.steps.get(name)
+            failed = step is not None and step.phase is Phase.FAILED
+            resumed = WorkflowResumed(
+                at=execution.now(),
+                retried=(name,) if failed else (),
+                revisited=(name,) if step is not None and step.phase is Phase.COMPLETED else (),
+                total_steps=len({*state.steps, name}),
             )
-            return Run(execution, self.notebook, started)
-        execution = engine.claim(found, plan, vault)
-        state = execution.state
-        step = state.steps.get(name)
-        failed = step is not None and step.phase is Phase.FAILED
-        resumed = WorkflowResumed(
-            at=execution.now(),
-            retried=(name,) if failed else (),
-            revisited=(name,) if step is not None and step.phase is Phase.COMPLETED else (),
-            total_steps=len({*state.steps, name}),
-        )
-        return Run(execution, self.notebook, resumed)
+            return Run(execution, self.notebook, resumed)
 
     def _own(self, error: WorkflowError, cell: Cell) -> BaseException:
         cause = error.__cause__

@@ -7,6 +7,7 @@ synchronous and safe from any thread: the engine commits on its own event loop w
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
@@ -15,7 +16,13 @@ from ..core.arguments import ExecutionLike
 from ..core.events import Event
 from ..core.model import ExecutionState, Value
 
-__all__ = ["Commit", "ExecutionRow", "Holder", "Rejection", "Store", "Summary"]
+__all__ = ["Commit", "ExecutionRow", "Holder", "Rejection", "Store", "Summary", "patience"]
+
+patience: ContextVar[float] = ContextVar("cerebelum_patience", default=30.0)
+"""Seconds a write waits for another program's write lock before it raises a transient ``StoreError``.
+
+A variable and no argument, as it belongs to who calls: an event loop has next to none, whatever it calls.
+"""
 
 
 @dataclass(slots=True, kw_only=True)  # not frozen: one is made per commit, and freezing doubles what that takes
@@ -123,7 +130,8 @@ class Store(Protocol):
         """Write every commit in one transaction; return ``{execution_id: Rejection}`` of those not written.
 
         Raises:
-            StoreError: nothing was written (disk full, read-only, corrupt, locked).
+            StoreError: nothing was written (disk full, read-only, corrupt, locked). ``transient`` says that the
+                same call may succeed later; locked for longer than ``patience`` is.
         """
         ...
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import sys
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -25,11 +26,11 @@ from ..core.model import ExecutionState, Value
 from ..errors import ExecutionNotFoundError, StoreError
 from ..values.foreign import ForeignBytes
 from . import chain, forks, process, projection, rows, rules
-from .base import Commit, ExecutionRow, Holder, Rejection
+from .base import Commit, ExecutionRow, Holder, Rejection, patience
 from .connection import (
-    BUSY_SECONDS,
     explain,
     interruptible,
+    is_busy,
     open_log,
     open_to_look,
     open_to_read,
@@ -51,6 +52,9 @@ _KEEP = "INSERT OR IGNORE INTO payload (digest, codec, data) VALUES (?, ?, ?)"
 _TRUST = "DELETE FROM untrusted WHERE digest = ?"
 _KEYS_KEPT = 10_000
 _LAST_VERSION = 2**63 - 1
+_TRY_MILLISECONDS = 50
+"""How long one try for SQLite's write lock lasts; an event loop stands still no longer."""
+_PAUSE_SECONDS = 0.01
 
 
 class SqliteStore:
@@ -133,10 +137,9 @@ class SqliteStore:
         rules.check(commits)
         encoded = [[rows.encode(event) for event in commit.events] for commit in commits]
         rejected: dict[str, str] = {}
-        with self._lock:  # as in _writing, without the cost of a generator: this is the hot path
-            db = self._connected()
+        db = self._begin()  # as in _writing, without the cost of a generator: this is the hot path
+        try:
             try:
-                db.execute("BEGIN IMMEDIATE")
                 for commit, events in zip(commits, encoded, strict=True):
                     key, rejection = self._advance(db, commit)
                     if rejection:
@@ -167,7 +170,32 @@ class SqliteStore:
             self._check_identity()  # the file may have gone since it was looked at: then this commit is in no log
             if self._journal and not os.path.exists(self._journal):  # noqa: PTH110
                 raise StoreError(rules.journal_gone(self.location))
+        finally:
+            self._lock.release()
         return rejected
+
+    def _begin(self) -> sqlite3.Connection:
+        """Take this store's lock and SQLite's write lock; the caller releases the first after its transaction.
+
+        While another program holds SQLite's, this store's is let go between the tries: otherwise a thread that waits
+        (the heartbeat's) would keep the event loop waiting as long, which may not wait at all.
+        """
+        until = 0.0
+        while True:
+            self._lock.acquire()
+            try:
+                db = self._connected()
+                db.execute("BEGIN IMMEDIATE")
+            except BaseException as exc:
+                self._lock.release()
+                until = until or time.monotonic() + patience.get()
+                if not is_busy(exc) or time.monotonic() >= until:
+                    if isinstance(exc, sqlite3.Error):
+                        raise explain(exc, self.location) from exc
+                    raise
+            else:
+                return db
+            time.sleep(_PAUSE_SECONDS)
 
     def _undo(self, db: sqlite3.Connection) -> None:
         self._keys.clear()  # some may name rows that are now undone
@@ -337,7 +365,7 @@ class SqliteStore:
             terms.append(f"state IN ({', '.join('?' * len(states))})")
             values.extend(states)
         where = " AND ".join(terms)
-        newest = "ORDER BY started_at DESC, execution.key DESC LIMIT ? OFFSET ?"
+        newest = f"ORDER BY {projection.STARTED} DESC, execution.key DESC LIMIT ? OFFSET ?"
         with self._reading() as db:
             (total,) = db.execute(f"SELECT count(*) FROM execution WHERE {where}", values).fetchone()
             page = [*values, -1 if limit is None else limit, offset]
@@ -380,7 +408,7 @@ class SqliteStore:
         return None if found is None else projection.to_row(found)
 
     def _not_found(self, db: sqlite3.Connection, execution_id: str) -> ExecutionNotFoundError:
-        recent = db.execute("SELECT execution_id FROM execution ORDER BY started_at DESC LIMIT 500")
+        recent = db.execute(f"SELECT execution_id FROM execution ORDER BY {projection.STARTED} DESC LIMIT 500")
         return rules.not_found(execution_id, [name for (name,) in recent])
 
     # -- the connection -------------------------------------------------------------------------------------
@@ -440,7 +468,7 @@ class SqliteStore:
             except sqlite3.OperationalError as exc:  # somebody is at work, or the disk is full: nothing has changed
                 raise_interrupt(exc)
             finally:
-                db.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000:.0f}")
+                db.execute(f"PRAGMA busy_timeout = {_TRY_MILLISECONDS}")
 
     def _before_fork(self) -> None:
         self._lock.acquire()
@@ -460,6 +488,8 @@ class SqliteStore:
 
     def _open(self) -> sqlite3.Connection:
         db = open_to_look(self.location) if self._read_only else open_log(self.location, self.durability)
+        if not self._read_only:
+            db.execute(f"PRAGMA busy_timeout = {_TRY_MILLISECONDS}")  # the rest of the waiting is done in _begin
         if self.path is not None:
             with suppress(OSError):
                 self._identity = Identity.of(self.location)
@@ -495,18 +525,18 @@ class SqliteStore:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            db = self._connected()
+        db = self._begin()
+        try:
             try:
-                try:
-                    db.execute("BEGIN IMMEDIATE")
-                    yield db
-                    db.execute("COMMIT")
-                except BaseException:
-                    self._undo(db)
-                    raise
-            except sqlite3.Error as exc:
-                raise explain(exc, self.location) from exc
+                yield db
+                db.execute("COMMIT")
+            except BaseException:
+                self._undo(db)
+                raise
+        except sqlite3.Error as exc:
+            raise explain(exc, self.location) from exc
+        finally:
+            self._lock.release()
 
 
 def _warn_of_network(location: str) -> None:

@@ -209,9 +209,9 @@ def test_a_script_is_found_when_it_is_named(tmp_path):
     assert Code(registered, [str(script)]).find(origin("__main__", "scripted", str(script))).name == "scripted"
 
 
-def test_a_script_that_is_where_it_was_need_not_be_named_and_is_not_run(tmp_path):
+def test_a_script_that_is_where_it_was_need_not_be_named_and_is_not_run_as_the_main_program(tmp_path):
     script, ran = tmp_path / "queue.py", tmp_path / "ran"
-    guard = f"open({str(ran)!r}, 'w').close()\nif __name__ == '__main__':\n    1 / 0\n"
+    guard = f"if __name__ == '__main__':\n    open({str(ran)!r}, 'w').close()\n"
     script.write_text(
         SOURCE.format(name="scripted") + f"try:\n    import nothing\nexcept ImportError:\n    SIZE = 1\n{guard}"
     )
