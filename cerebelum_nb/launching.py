@@ -41,6 +41,7 @@ __all__ = [
     "own",
     "refuse_in_step",
     "take_up",
+    "wait_until_seen",
     "wake",
 ]
 
@@ -143,6 +144,19 @@ def take_up(
         events += given
         execution.payloads = keep_parts(plan, log, execution.vault)
         return Run(execution, workflow.variable, *events, stale=chosen.stale)
+
+
+async def wait_until_seen(workflow: Definition, execution_id: ExecutionLike | None, store: Store | None) -> str:
+    """Return the whole id of an execution to resume, once it is known whether its holder lives.
+
+    A holder that cannot be seen from here is watched for as long as its lease lasts; whether the execution may be
+    taken over is decided by the claim that follows.
+    """
+    refuse_in_step(workflow.variable)
+    log = resolve_store(store)
+    found = find(workflow, execution_id, log)
+    await keeper_of(log).wait_until_seen(found)
+    return found
 
 
 def wake(workflow: Definition, execution_id: str, store: Store, reason: str, *, died: bool) -> Run | None:
@@ -256,7 +270,7 @@ def refuse_in_step(variable: str) -> None:
     """Raise CerebelumError inside a step."""
     stop_when_loading()
     scope = current_scope.get()
-    if scope is not None:
+    if scope is not None and scope.is_here():  # a process forked in a step is no part of it
         raise CerebelumError(
             f"step '{scope.step}' starts workflow '{variable}' inside a step: a step would wait for a run that its own "
             f"run must wait for. Put the steps on one timeline, or start the second workflow after the first"

@@ -274,6 +274,7 @@ class Stepper:
     ) -> Moved:
         __tracebackhide__ = True
         unchanged = self._store.execution(self._id).version == self._seen
+        await keeper_of(self._store).wait_until_seen(self._id)
         run = self._take_up(self._id, rerun, self._live if unchanged else ())
         execution = run.execution
         run.hint = execution.hint = _NEXT

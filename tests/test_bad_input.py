@@ -322,7 +322,6 @@ OPERATIONS = [
     ("progress of nothing", lambda: ProgressReporter(5), TypeError, r"parameter named context"),
     ("progress as text", lambda: ProgressReporter(Context()).update("half"), TypeError, r"number from 0 to 100"),
     ("a run in a step", in_step(lambda: sound.run()), CerebelumError, r"inside a step.*one timeline"),
-    ("an awaitable result", in_step(lambda: asyncio.sleep(0)), TypeError, r"declare it with async def and await it"),
     ("a secret that is missing", Secret.missing("db.password").reveal, CerebelumError, r"inputs=.*password"),
 ]
 

@@ -20,7 +20,7 @@ from ..core.events import Event
 from ..core.model import ErrorInfo, Plan, Value
 from ..core.state import Phase, State, evolve
 from ..core.stepping import Limit, permits, standing_before
-from ..errors import CerebelumError, DependencyError, OperationError
+from ..errors import CerebelumError, DependencyError, ExecutionBusyError, OperationError
 from ..store.base import Commit
 from ..values import Vault
 from . import hibernation, observers, routes
@@ -52,6 +52,7 @@ class Execution(ExecutionValues):
         self.batch: list[Event] = []
         self.written = state.version
         self.over = False
+        self.superseded = False  # another process runs it now
         self.finishing = False
         self.stays = False
         self.draining = False
@@ -336,10 +337,29 @@ class Execution(ExecutionValues):
                 timer.cancel()
             self._end()
 
+    def confirm(self) -> None:
+        """Make sure, from any thread, that this process may still act for the execution; if not, end it here.
+
+        Raises:
+            ExecutionBusyError: another process has taken it over.
+        """
+        try:
+            keeper_of(self.engine.store).check(self)
+        except ExecutionBusyError as error:
+            self.loop.call_soon_threadsafe(self.abort, error)
+            raise
+
+    def disown(self) -> None:
+        """Let go of it in a forked child: it runs in the parent process, and this copy does nothing more."""
+        self.over = True
+        for attempt in self.attempts.values():
+            attempt.scope.closed = True
+
     def abort(self, error: BaseException) -> None:
         """Give up without writing, and give the lease back; whatever is raised meanwhile, it is over afterwards."""
         if self.over:
             return
+        self.superseded = isinstance(error, ExecutionBusyError)
         for attempt in self.attempts.values():
             with suppress(Exception):
                 attempt.abandon()

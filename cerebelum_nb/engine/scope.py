@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.events import OperationMismatched
 from ..core.state import Operation
-from ..errors import OperationError
+from ..errors import ExecutionBusyError, OperationError
+from ..store import forks
 from .printing import Printed
 
 if TYPE_CHECKING:
@@ -159,6 +160,18 @@ class Scope:
         made = event(at=self.now(), step=self.step, visit=self.visit, attempt=self.attempt, op=op, **fields)
         await self._ask(lambda waiter: self.execution.post_record(made, waiter))
 
+    def confirm(self) -> None:
+        """Make sure, right before an effect, that it may begin: as :meth:`check`, and by the lease in the log.
+
+        Raises:
+            Suspension: the attempt is over, or another process runs the execution now.
+        """
+        self.check()
+        with suppress(ExecutionBusyError):
+            self.execution.confirm()
+            return
+        raise self.over()
+
     async def record_mismatch(self, op: str) -> None:
         """Say in the log that a recorded operation no longer matches, if that is so."""
         recorded = self.mismatch(op)
@@ -223,6 +236,8 @@ class Scope:
 
     def progress(self, percent: float, message: str) -> None:
         """Note how far the step is; sampled into the log, riding on the next commit."""
+        if self.closed:
+            return
         self.percent, self.message = percent, message
         now = self.now()
         if now - self._progress_at >= PROGRESS_EVERY or percent >= 100:
@@ -306,8 +321,9 @@ class Scope:
 
     def over(self) -> Suspension:
         """Make what ends code that goes on after its attempt."""
+        is_over = "is over, as another process has taken it over" if self.execution.superseded else "is over"
         return Suspension(
-            f"step '{self.step}' (attempt {self.attempt}) of execution {self.execution.id} is over; "
+            f"step '{self.step}' (attempt {self.attempt}) of execution {self.execution.id} {is_over}; "
             f"nothing it does now is recorded"
         )
 
@@ -340,6 +356,16 @@ def scope_here(what: str) -> Scope | None:
             f"step itself, and give the process only the work"
         )
     return scope
+
+
+def _in_child() -> None:
+    """Have no attempt at work, and a lock that no thread of the parent process holds."""
+    global _lock
+    _lock = threading.Lock()
+    _open.clear()
+
+
+forks.in_child(_in_child)
 
 
 def _same_name(op: str) -> str:

@@ -145,6 +145,7 @@ class _TrialScope(Scope):
         known = state.steps[step]
         execution = cast(Any, values)
         execution.loop, execution.clock = asyncio.get_running_loop(), current_clock.get()
+        execution.superseded = False
         super().__init__(execution, step, known.visit, known.attempt)
         self._operations, self._repeat = operations, repeat
 
@@ -165,6 +166,9 @@ class _TrialScope(Scope):
                 f"step '{self.step}' would do {what}, which the recorded run did not do with these arguments{way}"
             )
         return None
+
+    def confirm(self) -> None:
+        """Say nothing: no lease is needed to write nothing."""
 
     def check(self) -> None:
         """Let it begin: nobody stops a trial."""

@@ -160,3 +160,11 @@ def _order(db: Database) -> None:
         CREATE INDEX execution_by_state ON execution (state, {STARTED});
     """)
     views.create(db.conn)
+
+
+@MIGRATIONS(name="8_heartbeats")
+def _heartbeats(db: Database) -> None:
+    # What a process on another machine shows of itself is a count: its clock may be wrong. `token` tells a process
+    # which of its own registrations are still in use. New columns stand last: sqlite.py reads them by place.
+    db.execute("ALTER TABLE holder ADD COLUMN beats INTEGER NOT NULL DEFAULT 0")
+    db.execute("ALTER TABLE holder ADD COLUMN token TEXT NOT NULL DEFAULT ''")
