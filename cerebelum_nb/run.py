@@ -16,7 +16,7 @@ from .core.stepping import Limit
 from .engine import views
 from .engine.bridge import STOPPED
 from .engine.execution import Execution
-from .engine.hints import both_ways, execute_call, mend, rerun_stale, resume_call
+from .engine.hints import advise_on, execute_call, rerun_stale, resume_call
 from .engine.interrupt import on_sigint
 from .errors import ExecutionCancelledError, ExecutionStoppedError, WorkflowError
 from .result import Result
@@ -60,12 +60,12 @@ class Run:
     ) -> None:
         self._execution, self._variable, self._events = execution, variable, events
         self.stale = stale
-        self.hint = resume_call(variable, execution.id)
+        execution.variable = variable
         if stale:
             log.warning(
                 "kept the results of %s, whose code or inputs have changed since; to run them again: %s",
                 ", ".join(stale),
-                rerun_stale(self.hint, execution.engine.store, execution.id),
+                rerun_stale(resume_call(variable, execution.id), execution.engine.store, execution.id),
             )
 
     @property
@@ -213,7 +213,8 @@ class Run:
             execution.state,
             execution.result_of,
             lambda: execution.engine.store.events(execution.id),
-            resume_hint=self.hint,
+            resume_hint=execution.handle(None) if execution.handle else resume_call(self._variable, execution.id),
+            advice=advise_on(execution),
         )
 
     def _outcome(self) -> Result:
@@ -229,10 +230,12 @@ class Run:
             case ExecutionState.FAILED:
                 raise self._failure(where, kept) from _own_traceback(execution.cause)
             case ExecutionState.PAUSED:
+                advice = advise_on(execution)
+                assert advice is not None  # of a paused one there is always one
                 raise ExecutionStoppedError(
-                    f"{where} is paused: {state.reason}. {kept}. To go on:\n\n{self._ways(self.hint)}",
+                    f"{where} is paused: {state.reason}. {kept}. {advice}",
                     execution_id=execution.id,
-                    resume_hint=self.hint,
+                    resume_hint=advice.call,
                 )
             case ExecutionState.CANCELLED:
                 because = f": {state.reason}" if state.reason else ""
@@ -243,15 +246,12 @@ class Run:
             case _:
                 return self._result()
 
-    def _ways(self, call: str, rerun: str | None = None) -> str:
-        return both_ways(call, self._execution.engine.store, self.execution_id, rerun=rerun)
-
     def _failure(self, where: str, kept: str) -> WorkflowError:
         state = self._execution.state
         assert state.error is not None
         step = state.failed_step
-        rerun = step if step in state.finished else None  # its route failed the run: the result has to be made again
-        hint = self.hint if rerun is None else resume_call(self._variable, self.execution_id, rerun=rerun)
+        advice = advise_on(self._execution)
+        assert advice is not None  # of a failed one there is always one
         what = f"step '{step}' of {where} failed" if step else f"{where} failed"
         message = (
             state.error.message
@@ -259,10 +259,10 @@ class Run:
             else (f"{state.error.type}: {state.error.message}")
         )
         failure = WorkflowError(
-            f"{what}: {message}\n{kept}. {mend(step, state.error.type)}\n\n{self._ways(hint, rerun)}",
+            f"{what}: {message}\n{kept}. {advice}",
             execution_id=self.execution_id,
             failed_step=step,
-            resume_hint=hint,
+            resume_hint=advice.call,
         )
         failure.details = state.error.traceback
         return failure

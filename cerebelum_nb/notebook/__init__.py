@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
 import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..callers import notebook_path
 from ..engine.bridge import run_sync
 from ..engine.cancel import cancel_execution
 from ..errors import CerebelumError
@@ -102,12 +102,10 @@ def notebook_name() -> str:
     from IPython import get_ipython
 
     shell = get_ipython()
-    namespace: dict[str, Any] = {} if shell is None else shell.user_ns
     chosen = getattr(shell, _CHOSEN, None)
     if isinstance(chosen, str):
         return chosen
-    told = namespace.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME") or ""
-    return Path(told).stem if str(told).endswith(".ipynb") else "notebook"
+    return Path(notebook_path()).stem or "notebook"
 
 
 _CHOSEN = "_cerebelum_notebook"

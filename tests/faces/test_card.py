@@ -92,9 +92,9 @@ def test_a_failed_run_says_where_why_with_what_and_how_to_go_on(store):
     assert "cerebelum_nb" not in failure.traceback.replace("test_card.py", "").partition("tests")[2]
     assert failure.inputs == (("fetch", "[1,2]"), ("inputs", '{"size":"large"}'))
     assert failure.printed == "publishing"
-    assert failure.call == 'await release.resume("k1")'
+    assert failure.advice is not None and failure.advice.call == 'await release.resume("k1")'
     assert "k1" not in shown.to_text()
-    assert shown.to_text().endswith("1 finished step kept. Mend it, then: await release.resume()")
+    assert shown.to_text().endswith("1 finished step kept. Fix 'publish', then: await release.resume()")
     assert 'await release.resume("k1")' in shown.to_html()
 
 
