@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
 from collections.abc import Generator
 from contextlib import ExitStack, suppress
@@ -27,6 +28,19 @@ log = logging.getLogger("cerebelum_nb")
 
 _GRACE_SECONDS = 1.0
 """How long a stop waits for async steps to clean up before it leaves them behind."""
+
+
+_HEARD_SECONDS = 0.2
+"""So long after a failure in the background somebody may still begin to wait for it."""
+
+_unheard: set[Run] = set()
+"""Those that failed in the background just now; told at the exit when their loop has ended before."""
+
+
+@atexit.register
+def _tell_at_exit() -> None:
+    for run in list(_unheard):
+        run._tell()
 
 
 class Run:
@@ -61,6 +75,7 @@ class Run:
         self._execution, self._variable, self._events = execution, variable, events
         self.stale = stale
         execution.variable = variable
+        self._is_heard = False  # whether somebody waits for it, or sees it
         if stale:
             log.warning(
                 "kept the results of %s, whose code or inputs have changed since; to run them again: %s",
@@ -130,11 +145,31 @@ class Run:
         """Run it without waiting; that it started is in the log when this returns."""
         self._start()
         self._execution.engine.flush()
+        self._execution.done.add_done_callback(self._tell_later)
         return self
+
+    def _tell_later(self, done: asyncio.Future[None]) -> None:
+        """Have a failure told that nobody waits for: behind a cell it would pass unseen."""
+        if self._is_heard or (done.exception() is None and self.status is not ExecutionState.FAILED):
+            return
+        _unheard.add(self)
+        self._execution.loop.call_later(_HEARD_SECONDS, self._tell)
+
+    def _tell(self) -> None:
+        _unheard.discard(self)
+        if self._is_heard:
+            return
+        self._is_heard = True
+        try:
+            self._outcome()
+        except Exception as error:  # noqa: BLE001 - whatever a log or a codec raised is what is to be told
+            with suppress(Exception):  # the log may go to a stream that is closed
+                log.error("in the background: %s", error)
 
     async def wait(self) -> Result:
         """Wait until it is done and return its result; raise what it failed with."""
         __tracebackhide__ = True
+        self._is_heard = True
         await asyncio.shield(self._execution.done)
         return self._outcome()
 
@@ -143,6 +178,7 @@ class Run:
 
     def watch(self) -> None:
         """Show it while it runs behind the cell, and how it ended; returns at once."""
+        self._is_heard = self._is_heard or bool(views.factories)
         views.watch(self._execution)
 
     def slider(self) -> Any:

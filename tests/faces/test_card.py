@@ -9,6 +9,7 @@ import pytest
 
 from cerebelum_nb import ExecutionNotFoundError, Secret, WorkflowError, flow, sleep, step, watch, workflow
 from cerebelum_nb.core.state import fold
+from cerebelum_nb.engine.hints import advise
 from cerebelum_nb.faces.card import Card
 from cerebelum_nb.faces.failure import Failure
 from cerebelum_nb.faces.graph import Graph
@@ -52,7 +53,7 @@ def run(store, **inputs):
 def card(store, at=None):
     events = store.events("k1", upto=at)
     state = fold(events)
-    return Card.at("k1", state, state.updated_at, Graph(release.plan()))
+    return Card.at("k1", state, state.updated_at, Graph(release.plan()), advice=advise(state, "k1"))
 
 
 def test_a_completed_run(store):
