@@ -5,7 +5,6 @@ Stdlib only, and nothing of this package: errors, too, are shown by it.
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from pathlib import Path
@@ -15,8 +14,6 @@ from typing import Any
 __all__ = [
     "in_cells",
     "is_library_frame",
-    "notebook_path",
-    "origin",
     "own_frames",
     "shell",
     "show_errors_briefly",
@@ -47,22 +44,6 @@ def shell() -> Any:
 def in_cells() -> bool:
     """Whether cells run here, which may await and can be run again; else it is a script or a plain prompt."""
     return shell() is not None
-
-
-def notebook_path() -> str:
-    """Return the path of the notebook whose cells run here, as far as the front end tells it; "" when it does not."""
-    found = shell()
-    namespace: dict[str, Any] = {} if found is None else found.user_ns
-    told = str(namespace.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME") or "")
-    return str(Path(told).resolve()) if told.endswith(".ipynb") else ""
-
-
-def origin() -> str:
-    """Return the path of the notebook or script that runs here; "" at a prompt, and where nobody tells it."""
-    if in_cells():
-        return notebook_path()
-    file = getattr(sys.modules.get("__main__"), "__file__", None)
-    return str(Path(file).resolve()) if file else ""
 
 
 def is_library_frame(filename: str) -> bool:

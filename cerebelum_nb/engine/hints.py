@@ -126,11 +126,12 @@ Command = Callable[[str], str]
 """Writes a command of the command line, so that it means the log in question."""
 
 
-def advise_on(execution: Execution) -> Advice | None:
-    """Say how to go on with a run of this process."""
+def advise_on(execution: Execution, what: str = "") -> Advice | None:
+    """Say how to go on with a run of this process; ``what`` as for :func:`advise`."""
     return advise(
         execution.state,
         execution.id,
+        what=what,
         plan=execution.plan,
         variable=execution.variable,
         handle=execution.handle,
@@ -144,6 +145,7 @@ def advise(
     *,
     plan: Plan | None = None,
     interrupted: bool = False,
+    what: str = "",
     reader: Reader | None = None,
     variable: str = "",
     handle: Callable[[str | None], str] | None = None,
@@ -156,6 +158,7 @@ def advise(
         execution_id: its id.
         plan: its workflow as it is now, if it is known.
         interrupted: whether the process that ran it has died.
+        what: what is said before a resume, of a run that ended in a way its state does not tell.
         reader: who is told; by default whoever calls now.
         variable: how its workflow is called here, if that is known.
         handle: writes the call that goes on with it where that is not a resume, given the step that has to run again.
@@ -173,6 +176,8 @@ def advise(
     """
     writer = _Writer(state, execution_id, reader or Reader.now(), variable, handle, command)
     match state.status:
+        case _ if what:
+            return writer.resume(what, plan)
         case _ if interrupted:
             return writer.resume("No process is running it: the one that did has died. To resume:", plan)
         case ExecutionState.FAILED:
