@@ -47,7 +47,8 @@ class Execution(ExecutionValues):
     def __init__(self, engine: Engine, execution_id: str, plan: Plan, state: State, holder: int, vault: Vault) -> None:
         super().__init__(engine, execution_id, plan, state, vault)
         self.loop, self.clock, self.holder = engine.loop, engine.clock, holder
-        self.hint = ""  # the call that goes on with it, as its handle would say it
+        self.variable = ""  # how its workflow is called here
+        self.handle: Callable[[str | None], str] | None = None  # writes the call of a handle that goes on with it
         self.attempts: dict[str, Attempt] = {}
         self.batch: list[Event] = []
         self.written = state.version
