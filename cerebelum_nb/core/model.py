@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from .duration import LONGEST, backed_off
+
 __all__ = [
     "Action",
     "ActionKind",
@@ -163,15 +165,9 @@ class Policy:
             >>> Policy(retry_delay=1, backoff=2, max_delay=5, jitter=0.5).delay(1, chance=0.25)
             1.5
         """
-        longest = _LONGEST_DELAY if self.max_delay is None else self.max_delay
-        try:
-            delay = min(self.retry_delay * self.backoff**failures, longest)
-        except OverflowError:
-            delay = longest
+        longest = LONGEST if self.max_delay is None else self.max_delay
+        delay = min(backed_off(self.retry_delay, self.backoff, failures), longest)
         return min(delay * (1 + self.jitter * (2 * chance - 1)), longest)
-
-
-_LONGEST_DELAY = 100 * 365.25 * 86_400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
