@@ -296,7 +296,7 @@ class Check:
 
     def _note(self, execution_id: str, version: int, event: Any) -> None:
         value = rows.value_of(event)
-        if value is not None and value.digest and value.codec not in ("json", "none"):
+        if value is not None and value.digest and not value.is_json and value.codec != "none":
             self._uses.setdefault(value.digest, (value.codec, execution_id, version))
 
     def _payloads(self, *, everything: bool) -> None:

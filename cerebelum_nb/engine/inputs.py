@@ -76,6 +76,6 @@ def merge_inputs(
 
 def keep_inputs(execution: ExecutionValues, inputs: dict[str, Any], value: Value) -> None:
     """Remember inputs that the log does not hold whole."""
-    if value.codec != "json" or value.masked:
+    if not value.is_json or value.masked:
         execution.live_inputs = inputs
         keeper_of(execution.engine.store).remember_inputs(execution.id, inputs)

@@ -5,6 +5,7 @@ A JSON value is made afresh for everyone who asks; another one is shared by all 
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Mapping
 from functools import partial
@@ -14,6 +15,7 @@ from ..core.model import ErrorInfo, Plan, StepSpec, Value
 from ..core.state import Phase, State
 from ..errors import DependencyError
 from ..values import Secret, Vault, decode, encode
+from ..values.classes import Home
 from .context import Context
 from .fence import describe
 from .lease import keeper_of
@@ -62,10 +64,11 @@ class ExecutionValues:
         self.engine, self.id, self.plan, self.state, self.vault = engine, execution_id, plan, state, vault
         self.live: dict[str, Live] = {}
         self.live_inputs: Mapping[str, Any] | None = None
+        self.home = home_of(plan)
 
     def encode(self, value: Any, *, keep: bool = True, path: str = "output") -> Value:
         """Encode a value for the log, without its secrets."""
-        return encode(value, keep=keep, vault=self.vault, path=path)
+        return encode(value, keep=keep, vault=self.vault, path=path, home=self.home)
 
     def decode(self, value: Value, where: str, step: str = "") -> Any:
         """Make a recorded value afresh; ``step`` is whose result it is, if it is one."""
@@ -77,6 +80,7 @@ class ExecutionValues:
             trusted=self.engine.store.trusted,
             where=f"{where} of execution {self.id}",
             missing=partial(Secret.missing, execution_id=self.id, step=step),
+            home=self.home,
         )
 
     def describe(self, error: BaseException) -> ErrorInfo:
@@ -100,7 +104,7 @@ class ExecutionValues:
         output = self.state.steps[step].output
         assert output is not None, f"step {step} has no output"
         value = self.decode(output, f"the result of step '{step}'", step)
-        if output.codec != "json":
+        if not output.is_json:
             self.live[step] = Live(value, self.encode(value).digest)
         return value
 
@@ -150,7 +154,7 @@ class ExecutionValues:
 
     def keep_live(self, step: str, visit: int, value: Value, live: Any) -> None:
         """Keep the object itself where it cannot be made afresh."""
-        if value.codec != "json" or value.masked:
+        if not value.is_json or value.masked:
             self.live[step] = Live(live, value.digest)
             if value.masked:
                 keeper_of(self.engine.store).remember_result(self.id, step, visit, live)
@@ -179,6 +183,12 @@ class ExecutionValues:
                     SharedValueWarning,
                     stacklevel=2,
                 )
+
+
+def home_of(plan: Plan) -> Home:
+    """Return the namespaces of a plan's steps, where the classes of its notebook or script are found."""
+    spaces = (getattr(inspect.unwrap(spec.fn), "__globals__", None) for spec in plan.steps.values())
+    return tuple({id(space): space for space in spaces if space is not None}.values())
 
 
 def _no_result(user: str, name: str, state: State) -> str:

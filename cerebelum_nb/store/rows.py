@@ -7,7 +7,8 @@ is parsed:
 - An event has at most one :class:`Value`. Its JSON text is spliced in under the field's name and always
   stands **last**, so that it is cut out again unread: ``{"by_hand":true,"output":{"ip":"10.0.0.1"}}``.
 - What else is known of a value stands before it: ``output_masked`` (its masked paths) and ``output_ref``
-  (codec, type, preview, digest, size), which is all there is of a value that is not JSON.
+  (codec, type, preview, digest, size), which is all there is of a value that is not JSON. Of JSON with tags it says
+  ``{"codec":"tagged"}``, and the text follows as of any JSON.
 """
 
 from __future__ import annotations
@@ -126,10 +127,9 @@ def _add_value(members: list[str], name: str, value: Value) -> None:
     if value.masked:
         members.append(f'"{name}_masked":{_dumps(value.masked)}')
     if value.codec != "json":
-        about = {"codec": value.codec, "json": value.json, **_about(value)}
-        if not value.json:
-            del about["json"]
-        members.append(f'"{name}_ref":{_dumps(about)}')
+        members.append(f'"{name}_ref":{_dumps({"codec": value.codec, **_about(value)})}')
+        if value.json:
+            members.append(f'"{name}":{value.json}')
         return
     if value.type or value.preview or value.digest or value.size:
         members.append(f'"{name}_ref":{_dumps(_about(value))}')

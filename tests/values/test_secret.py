@@ -24,6 +24,13 @@ class Login:
     password: object
 
 
+class Kept:
+    """An object that is pickled."""
+
+    def __init__(self, user: str, password: object) -> None:
+        self.user, self.password = user, password
+
+
 def restored(value: Any, **options: Any) -> Any:
     return decode(encode(value, **options), lambda digest: b"")
 
@@ -201,9 +208,9 @@ def test_an_unpicklable_redacted_value_is_masked_as_well() -> None:
 @pytest.mark.parametrize(
     ("value", "path"),
     [
-        ((1, Secret(TOKEN)), "output[1]"),
-        (Login("me", Secret(TOKEN)), "output.password"),
-        ({"login": Login("me", [Secret(TOKEN)])}, "output['login'].password[0]"),
+        (np.array([Secret(TOKEN)]), "output"),
+        (Kept("me", Secret(TOKEN)), "output.password"),
+        ({"login": Kept("me", [Secret(TOKEN)])}, "output['login'].password[0]"),
     ],
 )
 def test_a_secret_inside_another_container_is_refused_by_path(value: Any, path: str) -> None:
@@ -215,13 +222,12 @@ def test_a_secret_inside_another_container_is_refused_by_path(value: Any, path: 
 @pytest.mark.parametrize(
     "value",
     [
-        (1, TOKEN),
-        {"login": Login("me", TOKEN)},
+        (1, bytearray(TOKEN.encode())),
+        {"login": Kept("me", TOKEN)},
         np.array([TOKEN]),
         pd.DataFrame({"a": [TOKEN]}),
-        TOKEN.encode(),
     ],
-    ids=["tuple", "dataclass", "array", "frame", "bytes"],
+    ids=["bytearray", "object", "array", "frame"],
 )
 def test_a_payload_with_a_secret_in_it_is_refused(value: Any) -> None:
     with pytest.raises(SerializationError, match="holds a secret") as caught:
@@ -231,11 +237,11 @@ def test_a_payload_with_a_secret_in_it_is_refused(value: Any) -> None:
 
 def test_the_path_to_a_revealed_secret_is_named() -> None:
     with pytest.raises(SerializationError) as caught:
-        encode({"login": Login("me", TOKEN)}, vault=with_token())
+        encode({"login": Kept("me", TOKEN)}, vault=with_token())
     assert caught.value.path == "output['login'].password"
 
 
-@pytest.mark.parametrize("value", [Login("me", "abc"), pd.DataFrame({"password": ["abc"]}), ({"password": "abc"},)])
+@pytest.mark.parametrize("value", [Kept("me", "abc"), pd.DataFrame({"password": ["abc"]})])
 def test_a_name_to_redact_in_a_payload_is_refused(value: Any) -> None:
     with pytest.raises(SerializationError, match="holds a secret"):
         encode(value, vault=Vault(["password"]))
