@@ -23,7 +23,6 @@ from .engine import views
 from .engine.execution import Execution
 from .engine.lease import keeper_of
 from .engine.marking import by_hand
-from .engine.values import Live
 from .errors import ResumeError
 from .result import Outputs, short
 from .run import Run

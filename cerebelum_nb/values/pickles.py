@@ -23,7 +23,7 @@ def dumps(value: object, home: Home = ()) -> bytes:
 
 
 def fingerprint(value: object, home: Home = ()) -> bytes:
-    """Pickle a value without what only reading it leaves inside: the caches of ``cached_property``."""
+    """Pickle a value without what only reading it changes: the caches of ``cached_property``, the blocks of a frame."""
     return _pickled(value, home, _cacheless())
 
 
@@ -59,6 +59,8 @@ def _pickler() -> Any:
 def _cacheless() -> Any:
     class Cacheless(_pickler()):  # type: ignore[misc]  # as above
         def reducer_override(self, obj: Any) -> Any:
+            if type(obj).__module__.startswith("pandas.") and type(obj).__name__ == "DataFrame":
+                return tuple, ((obj.columns, obj.index, [obj.iloc[:, i].array for i in range(obj.shape[1])]),)
             cached = _cached(type(obj)) & vars(obj).keys() if hasattr(obj, "__dict__") else ()
             if not cached or isinstance(obj, type):
                 return super().reducer_override(obj)
