@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from .errors import ExecutionCancelledError as ExecutionCancelledError
     from .errors import ExecutionNotFoundError as ExecutionNotFoundError
     from .errors import ExecutionStoppedError as ExecutionStoppedError
+    from .errors import OperationError as OperationError
     from .errors import OutcomeUnknownError as OutcomeUnknownError
     from .errors import PollTimeoutError as PollTimeoutError
     from .errors import ResumeError as ResumeError
@@ -120,6 +121,7 @@ _HOMES = {
         "ExecutionCancelledError",
         "ExecutionNotFoundError",
         "ExecutionStoppedError",
+        "OperationError",
         "OutcomeUnknownError",
         "PollTimeoutError",
         "ResumeError",
@@ -171,6 +173,7 @@ __all__ = [
     "ExecutionState",
     "ExecutionStatus",
     "ExecutionStoppedError",
+    "OperationError",
     "OutcomeUnknownError",
     "Outlook",
     "PollTimeoutError",

@@ -52,9 +52,22 @@ def user_traceback(error: BaseException) -> str:
         'ValueError: no room\n'
     """
     try:
-        summary = traceback.TracebackException.from_exception(error)
-    except Exception:  # noqa: BLE001 - a user's __str__ may raise; the failure itself must still be told
-        return f"{type(error).__name__}\n"
+        return _format_user_traceback(error)
+    except BaseException:  # noqa: BLE001 - a user's __str__ may raise, a SyntaxError may hold anything as its text
+        return _format_frames(error)
+
+
+def _format_frames(error: BaseException) -> str:
+    """Format an exception that cannot be formatted whole: the user's frames and the name of its class."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not is_library_frame(f.filename)]
+    for frame in frames:
+        frame.filename = _as_shown(frame.filename)
+    head = ["Traceback (most recent call last):\n"] if frames else []
+    return "".join([*head, *traceback.StackSummary.from_list(frames).format(), f"{type(error).__name__}\n"])
+
+
+def _format_user_traceback(error: BaseException) -> str:
+    summary = traceback.TracebackException.from_exception(error)
     seen: set[int] = set()
     todo = [summary]
     while todo:

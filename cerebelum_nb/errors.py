@@ -7,6 +7,7 @@
     ├── ExecutionStoppedError      a person or a cancellation stopped it; it can be resumed
     ├── ExecutionCancelledError    somebody cancelled it for good
     ├── DependencyError            a step needs a result which does not exist
+    ├── OperationError             an operation was not awaited, or was called where no step can record it
     ├── StepTimeoutError           a step took longer than its policy allows (also a TimeoutError)
     ├── PollTimeoutError           a poll ran out of attempts or time (also a TimeoutError)
     ├── ApprovalRejectedError      a person said no
@@ -45,6 +46,7 @@ __all__ = [
     "ExecutionCancelledError",
     "ExecutionNotFoundError",
     "ExecutionStoppedError",
+    "OperationError",
     "OutcomeUnknownError",
     "PollTimeoutError",
     "ResumeError",
@@ -256,6 +258,21 @@ class DependencyError(CerebelumError):
         super().__init__(message)
         self.step = step
         self.dependency = dependency
+
+
+class OperationError(CerebelumError):
+    """An operation was used without ``await``, or was called where it cannot be recorded under a step.
+
+    Example:
+        >>> from cerebelum_nb import poll
+        >>> operation = poll(lambda: True)
+        >>> try:
+        ...     "ready" if operation else "not ready"
+        ... except OperationError as error:
+        ...     print(error)
+        poll(...) was used before it was awaited: write await poll(...). A helper that calls it must be async def too
+        >>> operation.close()
+    """
 
 
 class StepTimeoutError(CerebelumError, TimeoutError):

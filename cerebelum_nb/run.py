@@ -172,7 +172,8 @@ class Run:
         )
 
     def _start(self) -> None:
-        self._execution.engine.start(self._execution, *self._events)
+        if not self._execution.over:  # else it has ended long ago, and its recorded outcome is asked for
+            self._execution.engine.start(self._execution, *self._events)
 
     async def _settled(self) -> None:
         execution = self._execution
@@ -274,4 +275,4 @@ def _own_traceback(error: BaseException | None) -> BaseException | None:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None and is_library_frame(trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next
-    return error.with_traceback(trace)
+    return BaseException.with_traceback(error, trace)  # a class of the user may have one of its own, which raises

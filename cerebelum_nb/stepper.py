@@ -24,7 +24,7 @@ from .engine.execution import Execution
 from .engine.lease import keeper_of
 from .engine.marking import by_hand
 from .errors import ResumeError
-from .result import Outputs, short
+from .result import Outputs, Result, short
 from .run import Run
 from .store.base import Store
 from .values import decode
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Moved", "Stepper"]
 
+
+_NEXT = "await run.next()"
 
 TakeUp = Callable[[str, Collection[str], Collection[str]], Run]
 
@@ -104,7 +106,7 @@ class Stepper:
     def __init__(self, workflow: Definition, store: Store, execution_id: str, take_up: TakeUp) -> None:
         self._workflow, self._store, self._take_up = workflow, store, take_up
         self._id = execution_id
-        self._live: Mapping[str, Live] = {}
+        self._live: Mapping[str, Any] = {}
         self._seen = 0
 
     @property
@@ -162,14 +164,20 @@ class Stepper:
             return moved
         return Moved(moved.ran, moved.next, moved.status, f"'{name}' was passed by on the route this run took")
 
-    async def finish(self) -> Moved:
-        """Run all that is left.
+    async def finish(self) -> Result:
+        """Run all that is left; once it has completed, return its recorded result.
+
+        Returns:
+            The outcome, as :meth:`Workflow.execute` returns it.
 
         Raises:
             As :meth:`next`.
         """
         __tracebackhide__ = True
-        return await self._go(None)
+        if self._state().lifecycle is not ExecutionState.COMPLETED:
+            await self._go(None)
+        state = self._state()
+        return Result.of(self._id, state, self._load, lambda: self._store.events(self._id), resume_hint=_NEXT)
 
     async def rerun(self, step: object) -> Moved:
         """Run one completed step once more, and pause; what depends on it is to be run again as well.
@@ -267,7 +275,7 @@ class Stepper:
         unchanged = self._store.execution(self._id).version == self._seen
         run = self._take_up(self._id, rerun, self._live if unchanged else ())
         execution = run.execution
-        run.hint = execution.hint = "await run.next()"
+        run.hint = execution.hint = _NEXT
         before = execution.state.version
         if unchanged:
             execution.live.update(self._live)

@@ -15,7 +15,8 @@ from .engine.bridge import run_sync
 from .engine.cancel import cancel_execution
 from .engine.inputs import Inputs, check_inputs
 from .errors import CerebelumError, WorkflowDefinitionError
-from .launching import find, launch, refuse_in_step, take_up, wake
+from .launching import find, refuse_in_step, take_up, wake
+from .once import Resume, launch_once
 from .result import Result
 from .run import Run
 from .stepper import Stepper
@@ -108,6 +109,7 @@ class Workflow(Definition):
         *,
         store: Store | None = None,
         execution_id: str | None = None,
+        resume: Resume = False,
         wait: bool = False,
         distributed: bool = False,
     ) -> Result:
@@ -117,6 +119,9 @@ class Workflow(Definition):
             inputs: what steps receive as ``inputs``; names to values.
             store: the log to write; by default the session's.
             execution_id: an id of your own; by default a new short one.
+            resume: True makes the call one that may be made again, as by a notebook that is run from the top: it
+                starts the execution of that id, goes on with it if it is unfinished, or returns its recorded result
+                without running anything. ``"replace_inputs"`` also takes other inputs than are recorded.
             wait: True waits here to the end, however long; by default a wait longer than the log's
                 ``hibernate_after`` (an hour) ends the run in this process, and the result says when it wakes.
             distributed: True runs it on the distributed engine.
@@ -130,13 +135,33 @@ class Workflow(Definition):
             WorkflowError: a step failed; the message ends with the call that goes on from there.
             ExecutionStoppedError: it was stopped; it can be resumed.
             ExecutionCancelledError: somebody cancelled it.
+            ResumeError: there is an execution of that id already; with ``resume``, it has other inputs.
+            ExecutionBusyError: with ``resume``, it is running, here or elsewhere.
             StoreError: the log cannot be written.
+
+        Example:
+            >>> import asyncio
+            >>> from cerebelum_nb import step
+            >>> from cerebelum_nb.testing import MemoryStore
+            >>> @step
+            ... def greet(inputs):
+            ...     print("greeting")
+            ...     return f"hello {inputs['name']}"
+            >>> @workflow
+            ... def hello(wf):
+            ...     wf.timeline(greet)
+            >>> log = MemoryStore()
+            >>> for _ in range(2):  # as a notebook does that is run from the top again
+            ...     result = asyncio.run(hello.execute({"name": "Ada"}, store=log, execution_id="ada", resume=True))
+            greeting
+            >>> result.output
+            'hello Ada'
         """
         __tracebackhide__ = True
         if distributed:
             result: Result = await _distributed_engine().execute(self, inputs, execution_id=execution_id)
             return result
-        return await launch(self, inputs, store, execution_id, wait=wait).foreground()
+        return await launch_once(self, inputs, store, execution_id, resume=resume, wait=wait).foreground()
 
     def run(
         self,
@@ -144,6 +169,7 @@ class Workflow(Definition):
         *,
         store: Store | None = None,
         execution_id: str | None = None,
+        resume: Resume = False,
         wait: bool = False,
     ) -> Result:
         """Run it and wait, from sync code: a script, or a cell.
@@ -157,7 +183,8 @@ class Workflow(Definition):
         """
         __tracebackhide__ = True
         refuse_in_step(self.variable)
-        return run_sync(lambda: self.execute(inputs, store=store, execution_id=execution_id, wait=wait))
+        run = partial(self.execute, store=store, execution_id=execution_id, resume=resume, wait=wait)
+        return run_sync(lambda: run(inputs))
 
     def start(
         self,
@@ -165,6 +192,7 @@ class Workflow(Definition):
         *,
         store: Store | None = None,
         execution_id: str | None = None,
+        resume: Resume = False,
         wait: bool = False,
     ) -> Run:
         """Run it in the background: return at once, with a handle that can be awaited, watched, stopped and cancelled.
@@ -176,7 +204,7 @@ class Workflow(Definition):
             Otherwise as :meth:`execute`, as far as it can be told before it runs.
         """
         self._need_a_loop("in the background", "start")
-        return launch(self, inputs, store, execution_id, wait=wait).background()
+        return launch_once(self, inputs, store, execution_id, resume=resume, wait=wait).background()
 
     async def resume(
         self,
@@ -299,7 +327,12 @@ class Workflow(Definition):
         return wake(self, execution_id, store, reason, died=died)
 
     def begin(
-        self, inputs: Inputs | None = None, *, store: Store | None = None, execution_id: str | None = None
+        self,
+        inputs: Inputs | None = None,
+        *,
+        store: Store | None = None,
+        execution_id: str | None = None,
+        resume: Resume = False,
     ) -> Stepper:
         """Record a start and run nothing: the handle then runs it cell by cell.
 
@@ -307,6 +340,7 @@ class Workflow(Definition):
             inputs: what steps receive as ``inputs``; names to values.
             store: the log to write; by default the session's.
             execution_id: an id of your own; by default a new short one.
+            resume: True takes up the execution of that id where it stands, if there is one; as in :meth:`execute`.
 
         Returns:
             A handle with ``next``, ``run_to``, ``finish``, ``rerun``, ``back_to``, ``mark_done`` and ``plan``.
@@ -316,7 +350,7 @@ class Workflow(Definition):
         """
         self._need_a_loop("cell by cell", "begin")
         log = resolve_store(store)
-        run = launch(self, inputs, log, execution_id)
+        run = launch_once(self, inputs, log, execution_id, resume=resume)
         run.execution.limit = NoStage()
         run.background()
         error = run.execution.done.exception() if run.execution.done.done() else None

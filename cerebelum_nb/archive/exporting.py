@@ -20,7 +20,7 @@ from ..errors import StoreError
 from ..history.reader import Log, snapshot
 from ..store.rows import decode
 from ..store.sqlite import SqliteStore
-from .files import check_export, file_log, file_name
+from .files import check_export, file_log, file_name, write_file
 from .record import read
 
 __all__ = ["FORMATS", "Format", "Table", "export", "exported"]
@@ -83,13 +83,11 @@ def export(
     with file_log(store) as log:
         full = log.execution(execution_id).execution_id
         target = Path(path) if path is not None else Path(f"{file_name(full)}.{chosen}")
-        data = exported(log, full, chosen, table)
-    try:
-        check_export(target)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
-    except OSError as exc:
-        raise StoreError(f"The file {target} cannot be written ({exc.strerror}). Name another one.") from exc
+        try:
+            check_export(target)
+            write_file(target, exported(log, full, chosen, table), log)
+        except OSError as exc:
+            raise StoreError(f"The file {target} cannot be written ({exc.strerror}). Name another one.") from exc
     return target
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,10 +12,11 @@ from urllib.parse import quote
 from ..errors import StoreError
 from ..history.reader import Log
 from ..store.default import resolve_store
+from ..store.place import path_of, readable_as
 from ..store.sqlite import SqliteStore
 from .page import GENERATOR
 
-__all__ = ["check_export", "check_pack", "file_log", "file_name"]
+__all__ = ["check_export", "check_pack", "file_log", "file_name", "write_file"]
 
 _LOOKED_AT = 1 << 16
 """So many bytes of a file say what it is."""
@@ -42,6 +44,28 @@ def check_export(target: Path) -> None:
     """Raise StoreError when what is to be replaced is no export."""
     if _holds_something(target) and not _is_export(target):
         raise _refused(target, "no export")
+
+
+def write_file(target: Path, data: bytes, log: SqliteStore) -> None:
+    """Write a file made of a log: no more readable than the log, and whole or not at all.
+
+    Raises:
+        OSError: it cannot be written; its folder has to exist.
+    """
+    if target.exists() and not target.is_file():  # /dev/stdout, a pipe
+        target.write_bytes(data)
+        return
+    target = target.resolve()  # what a link leads to is written, the link stays
+    mode = readable_as(log.path, target)
+    place, name = tempfile.mkstemp(prefix=".writing-", dir=target.parent)
+    try:
+        with os.fdopen(place, "wb") as file:
+            file.write(data)
+        os.chmod(name, mode)  # noqa: PTH101
+        os.replace(name, target)  # noqa: PTH105
+    except BaseException:
+        os.unlink(name)  # noqa: PTH108
+        raise
 
 
 def _holds_something(target: Path) -> bool:
@@ -73,7 +97,7 @@ def _is_export(target: Path) -> bool:
 def file_log(store: Log | None, *, create: bool = False) -> Iterator[SqliteStore]:
     """Give the log that is meant, which has to be one of tables; one named by its path is open for the block only."""
     if isinstance(store, (str, os.PathLike)):
-        if not create and not Path(store).is_file():
+        if not create and not Path(path_of(store)).is_file():
             raise StoreError(f"There is no log at {os.fspath(store)}. Give the path of a log that exists.")
         with SqliteStore(store) as opened:
             yield opened

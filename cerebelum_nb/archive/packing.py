@@ -22,6 +22,7 @@ from ..engine.leaving import leave_off
 from ..errors import StoreError
 from ..history.reader import Log, snapshot
 from ..store.connection import explain, open_to_read
+from ..store.place import readable_as
 from ..store.sqlite import SqliteStore
 from .files import check_pack, file_log, file_name
 from .record import Record, held, read, write
@@ -135,7 +136,7 @@ def pack(
         target = Path(path) if path is not None else Path(file_name(full) + SUFFIX)
         check_pack(target, log, full)
     try:
-        with _new_file(target) as place, SqliteStore(place, durability="normal") as packed:
+        with _new_file(target, log) as place, SqliteStore(place, durability="normal") as packed:
             with packed.maintenance("pack") as db:
                 write(db, record)
             _put_to_rest(packed, full)
@@ -223,14 +224,14 @@ def unpack(
 
 
 @contextmanager
-def _new_file(target: Path) -> Iterator[Path]:
+def _new_file(target: Path, log: SqliteStore) -> Iterator[Path]:
     """Give a place beside ``target``, which takes its name when the block ends well."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".packing-", dir=target.parent) as folder:
         place = Path(folder, "pack")
         yield place
         with closing(sqlite3.connect(place)) as db:
             db.execute("PRAGMA journal_mode = DELETE")  # one file, also when it is copied while somebody reads it
+        place.chmod(readable_as(log.path, target))
         place.replace(target)
 
 

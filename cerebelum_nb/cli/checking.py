@@ -23,6 +23,7 @@ from ..core.model import ExecutionState
 from ..core.text import counted
 from ..errors import StoreError
 from ..store.connection import SCHEMA_VERSION, versions
+from ..store.place import free_bytes, network_file_system
 from ..store.sqlite import SqliteStore
 from .frame import Exit, as_json, log_options, log_path, open_log
 from .text import clean, emit, file_size, short_time, styled, wrap
@@ -34,7 +35,7 @@ _NAMED = 5
 _LARGE_JOURNAL = 64 << 20
 _LARGE_LOG = 256 << 20
 _LIBRARIES = ("click", "rich", "sqlite-utils", "pandas", "cloudpickle", "ipython", "ipywidgets")
-_REMOTE = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p"}
+_LITTLE_ROOM = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,13 +154,22 @@ def _file(path: Path, db: sqlite3.Connection) -> Iterator[Check]:
             message=f"{beside.name} has grown to {file_size(grown)}: some program keeps an old view open",
             advice="Close what reads the log (a database browser, an old kernel); the file shrinks at the next write.",
         )
-    kind = _filesystem(path)
-    if kind in _REMOTE:
+    kind = network_file_system(path)
+    if kind:
         yield Check(
             name="place",
             ok=False,
-            message=f"the log is on a network file system ({kind}), where SQLite's locks cannot be trusted",
+            message=f"the log is on a network or FUSE file system ({kind}), where SQLite's locks cannot be relied on",
             advice="Keep it on a disk of the machine that runs the workflows.",
+        )
+    free = free_bytes(path)
+    if free is not None and free < _LITTLE_ROOM:
+        yield Check(
+            name="room",
+            ok=False,
+            message=f"{file_size(free)} are free on its disk: {'nothing' if free < 1 << 20 else 'not much'} can be "
+            "written",
+            advice="Free space, or delete old executions: cerebelum prune --older-than 90d --dry-run",
         )
 
 
@@ -277,14 +287,3 @@ def _waiting(found: list[ExecutionStatus]) -> str:
 def _listed(ids: list[str] | tuple[str, ...]) -> str:
     more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
     return clean(", ".join(ids[:_NAMED])) + more
-
-
-def _filesystem(path: Path) -> str:
-    """Name the file system the log is on; empty where that cannot be told."""
-    try:
-        mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
-    except OSError:
-        return ""
-    place = str(path.resolve())
-    holding = [(where, kind) for where, kind in mounts if place.startswith(where.rstrip("/") + "/")]
-    return max(holding, key=lambda mount: len(mount[0]), default=("", ""))[1]

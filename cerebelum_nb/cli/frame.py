@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shlex
 import shutil
 import sys
@@ -197,7 +196,7 @@ def log_options(command: F) -> F:
     db = click.option(
         "--db",
         metavar="PATH",
-        type=click.Path(path_type=Path),
+        type=click.Path(),
         expose_value=False,
         callback=_remember,
         help="The log. Without it $CEREBELUM_DB, else .cerebelum/history.db here.",
@@ -206,18 +205,22 @@ def log_options(command: F) -> F:
 
 
 def log_path(ctx: click.Context) -> Path:
-    """Return which log is meant."""
-    named: Path | None = ctx.meta.get(_DB)
-    if named is not None:
-        return named
-    given = os.environ.get("CEREBELUM_DB")
-    return Path(given) if given else Path(".cerebelum", "history.db")
+    """Return which log is meant.
+
+    Raises:
+        StoreError: what was given is no path of a file.
+    """
+    from ..store.default import default_path
+    from ..store.place import path_of
+
+    named: str | None = ctx.meta.get(_DB)
+    return Path(path_of(named)) if named is not None else default_path()
 
 
 def again(ctx: click.Context, command: str) -> str:
     """Write a command for the same log, to be copied."""
-    named: Path | None = ctx.meta.get(_DB)
-    return f"cerebelum {command}" if named is None else f"cerebelum {command} --db {shlex.quote(str(named))}"
+    named: str | None = ctx.meta.get(_DB)
+    return f"cerebelum {command}" if named is None else f"cerebelum {command} --db {shlex.quote(named)}"
 
 
 def open_log(ctx: click.Context, *, create: bool = False, read_only: bool = False) -> SqliteStore:
@@ -232,10 +235,9 @@ def open_log(ctx: click.Context, *, create: bool = False, read_only: bool = Fals
     if path.is_dir():
         raise StoreError(f"{path} is a folder, not a log. Name the file, such as --db {path / 'history.db'}.")
     if not create and not path.exists():
-        named = f"{path} (in {Path.cwd()})" if not path.is_absolute() else str(path)
         raise StoreError(
-            f"There is no log at {named}. It is made by the first run of a workflow, in the folder where that runs: "
-            "go there, or name it with --db PATH or CEREBELUM_DB."
+            f"There is no log at {path.absolute()}. The first run of a workflow creates it, in the folder where that "
+            "runs: go there, or name it with --db PATH or CEREBELUM_DB."
         )
     store = SqliteStore(path, read_only=read_only)
     ctx.call_on_close(store.close)

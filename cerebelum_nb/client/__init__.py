@@ -18,6 +18,7 @@ from ..core.model import ExecutionState
 from ..errors import CerebelumError, StoreError
 from ..store.base import Store
 from ..store.default import resolve_store
+from ..store.place import path_of
 from .lazy import Preview
 from .reading import ACTIVE, INTERRUPTED, entry, listed, status_of
 from .status import ApprovalInfo, ExecutionStatus, SleepInfo, StepStatus
@@ -73,7 +74,7 @@ class ExecutionClient:
                 f"{store} is a server, and the distributed engine that talks to one is not installed: this version "
                 "reads a log on this machine. Use ExecutionClient() for the session's log, or ExecutionClient(path)"
             )
-        if isinstance(store, (str, os.PathLike)) and not Path(store).is_file():
+        if isinstance(store, (str, os.PathLike)) and not Path(path_of(store)).is_file():
             raise StoreError(f"There is no log at {store}: give the path of a log that exists.")
         self._store: Store = resolve_store(store)
 

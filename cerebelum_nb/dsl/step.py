@@ -18,7 +18,7 @@ from ..core.duration import Duration, seconds
 from ..core.model import Policy, StepSpec
 from ..errors import StepDefinitionError
 
-__all__ = ["DECORATIONS", "RESERVED", "Chain", "Step", "check_name", "parts_of", "step"]
+__all__ = ["DECORATIONS", "RESERVED", "Chain", "Step", "check_name", "is_async", "parts_of", "step"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -65,7 +65,7 @@ class Step(Generic[P, R]):
     @property
     def is_async(self) -> bool:
         """Whether it runs on the event loop; a plain function runs in a thread of its own."""
-        return inspect.iscoroutinefunction(self.fn)
+        return is_async(self.fn)
 
     @property
     def requires(self) -> tuple[str, ...]:
@@ -80,7 +80,7 @@ class Step(Generic[P, R]):
             self._spec = StepSpec(
                 name=self.name,
                 fn=self.fn,
-                is_async=inspect.iscoroutinefunction(self.fn),
+                is_async=self.is_async,
                 policy=self.policy,
                 code=code,
                 **self._needs,
@@ -181,6 +181,16 @@ def step(
     if fn is None:
         return make
     return make(fn)
+
+
+def is_async(fn: Callable[..., Any]) -> bool:
+    """Whether a call of it makes a coroutine, as far as its definition tells.
+
+    A plain wrapper of an async function does not say so; what it returns does, when it runs.
+    """
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(vars(type(fn)).get("__call__"))
 
 
 def parts_of(fn: Callable[..., Any]) -> tuple[Any, ...]:

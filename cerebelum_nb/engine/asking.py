@@ -21,7 +21,7 @@ from ..core.state import Operation
 from ..errors import ApprovalRejectedError, ApprovalTimeoutError, CerebelumError
 from .durable import invoke
 from .offering import offer, wrap
-from .scope import Scope, current_scope
+from .scope import Scope, scope_here
 
 __all__ = ["answer_outside", "approval", "digest_of", "wait_for_approval"]
 
@@ -64,7 +64,9 @@ def wait_for_approval(
     """
     _check(approval_type, validate, "wait_for_approval")
     limit = None if timeout_ms is None else seconds(timeout_ms, unit="ms", what="wait_for_approval: timeout_ms")
-    return offer(_ask(approval_type, data, limit, validate))
+    return offer(
+        f"wait_for_approval({approval_type!r})", lambda scope: _ask(scope, approval_type, data, limit, validate)
+    )
 
 
 def approval(
@@ -102,7 +104,7 @@ def approval(
     def ask_before(body: Callable[..., Any]) -> Callable[..., Any]:
         async def around(*args: Any, **kwargs: Any) -> Any:
             shown = data(*args, **kwargs) if callable(data) else data
-            await _ask(type, shown, limit, validate, mark="@")
+            await _ask(None, type, shown, limit, validate, mark="@")
             return await invoke(functools.partial(body, *args, **kwargs))
 
         return wrap(body, around, ("approval", type, limit))
@@ -123,9 +125,14 @@ def digest_of(shown: Value | None) -> str:
 
 
 async def _ask(
-    approval_type: str, data: Any, limit: float | None, validate: Callable[[Any], object] | None, mark: str = ""
+    scope: Scope | None,
+    approval_type: str,
+    data: Any,
+    limit: float | None,
+    validate: Callable[[Any], object] | None,
+    mark: str = "",
 ) -> Any:
-    scope = current_scope.get()
+    scope = scope or scope_here(f"wait_for_approval({approval_type!r})")
     if scope is None:
         return await _ask_outside(approval_type, data, validate)
     shown = None if data is None else scope.execution.encode(data, path="approval data")

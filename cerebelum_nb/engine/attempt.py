@@ -18,6 +18,7 @@ from ..core.duration import format_seconds
 from ..core.model import StepSpec, Value
 from ..errors import StepTimeoutError
 from .clock import Timer
+from .offering import give_up, unawaited
 from .scope import Scope, current_scope
 
 __all__ = ["Attempt", "Interruption", "Outcome"]
@@ -60,7 +61,7 @@ class Attempt:
             due = execution.now() + round(self.spec.policy.timeout * 1e6)
             self._timer = execution.clock.call_at(due, self._time_out)
         if self.spec.is_async:
-            self._task = scope.loop.create_task(self._run_async(), context=scope.execution.context.copy())
+            self._task = scope.loop.create_task(self._run_async(None), context=scope.execution.context.copy())
         else:
             context = scope.execution.context.copy()
             name = f"step {self.spec.name}"
@@ -94,12 +95,18 @@ class Attempt:
         """Call back on the engine's loop when the function has ended."""
         self._ended += (callback,)
 
-    async def _run_async(self) -> None:
+    async def _run_async(self, result: Any) -> None:
+        """Call the function, or take over ``result``, what a plain one returned, and await it."""
         scope = self.scope
         current_scope.set(scope)
         outcome = Outcome(scope)
         try:
-            result = await self.spec.fn(**scope.execution.arguments(self.spec))
+            if result is None:
+                result = self.spec.fn(**scope.execution.arguments(self.spec))
+            while inspect.isawaitable(result):
+                result = await result
+            if (problem := unawaited(scope)) is not None:
+                raise problem
             outcome.value = scope.execution.encode(result, keep=self.spec.policy.keep)
             outcome.live = result
         except asyncio.CancelledError as error:
@@ -121,12 +128,11 @@ class Attempt:
         outcome = Outcome(scope)
         try:
             result = self.spec.fn(**scope.execution.arguments(self.spec))
-            if inspect.isawaitable(result):
-                if inspect.iscoroutine(result):
-                    result.close()
-                raise TypeError(
-                    f"step '{self.spec.name}' returned an awaitable: declare it with async def and await it"
-                )
+            if inspect.isawaitable(result):  # a plain wrapper of an async function: it goes on as one
+                self._go_on_in_loop(result)
+                return
+            if (problem := unawaited(scope)) is not None:
+                raise problem
             outcome.value = scope.execution.encode(result, keep=self.spec.policy.keep)
             outcome.live = result
         except BaseException as error:  # noqa: BLE001 - the fence: whatever user code raises is its outcome
@@ -134,9 +140,28 @@ class Attempt:
         self._returned = True
         if not scope.loop.is_closed():
             scope.loop.call_soon_threadsafe(self._over, outcome)
+        else:
+            give_up(scope)
+
+    def _go_on_in_loop(self, result: Any) -> None:
+        if self.scope.loop.is_closed():
+            self._returned = True
+            _close(result)
+        else:
+            self.scope.loop.call_soon_threadsafe(self._take_over, result)
+
+    def _take_over(self, result: Any) -> None:
+        if self.scope.closed:
+            self._returned = True
+            _close(result)
+            self._over(Outcome(self.scope))
+            return
+        self._thread = None
+        self._task = self.scope.loop.create_task(self._run_async(result), context=self.scope.execution.context.copy())
 
     def _over(self, outcome: Outcome) -> None:
         self._stop_timer()
+        give_up(self.scope)
         for callback in self._ended:
             callback()
         if self.timed_out and not self.scope.closed and self._thread is None:
@@ -163,6 +188,11 @@ class Attempt:
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+
+
+def _close(result: Any) -> None:
+    if inspect.iscoroutine(result):
+        result.close()
 
 
 def _was_asked_to_stop() -> bool:

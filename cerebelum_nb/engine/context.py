@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .operations import run
+from .operations import run_under
+from .scope import Scope
 
 __all__ = ["Context"]
 
@@ -34,6 +35,11 @@ class Context:
     step_name: str = ""
     attempt: int = 1
     visit: int = 1
+    _scope: Scope | None = field(default=None, repr=False, compare=False)
+    """The attempt it was made for: a pool's thread knows its step by nothing else."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_scope": None}
 
     @property
     def idempotency_key(self) -> str:
@@ -42,4 +48,4 @@ class Context:
 
     def run(self, name: str, fn: Callable[..., Any] | None = None, *args: Any, **kwargs: Any) -> Any:
         """Do a side effect once, even if the step is run again; see :func:`cerebelum_nb.engine.operations.run`."""
-        return run(name, fn, *args, **kwargs)
+        return run_under(self._scope, name, fn, args, kwargs)

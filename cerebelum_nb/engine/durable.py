@@ -26,14 +26,14 @@ from ..core.model import ErrorInfo, Value
 from ..errors import PollTimeoutError, SerializationError
 from ..values import fingerprint_args, preview
 from .fence import describe
-from .scope import Scope, current_scope
+from .scope import Scope, scope_here
 
-__all__ = ["code_of", "durable_poll", "durable_retry", "durable_run", "durable_sleep", "fingerprint_of", "invoke"]
+__all__ = ["code_of", "durable_poll", "durable_retry", "durable_run", "durable_sleep", "invoke"]
 
 
-async def durable_sleep(length: float, data: Any, mark: str = "") -> None:
+async def durable_sleep(scope: Scope | None, length: float, data: Any, mark: str = "") -> None:
     """Wait until the recorded end of this sleep."""
-    scope = current_scope.get()
+    scope = scope or scope_here("sleep(...)")
     if scope is None:
         await asyncio.sleep(length)
         return
@@ -52,6 +52,7 @@ async def durable_sleep(length: float, data: Any, mark: str = "") -> None:
 
 
 async def durable_poll(
+    scope: Scope | None,
     check_fn: Callable[[], Any],
     interval: float,
     max_attempts: int | None,
@@ -60,7 +61,7 @@ async def durable_poll(
     on_attempt: Callable[[int, Any], object] | None,
 ) -> Any:
     """Check until it succeeds, going on after the recorded checks."""
-    scope = current_scope.get()
+    scope = scope or scope_here("poll(...)")
     record = _Record.of(scope, "poll", check_fn, f"{interval}:{max_attempts}:{within}")
     found, result = record.finished()
     if found:
@@ -101,9 +102,10 @@ async def durable_poll(
 
 
 async def durable_retry(
-    call: Callable[[], Any],
+    scope: Scope | None,
     fn: Callable[..., Any],
-    arguments: str,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
     max_attempts: int,
     delay: float,
     backoff: float,
@@ -111,7 +113,10 @@ async def durable_retry(
     on_attempt: Callable[[int, BaseException | None], object] | None,
 ) -> Any:
     """Call until it does not raise, going on after the recorded attempts."""
-    record = _Record.of(current_scope.get(), "retry", fn, f"{arguments}:{max_attempts}:{delay}:{backoff}")
+    scope = scope or scope_here("retry(...)")
+    policy = f"{_fingerprint_of(scope, args, kwargs)}:{max_attempts}:{delay}:{backoff}"
+    record = _Record.of(scope, "retry", fn, policy)
+    call = functools.partial(fn, *args, **kwargs)
     found, result = record.finished()
     if found:
         return result
@@ -141,12 +146,15 @@ async def durable_retry(
         await record.attempt(RetryAttempted, number, due_at, error=record.describe(last))
 
 
-async def durable_run(name: str, call: Callable[[], Any], arguments: str) -> Any:
+async def durable_run(
+    scope: Scope | None, name: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
     """Return the recorded result of a side effect, or do it and record what it returned."""
-    scope = current_scope.get()
+    scope = scope or scope_here(f"context.run({name!r}, ...)")
+    call = functools.partial(fn, *args, **kwargs)
     if scope is None:
         return await invoke(call)
-    op = scope.identify("run", name, arguments)
+    op = scope.identify("run", name, _fingerprint_of(scope, args, kwargs))
     operation = scope.recorded(op)
     if operation is not None and operation.done and operation.result is not None:
         if not operation.result.restorable:
@@ -258,9 +266,8 @@ def _name(fn: Any) -> str:
     return str(getattr(fn, "__name__", type(fn).__name__))
 
 
-def fingerprint_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+def _fingerprint_of(scope: Scope | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     """Digest arguments, to tell operations of one name apart; outside an execution nobody asks."""
-    scope = current_scope.get()
     return "" if scope is None else fingerprint_args(args, kwargs, vault=scope.execution.vault)
 
 

@@ -77,8 +77,8 @@ class Engine:
         keeper = keeper_of(self.store)
         if keeper.running(execution_id) is not None or self.store.events(execution_id, upto=1):
             raise ResumeError(
-                f"execution {execution_id} exists already: resume it, or choose another execution_id "
-                f"(without one, each gets its own)"
+                f"execution {execution_id} exists already: add resume=True to go on with it or get its "
+                f"recorded result, or choose another execution_id (without one, each gets its own)"
             )
         holder = keeper.holder(self.clock.now())
         return self._enter(Execution(self, execution_id, plan, State(), holder, vault))
@@ -176,7 +176,7 @@ class Engine:
 
     def _async_steps(self) -> list[str]:
         attempts = [attempt for execution in self._executions.values() for attempt in execution.attempts.values()]
-        return [attempt.spec.name for attempt in attempts if attempt.spec.is_async]
+        return [attempt.spec.name for attempt in attempts if attempt.task is not None]
 
     def _enter(self, execution: Execution) -> Execution:
         self._executions[execution.id] = execution

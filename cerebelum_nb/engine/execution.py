@@ -18,14 +18,14 @@ from ..core.events import Event
 from ..core.model import ErrorInfo, Plan, Value
 from ..core.state import Phase, State, evolve
 from ..core.stepping import Limit, permits, standing_before
-from ..errors import CerebelumError, DependencyError, ExecutionStoppedError
+from ..errors import DependencyError, OperationError
 from ..store.base import Commit
 from ..values import Vault
 from . import hibernation, routes
 from .attempt import Attempt, Outcome
 from .clock import Timer
 from .lease import keeper_of
-from .scope import Scope
+from .scope import Scope, Suspension
 from .summary import summarise
 from .values import ExecutionValues
 
@@ -139,7 +139,7 @@ class Execution(ExecutionValues):
         if self.attempts and next(iter(self.attempts.values())).scope.waits:
             self.engine.post(self, self._look_at_waits, None)
         scope.close()
-        if attempt.alive and not attempt.spec.is_async:
+        if attempt.alive and attempt.thread is not None:
             self._zombies[scope.step] = attempt
         self._touch(scope.step)
         self._take_printed(scope)
@@ -329,7 +329,7 @@ class Execution(ExecutionValues):
         scope_is_over = not isinstance(event, e.OperationEvent) or event.step not in self.attempts
         if scope_is_over or self.finishing:
             if not waiter.done():
-                waiter.set_exception(_stopped(self.id, getattr(event, "step", "")))
+                waiter.set_exception(Suspension(f"execution {self.id} has ended here; nothing it does now is recorded"))
             return
         self.append(event)
         self._answers.append(waiter)
@@ -411,7 +411,7 @@ class Execution(ExecutionValues):
         info = self.describe(error)
         step = self.state.steps[name]
         self.warn_of_changes(name)
-        can_retry = isinstance(error, policy.retry_on) and not isinstance(error, DependencyError)
+        can_retry = isinstance(error, policy.retry_on) and not isinstance(error, (DependencyError, OperationError))
         if can_retry and step.failures < policy.retries:
             delay = policy.retry_delay * policy.backoff**step.failures
             self.append(e.StepRetried(**header, error=info, due_at=header["at"] + round(delay * 1e6)))
@@ -536,10 +536,3 @@ class Execution(ExecutionValues):
 
 def _header(now: int, scope: Scope) -> dict[str, Any]:
     return {"at": now, "step": scope.step, "visit": scope.visit, "attempt": scope.attempt}
-
-
-def _stopped(execution_id: str, step: str) -> CerebelumError:
-    return ExecutionStoppedError(
-        f"step '{step}' of execution {execution_id} was stopped; nothing it does now is recorded",
-        execution_id=execution_id,
-    )

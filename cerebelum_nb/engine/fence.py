@@ -32,7 +32,7 @@ def describe(error: BaseException) -> ErrorInfo:
 def _message(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:  # noqa: BLE001 - a user's __str__ may raise; the failure itself must still be told
+    except BaseException:  # noqa: BLE001 - a user's __str__ may raise; the failure itself must still be told
         return f"<{type(error).__name__} whose text cannot be made>"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from contextvars import ContextVar
 from pathlib import Path
@@ -42,9 +43,15 @@ def resume_call(variable: str, execution_id: str, *, rerun: str | None = None) -
     return f'{call.format(variable)}("{execution_id}"{again})'
 
 
-def execute_call(variable: str) -> str:
-    """Write the call that starts a new execution."""
-    return f"{variable}.run()" if _is_sync() else f"await {variable}.execute()"
+def execute_call(variable: str, execution_id: str | None = None) -> str:
+    """Write the call that starts a new execution; with an id, the one that goes on with it or returns its result.
+
+    Example:
+        >>> execute_call("deploy"), execute_call("deploy", "v42")
+        ('await deploy.execute()', 'await deploy.execute(execution_id="v42", resume=True)')
+    """
+    given = "" if execution_id is None else f"execution_id={json.dumps(execution_id)}, resume=True"
+    return f"{variable}.run({given})" if _is_sync() else f"await {variable}.execute({given})"
 
 
 def sweep_call(variable: str, step: str, prefix: str) -> str:

@@ -14,10 +14,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from ..core.duration import Duration, seconds
-from .durable import code_of, durable_poll, durable_retry, durable_run, durable_sleep, fingerprint_of, invoke
+from .durable import code_of, durable_poll, durable_retry, durable_run, durable_sleep, invoke
 from .offering import offer, wrap
+from .scope import Scope
 
-__all__ = ["poll", "retry", "run", "sleep"]
+__all__ = ["poll", "retry", "run", "run_under", "sleep"]
 
 T = TypeVar("T")
 
@@ -63,7 +64,8 @@ class _Sleep:
             return _decorator_of_sleep(given, data)
         if duration is None or given:
             raise TypeError("sleep takes one duration: await sleep('5s') in a step, or @sleep(seconds=5) under @step")
-        return offer(durable_sleep(_seconds(duration, "sleep"), data))
+        length = _seconds(duration, "sleep")
+        return offer("sleep(...)", lambda scope: durable_sleep(scope, length, data))
 
 
 class _Poll:
@@ -120,15 +122,12 @@ class _Poll:
         for argument, given in (("success_condition", success_condition), ("on_attempt", on_attempt)):
             if given is not None and not callable(given):
                 raise TypeError(f"poll: {argument} is a function, not {given!r}")
+        pause = _seconds(5000 if interval is None else interval, "poll: interval")
+        most = _attempts(max_attempts, "poll", default=None if timeout is not None else 30)
+        limit = None if timeout is None else _seconds(timeout, "poll: timeout")
         return offer(
-            durable_poll(
-                check_fn,
-                _seconds(5000 if interval is None else interval, "poll: interval"),
-                _attempts(max_attempts, "poll", default=None if timeout is not None else 30),
-                None if timeout is None else _seconds(timeout, "poll: timeout"),
-                success_condition or bool,
-                on_attempt,
-            )
+            "poll(...)",
+            lambda scope: durable_poll(scope, check_fn, pause, most, limit, success_condition or bool, on_attempt),
         )
 
 
@@ -175,16 +174,14 @@ def retry(
         raise ValueError(f"retry: backoff multiplies the delay and is a number from 0, not {backoff!r}")
     attempts = _attempts(max_attempts, "retry", default=3)
     assert attempts is not None
-    call = functools.partial(fn, *args, **kwargs)
+    pause = _seconds(delay, "retry: delay")
     errors = Exception if on_error is None else on_error
     for error in errors if isinstance(errors, tuple) else (errors,):
         if not (inspect.isclass(error) and issubclass(error, BaseException)):
             raise TypeError(f"retry: on_error is an exception class or a tuple of them, not {error!r}")
-    arguments = fingerprint_of(args, kwargs)
     return offer(
-        durable_retry(
-            call, fn, arguments, attempts, _seconds(delay, "retry: delay"), float(backoff), errors, on_attempt
-        )
+        "retry(...)",
+        lambda scope: durable_retry(scope, fn, args, kwargs, attempts, pause, float(backoff), errors, on_attempt),
     )
 
 
@@ -208,6 +205,13 @@ def run(name: str, fn: Callable[..., Any] | None = None, *args: Any, **kwargs: A
         >>> asyncio.run(run("welcome-mail", len, "ada@example.org"))
         15
     """
+    return run_under(None, name, fn, args, kwargs)
+
+
+def run_under(
+    scope: Scope | None, name: str, fn: Callable[..., Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Do a side effect once, under a scope if it is known; see :func:`run`."""
     if fn is None or not callable(fn):
         raise TypeError(
             f"context.run({name!r}, ...): give the function and its arguments apart, "
@@ -215,7 +219,8 @@ def run(name: str, fn: Callable[..., Any] | None = None, *args: Any, **kwargs: A
         )
     if not isinstance(name, str) or not name or ":" in name:
         raise ValueError(f"context.run: the name is text without ':', not {name!r}: context.run('send-mail', send, to)")
-    return offer(durable_run(name, functools.partial(fn, *args, **kwargs), fingerprint_of(args, kwargs)))
+    what = f"context.run({name!r}, ...)"
+    return offer(what, lambda known: durable_run(known, name, fn, args, kwargs), scope)
 
 
 def _decorator_of_sleep(given: dict[str, float], data: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -226,7 +231,7 @@ def _decorator_of_sleep(given: dict[str, float], data: Any) -> Callable[[Callabl
 
     def wait_before(body: Callable[..., Any]) -> Callable[..., Any]:
         async def around(*args: Any, **kwargs: Any) -> Any:
-            await durable_sleep(ms / 1000, data, mark="@")
+            await durable_sleep(None, ms / 1000, data, mark="@")
             return await invoke(functools.partial(body, *args, **kwargs))
 
         return wrap(body, around, ("sleep", ms))
@@ -250,7 +255,7 @@ def _decorator_of_poll(
     def poll_body(body: Callable[..., Any]) -> Callable[..., Any]:
         async def around(*args: Any, **kwargs: Any) -> Any:
             check = functools.wraps(body)(functools.partial(body, *args, **kwargs))
-            return await durable_poll(check, pause, most, limit, condition, on_attempt)
+            return await durable_poll(None, check, pause, most, limit, condition, on_attempt)
 
         return wrap(body, around, ("poll", pause, most, limit, code_of(condition)))
 

@@ -3,13 +3,19 @@
 Operations and the progress reporter find it in a context variable; outside an execution there is none. A scope
 works from the engine's loop, from a step's thread and from a loop in that thread: what it records is always
 posted to the engine's loop, and whoever asked waits until it is committed.
+
+The context variable is not the only way: a step's own thread and its own task know their scope whatever became of
+the context, and a step's ``context`` carries it into any thread. What has lost it all the same is refused, because an
+operation that silently records nothing is an effect that happens twice.
 """
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import os
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,16 +26,20 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.events import OperationMismatched
 from ..core.state import Operation
-from ..errors import ExecutionStoppedError
+from ..errors import OperationError
 from .printing import Printed
 
 if TYPE_CHECKING:
     from .clock import Timer
     from .execution import Execution
 
-__all__ = ["Scope", "Wait", "current_scope", "hear"]
+__all__ = ["Scope", "Suspension", "Wait", "current_scope", "hear", "scope_here"]
 
 current_scope: ContextVar[Scope | None] = ContextVar("cerebelum_scope", default=None)
+
+_open: weakref.WeakSet[Scope] = weakref.WeakSet()
+_lock = threading.Lock()
+"""Guards ``_open``, and the counts of scopes: a step's pool threads name operations at the same time."""
 
 _Waiter = asyncio.Future[None] | concurrent.futures.Future[None]
 
@@ -53,12 +63,22 @@ class Wait:
     op: str
 
 
+class Suspension(BaseException):
+    """Ends the code of an attempt that is over: stopped, superseded, or hibernated.
+
+    A ``BaseException``, like a cancellation: to ``except Exception: compensate()`` in a step it is no failure.
+    """
+
+
 class Scope:
     """One attempt of one step, as its own code sees it."""
 
     __slots__ = (
+        "__weakref__",
         "_counts",
+        "_earlier",
         "_ends",
+        "_pid",
         "_progress_at",
         "_waiters",
         "attempt",
@@ -69,7 +89,7 @@ class Scope:
         "percent",
         "printed",
         "step",
-        "touched",
+        "unawaited",
         "visit",
         "waits",
     )
@@ -79,7 +99,6 @@ class Scope:
         self.step, self.visit, self.attempt = step, visit, attempt
         self.loop = execution.loop
         self.closed = False
-        self.touched: set[str] | None = None
         self.waits: list[Wait] = []
         self.percent: float | None = None
         self.message = ""
@@ -88,6 +107,11 @@ class Scope:
         self._counts: Counter[str] | None = None
         self._waiters: set[_Waiter] | None = None
         self._progress_at = 0
+        self._pid = os.getpid()
+        self._earlier: dict[str, dict[str, None]] = {}
+        self.unawaited: dict[object, None] | None = None
+        with _lock:
+            _open.add(self)
 
     def now(self) -> int:
         """Return the engine's time, µs since the epoch."""
@@ -100,14 +124,22 @@ class Scope:
 
     def identify(self, kind: str, name: str, fingerprint: str) -> str:
         """Name an operation by kind, name, arguments and occurrence, never by its position alone."""
-        if self._counts is None:
-            self._counts, self.touched = Counter(), set()
         key = f"{kind}:{name}:{fingerprint}"
-        op = f"{key}:{self._counts[key]}"
-        self._counts[key] += 1
-        assert self.touched is not None
-        self.touched.add(op)
+        with _lock:
+            if self._counts is None:
+                self._counts = Counter()
+                self._note_earlier()
+            op = f"{key}:{self._counts[key]}"
+            self._counts[key] += 1
+            if self._earlier:
+                self._earlier.get(_same_name(op), {}).pop(op, None)
         return op
+
+    def _note_earlier(self) -> None:
+        """Index, once, what earlier attempts finished: all that this one may fail to match."""
+        for op, operation in self.execution.state.steps[self.step].operations.items():
+            if operation.done:
+                self._earlier.setdefault(_same_name(op), {})[op] = None
 
     def recorded(self, op: str) -> Operation | None:
         """Look up what an earlier attempt of this visit recorded under ``op``."""
@@ -115,11 +147,7 @@ class Scope:
 
     def mismatch(self, op: str) -> str | None:
         """Find a finished operation of the same kind and name that was recorded with other arguments."""
-        prefix = ":".join(op.split(":")[:2]) + ":"
-        for key, operation in self.execution.state.steps[self.step].operations.items():
-            if operation.done and key.startswith(prefix) and key not in (self.touched or ()):
-                return key
-        return None
+        return next(iter(self._earlier.get(_same_name(op), ())), None)
 
     async def record(self, event: type[Any], op: str, **fields: Any) -> None:
         """Append an event of this attempt and wait until it is committed."""
@@ -140,7 +168,7 @@ class Scope:
             op: the operation that waits.
             until: asked now, and whenever others have appended events.
         """
-        wait = Wait(self.now(), at, self._is_whole(), op)
+        wait = Wait(self.now(), at, self.is_callers(), op)
         timers: list[Timer] = []
         watched: list[Callable[[], None]] = []
 
@@ -176,11 +204,17 @@ class Scope:
         finally:
             self._on_loop(end)
 
-    def _is_whole(self) -> bool:
+    def is_callers(self) -> bool:
+        """Whether it is the attempt's own thread or task that asks."""
         attempt = self.execution.attempts.get(self.step)
         if attempt is None:
             return False
-        return attempt.thread is threading.current_thread() or attempt.task is asyncio.current_task()
+        if attempt.thread is threading.current_thread():
+            return True
+        try:
+            return attempt.task is not None and attempt.task is asyncio.current_task()
+        except RuntimeError:  # no loop runs in this thread
+            return False
 
     def progress(self, percent: float, message: str) -> None:
         """Note how far the step is; sampled into the log, riding on the next commit."""
@@ -204,15 +238,21 @@ class Scope:
     def close(self) -> None:
         """End it: what this attempt still tries to record is refused, and what it waits for is called off."""
         self.closed = True
+        with _lock:
+            _open.discard(self)
         for end in list(self._ends):
             end()
         for waiter in list(self._waiters or ()):
             if isinstance(waiter, concurrent.futures.Future) and not waiter.done():
-                waiter.set_exception(self._over())
+                waiter.set_exception(self.over())
+
+    def is_here(self) -> bool:
+        """Whether the code that asks runs in the process of this attempt, not in a forked child."""
+        return self._pid == os.getpid()
 
     async def _ask(self, action: Callable[[_Waiter], None]) -> None:
         if self.closed:
-            raise self._over()
+            raise self.over()
         if self._waiters is None:
             self._waiters = set()
         waiter: _Waiter
@@ -243,7 +283,7 @@ class Scope:
         if not self.closed:
             action(waiter)
         elif not waiter.done():
-            waiter.set_exception(self._over())
+            waiter.set_exception(self.over())
 
     def _on_loop(self, action: Callable[[], None]) -> None:
         try:
@@ -255,12 +295,47 @@ class Scope:
         elif not self.loop.is_closed():
             self.loop.call_soon_threadsafe(action)
 
-    def _over(self) -> ExecutionStoppedError:
-        return ExecutionStoppedError(
-            f"step '{self.step}' (attempt {self.attempt}) of execution {self.execution.id} was stopped; "
-            f"nothing it does now is recorded",
-            execution_id=self.execution.id,
+    def over(self) -> Suspension:
+        """Make what ends code that goes on after its attempt."""
+        return Suspension(
+            f"step '{self.step}' (attempt {self.attempt}) of execution {self.execution.id} is over; "
+            f"nothing it does now is recorded"
         )
+
+
+def scope_here(what: str) -> Scope | None:
+    """Find the scope of the step whose code calls an operation; None outside of steps.
+
+    Args:
+        what: the operation, as an error names it.
+
+    Raises:
+        OperationError: a step may have called it, and it cannot be told which: in a thread that does not know its
+            step while steps are at work, or in a forked process.
+    """
+    scope = current_scope.get()
+    if scope is None:
+        with _lock:
+            at_work = [one for one in _open if one.is_here()]
+        scope = next((one for one in at_work if one.is_callers()), None)  # its context was lost
+        if scope is None and at_work and threading.current_thread() is not threading.main_thread():
+            raise OperationError(
+                f"{what} was called in thread '{threading.current_thread().name}', which does not know its step, so it "
+                f"would not be recorded. Use context.run(...), which works in any thread, start the thread's work with "
+                f"asyncio.to_thread(...), or hand it the step's context: "
+                f"pool.submit(contextvars.copy_context().run, function)"
+            )
+    if scope is not None and not scope.is_here():
+        raise OperationError(
+            f"{what} was called in a forked process of step '{scope.step}', which cannot record it. Call it in the "
+            f"step itself, and give the process only the work"
+        )
+    return scope
+
+
+def _same_name(op: str) -> str:
+    """The kind and name of an operation, without its arguments."""
+    return ":".join(op.split(":", 2)[:2])
 
 
 def hear(text: str) -> None:

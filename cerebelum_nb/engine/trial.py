@@ -24,6 +24,7 @@ from ..store.base import Store
 from ..values import Vault
 from .clock import current_clock
 from .lease import keeper_of
+from .offering import give_up, unawaited
 from .scope import Scope, current_scope
 from .values import ExecutionValues
 
@@ -69,9 +70,11 @@ async def try_out(
     limit = asyncio.timeout(spec.policy.timeout)
     started = time.perf_counter()
     try:
-        arguments = values.arguments(spec)
+        arguments = context.run(values.arguments, spec)
         async with limit:
             result = await _call(spec, arguments, context)
+        if (problem := unawaited(scope)) is not None:
+            raise problem
         value = values.encode(result, keep=spec.policy.keep)
     except BaseException as error:
         task = asyncio.current_task()
@@ -82,14 +85,21 @@ async def try_out(
             error = StepTimeoutError(f"step '{spec.name}' took longer than its timeout of {most}")
         return Trial(seconds=time.perf_counter() - started, error=values.describe(error))
     finally:
-        scope.closed = True
+        give_up(scope)
+        scope.close()
     return Trial(seconds=time.perf_counter() - started, value=value, live=result)
 
 
 async def _call(spec: StepSpec, arguments: dict[str, Any], context: contextvars.Context) -> Any:
-    if spec.is_async:
-        return await asyncio.get_running_loop().create_task(spec.fn(**arguments), context=context)
     loop = asyncio.get_running_loop()
+
+    async def finish(made: Any) -> Any:
+        while inspect.isawaitable(made):
+            made = await made
+        return made
+
+    if spec.is_async:
+        return await loop.create_task(finish(context.run(lambda: spec.fn(**arguments))), context=context)
     outcome: asyncio.Future[Any] = loop.create_future()
 
     def settle(set_outcome: Callable[[Any], None], result: Any) -> None:
@@ -98,17 +108,14 @@ async def _call(spec: StepSpec, arguments: dict[str, Any], context: contextvars.
 
     def target() -> None:
         try:
-            result = spec.fn(**arguments)
-            if inspect.isawaitable(result):
-                raise TypeError(f"step '{spec.name}' returned an awaitable: declare it with async def and await it")
-            settled: tuple[Callable[[Any], None], Any] = (outcome.set_result, result)
+            settled: tuple[Callable[[Any], None], Any] = (outcome.set_result, spec.fn(**arguments))
         except BaseException as error:  # noqa: BLE001 - raised again where it is awaited
             settled = (outcome.set_exception, error)
         if not loop.is_closed():
             loop.call_soon_threadsafe(settle, *settled)
 
     threading.Thread(target=context.run, args=(target,), name=f"trial of {spec.name}", daemon=True).start()
-    return await outcome
+    return await loop.create_task(finish(await outcome), context=context)
 
 
 def _values(spec: StepSpec, store: Store, execution_id: str, state: State) -> ExecutionValues:
@@ -158,6 +165,10 @@ class _TrialScope(Scope):
                 f"step '{self.step}' would do {what}, which the recorded run did not do with these arguments{way}"
             )
         return None
+
+    def is_callers(self) -> bool:
+        """Say no: a trial has no attempt."""
+        return False
 
     def mismatch(self, op: str) -> str | None:
         """Say nothing: nothing is recorded."""

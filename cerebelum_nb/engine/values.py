@@ -21,6 +21,7 @@ from ..values.classes import Home
 from .context import Context
 from .fence import describe
 from .lease import keeper_of
+from .scope import current_scope
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -160,6 +161,7 @@ class ExecutionValues:
                 step_name=spec.name,
                 attempt=step.attempt,
                 visit=step.visit,
+                _scope=current_scope.get(),
             )
         return arguments
 

@@ -1,9 +1,13 @@
-"""Who shows a run while it runs. Faces register here; the engine knows none of them."""
+"""Who shows a run while it runs. Faces register here; the engine knows none of them.
+
+What a face raises never reaches the run: it is logged, and the run goes on unseen.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,7 +16,20 @@ if TYPE_CHECKING:
     from ..core.model import Plan
     from .execution import Execution
 
-__all__ = ["Drawing", "View", "drawers", "factories", "outcome_is_told", "shown", "slide", "sliders", "watch"]
+__all__ = [
+    "Drawing",
+    "View",
+    "drawers",
+    "factories",
+    "outcome_is_told",
+    "shielded",
+    "shown",
+    "slide",
+    "sliders",
+    "watch",
+]
+
+log = logging.getLogger("cerebelum_nb")
 
 View = Callable[["Execution"], AbstractContextManager[None] | None]
 
@@ -24,14 +41,43 @@ outcome_is_told: ContextVar[bool] = ContextVar("outcome_is_told", default=False)
 
 
 @contextmanager
+def shielded(what: str) -> Iterator[None]:
+    """Log what a face raises in the block instead of raising it.
+
+    A closed pipe, a terminal that hung up, a widget that cannot be made: none of that is the run's fault, and
+    whoever showed it cannot be told. Faces are therefore fenced as steps are; see :mod:`cerebelum_nb.engine.fence`.
+    """
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - whatever a terminal or a front end raises must not end a run
+        level = (
+            logging.DEBUG if isinstance(error, (OSError, ValueError)) else logging.WARNING
+        )  # a closed stream, or not
+        with suppress(Exception):  # the log may go to the very stream that is closed
+            log.log(level, "%s could not be shown: %s: %s", what, type(error).__name__, error)
+
+
+@contextmanager
 def shown(execution: Execution) -> Iterator[None]:
     """Show an execution while the block runs."""
+    what = f"execution {execution.id}"
     with ExitStack() as stack:
         for factory in factories:
-            view = factory(execution)
-            if view is not None:
-                stack.enter_context(view)
+            with shielded(what):
+                view = factory(execution)
+                if view is not None:
+                    stack.enter_context(_shielded_exit(view, what))
         yield
+
+
+@contextmanager
+def _shielded_exit(view: AbstractContextManager[None], what: str) -> Iterator[None]:
+    view.__enter__()
+    try:
+        yield
+    finally:
+        with shielded(what):
+            view.__exit__(None, None, None)
 
 
 def watch(execution: Execution) -> None:

@@ -24,7 +24,7 @@ from ..errors import ApprovalError
 from .approval import approval_form
 from .card import SMALL, STYLE, Card, Row
 from .graph import Graph
-from .where import Audience, audience
+from .where import Audience, audience, is_terminal
 
 __all__ = ["NotebookCard", "TerminalCard", "live_view"]
 
@@ -73,7 +73,13 @@ def _in_notebook(execution: Execution, look: Callable[[], Card]) -> Iterator[Non
     """Show widgets while it runs, and leave a static picture: saved notebooks cannot show widgets."""
     from IPython.display import display
 
-    card = NotebookCard()
+    card: NotebookCard | None = None
+    with views.shielded("the live view"):
+        card = NotebookCard()
+    if card is None:  # there are no widgets here: the outcome is shown all the same
+        with _once(look):
+            yield
+        return
     asked: dict[str, Any] = {}
 
     def draw() -> None:
@@ -185,9 +191,16 @@ class _Unheard:
     def write(self, text: str) -> int:
         token = current_scope.set(None)
         try:
-            return int(self._stream.write(text))
+            self._stream.write(text)
+        except (OSError, ValueError):  # the terminal hung up: a step that prints through rich must not fail by it
+            pass
         finally:
             current_scope.reset(token)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -199,9 +212,19 @@ class TerminalCard:
     def __init__(self) -> None:
         from rich.console import Console
         from rich.live import Live
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
 
+        # Loaded here, as what the first drawing costs decides how soon the next one comes.
+        self._bar, self._table, self._text = ProgressBar, Table, Text
         self._console = Console(file=cast(IO[str], _Unheard(sys.stderr)))
-        self._live = Live(console=self._console, transient=True, auto_refresh=False)
+        self._live = Live(
+            console=self._console,
+            transient=True,
+            auto_refresh=False,
+            redirect_stdout=is_terminal(sys.stdout),  # else rich would write to stderr what goes into a file
+        )
 
     def __enter__(self) -> TerminalCard:
         self._live.start()
@@ -217,10 +240,7 @@ class TerminalCard:
 
     def draw(self, card: Card) -> None:
         """Show what is at work."""
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
-        from rich.text import Text
-
+        ProgressBar, Table, Text = self._bar, self._table, self._text  # noqa: N806  # classes
         table = Table.grid(padding=(0, 1))
         for row in [row for row in card.rows if row.active][:_MOST_LINES]:
             bar = ProgressBar(total=100, completed=row.percent, width=20) if row.percent is not None else Text("")
@@ -245,10 +265,14 @@ def _refreshed(draw: Callable[[], None]) -> Iterator[None]:
 
     def tick() -> None:
         nonlocal handle
+        handle = None
         began = time.thread_time()
-        draw()
-        wait = max(_REFRESH_SECONDS, (time.thread_time() - began) / _SHARE)
-        handle = loop.call_later(wait, tick)
+        with views.shielded("a run"):
+            draw()
+            handle = loop.call_later(wait_after(began), tick)  # one that cannot be drawn is not tried again
+
+    def wait_after(began: float) -> float:
+        return max(_REFRESH_SECONDS, (time.thread_time() - began) / _SHARE)
 
     handle = loop.call_later(0, tick)
     try:

@@ -6,6 +6,7 @@ import sys
 import time
 from typing import Any, Protocol
 
+from ..engine import views
 from ..engine.scope import current_scope
 from .where import Audience, audience
 
@@ -44,7 +45,8 @@ class ProgressReporter:
             )
         self._execution_id, self._step = str(context.execution_id), str(context.step_name)
         self._bar: _Bar | None = None
-        self._lines = _Lines(self._step) if audience() is Audience.NOBODY else None
+        self._is_drawn = False
+        self._lines: _Bar | None = _Lines(self._step) if audience() is Audience.NOBODY else None
 
     def update(self, percent: float, message: str = "") -> None:
         """Say how far it is.
@@ -65,17 +67,28 @@ class ProgressReporter:
             if self._lines is not None:
                 token = current_scope.set(None)  # these lines are ours, not what the step printed
                 try:
-                    self._lines.show(percent, str(message))
+                    self._lines = _shown(self._lines, percent, str(message))
                 finally:
                     current_scope.reset(token)
             return
-        if self._bar is None:
-            self._bar = _bar(self._step or "progress")
-        self._bar.show(percent, str(message))
+        if not self._is_drawn:
+            self._is_drawn = True
+            with views.shielded("progress"):
+                self._bar = _bar(self._step or "progress")
+        if self._bar is not None:
+            self._bar = _shown(self._bar, percent, str(message))
 
 
 class _Bar(Protocol):
     def show(self, percent: float, message: str) -> None: ...
+
+
+def _shown(bar: _Bar, percent: float, message: str) -> _Bar | None:
+    """Show progress and return the bar; None when it cannot be shown, so that it is not tried again."""
+    with views.shielded("progress"):
+        bar.show(percent, message)
+        return bar
+    return None
 
 
 def _bar(label: str) -> _Bar:
@@ -128,7 +141,7 @@ class _Lines:
 
     def show(self, percent: float, message: str) -> None:
         now = time.monotonic()
-        if percent >= 100 or now - self._at >= 1:
+        if sys.stderr is not None and (percent >= 100 or now - self._at >= 1):
             self._at = now
             sys.stderr.write(f"{self._label}: {percent:.0f}% {message}".rstrip() + "\n")
             sys.stderr.flush()

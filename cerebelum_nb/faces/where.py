@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from enum import Enum
+from typing import Any
 
 from ..callers import shell
 
-__all__ = ["Audience", "audience"]
+__all__ = ["Audience", "audience", "is_terminal"]
 
 
 class Audience(Enum):
@@ -28,6 +29,14 @@ def audience() -> Audience:
     kernel = getattr(shell(), "kernel", None)
     if kernel is not None:
         header = kernel.get_parent() if hasattr(kernel, "get_parent") else {}
-        asked = bool(header.get("content", {}).get("allow_stdin", False))
+        asked = bool((header or {}).get("content", {}).get("allow_stdin", False))
         return Audience.NOTEBOOK if asked else Audience.HEADLESS
-    return Audience.TERMINAL if sys.stderr is not None and sys.stderr.isatty() else Audience.NOBODY
+    return Audience.TERMINAL if is_terminal(sys.stderr) else Audience.NOBODY
+
+
+def is_terminal(stream: Any) -> bool:
+    """Whether a stream is a terminal; a closed one is none."""
+    try:
+        return stream is not None and bool(stream.isatty())
+    except (OSError, ValueError):
+        return False

@@ -16,6 +16,7 @@ from ..errors import ExecutionNotFoundError, StoreError
 from ..store.base import Commit, Store
 from ..store.connection import explain
 from ..store.default import resolve_store
+from ..store.place import path_of
 from ..store.sqlite import SqliteStore
 
 __all__ = ["Log", "Logs", "Source", "each", "located", "opened", "snapshot"]
@@ -148,7 +149,7 @@ def snapshot(store: Store) -> Iterator[sqlite3.Connection]:
 
 
 def _check(log: Log) -> None:
-    if isinstance(log, (str, os.PathLike)) and not Path(log).is_file():
+    if isinstance(log, (str, os.PathLike)) and not Path(path_of(log)).is_file():
         raise StoreError(f"There is no log at {os.fspath(log)}: nothing was read. Give the path of a log that exists.")
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from ..errors import StoreError
 from . import rules
+from .place import MEMORY, create_private, free_bytes
 
 __all__ = [
     "APPLICATION_ID",
@@ -22,7 +24,6 @@ __all__ = [
     "versions",
 ]
 
-MEMORY = ":memory:"
 APPLICATION_ID = 0x43524242  # "CRBB", at byte 68 of the file: whose database this is
 SCHEMA_VERSION = 6  # the number of the last migration in schema.py
 BUSY_SECONDS = 30.0
@@ -39,7 +40,7 @@ def open_log(location: str, durability: str) -> sqlite3.Connection:
     connection = None
     try:
         if location != MEMORY:
-            _make_parent(Path(location))
+            _make(Path(location))
         connection = _connect(location)
         try:
             versions(connection)
@@ -169,13 +170,15 @@ def _connect(address: str) -> sqlite3.Connection:
     )
 
 
-def _make_parent(path: Path) -> None:
+def _make(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise StoreError(
             f"The folder of the log {path} cannot be made ({exc.strerror}). Give a path you can write to."
         ) from exc
+    with suppress(OSError):  # SQLite says what is wrong
+        create_private(str(path))
 
 
 def _check(location: str, found: tuple[int, int], *, is_empty: bool) -> None:
@@ -215,9 +218,5 @@ def _primary(exc: BaseException) -> int:
 
 
 def _is_full(location: str) -> bool:
-    from shutil import disk_usage  # slow to import, and only needed when something went wrong
-
-    try:
-        return location != MEMORY and disk_usage(Path(location).absolute().parent).free < 1 << 20
-    except OSError:
-        return False
+    free = None if location == MEMORY else free_bytes(location)
+    return free is not None and free < 1 << 20

@@ -11,6 +11,7 @@ from typing import Literal
 
 from ..errors import StoreError
 from .base import Store
+from .place import path_of
 from .sqlite import SqliteStore
 
 __all__ = ["connect", "default_store", "resolve_store"]
@@ -30,8 +31,9 @@ def connect(
     """Open a log and make it the session's default.
 
     Args:
-        path: the SQLite file, made if it does not exist; ``":memory:"`` for tests; by default ``$CEREBELUM_DB``, else
-            ``.cerebelum/history.db`` under the working directory.
+        path: the SQLite file, created if it does not exist, readable by you alone; ``~`` and ``$VARIABLES`` are
+            expanded. ``":memory:"`` for tests; by default ``$CEREBELUM_DB``, else ``.cerebelum/history.db`` under the
+            working directory. The log stays that file, wherever the process changes its directory to.
         durability: ``"full"`` survives power loss (one fsync per commit), ``"normal"`` the death of the process.
         trusted: False refuses to unpickle values from this log.
         hibernate_after: waits longer than this end the run in the process until they are due.
@@ -65,7 +67,7 @@ def connect(
 def default_path() -> Path:
     """Return where the log lives when nobody says."""
     named = os.environ.get("CEREBELUM_DB")
-    return Path(named) if named else Path(".cerebelum") / "history.db"
+    return Path(path_of(named)) if named else Path(".cerebelum") / "history.db"
 
 
 def default_store() -> SqliteStore:

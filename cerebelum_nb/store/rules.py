@@ -15,7 +15,18 @@ from ..errors import ExecutionBusyError, ExecutionNotFoundError
 from . import process
 from .base import Commit, Holder
 
-__all__ = ["SUGGESTED", "ambiguous", "busy", "check", "no_payload", "not_found", "read_only"]
+__all__ = [
+    "SUGGESTED",
+    "ambiguous",
+    "busy",
+    "check",
+    "gone",
+    "journal_gone",
+    "no_payload",
+    "not_found",
+    "on_network",
+    "read_only",
+]
 
 SUGGESTED = 10
 """How many ids a message names at most."""
@@ -77,6 +88,38 @@ def no_payload(digest: str) -> str:
     return (
         f"The log no longer holds the value {digest[:16]}... (pruned, or copied without its payload). "
         "Run the step that made it again."
+    )
+
+
+def gone(location: str, *, replaced: bool) -> str:
+    """The message for a log whose file is not the one that was opened any more."""
+    if replaced:
+        return (
+            f"The log {location} is another file than the one this process opened: it was replaced. Nothing more is "
+            "written. Call connect() again to work with the file that is there now; what only the old file held "
+            "is in the copy that was moved away, if there is one."
+        )
+    return (
+        f"The log {location} was deleted or moved while it was open. Nothing more is written: no other process "
+        "would see it. Put the file back, with its -wal file, or call connect() again to begin a new log."
+    )
+
+
+def journal_gone(location: str) -> str:
+    """The message for a log whose -wal file was taken away while it was open."""
+    return (
+        f"The file {location}-wal was deleted while the log was open, and with it the latest commits. Restart this "
+        "process (in a notebook: the kernel), see with `cerebelum verify` what is left, and resume."
+    )
+
+
+def on_network(location: str, kind: str) -> str:
+    """The message for a log on a file system whose locks and memory maps SQLite cannot rely on."""
+    return (
+        f"The log {location} is on a network or FUSE file system ({kind}). SQLite cannot rely on its locks: used from "
+        "two machines at once, the log may be damaged and an execution may run twice; a lost connection may lose "
+        "commits. Keep it on a disk of this machine, connect('/local/disk/history.db') or CEREBELUM_DB, and carry runs "
+        "with `cerebelum pack`."
     )
 
 

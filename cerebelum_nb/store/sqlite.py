@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -16,6 +18,7 @@ from threading import RLock
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from ..callers import is_library_frame
 from ..core.arguments import ExecutionLike, id_of
 from ..core.events import Event
 from ..core.model import ExecutionState, Value
@@ -23,7 +26,8 @@ from ..errors import ExecutionNotFoundError, StoreError
 from ..values.foreign import ForeignBytes
 from . import chain, forks, process, projection, rows, rules
 from .base import Commit, ExecutionRow, Holder, Rejection
-from .connection import BUSY_SECONDS, MEMORY, explain, open_log, open_to_look, open_to_read
+from .connection import BUSY_SECONDS, explain, open_log, open_to_look, open_to_read
+from .place import MEMORY, Identity, network_file_system, path_of
 
 __all__ = ["SqliteStore"]
 
@@ -76,7 +80,7 @@ class SqliteStore:
     ) -> None:
         if durability not in ("full", "normal"):
             raise ValueError(f"durability is 'full' or 'normal', not {durability!r}")
-        self.location = os.fspath(path)
+        self.location = path_of(path)
         self.durability: Durability = durability
         self.trusted = trusted
         self.hibernate_after = timedelta(hours=1)
@@ -85,7 +89,10 @@ class SqliteStore:
         self._keys: dict[str, int] = {}  # of executions by id, as far as this connection has met them
         self._heads: dict[int, tuple[int, bytes]] = {}  # of their chains, by key: the last version and its hash
         self._read_only = read_only
+        self._identity: Identity | None = None
+        self._journal = ""  # the -wal file, which is there from the first commit on for as long as the log is open
         self._db: sqlite3.Connection | None = self._open()
+        _warn_of_network(self.location)
         forks.watch(self)
 
     @property
@@ -149,6 +156,9 @@ class SqliteStore:
             except BaseException:
                 self._undo(db)
                 raise
+            self._check_identity()  # the file may have gone since it was looked at: then this commit is in no log
+            if self._journal and not os.path.exists(self._journal):  # noqa: PTH110
+                raise StoreError(rules.journal_gone(self.location))
         return rejected
 
     def _undo(self, db: sqlite3.Connection) -> None:
@@ -368,7 +378,11 @@ class SqliteStore:
     # -- the connection -------------------------------------------------------------------------------------
 
     def data_version(self) -> int:
-        """A number that changes whenever another connection has committed to this log."""
+        """Return a number that changes whenever another connection has committed to this log.
+
+        Raises:
+            StoreError: the file was deleted, moved or replaced since it was opened.
+        """
         with self._reading() as db:
             return int(db.execute("PRAGMA data_version").fetchone()[0])
 
@@ -378,6 +392,7 @@ class SqliteStore:
         A log in memory cannot be opened twice: its connection reads a copy made now.
         """
         if self.path is not None:
+            self._check_identity()
             try:
                 return open_to_read(self.location)
             except sqlite3.Error as exc:
@@ -424,13 +439,33 @@ class SqliteStore:
         self._lock.release()
 
     def _connected(self) -> sqlite3.Connection:
+        self._check_identity()
         if self._db is None:  # since a fork
             self._keys.clear()
             self._db = self._open()
         return self._db
 
     def _open(self) -> sqlite3.Connection:
-        return open_to_look(self.location) if self._read_only else open_log(self.location, self.durability)
+        db = open_to_look(self.location) if self._read_only else open_log(self.location, self.durability)
+        if self.path is not None:
+            with suppress(OSError):
+                self._identity = Identity.of(self.location)
+            self._journal = f"{self.location}-wal" if db.execute("PRAGMA journal_mode").fetchone()[0] == "wal" else ""
+        return db
+
+    def _check_identity(self) -> None:
+        """Raise StoreError when the path leads to another file than the one that was opened, or to none.
+
+        What is written then goes into a file without a name, and nobody will ever read it.
+        """
+        if self._identity is None:
+            return
+        try:
+            now = Identity.of(self.location)
+        except OSError:  # it cannot be told at the moment; SQLite will say what it cannot do
+            return
+        if now != self._identity:
+            raise StoreError(rules.gone(self.location, replaced=now is not None))
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
@@ -454,3 +489,22 @@ class SqliteStore:
                     raise
             except sqlite3.Error as exc:
                 raise explain(exc, self.location) from exc
+
+
+def _warn_of_network(location: str) -> None:
+    """Tell once, when a log is opened, that its file system cannot be relied on."""
+    if location == MEMORY or location in _warned or not (kind := network_file_system(location)):
+        return
+    _warned.add(location)
+    warnings.warn(rules.on_network(location, kind), RuntimeWarning, stacklevel=_caller())
+
+
+_warned: set[str] = set()
+
+
+def _caller() -> int:
+    """Count the frames between `warnings.warn` and whoever called the library."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and is_library_frame(frame.f_code.co_filename):
+        frame, level = frame.f_back, level + 1
+    return level

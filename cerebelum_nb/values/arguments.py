@@ -1,7 +1,8 @@
 """A digest of the arguments of an operation, the same in every process.
 
 It tells a recorded operation from another one; it is no address of content and must not be used to restore
-anything. Sets, dicts, identities and hash seeds do not count; of a live object only its class does.
+anything. Sets, dicts, identities and hash seeds do not count; of a live object, and of an object of
+this library, only its class does.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from .redaction import SCALARS
 from .secret import Secret, Vault
 
 __all__ = ["fingerprint_args"]
+
+_OURS = __name__.partition(".")[0]
 
 
 def fingerprint_args(args: Sequence[Any], kwargs: Mapping[str, Any], *, vault: Vault | None = None) -> str:
@@ -100,6 +103,8 @@ class _Digest:
         cls = type(value)
         if isinstance(value, Secret):
             self.put("secret")
+        elif cls.__module__.partition(".")[0] == _OURS:  # a step's context is another one in every attempt
+            self.put("ours", type_name(value))
         elif cls is dict:
             self.put("dict", str(len(value)))
             for digest in sorted(self._apart(item) for item in value.items()):

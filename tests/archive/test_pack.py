@@ -39,6 +39,7 @@ def test_an_unpacked_run_is_the_packed_one_to_the_last_byte(store, elsewhere, tm
 
 
 def test_a_pack_is_one_file_and_a_log_of_its_own(store, tmp_path):
+    (tmp_path / "new folder").mkdir()
     made = archive.pack("done-1", tmp_path / "new folder" / "run.cerebelum", store=store)
     assert [file.name for file in made.path.parent.iterdir()] == ["run.cerebelum"]
     assert archive.verify(store=made.path).ok

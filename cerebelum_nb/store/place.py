@@ -1,0 +1,134 @@
+"""Where a log is: the absolute path of its file, whether that is still the file that was opened, and on which disk.
+
+No SQL lives here. Everything is decided by the name that was given and by what the operating system says of it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import StoreError
+
+__all__ = ["MEMORY", "Identity", "create_private", "free_bytes", "network_file_system", "path_of", "readable_as"]
+
+MEMORY = ":memory:"
+
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/|file:")  # two letters at least: C:/ is a Windows drive
+_VARIABLE = re.compile(r"\$(\w+|\{[^}]*\})|%\w+%" if os.name == "nt" else r"\$(\w+|\{[^}]*\})")
+_NETWORK = {"9p", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs",
+            "nfs4", "smb3", "smbfs", "vboxsf", "virtiofs"}  # fmt: skip
+
+
+def path_of(path: str | os.PathLike[str]) -> str:
+    """Return the absolute path of a log from what a person wrote; ``:memory:`` stays as it is.
+
+    ``~`` and ``$VARIABLES`` are expanded. The working directory counts now and never again.
+
+    Raises:
+        StoreError: it is the URL of another database, names no file, or uses a variable that is not set.
+
+    Example:
+        >>> path_of("/tmp/../srv/history.db")
+        '/srv/history.db'
+    """
+    name = os.fspath(path)
+    if name == MEMORY:
+        return name
+    if not isinstance(name, str):
+        raise StoreError(f"A log is named by text, not by bytes: {name!r}.")
+    if url := _URL.match(name):
+        raise StoreError(
+            f"{name!r} is a URL, and a log is one SQLite file on this machine. "
+            + (
+                "Give its path alone, such as connect('history.db')."
+                if url[0].startswith(("sqlite", "file"))
+                else "Other databases are not supported. Give a path, such as connect('history.db')."
+            )
+        )
+    if not name.strip() or "\0" in name:
+        raise StoreError(f"{name!r} names no file. Give the path of a log, or of a new file.")
+    full = os.path.expanduser(os.path.expandvars(name))  # noqa: PTH111  # Path.expanduser raises for what is no user
+    unset = _VARIABLE.search(full)
+    if unset and (unset.start() == 0 or not Path(full).parent.exists()):  # a folder may have a $ in its name
+        raise StoreError(
+            f"The path {name!r} of the log uses {unset[0]}, which is not set. Set it, or give the path in full."
+        )
+    if full.startswith("~"):
+        raise StoreError(f"The path {name!r} of the log begins with ~, and there is no such home. Give it in full.")
+    return os.path.abspath(full)  # noqa: PTH100  # Path.absolute leaves ".." in it
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which file a path led to when it was opened: a device and an inode."""
+
+    device: int
+    inode: int
+
+    @classmethod
+    def of(cls, path: str) -> Identity | None:
+        """Return the file a path leads to now, None when there is none.
+
+        Raises:
+            OSError: that cannot be found out at the moment (permissions, a network file system that is away).
+        """
+        try:
+            found = os.stat(path)  # noqa: PTH116  # twice as fast as Path.stat, and asked around every commit
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return cls(found.st_dev, found.st_ino)
+
+
+def create_private(path: str) -> None:
+    """Create a file that only this user may read, unless it is there; SQLite gives its journals the same mode.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        OSError: it cannot be created.
+    """
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, stat.S_IRUSR | stat.S_IWUSR))
+    except FileExistsError:
+        pass
+
+
+def readable_as(log: Path | None, target: Path) -> int:
+    """Return the mode for a file made of a log: that of what it replaces, else as readable as the log itself."""
+    for like in (target, log):
+        if like is not None and like.exists():
+            return stat.S_IMODE(like.stat().st_mode) & 0o666
+    return stat.S_IRUSR | stat.S_IWUSR
+
+
+def free_bytes(path: str | os.PathLike[str]) -> int | None:
+    """Return the room that is left for this user on a file's disk; None where that cannot be told."""
+    from shutil import disk_usage  # slow to import, and rarely needed
+
+    try:
+        return disk_usage(Path(path).absolute().parent).free
+    except OSError:
+        return None
+
+
+def network_file_system(path: str | os.PathLike[str]) -> str:
+    """Name the network or FUSE file system a file is on; empty when it is on a local disk, or that cannot be told."""
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        place = os.path.realpath(path)
+    except OSError:
+        return ""
+    best, kind = "", ""
+    for line in mounts:  # proc(5): "36 35 98:0 /root /mount/point options [tags] - type source options"
+        before, _, after = line.partition(" - ")
+        fields = before.split(" ")
+        if len(fields) < 5 or not after:
+            continue
+        where = re.sub(r"\\(\d{3})", lambda found: chr(int(found[1], 8)), fields[4])
+        inside = place == where or place.startswith(where.rstrip("/") + "/")
+        if inside and len(where) >= len(best):  # of two mounts at one place the later one is seen
+            best, kind = where, after.split(" ")[0]
+    return kind if kind in _NETWORK or (kind.startswith("fuse") and kind != "fuseblk") else ""
