@@ -93,8 +93,10 @@ def encode(event: Event) -> Row:
     data = None
     if members:
         data = "{" + ",".join(members) + "}"
-        if not data.isascii():  # SQLite takes UTF-8; a lone surrogate has none, but it has a JSON escape
-            data = _LONE_SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", data)
+        if not data.isascii():
+            # SQLite takes UTF-8, and a lone surrogate has none. Its JSON escape would be taken, but no query could
+            # read the text then, so the escape is shown as text. Values hold no such characters (values/tags.py).
+            data = _LONE_SURROGATE.sub(lambda found: f"\\\\u{ord(found[0]):04x}", data)
     if layout.of_step:
         step = cast(Any, event)
         return layout.name, step.step, step.visit, step.attempt, event.at, data

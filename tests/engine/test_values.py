@@ -291,11 +291,11 @@ def told_by(store, go, make, use):
 
 
 def test_reading_a_cached_property_is_no_change(store, go):
-    assert told_by(store, go, Model, lambda made: made.total) == []
+    assert told_by(store, go, lambda: Model(), lambda made: made.total) == []
 
 
 def test_a_change_behind_a_cached_property_is_told(store, go):
-    told = told_by(store, go, Model, lambda made: made.total and made.rows.append(4))
+    told = told_by(store, go, lambda: Model(), lambda made: made.total and made.rows.append(4))
     assert told == [f"step 'first' changed the {__name__}.Model"]
 
 
