@@ -232,3 +232,9 @@ def _lineage(db: Database) -> None:
                     ORDER BY e.version DESC LIMIT 1) END AS parent_version""",
         )
     )
+
+
+@MIGRATIONS(name="7_redaction")
+def _redaction(db: Database) -> None:
+    # The names given as `redact=`: they hold for every process that goes on with what this log holds.
+    db.execute("CREATE TABLE redaction (name TEXT PRIMARY KEY) WITHOUT ROWID")
