@@ -24,6 +24,7 @@ from .engine.execution import Execution
 from .engine.hints import execute_call
 from .engine.inputs import Inputs, check_inputs, keep_inputs, merge_inputs
 from .engine.lease import keeper_of
+from .engine.loading import stop_when_loading
 from .engine.marking import by_hand
 from .engine.scope import current_scope
 from .errors import CerebelumError, ResumeError
@@ -40,6 +41,7 @@ __all__ = [
     "own",
     "refuse_in_step",
     "take_up",
+    "wait_until_seen",
     "wake",
 ]
 
@@ -64,20 +66,27 @@ def launch(
     vault = Vault(log.redact)
     given = check_inputs(inputs)
     value = encode(given, vault=vault, path="inputs")
-    execution = engine_of(log).create(new_id() if execution_id is None else check_id(execution_id), plan, vault)
-    execution.stays = wait
-    keep_inputs(execution, given, value)
-    event = WorkflowStarted(
-        at=execution.clock.now(),
-        workflow=workflow.name,
-        inputs=value,
-        total_steps=sum(map(len, plan.timeline)),
-        module=workflow.fn.__module__,
-        qualname=workflow.fn.__qualname__,
-        source=inspect.unwrap(workflow.fn).__code__.co_filename,
-    )
-    execution.payloads = keep_parts(plan, log, vault)
-    return Run(execution, workflow.variable, event)
+    made_id = new_id() if execution_id is None else check_id(execution_id)
+    with engine_of(log).create(made_id, plan, vault) as execution:
+        execution.stays = wait
+        keep_inputs(execution, given, value)
+        event = WorkflowStarted(
+            at=execution.clock.now(),
+            workflow=workflow.name,
+            inputs=value,
+            total_steps=sum(map(len, plan.timeline)),
+            module=workflow.fn.__module__,
+            qualname=workflow.fn.__qualname__,
+            source=_source_of(workflow),
+        )
+        execution.payloads = keep_parts(plan, log, vault)
+        return Run(execution, workflow.variable, event)
+
+
+def _source_of(workflow: Definition) -> str:
+    """Return where its code is: a file, found from any directory, or the name of a cell."""
+    name: str = inspect.unwrap(workflow.fn).__code__.co_filename
+    return os.path.abspath(name) if os.path.isfile(name) else name  # noqa: PTH100, PTH113  # cells have odd names
 
 
 def take_up(
@@ -102,9 +111,7 @@ def take_up(
     plan = workflow.plan()
     log = resolve_store(store)
     found = find(workflow, execution_id, log)
-    engine = engine_of(log)
-    execution = engine.claim(found, plan, Vault(log.redact))
-    try:
+    with engine_of(log).claim(found, plan, Vault(log.redact)) as execution:
         state = execution.state
         value = _resume_inputs(execution, inputs)
         chosen = plan_resume(
@@ -119,49 +126,55 @@ def take_up(
             mark_done=tuple(marks),
         )
         given = [by_hand(execution, state, name, result, f"mark_done[{name!r}]") for name, result in marks.items()]
-    except BaseException:
-        engine.give_back(execution)
-        raise
-    execution.stays = wait
-    events: list[Event] = []
-    if state.hibernated:
-        events.append(WorkflowAwakened(at=execution.now(), reason="resumed by hand"))
-    resumed = WorkflowResumed(
-        at=execution.now(),
-        retried=chosen.retried,
-        revisited=chosen.revisited,
-        rerouted=chosen.rerouted,
-        restored=chosen.restored,
-        inputs=value,
-        total_steps=sum(map(len, plan.timeline)),
-    )
-    if not state.hibernated or not chosen.is_nothing or value is not None:
-        events.append(resumed)
-    events += given
-    execution.payloads = keep_parts(plan, log, execution.vault)
-    return Run(execution, workflow.variable, *events, stale=chosen.stale)
+        execution.stays = wait
+        events: list[Event] = []
+        if state.hibernated:
+            events.append(WorkflowAwakened(at=execution.now(), reason="resumed by hand"))
+        resumed = WorkflowResumed(
+            at=execution.now(),
+            retried=chosen.retried,
+            revisited=chosen.revisited,
+            rerouted=chosen.rerouted,
+            restored=chosen.restored,
+            inputs=value,
+            total_steps=sum(map(len, plan.timeline)),
+        )
+        if not state.hibernated or not chosen.is_nothing or value is not None:
+            events.append(resumed)
+        events += given
+        execution.payloads = keep_parts(plan, log, execution.vault)
+        return Run(execution, workflow.variable, *events, stale=chosen.stale)
+
+
+async def wait_until_seen(workflow: Definition, execution_id: ExecutionLike | None, store: Store | None) -> str:
+    """Return the whole id of an execution to resume, once it is known whether its holder lives.
+
+    A holder that cannot be seen from here is watched for as long as its lease lasts; whether the execution may be
+    taken over is decided by the claim that follows.
+    """
+    refuse_in_step(workflow.variable)
+    log = resolve_store(store)
+    found = find(workflow, execution_id, log)
+    await keeper_of(log).wait_until_seen(found)
+    return found
 
 
 def wake(workflow: Definition, execution_id: str, store: Store, reason: str, *, died: bool) -> Run | None:
     """Make one ready that is due or was left; the arguments are those of :meth:`~cerebelum_nb.Workflow.wake`."""
     plan = workflow.plan()
     engine = engine_of(store)
-    execution = engine.claim(execution_id, plan, Vault(store.redact))
-    state = execution.state
-    try:
+    with engine.claim(execution_id, plan, Vault(store.redact)) as execution:
+        state = execution.state
         due = state.hibernated and state.wake_at is not None and state.wake_at <= execution.clock.now()
         if state.lifecycle is not ExecutionState.RUNNING or (state.hibernated and not due):
             engine.give_back(execution)
             return None
         chosen = plan_resume(plan, state, execution_id)
         _resume_inputs(execution, None)
-    except BaseException:
-        engine.give_back(execution)
-        raise
-    events: list[Event] = [WorkflowAwakened(at=execution.now(), reason=reason, died=died)]
-    if chosen.restored:
-        events.append(WorkflowResumed(at=execution.now(), restored=chosen.restored))
-    return Run(execution, workflow.variable, *events)
+        events: list[Event] = [WorkflowAwakened(at=execution.now(), reason=reason, died=died)]
+        if chosen.restored:
+            events.append(WorkflowResumed(at=execution.now(), restored=chosen.restored))
+        return Run(execution, workflow.variable, *events)
 
 
 def find(workflow: Definition, execution_id: ExecutionLike | None, log: Store) -> str:
@@ -255,8 +268,9 @@ def new_id(seed: str | None = None) -> str:
 
 def refuse_in_step(variable: str) -> None:
     """Raise CerebelumError inside a step."""
+    stop_when_loading()
     scope = current_scope.get()
-    if scope is not None:
+    if scope is not None and scope.is_here():  # a process forked in a step is no part of it
         raise CerebelumError(
             f"step '{scope.step}' starts workflow '{variable}' inside a step: a step would wait for a run that its own "
             f"run must wait for. Put the steps on one timeline, or start the second workflow after the first"

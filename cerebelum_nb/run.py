@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Generator
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from typing import Any
 
 from .callers import is_library_frame
@@ -16,9 +16,17 @@ from .core.stepping import Limit
 from .engine import views
 from .engine.bridge import STOPPED
 from .engine.execution import Execution
+from .engine.fence import describe
 from .engine.hints import both_ways, execute_call, mend, rerun_stale, resume_call
 from .engine.interrupt import on_sigint
-from .errors import ExecutionCancelledError, ExecutionStoppedError, WorkflowError
+from .errors import (
+    CerebelumError,
+    ExecutionBusyError,
+    ExecutionCancelledError,
+    ExecutionStoppedError,
+    StoreError,
+    WorkflowError,
+)
 from .result import Result
 
 __all__ = ["Run"]
@@ -96,7 +104,7 @@ class Run:
     async def foreground(self) -> Result:
         """Run it and wait; the stop button and Ctrl-C pause it."""
         __tracebackhide__ = True
-        with on_sigint(lambda: self.stop()), views.shown(self._execution):
+        with self._ready(), on_sigint(lambda: self.stop()), views.shown(self._execution):
             self._start()
             await self._settled()
         return self._outcome()
@@ -104,7 +112,8 @@ class Run:
     async def unseen(self) -> Result:
         """Run it and wait, without a view; the caller sees to stops."""
         __tracebackhide__ = True
-        self._start()
+        with self._ready():
+            self._start()
         await self._settled()
         return self._outcome()
 
@@ -116,7 +125,7 @@ class Run:
         __tracebackhide__ = True
         execution = self._execution
         execution.limit = limit
-        with on_sigint(lambda: self.stop(), presses=1 if quietly else 2), ExitStack() as shown:
+        with self._ready(), on_sigint(lambda: self.stop(), presses=1 if quietly else 2), ExitStack() as shown:
             if not quietly:
                 shown.enter_context(views.shown(execution))
             self._start()
@@ -127,15 +136,16 @@ class Run:
             self._outcome()
 
     def background(self) -> Run:
-        """Run it without waiting; that it started is in the log when this returns."""
-        self._start()
+        """Run it without waiting; that it started is in the log when this returns, unless the log is locked."""
+        with self._ready():
+            self._start()
         self._execution.engine.flush()
         return self
 
     async def wait(self) -> Result:
         """Wait until it is done and return its result; raise what it failed with."""
         __tracebackhide__ = True
-        await asyncio.shield(self._execution.done)
+        await self._over()
         return self._outcome()
 
     def __await__(self) -> Generator[Any, None, Result]:
@@ -152,7 +162,7 @@ class Run:
     def stop(self, reason: str = STOPPED) -> None:
         """Pause it: what is finished is kept, what is in flight is interrupted."""
         if not self._execution.over:
-            self._execution.engine.post(self._execution, self._execution.stop, reason)
+            self._execution.ask_to_stop(reason)
 
     def drain(self) -> None:
         """Let the steps at work finish, start no more, and leave the rest to whoever takes it up next."""
@@ -171,6 +181,9 @@ class Run:
             f"{len(state.finished)} of {state.total_steps} steps{f', {came}' if (came := lineage(state)) else ''}>"
         )
 
+    def _ready(self) -> AbstractContextManager[None]:
+        return self._execution.engine.made_ready(self._execution)
+
     def _start(self) -> None:
         if not self._execution.over:  # else it has ended long ago, and its recorded outcome is asked for
             self._execution.engine.start(self._execution, *self._events)
@@ -179,7 +192,7 @@ class Run:
         execution = self._execution
         tasks = []
         try:
-            await asyncio.shield(execution.done)
+            await self._over()
         except asyncio.CancelledError:
             tasks = self._tasks()
             if not execution.over:
@@ -191,6 +204,10 @@ class Run:
         if tasks := self._tasks():
             await asyncio.wait(tasks, timeout=_GRACE_SECONDS)
         await self._waiting_threads_over()
+
+    async def _over(self) -> None:
+        """Wait until it no longer runs here; how it ended is for :meth:`_outcome` to say."""
+        await asyncio.wait([self._execution.done])
 
     async def _waiting_threads_over(self) -> None:
         """Let the threads of plain steps that were taken out of their wait end, so that a resume finds none."""
@@ -220,11 +237,12 @@ class Run:
         __tracebackhide__ = True
         execution, state = self._execution, self._execution.state
         error = execution.done.exception() if execution.done.done() else None
-        if error is not None:
-            raise error
         where = f"execution {execution.id} of workflow '{state.workflow}'"
         steps = "step is" if state.total_steps == 1 else "steps are"
-        kept = f"{len(state.finished)} of {state.total_steps} {steps} finished and kept"
+        unrecorded = execution.unrecorded
+        kept = f"{len(state.finished) - len(unrecorded)} of {state.total_steps} {steps} finished and kept"
+        if error is not None:
+            raise self._ended_by(error, where, kept, unrecorded)
         match state.lifecycle:
             case ExecutionState.FAILED:
                 raise self._failure(where, kept) from _own_traceback(execution.cause)
@@ -242,6 +260,23 @@ class Run:
                 )
             case _:
                 return self._result()
+
+    def _ended_by(self, error: BaseException, where: str, kept: str, unrecorded: list[str]) -> BaseException:
+        """Say what ended a run that could not record its end, and how to resume it."""
+        if not isinstance(error, Exception) or isinstance(error, ExecutionBusyError):
+            return error
+        lost = ""
+        if unrecorded:
+            names = ", ".join(f"'{name}'" for name in unrecorded)
+            lost = f" {names} finished too, which could not be recorded: a resume runs {names} again."
+        told = f"{where} ended: {_sentence(error)}\n{kept}.{lost} To resume it:\n\n{self._ways(self.hint)}"
+        ended: CerebelumError
+        if isinstance(error, StoreError):
+            ended = StoreError(told, transient=error.transient)
+        else:
+            ended = WorkflowError(told, execution_id=self.execution_id, resume_hint=self.hint)
+        ended.__cause__ = error
+        return ended
 
     def _ways(self, call: str, rerun: str | None = None) -> str:
         return both_ways(call, self._execution.engine.store, self.execution_id, rerun=rerun)
@@ -266,6 +301,12 @@ class Run:
         )
         failure.details = state.error.traceback
         return failure
+
+
+def _sentence(error: BaseException) -> str:
+    """The error's class, except of one of our own, and its text; a text that cannot be made must not hide the end."""
+    told = describe(error)
+    return told.message if isinstance(error, CerebelumError) else f"{told.type}: {told.message}"
 
 
 def _own_traceback(error: BaseException | None) -> BaseException | None:

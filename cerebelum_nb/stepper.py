@@ -273,17 +273,15 @@ class Stepper:
     ) -> Moved:
         __tracebackhide__ = True
         unchanged = self._store.execution(self._id).version == self._seen
+        await keeper_of(self._store).wait_until_seen(self._id)
         run = self._take_up(self._id, rerun, self._live if unchanged else ())
         execution = run.execution
         run.hint = execution.hint = _NEXT
         before = execution.state.version
         if unchanged:
             execution.live.update(self._live)
-        try:
+        with execution.engine.made_ready(execution):
             events = () if mark is None else (mark(execution),)
-        except BaseException:
-            execution.engine.give_back(execution)
-            raise
         try:
             await run.go_as_far_as(limit, *events, quietly=isinstance(limit, NoStage))
         finally:

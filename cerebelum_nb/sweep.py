@@ -199,7 +199,7 @@ class _Sweep:
     def stop(self) -> None:
         """Pause all of them, and start no more."""
         self.stopped = True
-        for run in self.running:
+        for run in list(self.running):
             run.stop()
 
     async def _one(self, variant: _Variant) -> None:

@@ -235,8 +235,10 @@ def open_log(ctx: click.Context, *, create: bool = False, read_only: bool = Fals
     if path.is_dir():
         raise StoreError(f"{path} is a folder, not a log. Name the file, such as --db {path / 'history.db'}.")
     if not create and not path.exists():
+        given: str = ctx.meta.get(_DB) or str(path)
+        named = given if Path(given).is_absolute() else f"{given} (in {Path.cwd()})"
         raise StoreError(
-            f"There is no log at {path.absolute()}. The first run of a workflow creates it, in the folder where that "
+            f"There is no log at {named}. The first run of a workflow creates it, in the folder where that "
             "runs: go there, or name it with --db PATH or CEREBELUM_DB."
         )
     store = SqliteStore(path, read_only=read_only)

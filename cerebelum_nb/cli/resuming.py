@@ -142,7 +142,8 @@ def resume(
 ) -> None:
     """Go on with an execution that failed, was stopped, or died.
 
-    The module it was started from is imported, with the working directory on its path. Finished steps are not run
+    The module it was started from is imported, with the working directory on its path; a script is run from its top,
+    without what stands under `if __name__ == "__main__":`, up to where it would start a run. Finished steps are not run
     again. It runs here, in the foreground: Ctrl-C pauses it. At the end its state is shown.
     """
     if module is not None and notebook is not None:

@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from typing import Any, Self, TypeVar
 
 from ..engine.lease import keeper_of
+from ..engine.loading import stop_when_loading
 from ..errors import CerebelumError, ExecutionBusyError, ExecutionNotFoundError, StoreError
 from ..store.base import Store
 from .locate import find_workflow, origin_of
@@ -69,6 +70,11 @@ async def resume_execution(store: Store, execution_id: str, *, skip_completed_st
 
 def run_sync(work: Coroutine[Any, Any, T]) -> T:
     """Wait for a coroutine from sync code, also where a loop is running, and for the runs it has taken up."""
+    try:
+        stop_when_loading()
+    except BaseException:
+        work.close()
+        raise
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -5,6 +5,7 @@ Only the workflow object is looked for here; nobody is told to run it. How code 
 
 from __future__ import annotations
 
+import inspect
 import os
 import shlex
 import sys
@@ -87,7 +88,7 @@ def find_workflow(
                 raise WorkflowNotFoundError(_not_a_module(origin, execution_id))
             found, where = _in(load_script(origin.source), origin), f"the script {origin.source}"
         else:
-            loaded = load_module(name)
+            loaded = load_module(name, source="" if module else origin.source)
             found = _in(loaded, origin)
             where = f"the module {name} ({getattr(loaded, '__file__', None) or 'no file'})"
     if found is None:
@@ -132,11 +133,11 @@ class Code(Generic[W]):
         """
         module = origin.module
         live = self._known().get((module, origin.workflow))
-        if live is not None:
+        if live is not None and _is_of(live, origin):
             return live
         found = next((made for named in self._named if (made := _in(named, origin)) is not None), None)
         if found is None and module and module != "__main__":
-            found = _in(self._load(module, lambda: load_module(module, _REACHABLE)), origin)
+            found = _in(self._load(module, lambda: load_module(module, _REACHABLE, source=origin.source)), origin)
         elif found is None and _is_script(origin.source) and Path(origin.source).is_file():
             found = _in(self._load(origin.source, lambda: load_script(origin.source)), origin)
         if found is None:
@@ -178,6 +179,13 @@ def _to_be_named(origin: Origin) -> str:
         f"{what} was defined in a notebook: name it, `cerebelum scheduler --notebook NOTEBOOK.ipynb`, or call "
         f"cerebelum_nb.scheduler() in the notebook's kernel, or put the workflow into a module and import it there"
     )
+
+
+def _is_of(workflow: Any, origin: Origin) -> bool:
+    """Whether a workflow of this process is the recorded one: of two scripts both are modules called ``__main__``."""
+    if origin.module != "__main__" or not _is_script(origin.source):
+        return True
+    return bool(Path(inspect.unwrap(workflow.fn).__code__.co_filename).absolute() == Path(origin.source).absolute())
 
 
 def _is_script(source: str) -> bool:

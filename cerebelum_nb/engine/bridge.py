@@ -76,13 +76,14 @@ def _run_in_thread(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
             outcome.set_exception(error)
 
     context = contextvars.copy_context()
-    threading.Thread(target=context.run, args=(target,), name="cerebelum-run", daemon=True).start()
+    thread = threading.Thread(target=context.run, args=(target,), name="cerebelum-run", daemon=True)
     try:
+        thread.start()  # it may be stopped before this has returned
         return outcome.result()
     except KeyboardInterrupt:
         loop = loops.result()
         if not outcome.done():
-            loop.call_soon_threadsafe(_stop_all_on, loop)
+            _stop_all_on(loop)
         try:
             return outcome.result()
         except asyncio.CancelledError:
@@ -93,5 +94,9 @@ def _stop_all_on(loop: asyncio.AbstractEventLoop) -> None:
     """Pause what runs there; where no execution does, whatever else is at work."""
     stopped = [engine.stop_all(STOPPED) for engine in engines_on(loop)]
     if not any(stopped):
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
+        loop.call_soon_threadsafe(_cancel_all_on, loop)
+
+
+def _cancel_all_on(loop: asyncio.AbstractEventLoop) -> None:
+    for task in asyncio.all_tasks(loop):
+        task.cancel()

@@ -73,6 +73,7 @@ async def durable_poll(
     await record.wait()
     while True:
         number += 1
+        record.confirm()
         try:
             result = await invoke(check_fn)
             if on_attempt is not None:
@@ -125,6 +126,7 @@ async def durable_retry(
     await record.wait()
     while True:
         number += 1
+        record.confirm()
         try:
             if on_attempt is not None:
                 await invoke(functools.partial(on_attempt, number, last))
@@ -164,6 +166,7 @@ async def durable_run(
             )
         return scope.execution.decode(operation.result, f"context.run({name!r})")
     await scope.record_mismatch(op)
+    scope.confirm()  # a read, and no commit: a superseded process must not do what it may not record
     result = await invoke(call)
     try:
         value = scope.execution.encode(result, path=f"context.run({name!r})")
@@ -214,6 +217,11 @@ class _Record:
         if self.scope is not None and self.operation is None:
             await self.scope.record_mismatch(self.op)
             await self.scope.record(event, self.op, **fields)
+
+    def confirm(self) -> None:
+        """Refuse to begin another try after a stop, or when another process has taken the execution over."""
+        if self.scope is not None:
+            self.scope.confirm()
 
     async def wait(self) -> None:
         """Wait for what remains before the next try."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, assert_never
 
@@ -18,12 +19,13 @@ from ..core.events import Event
 from ..core.model import ErrorInfo, Plan, Value
 from ..core.state import Phase, State, evolve
 from ..core.stepping import Limit, permits, standing_before
-from ..errors import DependencyError, OperationError
+from ..errors import CerebelumError, DependencyError, ExecutionBusyError, OperationError
 from ..store.base import Commit
 from ..values import Vault
-from . import hibernation, routes
-from .attempt import Attempt, Outcome
+from . import hibernation, observers, routes
+from .attempt import Attempt, Interruption, Outcome
 from .clock import Timer
+from .code import parts_written
 from .lease import keeper_of
 from .scope import Scope, Suspension
 from .summary import summarise
@@ -34,7 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Execution"]
 
-Observer = Callable[["Execution", Event], None]
+_BROKEN_OFF = (Suspension, Interruption, KeyboardInterrupt)
+"""What a step raises that a stop broke into, or refused an operation."""
 
 
 class Execution(ExecutionValues):
@@ -48,6 +51,7 @@ class Execution(ExecutionValues):
         self.batch: list[Event] = []
         self.written = state.version
         self.over = False
+        self.superseded = False  # another process runs it now
         self.finishing = False
         self.stays = False
         self.draining = False
@@ -57,8 +61,9 @@ class Execution(ExecutionValues):
         self.limit: Limit | None = None
         self.limited = False
         self.payloads: tuple[Value, ...] = ()
-        self.stop_requested: str | None = None
-        self.observers: list[Observer] = []
+        self.begun = False
+        self.stopped_at: float | None = None  # when somebody stopped or cancelled it, by the loop's clock
+        self.stop_requested: str | None = None  # why; from then on no step, effect or attempt starts
         self.done: asyncio.Future[None] = engine.loop.create_future()
         self.context = contextvars.copy_context()
         self._position = Position.at_start(plan)
@@ -143,6 +148,8 @@ class Execution(ExecutionValues):
             self._zombies[scope.step] = attempt
         self._touch(scope.step)
         self._take_printed(scope)
+        if self.stop_requested is not None and isinstance(outcome.error, _BROKEN_OFF):
+            return  # still in flight as far as the log knows: the stop interrupts it
         if outcome.error is not None:
             self._failed(attempt, outcome.error)
             return
@@ -168,8 +175,16 @@ class Execution(ExecutionValues):
         if step is None or step.phase is Phase.RETRYING or step.phase is Phase.PENDING:
             self._start(StartStep(command.step, command.visit, command.attempt))
 
+    def ask_to_stop(self, reason: str) -> None:
+        """Stop it, from any thread and from a signal handler: nothing starts any more, and it pauses soon."""
+        self.stop_requested = reason
+        if not self.over and not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.engine.post, self, _decide_anew, None)
+
     def stop(self, reason: str) -> None:
         """Pause it: whatever is in flight is interrupted, everything finished is kept."""
+        if self.stopped_at is None:
+            self.stopped_at = self.loop.time()
         if self.finishing:
             return
         self._interrupt_all(reason)
@@ -178,6 +193,8 @@ class Execution(ExecutionValues):
 
     def cancel(self, request: e.CancelRequested) -> None:
         """End it for good."""
+        if self.stopped_at is None:
+            self.stopped_at = self.loop.time()
         if self.finishing:
             return
         self._interrupt_all("cancelled")
@@ -203,11 +220,8 @@ class Execution(ExecutionValues):
         else:
             if self._ripening is not None:
                 self._ripening.cancel()
-            self._ripening = self.clock.call_at(ripe_at, self.waits_changed)
-
-    def stop_soon(self, reason: str) -> None:
-        """Ask for a stop from inside a step."""
-        self.engine.post(self, self.stop, reason)
+            look = partial(self.engine.on_behalf_of, self, self.waits_changed)
+            self._ripening = self.clock.call_at(ripe_at, look)
 
     def cancelled_from_outside(self, step: str) -> None:
         """A step's task was cancelled by somebody else, as at the end of ``asyncio.run``: record it at once."""
@@ -224,6 +238,8 @@ class Execution(ExecutionValues):
         """Decide, and turn decisions into events, until all that can start has started."""
         if self.state.cancel is not None and not self.finishing:
             self.cancel(self.state.cancel)
+        if self.stop_requested is not None:  # after what came in together with it: that is done, and is kept
+            self.stop(self.stop_requested)
         for is_due in list(self.watchers):
             is_due()
         while not self.finishing:
@@ -287,8 +303,11 @@ class Execution(ExecutionValues):
 
     def committed(self) -> None:
         """The batch is in the log: it counts now."""
-        events, self.batch, self.payloads = self.batch, [], ()
-        self.written = self.state.version
+        events, self.batch = self.batch, []
+        if self.payloads:
+            parts_written(self.engine.store, self.payloads)
+            self.payloads = ()
+        first, self.written = self.written + 1, self.state.version
         if self._answers:
             answers, self._answers = self._answers, []
             for waiter in answers:
@@ -297,13 +316,11 @@ class Execution(ExecutionValues):
         if self.state.cancel is not None and not self.finishing:  # it came with what others appended
             self._starts.clear()
             self.engine.post(self, self.cancel, self.state.cancel)
-        if self._starts:
+        if self._starts and self.stop_requested is None:
             starts, self._starts = self._starts, []
             for command in starts:
                 self._launch(command)
-        for observer in self.observers:
-            for event in events:
-                observer(self, event)
+        observers.tell(self, first, events)
         if self.finishing:
             for attempt in self.attempts.values():
                 attempt.abandon()
@@ -311,16 +328,50 @@ class Execution(ExecutionValues):
                 timer.cancel()
             self._end()
 
+    def confirm(self) -> None:
+        """Make sure, from any thread, that this process may still act for the execution; if not, end it here.
+
+        Raises:
+            ExecutionBusyError: another process has taken it over.
+        """
+        try:
+            keeper_of(self.engine.store).check(self)
+        except ExecutionBusyError as error:
+            self.loop.call_soon_threadsafe(self.abort, error)
+            raise
+
+    def disown(self) -> None:
+        """Let go of it in a forked child: it runs in the parent process, and this copy does nothing more."""
+        self.over = True
+        for attempt in self.attempts.values():
+            attempt.scope.closed = True
+
     def abort(self, error: BaseException) -> None:
-        """Give up without writing: the log cannot be written, or another process took over."""
+        """Give up without writing, and give the lease back; whatever is raised meanwhile, it is over afterwards."""
         if self.over:
             return
+        self.superseded = isinstance(error, ExecutionBusyError)
         for attempt in self.attempts.values():
-            attempt.abandon()
+            with suppress(Exception):
+                attempt.abandon()
+        for timer in self._timers.values():
+            with suppress(Exception):
+                timer.cancel()
         for waiter in self._answers:
-            if not waiter.done():
-                waiter.set_exception(error)
+            with suppress(Exception):
+                if not waiter.done():
+                    waiter.set_exception(error)
         self._end(error)
+
+    def loop_ended(self) -> None:
+        """Hear, from any thread, that its event loop was closed under it: it can never go on."""
+        if self.loop.is_closed():
+            self.abort(CerebelumError(f"the event loop of execution {self.id} was closed before it was over"))
+
+    @property
+    def unrecorded(self) -> list[str]:
+        """The steps that finished and whose results the log does not hold."""
+        return [event.step for event in self.batch if isinstance(event, e.StepCompleted)]
 
     # -- private --------------------------------------------------------------------------------------------
 
@@ -380,11 +431,11 @@ class Execution(ExecutionValues):
 
     def _start(self, command: StartStep) -> None:
         name = command.step
-        if name in self._timers or name in self.attempts:
+        if name in self._timers or name in self.attempts or self.stop_requested is not None:
             return
         zombie = self._zombies.get(name)
         if zombie is not None and zombie.alive:
-            zombie.when_over(lambda: self.engine.post(self, self.start_due, command))
+            zombie.when_over(lambda: None if self.over else self.engine.post(self, self.start_due, command))
             return
         if command.due_at is not None and command.due_at > self.clock.now():
             due = partial(self.engine.post, self, self.start_due, command)
@@ -403,7 +454,10 @@ class Execution(ExecutionValues):
         scope = Scope(self, name, command.visit, command.attempt)
         attempt = Attempt(self.plan.steps[name], scope)
         self.attempts[name] = attempt
-        attempt.start()
+        try:
+            attempt.start()
+        except Exception as error:  # noqa: BLE001 - the system may refuse a thread: then that is how the attempt ended
+            self.engine.post(self, self.settle, Outcome(scope, error=error))
 
     def _failed(self, attempt: Attempt, error: BaseException) -> None:
         policy, name = attempt.spec.policy, attempt.spec.name
@@ -523,16 +577,25 @@ class Execution(ExecutionValues):
         if self._ripening is not None:
             self._ripening.cancel()
         left = [a for a in (*self.attempts.values(), *self._zombies.values()) if a.alive]
-        self.engine.forget(self, [partial(getattr, a, "alive") for a in left])
-        for attempt in left:
-            attempt.when_over(partial(keeper_of(self.engine.store).forget_ended, self.id))
-        if self.done.done():
+        try:
+            self.engine.forget(self, [partial(getattr, a, "alive") for a in left])
+            for attempt in left:
+                attempt.when_over(partial(keeper_of(self.engine.store).forget_ended, self.id))
+        except Exception as trouble:  # noqa: BLE001 - whoever waits for this run is told its end in any case
+            error = error or trouble
+        if error is not None:
+            self.engine.release(self)
+        if self.done.done() or self.loop.is_closed():
             return
         if error is None:
             self.done.set_result(None)
-        else:
-            self.done.set_exception(error)
+        else:  # a future refuses StopIteration
+            self.done.set_exception(RuntimeError(repr(error)) if isinstance(error, StopIteration) else error)
 
 
 def _header(now: int, scope: Scope) -> dict[str, Any]:
     return {"at": now, "step": scope.step, "visit": scope.visit, "attempt": scope.attempt}
+
+
+def _decide_anew(_: None) -> None:
+    """A message that only asks for a decision."""

@@ -1,7 +1,8 @@
-"""Ctrl-C and the kernel's stop button, while an execution runs in the foreground of the main thread.
+"""Ctrl-C and the kernel's stop button, while executions run in the foreground of the main thread.
 
-The kernel's own handler does not wake a loop that waits, so a stop would come late; and outside a kernel it leaves
-a zombie task. This handler asks the run to pause instead. The old handler is always put back.
+One handler of ours is installed while any of them runs, whatever order they end in; what it replaced is put back when
+the last one has ended. It tells them within the signal, so that nothing starts after a stop, even while a step blocks
+the loop. The kernel's own handler does neither: it waits for the loop, and leaves a zombie task behind.
 """
 
 from __future__ import annotations
@@ -11,35 +12,97 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
+from typing import Any
 
 from .attempt import Interruption
 from .scope import current_scope
 
 __all__ = ["on_sigint"]
 
+_Handler = Callable[[int, FrameType | None], Any] | int
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """One run in the foreground. ``replaced`` is the handler that it took the place of; None: ours was there."""
+
+    loop: asyncio.AbstractEventLoop
+    stop: Callable[[], None]
+    presses: int
+    pressed: int = 0
+    replaced: _Handler | None = None
+
+
+_entries: list[_Entry] = []
+_before: _Handler = signal.default_int_handler
+"""What SIGINT did before the first of ``_entries``."""
+
 
 @contextmanager
 def on_sigint(stop: Callable[[], None], *, presses: int = 2) -> Iterator[None]:
-    """Call ``stop`` on the running loop at the first SIGINT; ``presses`` of them break into a step that blocks it.
+    """Call ``stop`` at the first SIGINT; ``presses`` of them break into a step that blocks the loop.
 
-    Does nothing outside the main thread, where signals do not arrive.
+    ``stop`` is called in the signal handler, between any two instructions of the main thread: it sets flags, and
+    leaves everything else to the loop. Does nothing outside the main thread, where signals do not arrive.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if not _in_main_thread():
         yield
         return
-    loop = asyncio.get_running_loop()
-    pressed = 0
-
-    def handle(signum: int, frame: FrameType | None) -> None:
-        nonlocal pressed
-        pressed += 1
-        if pressed >= presses and current_scope.get() is not None:
-            raise Interruption
-        loop.call_soon_threadsafe(stop)
-
-    old = signal.signal(signal.SIGINT, handle)
+    entry = _enter(_Entry(asyncio.get_running_loop(), stop, presses))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler if old is None else old)
+        _leave(entry)
+
+
+def _in_main_thread() -> bool:
+    """Whether a handler can be set here; a garbage collection may end a run in any thread."""
+    return threading.current_thread() is threading.main_thread()
+
+
+def _enter(entry: _Entry) -> _Entry:
+    global _before
+    for ended in [other for other in _entries if other.loop.is_closed()]:  # its coroutine was abandoned
+        _leave(ended)
+    if signal.getsignal(signal.SIGINT) is not _handle:
+        entry.replaced = signal.signal(signal.SIGINT, _handle) or signal.default_int_handler
+        if not _entries:
+            _before = entry.replaced
+    _entries.append(entry)
+    return entry
+
+
+def _leave(entry: _Entry) -> None:
+    """Take an entry out; its installation passes to one that relies on it, or is undone."""
+    if entry not in _entries:
+        return
+    later = _entries[_entries.index(entry) + 1 :]
+    _entries.remove(entry)
+    if entry.replaced is None:
+        return
+    if later and later[0].replaced is None:
+        later[0].replaced = entry.replaced
+    elif not later and signal.getsignal(signal.SIGINT) is _handle and _in_main_thread():
+        signal.signal(signal.SIGINT, entry.replaced)
+
+
+def _handle(signum: int, frame: FrameType | None) -> None:
+    running = [entry for entry in _entries if entry.loop.is_running()]
+    if not running:  # somebody put this handler back after the last run had ended
+        _pass_on(signum, frame)
+        return
+    for entry in running:
+        entry.pressed += 1
+        entry.stop()
+    if current_scope.get() is not None and any(entry.pressed >= entry.presses for entry in running):
+        raise Interruption
+
+
+def _pass_on(signum: int, frame: FrameType | None) -> None:
+    if callable(_before):
+        _before(signum, frame)
+    elif _before == signal.SIG_DFL:
+        signal.signal(signum, signal.SIG_DFL)
+        signal.raise_signal(signum)

@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.events import OperationMismatched
 from ..core.state import Operation
-from ..errors import OperationError
+from ..errors import ExecutionBusyError, OperationError
+from ..store import forks
 from ..values.secret import Vault, reveal_to
 from .printing import Printed
 
@@ -123,6 +124,11 @@ class Scope:
         """Whether its code waits for the engine: for a time, a decision or a commit."""
         return bool(self._waiters)
 
+    def check(self) -> None:
+        """Refuse to begin anything more once the attempt is over, or its execution was asked to stop."""
+        if self.closed or self.execution.stop_requested is not None:
+            raise self.over()
+
     def identify(self, kind: str, name: str, fingerprint: str) -> str:
         """Name an operation by kind, name, arguments and occurrence, never by its position alone."""
         key = f"{kind}:{self.execution.vault.mask(name)}:{fingerprint}"
@@ -154,6 +160,18 @@ class Scope:
         """Append an event of this attempt and wait until it is committed."""
         made = event(at=self.now(), step=self.step, visit=self.visit, attempt=self.attempt, op=op, **fields)
         await self._ask(lambda waiter: self.execution.post_record(made, waiter))
+
+    def confirm(self) -> None:
+        """Make sure, right before an effect, that it may begin: as :meth:`check`, and by the lease in the log.
+
+        Raises:
+            Suspension: the attempt is over, or another process runs the execution now.
+        """
+        self.check()
+        with suppress(ExecutionBusyError):
+            self.execution.confirm()
+            return
+        raise self.over()
 
     async def record_mismatch(self, op: str) -> None:
         """Say in the log that a recorded operation no longer matches, if that is so."""
@@ -219,6 +237,8 @@ class Scope:
 
     def progress(self, percent: float, message: str) -> None:
         """Note how far the step is; sampled into the log, riding on the next commit."""
+        if self.closed:
+            return
         self.percent, self.message = percent, message
         now = self.now()
         if now - self._progress_at >= PROGRESS_EVERY or percent >= 100:
@@ -282,7 +302,11 @@ class Scope:
     def _act(self, action: Callable[[_Waiter], None], waiter: _Waiter) -> None:
         """Do what a thread asked for, unless its attempt was ended in between: nobody would answer it then."""
         if not self.closed:
-            action(waiter)
+            try:
+                action(waiter)
+            except Exception as error:  # noqa: BLE001 - whoever asked from a thread waits for an answer
+                if not waiter.done():
+                    waiter.set_exception(error)
         elif not waiter.done():
             waiter.set_exception(self.over())
 
@@ -298,8 +322,9 @@ class Scope:
 
     def over(self) -> Suspension:
         """Make what ends code that goes on after its attempt."""
+        is_over = "is over, as another process has taken it over" if self.execution.superseded else "is over"
         return Suspension(
-            f"step '{self.step}' (attempt {self.attempt}) of execution {self.execution.id} is over; "
+            f"step '{self.step}' (attempt {self.attempt}) of execution {self.execution.id} {is_over}; "
             f"nothing it does now is recorded"
         )
 
@@ -332,6 +357,16 @@ def scope_here(what: str) -> Scope | None:
             f"step itself, and give the process only the work"
         )
     return scope
+
+
+def _in_child() -> None:
+    """Have no attempt at work, and a lock that no thread of the parent process holds."""
+    global _lock
+    _lock = threading.Lock()
+    _open.clear()
+
+
+forks.in_child(_in_child)
 
 
 def _same_name(op: str) -> str:

@@ -144,7 +144,7 @@ class _TrialScope(Scope):
     ) -> None:
         known = state.steps[step]
         execution = cast(Any, values)
-        execution.loop = asyncio.get_running_loop()
+        execution.loop, execution.superseded = asyncio.get_running_loop(), False
         super().__init__(execution, step, known.visit, known.attempt)
         self._operations, self._repeat = operations, repeat
 
@@ -165,6 +165,12 @@ class _TrialScope(Scope):
                 f"step '{self.step}' would do {what}, which the recorded run did not do with these arguments{way}"
             )
         return None
+
+    def confirm(self) -> None:
+        """Say nothing: no lease is needed to write nothing."""
+
+    def check(self) -> None:
+        """Let it begin: nobody stops a trial."""
 
     def is_callers(self) -> bool:
         """Say no: a trial has no attempt."""

@@ -21,7 +21,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from .frames import Kind, in_order
+from ..store.connection import raise_interrupt
+from .frames import Kind, in_order, text
 from .queries import Query
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ def read(db: sqlite3.Connection, query: Query, columns: Mapping[str, Kind]) -> A
 
             with ThreadPoolExecutor() as pool:  # neither SQLite nor Arrow holds the GIL
                 found = list(pool.map(part, _parts(db)))
-    except (sqlite3.Error, dbapi.Error, OSError):
+    except (sqlite3.Error, dbapi.Error, OSError) as exc:
+        raise_interrupt(exc)
         return None
     return pa.concat_tables(found).select(range(len(columns))).rename_columns(list(columns))
 
@@ -125,5 +127,7 @@ def _series(column: Any, kind: Kind, name: str) -> Any:
         case Kind.INT:
             made: Any = pd.Int64Dtype()
             return pd.Series(made.__from_arrow__(column))
+        case Kind.TEXT:
+            return text(column.to_pandas())
         case _:
             return pd.Series(column, dtype=kind.value)

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import ast
+import linecache
 import os
 import re
+import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -76,13 +78,16 @@ async def run_step(line: str, body: str) -> Any:
     from IPython import get_ipython
     from IPython.display import display
 
+    caller = sys._getframe().f_back
+
     shell = get_ipython()
     if shell is None:
         raise CerebelumError("%%step works in IPython and notebooks only; in a script use @step and @workflow")
     words = line.split()
     if len(words) != 1:
         raise CerebelumError(f"write %%step and one name, such as %%step load, not '%%step{line}'")
-    cell = _read(shell, words[0], body)
+    is_cell = caller is not None and caller.f_globals is shell.user_ns
+    cell = _read(shell, words[0], body, caller.f_code.co_filename if caller is not None and is_cell else None)
     record = Record(notebook_name(), resolve_store(None), shell.user_ns_hidden)
     found = record.look(cell, shell.user_ns)
     if isinstance(found, Skipped):
@@ -157,9 +162,14 @@ def _never(line: str, cell: str) -> None:
     raise CerebelumError("%%step stands in the first line of a cell; it cannot be run by another magic")
 
 
-def _read(shell: Any, name: str, body: str) -> Cell:
+def _read(shell: Any, name: str, body: str, file: str | None) -> Cell:
+    """Read the cell in ``file``, whose text is a call of ours: tracebacks are to show what the user wrote."""
     source = f"\n{shell.transform_cell(body)}"  # the first line of the cell is %%step
-    file = shell.compile.cache(source, shell.execution_count, raw_code=source)
+    if file is None:
+        file = shell.compile.cache(source, shell.execution_count, raw_code=source)
+    else:
+        shown = f"# %%step {name}{source}"
+        linecache.cache[file] = (len(shown), None, shown.splitlines(keepends=True), file)
 
     def compiled(tree: ast.AST) -> types.CodeType:
         flags = shell.compile.flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from ..client.locate import Code
+from ..engine.loading import stop_when_loading
 from ..errors import CerebelumError
 from ..store.base import Store
 from ..store.default import resolve_store
@@ -79,6 +80,7 @@ def scheduler(
         >>> asyncio.run(cell())
         <scheduler of :memory:: stopped, 0 taken up>
     """
+    stop_when_loading()
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -114,6 +116,7 @@ def run_forever(
         WorkflowNotFoundError: a module or the notebook cannot be loaded.
         StoreError: the log cannot be used.
     """
+    stop_when_loading()
     code = Code(registered, modules, notebook)
     rounds = Rounds(resolve_store(store), code, max_deaths=max_deaths, tell=tell)
     asyncio.run(_until_signalled(rounds))

@@ -18,17 +18,22 @@ __all__ = [
     "MEMORY",
     "SCHEMA_VERSION",
     "explain",
+    "interruptible",
+    "is_busy",
     "open_log",
     "open_to_look",
     "open_to_read",
+    "raise_interrupt",
     "versions",
 ]
 
 APPLICATION_ID = 0x43524242  # "CRBB", at byte 68 of the file: whose database this is
-SCHEMA_VERSION = 7  # the number of the last migration in schema.py
+SCHEMA_VERSION = 9  # the number of the last migration in schema.py
 BUSY_SECONDS = 30.0
 ERRORS = (sqlite3.Error, UnicodeDecodeError)
 """What reading a damaged file raises: the second when what is damaged is in SQLite's own message."""
+_STEPS = 100_000
+"""Instructions of SQLite (about a millisecond) after which a statement lets the signals in that have come."""
 
 
 def open_log(location: str, durability: str) -> sqlite3.Connection:
@@ -110,7 +115,27 @@ def open_to_read(location: str) -> sqlite3.Connection:
         connection.close()
         raise
     connection.execute("PRAGMA query_only = ON")
+    interruptible(connection)
     return connection
+
+
+def interruptible(connection: sqlite3.Connection, on: bool = True) -> None:
+    """Let Ctrl-C and the stop button break off a statement, which is one call into C for as long as it takes.
+
+    Python runs signal handlers when the progress handler is entered. What they raise ends the statement with
+    SQLITE_INTERRUPT, and nothing else does: :func:`explain` makes it KeyboardInterrupt again.
+    """
+    connection.set_progress_handler((lambda: 0) if on else None, _STEPS)
+
+
+def raise_interrupt(exc: BaseException) -> None:
+    """Raise KeyboardInterrupt if that is what broke off a statement.
+
+    Raises:
+        KeyboardInterrupt: it is.
+    """
+    if isinstance(exc, sqlite3.Error) and _primary(exc) == sqlite3.SQLITE_INTERRUPT:
+        raise KeyboardInterrupt from None
 
 
 def versions(connection: sqlite3.Connection) -> tuple[int, int]:
@@ -120,8 +145,18 @@ def versions(connection: sqlite3.Connection) -> tuple[int, int]:
     return application, version
 
 
+def is_busy(exc: BaseException) -> bool:
+    """Whether SQLite refused because another connection holds a lock."""
+    return _primary(exc) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
 def explain(exc: Exception, location: str) -> StoreError:
-    """Put an error of SQLite into words: what happened to which log, and what to do next."""
+    """Put an error of SQLite into words: what happened to which log, and what to do next.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C or the stop button broke off what was asked.
+    """
+    raise_interrupt(exc)
     code = sqlite3.SQLITE_CORRUPT if isinstance(exc, UnicodeDecodeError) else _primary(exc)
     if code == sqlite3.SQLITE_IOERR and _is_full(location):
         code = sqlite3.SQLITE_FULL
@@ -135,9 +170,10 @@ def explain(exc: Exception, location: str) -> StoreError:
             told = rules.read_only(location)
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             told = (
-                f"The log {location} stayed locked by another process for {BUSY_SECONDS:.0f} s. "
+                f"The log {location} stayed locked by another process. "
                 "See who has it open (a long transaction in another program?), then try again."
             )
+            return StoreError(told, transient=True)
         case sqlite3.SQLITE_NOTADB:
             told = (
                 f"{location} is not a cerebelum log (not even an SQLite database). Give the path of a log, "

@@ -422,7 +422,7 @@ def test_a_step_stopped_by_hand_is_run_by_the_next_call(go, store):
         if context.attempt == 1:
             from cerebelum_nb.engine.scope import current_scope
 
-            current_scope.get().execution.stop_soon("stopped by hand")
+            current_scope.get().execution.ask_to_stop("stopped by hand")
             await asyncio.Event().wait()
         return context.attempt
 

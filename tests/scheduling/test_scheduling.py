@@ -26,6 +26,7 @@ from cerebelum_nb.engine.approvals import decide_approval
 from cerebelum_nb.engine.summary import summarise
 from cerebelum_nb.faces.approval import approval_form
 from cerebelum_nb.store.base import Commit
+from cerebelum_nb.store.process import Identity
 from cerebelum_nb.store.sqlite import SqliteStore
 from cerebelum_nb.workflows import registered
 
@@ -137,7 +138,7 @@ async def test_an_external_step_whose_process_died_is_left_to_a_person(log):
         WorkflowStarted(at=1, workflow="pay", inputs=inputs, total_steps=1, module=__name__),
         StepStarted(at=2, step="charge"),
     ]
-    dead = log.register(0, 1)
+    dead = log.register(0, 0, Identity(host="elsewhere", pid=1, boot_id="another/1/1", started="1"))
     summary = summarise(fold(events))
     log.commit([Commit(execution_id="k1", after=0, events=events, summary=summary, holder=dead)])
     background = scheduler(log)
@@ -209,9 +210,9 @@ def test_a_script_is_found_when_it_is_named(tmp_path):
     assert Code(registered, [str(script)]).find(origin("__main__", "scripted", str(script))).name == "scripted"
 
 
-def test_a_script_that_is_where_it_was_need_not_be_named_and_is_not_run(tmp_path):
+def test_a_script_that_is_where_it_was_need_not_be_named_and_is_not_run_as_the_main_program(tmp_path):
     script, ran = tmp_path / "queue.py", tmp_path / "ran"
-    guard = f"open({str(ran)!r}, 'w').close()\nif __name__ == '__main__':\n    1 / 0\n"
+    guard = f"if __name__ == '__main__':\n    open({str(ran)!r}, 'w').close()\n"
     script.write_text(
         SOURCE.format(name="scripted") + f"try:\n    import nothing\nexcept ImportError:\n    SIZE = 1\n{guard}"
     )
