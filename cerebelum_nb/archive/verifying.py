@@ -323,9 +323,9 @@ class Check:
                 yield from self.db.execute(f"{sql} WHERE digest = ?", (digest,))
 
 
-def _is_damaged(text: str) -> bool:
-    """Whether :func:`_text` found bytes in it that are no UTF-8."""
-    return any("\ud800" <= sign <= "\udfff" for sign in text)
+def _is_damaged(text: object) -> bool:
+    """Whether it is no text any more, or :func:`_text` found bytes in it that are no UTF-8."""
+    return not isinstance(text, str) or any("\ud800" <= sign <= "\udfff" for sign in text)
 
 
 def _fits(before: bytes | None, version: int, row: Any, hashed: object) -> bool:
