@@ -18,7 +18,7 @@ from ..core.duration import format_seconds
 from ..core.model import StepSpec, Value
 from ..errors import StepTimeoutError
 from . import observers
-from .clock import Timer
+from .clock import Deadline, Timer
 from .offering import give_up, unawaited
 from .scope import Scope, current_scope
 
@@ -59,7 +59,7 @@ class Attempt:
         scope, execution = self.scope, self.scope.execution
         try:
             if self.spec.policy.timeout is not None:
-                due = execution.now() + round(self.spec.policy.timeout * 1e6)
+                due = Deadline.after(execution.clock, self.spec.policy.timeout)
                 self._timer = execution.clock.call_at(due, self._time_out)
             context = execution.context.copy()
             observers.prepare(scope, context)

@@ -32,7 +32,7 @@ from ..values.secret import Vault, reveal_to
 from .printing import Printed
 
 if TYPE_CHECKING:
-    from .clock import Timer
+    from .clock import Deadline, Timer
     from .execution import Execution
 
 __all__ = ["Scope", "Suspension", "Wait", "current_scope", "hear", "scope_here"]
@@ -179,15 +179,15 @@ class Scope:
         if recorded is not None:
             await self.record(OperationMismatched, op, recorded=recorded)
 
-    async def wait_until(self, at: int | None, op: str = "", until: Callable[[], bool] | None = None) -> None:
-        """Wait until the engine's clock shows ``at``, or until ``until()`` holds after something was appended.
+    async def wait_until(self, due: Deadline | None, op: str = "", until: Callable[[], bool] | None = None) -> None:
+        """Wait until ``due`` is reached, or until ``until()`` holds after something was appended.
 
         Args:
-            at: when it ends by itself, µs since the epoch; None: never.
+            due: when it ends by itself; None: never.
             op: the operation that waits.
             until: asked now, and whenever others have appended events.
         """
-        wait = Wait(self.now(), at, self.is_callers(), op)
+        wait = Wait(self.execution.clock.now(), None if due is None else due.at, self.is_callers(), op)
         timers: list[Timer] = []
         watched: list[Callable[[], None]] = []
 
@@ -200,7 +200,7 @@ class Scope:
                 self.waits.remove(wait)
             self._ends.discard(end)
 
-        def due(waiter: _Waiter) -> None:
+        def over(waiter: _Waiter) -> None:
             end()
             if not waiter.done():
                 waiter.set_result(None)
@@ -210,10 +210,10 @@ class Scope:
                 if until():
                     waiter.set_result(None)
                     return
-                watched.append(lambda: due(waiter) if until() else None)
+                watched.append(lambda: over(waiter) if until() else None)
                 self.execution.watchers.add(watched[0])
-            if at is not None:
-                timers.append(self.execution.clock.call_at(at, partial(due, waiter)))
+            if due is not None:
+                timers.append(self.execution.clock.call_at(due, partial(over, waiter)))
             self.waits.append(wait)
             self._ends.add(end)
             self.execution.waits_changed()

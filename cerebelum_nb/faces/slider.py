@@ -18,6 +18,7 @@ from ..core.events import Event
 from ..core.state import State, fold
 from ..core.text import counted
 from ..core.times import at
+from ..engine.hints import advise
 from ..history.facts import changes
 from ..history.replay import Transition, transitions
 from ..history.words import detail, shorten, title
@@ -107,7 +108,8 @@ class Slider:
                 if not row.active and state.steps.get(row.name) is before.steps.get(row.name)
             }
             known = same if state.lifecycle is before.lifecycle else None
-            cards.append(Card.at(self._id, state, event.at, self._graph, known=known))
+            advice = advise(state, self._id) if event is self._events[-1] else None
+            cards.append(Card.at(self._id, state, event.at, self._graph, advice=advice, known=known))
             before = state
         return cards
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ast
 import linecache
-import os
 import re
 import sys
 import types
@@ -17,6 +16,7 @@ from typing import Any
 
 from ..engine.bridge import run_sync
 from ..engine.cancel import cancel_execution
+from ..engine.origin import notebook_path
 from ..errors import CerebelumError
 from ..store.default import resolve_store
 from .cells import Cell, read_cell
@@ -107,12 +107,10 @@ def notebook_name() -> str:
     from IPython import get_ipython
 
     shell = get_ipython()
-    namespace: dict[str, Any] = {} if shell is None else shell.user_ns
     chosen = getattr(shell, _CHOSEN, None)
     if isinstance(chosen, str):
         return chosen
-    told = namespace.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME") or ""
-    return Path(told).stem if str(told).endswith(".ipynb") else "notebook"
+    return Path(notebook_path()).stem or "notebook"
 
 
 _CHOSEN = "_cerebelum_notebook"

@@ -125,7 +125,7 @@ class Record:
         run = self._taken_up(plan, vault)
         execution = run.execution
         execution.payloads = (as_payload(code, pieces(parts, vault)),)
-        run.hint = "run the cell again"
+        execution.handle = lambda _: "run the cell again"
         try:
             await run.go_as_far_as(OneStage(completes=False), quietly=True)
         except WorkflowError as error:
