@@ -168,3 +168,9 @@ def _heartbeats(db: Database) -> None:
     # which of its own registrations are still in use. New columns stand last: sqlite.py reads them by place.
     db.execute("ALTER TABLE holder ADD COLUMN beats INTEGER NOT NULL DEFAULT 0")
     db.execute("ALTER TABLE holder ADD COLUMN token TEXT NOT NULL DEFAULT ''")
+
+
+@MIGRATIONS(name="9_redaction")
+def _redaction(db: Database) -> None:
+    # The names given as `redact=`: they hold for every process that goes on with what this log holds.
+    db.execute("CREATE TABLE redaction (name TEXT PRIMARY KEY) WITHOUT ROWID")
