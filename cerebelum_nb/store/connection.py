@@ -223,15 +223,13 @@ def explain(exc: Exception, location: str) -> StoreError:
 
 
 def _connect(address: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(
+    return sqlite3.connect(
         address,
         timeout=BUSY_SECONDS,
         isolation_level=None,
         check_same_thread=False,
         uri=address.startswith("file:"),
     )
-    connection.execute("PRAGMA trusted_schema = OFF")  # what stands in the file's schema may call no function of ours
-    return connection
 
 
 def _make(path: Path) -> None:

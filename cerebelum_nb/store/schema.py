@@ -54,7 +54,14 @@ def differences(connection: sqlite3.Connection) -> list[str]:
     for (kind, name), text in known.items():
         if there.get((kind, name)) != text:
             found.append(f"the {kind} {name} {'was changed' if (kind, name) in there else 'is gone'}")
-    return found + [f"the {kind} {name} is none of a log's" for kind, name in there if (kind, name) not in known]
+    tables = {name for kind, name in known if kind == "table"}
+    added = "SELECT type, name, tbl_name FROM sqlite_master WHERE type <> 'table' AND sql IS NOT NULL"
+    for kind, name, table in connection.execute(added):
+        if kind == "index" and table not in tables:
+            continue
+        if (kind, name) not in known:  # a table of one's own does nothing by itself
+            found.append(f"the {kind} {name} is none of a log's")
+    return found
 
 
 def alien(connection: sqlite3.Connection) -> list[str]:

@@ -111,7 +111,10 @@ def recognise_old(db: sqlite3.Connection, location: str) -> bool:
     if not boot or not is_owned(location):
         return False
     sql = "SELECT 1 FROM holder WHERE substr(boot_id, 1, ?) = ?"
-    return db.execute(sql, (len(boot), boot)).fetchone() is not None
+    try:
+        return db.execute(sql, (len(boot), boot)).fetchone() is not None
+    except sqlite3.OperationalError:  # it has no such table: it is damaged, or no log
+        return False
 
 
 def is_owned(location: str) -> bool:
