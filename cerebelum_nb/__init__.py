@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from . import archive as archive
     from . import history as history
+    from . import observe as observe
     from . import testing as testing
     from .client import ApprovalInfo as ApprovalInfo
     from .client import ExecutionClient as ExecutionClient
@@ -83,6 +84,7 @@ _HOMES = {
     ".": (
         "archive",
         "history",
+        "observe",
         "testing",
     ),
     ".client": (
@@ -205,6 +207,7 @@ __all__ = [
     "flow",
     "here",
     "history",
+    "observe",
     "poll",
     "retry",
     "scheduler",

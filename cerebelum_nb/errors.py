@@ -492,7 +492,8 @@ class ExecutionBusyError(CerebelumError):
     Attributes:
         execution_id: the execution that is held.
         holder: who holds it, as ``process 4711 on host``.
-        free_at: when the hold ends by itself if its holder is dead; None when it is this process.
+        free_at: when the hold ends by itself if nothing is heard of its holder; None when the holder is known to
+            live, as it does on this machine.
 
     Example:
         >>> import asyncio
@@ -611,6 +612,9 @@ class OutcomeUnknownError(ResumeError):
 class StoreError(CerebelumError):
     """The log cannot be read or written: locked, full, corrupt, read-only, or of a newer schema.
 
+    Attributes:
+        transient: whether the same call may succeed a moment later, as when another program holds the write lock.
+
     Example:
         >>> from cerebelum_nb import ExecutionClient
         >>> try:
@@ -619,6 +623,10 @@ class StoreError(CerebelumError):
         ...     print(error)
         There is no log at none.db: give the path of a log that exists.
     """
+
+    def __init__(self, message: str = "", *, transient: bool = False) -> None:
+        super().__init__(message)
+        self.transient = transient
 
 
 class SerializationError(CerebelumError):

@@ -86,20 +86,15 @@ def fork(
     vault = Vault(log.redact)
     fork_id = new_id() if fork_id is None else check_id(fork_id)
     made = _prepare(workflow, log, vault, execution_id, from_step, inputs, overrides, rerun, fork_id)
-    engine = engine_of(log)
-    execution = engine.create(fork_id, made.plan, vault)
-    try:
+    with engine_of(log).create(fork_id, made.plan, vault) as execution:
         events = made.begin(max(execution.clock.now(), made.before.updated_at))
         state = fold(events)
         execution.recall(made.parent, state)
         events += [by_hand(execution, state, name, given, f"overrides[{name!r}]") for name, given in made.given.items()]
         keep_inputs(execution, made.inputs, made.value)
         execution.payloads = keep_parts(made.plan, log, vault)
-    except BaseException:
-        engine.give_back(execution)
-        raise
-    execution.stays = wait
-    return Run(execution, workflow.variable, *events, stale=made.chosen.stale)
+        execution.stays = wait
+        return Run(execution, workflow.variable, *events, stale=made.chosen.stale)
 
 
 def preview(

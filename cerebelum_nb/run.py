@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
 from collections.abc import Generator
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from typing import Any
 
 from .callers import is_library_frame
@@ -16,9 +17,17 @@ from .core.stepping import Limit
 from .engine import views
 from .engine.bridge import STOPPED
 from .engine.execution import Execution
-from .engine.hints import both_ways, execute_call, mend, rerun_stale, resume_call
+from .engine.fence import describe
+from .engine.hints import advise_on, execute_call, rerun_stale, resume_call
 from .engine.interrupt import on_sigint
-from .errors import ExecutionCancelledError, ExecutionStoppedError, WorkflowError
+from .errors import (
+    CerebelumError,
+    ExecutionBusyError,
+    ExecutionCancelledError,
+    ExecutionStoppedError,
+    StoreError,
+    WorkflowError,
+)
 from .result import Result
 
 __all__ = ["Run"]
@@ -27,6 +36,19 @@ log = logging.getLogger("cerebelum_nb")
 
 _GRACE_SECONDS = 1.0
 """How long a stop waits for async steps to clean up before it leaves them behind."""
+
+
+_HEARD_SECONDS = 0.2
+"""So long after a failure in the background somebody may still begin to wait for it."""
+
+_unheard: set[Run] = set()
+"""Those that failed in the background just now; told at the exit when their loop has ended before."""
+
+
+@atexit.register
+def _tell_at_exit() -> None:
+    for run in list(_unheard):
+        run._tell()
 
 
 class Run:
@@ -60,12 +82,13 @@ class Run:
     ) -> None:
         self._execution, self._variable, self._events = execution, variable, events
         self.stale = stale
-        self.hint = resume_call(variable, execution.id)
+        execution.variable = variable
+        self._is_heard = False  # whether somebody waits for it, or sees it
         if stale:
             log.warning(
                 "kept the results of %s, whose code or inputs have changed since; to run them again: %s",
                 ", ".join(stale),
-                rerun_stale(self.hint, execution.engine.store, execution.id),
+                rerun_stale(resume_call(variable, execution.id), execution.engine.store, execution.id),
             )
 
     @property
@@ -96,7 +119,7 @@ class Run:
     async def foreground(self) -> Result:
         """Run it and wait; the stop button and Ctrl-C pause it."""
         __tracebackhide__ = True
-        with on_sigint(lambda: self.stop()), views.shown(self._execution):
+        with self._ready(), on_sigint(lambda: self.stop()), views.shown(self._execution):
             self._start()
             await self._settled()
         return self._outcome()
@@ -104,7 +127,8 @@ class Run:
     async def unseen(self) -> Result:
         """Run it and wait, without a view; the caller sees to stops."""
         __tracebackhide__ = True
-        self._start()
+        with self._ready():
+            self._start()
         await self._settled()
         return self._outcome()
 
@@ -116,7 +140,7 @@ class Run:
         __tracebackhide__ = True
         execution = self._execution
         execution.limit = limit
-        with on_sigint(lambda: self.stop(), presses=1 if quietly else 2), ExitStack() as shown:
+        with self._ready(), on_sigint(lambda: self.stop(), presses=1 if quietly else 2), ExitStack() as shown:
             if not quietly:
                 shown.enter_context(views.shown(execution))
             self._start()
@@ -127,15 +151,36 @@ class Run:
             self._outcome()
 
     def background(self) -> Run:
-        """Run it without waiting; that it started is in the log when this returns."""
-        self._start()
+        """Run it without waiting; that it started is in the log when this returns, unless the log is locked."""
+        with self._ready():
+            self._start()
         self._execution.engine.flush()
+        self._execution.done.add_done_callback(self._tell_later)
         return self
+
+    def _tell_later(self, done: asyncio.Future[None]) -> None:
+        """Have a failure told that nobody waits for: behind a cell it would pass unseen."""
+        if self._is_heard or (done.exception() is None and self.status is not ExecutionState.FAILED):
+            return
+        _unheard.add(self)
+        self._execution.loop.call_later(_HEARD_SECONDS, self._tell)
+
+    def _tell(self) -> None:
+        _unheard.discard(self)
+        if self._is_heard:
+            return
+        self._is_heard = True
+        try:
+            self._outcome()
+        except Exception as error:  # noqa: BLE001 - whatever a log or a codec raised is what is to be told
+            with suppress(Exception):  # the log may go to a stream that is closed
+                log.error("in the background: %s", error)
 
     async def wait(self) -> Result:
         """Wait until it is done and return its result; raise what it failed with."""
         __tracebackhide__ = True
-        await asyncio.shield(self._execution.done)
+        self._is_heard = True
+        await self._over()
         return self._outcome()
 
     def __await__(self) -> Generator[Any, None, Result]:
@@ -143,6 +188,7 @@ class Run:
 
     def watch(self) -> None:
         """Show it while it runs behind the cell, and how it ended; returns at once."""
+        self._is_heard = self._is_heard or bool(views.factories)
         views.watch(self._execution)
 
     def slider(self) -> Any:
@@ -171,6 +217,9 @@ class Run:
             f"{len(state.finished)} of {state.total_steps} steps{f', {came}' if (came := lineage(state)) else ''}>"
         )
 
+    def _ready(self) -> AbstractContextManager[None]:
+        return self._execution.engine.made_ready(self._execution)
+
     def _start(self) -> None:
         if not self._execution.over:  # else it has ended long ago, and its recorded outcome is asked for
             self._execution.engine.start(self._execution, *self._events)
@@ -179,7 +228,7 @@ class Run:
         execution = self._execution
         tasks = []
         try:
-            await asyncio.shield(execution.done)
+            await self._over()
         except asyncio.CancelledError:
             tasks = self._tasks()
             if not execution.over:
@@ -191,6 +240,10 @@ class Run:
         if tasks := self._tasks():
             await asyncio.wait(tasks, timeout=_GRACE_SECONDS)
         await self._waiting_threads_over()
+
+    async def _over(self) -> None:
+        """Wait until it no longer runs here; how it ended is for :meth:`_outcome` to say."""
+        await asyncio.wait([self._execution.done])
 
     async def _waiting_threads_over(self) -> None:
         """Let the threads of plain steps that were taken out of their wait end, so that a resume finds none."""
@@ -213,26 +266,30 @@ class Run:
             execution.state,
             execution.result_of,
             lambda: execution.engine.store.events(execution.id),
-            resume_hint=self.hint,
+            resume_hint=execution.handle(None) if execution.handle else resume_call(self._variable, execution.id),
+            advice=advise_on(execution),
         )
 
     def _outcome(self) -> Result:
         __tracebackhide__ = True
         execution, state = self._execution, self._execution.state
         error = execution.done.exception() if execution.done.done() else None
-        if error is not None:
-            raise error
         where = f"execution {execution.id} of workflow '{state.workflow}'"
         steps = "step is" if state.total_steps == 1 else "steps are"
-        kept = f"{len(state.finished)} of {state.total_steps} {steps} finished and kept"
+        unrecorded = execution.unrecorded
+        kept = f"{len(state.finished) - len(unrecorded)} of {state.total_steps} {steps} finished and kept"
+        if error is not None:
+            raise self._ended_by(error, where, kept, unrecorded)
         match state.lifecycle:
             case ExecutionState.FAILED:
                 raise self._failure(where, kept) from _own_traceback(execution.cause)
             case ExecutionState.PAUSED:
+                advice = advise_on(execution)
+                assert advice is not None  # of a paused one there is always one
                 raise ExecutionStoppedError(
-                    f"{where} is paused: {state.reason}. {kept}. To go on:\n\n{self._ways(self.hint)}",
+                    f"{where} is paused: {state.reason}. {kept}. {advice}",
                     execution_id=execution.id,
-                    resume_hint=self.hint,
+                    resume_hint=advice.call,
                 )
             case ExecutionState.CANCELLED:
                 because = f": {state.reason}" if state.reason else ""
@@ -243,15 +300,31 @@ class Run:
             case _:
                 return self._result()
 
-    def _ways(self, call: str, rerun: str | None = None) -> str:
-        return both_ways(call, self._execution.engine.store, self.execution_id, rerun=rerun)
+    def _ended_by(self, error: BaseException, where: str, kept: str, unrecorded: list[str]) -> BaseException:
+        """Say what ended a run that could not record its end, and how to resume it."""
+        if not isinstance(error, Exception) or isinstance(error, ExecutionBusyError):
+            return error
+        lost = ""
+        if unrecorded:
+            names = ", ".join(f"'{name}'" for name in unrecorded)
+            lost = f" {names} finished too, which could not be recorded: a resume runs {names} again."
+        advice = advise_on(self._execution, what="To resume it:")
+        assert advice is not None  # a resume is always one
+        told = f"{where} ended: {_sentence(error)}\n{kept}.{lost} {advice}"
+        ended: CerebelumError
+        if isinstance(error, StoreError):
+            ended = StoreError(told, transient=error.transient)
+        else:
+            ended = WorkflowError(told, execution_id=self.execution_id, resume_hint=advice.call)
+        ended.__cause__ = error
+        return ended
 
     def _failure(self, where: str, kept: str) -> WorkflowError:
         state = self._execution.state
         assert state.error is not None
         step = state.failed_step
-        rerun = step if step in state.finished else None  # its route failed the run: the result has to be made again
-        hint = self.hint if rerun is None else resume_call(self._variable, self.execution_id, rerun=rerun)
+        advice = advise_on(self._execution)
+        assert advice is not None  # of a failed one there is always one
         what = f"step '{step}' of {where} failed" if step else f"{where} failed"
         message = (
             state.error.message
@@ -259,13 +332,19 @@ class Run:
             else (f"{state.error.type}: {state.error.message}")
         )
         failure = WorkflowError(
-            f"{what}: {message}\n{kept}. {mend(step, state.error.type)}\n\n{self._ways(hint, rerun)}",
+            f"{what}: {message}\n{kept}. {advice}",
             execution_id=self.execution_id,
             failed_step=step,
-            resume_hint=hint,
+            resume_hint=advice.call,
         )
         failure.details = state.error.traceback
         return failure
+
+
+def _sentence(error: BaseException) -> str:
+    """The error's class, except of one of our own, and its text; a text that cannot be made must not hide the end."""
+    told = describe(error)
+    return told.message if isinstance(error, CerebelumError) else f"{told.type}: {told.message}"
 
 
 def _own_traceback(error: BaseException | None) -> BaseException | None:

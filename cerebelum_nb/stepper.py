@@ -36,7 +36,10 @@ if TYPE_CHECKING:
 __all__ = ["Moved", "Stepper"]
 
 
-_NEXT = "await run.next()"
+def _call(rerun: str | None) -> str:
+    """Write the call of this handle that goes on; ``rerun`` is a finished step that has to run again."""
+    return "await run.next()" if rerun is None else f"await run.rerun({rerun!r})"
+
 
 TakeUp = Callable[[str, Collection[str], Collection[str]], Run]
 
@@ -178,7 +181,7 @@ class Stepper:
         if self._state().lifecycle is not ExecutionState.COMPLETED:
             await self._go(None)
         state = self._state()
-        return Result.of(self._id, state, self._load, lambda: self._store.events(self._id), resume_hint=_NEXT)
+        return Result.of(self._id, state, self._load, lambda: self._store.events(self._id))
 
     async def rerun(self, step: object) -> Moved:
         """Run one completed step once more, and pause; what depends on it is to be run again as well.
@@ -274,17 +277,15 @@ class Stepper:
     ) -> Moved:
         __tracebackhide__ = True
         unchanged = self._store.execution(self._id).version == self._seen
+        await keeper_of(self._store).wait_until_seen(self._id)
         run = self._take_up(self._id, rerun, self._live if unchanged else ())
         execution = run.execution
-        run.hint = execution.hint = _NEXT
+        execution.handle = _call
         before = execution.state.version
         if unchanged:
             execution.live.update(self._live)
-        try:
+        with execution.engine.made_ready(execution):
             events = () if mark is None else (mark(execution),)
-        except BaseException:
-            execution.engine.give_back(execution)
-            raise
         try:
             await run.go_as_far_as(limit, *events, quietly=isinstance(limit, NoStage))
         finally:

@@ -6,7 +6,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 
 import click
 
@@ -14,7 +14,7 @@ from ..client.reading import status_of
 from ..core.events import ApprovalRequested, Event, SleepStarted
 from ..core.model import ExecutionState
 from ..core.times import at
-from ..engine import views
+from ..engine import observers, views
 from ..engine.execution import Execution
 from ..engine.hints import in_terminal
 from ..engine.scope import current_scope
@@ -32,18 +32,14 @@ _WORTH_TELLING_SECONDS = 1.0
 @contextmanager
 def foreground(ctx: click.Context, *, json_: bool) -> Iterator[None]:
     """Have what runs in the block say, on stderr, what it waits for, and hints be commands."""
-
-    def view(execution: Execution) -> AbstractContextManager[None]:
-        execution.observers.append(lambda execution, event: _tell(ctx, execution, event))
-        return nullcontext()
-
+    observer = observers.Observer(lambda execution, version, event: _tell(ctx, execution, event))
     told = views.outcome_is_told.set(not json_ and sys.stdout.isatty())
     commands = in_terminal.set(True)
-    views.factories.append(view)
+    observers.add(observer)
     try:
         yield
     finally:
-        views.factories.remove(view)
+        observers.remove(observer)
         in_terminal.reset(commands)
         views.outcome_is_told.reset(told)
 

@@ -17,6 +17,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 from ..core.duration import Duration, seconds
 from ..core.model import Policy, StepSpec
 from ..errors import StepDefinitionError
+from .reloading import load_of, newest
 
 __all__ = ["DECORATIONS", "RESERVED", "Chain", "Step", "check_name", "is_async", "parts_of", "step"]
 
@@ -47,7 +48,12 @@ class Step(Generic[P, R]):
         self.name = name
         self.policy = policy
         self._needs = _needs(fn, name)
+        self._load = load_of(fn)
         self._spec: StepSpec | None = None
+
+    def newest(self) -> Step[P, R]:
+        """Return the step that its module defines now, after a reload; itself otherwise."""
+        return newest(self, self.name, self.fn, self._load)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function, without an engine: steps are unit tested like any function."""

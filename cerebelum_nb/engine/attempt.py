@@ -17,7 +17,8 @@ from typing import Any
 from ..core.duration import format_seconds
 from ..core.model import StepSpec, Value
 from ..errors import StepTimeoutError
-from .clock import Timer
+from . import observers
+from .clock import Deadline, Timer
 from .offering import give_up, unawaited
 from .scope import Scope, current_scope
 
@@ -55,22 +56,29 @@ class Attempt:
 
     def start(self) -> None:
         """Begin on the engine's loop, or in a new thread."""
-        scope = self.scope
-        if self.spec.policy.timeout is not None:
-            execution = scope.execution
-            due = execution.now() + round(self.spec.policy.timeout * 1e6)
-            self._timer = execution.clock.call_at(due, self._time_out)
-        if self.spec.is_async:
-            self._task = scope.loop.create_task(self._run_async(None), context=scope.execution.context.copy())
-        else:
-            context = scope.execution.context.copy()
-            name = f"step {self.spec.name}"
-            self._thread = threading.Thread(target=context.run, args=(self._run_sync,), name=name, daemon=True)
-            self._thread.start()
+        scope, execution = self.scope, self.scope.execution
+        try:
+            if self.spec.policy.timeout is not None:
+                due = Deadline.after(execution.clock, self.spec.policy.timeout)
+                self._timer = execution.clock.call_at(due, self._time_out)
+            context = execution.context.copy()
+            observers.prepare(scope, context)
+            if self.spec.is_async:
+                self._task = scope.loop.create_task(self._run_async(None), context=context)
+            else:
+                name = f"step {self.spec.name}"
+                self._thread = threading.Thread(target=context.run, args=(self._run_sync,), name=name, daemon=True)
+                self._thread.start()
+        except BaseException:
+            self._returned = True  # it never began, so nothing of it is still at work
+            self._stop_timer()
+            raise
 
     @property
     def alive(self) -> bool:
         """Whether its function is still running."""
+        if self._task is not None and self.scope.loop.is_closed():
+            return False
         return not self._returned and (self._thread is not None or self._task is not None)
 
     @property
@@ -141,17 +149,18 @@ class Attempt:
         except BaseException as error:  # noqa: BLE001 - the fence: whatever user code raises is its outcome
             outcome.error = error
         self._returned = True
-        if not scope.loop.is_closed():
+        try:
             scope.loop.call_soon_threadsafe(self._over, outcome)
-        else:
-            give_up(scope)
+        except RuntimeError:  # the loop was closed under it, as at the end of asyncio.run: nobody takes the outcome
+            self._loop_ended()
 
     def _go_on_in_loop(self, result: Any) -> None:
-        if self.scope.loop.is_closed():
+        try:
+            self.scope.loop.call_soon_threadsafe(self._take_over, result)
+        except RuntimeError:
             self._returned = True
             _close(result)
-        else:
-            self.scope.loop.call_soon_threadsafe(self._take_over, result)
+            self._loop_ended()
 
     def _take_over(self, result: Any) -> None:
         if self.scope.closed:
@@ -162,11 +171,19 @@ class Attempt:
         self._thread = None
         self._task = self.scope.loop.create_task(self._run_async(result), context=self.scope.execution.context.copy())
 
+    def _loop_ended(self) -> None:
+        give_up(self.scope)
+        self.scope.execution.loop_ended()
+        self._tell_ended()
+
+    def _tell_ended(self) -> None:
+        for callback in self._ended:
+            self.scope.execution.engine.on_behalf_of(self.scope.execution, callback)
+
     def _over(self, outcome: Outcome) -> None:
         self._stop_timer()
         give_up(self.scope)
-        for callback in self._ended:
-            callback()
+        self._tell_ended()
         if self.timed_out and not self.scope.closed and self._thread is None:
             outcome.error, outcome.value = self._timeout_error(), None
         if not self.scope.closed:

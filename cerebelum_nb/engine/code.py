@@ -20,10 +20,18 @@ from ..errors import StoreError
 from ..store.base import Store
 from ..values import MASK, Vault
 
-__all__ = ["keep_parts", "parts_kept", "pieces", "why_inputs_changed", "why_stale"]
+__all__ = [
+    "doubts",
+    "keep_parts",
+    "parts_kept",
+    "parts_written",
+    "pieces",
+    "why_inputs_changed",
+    "why_stale",
+]
 
 _known: weakref.WeakKeyDictionary[Store, set[str]] = weakref.WeakKeyDictionary()
-"""The digests whose parts this process has handed to a store, so that a further start costs a look-up."""
+"""The keys of the parts that this process has committed to a store, so that a further start costs a look-up."""
 
 Parts = tuple[tuple[str, str, str, str], ...]
 """``(kind, name, digest, text)`` of each part of a fingerprint."""
@@ -31,10 +39,14 @@ Parts = tuple[tuple[str, str, str, str], ...]
 
 def keep_parts(plan: Plan, store: Store, vault: Vault) -> tuple[Value, ...]:
     """Return the parts of the plan's steps that the log may not hold yet, to be written with the next commit."""
-    known = _known.setdefault(store, set())
-    new = {spec.code: spec for spec in plan.steps.values() if spec.code is not None and spec.code not in known}
-    known.update(new)
+    known = _known.get(store, ())
+    new = {spec.code: spec for spec in plan.steps.values() if spec.code is not None and _key(spec.code) not in known}
     return tuple(as_payload(code, pieces(parts_of(spec.fn), vault)) for code, spec in new.items())
+
+
+def parts_written(store: Store, payloads: Iterable[Value]) -> None:
+    """Hear that the log holds these parts now: only then they need not be handed to it again."""
+    _known.setdefault(store, set()).update(value.digest for value in payloads)
 
 
 def as_payload(code: str, parts: Parts) -> Value:
@@ -80,6 +92,14 @@ def why_stale(
     for name, words in why_inputs_changed(plan, state, inputs or state.inputs).items():
         reasons.setdefault(name, []).extend(words)
     return reasons
+
+
+def doubts(plan: Plan, state: State) -> dict[str, list[str]]:
+    """Say of each completed step what it reads of which nobody can tell whether it changed."""
+    from ..dsl.fingerprint import unseen
+
+    found = {name: unseen(parts_of(plan.steps[name].fn)) for name in state.finished if name in plan.steps}
+    return {name: words for name, words in found.items() if words}
 
 
 def why_inputs_changed(plan: Plan, state: State, now: Value | None) -> dict[str, list[str]]:

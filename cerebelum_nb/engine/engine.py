@@ -4,28 +4,34 @@ The pump is a plain function that the loop calls when a message has come. It tak
 lets each execution turn them into events and decisions, commits all of them in one transaction on the loop's own
 thread, and only then starts what was decided. So outcomes that arrive together are committed together, and the
 end of a step and the start of the next share one commit.
+
+Whatever is raised on behalf of an execution ends that execution with its error, and no other one: every call into it
+stands in ``on_behalf_of``, and a commit that fails is tried again for each execution alone.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
+import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
 from ..core.events import Event
 from ..core.model import Plan
 from ..core.state import State, fold
-from ..errors import CerebelumError, ExecutionBusyError, ResumeError, StoreError
-from ..store.base import Rejection, Store
+from ..errors import CerebelumError, ResumeError, StoreError
+from ..store.base import Rejection, Store, patience
 from ..values import Vault
 from .attempt import Outcome
 from .blocking import BlockWatch
 from .clock import Clock, current_clock
 from .execution import Execution
-from .lease import keeper_of
+from .lease import keeper_of, superseded
 from .printing import listen
 from .scope import hear
 
@@ -34,24 +40,41 @@ __all__ = ["Engine", "engine_of", "engines_on"]
 _FLUSH_SECONDS = 1.0
 """The longest that a progress event waits for a commit to ride on."""
 
-_engines: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[Store, Clock], Engine]] = (
-    weakref.WeakKeyDictionary()
-)
+_PATIENCE_SECONDS = 0.1
+"""How long a commit on the loop waits for another program's write lock before it is put off."""
+
+_RETRY_SECONDS = 0.1
+"""How long the loop then has for everything else between two tries."""
+
+_LOCKED_SECONDS = 600.0
+"""How long runs wait for the lock before they end with the error."""
+
+_STOP_SECONDS = 5.0
+"""How long a run that was stopped meanwhile waits on: whoever stops it wants the cell back."""
+
+log = logging.getLogger("cerebelum_nb")
+
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+"""Those at work, and those nobody has collected yet: an engine lives by its executions, and so do its loop and log."""
+_engines_lock = threading.Lock()
 
 
 def engine_of(store: Store) -> Engine:
     """Return the running loop's engine for ``store`` under the current clock."""
     loop, clock = asyncio.get_running_loop(), current_clock.get()
-    engines = _engines.setdefault(loop, {})
-    engine = engines.get((store, clock))
-    if engine is None:
-        engine = engines[store, clock] = Engine(loop, store, clock)
-    return engine
+    with _engines_lock:
+        for engine in _engines:
+            if engine.loop is loop and engine.store is store and engine.clock is clock:
+                return engine
+        engine = Engine(loop, store, clock)
+        _engines.add(engine)
+        return engine
 
 
 def engines_on(loop: asyncio.AbstractEventLoop) -> list[Engine]:
     """Return the engines of a loop."""
-    return list(_engines.get(loop, {}).values())
+    with _engines_lock:
+        return [engine for engine in _engines if engine.loop is loop]
 
 
 class Engine:
@@ -63,13 +86,17 @@ class Engine:
         self._executions: dict[str, Execution] = {}
         self._pump_handle: asyncio.Handle | None = None
         self._pumping = False
-        self.turn_at = 0  # what is worked off together happened at one time
+        self.turn_at: int | None = None  # monotonic: what is worked off together happened at one time
+        self._held: dict[Execution, float] = {}  # whose events wait for the log's write lock, and since when
+        self._retry: asyncio.TimerHandle | None = None
         self._context = contextvars.copy_context()
+        self._context.run(patience.set, _PATIENCE_SECONDS)
         self._watch = BlockWatch(loop, self._async_steps)
         self._listening: dict[str, Callable[[], None]] = {}
 
-    def create(self, execution_id: str, plan: Plan, vault: Vault) -> Execution:
-        """Make an execution that has no history yet.
+    @contextmanager
+    def create(self, execution_id: str, plan: Plan, vault: Vault) -> Iterator[Execution]:
+        """Make an execution that has no history yet; what raises in the block gives it back.
 
         Raises:
             ResumeError: the log has one of that id.
@@ -81,27 +108,40 @@ class Engine:
                 f"recorded result, or choose another execution_id (without one, each gets its own)"
             )
         holder = keeper.holder(self.clock.now())
-        return self._enter(Execution(self, execution_id, plan, State(), holder, vault))
+        execution = Execution(self, execution_id, plan, State(), holder, vault)
+        with self.made_ready(execution):
+            self._enter(execution)
+            yield execution
 
-    def claim(self, execution_id: str, plan: Plan, vault: Vault) -> Execution:
-        """Take up a recorded execution.
+    @contextmanager
+    def claim(self, execution_id: str, plan: Plan, vault: Vault) -> Iterator[Execution]:
+        """Take up a recorded execution; what raises in the block gives it back.
 
         Raises:
             ExecutionBusyError: somebody else runs it.
         """
         holder = keeper_of(self.store).claim(execution_id, self.clock.now())
+        execution = Execution(self, execution_id, plan, State(), holder, vault)
+        with self.made_ready(execution):
+            execution.rebase(fold(self.store.events(execution_id)))
+            self._enter(execution)
+            execution.recall(execution_id, execution.state)
+            yield execution
+
+    @contextmanager
+    def made_ready(self, execution: Execution) -> Iterator[None]:
+        """Give an execution back that was not started after all, whatever was raised before it was."""
         try:
-            state = fold(self.store.events(execution_id))
+            yield
         except BaseException:
-            self.store.release(execution_id, holder)
+            if not execution.begun and not execution.over:
+                self.give_back(execution)
             raise
-        execution = self._enter(Execution(self, execution_id, plan, state, holder, vault))
-        execution.recall(execution_id, state)
-        return execution
 
     def start(self, execution: Execution, *events: Event) -> None:
         """Append what starts or resumes an execution, and let it run; starts that come together share a commit."""
         self.post(execution, execution.begin, events)
+        execution.begun = True
 
     @property
     def hibernate_after(self) -> int | None:
@@ -137,6 +177,7 @@ class Engine:
     def forget(self, execution: Execution, leftovers: list[Callable[[], bool]]) -> None:
         """An execution no longer runs here."""
         self._executions.pop(execution.id, None)
+        self._held.pop(execution, None)
         if not self._executions:
             self._watch.stop()
         if (end := self._listening.pop(execution.id, None)) is not None:
@@ -147,7 +188,25 @@ class Engine:
         """Let go of a claimed execution that was not started after all."""
         execution.over = True
         self.forget(execution, [])
-        self.store.release(execution.id, execution.holder)
+        self.release(execution)
+
+    def release(self, execution: Execution, until: float | None = None) -> None:
+        """Give back the lease of an execution that ended without its last commit; never raises.
+
+        While the log is locked it is tried again. A lease that cannot be given back at all stays with this process,
+        which can resume the execution all the same; for others it is free when this process ends.
+        """
+        if until is not None and keeper_of(self.store).running(execution.id) is not None:
+            return  # it was resumed here meanwhile: the lease is that run's now
+        here = contextvars.copy_context() if self.loop.is_closed() else self._context.copy()
+        try:
+            here.run(self.store.release, execution.id, execution.holder)
+        except Exception as error:  # noqa: BLE001 - the run has ended with an error of its own, which is the one to tell
+            until = until or self.loop.time() + _LOCKED_SECONDS
+            if getattr(error, "transient", False) and not self.loop.is_closed() and self.loop.time() < until:
+                self.loop.call_later(_RETRY_SECONDS, self.release, execution, until)
+            else:
+                _say("the lease of execution %s could not be given back: %s", execution.id, error)
 
     def stop_all(self, reason: str) -> bool:
         """Pause everything that runs here, from any thread; return whether anything does."""
@@ -157,20 +216,38 @@ class Engine:
 
     def check_idle(self) -> None:
         """Tell the clock when everything in flight waits for it."""
-        if not self.clock.jumps or self._inbox or not self._executions:
+        if not self.clock.jumps or self._inbox or self._held or not self._executions:
             return
         if all(execution.all_wait for execution in self._executions.values()):
-            self.clock.idle()
+            try:
+                self.clock.idle()
+            except Exception as error:  # noqa: BLE001 - a clock that wakes nobody would let all of them wait for ever
+                for execution in list(self._executions.values()):
+                    execution.abort(error)
 
     def look(self, execution: Execution) -> None:
         """Take in what other processes appended to an execution."""
         if execution.over or self._pumping:
             return
+        self.on_behalf_of(execution, self._look, execution)
+
+    def on_behalf_of(self, execution: Execution, action: Callable[..., object], *arguments: Any) -> None:
+        """Do something for an execution; what it raises ends that execution with its error."""
         try:
-            behind = self.store.execution(execution.id).version > execution.written
+            action(*arguments)
+        except BaseException as error:  # whatever it is may end a run, and must never hang it
+            execution.abort(error)
+            if not isinstance(error, Exception):
+                raise
+
+    def _look(self, execution: Execution) -> None:
+        try:
+            row = self.store.execution(execution.id)
         except CerebelumError:
             return  # its own commits meet and report it
-        if behind:
+        if row.holder is None or row.holder.key != execution.holder:
+            execution.abort(superseded(execution.id))
+        elif row.version > execution.written:
             self._rebase(execution)
             self.post(execution, _nothing, None)
 
@@ -178,12 +255,11 @@ class Engine:
         attempts = [attempt for execution in self._executions.values() for attempt in execution.attempts.values()]
         return [attempt.spec.name for attempt in attempts if attempt.task is not None]
 
-    def _enter(self, execution: Execution) -> Execution:
+    def _enter(self, execution: Execution) -> None:
         self._executions[execution.id] = execution
         self._watch.start()
         self._listening[execution.id] = listen(hear)
         keeper_of(self.store).enter(execution)
-        return execution
 
     def _flush_progress(self, execution: Execution) -> None:
         if not execution.over:
@@ -197,72 +273,155 @@ class Engine:
                 self._turn()
         finally:
             self._pumping = False
-            self.turn_at = 0
+            self.turn_at = None
+            if self._inbox and not self.loop.is_closed():  # Ctrl-C broke in: the others go on
+                self._pump_handle = self.loop.call_soon(self._pump, context=self._context)
         if self.clock.jumps:
             self.check_idle()
 
     def _turn(self) -> None:
         inbox, self._inbox = self._inbox, []
-        self.turn_at = self.clock.now()
+        try:
+            self.turn_at = self.clock.monotonic()
+        except Exception:  # noqa: BLE001 - each execution then asks the clock itself, and fails by itself
+            self.turn_at = None
         touched: dict[Execution, None] = {}
-        for execution, handler, argument in inbox:
-            if execution.over:
-                continue
-            touched[execution] = None
-            try:
-                handler(argument)
-            except Exception as error:  # noqa: BLE001 - as below
-                execution.abort(error)
-        ready = []
-        for execution in touched:
-            if execution.over:
-                continue
-            try:
-                execution.advance()
-            except Exception as error:  # noqa: BLE001 - a defect of ours ends the run with its error, never hangs it
-                execution.abort(error)
-            else:
-                if execution.batch:
-                    ready.append(execution)
-        if ready:
-            self._commit(ready)
+        inbox.reverse()
+        try:
+            while inbox:
+                execution, handler, argument = inbox.pop()
+                if not execution.over:
+                    touched[execution] = None
+                    self.on_behalf_of(execution, handler, argument)
+            for execution in touched:
+                if not execution.over:
+                    self.on_behalf_of(execution, execution.advance)
+        finally:  # also when Ctrl-C broke in: what was not looked at yet is looked at in the next turn
+            self._inbox[:0] = reversed(inbox)
+            ready = [execution for execution in touched if execution.batch and not execution.over]
+            if self._retry is not None:
+                self._hold(ready)
+            elif ready:
+                self._commit(ready)
+
+    # -- commits --------------------------------------------------------------------------------------------
 
     def _commit(self, executions: list[Execution]) -> None:
+        """Write what executions have in their batches, and start what follows from it."""
+        while executions:
+            executions = self._write(executions)
+
+    def _write(self, executions: list[Execution]) -> list[Execution]:
+        """Commit once; return who has to be committed again, as others appended something before it."""
         try:
             rejected = self.store.commit([execution.commit() for execution in executions])
-        except StoreError as error:
-            for execution in executions:
-                execution.abort(error)
-            return
-        again = []
+        except BaseException as error:  # noqa: BLE001 - a store is a plug-in: whatever it raises ends a run, or is retried
+            self._not_written(executions, error)
+            return []
+        again: list[Execution] = []
         for execution in executions:
+            if self._held:
+                self._held.pop(execution, None)
             reason = rejected.get(execution.id) if rejected else None
             if reason is None:
-                execution.committed()
-            elif reason == Rejection.STALE:
-                self._rebase(execution)
-                if execution.batch:
-                    again.append(execution)
-                else:  # it wanted to hibernate, and something has happened
-                    execution.committed()
-                    self.post(execution, _nothing, None)
+                self.on_behalf_of(execution, execution.committed)
+            elif reason != Rejection.STALE:
+                execution.abort(superseded(execution.id))
             else:
-                execution.abort(_lost(execution.id))
-        if again:
-            self._commit(again)
+                self.on_behalf_of(execution, self._rebase, execution)
+                if execution.batch and not execution.over:
+                    again.append(execution)
+                elif not execution.over:  # written after all, or it wanted to hibernate and something has happened
+                    self.on_behalf_of(execution, execution.committed)
+                    self.post(execution, _nothing, None)
+        return again
+
+    def _not_written(self, executions: list[Execution], error: BaseException) -> None:
+        if isinstance(error, StoreError) and error.transient:
+            self._hold(executions)
+        elif isinstance(error, Exception) and len(executions) > 1:  # whose is it?
+            for execution in executions:
+                self._commit([execution])
+        else:
+            for execution in executions:
+                execution.abort(error)
+            if not isinstance(error, Exception):
+                raise error
+
+    def _hold(self, executions: list[Execution]) -> None:
+        """Keep what executions want written until the log's write lock is free.
+
+        Tried again by a timer of the loop and not in a thread: a try that finds the lock taken costs the loop little,
+        and only the loop knows what a batch holds by then. Outcomes, a stop and a cancellation are taken meanwhile,
+        and the commit that succeeds in the end is one of all of it.
+        """
+        if not self._held and executions:
+            self.loop.call_later(1.0, self._tell_of_lock)
+        for execution in executions:
+            self._held.setdefault(execution, self.loop.time())
+        if self._held and self._retry is None:
+            self._retry = self.loop.call_later(_RETRY_SECONDS, self._try_again, context=self._context)
+
+    def _try_again(self) -> None:
+        self._retry = None
+        self._pumping = True
+        try:
+            self._commit([execution for execution in list(self._held) if not execution.over])
+            now = self.loop.time()
+            for execution, since in list(self._held.items()):
+                stopped = execution.stopped_at
+                if now - since > _LOCKED_SECONDS or (stopped is not None and now - stopped > _STOP_SECONDS):
+                    execution.abort(_locked(self.store.location, now - since))
+        finally:
+            self._pumping = False
+        if self._pump_handle is not None:
+            self._pump_handle.cancel()
+        self._pump()
+
+    def _tell_of_lock(self) -> None:
+        if self._held:
+            _say(
+                "the log %s is locked by another program: %s waiting for it to record what is finished. Nothing is "
+                "lost; they can be stopped",
+                self.store.location,
+                "one run is" if len(self._held) == 1 else f"{len(self._held)} runs are",
+            )
 
     def _rebase(self, execution: Execution) -> None:
-        execution.rebase(fold(self.store.events(execution.id)))
+        """Take in the signals that others appended, or end the run here when its lease is lost.
+
+        The lease is looked at after the events are read: had it been lost before, they might be what another process
+        did, which this one must not go on from.
+        """
+        events = self.store.events(execution.id)
+        if not self.store.holds(execution.id, execution.holder):
+            execution.abort(superseded(execution.id))
+            return
+        state = fold(events)
+        if state.version <= execution.written:
+            raise StoreError(
+                f"the log {self.store.location} refuses to append to execution {execution.id} after its version "
+                f"{execution.written}, and itself has {state.version}. Check it with `cerebelum verify`"
+            )
+        if execution.batch and events[execution.written :][: len(execution.batch)] == execution.batch:
+            execution.state = state  # its store raised after it had written
+            execution.committed()
+        else:
+            execution.rebase(state)
 
 
 def _nothing(_: Any) -> None:
     """A message that only asks for a decision."""
 
 
-def _lost(execution_id: str) -> ExecutionBusyError:
-    return ExecutionBusyError(
-        f"another process took over execution {execution_id} (this one was not heard of for too long, as after a "
-        f"laptop's sleep). What was committed stands; watch it with its status, or resume it when it is free",
-        execution_id=execution_id,
-        holder="another process",
+def _locked(location: str, seconds: float) -> StoreError:
+    return StoreError(
+        f"The log {location} stayed locked by another program for {seconds:.0f} s. See who has it open (a database "
+        f"browser with unsaved changes, a long transaction), and close that",
+        transient=True,
     )
+
+
+def _say(text: str, *arguments: object) -> None:
+    with suppress(Exception):  # a logging handler or filter of the user's may raise
+        log.warning(text, *arguments)

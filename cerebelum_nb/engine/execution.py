@@ -9,21 +9,24 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, assert_never
 
 from ..core import events as e
 from ..core.decide import ChooseRoute, Command, Complete, Fail, Jump, Position, StartStep, decide
+from ..core.duration import backed_off
 from ..core.events import Event
 from ..core.model import ErrorInfo, Plan, Value
 from ..core.state import Phase, State, evolve
 from ..core.stepping import Limit, permits, standing_before
-from ..errors import DependencyError, OperationError
+from ..errors import CerebelumError, DependencyError, ExecutionBusyError, OperationError
 from ..store.base import Commit
 from ..values import Vault
-from . import hibernation, routes
+from . import hibernation, observers, routes
 from .attempt import Attempt, Interruption, Outcome
-from .clock import Timer
+from .clock import Deadline, Timer
+from .code import parts_written
 from .lease import keeper_of
 from .scope import Scope, Suspension
 from .summary import summarise
@@ -33,8 +36,6 @@ if TYPE_CHECKING:
     from .engine import Engine
 
 __all__ = ["Execution"]
-
-Observer = Callable[["Execution", Event], None]
 
 _BROKEN_OFF = (Suspension, Interruption, KeyboardInterrupt)
 """What a step raises that a stop broke into, or refused an operation."""
@@ -46,11 +47,13 @@ class Execution(ExecutionValues):
     def __init__(self, engine: Engine, execution_id: str, plan: Plan, state: State, holder: int, vault: Vault) -> None:
         super().__init__(engine, execution_id, plan, state, vault)
         self.loop, self.clock, self.holder = engine.loop, engine.clock, holder
-        self.hint = ""  # the call that goes on with it, as its handle would say it
+        self.variable = ""  # how its workflow is called here
+        self.handle: Callable[[str | None], str] | None = None  # writes the call of a handle that goes on with it
         self.attempts: dict[str, Attempt] = {}
         self.batch: list[Event] = []
         self.written = state.version
         self.over = False
+        self.superseded = False  # another process runs it now
         self.finishing = False
         self.stays = False
         self.draining = False
@@ -60,15 +63,18 @@ class Execution(ExecutionValues):
         self.limit: Limit | None = None
         self.limited = False
         self.payloads: tuple[Value, ...] = ()
+        self.begun = False
+        self.stopped_at: float | None = None  # when somebody stopped or cancelled it, by the loop's clock
         self.stop_requested: str | None = None  # why; from then on no step, effect or attempt starts
-        self.observers: list[Observer] = []
         self.done: asyncio.Future[None] = engine.loop.create_future()
         self.context = contextvars.copy_context()
+        self._ahead = self.clock.now() - self.clock.monotonic()
         self._position = Position.at_start(plan)
         self._changed: list[str] | None = None
         self._starts: list[StartStep] = []
         self._answers: list[Any] = []
         self._timers: dict[str, Timer] = {}
+        self._retries: dict[str, Deadline] = {}  # of steps that failed in this turn
         self._zombies: dict[str, Attempt] = {}
         self._progress: list[Callable[[], Event | None]] = []
         self._ripening: Timer | None = None
@@ -76,8 +82,13 @@ class Execution(ExecutionValues):
     # -- what steps and operations ask ----------------------------------------------------------------------
 
     def now(self) -> int:
-        """Return the time now; never before the last event."""
-        now, last = self.engine.turn_at or self.clock.now(), self.state.updated_at
+        """Return the time of what happens now; never before the last event.
+
+        It runs with the monotonic clock, so that the times of two events of this process are as far apart as they were,
+        whatever the wall clock was set to between them. When nothing is at work it is set by the wall clock again.
+        """
+        at, last = self.engine.turn_at, self.state.updated_at
+        now = self._ahead + (self.clock.monotonic() if at is None else at)
         return now if now > last else last
 
     def post_record(self, event: Event, waiter: Any) -> None:
@@ -182,6 +193,8 @@ class Execution(ExecutionValues):
 
     def stop(self, reason: str) -> None:
         """Pause it: whatever is in flight is interrupted, everything finished is kept."""
+        if self.stopped_at is None:
+            self.stopped_at = self.loop.time()
         if self.finishing:
             return
         self._interrupt_all(reason)
@@ -190,6 +203,8 @@ class Execution(ExecutionValues):
 
     def cancel(self, request: e.CancelRequested) -> None:
         """End it for good."""
+        if self.stopped_at is None:
+            self.stopped_at = self.loop.time()
         if self.finishing:
             return
         self._interrupt_all("cancelled")
@@ -215,7 +230,8 @@ class Execution(ExecutionValues):
         else:
             if self._ripening is not None:
                 self._ripening.cancel()
-            self._ripening = self.clock.call_at(ripe_at, self.waits_changed)
+            look = partial(self.engine.on_behalf_of, self, self.waits_changed)
+            self._ripening = self.clock.call_at(Deadline(self.clock, ripe_at), look)
 
     def cancelled_from_outside(self, step: str) -> None:
         """A step's task was cancelled by somebody else, as at the end of ``asyncio.run``: record it at once."""
@@ -297,8 +313,11 @@ class Execution(ExecutionValues):
 
     def committed(self) -> None:
         """The batch is in the log: it counts now."""
-        events, self.batch, self.payloads = self.batch, [], ()
-        self.written = self.state.version
+        events, self.batch = self.batch, []
+        if self.payloads:
+            parts_written(self.engine.store, self.payloads)
+            self.payloads = ()
+        first, self.written = self.written + 1, self.state.version
         if self._answers:
             answers, self._answers = self._answers, []
             for waiter in answers:
@@ -311,9 +330,7 @@ class Execution(ExecutionValues):
             starts, self._starts = self._starts, []
             for command in starts:
                 self._launch(command)
-        for observer in self.observers:
-            for event in events:
-                observer(self, event)
+        observers.tell(self, first, events)
         if self.finishing:
             for attempt in self.attempts.values():
                 attempt.abandon()
@@ -321,16 +338,50 @@ class Execution(ExecutionValues):
                 timer.cancel()
             self._end()
 
+    def confirm(self) -> None:
+        """Make sure, from any thread, that this process may still act for the execution; if not, end it here.
+
+        Raises:
+            ExecutionBusyError: another process has taken it over.
+        """
+        try:
+            keeper_of(self.engine.store).check(self)
+        except ExecutionBusyError as error:
+            self.loop.call_soon_threadsafe(self.abort, error)
+            raise
+
+    def disown(self) -> None:
+        """Let go of it in a forked child: it runs in the parent process, and this copy does nothing more."""
+        self.over = True
+        for attempt in self.attempts.values():
+            attempt.scope.closed = True
+
     def abort(self, error: BaseException) -> None:
-        """Give up without writing: the log cannot be written, or another process took over."""
+        """Give up without writing, and give the lease back; whatever is raised meanwhile, it is over afterwards."""
         if self.over:
             return
+        self.superseded = isinstance(error, ExecutionBusyError)
         for attempt in self.attempts.values():
-            attempt.abandon()
+            with suppress(Exception):
+                attempt.abandon()
+        for timer in self._timers.values():
+            with suppress(Exception):
+                timer.cancel()
         for waiter in self._answers:
-            if not waiter.done():
-                waiter.set_exception(error)
+            with suppress(Exception):
+                if not waiter.done():
+                    waiter.set_exception(error)
         self._end(error)
+
+    def loop_ended(self) -> None:
+        """Hear, from any thread, that its event loop was closed under it: it can never go on."""
+        if self.loop.is_closed():
+            self.abort(CerebelumError(f"the event loop of execution {self.id} was closed before it was over"))
+
+    @property
+    def unrecorded(self) -> list[str]:
+        """The steps that finished and whose results the log does not hold."""
+        return [event.step for event in self.batch if isinstance(event, e.StepCompleted)]
 
     # -- private --------------------------------------------------------------------------------------------
 
@@ -394,15 +445,20 @@ class Execution(ExecutionValues):
             return
         zombie = self._zombies.get(name)
         if zombie is not None and zombie.alive:
-            zombie.when_over(lambda: self.engine.post(self, self.start_due, command))
+            zombie.when_over(lambda: None if self.over else self.engine.post(self, self.start_due, command))
             return
-        if command.due_at is not None and command.due_at > self.clock.now():
-            due = partial(self.engine.post, self, self.start_due, command)
-            self._timers[name] = self.clock.call_at(command.due_at, due)
+        due = self._retries.pop(name, None)
+        if due is None and command.due_at is not None:
+            due = Deadline(self.clock, command.due_at)
+        if due is not None and due.rest() > 0:
+            start = partial(self.engine.post, self, self.start_due, command)
+            self._timers[name] = self.clock.call_at(due, start)
             self.consider_hibernation()
             self.engine.check_idle()
             return
         spec = self.plan.steps[name]
+        if not self.attempts and not self._starts:  # nothing is being measured
+            self._ahead = self.clock.now() - (self.engine.turn_at or self.clock.monotonic())
         self.append(
             e.StepStarted(at=self.now(), step=name, visit=command.visit, attempt=command.attempt, code=spec.code)
         )
@@ -413,7 +469,10 @@ class Execution(ExecutionValues):
         scope = Scope(self, name, command.visit, command.attempt)
         attempt = Attempt(self.plan.steps[name], scope)
         self.attempts[name] = attempt
-        attempt.start()
+        try:
+            attempt.start()
+        except Exception as error:  # noqa: BLE001 - the system may refuse a thread: then that is how the attempt ended
+            self.engine.post(self, self.settle, Outcome(scope, error=error))
 
     def _failed(self, attempt: Attempt, error: BaseException) -> None:
         policy, name = attempt.spec.policy, attempt.spec.name
@@ -424,8 +483,9 @@ class Execution(ExecutionValues):
             self._check_shared(attempt.spec)
         can_retry = isinstance(error, policy.retry_on) and not isinstance(error, (DependencyError, OperationError))
         if can_retry and step.failures < policy.retries:
-            delay = policy.retry_delay * policy.backoff**step.failures
-            self.append(e.StepRetried(**header, error=info, due_at=header["at"] + round(delay * 1e6)))
+            due = Deadline.after(self.clock, backed_off(policy.retry_delay, policy.backoff, step.failures))
+            self._retries[name] = due
+            self.append(e.StepRetried(**header, error=info, due_at=due.at))
             return
         self.cause = error
         self.append(e.StepFailed(**header, error=info))
@@ -534,15 +594,20 @@ class Execution(ExecutionValues):
         if self._ripening is not None:
             self._ripening.cancel()
         left = [a for a in (*self.attempts.values(), *self._zombies.values()) if a.alive]
-        self.engine.forget(self, [partial(getattr, a, "alive") for a in left])
-        for attempt in left:
-            attempt.when_over(partial(keeper_of(self.engine.store).forget_ended, self.id))
-        if self.done.done():
+        try:
+            self.engine.forget(self, [partial(getattr, a, "alive") for a in left])
+            for attempt in left:
+                attempt.when_over(partial(keeper_of(self.engine.store).forget_ended, self.id))
+        except Exception as trouble:  # noqa: BLE001 - whoever waits for this run is told its end in any case
+            error = error or trouble
+        if error is not None:
+            self.engine.release(self)
+        if self.done.done() or self.loop.is_closed():
             return
         if error is None:
             self.done.set_result(None)
-        else:
-            self.done.set_exception(error)
+        else:  # a future refuses StopIteration
+            self.done.set_exception(RuntimeError(repr(error)) if isinstance(error, StopIteration) else error)
 
 
 def _header(now: int, scope: Scope) -> dict[str, Any]:

@@ -26,11 +26,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.events import OperationMismatched
 from ..core.state import Operation
-from ..errors import OperationError
+from ..errors import ExecutionBusyError, OperationError
+from ..store import forks
 from .printing import Printed
 
 if TYPE_CHECKING:
-    from .clock import Timer
+    from .clock import Deadline, Timer
     from .execution import Execution
 
 __all__ = ["Scope", "Suspension", "Wait", "current_scope", "hear", "scope_here"]
@@ -159,21 +160,33 @@ class Scope:
         made = event(at=self.now(), step=self.step, visit=self.visit, attempt=self.attempt, op=op, **fields)
         await self._ask(lambda waiter: self.execution.post_record(made, waiter))
 
+    def confirm(self) -> None:
+        """Make sure, right before an effect, that it may begin: as :meth:`check`, and by the lease in the log.
+
+        Raises:
+            Suspension: the attempt is over, or another process runs the execution now.
+        """
+        self.check()
+        with suppress(ExecutionBusyError):
+            self.execution.confirm()
+            return
+        raise self.over()
+
     async def record_mismatch(self, op: str) -> None:
         """Say in the log that a recorded operation no longer matches, if that is so."""
         recorded = self.mismatch(op)
         if recorded is not None:
             await self.record(OperationMismatched, op, recorded=recorded)
 
-    async def wait_until(self, at: int | None, op: str = "", until: Callable[[], bool] | None = None) -> None:
-        """Wait until the engine's clock shows ``at``, or until ``until()`` holds after something was appended.
+    async def wait_until(self, due: Deadline | None, op: str = "", until: Callable[[], bool] | None = None) -> None:
+        """Wait until ``due`` is reached, or until ``until()`` holds after something was appended.
 
         Args:
-            at: when it ends by itself, µs since the epoch; None: never.
+            due: when it ends by itself; None: never.
             op: the operation that waits.
             until: asked now, and whenever others have appended events.
         """
-        wait = Wait(self.now(), at, self.is_callers(), op)
+        wait = Wait(self.execution.clock.now(), None if due is None else due.at, self.is_callers(), op)
         timers: list[Timer] = []
         watched: list[Callable[[], None]] = []
 
@@ -186,7 +199,7 @@ class Scope:
                 self.waits.remove(wait)
             self._ends.discard(end)
 
-        def due(waiter: _Waiter) -> None:
+        def over(waiter: _Waiter) -> None:
             end()
             if not waiter.done():
                 waiter.set_result(None)
@@ -196,10 +209,10 @@ class Scope:
                 if until():
                     waiter.set_result(None)
                     return
-                watched.append(lambda: due(waiter) if until() else None)
+                watched.append(lambda: over(waiter) if until() else None)
                 self.execution.watchers.add(watched[0])
-            if at is not None:
-                timers.append(self.execution.clock.call_at(at, partial(due, waiter)))
+            if due is not None:
+                timers.append(self.execution.clock.call_at(due, partial(over, waiter)))
             self.waits.append(wait)
             self._ends.add(end)
             self.execution.waits_changed()
@@ -223,6 +236,8 @@ class Scope:
 
     def progress(self, percent: float, message: str) -> None:
         """Note how far the step is; sampled into the log, riding on the next commit."""
+        if self.closed:
+            return
         self.percent, self.message = percent, message
         now = self.now()
         if now - self._progress_at >= PROGRESS_EVERY or percent >= 100:
@@ -286,7 +301,11 @@ class Scope:
     def _act(self, action: Callable[[_Waiter], None], waiter: _Waiter) -> None:
         """Do what a thread asked for, unless its attempt was ended in between: nobody would answer it then."""
         if not self.closed:
-            action(waiter)
+            try:
+                action(waiter)
+            except Exception as error:  # noqa: BLE001 - whoever asked from a thread waits for an answer
+                if not waiter.done():
+                    waiter.set_exception(error)
         elif not waiter.done():
             waiter.set_exception(self.over())
 
@@ -302,8 +321,9 @@ class Scope:
 
     def over(self) -> Suspension:
         """Make what ends code that goes on after its attempt."""
+        is_over = "is over, as another process has taken it over" if self.execution.superseded else "is over"
         return Suspension(
-            f"step '{self.step}' (attempt {self.attempt}) of execution {self.execution.id} is over; "
+            f"step '{self.step}' (attempt {self.attempt}) of execution {self.execution.id} {is_over}; "
             f"nothing it does now is recorded"
         )
 
@@ -336,6 +356,16 @@ def scope_here(what: str) -> Scope | None:
             f"step itself, and give the process only the work"
         )
     return scope
+
+
+def _in_child() -> None:
+    """Have no attempt at work, and a lock that no thread of the parent process holds."""
+    global _lock
+    _lock = threading.Lock()
+    _open.clear()
+
+
+forks.in_child(_in_child)
 
 
 def _same_name(op: str) -> str:

@@ -20,6 +20,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "explain",
     "interruptible",
+    "is_busy",
     "open_log",
     "open_to_look",
     "open_to_read",
@@ -29,7 +30,7 @@ __all__ = [
 ]
 
 APPLICATION_ID = 0x43524242  # "CRBB", at byte 68 of the file: whose database this is
-SCHEMA_VERSION = 7  # the number of the last migration in schema.py
+SCHEMA_VERSION = 9  # the number of the last migration in schema.py
 BUSY_SECONDS = 30.0
 ERRORS = (sqlite3.Error, UnicodeDecodeError)
 """What reading a damaged file raises: the second when what is damaged is in SQLite's own message."""
@@ -177,6 +178,11 @@ def versions(connection: sqlite3.Connection) -> tuple[int, int]:
     return application, version
 
 
+def is_busy(exc: BaseException) -> bool:
+    """Whether SQLite refused because another connection holds a lock."""
+    return _primary(exc) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
 def explain(exc: Exception, location: str) -> StoreError:
     """Put an error of SQLite into words: what happened to which log, and what to do next.
 
@@ -197,9 +203,10 @@ def explain(exc: Exception, location: str) -> StoreError:
             told = rules.read_only(location)
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             told = (
-                f"The log {location} stayed locked by another process for {BUSY_SECONDS:.0f} s. "
+                f"The log {location} stayed locked by another process. "
                 "See who has it open (a long transaction in another program?), then try again."
             )
+            return StoreError(told, transient=True)
         case sqlite3.SQLITE_NOTADB:
             told = (
                 f"{location} is not a cerebelum log (not even an SQLite database). Give the path of a log, "

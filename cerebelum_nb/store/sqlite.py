@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import sys
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -26,11 +27,11 @@ from ..core.model import ExecutionState, Value
 from ..errors import ExecutionNotFoundError, StoreError
 from ..values.foreign import ForeignBytes
 from . import chain, forks, process, projection, rows, rules
-from .base import Commit, ExecutionRow, Holder, Rejection
+from .base import Commit, ExecutionRow, Holder, Rejection, patience
 from .connection import (
-    BUSY_SECONDS,
     explain,
     interruptible,
+    is_busy,
     open_log,
     open_to_look,
     open_to_read,
@@ -38,6 +39,7 @@ from .connection import (
     read_setting,
 )
 from .place import MEMORY, Identity, network_file_system, path_of
+from .sightings import Sightings
 from .trust import FULL
 
 __all__ = ["SqliteStore"]
@@ -54,6 +56,9 @@ _KEEP = "INSERT OR IGNORE INTO payload (digest, codec, data) VALUES (?, ?, ?)"
 _TRUST = "DELETE FROM untrusted WHERE digest = ?"
 _KEYS_KEPT = 10_000
 _LAST_VERSION = 2**63 - 1
+_TRY_MILLISECONDS = 50
+"""How long one try for SQLite's write lock lasts; an event loop stands still no longer."""
+_PAUSE_SECONDS = 0.01
 
 
 class SqliteStore:
@@ -100,6 +105,8 @@ class SqliteStore:
         self._lock = RLock()
         self._keys: dict[str, int] = {}  # of executions by id, as far as this connection has met them
         self._heads: dict[int, tuple[int, bytes]] = {}  # of their chains, by key: the last version and its hash
+        self.sightings = Sightings()
+        self._registrations: dict[int, process.Registration] = {}
         self._read_only = read_only
         self._identity: Identity | None = None
         self._journal = ""  # the -wal file, which is there from the first commit on for as long as the log is open
@@ -175,6 +182,7 @@ class SqliteStore:
         """Close the file; closing twice is harmless."""
         with self._lock:
             forks.unwatch(self)
+            self._registrations.clear()
             if self._db is not None:
                 self._db.close()
 
@@ -185,10 +193,9 @@ class SqliteStore:
         rules.check(commits)
         encoded = [[rows.encode(event) for event in commit.events] for commit in commits]
         rejected: dict[str, str] = {}
-        with self._lock:  # as in _writing, without the cost of a generator: this is the hot path
-            db = self._connected()
+        db = self._begin()  # as in _writing, without the cost of a generator: this is the hot path
+        try:
             try:
-                db.execute("BEGIN IMMEDIATE")
                 for commit, events in zip(commits, encoded, strict=True):
                     key, rejection = self._advance(db, commit)
                     if rejection:
@@ -219,7 +226,32 @@ class SqliteStore:
             self._check_identity()  # the file may have gone since it was looked at: then this commit is in no log
             if self._journal and not os.path.exists(self._journal):  # noqa: PTH110
                 raise StoreError(rules.journal_gone(self.location))
+        finally:
+            self._lock.release()
         return rejected
+
+    def _begin(self) -> sqlite3.Connection:
+        """Take this store's lock and SQLite's write lock; the caller releases the first after its transaction.
+
+        While another program holds SQLite's, this store's is let go between the tries: otherwise a thread that waits
+        (the heartbeat's) would keep the event loop waiting as long, which may not wait at all.
+        """
+        until = 0.0
+        while True:
+            self._lock.acquire()
+            try:
+                db = self._connected()
+                db.execute("BEGIN IMMEDIATE")
+            except BaseException as exc:
+                self._lock.release()
+                until = until or time.monotonic() + patience.get()
+                if not is_busy(exc) or time.monotonic() >= until:
+                    if isinstance(exc, sqlite3.Error):
+                        raise explain(exc, self.location) from exc
+                    raise
+            else:
+                return db
+            time.sleep(_PAUSE_SECONDS)
 
     def _undo(self, db: sqlite3.Connection) -> None:
         self._keys.clear()  # some may name rows that are now undone
@@ -286,38 +318,61 @@ class SqliteStore:
 
     # -- leases ---------------------------------------------------------------------------------------------
 
-    def register(self, now: int, ttl: int) -> int:
-        """Record this process as a holder and return its key; its lease lasts ``ttl`` µs per heartbeat."""
-        me = process.current()
+    def register(self, now: int, ttl: int, who: process.Identity | None = None) -> int:
+        """Record a holder (by default this process) and return its key."""
+        registration = process.Registration(process.current() if who is None else who)
         with self._writing() as db:
-            made = db.execute(
-                """INSERT INTO holder (host, pid, boot_id, started, heartbeat_at, expires_at)
-                VALUES (?, ?, ?, ?, ?, ?)""",
-                (me.host, me.pid, me.boot_id, me.started, now, now + ttl),
-            )
-            return int(made.lastrowid or 0)
+            self._clear_holders(db)
+            key = self._insert_holder(db, None, registration, now, ttl)
+        self._registrations[key] = registration
+        return key
 
     def heartbeat(self, holder: int, now: int, ttl: int) -> None:
-        """Say that ``holder`` is alive at ``now``."""
+        """Say that ``holder``, registered by this store, is alive."""
+        registration = self._registrations.get(holder)
         with self._writing() as db:
-            seen = (now, now + ttl, holder)
-            db.execute("UPDATE holder SET heartbeat_at = ?, expires_at = ? WHERE key = ?", seen)
+            beat = "UPDATE holder SET beats = beats + 1, heartbeat_at = ?, expires_at = ? WHERE key = ?"
+            if not db.execute(beat, (now, now + ttl, holder)).rowcount and registration is not None:
+                self._insert_holder(db, holder, registration, now, ttl)
+            self._clear_holders(db)
+
+    def _insert_holder(
+        self, db: sqlite3.Connection, key: int | None, registration: process.Registration, now: int, ttl: int
+    ) -> int:
+        who = registration.who
+        made = db.execute(
+            """INSERT INTO holder (key, host, pid, boot_id, started, heartbeat_at, expires_at, token)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
+            (key, who.host, who.pid, who.boot_id, who.started, now, now + ttl, registration.token),
+        )
+        return int(made.lastrowid or 0)
+
+    def _clear_holders(self, db: sqlite3.Connection) -> None:
+        """Delete the holders that hold nothing and are dead: nobody else would, and a log can outlive many."""
+        looked_at = self.sightings.monotonic()
+        idle = "SELECT * FROM holder WHERE NOT EXISTS (SELECT 1 FROM execution WHERE holder = holder.key)"
+        for row in db.execute(idle).fetchall():
+            if not self._left(row, looked_at):
+                db.execute("DELETE FROM holder WHERE key = ?", row[:1])
+                self.sightings.forget(row[0])
 
     def retire(self, holder: int) -> None:
         """Give back every lease of ``holder``."""
         with self._writing() as db:
             db.execute("UPDATE execution SET holder = NULL WHERE holder = ?", (holder,))
             db.execute("DELETE FROM holder WHERE key = ?", (holder,))
+        self._registrations.pop(holder, None)
 
     def claim(self, execution_id: str, holder: int, now: int) -> None:
-        """Take the lease of an execution, unless another living process holds it."""
+        """Take the lease of an execution, unless another process holds it that lives or may live."""
+        looked_at = self.sightings.monotonic()
         with self._writing() as db:
             found = self._row(db, execution_id)
             if found is None:
                 raise self._not_found(db, execution_id)
             by = found.holder
-            if by is not None and by.key != holder and self.is_alive(by, now):
-                raise rules.busy(execution_id, by)
+            if by is not None and by.key != holder and (left := self._left_of(db, by.key, looked_at)):
+                raise rules.busy(execution_id, by, left, now)
             db.execute("UPDATE execution SET holder = ? WHERE execution_id = ?", (holder, execution_id))
 
     def release(self, execution_id: str, holder: int) -> None:
@@ -326,9 +381,26 @@ class SqliteStore:
             lease = (execution_id, holder)
             db.execute("UPDATE execution SET holder = NULL WHERE execution_id = ? AND holder = ?", lease)
 
-    def is_alive(self, holder: Holder, now: int) -> bool:
-        """Whether the process of ``holder`` may still be running."""
-        return holder.expires_at > now and not process.is_gone(holder)
+    def holds(self, execution_id: str, holder: int) -> bool:
+        """Whether ``holder`` has the lease of an execution now."""
+        sql = "SELECT 1 FROM execution WHERE execution_id = ? AND holder = ?"
+        with self._reading() as db:
+            return db.execute(sql, (execution_id, holder)).fetchone() is not None
+
+    def lease_left(self, holder: Holder) -> float:
+        """Return for how many seconds the leases of ``holder`` are to be respected."""
+        looked_at = self.sightings.monotonic()
+        with self._reading() as db:
+            return self._left_of(db, holder.key, looked_at)
+
+    def _left_of(self, db: sqlite3.Connection, key: int, looked_at: float) -> float:
+        row = db.execute("SELECT * FROM holder WHERE key = ?", (key,)).fetchone()
+        return 0.0 if row is None else self._left(row, looked_at)
+
+    def _left(self, row: tuple[Any, ...], looked_at: float) -> float:
+        """As :meth:`Sightings.left`, of all columns of a holder; a log that is only read may lack the newer ones."""
+        token = row[8] if len(row) > 8 else ""
+        return self.sightings.left(projection.to_holder(row[:7]), token, row, looked_at)
 
     # -- reading --------------------------------------------------------------------------------------------
 
@@ -389,7 +461,7 @@ class SqliteStore:
             terms.append(f"state IN ({', '.join('?' * len(states))})")
             values.extend(states)
         where = " AND ".join(terms)
-        newest = "ORDER BY started_at DESC, execution.key DESC LIMIT ? OFFSET ?"
+        newest = f"ORDER BY {projection.STARTED} DESC, execution.key DESC LIMIT ? OFFSET ?"
         with self._reading() as db:
             (total,) = db.execute(f"SELECT count(*) FROM execution WHERE {where}", values).fetchone()
             page = [*values, -1 if limit is None else limit, offset]
@@ -408,23 +480,21 @@ class SqliteStore:
             found = db.execute(f"SELECT min(wake_at) FROM execution WHERE {projection.DUE}").fetchone()
         return None if found[0] is None else int(found[0])
 
-    def abandoned(self, now: int, *, limit: int) -> list[ExecutionRow]:
+    def abandoned(self, *, limit: int) -> list[ExecutionRow]:
         """Read the executions that should be running and that no living process runs, the oldest first."""
         active = (
             "+state IN ('RUNNING', 'SLEEPING', 'WAITING_FOR_APPROVAL')"  # + leaves the search to its holder's index
         )
         left = projection.SELECT.replace("FROM execution", "FROM execution INDEXED BY execution_left")
         oldest = "ORDER BY started_at LIMIT ?"
+        looked_at = self.sightings.monotonic()
         with self._reading() as db:
-            held = db.execute(
-                "SELECT key, host, pid, boot_id, started, heartbeat_at, expires_at FROM holder WHERE key IN "
-                "(SELECT DISTINCT holder FROM execution WHERE holder IS NOT NULL)"
-            ).fetchall()
+            held = db.execute("SELECT DISTINCT holder FROM execution WHERE holder IS NOT NULL").fetchall()
             found = db.execute(f"{left} WHERE {projection.LEFT} {oldest}", (limit,)).fetchall()
-            for holder in map(projection.to_holder, held):
-                if not self.is_alive(holder, now):
+            for (holder,) in held:
+                if not self._left_of(db, holder, looked_at):
                     sql = f"{projection.SELECT} WHERE execution.holder = ? AND {active} {oldest}"
-                    found += db.execute(sql, (holder.key, limit)).fetchall()
+                    found += db.execute(sql, (holder, limit)).fetchall()
         return [projection.to_row(row) for row in found][:limit]
 
     def _row(self, db: sqlite3.Connection, execution_id: str) -> ExecutionRow | None:
@@ -432,7 +502,7 @@ class SqliteStore:
         return None if found is None else projection.to_row(found)
 
     def _not_found(self, db: sqlite3.Connection, execution_id: str) -> ExecutionNotFoundError:
-        recent = db.execute("SELECT execution_id FROM execution ORDER BY started_at DESC LIMIT 500")
+        recent = db.execute(f"SELECT execution_id FROM execution ORDER BY {projection.STARTED} DESC LIMIT 500")
         return rules.not_found(execution_id, [name for (name,) in recent])
 
     # -- the connection -------------------------------------------------------------------------------------
@@ -492,7 +562,7 @@ class SqliteStore:
             except sqlite3.OperationalError as exc:  # somebody is at work, or the disk is full: nothing has changed
                 raise_interrupt(exc)
             finally:
-                db.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000:.0f}")
+                db.execute(f"PRAGMA busy_timeout = {_TRY_MILLISECONDS}")
 
     def _before_fork(self) -> None:
         self._lock.acquire()
@@ -501,12 +571,15 @@ class SqliteStore:
         if in_child and self._db is not None and self.path is not None:
             self._db.close()
             self._db = None
+        if in_child:
+            self._registrations.clear()
         self._lock.release()
 
     def _connected(self) -> sqlite3.Connection:
         self._check_identity()
         if self._db is None:  # since a fork
             self._keys.clear()
+            self._heads.clear()
             self._db = self._open()
         return self._db
 
@@ -515,6 +588,8 @@ class SqliteStore:
             db, self.trust = open_to_look(self.location, self._said)
         else:
             db, self.trust = open_log(self.location, self._asked, self._said)
+        if not self._read_only:
+            db.execute(f"PRAGMA busy_timeout = {_TRY_MILLISECONDS}")  # the rest of the waiting is done in _begin
         if self.path is not None:
             with suppress(OSError):
                 self._identity = Identity.of(self.location)
@@ -550,18 +625,18 @@ class SqliteStore:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            db = self._connected()
+        db = self._begin()
+        try:
             try:
-                try:
-                    db.execute("BEGIN IMMEDIATE")
-                    yield db
-                    db.execute("COMMIT")
-                except BaseException:
-                    self._undo(db)
-                    raise
-            except sqlite3.Error as exc:
-                raise explain(exc, self.location) from exc
+                yield db
+                db.execute("COMMIT")
+            except BaseException:
+                self._undo(db)
+                raise
+        except sqlite3.Error as exc:
+            raise explain(exc, self.location) from exc
+        finally:
+            self._lock.release()
 
 
 def _warn_of_network(location: str) -> None:

@@ -24,7 +24,7 @@ def public() -> Iterator[tuple[str, Any]]:
         value = getattr(cerebelum_nb, name)
         if not isinstance(value, ModuleType):
             yield name, value
-        elif name in ("archive", "flow", "history", "testing"):
+        elif name in ("archive", "flow", "history", "observe", "testing"):
             yield from ((f"{name}.{inner}", getattr(value, inner)) for inner in value.__all__)
 
 

@@ -172,7 +172,7 @@ def test_a_sleep_that_goes_on_after_a_resume_is_sleeping_too(memory, go):
             with pytest.raises(Exception, match="paused"):
                 await run
             again = asyncio.create_task(one(body).resume("k1", store=memory))
-            while not still._timers[-1:] or len(named(memory, "StepStarted")) < 2:
+            while not still._timers or len(named(memory, "StepStarted")) < 2:
                 await asyncio.sleep(0)
             for _ in range(20):
                 await asyncio.sleep(0)

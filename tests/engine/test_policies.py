@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from cerebelum_nb import StepTimeoutError, WorkflowError, sleep, step, workflow
+from cerebelum_nb import StepTimeoutError, WorkflowError, observe, sleep, step, workflow
 
 SECOND = 1_000_000
 
@@ -97,8 +97,10 @@ def test_a_retry_that_was_waited_for_survives_a_stop(store, go):
 
     async def stop_and_resume():
         run = flow_.start(store=store, execution_id="k1")
-        run._execution.observers.append(lambda x, ev: type(ev).__name__ == "StepRetried" and run.stop())
-        with pytest.raises(Exception, match="paused"):
+        with (
+            observe.add(lambda recorded: recorded.type == "StepRetried" and run.stop()),
+            pytest.raises(Exception, match="paused"),
+        ):
             await run
         return await flow_.resume("k1", store=store)
 

@@ -1,0 +1,169 @@
+"""Watch the executions of this process: be told of each recorded event, and before an attempt starts.
+
+However an execution is run (in a cell, behind one, by a scheduler), its observers are told. They stand behind a fence:
+one that raises is logged once and told nothing more, and the run goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from .core.events import Event
+from .engine import observers
+
+if TYPE_CHECKING:
+    from .engine.execution import Execution
+    from .engine.scope import Scope
+
+__all__ = ["AttemptStarting", "Observation", "Recorded", "add"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """An event that is in the log now.
+
+    Attributes:
+        execution_id: the execution it belongs to.
+        workflow: the name of its workflow.
+        version: its place in the execution's history, from 1.
+        event: the event; ``type(event).__name__`` is the type that ``history.events`` shows.
+
+    Example:
+        >>> from cerebelum_nb.core.events import WorkflowCompleted
+        >>> Recorded(execution_id="k1", workflow="deploy", version=4, event=WorkflowCompleted(at=0, last_step="b")).type
+        'WorkflowCompleted'
+    """
+
+    execution_id: str
+    workflow: str
+    version: int
+    event: Event
+
+    @property
+    def type(self) -> str:
+        """The event's type, as ``history.events`` shows it."""
+        return type(self.event).__name__
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptStarting:
+    """An attempt of a step that starts next; its ``StepStarted`` is in the log.
+
+    Attributes:
+        execution_id: the execution it belongs to.
+        workflow: the name of its workflow.
+        step: the step's name.
+        visit: which visit of the step, from 1.
+        attempt: which attempt of that visit, from 1.
+
+    Example:
+        >>> AttemptStarting(execution_id="k1", workflow="deploy", step="build", visit=1, attempt=2).attempt
+        2
+    """
+
+    execution_id: str
+    workflow: str
+    step: str
+    visit: int
+    attempt: int
+
+
+class Observation:
+    """What :func:`add` returns: ``stop()`` ends it, and so does leaving it as a context manager.
+
+    Example:
+        >>> with add(print) as watching:
+        ...     isinstance(watching, Observation)
+        True
+    """
+
+    def __init__(self, observer: observers.Observer) -> None:
+        self._observer = observer
+
+    def stop(self) -> None:
+        """Be told nothing more; calling it twice is harmless."""
+        observers.remove(self._observer)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def add(
+    on_event: Callable[[Recorded], object] | None = None,
+    *,
+    before_attempt: Callable[[AttemptStarting], object] | None = None,
+) -> Observation:
+    """Tell a function what happens in every execution of this process, from now on.
+
+    Both are called on the event loop that runs the execution, so they must be quick: put what takes time into a queue.
+    What they return is ignored. One that raises is logged once and told nothing more.
+
+    Args:
+        on_event: called with each event, after the commit that recorded it, in the order of the log.
+        before_attempt: called before an attempt of a step starts, in the attempt's own context: a context variable
+            that is set here is seen by the step.
+
+    Returns:
+        What ends it: call its ``stop()``, or use it in a ``with`` statement.
+
+    Raises:
+        TypeError: there is nothing to call.
+
+    Example:
+        >>> from cerebelum_nb import observe, step, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... def build():
+        ...     return "image"
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(build)
+        >>> seen = []
+        >>> with observe.add(lambda recorded: seen.append(recorded.type)):
+        ...     result = release.run(store=MemoryStore())
+        >>> seen
+        ['WorkflowStarted', 'StepStarted', 'StepCompleted', 'WorkflowCompleted']
+    """
+    for given in (on_event, before_attempt):
+        if given is not None and not callable(given):
+            raise TypeError(f"an observer is a function to be called, not {given!r}")
+    if on_event is None and before_attempt is None:
+        raise TypeError("give a function to call: observe.add(on_event), or observe.add(before_attempt=...)")
+    observer = observers.Observer(
+        None if on_event is None else _event_teller(on_event),
+        None if before_attempt is None else _attempt_teller(before_attempt),
+    )
+    observers.add(observer)
+    return Observation(observer)
+
+
+def _event_teller(on_event: Callable[[Recorded], object]) -> Callable[[Execution, int, Event], object]:
+    def tell(execution: Execution, version: int, event: Event) -> object:
+        return on_event(
+            Recorded(execution_id=execution.id, workflow=execution.plan.workflow, version=version, event=event)
+        )
+
+    return tell
+
+
+def _attempt_teller(before_attempt: Callable[[AttemptStarting], object]) -> Callable[[Scope], object]:
+    def tell(scope: Scope) -> object:
+        return before_attempt(
+            AttemptStarting(
+                execution_id=scope.execution.id,
+                workflow=scope.execution.plan.workflow,
+                step=scope.step,
+                visit=scope.visit,
+                attempt=scope.attempt,
+            )
+        )
+
+    return tell

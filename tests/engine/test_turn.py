@@ -1,0 +1,534 @@
+"""What the engine's turn meets: a store, a clock, an observer or the system that fails. One run ends, nothing hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from cerebelum_nb import StoreError, WorkflowError, observe, sleep, step, workflow
+from cerebelum_nb.core.events import StepCompleted, StepStarted, WorkflowCompleted
+from cerebelum_nb.store.sqlite import SqliteStore
+from cerebelum_nb.testing import FakeClock, MemoryStore
+
+
+def timeline(*items, name="w"):
+    return workflow(name=name)(lambda wf: wf.timeline(*items))
+
+
+@step
+async def first():
+    return 1
+
+
+@step
+async def nap():
+    await sleep("1h")
+
+
+@step
+async def last(first):
+    return first + 1
+
+
+chain = timeline(first >> last)
+
+
+@pytest.fixture(autouse=True)
+def nothing_reaches_the_loops_own_handler(caplog):
+    """What the event loop has to log was caught by nobody."""
+    yield
+    assert [record for record in caplog.get_records("call") if record.name == "asyncio"] == []
+
+
+class Broken(MemoryStore):
+    """A log that raises when it is to write an event that ``breaks`` picks."""
+
+    def __init__(self, error, breaks=lambda execution_id, event: False, *, times=1_000_000, after=False):
+        super().__init__()
+        self.error, self.breaks, self.times, self.after = error, breaks, times, after
+
+    def commit(self, commits):
+        broken = any(self.breaks(commit.execution_id, event) for commit in commits for event in commit.events)
+        if not broken or not self.times:
+            return super().commit(commits)
+        self.times -= 1
+        if self.after:
+            super().commit(commits)
+        raise self.error
+
+
+def completes(name=None, execution_id=None):
+    """Pick the completion of a step."""
+
+    def picks(of, event):
+        return isinstance(event, StepCompleted) and name in (None, event.step) and execution_id in (None, of)
+
+    return picks
+
+
+def may_be_taken(store, execution_id="k1"):
+    """Whether another holder can have the execution at once."""
+    now = 10**15
+    store.claim(execution_id, store.register(now, 10**9), now)
+    return True
+
+
+# -- the store ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a defect"), StoreError("no room"), StopIteration(), MemoryError("!")])
+def test_a_store_that_raises_ends_the_run_with_its_error(fails, go, error):
+    log = Broken(error, completes("first"))
+    with pytest.raises((WorkflowError, StoreError)) as caught:
+        go(chain.execute(store=log, execution_id="k1"))
+    assert str(error) in str(caught.value) and caught.value.__cause__ is not None
+    assert "'first' finished too, which could not be recorded" in str(caught.value)
+    assert 'resume("k1")' in str(caught.value)
+
+
+def test_its_lease_is_given_back_and_a_resume_completes_it(go):
+    log = Broken(RuntimeError("a defect"), completes("first"), times=1)
+    with pytest.raises(WorkflowError, match="a defect"):
+        go(chain.execute(store=log, execution_id="k1"))
+    assert log.execution("k1").holder is None
+    assert go(chain.resume("k1", store=log)).output == 2
+    assert may_be_taken(log)
+
+
+def test_of_runs_that_are_committed_together_only_the_broken_one_ends(go):
+    log = Broken(RuntimeError("a defect"), completes(execution_id="bad"))
+
+    async def together():
+        gate = asyncio.Event()
+
+        @step
+        async def work():
+            await gate.wait()
+            return 1
+
+        names = ("a", "bad", "b")
+        runs = [timeline(work).start(store=log, execution_id=name) for name in names]
+        await asyncio.sleep(0)
+        gate.set()
+        return await asyncio.gather(*runs, return_exceptions=True)
+
+    a, bad, b = go(together())
+    assert a.output == b.output == 1
+    assert isinstance(bad, WorkflowError) and "a defect" in str(bad)
+    assert may_be_taken(log, "bad")
+
+
+def test_what_a_store_wrote_before_it_raised_is_not_written_again(go, kinds_of):
+    log = Broken(RuntimeError("after the write"), completes("first"), times=1, after=True)
+
+    async def two():
+        runs = [chain.start(store=log, execution_id=name) for name in ("k1", "k2")]
+        return await asyncio.gather(*runs)
+
+    assert [result.output for result in go(two())] == [2, 2]
+    assert kinds_of(log, "k1").count("StepCompleted") == 2
+    assert kinds_of(log, "k2").count("StepStarted") == 2
+
+
+def test_a_store_that_refuses_every_append_ends_the_run(go):
+    class Stubborn(MemoryStore):
+        def commit(self, commits):
+            if any(commit.after for commit in commits):
+                return {commit.execution_id: "stale" for commit in commits}
+            return super().commit(commits)
+
+    with pytest.raises(StoreError, match=r"refuses to append to execution k1"):
+        go(chain.execute(store=Stubborn(), execution_id="k1"))
+
+
+def test_a_lease_that_cannot_be_given_back_hides_no_error(go):
+    class Stuck(Broken):
+        def release(self, execution_id, holder):
+            raise OSError("gone")
+
+    with pytest.raises(WorkflowError, match="a defect"):
+        go(chain.execute(store=Stuck(RuntimeError("a defect"), completes()), execution_id="k1"))
+
+
+# -- another program holds the write lock -------------------------------------------------------------------
+
+
+def locked(path):
+    """Hold the write lock of a log, as a database browser does; close it to let go."""
+    import sqlite3
+
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("BEGIN IMMEDIATE")
+    return db
+
+
+@pytest.fixture
+def log(tmp_path):
+    with SqliteStore(tmp_path / "log.db", durability="normal") as made:
+        yield made
+
+
+def held_by_gate():
+    """A workflow whose first step waits for a gate, and the gate."""
+    gate = asyncio.Event()
+
+    @step
+    async def first():
+        await gate.wait()
+        return 1
+
+    return timeline(first >> last), gate
+
+
+async def turns(seconds):
+    """Let the loop turn; return the longest it stood still."""
+    loop, longest = asyncio.get_running_loop(), 0.0
+    end = loop.time() + seconds
+    while loop.time() < end:
+        began = loop.time()
+        await asyncio.sleep(0.01)
+        longest = max(longest, loop.time() - began)
+    return longest
+
+
+def test_a_run_waits_for_the_lock_and_goes_on_when_it_is_free(log, go, kinds_of):
+    async def meanwhile():
+        flow_, gate = held_by_gate()
+        run = flow_.start(store=log, execution_id="k1")
+        other = locked(log.path)
+        gate.set()
+        await turns(0.6)
+        before = kinds_of(log)
+        other.close()
+        return before, await run
+
+    before, result = go(meanwhile())
+    assert before == ["WorkflowStarted", "StepStarted"] and result.output == 2
+    assert kinds_of(log).count("StepStarted") == 2
+
+
+def test_the_loop_turns_while_the_log_is_locked(log, go):
+    tried = []
+    write = log.commit
+    log.commit = lambda commits: tried.append(1) or write(commits)
+
+    async def meanwhile():
+        flow_, gate = held_by_gate()
+        run = flow_.start(store=log, execution_id="k1")
+        other = locked(log.path)
+        gate.set()
+        turned = 0
+        while len(tried) < 4:
+            turned += 1
+            await asyncio.sleep(0)
+        other.close()
+        await run
+        return turned
+
+    assert go(meanwhile()) > 10
+
+
+def test_a_run_that_is_stopped_while_the_log_is_locked_is_paused_when_it_is_free(log, go):
+    async def meanwhile():
+        flow_, gate = held_by_gate()
+        run = flow_.start(store=log, execution_id="k1")
+        other = locked(log.path)
+        gate.set()
+        await turns(0.3)
+        run.stop()
+        await turns(0.1)
+        other.close()
+        with pytest.raises(Exception, match="is paused: stopped by hand"):
+            await run
+        return await flow_.resume("k1", store=log)
+
+    assert go(meanwhile()).output == 2
+
+
+def test_a_stop_does_not_wait_long_for_the_lock_and_tells_what_is_lost(log, go, monkeypatch):
+    monkeypatch.setattr("cerebelum_nb.engine.engine._STOP_SECONDS", 0.2)
+
+    async def meanwhile():
+        flow_, gate = held_by_gate()
+        run = flow_.start(store=log, execution_id="k1")
+        other = locked(log.path)
+        gate.set()
+        await turns(0.2)
+        run.stop()
+        with pytest.raises(StoreError) as caught:
+            await run
+        other.close()
+        await turns(0.3)  # the lease is given back as soon as that can be written
+        return caught.value, await flow_.resume("k1", store=log)
+
+    error, result = go(meanwhile())
+    assert "stayed locked" in str(error) and "'first' finished too" in str(error)
+    assert result.output == 2
+
+
+def test_a_log_that_stays_locked_ends_the_run_in_the_end(log, go, monkeypatch):
+    monkeypatch.setattr("cerebelum_nb.engine.engine._LOCKED_SECONDS", 0.2)
+
+    async def meanwhile():
+        flow_, gate = held_by_gate()
+        run = flow_.start(store=log, execution_id="k1")
+        other = locked(log.path)
+        gate.set()
+        try:
+            await run
+        finally:
+            other.close()
+
+    with pytest.raises(StoreError, match="stayed locked by another program") as caught:
+        go(meanwhile())
+    assert caught.value.transient
+
+
+# -- observers ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), SystemExit(1), asyncio.CancelledError(), StopIteration()])
+def test_an_observer_that_raises_is_dropped_and_the_run_completes(store, go, caplog, error):
+    asked = []
+
+    def broken(recorded):
+        asked.append(recorded.type)
+        raise error
+
+    with observe.add(broken):
+        assert go(chain.execute(store=store)).output == 2
+    assert asked == ["WorkflowStarted"]
+    assert [record.message for record in caplog.records] == [
+        f"an observer raised {type(error).__name__} and is told nothing more"
+    ]
+
+
+def test_an_observer_that_raises_at_the_last_event_hangs_nothing(store, go):
+    def broken(recorded):
+        if isinstance(recorded.event, WorkflowCompleted):
+            raise ValueError
+
+    with observe.add(broken):
+        assert go(chain.execute(store=store)).output == 2
+
+
+def test_observers_hear_of_runs_in_the_foreground_behind_the_cell_and_of_resumes(store, go):
+    heard = []
+
+    async def three():
+        await chain.execute(store=store, execution_id="k1")
+        await chain.start(store=store, execution_id="k2")
+        with pytest.raises(WorkflowError):
+            await failing.execute(store=store, execution_id="k3")
+        await failing.resume("k3", store=store)
+
+    mended = []
+
+    @step
+    async def once():
+        if not mended:
+            mended.append(1)
+            raise ValueError
+
+    failing = timeline(once)
+    with observe.add(lambda recorded: heard.append((recorded.execution_id, recorded.version, recorded.type))):
+        go(three())
+    for execution_id in ("k1", "k2", "k3"):
+        events = [(version, type_) for of, version, type_ in heard if of == execution_id]
+        recorded = [type(event).__name__ for event in store.events(execution_id)]
+        assert events == list(enumerate(recorded, 1))
+
+
+def test_an_event_is_in_the_log_when_an_observer_hears_of_it(store, go):
+    def look(recorded):
+        assert store.events(recorded.execution_id)[recorded.version - 1] == recorded.event
+        looked.append(recorded)
+
+    looked = []
+    with observe.add(look):
+        go(chain.execute(store=store))
+    assert len(looked) == 6
+
+
+def test_what_is_set_before_an_attempt_the_step_sees(store, go):
+    from contextvars import ContextVar
+
+    span = ContextVar("span", default="none")
+
+    @step
+    def in_a_thread():
+        return span.get()
+
+    @step
+    async def on_the_loop():
+        return span.get()
+
+    def before(attempt):
+        span.set(f"{attempt.step} {attempt.visit} {attempt.attempt}")
+
+    with observe.add(before_attempt=before):
+        result = go(timeline(in_a_thread >> on_the_loop).execute(store=store))
+    assert dict(result.results) == {"in_a_thread": "in_a_thread 1 1", "on_the_loop": "on_the_loop 1 1"}
+    assert span.get() == "none"
+
+
+def test_before_an_attempt_an_observer_may_raise(store, go, caplog):
+    def broken(attempt):
+        raise ValueError(attempt.step)
+
+    with observe.add(before_attempt=broken):
+        assert go(chain.execute(store=store)).output == 2
+    assert len(caplog.records) == 1
+
+
+def test_an_observer_that_was_stopped_is_told_nothing_more(store, go):
+    heard = []
+    watching = observe.add(heard.append)
+    watching.stop()
+    watching.stop()
+    go(chain.execute(store=store))
+    assert heard == []
+
+
+@pytest.mark.parametrize("wrong", [{}, {"on_event": 3}, {"before_attempt": "later"}])
+def test_what_cannot_be_called_is_no_observer(wrong):
+    with pytest.raises(TypeError):
+        observe.add(**wrong)
+
+
+# -- the system, the clock ----------------------------------------------------------------------------------
+
+
+def test_a_step_that_gets_no_thread_fails_and_can_be_resumed(store, go, fails, monkeypatch):
+    @step
+    def plain():
+        return 1
+
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        start = threading.Thread.start
+        patched.setattr(threading.Thread, "start", lambda t: refuse(t) if t.name == "step plain" else start(t))
+        error = fails(timeline(plain).execute(store=store, execution_id="k1"))
+    assert error.failed_step == "plain" and "can't start new thread" in str(error)
+    assert go(timeline(plain).resume("k1", store=store)).output == 1
+
+
+def test_a_step_that_gets_no_thread_is_tried_again_by_its_policy(store, go, monkeypatch):
+    @step(retries=1, retry_delay="1s")
+    def plain():
+        return 1
+
+    refused = []
+    start = threading.Thread.start
+
+    def once(thread):
+        if thread.name == "step plain" and not refused:
+            refused.append(thread)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", once)
+    assert go(timeline(plain).execute(store=store)).output == 1
+
+
+class BrokenClock(FakeClock):
+    """A clock that raises once, at its nth call."""
+
+    def __init__(self, what, nth):
+        super().__init__()
+        self.what, self.left = what, nth
+
+    def _may_raise(self, what):
+        if what == self.what:
+            self.left -= 1
+            if self.left == 0:
+                raise OSError("the clock stopped")
+
+    def now(self):
+        self._may_raise("now")
+        return super().now()
+
+    def call_at(self, at, callback):
+        self._may_raise("call_at")
+        return super().call_at(at, callback)
+
+    def idle(self):
+        self._may_raise("idle")
+        super().idle()
+
+
+@pytest.mark.parametrize("what", ["now", "call_at", "idle"])
+@pytest.mark.parametrize("nth", range(1, 12))
+def test_a_clock_that_raises_hangs_nothing(memory, what, nth):
+    flow_ = timeline(first >> nap >> last)
+
+    async def bounded():
+        async with asyncio.timeout(10):
+            return await flow_.execute(store=memory, execution_id="k1")
+
+    told = ""
+    with BrokenClock(what, nth):
+        try:
+            told = f"gave {asyncio.run(bounded()).output}"
+        except (OSError, WorkflowError) as error:
+            told = str(error)
+    assert told == "gave 2" or "the clock stopped" in told
+    if told != "gave 2":
+        with FakeClock():
+            again = flow_.resume if memory.events("k1") else flow_.execute
+            assert asyncio.run(again(execution_id="k1", store=memory)).output == 2
+
+
+# -- what is raised while a run is made ready ---------------------------------------------------------------
+
+
+def test_a_view_or_a_handler_that_raises_gives_the_execution_back(store, go, monkeypatch):
+    def broken(*args, **kwargs):
+        raise OSError("no handler")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("cerebelum_nb.run.on_sigint", broken)
+        with pytest.raises(OSError, match="no handler"):
+            go(chain.execute(store=store, execution_id="k1"))
+    assert go(chain.execute(store=store, execution_id="k1")).output == 2
+
+
+def test_a_warning_that_raises_gives_the_execution_back(store, go, fails):
+    import logging
+
+    def version(value, ok):
+        @step
+        async def one():
+            return value
+
+        @step
+        async def two(one):
+            assert ok
+            return one
+
+        return timeline(one >> two)
+
+    def broken(record):
+        raise RuntimeError("the filter broke")
+
+    fails(version(1, ok=False).execute(store=store, execution_id="k1"))
+    logger = logging.getLogger("cerebelum_nb")
+    logger.addFilter(broken)
+    try:
+        with pytest.raises(RuntimeError, match="the filter broke"):
+            go(version(2, ok=True).resume("k1", store=store))
+    finally:
+        logger.removeFilter(broken)
+    assert store.execution("k1").holder is None
+    assert go(version(2, ok=True).resume("k1", store=store)).status == "COMPLETED"
+
+
+def test_the_first_event_that_is_not_written_leaves_nothing_behind(go):
+    log = Broken(StoreError("no room"), lambda _, event: isinstance(event, StepStarted), times=1)
+    with pytest.raises(StoreError, match="no room"):
+        go(chain.execute(store=log, execution_id="k1"))
+    assert go(chain.execute(store=log, execution_id="k1")).output == 2
