@@ -84,7 +84,8 @@ _FINAL = frozenset({ExecutionState.COMPLETED, ExecutionState.FAILED, ExecutionSt
 class Value:
     """An encoded value as the log holds it.
 
-    ``codec`` is ``"json"`` (then ``json`` is its text), ``"cloudpickle"`` or ``"arrow"`` (then ``digest``
+    ``codec`` is ``"json"`` (then ``json`` is its text), ``"tagged"`` (JSON with tags for what JSON lacks, such as
+    ``{"$date": "2026-01-02"}``), ``"cloudpickle"`` or ``"arrow"`` (then ``digest``
     names the payload, stored once per content) or ``"none"`` (not kept: only type and preview are known).
     ``masked`` lists the paths at which a secret stood; such a value cannot be restored whole.
     """
@@ -99,6 +100,11 @@ class Value:
     payload: bytes | None = field(default=None, repr=False, compare=False)
 
     @property
+    def is_json(self) -> bool:
+        """Whether it is a JSON text, with or without tags."""
+        return self.codec == "json" or self.codec == "tagged"
+
+    @property
     def restorable(self) -> bool:
         """Whether the log holds the whole value."""
         return self.codec != "none" and not self.masked
@@ -111,7 +117,7 @@ class Value:
             >>> Value("json", json="[1, 2]").text, Value("none", type="socket.socket").text
             ('[1, 2]', 'socket.socket')
         """
-        return self.json if self.codec == "json" else self.preview or self.type
+        return self.json if self.is_json else self.preview or self.type
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

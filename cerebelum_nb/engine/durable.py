@@ -180,7 +180,7 @@ async def durable_run(
             f"context.run({name!r}) in step '{scope.step}' returned a secret, which is never stored; "
             f"it was done and is not done again. Let it return something storable"
         )
-    return scope.execution.decode(value, f"context.run({name!r})") if value.codec == "json" else result
+    return scope.execution.decode(value, f"context.run({name!r})") if value.is_json else result
 
 
 class _Record:

@@ -175,8 +175,7 @@ class Execution(ExecutionValues):
         self.append(
             e.StepCompleted(at=self.now(), step=scope.step, visit=scope.visit, attempt=scope.attempt, output=value)
         )
-        if self.live:
-            self._check_shared(attempt.spec)
+        self.warn_of_changes(scope.step)
 
     def start_due(self, command: StartStep) -> None:
         """Start an attempt whose time has come."""
@@ -479,8 +478,7 @@ class Execution(ExecutionValues):
         header = _header(self.now(), attempt.scope)
         info = self.describe(error)
         step = self.state.steps[name]
-        if self.live:
-            self._check_shared(attempt.spec)
+        self.warn_of_changes(name)
         can_retry = isinstance(error, policy.retry_on) and not isinstance(error, (DependencyError, OperationError))
         if can_retry and step.failures < policy.retries:
             due = Deadline.after(self.clock, backed_off(policy.retry_delay, policy.backoff, step.failures))

@@ -212,7 +212,13 @@ def _heartbeats(db: Database) -> None:
     db.execute("ALTER TABLE holder ADD COLUMN token TEXT NOT NULL DEFAULT ''")
 
 
-@MIGRATIONS(name="9_trust")
+@MIGRATIONS(name="9_redaction")
+def _redaction(db: Database) -> None:
+    # The names given as `redact=`: they hold for every process that goes on with what this log holds.
+    db.execute("CREATE TABLE redaction (name TEXT PRIMARY KEY) WITHOUT ROWID")
+
+
+@MIGRATIONS(name="10_trust")
 def _trust(db: Database) -> None:
     # `setting` keeps what belongs to the log as a whole: its id (see trust.py), and how it was last connected to.
     # `foreign_execution` names what was unpacked: the code that it names is not this user's choice.

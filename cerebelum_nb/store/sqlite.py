@@ -11,7 +11,7 @@ import sqlite3
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -75,8 +75,7 @@ class SqliteStore:
         trusted: whether pickled values of this log may be restored; None: if this user made it on this machine.
         read_only: take the file as it is: nothing is created, migrated or written.
 
-    ``hibernate_after`` and ``redact`` are what its user wants of runs over it (see ``connect``); the store
-    only carries them.
+    ``hibernate_after`` is what its user wants of runs over it (see ``connect``); the store only carries it.
 
     Raises:
         StoreError: not a log, a newer one, damaged, or not to be reached.
@@ -101,7 +100,7 @@ class SqliteStore:
         self._asked: Durability | None = durability
         self._said = trusted
         self.hibernate_after = timedelta(hours=1)
-        self.redact: tuple[str, ...] = ()
+        self._redact: frozenset[str] = frozenset()
         self._lock = RLock()
         self._keys: dict[str, int] = {}  # of executions by id, as far as this connection has met them
         self._heads: dict[int, tuple[int, bytes]] = {}  # of their chains, by key: the last version and its hash
@@ -166,6 +165,23 @@ class SqliteStore:
     def path(self) -> Path | None:
         """The log's file; None for one in memory."""
         return None if self.location == MEMORY else Path(self.location)
+
+    @property
+    def redact(self) -> tuple[str, ...]:
+        """The names whose values are masked. They are kept in the log and hold for whoever goes on with its runs."""
+        with self._reading() as db:
+            is_there = db.execute(
+                "SELECT 1 FROM sqlite_master WHERE name = 'redaction'"
+            ).fetchone()  # older, to look at
+            kept = db.execute("SELECT name FROM redaction").fetchall() if is_there else []
+        return tuple(sorted({*self._redact, *(name for (name,) in kept)}))
+
+    @redact.setter
+    def redact(self, names: Iterable[str]) -> None:
+        self._redact = frozenset(names)
+        if self._redact and not self._read_only:
+            with self._writing() as db:
+                db.executemany("INSERT OR IGNORE INTO redaction (name) VALUES (?)", [(name,) for name in self._redact])
 
     def __repr__(self) -> str:
         return f"SqliteStore({self.location!r}, durability={self.durability!r})"
