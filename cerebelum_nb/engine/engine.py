@@ -86,7 +86,7 @@ class Engine:
         self._executions: dict[str, Execution] = {}
         self._pump_handle: asyncio.Handle | None = None
         self._pumping = False
-        self.turn_at = 0  # what is worked off together happened at one time
+        self.turn_at: int | None = None  # monotonic: what is worked off together happened at one time
         self._held: dict[Execution, float] = {}  # whose events wait for the log's write lock, and since when
         self._retry: asyncio.TimerHandle | None = None
         self._context = contextvars.copy_context()
@@ -273,7 +273,7 @@ class Engine:
                 self._turn()
         finally:
             self._pumping = False
-            self.turn_at = 0
+            self.turn_at = None
             if self._inbox and not self.loop.is_closed():  # Ctrl-C broke in: the others go on
                 self._pump_handle = self.loop.call_soon(self._pump, context=self._context)
         if self.clock.jumps:
@@ -282,9 +282,9 @@ class Engine:
     def _turn(self) -> None:
         inbox, self._inbox = self._inbox, []
         try:
-            self.turn_at = self.clock.now()
+            self.turn_at = self.clock.monotonic()
         except Exception:  # noqa: BLE001 - each execution then asks the clock itself, and fails by itself
-            self.turn_at = 0
+            self.turn_at = None
         touched: dict[Execution, None] = {}
         inbox.reverse()
         try:

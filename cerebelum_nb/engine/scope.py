@@ -17,7 +17,7 @@ import os
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -28,10 +28,11 @@ from ..core.events import OperationMismatched
 from ..core.state import Operation
 from ..errors import ExecutionBusyError, OperationError
 from ..store import forks
+from ..values.secret import Vault, reveal_to
 from .printing import Printed
 
 if TYPE_CHECKING:
-    from .clock import Timer
+    from .clock import Deadline, Timer
     from .execution import Execution
 
 __all__ = ["Scope", "Suspension", "Wait", "current_scope", "hear", "scope_here"]
@@ -130,7 +131,7 @@ class Scope:
 
     def identify(self, kind: str, name: str, fingerprint: str) -> str:
         """Name an operation by kind, name, arguments and occurrence, never by its position alone."""
-        key = f"{kind}:{name}:{fingerprint}"
+        key = f"{kind}:{self.execution.vault.mask(name)}:{fingerprint}"
         with _lock:
             if self._counts is None:
                 self._counts = Counter()
@@ -178,15 +179,15 @@ class Scope:
         if recorded is not None:
             await self.record(OperationMismatched, op, recorded=recorded)
 
-    async def wait_until(self, at: int | None, op: str = "", until: Callable[[], bool] | None = None) -> None:
-        """Wait until the engine's clock shows ``at``, or until ``until()`` holds after something was appended.
+    async def wait_until(self, due: Deadline | None, op: str = "", until: Callable[[], bool] | None = None) -> None:
+        """Wait until ``due`` is reached, or until ``until()`` holds after something was appended.
 
         Args:
-            at: when it ends by itself, µs since the epoch; None: never.
+            due: when it ends by itself; None: never.
             op: the operation that waits.
             until: asked now, and whenever others have appended events.
         """
-        wait = Wait(self.now(), at, self.is_callers(), op)
+        wait = Wait(self.execution.clock.now(), None if due is None else due.at, self.is_callers(), op)
         timers: list[Timer] = []
         watched: list[Callable[[], None]] = []
 
@@ -199,7 +200,7 @@ class Scope:
                 self.waits.remove(wait)
             self._ends.discard(end)
 
-        def due(waiter: _Waiter) -> None:
+        def over(waiter: _Waiter) -> None:
             end()
             if not waiter.done():
                 waiter.set_result(None)
@@ -209,10 +210,10 @@ class Scope:
                 if until():
                     waiter.set_result(None)
                     return
-                watched.append(lambda: due(waiter) if until() else None)
+                watched.append(lambda: over(waiter) if until() else None)
                 self.execution.watchers.add(watched[0])
-            if at is not None:
-                timers.append(self.execution.clock.call_at(at, partial(due, waiter)))
+            if due is not None:
+                timers.append(self.execution.clock.call_at(due, partial(over, waiter)))
             self.waits.append(wait)
             self._ends.add(end)
             self.execution.waits_changed()
@@ -373,8 +374,22 @@ def _same_name(op: str) -> str:
     return ":".join(op.split(":", 2)[:2])
 
 
-def hear(text: str) -> None:
-    """Keep a text for the step that prints it, if it is one."""
+def hear(text: str) -> str:
+    """Keep a text for the step that prints it, if it is one; return it as it may be shown, without secrets."""
     scope = current_scope.get()
-    if scope is not None:
-        scope.print(text)
+    if scope is None:
+        return text
+    scope.print(text)
+    vault = scope.execution.vault
+    return vault.mask(text) if vault else text
+
+
+def _revealed_to() -> Iterable[Vault]:
+    """Whose step reveals a secret; where nothing tells, as in a thread of a pool, it may be any that is at work."""
+    scope = current_scope.get()
+    with _lock:
+        scopes = tuple(_open) if scope is None else (scope,)
+    return {one.execution.vault for one in scopes}
+
+
+reveal_to(_revealed_to)
