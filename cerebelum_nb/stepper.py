@@ -23,7 +23,6 @@ from .engine import views
 from .engine.execution import Execution
 from .engine.lease import keeper_of
 from .engine.marking import by_hand
-from .engine.values import Live
 from .errors import ResumeError
 from .result import Outputs, Result, short
 from .run import Run
@@ -110,7 +109,7 @@ class Stepper:
     def __init__(self, workflow: Definition, store: Store, execution_id: str, take_up: TakeUp) -> None:
         self._workflow, self._store, self._take_up = workflow, store, take_up
         self._id = execution_id
-        self._live: Mapping[str, Live] = {}
+        self._live: Mapping[str, Any] = {}
         self._seen = 0
 
     @property

@@ -253,7 +253,7 @@ def _error(name: str, error: ErrorInfo) -> Iterator[str]:
 def _pretty(value: Value | None) -> list[str]:
     if value is None:
         return ["(nothing to show)"]
-    if value.codec != "json":
+    if not value.is_json:
         return value.preview.splitlines()
     shown = json.loads(value.json)
     if isinstance(shown, dict):

@@ -104,7 +104,7 @@ def changed_inputs(old: Value | None, new: Value | None) -> tuple[str, ...] | No
     """
     if old is None or new is None or old is new or old == new:
         return ()
-    if old.codec != "json" or new.codec != "json":
+    if not old.is_json or not new.is_json:
         return None
     one, two = json.loads(old.json), json.loads(new.json)
     gone = object()

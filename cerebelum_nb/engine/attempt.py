@@ -206,7 +206,13 @@ class Attempt:
 
     def _timeout_error(self) -> StepTimeoutError:
         limit = format_seconds(self.spec.policy.timeout or 0)
-        return StepTimeoutError(f"step '{self.spec.name}' took longer than its timeout of {limit}")
+        told = f"step '{self.spec.name}' took longer than its timeout of {limit}"
+        if self._thread is not None:
+            told += (
+                ". A plain step's thread cannot be ended: it goes on until it returns, and another attempt starts only "
+                "then. Make it async def, or give what it calls a timeout of its own"
+            )
+        return StepTimeoutError(told)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

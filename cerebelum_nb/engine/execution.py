@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -15,7 +16,6 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 from ..core import events as e
 from ..core.decide import ChooseRoute, Command, Complete, Fail, Jump, Position, StartStep, decide
-from ..core.duration import backed_off
 from ..core.events import Event
 from ..core.model import ErrorInfo, Plan, Value
 from ..core.state import Phase, State, evolve
@@ -175,8 +175,7 @@ class Execution(ExecutionValues):
         self.append(
             e.StepCompleted(at=self.now(), step=scope.step, visit=scope.visit, attempt=scope.attempt, output=value)
         )
-        if self.live:
-            self._check_shared(attempt.spec)
+        self.warn_of_changes(scope.step)
 
     def start_due(self, command: StartStep) -> None:
         """Start an attempt whose time has come."""
@@ -479,11 +478,10 @@ class Execution(ExecutionValues):
         header = _header(self.now(), attempt.scope)
         info = self.describe(error)
         step = self.state.steps[name]
-        if self.live:
-            self._check_shared(attempt.spec)
+        self.warn_of_changes(name)
         can_retry = isinstance(error, policy.retry_on) and not isinstance(error, (DependencyError, OperationError))
         if can_retry and step.failures < policy.retries:
-            due = Deadline.after(self.clock, backed_off(policy.retry_delay, policy.backoff, step.failures))
+            due = Deadline.after(self.clock, policy.delay(step.failures, random.random()))
             self._retries[name] = due
             self.append(e.StepRetried(**header, error=info, due_at=due.at))
             return

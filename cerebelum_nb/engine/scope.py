@@ -17,7 +17,7 @@ import os
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -28,6 +28,7 @@ from ..core.events import OperationMismatched
 from ..core.state import Operation
 from ..errors import ExecutionBusyError, OperationError
 from ..store import forks
+from ..values.secret import Vault, reveal_to
 from .printing import Printed
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ class Scope:
 
     def identify(self, kind: str, name: str, fingerprint: str) -> str:
         """Name an operation by kind, name, arguments and occurrence, never by its position alone."""
-        key = f"{kind}:{name}:{fingerprint}"
+        key = f"{kind}:{self.execution.vault.mask(name)}:{fingerprint}"
         with _lock:
             if self._counts is None:
                 self._counts = Counter()
@@ -374,8 +375,22 @@ def _same_name(op: str) -> str:
     return ":".join(op.split(":", 2)[:2])
 
 
-def hear(text: str) -> None:
-    """Keep a text for the step that prints it, if it is one."""
+def hear(text: str) -> str:
+    """Keep a text for the step that prints it, if it is one; return it as it may be shown, without secrets."""
     scope = current_scope.get()
-    if scope is not None:
-        scope.print(text)
+    if scope is None:
+        return text
+    scope.print(text)
+    vault = scope.execution.vault
+    return vault.mask(text) if vault else text
+
+
+def _revealed_to() -> Iterable[Vault]:
+    """Whose step reveals a secret; where nothing tells, as in a thread of a pool, it may be any that is at work."""
+    scope = current_scope.get()
+    with _lock:
+        scopes = tuple(_open) if scope is None else (scope,)
+    return {one.execution.vault for one in scopes}
+
+
+reveal_to(_revealed_to)

@@ -191,6 +191,6 @@ def _answer(response: str, comment: str) -> Any:
 def _shown(approval: OpenApproval) -> str:
     if approval.data is None:
         return ""
-    if approval.data.codec != "json":
+    if not approval.data.is_json:
         return approval.data.preview
     return json.dumps(json.loads(approval.data.json), indent=2, ensure_ascii=False)
