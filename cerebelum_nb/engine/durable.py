@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import random
 from collections.abc import Callable
 from typing import Any
 
-from ..core.duration import backed_off, format_seconds
+from ..core.duration import format_seconds
 from ..core.events import (
     OperationCompleted,
     OperationFailed,
@@ -21,7 +22,7 @@ from ..core.events import (
     SleepCompleted,
     SleepStarted,
 )
-from ..core.model import ErrorInfo, Value
+from ..core.model import ErrorInfo, Policy, Value
 from ..errors import PollTimeoutError, SerializationError
 from ..values import fingerprint_args, preview
 from .clock import Clock, Deadline, SystemClock
@@ -109,15 +110,16 @@ async def durable_retry(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     max_attempts: int,
-    delay: float,
-    backoff: float,
+    policy: Policy,
     errors: type[BaseException] | tuple[type[BaseException], ...],
     on_attempt: Callable[[int, BaseException | None], object] | None,
 ) -> Any:
     """Call until it does not raise, going on after the recorded attempts."""
     scope = scope or scope_here("retry(...)")
-    policy = f"{_fingerprint_of(scope, args, kwargs)}:{max_attempts}:{delay}:{backoff}"
-    record = _Record.of(scope, "retry", fn, policy)
+    told = f"{_fingerprint_of(scope, args, kwargs)}:{max_attempts}:{policy.retry_delay}:{policy.backoff}"
+    if policy.max_delay is not None or policy.jitter:
+        told += f":{policy.max_delay}:{policy.jitter}"
+    record = _Record.of(scope, "retry", fn, told)
     call = functools.partial(fn, *args, **kwargs)
     found, result = record.finished()
     if found:
@@ -145,7 +147,7 @@ async def durable_retry(
         else:
             await record.complete(result, number)
             return result
-        due = Deadline.after(record.clock, backed_off(delay, backoff, number - 1))
+        due = Deadline.after(record.clock, policy.delay(number - 1, random.random()))
         await record.attempt(RetryAttempted, number, due, error=record.describe(last))
 
 

@@ -145,7 +145,10 @@ def test_where_only_text_is_shown_it_lists_the_events(store, failed):
 
 
 def long_run(count):
-    started = [WorkflowStarted(at=0, workflow="w", inputs=None, total_steps=1), StepStarted(at=1, step="one")]
+    started = [
+        WorkflowStarted(at=0, workflow="w", inputs=Value("json", "{}"), total_steps=1),
+        StepStarted(at=1, step="one"),
+    ]
     return [
         *started,
         *(OperationCompleted(at=2, step="one", op=f"run:call:{n}:0", output=Value("json", "1")) for n in range(count)),
