@@ -42,7 +42,7 @@ def test_a_variable_in_which_a_secret_stands_is_a_secret():
         token = inputs["token"].reveal()
         headers = {"Authorization": f"Bearer {token}"}
         size = len(headers)
-        raise ConnectionError(f"refused {token}")
+        raise ConnectionError(f"refused {token} ({size})")
 
     error, _ = failure_of(call >> step(name="never")(lambda: 1), inputs={"token": Secret(TOKEN)})
     notebook = {}
