@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..core.model import ErrorInfo, Plan, StepSpec, Value
 from ..core.state import Phase, State
-from ..errors import DependencyError
+from ..errors import DependencyError, SerializationError
 from ..values import Secret, Vault, decode, encode, pickles
 from ..values.classes import Home
 from .context import Context
-from .fence import describe
+from .fence import at_return, describe
 from .lease import keeper_of
 from .scope import current_scope
 
@@ -81,6 +81,13 @@ class ExecutionValues:
     def encode(self, value: Any, *, keep: bool = True, path: str = "output") -> Value:
         """Encode a value for the log, without its secrets."""
         return encode(value, keep=keep, vault=self.vault, path=path, home=self.home)
+
+    def encode_result(self, spec: StepSpec, result: Any) -> Value:
+        """Encode what a step returned; what cannot be stored is told at the step's own line."""
+        try:
+            return self.encode(result, keep=spec.policy.keep)
+        except SerializationError as error:
+            raise at_return(error, spec.fn)  # noqa: B904 - it is the same error
 
     def decode(self, value: Value, where: str, step: str = "") -> Any:
         """Make a recorded value afresh; ``step`` is whose result it is, if it is one."""
