@@ -199,7 +199,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class SetTimer:
-    """Answer with :class:`Due` at ``due_at`` (µs since the epoch), not before."""
+    """Answer with :class:`Due` at ``due_at`` (µs since the epoch); at once when that has passed by its clock."""
 
     step: str
     due_at: int
@@ -546,7 +546,7 @@ class Driver:
             self._held_back = True
         elif name in self.timers or name in self.running or name in self.held:
             pass
-        elif command.due_at is not None and command.due_at > now:
+        elif command.due_at is not None:
             self._set_timer(command, command.due_at)
         else:
             spec = self.plan.steps[name]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from .events import StepCompleted, StepFailed, StepRetried
 from .model import ErrorInfo, Policy, Value
 
-__all__ = ["Raised", "Returned", "ReturnedError", "Verdict", "settle"]
+__all__ = ["Raised", "Returned", "ReturnedError", "Verdict", "pause", "settle"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,28 +40,46 @@ class Raised:
 Verdict = Returned | ReturnedError | Raised
 
 
+def pause(policy: Policy, failures: int, verdict: Verdict, chance: float) -> float | None:
+    """Say how long to wait before another attempt.
+
+    Args:
+        policy: the step's policy.
+        failures: how many attempts of this visit have failed before this one.
+        verdict: how the function ended.
+        chance: a random number from 0 to 1, for the policy's jitter.
+
+    Returns:
+        Seconds; None when no other attempt follows.
+
+    Example:
+        >>> error = ErrorInfo(type="OSError", message="cut")
+        >>> pause(Policy(retries=1, retry_delay=2.0), 0, Raised(error, True), 0.5)
+        2.0
+    """
+    again = isinstance(verdict, Raised) and verdict.retriable and failures < policy.retries
+    return policy.delay(failures, chance) if again else None
+
+
 def settle(
-    policy: Policy, failures: int, verdict: Verdict, *, at: int, step: str, visit: int, attempt: int
+    verdict: Verdict, *, due_at: int | None = None, at: int, step: str, visit: int, attempt: int
 ) -> StepCompleted | StepFailed | StepRetried:
     """Make the event that records how an attempt ended.
 
     Args:
-        policy: the step's policy.
-        failures: how many attempts of this visit have failed before.
         verdict: how the function ended.
+        due_at: when the next attempt starts, µs since the epoch, if :func:`pause` says that there is one.
         at: the time, µs since the epoch.
         step: the step's name.
         visit: the visit's number, from 1.
         attempt: the attempt's number, from 1.
 
     Returns:
-        ``StepRetried`` with the time of the next attempt while the policy allows one, else the step's outcome.
+        The step's outcome, or ``StepRetried`` while it has none.
 
     Example:
-        >>> policy, error = Policy(retries=1, retry_delay=2.0), ErrorInfo(type="IOError", message="cut")
-        >>> settle(policy, 0, Raised(error, True), at=0, step="a", visit=1, attempt=1).due_at
-        2000000
-        >>> type(settle(policy, 1, Raised(error, True), at=0, step="a", visit=1, attempt=2)).__name__
+        >>> error = ErrorInfo(type="OSError", message="cut")
+        >>> type(settle(Raised(error, True), at=0, step="a", visit=1, attempt=2)).__name__
         'StepFailed'
     """
     if isinstance(verdict, Returned):
@@ -69,8 +87,6 @@ def settle(
     if isinstance(verdict, ReturnedError):
         info = ErrorInfo(type="returned error", message=verdict.reason, reason=verdict.reason)
         return StepFailed(at=at, step=step, visit=visit, attempt=attempt, error=info, output=verdict.value)
-    if verdict.retriable and failures < policy.retries:
-        delay = policy.retry_delay * policy.backoff**failures
-        due_at = at + round(delay * 1e6)
+    if due_at is not None:
         return StepRetried(at=at, step=step, visit=visit, attempt=attempt, error=verdict.error, due_at=due_at)
     return StepFailed(at=at, step=step, visit=visit, attempt=attempt, error=verdict.error)

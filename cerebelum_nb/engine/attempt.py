@@ -12,13 +12,15 @@ import inspect
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ..core.duration import format_seconds
 from ..core.model import StepSpec, Value
 from ..errors import StepTimeoutError
 from . import observers
-from .clock import Timer
+from .blocking import measured
+from .clock import Deadline, Timer
 from .offering import give_up, unawaited
 from .scope import Scope, current_scope
 
@@ -59,7 +61,7 @@ class Attempt:
         scope, execution = self.scope, self.scope.execution
         try:
             if self.spec.policy.timeout is not None:
-                due = execution.now() + round(self.spec.policy.timeout * 1e6)
+                due = Deadline.after(execution.clock, self.spec.policy.timeout)
                 self._timer = execution.clock.call_at(due, self._time_out)
             context = execution.context.copy()
             observers.prepare(scope, context)
@@ -108,15 +110,16 @@ class Attempt:
         scope = self.scope
         current_scope.set(scope)
         outcome = Outcome(scope)
+        note = partial(scope.execution.engine.note_blocking, self.spec.name)
         try:
             scope.check()
             if result is None:
                 result = self.spec.fn(**scope.execution.arguments(self.spec))
             while inspect.isawaitable(result):
-                result = await result
+                result = await measured(result, note)
             if (problem := unawaited(scope)) is not None:
                 raise problem
-            outcome.value = scope.execution.encode(result, keep=self.spec.policy.keep)
+            outcome.value = scope.execution.encode_result(self.spec, result)
             outcome.live = result
         except asyncio.CancelledError as error:
             if not scope.closed and not self.timed_out and _was_asked_to_stop():
@@ -144,7 +147,7 @@ class Attempt:
                 return
             if (problem := unawaited(scope)) is not None:
                 raise problem
-            outcome.value = scope.execution.encode(result, keep=self.spec.policy.keep)
+            outcome.value = scope.execution.encode_result(self.spec, result)
             outcome.live = result
         except BaseException as error:  # noqa: BLE001 - the fence: whatever user code raises is its outcome
             outcome.error = error
@@ -203,7 +206,13 @@ class Attempt:
 
     def _timeout_error(self) -> StepTimeoutError:
         limit = format_seconds(self.spec.policy.timeout or 0)
-        return StepTimeoutError(f"step '{self.spec.name}' took longer than its timeout of {limit}")
+        told = f"step '{self.spec.name}' took longer than its timeout of {limit}"
+        if self._thread is not None:
+            told += (
+                ". A plain step's thread cannot be ended: it goes on until it returns, and another attempt starts only "
+                "then. Make it async def, or give what it calls a timeout of its own"
+            )
+        return StepTimeoutError(told)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

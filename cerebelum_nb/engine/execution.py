@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -35,15 +36,15 @@ from ..core.drive import (
 )
 from ..core.events import Event
 from ..core.model import Plan, Value
-from ..core.settle import Raised, Returned, ReturnedError, Verdict, settle
+from ..core.settle import Raised, Returned, ReturnedError, Verdict, pause, settle
 from ..core.state import Phase, State
 from ..core.stepping import Limit
-from ..errors import CerebelumError, DependencyError, OperationError
+from ..errors import CerebelumError, DependencyError, ExecutionBusyError, OperationError
 from ..store.base import Commit
 from ..values import Vault
 from . import hibernation, observers, routes
 from .attempt import Attempt, Interruption, Outcome
-from .clock import Timer
+from .clock import Deadline, Timer
 from .code import parts_written
 from .lease import keeper_of
 from .scope import Scope, Suspension
@@ -66,10 +67,14 @@ class Execution(ExecutionValues):
         super().__init__(engine, execution_id, plan, state, vault)
         self.loop, self.clock, self.holder = engine.loop, engine.clock, holder
         self.driver = Driver(plan, state)
-        self.hint = ""  # the call that goes on with it, as its handle would say it
+        self.variable = ""  # how its workflow is called here
+        self.handle: Callable[[str | None], str] | None = None  # writes the call of a handle that goes on with it
         self.attempts: dict[str, Attempt] = {}
+        self._busy: Attempt | None = None  # one of them that was found at work
+        self._looks = False
         self.written = state.version
         self.over = False
+        self.superseded = False  # another process runs it now
         self.stays = False
         self.watchers: set[Callable[[], None]] = set()
         self.cause: BaseException | None = None
@@ -79,9 +84,11 @@ class Execution(ExecutionValues):
         self.stop_requested: str | None = None  # why; from then on no step, effect or attempt starts
         self.done: asyncio.Future[None] = engine.loop.create_future()
         self.context = contextvars.copy_context()
+        self._ahead = self.clock.now() - self.clock.monotonic()
         self._starts: list[Start] = []
         self._answers: list[Any] = []
         self._timers: dict[str, Timer] = {}
+        self._retries: dict[str, Deadline] = {}  # of steps that failed in this turn
         self._zombies: dict[str, Attempt] = {}
         self._ripening: Timer | None = None
 
@@ -112,8 +119,13 @@ class Execution(ExecutionValues):
     # -- what steps and operations ask ----------------------------------------------------------------------
 
     def now(self) -> int:
-        """Return the time now; never before the last event."""
-        now, last = self.engine.turn_at or self.clock.now(), self.state.updated_at
+        """Return the time of what happens now; never before the last event.
+
+        It runs with the monotonic clock, so that the times of two events of this process are as far apart as they were,
+        whatever the wall clock was set to between them. When nothing is at work it is set by the wall clock again.
+        """
+        at, last = self.engine.turn_at, self.state.updated_at
+        now = self._ahead + (self.clock.monotonic() if at is None else at)
         return now if now > last else last
 
     def post_record(self, event: Event, waiter: Any) -> None:
@@ -143,14 +155,18 @@ class Execution(ExecutionValues):
             self.engine.flush_later(self)
 
     def waits_changed(self) -> None:
-        """Hear that a step began to wait, or has waited for long."""
-        self.consider_hibernation()
-        self.engine.check_idle()
+        """Hear that a step began to wait, or has waited for long; many that begin together are looked at once."""
+        if not self._looks:
+            self._looks = True
+            self.loop.call_soon(self.engine.on_behalf_of, self, self._look_at_waits)
 
     @property
     def all_wait(self) -> bool:
-        """Whether everything in flight waits for the clock."""
-        return bool(self.attempts or self._timers) and all(a.scope.waits for a in self.attempts.values())
+        """Whether everything in flight waits for the clock. Who was at work last is asked first: it mostly still is."""
+        busy = self._busy
+        if busy is None or busy.scope.waits or self.attempts.get(busy.spec.name) is not busy:
+            self._busy = next((attempt for attempt in self.attempts.values() if not attempt.scope.waits), None)
+        return self._busy is None and bool(self.attempts or self._timers)
 
     def retry_times(self) -> list[int]:
         """When the next attempts of failed steps start, µs since the epoch."""
@@ -183,16 +199,19 @@ class Execution(ExecutionValues):
             self.driver.ride(lambda: printed)
             return  # still in flight as far as the log knows: the stop interrupts it
         verdict = self._verdict(attempt, outcome)
-        failures = self.state.steps[scope.step].failures
-        event = settle(attempt.spec.policy, failures, verdict, **_header(now, scope))
+        delay = pause(attempt.spec.policy, self.state.steps[scope.step].failures, verdict, random.random())
+        if delay is not None:
+            self._retries[scope.step] = Deadline.after(self.clock, delay)
+        due_at = None if delay is None else self._retries[scope.step].at
+        event = settle(verdict, due_at=due_at, **_header(now, scope))
         if isinstance(event, e.StepFailed):
             self.cause = outcome.error
         events.append(event)
         self.driver.take(Settled(scope.step, scope.visit, scope.attempt, events, at_work), now)
         if isinstance(verdict, Returned):
             self.keep_live(scope.step, scope.visit, verdict.value, outcome.live)
-        if self.live and not isinstance(verdict, ReturnedError):
-            self._check_shared(attempt.spec)
+        if not isinstance(verdict, ReturnedError):
+            self.warn_of_changes(scope.step)
 
     def ask_to_stop(self, reason: str) -> None:
         """Stop it, from any thread and from a signal handler: nothing starts any more, and it pauses soon."""
@@ -222,6 +241,8 @@ class Execution(ExecutionValues):
         """End the run in this process if all it does is wait, and for long."""
         if self.engine.hibernate_after is None or self.stays or self.over or self.finishing:
             return
+        if not self.all_wait:
+            return
         now = self.clock.now()
         ripe_at = hibernation.ripe_at(self, self.engine.hibernate_after, now)
         if ripe_at is None:
@@ -231,8 +252,8 @@ class Execution(ExecutionValues):
         else:
             if self._ripening is not None:
                 self._ripening.cancel()
-            look = partial(self.engine.on_behalf_of, self, self.waits_changed)
-            self._ripening = self.clock.call_at(ripe_at, look)
+            look = partial(self.engine.on_behalf_of, self, self._look_at_waits)
+            self._ripening = self.clock.call_at(Deadline(self.clock, ripe_at), look)
 
     def cancelled_from_outside(self, step: str) -> None:
         """A step's task was cancelled by somebody else, as at the end of ``asyncio.run``: record it at once."""
@@ -255,21 +276,20 @@ class Execution(ExecutionValues):
         else:
             for is_due in list(self.watchers):
                 is_due()
-        asked = True
-        while asked:
-            asked = False
+        if not self.attempts and not self._starts:  # nothing is being measured: by the wall clock again
+            self._ahead = self.clock.now() - (self.engine.turn_at or self.clock.monotonic())
+        answered = True
+        while answered:
+            answered = False
             for command in self.driver.advance(self.now()):
                 match command:
                     case Start():
                         self._starts.append(command)
                     case AskRoute():
                         self.driver.take(Routed(self._choose(command.step)), self.now())
-                        asked = True
+                        answered = True
                     case SetTimer():
-                        due = partial(self.engine.post, self, self._due, command.step)
-                        self._timers[command.step] = self.clock.call_at(command.due_at, due)
-                        self.consider_hibernation()
-                        self.engine.check_idle()
+                        answered = self._set_timer(command) or answered
                     case CancelAttempts():
                         self._cancel_attempts()
                     case End():
@@ -334,10 +354,29 @@ class Execution(ExecutionValues):
             self._cancel_attempts()
             self._end()
 
+    def confirm(self) -> None:
+        """Make sure, from any thread, that this process may still act for the execution; if not, end it here.
+
+        Raises:
+            ExecutionBusyError: another process has taken it over.
+        """
+        try:
+            keeper_of(self.engine.store).check(self)
+        except ExecutionBusyError as error:
+            self.loop.call_soon_threadsafe(self.abort, error)
+            raise
+
+    def disown(self) -> None:
+        """Let go of it in a forked child: it runs in the parent process, and this copy does nothing more."""
+        self.over = True
+        for attempt in self.attempts.values():
+            attempt.scope.closed = True
+
     def abort(self, error: BaseException) -> None:
         """Give up without writing, and give the lease back; whatever is raised meanwhile, it is over afterwards."""
         if self.over:
             return
+        self.superseded = isinstance(error, ExecutionBusyError)
         for attempt in self.attempts.values():
             with suppress(Exception):
                 attempt.abandon()
@@ -368,6 +407,17 @@ class Execution(ExecutionValues):
             self._answers.append(waiter)
         elif not waiter.done():
             waiter.set_exception(Suspension(f"execution {self.id} has ended here; nothing it does now is recorded"))
+
+    def _set_timer(self, command: SetTimer) -> bool:
+        """Wait for the time of the next attempt; return whether it has come already."""
+        name = command.step
+        deadline = self._retries.pop(name, None) or Deadline(self.clock, command.due_at)
+        if deadline.rest() <= 0:
+            return self.driver.take(Due(name), self.now())
+        self._timers[name] = self.clock.call_at(deadline, partial(self.engine.post, self, self._due, name))
+        self.consider_hibernation()
+        self.engine.check_idle()
+        return False
 
     def _due(self, step: str) -> None:
         self._timers.pop(step, None)
@@ -432,8 +482,10 @@ class Execution(ExecutionValues):
             return self.result_of(name)
         return None if step.output is None else self.decode(step.output, f"the result of step '{name}'", name)
 
-    def _look_at_waits(self, _: None) -> None:
+    def _look_at_waits(self, _: None = None) -> None:
+        self._looks = False
         self.consider_hibernation()
+        self.engine.check_idle()
 
     def _hibernate(self, _: None) -> None:
         """Stop waiting in this process, if that is still all there is to do."""

@@ -25,7 +25,7 @@ from cerebelum_nb.core.drive import (
     Stop,
 )
 from cerebelum_nb.core.model import ErrorInfo, Policy, Value
-from cerebelum_nb.core.settle import Raised, Returned, ReturnedError, settle
+from cerebelum_nb.core.settle import Raised, Returned, ReturnedError, pause, settle
 from cerebelum_nb.core.state import State, check, fold
 from cerebelum_nb.core.stepping import OneStage
 
@@ -133,17 +133,9 @@ def test_a_timer_that_rings_is_believed_although_the_wall_clock_was_set_back(dri
 def test_no_attempt_starts_beside_a_thread_that_is_still_at_work(driven):
     run = driven("a")
     run.begin()
-    assert run.tell(run.fails("a", retry_at=1, alive=True)) == []
-    assert run.tell(Released("a")) == [Start("a", 1, 2)]
-
-
-def test_a_retry_that_is_due_beside_a_thread_at_work_starts_when_that_has_ended(driven):
-    run = driven("[a, b]")
-    run.begin()
-    assert run.tell(run.fails("a", retry_at=1, alive=True)) == []
-    assert run.tell(Due("a")) == []
-    assert run.tell(run.done("b")) == []
-    assert run.tell(Released("a")) == [Start("a", 1, 2)]
+    assert run.tell(run.fails("a", retry_at=9, alive=True)) == []
+    assert run.tell(Released("a")) == [SetTimer("a", 9)]
+    assert run.tell(Due("a")) == [Start("a", 1, 2)]
 
 
 def test_a_route_is_asked_for_and_nothing_is_decided_until_it_is_answered(driven):
@@ -308,6 +300,7 @@ def test_losses_are_counted_for_each_step_and_forgotten_when_it_settles(driven):
     run.begin()
     assert run.tell(Lost("a", 1, 1, "died"), Lost("b", 1, 1, "died")) == [Start("a", 1, 2), Start("b", 1, 2)]
     run.tell(run.fails("a", retry_at=1))
+    run.tell(Due("a"))
     assert run.tell(Lost("a", 1, 3, "died")) == [Start("a", 1, 4)]
 
 
@@ -331,23 +324,29 @@ HEADER = {"at": 5, "step": "a", "visit": 1, "attempt": 2}
 
 
 def test_a_returned_value_completes_the_step():
-    assert settle(Policy(), 0, Returned(NULL), **HEADER) == e.StepCompleted(**HEADER, output=NULL)
+    assert settle(Returned(NULL), **HEADER) == e.StepCompleted(**HEADER, output=NULL)
 
 
 def test_a_returned_error_fails_without_another_attempt():
-    event = settle(Policy(retries=3), 0, ReturnedError(NULL, "limit"), **HEADER)
+    verdict = ReturnedError(NULL, "limit")
+    assert pause(Policy(retries=3), 0, verdict, 0.5) is None
+    event = settle(verdict, **HEADER)
     assert isinstance(event, e.StepFailed)
     assert (event.error.reason, event.output) == ("limit", NULL)
 
 
-@pytest.mark.parametrize(("failures", "due_at"), [(0, 5 + 2_000_000), (1, 5 + 6_000_000), (2, None)])
-def test_what_was_raised_is_tried_again_as_often_as_the_policy_says(failures, due_at):
-    event = settle(Policy(retries=2, retry_delay=2, backoff=3), failures, Raised(BAD, True), **HEADER)
-    assert getattr(event, "due_at", None) == due_at
+@pytest.mark.parametrize(("failures", "seconds"), [(0, 2), (1, 6), (2, None)])
+def test_what_was_raised_is_tried_again_as_often_as_the_policy_says(failures, seconds):
+    assert pause(Policy(retries=2, retry_delay=2, backoff=3), failures, Raised(BAD, True), 0.5) == seconds
+
+
+def test_an_attempt_that_is_not_the_last_is_recorded_with_the_time_of_the_next():
+    assert settle(Raised(BAD, True), due_at=9, **HEADER) == e.StepRetried(**HEADER, error=BAD, due_at=9)
 
 
 def test_what_retry_on_does_not_name_is_not_tried_again():
-    assert isinstance(settle(Policy(retries=2), 0, Raised(BAD, False), **HEADER), e.StepFailed)
+    assert pause(Policy(retries=2), 0, Raised(BAD, False), 0.5) is None
+    assert isinstance(settle(Raised(BAD, False), **HEADER), e.StepFailed)
 
 
 def test_an_empty_driver_has_nothing_to_commit(plan_of):
