@@ -22,6 +22,7 @@ from .core.model import ExecutionState, Value
 from .core.resume import plan_resume
 from .core.state import fold
 from .core.stepping import is_shared_prefix
+from .core.text import cut
 from .definition import Definition
 from .engine.code import keep_parts, why_stale
 from .engine.engine import engine_of
@@ -319,12 +320,18 @@ def check_id(execution_id: Any) -> str:
 
     Raises:
         TypeError: it is no text.
-        ValueError: a command would take it for an option.
+        ValueError: a command would take it for an option, a terminal would act on it, or it is longer than 200
+            characters.
     """
     if not isinstance(execution_id, str) or not execution_id.strip():  # a new one: nothing has it yet
         raise TypeError(f"an execution id is text, such as 'k3v9x2ma4t', not {execution_id!r}")
     if execution_id.startswith("-"):
         raise ValueError(f"an execution id does not begin with '-', as options of commands do: {execution_id!r}")
+    if not execution_id.isprintable() or len(execution_id) > 200:
+        raise ValueError(
+            f"an execution id has at most 200 characters, all of them printable, as it stands in lists, file names and "
+            f"commands: {cut(repr(execution_id), 80)}"
+        )
     return execution_id
 
 

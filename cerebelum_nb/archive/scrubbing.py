@@ -19,6 +19,7 @@ from ..core.state import fold
 from ..engine.summary import summarise
 from ..store import chain, projection, rows
 from ..values import MASK, Vault, encode
+from ..values.bounds import inflate, parse
 from ..values.redaction import gather
 from .record import Record
 
@@ -121,6 +122,6 @@ def _value(value: Value, vault: Vault, telling: Collection[str]) -> Value:
 def _code(data: bytes, vault: Vault) -> bytes:
     parts = [
         (kind, name, digest, MASK if vault.hides(name.rpartition(".")[2]) else vault.mask(text))
-        for kind, name, digest, text in json.loads(zlib.decompress(data))
+        for kind, name, digest, text in parse(inflate(data))
     ]
     return zlib.compress(json.dumps(parts, separators=(",", ":")).encode(), 6)

@@ -19,6 +19,7 @@ from ..dsl.step import parts_of
 from ..errors import StoreError
 from ..store.base import Store
 from ..values import MASK, Vault
+from ..values.bounds import inflate, parse
 
 __all__ = [
     "doubts",
@@ -56,12 +57,11 @@ def as_payload(code: str, parts: Parts) -> Value:
 
 
 def parts_kept(store: Store, code: str) -> Parts | None:
-    """Read the parts of a digest; None when the log does not hold them."""
+    """Read the parts of a digest; None when the log does not hold them, or they are damaged."""
     try:
-        data = store.payload(_key(code))
-    except StoreError:
+        return tuple(tuple(part) for part in parse(inflate(store.payload(_key(code)))))
+    except (StoreError, ValueError):  # a plan can do without: what is stale, the digests say
         return None
-    return tuple(tuple(part) for part in json.loads(zlib.decompress(data)))
 
 
 def pieces(parts: Iterable[object], vault: Vault) -> Parts:

@@ -173,7 +173,7 @@ def decode(rows: Iterable[Row]) -> list[Event]:
                 event = layout.cls(at=at, step=step, visit=visit, attempt=attempt, **found)
             else:
                 event = layout.cls(at=at, **found)
-        except (ValueError, TypeError, AttributeError) as exc:
+        except (ValueError, TypeError, AttributeError, RecursionError) as exc:
             raise StoreError(
                 f"The log holds a damaged {kind} event (step {step!r}, at {at}): {exc}. Restore the log from "
                 "a copy, or export what is whole."
