@@ -18,7 +18,7 @@ from .core.model import ExecutionState, Value
 from .core.resume import plan_resume
 from .core.stepping import is_shared_prefix
 from .definition import Definition
-from .engine.code import keep_parts, why_stale
+from .engine.code import blueprint_of, keep_parts, why_stale
 from .engine.engine import engine_of
 from .engine.execution import Execution
 from .engine.hints import execute_call
@@ -69,6 +69,7 @@ def launch(
     with engine_of(log).create(made_id, plan, vault) as execution:
         execution.stays = wait
         keep_inputs(execution, given, value)
+        blueprint = blueprint_of(plan, vault)
         event = WorkflowStarted(
             at=execution.clock.now(),
             workflow=workflow.name,
@@ -77,8 +78,9 @@ def launch(
             module=workflow.fn.__module__,
             qualname=workflow.fn.__qualname__,
             source=_source_of(workflow),
+            plan=blueprint.digest,
         )
-        execution.payloads = keep_parts(plan, log, vault)
+        execution.payloads = keep_parts(plan, log, vault, blueprint)
         return Run(execution, workflow.variable, event)
 
 
@@ -129,8 +131,10 @@ def take_up(
         events: list[Event] = []
         if state.hibernated:
             events.append(WorkflowAwakened(at=execution.now(), reason="resumed by hand"))
+        blueprint = blueprint_of(plan, execution.vault)
         resumed = WorkflowResumed(
             at=execution.now(),
+            plan="" if blueprint.digest == state.plan else blueprint.digest,
             retried=chosen.retried,
             revisited=chosen.revisited,
             rerouted=chosen.rerouted,
@@ -141,7 +145,7 @@ def take_up(
         if not state.hibernated or not chosen.is_nothing or value is not None:
             events.append(resumed)
         events += given
-        execution.payloads = keep_parts(plan, log, execution.vault)
+        execution.payloads = keep_parts(plan, log, execution.vault, blueprint)
         return Run(execution, workflow.variable, *events, stale=chosen.stale)
 
 

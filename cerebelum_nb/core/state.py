@@ -117,6 +117,7 @@ class State:
     module: str = ""
     qualname: str = ""
     source: str = ""
+    plan: str = ""  # the digest of the plan it went by last
     inputs: Value | None = None
     total_steps: int = 0
     started_at: int = 0
@@ -306,6 +307,7 @@ def evolve(state: State, event: e.Event) -> State:
             state.lifecycle = ExecutionState.RUNNING
             state.workflow, state.inputs = event.workflow, event.inputs
             state.module, state.qualname, state.source = event.module, event.qualname, event.source
+            state.plan = event.plan
             state.total_steps, state.started_at = event.total_steps, event.at
         case e.WorkflowPaused():
             state.lifecycle, state.reason = ExecutionState.PAUSED, event.reason
@@ -453,6 +455,7 @@ def _take_up(state: State, event: e.TakenUpEvent) -> None:
     if event.inputs is not None:
         state.inputs = event.inputs
     state.total_steps = event.total_steps or state.total_steps
+    state.plan = event.plan or state.plan
     if event.revisited and state.steps.keys() <= set(event.revisited):
         state.jumps = 0
     for name in event.retried:

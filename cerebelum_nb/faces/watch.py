@@ -13,6 +13,7 @@ from ..core.model import ExecutionState, Plan
 from ..core.state import State, evolve
 from ..engine import views
 from ..engine.clock import current_clock
+from ..engine.code import blueprint_kept
 from ..engine.lease import keeper_of
 from ..errors import WorkflowDefinitionError
 from ..store.base import Store
@@ -88,6 +89,7 @@ class Reading:
         self._state = State()
         self._recorded = Recorded()
         self._graph: Graph | None = None
+        self._drawn: tuple[str, Plan | None] = "", None
         self._over = False
 
     def look(self) -> Card:
@@ -103,10 +105,16 @@ class Reading:
             self._over = True
             self._state.reason = self._state.reason or "its process ended; a resume goes on"
             now = self._state.updated_at
-        plan = plan_of(self._state) or self._recorded.plan(self._state.workflow)
+        plan = plan_of(self._state) or self._blueprint() or self._recorded.plan(self._state.workflow)
         if self._graph is None or self._graph.plan.timeline != plan.timeline:
             self._graph = Graph(plan)
         return Card.at(self.id, self._state, now, self._graph)
+
+    def _blueprint(self) -> Plan | None:
+        """Read the plan that the log holds, once per digest."""
+        if self._drawn[0] != self._state.plan:
+            self._drawn = self._state.plan, blueprint_kept(self._store, self._state)
+        return self._drawn[1]
 
     @property
     def over(self) -> bool:
