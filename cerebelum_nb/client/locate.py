@@ -15,12 +15,12 @@ from types import ModuleType
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 from ..core.events import WorkflowStarted
-from ..core.state import State
+from ..engine.hints import is_cell, is_script, ways
 from ..errors import WorkflowNotFoundError
 from ..store.base import Store
 from .load import load_module, load_notebook, load_script
 
-__all__ = ["Code", "Origin", "Runnable", "find_workflow", "how_to_resume", "origin_of"]
+__all__ = ["Code", "Origin", "Runnable", "find_workflow", "origin_of"]
 
 W = TypeVar("W")
 
@@ -63,6 +63,7 @@ def find_workflow(
     *,
     module: str | None = None,
     notebook: str | os.PathLike[str] | None = None,
+    may_run: bool = True,
 ) -> Runnable:
     """Find the workflow of an execution: in the module it was started from, or the script if that is still there.
 
@@ -71,9 +72,10 @@ def find_workflow(
         execution_id: for messages.
         module: import this one instead of the recorded one.
         notebook: look in the definitions of this notebook instead.
+        may_run: whether the code that the log names may be run (``Store.may_run``); what a person names always may.
 
     Raises:
-        WorkflowNotFoundError: the module cannot be imported, or holds no such workflow.
+        WorkflowNotFoundError: the module cannot be imported, may not be, or holds no such workflow.
     """
     if notebook is not None:
         found = _in(load_notebook(notebook), origin)
@@ -84,10 +86,14 @@ def find_workflow(
             live = _in(sys.modules["__main__"], origin)
             if live is not None:
                 return live
-            if not _is_script(origin.source) or not Path(origin.source).is_file():
+            if not is_script(origin.source) or not Path(origin.source).is_file():
                 raise WorkflowNotFoundError(_not_a_module(origin, execution_id))
+            if not may_run:
+                raise WorkflowNotFoundError(_not_trusted(origin, execution_id))
             found, where = _in(load_script(origin.source), origin), f"the script {origin.source}"
         else:
+            if module is None and not may_run and name not in sys.modules:
+                raise WorkflowNotFoundError(_not_trusted(origin, execution_id))
             loaded = load_module(name, source="" if module else origin.source)
             found = _in(loaded, origin)
             where = f"the module {name} ({getattr(loaded, '__file__', None) or 'no file'})"
@@ -125,20 +131,29 @@ class Code(Generic[W]):
         self._loaded: dict[str, ModuleType] = {}
         self._failed: dict[str, str] = {}
 
-    def find(self, origin: Origin) -> W:
+    def find(self, origin: Origin, execution_id: str = "ID", *, may_run: bool = True) -> W:
         """Return the workflow of an execution: defined here, in what was named, or in the module it was started from.
 
+        Args:
+            origin: what the log says of it.
+            execution_id: for messages.
+            may_run: whether the code that the log names may be run.
+
         Raises:
-            WorkflowNotFoundError: it is not to be found; the message says what to do.
+            WorkflowNotFoundError: it is not to be found, or not to be run; the message says what to do.
         """
         module = origin.module
         live = self._known().get((module, origin.workflow))
         if live is not None and _is_of(live, origin):
             return live
         found = next((made for named in self._named if (made := _in(named, origin)) is not None), None)
+        if found is None and not may_run and module not in {"__main__", *sys.modules}:
+            raise WorkflowNotFoundError(_not_trusted(origin, execution_id))
         if found is None and module and module != "__main__":
             found = _in(self._load(module, lambda: load_module(module, _REACHABLE, source=origin.source)), origin)
-        elif found is None and _is_script(origin.source) and Path(origin.source).is_file():
+        elif found is None and is_script(origin.source) and Path(origin.source).is_file():
+            if not may_run:
+                raise WorkflowNotFoundError(_not_trusted(origin, execution_id))
             found = _in(self._load(origin.source, lambda: load_script(origin.source)), origin)
         if found is None:
             raise WorkflowNotFoundError(_to_be_named(origin))
@@ -169,7 +184,7 @@ def _to_be_named(origin: Origin) -> str:
             f"{what} is not in the module {origin.module!r} any more. Put it back under its name, or resume the "
             f"execution with the workflow that follows it"
         )
-    if _is_script(origin.source):
+    if is_script(origin.source):
         script = Path(origin.source)
         return (
             f"{what} was started from the script {script}, which holds it no more: name the file that does, "
@@ -183,13 +198,9 @@ def _to_be_named(origin: Origin) -> str:
 
 def _is_of(workflow: Any, origin: Origin) -> bool:
     """Whether a workflow of this process is the recorded one: of two scripts both are modules called ``__main__``."""
-    if origin.module != "__main__" or not _is_script(origin.source):
+    if origin.module != "__main__" or not is_script(origin.source):
         return True
     return bool(Path(inspect.unwrap(workflow.fn).__code__.co_filename).absolute() == Path(origin.source).absolute())
-
-
-def _is_script(source: str) -> bool:
-    return source.endswith(".py") and not source.startswith("<") and "ipykernel" not in source
 
 
 def _in(module: ModuleType, origin: Origin) -> Runnable | None:
@@ -206,30 +217,30 @@ def _in(module: ModuleType, origin: Origin) -> Runnable | None:
     return next(iter(exact or named), None)
 
 
-def how_to_resume(origin: Origin | State, execution_id: str) -> tuple[str, ...]:
-    """Write what goes on with an execution: a command, or the call where it was defined; the better one first."""
-    command, call = f"cerebelum resume {shlex.quote(execution_id)}", f'await {origin.qualname}.resume("{execution_id}")'
-    if origin.module != "__main__" or _is_script(origin.source):
-        return (command,)
-    return (call, f"{command} --notebook PATH.ipynb") if _is_cell(origin.source) else (call,)
+def _not_trusted(origin: Origin, execution_id: str) -> str:
+    """Say that nobody here chose the code that the log names, and how to choose it."""
+    file = origin.source if origin.module == "__main__" else origin.module
+    return (
+        f"execution {execution_id} of workflow '{origin.workflow}' was not started by you on this machine, and it "
+        f"names {file!r} as its code. What came from elsewhere does not choose which code is run here: nothing was "
+        f"run. If it is the code you mean, name it:\n\n"
+        f"    cerebelum resume {shlex.quote(execution_id)} --module {shlex.quote(file)}\n\n"
+        f"With --trust-code it is run unseen"
+    )
 
 
 def _not_a_module(origin: Origin, execution_id: str) -> str:
     told = f"execution {execution_id} of workflow '{origin.workflow}' was started "
-    if _is_script(origin.source):
+    if is_script(origin.source):
         return (
             f"{told}by the script {origin.source}, which is not there any more. Name the file that holds it now:\n\n"
             f"    cerebelum resume {shlex.quote(execution_id)} --module PATH.py"
         )
-    call, *command = how_to_resume(origin, execution_id)
-    if not command:
+    *command, call = ways(origin, execution_id)
+    if not is_cell(origin.source):
         return f"{told}at a prompt, so its code is nowhere to be found. Define it there again, then:\n\n    {call}"
+    here = f":\n\n    {command[0]}" if command else ", by adding --notebook and the notebook's path to the command."
     return (
         f"{told}in a notebook, which nothing here can import. Open the notebook, run the cells that define it, "
-        f"then:\n\n    {call}\n\nOr let its definitions be run from here:\n\n    {command[0]}"
+        f"then:\n\n    {call}\n\nOr let its definitions be run from here{here}"
     )
-
-
-def _is_cell(source: str) -> bool:
-    """A kernel's cells have files, those of IPython in a terminal and of other front ends may have none."""
-    return source.startswith("<ipython") or "ipykernel" in source or source.endswith(".ipynb")

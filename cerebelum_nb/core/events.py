@@ -107,6 +107,7 @@ class WorkflowStarted(WorkflowEvent):
     qualname: str = ""
     source: str = ""
     plan: str = ""
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)

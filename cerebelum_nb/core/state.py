@@ -118,6 +118,7 @@ class State:
     qualname: str = ""
     source: str = ""
     plan: str = ""  # the digest of the plan it went by last
+    origin: str = ""  # the notebook or script that started it
     inputs: Value | None = None
     total_steps: int = 0
     started_at: int = 0
@@ -308,6 +309,7 @@ def evolve(state: State, event: e.Event) -> State:
             state.workflow, state.inputs = event.workflow, event.inputs
             state.module, state.qualname, state.source = event.module, event.qualname, event.source
             state.plan = event.plan
+            state.origin = event.origin
             state.total_steps, state.started_at = event.total_steps, event.at
         case e.WorkflowPaused():
             state.lifecycle, state.reason = ExecutionState.PAUSED, event.reason

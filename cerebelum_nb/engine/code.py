@@ -25,6 +25,7 @@ from ..values import MASK, Vault
 __all__ = [
     "blueprint_kept",
     "blueprint_of",
+    "doubts",
     "keep_parts",
     "parts_kept",
     "parts_written",
@@ -110,6 +111,14 @@ def why_stale(
     for name, words in why_inputs_changed(plan, state, inputs or state.inputs).items():
         reasons.setdefault(name, []).extend(words)
     return reasons
+
+
+def doubts(plan: Plan, state: State) -> dict[str, list[str]]:
+    """Say of each completed step what it reads of which nobody can tell whether it changed."""
+    from ..dsl.fingerprint import unseen
+
+    found = {name: unseen(parts_of(plan.steps[name].fn)) for name in state.finished if name in plan.steps}
+    return {name: words for name, words in found.items() if words}
 
 
 def why_inputs_changed(plan: Plan, state: State, now: Value | None) -> dict[str, list[str]]:

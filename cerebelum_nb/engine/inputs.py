@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -76,6 +77,6 @@ def merge_inputs(
 
 def keep_inputs(execution: ExecutionValues, inputs: dict[str, Any], value: Value) -> None:
     """Remember inputs that the log does not hold whole."""
-    if value.codec != "json" or value.masked:
-        execution.live_inputs = inputs
-        keeper_of(execution.engine.store).remember_inputs(execution.id, inputs)
+    if value.masked:
+        execution.live_inputs = copy.deepcopy(inputs)  # the caller may change its own
+        keeper_of(execution.engine.store).remember_inputs(execution.id, execution.live_inputs)

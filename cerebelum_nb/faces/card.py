@@ -11,8 +11,9 @@ from ..core.model import ExecutionState
 from ..core.state import Phase, State, StepState
 from ..core.stepping import Before
 from ..engine.execution import Execution
+from ..engine.hints import Advice, advise_on
 from ..engine.scope import Scope
-from .failure import Failure, go_on
+from .failure import Failure
 from .graph import Graph
 from .marks import MARKS
 
@@ -23,6 +24,9 @@ _FEW = 12
 
 _MOST_PRINTED = 12_000
 """Characters of what steps printed in a saved card."""
+
+_EARLY, _SOON_SECONDS = 5.0, 3.0
+"""Before so many percent and seconds, an estimate of what is left would be a guess."""
 
 _ACTIVE = ("running", "sleeping", "approval", "retrying")
 
@@ -58,16 +62,16 @@ class Card:
     failure: Failure | None = None
     total: int = 0
     reason: str = ""
-    call: str = ""
+    advice: Advice | None = None
 
     @classmethod
     def of(cls, execution: Execution, graph: Graph | None = None) -> Card:
         """Take a picture of a run of this process; a ``graph`` of its plan is drawn once and used again."""
         scopes = {name: attempt.scope for name, attempt in execution.attempts.items()}
         graph = graph or Graph(execution.plan)
-        hint = None if execution.limited and isinstance(execution.limit, Before) else execution.hint
+        advice = None if execution.limited and isinstance(execution.limit, Before) else advise_on(execution)
         return cls.at(
-            execution.id, execution.state, execution.now(), graph, scopes, mask=execution.vault.mask, hint=hint
+            execution.id, execution.state, execution.now(), graph, scopes, mask=execution.vault.mask, advice=advice
         )
 
     @classmethod
@@ -79,7 +83,7 @@ class Card:
         graph: Graph,
         scopes: Mapping[str, Scope] | None = None,
         mask: object = str,
-        hint: str | None = "",
+        advice: Advice | None = None,
         known: Mapping[str, Row] | None = None,
     ) -> Card:
         """Take a picture of a folded state.
@@ -91,7 +95,7 @@ class Card:
             graph: the picture of its plan.
             scopes: the steps at work in this process.
             mask: hides secrets in what they print.
-            hint: the call that goes on with it; "" the usual one, None: none is to be told.
+            advice: how to go on with it; None when that is not to be told.
             known: rows that are taken as they are.
         """
         plan, scopes = graph.plan, scopes or {}
@@ -110,12 +114,10 @@ class Card:
                 for name in names
             ),
             graph=graph,
-            failure=Failure.of(execution_id, plan, state, hint or ""),
+            failure=Failure.of(plan, state, advice),
             total=state.total_steps,
             reason=state.reason or "",
-            call=(hint or go_on(execution_id, plan, state))
-            if state.lifecycle is ExecutionState.PAUSED and hint is not None
-            else "",
+            advice=advice,
         )
 
     @property
@@ -145,8 +147,8 @@ class Card:
             lines.append(f"  {MARKS[row.state].sign} {row.name}{note}")
         if self.failure is not None:
             lines.append(self.failure.to_text())
-        elif self.call:
-            lines.append(f"To go on: {self.call.partition('(')[0]}()")
+        elif self.advice is not None:
+            lines.append(f"{self.advice.what} {self.advice.short}")
         return "\n".join(lines)
 
     def head_html(self, *, exact: bool = True) -> str:
@@ -165,9 +167,12 @@ class Card:
         table = "".join(html_row(row, printed) for row, printed in self._with_printed())
         few = len(self.rows) <= _FEW
         listed = f"<table style='font-size:12px;margin:4px 0'>{table}</table>"
-        failure = "" if self.failure is None else self.failure.to_html()
-        if self.call:
-            failure = f"<div style='margin:4px 0'>To go on: <code>{html.escape(self.call, quote=False)}</code></div>"
+        failure = ""
+        if self.failure is not None:
+            failure = self.failure.to_html()
+        elif self.advice is not None:
+            ways = "<br>".join(f"<code>{html.escape(way, quote=False)}</code>" for way in self.advice.ways)
+            failure = f"<div style='margin:4px 0'>{html.escape(self.advice.what)} {ways}</div>"
         return (
             f"<div style='{STYLE}'>{self.head_html()}{self.graph.to_image(self.states)}{failure}"
             f"<details{' open' if few else ''}><summary>steps</summary>{listed}</details></div>"
@@ -206,7 +211,7 @@ def _row(
         state=state,
         seconds=((step.ended_at if step.settled else now) - step.started_at) / 1e6 if step.started_at else None,
         percent=percent if step.phase is Phase.RUNNING else None,
-        note=_note(step, message, now),
+        note=_note(step, _estimated(message, percent, step, now), now),
         parallel=parallel,
         printed=printed,
     )
@@ -247,11 +252,22 @@ def _note(step: StepState, message: str, now: int) -> str:
             case "sleep" if operation.due_at is not None:
                 parts.append(f"sleeps, wakes {_left(operation.due_at, now)}")
             case "approval":
-                parts.append(f"waits for approval{f': {operation.approval_type}' if operation.approval_type else ''}")
+                kind = f": {operation.approval_type}" if operation.approval_type else ""
+                ends = "" if operation.due_at is None else f", its time ends {_left(operation.due_at, now)}"
+                parts.append(f"waits for approval{kind}{ends}")
             case "poll" | "retry" if operation.number:
                 tries = f"{operation.kind}: {operation.number} tr{'y' if operation.number == 1 else 'ies'}"
                 parts.append(tries + (f", the next {_left(operation.due_at, now)}" if operation.due_at else ""))
     return ", ".join(parts)
+
+
+def _estimated(message: str, percent: float | None, step: StepState, now: int) -> str:
+    """Say beside its message how long a step with progress will take yet, if it goes on as it went."""
+    spent = (now - step.started_at) / 1e6
+    if step.phase is not Phase.RUNNING or percent is None or not _EARLY <= percent < 100 or spent < _SOON_SECONDS:
+        return message
+    left = spent * (100 - percent) / percent
+    return f"{message}, about {format_seconds(round(left))} left".removeprefix(", ")
 
 
 def _left(due_at: int, now: int) -> str:

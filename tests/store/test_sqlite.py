@@ -348,12 +348,25 @@ def test_the_data_version_changes_when_somebody_else_commits(sqlite_log, tmp_pat
     assert sqlite_log.store.data_version() != before
 
 
-def test_text_that_is_not_unicode_is_kept(sqlite_log):
+def test_text_that_is_not_unicode_is_kept_as_its_escape(sqlite_log, db):
     sqlite_log.start("deploy-1")
     error = ErrorInfo(type="OSError", message="no such file: b\udcff")
     sqlite_log.append("deploy-1", 1, StepFailed(at=1, step="s", error=error), error="b\udcff")
-    assert sqlite_log.store.events("deploy-1", after=1)[0].error == error
+    assert sqlite_log.store.events("deploy-1", after=1)[0].error.message == "no such file: b\\udcff"
     assert sqlite_log.store.execution("deploy-1").summary.error == "b\\udcff"
+    assert db.execute("SELECT error FROM steps").fetchall() == [("OSError: no such file: b\\udcff",)]
+
+
+def test_names_to_redact_are_kept_in_the_log(tmp_path):
+    path = tmp_path / "log.db"
+    with SqliteStore(path) as store:
+        store.redact = ("password",)
+    with SqliteStore(path) as store:
+        assert store.redact == ("password",)
+        store.redact = ("token",)
+        assert store.redact == ("password", "token")
+    with SqliteStore(path, read_only=True) as store:
+        assert store.redact == ("password", "token")
 
 
 def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path):
