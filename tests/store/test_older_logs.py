@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import sys
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,7 @@ def log(request, tmp_path):
     path = tmp_path / request.param.name
     shutil.copy(request.param, path)
     with SqliteStore(path, durability="normal") as log, FakeClock():
+        log.hibernate_after = timedelta.max  # the clock jumps: waits end in this process
         yield log
 
 
