@@ -12,17 +12,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..core.model import ErrorInfo, Plan, StepSpec, Value
 from ..core.state import Phase, State
-from ..errors import DependencyError
+from ..errors import DependencyError, SerializationError
 from ..values import Secret, Vault, decode, encode
 from .context import Context
 from .fence import describe
-from .lease import keeper_of
 from .scope import current_scope
 
 if TYPE_CHECKING:
     from .engine import Engine
 
 __all__ = ["ExecutionValues", "SharedValueWarning"]
+
+
+_BESIDE = 4_096
+"""Bytes of a row that are not the value's own."""
 
 
 class SharedValueWarning(UserWarning):
@@ -63,10 +66,25 @@ class ExecutionValues:
         self.engine, self.id, self.plan, self.state, self.vault = engine, execution_id, plan, state, vault
         self.live: dict[str, Live] = {}
         self.live_inputs: Mapping[str, Any] | None = None
+        self.masked_results: dict[tuple[str, int], Any] = {}  # by step and visit: results that held a secret
 
     def encode(self, value: Any, *, keep: bool = True, path: str = "output") -> Value:
-        """Encode a value for the log, without its secrets."""
-        return encode(value, keep=keep, vault=self.vault, path=path)
+        """Encode a value for the log, without its secrets.
+
+        Raises:
+            SerializationError: it cannot be stored. Also when it is larger than the log takes: said here, it is the
+                failure of the step that made it; said by the commit, it would be nobody's.
+        """
+        made = encode(value, keep=keep, vault=self.vault, path=path)
+        most = self.engine.store.largest - _BESIDE
+        size = made.size or len(made.json)
+        if size * 4 > most and (made.size or len(made.json.encode("utf-8", "surrogatepass"))) > most:
+            raise SerializationError(
+                f"{path} is too large for the log, which takes {most / 1e6:,.0f} MB in one value. Write it to a file "
+                f"and return the path, or declare the step with @step(keep=False)",
+                path=path,
+            )
+        return made
 
     def decode(self, value: Value, where: str, step: str = "") -> Any:
         """Make a recorded value afresh; ``step`` is whose result it is, if it is one."""
@@ -155,13 +173,13 @@ class ExecutionValues:
         if value.codec != "json" or value.masked:
             self.live[step] = Live(live, value.digest)
             if value.masked:
-                keeper_of(self.engine.store).remember_result(self.id, step, visit, live)
+                self.masked_results[step, visit] = live
         elif self.live:
             self.live.pop(step, None)
 
-    def recall(self, execution_id: str, state: State) -> None:
-        """Have the results of ``execution_id`` whose secrets this process still knows; they are masked from now on."""
-        for (name, visit), value in keeper_of(self.engine.store).remembered_results(execution_id).items():
+    def recall(self, results: Mapping[tuple[str, int], Any], state: State) -> None:
+        """Have results whose secrets this process still knows, by step and visit; they are masked from now on."""
+        for (name, visit), value in results.items():
             step = state.steps.get(name)
             if step is not None and step.has_result and step.visit == visit and step.output is not None:
                 self.encode(value)  # the vault learns them

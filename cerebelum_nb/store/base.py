@@ -98,6 +98,7 @@ class Store(Protocol):
 
     location: str
     trusted: bool
+    largest: int  # bytes that one value may have
     hibernate_after: timedelta
     redact: tuple[str, ...]
 

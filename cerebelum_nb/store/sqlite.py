@@ -488,6 +488,7 @@ class SqliteStore:
 
     def _open(self) -> sqlite3.Connection:
         db = open_to_look(self.location) if self._read_only else open_log(self.location, self.durability)
+        self.largest = db.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
         if not self._read_only:
             db.execute(f"PRAGMA busy_timeout = {_TRY_MILLISECONDS}")  # the rest of the waiting is done in _begin
         if self.path is not None:
