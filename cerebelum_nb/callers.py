@@ -11,7 +11,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-__all__ = ["in_cells", "is_library_frame", "own_frames", "shell", "show_errors_briefly", "user_traceback"]
+__all__ = [
+    "in_cells",
+    "is_library_frame",
+    "own_frames",
+    "shell",
+    "show_errors_briefly",
+    "user_traceback",
+]
 
 _MACHINERY = ("IPython", "ipykernel", "asyncio", "concurrent")
 """Packages whose frames stand between a caller and the library, and tell the caller nothing."""

@@ -14,6 +14,7 @@ from .core.model import Plan
 from .core.text import as_stage, counted
 from .core.validate import Report
 from .dsl.builder import WorkflowBuilder, build
+from .dsl.reloading import load_of, newest
 from .engine import views
 from .errors import WorkflowDefinitionError
 
@@ -31,7 +32,13 @@ class Definition:
 
     def __init__(self, fn: Callable[[WorkflowBuilder], object], name: str, max_jumps: int) -> None:
         self.__doc__, self.__module__, self.__name__ = fn.__doc__, fn.__module__, fn.__name__
-        self.fn, self.name, self.max_jumps = fn, name, max_jumps
+        self._fn, self.name, self.max_jumps = fn, name, max_jumps
+        self._load = load_of(fn)
+
+    @property
+    def fn(self) -> Callable[[WorkflowBuilder], object]:
+        """The function, as its module defines it now."""
+        return newest(self, self.name, self._fn, self._load)._fn
 
     def validate(self) -> Report:
         """Evaluate the timeline as it is now and report what is wrong with it, all at once."""

@@ -492,7 +492,8 @@ class ExecutionBusyError(CerebelumError):
     Attributes:
         execution_id: the execution that is held.
         holder: who holds it, as ``process 4711 on host``.
-        free_at: when the hold ends by itself if its holder is dead; None when it is this process.
+        free_at: when the hold ends by itself if nothing is heard of its holder; None when the holder is known to
+            live, as it does on this machine.
 
     Example:
         >>> import asyncio

@@ -8,24 +8,30 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import logging
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
+from .callers import in_cells
 from .core.arguments import ExecutionLike, id_of
 from .core.events import Event, WorkflowAwakened, WorkflowResumed, WorkflowStarted
 from .core.model import ExecutionState, Value
 from .core.resume import plan_resume
+from .core.state import fold
 from .core.stepping import is_shared_prefix
 from .definition import Definition
 from .engine.code import keep_parts, why_stale
 from .engine.engine import engine_of
 from .engine.execution import Execution
-from .engine.hints import execute_call
+from .engine.hints import advise, execute_call, is_script, resume_call
 from .engine.inputs import Inputs, check_inputs, keep_inputs, merge_inputs
 from .engine.lease import keeper_of
 from .engine.loading import stop_when_loading
 from .engine.marking import by_hand
+from .engine.origin import origin
 from .engine.scope import current_scope
 from .errors import CerebelumError, ResumeError
 from .run import Run
@@ -41,10 +47,16 @@ __all__ = [
     "own",
     "refuse_in_step",
     "take_up",
+    "wait_until_seen",
     "wake",
 ]
 
+messages = logging.getLogger("cerebelum_nb")
+
 _PAGE = 20
+_MOST_LOOKED_AT = 1000
+"""Of so many unfinished executions of other notebooks, one's own is looked for."""
+
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _RESUMABLE = (
     ExecutionState.FAILED,
@@ -77,7 +89,9 @@ def launch(
             module=workflow.fn.__module__,
             qualname=workflow.fn.__qualname__,
             source=_source_of(workflow),
+            origin=origin(),
         )
+        _tell_of_unfinished(workflow, log, value)
         execution.payloads = keep_parts(plan, log, vault)
         return Run(execution, workflow.variable, event)
 
@@ -145,6 +159,19 @@ def take_up(
         return Run(execution, workflow.variable, *events, stale=chosen.stale)
 
 
+async def wait_until_seen(workflow: Definition, execution_id: ExecutionLike | None, store: Store | None) -> str:
+    """Return the whole id of an execution to resume, once it is known whether its holder lives.
+
+    A holder that cannot be seen from here is watched for as long as its lease lasts; whether the execution may be
+    taken over is decided by the claim that follows.
+    """
+    refuse_in_step(workflow.variable)
+    log = resolve_store(store)
+    found = find(workflow, execution_id, log)
+    await keeper_of(log).wait_until_seen(found)
+    return found
+
+
 def wake(workflow: Definition, execution_id: str, store: Store, reason: str, *, died: bool) -> Run | None:
     """Make one ready that is due or was left; the arguments are those of :meth:`~cerebelum_nb.Workflow.wake`."""
     plan = workflow.plan()
@@ -193,14 +220,14 @@ def own(workflow: Definition, execution_id: ExecutionLike, log: Store, verb: str
 
 def _newest(workflow: Definition, log: Store) -> str:
     """The newest that can go on by itself; the prefix of a sweep stands where its variants go on."""
-    keeper = keeper_of(log)
-    seen, total = 0, 1
-    while seen < total:
-        rows, total = log.executions(workflow=workflow.name, states=_RESUMABLE, limit=_PAGE, offset=seen)
-        for row in rows:
-            if keeper.running(row.execution_id) is None and not _is_prefix(row, log):
-                return row.execution_id
-        seen += _PAGE
+    here, newest = origin(), None
+    for row in islice(_resumable(workflow, log), _MOST_LOOKED_AT):
+        whose = _origin_of(row, log)
+        if not here or not whose or whose == here:
+            return row.execution_id
+        newest = newest or (row.execution_id, whose)
+    if newest is not None:
+        return _of_another(workflow, *newest)
     done, total = log.executions(workflow=workflow.name, limit=1)
     last = ""
     if done:
@@ -210,6 +237,67 @@ def _newest(workflow: Definition, log: Store) -> str:
         f"workflow '{workflow.name}' has nothing to resume{last}. "
         f"Start a new one with {execute_call(workflow.variable)}"
     )
+
+
+def _resumable(workflow: Definition, log: Store) -> Iterator[ExecutionRow]:
+    keeper = keeper_of(log)
+    seen, total = 0, 1
+    while seen < total:
+        rows, total = log.executions(workflow=workflow.name, states=_RESUMABLE, limit=_PAGE, offset=seen)
+        for row in rows:
+            if keeper.running(row.execution_id) is None and not _is_prefix(row, log):
+                yield row
+        seen += _PAGE
+
+
+def _origin_of(row: ExecutionRow, log: Store) -> str:
+    """Read which notebook or script started an execution; "" when the log does not say."""
+    for event in log.events(row.execution_id, upto=2):  # a fork's first event is its own
+        if isinstance(event, WorkflowStarted):
+            is_own = event.module == "__main__" and is_script(event.source)
+            return event.origin or (str(Path(event.source).resolve()) if is_own else "")
+    return ""
+
+
+def _of_another(workflow: Definition, execution_id: str, whose: str) -> str:
+    """Take the execution that another notebook or script started, if both mean the same workflow by its name.
+
+    Two scripts may each have a workflow called 'report': with the code of one, a run of the other would complete as
+    something it never was.
+    """
+    if workflow.fn.__module__ == "__main__" and Path(whose).exists():
+        raise ResumeError(
+            f"workflow '{workflow.name}' has nothing to resume that was started here. The newest that can be resumed, "
+            f"execution {execution_id}, was started from {whose}, which has a workflow of its own of that name. To "
+            f"resume it with the code of this one, give its id: {resume_call(workflow.variable, execution_id)}"
+        )
+    messages.warning("resuming execution %s, which was started from %s", execution_id, whose)
+    return execution_id
+
+
+_asked: set[tuple[str, str]] = set()
+"""The workflows whose unfinished executions were looked for, by log and name: once in a process, as it may be a lot."""
+
+
+def _tell_of_unfinished(workflow: Definition, log: Store, inputs: Value) -> None:
+    """Say, when a notebook is run from the top again, that an earlier run of the same can be resumed."""
+    if not in_cells() or (log.location, workflow.name) in _asked:
+        return
+    _asked.add((log.location, workflow.name))
+    here = origin()
+    for row in islice(_resumable(workflow, log), _PAGE):
+        is_alive = row.holder is not None and log.lease_left(row.holder)
+        if is_alive or (here and _origin_of(row, log) not in ("", here)):
+            continue
+        state = fold(log.events(row.execution_id))
+        advice = advise(state, row.execution_id, variable=workflow.variable, interrupted=not state.lifecycle.is_final)
+        if state.inputs == inputs and advice is not None:
+            how = f"failed at '{state.failed_step}'" if state.failed_step else "is unfinished"
+            messages.warning(
+                "this starts a new execution of '%s'; %s had the same inputs and %s. To resume that one: %s",
+                *(workflow.name, row.execution_id, how, advice.call),
+            )
+            return
 
 
 def _is_prefix(row: ExecutionRow, log: Store) -> bool:
@@ -256,7 +344,7 @@ def refuse_in_step(variable: str) -> None:
     """Raise CerebelumError inside a step."""
     stop_when_loading()
     scope = current_scope.get()
-    if scope is not None:
+    if scope is not None and scope.is_here():  # a process forked in a step is no part of it
         raise CerebelumError(
             f"step '{scope.step}' starts workflow '{variable}' inside a step: a step would wait for a run that its own "
             f"run must wait for. Put the steps on one timeline, or start the second workflow after the first"

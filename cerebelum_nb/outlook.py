@@ -11,7 +11,7 @@ from .core.model import ExecutionState, Plan
 from .core.outlook import Fate, Prospect, prospects
 from .core.resume import Resumption, plan_resume
 from .core.state import evolve, fold
-from .engine.code import why_stale
+from .engine.code import doubts, why_stale
 from .engine.hints import in_terminal
 from .engine.inputs import merge_inputs
 from .engine.lease import keeper_of
@@ -140,4 +140,6 @@ def look_ahead(
             ),
         )
     asked = () if rerun == "stale" else (rerun,) if isinstance(rerun, str) else rerun
-    return Outlook(plan.workflow, execution_id, prospects(plan, before, after, chosen, stale, asked))
+    return Outlook(
+        plan.workflow, execution_id, prospects(plan, before, after, chosen, stale, asked, doubts=doubts(plan, before))
+    )

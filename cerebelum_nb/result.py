@@ -15,6 +15,7 @@ from .core.state import State
 from .core.text import counted, cut
 from .core.times import at
 from .engine import views
+from .engine.hints import Advice
 
 __all__ = ["Outputs", "Result"]
 
@@ -56,6 +57,7 @@ class Result:
         wake_at: when a hibernated execution is to be woken, UTC; None when it waits for a person, or does not wait.
         waits_for: the kinds of approval it waits for.
         resume_hint: the call that goes on with it, unless it has ended.
+        next: what happens next to one that has not ended, and how to go on with it; empty when it has ended.
         lineage: where it was forked from; empty when it was not.
 
     Example:
@@ -82,6 +84,7 @@ class Result:
     completed_at: datetime | None
     _state: State
     resume_hint: str = ""
+    next: str = ""
     _events: Callable[[], Sequence[Event]] = tuple
 
     def slider(self) -> Any:
@@ -120,6 +123,7 @@ class Result:
         load: Callable[[str], Any],
         events: Callable[[], Sequence[Event]],
         resume_hint: str = "",
+        advice: Advice | None = None,
     ) -> Result:
         """Make a result of a folded state; ``load`` decodes a step's value, ``events`` reads what is recorded."""
         return cls(
@@ -131,6 +135,7 @@ class Result:
             completed_at=None if state.completed_at is None else at(state.completed_at),
             _state=state,
             resume_hint="" if state.status.is_final else resume_hint,
+            next="" if state.status.is_final else _next(state, advice, resume_hint),
             _events=events,
         )
 
@@ -154,21 +159,6 @@ class Result:
     def lineage(self) -> str:
         """Which execution it is a fork of, at which event and before which step; empty when it is none."""
         return lineage(self._state)
-
-    @property
-    def next(self) -> str:
-        """What happens next to one that has not ended, and how to go on with it; empty when it has ended."""
-        if self.status.is_final:
-            return ""
-        told = []
-        if self.waits_for:
-            told.append(f"it waits for approval ({', '.join(self.waits_for)}): cerebelum approve {self.execution_id}")
-        if self.wake_at is not None:
-            until = "its time to decide ends" if self.waits_for else "it wakes"
-            told.append(f"{until} at {self.wake_at:%Y-%m-%d %H:%M:%S} UTC, if a scheduler runs (cerebelum scheduler)")
-        if self.resume_hint:
-            told.append(f"to go on with it yourself: {self.resume_hint}")
-        return "; ".join(told)
 
     def __repr__(self) -> str:
         last = self._state.output if self.status is ExecutionState.COMPLETED else None
@@ -196,6 +186,16 @@ class Result:
             f"<th>state</th><th>took</th><th>result</th></tr></thead><tbody>{rows}</tbody></table></details>"
             f"{html.escape('; '.join(line for line in (self.lineage, self.next) if line))}</div>"
         )
+
+
+def _next(state: State, advice: Advice | None, resume_hint: str) -> str:
+    told = [] if advice is None else [f"{advice.what} {'; '.join(advice.ways)}"]
+    if state.wake_at is not None:
+        until = "its time to decide ends" if state.status is ExecutionState.WAITING_FOR_APPROVAL else "it wakes"
+        told.append(f"{until} at {at(state.wake_at):%Y-%m-%d %H:%M:%S} UTC, if a scheduler runs (cerebelum scheduler)")
+    if resume_hint and (advice is None or resume_hint not in advice.ways):
+        told.append(f"to resume it yourself: {resume_hint}")
+    return "; ".join(told)
 
 
 def short(value: Value | None) -> str:

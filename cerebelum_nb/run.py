@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
 from collections.abc import Generator
 from contextlib import AbstractContextManager, ExitStack, suppress
@@ -17,7 +18,7 @@ from .engine import views
 from .engine.bridge import STOPPED
 from .engine.execution import Execution
 from .engine.fence import describe
-from .engine.hints import both_ways, execute_call, mend, rerun_stale, resume_call
+from .engine.hints import advise_on, execute_call, rerun_stale, resume_call
 from .engine.interrupt import on_sigint
 from .errors import (
     CerebelumError,
@@ -35,6 +36,19 @@ log = logging.getLogger("cerebelum_nb")
 
 _GRACE_SECONDS = 1.0
 """How long a stop waits for async steps to clean up before it leaves them behind."""
+
+
+_HEARD_SECONDS = 0.2
+"""So long after a failure in the background somebody may still begin to wait for it."""
+
+_unheard: set[Run] = set()
+"""Those that failed in the background just now; told at the exit when their loop has ended before."""
+
+
+@atexit.register
+def _tell_at_exit() -> None:
+    for run in list(_unheard):
+        run._tell()
 
 
 class Run:
@@ -68,12 +82,13 @@ class Run:
     ) -> None:
         self._execution, self._variable, self._events = execution, variable, events
         self.stale = stale
-        self.hint = resume_call(variable, execution.id)
+        execution.variable = variable
+        self._is_heard = False  # whether somebody waits for it, or sees it
         if stale:
             log.warning(
                 "kept the results of %s, whose code or inputs have changed since; to run them again: %s",
                 ", ".join(stale),
-                rerun_stale(self.hint, execution.engine.store, execution.id),
+                rerun_stale(resume_call(variable, execution.id), execution.engine.store, execution.id),
             )
 
     @property
@@ -140,11 +155,31 @@ class Run:
         with self._ready():
             self._start()
         self._execution.engine.flush()
+        self._execution.done.add_done_callback(self._tell_later)
         return self
+
+    def _tell_later(self, done: asyncio.Future[None]) -> None:
+        """Have a failure told that nobody waits for: behind a cell it would pass unseen."""
+        if self._is_heard or (done.exception() is None and self.status is not ExecutionState.FAILED):
+            return
+        _unheard.add(self)
+        self._execution.loop.call_later(_HEARD_SECONDS, self._tell)
+
+    def _tell(self) -> None:
+        _unheard.discard(self)
+        if self._is_heard:
+            return
+        self._is_heard = True
+        try:
+            self._outcome()
+        except Exception as error:  # noqa: BLE001 - whatever a log or a codec raised is what is to be told
+            with suppress(Exception):  # the log may go to a stream that is closed
+                log.error("in the background: %s", error)
 
     async def wait(self) -> Result:
         """Wait until it is done and return its result; raise what it failed with."""
         __tracebackhide__ = True
+        self._is_heard = True
         await self._over()
         return self._outcome()
 
@@ -153,6 +188,7 @@ class Run:
 
     def watch(self) -> None:
         """Show it while it runs behind the cell, and how it ended; returns at once."""
+        self._is_heard = self._is_heard or bool(views.factories)
         views.watch(self._execution)
 
     def slider(self) -> Any:
@@ -230,7 +266,8 @@ class Run:
             execution.state,
             execution.result_of,
             lambda: execution.engine.store.events(execution.id),
-            resume_hint=self.hint,
+            resume_hint=execution.handle(None) if execution.handle else resume_call(self._variable, execution.id),
+            advice=advise_on(execution),
         )
 
     def _outcome(self) -> Result:
@@ -247,10 +284,12 @@ class Run:
             case ExecutionState.FAILED:
                 raise self._failure(where, kept) from _own_traceback(execution.cause)
             case ExecutionState.PAUSED:
+                advice = advise_on(execution)
+                assert advice is not None  # of a paused one there is always one
                 raise ExecutionStoppedError(
-                    f"{where} is paused: {state.reason}. {kept}. To go on:\n\n{self._ways(self.hint)}",
+                    f"{where} is paused: {state.reason}. {kept}. {advice}",
                     execution_id=execution.id,
-                    resume_hint=self.hint,
+                    resume_hint=advice.call,
                 )
             case ExecutionState.CANCELLED:
                 because = f": {state.reason}" if state.reason else ""
@@ -269,24 +308,23 @@ class Run:
         if unrecorded:
             names = ", ".join(f"'{name}'" for name in unrecorded)
             lost = f" {names} finished too, which could not be recorded: a resume runs {names} again."
-        told = f"{where} ended: {_sentence(error)}\n{kept}.{lost} To resume it:\n\n{self._ways(self.hint)}"
+        advice = advise_on(self._execution, what="To resume it:")
+        assert advice is not None  # a resume is always one
+        told = f"{where} ended: {_sentence(error)}\n{kept}.{lost} {advice}"
         ended: CerebelumError
         if isinstance(error, StoreError):
             ended = StoreError(told, transient=error.transient)
         else:
-            ended = WorkflowError(told, execution_id=self.execution_id, resume_hint=self.hint)
+            ended = WorkflowError(told, execution_id=self.execution_id, resume_hint=advice.call)
         ended.__cause__ = error
         return ended
-
-    def _ways(self, call: str, rerun: str | None = None) -> str:
-        return both_ways(call, self._execution.engine.store, self.execution_id, rerun=rerun)
 
     def _failure(self, where: str, kept: str) -> WorkflowError:
         state = self._execution.state
         assert state.error is not None
         step = state.failed_step
-        rerun = step if step in state.finished else None  # its route failed the run: the result has to be made again
-        hint = self.hint if rerun is None else resume_call(self._variable, self.execution_id, rerun=rerun)
+        advice = advise_on(self._execution)
+        assert advice is not None  # of a failed one there is always one
         what = f"step '{step}' of {where} failed" if step else f"{where} failed"
         message = (
             state.error.message
@@ -294,10 +332,10 @@ class Run:
             else (f"{state.error.type}: {state.error.message}")
         )
         failure = WorkflowError(
-            f"{what}: {message}\n{kept}. {mend(step, state.error.type)}\n\n{self._ways(hint, rerun)}",
+            f"{what}: {message}\n{kept}. {advice}",
             execution_id=self.execution_id,
             failed_step=step,
-            resume_hint=hint,
+            resume_hint=advice.call,
         )
         failure.details = state.error.traceback
         return failure

@@ -23,7 +23,6 @@ from .engine import views
 from .engine.execution import Execution
 from .engine.lease import keeper_of
 from .engine.marking import by_hand
-from .engine.values import Live
 from .errors import ResumeError
 from .result import Outputs, Result, short
 from .run import Run
@@ -36,7 +35,10 @@ if TYPE_CHECKING:
 __all__ = ["Moved", "Stepper"]
 
 
-_NEXT = "await run.next()"
+def _call(rerun: str | None) -> str:
+    """Write the call of this handle that goes on; ``rerun`` is a finished step that has to run again."""
+    return "await run.next()" if rerun is None else f"await run.rerun({rerun!r})"
+
 
 TakeUp = Callable[[str, Collection[str], Collection[str]], Run]
 
@@ -107,7 +109,7 @@ class Stepper:
     def __init__(self, workflow: Definition, store: Store, execution_id: str, take_up: TakeUp) -> None:
         self._workflow, self._store, self._take_up = workflow, store, take_up
         self._id = execution_id
-        self._live: Mapping[str, Live] = {}
+        self._live: Mapping[str, Any] = {}
         self._seen = 0
 
     @property
@@ -178,7 +180,7 @@ class Stepper:
         if self._state().lifecycle is not ExecutionState.COMPLETED:
             await self._go(None)
         state = self._state()
-        return Result.of(self._id, state, self._load, lambda: self._store.events(self._id), resume_hint=_NEXT)
+        return Result.of(self._id, state, self._load, lambda: self._store.events(self._id))
 
     async def rerun(self, step: object) -> Moved:
         """Run one completed step once more, and pause; what depends on it is to be run again as well.
@@ -274,9 +276,10 @@ class Stepper:
     ) -> Moved:
         __tracebackhide__ = True
         unchanged = self._store.execution(self._id).version == self._seen
+        await keeper_of(self._store).wait_until_seen(self._id)
         run = self._take_up(self._id, rerun, self._live if unchanged else ())
         execution = run.execution
-        run.hint = execution.hint = _NEXT
+        execution.handle = _call
         before = execution.state.version
         if unchanged:
             execution.live.update(self._live)

@@ -133,7 +133,8 @@ async def _prefix(
         if _is_before(workflow, step, fold(history)) or _has_run(step, history):
             return found
         run = take_up(workflow, found, store=log)
-    run.hint = run.execution.hint = sweep_call(workflow.variable, step, run.execution_id)
+    call = sweep_call(workflow.variable, step, run.execution_id)
+    run.execution.handle = lambda _: call
     await run.go_as_far_as(Before(step))
     if not run.execution.limited:
         ways = ", ".join(run.results) or "there is none"

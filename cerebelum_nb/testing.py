@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import Token
@@ -14,7 +12,7 @@ from typing import Any, Self
 
 from .core.duration import Duration, seconds
 from .engine.asking import answer_outside
-from .engine.clock import Clock, current_clock
+from .engine.clock import Clock, Deadline, Timer, Timers, current_clock
 from .errors import ApprovalRejectedError
 from .store.memory import MemoryStore
 
@@ -75,9 +73,9 @@ class FakeClock:
 
     def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC), *, autojump: bool = True) -> None:
         self._now = round(start.timestamp() * 1e6)
+        self._monotonic = 0
         self._autojump = autojump
-        self._timers: list[tuple[int, int, _FakeTimer]] = []
-        self._order = itertools.count()
+        self._timers = Timers(self)
         self._jumping = False
         self._tokens: list[Token[Clock]] = []
 
@@ -85,24 +83,28 @@ class FakeClock:
         """Return the time it shows, µs since the epoch."""
         return self._now
 
-    def call_at(self, at: int, callback: Callable[[], None]) -> _FakeTimer:
-        """Call ``callback`` once it shows ``at``."""
-        timer = _FakeTimer(callback)
-        heapq.heappush(self._timers, (at, next(self._order), timer))
-        if at <= self._now:
+    def monotonic(self) -> int:
+        """Return how far it has moved on by itself, µs."""
+        return self._monotonic
+
+    def call_at(self, due: Deadline, callback: Callable[[], None]) -> Timer:
+        """Call ``callback`` once ``due`` is reached."""
+        timer = self._timers.add(due, callback)
+        if due.rest() <= 0:
             asyncio.get_running_loop().call_soon(self.advance, 0)
         return timer
 
     def advance(self, duration: Duration) -> None:
         """Move on by seconds (or a ``timedelta``, or text such as ``"2h"``), firing what comes due, in order."""
-        end = self._now + round(seconds(duration, unit="s") * 1e6)
-        while self._timers and self._timers[0][0] <= end:
-            self._fire()
-        self._now = max(self._now, end)
+        end = self._monotonic + round(seconds(duration, unit="s") * 1e6)
+        while (at := self._timers.next_at()) is not None and at <= end:
+            self._fire(at)
+        self._move_to(end)
 
     def set(self, to: datetime) -> None:
         """Show another time at once, forwards or backwards, as when somebody sets the clock; fires nothing."""
         self._now = round(to.timestamp() * 1e6)
+        self._timers.wall_clock_was_set()
 
     def idle(self) -> None:
         """Jump to the next timer, soon."""
@@ -125,23 +127,15 @@ class FakeClock:
 
     def _jump(self) -> None:
         self._jumping = False
-        while self._timers and self._timers[0][2].cancelled:
-            heapq.heappop(self._timers)
-        if self._timers:
-            self._fire()
+        if (at := self._timers.next_at()) is not None:
+            self._fire(at)
 
-    def _fire(self) -> None:
-        at, _, timer = heapq.heappop(self._timers)
-        if not timer.cancelled:
-            self._now = max(self._now, at)
-            timer.callback()
+    def _fire(self, at: int) -> None:
+        self._move_to(at)
+        self._timers.fire()
 
-
-class _FakeTimer:
-    __slots__ = ("callback", "cancelled")
-
-    def __init__(self, callback: Callable[[], None]) -> None:
-        self.callback, self.cancelled = callback, False
-
-    def cancel(self) -> None:
-        self.cancelled = True
+    def _move_to(self, at: int) -> None:
+        """Move both hands on."""
+        passed = max(0, at - self._monotonic)
+        self._now += passed
+        self._monotonic += passed

@@ -15,7 +15,7 @@ from .engine.bridge import run_sync
 from .engine.cancel import cancel_execution
 from .engine.inputs import Inputs, check_inputs
 from .errors import CerebelumError, WorkflowDefinitionError
-from .launching import find, refuse_in_step, take_up, wake
+from .launching import find, refuse_in_step, take_up, wait_until_seen, wake
 from .once import Resume, launch_once
 from .result import Result
 from .run import Run
@@ -238,14 +238,15 @@ class Workflow(Definition):
             OutcomeUnknownError: it would repeat an external effect that may have happened: say ``repeat`` or
                 ``mark_done``.
             ResumeError: it cannot be resumed: it is completed, or the timeline lost a step it has completed.
-            ExecutionBusyError: it is running, here or elsewhere.
+            ExecutionBusyError: it is running, here or elsewhere. Where this cannot be seen (another machine, another
+                container), its heartbeat is watched first, for up to the 30 s that a lease lasts.
             ExecutionNotFoundError: there is no such execution.
             Otherwise as :meth:`execute`.
         """
         __tracebackhide__ = True
         run = take_up(
             self,
-            execution_id,
+            await wait_until_seen(self, execution_id, store),
             skip_completed_steps=skip_completed_steps,
             inputs=inputs,
             rerun=rerun,

@@ -156,12 +156,12 @@ def _results(tries: Iterable[Attempt]) -> str:
     return "".join(
         f"<h3><code>{escape(step)}</code>{_kind(one.output)}</h3>{_value(one.output)}"
         for step, one in last.items()
-        if one.output is not None and (one.output.codec != "json" or len(one.output.json) > _SHORT)
+        if one.output is not None and (not one.output.is_json or len(one.output.json) > _SHORT)
     )
 
 
 def _kind(value: Value | None) -> str:
-    if value is None or value.codec == "json":
+    if value is None or value.is_json:
         return ""
     size = f", {value.size:,} bytes" if value.size else ", not kept"
     return f" <small>{escape(value.type.removeprefix('builtins.'))}{size}</small>"
@@ -231,7 +231,7 @@ def _foot(source: Source) -> str:
 def _value(value: Value | None) -> str:
     if value is None:
         return ""
-    text = _pretty(value.json) if value.codec == "json" else value.preview
+    text = _pretty(value.json) if value.is_json else value.preview
     return f"<pre>{escape(cut(text))}</pre>"
 
 
@@ -241,7 +241,7 @@ def _pretty(text: str) -> str:
 
 
 def _line(value: Value) -> str:
-    text = value.json if value.codec == "json" else value.preview.partition("\n")[0]
+    text = value.json if value.is_json else value.preview.partition("\n")[0]
     return "" if text == "null" else cut(text, _SHORT)
 
 

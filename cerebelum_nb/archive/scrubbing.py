@@ -38,7 +38,7 @@ def scrub(record: Record, names: Collection[str]) -> tuple[Record, int]:
     events = rows.decode(row for row, _ in record.events)
     vault = Vault(names)
     for value in _values(events):
-        if value.codec == "json":
+        if value.is_json:
             gather(json.loads(value.json), vault, set(), 0)
     telling = {d for d, (codec, data) in record.payloads.items() if codec != "code" and _tells(codec, data, vault)}
     scrubbed = [_event(event, vault, telling) for event in events]

@@ -296,7 +296,7 @@ class Check:
 
     def _note(self, execution_id: str, version: int, event: Any) -> None:
         value = rows.value_of(event)
-        if value is not None and value.digest and value.codec not in ("json", "none"):
+        if value is not None and value.digest and not value.is_json and value.codec != "none":
             self._uses.setdefault(value.digest, (value.codec, execution_id, version))
 
     def _payloads(self, *, everything: bool) -> None:
@@ -323,9 +323,9 @@ class Check:
                 yield from self.db.execute(f"{sql} WHERE digest = ?", (digest,))
 
 
-def _is_damaged(text: str) -> bool:
-    """Whether :func:`_text` found bytes in it that are no UTF-8."""
-    return any("\ud800" <= sign <= "\udfff" for sign in text)
+def _is_damaged(text: object) -> bool:
+    """Whether it is no text any more, or :func:`_text` found bytes in it that are no UTF-8."""
+    return not isinstance(text, str) or any("\ud800" <= sign <= "\udfff" for sign in text)
 
 
 def _fits(before: bytes | None, version: int, row: Any, hashed: object) -> bool:

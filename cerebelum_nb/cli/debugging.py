@@ -360,7 +360,7 @@ def _step(name: str, step: StepState) -> Iterator[str]:
 def _pretty(value: Value | None) -> Iterator[str]:
     if value is None:
         yield "(none)"
-    elif value.codec == "json":
+    elif value.is_json:
         yield from json.dumps(json.loads(value.json), indent=2, ensure_ascii=False).splitlines()
     else:
         yield from value.preview.splitlines() or [value.type]

@@ -6,18 +6,16 @@ Made of the row and the fold of its events; nothing is decoded and nothing is re
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from ..client.locate import how_to_resume
 from ..core.duration import format_seconds
 from ..core.fork import lineage
 from ..core.model import ErrorInfo, ExecutionState, Value
 from ..core.state import Operation, Phase, State, StepState
 from ..core.text import counted
 from ..core.times import at
-from ..engine.hints import asks_again
+from ..engine.hints import Reader, advise
 from ..store.base import ExecutionRow
 from .states import state_cell
 from .text import Cell, Column, bar, cells, clean, cut, moment, short_time, styled, table, wrap
@@ -70,6 +68,14 @@ class Picture:
         """Whether nobody runs it, and nobody will unless somebody is told to."""
         return self.interrupted or self.row.summary.state is ExecutionState.PAUSED
 
+    @property
+    def reason(self) -> str:
+        """Why it failed, where no failed step says so: no step failed it, or one did that had completed."""
+        step = self.state.steps.get(self.state.failed_step or "")
+        if self.row.summary.state is not ExecutionState.FAILED or (step is not None and step.phase is Phase.FAILED):
+            return ""
+        return clean(self.row.summary.error or "")
+
     def line(self) -> str:
         """Write it in one line."""
         shown = self.row.summary
@@ -104,8 +110,8 @@ class Picture:
         reason = self.state.reason if shown.state in (ExecutionState.PAUSED, ExecutionState.CANCELLED) else None
         if reason:
             yield from wrap(f"{state.text}: {reason}")
-        if self.state.failed_step is None and shown.error and shown.state is ExecutionState.FAILED:
-            yield from (styled(part, "red") for part in wrap(shown.error))
+        if self.reason:
+            yield from (styled(part, "red") for line in self.reason.splitlines()[:_MOST_LINES] for part in wrap(line))
         if came := lineage(self.state):
             yield from (styled(part, "dim") for part in wrap(came))
 
@@ -200,61 +206,18 @@ class Picture:
 
     def _advice(self, room: int | None) -> Iterator[str]:
         """Say what a person can do now."""
-        match self.row.summary.state:
-            case _ if self.interrupted:
-                told, ways = "nobody runs it: its process died; what is finished is kept. To go on:", self._ways()
-            case ExecutionState.WAITING_FOR_APPROVAL:
-                answers = (f"approve {self._quoted} --response '{{...}}'", f"reject {self._quoted} --reason '...'")
-                told, ways = "to decide:", [self.command(answer) for answer in answers]
-            case ExecutionState.FAILED:
-                told, ways = self._mending()
-            case ExecutionState.PAUSED:
-                told, ways = "nobody runs it. To go on:", self._ways()
-            case ExecutionState.SLEEPING if self.state.hibernated:
-                told, ways = "it sleeps without a process. A scheduler wakes it:", [self.command("scheduler")]
-            case _:
-                return
-        yield ""
-        yield from wrap(told)
-        for way in ways:
-            yield from _command(way, room)
-
-    def _mending(self) -> tuple[str, list[str]]:
-        """Say what is to be done about a failure before it goes on."""
-        state, ways = self.state, self._ways()
-        if state.failed_step is None or state.error is None:
-            return "mend it, then:", ways
-        step, error = clean(state.failed_step), state.error
-        if asks_again(error.type):
-            return f"to let '{step}' ask again:", ways
-        if error.type == "SecretMissingError" and (options := self._secrets(error.message)):
-            given = [f"{way} {options}" for way in how_to_resume(state, self._id) if way.startswith("cerebelum ")]
-            return "a secret is in no log. To give it again:", [self._write(way) for way in given] or ways
-        return f"mend '{step}', then:", ways
-
-    def _secrets(self, message: str) -> str:
-        """Write the options that give a secret again: an input is asked for, a step makes its result anew."""
-        for name in self.state.finished:
-            if f"the result of step '{name}'" in message:
-                return f"--rerun {shlex.quote(name)}"
-        masked = () if self.state.inputs is None else self.state.inputs.masked
-        names = [path for path in masked if path.isidentifier()] if "in the inputs" in message else []
-        return " ".join(f"--secret {name}" for name in names)
-
-    def _ways(self) -> list[str]:
-        """Say how to go on: by a command, or where it was defined, if that is a notebook."""
-        return [self._write(way) for way in how_to_resume(self.state, self._id)]
-
-    def _write(self, way: str) -> str:
-        return self.command(way.removeprefix("cerebelum ")) if way.startswith("cerebelum ") else way
+        advice = advise(
+            self.state, self._id, interrupted=self.interrupted, reader=Reader.TERMINAL, command=self.command
+        )
+        if advice is not None:
+            yield ""
+            yield from wrap(clean(advice.what))
+            for way in advice.ways:
+                yield from _command(way, room)
 
     @property
     def _id(self) -> str:
         return clean(self.row.execution_id)
-
-    @property
-    def _quoted(self) -> str:
-        return shlex.quote(self._id)
 
 
 def _command(command: str, room: int | None) -> Iterator[str]:
@@ -290,7 +253,7 @@ def _error(name: str, error: ErrorInfo) -> Iterator[str]:
 def _pretty(value: Value | None) -> list[str]:
     if value is None:
         return ["(nothing to show)"]
-    if value.codec != "json":
+    if not value.is_json:
         return value.preview.splitlines()
     shown = json.loads(value.json)
     if isinstance(shown, dict):

@@ -73,7 +73,7 @@ class Stored(Later):
 
     def shown(self) -> Any:
         """Return a JSON-able form, without unpickling: JSON as it is, a preview of the rest."""
-        return json.loads(self.value.json) if self.value.codec == "json" else self.value.preview
+        return json.loads(self.value.json) if self.value.is_json else self.value.preview
 
 
 class _Late:

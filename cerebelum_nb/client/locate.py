@@ -15,12 +15,12 @@ from types import ModuleType
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 from ..core.events import WorkflowStarted
-from ..core.state import State
+from ..engine.hints import is_cell, is_script, ways
 from ..errors import WorkflowNotFoundError
 from ..store.base import Store
 from .load import load_module, load_notebook, load_script
 
-__all__ = ["Code", "Origin", "Runnable", "find_workflow", "how_to_resume", "origin_of"]
+__all__ = ["Code", "Origin", "Runnable", "find_workflow", "origin_of"]
 
 W = TypeVar("W")
 
@@ -84,7 +84,7 @@ def find_workflow(
             live = _in(sys.modules["__main__"], origin)
             if live is not None:
                 return live
-            if not _is_script(origin.source) or not Path(origin.source).is_file():
+            if not is_script(origin.source) or not Path(origin.source).is_file():
                 raise WorkflowNotFoundError(_not_a_module(origin, execution_id))
             found, where = _in(load_script(origin.source), origin), f"the script {origin.source}"
         else:
@@ -138,7 +138,7 @@ class Code(Generic[W]):
         found = next((made for named in self._named if (made := _in(named, origin)) is not None), None)
         if found is None and module and module != "__main__":
             found = _in(self._load(module, lambda: load_module(module, _REACHABLE, source=origin.source)), origin)
-        elif found is None and _is_script(origin.source) and Path(origin.source).is_file():
+        elif found is None and is_script(origin.source) and Path(origin.source).is_file():
             found = _in(self._load(origin.source, lambda: load_script(origin.source)), origin)
         if found is None:
             raise WorkflowNotFoundError(_to_be_named(origin))
@@ -169,7 +169,7 @@ def _to_be_named(origin: Origin) -> str:
             f"{what} is not in the module {origin.module!r} any more. Put it back under its name, or resume the "
             f"execution with the workflow that follows it"
         )
-    if _is_script(origin.source):
+    if is_script(origin.source):
         script = Path(origin.source)
         return (
             f"{what} was started from the script {script}, which holds it no more: name the file that does, "
@@ -183,13 +183,9 @@ def _to_be_named(origin: Origin) -> str:
 
 def _is_of(workflow: Any, origin: Origin) -> bool:
     """Whether a workflow of this process is the recorded one: of two scripts both are modules called ``__main__``."""
-    if origin.module != "__main__" or not _is_script(origin.source):
+    if origin.module != "__main__" or not is_script(origin.source):
         return True
     return bool(Path(inspect.unwrap(workflow.fn).__code__.co_filename).absolute() == Path(origin.source).absolute())
-
-
-def _is_script(source: str) -> bool:
-    return source.endswith(".py") and not source.startswith("<") and "ipykernel" not in source
 
 
 def _in(module: ModuleType, origin: Origin) -> Runnable | None:
@@ -206,30 +202,18 @@ def _in(module: ModuleType, origin: Origin) -> Runnable | None:
     return next(iter(exact or named), None)
 
 
-def how_to_resume(origin: Origin | State, execution_id: str) -> tuple[str, ...]:
-    """Write what goes on with an execution: a command, or the call where it was defined; the better one first."""
-    command, call = f"cerebelum resume {shlex.quote(execution_id)}", f'await {origin.qualname}.resume("{execution_id}")'
-    if origin.module != "__main__" or _is_script(origin.source):
-        return (command,)
-    return (call, f"{command} --notebook PATH.ipynb") if _is_cell(origin.source) else (call,)
-
-
 def _not_a_module(origin: Origin, execution_id: str) -> str:
     told = f"execution {execution_id} of workflow '{origin.workflow}' was started "
-    if _is_script(origin.source):
+    if is_script(origin.source):
         return (
             f"{told}by the script {origin.source}, which is not there any more. Name the file that holds it now:\n\n"
             f"    cerebelum resume {shlex.quote(execution_id)} --module PATH.py"
         )
-    call, *command = how_to_resume(origin, execution_id)
-    if not command:
+    *command, call = ways(origin, execution_id)
+    if not is_cell(origin.source):
         return f"{told}at a prompt, so its code is nowhere to be found. Define it there again, then:\n\n    {call}"
+    here = f":\n\n    {command[0]}" if command else ", by adding --notebook and the notebook's path to the command."
     return (
         f"{told}in a notebook, which nothing here can import. Open the notebook, run the cells that define it, "
-        f"then:\n\n    {call}\n\nOr let its definitions be run from here:\n\n    {command[0]}"
+        f"then:\n\n    {call}\n\nOr let its definitions be run from here{here}"
     )
-
-
-def _is_cell(source: str) -> bool:
-    """A kernel's cells have files, those of IPython in a terminal and of other front ends may have none."""
-    return source.startswith("<ipython") or "ipykernel" in source or source.endswith(".ipynb")

@@ -54,7 +54,7 @@ def status_of(store: Store, row: ExecutionRow, now: int) -> ExecutionStatus:
 def entry(store: Store, row: ExecutionRow, now: int) -> ExecutionStatus:
     """Make a status of a row; the fields that need the events are read at the first look."""
     shown, details = row.summary, _Details(store, row, now)
-    interrupted = _is_interrupted(store, row, now)
+    interrupted = _is_interrupted(store, row)
     if shown.completed_at is not None:
         end = shown.completed_at
     elif interrupted or shown.state not in ACTIVE:
@@ -170,12 +170,12 @@ class _Details:
         return Stored(value, self._store, f"{what} of execution {self._row.execution_id}")
 
 
-def _is_interrupted(store: Store, row: ExecutionRow, now: int) -> bool:
+def _is_interrupted(store: Store, row: ExecutionRow) -> bool:
     """Whether nobody runs an execution that should run: its holder is dead, or gave it back half-way."""
     if row.summary.state not in ACTIVE or keeper_of(store).running(row.execution_id) is not None:
         return False
     if row.holder is not None:
-        return not store.is_alive(row.holder, now)
+        return not store.lease_left(row.holder)
     # Hibernating, nobody is meant to hold it.
     return not (
         row.summary.state in _WAITING

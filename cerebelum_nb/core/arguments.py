@@ -8,7 +8,7 @@ from typing import Protocol
 from .model import ExecutionState
 from .text import did_you_mean
 
-__all__ = ["ExecutionLike", "HasExecutionId", "count", "id_of", "names", "states"]
+__all__ = ["ExecutionLike", "HasExecutionId", "count", "id_of", "names", "states", "workflow_name"]
 
 
 class HasExecutionId(Protocol):
@@ -57,7 +57,7 @@ def names(given: str | Iterable[str] | None, known: Iterable[str], what: str) ->
     """
     if given is None:
         return ()
-    asked = [given] if isinstance(given, str) else list(given)
+    asked = _several(given, what)
     by_fold = {str(name).casefold(): str(name) for name in known}
     found = []
     for name in asked:
@@ -82,7 +82,36 @@ def states(given: str | Iterable[str] | None) -> tuple[ExecutionState, ...]:
     """
     if given is None:
         return ()
-    return tuple(dict.fromkeys(map(ExecutionState, [given] if isinstance(given, str) else given)))
+    return tuple(dict.fromkeys(map(ExecutionState, _several(given, "state"))))
+
+
+def _several(given: str | Iterable[str], what: str) -> list[str]:
+    """Return one name or several as a list."""
+    if isinstance(given, str):
+        return [given]
+    if not isinstance(given, Iterable):
+        raise TypeError(f"a {what} is given by its name, or several by theirs, not {given!r}")
+    return list(given)
+
+
+def workflow_name(given: object) -> str | None:
+    """Return the name of the workflow meant; None means all.
+
+    Args:
+        given: its name, or the workflow itself.
+
+    Raises:
+        TypeError: it is neither.
+
+    Example:
+        >>> workflow_name("deploy")
+        'deploy'
+    """
+    found = given if given is None or isinstance(given, str) else getattr(given, "name", given)
+    if found is None or isinstance(found, str):
+        return found
+    limit = f"; for the newest {given}, write limit={given}" if isinstance(given, int) else ""
+    raise TypeError(f"workflow= is the name of a workflow, or the workflow itself, not {given!r}{limit}")
 
 
 def count(given: int, what: str) -> int:

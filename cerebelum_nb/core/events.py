@@ -106,6 +106,7 @@ class WorkflowStarted(WorkflowEvent):
     module: str = ""
     qualname: str = ""
     source: str = ""
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)

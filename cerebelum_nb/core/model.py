@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from .duration import LONGEST, backed_off
+
 __all__ = [
     "Action",
     "ActionKind",
@@ -84,7 +86,8 @@ _FINAL = frozenset({ExecutionState.COMPLETED, ExecutionState.FAILED, ExecutionSt
 class Value:
     """An encoded value as the log holds it.
 
-    ``codec`` is ``"json"`` (then ``json`` is its text), ``"cloudpickle"`` or ``"arrow"`` (then ``digest``
+    ``codec`` is ``"json"`` (then ``json`` is its text), ``"tagged"`` (JSON with tags for what JSON lacks, such as
+    ``{"$date": "2026-01-02"}``), ``"cloudpickle"`` or ``"arrow"`` (then ``digest``
     names the payload, stored once per content) or ``"none"`` (not kept: only type and preview are known).
     ``masked`` lists the paths at which a secret stood; such a value cannot be restored whole.
     """
@@ -99,6 +102,11 @@ class Value:
     payload: bytes | None = field(default=None, repr=False, compare=False)
 
     @property
+    def is_json(self) -> bool:
+        """Whether it is a JSON text, with or without tags."""
+        return self.codec == "json" or self.codec == "tagged"
+
+    @property
     def restorable(self) -> bool:
         """Whether the log holds the whole value."""
         return self.codec != "none" and not self.masked
@@ -111,7 +119,7 @@ class Value:
             >>> Value("json", json="[1, 2]").text, Value("none", type="socket.socket").text
             ('[1, 2]', 'socket.socket')
         """
-        return self.json if self.codec == "json" else self.preview or self.type
+        return self.json if self.is_json else self.preview or self.type
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +146,8 @@ class Policy:
     """How the attempts of one step are made.
 
     ``retries`` counts attempts after the first; ``retry_delay`` and ``timeout`` are seconds; the n-th retry
-    waits ``retry_delay * backoff ** (n - 1)``.
+    waits ``retry_delay * backoff ** (n - 1)``, at most ``max_delay`` seconds, longer or shorter by up to the share
+    ``jitter`` of it.
     """
 
     retries: int = 0
@@ -148,6 +157,23 @@ class Policy:
     timeout: float | None = None
     keep: bool = True
     effect: str | None = None
+    max_delay: float | None = None
+    jitter: float = 0.0
+
+    def delay(self, failures: int, chance: float) -> float:
+        """Return the seconds to wait after a failure.
+
+        Args:
+            failures: how many there were before it.
+            chance: a random number from 0 up to 1; what it made of the delay is recorded as the time of the next try.
+
+        Example:
+            >>> Policy(retry_delay=1, backoff=2, max_delay=5, jitter=0.5).delay(1, chance=0.25)
+            1.5
+        """
+        longest = LONGEST if self.max_delay is None else self.max_delay
+        delay = min(backed_off(self.retry_delay, self.backoff, failures), longest)
+        return min(delay * (1 + self.jitter * (2 * chance - 1)), longest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

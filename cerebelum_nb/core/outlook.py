@@ -46,6 +46,7 @@ def prospects(
     asked: Collection[str] = (),
     given: Collection[str] = (),
     ahead_because: str = "has not run yet",
+    doubts: Mapping[str, Collection[str]] | None = None,
 ) -> tuple[Prospect, ...]:
     """Tell what becomes of each step, in the plan's order.
 
@@ -58,6 +59,7 @@ def prospects(
         asked: the steps that were named to run again.
         given: the steps whose result is given.
         ahead_because: why a step runs of which nothing is recorded.
+        doubts: what nobody can tell of a completed step's code, by step.
     """
     ahead = _ahead(plan, after)
     again = {*chosen.retried, *chosen.revisited, *chosen.restored}
@@ -77,7 +79,9 @@ def prospects(
             elif name in doubtful:
                 fate, reasons = Fate.STALE, tuple(_uses(plan, name, doubtful, "which is stale"))
             else:
-                fate, reasons = Fate.KEEP, ("done by hand" if step.by_hand else "done, unchanged",)
+                unknown = tuple((doubts or {}).get(name, ()))
+                fate = Fate.KEEP
+                reasons = ("done by hand",) if step.by_hand else unknown or ("done, unchanged",)
         elif step is not None and step.settled and name not in ahead:
             fate, reasons = Fate.KEEP, ("failed, and its failure was routed on",)
         elif name in ahead:
@@ -100,7 +104,7 @@ def changed_inputs(old: Value | None, new: Value | None) -> tuple[str, ...] | No
     """
     if old is None or new is None or old is new or old == new:
         return ()
-    if old.codec != "json" or new.codec != "json":
+    if not old.is_json or not new.is_json:
         return None
     one, two = json.loads(old.json), json.loads(new.json)
     gone = object()

@@ -117,6 +117,7 @@ class State:
     module: str = ""
     qualname: str = ""
     source: str = ""
+    origin: str = ""  # the notebook or script that started it
     inputs: Value | None = None
     total_steps: int = 0
     started_at: int = 0
@@ -306,6 +307,7 @@ def evolve(state: State, event: e.Event) -> State:
             state.lifecycle = ExecutionState.RUNNING
             state.workflow, state.inputs = event.workflow, event.inputs
             state.module, state.qualname, state.source = event.module, event.qualname, event.source
+            state.origin = event.origin
             state.total_steps, state.started_at = event.total_steps, event.at
         case e.WorkflowPaused():
             state.lifecycle, state.reason = ExecutionState.PAUSED, event.reason

@@ -20,11 +20,18 @@ def at(micros: int) -> datetime:
 
 
 def to_micros(moment: datetime) -> int:
-    """Return a datetime as µs since the epoch; one without a zone is UTC.
+    """Return a datetime as µs since the epoch; one without a zone is local time, as everywhere in Python.
+
+    Raises:
+        ValueError: it is too near the ends of the calendar to be put into another zone.
 
     Example:
-        >>> to_micros(datetime(1970, 1, 2))
+        >>> to_micros(datetime(1970, 1, 2, tzinfo=UTC))
         86400000000
     """
-    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-    return (aware - _EPOCH) // timedelta(microseconds=1)
+    if moment.tzinfo is None:  # a pandas.Timestamp without a zone is a datetime, but refuses to be taken for local
+        moment = datetime.combine(moment.date(), moment.timetz())
+    try:
+        return (moment.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)
+    except (OverflowError, ValueError) as exc:
+        raise ValueError(f"{moment} is beyond what a time in UTC can hold") from exc

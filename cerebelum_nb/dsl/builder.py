@@ -222,6 +222,7 @@ class WorkflowBuilder:
         if not isinstance(item, Step):
             self._problems.append(f"{where}: {_not_a_step(item)}")
             return None
+        item = item.newest()
         known = self._steps.setdefault(item.name, item)
         if known is not item:
             problem = (

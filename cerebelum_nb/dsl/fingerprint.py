@@ -2,9 +2,9 @@
 
 A fingerprint rests on the source of a function and on everything it reaches in user code: helpers, classes,
 constants, defaults, closures. Values are read anew at every call, only parses are kept, so that nothing stale
-is served. Installed code, modules, live objects, other steps, and containers that the function itself changes count
-by name. Finding a source lives in
-`source`, writing a value down in `constants`.
+is served. What has a value counts by it, a user's object by its attributes. Installed code, modules, other steps, and
+what the function or its class changes by itself count by name; so do live objects (connections, sessions), of which
+`unseen` tells. Finding a source lives in `source`, writing a value down in `constants`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ import linecache
 import sys
 import types
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
-from functools import partial
+from functools import cached_property, partial
+from pathlib import PurePath
 from typing import Any, Literal
 
 from .constants import (
@@ -25,15 +27,18 @@ from .constants import (
     attribute_of,
     constant,
     digest_of,
+    is_live,
+    is_of_the_shell,
     is_ours,
     is_user,
     is_users,
     name_of,
     shown,
+    state_of,
 )
 from .source import Source, chains, class_source, difference, file_digest, source_of
 
-__all__ = ["Fingerprint", "Part", "explain", "fingerprint", "function_of", "reach"]
+__all__ = ["Fingerprint", "Part", "explain", "fingerprint", "function_of", "reach", "unseen"]
 
 Kind = Literal["code", "helper", "constant", "default", "closure", "class", "decorator", "variable"]
 
@@ -43,7 +48,7 @@ class Part:
     """One thing a step's code consists of.
 
     ``text`` is the source as written, or the value of a constant; ``line`` counts in ``file`` from 1, and is
-    0 for values.
+    0 for values. ``unseen``: it counts by its class only, since its content cannot be digested.
     """
 
     kind: Kind
@@ -52,6 +57,7 @@ class Part:
     text: str = ""
     file: str = ""
     line: int = 0
+    unseen: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +89,7 @@ def fingerprint(fn: Callable[..., Any]) -> Fingerprint | None:
         return None
     for kind, name, value in around:
         walk.value(kind, name, value)
+    walk.finish()
     lines = sorted(f"{part.kind}\0{part.name}\0{part.digest}" for part in walk.parts)
     found = Fingerprint(digest=digest_of("\n".join(lines)), parts=tuple(walk.parts))
     if root is fn and _is_alone(fn):
@@ -95,7 +102,7 @@ def reach(code: types.CodeType, names: Iterable[str], namespace: dict[str, Any])
 
     Args:
         code: the compiled code of a cell.
-        names: which of its globals to follow.
+        names: which of its globals to follow: of objects among them only the code, since they are the cell's data.
         namespace: what they stand for.
     """
     walk = _Walk(namespace.get("__name__"))
@@ -103,12 +110,24 @@ def reach(code: types.CodeType, names: Iterable[str], namespace: dict[str, Any])
     for chain in chains(code):
         if chain[0] in wanted and chain[0] in namespace:
             walk.chain(chain, "", namespace[chain[0]])
+    walk.with_state = False
+    for name in [name for name in walk.data if name in wanted]:
+        walk.value("constant", name, walk.data.pop(name))
+    walk.with_state = True
+    walk.finish()
     return tuple(walk.parts)
 
 
 def function_of(fn: Callable[..., Any]) -> Any:
     """Find the user's function behind a callable or an installed decorator; None when there is none."""
     return _unwrap(fn)[0]
+
+
+def unseen(parts: Iterable[Part]) -> list[str]:
+    """Say of which of these parts nobody can tell whether they changed."""
+    return [
+        f"cannot tell whether {part.name} changed: of {part.text} only its type counts" for part in parts if part.unseen
+    ]
 
 
 def explain(old: Iterable[Part], new: Iterable[Part]) -> list[str]:
@@ -206,6 +225,9 @@ def _unwrap(fn: Any) -> tuple[Any, list[tuple[Kind, str, object]]]:
     return fn, around
 
 
+_CODE = (types.FunctionType, types.ModuleType, type)
+
+
 class _Walk:
     """Collects the parts of one function; every object is visited once."""
 
@@ -215,6 +237,16 @@ class _Walk:
         self.names: dict[int, str] = {}
         self.alive: list[object] = []  # so that an id stands for one object
         self.read: set[str] = set()
+        self.data: dict[str, object] = {}  # globals that are to be added when all code that may change them is known
+        self.changed: set[str] = set()
+        self.room = LARGEST
+        self.with_state = True
+
+    def finish(self) -> None:
+        """Add the data that was met on the way."""
+        while self.data:
+            name = next(iter(self.data))
+            self.variable("constant", name, self.data.pop(name), name.rpartition(".")[2], self.changed)
 
     def value(self, kind: Kind, name: str, value: object) -> None:
         """Add a value, by value when it is plain data."""
@@ -243,6 +275,8 @@ class _Walk:
 
     def reach(self, kind: Kind, name: str, value: Any) -> None:
         """Follow user code; add anything else by name."""
+        if is_of_the_shell(value):
+            return
         match value:
             case types.FunctionType() if is_users(value):
                 if self.visited(kind, name, value) or self.function("helper", name, value):
@@ -267,13 +301,40 @@ class _Walk:
             case types.ModuleType() | type() | types.MethodType():
                 pass
             case _ if isinstance(value, types.FunctionType) or not is_ours(value):
-                for attribute in ("__wrapped__", "fn", "func"):  # lru_cache, and decorators which are classes
-                    item = attribute_of(value, attribute)
-                    if isinstance(item, types.FunctionType):
-                        self.reach("helper", name, item)
+                inside = list(_functions_in(value))
+                for item in inside:
+                    self.reach("helper", name if len(inside) == 1 else f"{name}.{item.__qualname__}", item)
                 if is_user(type(value).__module__) and not isinstance(value, types.FunctionType):
-                    self.cls(type(value))
+                    self.instance(kind, name, value)
+                    return
+                if not inside and is_live(value):
+                    self.unseen(kind, name, value)
+                    return
         self.named(kind, name, name_of(value))
+
+    def unseen(self, kind: Kind, name: str, value: object) -> None:
+        """Add what counts by its class only."""
+        text = name_of(value)
+        self.parts.append(Part(kind=kind, name=name, digest=digest_of(text), text=text, unseen=True))
+
+    def instance(self, kind: Kind, name: str, value: object) -> None:
+        """A user's object: its class and its attributes, except those which its own methods change."""
+        if self.visited(kind, name, value):
+            return
+        cls = type(value)
+        self.cls(cls)
+        if self.room <= 0:
+            self.unseen(kind, name, value)
+            return
+        self.named(kind, name, name_of(value))
+        if not self.with_state:
+            return
+        changed = {attribute for base in cls.__mro__ if (source := _classes.get(base)) for attribute in source.changes}
+        for attribute, item in state_of(value).items():
+            self.room -= 1
+            if isinstance(getattr(cls, attribute, None), cached_property):
+                continue
+            self.variable(kind, f"{name}.{attribute}", item, attribute, changed)
 
     def members(self, kind: Kind, name: str, value: Any) -> None:
         """A container of more than data, such as a table of handlers."""
@@ -308,12 +369,14 @@ class _Walk:
                 item = cell.cell_contents
             except ValueError:  # not assigned yet
                 continue
-            self.variable("closure", owner + variable, item, changed=variable in source.changes)
+            self.variable("closure", owner + variable, item, variable, source.changes)
         module = fn.__globals__.get("__name__")
-        prefix = "" if module == self.home else f"{module}."
+        prefix = "" if module == self.home else f"{_stem(module)}."
+        read = {chain[0] for chain in source.chains}
+        self.changed |= {change for change in source.changes if change.removesuffix(".") in read}
         for chain in source.chains:
             if chain[0] in fn.__globals__:
-                self.chain(chain, prefix, fn.__globals__[chain[0]], changed=chain[0] in source.changes)
+                self.chain(chain, prefix, fn.__globals__[chain[0]])
         for imported in source.imports:
             self.imported(imported, fn.__globals__.get("__package__"))
         return True
@@ -330,14 +393,24 @@ class _Walk:
             )
         )
 
-    def variable(self, kind: Kind, name: str, value: object, *, changed: bool) -> None:
-        """Add what a name stands for; a container that the function itself changes is its state, not its code."""
-        if changed and type(value) in (list, dict, set):
-            self.named(kind, name, f"<{type(value).__name__} that it changes>")
-        else:
-            self.value(kind, name, value)
+    def variable(self, kind: Kind, name: str, value: object, short: str, changed: Collection[str]) -> None:
+        """Add what a name stands for; what the code itself changes is its state, and counts by name.
 
-    def chain(self, chain: tuple[str, ...], prefix: str, value: Any, *, changed: bool = False) -> None:
+        Args:
+            kind: what it is to the function.
+            name: the name in the fingerprint.
+            value: what it stands for.
+            short: the name in the source.
+            changed: what the source changes, as in `Source.changes`.
+        """
+        if (short in changed or f"{short}." in changed) and not isinstance(value, _CODE):
+            is_object = is_user(type(value).__module__) and constant(value) is None
+            if (f"{short}." if is_object else short) in changed:
+                self.named(kind, name, f"<{type(value).__name__} that it changes>")
+                return
+        self.value(kind, name, value)
+
+    def chain(self, chain: tuple[str, ...], prefix: str, value: Any) -> None:
         """Follow ``mod.helper`` through user modules to what it names."""
         name = prefix + chain[0]
         for attribute in chain[1:]:
@@ -347,9 +420,13 @@ class _Walk:
                 break
             name = f"{value.__name__}.{attribute}"
             value = vars(value)[attribute]
-        if name not in self.read:
-            self.read.add(name)
-            self.variable("constant", name, value, changed=changed)
+        if name in self.read:
+            return
+        self.read.add(name)
+        if isinstance(value, _CODE):
+            self.value("constant", name, value)
+        else:
+            self.data[name] = value
 
     def imported(self, name: str, package: str | None) -> None:
         """A user module imported inside a function counts as a whole file, loaded yet or not."""
@@ -389,6 +466,31 @@ class _Walk:
                 continue
             if constant(item) is not None or isinstance(item, (type, list, tuple, dict)):
                 self.value("class", f"{name}.{key}", item)
+
+
+def _functions_in(value: Any) -> Iterator[types.FunctionType]:
+    """The user's functions inside an installed decorator, whether that is a function or an object."""
+    inside: dict[int, Any] = {}
+    todo = list((getattr(value, "__dict__", None) or {}).values())
+    wrapped = attribute_of(value, "__wrapped__")
+    todo.append(wrapped)
+    for cell in getattr(value, "__closure__", None) or ():
+        with suppress(ValueError):  # not assigned yet
+            todo.append(cell.cell_contents)
+    for item in todo:
+        members = item.values() if isinstance(item, (dict, types.MappingProxyType)) else (item,)
+        inside.update((id(one), one) for one in members if isinstance(one, types.FunctionType) and is_users(one))
+        if item is wrapped and isinstance(item, types.FunctionType) and not is_users(item):
+            inside.update((id(one), one) for one in _functions_in(item))
+    yield from inside.values()
+
+
+def _stem(module: Any) -> str:
+    """A module's name, the same whether its file is run or imported."""
+    if module != "__main__":
+        return str(module)
+    file = getattr(sys.modules.get("__main__"), "__file__", None)
+    return PurePath(file).stem if file else "__main__"
 
 
 def _methods(cls: type, item: Any) -> Iterator[types.FunctionType]:

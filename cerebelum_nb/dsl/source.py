@@ -14,9 +14,10 @@ import linecache
 import sys
 import textwrap
 import weakref
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from types import CodeType, MappingProxyType
 from typing import Any
 
@@ -67,14 +68,14 @@ def source_of(code: CodeType, module_globals: dict[str, Any]) -> Source | None:
 
 
 def _find(code: CodeType, module_globals: dict[str, Any]) -> Source | None:
-    file = code.co_filename
-    lines = linecache.getlines(file, module_globals)
-    node = _node(code, "".join(lines))
-    if node is None and lines:
-        linecache.checkcache(file)
-        lines = linecache.getlines(file, module_globals)
-        node = _node(code, "".join(lines))
-    if not lines:
+    name = code.co_filename
+    file = _file(name, module_globals)
+    node = None if file is None else file.node(code)
+    if file is not None and node is None:
+        linecache.checkcache(name)
+        file = _file(name, module_globals)
+        node = None if file is None else file.node(code)
+    if file is None:
         return None
     if node is None:
         plain = f"bytecode {_version()} {bytecode(code)}"
@@ -82,38 +83,42 @@ def _find(code: CodeType, module_globals: dict[str, Any]) -> Source | None:
             plain=plain,
             digest=_digest(plain),
             text="",
-            file=file,
+            file=name,
             line=code.co_firstlineno,
             chains=tuple(chains(code)),
         )
     stripped = _plain(node)
-    names = {inner.id for inner in ast.walk(stripped) if isinstance(inner, ast.Name)}
+    inside = list(ast.walk(stripped))
+    names = {inner.id for inner in inside if isinstance(inner, ast.Name)}
     plain = ast.unparse(stripped)
     return Source(
         plain=plain,
         digest=_digest(plain),
-        text=_segment("".join(lines), node),
-        file=file,
+        text=file.segment(node),
+        file=name,
         line=node.lineno,
         chains=tuple(chain for chain in chains(code) if chain[0] in names),
-        imports=tuple(_imports(stripped)),
-        changes=frozenset(_changes(stripped)),
+        imports=tuple(_imports(inside)),
+        changes=frozenset(_changes(inside)),
     )
 
 
 def class_source(cls: type, files: Iterable[tuple[str, dict[str, Any]]]) -> Source | None:
-    """Find the source of a class in the first of these files that defines it."""
-    for file, module_globals in files:
-        text = "".join(linecache.getlines(file, module_globals))
-        for node in _index(text).get((cls.__name__, 0), ()):
-            assert isinstance(node, ast.ClassDef)
-            plain = ast.unparse(_plain(node))
+    """Find the source of a class in the first of these files that defines it; ``changes`` are attributes."""
+    for name, module_globals in files:
+        file = _file(name, module_globals)
+        for node in () if file is None else file.index.get((cls.__name__, 0), ()):
+            assert isinstance(node, ast.ClassDef) and file is not None
+            stripped = _plain(node)
+            assert isinstance(stripped, ast.ClassDef)
+            plain = ast.unparse(stripped)
             return Source(
                 plain=plain,
                 digest=_digest(plain),
-                text=_segment(text, node),
-                file=file,
+                text=file.segment(node),
+                file=name,
                 line=node.lineno,
+                changes=frozenset(_changed_attributes(stripped)),
             )
     return None
 
@@ -121,53 +126,92 @@ def class_source(cls: type, files: Iterable[tuple[str, dict[str, Any]]]) -> Sour
 # -- which node is it ---------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=128)
-def _index(text: str) -> dict[tuple[str, int], list[Definition]]:
-    """Every function by name and first line (decorators count), every class by name and 0."""
-    index: dict[tuple[str, int], list[Definition]] = {}
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError):
+class _File:
+    """One version of a file's text. It is read, parsed and compiled once, however many functions stand in it."""
+
+    def __init__(self, name: str, lines: list[str]) -> None:
+        self.name, self.lines = name, lines
+        self._compiled: dict[int, dict[tuple[str, int], list[CodeType]]] = {}
+
+    @cached_property
+    def text(self) -> str:
+        return "".join(self.lines)
+
+    @cached_property
+    def index(self) -> dict[tuple[str, int], list[Definition]]:
+        """Every function by name and first line (decorators count), every class by name and 0."""
+        index: dict[tuple[str, int], list[Definition]] = {}
+        try:
+            tree = ast.parse(self.text)
+        except (SyntaxError, ValueError, RecursionError):
+            return index
+        for node in ast.walk(tree):
+            match node:
+                case ast.FunctionDef() | ast.AsyncFunctionDef():
+                    line = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+                    index.setdefault((node.name, line), []).append(node)
+                case ast.Lambda():
+                    index.setdefault(("<lambda>", node.lineno), []).append(node)
+                case ast.ClassDef():
+                    index.setdefault((node.name, 0), []).insert(0, node)
         return index
-    for node in ast.walk(tree):
-        match node:
-            case ast.FunctionDef() | ast.AsyncFunctionDef():
-                line = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-                index.setdefault((node.name, line), []).append(node)
-            case ast.Lambda():
-                index.setdefault(("<lambda>", node.lineno), []).append(node)
-            case ast.ClassDef():
-                index.setdefault((node.name, 0), []).insert(0, node)
-    return index
 
-
-@lru_cache(maxsize=128)
-def _compiled(text: str, file: str, flags: int) -> dict[tuple[str, int], set[str]]:
-    """The bytecode which this text gives, by name and first line."""
-    found: dict[tuple[str, int], set[str]] = {}
-    try:
-        top = compile(text, file, "exec", flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
-    except (SyntaxError, ValueError, RecursionError):
+    def compiled(self, flags: int) -> dict[tuple[str, int], list[CodeType]]:
+        """The code objects which this text gives, by name and first line."""
+        found = self._compiled.get(flags)
+        if found is not None:
+            return found
+        found = self._compiled[flags] = {}
+        try:
+            allowed = flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+            top = compile(self.text, self.name, "exec", allowed, dont_inherit=True)
+        except (SyntaxError, ValueError, RecursionError):
+            return found
+        todo = [top]
+        while todo:
+            code = todo.pop()
+            found.setdefault((code.co_name, code.co_firstlineno), []).append(code)
+            todo += [const for const in code.co_consts if isinstance(const, CodeType)]
         return found
-    todo = [top]
-    while todo:
-        code = todo.pop()
-        found.setdefault((code.co_name, code.co_firstlineno), set()).add(bytecode(code))
-        todo += [const for const in code.co_consts if isinstance(const, CodeType)]
-    return found
+
+    def node(self, code: CodeType) -> Function | None:
+        """The definition of a code object; None when this text gives other code there."""
+        key = (code.co_name, code.co_firstlineno)
+        nodes = self.index.get(key, [])
+        if not nodes:
+            return None
+        runs = bytecode(code)
+        if all(bytecode(written) != runs for written in self.compiled(code.co_flags & _FLAGS).get(key, ())):
+            return None
+        if len(nodes) > 1:
+            nodes = [node for node in nodes if isinstance(node, ast.Lambda) and _holds(node.body, code)]
+            # Of lambdas inside each other the innermost which holds all of the code is the one.
+            nodes.sort(key=lambda node: len(ast.dump(node)))
+        node = nodes[0] if nodes else None
+        return node if isinstance(node, Function) else None
+
+    def segment(self, node: Any) -> str:
+        """The text of a definition, as written."""
+        if isinstance(node, ast.Lambda):
+            return ast.get_source_segment(self.text, node) or ""
+        return textwrap.dedent("".join(self.lines[node.lineno - 1 : node.end_lineno]))
 
 
-def _node(code: CodeType, text: str) -> Function | None:
-    key = (code.co_name, code.co_firstlineno)
-    nodes = _index(text).get(key, [])
-    if not nodes or bytecode(code) not in _compiled(text, code.co_filename, code.co_flags & _FLAGS).get(key, ()):
+_files: dict[str, _File] = {}
+_MOST_FILES = 128
+
+
+def _file(name: str, module_globals: dict[str, Any]) -> _File | None:
+    """Read a file, as `linecache` has it now; None when there is no text."""
+    lines = linecache.getlines(name, module_globals)
+    if not lines:
         return None
-    if len(nodes) > 1:
-        nodes = [node for node in nodes if isinstance(node, ast.Lambda) and _holds(node.body, code)]
-        # Of lambdas inside each other the innermost which holds all of the code is the one.
-        nodes.sort(key=lambda node: len(ast.dump(node)))
-    node = nodes[0] if nodes else None
-    return node if isinstance(node, Function) else None
+    known = _files.get(name)
+    if known is None or (known.lines is not lines and known.lines != lines):
+        while len(_files) >= _MOST_FILES:
+            _files.pop(next(iter(_files)))
+        known = _files[name] = _File(name, lines)
+    return known
 
 
 def _holds(body: ast.expr, code: CodeType) -> bool:
@@ -289,12 +333,6 @@ def _copy(node: Any) -> Any:
     return made
 
 
-def _segment(text: str, node: Any) -> str:
-    if isinstance(node, ast.Lambda):
-        return ast.get_source_segment(text, node) or ""
-    return textwrap.dedent("".join(text.splitlines(keepends=True)[node.lineno - 1 : node.end_lineno]))
-
-
 def chains(code: CodeType) -> list[tuple[str, ...]]:
     """The globals which a code object and the ones inside it read, with the attributes read off them."""
     found: dict[tuple[str, ...], None] = {}
@@ -315,24 +353,55 @@ def chains(code: CodeType) -> list[tuple[str, ...]]:
 
 _CHANGING = {
     name
-    for changes, keeps in ((list, tuple), (set, frozenset), (dict, MappingProxyType))
-    for name in vars(changes).keys() - vars(keeps).keys() - {"copy", "fromkeys"}
-}
-"""Methods of lists, dicts and sets that change them."""
+    for changes, keeps in ((list, tuple), (set, frozenset), (dict, MappingProxyType), (deque, tuple))
+    for name in vars(changes).keys() - vars(keeps).keys() - {"copy", "fromkeys", "__copy__", "maxlen"}
+} | {"subtract", "move_to_end"}
+"""Methods of lists, dicts, sets and their kin that change them."""
 
 
-def _changes(node: ast.AST) -> Iterator[str]:
-    """The names of what is changed in place: by a method, or by giving or deleting a member."""
-    for inner in ast.walk(node):
+def _changes(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    """The names of what is changed in place, by a method or a member, or bound anew from inside.
+
+    One of whose attributes is given stands with a dot behind it.
+    """
+    for inner in nodes:
         match inner:
             case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr=method)) if method in _CHANGING:
                 yield name
             case ast.Subscript(value=ast.Name(id=name), ctx=ast.Store() | ast.Del()):
                 yield name
+            case ast.Attribute(value=ast.Name(id=name), ctx=ast.Store() | ast.Del()):
+                yield f"{name}."
+            case ast.Global(names=names) | ast.Nonlocal(names=names):
+                yield from names
 
 
-def _imports(node: ast.AST) -> Iterator[str]:
-    for inner in ast.walk(node):
+def _changed_attributes(cls: ast.ClassDef) -> Iterator[str]:
+    """The attributes that a class's own methods change once an object is made: its state, not its settings."""
+    for method in cls.body:
+        if not isinstance(method, (ast.FunctionDef, ast.AsyncFunctionDef)) or method.name in _MAKING:
+            continue
+        arguments = [*method.args.posonlyargs, *method.args.args]
+        me = arguments[0].arg if arguments else ""
+        for inner in ast.walk(method):
+            match inner:
+                case ast.Attribute(value=ast.Name(id=name), attr=attribute, ctx=ast.Store() | ast.Del()) if name == me:
+                    yield attribute
+                case ast.Subscript(
+                    value=ast.Attribute(value=ast.Name(id=name), attr=attribute), ctx=ast.Store() | ast.Del()
+                ) if name == me:
+                    yield attribute
+                case ast.Call(
+                    func=ast.Attribute(value=ast.Attribute(value=ast.Name(id=name), attr=attribute), attr=change)
+                ) if name == me and change in _CHANGING:
+                    yield attribute
+
+
+_MAKING = {"__init__", "__new__", "__post_init__", "__attrs_post_init__", "__setstate__", "model_post_init"}
+
+
+def _imports(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    for inner in nodes:
         if isinstance(inner, ast.Import):
             yield from (alias.name for alias in inner.names)
         elif isinstance(inner, ast.ImportFrom):

@@ -17,6 +17,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 from ..core.duration import Duration, seconds
 from ..core.model import Policy, StepSpec
 from ..errors import StepDefinitionError
+from .reloading import load_of, newest
 
 __all__ = ["DECORATIONS", "RESERVED", "Chain", "Step", "check_name", "is_async", "parts_of", "step"]
 
@@ -47,7 +48,12 @@ class Step(Generic[P, R]):
         self.name = name
         self.policy = policy
         self._needs = _needs(fn, name)
+        self._load = load_of(fn)
         self._spec: StepSpec | None = None
+
+    def newest(self) -> Step[P, R]:
+        """Return the step that its module defines now, after a reload; itself otherwise."""
+        return newest(self, self.name, self.fn, self._load)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function, without an engine: steps are unit tested like any function."""
@@ -123,6 +129,8 @@ def step(
     retries: int = 0,
     retry_delay: Duration = 0,
     backoff: float = 1.0,
+    max_delay: Duration | None = None,
+    jitter: float = 0.0,
     retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
     timeout: Duration | None = None,
     keep: bool = True,
@@ -136,6 +144,8 @@ def step(
     retries: int = 0,
     retry_delay: Duration = 0,
     backoff: float = 1.0,
+    max_delay: Duration | None = None,
+    jitter: float = 0.0,
     retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
     timeout: Duration | None = None,
     keep: bool = True,
@@ -153,8 +163,12 @@ def step(
         retries: attempts after the first one.
         retry_delay: seconds (or text such as ``"5s"``) before the first retry.
         backoff: what each further delay is multiplied by, at least 1.
+        max_delay: seconds (or text) that no delay exceeds, however often it is multiplied.
+        jitter: by which share of itself a delay varies at random, from 0 to 1, so that what failed together is not
+            tried again together.
         retry_on: the exception classes that are retried.
-        timeout: seconds (or text) one attempt may take; more is a ``StepTimeoutError``.
+        timeout: seconds (or text) one attempt may take; more is a ``StepTimeoutError``. The thread of a plain step
+            cannot be ended: the next attempt starts when it has returned.
         keep: False for a result that cannot or should not be stored: it lives in memory for this run only, and a
             resume runs the step again when somebody needs it.
         effect: ``"external"`` for what must not happen twice unasked (it charges a card, it deploys): when its outcome
@@ -175,7 +189,7 @@ def step(
         _check_function(function)
         chosen = name if name is not None else getattr(function, "__name__", "")
         check_name(chosen)
-        policy = _policy(chosen, retries, retry_delay, backoff, retry_on, timeout, keep, effect)
+        policy = _policy(chosen, retries, retry_delay, backoff, max_delay, jitter, retry_on, timeout, keep, effect)
         return Step(function, chosen, policy)
 
     if fn is None:
@@ -254,6 +268,8 @@ def _policy(
     retries: int,
     retry_delay: Duration,
     backoff: float,
+    max_delay: Duration | None,
+    jitter: float,
     retry_on: Any,
     timeout: Duration | None,
     keep: bool,
@@ -264,6 +280,10 @@ def _policy(
         raise StepDefinitionError(f"{where}: retries is how often to try again, a whole number from 0, not {retries!r}")
     if isinstance(backoff, bool) or not isinstance(backoff, (int, float)) or not 1 <= backoff < float("inf"):
         raise StepDefinitionError(f"{where}: backoff multiplies the delay and is at least 1, not {backoff!r}")
+    if isinstance(jitter, bool) or not isinstance(jitter, (int, float)) or not 0 <= jitter <= 1:
+        raise StepDefinitionError(
+            f"{where}: jitter is the share of a delay that is random, from 0 to 1, not {jitter!r}"
+        )
     classes = retry_on if isinstance(retry_on, tuple) else (retry_on,)
     for cls in classes:
         if not (inspect.isclass(cls) and issubclass(cls, BaseException)):
@@ -274,6 +294,7 @@ def _policy(
         raise StepDefinitionError(f"{where}: effect is 'external' or left out, not {effect!r}")
     try:
         delay = seconds(retry_delay, unit="s", what="retry_delay")
+        longest = None if max_delay is None else seconds(max_delay, unit="s", what="max_delay")
         limit = None if timeout is None else seconds(timeout, unit="s", what="timeout")
     except (TypeError, ValueError) as error:
         raise StepDefinitionError(f"{where}: {error}") from error
@@ -287,6 +308,8 @@ def _policy(
         timeout=limit,
         keep=keep,
         effect=None if effect is None else "external",
+        max_delay=longest,
+        jitter=float(jitter),
     )
 
 

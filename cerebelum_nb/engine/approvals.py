@@ -235,7 +235,7 @@ def _decided(
     what = ""
     match event:
         case ApprovalReceived(by=by, response=response):
-            told = response.json if response.codec == "json" else response.preview
+            told = response.json if response.is_json else response.preview
             answer = "" if told == "null" else f", with the response {told[:200]}"
             what = f"was approved by {by or 'somebody'} at {when}{answer}"
         case ApprovalRejected(by=by, reason=reason):

@@ -19,6 +19,7 @@ from ..core.events import (
 from ..core.model import Value
 from ..core.state import Operation
 from ..errors import ApprovalRejectedError, ApprovalTimeoutError, CerebelumError
+from .clock import Deadline
 from .durable import invoke
 from .offering import offer, wrap
 from .scope import Scope, scope_here
@@ -139,14 +140,14 @@ async def _ask(
     digest = digest_of(shown)
     op = scope.identify("approval", mark + approval_type, f"{digest[:12] or 0}.{limit or 0:g}")
     operation = scope.recorded(op)
-    if operation is None or not operation.is_decided:  # asked anew after an interruption, it keeps its time
-        due_at = operation.due_at if operation else None if limit is None else scope.now() + round(limit * 1e6)
+    due = _deadline(scope, operation, limit)
+    if operation is None or not operation.is_decided:  # asked anew after an interruption
         if operation is None:
             await scope.record_mismatch(op)
         request = {"approval_type": approval_type, "data": shown, "digest": digest, "validated": validate is not None}
-        await scope.record(ApprovalRequested, op, due_at=due_at, **request)
+        await scope.record(ApprovalRequested, op, due_at=None if due is None else due.at, **request)
     while True:
-        operation = await _decision(scope, op)
+        operation = await _decision(scope, op, due)
         if operation.error is not None:
             raise await _denied(scope, operation)
         assert operation.result is not None, "an approval without an error has a response"
@@ -160,7 +161,15 @@ async def _ask(
         await scope.record(ApprovalRefused, op, message=problem)
 
 
-async def _decision(scope: Scope, op: str) -> Operation:
+def _deadline(scope: Scope, asked: Operation | None, limit: float | None) -> Deadline | None:
+    """Return when the time to decide is over; what was asked before keeps its time."""
+    clock = scope.execution.clock
+    if asked is not None:
+        return None if asked.due_at is None else Deadline(clock, asked.due_at)
+    return None if limit is None else Deadline.after(clock, limit)
+
+
+async def _decision(scope: Scope, op: str, due: Deadline | None) -> Operation:
     """Wait until it is decided, or its time is over."""
 
     def look() -> Operation:
@@ -169,7 +178,7 @@ async def _decision(scope: Scope, op: str) -> Operation:
         return found
 
     if not look().is_decided:
-        await scope.wait_until(look().due_at, op, until=lambda: look().is_decided)
+        await scope.wait_until(due, op, until=lambda: look().is_decided)
     if not look().is_decided:
         await scope.record(ApprovalTimedOut, op)  # not written when somebody has decided at this very moment
     return look()

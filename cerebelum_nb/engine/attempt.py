@@ -18,7 +18,7 @@ from ..core.duration import format_seconds
 from ..core.model import StepSpec, Value
 from ..errors import StepTimeoutError
 from . import observers
-from .clock import Timer
+from .clock import Deadline, Timer
 from .offering import give_up, unawaited
 from .scope import Scope, current_scope
 
@@ -59,7 +59,7 @@ class Attempt:
         scope, execution = self.scope, self.scope.execution
         try:
             if self.spec.policy.timeout is not None:
-                due = execution.now() + round(self.spec.policy.timeout * 1e6)
+                due = Deadline.after(execution.clock, self.spec.policy.timeout)
                 self._timer = execution.clock.call_at(due, self._time_out)
             context = execution.context.copy()
             observers.prepare(scope, context)
@@ -203,7 +203,13 @@ class Attempt:
 
     def _timeout_error(self) -> StepTimeoutError:
         limit = format_seconds(self.spec.policy.timeout or 0)
-        return StepTimeoutError(f"step '{self.spec.name}' took longer than its timeout of {limit}")
+        told = f"step '{self.spec.name}' took longer than its timeout of {limit}"
+        if self._thread is not None:
+            told += (
+                ". A plain step's thread cannot be ended: it goes on until it returns, and another attempt starts only "
+                "then. Make it async def, or give what it calls a timeout of its own"
+            )
+        return StepTimeoutError(told)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

@@ -20,7 +20,15 @@ from ..errors import StoreError
 from ..store.base import Store
 from ..values import MASK, Vault
 
-__all__ = ["keep_parts", "parts_kept", "parts_written", "pieces", "why_inputs_changed", "why_stale"]
+__all__ = [
+    "doubts",
+    "keep_parts",
+    "parts_kept",
+    "parts_written",
+    "pieces",
+    "why_inputs_changed",
+    "why_stale",
+]
 
 _known: weakref.WeakKeyDictionary[Store, set[str]] = weakref.WeakKeyDictionary()
 """The keys of the parts that this process has committed to a store, so that a further start costs a look-up."""
@@ -84,6 +92,14 @@ def why_stale(
     for name, words in why_inputs_changed(plan, state, inputs or state.inputs).items():
         reasons.setdefault(name, []).extend(words)
     return reasons
+
+
+def doubts(plan: Plan, state: State) -> dict[str, list[str]]:
+    """Say of each completed step what it reads of which nobody can tell whether it changed."""
+    from ..dsl.fingerprint import unseen
+
+    found = {name: unseen(parts_of(plan.steps[name].fn)) for name in state.finished if name in plan.steps}
+    return {name: words for name, words in found.items() if words}
 
 
 def why_inputs_changed(plan: Plan, state: State, now: Value | None) -> dict[str, list[str]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-import time
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -22,9 +22,10 @@ from ..core.events import (
     SleepCompleted,
     SleepStarted,
 )
-from ..core.model import ErrorInfo, Value
+from ..core.model import ErrorInfo, Policy, Value
 from ..errors import PollTimeoutError, SerializationError
 from ..values import fingerprint_args, preview
+from .clock import Clock, Deadline, SystemClock
 from .fence import describe
 from .scope import Scope, scope_here
 
@@ -42,12 +43,12 @@ async def durable_sleep(scope: Scope | None, length: float, data: Any, mark: str
     operation = scope.recorded(op)
     if operation is not None and operation.done:
         return
-    due_at = operation.due_at if operation is not None else None
-    if due_at is None:
-        due_at = scope.now() + round(length * 1e6)
+    clock = scope.execution.clock
+    known = operation.due_at if operation is not None else None
+    due = Deadline.after(clock, length) if known is None else Deadline(clock, known)
     shown = None if data is None else scope.execution.encode(data, path="sleep data")
-    await scope.record(SleepStarted, op, duration_ms=ms, due_at=due_at, data=shown)
-    await scope.wait_until(due_at, op)
+    await scope.record(SleepStarted, op, duration_ms=ms, due_at=due.at, data=shown)
+    await scope.wait_until(due, op)
     await scope.record(SleepCompleted, op)
 
 
@@ -67,13 +68,15 @@ async def durable_poll(
     if found:
         return result
     began = record.began or record.now()
-    deadline = record.deadline or (None if within is None else began + round(within * 1e6))
-    await record.open(PollStarted, deadline=deadline, max_attempts=max_attempts)
+    limit = None if within is None else Deadline.after(record.clock, within)
+    if record.deadline is not None:
+        limit = Deadline(record.clock, record.deadline)
+    await record.open(PollStarted, deadline=None if limit is None else limit.at, max_attempts=max_attempts)
     number = record.number
     await record.wait()
     while True:
         number += 1
-        record.check()
+        record.confirm()
         try:
             result = await invoke(check_fn)
             if on_attempt is not None:
@@ -85,9 +88,8 @@ async def durable_poll(
         if done:
             await record.complete(result, number)
             return result
-        now = record.now()
-        if (max_attempts is not None and number >= max_attempts) or (deadline is not None and now >= deadline):
-            spent = (now - began) / 1e6
+        if (max_attempts is not None and number >= max_attempts) or (limit is not None and limit.rest() <= 0):
+            spent = (record.now() - began) / 1e6
             failure = PollTimeoutError(
                 f"poll of {_name(check_fn)} gave up after {number} checks in {format_seconds(spent)}; the last result "
                 f"was {_shown(scope, result)}. Give it more max_attempts or timeout, or look why it does not succeed",
@@ -97,9 +99,9 @@ async def durable_poll(
             )
             await record.fail(failure, number)
             raise failure
-        due_at = now + round(interval * 1e6)
-        due_at = due_at if deadline is None else min(due_at, deadline)
-        await record.attempt(PollAttempted, number, due_at, result=_shown(scope, result))
+        pause = interval if limit is None else min(interval, limit.rest() / 1e6)
+        due = Deadline.after(record.clock, pause)
+        await record.attempt(PollAttempted, number, due, result=_shown(scope, result))
 
 
 async def durable_retry(
@@ -108,15 +110,16 @@ async def durable_retry(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     max_attempts: int,
-    delay: float,
-    backoff: float,
+    policy: Policy,
     errors: type[BaseException] | tuple[type[BaseException], ...],
     on_attempt: Callable[[int, BaseException | None], object] | None,
 ) -> Any:
     """Call until it does not raise, going on after the recorded attempts."""
     scope = scope or scope_here("retry(...)")
-    policy = f"{_fingerprint_of(scope, args, kwargs)}:{max_attempts}:{delay}:{backoff}"
-    record = _Record.of(scope, "retry", fn, policy)
+    told = f"{_fingerprint_of(scope, args, kwargs)}:{max_attempts}:{policy.retry_delay}:{policy.backoff}"
+    if policy.max_delay is not None or policy.jitter:
+        told += f":{policy.max_delay}:{policy.jitter}"
+    record = _Record.of(scope, "retry", fn, told)
     call = functools.partial(fn, *args, **kwargs)
     found, result = record.finished()
     if found:
@@ -126,7 +129,7 @@ async def durable_retry(
     await record.wait()
     while True:
         number += 1
-        record.check()
+        record.confirm()
         try:
             if on_attempt is not None:
                 await invoke(functools.partial(on_attempt, number, last))
@@ -144,8 +147,8 @@ async def durable_retry(
         else:
             await record.complete(result, number)
             return result
-        due_at = record.now() + round(delay * backoff ** (number - 1) * 1e6)
-        await record.attempt(RetryAttempted, number, due_at, error=record.describe(last))
+        due = Deadline.after(record.clock, policy.delay(number - 1, random.random()))
+        await record.attempt(RetryAttempted, number, due, error=record.describe(last))
 
 
 async def durable_run(
@@ -166,7 +169,7 @@ async def durable_run(
             )
         return scope.execution.decode(operation.result, f"context.run({name!r})")
     await scope.record_mismatch(op)
-    scope.check()
+    scope.confirm()  # a read, and no commit: a superseded process must not do what it may not record
     result = await invoke(call)
     try:
         value = scope.execution.encode(result, path=f"context.run({name!r})")
@@ -179,7 +182,7 @@ async def durable_run(
             f"context.run({name!r}) in step '{scope.step}' returned a secret, which is never stored; "
             f"it was done and is not done again. Let it return something storable"
         )
-    return scope.execution.decode(value, f"context.run({name!r})") if value.codec == "json" else result
+    return scope.execution.decode(value, f"context.run({name!r})") if value.is_json else result
 
 
 class _Record:
@@ -187,6 +190,7 @@ class _Record:
 
     def __init__(self, scope: Scope | None, op: str) -> None:
         self.scope, self.op = scope, op
+        self.clock: Clock = SystemClock() if scope is None else scope.execution.clock
         operation = scope.recorded(op) if scope else None
         self.operation = operation
         self.number = operation.number if operation else 0
@@ -211,29 +215,29 @@ class _Record:
         return True, self.scope.execution.decode(operation.result, self.op)
 
     def now(self) -> int:
-        return self.scope.now() if self.scope else time.monotonic_ns() // 1000
-
-    def check(self) -> None:
-        """Refuse to begin another try after a stop."""
-        if self.scope is not None:
-            self.scope.check()
+        return self.scope.now() if self.scope else self.clock.monotonic()
 
     async def open(self, event: Any, **fields: Any) -> None:
         if self.scope is not None and self.operation is None:
             await self.scope.record_mismatch(self.op)
             await self.scope.record(event, self.op, **fields)
 
+    def confirm(self) -> None:
+        """Refuse to begin another try after a stop, or when another process has taken the execution over."""
+        if self.scope is not None:
+            self.scope.confirm()
+
     async def wait(self) -> None:
         """Wait for what remains before the next try."""
         if self.scope is not None and self.operation is not None and self.operation.due_at is not None:
-            await self.scope.wait_until(self.operation.due_at, self.op)
+            await self.scope.wait_until(Deadline(self.clock, self.operation.due_at), self.op)
 
-    async def attempt(self, event: Any, number: int, due_at: int, **fields: Any) -> None:
+    async def attempt(self, event: Any, number: int, due: Deadline, **fields: Any) -> None:
         if self.scope is None:
-            await asyncio.sleep(max(0, due_at - self.now()) / 1e6)
+            await asyncio.sleep(max(0, due.rest()) / 1e6)
             return
-        await self.scope.record(event, self.op, number=number, due_at=due_at, **fields)
-        await self.scope.wait_until(due_at, self.op)
+        await self.scope.record(event, self.op, number=number, due_at=due.at, **fields)
+        await self.scope.wait_until(due, self.op)
 
     async def complete(self, result: Any, number: int) -> None:
         if self.scope is None:

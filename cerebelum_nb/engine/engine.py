@@ -24,14 +24,14 @@ from typing import Any
 from ..core.events import Event
 from ..core.model import Plan
 from ..core.state import State, fold
-from ..errors import CerebelumError, ExecutionBusyError, ResumeError, StoreError
+from ..errors import CerebelumError, ResumeError, StoreError
 from ..store.base import Rejection, Store, patience
 from ..values import Vault
 from .attempt import Outcome
 from .blocking import BlockWatch
 from .clock import Clock, current_clock
 from .execution import Execution
-from .lease import keeper_of
+from .lease import keeper_of, superseded
 from .printing import listen
 from .remembered import remembered
 from .scope import hear
@@ -87,7 +87,7 @@ class Engine:
         self._executions: dict[str, Execution] = {}
         self._pump_handle: asyncio.Handle | None = None
         self._pumping = False
-        self.turn_at = 0  # what is worked off together happened at one time
+        self.turn_at: int | None = None  # monotonic: what is worked off together happened at one time
         self._held: dict[Execution, float] = {}  # whose events wait for the log's write lock, and since when
         self._retry: asyncio.TimerHandle | None = None
         self._context = contextvars.copy_context()
@@ -245,10 +245,12 @@ class Engine:
 
     def _look(self, execution: Execution) -> None:
         try:
-            behind = self.store.execution(execution.id).version > execution.written
+            row = self.store.execution(execution.id)
         except CerebelumError:
             return  # its own commits meet and report it
-        if behind:
+        if row.holder is None or row.holder.key != execution.holder:
+            execution.abort(superseded(execution.id))
+        elif row.version > execution.written:
             self._rebase(execution)
             self.post(execution, _nothing, None)
 
@@ -274,7 +276,7 @@ class Engine:
                 self._turn()
         finally:
             self._pumping = False
-            self.turn_at = 0
+            self.turn_at = None
             if self._inbox and not self.loop.is_closed():  # Ctrl-C broke in: the others go on
                 self._pump_handle = self.loop.call_soon(self._pump, context=self._context)
         if self.clock.jumps:
@@ -283,9 +285,9 @@ class Engine:
     def _turn(self) -> None:
         inbox, self._inbox = self._inbox, []
         try:
-            self.turn_at = self.clock.now()
+            self.turn_at = self.clock.monotonic()
         except Exception:  # noqa: BLE001 - each execution then asks the clock itself, and fails by itself
-            self.turn_at = 0
+            self.turn_at = None
         touched: dict[Execution, None] = {}
         inbox.reverse()
         try:
@@ -327,7 +329,7 @@ class Engine:
             if reason is None:
                 self.on_behalf_of(execution, execution.committed)
             elif reason != Rejection.STALE:
-                execution.abort(_lost(execution.id))
+                execution.abort(superseded(execution.id))
             else:
                 self.on_behalf_of(execution, self._rebase, execution)
                 if execution.batch and not execution.over:
@@ -389,7 +391,15 @@ class Engine:
             )
 
     def _rebase(self, execution: Execution) -> None:
+        """Take in the signals that others appended, or end the run here when its lease is lost.
+
+        The lease is looked at after the events are read: had it been lost before, they might be what another process
+        did, which this one must not go on from.
+        """
         events = self.store.events(execution.id)
+        if not self.store.holds(execution.id, execution.holder):
+            execution.abort(superseded(execution.id))
+            return
         state = fold(events)
         if state.version <= execution.written:
             raise StoreError(
@@ -405,15 +415,6 @@ class Engine:
 
 def _nothing(_: Any) -> None:
     """A message that only asks for a decision."""
-
-
-def _lost(execution_id: str) -> ExecutionBusyError:
-    return ExecutionBusyError(
-        f"another process took over execution {execution_id} (this one was not heard of for too long, as after a "
-        f"laptop's sleep). What was committed stands; watch it with its status, or resume it when it is free",
-        execution_id=execution_id,
-        holder="another process",
-    )
 
 
 def _locked(location: str, seconds: float) -> StoreError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -19,12 +20,12 @@ from ..core.events import Event
 from ..core.model import ErrorInfo, Plan, Value
 from ..core.state import Phase, State, evolve
 from ..core.stepping import Limit, permits, standing_before
-from ..errors import CerebelumError, DependencyError, OperationError
+from ..errors import CerebelumError, DependencyError, ExecutionBusyError, OperationError
 from ..store.base import Commit
 from ..values import Vault
 from . import hibernation, observers, routes
 from .attempt import Attempt, Interruption, Outcome
-from .clock import Timer
+from .clock import Deadline, Timer
 from .code import parts_written
 from .lease import keeper_of
 from .remembered import note_end
@@ -47,11 +48,13 @@ class Execution(ExecutionValues):
     def __init__(self, engine: Engine, execution_id: str, plan: Plan, state: State, holder: int, vault: Vault) -> None:
         super().__init__(engine, execution_id, plan, state, vault)
         self.loop, self.clock, self.holder = engine.loop, engine.clock, holder
-        self.hint = ""  # the call that goes on with it, as its handle would say it
+        self.variable = ""  # how its workflow is called here
+        self.handle: Callable[[str | None], str] | None = None  # writes the call of a handle that goes on with it
         self.attempts: dict[str, Attempt] = {}
         self.batch: list[Event] = []
         self.written = state.version
         self.over = False
+        self.superseded = False  # another process runs it now
         self.finishing = False
         self.stays = False
         self.draining = False
@@ -66,11 +69,13 @@ class Execution(ExecutionValues):
         self.stop_requested: str | None = None  # why; from then on no step, effect or attempt starts
         self.done: asyncio.Future[None] = engine.loop.create_future()
         self.context = contextvars.copy_context()
+        self._ahead = self.clock.now() - self.clock.monotonic()
         self._position = Position.at_start(plan)
         self._changed: list[str] | None = None
         self._starts: list[StartStep] = []
         self._answers: list[Any] = []
         self._timers: dict[str, Timer] = {}
+        self._retries: dict[str, Deadline] = {}  # of steps that failed in this turn
         self._zombies: dict[str, Attempt] = {}
         self._progress: list[Callable[[], Event | None]] = []
         self._ripening: Timer | None = None
@@ -78,8 +83,13 @@ class Execution(ExecutionValues):
     # -- what steps and operations ask ----------------------------------------------------------------------
 
     def now(self) -> int:
-        """Return the time now; never before the last event."""
-        now, last = self.engine.turn_at or self.clock.now(), self.state.updated_at
+        """Return the time of what happens now; never before the last event.
+
+        It runs with the monotonic clock, so that the times of two events of this process are as far apart as they were,
+        whatever the wall clock was set to between them. When nothing is at work it is set by the wall clock again.
+        """
+        at, last = self.engine.turn_at, self.state.updated_at
+        now = self._ahead + (self.clock.monotonic() if at is None else at)
         return now if now > last else last
 
     def post_record(self, event: Event, waiter: Any) -> None:
@@ -166,8 +176,7 @@ class Execution(ExecutionValues):
         self.append(
             e.StepCompleted(at=self.now(), step=scope.step, visit=scope.visit, attempt=scope.attempt, output=value)
         )
-        if self.live:
-            self._check_shared(attempt.spec)
+        self.warn_of_changes(scope.step)
 
     def start_due(self, command: StartStep) -> None:
         """Start an attempt whose time has come."""
@@ -222,7 +231,7 @@ class Execution(ExecutionValues):
             if self._ripening is not None:
                 self._ripening.cancel()
             look = partial(self.engine.on_behalf_of, self, self.waits_changed)
-            self._ripening = self.clock.call_at(ripe_at, look)
+            self._ripening = self.clock.call_at(Deadline(self.clock, ripe_at), look)
 
     def cancelled_from_outside(self, step: str) -> None:
         """A step's task was cancelled by somebody else, as at the end of ``asyncio.run``: record it at once."""
@@ -329,10 +338,29 @@ class Execution(ExecutionValues):
                 timer.cancel()
             self._end()
 
+    def confirm(self) -> None:
+        """Make sure, from any thread, that this process may still act for the execution; if not, end it here.
+
+        Raises:
+            ExecutionBusyError: another process has taken it over.
+        """
+        try:
+            keeper_of(self.engine.store).check(self)
+        except ExecutionBusyError as error:
+            self.loop.call_soon_threadsafe(self.abort, error)
+            raise
+
+    def disown(self) -> None:
+        """Let go of it in a forked child: it runs in the parent process, and this copy does nothing more."""
+        self.over = True
+        for attempt in self.attempts.values():
+            attempt.scope.closed = True
+
     def abort(self, error: BaseException) -> None:
         """Give up without writing, and give the lease back; whatever is raised meanwhile, it is over afterwards."""
         if self.over:
             return
+        self.superseded = isinstance(error, ExecutionBusyError)
         for attempt in self.attempts.values():
             with suppress(Exception):
                 attempt.abandon()
@@ -419,13 +447,18 @@ class Execution(ExecutionValues):
         if zombie is not None and zombie.alive:
             zombie.when_over(lambda: None if self.over else self.engine.post(self, self.start_due, command))
             return
-        if command.due_at is not None and command.due_at > self.clock.now():
-            due = partial(self.engine.post, self, self.start_due, command)
-            self._timers[name] = self.clock.call_at(command.due_at, due)
+        due = self._retries.pop(name, None)
+        if due is None and command.due_at is not None:
+            due = Deadline(self.clock, command.due_at)
+        if due is not None and due.rest() > 0:
+            start = partial(self.engine.post, self, self.start_due, command)
+            self._timers[name] = self.clock.call_at(due, start)
             self.consider_hibernation()
             self.engine.check_idle()
             return
         spec = self.plan.steps[name]
+        if not self.attempts and not self._starts:  # nothing is being measured
+            self._ahead = self.clock.now() - (self.engine.turn_at or self.clock.monotonic())
         self.append(
             e.StepStarted(at=self.now(), step=name, visit=command.visit, attempt=command.attempt, code=spec.code)
         )
@@ -446,12 +479,12 @@ class Execution(ExecutionValues):
         header = _header(self.now(), attempt.scope)
         info = self.describe(error)
         step = self.state.steps[name]
-        if self.live:
-            self._check_shared(attempt.spec)
+        self.warn_of_changes(name)
         can_retry = isinstance(error, policy.retry_on) and not isinstance(error, (DependencyError, OperationError))
         if can_retry and step.failures < policy.retries:
-            delay = policy.retry_delay * policy.backoff**step.failures
-            self.append(e.StepRetried(**header, error=info, due_at=header["at"] + round(delay * 1e6)))
+            due = Deadline.after(self.clock, policy.delay(step.failures, random.random()))
+            self._retries[name] = due
+            self.append(e.StepRetried(**header, error=info, due_at=due.at))
             return
         self.cause = error
         self.append(e.StepFailed(**header, error=info))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -75,6 +76,6 @@ def merge_inputs(
 
 
 def keep_inputs(execution: ExecutionValues, inputs: dict[str, Any], value: Value) -> None:
-    """Have the steps get inputs as they were given, where the log holds them otherwise."""
-    if value.codec != "json" or value.masked:
-        execution.live_inputs = inputs
+    """Have the steps get secrets as they were given, where the log holds masks."""
+    if value.masked:
+        execution.live_inputs = copy.deepcopy(inputs)  # the caller may change its own

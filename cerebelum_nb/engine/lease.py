@@ -1,29 +1,58 @@
 """Leases: which executions this process runs, and the heartbeat that says it is alive.
 
+A lease is the right to append to an execution. One process has it; the store refuses the commits of any other. On
+the holder's own machine it lasts as long as the holder's process, which can be seen there. Only a process that cannot
+see the holder goes by its heartbeat, and may take the execution over once it has watched that stand still for the
+length of a lease (store/sightings.py). So a holder that stood still may have been superseded: it finds out from its
+next commit, from the look at the log that follows every write of another process, or right before its next effect
+(:meth:`LeaseKeeper.check`), whichever comes first. A forked child holds nothing.
+
 One holder per store and process; the heartbeat is a thread of its own, so that a busy event loop does not lose its
 leases. The same thread notices that another process has written to the log.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import math
 import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ExecutionBusyError, StoreError
+from ..store import forks
 from ..store.base import Store
 
 if TYPE_CHECKING:
     from .execution import Execution
 
-__all__ = ["HEARTBEAT_SECONDS", "LEASE_SECONDS", "LeaseKeeper", "keeper_of"]
+__all__ = ["LeaseKeeper", "LeaseTimes", "keeper_of", "superseded"]
 
-LEASE_SECONDS = 30
-HEARTBEAT_SECONDS = 5
-LOOK_SECONDS = 0.5
-IDLE_SECONDS = 10
+log = logging.getLogger("cerebelum_nb")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseTimes:
+    """How long a lease lasts, how often it is renewed, how often to look at the log, when to stop; seconds."""
+
+    lease: float = 30.0
+    heartbeat: float = 5.0
+    look: float = 0.5
+    idle: float = 10.0
+
+    @property
+    def ttl(self) -> int:
+        """The length of a lease, µs."""
+        return round(self.lease * 1e6)
+
+
+times = LeaseTimes()
+"""Those of this process; a test with processes of its own puts shorter ones."""
 
 _keepers: weakref.WeakKeyDictionary[Store, LeaseKeeper] = weakref.WeakKeyDictionary()
 _keepers_lock = threading.Lock()
@@ -38,6 +67,17 @@ def keeper_of(store: Store) -> LeaseKeeper:
         return keeper
 
 
+def superseded(execution_id: str) -> ExecutionBusyError:
+    """The error for an execution that another process took over while this one ran it."""
+    return ExecutionBusyError(
+        f"another process took over execution {execution_id}: this one was not heard of for too long (as after a "
+        f"laptop's sleep), or somebody changed the log. What was committed stands, and nothing more is done here; "
+        f"watch it with `cerebelum watch {execution_id}`, or resume it when that process has ended",
+        execution_id=execution_id,
+        holder="another process",
+    )
+
+
 class LeaseKeeper:
     """The leases of this process in one store."""
 
@@ -47,7 +87,7 @@ class LeaseKeeper:
         self._holder: int | None = None
         self._running: dict[str, Execution] = {}
         self._leftovers: dict[str, list[Callable[[], bool]]] = {}
-        self._beat_at = 0
+        self._beat_at = 0.0
         self._thread: threading.Thread | None = None
         self._seen: int | None = None
         self.listeners: set[Callable[[], object]] = set()
@@ -55,14 +95,13 @@ class LeaseKeeper:
     def holder(self, now: int) -> int:
         """Return the key under which this process holds leases, and say that it is alive."""
         with self._lock:
-            ttl = LEASE_SECONDS * 1_000_000
             if self._holder is None:
-                self._holder = self._must_store().register(now, ttl)
-                self._beat_at = now
-            elif abs(now - self._beat_at) >= (HEARTBEAT_SECONDS - LOOK_SECONDS) * 1_000_000:
-                self._must_store().heartbeat(self._holder, now, ttl)
-                self._beat_at = now
-            return self._holder
+                self._holder = self._must_store().register(now, times.ttl)
+                self._beat_at = time.monotonic()
+        if time.monotonic() - self._beat_at >= times.heartbeat - times.look:  # not under the lock: it may block
+            self._must_store().heartbeat(self._holder, now, times.ttl)
+            self._beat_at = time.monotonic()
+        return self._holder
 
     def claim(self, execution_id: str, now: int) -> int:
         """Take the lease of a recorded execution and return the holder's key.
@@ -74,6 +113,37 @@ class LeaseKeeper:
         self._refuse_busy(execution_id)
         self._must_store().claim(execution_id, holder, now)
         return holder
+
+    def check(self, execution: Execution) -> None:
+        """Make sure that an execution is still this process's to run: before an effect that no commit precedes.
+
+        Raises:
+            ExecutionBusyError: another process has taken it over.
+        """
+        if not self._must_store().holds(execution.id, execution.holder):
+            raise superseded(execution.id)
+
+    async def wait_until_seen(self, execution_id: str, wait: Callable[[float], Any] = asyncio.sleep) -> None:
+        """Watch the holder of an execution until it is known whether it may be taken over.
+
+        Returns at once when that is known: it is free, or its holder is seen to live or to be gone. Otherwise it
+        returns when a heartbeat came, or when none came for the length of the lease.
+        """
+        store, last = self._must_store(), math.inf
+        while execution_id not in self._running and (holder := store.execution(execution_id).holder) is not None:
+            left = 0.0 if holder.key == self._holder else store.lease_left(holder)
+            if left in (0.0, math.inf) or left >= last:  # it grows when a heartbeat came
+                return
+            if last == math.inf:
+                log.warning(
+                    "execution %s is held by %s, which cannot be seen from here: waiting up to %.0f s for a sign of "
+                    "life before it is taken over",
+                    execution_id,
+                    holder,
+                    left,
+                )
+            last = left
+            await wait(min(left, times.look))
 
     def enter(self, execution: Execution) -> None:
         """Note that an execution runs here, and keep the heartbeat going."""
@@ -115,6 +185,15 @@ class LeaseKeeper:
             execution.end_with_loop()
         return self._running.get(execution_id)
 
+    def disown(self) -> None:
+        """Let go of everything without a word to the store: in a forked child, where it is the parent's."""
+        for execution in self._running.values():
+            execution.disown()
+        self._lock = threading.Lock()
+        self._holder, self._thread, self._seen = None, None, None
+        self._running, self._leftovers = {}, {}
+        self.listeners = set()
+
     def _refuse_busy(self, execution_id: str) -> None:
         if self.running(execution_id) is not None:
             raise ExecutionBusyError(
@@ -139,34 +218,51 @@ class LeaseKeeper:
 
     def _beat(self) -> None:
         """Keep the leases, and look for what others wrote, until nothing has run here for a while."""
-        since, idle = 0.0, 0.0
+        since, idle, failing = 0.0, 0.0, False
         while True:
-            time.sleep(LOOK_SECONDS)
+            time.sleep(times.look)
             store = self._store()
             with self._lock:
                 executions = list(self._running.values())
-                idle = 0.0 if executions else idle + LOOK_SECONDS
-                if store is None or idle > IDLE_SECONDS:
+                idle = 0.0 if executions else idle + times.look
+                if store is None or idle > times.idle:
                     self._thread = None
                     return
             if not executions:
                 continue
             for execution in executions:
                 execution.end_with_loop()  # nobody else may look, and other processes wait for its lease
-            since += LOOK_SECONDS
+            since += times.look
             try:
-                if since >= HEARTBEAT_SECONDS:
-                    since = 0.0
+                if since >= times.heartbeat:
                     self.holder(executions[0].clock.now())
+                    since = 0.0
                 self._look(store, executions)
+                failing = False
             except StoreError:
-                pass  # the run's own commits meet and report it
+                pass  # the run's own commits meet and report it; the next look tries again
+            except Exception as error:  # noqa: BLE001 - this thread speaks for all that run here: it does not end
+                if not failing:
+                    with suppress(Exception):  # a logging handler of the user's may raise
+                        log.warning("the heartbeat of %s failed, and is tried again: %r", store.location, error)
+                failing = True
             del store, executions  # so that a log nobody else holds can be closed
 
     def _look(self, store: Store, executions: list[Execution]) -> None:
         version = store.data_version()
         if version == self._seen:
             return
-        self._seen = version
         for execution in executions:
             execution.look_soon()
+        self._seen = version
+
+
+def _in_child() -> None:
+    """Have nothing of what the parent process runs: its leases, its thread and its locks stayed there."""
+    global _keepers_lock
+    _keepers_lock = threading.Lock()
+    for keeper in list(_keepers.values()):
+        keeper.disown()
+
+
+forks.in_child(_in_child)

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from ..core.duration import Duration, seconds
+from ..core.model import Policy
 from .durable import code_of, durable_poll, durable_retry, durable_run, durable_sleep, invoke
 from .offering import offer, wrap
 from .scope import Scope
@@ -141,6 +142,8 @@ def retry(
     max_attempts: int = 3,
     delay: Duration = 1000,
     backoff: float = 1.0,
+    max_delay: Duration | None = None,
+    jitter: float = 0.0,
     on_error: type[BaseException] | tuple[type[BaseException], ...] | None = None,
     on_attempt: Callable[[int, BaseException | None], object] | None = None,
     **kwargs: Any,
@@ -153,6 +156,8 @@ def retry(
         max_attempts: the most calls.
         delay: the wait before the second call: milliseconds, ``timedelta`` or text.
         backoff: what the delay is multiplied by after every further failure.
+        max_delay: what no delay exceeds: milliseconds, ``timedelta`` or text.
+        jitter: by which share of itself a delay varies at random, from 0 to 1.
         on_error: the exceptions to try again after, every ``Exception`` by default; others are raised at once.
         on_attempt: called as ``on_attempt(n, last_error)`` before every call, n from 1.
         kwargs: its keyword arguments.
@@ -172,16 +177,23 @@ def retry(
         raise TypeError(f"retry takes the function and its arguments apart: await retry(connect, host), got {fn!r}")
     if isinstance(backoff, bool) or not isinstance(backoff, (int, float)) or backoff < 0:
         raise ValueError(f"retry: backoff multiplies the delay and is a number from 0, not {backoff!r}")
+    if isinstance(jitter, bool) or not isinstance(jitter, (int, float)) or not 0 <= jitter <= 1:
+        raise ValueError(f"retry: jitter is the share of a delay that is random, from 0 to 1, not {jitter!r}")
     attempts = _attempts(max_attempts, "retry", default=3)
     assert attempts is not None
-    pause = _seconds(delay, "retry: delay")
+    policy = Policy(
+        retry_delay=_seconds(delay, "retry: delay"),
+        backoff=float(backoff),
+        max_delay=None if max_delay is None else _seconds(max_delay, "retry: max_delay"),
+        jitter=float(jitter),
+    )
     errors = Exception if on_error is None else on_error
     for error in errors if isinstance(errors, tuple) else (errors,):
         if not (inspect.isclass(error) and issubclass(error, BaseException)):
             raise TypeError(f"retry: on_error is an exception class or a tuple of them, not {error!r}")
     return offer(
         "retry(...)",
-        lambda scope: durable_retry(scope, fn, args, kwargs, attempts, pause, float(backoff), errors, on_attempt),
+        lambda scope: durable_retry(scope, fn, args, kwargs, attempts, policy, errors, on_attempt),
     )
 
 

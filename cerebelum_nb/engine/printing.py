@@ -2,7 +2,8 @@
 
 While an execution runs in this process, ``sys.stdout`` and ``sys.stderr`` also tell the scope of the step that
 writes, which they find in its context variable. The streams themselves stay where they are, so whoever holds one
-already (a logging handler) is heard too. What is written is bounded; it is masked by who takes it.
+already (a logging handler) is heard too, and what reaches the cell is masked as the log is. What is written is
+bounded; it is masked by who takes it.
 """
 
 from __future__ import annotations
@@ -86,8 +87,12 @@ def as_seen(text: str) -> str:
     return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines)
 
 
-def listen(tell: Callable[[str], None]) -> Callable[[], None]:
-    """Tell of every text written to stdout and stderr; return what ends it. Calls nest and count."""
+def listen(tell: Callable[[str], str | None]) -> Callable[[], None]:
+    """Tell of every text written to stdout and stderr, and write what is answered, if anything is.
+
+    Returns:
+        What ends it. Calls nest and count.
+    """
     streams = [stream for stream in (sys.stdout, sys.stderr) if stream is not None]
     heard = [ear for stream in streams if (ear := _ear_on(stream, tell)) is not None]
 
@@ -98,7 +103,7 @@ def listen(tell: Callable[[str], None]) -> Callable[[], None]:
     return end
 
 
-def _ear_on(stream: Any, tell: Callable[[str], None]) -> _Ear | None:
+def _ear_on(stream: Any, tell: Callable[[str], str | None]) -> _Ear | None:
     with _lock:
         ear = _heard.get(id(stream))
         if ear is None:
@@ -114,16 +119,17 @@ def _ear_on(stream: Any, tell: Callable[[str], None]) -> _Ear | None:
 class _Ear:
     """Listens to one stream while somebody wants it to."""
 
-    def __init__(self, stream: Any, tell: Callable[[str], None]) -> None:
+    def __init__(self, stream: Any, tell: Callable[[str], str | None]) -> None:
         write = stream.write
         self.stream, self.listeners = stream, 0
         self._before = vars(stream).get("write") if hasattr(stream, "__dict__") else None
 
         def heard(text: Any) -> Any:
-            written = write(text)
-            if type(text) is str:
-                tell(text)
-            return written
+            if type(text) is not str:
+                return write(text)
+            shown = tell(text)
+            written = write(text if shown is None else shown)
+            return written if shown is None or shown == text else len(text)  # whoever writes counts its own characters
 
         self._write = heard
         stream.write = heard

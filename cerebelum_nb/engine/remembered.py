@@ -32,7 +32,7 @@ _ENDED = (ExecutionState.COMPLETED, ExecutionState.CANCELLED)
 class Remembered:
     """The inputs of an execution, where the log lacks some of them, and such results, by step and visit."""
 
-    inputs: Mapping[str, Any] | None = None
+    inputs: dict[str, Any] | None = None
     results: Mapping[tuple[str, int], Any] = field(default_factory=dict)
 
 

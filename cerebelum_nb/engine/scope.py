@@ -17,7 +17,7 @@ import os
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -26,11 +26,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.events import OperationMismatched
 from ..core.state import Operation
-from ..errors import OperationError
+from ..errors import ExecutionBusyError, OperationError
+from ..store import forks
+from ..values.secret import Vault, reveal_to
 from .printing import Printed
 
 if TYPE_CHECKING:
-    from .clock import Timer
+    from .clock import Deadline, Timer
     from .execution import Execution
 
 __all__ = ["Scope", "Suspension", "Wait", "current_scope", "hear", "scope_here"]
@@ -129,7 +131,7 @@ class Scope:
 
     def identify(self, kind: str, name: str, fingerprint: str) -> str:
         """Name an operation by kind, name, arguments and occurrence, never by its position alone."""
-        key = f"{kind}:{name}:{fingerprint}"
+        key = f"{kind}:{self.execution.vault.mask(name)}:{fingerprint}"
         with _lock:
             if self._counts is None:
                 self._counts = Counter()
@@ -159,21 +161,33 @@ class Scope:
         made = event(at=self.now(), step=self.step, visit=self.visit, attempt=self.attempt, op=op, **fields)
         await self._ask(lambda waiter: self.execution.post_record(made, waiter))
 
+    def confirm(self) -> None:
+        """Make sure, right before an effect, that it may begin: as :meth:`check`, and by the lease in the log.
+
+        Raises:
+            Suspension: the attempt is over, or another process runs the execution now.
+        """
+        self.check()
+        with suppress(ExecutionBusyError):
+            self.execution.confirm()
+            return
+        raise self.over()
+
     async def record_mismatch(self, op: str) -> None:
         """Say in the log that a recorded operation no longer matches, if that is so."""
         recorded = self.mismatch(op)
         if recorded is not None:
             await self.record(OperationMismatched, op, recorded=recorded)
 
-    async def wait_until(self, at: int | None, op: str = "", until: Callable[[], bool] | None = None) -> None:
-        """Wait until the engine's clock shows ``at``, or until ``until()`` holds after something was appended.
+    async def wait_until(self, due: Deadline | None, op: str = "", until: Callable[[], bool] | None = None) -> None:
+        """Wait until ``due`` is reached, or until ``until()`` holds after something was appended.
 
         Args:
-            at: when it ends by itself, µs since the epoch; None: never.
+            due: when it ends by itself; None: never.
             op: the operation that waits.
             until: asked now, and whenever others have appended events.
         """
-        wait = Wait(self.now(), at, self.is_callers(), op)
+        wait = Wait(self.execution.clock.now(), None if due is None else due.at, self.is_callers(), op)
         timers: list[Timer] = []
         watched: list[Callable[[], None]] = []
 
@@ -186,7 +200,7 @@ class Scope:
                 self.waits.remove(wait)
             self._ends.discard(end)
 
-        def due(waiter: _Waiter) -> None:
+        def over(waiter: _Waiter) -> None:
             end()
             if not waiter.done():
                 waiter.set_result(None)
@@ -196,10 +210,10 @@ class Scope:
                 if until():
                     waiter.set_result(None)
                     return
-                watched.append(lambda: due(waiter) if until() else None)
+                watched.append(lambda: over(waiter) if until() else None)
                 self.execution.watchers.add(watched[0])
-            if at is not None:
-                timers.append(self.execution.clock.call_at(at, partial(due, waiter)))
+            if due is not None:
+                timers.append(self.execution.clock.call_at(due, partial(over, waiter)))
             self.waits.append(wait)
             self._ends.add(end)
             self.execution.waits_changed()
@@ -223,6 +237,8 @@ class Scope:
 
     def progress(self, percent: float, message: str) -> None:
         """Note how far the step is; sampled into the log, riding on the next commit."""
+        if self.closed:
+            return
         self.percent, self.message = percent, message
         now = self.now()
         if now - self._progress_at >= PROGRESS_EVERY or percent >= 100:
@@ -306,8 +322,9 @@ class Scope:
 
     def over(self) -> Suspension:
         """Make what ends code that goes on after its attempt."""
+        is_over = "is over, as another process has taken it over" if self.execution.superseded else "is over"
         return Suspension(
-            f"step '{self.step}' (attempt {self.attempt}) of execution {self.execution.id} is over; "
+            f"step '{self.step}' (attempt {self.attempt}) of execution {self.execution.id} {is_over}; "
             f"nothing it does now is recorded"
         )
 
@@ -342,13 +359,37 @@ def scope_here(what: str) -> Scope | None:
     return scope
 
 
+def _in_child() -> None:
+    """Have no attempt at work, and a lock that no thread of the parent process holds."""
+    global _lock
+    _lock = threading.Lock()
+    _open.clear()
+
+
+forks.in_child(_in_child)
+
+
 def _same_name(op: str) -> str:
     """The kind and name of an operation, without its arguments."""
     return ":".join(op.split(":", 2)[:2])
 
 
-def hear(text: str) -> None:
-    """Keep a text for the step that prints it, if it is one."""
+def hear(text: str) -> str:
+    """Keep a text for the step that prints it, if it is one; return it as it may be shown, without secrets."""
     scope = current_scope.get()
-    if scope is not None:
-        scope.print(text)
+    if scope is None:
+        return text
+    scope.print(text)
+    vault = scope.execution.vault
+    return vault.mask(text) if vault else text
+
+
+def _revealed_to() -> Iterable[Vault]:
+    """Whose step reveals a secret; where nothing tells, as in a thread of a pool, it may be any that is at work."""
+    scope = current_scope.get()
+    with _lock:
+        scopes = tuple(_open) if scope is None else (scope,)
+    return {one.execution.vault for one in scopes}
+
+
+reveal_to(_revealed_to)

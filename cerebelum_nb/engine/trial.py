@@ -22,7 +22,7 @@ from ..core.state import Operation, State
 from ..errors import CerebelumError, StepTimeoutError
 from ..store.base import Store
 from ..values import Vault
-from .clock import current_clock
+from .clock import Deadline, current_clock
 from .offering import give_up, unawaited
 from .remembered import remembered
 from .scope import Scope, current_scope
@@ -145,7 +145,8 @@ class _TrialScope(Scope):
     ) -> None:
         known = state.steps[step]
         execution = cast(Any, values)
-        execution.loop = asyncio.get_running_loop()
+        execution.loop, execution.clock = asyncio.get_running_loop(), current_clock.get()
+        execution.superseded = False
         super().__init__(execution, step, known.visit, known.attempt)
         self._operations, self._repeat = operations, repeat
 
@@ -167,6 +168,9 @@ class _TrialScope(Scope):
             )
         return None
 
+    def confirm(self) -> None:
+        """Say nothing: no lease is needed to write nothing."""
+
     def check(self) -> None:
         """Let it begin: nobody stops a trial."""
 
@@ -181,10 +185,10 @@ class _TrialScope(Scope):
     async def record(self, event: type[Any], op: str, **fields: Any) -> None:
         """Write nothing."""
 
-    async def wait_until(self, at: int | None, op: str = "", until: Callable[[], bool] | None = None) -> None:
+    async def wait_until(self, due: Deadline | None, op: str = "", until: Callable[[], bool] | None = None) -> None:
         """Skip sleeps; between the tries of what happens for real, wait."""
-        if at is not None and not op.startswith("sleep:"):
-            await asyncio.sleep(max(0, at - self.now()) / 1e6)
+        if due is not None and not op.startswith("sleep:"):
+            await asyncio.sleep(max(0, due.rest()) / 1e6)
 
     def progress(self, percent: float, message: str) -> None:
         """Note nothing."""

@@ -1,10 +1,14 @@
 """The values of an execution: its inputs and results, on their way to the log and back.
 
-A JSON value is made afresh for everyone who asks; another one is shared by all steps, and watched for changes.
+Every value is made afresh for everyone who asks, from what the log holds. What the log does not hold whole, as a
+secret stands in it, is copied. Only a result that is not kept (``keep=False``) is one object for all.
 """
 
 from __future__ import annotations
 
+import copy
+import hashlib
+import inspect
 import warnings
 from collections.abc import Mapping
 from functools import partial
@@ -13,7 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..core.model import ErrorInfo, Plan, StepSpec, Value
 from ..core.state import Phase, State
 from ..errors import DependencyError, SerializationError
-from ..values import Secret, Vault, decode, encode
+from ..values import Secret, Vault, decode, encode, pickles
+from ..values.classes import Home
 from .context import Context
 from .fence import describe
 from .scope import current_scope
@@ -29,7 +34,9 @@ _BESIDE = 4_096
 
 
 class SharedValueWarning(UserWarning):
-    """A step changed a value that other steps share.
+    """A step changed its own copy of another step's result, which no other step sees.
+
+    It is given for results that are stored as bytes: pickled ones, frames and arrays.
 
     Example:
         >>> import warnings
@@ -52,11 +59,17 @@ class SharedValueWarning(UserWarning):
     """
 
 
-class Live(NamedTuple):
-    """A result as an object that steps share, and its digest, by which a change in place is noticed."""
+class Given(NamedTuple):
+    """A pickled or Arrow value that a step was given, and its fingerprint then: by it a change in place is noticed."""
 
+    producer: str
     value: Any
-    digest: str
+    fingerprint: bytes
+    type: str
+
+
+MOST_WATCHED = 1_000_000
+"""Bytes of a value that is watched for changes. They harm nobody, so of larger ones a warning is not worth its time."""
 
 
 class ExecutionValues:
@@ -64,9 +77,11 @@ class ExecutionValues:
 
     def __init__(self, engine: Engine, execution_id: str, plan: Plan, state: State, vault: Vault) -> None:
         self.engine, self.id, self.plan, self.state, self.vault = engine, execution_id, plan, state, vault
-        self.live: dict[str, Live] = {}
-        self.live_inputs: Mapping[str, Any] | None = None
+        self.live: dict[str, Any] = {}
+        self._given: dict[str, list[Given]] = {}
+        self.live_inputs: dict[str, Any] | None = None
         self.masked_results: dict[tuple[str, int], Any] = {}  # by step and visit: results that held a secret
+        self.home = home_of(plan)
 
     def encode(self, value: Any, *, keep: bool = True, path: str = "output") -> Value:
         """Encode a value for the log, without its secrets.
@@ -75,7 +90,7 @@ class ExecutionValues:
             SerializationError: it cannot be stored. Also when it is larger than the log takes: said here, it is the
                 failure of the step that made it; said by the commit, it would be nobody's.
         """
-        made = encode(value, keep=keep, vault=self.vault, path=path)
+        made = encode(value, keep=keep, vault=self.vault, path=path, home=self.home)
         most = self.engine.store.largest - _BESIDE
         size = made.size or len(made.json)
         if size * 4 > most and (made.size or len(made.json.encode("utf-8", "surrogatepass"))) > most:
@@ -92,10 +107,11 @@ class ExecutionValues:
             return None
         return decode(
             value,
-            self.engine.store.payload,
+            lambda digest: self.engine.store.payload(digest) if value.payload is None else value.payload,
             trusted=self.engine.store.trusted,
             where=f"{where} of execution {self.id}",
             missing=partial(Secret.missing, execution_id=self.id, step=step),
+            home=self.home,
         )
 
     def describe(self, error: BaseException) -> ErrorInfo:
@@ -112,21 +128,18 @@ class ExecutionValues:
         )
 
     def result_of(self, step: str) -> Any:
-        """Return a completed step's value: a JSON value afresh, another one shared."""
-        live = self.live.get(step)
-        if live is not None:
-            return live.value
+        """Return a completed step's value, afresh."""
         output = self.state.steps[step].output
         assert output is not None, f"step {step} has no output"
-        value = self.decode(output, f"the result of step '{step}'", step)
-        if output.codec != "json":
-            self.live[step] = Live(value, self.encode(value).digest)
-        return value
+        if step in self.live:
+            live = self.live[step]
+            return live if output.codec == "none" else copy.deepcopy(live)
+        return self.decode(output, f"the result of step '{step}'", step)
 
     def inputs(self) -> dict[str, Any]:
-        """Return the execution's inputs; secrets as they were given."""
+        """Return the execution's inputs, afresh; secrets as they were given."""
         if self.live_inputs is not None:
-            return dict(self.live_inputs)
+            return copy.deepcopy(self.live_inputs)
         recorded = self.state.inputs
         return self.decode(recorded, "the inputs") if recorded is not None else {}
 
@@ -140,19 +153,22 @@ class ExecutionValues:
         if not spec.takes_anything:
             return arguments
         steps = self.state.steps
+        given: list[Given] = []
         for name in spec.requires:
             step = steps.get(name)
             if step is None or not step.has_result:
                 raise DependencyError(_no_result(spec.name, name, self.state), step=spec.name, dependency=name)
-            arguments[name] = self.result_of(name)
+            arguments[name] = self._give(name, given)
         for name in spec.optional:
             step = steps.get(name)
             if step is not None and step.has_result:
-                arguments[name] = self.result_of(name)
+                arguments[name] = self._give(name, given)
         if spec.takes_rest:
             for name in list(self.state.finished):  # a plain step gathers in its thread, while the loop goes on
                 if name not in arguments and name != spec.name:
-                    arguments[name] = self.result_of(name)
+                    arguments[name] = self._give(name, given)
+        if given:
+            self._given[spec.name] = given
         if spec.takes_inputs:
             arguments["inputs"] = self.inputs()
         if spec.takes_context:
@@ -169,11 +185,12 @@ class ExecutionValues:
         return arguments
 
     def keep_live(self, step: str, visit: int, value: Value, live: Any) -> None:
-        """Keep the object itself where it cannot be made afresh."""
-        if value.codec != "json" or value.masked:
-            self.live[step] = Live(live, value.digest)
-            if value.masked:
-                self.masked_results[step, visit] = live
+        """Keep the object itself where the log does not hold all of it."""
+        if value.masked:
+            self.live[step] = copy.deepcopy(live)
+            self.masked_results[step, visit] = self.live[step]
+        elif value.codec == "none":
+            self.live[step] = live
         elif self.live:
             self.live.pop(step, None)
 
@@ -185,20 +202,36 @@ class ExecutionValues:
                 self.encode(value)  # the vault learns them
                 self.keep_live(name, visit, step.output, value)
 
-    def _check_shared(self, spec: StepSpec) -> None:
-        for name in list(self.live) if spec.takes_rest else (*spec.requires, *spec.optional):
-            live = self.live.get(name)
-            output = self.state.steps[name].output if live is not None and name != spec.name else None
-            if live is None or output is None or not output.digest:
-                continue
-            if self.encode(live.value).digest != live.digest:
-                self.live.pop(name, None)  # the next consumer reads what was recorded
+    def warn_of_changes(self, step: str) -> None:
+        """Tell a step that has ended of what it changed in place."""
+        for producer, value, before, type_ in self._given.pop(step, ()):
+            if _fingerprint(value, self.home) != before:
                 warnings.warn(
-                    f"step '{spec.name}' changed the {output.type} it got from '{name}' in place; other steps still "
-                    f"get what '{name}' returned. Work on a copy",
+                    f"step '{step}' changed the {type_} it got from '{producer}' in place; other steps still "
+                    f"get what '{producer}' returned. Work on a copy, and return what is new",
                     SharedValueWarning,
                     stacklevel=2,
                 )
+
+    def _give(self, name: str, given: list[Given]) -> Any:
+        value, output = self.result_of(name), self.state.steps[name].output
+        assert output is not None
+        if output.digest and output.size <= MOST_WATCHED:
+            given.append(Given(name, value, _fingerprint(value, self.home), output.type))
+        return value
+
+
+def _fingerprint(value: Any, home: Home) -> bytes:
+    try:
+        return hashlib.sha256(pickles.fingerprint(value, home)).digest()
+    except Exception:  # noqa: BLE001 - what the step put inside may be anything
+        return b""
+
+
+def home_of(plan: Plan) -> Home:
+    """Return the namespaces of a plan's steps, where the classes of its notebook or script are found."""
+    spaces = (getattr(inspect.unwrap(spec.fn), "__globals__", None) for spec in plan.steps.values())
+    return tuple({id(space): space for space in spaces if space is not None}.values())
 
 
 def _no_result(user: str, name: str, state: State) -> str:

@@ -12,7 +12,7 @@ from ..callers import shell
 from ..core.state import fold
 from ..core.times import at
 from ..engine.approvals import OpenApproval, decide_approval, open_approvals, verdict
-from ..engine.hints import resume_call
+from ..engine.hints import called, resume_call
 from ..errors import ApprovalError, CerebelumError
 from ..store.base import Store
 from ..store.default import resolve_store
@@ -162,7 +162,8 @@ def _next(store: Store, execution_id: str) -> str:
     state = fold(store.events(execution_id))
     if state.lifecycle.is_final:
         return ""
-    return f" A scheduler goes on with it, or {resume_call(state.qualname or state.workflow, execution_id)}"
+    call = resume_call(called(state), execution_id)
+    return f" A scheduler goes on with it, or {call}"
 
 
 def _acknowledge(field: Any) -> None:
@@ -190,6 +191,6 @@ def _answer(response: str, comment: str) -> Any:
 def _shown(approval: OpenApproval) -> str:
     if approval.data is None:
         return ""
-    if approval.data.codec != "json":
+    if not approval.data.is_json:
         return approval.data.preview
     return json.dumps(json.loads(approval.data.json), indent=2, ensure_ascii=False)

@@ -11,8 +11,9 @@ from ..core.model import ExecutionState
 from ..core.state import Phase, State, StepState
 from ..core.stepping import Before
 from ..engine.execution import Execution
+from ..engine.hints import Advice, advise_on
 from ..engine.scope import Scope
-from .failure import Failure, go_on
+from .failure import Failure
 from .graph import Graph
 from .marks import MARKS
 
@@ -58,16 +59,16 @@ class Card:
     failure: Failure | None = None
     total: int = 0
     reason: str = ""
-    call: str = ""
+    advice: Advice | None = None
 
     @classmethod
     def of(cls, execution: Execution, graph: Graph | None = None) -> Card:
         """Take a picture of a run of this process; a ``graph`` of its plan is drawn once and used again."""
         scopes = {name: attempt.scope for name, attempt in execution.attempts.items()}
         graph = graph or Graph(execution.plan)
-        hint = None if execution.limited and isinstance(execution.limit, Before) else execution.hint
+        advice = None if execution.limited and isinstance(execution.limit, Before) else advise_on(execution)
         return cls.at(
-            execution.id, execution.state, execution.now(), graph, scopes, mask=execution.vault.mask, hint=hint
+            execution.id, execution.state, execution.now(), graph, scopes, mask=execution.vault.mask, advice=advice
         )
 
     @classmethod
@@ -79,7 +80,7 @@ class Card:
         graph: Graph,
         scopes: Mapping[str, Scope] | None = None,
         mask: object = str,
-        hint: str | None = "",
+        advice: Advice | None = None,
         known: Mapping[str, Row] | None = None,
     ) -> Card:
         """Take a picture of a folded state.
@@ -91,7 +92,7 @@ class Card:
             graph: the picture of its plan.
             scopes: the steps at work in this process.
             mask: hides secrets in what they print.
-            hint: the call that goes on with it; "" the usual one, None: none is to be told.
+            advice: how to go on with it; None when that is not to be told.
             known: rows that are taken as they are.
         """
         plan, scopes = graph.plan, scopes or {}
@@ -110,12 +111,10 @@ class Card:
                 for name in names
             ),
             graph=graph,
-            failure=Failure.of(execution_id, plan, state, hint or ""),
+            failure=Failure.of(plan, state, advice),
             total=state.total_steps,
             reason=state.reason or "",
-            call=(hint or go_on(execution_id, plan, state))
-            if state.lifecycle is ExecutionState.PAUSED and hint is not None
-            else "",
+            advice=advice,
         )
 
     @property
@@ -145,8 +144,8 @@ class Card:
             lines.append(f"  {MARKS[row.state].sign} {row.name}{note}")
         if self.failure is not None:
             lines.append(self.failure.to_text())
-        elif self.call:
-            lines.append(f"To go on: {self.call.partition('(')[0]}()")
+        elif self.advice is not None:
+            lines.append(f"{self.advice.what} {self.advice.short}")
         return "\n".join(lines)
 
     def head_html(self, *, exact: bool = True) -> str:
@@ -165,9 +164,12 @@ class Card:
         table = "".join(html_row(row, printed) for row, printed in self._with_printed())
         few = len(self.rows) <= _FEW
         listed = f"<table style='font-size:12px;margin:4px 0'>{table}</table>"
-        failure = "" if self.failure is None else self.failure.to_html()
-        if self.call:
-            failure = f"<div style='margin:4px 0'>To go on: <code>{html.escape(self.call, quote=False)}</code></div>"
+        failure = ""
+        if self.failure is not None:
+            failure = self.failure.to_html()
+        elif self.advice is not None:
+            ways = "<br>".join(f"<code>{html.escape(way, quote=False)}</code>" for way in self.advice.ways)
+            failure = f"<div style='margin:4px 0'>{html.escape(self.advice.what)} {ways}</div>"
         return (
             f"<div style='{STYLE}'>{self.head_html()}{self.graph.to_image(self.states)}{failure}"
             f"<details{' open' if few else ''}><summary>steps</summary>{listed}</details></div>"

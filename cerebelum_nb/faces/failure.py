@@ -6,13 +6,12 @@ import html
 import re
 from dataclasses import dataclass
 
-from ..callers import in_cells
 from ..core.model import ExecutionState, Plan, Value
 from ..core.state import State
 from ..core.text import counted, cut
-from ..engine.hints import resume_call
+from ..engine.hints import Advice
 
-__all__ = ["Failure", "go_on"]
+__all__ = ["Failure"]
 
 _FRAME = re.compile(r'^\s*File "(?P<file>.+?)", line (?P<line>\d+)', re.MULTILINE)
 _CELL = re.compile(r"Cell In\[\d+\]")
@@ -31,7 +30,7 @@ class Failure:
         traceback: the user's own, without library frames.
         inputs: what the step was given, as previews, by parameter.
         printed: the last lines it printed.
-        call: what to type to go on.
+        advice: how to go on; None when that is not to be told.
         kept: how many steps are finished and are not run again.
     """
 
@@ -41,15 +40,15 @@ class Failure:
     traceback: str
     inputs: tuple[tuple[str, str], ...]
     printed: str
-    call: str
+    advice: Advice | None
     kept: int
 
     @classmethod
-    def of(cls, execution_id: str, plan: Plan, state: State, hint: str = "") -> Failure | None:
-        """Describe a failed run; None of one that has not failed. ``hint`` is the call that goes on, if it is known.
+    def of(cls, plan: Plan, state: State, advice: Advice | None) -> Failure | None:
+        """Describe a failed run; None of one that has not failed.
 
         Example:
-            >>> Failure.of("k1", Plan(workflow="w", timeline=(), steps={}), State()) is None
+            >>> Failure.of(Plan(workflow="w", timeline=(), steps={}), State(), None) is None
             True
         """
         if state.lifecycle is not ExecutionState.FAILED or state.error is None:
@@ -63,7 +62,7 @@ class Failure:
             traceback=_shorten(error.traceback),
             inputs=tuple(_inputs(plan, state, step)) if step is not None else (),
             printed="\n".join(state.steps[step].printed.splitlines()[-_LAST_PRINTED:]) if step in state.steps else "",
-            call=hint or go_on(execution_id, plan, state),
+            advice=advice,
             kept=len(state.finished),
         )
 
@@ -74,7 +73,8 @@ class Failure:
         if self.traceback:
             lines += [f"    {line}" for line in self.traceback.rstrip().splitlines()]
         lines += [f"  {name} = {shown}" for name, shown in self.inputs]
-        return "\n".join([*lines, f"{self._advice()} {self.call.partition('(')[0]}()"])
+        kept = f"{counted(self.kept, 'finished step')} kept."
+        return "\n".join([*lines, kept if self.advice is None else f"{kept} {self.advice.what} {self.advice.short}"])
 
     def to_html(self) -> str:
         """Write it as a box that is legible in light and dark themes."""
@@ -94,24 +94,12 @@ class Failure:
             parts.append(f"<div style='margin:4px 0'>It was given:{rows}</div>")
         if self.printed:
             parts.append(f"<div style='margin:4px 0'>It printed last:{_block(self.printed)}</div>")
-        parts.append(f"<div style='margin-top:4px'>{html.escape(self._advice())}{_block(self.call)}</div>")
+        kept = f"{counted(self.kept, 'finished step')} kept."
+        told = kept if self.advice is None else f"{kept} {self.advice.what}"
+        ways = "" if self.advice is None else _block("\n".join(self.advice.ways))
+        parts.append(f"<div style='margin-top:4px'>{html.escape(told)}{ways}</div>")
         style = "border:1px solid #d55e00;border-left-width:5px;padding:6px 10px;margin:6px 0;max-width:56em"
         return f"<div style='{style}'>{''.join(parts)}</div>"
-
-    def _advice(self) -> str:
-        kept = f"{counted(self.kept, 'finished step')} kept."
-        return f"{kept} Mend it, run its cell again, then:" if self.step and in_cells() else f"{kept} Mend it, then:"
-
-
-def go_on(execution_id: str, plan: Plan, state: State) -> str:
-    """Write the call that takes a run up again.
-
-    Example:
-        >>> go_on("k1", Plan(workflow="deploy", timeline=(), steps={}), State())
-        'await deploy.resume("k1")'
-    """
-    name = state.qualname.rpartition(".")[2] or plan.workflow
-    return resume_call(name, execution_id)
 
 
 def _where(traceback: str) -> str:

@@ -127,7 +127,8 @@ class Graph:
     def _lines(self) -> str:
         plain = "".join(_curve(edge) for edge in self._layout.edges if not edge.loop)
         loops = "".join(_corners(edge.points) for edge in self._layout.edges if edge.loop)
-        heads = "".join(_head(edge) for edge in self._layout.edges if _is_arrow(edge, self._layout.nodes))
+        boxes = _Boxes(self._layout.nodes)
+        heads = "".join(_head(edge) for edge in self._layout.edges if _is_arrow(edge, boxes))
         frames = "".join(f"M{x:g} {y:g}h{w:g}v{h:g}h-{w:g}z" for x, y, w, h in self._layout.frames)
         labels = "".join(
             f'<text x="{edge.points[1][0] + 5:.0f}" y="{edge.points[-1][1] - 4:.0f}">{html.escape(edge.label)}</text>'
@@ -253,11 +254,35 @@ def _corners(points: Iterable[Point]) -> str:
     return f"M{first[0]:g} {first[1]:g}" + "".join(f"L{x:g} {y:g}" for x, y in rest)
 
 
-def _is_arrow(edge: Edge, nodes: Iterable[Node]) -> bool:
-    if edge.loop:
-        return True
-    x, y = edge.points[-1]
-    return any(abs(node.x - x) < 9 and node.y <= y <= node.y + HEIGHT for node in nodes) and len(edge.points) < 5
+def _is_arrow(edge: Edge, boxes: _Boxes) -> bool:
+    return edge.loop or (len(edge.points) < 5 and boxes.is_entered_at(edge.points[-1]))
+
+
+class _Boxes:
+    """Finds the box an edge ends at, however many there are: they lie in a grid."""
+
+    def __init__(self, nodes: Iterable[Node]) -> None:
+        self._cells: dict[tuple[int, int], list[Node]] = {}
+        for node in nodes:
+            self._cells.setdefault(self._cell(node.x, node.y), []).append(node)
+
+    def is_entered_at(self, point: Point) -> bool:
+        x, y = point
+        column, row = self._cell(x, y)
+        near = [(i, j) for i in (column - 1, column, column + 1) for j in (row - 1, row)]
+        return any(
+            abs(node.x - x) < _NEAR and node.y <= y <= node.y + HEIGHT
+            for cell in near
+            for node in self._cells.get(cell, ())
+        )
+
+    @staticmethod
+    def _cell(x: float, y: float) -> tuple[int, int]:
+        return int(x // _NEAR), int(y // HEIGHT)
+
+
+_NEAR = 9
+"""So many px before a box its edges end."""
 
 
 def _head(edge: Edge) -> str:

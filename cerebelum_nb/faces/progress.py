@@ -63,11 +63,12 @@ class ProgressReporter:
         percent = min(100.0, max(0.0, float(percent)))
         scope = current_scope.get()
         if scope is not None and scope.step == self._step and scope.execution.id == self._execution_id:
-            scope.progress(percent, str(message))
+            shown = scope.execution.vault.mask(str(message))
+            scope.progress(percent, shown)
             if self._lines is not None:
                 token = current_scope.set(None)  # these lines are ours, not what the step printed
                 try:
-                    self._lines = _shown(self._lines, percent, str(message))
+                    self._lines = _shown(self._lines, percent, shown)
                 finally:
                     current_scope.reset(token)
             return

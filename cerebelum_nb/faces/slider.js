@@ -1,6 +1,7 @@
 // The slider of a run: shows what was known as of one of its events. No kernel, no library, nothing is fetched.
-// `data` stands before this text: {page, names, events: [{title, detail, time, set}]}; `page` is the HTML to fill, `set`
-// what the event changed, as pairs of a slot's name and its new text (null: it is gone).
+// `data` stands before this text: {page, names, first, events: [{title, detail, time, set}]}; `page` is the HTML to fill,
+// `first` how many events were left out before these, `set` what the event changed, as pairs of a slot's name and its new
+// text (null: it is gone).
 const root = document.currentScript.parentElement;
 root.insertAdjacentHTML("beforeend", data.page);
 const part = (name) => root.querySelector(`[data-part="${name}"]`);
@@ -64,12 +65,12 @@ function facts() {
 
 function tell() {
   const { title, detail, time } = data.events[at - 1];
-  part("title").textContent = `event ${at}: ${title}`;
+  part("title").textContent = `event ${data.first + at}: ${title}`;
   part("detail").textContent = detail;
   part("time").textContent = time;
   range.value = at;
-  range.setAttribute("aria-valuetext", `event ${at}: ${title}`);
-  count.textContent = `${at} of ${data.events.length}`;
+  range.setAttribute("aria-valuetext", `event ${data.first + at}: ${title}`);
+  count.textContent = `${data.first + at} of ${data.first + data.events.length}`;
 }
 
 function pause() {

@@ -15,9 +15,10 @@ from typing import Any
 
 from ..core.duration import format_seconds
 from ..core.events import Event
-from ..core.state import State
+from ..core.state import State, fold
 from ..core.text import counted
 from ..core.times import at
+from ..engine.hints import advise
 from ..history.facts import changes
 from ..history.replay import Transition, transitions
 from ..history.words import detail, shorten, title
@@ -29,6 +30,9 @@ __all__ = ["Slider"]
 
 _MOST_LINES = 40
 """So many events are listed as text."""
+
+_MOST_MOMENTS = 2_000
+"""So many events can be gone through: a page with more is slow to open."""
 
 
 class Slider:
@@ -64,16 +68,25 @@ class Slider:
             "graph": self._graph.to_changing_svg(seen),
             "rows": "".join(f'<tbody data-step="{html.escape(row.name)}"></tbody>' for row in self._cards[-1].rows),
         }
-        told["page"] = _live(parts, len(self._events))
+        told["page"] = _live(parts, len(self._transitions))
         data = json.dumps(told, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
         return (
-            f'<div style="{STYLE}">{_still(self._cards[-1], self._transitions)}'
+            f'<div style="{STYLE}">{self._left_out()}{_still(self._cards[-1], self._transitions)}'
             f"<script>(() => {{\nconst data = {data};\n{script}}})();</script></div>"
         )
 
     @cached_property
     def _transitions(self) -> list[Transition]:
-        return list(transitions(self._events))
+        """The moments to go through: the last ones of a long history."""
+        first = max(0, len(self._events) - _MOST_MOMENTS)
+        return list(transitions(self._events[first:], fold(self._events[:first])))
+
+    def _left_out(self) -> str:
+        first = len(self._events) - len(self._transitions)
+        if not first:
+            return ""
+        words = f"The first {first:,} of {len(self._events):,} events are not shown here"
+        return f"<div>{words}; history.events({html.escape(repr(self._id))}) has them all.</div>"
 
     @cached_property
     def _graph(self) -> Graph:
@@ -95,7 +108,8 @@ class Slider:
                 if not row.active and state.steps.get(row.name) is before.steps.get(row.name)
             }
             known = same if state.lifecycle is before.lifecycle else None
-            cards.append(Card.at(self._id, state, event.at, self._graph, known=known))
+            advice = advise(state, self._id) if event is self._events[-1] else None
+            cards.append(Card.at(self._id, state, event.at, self._graph, advice=advice, known=known))
             before = state
         return cards
 
@@ -103,7 +117,8 @@ class Slider:
         told: dict[str, str | None] = {}
         listed, before, shown = [], State(), None
         for (event, state), card in zip(self._transitions, self._cards, strict=True):
-            slots = (*_shown(card, shown, state), *_changed(before, state))
+            op = getattr(event, "op", None) if before.version else None
+            slots = (*_shown(card, shown, state), *_changed(before, state, op))
             changed = [(slot, text) for slot, text in slots if told.get(slot) != text]
             told.update(changed)
             listed.append(
@@ -115,7 +130,7 @@ class Slider:
                 }
             )
             before, shown = state, card
-        return {"names": _in_order(told), "events": listed}
+        return {"names": _in_order(told), "first": len(self._events) - len(listed), "events": listed}
 
 
 def _shown(card: Card, before: Card | None, state: State) -> Iterator[tuple[str, str | None]]:
@@ -139,8 +154,8 @@ def _value(state: State, name: str) -> str:
     return "" if value is None else shorten(value.text, 100)
 
 
-def _changed(before: State, after: State) -> Iterator[tuple[str, str | None]]:
-    for name, _, new in changes(before, after):
+def _changed(before: State, after: State, op: str | None) -> Iterator[tuple[str, str | None]]:
+    for name, _, new in changes(before, after, op):
         yield f"fact:{name}", new
 
 

@@ -13,6 +13,7 @@ from ..core.model import ExecutionState, Plan
 from ..core.state import State, evolve
 from ..engine import views
 from ..engine.clock import current_clock
+from ..engine.hints import advise, command_for
 from ..engine.lease import keeper_of
 from ..errors import WorkflowDefinitionError
 from ..store.base import Store
@@ -99,14 +100,17 @@ class Reading:
             evolve(self._state, event)
             self._recorded.take(event)
         self._over = row.summary.state.is_final or row.summary.state is ExecutionState.PAUSED
-        if not self._over and entry(self._store, row, now).interrupted:
+        interrupted = not self._over and entry(self._store, row, now).interrupted
+        if interrupted:
             self._over = True
-            self._state.reason = self._state.reason or "its process ended; a resume goes on"
+            self._state.reason = self._state.reason or "its process ended"
             now = self._state.updated_at
-        plan = plan_of(self._state) or self._recorded.plan(self._state.workflow)
+        known = plan_of(self._state)
+        plan = known or self._recorded.plan(self._state.workflow)
         if self._graph is None or self._graph.plan.timeline != plan.timeline:
             self._graph = Graph(plan)
-        return Card.at(self.id, self._state, now, self._graph)
+        advice = advise(self._state, self.id, plan=known, interrupted=interrupted, command=command_for(self._store))
+        return Card.at(self.id, self._state, now, self._graph, advice=advice)
 
     @property
     def over(self) -> bool:

@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ..store.connection import raise_interrupt
-from .frames import Kind, in_order
+from .frames import Kind, in_order, text
 from .queries import Query
 
 if TYPE_CHECKING:
@@ -127,5 +127,7 @@ def _series(column: Any, kind: Kind, name: str) -> Any:
         case Kind.INT:
             made: Any = pd.Int64Dtype()
             return pd.Series(made.__from_arrow__(column))
+        case Kind.TEXT:
+            return text(column.to_pandas())
         case _:
             return pd.Series(column, dtype=kind.value)

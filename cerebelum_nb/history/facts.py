@@ -43,8 +43,8 @@ def facts(state: State) -> dict[str, str]:
     return found
 
 
-def step_facts(name: str, step: StepState) -> dict[str, str]:
-    """Write what is known of one step.
+def step_facts(name: str, step: StepState, op: str | None = None) -> dict[str, str]:
+    """Write what is known of one step; of its operations, only of ``op`` if it is given.
 
     Example:
         >>> step_facts("build", StepState(attempt=2))
@@ -52,14 +52,20 @@ def step_facts(name: str, step: StepState) -> dict[str, str]:
     """
     lead = f"steps[{name!r}]."
     found = dict(_told(step, lead))
-    for op, operation in step.operations.items():
-        told = ", ".join(f"{field} {text}" for field, text in _told(operation))
-        found[f"{lead}operations[{op!r}]"] = told
+    wanted = step.operations if op is None else [op] if op in step.operations else []
+    for key in wanted:
+        told = ", ".join(f"{field} {text}" for field, text in _told(step.operations[key]))
+        found[f"{lead}operations[{key!r}]"] = told
     return found
 
 
-def changes(before: State, after: State) -> list[Change]:
+def changes(before: State, after: State, op: str | None = None) -> list[Change]:
     """Compare two states of a run, as :func:`.replay.transitions` gives them: what they share is not looked at.
+
+    Args:
+        before: one state.
+        after: the state one event later.
+        op: the operation which that event is about, if it is about one: no other has changed then.
 
     Example:
         >>> from cerebelum_nb.core.events import StepStarted
@@ -72,7 +78,7 @@ def changes(before: State, after: State) -> list[Change]:
     for name in dict.fromkeys((*before.steps, *after.steps)):
         old, new = before.steps.get(name), after.steps.get(name)
         if old is not new:
-            found += _differ(step_facts(name, old) if old else {}, step_facts(name, new) if new else {})
+            found += _differ(step_facts(name, old, op) if old else {}, step_facts(name, new, op) if new else {})
     return found
 
 

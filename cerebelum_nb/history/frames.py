@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from enum import StrEnum
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ..core.events import EVENT_TYPES, HEADER
@@ -30,8 +31,10 @@ __all__ = [
     "Kind",
     "answer",
     "expand",
+    "expand_values",
     "frame",
     "in_order",
+    "text",
 ]
 
 Rows = Sequence[tuple[Any, ...]]
@@ -66,6 +69,7 @@ EXECUTIONS = {
     "inputs": Kind.TEXT,
     "output": Kind.TEXT,
     "error": Kind.TEXT,
+    "error_type": Kind.CATEGORY,
     "wake_at": Kind.TIME,
     "parent": Kind.TEXT,
     "parent_version": Kind.INT,
@@ -84,6 +88,7 @@ STEPS = {
     "duration": Kind.DURATION,
     "output": Kind.TEXT,
     "error": Kind.TEXT,
+    "error_type": Kind.CATEGORY,
     "code_hash": Kind.TEXT,
 }
 
@@ -193,21 +198,60 @@ def expand(events: pd.DataFrame) -> pd.DataFrame:
     made: list[Any] = [head]
     for name in payload.columns:
         column: Column = payload[name]
-        if name not in _NESTED:
+        if name in _NESTED:
+            made += _members(column, name)
+        else:
             made.append(_typed(column, _PAYLOAD.get(name) or _infer(column), name).rename(name))
+    return _side_by_side(made, head.index)
+
+
+def expand_values(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Put the members of values into columns, in place of the JSON text in the columns ``names``.
+
+    What is no JSON (the preview of a value that is kept otherwise) stays as it is.
+    """
+    if not names:
+        return frame
+    made: list[Any] = []
+    for name in frame.columns:
+        column: Column = frame[name]
+        if name not in names or not column.notna().any():
+            made.append(column)
             continue
-        is_object = column.map(type).eq(dict)
-        rest = column.where(~is_object)
-        if rest.notna().any():
-            made.append(_typed(rest, _infer(rest), name).rename(name))
-        if is_object.any():
-            objects = column[is_object]
-            members = pd.DataFrame(objects.tolist(), index=objects.index, dtype="object")
-            made += [
-                _typed(members[member], _infer(members[member]), member).rename(f"{name}.{member}")
-                for member in members.columns
-            ]
-    whole: pd.DataFrame = pd.concat([part.reindex(head.index) for part in made], axis=1)
+        found = column.dropna()
+        made += _members(found.map(_parsed).astype("object").reindex(frame.index), name)
+    return _side_by_side(made, frame.index)
+
+
+def _parsed(written: str) -> Any:
+    try:
+        return json.loads(written)
+    except (ValueError, RecursionError):
+        return written
+
+
+def _members(column: Column, name: str) -> list[Column]:
+    """Make a column per member of the objects in a column, after one of what is no object, if anything is."""
+    import pandas as pd
+
+    is_object = column.map(type).eq(dict)
+    rest, made = column.where(~is_object), []
+    if rest.notna().any():
+        made.append(_typed(rest, _infer(rest), name).rename(name))
+    if is_object.any():
+        objects = column[is_object]
+        members: Any = pd.DataFrame(objects.tolist(), index=objects.index, dtype="object")
+        made += [
+            _typed(members[member], _infer(members[member]), member).rename(f"{name}.{member}")
+            for member in members.columns
+        ]
+    return made
+
+
+def _side_by_side(columns: Sequence[Any], index: Any) -> pd.DataFrame:
+    import pandas as pd
+
+    whole: pd.DataFrame = pd.concat([part.reindex(index) for part in columns], axis=1)
     return whole
 
 
@@ -242,10 +286,32 @@ def _typed(column: Column, kind: Kind, name: str) -> Column:
             return pd.to_datetime(column.astype("Int64"), unit="us", utc=True).astype(kind.value)
         case Kind.DURATION:
             return pd.to_timedelta(column.astype("Int64"), unit="us").astype(kind.value)
+        case Kind.TEXT:
+            return text(column)
         case Kind.ANY:
             return column.astype("object")
         case _:
             return column.astype(kind.value)
+
+
+def text(column: Column) -> Column:
+    """Make a column text; what is missing stays missing with every pandas.
+
+    pandas 3 has a dtype ``str``. Before it, ``astype("str")`` writes a missing value as the text ``None``, so there
+    the column is ``object``, with NaN for what is missing: it compares, and is tested for, in the same way.
+    """
+    if _has_str():
+        return column.astype("str")
+    column = column.astype("object")
+    return column.map(str, na_action="ignore").astype("object").where(column.notna(), float("nan"))
+
+
+@cache
+def _has_str() -> bool:
+    """Whether this pandas has a dtype of its own for text (3.0 and later)."""
+    import pandas as pd
+
+    return pd.Series([None], dtype="object").astype("str").isna().all().item()
 
 
 def _categories(column: Column, name: str) -> pd.Categorical:

@@ -89,9 +89,10 @@ def open(  # noqa: A001  # history.open is what it does
 
     Returns:
         Every function of ``history`` as a method, over these logs. Frames have a first column ``log`` (category), and
-        so have the views that ``sql`` asks: one query over all of them (10 at most), which may group, sort and count
-        across logs. An execution is found in whichever log holds it; an id, or the beginning of one, that several
-        logs hold is refused. ``logs["prod"]`` asks one of them. A path is opened for each call, and closed.
+        so have the views that ``sql`` asks: one query over all of them, which may group, sort and count across logs
+        (of more than ten, SQLite's limit, it reads all first). An execution is found in whichever log holds it; an id,
+        or the beginning of one, that several logs hold is refused. ``logs["prod"]`` asks one of them. A path is opened
+        for each call, and closed.
 
     Raises:
         StoreError: there is no log at a path.

@@ -196,7 +196,7 @@ def short(value: Value | None) -> str:
     """Write a value on one line: its JSON text, or its preview."""
     if value is None:
         return ""
-    return value.json if value.codec == "json" else " ".join(value.preview.split()) or value.type
+    return value.json if value.is_json else " ".join(value.preview.split()) or value.type
 
 
 def _end_of(step: str, execution_id: str, events: list[Event]) -> int:

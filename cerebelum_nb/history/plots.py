@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ..core.arguments import ExecutionLike
+from ..core.arguments import ExecutionLike, workflow_name
 from ..core.duration import format_seconds
 from ..core.text import counted, did_you_mean
 from ..errors import CerebelumError
@@ -75,7 +75,7 @@ def plot(execution_id: ExecutionLike, *, store: Source | None = None, ax: Axes |
     return draw(run, title, ax)
 
 
-def plot_durations(workflow: str, *, store: Source | None = None, ax: Axes | None = None) -> Axes:
+def plot_durations(workflow: Any, *, store: Source | None = None, ax: Axes | None = None) -> Axes:
     """Draw how long each step takes across the runs of a workflow: a box per step, with its outliers.
 
     The box holds the middle half of the completed attempts, the line in it is the median, the whiskers reach as far
@@ -83,7 +83,7 @@ def plot_durations(workflow: str, *, store: Source | None = None, ax: Axes | Non
     count. The axis is logarithmic when the longest is more than 50 times the shortest.
 
     Args:
-        workflow: its name.
+        workflow: its name, or the workflow itself.
         store: the log, or its path; by default the session's.
         ax: the axes to draw on; by default new ones.
 
@@ -108,6 +108,7 @@ def plot_durations(workflow: str, *, store: Source | None = None, ax: Axes | Non
         >>> ax.get_title(loc="left")
         'release: how long its steps take, 1 run'
     """
+    workflow = _one(workflow)
     draw: Draw = _pictures("across").durations
     done = completed(workflow, store)
     taken = {name: list(group["seconds"]) for name, group in done.groupby("step", sort=False, observed=True)}
@@ -115,7 +116,7 @@ def plot_durations(workflow: str, *, store: Source | None = None, ax: Axes | Non
     return draw(taken, f"{workflow}: how long its steps take, {counted(runs, 'run')}", ax)
 
 
-def plot_failures(workflow: str | None = None, *, store: Source | None = None, ax: Axes | None = None) -> Axes:
+def plot_failures(workflow: Any = None, *, store: Source | None = None, ax: Axes | None = None) -> Axes:
     """Draw how often attempts of each step fail, with counts and 95 % intervals, the worst on top.
 
     An attempt that was retried failed, too; an interrupted one neither failed nor succeeded and does not count. A
@@ -150,6 +151,7 @@ def plot_failures(workflow: str | None = None, *, store: Source | None = None, a
         >>> ax.get_title(loc="left")
         'release: attempts that failed'
     """
+    workflow = workflow_name(workflow)
     draw: Draw = _pictures("across").failures
     found = attempts(workflow, store)
     ended = found[found["state"].isin(["COMPLETED", "FAILED", "RETRIED"])]
@@ -167,14 +169,14 @@ def plot_failures(workflow: str | None = None, *, store: Source | None = None, a
     return draw(counts, f"{workflow or 'all workflows'}: attempts that failed{rest}", ax)
 
 
-def plot_time(workflow: str, *, waits: bool = True, store: Source | None = None, ax: Axes | None = None) -> Axes:
+def plot_time(workflow: Any, *, waits: bool = True, store: Source | None = None, ax: Axes | None = None) -> Axes:
     """Draw where the time of a workflow's runs goes: per step, and whether it is work, waiting, or failed attempts.
 
     Waiting is sleeps, approvals and polls, also while no process ran them; failed attempts count with the delays after
     them. Each bar is the mean over the runs.
 
     Args:
-        workflow: its name.
+        workflow: its name, or the workflow itself.
         waits: False leaves the waiting out, so that an approval of a day does not hide the rest.
         store: the log, or its path; by default the session's.
         ax: the axes to draw on; by default new ones.
@@ -200,6 +202,7 @@ def plot_time(workflow: str, *, waits: bool = True, store: Source | None = None,
         >>> ax.get_title(loc="left")
         'release: where the time goes, 1 run'
     """
+    workflow = _one(workflow)
     draw: Draw = _pictures("across").shares
     runs = list(timelines(workflow, store))
     if not any(run.attempts for run in runs):
@@ -214,14 +217,14 @@ def plot_time(workflow: str, *, waits: bool = True, store: Source | None = None,
 
 
 def plot_trend(
-    workflow: str, steps: Collection[str] | None = None, *, store: Source | None = None, ax: Axes | None = None
+    workflow: Any, steps: Collection[str] | None = None, *, store: Source | None = None, ax: Axes | None = None
 ) -> Axes:
     """Draw whether steps become slower: each completed attempt over the time it started, and the rolling median.
 
     The median is over a tenth of the runs, at least 5.
 
     Args:
-        workflow: its name.
+        workflow: its name, or the workflow itself.
         steps: up to six names; by default the six that take longest.
         store: the log, or its path; by default the session's.
         ax: the axes to draw on; by default new ones.
@@ -248,6 +251,7 @@ def plot_trend(
         >>> ax.get_title(loc="left")
         'release: rolling median of its steps'
     """
+    workflow = _one(workflow)
     draw: Draw = _pictures("across").trend
     done = completed(workflow, store)
     known = list(dict.fromkeys(done["step"]))
@@ -269,8 +273,15 @@ def plot_trend(
         own = done[done["step"] == name].sort_values("started_at")
         window = max(5, len(own) // 10)
         median = own["seconds"].rolling(window, min_periods=1).median()
-        taken[name] = (own["started_at"].dt.to_pydatetime(), own["seconds"].to_numpy(), median.to_numpy())
+        taken[name] = (own["started_at"].tolist(), own["seconds"].to_numpy(), median.to_numpy())
     return draw(taken, f"{workflow}: rolling median of its steps", ax)
+
+
+def _one(workflow: Any) -> str:
+    name = workflow_name(workflow)
+    if name is None:
+        raise TypeError("workflow= is the name of a workflow, or the workflow itself, not None")
+    return name
 
 
 def _pictures(name: str) -> Any:

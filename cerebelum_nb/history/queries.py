@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from ..core.model import ExecutionState
-from ..store.extracts import error, value
+from ..store.extracts import error, error_type, type_in, value
+from ..store.projection import STARTED, iso_of
 
 __all__ = ["Query", "events", "executions", "steps"]
 
@@ -68,8 +69,8 @@ def executions(
         terms.append(f"x.state IN ({_marks(states)})")
         parameters.extend(states)
     if since is not None:
-        terms.append("x.started_at >= ?")
-        parameters.append(since)
+        terms.append(f"{STARTED} >= ?")
+        parameters.append(iso_of(since))
     return Query(
         f"""SELECT x.execution_id, x.workflow, x.state, x.started_at, x.updated_at, x.completed_at,
             x.completed_at - x.started_at, x.total_steps, x.done_steps, x.current_step,
@@ -87,10 +88,10 @@ def executions(
                     (SELECT json_extract(c.data, '$.last_step') FROM event c
                     WHERE c.execution = x.key AND c.type = 'WorkflowCompleted' ORDER BY c.version DESC LIMIT 1)
                 ORDER BY e.version DESC LIMIT 1) END,
-            x.error, x.wake_at, x.parent, {_PARENT_VERSION}, x.version, x.key
+            x.error, {type_in("x.error")}, x.wake_at, x.parent, {_PARENT_VERSION}, x.version, {STARTED}, x.key
         FROM execution x WHERE {" AND ".join(terms)}""",
         tuple(parameters),
-        order=(4, 18),
+        order=(19, 20),
         descending=True,
         limit=limit,
     )
@@ -116,6 +117,7 @@ def steps(
             CASE WHEN last.type <> 'StepStarted' THEN last.at - coalesce(first.at, last.at) END,
             CASE WHEN last.type IN ('StepCompleted', 'StepFailed') THEN {_value("last.data", "output")} END,
             CASE WHEN last.type IN ('StepFailed', 'StepRetried') THEN {error("last.data")} END,
+            CASE WHEN last.type IN ('StepFailed', 'StepRetried') THEN {error_type("last.data")} END,
             json_extract(first.data, '$.code'), a.key, coalesce(a.began, a.ended)
         FROM (
             SELECT x.key, x.execution_id, x.workflow, e.step, e.visit, e.attempt,
@@ -129,7 +131,7 @@ def steps(
         LEFT JOIN event first ON first.execution = a.key AND first.version = a.began
         {f"WHERE {_STATE} IN ({_marks(states)})" if states else ""}""",
         (*parameters, *states),
-        order=(13, 14),
+        order=(14, 15),
         is_bulk=execution_id is None,
     )
 

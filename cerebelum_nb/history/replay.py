@@ -144,7 +144,7 @@ def _touched(event: e.Event) -> tuple[str, ...]:
     match event:
         case e.Jumped():
             return (event.step, event.to, *event.reset)
-        case e.WorkflowResumed():
+        case e.TakenUpEvent():  # resumed or forked: both reopen steps
             return (*event.retried, *event.revisited, *event.restored, *event.rerouted)
         case e.StepEvent():
             return (event.step,)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import chain
 from typing import Any
 
 from ..core.text import did_you_mean
 from ..errors import StoreError
+from ..store.projection import iso_of
+from ..store.views import VIEWS
+from .since import Zone, micros_of
 
-__all__ = ["VIEWS", "select"]
+__all__ = ["select"]
 
 _NOT_READING = frozenset(
     {sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH, sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_SAVEPOINT}
@@ -21,14 +24,14 @@ _NOT_READING = frozenset(
 _PRAGMAS = frozenset(
     {"table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo", "foreign_key_list"}
 )
-VIEWS = ("executions", "steps", "events")
-"""What people ask."""
 _WRITES = re.compile(r"VACUUM|cannot modify .+ because it is a view|cannot UPSERT a view")
 """What SQLite says of statements that would write before it finds that they may not."""
 _UNKNOWN = re.compile(r"no such (column|table|function): (\S+)")
 
 
-def select(db: sqlite3.Connection, query: str, params: Mapping[str, Any]) -> tuple[list[tuple[Any, ...]], list[str]]:
+def select(
+    db: sqlite3.Connection, query: str, params: Mapping[str, Any], tz: Zone | None = None
+) -> tuple[list[tuple[Any, ...]], list[str]]:
     """Run one reading statement; return its rows and the names of its columns.
 
     Raises:
@@ -49,7 +52,7 @@ def select(db: sqlite3.Connection, query: str, params: Mapping[str, Any]) -> tup
 
     db.set_authorizer(authorize)
     try:
-        cursor = db.execute(query, {name: _parameter(value) for name, value in params.items()})
+        cursor = db.execute(query, {name: _parameter(value, tz) for name, value in params.items()})
         rows = cursor.fetchall()
     except (sqlite3.Error, sqlite3.Warning) as exc:
         if refused or _code(exc) == sqlite3.SQLITE_READONLY or _WRITES.search(str(exc)):
@@ -65,12 +68,11 @@ def select(db: sqlite3.Connection, query: str, params: Mapping[str, Any]) -> tup
     return rows, [column[0] for column in cursor.description]
 
 
-def _parameter(value: Any) -> Any:
-    """Write a time as the views do; leave the rest to SQLite."""
+def _parameter(value: Any, tz: Zone | None) -> Any:
+    """Write a time as the views do, one without a zone as that in ``tz``; leave the rest to SQLite."""
     if not isinstance(value, datetime):
         return value
-    aware = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
-    return f"{aware.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+    return iso_of(micros_of(value, tz))
 
 
 def _explained(db: sqlite3.Connection, exc: Exception) -> Exception:

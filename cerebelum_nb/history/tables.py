@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ..core.arguments import ExecutionLike, count, names, states
+from ..core.arguments import ExecutionLike, count, names, states, workflow_name
 from ..core.events import EVENT_TYPES
 from ..core.text import did_you_mean
 from ..result import Outputs
@@ -17,7 +17,7 @@ from .moment import state_at
 from .queries import Query
 from .reader import Source, each, located, snapshot
 from .several import attached, together
-from .since import Since, since_micros
+from .since import Since, Zone, converted, since_micros
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,11 +29,13 @@ __all__ = ["events", "executions", "outputs", "sql", "steps"]
 
 
 def executions(
-    workflow: str | None = None,
+    workflow: Any = None,
     state: str | Iterable[str] | None = None,
     since: Since | None = None,
     limit: int | None = None,
     *,
+    expand: bool | str | Iterable[str] = False,
+    tz: Zone | None = None,
     store: Source | None = None,
 ) -> pd.DataFrame:
     """Read executions, one row each, newest first.
@@ -41,11 +43,14 @@ def executions(
     A workflow that the log has no run of is warned about when the log has others.
 
     Args:
-        workflow: only those of the workflow of this name.
+        workflow: only those of this workflow: its name, or the workflow itself.
         state: only those in this state, or one of several: ``"failed"``, ``ExecutionState.FAILED``.
-        since: only those started since then: a datetime (UTC if it has no zone), a timedelta or ``"24h"`` ("the last"),
-            or text that pandas understands, ``"2026-03-01"``.
+        since: only those started since then: a datetime, a timedelta or ``"24h"`` ("the last"), or text that pandas
+            understands, ``"2026-03-01"``. A time without a zone is local time, or in ``tz`` when that is given.
         limit: at most so many, the newest.
+        expand: ``"inputs"``, ``"output"``, or True for both: values that are JSON objects become a column per member,
+            ``inputs.size``; the other values are parsed, and stay in their column.
+        tz: the zone to give times in: ``"Europe/Berlin"``, ``"local"``; by default UTC.
         store: the log, or its path; by default the session's.
 
     Returns:
@@ -63,12 +68,15 @@ def executions(
         - ``inputs``, ``output`` (str): JSON text of what it started or was forked with, and of the last step's value
           once completed; of a value that is not JSON, its preview
         - ``error`` (str): why it failed, ``type: message``
+        - ``error_type`` (category): the type alone, to count failures by
         - ``wake_at`` (datetime, UTC): until when it hibernates
         - ``parent`` (str), ``parent_version`` (Int64): the execution it was forked from, and at which event of it
         - ``version`` (Int64): how many events it has
 
     Raises:
-        ValueError: there is no such state, ``since`` is not understood, or ``workflow`` is the id of an execution.
+        ValueError: there is no such state or zone, ``since`` is not understood, or ``workflow`` is the id of an
+            execution.
+        TypeError: an argument is of another type.
         StoreError: the log cannot be read.
 
     Example:
@@ -77,40 +85,47 @@ def executions(
         >>> len(history.executions(state="failed", store=MemoryStore()))
         0
     """
-    from .frames import EXECUTIONS
+    from .frames import EXECUTIONS, expand_values
 
+    workflow = workflow_name(workflow)
+    wanted = _columns(expand, ("inputs", "output"))
     limit = None if limit is None else count(limit, "limit")
     query = queries.executions(
         workflow,
         states(state),
-        None if since is None else since_micros(since),
+        None if since is None else since_micros(since, tz),
         limit,
     )
     with each(store) as logs:
         made = together({name: _read(log, query, EXECUTIONS) for name, log in logs.items()})
         if made.empty and workflow is not None:
             _doubt(workflow, logs)
-    if len(logs) == 1:
-        return made
-    newest = made.sort_values("started_at", ascending=False, kind="stable", ignore_index=True)
-    return newest if limit is None else newest.head(limit)
+    if len(logs) > 1:
+        made = made.sort_values("started_at", ascending=False, kind="stable", ignore_index=True)
+        made = made if limit is None else made.head(limit)
+    return expand_values(converted(made, tz), wanted)
 
 
 def steps(
     execution_id: ExecutionLike | None = None,
-    workflow: str | None = None,
-    *,
+    workflow: Any = None,
     step: Any = None,
     state: str | Iterable[str] | None = None,
+    *,
+    expand: bool | str | Iterable[str] = False,
+    tz: Zone | None = None,
     store: Source | None = None,
 ) -> pd.DataFrame:
     """Read steps, one row per attempt, in the order they started; oldest execution first.
 
     Args:
         execution_id: only those of this execution.
-        workflow: only those of executions of this workflow.
+        workflow: only those of executions of this workflow: its name, or the workflow itself.
         step: only this step's, or several's: its name, or the step itself.
         state: only attempts in this state, or one of several: ``"failed"``.
+        expand: True, or ``"output"``: outputs that are JSON objects become a column per member, ``output.url``; the
+            other outputs are parsed, and stay in their column.
+        tz: the zone to give times in: ``"Europe/Berlin"``, ``"local"``; by default UTC.
         store: the log, or its path; by default the session's.
 
     Returns:
@@ -127,11 +142,13 @@ def steps(
         - ``duration`` (timedelta): from start to end; NaT while it has not ended
         - ``output`` (str): JSON text of what it returned; the preview of a value that is not JSON
         - ``error`` (str): why this attempt failed, ``type: message``
+        - ``error_type`` (category): the type alone, to count failures by
         - ``code_hash`` (str): fingerprint of the code that ran
 
     Raises:
         ExecutionNotFoundError: there is no such execution.
-        ValueError: there is no such state.
+        ValueError: there is no such state or zone.
+        TypeError: an argument is of another type.
         StoreError: the log cannot be read.
 
     Example:
@@ -149,20 +166,24 @@ def steps(
             step  attempt      state   output
         0  build        1  COMPLETED  "image"
     """
-    from .frames import STEP_STATES, STEPS
+    from .frames import STEP_STATES, STEPS, expand_values
 
+    workflow = workflow_name(workflow)
     wanted = names(state, STEP_STATES, "state of a step")
+    columns = _columns(expand, ("output",))
     with _holding(store, execution_id) as (logs, full):
         query = queries.steps(full, workflow, _steps(step), wanted)
-        return together({name: _read(log, query, STEPS) for name, log in logs.items()})
+        made = together({name: _read(log, query, STEPS) for name, log in logs.items()})
+    return expand_values(converted(made, tz), columns)
 
 
 def events(
     execution_id: ExecutionLike | None = None,
     type: str | Iterable[str] | None = None,  # noqa: A002  # the column's name, and the contract's
     expand: bool = False,
-    *,
     step: Any = None,
+    *,
+    tz: Zone | None = None,
     store: Source | None = None,
 ) -> pd.DataFrame:
     """Read events, one row each, in order; oldest execution first.
@@ -172,6 +193,7 @@ def events(
         type: only those of this type, or of several: ``"StepCompleted"``.
         expand: True puts the payload into columns, in place of ``data``.
         step: only what happened to this step, or to several: its name, or the step itself.
+        tz: the zone to give times in: ``"Europe/Berlin"``, ``"local"``; by default UTC.
         store: the log, or its path; by default the session's.
 
     Returns:
@@ -191,7 +213,8 @@ def events(
 
     Raises:
         ExecutionNotFoundError: there is no such execution.
-        ValueError: there is no such type of event.
+        ValueError: there is no such type of event, or no such zone.
+        TypeError: an argument is of another type.
         StoreError: the log cannot be read.
 
     Example:
@@ -214,11 +237,13 @@ def events(
     """
     from . import frames
 
+    if not isinstance(expand, bool):
+        raise TypeError(f"expand= is True or False, not {expand!r}")
     types = names(type, EVENT_TYPES, "type of event")
     with _holding(store, execution_id) as (logs, full):
         query = queries.events(full, types, _steps(step))
         made = together({name: _read(log, query, frames.EVENTS) for name, log in logs.items()})
-    return frames.expand(made) if expand else made
+    return converted(frames.expand(made) if expand else made, tz)
 
 
 def outputs(execution_id: ExecutionLike, *, store: Source | None = None) -> Outputs:
@@ -256,13 +281,15 @@ def outputs(execution_id: ExecutionLike, *, store: Source | None = None) -> Outp
     return state_at(execution_id, store=store).results
 
 
-def sql(query: str, /, *, store: Source | None = None, **params: Any) -> pd.DataFrame:
+def sql(query: str, /, *, tz: Zone | None = None, store: Source | None = None, **params: Any) -> pd.DataFrame:
     """Ask the log anything in SQL: the views ``executions``, ``steps`` and ``events`` are there for it. It only reads.
 
     Args:
         query: one SELECT.
+        tz: the zone to give times in: ``"Europe/Berlin"``, ``"local"``; by default UTC.
         store: the log, or its path; by default the session's.
-        params: a value for each ``:name`` in the query; a datetime is compared as the views write times, UTC.
+        params: a value for each ``:name`` in the query. A datetime is compared as the views write times, in UTC; one
+            without a zone is local time, or in ``tz`` when that is given.
 
     Returns:
         A frame of what was selected. Times as the views write them become ``datetime64[us, UTC]``, whole numbers
@@ -281,9 +308,16 @@ def sql(query: str, /, *, store: Source | None = None, **params: Any) -> pd.Data
     """
     from .frames import answer
 
-    with each(store) as logs, snapshot(logs[None]) if None in logs else attached(logs) as db:
-        rows, names = _sql.select(db, query, params)
-    return answer(rows, names)
+    with each(store) as logs, snapshot(logs[None]) if None in logs else attached(logs, str(query)) as db:
+        rows, names = _sql.select(db, query, params, tz)
+    return converted(answer(rows, names), tz)
+
+
+def _columns(given: bool | str | Iterable[str], known: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the columns of values to expand."""
+    if isinstance(given, bool):
+        return known if given else ()
+    return names(given, known, "column of values")
 
 
 def _steps(given: Any) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..core.arguments import count
+from ..core.arguments import count, workflow_name
 from ..core.events import Event, StepCompleted, StepFailed, StepStarted
 from ..core.model import StepSpec, Value
 from ..core.state import StepState, fold
@@ -16,6 +16,7 @@ from ..engine.bridge import run_sync
 from ..engine.trial import Trial, try_out
 from ..errors import CerebelumError, SerializationError, StoreError
 from ..store.base import Store
+from ..store.projection import STARTED
 from ..values import decode
 from .difference import compare
 from .moment import short
@@ -31,7 +32,7 @@ def try_step(
     step: Step[..., Any],
     runs: int = 20,
     *,
-    workflow: str | None = None,
+    workflow: Any = None,
     repeat: bool = False,
     values: bool = False,
     concurrency: int = 4,
@@ -46,7 +47,7 @@ def try_step(
     Args:
         step: the step, as ``@step`` made it.
         runs: on how many runs, the newest of those that reached it.
-        workflow: only runs of the workflow of this name.
+        workflow: only runs of this workflow: its name, or the workflow itself.
         repeat: True lets it do for real what the run did not record (a ``context.run``, a poll or a retry with other
             arguments or other code), and lets a step with ``effect="external"`` be tried at all. By default such a
             step is refused, and such an operation is the error of its row.
@@ -89,6 +90,7 @@ def try_step(
     if not isinstance(step, Step):
         raise TypeError(f"try_step takes the step itself, as it is now: try_step(build), not {step!r}")
     spec = step.spec()
+    workflow = workflow_name(workflow)
     most = None if runs is None else count(runs, "runs")
     if most == 0:
         raise ValueError("runs is on how many runs the step is tried, a whole number from 1, not 0")
@@ -206,7 +208,7 @@ def _reached(log: Store, step: str, runs: int | None, workflow: str | None) -> l
         asked = db.execute(
             f"""SELECT x.execution_id FROM execution x WHERE {of} EXISTS (
                 SELECT 1 FROM event e WHERE e.execution = x.key AND e.type = 'StepStarted' AND e.step = ?)
-            ORDER BY x.started_at DESC, x.key DESC LIMIT ?""",
+            ORDER BY {STARTED} DESC, x.key DESC LIMIT ?""",
             (*parameters, step, -1 if runs is None else runs),
         )
         return [execution_id for (execution_id,) in asked]

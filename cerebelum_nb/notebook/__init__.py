@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import ast
-import os
+import linecache
 import re
+import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 from ..engine.bridge import run_sync
 from ..engine.cancel import cancel_execution
+from ..engine.origin import notebook_path
 from ..errors import CerebelumError
 from ..store.default import resolve_store
 from .cells import Cell, read_cell
@@ -76,13 +78,16 @@ async def run_step(line: str, body: str) -> Any:
     from IPython import get_ipython
     from IPython.display import display
 
+    caller = sys._getframe().f_back
+
     shell = get_ipython()
     if shell is None:
         raise CerebelumError("%%step works in IPython and notebooks only; in a script use @step and @workflow")
     words = line.split()
     if len(words) != 1:
         raise CerebelumError(f"write %%step and one name, such as %%step load, not '%%step{line}'")
-    cell = _read(shell, words[0], body)
+    is_cell = caller is not None and caller.f_globals is shell.user_ns
+    cell = _read(shell, words[0], body, caller.f_code.co_filename if caller is not None and is_cell else None)
     record = Record(notebook_name(), resolve_store(None), shell.user_ns_hidden)
     found = record.look(cell, shell.user_ns)
     if isinstance(found, Skipped):
@@ -102,12 +107,10 @@ def notebook_name() -> str:
     from IPython import get_ipython
 
     shell = get_ipython()
-    namespace: dict[str, Any] = {} if shell is None else shell.user_ns
     chosen = getattr(shell, _CHOSEN, None)
     if isinstance(chosen, str):
         return chosen
-    told = namespace.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME") or ""
-    return Path(told).stem if str(told).endswith(".ipynb") else "notebook"
+    return Path(notebook_path()).stem or "notebook"
 
 
 _CHOSEN = "_cerebelum_notebook"
@@ -157,9 +160,14 @@ def _never(line: str, cell: str) -> None:
     raise CerebelumError("%%step stands in the first line of a cell; it cannot be run by another magic")
 
 
-def _read(shell: Any, name: str, body: str) -> Cell:
+def _read(shell: Any, name: str, body: str, file: str | None) -> Cell:
+    """Read the cell in ``file``, whose text is a call of ours: tracebacks are to show what the user wrote."""
     source = f"\n{shell.transform_cell(body)}"  # the first line of the cell is %%step
-    file = shell.compile.cache(source, shell.execution_count, raw_code=source)
+    if file is None:
+        file = shell.compile.cache(source, shell.execution_count, raw_code=source)
+    else:
+        shown = f"# %%step {name}{source}"
+        linecache.cache[file] = (len(shown), None, shown.splitlines(keepends=True), file)
 
     def compiled(tree: ast.AST) -> types.CodeType:
         flags = shell.compile.flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT

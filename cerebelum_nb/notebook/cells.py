@@ -73,6 +73,12 @@ class Cell:
             and before.get(name, _MISSING) is not value
         }
 
+    def passing(self, namespace: dict[str, Any]) -> dict[str, Any]:
+        """Return what loops, ``with`` and patterns left behind under the names they bind: ``i`` after ``for i in``."""
+        names = sorted(name for name in self.bound if name not in self.assigns and not name.startswith("_"))
+        found = {name: namespace[name] for name in names if name in namespace}
+        return {name: value for name, value in found.items() if not isinstance(value, _NAMED)}
+
     def digests(self, namespace: dict[str, Any]) -> dict[str, str]:
         """Digest the data it reads, so that what it changes in place can be told."""
         read = {name: namespace[name] for name in self.reads if name in namespace and name not in self.assigns}
@@ -219,7 +225,9 @@ def _stored(node: ast.AST) -> Iterator[str]:
             return
         case ast.alias():
             yield node.asname or node.name.partition(".")[0]
-        case ast.ExceptHandler(name=str(name)):
+        case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
+            yield name
+        case ast.MatchMapping(rest=str(name)):
             yield name
         case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
             yield from _assigned(node)  # only a walrus leaves it

@@ -31,6 +31,7 @@ __all__ = ["Record", "Skipped"]
 
 
 _IN_PLACE = "variables changed in place"
+_SHOWN = "value of the last expression"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ class Record:
             return ["it failed" if step.phase is Phase.FAILED else "it was interrupted"] if step.attempt else []
         parts = cell.parts(namespace, self.hidden, Vault(self.store.redact))
         if step.code != _digest(parts):
-            reasons = self._differences(cell, step, parts)
+            reasons = self._differences(cell, step, parts, namespace)
             if reasons:
                 return reasons
         if not step.output.restorable:
@@ -79,7 +80,8 @@ class Record:
         value = self._load(cell.name, step.output)
         variables = _variables(cell, value)
         cell.restore(variables or {}, namespace)
-        return Skipped(value if variables is None else None, tuple(n for n in variables or () if n != "_"))
+        shown = value if variables is None else value.get(_SHOWN)
+        return Skipped(shown, tuple(n for n in variables or () if n != "_"))
 
     async def run(self, cell: Cell, namespace: dict[str, Any]) -> Any:
         """Run a cell as a step and record its result.
@@ -102,15 +104,17 @@ class Record:
             shown.append(value)
             changed = {n: namespace[n] for n, digest in cell.digests(namespace).items() if before.get(n) != digest}
             changed |= cell.unseen(names, namespace, self.hidden)
+            left = {name: item for name, item in cell.passing(namespace).items() if is_storable(item)} | changed
             if cell.assigns:
-                return _as_result({**cell.result(namespace), **changed})
-            if changed:
-                return {_IN_PLACE: changed}
+                return _as_result({**cell.result(namespace), **left})
+            kept = value if is_storable(value) else None  # shown, and not kept: a figure, say
+            return {_IN_PLACE: left, _SHOWN: kept} if left else kept
+
+        def is_storable(value: Any) -> bool:
             try:
-                execution.encode(value)
+                return execution.encode(value).restorable
             except SerializationError:
-                return None  # shown, and not kept: a figure, say
-            return value
+                return False
 
         vault = Vault(self.store.redact)
         parts = cell.parts(namespace, self.hidden, vault)
@@ -121,7 +125,7 @@ class Record:
         run = self._taken_up(plan, vault)
         execution = run.execution
         execution.payloads = (as_payload(code, pieces(parts, vault)),)
-        run.hint = "run the cell again"
+        execution.handle = lambda _: "run the cell again"
         try:
             await run.go_as_far_as(OneStage(completes=False), quietly=True)
         except WorkflowError as error:
@@ -163,7 +167,7 @@ class Record:
             cause.add_note(f"Step '{cell.name}' failed; finished steps are kept. Mend the cell and run it again.")
         return cause
 
-    def _differences(self, cell: Cell, step: StepState, parts: list[Part]) -> list[str]:
+    def _differences(self, cell: Cell, step: StepState, parts: list[Part], namespace: dict[str, Any]) -> list[str]:
         """Say why a cell is to be run again; nothing when all that differs is what it made itself."""
         old = parts_kept(self.store, step.code) if step.code is not None else None
         if old is None:
@@ -173,7 +177,9 @@ class Record:
         if step.output.restorable and (own := _variables(cell, self._load(cell.name, step.output))):
             mine = {n for n in own if _same(own[n], n, parts)}
             was, parts = ([p for p in side if not (p.kind == "variable" and p.name in mine)] for side in (was, parts))
-        return explain(was, parts)
+        gone = [name for name in cell.reads if name not in namespace and any(_root(part) == name for part in was)]
+        reasons = [f"`{name}` is not defined here yet: run the cell that makes it" for name in gone]
+        return [*reasons, *explain([part for part in was if _root(part) not in gone], parts)]
 
     def _load(self, name: str, output: Value) -> Any:
         where = f"the result of step '{name}' of notebook {self.notebook}"
@@ -184,7 +190,7 @@ def _variables(cell: Cell, result: Any) -> dict[str, Any] | None:
     """The variables in a recorded result; None when it is the value of the last expression."""
     if cell.assigns:
         return result if isinstance(result, dict) else None
-    if isinstance(result, dict) and set(result) == {_IN_PLACE}:
+    if isinstance(result, dict) and _IN_PLACE in result and set(result) <= {_IN_PLACE, _SHOWN}:
         return dict(result[_IN_PLACE])
     return None
 
@@ -192,6 +198,11 @@ def _variables(cell: Cell, result: Any) -> dict[str, Any] | None:
 def _same(value: Any, name: str, parts: Iterable[Part]) -> bool:
     digest = digest_of(fingerprint_args((value,), {}))
     return any(part.kind == "variable" and part.name == name and part.digest == digest for part in parts)
+
+
+def _root(part: Part) -> str:
+    """The name in the cell through which a part is reached."""
+    return "" if part.kind == "code" else part.name.partition(".")[0].partition("[")[0].partition("(")[0]
 
 
 def _digest(parts: Iterable[Part]) -> str:

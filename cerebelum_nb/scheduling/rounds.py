@@ -17,6 +17,7 @@ from ..engine.clock import current_clock
 from ..engine.lease import keeper_of
 from ..engine.leaving import leave_off
 from ..errors import CerebelumError, ExecutionBusyError, OutcomeUnknownError, StoreError, WorkflowNotFoundError
+from ..result import Result
 from ..run import Run
 from ..store.base import ExecutionRow, Store
 from ..workflows import Workflow
@@ -124,7 +125,7 @@ class Rounds:
     def _take_up_left(self) -> None:
         if len(self._runs) >= _AT_ONCE:
             return
-        for row in self.store.abandoned(self._now(), limit=_PAGE):
+        for row in self.store.abandoned(limit=_PAGE):
             self._take_up(row, died=True)
 
     def _take_up(self, row: ExecutionRow, *, died: bool) -> bool:
@@ -149,10 +150,12 @@ class Rounds:
             self._pause(execution_id, str(error))
             return False
         except StoreError:
+            self._put_off(execution_id, 10.0)  # if it is this one that cannot be read, the next round goes past it
             raise
-        except CerebelumError as error:
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever its code raises, it is one of many
             kind = row.summary.workflow if isinstance(error, WorkflowNotFoundError) else execution_id
-            self._say(f"{execution_id} of {row.summary.workflow} is not taken up: {error}", once=True, about=kind)
+            told = error if isinstance(error, CerebelumError) else f"{type(error).__name__}: {error}"
+            self._say(f"{execution_id} of {row.summary.workflow} is not taken up: {told}", once=True, about=kind)
             self._put_off(execution_id, 60.0)
             return False
         if run is None:
@@ -166,17 +169,19 @@ class Rounds:
         return True
 
     async def _finish(self, run: Run) -> None:
+        """Wait for its end, whatever that is, and give its place to the next one."""
         try:
-            result = await run
+            outcome = _outcome(await run)
+        except ExecutionBusyError as error:
+            outcome = f"no longer run here: {str(error).splitlines()[0]}"
         except CerebelumError as error:
             outcome = f"{run.status}: {str(error).splitlines()[0]}"
-        else:
-            outcome = str(result.status)
-            if result.wake_at is not None:
-                outcome += f" until {result.wake_at:%Y-%m-%d %H:%M:%S} UTC"
-        self._runs.pop(run.execution_id, None)
+        except Exception as error:  # noqa: BLE001 - a defect of ours: the others go on
+            outcome = f"ended with {type(error).__name__}: {error}"
+        finally:
+            self._runs.pop(run.execution_id, None)
+            self._nudged.set()
         self._say(f"{run.execution_id}: {outcome}")
-        self._nudged.set()
 
     # -- what dies again and again ---------------------------------------------------------------------------
 
@@ -232,6 +237,11 @@ class Rounds:
     @staticmethod
     def _now() -> int:
         return current_clock.get().now()
+
+
+def _outcome(result: Result) -> str:
+    until = "" if result.wake_at is None else f" until {result.wake_at:%Y-%m-%d %H:%M:%S} UTC"
+    return f"{result.status}{until}"
 
 
 def _why(*, died: bool) -> str:

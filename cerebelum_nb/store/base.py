@@ -10,11 +10,14 @@ from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..core.arguments import ExecutionLike
 from ..core.events import Event
 from ..core.model import ExecutionState, Value
+
+if TYPE_CHECKING:
+    from .process import Identity
 
 __all__ = ["Commit", "ExecutionRow", "Holder", "Rejection", "Store", "Summary", "patience"]
 
@@ -102,12 +105,15 @@ class Store(Protocol):
     hibernate_after: timedelta
     redact: tuple[str, ...]
 
-    def register(self, now: int, ttl: int) -> int:
-        """Record this process as a holder and return its key; its lease lasts ``ttl`` µs per heartbeat."""
+    def register(self, now: int, ttl: int, who: Identity | None = None) -> int:
+        """Record a holder and return its key; its leases last ``ttl`` µs from each heartbeat on.
+
+        ``who`` is its process: by default this one.
+        """
         ...
 
     def heartbeat(self, holder: int, now: int, ttl: int) -> None:
-        """Say that ``holder`` is alive at ``now``."""
+        """Say that ``holder``, registered by this store, is alive; it is registered again if it was cleared away."""
         ...
 
     def retire(self, holder: int) -> None:
@@ -115,16 +121,20 @@ class Store(Protocol):
         ...
 
     def claim(self, execution_id: str, holder: int, now: int) -> None:
-        """Take the lease of an execution.
+        """Take the lease of an execution; ``now`` is the time that the error's ``free_at`` counts from.
 
         Raises:
-            ExecutionBusyError: another living process holds it.
+            ExecutionBusyError: another process holds it, which lives or may live.
             ExecutionNotFoundError: there is no such execution.
         """
         ...
 
     def release(self, execution_id: str, holder: int) -> None:
         """Give back one lease, if ``holder`` has it."""
+        ...
+
+    def holds(self, execution_id: str, holder: int) -> bool:
+        """Whether ``holder`` has the lease of an execution now."""
         ...
 
     def commit(self, commits: Sequence[Commit]) -> dict[str, str]:
@@ -172,14 +182,15 @@ class Store(Protocol):
         """Return when the next hibernated execution is to be woken, µs since the epoch; None when there is none."""
         ...
 
-    def abandoned(self, now: int, *, limit: int) -> list[ExecutionRow]:
+    def abandoned(self, *, limit: int) -> list[ExecutionRow]:
         """Read the executions that should be running and that no living process runs, the oldest first."""
         ...
 
-    def is_alive(self, holder: Holder, now: int) -> bool:
-        """Whether the process of ``holder`` may still be running.
+    def lease_left(self, holder: Holder) -> float:
+        """Return for how many seconds the leases of ``holder`` are to be respected.
 
-        False when its heartbeat is too old, or when it ran on this host and is gone.
+        Infinity while its process is known to live, 0 when it is known to be gone, or when this store has watched
+        its heartbeat stand still for the length of its lease (see sightings.py).
         """
         ...
 

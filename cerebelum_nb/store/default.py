@@ -37,7 +37,8 @@ def connect(
         durability: ``"full"`` survives power loss (one fsync per commit), ``"normal"`` the death of the process.
         trusted: False refuses to unpickle values from this log.
         hibernate_after: waits longer than this end the run in the process until they are due.
-        redact: names of inputs and of dictionary keys whose values never reach the log.
+        redact: names of inputs and of dictionary keys whose values never reach the log. They are kept in it, and hold
+            from then on for whoever opens it.
 
     Returns:
         The log. Several can be open side by side: ``execute(..., store=)`` picks one.

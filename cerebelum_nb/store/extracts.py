@@ -5,7 +5,13 @@ The views of every log hold this text: to change it takes a migration.
 
 from __future__ import annotations
 
-__all__ = ["error", "value"]
+__all__ = ["error", "error_type", "iso", "type_in", "value"]
+
+
+def iso(micros: str) -> str:
+    """Write a time, integer µs, as ISO 8601 in UTC. The text sorts as the times do."""
+    seconds = f"strftime('%Y-%m-%dT%H:%M:%S', {micros} / 1000000, 'unixepoch')"
+    return f"{seconds} || printf('.%06dZ', {micros} % 1000000)"
 
 
 def value(data: str, name: str, *, otherwise: str = "") -> str:
@@ -25,3 +31,13 @@ def error(data: str) -> str:
     """Write the error of an event as the reason that a step returned, else as ``type: message``."""
     return f"""CASE WHEN json_valid({data}) THEN coalesce(json_extract({data}, '$.error.reason'),
                    json_extract({data}, '$.error.type') || ': ' || json_extract({data}, '$.error.message')) END"""
+
+
+def error_type(data: str) -> str:
+    """Take the type of the error of an event, such as ``ValueError``."""
+    return f"CASE WHEN json_valid({data}) THEN json_extract({data}, '$.error.type') END"
+
+
+def type_in(error: str) -> str:
+    """Cut the type out of an error as the ``execution`` table has it, ``type: message``."""
+    return f"CASE WHEN instr({error}, ': ') THEN substr({error}, 1, instr({error}, ': ') - 1) END"

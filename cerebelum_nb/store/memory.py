@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import count
 from threading import RLock
@@ -13,8 +13,9 @@ from ..core.arguments import ExecutionLike, id_of
 from ..core.events import Event
 from ..core.model import ExecutionState
 from ..errors import ExecutionNotFoundError, StoreError
-from . import process, rows, rules
+from . import forks, process, rows, rules
 from .base import Commit, ExecutionRow, Holder, Rejection, Summary
+from .sightings import Sightings
 
 __all__ = ["MemoryStore"]
 
@@ -32,8 +33,8 @@ class _Execution:
 class MemoryStore:
     """An append-only event log in memory, with the behaviour of :class:`SqliteStore`.
 
-    Every holder lives in this process: it is alive until it retires or its heartbeat expires. As no other process
-    could go on with a run, waits stay in the process, however long; set ``hibernate_after`` to change that.
+    As no other process could go on with a run, waits stay in the process, however long; set ``hibernate_after`` to
+    change that.
 
     Example:
         >>> from cerebelum_nb import step, workflow
@@ -58,9 +59,13 @@ class MemoryStore:
         self._lock = RLock()
         self._executions: dict[str, _Execution] = {}
         self._payloads: dict[str, bytes] = {}
+        self.sightings = Sightings()
         self._holders: dict[int, Holder] = {}
+        self._beats: dict[int, int] = {}
+        self._registrations: dict[int, process.Registration] = {}
         self._keys = count(1)
         self._closed = False
+        forks.watch(self)
 
     def __repr__(self) -> str:
         return f"MemoryStore({len(self._executions)} executions)"
@@ -68,6 +73,8 @@ class MemoryStore:
     def close(self) -> None:
         """Say that nobody uses it any more; closing twice is harmless."""
         self._closed = True
+        self._registrations.clear()
+        forks.unwatch(self)
 
     def commit(self, commits: Sequence[Commit]) -> dict[str, str]:
         """Write every commit; return ``{execution_id: Rejection}`` of those not written."""
@@ -98,27 +105,41 @@ class MemoryStore:
                 self._payloads.setdefault(value.digest, value.payload)
         return ""
 
-    def register(self, now: int, ttl: int) -> int:
-        """Record a holder of this process and return its key."""
-        me = process.current()
+    def register(self, now: int, ttl: int, who: process.Identity | None = None) -> int:
+        """Record a holder (by default this process) and return its key."""
         with self._open():
+            self._clear_holders()
             key = next(self._keys)
-            self._holders[key] = Holder(
-                key=key,
-                host=me.host,
-                pid=me.pid,
-                boot_id=me.boot_id,
-                started=me.started,
-                heartbeat_at=now,
-                expires_at=now + ttl,
-            )
+            self._registrations[key] = process.Registration(process.current() if who is None else who)
+            self.heartbeat(key, now, ttl)
             return key
 
     def heartbeat(self, holder: int, now: int, ttl: int) -> None:
-        """Say that ``holder`` is alive at ``now``."""
+        """Say that ``holder``, registered by this store, is alive."""
         with self._open():
-            if known := self._holders.get(holder):
-                self._holders[holder] = replace(known, heartbeat_at=now, expires_at=now + ttl)
+            if (registration := self._registrations.get(holder)) is not None:
+                who = registration.who
+                self._beats[holder] = self._beats.get(holder, 0) + 1
+                self._holders[holder] = Holder(
+                    key=holder,
+                    host=who.host,
+                    pid=who.pid,
+                    boot_id=who.boot_id,
+                    started=who.started,
+                    heartbeat_at=now,
+                    expires_at=now + ttl,
+                )
+            self._clear_holders(besides=holder)
+
+    def _clear_holders(self, besides: int = 0) -> None:
+        """Forget the holders that hold nothing and are dead."""
+        others = self._holders.keys() - {besides}
+        if not others:
+            return
+        for key in others - {found.holder for found in self._executions.values()}:
+            if not self.lease_left(self._holders[key]):
+                del self._holders[key]
+                self.sightings.forget(key)
 
     def retire(self, holder: int) -> None:
         """Give back every lease of ``holder``."""
@@ -127,16 +148,17 @@ class MemoryStore:
                 if execution.holder == holder:
                     execution.holder = None
             self._holders.pop(holder, None)
+            self._registrations.pop(holder, None)
 
     def claim(self, execution_id: str, holder: int, now: int) -> None:
-        """Take the lease of an execution, unless another living holder has it."""
+        """Take the lease of an execution, unless another holder has it that lives or may live."""
         with self._open():
             found = self._executions.get(execution_id)
             if found is None:
                 raise self._not_found(execution_id)
             by = self._holders.get(found.holder) if found.holder is not None else None
-            if by is not None and by.key != holder and self.is_alive(by, now):
-                raise rules.busy(execution_id, by)
+            if by is not None and by.key != holder and (left := self.lease_left(by)):
+                raise rules.busy(execution_id, by, left, now)
             found.holder = holder
 
     def release(self, execution_id: str, holder: int) -> None:
@@ -146,9 +168,21 @@ class MemoryStore:
             if found is not None and found.holder == holder:
                 found.holder = None
 
-    def is_alive(self, holder: Holder, now: int) -> bool:
-        """Whether ``holder`` has been heard of lately."""
-        return holder.expires_at > now
+    def holds(self, execution_id: str, holder: int) -> bool:
+        """Whether ``holder`` has the lease of an execution now."""
+        with self._open():
+            found = self._executions.get(execution_id)
+            return found is not None and found.holder == holder
+
+    def lease_left(self, holder: Holder) -> float:
+        """Return for how many seconds the leases of ``holder`` are to be respected."""
+        looked_at = self.sightings.monotonic()
+        with self._open():
+            known, registration = self._holders.get(holder.key), self._registrations.get(holder.key)
+            if known is None:
+                return 0.0
+            pulse = (self._beats[holder.key], known)
+            return self.sightings.left(known, "" if registration is None else registration.token, pulse, looked_at)
 
     def events(self, execution_id: str, after: int = 0, upto: int | None = None) -> list[Event]:
         """Read the events with ``after < version <= upto`` in order."""
@@ -207,16 +241,16 @@ class MemoryStore:
         with self._open():
             return min((at for _, at in self._wake_ups()), default=None)
 
-    def abandoned(self, now: int, *, limit: int) -> list[ExecutionRow]:
+    def abandoned(self, *, limit: int) -> list[ExecutionRow]:
         """Read the executions that should be running and that no living process runs, the oldest first."""
         with self._open():
             rows = [self._row(name) for name in self._newest()[::-1]]
-        found = [row for row in rows if self._is_left(row, now)]
+        found = [row for row in rows if self._is_left(row)]
         return found[:limit]
 
-    def _is_left(self, row: ExecutionRow, now: int) -> bool:
+    def _is_left(self, row: ExecutionRow) -> bool:
         if row.holder is not None:
-            return row.summary.state in _ACTIVE and not self.is_alive(row.holder, now)
+            return row.summary.state in _ACTIVE and not self.lease_left(row.holder)
         return row.summary.state in _ACTIVE[:2] and row.summary.wake_at is None
 
     def _wake_ups(self) -> list[tuple[str, int]]:
@@ -241,6 +275,14 @@ class MemoryStore:
 
     def _not_found(self, execution_id: str) -> ExecutionNotFoundError:
         return rules.not_found(execution_id, self._newest()[:500])
+
+    def _before_fork(self) -> None:
+        self._lock.acquire()
+
+    def _after_fork(self, *, in_child: bool) -> None:
+        if in_child:
+            self._registrations.clear()
+        self._lock.release()
 
     def _open(self) -> RLock:
         if self._closed:

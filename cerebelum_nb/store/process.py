@@ -1,34 +1,59 @@
-"""Who this process is, and whether another one is gone: the facts a lease rests on.
+"""Who this process is, and whether another one lives: the facts a lease rests on.
 
-Nothing here knows a store, a lease's duration or a clock. Whatever cannot be found out counts as "may be
-alive", so that a lease is never taken from a living process; its expiry then decides.
+Life is proved, never timed. Within one boot of one machine and one pid namespace, a process that exists with the
+start time it recorded is alive, however long ago it was heard of; one that does not is gone. Of a process anywhere
+else nothing can be proved from here, and sightings.py watches its heartbeat. No store and no clock is known here.
 """
 
 from __future__ import annotations
 
 import os
 import socket
+import weakref
 from dataclasses import dataclass
+from enum import Enum
 from functools import cache
 from pathlib import Path
 
 from .base import Holder
 
-__all__ = ["Identity", "current", "is_gone", "is_this_process"]
+__all__ = ["Identity", "Life", "Registration", "current", "is_this_process", "life"]
+
+
+class Life(Enum):
+    """What can be proved of a process: that it lives, that it is gone, or neither."""
+
+    ALIVE = "alive"
+    GONE = "gone"
+    UNSEEN = "unseen"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
     """A process, told apart from every other one, also from a later one with the same pid.
 
-    ``boot_id`` is ``"<boot>/<pid namespace>"``: a pid means something only within both. Outside Linux it is
-    empty, and ``started`` may be.
+    ``boot_id`` is ``"<boot>/<pid namespace>/<machine>"``: a pid means something only within the first two. Outside
+    Linux it is empty, and ``started`` may be.
     """
 
     host: str
     pid: int
     boot_id: str
     started: str
+
+
+class Registration:
+    """A holder that this process registered. It is alive for as long as the store that registered it keeps this."""
+
+    __slots__ = ("__weakref__", "token", "who")
+
+    def __init__(self, who: Identity) -> None:
+        self.who = who
+        self.token = os.urandom(12).hex()
+        _registered[self.token] = self
+
+
+_registered: weakref.WeakValueDictionary[str, Registration] = weakref.WeakValueDictionary()
 
 
 def current() -> Identity:
@@ -38,34 +63,59 @@ def current() -> Identity:
 
 
 def is_this_process(holder: Holder) -> bool:
-    """Whether ``holder`` is a registration of this very process."""
+    """Whether ``holder`` was registered by this very process."""
     me = current()
-    return (holder.host, holder.pid, holder.started) == (me.host, me.pid, me.started)
+    return (holder.pid, holder.started) == (me.pid, me.started) and _shares_pids(holder)
 
 
-def is_gone(holder: Holder) -> bool:
-    """Whether the process of ``holder`` is certainly over; False when that cannot be told from here."""
-    if holder.host != socket.gethostname():
-        return False
-    boot, _, namespace = holder.boot_id.partition("/")
-    my_boot, _, my_namespace = _boot_id().partition("/")
-    if boot and my_boot and boot != my_boot:
-        return True
-    if namespace != my_namespace:  # another container on this machine: its pids are not ours
-        return False
+def life(holder: Holder, token: str = "") -> Life:
+    """Say what can be proved of the process of ``holder``.
+
+    Of this process itself more is known: a holder whose registration (``token``) nobody keeps any more, as its store
+    was closed, is gone.
+    """
+    if not _shares_pids(holder):
+        return Life.GONE if _was_before_this_boot(holder) else Life.UNSEEN
     started = _start_of(holder.pid)
     if started is None:
-        return True
-    return bool(started and holder.started and started != holder.started)
+        return Life.GONE
+    if not (started and holder.started):
+        return Life.UNSEEN
+    if started != holder.started:
+        return Life.GONE
+    return Life.GONE if holder.pid == os.getpid() and token not in _registered else Life.ALIVE
+
+
+def _shares_pids(holder: Holder) -> bool:
+    """Whether a pid of ``holder`` means here what it means there: the same boot, and the same pid namespace.
+
+    A host's name proves little (two machines may share one, and a laptop changes its own), so it only counts where
+    the system has no boot id.
+    """
+    mine, theirs = _boot_id().split("/")[:2], holder.boot_id.split("/")[:2]
+    return mine == theirs and (bool(mine[0]) or holder.host == socket.gethostname())
+
+
+def _was_before_this_boot(holder: Holder) -> bool:
+    """Whether ``holder`` certainly ran on this machine, before it was started anew."""
+    mine, theirs = _boot_id().split("/"), holder.boot_id.split("/")
+    if len(mine) < 3 or len(theirs) < 3 or not mine[2]:
+        return False
+    return mine[0] != theirs[0] and mine[2] == theirs[2] and holder.host == socket.gethostname()
 
 
 @cache
 def _boot_id() -> str:
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
+        namespace = Path("/proc/self/ns/pid").stat().st_ino
     except OSError:
         return ""
+    try:
+        machine = Path("/etc/machine-id").read_text().strip()
+    except OSError:
+        machine = ""
+    return f"{boot}/{namespace}/{machine}"
 
 
 def _start_of(pid: int) -> str | None:

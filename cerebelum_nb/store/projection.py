@@ -9,8 +9,10 @@ import shlex
 from typing import Any
 
 from ..core.model import ExecutionState
+from ..core.times import at
 from ..errors import StoreError
 from .base import Commit, ExecutionRow, Holder, Summary
+from .extracts import iso
 
 __all__ = [
     "ADVANCE",
@@ -20,7 +22,9 @@ __all__ = [
     "LEFT",
     "MEND",
     "SELECT",
+    "STARTED",
     "created",
+    "iso_of",
     "mended",
     "progress",
     "shown_text",
@@ -53,10 +57,18 @@ DUE = "wake_at IS NOT NULL AND holder IS NULL"
 LEFT = "state IN ('RUNNING', 'SLEEPING') AND holder IS NULL AND wake_at IS NULL"
 """Which executions wait for a wake-up, and which ones everybody left half-way; there is an index for each."""
 
+STARTED = iso("started_at")
+"""What the indexes hold of ``started_at``: the text that the views show. Sort and filter by it, not by the number."""
+
 SELECT = """SELECT execution_id, version, workflow, state, started_at, updated_at, completed_at, total_steps,
     done_steps, current_step, error, wake_at, parent,
     holder.key, host, pid, boot_id, started, heartbeat_at, expires_at
     FROM execution LEFT JOIN holder ON holder.key = execution.holder"""
+
+
+def iso_of(micros: int) -> str:
+    """Write a time as ``STARTED`` does."""
+    return f"{at(micros):%Y-%m-%dT%H:%M:%S.%fZ}"
 
 
 def progress(commit: Commit) -> tuple[Any, ...]:

@@ -7,7 +7,8 @@ is parsed:
 - An event has at most one :class:`Value`. Its JSON text is spliced in under the field's name and always
   stands **last**, so that it is cut out again unread: ``{"by_hand":true,"output":{"ip":"10.0.0.1"}}``.
 - What else is known of a value stands before it: ``output_masked`` (its masked paths) and ``output_ref``
-  (codec, type, preview, digest, size), which is all there is of a value that is not JSON.
+  (codec, type, preview, digest, size), which is all there is of a value that is not JSON. Of JSON with tags it says
+  ``{"codec":"tagged"}``, and the text follows as of any JSON.
 """
 
 from __future__ import annotations
@@ -92,8 +93,10 @@ def encode(event: Event) -> Row:
     data = None
     if members:
         data = "{" + ",".join(members) + "}"
-        if not data.isascii():  # SQLite takes UTF-8; a lone surrogate has none, but it has a JSON escape
-            data = _LONE_SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", data)
+        if not data.isascii():
+            # SQLite takes UTF-8, and a lone surrogate has none. Its JSON escape would be taken, but no query could
+            # read the text then, so the escape is shown as text. Values hold no such characters (values/tags.py).
+            data = _LONE_SURROGATE.sub(lambda found: f"\\\\u{ord(found[0]):04x}", data)
     if layout.of_step:
         step = cast(Any, event)
         return layout.name, step.step, step.visit, step.attempt, event.at, data
@@ -126,10 +129,9 @@ def _add_value(members: list[str], name: str, value: Value) -> None:
     if value.masked:
         members.append(f'"{name}_masked":{_dumps(value.masked)}')
     if value.codec != "json":
-        about = {"codec": value.codec, "json": value.json, **_about(value)}
-        if not value.json:
-            del about["json"]
-        members.append(f'"{name}_ref":{_dumps(about)}')
+        members.append(f'"{name}_ref":{_dumps({"codec": value.codec, **_about(value)})}')
+        if value.json:
+            members.append(f'"{name}":{value.json}')
         return
     if value.type or value.preview or value.digest or value.size:
         members.append(f'"{name}_ref":{_dumps(_about(value))}')

@@ -6,6 +6,7 @@ The two stores differ in how they keep events; what they refuse and how they say
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Sequence
 
 from ..callers import in_cells
@@ -41,8 +42,15 @@ def check(commits: Iterable[Commit]) -> None:
             )
 
 
-def busy(execution_id: str, holder: Holder) -> ExecutionBusyError:
-    """The error for an execution that ``holder`` is running."""
+def busy(execution_id: str, holder: Holder, left: float, now: int) -> ExecutionBusyError:
+    """The error for an execution that ``holder`` is running.
+
+    Args:
+        execution_id: the execution.
+        holder: who has its lease.
+        left: for how many seconds the lease is to be respected; infinity while its process is known to live.
+        now: the time, µs since the epoch.
+    """
     heard = at(holder.heartbeat_at)
     if process.is_this_process(holder):
         return ExecutionBusyError(
@@ -51,11 +59,18 @@ def busy(execution_id: str, holder: Holder) -> ExecutionBusyError:
             execution_id=execution_id,
             holder=str(holder),
         )
-    free = at(holder.expires_at)
+    if left == math.inf:
+        return ExecutionBusyError(
+            f"Execution {execution_id} is being run by {holder}, which is alive. Wait for it, or stop that process "
+            f"(`kill {holder.pid}`), then try again.",
+            execution_id=execution_id,
+            holder=str(holder),
+        )
+    free = at(now + round(left * 1e6))
     return ExecutionBusyError(
-        f"Execution {execution_id} is being run by {holder}, last heard of at {heard:%Y-%m-%d %H:%M:%S} UTC. "
-        f"Wait for it or stop that process; if it is dead, the execution is free at {free:%H:%M:%S} UTC: "
-        "try again then.",
+        f"Execution {execution_id} is being run by {holder}, which cannot be seen from here; its clock said "
+        f"{heard:%Y-%m-%d %H:%M:%S} UTC at its last heartbeat. Wait for it or stop that process; if it is dead and no "
+        f"other heartbeat comes, the execution is free at {free:%H:%M:%S} UTC: try again then.",
         execution_id=execution_id,
         holder=str(holder),
         free_at=free,

@@ -1,8 +1,9 @@
-"""The tables, guards and views of a log, and how an older log becomes a current one.
+"""The tables and guards of a log, and how an older log becomes a current one.
 
-Tables are compact (integer keys, integer microseconds); the views ``executions``, ``events`` and ``steps``
-are what people query. Only this module writes DDL. It imports sqlite-utils, which imports pandas: import it
-only when a log has to be created or migrated. A migration is never edited once released; another follows it.
+Tables are compact (integer keys, integer microseconds); what people query are the views in views.py. This module
+imports sqlite-utils, which imports pandas: import it only when a log has to be created or migrated. A migration is
+never edited once released; another follows it. Views hold no data: a migration that changes them makes them as they
+are now.
 """
 
 from __future__ import annotations
@@ -11,10 +12,9 @@ import sqlite3
 
 from sqlite_utils import Database, Migrations  # noqa: TID253  # this module is only imported when it is needed
 
-from . import chain
+from . import chain, views
 from .connection import APPLICATION_ID, SCHEMA_VERSION, versions
-from .extracts import error, value
-from .projection import DUE, LEFT
+from .projection import DUE, LEFT, STARTED
 
 __all__ = ["MIGRATIONS", "migrate"]
 
@@ -113,77 +113,9 @@ def _guards(db: Database) -> None:
     """)
 
 
-def _iso(micros: str) -> str:
-    seconds = f"strftime('%Y-%m-%dT%H:%M:%S', {micros} / 1000000, 'unixepoch')"
-    return f"{seconds} || printf('.%06dZ', {micros} % 1000000)"
-
-
-def _executions(inputs: str, lineage: str = "x.parent") -> str:
-    return f"""
-        CREATE VIEW executions AS
-        SELECT x.execution_id, x.workflow, x.state,
-               {_iso("x.started_at")} AS started_at,
-               {_iso("x.updated_at")} AS updated_at,
-               {_iso("x.completed_at")} AS completed_at,
-               x.total_steps, x.done_steps, x.current_step,
-               {inputs} AS inputs,
-               CASE x.state WHEN 'COMPLETED' THEN
-                   (SELECT {value("e.data", "output")} FROM event e
-                    WHERE e.execution = x.key AND e.type = 'StepCompleted' AND e.step =
-                        (SELECT json_extract(c.data, '$.last_step') FROM event c
-                         WHERE c.execution = x.key AND c.type = 'WorkflowCompleted'
-                         ORDER BY c.version DESC LIMIT 1)
-                    ORDER BY e.version DESC LIMIT 1) END AS output,
-               x.error,
-               {_iso("x.wake_at")} AS wake_at,
-               {lineage},
-               x.version,
-               (SELECT 'process ' || h.pid || ' on ' || h.host FROM holder h WHERE h.key = x.holder) AS holder
-        FROM execution x
-    """
-
-
-_FIRST_INPUTS = f"""(SELECT {value("e.data", "inputs")} FROM event e
-                    WHERE e.execution = x.key AND e.type = 'WorkflowStarted'
-                    ORDER BY e.version LIMIT 1)"""
-
-
 @MIGRATIONS(name="3_views")
 def _views(db: Database) -> None:
-    db.execute(_executions(_FIRST_INPUTS))
-    db.execute(f"""
-        CREATE VIEW events AS
-        SELECT x.execution_id, e.version, e.type, e.step, e.visit, e.attempt,
-               {_iso("e.at")} AS at,
-               coalesce(e.data, '{{}}') AS data
-        FROM execution x JOIN event e ON e.execution = x.key
-    """)
-    # One row per attempt: its last start and its last word. The grouping stands in a subquery of its own,
-    # which takes a filter on execution_id down to the primary key.
-    db.execute(f"""
-        CREATE VIEW steps AS
-        SELECT a.execution_id, a.workflow, a.step, a.visit, a.attempt,
-               CASE last.type WHEN 'StepStarted' THEN 'RUNNING' ELSE upper(substr(last.type, 5)) END AS state,
-               {_iso("coalesce(first.at, last.at)")} AS started_at,
-               CASE WHEN last.type <> 'StepStarted' THEN {_iso("last.at")} END AS completed_at,
-               CASE WHEN last.type <> 'StepStarted' THEN (last.at - coalesce(first.at, last.at)) / 1e6 END
-                   AS duration,
-               CASE WHEN last.type IN ('StepCompleted', 'StepFailed') THEN {value("last.data", "output")} END
-                   AS output,
-               CASE WHEN last.type IN ('StepFailed', 'StepRetried') THEN {error("last.data")} END AS error,
-               json_extract(first.data, '$.code') AS code_hash
-        FROM (
-            SELECT x.key, x.execution_id, x.workflow, e.step, e.visit, e.attempt,
-                   max(CASE e.type WHEN 'StepStarted' THEN e.version END) AS began,
-                   max(e.version) AS ended
-            FROM execution x JOIN event e ON e.execution = x.key
-            WHERE e.type IN ('StepStarted', 'StepCompleted', 'StepFailed', 'StepRetried', 'StepInterrupted')
-            GROUP BY x.key, x.execution_id, x.workflow, e.step, e.visit, e.attempt
-        ) a
-        JOIN event last ON last.execution = a.key AND last.version = a.ended
-        LEFT JOIN event first ON first.execution = a.key AND first.version = a.began
-        ORDER BY a.key, coalesce(a.began, a.ended)
-    """)
+    views.create(db.conn)
 
 
 @MIGRATIONS(name="4_wake_ups")
@@ -213,22 +145,32 @@ def _chain(db: Database) -> None:
 
 @MIGRATIONS(name="6_lineage")
 def _lineage(db: Database) -> None:
-    # As before, with `parent_version`; and a fork shows the inputs it runs with, not those its parent began with.
-    db.execute("DROP VIEW executions")
-    db.execute(
-        _executions(
-            inputs=f"""CASE WHEN x.parent IS NULL THEN
-                   {_FIRST_INPUTS}
-               ELSE
-                   (SELECT {value("e.data", "inputs")} FROM event e
-                    WHERE e.execution = x.key AND e.type IN ('WorkflowStarted', 'WorkflowResumed', 'WorkflowForked')
-                        AND instr(e.data, '"inputs')
-                    ORDER BY e.version DESC LIMIT 1)
-               END""",
-            lineage="""x.parent,
-               CASE WHEN x.parent IS NOT NULL THEN
-                   (SELECT json_extract(e.data, '$.parent_version') FROM event e
-                    WHERE e.execution = x.key AND e.type = 'WorkflowForked' AND json_valid(e.data)
-                    ORDER BY e.version DESC LIMIT 1) END AS parent_version""",
-        )
-    )
+    views.create(db.conn)
+
+
+@MIGRATIONS(name="7_order")
+def _order(db: Database) -> None:
+    # Indexed as the view `executions` writes it: who sorts or filters by `started_at` there is served by the index.
+    db.executescript(f"""
+        DROP INDEX execution_by_start;
+        DROP INDEX execution_by_workflow;
+        DROP INDEX execution_by_state;
+        CREATE INDEX execution_by_start ON execution ({STARTED});
+        CREATE INDEX execution_by_workflow ON execution (workflow, {STARTED});
+        CREATE INDEX execution_by_state ON execution (state, {STARTED});
+    """)
+    views.create(db.conn)
+
+
+@MIGRATIONS(name="8_heartbeats")
+def _heartbeats(db: Database) -> None:
+    # What a process on another machine shows of itself is a count: its clock may be wrong. `token` tells a process
+    # which of its own registrations are still in use. New columns stand last: sqlite.py reads them by place.
+    db.execute("ALTER TABLE holder ADD COLUMN beats INTEGER NOT NULL DEFAULT 0")
+    db.execute("ALTER TABLE holder ADD COLUMN token TEXT NOT NULL DEFAULT ''")
+
+
+@MIGRATIONS(name="9_redaction")
+def _redaction(db: Database) -> None:
+    # The names given as `redact=`: they hold for every process that goes on with what this log holds.
+    db.execute("CREATE TABLE redaction (name TEXT PRIMARY KEY) WITHOUT ROWID")

@@ -11,7 +11,7 @@ import sqlite3
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -37,6 +37,7 @@ from .connection import (
     raise_interrupt,
 )
 from .place import MEMORY, Identity, network_file_system, path_of
+from .sightings import Sightings
 
 __all__ = ["SqliteStore"]
 
@@ -70,8 +71,7 @@ class SqliteStore:
         trusted: whether pickled values of this log may be restored.
         read_only: take the file as it is: nothing is created, migrated or written.
 
-    ``hibernate_after`` and ``redact`` are what its user wants of runs over it (see ``connect``); the store
-    only carries them.
+    ``hibernate_after`` is what its user wants of runs over it (see ``connect``); the store only carries it.
 
     Raises:
         StoreError: not a log, a newer one, damaged, or not to be reached.
@@ -96,10 +96,12 @@ class SqliteStore:
         self.durability: Durability = durability
         self.trusted = trusted
         self.hibernate_after = timedelta(hours=1)
-        self.redact: tuple[str, ...] = ()
+        self._redact: frozenset[str] = frozenset()
         self._lock = RLock()
         self._keys: dict[str, int] = {}  # of executions by id, as far as this connection has met them
         self._heads: dict[int, tuple[int, bytes]] = {}  # of their chains, by key: the last version and its hash
+        self.sightings = Sightings()
+        self._registrations: dict[int, process.Registration] = {}
         self._read_only = read_only
         self._identity: Identity | None = None
         self._journal = ""  # the -wal file, which is there from the first commit on for as long as the log is open
@@ -111,6 +113,23 @@ class SqliteStore:
     def path(self) -> Path | None:
         """The log's file; None for one in memory."""
         return None if self.location == MEMORY else Path(self.location)
+
+    @property
+    def redact(self) -> tuple[str, ...]:
+        """The names whose values are masked. They are kept in the log and hold for whoever goes on with its runs."""
+        with self._reading() as db:
+            is_there = db.execute(
+                "SELECT 1 FROM sqlite_master WHERE name = 'redaction'"
+            ).fetchone()  # older, to look at
+            kept = db.execute("SELECT name FROM redaction").fetchall() if is_there else []
+        return tuple(sorted({*self._redact, *(name for (name,) in kept)}))
+
+    @redact.setter
+    def redact(self, names: Iterable[str]) -> None:
+        self._redact = frozenset(names)
+        if self._redact and not self._read_only:
+            with self._writing() as db:
+                db.executemany("INSERT OR IGNORE INTO redaction (name) VALUES (?)", [(name,) for name in self._redact])
 
     def __repr__(self) -> str:
         return f"SqliteStore({self.location!r}, durability={self.durability!r})"
@@ -127,6 +146,7 @@ class SqliteStore:
         """Close the file; closing twice is harmless."""
         with self._lock:
             forks.unwatch(self)
+            self._registrations.clear()
             if self._db is not None:
                 self._db.close()
 
@@ -262,38 +282,61 @@ class SqliteStore:
 
     # -- leases ---------------------------------------------------------------------------------------------
 
-    def register(self, now: int, ttl: int) -> int:
-        """Record this process as a holder and return its key; its lease lasts ``ttl`` µs per heartbeat."""
-        me = process.current()
+    def register(self, now: int, ttl: int, who: process.Identity | None = None) -> int:
+        """Record a holder (by default this process) and return its key."""
+        registration = process.Registration(process.current() if who is None else who)
         with self._writing() as db:
-            made = db.execute(
-                """INSERT INTO holder (host, pid, boot_id, started, heartbeat_at, expires_at)
-                VALUES (?, ?, ?, ?, ?, ?)""",
-                (me.host, me.pid, me.boot_id, me.started, now, now + ttl),
-            )
-            return int(made.lastrowid or 0)
+            self._clear_holders(db)
+            key = self._insert_holder(db, None, registration, now, ttl)
+        self._registrations[key] = registration
+        return key
 
     def heartbeat(self, holder: int, now: int, ttl: int) -> None:
-        """Say that ``holder`` is alive at ``now``."""
+        """Say that ``holder``, registered by this store, is alive."""
+        registration = self._registrations.get(holder)
         with self._writing() as db:
-            seen = (now, now + ttl, holder)
-            db.execute("UPDATE holder SET heartbeat_at = ?, expires_at = ? WHERE key = ?", seen)
+            beat = "UPDATE holder SET beats = beats + 1, heartbeat_at = ?, expires_at = ? WHERE key = ?"
+            if not db.execute(beat, (now, now + ttl, holder)).rowcount and registration is not None:
+                self._insert_holder(db, holder, registration, now, ttl)
+            self._clear_holders(db)
+
+    def _insert_holder(
+        self, db: sqlite3.Connection, key: int | None, registration: process.Registration, now: int, ttl: int
+    ) -> int:
+        who = registration.who
+        made = db.execute(
+            """INSERT INTO holder (key, host, pid, boot_id, started, heartbeat_at, expires_at, token)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
+            (key, who.host, who.pid, who.boot_id, who.started, now, now + ttl, registration.token),
+        )
+        return int(made.lastrowid or 0)
+
+    def _clear_holders(self, db: sqlite3.Connection) -> None:
+        """Delete the holders that hold nothing and are dead: nobody else would, and a log can outlive many."""
+        looked_at = self.sightings.monotonic()
+        idle = "SELECT * FROM holder WHERE NOT EXISTS (SELECT 1 FROM execution WHERE holder = holder.key)"
+        for row in db.execute(idle).fetchall():
+            if not self._left(row, looked_at):
+                db.execute("DELETE FROM holder WHERE key = ?", row[:1])
+                self.sightings.forget(row[0])
 
     def retire(self, holder: int) -> None:
         """Give back every lease of ``holder``."""
         with self._writing() as db:
             db.execute("UPDATE execution SET holder = NULL WHERE holder = ?", (holder,))
             db.execute("DELETE FROM holder WHERE key = ?", (holder,))
+        self._registrations.pop(holder, None)
 
     def claim(self, execution_id: str, holder: int, now: int) -> None:
-        """Take the lease of an execution, unless another living process holds it."""
+        """Take the lease of an execution, unless another process holds it that lives or may live."""
+        looked_at = self.sightings.monotonic()
         with self._writing() as db:
             found = self._row(db, execution_id)
             if found is None:
                 raise self._not_found(db, execution_id)
             by = found.holder
-            if by is not None and by.key != holder and self.is_alive(by, now):
-                raise rules.busy(execution_id, by)
+            if by is not None and by.key != holder and (left := self._left_of(db, by.key, looked_at)):
+                raise rules.busy(execution_id, by, left, now)
             db.execute("UPDATE execution SET holder = ? WHERE execution_id = ?", (holder, execution_id))
 
     def release(self, execution_id: str, holder: int) -> None:
@@ -302,9 +345,26 @@ class SqliteStore:
             lease = (execution_id, holder)
             db.execute("UPDATE execution SET holder = NULL WHERE execution_id = ? AND holder = ?", lease)
 
-    def is_alive(self, holder: Holder, now: int) -> bool:
-        """Whether the process of ``holder`` may still be running."""
-        return holder.expires_at > now and not process.is_gone(holder)
+    def holds(self, execution_id: str, holder: int) -> bool:
+        """Whether ``holder`` has the lease of an execution now."""
+        sql = "SELECT 1 FROM execution WHERE execution_id = ? AND holder = ?"
+        with self._reading() as db:
+            return db.execute(sql, (execution_id, holder)).fetchone() is not None
+
+    def lease_left(self, holder: Holder) -> float:
+        """Return for how many seconds the leases of ``holder`` are to be respected."""
+        looked_at = self.sightings.monotonic()
+        with self._reading() as db:
+            return self._left_of(db, holder.key, looked_at)
+
+    def _left_of(self, db: sqlite3.Connection, key: int, looked_at: float) -> float:
+        row = db.execute("SELECT * FROM holder WHERE key = ?", (key,)).fetchone()
+        return 0.0 if row is None else self._left(row, looked_at)
+
+    def _left(self, row: tuple[Any, ...], looked_at: float) -> float:
+        """As :meth:`Sightings.left`, of all columns of a holder; a log that is only read may lack the newer ones."""
+        token = row[8] if len(row) > 8 else ""
+        return self.sightings.left(projection.to_holder(row[:7]), token, row, looked_at)
 
     # -- reading --------------------------------------------------------------------------------------------
 
@@ -365,7 +425,7 @@ class SqliteStore:
             terms.append(f"state IN ({', '.join('?' * len(states))})")
             values.extend(states)
         where = " AND ".join(terms)
-        newest = "ORDER BY started_at DESC, execution.key DESC LIMIT ? OFFSET ?"
+        newest = f"ORDER BY {projection.STARTED} DESC, execution.key DESC LIMIT ? OFFSET ?"
         with self._reading() as db:
             (total,) = db.execute(f"SELECT count(*) FROM execution WHERE {where}", values).fetchone()
             page = [*values, -1 if limit is None else limit, offset]
@@ -384,23 +444,21 @@ class SqliteStore:
             found = db.execute(f"SELECT min(wake_at) FROM execution WHERE {projection.DUE}").fetchone()
         return None if found[0] is None else int(found[0])
 
-    def abandoned(self, now: int, *, limit: int) -> list[ExecutionRow]:
+    def abandoned(self, *, limit: int) -> list[ExecutionRow]:
         """Read the executions that should be running and that no living process runs, the oldest first."""
         active = (
             "+state IN ('RUNNING', 'SLEEPING', 'WAITING_FOR_APPROVAL')"  # + leaves the search to its holder's index
         )
         left = projection.SELECT.replace("FROM execution", "FROM execution INDEXED BY execution_left")
         oldest = "ORDER BY started_at LIMIT ?"
+        looked_at = self.sightings.monotonic()
         with self._reading() as db:
-            held = db.execute(
-                "SELECT key, host, pid, boot_id, started, heartbeat_at, expires_at FROM holder WHERE key IN "
-                "(SELECT DISTINCT holder FROM execution WHERE holder IS NOT NULL)"
-            ).fetchall()
+            held = db.execute("SELECT DISTINCT holder FROM execution WHERE holder IS NOT NULL").fetchall()
             found = db.execute(f"{left} WHERE {projection.LEFT} {oldest}", (limit,)).fetchall()
-            for holder in map(projection.to_holder, held):
-                if not self.is_alive(holder, now):
+            for (holder,) in held:
+                if not self._left_of(db, holder, looked_at):
                     sql = f"{projection.SELECT} WHERE execution.holder = ? AND {active} {oldest}"
-                    found += db.execute(sql, (holder.key, limit)).fetchall()
+                    found += db.execute(sql, (holder, limit)).fetchall()
         return [projection.to_row(row) for row in found][:limit]
 
     def _row(self, db: sqlite3.Connection, execution_id: str) -> ExecutionRow | None:
@@ -408,7 +466,7 @@ class SqliteStore:
         return None if found is None else projection.to_row(found)
 
     def _not_found(self, db: sqlite3.Connection, execution_id: str) -> ExecutionNotFoundError:
-        recent = db.execute("SELECT execution_id FROM execution ORDER BY started_at DESC LIMIT 500")
+        recent = db.execute(f"SELECT execution_id FROM execution ORDER BY {projection.STARTED} DESC LIMIT 500")
         return rules.not_found(execution_id, [name for (name,) in recent])
 
     # -- the connection -------------------------------------------------------------------------------------
@@ -477,12 +535,15 @@ class SqliteStore:
         if in_child and self._db is not None and self.path is not None:
             self._db.close()
             self._db = None
+        if in_child:
+            self._registrations.clear()
         self._lock.release()
 
     def _connected(self) -> sqlite3.Connection:
         self._check_identity()
         if self._db is None:  # since a fork
             self._keys.clear()
+            self._heads.clear()
             self._db = self._open()
         return self._db
 

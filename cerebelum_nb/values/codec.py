@@ -1,36 +1,38 @@
 """Any Python value to what the log holds, and back.
 
-JSON when the value survives it unchanged, judged by exact types; Arrow for frames, series, arrays and tables when
-pyarrow is installed (arrow.py); cloudpickle otherwise. Masking of secrets happens here, finding them in texts in
-`secret`. Nothing here reads or writes a file.
+JSON when the value survives it unchanged, judged by exact types; JSON with tags for Python's own kinds of values
+(tags.py); Arrow for frames, series, arrays and tables when pyarrow is installed (arrow.py); a pickle otherwise
+(pickles.py). Nothing here reads or writes a file.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import pickle
 from collections.abc import Callable
 from typing import Any
 
 from ..core.model import Value
 from ..errors import SerializationError, UntrustedValueError
-from . import arrow
+from . import arrow, pickles
+from .classes import Home, UnknownClassError
 from .foreign import ForeignBytes
 from .members import find
 from .preview import preview, type_name
-from .redaction import DEEPEST, SCALARS, NotJsonError, gather, put, redact
+from .redaction import SCALARS, gather
 from .secret import Secret, Vault, split_path
+from .tags import DEEPEST, NotJsonError, Writer, put, read
 
 __all__ = ["decode", "encode", "plain"]
 
 _CONSTANTS = {None: Value("json", "null"), True: Value("json", "true"), False: Value("json", "false")}
 
 _encoder = json.JSONEncoder(ensure_ascii=False, check_circular=False, allow_nan=False, separators=(",", ":"))
-_ascii = json.JSONEncoder(check_circular=False, allow_nan=False, separators=(",", ":"))
 
 
-def encode(value: object, *, keep: bool = True, vault: Vault | None = None, path: str = "output") -> Value:
+def encode(
+    value: object, *, keep: bool = True, vault: Vault | None = None, path: str = "output", home: Home = ()
+) -> Value:
     """Encode a value for the log.
 
     Args:
@@ -38,6 +40,7 @@ def encode(value: object, *, keep: bool = True, vault: Vault | None = None, path
         keep: False keeps only its type and preview (codec ``"none"``).
         vault: the secrets of the execution; secrets found in the value are added to it.
         path: what the value is called in errors.
+        home: where the classes of ``__main__`` may be found besides.
 
     Returns:
         A `Value`; ``masked`` lists where secrets stood: ``token``, ``db.password``, ``[2].key``,
@@ -61,14 +64,14 @@ def encode(value: object, *, keep: bool = True, vault: Vault | None = None, path
     gather(value, vault, set(), 0)
     if not keep:
         return Value("none", type=type_name(value), preview=preview(value, vault=vault))
-    masked: list[str] = []
-    try:
-        text = _json(redact(value, vault, "", masked, 0))
-    except NotJsonError:
-        text = None
-    if text is not None:
-        return Value("json", text, masked=tuple(dict.fromkeys(masked)))
-    return _as_bytes(value, vault, path)
+    for codec in ("json", "tagged"):
+        writer = Writer(vault, home, tags=codec == "tagged")
+        try:
+            text = _encoder.encode(writer.write(value))
+        except (NotJsonError, ValueError):  # the latter: an int with too many digits
+            continue
+        return Value(codec, text, masked=tuple(dict.fromkeys(writer.masked)))
+    return _as_bytes(value, vault, path, home)
 
 
 def decode(
@@ -78,6 +81,7 @@ def decode(
     trusted: bool = True,
     where: str = "",
     missing: Callable[[str], Secret[Any]] = Secret.missing,
+    home: Home = (),
 ) -> Any:
     """Restore a value, afresh at every call.
 
@@ -87,6 +91,7 @@ def decode(
         trusted: False refuses whatever would have to be unpickled.
         where: what the value is, for errors: ``"the output of step 'fetch'"``.
         missing: makes what stands for the secret that was masked at a path.
+        home: where the classes of ``__main__`` may be found besides.
 
     Returns:
         The value; where a secret was masked stands a `Secret` that is missing.
@@ -97,10 +102,9 @@ def decode(
     """
     name = where or "This value"
     if value.codec == "json":
-        restored = json.loads(value.json)
-        for path in value.masked:
-            restored = put(restored, split_path(path), missing(path))
-        return restored
+        return _masked_back(json.loads(value.json), value, missing)
+    if value.codec == "tagged":
+        return _from_tags(value, missing, home, trusted, where)
     if value.codec == "none":
         raise SerializationError(
             f"{name} was not kept (keep=False): it was {_what(value)}. Run the step that returned it again.",
@@ -127,11 +131,32 @@ def decode(
             path=where,
         )
     try:
-        return pickle.loads(payload)
+        return pickles.loads(payload, home)
     except Exception as exc:  # unpickling runs whatever the classes define
         raise SerializationError(
             f"{name} is {_what(value)} and cannot be restored here: {type(exc).__name__}: {exc}. "
             f"Define or import `{value.type}` as it was, or run the step that returned it again.",
+            path=where,
+        ) from exc
+
+
+def _masked_back(tree: Any, value: Value, missing: Callable[[str], Secret[Any]]) -> Any:
+    for path in value.masked:
+        tree = put(tree, split_path(path), missing(path), tagged=value.codec == "tagged")
+    return tree
+
+
+def _from_tags(value: Value, missing: Callable[[str], Secret[Any]], home: Home, trusted: bool, where: str) -> Any:
+    name = where or "This value"
+    try:
+        return read(_masked_back(json.loads(value.json), value, missing), home, importing=trusted)
+    except UnknownClassError as exc:
+        told = f"{name} cannot be restored here: {exc}. Define or import it as it was, or run the step again."
+        raise (SerializationError if trusted else UntrustedValueError)(told, path=where) from exc
+    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError) as exc:
+        raise SerializationError(
+            f"{name} is stored as tagged JSON that cannot be read ({type(exc).__name__}: {exc}). Run the step that "
+            "returned it again.",
             path=where,
         ) from exc
 
@@ -165,15 +190,10 @@ def _json(value: object) -> str | None:
         return None
     try:
         text = _encoder.encode(value)
-    except ValueError:  # NaN, infinity, an int with too many digits
+        if not text.isascii():
+            text.encode()  # a lone surrogate is no UTF-8, and no text that SQL can read
+    except ValueError:  # NaN, infinity, an int with too many digits, a lone surrogate
         return None
-    if text.isascii():
-        return text
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # a lone surrogate is no UTF-8; two of them would come back as one character
-        text = _ascii.encode(value)
-        return text if json.loads(text) == value else None
     return text
 
 
@@ -201,12 +221,12 @@ def plain(value: object, levels: int = DEEPEST) -> bool:
 # -- Arrow and cloudpickle ----------------------------------------------------------------------------
 
 
-def _as_bytes(value: object, vault: Vault, path: str) -> Value:
+def _as_bytes(value: object, vault: Vault, path: str, home: Home) -> Value:
     codec, payload = "arrow", arrow.dumps(value, compress=False) if vault else arrow.dumps(value)
     if payload is None:
         codec = "cloudpickle"
         try:
-            payload = _dumps(value)
+            payload = pickles.dumps(value, home)
         except Exception as exc:  # pickling runs whatever the classes define
             raise _unstorable(value, exc, vault, path) from exc
     named = _find_named(value, path, vault)
@@ -240,12 +260,6 @@ def _find_named(value: object, path: str, vault: Vault) -> tuple[str, object] | 
     return find(value, path, lambda key, item: vault.hides(key) and item is not None, vault=vault)
 
 
-def _dumps(value: object) -> bytes:
-    import cloudpickle  # late: a run whose values are all JSON never pays for it
-
-    return bytes(cloudpickle.dumps(value))
-
-
 def _unstorable(value: object, exc: Exception, vault: Vault, path: str) -> SerializationError:
     where, culprit = find(value, path, lambda key, item: _fails(item), vault=vault, deepest=True) or (
         path,
@@ -268,7 +282,7 @@ def _unstorable(value: object, exc: Exception, vault: Vault, path: str) -> Seria
 
 def _fails(value: object) -> bool:
     try:
-        _dumps(value)
+        pickles.dumps(value)
     except Exception:  # noqa: BLE001 - the reason does not matter here, only where it is
         return True
     return False
@@ -276,6 +290,6 @@ def _fails(value: object) -> bool:
 
 def _reveals(value: object, vault: Vault) -> bool:
     try:
-        return vault.reveals(_dumps(value))
+        return vault.reveals(pickles.dumps(value))
     except Exception:  # noqa: BLE001 - a member that cannot be pickled alone
         return False

@@ -7,17 +7,19 @@ payloads. How values are encoded does not live here, nor does anything that writ
 from __future__ import annotations
 
 import copy
+import html
 import json
 import re
 import threading
-from collections.abc import Iterable, Iterator
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, Generic, NoReturn, TypeVar, cast
 from urllib.parse import quote, quote_plus
 
 from ..errors import SecretMissingError, SerializationError
 
-__all__ = ["MASK", "Secret", "Vault"]
+__all__ = ["MASK", "Secret", "Vault", "reveal_to"]
 
 MASK = "********"
 """What stands in a text where a secret stood."""
@@ -73,10 +75,15 @@ class Secret(Generic[T]):
     def reveal(self) -> T:
         """Return the value itself.
 
+        Inside a step, its execution masks the value from then on in all it writes and shows, wherever the secret
+        came from: inputs, a global, a default, a closure.
+
         Raises:
             SecretMissingError: it is not in this process; the message says how to give it again.
         """
         if self._missing is None:
+            for vault in _find_vaults():
+                vault.add(self)
             return self._value
         raise SecretMissingError(_what_is_missing(self._missing, *self._source), path=self._missing)
 
@@ -114,6 +121,19 @@ class Secret(Generic[T]):
             "A Secret is never written. Put it in a dict or a list of plain values, where its place is "
             "masked, or use @step(keep=False)."
         )
+
+
+def _nobody() -> Iterable[Vault]:
+    return ()
+
+
+_find_vaults: Callable[[], Iterable[Vault]] = _nobody
+
+
+def reveal_to(find: Callable[[], Iterable[Vault]]) -> None:
+    """Say who must hear of a secret that is revealed: the engine knows which execution's step runs here."""
+    global _find_vaults
+    _find_vaults = find
 
 
 def _what_is_missing(path: str, execution_id: str, step: str) -> str:
@@ -156,9 +176,10 @@ def split_path(path: str) -> list[str | int]:
 class Vault:
     """What must not be written for one execution. False as long as it holds nothing.
 
-    A secret is looked for as its text ``str(value)`` and as that text looks in JSON, in a repr and in a URL;
-    of a secret that is a container, every text and number in it is looked for. Texts shorter than 4
-    characters are not looked for: masking every "1" would destroy the log and tell where the secret stands.
+    A secret is looked for as its text ``str(value)`` and as that text looks in JSON, in a repr, in a URL, in HTML,
+    in base64 (also as a part of something longer, such as ``user:password``) and in hex; of a secret that is a
+    container, every text and number in it is looked for. Texts shorter than 4 characters are not looked for: masking
+    every "1" would destroy the log and tell where the secret stands.
 
     Args:
         names: dict keys (whole, any case) whose values are secrets too.
@@ -168,6 +189,7 @@ class Vault:
         self.names = frozenset(name.casefold() for name in names)
         self._forms: tuple[str, ...] = ()
         self._needles: tuple[bytes, ...] = ()
+        self._known: set[str] = set()
         self._lock = threading.Lock()
 
     def __bool__(self) -> bool:
@@ -178,13 +200,16 @@ class Vault:
 
     def add(self, secret: object) -> None:
         """Look for this secret from now on; a bare value counts as one, a missing secret adds nothing."""
-        forms = {form for text in _texts(secret, 0) for form in _forms(text)}
-        if not forms.difference(self._forms):
+        texts = {text for text in _texts(secret, 0) if len(text) >= SHORTEST and text not in MASK}
+        if texts <= self._known:
             return
         with self._lock:  # steps in threads share the vault of their execution
-            forms.update(self._forms)
+            known = self._known | texts
+            forms = {form for text in texts - self._known for form in _forms(text)}.union(self._forms)
+            wide = (text.encode(code, "surrogatepass") for text in known for code in ("utf-16-le", "utf-32-le"))
             self._forms = tuple(sorted(forms, key=lambda form: (-len(form), form)))
-            self._needles = tuple({needle for form in forms for needle in _needles(form)})
+            self._needles = tuple({*map(_bytes_of, forms), *wide})
+            self._known = known  # last: who finds it known must find its forms
 
     def hides(self, key: object) -> bool:
         """Whether the value under this dict key is redacted by its name."""
@@ -239,22 +264,62 @@ def _texts(value: object, depth: int) -> Iterator[str]:
 
 
 def _forms(text: str) -> Iterator[str]:
-    """The ways a secret's text is written in logs, errors and JSON."""
-    if len(text) < SHORTEST or text in MASK:
-        return
-    yield text
-    yield json.dumps(text)[1:-1]
-    yield json.dumps(text, ensure_ascii=False)[1:-1]
-    yield repr(text)[1:-1]
-    yield quote(text, safe="", errors="replace")
-    yield quote_plus(text, errors="replace")
+    """The ways a secret's text is written in logs, errors, addresses and JSON."""
+    data = _bytes_of(text)
+    yield from _escaped(text)
+    for safe in ("", "/", "-_.!~*'()", ";/?:@&=+$,#-_.!~*'()"):  # quote(x, ""), quote(x), encodeURIComponent, encodeURI
+        quoted = quote(data, safe=safe)
+        yield quoted
+        yield re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), quoted)
+        yield quote(quoted, safe="")
+    yield quote_plus(data)
+    yield quote_plus(data, safe="/")
+    for quotes in (False, True):
+        for apostrophe in ("&#x27;", "&#39;", "&apos;"):
+            yield html.escape(text, quote=quotes).replace("&#x27;", apostrophe)
+    for encode in (b64encode, urlsafe_b64encode):
+        yield from _within_base64(data, encode)
+    yield data.hex()
+    yield data.hex().upper()
 
 
-def _needles(form: str) -> Iterator[bytes]:
-    for encoding in ("utf-8", "utf-16-le", "utf-32-le"):
-        yield form.encode(encoding, "surrogatepass")
-    with suppress(UnicodeEncodeError):  # bytes which are no text
-        yield form.encode("utf-8", "surrogateescape")
+def _escaped(text: str) -> Iterator[str]:
+    """A text as it is, and as it looks in JSON, in a repr, in the repr of its bytes, and in each of these again."""
+    data = _bytes_of(text)
+    once = {
+        text,
+        json.dumps(text)[1:-1],
+        json.dumps(text, ensure_ascii=False)[1:-1],
+        repr(text)[1:-1],
+        repr(data)[2:-1],
+    }
+    for form in once:
+        yield form
+        # A repr escapes one kind of quotes, which one depends on what stands around.
+        yield form.replace("'", "\\'")
+        yield json.dumps(form)[1:-1]
+        yield json.dumps(form, ensure_ascii=False)[1:-1]
+        yield repr(form)[1:-1]
+
+
+def _within_base64(data: bytes, encode: Callable[[bytes], bytes]) -> Iterator[str]:
+    """What base64 makes of bytes at each of the three places where they may stand in something longer.
+
+    The characters at either end also depend on the neighbours and are left out.
+    """
+    for before in range(3):
+        written = encode(b"\0" * before + data).decode()
+        inside = written[-(-before * 8 // 6) : (before + len(data)) * 8 // 6]
+        if len(inside) >= SHORTEST:
+            yield inside
+
+
+def _bytes_of(text: str) -> bytes:
+    """A text in UTF-8; of bytes that are no text, those bytes."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # another lone surrogate
+        return text.encode("utf-8", "surrogatepass")
 
 
 def _spans(text: str, forms: tuple[str, ...]) -> Iterator[tuple[int, int]]:

@@ -33,9 +33,13 @@ def build(inputs):
     return {"image": "app:1", "size": inputs["size"], "note": "é😀"}
 
 
+class Day(datetime.date):
+    """A value that is pickled."""
+
+
 @step
 def stamp(build):
-    return datetime.date(2026, 11, 20)
+    return Day(2026, 11, 20)
 
 
 @step(retries=1)

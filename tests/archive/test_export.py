@@ -60,7 +60,7 @@ def test_the_page_tells_what_happened(store, tmp_path):
         "It failed in",
         "RuntimeError: port 443 of <b>2026-11-20</b> is closed",  # as text, not as a tag
         "Traceback (most recent call last)",
-        "datetime.date(2026, 11, 20)",
+        "Day(2026, 11, 20)",
         "building\nthe image",
         "def build(inputs):",
         "runs.deploy",

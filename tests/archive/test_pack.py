@@ -134,7 +134,7 @@ def test_what_is_under_way_is_paused_in_the_copy_only(empty, finish, tmp_path, e
         state = fold(packed.events("live"))
         check(state)
         assert state.status is packed.execution("live").summary.state is ExecutionState.PAUSED
-        assert packed.due(2**62, limit=9) == packed.abandoned(2**62, limit=9) == []
+        assert packed.due(2**62, limit=9) == packed.abandoned(limit=9) == []
         assert archive.verify(store=packed).ok
 
 
@@ -143,7 +143,7 @@ def test_nothing_that_a_log_brings_begins_to_run(empty, finish, elsewhere, end):
     finish(empty, "live", end=end)
     (found,) = archive.unpack(empty.path, store=elsewhere)
     assert found.state is ExecutionState.PAUSED
-    assert elsewhere.due(2**62, limit=9) == elsewhere.abandoned(2**62, limit=9) == []
+    assert elsewhere.due(2**62, limit=9) == elsewhere.abandoned(limit=9) == []
     assert archive.verify(store=elsewhere).ok
 
 

@@ -163,7 +163,7 @@ def test_of_a_secret_that_is_missing_the_whole_command_is_told(spawn, visit):
     done = spawn("resume", "visit-1", "--db", LOG)
     assert done.code == 1
     assert "To give it again:\n    cerebelum resume visit-1 --secret token --db .cerebelum/history.db\n" in done.out
-    assert "mend" not in done.out
+    assert "Fix" not in done.out
 
 
 def test_of_a_fork_that_misses_a_secret_it_is_the_fork_s_command(spawn, visit):
@@ -228,7 +228,7 @@ def test_a_rejection_fails_the_step(spawn, call):
 def test_a_rejected_one_asks_again_and_says_what_decides(spawn, call, piped):
     call("reject", "asking-1", "--reason", "too dear")
     done = spawn("resume", "asking-1")
-    assert "to let 'review' ask again:\n    cerebelum resume asking-1\n" in done.out
+    assert "To let 'review' ask again:\n    cerebelum resume asking-1\n" in done.out
     assert "mend" not in done.out
     again = piped("resume", "asking-1", stderr=subprocess.PIPE)
     assert re.fullmatch(r"'review' waits for budget approval, (2h|1h 5\dm.*) left.*\n", again.stderr.readline())
@@ -426,7 +426,7 @@ def test_watching_shows_bars_and_ends_with_the_execution(terminal, moving, folde
 def test_of_one_that_nobody_runs_it_says_so_at_once_and_how_to_go_on(call, name):
     done = call("watch", name)
     assert done.code == 8
-    assert "nobody runs it" in done.out and f"    cerebelum resume {name}\n" in done.out
+    assert "No process is running it" in done.out and f"    cerebelum resume {name}\n" in done.out
     assert "--wait waits" in done.err
 
 

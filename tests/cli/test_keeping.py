@@ -69,7 +69,7 @@ def test_a_place_that_cannot_be_written_to_is_named(call):
 def test_a_pack_is_read_by_every_command(call):
     done = call("pack", "failed-1", "--json")
     assert done.json["path"] == "failed-1.cerebelum"
-    assert "mend 'verify'" in call("status", "failed-1", "--db", "failed-1.cerebelum").out
+    assert "Fix 'verify'" in call("status", "failed-1", "--db", "failed-1.cerebelum").out
 
 
 def test_unpack_says_what_came_and_what_was_there(call):

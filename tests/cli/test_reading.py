@@ -144,14 +144,14 @@ def test_a_status_as_json_holds_the_values(call):
 def test_a_failed_execution_shows_why_and_what_to_do(call):
     shown = call("status", "failed").out
     assert "verify: RuntimeError: port 443 is closed\n" in shown
-    assert "mend 'verify', then:\n    cerebelum resume failed-1\n" in shown
+    assert "Fix 'verify', then:\n    cerebelum resume failed-1\n" in shown
 
 
 def test_what_waits_for_approval_shows_what_is_asked_and_how_to_answer(call):
     shown = call("status", "asking").out
     assert "review asks for budget approval" in shown
     assert "    cost: 36 $\n" in shown
-    assert "cerebelum approve asking-1 --response" in shown
+    assert "    cerebelum approve asking-1\n" in shown
 
 
 def test_an_interrupted_execution_says_so(call):

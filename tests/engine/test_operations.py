@@ -172,7 +172,7 @@ def test_a_sleep_that_goes_on_after_a_resume_is_sleeping_too(memory, go):
             with pytest.raises(Exception, match="paused"):
                 await run
             again = asyncio.create_task(one(body).resume("k1", store=memory))
-            while not still._timers[-1:] or len(named(memory, "StepStarted")) < 2:
+            while not still._timers or len(named(memory, "StepStarted")) < 2:
                 await asyncio.sleep(0)
             for _ in range(20):
                 await asyncio.sleep(0)
@@ -837,3 +837,26 @@ def test_an_operation_is_recorded_under_its_step(memory, execute):
     (event,) = named(memory, "OperationCompleted")
     assert kinds == [WorkflowStarted, StepStarted]
     assert (event.step, event.visit, event.attempt) == ("one", 1, 1)
+
+
+def test_the_waits_of_a_retry_have_a_longest_and_a_jitter(memory, execute, monkeypatch):
+    monkeypatch.setattr("random.random", lambda: 0.25)
+    calls = []
+
+    def failing():
+        calls.append(1)
+        if len(calls) < 4:
+            raise OSError("not yet")
+
+    async def body():
+        await retry(failing, max_attempts=5, delay="10s", backoff=3, max_delay="20s", jitter=0.4)
+
+    execute(one(body), memory)
+    waits = [(event.due_at - event.at) / SECOND for event in named(memory, "RetryAttempted")]
+    assert waits == [8, 16, 16]
+
+
+@pytest.mark.parametrize("wrong", [{"jitter": 2}, {"max_delay": -1}])
+def test_a_retry_refuses_waits_that_mean_nothing(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        retry(print, **wrong)

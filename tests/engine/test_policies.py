@@ -5,8 +5,12 @@ from __future__ import annotations
 import threading
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from cerebelum_nb import StepTimeoutError, WorkflowError, observe, sleep, step, workflow
+from cerebelum_nb import StepDefinitionError, StepTimeoutError, WorkflowError, observe, sleep, step, workflow
+from cerebelum_nb.core.duration import LONGEST
+from cerebelum_nb.core.model import Policy
 
 SECOND = 1_000_000
 
@@ -65,6 +69,52 @@ def test_each_attempt_is_an_event(store, go, kinds_of):
 def test_retries_wait_for_their_delay(store, go):
     go(timeline(failing(2, retries=2, retry_delay="10s")).execute(store=store, execution_id="k1"))
     assert times_of(store, "StepStarted") == [0, 10, 20]
+
+
+def delays_of(store):
+    failed = [event for event in store.events("k1") if type(event).__name__ == "StepRetried"]
+    return [(event.due_at - event.at) / 1e6 for event in failed]
+
+
+def test_no_delay_exceeds_the_longest(store, go):
+    flow = timeline(failing(4, retries=4, retry_delay=10, backoff=2, max_delay="25s"))
+    go(flow.execute(store=store, execution_id="k1"))
+    assert delays_of(store) == [10, 20, 25, 25]
+
+
+def test_a_backoff_that_grows_beyond_all_numbers_stays_at_the_longest_delay():
+    assert Policy(retry_delay=1, backoff=10, max_delay=60).delay(5_000, chance=0.5) == 60
+
+
+def test_jitter_makes_a_delay_longer_or_shorter_by_its_share_and_is_recorded(store, go, monkeypatch):
+    chances = iter([0.0, 0.5, 0.75])
+    monkeypatch.setattr("random.random", lambda: next(chances))
+    go(timeline(failing(3, retries=3, retry_delay=10, jitter=0.5)).execute(store=store, execution_id="k1"))
+    assert delays_of(store) == [5, 10, 12.5]
+
+
+@given(
+    st.floats(0, 1e6), st.floats(1, 10), st.integers(0, 2_000), st.floats(0, 1), st.floats(0, 1, exclude_max=True),
+    st.none() | st.floats(0, 1e6),
+)  # fmt: skip
+def test_a_delay_stays_within_its_bounds(first, backoff, failures, jitter, chance, longest):
+    policy = Policy(retry_delay=first, backoff=backoff, jitter=jitter, max_delay=longest)
+    delay = policy.delay(failures, chance)
+    assert 0 <= delay <= (LONGEST if longest is None else longest)
+
+
+@pytest.mark.parametrize("wrong", [{"jitter": 2}, {"jitter": -0.1}, {"jitter": True}, {"max_delay": "soon"}])
+def test_a_policy_that_means_nothing_is_refused(wrong):
+    with pytest.raises(StepDefinitionError, match=next(iter(wrong))):
+        step(name="one", retries=1, **wrong)(print)
+
+
+def test_the_error_of_a_timeout_says_that_the_thread_goes_on(store, fails):
+    @step(timeout=5)
+    def late():
+        sleep("1h")
+
+    assert "cannot be ended" in str(fails(timeline(late).execute(store=store)))
 
 
 def test_the_delay_grows_by_the_backoff(store, go):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 import time
 from datetime import timedelta
@@ -622,8 +623,10 @@ def test_a_run_that_lost_its_lease_stops_writing(tmp_path, go, still, kinds_of):
         async def cell():
             run = calm.start(store=here, execution_id="k1")
             await asleep(here)
-            later = still.now() + 10**12
-            there.claim("k1", there.register(later, 10**9), later)
+            with sqlite3.connect(tmp_path / "log.db") as db:
+                db.execute("UPDATE holder SET host = 'elsewhere', boot_id = 'elsewhere/1', expires_at = 1")
+            db.close()
+            there.claim("k1", there.register(0, 10**9), 0)
             still.advance("1h")
             with pytest.raises(ExecutionBusyError, match="took over"):
                 await run

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import functools
 import threading
 import warnings
 
+import pandas as pd
 import pytest
 
 from cerebelum_nb import DependencyError, Secret, SharedValueWarning, WorkflowError, flow, step, workflow
@@ -179,42 +182,47 @@ def test_a_result_is_a_copy_each_time_it_is_read(store, go):
     assert result.output["name"] == "web"
 
 
-@pytest.mark.filterwarnings("always")
-def test_changing_a_shared_value_is_noticed_and_undone(store, go):
-    @step
-    def spoil(members):
-        members.add(666)
+@step
+def raw():
+    return bytearray(b"abc")
 
-    counted = step(name="counted")(lambda members: len(members))
-    with pytest.warns(SharedValueWarning, match="step 'spoil' changed the .*set it got from 'members'.*copy"):
-        result = go(timeline(members >> spoil >> counted).execute(store=store))
-    assert result.output == 2
+
+@pytest.mark.filterwarnings("always")
+def test_changing_a_value_in_place_is_told_and_seen_by_nobody(store, go):
+    @step
+    def spoil(raw):
+        raw.append(66)
+
+    counted = step(name="counted")(lambda raw: len(raw))
+    with pytest.warns(SharedValueWarning, match="step 'spoil' changed the .*bytearray it got from 'raw'.*copy"):
+        result = go(timeline(raw >> spoil >> counted).execute(store=store))
+    assert result.output == 3
 
 
 @pytest.mark.filterwarnings("always")
 def test_a_change_by_a_step_that_takes_everything_is_noticed_too(store, go):
     @step
     def spoil(**results):
-        results["members"].add(666)
+        results["raw"].append(66)
 
-    counted = step(name="counted")(lambda members: len(members))
+    counted = step(name="counted")(lambda raw: len(raw))
     with pytest.warns(SharedValueWarning, match="step 'spoil'"):
-        result = go(timeline(members >> spoil >> counted).execute(store=store))
-    assert result.output == 2
+        result = go(timeline(raw >> spoil >> counted).execute(store=store))
+    assert result.output == 3
 
 
 @pytest.mark.filterwarnings("always")
 def test_a_change_by_an_attempt_that_failed_is_noticed_too(store, go):
     @step(retries=1)
-    def spoil(members, context):
-        found = len(members)
-        members.add(context.attempt + 600)
+    def spoil(raw, context):
+        found = len(raw)
+        raw.append(context.attempt)
         if context.attempt == 1:
             raise ConnectionError
         return found
 
     with pytest.warns(SharedValueWarning):
-        assert go(timeline(members >> spoil).execute(store=store)).output == 2
+        assert go(timeline(raw >> spoil).execute(store=store)).output == 3
 
 
 def test_a_shared_value_that_nobody_changes_is_no_cause_to_warn(store, go):
@@ -251,13 +259,95 @@ def test_a_restored_value_that_nobody_changes_is_no_cause_to_warn(memory, go, fa
 
 def test_a_warning_that_is_made_an_error_hangs_nothing(store, go):
     @step
-    def spoil(members):
-        members.add(666)
+    def spoil(raw):
+        raw.append(66)
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises((SharedValueWarning, WorkflowError)):
-            go(timeline(members >> spoil).execute(store=store))
+            go(timeline(raw >> spoil).execute(store=store))
+
+
+class Model:
+    def __init__(self):
+        self.rows = [1, 2, 3]
+
+    @functools.cached_property
+    def total(self):
+        return sum(self.rows)
+
+
+def told_by(store, go, make, use):
+    """Return what is told of steps that are given what ``make`` returned, and whether the second saw it whole."""
+    made = step(name="made")(make)
+    first = step(name="first")(lambda made: use(made) and None)
+    second = step(name="second")(lambda made, first: repr(vars(made)) if hasattr(made, "__dict__") else repr(made))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        seen = go(timeline(made >> first >> second).execute(store=store)).output
+    whole = make()
+    assert seen == (repr(vars(whole)) if hasattr(whole, "__dict__") else repr(whole))
+    return [str(one.message).partition(" it got")[0] for one in told if one.category is SharedValueWarning]
+
+
+def test_reading_a_cached_property_is_no_change(store, go):
+    assert told_by(store, go, lambda: Model(), lambda made: made.total) == []
+
+
+def test_a_change_behind_a_cached_property_is_told(store, go):
+    told = told_by(store, go, lambda: Model(), lambda made: made.total and made.rows.append(4))
+    assert told == [f"step 'first' changed the {__name__}.Model"]
+
+
+def test_reading_a_frame_is_no_change(store, go):
+    def make():
+        frame = pd.DataFrame({"mixed": [1, "a"]})
+        frame["n"] = 1
+        frame["m"] = 2
+        return frame
+
+    assert told_by(store, go, lambda: {"frame": make()}, lambda made: made["frame"].describe().size) == []
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [{"day": dt.date(2026, 1, 2)}, {"pair": (1, 2)}, {"blob": bytearray(b"x")}, {"token": Secret("s3cr3t-token")}],
+    ids=["a date", "a tuple", "pickled", "a secret"],
+)
+def test_inputs_are_nobody_elses_whatever_they_hold(store, go, extra):
+    def spoiling(inputs, context):
+        inputs["options"]["n"] = 99
+        context.inputs["options"]["n"] = 98
+
+    spoil = step(name="spoil")(spoiling)
+    read = step(name="read")(lambda inputs, spoil: inputs["options"]["n"])
+    mine = {"options": {"n": 1}, **extra}
+    assert go(timeline(spoil >> read).execute(mine, store=store)).output == 1
+    assert mine["options"] == {"n": 1}
+
+
+def test_a_result_with_a_secret_is_copied_for_each_step(store, go):
+    login = step(name="login")(lambda: {"token": Secret(TOKEN), "tags": []})
+    spoil = step(name="spoil")(lambda login: login["tags"].append(login["token"].reveal()))
+    read = step(name="read")(lambda login, spoil: [len(login["tags"]), len(login["token"].reveal())])
+    assert go(timeline(login >> spoil >> read).execute(store=store)).output == [0, len(TOKEN)]
+
+
+def test_a_step_that_changes_what_it_returned_changes_nothing(store, go):
+    kept = []
+
+    @step
+    def made():
+        kept.append(bytearray(b"abc"))
+        return kept[0]
+
+    @step
+    def read(made):
+        kept[0].clear()
+        return len(made)
+
+    again = step(name="again")(lambda made, read: len(made))
+    assert go(timeline(made >> read >> again).execute(store=store)).output == 3
 
 
 # -- what cannot be stored ----------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import pytest
 
 from cerebelum_nb import ExecutionNotFoundError, Secret, WorkflowError, flow, sleep, step, watch, workflow
 from cerebelum_nb.core.state import fold
+from cerebelum_nb.engine.hints import advise
 from cerebelum_nb.faces.card import Card
 from cerebelum_nb.faces.failure import Failure
 from cerebelum_nb.faces.graph import Graph
@@ -52,7 +53,7 @@ def run(store, **inputs):
 def card(store, at=None):
     events = store.events("k1", upto=at)
     state = fold(events)
-    return Card.at("k1", state, state.updated_at, Graph(release.plan()))
+    return Card.at("k1", state, state.updated_at, Graph(release.plan()), advice=advise(state, "k1"))
 
 
 def test_a_completed_run(store):
@@ -92,9 +93,9 @@ def test_a_failed_run_says_where_why_with_what_and_how_to_go_on(store):
     assert "cerebelum_nb" not in failure.traceback.replace("test_card.py", "").partition("tests")[2]
     assert failure.inputs == (("fetch", "[1,2]"), ("inputs", '{"size":"large"}'))
     assert failure.printed == "publishing"
-    assert failure.call == 'await release.resume("k1")'
+    assert failure.advice is not None and failure.advice.call == 'await release.resume("k1")'
     assert "k1" not in shown.to_text()
-    assert shown.to_text().endswith("1 finished step kept. Mend it, then: await release.resume()")
+    assert shown.to_text().endswith("1 finished step kept. Fix 'publish', then: await release.resume()")
     assert 'await release.resume("k1")' in shown.to_html()
 
 

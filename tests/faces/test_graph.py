@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from xml.etree import ElementTree
 
 import pytest
 
 from cerebelum_nb import flow, step, workflow
+from cerebelum_nb.core.model import Plan
 from cerebelum_nb.faces.graph import Graph
 from cerebelum_nb.faces.layout import HEIGHT, lay_out
 from cerebelum_nb.faces.marks import MARKS
@@ -170,3 +172,22 @@ def test_a_workflow_shows_its_graph_and_a_broken_one_says_so():
         wf.timeline(5)
 
     assert broken._repr_mimebundle_() == {"text/plain": repr(broken)}
+
+
+def test_the_work_of_a_step_in_the_picture_does_not_grow_with_their_number():
+    def calls(count):
+        made = 0
+
+        def see(frame, event, argument):
+            nonlocal made
+            made += 1
+
+        graph = Graph(Plan(workflow="w", timeline=tuple((f"s{n}",) for n in range(count)), steps={}))
+        sys.setprofile(see)
+        try:
+            graph.to_svg()
+        finally:
+            sys.setprofile(None)
+        return made / count
+
+    assert calls(800) < 1.2 * calls(100)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import sys
 
 import pytest
 
 from cerebelum_nb import WorkflowError, history, step, workflow
+from cerebelum_nb.core.events import OperationCompleted, StepStarted, WorkflowStarted
+from cerebelum_nb.core.model import Value
 from cerebelum_nb.core.state import fold
 from cerebelum_nb.faces.slider import Slider
 from cerebelum_nb.history.facts import facts
@@ -139,3 +142,43 @@ def test_where_only_text_is_shown_it_lists_the_events(store, failed):
     ]
     assert shown["text/html"] == history.slider(failed, store=store).to_html()
     assert failed not in shown["text/plain"]  # a notebook's text is the same in every run
+
+
+def long_run(count):
+    started = [
+        WorkflowStarted(at=0, workflow="w", inputs=Value("json", "{}"), total_steps=1),
+        StepStarted(at=1, step="one"),
+    ]
+    return [
+        *started,
+        *(OperationCompleted(at=2, step="one", op=f"run:call:{n}:0", output=Value("json", "1")) for n in range(count)),
+    ]
+
+
+def test_a_long_history_is_shown_in_part_and_says_so():
+    page = Slider("k1", long_run(2_100)).to_html()
+    data = data_of(page)
+    assert "The first 102 of 2,102 events are not shown here" in page
+    assert data["first"] == 102 and len(data["events"]) == 2_000
+    first = dict(data["events"][0]["set"])
+    assert "fact:steps['one'].operations['run:call:0:0']" in first, "what came before is known"
+
+
+def test_the_work_of_a_move_does_not_grow_with_the_operations_of_a_step():
+    def calls(count):
+        made = 0
+
+        def see(frame, event, argument):
+            nonlocal made
+            made += 1
+
+        slider = Slider("k1", long_run(count))
+        sys.setprofile(see)
+        try:
+            slider.to_html()
+        finally:
+            sys.setprofile(None)
+        return made / count
+
+    calls(5)
+    assert calls(320) < 1.2 * calls(40)

@@ -13,6 +13,9 @@ from cerebelum_nb import Secret, WorkflowError, sleep, step, workflow
 from cerebelum_nb.store.sqlite import SqliteStore
 from cerebelum_nb.testing import FakeClock
 
+TEXT = "str" if int(pd.__version__.split(".")[0]) >= 3 else "object"
+"""The dtype of text: pandas 3 has one of its own."""
+
 BROKEN = {"verify"}
 
 

@@ -11,12 +11,14 @@ from cerebelum_nb import history
 from cerebelum_nb.history import arrow
 from cerebelum_nb.testing import MemoryStore
 
+from .conftest import TEXT
+
 HAS_ARROW = find_spec("pyarrow") is not None
 
 TIME, DURATION, INT = "datetime64[us, UTC]", "timedelta64[us]", "Int64"
 
 EXECUTIONS = {
-    "execution_id": "str",
+    "execution_id": TEXT,
     "workflow": "category",
     "state": "category",
     "started_at": TIME,
@@ -25,17 +27,18 @@ EXECUTIONS = {
     "duration": DURATION,
     "total_steps": INT,
     "done_steps": INT,
-    "current_step": "str",
-    "inputs": "str",
-    "output": "str",
-    "error": "str",
+    "current_step": TEXT,
+    "inputs": TEXT,
+    "output": TEXT,
+    "error": TEXT,
+    "error_type": "category",
     "wake_at": TIME,
-    "parent": "str",
+    "parent": TEXT,
     "parent_version": "Int64",
     "version": INT,
 }
 STEPS = {
-    "execution_id": "str",
+    "execution_id": TEXT,
     "workflow": "category",
     "step": "category",
     "visit": INT,
@@ -44,33 +47,34 @@ STEPS = {
     "started_at": TIME,
     "completed_at": TIME,
     "duration": DURATION,
-    "output": "str",
-    "error": "str",
-    "code_hash": "str",
+    "output": TEXT,
+    "error": TEXT,
+    "error_type": "category",
+    "code_hash": TEXT,
 }
 EVENTS = {
-    "execution_id": "str",
+    "execution_id": TEXT,
     "version": INT,
     "type": "category",
     "step": "category",
     "visit": INT,
     "attempt": INT,
     "at": TIME,
-    "data": "str",
+    "data": TEXT,
 }
 MOMENT = {
-    "step": "str",
+    "step": TEXT,
     "visit": INT,
     "attempt": INT,
     "state": "category",
     "started_at": TIME,
     "completed_at": TIME,
     "duration": DURATION,
-    "output": "str",
-    "error": "str",
+    "output": TEXT,
+    "error": TEXT,
 }
 DIFF = {
-    "step": "str",
+    "step": TEXT,
     "state_a": "category",
     "state_b": "category",
     "attempt_a": INT,
@@ -81,9 +85,9 @@ DIFF = {
     "inputs_changed": "boolean",
     "code_changed": "boolean",
     "output_changed": "boolean",
-    "output_a": "str",
-    "output_b": "str",
-    "difference": "str",
+    "output_a": TEXT,
+    "output_b": TEXT,
+    "difference": TEXT,
     "cells_changed": INT,
     "max_abs_diff": "float64",
 }
@@ -152,18 +156,18 @@ def test_the_index_counts_rows(runs, read):
 def test_expanded_payload_is_typed(runs):
     frame = history.events("deploy-1", expand=True, store=runs.store)
     expected = {
-        "inputs.size": "str",
+        "inputs.size": TEXT,
         "total_steps": INT,
-        "code": "str",
-        "output.ip": "str",
+        "code": TEXT,
+        "output.ip": TEXT,
         "output.big": INT,
-        "output_ref.preview": "str",
+        "output_ref.preview": TEXT,
         "output_ref.size": INT,
-        "error.type": "str",
+        "error.type": TEXT,
         "due_at": TIME,
         "duration_ms": INT,
-        "data.why": "str",
-        "failed_step": "str",
+        "data.why": TEXT,
+        "failed_step": TEXT,
     }
     assert {name: str(frame[name].dtype) for name in expected} == expected
 

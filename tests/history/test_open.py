@@ -158,10 +158,39 @@ def test_a_wrong_query_names_the_columns_there_are(logs):
         logs.sql("SELECT lag FROM executions")
 
 
-def test_more_logs_than_sqlite_attaches_are_refused():
-    logs = history.open({str(n): MemoryStore() for n in range(11)})
-    with pytest.raises(ValueError, match="10 logs at most, these are 11"):
-        logs.sql("SELECT 1")
+@pytest.fixture
+def many(runs, other):
+    """More logs than SQLite attaches, in files and in memory."""
+    return history.open({"here": runs.store, "there": other, **{f"none {n}": MemoryStore() for n in range(12)}})
+
+
+def test_one_query_asks_more_logs_than_sqlite_attaches(many):
+    frame = many.sql(
+        "SELECT x.log, count(*) AS steps, max(x.started_at) AS latest FROM Executions x JOIN steps s "
+        "ON s.log = x.log AND s.execution_id = x.execution_id GROUP BY 1 ORDER BY 1"
+    )
+    assert rows(frame, "log", "steps") == [["here", "8"], ["there", "2"]]
+    assert str(frame["latest"].dtype) == "datetime64[us, UTC]"
+    assert len(many.sql("SELECT * FROM events WHERE execution_id = 'check-9'")) == 4
+
+
+def test_many_logs_are_asked_with_the_columns_of_one(many, runs):
+    for view in ("executions", "steps", "events"):
+        one = history.sql(f"SELECT * FROM {view}", store=runs.store)
+        of_all = many.sql(f"SELECT * FROM {view} WHERE log = 'here'")
+        assert ["log", *one.columns] == list(of_all.columns)
+        assert rows(one, *one.columns) == rows(of_all, *one.columns)
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM executions", "DROP TABLE steps"])
+def test_what_is_copied_of_many_logs_can_only_be_read(many, statement):
+    with pytest.raises(StoreError, match="only reads"):
+        many.sql(statement)
+
+
+def test_a_wrong_query_of_many_logs_names_the_columns_there_are(many):
+    with pytest.raises(ValueError, match=r"(?s)no such table: step. Did you mean 'steps'.*executions\(log, exec"):
+        many.sql("SELECT * FROM step")
 
 
 def test_a_damaged_log_says_which_it_may_be(logs, other):

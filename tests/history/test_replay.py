@@ -33,6 +33,26 @@ def test_the_states_can_all_be_kept(runs):
         assert moment.state == fold(runs.store.events("deploy-1", upto=number))
 
 
+@pytest.mark.parametrize(
+    "names",
+    [{"retried": ("b",)}, {"revisited": ("a", "b")}, {"restored": ("a",)}, {"rerouted": ("a",)}],
+    ids=lambda names: next(iter(names)),
+)
+@pytest.mark.parametrize("kind", [e.WorkflowForked, e.WorkflowResumed])
+def test_the_states_before_a_run_is_taken_up_stay_as_they_were(kind, names):
+    parent = {"parent": "p1", "parent_version": 5} if kind is e.WorkflowForked else {}
+    happened = [
+        e.WorkflowStarted(at=1, workflow="w", inputs=Value("json", "1"), total_steps=2),
+        e.StepStarted(at=2, step="a"),
+        e.StepCompleted(at=3, step="a", output=Value("json", "1")),
+        e.StepStarted(at=4, step="b"),
+        e.StepFailed(at=5, step="b", error=ErrorInfo(type="ValueError", message="no")),
+        kind(at=6, **parent, **names),
+    ]
+    kept = [moment.state for moment in transitions(happened)]
+    assert kept == [fold(happened[:number]) for number in range(1, len(happened) + 1)]
+
+
 @settings(random_runs.quickly, max_examples=40)
 @given(random_runs.shapes())
 def test_the_states_of_any_run_are_the_folds_of_its_prefixes(shape):

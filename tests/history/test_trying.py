@@ -23,13 +23,15 @@ from cerebelum_nb.engine.approvals import decide_approval
 from cerebelum_nb.store.sqlite import SqliteStore
 from cerebelum_nb.testing import MemoryStore
 
+from .conftest import TEXT
+
 COLUMNS = {
-    "execution_id": "str",
-    "old": "str",
-    "new": "str",
+    "execution_id": TEXT,
+    "old": TEXT,
+    "new": TEXT,
     "changed": "boolean",
-    "difference": "str",
-    "error": "str",
+    "difference": TEXT,
+    "error": TEXT,
     "duration_old": "timedelta64[us]",
     "duration_new": "timedelta64[us]",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from pathlib import Path
@@ -263,3 +264,26 @@ def test_killed_at_a_step_and_run_from_the_top_each_finished_cell_is_restored(tm
     lines = (tmp_path / "ran.txt").read_text().split()
     assert [line for line in lines if line.startswith("end")] == [f"end_{n}" for n in range(4)]
     assert [lines.count(f"begin_{n}") for n in range(4)] == [2 if n == at else 1 for n in range(4)]
+
+
+def test_after_a_restart_what_a_loop_left_is_there_again(kernel: LiveKernel) -> None:
+    cells = ["%%step loop\nnote('loop')\nfor last in [1, 2]:\n    print(last)\nlast * 10", "print('LAST', last)"]
+    assert kernel.run(cells[0]).ok
+    kernel.run("del last")
+    again = kernel.run(cells[0])
+    assert again.ok, again.error
+    assert "20" in str(again.shown)
+    assert "LAST 2" in kernel.run(cells[1]).printed
+
+
+def test_a_failure_is_shown_in_the_users_own_cell(kernel: LiveKernel) -> None:
+    failed = kernel.run("%%step bad\nx = 1\ny = x / 0")
+    assert "run_step" not in failed.error and "__import__" not in failed.error
+    assert len(set(re.findall(r"Cell .*?In\s?\[(\d+)\]", failed.error))) == 1
+
+
+def test_what_is_not_defined_is_said_to_be_so(kernel: LiveKernel) -> None:
+    assert kernel.run("size = 3").ok
+    assert kernel.run("%%step use\ndouble = size * 2").ok
+    kernel.run("del size")
+    assert "`size` is not defined here yet" in str(kernel.run("%%step use\ndouble = size * 2").shown)

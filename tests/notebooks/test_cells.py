@@ -91,3 +91,30 @@ def test_only_a_step_line_is_rewritten():
     assert as_step(["%%steps load\n"]) == ["%%steps load\n"]
     assert as_step([]) == []
     assert as_step(["%%step load\n", "x = 1\n"])[0].startswith("await __import__")
+
+
+@pytest.mark.parametrize(
+    ("source", "left"),
+    [
+        ("total = 0\nfor i in range(4):\n    total += i", {"i": 3}),
+        ("for a, (b, _c) in [(1, (2, 3))]:\n    pass", {"a": 1, "b": 2}),
+        ("match [1, 2, 3]:\n    case [x, *rest]:\n        pass", {"x": 1, "rest": [2, 3]}),
+        ("import math\ndef f():\n    pass\nx = 1", {}),
+        ("try:\n    1 / 0\nexcept ZeroDivisionError as error:\n    pass", {}),
+    ],
+)
+def test_what_loops_and_patterns_leave_behind_is_found(source, left):
+    made, namespace = cell(source), {}
+    asyncio.run(made.run(namespace))
+    assert made.passing(namespace) == left
+
+
+class Box:
+    def __init__(self, n):
+        self.n = n
+
+
+def test_an_object_that_a_cell_reads_counts_once_as_its_variable():
+    made = cell("box.n = 2")
+    parts = made.parts({"box": Box(1)})
+    assert not [part for part in parts if part.kind == "constant" and part.name.startswith("box.")]

@@ -89,7 +89,7 @@ def test_finding_what_is_due_is_a_search_in_an_index(few_and_many):
     db.set_trace_callback(asked.append)
     store.next_wake()
     store.due(NEVER, limit=100)
-    store.abandoned(5, limit=100)
+    store.abandoned(limit=100)
     db.set_trace_callback(None)
     plans = {sql: [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {sql}")] for sql in asked if "SELECT" in sql}
     assert len(plans) >= 4

@@ -26,6 +26,7 @@ from cerebelum_nb.engine.approvals import decide_approval
 from cerebelum_nb.engine.summary import summarise
 from cerebelum_nb.faces.approval import approval_form
 from cerebelum_nb.store.base import Commit
+from cerebelum_nb.store.process import Identity
 from cerebelum_nb.store.sqlite import SqliteStore
 from cerebelum_nb.workflows import registered
 
@@ -137,7 +138,7 @@ async def test_an_external_step_whose_process_died_is_left_to_a_person(log):
         WorkflowStarted(at=1, workflow="pay", inputs=inputs, total_steps=1, module=__name__),
         StepStarted(at=2, step="charge"),
     ]
-    dead = log.register(0, 1)
+    dead = log.register(0, 0, Identity(host="elsewhere", pid=1, boot_id="another/1/1", started="1"))
     summary = summarise(fold(events))
     log.commit([Commit(execution_id="k1", after=0, events=events, summary=summary, holder=dead)])
     background = scheduler(log)

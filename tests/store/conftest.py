@@ -10,11 +10,15 @@ from cerebelum_nb.core.events import StepCompleted, StepStarted, WorkflowStarted
 from cerebelum_nb.core.model import ExecutionState, Value
 from cerebelum_nb.store.base import Commit, Summary
 from cerebelum_nb.store.memory import MemoryStore
+from cerebelum_nb.store.process import Identity
 from cerebelum_nb.store.sqlite import SqliteStore
 
 SECOND = 1_000_000
 NOW = 1_795_179_600 * SECOND + 123_456  # 2026-11-20T13:00:00.123456Z
 TTL = 30 * SECOND
+
+ELSEWHERE = Identity(host="elsewhere", pid=4711, boot_id="another-boot/1/another-machine", started="1")
+"""A process on another machine: nothing can be proved of it here."""
 
 RUNNING = Summary(workflow="deploy", state=ExecutionState.RUNNING, started_at=NOW, updated_at=NOW)
 
@@ -26,7 +30,13 @@ class Log:
 
     def __init__(self, store):
         self.store = store
+        self.seconds = 1000.0
+        store.sightings.monotonic = lambda: self.seconds
         self.me = store.register(NOW, TTL)
+
+    def elsewhere(self, now=NOW, ttl=TTL):
+        """Register a process on another machine; by its clock it is ``now``."""
+        return self.store.register(now, ttl, ELSEWHERE)
 
     def commit(self, execution_id, after, *events, holder="me", release=False, **shown):
         """Say what would be committed; ``shown`` are fields of the summary."""

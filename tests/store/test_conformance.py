@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from cerebelum_nb.core import times
 from cerebelum_nb.core.events import (
     ApprovalReceived,
     CancelRequested,
@@ -99,11 +101,13 @@ def test_a_commit_after_a_version_that_is_not_there_yet_is_stale(log):
 
 
 def test_a_commit_under_a_lease_that_another_has_taken_is_lost(log):
-    log.start("deploy-1")
-    other = log.store.register(log.now + 2 * log.ttl, log.ttl)
-    log.store.claim("deploy-1", other, log.now + 2 * log.ttl)
-    assert log.append("deploy-1", 1, *log.step()) == {"deploy-1": Rejection.LOST}
-    assert log.append("deploy-1", 1, *log.step(), holder=other) == {}
+    silent = log.elsewhere(ttl=0)
+    log.start("deploy-1", holder=silent)
+    assert log.store.holds("deploy-1", silent)
+    log.store.claim("deploy-1", log.me, log.now)
+    assert not log.store.holds("deploy-1", silent)
+    assert log.append("deploy-1", 1, *log.step(), holder=silent) == {"deploy-1": Rejection.LOST}
+    assert log.append("deploy-1", 1, *log.step()) == {}
 
 
 def test_a_commit_under_a_lease_that_was_given_back_is_lost(log):
@@ -191,14 +195,55 @@ def test_an_execution_held_by_another_living_holder_is_busy(log):
     assert log.store.execution("deploy-1").holder.key == log.me
 
 
-def test_an_expired_lease_can_be_claimed_and_a_heartbeat_keeps_it(log):
-    log.start("deploy-1")
-    other = log.store.register(log.now, log.ttl)
-    log.store.heartbeat(log.me, log.now + log.second, log.ttl)
-    with pytest.raises(ExecutionBusyError):
-        log.store.claim("deploy-1", other, log.now + log.ttl)
-    log.store.claim("deploy-1", other, log.now + log.ttl + log.second)
-    assert log.store.execution("deploy-1").holder.key == other
+def test_a_lease_of_a_process_elsewhere_ends_when_its_heartbeat_was_seen_to_stand_still_for_its_length(log):
+    log.start("deploy-1", holder=log.elsewhere())
+    with pytest.raises(ExecutionBusyError) as caught:
+        log.store.claim("deploy-1", log.me, log.now)
+    assert caught.value.free_at == times.at(log.now + log.ttl)
+    log.seconds += 29
+    with pytest.raises(ExecutionBusyError) as caught:
+        log.store.claim("deploy-1", log.me, log.now)
+    assert caught.value.free_at == times.at(log.now + log.second)
+    log.seconds += 1
+    log.store.claim("deploy-1", log.me, log.now)
+    assert log.store.execution("deploy-1").holder.key == log.me
+
+
+def test_a_heartbeat_from_elsewhere_keeps_the_lease_whatever_its_clock_says(log):
+    other = log.elsewhere(now=log.now - 10**12)  # 11 days behind
+    log.start("deploy-1", holder=other)
+    for _ in range(5):
+        with pytest.raises(ExecutionBusyError):
+            log.store.claim("deploy-1", log.me, log.now)
+        log.seconds += 29
+        log.store.heartbeat(other, log.now - 10**12, log.ttl)  # and its clock stands still
+
+
+@pytest.mark.parametrize("skew", [-(10**15), 10**15])
+def test_a_process_elsewhere_whose_clock_is_wrong_holds_its_lease_for_its_length_and_no_longer(log, skew):
+    log.start("deploy-1", holder=log.elsewhere(now=log.now + skew))
+    assert log.store.lease_left(log.store.execution("deploy-1").holder) == 30
+    log.seconds += 30
+    assert log.store.lease_left(log.store.execution("deploy-1").holder) == 0
+
+
+def test_a_dead_holder_that_holds_nothing_is_cleared_away_and_comes_back_under_its_key(log):
+    other = log.elsewhere()
+    log.start("deploy-1", holder=other)
+    log.store.heartbeat(log.me, log.now, log.ttl)
+    log.seconds += 60
+    log.store.heartbeat(log.me, log.now, log.ttl)
+    assert log.store.execution("deploy-1").holder.key == other, "it holds something"
+    log.store.release("deploy-1", other)
+    log.store.heartbeat(log.me, log.now, log.ttl)
+    log.seconds += 60
+    log.store.heartbeat(log.me, log.now, log.ttl)
+    log.start("deploy-2", holder=other)
+    assert log.store.execution("deploy-2").holder is None
+    assert [row.execution_id for row in log.store.abandoned(limit=9)] == ["deploy-1", "deploy-2"]
+    log.store.heartbeat(other, log.now, log.ttl)
+    assert log.store.execution("deploy-2").holder.key == other
+    assert [row.execution_id for row in log.store.abandoned(limit=9)] == ["deploy-1"]
 
 
 def test_only_the_holder_of_a_lease_releases_it(log):
@@ -225,11 +270,16 @@ def test_a_holder_key_is_never_given_twice(log):
     assert log.store.register(log.now, log.ttl) != log.me
 
 
-def test_a_holder_is_alive_until_its_heartbeat_is_too_old(log):
+def test_the_lease_of_a_living_process_never_runs_out(log):
     log.start("deploy-1")
-    holder = log.store.execution("deploy-1").holder
-    assert log.store.is_alive(holder, log.now + log.ttl - 1)
-    assert not log.store.is_alive(holder, log.now + log.ttl)
+    log.seconds += 10**9
+    assert log.store.lease_left(log.store.execution("deploy-1").holder) == math.inf
+
+
+def test_a_holder_that_nobody_registered_has_no_lease(log):
+    log.start("deploy-1", holder=99)
+    assert [row.execution_id for row in log.store.abandoned(limit=9)] == ["deploy-1"]
+    log.store.claim("deploy-1", log.me, log.now)
 
 
 def test_claiming_an_execution_that_is_not_there_says_so(log):
@@ -388,11 +438,14 @@ def test_a_busy_error_of_another_process_says_when_it_is_free():
         heartbeat_at=micros,
         expires_at=micros + 30_000_000,
     )
-    error = rules.busy("deploy-1", holder)
+    error = rules.busy("deploy-1", holder, 30, micros + 3600 * 1_000_000)
     assert error.holder == "process 4711 on elsewhere"
-    assert error.free_at == heard + timedelta(seconds=30)
-    assert "last heard of at 2026-11-20 13:00:00 UTC" in str(error)
-    assert "free at 13:00:30 UTC" in str(error)
+    assert error.free_at == heard + timedelta(seconds=3630)
+    assert "its clock said 2026-11-20 13:00:00 UTC at its last heartbeat" in str(error)
+    assert "free at 14:00:30 UTC" in str(error)
+    alive = rules.busy("deploy-1", holder, math.inf, micros)
+    assert alive.free_at is None
+    assert "which is alive" in str(alive) and "kill 4711" in str(alive)
 
 
 def test_a_step_that_only_started_is_read_back_without_its_end(log):
@@ -432,13 +485,16 @@ def test_a_wake_up_can_be_moved_without_a_change_of_state(log):
 
 
 def test_what_a_dead_process_left_is_abandoned(log):
-    log.start("running")
-    log.start("asking", state=ExecutionState.WAITING_FOR_APPROVAL)
-    log.start("done", state=ExecutionState.COMPLETED)
+    dead = log.elsewhere()
+    log.start("running", holder=dead)
+    log.start("asking", state=ExecutionState.WAITING_FOR_APPROVAL, holder=dead)
+    log.start("done", state=ExecutionState.COMPLETED, holder=dead)
+    log.start("alive")
     log.start("given back", release=True)
     log.start("hibernates", state=ExecutionState.SLEEPING, wake_at=log.now, release=True)
     log.start("asks", state=ExecutionState.WAITING_FOR_APPROVAL, release=True)
-    assert [row.execution_id for row in log.store.abandoned(log.now, limit=9)] == ["given back"]
-    found = {row.execution_id for row in log.store.abandoned(log.now + log.ttl, limit=9)}
+    assert [row.execution_id for row in log.store.abandoned(limit=9)] == ["given back"]
+    log.seconds += 30
+    found = {row.execution_id for row in log.store.abandoned(limit=9)}
     assert found == {"running", "asking", "given back"}
-    assert len(log.store.abandoned(log.now + log.ttl, limit=2)) == 2
+    assert len(log.store.abandoned(limit=2)) == 2

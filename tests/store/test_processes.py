@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sqlite3
@@ -15,6 +16,7 @@ import pytest
 from cerebelum_nb.errors import ExecutionBusyError
 from cerebelum_nb.store import process
 from cerebelum_nb.store.base import Holder
+from cerebelum_nb.store.process import Life
 from cerebelum_nb.store.sqlite import SqliteStore
 
 PRELUDE = """
@@ -131,15 +133,15 @@ def test_a_killed_holder_on_this_host_is_known_dead_at_once(run, sqlite_log):
     child = run(HOLD, "deploy-1")
     assert child.stdout.readline() == "held\n"
     holder = sqlite_log.store.execution("deploy-1").holder
-    assert (holder.pid, sqlite_log.store.is_alive(holder, 2)) == (child.pid, True)
+    assert (holder.pid, sqlite_log.store.lease_left(holder)) == (child.pid, math.inf)
     with pytest.raises(ExecutionBusyError, match=f"being run by process {child.pid} on ") as caught:
         sqlite_log.store.claim("deploy-1", sqlite_log.me, 2)
-    assert caught.value.free_at is not None
+    assert caught.value.free_at is None
     child.send_signal(signal.SIGKILL)
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # dead, and not yet reaped: a zombie
-    assert not sqlite_log.store.is_alive(holder, 2)
+    assert sqlite_log.store.lease_left(holder) == 0
     child.wait()
-    assert not sqlite_log.store.is_alive(holder, 2)
+    assert sqlite_log.store.lease_left(holder) == 0
     sqlite_log.store.claim("deploy-1", sqlite_log.me, 2)
     assert sqlite_log.append("deploy-1", 1, *sqlite_log.step()) == {}
 
@@ -152,26 +154,58 @@ def me():
                   heartbeat_at=0, expires_at=1)  # fmt: skip
 
 
+BOOT, NAMESPACE, MACHINE = "boot", "4026531836", "machine"
+HERE = f"{BOOT}/{NAMESPACE}/{MACHINE}"
+
+
 @pytest.mark.parametrize(
-    ("what", "gone"),
+    ("what", "is_"),
     [
-        ({}, False),
-        ({"started": "1"}, True),  # its pid was given to another process
-        ({"pid": 2**22 + 1}, True),  # above any pid Linux gives
-        ({"host": "elsewhere", "pid": 2**22 + 1}, False),  # not ours to say
-        ({"boot_id": "another-boot/1"}, True),
-        ({"started": ""}, False),
+        ({}, Life.ALIVE),
+        ({"host": "a laptop in another network"}, Life.ALIVE),  # the boot proves more than the name
+        ({"started": "1"}, Life.GONE),  # its pid was given to another process
+        ({"pid": 2**22 + 1}, Life.GONE),  # above any pid Linux gives
+        ({"started": ""}, Life.UNSEEN),
+        ({"boot_id": f"earlier/{NAMESPACE}/{MACHINE}"}, Life.GONE),
+        ({"boot_id": f"earlier/{NAMESPACE}/{MACHINE}", "host": "elsewhere"}, Life.UNSEEN),  # a clone has its id
+        ({"boot_id": f"earlier/{NAMESPACE}/another"}, Life.UNSEEN),  # another machine of the same name
+        ({"boot_id": f"earlier/{NAMESPACE}"}, Life.UNSEEN),  # as an older version recorded it
+        ({"boot_id": f"{BOOT}/{NAMESPACE}"}, Life.ALIVE),  # likewise
+        ({"boot_id": f"{BOOT}/1/{MACHINE}"}, Life.UNSEEN),  # another container of this machine
+        ({"boot_id": ""}, Life.UNSEEN),
     ],
 )
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_process_is_gone_only_when_that_is_certain(me, what, gone):
-    assert process.is_gone(replace(me, **what)) is gone
+def test_life_is_proved_or_not_known(monkeypatch, what, is_):
+    monkeypatch.setattr(process, "_boot_id", lambda: HERE)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        started = process._start_of(child.pid)
+        other = Holder(key=1, host=os.uname().nodename, pid=child.pid, boot_id=HERE, started=started,
+                       heartbeat_at=0, expires_at=1)  # fmt: skip
+        assert process.life(replace(other, **what)) is is_
+        child.communicate()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_process_in_another_container_of_this_machine_may_be_alive(me):
-    elsewhere = replace(me, boot_id=me.boot_id.partition("/")[0] + "/1", pid=2**22 + 1)
-    assert not process.is_gone(elsewhere)
+def test_where_the_system_has_no_boot_id_the_name_of_the_host_counts(monkeypatch, me):
+    monkeypatch.setattr(process, "_boot_id", lambda: "")
+    assert process.life(replace(me, boot_id="", pid=2**22 + 1)) is Life.GONE
+    assert process.life(replace(me, boot_id="", pid=2**22 + 1, host="elsewhere")) is Life.UNSEEN
+
+
+def test_of_this_process_it_is_known_which_of_its_stores_are_still_open(tmp_path, log_of):
+    with SqliteStore(tmp_path / "log.db") as here:
+        with SqliteStore(tmp_path / "log.db") as other:
+            log_of(other).start("k1")
+            assert here.abandoned(limit=9) == []
+        assert [row.execution_id for row in here.abandoned(limit=9)] == ["k1"]
+
+
+def test_the_rows_of_processes_that_are_gone_do_not_pile_up(run, sqlite_log):
+    for _ in range(3):
+        said(run("with SqliteStore(path) as store:\n    store.register(1, 10**9)"))
+    sqlite_log.store.register(1, 1)
+    with closing(sqlite_log.store.read_connection()) as reader:
+        assert reader.execute("SELECT DISTINCT pid FROM holder").fetchall() == [(os.getpid(),)]
 
 
 def test_this_process_knows_itself(me):

@@ -15,6 +15,7 @@ from cerebelum_nb.core.events import (
     SleepCompleted,
     StepCompleted,
     StepFailed,
+    StepPrinted,
     StepProgressed,
     StepStarted,
     WorkflowCompleted,
@@ -86,10 +87,11 @@ def test_a_row_says_nothing_that_is_not_needed(event):
     assert (step, visit, attempt) == tuple(getattr(event, n, None) for n in ("step", "visit", "attempt"))
 
 
-def test_raw_text_with_a_lone_surrogate_keeps_its_meaning():
-    event = StepCompleted(at=1, step="s", output=Value("json", '"\ud800é"'))
-    (back,) = rows.decode([rows.encode(event)])
-    assert json.loads(back.output.json) == "\ud800é"
+def test_a_lone_surrogate_in_a_text_is_shown_as_its_escape():
+    event = StepPrinted(at=1, step="s", text="caf\udce9.txt\n")
+    row = rows.encode(event)
+    row[-1].encode()
+    assert rows.decode([row])[0].text == "caf\\udce9.txt\n"
 
 
 @pytest.mark.parametrize(

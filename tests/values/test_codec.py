@@ -8,9 +8,12 @@ import math
 import subprocess
 import sys
 import threading
-from collections import OrderedDict
+import uuid
+from collections import Counter, OrderedDict, defaultdict, deque
 from decimal import Decimal
-from typing import Any
+from fractions import Fraction
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar, NamedTuple
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -21,11 +24,21 @@ from hypothesis import strategies as st
 
 from cerebelum_nb.core.model import Value
 from cerebelum_nb.errors import SerializationError, UntrustedValueError
-from cerebelum_nb.values import decode, encode
+from cerebelum_nb.values import Secret, decode, encode
 
 
 class Colour(enum.IntEnum):
     RED = 1
+
+
+class Rights(enum.Flag):
+    READ = 1
+    WRITE = 2
+
+
+class Pair(NamedTuple):
+    a: int
+    b: str
 
 
 @dataclasses.dataclass
@@ -33,6 +46,40 @@ class Point:
     x: int
     label: str
     inner: Any = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Frozen:
+    x: int
+    y: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass
+class Counted:
+    x: int
+    made: ClassVar[int] = 0
+
+    def __post_init__(self) -> None:
+        Counted.made += 1
+
+
+@dataclasses.dataclass
+class Loud:
+    x: int
+
+    def __reduce__(self) -> Any:
+        return Loud, (self.x,)
+
+
+class Text(str):
+    pass
+
+
+class Odd:
+    """Pickled, as it has no tag."""
+
+    def __repr__(self) -> str:
+        return "Odd()"
 
 
 class Broken:
@@ -111,33 +158,137 @@ def test_json_text_is_valid_utf8(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ((1, (2,)), '{"$tuple":[1,{"$tuple":[2]}]}'),
+        ({1: "a"}, '{"$dict":[[1,"a"]]}'),
+        ({(1, 2): None}, '{"$dict":[[{"$tuple":[1,2]},null]]}'),
+        ({"b", "a"}, '{"$set":["a","b"]}'),
+        (frozenset({3, 1.5}), '{"$frozenset":[1.5,3]}'),
+        (b"\xff", '{"$bytes":"/w=="}'),
+        (math.nan, '{"$float":"nan"}'),
+        ([-math.inf], '[{"$float":"-inf"}]'),
+        (Decimal("1.10"), '{"$decimal":"1.10"}'),
+        (uuid.UUID(int=7), '{"$uuid":"00000000-0000-0000-0000-000000000007"}'),
+        (dt.date(2026, 1, 2), '{"$date":"2026-01-02"}'),
+        (dt.timedelta(hours=1), '{"$timedelta":3600}'),
+        (dt.timedelta.max, '{"$timedelta":"86399999999999.999999"}'),
+        (dt.datetime(2026, 1, 2, tzinfo=dt.UTC), '{"$datetime":"2026-01-02T00:00:00+00:00"}'),
+        (
+            dt.datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Paris"), fold=1),
+            '{"$datetime":"2026-10-25T02:30:00+01:00[Europe/Paris][fold=1]"}',
+        ),
+        (dt.time(1, 2), '{"$time":"01:02:00"}'),
+        (1 - 2j, '{"$complex":[1.0,-2.0]}'),
+        (Fraction(1, 3), '{"$fraction":"1/3"}'),
+        (range(3), '{"$range":[0,3,1]}'),
+        (PurePosixPath("a/b"), '{"$PurePosixPath":"a/b"}'),
+        (Colour.RED, f'{{"$enum":"{__name__}:Colour.RED"}}'),
+        (Rights.READ | Rights.WRITE, f'{{"$enum":["{__name__}:Rights",3]}}'),
+        (Pair(1, "b"), f'{{"$namedtuple":{{"class":"{__name__}:Pair","fields":{{"a":1,"b":"b"}}}}}}'),
+        (
+            Frozen(1),
+            f'{{"$dataclass":{{"class":"{__name__}:Frozen","fields":{{"x":1,"y":{{"$tuple":[]}}}}}}}}',
+        ),
+        (OrderedDict(a=1), '{"$OrderedDict":{"a":1}}'),
+        (Counter("aab"), '{"$Counter":{"a":2,"b":1}}'),
+        (defaultdict(list, a=[1]), '{"$defaultdict":{"factory":"list","items":{"a":[1]}}}'),
+        (deque([1], 3), '{"$deque":{"maxlen":3,"items":[1]}}'),
+        (np.float64(1.5), '{"$numpy.float64":1.5}'),
+        (np.int8(-3), '{"$numpy.int8":-3}'),
+        (np.bool_(True), '{"$numpy.bool":true}'),
+        (np.datetime64("2026-01-02"), '{"$numpy.datetime64[D]":"2026-01-02"}'),
+        (np.timedelta64(3, "h"), '{"$numpy.timedelta64[h]":"3"}'),
+        ("caf\udce9", '{"$str":"caf\\\\udce9"}'),
+        ("\ud83d\ude00", '{"$str":"\\\\ud83d\\\\ude00"}'),
+    ],
+    ids=lambda value: repr(value)[:40] if not isinstance(value, str) else "",
+)
+def test_what_json_lacks_is_a_tag(value: Any, written: str) -> None:
+    encoded = encode(value)
+    assert (encoded.codec, encoded.json) == ("tagged", written)
+    back = decode(encoded, _nothing_stored, trusted=False)
+    assert same(value, back) and repr(back) == repr(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{"$date": "2026-01-02"}, {"$dict": [[1, 2]]}, {"$": {"$tuple": []}}, {"$no such tag": 1}],
+    ids=repr,
+)
+def test_a_dict_that_looks_like_a_tag_is_no_tag(value: Any) -> None:
+    plainly, beside_a_tag = encode(value), encode([value, ()])
+    assert (plainly.codec, plainly.json) == ("json", json.dumps(value, separators=(",", ":")))
+    assert decode(plainly, _nothing_stored) == value
+    assert decode(beside_a_tag, _nothing_stored) == [value, ()]
+
+
+def test_plain_json_of_an_older_log_is_never_taken_for_a_tag() -> None:
+    assert decode(Value("json", '{"$date":"today"}'), _nothing_stored) == {"$date": "today"}
+
+
+@pytest.mark.parametrize(
     "value",
     [
-        (1, 2),
-        {1: "a"},
-        {"a": (1,)},
-        math.nan,
-        [math.inf],
-        Colour.RED,
-        np.float64(1.5),
-        OrderedDict(a=1),
-        b"bytes",
-        {1, 2},
-        Decimal("1.10"),
-        "\ud83d\ude00",
+        Text("a"),
+        Loud(1),
+        np.str_("a"),
+        bytearray(b"a"),
+        dt.datetime(2026, 1, 1, tzinfo=dt.timezone(dt.timedelta(), "X")),
     ],
+    ids=["a subclass of str", "a dataclass of its own making", "a numpy text", "a bytearray", "a zone with a name"],
 )
-def test_what_json_would_change_is_pickled(value: Any) -> None:
+def test_a_type_without_a_tag_keeps_it_by_being_pickled(value: Any) -> None:
     assert encode(value).codec == "cloudpickle"
-    assert same(value, around(value))
+    assert same(value, around(value)) and repr(around(value)) == repr(value)
 
 
-def test_an_integer_with_too_many_digits_for_json_is_pickled() -> None:
+def test_long_bytes_are_pickled() -> None:
+    assert encode({"image": b"x" * 200_000}).codec == "cloudpickle"
+
+
+def test_an_object_with_more_than_its_fields_is_pickled() -> None:
+    point = Point(1, "a")
+    point.more = 1  # type: ignore[attr-defined]
+    assert encode(point).codec == "cloudpickle"
+    assert around(point).more == 1
+
+
+def test_a_dataclass_comes_back_without_its_init() -> None:
+    made = Counted(1)
+    assert same(around(made).__dict__, made.__dict__) and Counted.made == 1
+
+
+def test_the_default_of_a_defaultdict_still_works() -> None:
+    assert around(defaultdict(list))["new"] == []
+
+
+def test_a_class_that_is_not_imported_is_not_imported_for_an_untrusted_log(tmp_path: Path) -> None:
+    value = Value("tagged", '{"$dataclass":{"class":"this.module.runs:Code","fields":{}}}')
+    with pytest.raises(UntrustedValueError, match=r"no class Code in this.module.runs"):
+        decode(value, _nothing_stored, trusted=False)
+
+
+@pytest.mark.parametrize(
+    "text", ['{"$decimal":"x"}', '{"$tuple":7}', '{"$later":1}', '{"$timedelta":1e99}', '{"$dict":[[{},1]]}']
+)
+def test_damaged_tags_say_what_to_do(text: str) -> None:
+    with pytest.raises(SerializationError, match=r"tagged JSON that cannot be read.*Run the step"):
+        decode(Value("tagged", text), _nothing_stored)
+
+
+def test_an_integer_with_too_many_digits_for_json_comes_back() -> None:
+    assert encode(10**5000).codec == "tagged"
     assert around(10**5000) == 10**5000
 
 
-def test_a_lone_surrogate_is_json_of_ascii() -> None:
-    assert encode("a\ud800é").json == '"a\\ud800\\u00e9"'
+def test_a_secret_within_a_tag_is_masked_where_it_stands() -> None:
+    value = {"pair": (1, Secret("s3cr3t")), "by number": {7: Secret("s3cr3t")}, "who": Point(1, "a", Secret("s3cr3t"))}
+    encoded = encode(value)
+    assert "s3cr3t" not in encoded.json
+    assert encoded.masked == ("pair[1]", '["by number"][0]', "who.inner")
+    back = decode(encoded, _nothing_stored)
+    assert back["pair"][1].is_missing and back["by number"][7].is_missing and back["who"].inner.is_missing
 
 
 def test_a_frame_comes_back_with_its_dtypes() -> None:
@@ -184,10 +335,10 @@ def test_each_decoding_gives_a_fresh_value() -> None:
 
 
 def test_a_pickled_value_names_its_type_size_and_content() -> None:
-    encoded = encode(Point(1, "a"))
+    encoded = encode(Odd())
     assert encoded.payload is not None
-    assert (encoded.type, encoded.size) == (f"{__name__}.Point", len(encoded.payload))
-    assert encoded.preview == "Point(x=1, label='a', inner=None)"
+    assert (encoded.type, encoded.size) == (f"{__name__}.Odd", len(encoded.payload))
+    assert encoded.preview == "Odd()"
 
 
 def test_what_is_not_kept_has_a_type_and_a_preview_only() -> None:
@@ -231,8 +382,8 @@ def test_the_root_of_the_path_is_what_the_caller_says() -> None:
 
 
 def test_an_untrusted_log_is_not_unpickled() -> None:
-    encoded = encode(Point(1, "a"))
-    with pytest.raises(UntrustedValueError, match=r"Point\(x=1.*trusted=True"):
+    encoded = encode(Odd())
+    with pytest.raises(UntrustedValueError, match=r"Odd\(\).*trusted=True"):
         decode(encoded, _nothing_stored, trusted=False, where="the output of step 'fetch'")
 
 

@@ -1,0 +1,37 @@
+"""What became of a definition whose module was executed anew, by ``%autoreload`` or ``importlib.reload``.
+
+Functions and classes that a notebook imported by name are brought up to date by IPython itself; other objects are not,
+so that a mended step went on with its old code.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+__all__ = ["load_of", "newest"]
+
+T = TypeVar("T")
+
+
+def load_of(fn: Callable[..., Any]) -> object:
+    """Return what stands for the present execution of a function's module: each reload makes a new spec."""
+    return getattr(sys.modules.get(fn.__module__ or ""), "__spec__", None)
+
+
+def newest(definition: T, name: str, fn: Callable[..., Any], load: object) -> T:
+    """Return the definition of this name that its module holds now, if it was reloaded since.
+
+    Args:
+        definition: a step or a workflow.
+        name: its name.
+        fn: its function.
+        load: what :func:`load_of` said when it was made.
+    """
+    if load is None or load_of(fn) is load:
+        return definition
+    for item in vars(sys.modules[fn.__module__]).values():
+        if type(item) is type(definition) and getattr(item, "name", None) == name:
+            return item
+    return definition

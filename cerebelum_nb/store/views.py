@@ -1,0 +1,90 @@
+"""The views of a log, which people query: ``executions``, ``steps`` and ``events``.
+
+Each is written so that SQLite can take a filter, an order or a limit on it down to the tables and their indexes: no
+view sorts or groups more than the events of one execution (tests hold the query plans). Names and order of the columns
+are a contract: add, never rename or drop. A change takes a migration that calls :func:`create`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from .extracts import error, error_type, iso, type_in, value
+
+__all__ = ["VIEWS", "create"]
+
+_EXECUTIONS = f"""
+    SELECT x.execution_id, x.workflow, x.state,
+        {iso("x.started_at")} AS started_at,
+        {iso("x.updated_at")} AS updated_at,
+        {iso("x.completed_at")} AS completed_at,
+        x.total_steps, x.done_steps, x.current_step,
+        CASE WHEN x.parent IS NULL THEN
+            (SELECT {value("e.data", "inputs")} FROM event e
+            WHERE e.execution = x.key AND e.type = 'WorkflowStarted' ORDER BY e.version LIMIT 1)
+        ELSE
+            (SELECT {value("e.data", "inputs")} FROM event e
+            WHERE e.execution = x.key AND e.type IN ('WorkflowStarted', 'WorkflowResumed', 'WorkflowForked')
+                AND instr(e.data, '"inputs')
+            ORDER BY e.version DESC LIMIT 1)
+        END AS inputs,
+        CASE x.state WHEN 'COMPLETED' THEN
+            (SELECT {value("e.data", "output")} FROM event e
+            WHERE e.execution = x.key AND e.type = 'StepCompleted' AND e.step =
+                (SELECT json_extract(c.data, '$.last_step') FROM event c
+                WHERE c.execution = x.key AND c.type = 'WorkflowCompleted' ORDER BY c.version DESC LIMIT 1)
+            ORDER BY e.version DESC LIMIT 1) END AS output,
+        x.error,
+        {iso("x.wake_at")} AS wake_at,
+        x.parent,
+        CASE WHEN x.parent IS NOT NULL THEN
+            (SELECT json_extract(e.data, '$.parent_version') FROM event e
+            WHERE e.execution = x.key AND e.type = 'WorkflowForked' AND json_valid(e.data)
+            ORDER BY e.version DESC LIMIT 1) END AS parent_version,
+        x.version,
+        (SELECT 'process ' || h.pid || ' on ' || h.host FROM holder h WHERE h.key = x.holder) AS holder,
+        {type_in("x.error")} AS error_type
+    FROM execution x
+"""
+
+_STEPS = f"""
+    SELECT x.execution_id, x.workflow, last.step, last.visit, last.attempt,
+        CASE last.type WHEN 'StepStarted' THEN 'RUNNING' ELSE upper(substr(last.type, 5)) END AS state,
+        {iso("coalesce(first.at, last.at)")} AS started_at,
+        CASE WHEN last.type <> 'StepStarted' THEN {iso("last.at")} END AS completed_at,
+        CASE WHEN last.type <> 'StepStarted' THEN (last.at - coalesce(first.at, last.at)) / 1e6 END AS duration,
+        CASE WHEN last.type IN ('StepCompleted', 'StepFailed') THEN {value("last.data", "output")} END AS output,
+        CASE WHEN last.type IN ('StepFailed', 'StepRetried') THEN {error("last.data")} END AS error,
+        json_extract(first.data, '$.code') AS code_hash,
+        CASE WHEN last.type IN ('StepFailed', 'StepRetried') THEN {error_type("last.data")} END AS error_type
+    FROM execution x
+    CROSS JOIN json_each((
+        SELECT json_group_array(json_array(began, ended)) FROM (
+            SELECT max(CASE e.type WHEN 'StepStarted' THEN e.version END) AS began, max(e.version) AS ended
+            FROM event e
+            WHERE e.execution = x.key
+                AND e.type IN ('StepStarted', 'StepCompleted', 'StepFailed', 'StepRetried', 'StepInterrupted')
+            GROUP BY e.step, e.visit, e.attempt
+            ORDER BY coalesce(began, ended)))) a
+    CROSS JOIN event last ON last.execution = x.key AND last.version = json_extract(a.value, '$[1]')
+    LEFT JOIN event first ON first.execution = x.key AND first.version = json_extract(a.value, '$[0]')
+"""
+"""One row per attempt: its last start and its last word. Attempts are found execution by execution: a GROUP BY over
+all of them would sort the whole log before it gave the first row."""
+
+_EVENTS = f"""
+    SELECT x.execution_id, e.version, e.type, e.step, e.visit, e.attempt,
+        {iso("e.at")} AS at,
+        coalesce(e.data, '{{}}') AS data
+    FROM execution x JOIN event e ON e.execution = x.key
+"""
+
+VIEWS = {"executions": _EXECUTIONS, "steps": _STEPS, "events": _EVENTS}
+"""What each view selects."""
+
+
+def create(db: sqlite3.Connection, schema: str = "main") -> None:
+    """Make the views of a log as they are now, in place of those it has; ``schema`` is what it is attached as."""
+    for name, select in VIEWS.items():
+        db.execute(f"DROP VIEW IF EXISTS {schema}.{name}")
+        db.execute(f"CREATE VIEW {schema}.{name} AS {select}")

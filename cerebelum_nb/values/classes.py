@@ -1,0 +1,86 @@
+"""Classes by reference: ``module:qualname``, found again in any process that defines them.
+
+The classes of a notebook or a script belong to ``__main__``. Another process may hold the same definitions under
+another name (the command line loads a script as a module, and a notebook as one that is in no list), so the
+namespaces of the workflow's own steps, its *home*, are asked as well.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Home", "UnknownClassError", "main_class", "reference", "resolve"]
+
+Home = tuple[Mapping[str, Any], ...]
+"""The global namespaces of the functions that use a value."""
+
+MAIN = "__main__"
+
+
+class UnknownClassError(LookupError):
+    """A class that a value names is not defined here."""
+
+
+def reference(cls: type, home: Home = ()) -> str | None:
+    """Name a class so that `resolve` finds it, or return None: it is local to a function, say, or was replaced.
+
+    Example:
+        >>> from fractions import Fraction
+        >>> reference(Fraction)
+        'fractions:Fraction'
+    """
+    name = f"{cls.__module__}:{cls.__qualname__}"
+    try:
+        return name if resolve(name, home, importing=False) is cls else None
+    except UnknownClassError:
+        return None
+
+
+def resolve(name: str, home: Home = (), *, importing: bool = True) -> type:
+    """Return the class that `reference` named.
+
+    Args:
+        name: ``module:qualname``.
+        home: where the names of ``__main__`` may be found besides.
+        importing: False finds only what is imported already, so that no code runs.
+
+    Raises:
+        UnknownClassError: there is no such class here.
+    """
+    module, _, qualname = name.partition(":")
+    for namespace in _namespaces(module, home, importing):
+        found: Any = namespace
+        for part in qualname.split("."):
+            found = found.get(part) if isinstance(found, Mapping) else getattr(found, part, None)
+        if isinstance(found, type) and found.__qualname__ == qualname:
+            return found
+    raise UnknownClassError(f"there is no class {qualname} in {module}")
+
+
+def _namespaces(module: str, home: Home, importing: bool) -> Iterable[Mapping[str, Any]]:
+    if module == MAIN:
+        yield from home
+        yield vars(sys.modules[MAIN])
+        return
+    if module not in sys.modules:
+        # What is a module there may be the running program here, and must not be run a second time.
+        program = getattr(sys.modules[MAIN], "__file__", None)
+        if program is not None and Path(program).stem == module:
+            yield vars(sys.modules[MAIN])
+            return
+        if not importing:
+            return
+        try:
+            importlib.import_module(module)
+        except Exception as error:  # a module may raise anything
+            raise UnknownClassError(f"the module {module} cannot be imported ({error})") from error
+    yield vars(sys.modules[module])
+
+
+def main_class(qualname: str) -> type:
+    """Return a class of ``__main__``: what a pickle holds in place of the class itself."""
+    return resolve(f"{MAIN}:{qualname}")

@@ -1,0 +1,88 @@
+"""Pickling what is not JSON: cloudpickle, with the classes of ``__main__`` by reference.
+
+cloudpickle takes a class of a notebook or script along by value. After a restart such a value belongs to a copy of
+its class: ``isinstance``, ``==`` and ``is`` of an enum's member are all False, and the globals that its methods read
+are in the log. So they are named, as plain pickle does; only a class that cannot be found by its name is copied.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from functools import cached_property, lru_cache
+from typing import Any
+
+from .classes import MAIN, Home, main_class, reference, resolve
+
+__all__ = ["dumps", "fingerprint", "loads"]
+
+
+def dumps(value: object, home: Home = ()) -> bytes:
+    """Pickle a value; raises whatever its classes raise."""
+    return _pickled(value, home, _pickler())
+
+
+def fingerprint(value: object, home: Home = ()) -> bytes:
+    """Pickle a value without what only reading it changes: the caches of ``cached_property``, the blocks of a frame."""
+    return _pickled(value, home, _cacheless())
+
+
+def loads(payload: bytes, home: Home = ()) -> Any:
+    """Unpickle a value, its classes of ``__main__`` from the home first."""
+    return _Unpickler(io.BytesIO(payload), home).load()
+
+
+def _pickled(value: object, home: Home, pickler: Any) -> bytes:
+    out = io.BytesIO()
+    made = pickler(out)
+    made.home = home
+    made.dump(value)
+    return out.getvalue()
+
+
+@lru_cache(maxsize=1)
+def _pickler() -> Any:
+    import cloudpickle  # late: a run whose values are all JSON never pays for it
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+        home: Home = ()
+
+        def reducer_override(self, obj: Any) -> Any:
+            if isinstance(obj, type) and obj.__module__ == MAIN and reference(obj, self.home) is not None:
+                return main_class, (obj.__qualname__,)
+            return super().reducer_override(obj)
+
+    return Pickler
+
+
+@lru_cache(maxsize=1)
+def _cacheless() -> Any:
+    class Cacheless(_pickler()):  # type: ignore[misc]  # as above
+        def reducer_override(self, obj: Any) -> Any:
+            if type(obj).__module__.startswith("pandas.") and type(obj).__name__ == "DataFrame":
+                return tuple, ((obj.columns, obj.index, [obj.iloc[:, i].array for i in range(obj.shape[1])]),)
+            cached = _cached(type(obj)) & vars(obj).keys() if hasattr(obj, "__dict__") else ()
+            if not cached or isinstance(obj, type):
+                return super().reducer_override(obj)
+            reduced = obj.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
+            if isinstance(reduced, str) or len(reduced) < 3 or not isinstance(reduced[2], dict):
+                return reduced
+            state = {name: item for name, item in reduced[2].items() if name not in cached}
+            return (*reduced[:2], state, *reduced[3:])
+
+    return Cacheless
+
+
+def _cached(cls: type) -> set[str]:
+    return {name for base in cls.__mro__ for name, made in vars(base).items() if isinstance(made, cached_property)}
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, home: Home) -> None:
+        super().__init__(file)
+        self._home = home
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == main_class.__module__ and name == main_class.__name__:
+            return lambda qualname: resolve(f"{MAIN}:{qualname}", self._home)
+        return super().find_class(module, name)
