@@ -216,7 +216,7 @@ def unpack(
                         "its own with --db."
                     )
                 if is_new := not here:
-                    write(db, replace(record, untrusted=frozenset(record.payloads)))
+                    write(db, replace(record, untrusted=frozenset(record.payloads), is_foreign=True))
                 if trusted:
                     db.executemany("DELETE FROM untrusted WHERE digest = ?", [(d,) for d in record.payloads])
                 brought.append(_brought(db, record, is_new))

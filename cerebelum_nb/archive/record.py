@@ -24,13 +24,14 @@ _NOT_CARRIED = ("key", "holder")
 class Record:
     """An execution: its row by column, its events with their hashes, and the bytes these use, by digest.
 
-    ``untrusted`` names digests whose bytes must not be unpickled.
+    ``untrusted`` names digests whose bytes must not be unpickled; ``is_foreign`` says that it was unpacked.
     """
 
     execution: dict[str, Any]
     events: list[tuple[Row, bytes]]
     payloads: dict[str, tuple[str, bytes]]
     untrusted: frozenset[str] = frozenset()
+    is_foreign: bool = False
 
     @property
     def id(self) -> str:
@@ -57,6 +58,8 @@ def read(db: sqlite3.Connection, execution_id: str) -> Record:
         events=events,
         payloads=payloads,
         untrusted=frozenset(untrusted),
+        is_foreign=db.execute("SELECT 1 FROM foreign_execution WHERE execution_id = ?", (execution_id,)).fetchone()
+        is not None,
     )
 
 
@@ -69,6 +72,8 @@ def write(db: sqlite3.Connection, record: Record) -> None:
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
         ((made.lastrowid, version, *row, head) for version, (row, head) in enumerate(record.events, start=1)),
     )
+    if record.is_foreign:
+        db.execute("INSERT OR IGNORE INTO foreign_execution (execution_id) VALUES (?)", (record.id,))
     for digest, kept in record.payloads.items():
         if db.execute("SELECT 1 FROM payload WHERE digest = ?", (digest,)).fetchone() is None:
             db.execute("INSERT INTO payload (digest, codec, data) VALUES (?, ?, ?)", (digest, *kept))
@@ -100,6 +105,7 @@ def remove(db: sqlite3.Connection, execution_id: str) -> None:
         "DELETE FROM event WHERE execution = (SELECT key FROM execution WHERE execution_id = ?)", (execution_id,)
     )
     db.execute("DELETE FROM execution WHERE execution_id = ?", (execution_id,))
+    db.execute("DELETE FROM foreign_execution WHERE execution_id = ?", (execution_id,))
 
 
 def _digests(events: list[Row]) -> Iterator[str]:

@@ -54,6 +54,8 @@ def fork(
     overrides: Mapping[str, Any],
     module: str | None,
     notebook: Path | None,
+    trust: bool,
+    trust_code: bool,
     inputs: Mapping[str, Any] | None,
     secrets: Mapping[str, Any],
     rerun: tuple[str, ...],
@@ -68,9 +70,15 @@ def fork(
     """
     if module is not None and notebook is not None:
         raise click.UsageError("--module and --notebook both say where the workflow is: give one of them")
-    store = open_log(ctx)
+    store = open_log(ctx, trusted=trust)
     execution_id = store.execution(execution_id).execution_id
-    found = find_workflow(origin_of(store, execution_id), execution_id, module=module, notebook=notebook)
+    found = find_workflow(
+        origin_of(store, execution_id),
+        execution_id,
+        module=module,
+        notebook=notebook,
+        may_run=trust_code or store.may_run(execution_id),
+    )
     workflow = cast("Workflow", found)
     given = {**(inputs or {}), **secrets} or inputs
     what: dict[str, Any] = {

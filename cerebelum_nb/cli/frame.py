@@ -36,7 +36,18 @@ from .text import fit, paint
 if TYPE_CHECKING:
     from ..store.sqlite import SqliteStore
 
-__all__ = ["EXITS", "Cli", "Exit", "Failure", "again", "as_json", "log_options", "log_path", "open_log"]
+__all__ = [
+    "EXITS",
+    "Cli",
+    "Exit",
+    "Failure",
+    "again",
+    "as_json",
+    "log_options",
+    "log_path",
+    "open_log",
+    "trust_options",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -204,6 +215,19 @@ def log_options(command: F) -> F:
     return db(debug(command))
 
 
+trust_options = (
+    click.option(
+        "--trust-code",
+        is_flag=True,
+        help="Run the code the log names for what you did not start on this machine.",
+    ),
+    click.option(
+        "--trust", is_flag=True, help="You know who wrote the log: restore its pickled values, which can run any code."
+    ),
+)
+"""For a log, or an execution of it, that was not made by this user on this machine."""
+
+
 def log_path(ctx: click.Context) -> Path:
     """Return which log is meant.
 
@@ -223,8 +247,12 @@ def again(ctx: click.Context, command: str) -> str:
     return f"cerebelum {command}" if named is None else f"cerebelum {command} --db {shlex.quote(named)}"
 
 
-def open_log(ctx: click.Context, *, create: bool = False, read_only: bool = False) -> SqliteStore:
+def open_log(
+    ctx: click.Context, *, create: bool = False, read_only: bool = False, trusted: bool = False
+) -> SqliteStore:
     """Open the log until the command ends; ``read_only`` takes it as it is, an older one too.
+
+    ``trusted`` is what the person says; otherwise it is trusted if this user made it on this machine.
 
     Raises:
         StoreError: there is none, or it cannot be used.
@@ -241,7 +269,7 @@ def open_log(ctx: click.Context, *, create: bool = False, read_only: bool = Fals
             f"There is no log at {named}. The first run of a workflow creates it, in the folder where that "
             "runs: go there, or name it with --db PATH or CEREBELUM_DB."
         )
-    store = SqliteStore(path, read_only=read_only)
+    store = SqliteStore(path, read_only=read_only, trusted=trusted or None)
     ctx.call_on_close(store.close)
     return store
 

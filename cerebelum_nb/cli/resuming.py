@@ -23,7 +23,7 @@ from ..errors import (
 from .completing import execution_argument
 from .deciding import read_json
 from .foreground import end, foreground
-from .frame import Exit, Failure, again, log_options, open_log
+from .frame import Exit, Failure, again, log_options, open_log, trust_options
 
 __all__ = ["as_inputs", "as_results", "as_secrets", "resume", "workflow_options"]
 
@@ -91,7 +91,8 @@ def workflow_options(command: Any) -> Any:
             help="Take the workflow from this notebook. Only its definitions are run: imports, functions, classes, and "
             "the assignments these use.",
         ),
-        click.option("--module", metavar="NAME", help="Import this module instead of the recorded one."),
+        click.option("--module", metavar="NAME", help="Take this module, or .py file, instead of the recorded one."),
+        *trust_options,
     ):
         command = option(command)
     return command
@@ -131,6 +132,8 @@ def resume(
     execution_id: str,
     module: str | None,
     notebook: Path | None,
+    trust: bool,
+    trust_code: bool,
     inputs: Mapping[str, Any] | None,
     secrets: Mapping[str, Any],
     rerun: tuple[str, ...],
@@ -148,7 +151,7 @@ def resume(
     """
     if module is not None and notebook is not None:
         raise click.UsageError("--module and --notebook both say where the workflow is: give one of them")
-    store = open_log(ctx)
+    store = open_log(ctx, trusted=trust)
     row = store.execution(execution_id)
     execution_id = row.execution_id
     if row.summary.state is ExecutionState.COMPLETED and not (everything or rerun):
@@ -159,7 +162,13 @@ def resume(
         )
     if row.summary.state is ExecutionState.CANCELLED:
         raise Failure(f"execution {execution_id} was cancelled and does not go on. Start a new one.", Exit.REFUSED)
-    workflow = find_workflow(origin_of(store, execution_id), execution_id, module=module, notebook=notebook)
+    workflow = find_workflow(
+        origin_of(store, execution_id),
+        execution_id,
+        module=module,
+        notebook=notebook,
+        may_run=trust_code or store.may_run(execution_id),
+    )
     chosen = {"rerun": "stale" if rerun == ("stale",) else rerun, "repeat": repeat, "mark_done": mark_done}
     given = {**(inputs or {}), **secrets} or inputs
     failure: str | None = None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from .frame import log_options, open_log
+from .frame import log_options, open_log, trust_options
 from .text import moment, paint
 
 __all__ = ["scheduler"]
@@ -29,9 +29,18 @@ __all__ = ["scheduler"]
     default=5,
     help="Pause an execution whose processes died so often in a row, nothing done in between (5).",
 )
+@trust_options[0]
+@trust_options[1]
 @log_options
 @click.pass_context
-def scheduler(ctx: click.Context, modules: tuple[str, ...], notebook: Path | None, max_deaths: int) -> None:
+def scheduler(
+    ctx: click.Context,
+    modules: tuple[str, ...],
+    notebook: Path | None,
+    max_deaths: int,
+    trust: bool,
+    trust_code: bool,
+) -> None:
     """Wake what is due, and go on with what a dead process left.
 
     It also times approvals out. Workflows are found by the module they were started from; MODULEs are imported first,
@@ -40,9 +49,9 @@ def scheduler(ctx: click.Context, modules: tuple[str, ...], notebook: Path | Non
     """
     from ..scheduling import run_forever
 
-    store = open_log(ctx)
+    store = open_log(ctx, trusted=trust)
     tell(f"at work on {store.location}")
-    run_forever(store, modules=modules, notebook=notebook, max_deaths=max_deaths, tell=tell)
+    run_forever(store, modules=modules, notebook=notebook, max_deaths=max_deaths, trust_code=trust_code, tell=tell)
     tell("stopped")
 
 

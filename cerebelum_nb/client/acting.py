@@ -53,7 +53,7 @@ async def resume_execution(store: Store, execution_id: str, *, skip_completed_st
     if keeper.running(execution_id) is not None:
         return ResumeOutcome("already_running", f"execution {execution_id} is running in this process")
     try:
-        workflow = find_workflow(origin_of(store, execution_id), execution_id)
+        workflow = find_workflow(origin_of(store, execution_id), execution_id, may_run=store.may_run(execution_id))
     except (ExecutionNotFoundError, StoreError):
         raise
     except CerebelumError as error:

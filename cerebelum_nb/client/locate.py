@@ -63,6 +63,7 @@ def find_workflow(
     *,
     module: str | None = None,
     notebook: str | os.PathLike[str] | None = None,
+    may_run: bool = True,
 ) -> Runnable:
     """Find the workflow of an execution: in the module it was started from, or the script if that is still there.
 
@@ -71,9 +72,10 @@ def find_workflow(
         execution_id: for messages.
         module: import this one instead of the recorded one.
         notebook: look in the definitions of this notebook instead.
+        may_run: whether the code that the log names may be run (``Store.may_run``); what a person names always may.
 
     Raises:
-        WorkflowNotFoundError: the module cannot be imported, or holds no such workflow.
+        WorkflowNotFoundError: the module cannot be imported, may not be, or holds no such workflow.
     """
     if notebook is not None:
         found = _in(load_notebook(notebook), origin)
@@ -86,8 +88,12 @@ def find_workflow(
                 return live
             if not is_script(origin.source) or not Path(origin.source).is_file():
                 raise WorkflowNotFoundError(_not_a_module(origin, execution_id))
+            if not may_run:
+                raise WorkflowNotFoundError(_not_trusted(origin, execution_id))
             found, where = _in(load_script(origin.source), origin), f"the script {origin.source}"
         else:
+            if module is None and not may_run and name not in sys.modules:
+                raise WorkflowNotFoundError(_not_trusted(origin, execution_id))
             loaded = load_module(name, source="" if module else origin.source)
             found = _in(loaded, origin)
             where = f"the module {name} ({getattr(loaded, '__file__', None) or 'no file'})"
@@ -125,20 +131,29 @@ class Code(Generic[W]):
         self._loaded: dict[str, ModuleType] = {}
         self._failed: dict[str, str] = {}
 
-    def find(self, origin: Origin) -> W:
+    def find(self, origin: Origin, execution_id: str = "ID", *, may_run: bool = True) -> W:
         """Return the workflow of an execution: defined here, in what was named, or in the module it was started from.
 
+        Args:
+            origin: what the log says of it.
+            execution_id: for messages.
+            may_run: whether the code that the log names may be run.
+
         Raises:
-            WorkflowNotFoundError: it is not to be found; the message says what to do.
+            WorkflowNotFoundError: it is not to be found, or not to be run; the message says what to do.
         """
         module = origin.module
         live = self._known().get((module, origin.workflow))
         if live is not None and _is_of(live, origin):
             return live
         found = next((made for named in self._named if (made := _in(named, origin)) is not None), None)
+        if found is None and not may_run and module not in {"__main__", *sys.modules}:
+            raise WorkflowNotFoundError(_not_trusted(origin, execution_id))
         if found is None and module and module != "__main__":
             found = _in(self._load(module, lambda: load_module(module, _REACHABLE, source=origin.source)), origin)
         elif found is None and is_script(origin.source) and Path(origin.source).is_file():
+            if not may_run:
+                raise WorkflowNotFoundError(_not_trusted(origin, execution_id))
             found = _in(self._load(origin.source, lambda: load_script(origin.source)), origin)
         if found is None:
             raise WorkflowNotFoundError(_to_be_named(origin))
@@ -200,6 +215,18 @@ def _in(module: ModuleType, origin: Origin) -> Runnable | None:
     named = [value for value in made.values() if value.name == origin.workflow]
     exact = [value for value in named if value.fn.__qualname__ == origin.qualname]
     return next(iter(exact or named), None)
+
+
+def _not_trusted(origin: Origin, execution_id: str) -> str:
+    """Say that nobody here chose the code that the log names, and how to choose it."""
+    file = origin.source if origin.module == "__main__" else origin.module
+    return (
+        f"execution {execution_id} of workflow '{origin.workflow}' was not started by you on this machine, and it "
+        f"names {file!r} as its code. What came from elsewhere does not choose which code is run here: nothing was "
+        f"run. If it is the code you mean, name it:\n\n"
+        f"    cerebelum resume {shlex.quote(execution_id)} --module {shlex.quote(file)}\n\n"
+        f"With --trust-code it is run unseen"
+    )
 
 
 def _not_a_module(origin: Origin, execution_id: str) -> str:

@@ -12,12 +12,14 @@ import inspect
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ..core.duration import format_seconds
 from ..core.model import StepSpec, Value
 from ..errors import StepTimeoutError
 from . import observers
+from .blocking import measured
 from .clock import Deadline, Timer
 from .offering import give_up, unawaited
 from .scope import Scope, current_scope
@@ -108,12 +110,13 @@ class Attempt:
         scope = self.scope
         current_scope.set(scope)
         outcome = Outcome(scope)
+        note = partial(scope.execution.engine.note_blocking, self.spec.name)
         try:
             scope.check()
             if result is None:
                 result = self.spec.fn(**scope.execution.arguments(self.spec))
             while inspect.isawaitable(result):
-                result = await result
+                result = await measured(result, note)
             if (problem := unawaited(scope)) is not None:
                 raise problem
             outcome.value = scope.execution.encode(result, keep=self.spec.policy.keep)

@@ -51,6 +51,8 @@ class Execution(ExecutionValues):
         self.variable = ""  # how its workflow is called here
         self.handle: Callable[[str | None], str] | None = None  # writes the call of a handle that goes on with it
         self.attempts: dict[str, Attempt] = {}
+        self._busy: Attempt | None = None  # one of them that was found at work
+        self._looks = False
         self.batch: list[Event] = []
         self.written = state.version
         self.over = False
@@ -121,14 +123,18 @@ class Execution(ExecutionValues):
         self._progress.append(partial(self._printed_event, scope, self.now()))  # until then views find it in the scope
 
     def waits_changed(self) -> None:
-        """Hear that a step began to wait, or has waited for long."""
-        self.consider_hibernation()
-        self.engine.check_idle()
+        """Hear that a step began to wait, or has waited for long; many that begin together are looked at once."""
+        if not self._looks:
+            self._looks = True
+            self.loop.call_soon(self.engine.on_behalf_of, self, self._look_at_waits)
 
     @property
     def all_wait(self) -> bool:
-        """Whether everything in flight waits for the clock."""
-        return bool(self.attempts or self._timers) and all(a.scope.waits for a in self.attempts.values())
+        """Whether everything in flight waits for the clock. Who was at work last is asked first: it mostly still is."""
+        busy = self._busy
+        if busy is None or busy.scope.waits or self.attempts.get(busy.spec.name) is not busy:
+            self._busy = next((attempt for attempt in self.attempts.values() if not attempt.scope.waits), None)
+        return self._busy is None and bool(self.attempts or self._timers)
 
     def retry_times(self) -> list[int]:
         """When the next attempts of failed steps start, µs since the epoch."""
@@ -221,6 +227,8 @@ class Execution(ExecutionValues):
         """End the run in this process if all it does is wait, and for long."""
         if self.engine.hibernate_after is None or self.stays or self.over or self.finishing:
             return
+        if not self.all_wait:
+            return
         now = self.clock.now()
         ripe_at = hibernation.ripe_at(self, self.engine.hibernate_after, now)
         if ripe_at is None:
@@ -230,7 +238,7 @@ class Execution(ExecutionValues):
         else:
             if self._ripening is not None:
                 self._ripening.cancel()
-            look = partial(self.engine.on_behalf_of, self, self.waits_changed)
+            look = partial(self.engine.on_behalf_of, self, self._look_at_waits)
             self._ripening = self.clock.call_at(Deadline(self.clock, ripe_at), look)
 
     def cancelled_from_outside(self, step: str) -> None:
@@ -520,8 +528,10 @@ class Execution(ExecutionValues):
             return self.result_of(name)
         return None if step.output is None else self.decode(step.output, f"the result of step '{name}'", name)
 
-    def _look_at_waits(self, _: None) -> None:
+    def _look_at_waits(self, _: None = None) -> None:
+        self._looks = False
         self.consider_hibernation()
+        self.engine.check_idle()
 
     def _hibernate(self, _: None) -> None:
         """Stop waiting in this process, if that is still all there is to do."""

@@ -183,7 +183,7 @@ def _in_notebook(reading: Reading) -> None:
 
         display(reading.look().bundle(), raw=True)  # type: ignore[no-untyped-call]
         return
-    task = asyncio.get_running_loop().create_task(_follow(reading, NotebookCard()))
+    task = asyncio.get_running_loop().create_task(_follow(reading, NotebookCard(reading.look())))
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)
 

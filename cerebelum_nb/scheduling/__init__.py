@@ -98,6 +98,7 @@ def run_forever(
     modules: Sequence[str] = (),
     notebook: str | os.PathLike[str] | None = None,
     max_deaths: int = 5,
+    trust_code: bool = False,
     tell: Tell | None = None,
 ) -> None:
     """Wake hibernated executions until SIGTERM or Ctrl-C; what the command line's ``scheduler`` does.
@@ -110,6 +111,7 @@ def run_forever(
         modules: likewise.
         notebook: likewise.
         max_deaths: likewise.
+        trust_code: run the code that the log names also for executions which this user did not start on this machine.
         tell: likewise.
 
     Raises:
@@ -118,7 +120,7 @@ def run_forever(
     """
     stop_when_loading()
     code = Code(registered, modules, notebook)
-    rounds = Rounds(resolve_store(store), code, max_deaths=max_deaths, tell=tell)
+    rounds = Rounds(resolve_store(store), code, max_deaths=max_deaths, trust_code=trust_code, tell=tell)
     asyncio.run(_until_signalled(rounds))
 
 

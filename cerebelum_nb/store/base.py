@@ -194,6 +194,10 @@ class Store(Protocol):
         """
         ...
 
+    def may_run(self, execution_id: str) -> bool:
+        """Whether the code that the log names for an execution may be run, unless a person names it."""
+        ...
+
     def data_version(self) -> int:
         """Return a number that changes when another connection has written."""
         ...

@@ -8,8 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..errors import StoreError
-from . import rules
+from . import rules, trust
 from .place import MEMORY, create_private, free_bytes
+from .trust import Trust
 
 __all__ = [
     "APPLICATION_ID",
@@ -24,11 +25,12 @@ __all__ = [
     "open_to_look",
     "open_to_read",
     "raise_interrupt",
+    "read_setting",
     "versions",
 ]
 
 APPLICATION_ID = 0x43524242  # "CRBB", at byte 68 of the file: whose database this is
-SCHEMA_VERSION = 9  # the number of the last migration in schema.py
+SCHEMA_VERSION = 10  # the number of the last migration in schema.py
 BUSY_SECONDS = 30.0
 ERRORS = (sqlite3.Error, UnicodeDecodeError)
 """What reading a damaged file raises: the second when what is damaged is in SQLite's own message."""
@@ -36,11 +38,20 @@ _STEPS = 100_000
 """Instructions of SQLite (about a millisecond) after which a statement lets the signals in that have come."""
 
 
-def open_log(location: str, durability: str) -> sqlite3.Connection:
+def open_log(location: str, durability: str | None, said: bool | None) -> tuple[sqlite3.Connection, Trust]:
     """Open the log at ``location``; create or migrate it as needed. One that can only be read opens too.
 
+    Args:
+        location: its file.
+        durability: "full" or "normal"; None takes what the log was last connected to with.
+        said: whether the person who opens it trusts it; None leaves that to the log.
+
+    Returns:
+        The connection, and what may be done with the log.
+
     Raises:
-        StoreError: it is no log, a newer one, damaged, or cannot be reached.
+        StoreError: it is no log, a newer one, damaged, cannot be reached, or is not trusted and has triggers or views
+            of its own.
     """
     connection = None
     try:
@@ -59,23 +70,45 @@ def open_log(location: str, durability: str) -> sqlite3.Connection:
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         connection.execute("COMMIT")
         _check(location, found, is_empty=not tables)
-        if found[1] < SCHEMA_VERSION:
+        if tables and not (trust.find(connection, location, said).schema or _is_old_and_own(connection, location)):
             from . import schema  # imports pandas
+
+            if alien := schema.alien(connection):
+                raise StoreError(rules.alien(location, alien))
+        if found[1] < SCHEMA_VERSION:
+            from . import schema
 
             if not tables:
                 connection.execute("PRAGMA page_size = 2048")  # half the bytes per commit, a ninth less time
-            schema.migrate(connection)
-        _prepare(connection, durability)
+            schema.migrate(connection, location)
+        if said and trust.read_id(connection) is None and trust.is_owned(location):
+            with suppress(sqlite3.OperationalError):  # it can only be read: it is trusted this time
+                trust.mark(connection, location)
+        _prepare(connection, durability or read_setting(connection, "durability") or "full")
+        whose = trust.find(connection, location, said)
     except BaseException as exc:
         if connection is not None:
             connection.close()
         if isinstance(exc, ERRORS):
             raise explain(exc, location) from exc
         raise
-    return connection
+    return connection, whose
 
 
-def open_to_look(location: str) -> sqlite3.Connection:
+def _is_old_and_own(connection: sqlite3.Connection, location: str) -> bool:
+    return trust.read_id(connection) is None and trust.recognise_old(connection, location)
+
+
+def read_setting(db: sqlite3.Connection, name: str) -> str | None:
+    """Read what a log keeps under a name; None when it keeps nothing, or is of a version before it could."""
+    try:
+        found = db.execute("SELECT value FROM setting WHERE name = ?", (name,)).fetchone()
+    except sqlite3.OperationalError:
+        return None
+    return str(found[0]) if found else None
+
+
+def open_to_look(location: str, said: bool | None) -> tuple[sqlite3.Connection, Trust]:
     """Open the log at ``location`` as it is, an older one too: nothing is created, migrated or written.
 
     Raises:
@@ -96,7 +129,7 @@ def open_to_look(location: str) -> sqlite3.Connection:
         if isinstance(exc, ERRORS):
             raise explain(exc, location) from exc
         raise
-    return connection
+    return connection, trust.find(connection, location, said)
 
 
 def open_to_read(location: str) -> sqlite3.Connection:

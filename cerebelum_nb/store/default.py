@@ -24,7 +24,7 @@ def connect(
     path: str | os.PathLike[str] | None = None,
     *,
     durability: Literal["full", "normal"] = "full",
-    trusted: bool = True,
+    trusted: bool | None = None,
     hibernate_after: timedelta = timedelta(hours=1),
     redact: Iterable[str] = (),
 ) -> SqliteStore:
@@ -35,7 +35,8 @@ def connect(
             expanded. ``":memory:"`` for tests; by default ``$CEREBELUM_DB``, else ``.cerebelum/history.db`` under the
             working directory. The log stays that file, wherever the process changes its directory to.
         durability: ``"full"`` survives power loss (one fsync per commit), ``"normal"`` the death of the process.
-        trusted: False refuses to unpickle values from this log.
+        trusted: whether the log's pickled values are restored, which can run any code. By default if you made the log
+            on this machine; True says that you know who wrote it, False refuses in any case.
         hibernate_after: waits longer than this end the run in the process until they are due.
         redact: names of inputs and of dictionary keys whose values never reach the log. They are kept in it, and hold
             from then on for whoever opens it.
@@ -60,6 +61,7 @@ def connect(
     store = SqliteStore(path if path is not None else default_path(), durability=durability, trusted=trusted)
     store.hibernate_after = hibernate_after
     store.redact = tuple(redact)
+    store.keep_settings()
     with _lock:
         _default = store
     return store

@@ -18,6 +18,7 @@ from .base import Commit, Holder
 
 __all__ = [
     "SUGGESTED",
+    "alien",
     "ambiguous",
     "busy",
     "check",
@@ -117,6 +118,16 @@ def gone(location: str, *, replaced: bool) -> str:
     return (
         f"The log {location} was deleted or moved while it was open. Nothing more is written: no other process "
         "would see it. Put the file back, with its -wal file, or call connect() again to begin a new log."
+    )
+
+
+def alien(location: str, found: Sequence[str]) -> str:
+    """The message for a log that is not trusted, with a schema that would run by itself."""
+    return (
+        f"The log {location} was not made by you on this machine, and has what is no part of a log: "
+        f"{'; '.join(found[:SUGGESTED])}. Such a thing runs by itself, so nothing was read or "
+        "changed. If you know who wrote it, "
+        "open it with `connect(path, trusted=True)`, or drop it first: sqlite3 LOG 'DROP TRIGGER NAME'."
     )
 
 

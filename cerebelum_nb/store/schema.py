@@ -9,24 +9,29 @@ are now.
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 
 from sqlite_utils import Database, Migrations  # noqa: TID253  # this module is only imported when it is needed
 
-from . import chain, views
+from . import chain, trust, views
 from .connection import APPLICATION_ID, SCHEMA_VERSION, versions
+from .place import MEMORY
 from .projection import DUE, LEFT, STARTED
 
-__all__ = ["MIGRATIONS", "migrate"]
+__all__ = ["MIGRATIONS", "alien", "differences", "migrate"]
 
 MIGRATIONS = Migrations("cerebelum_nb")
 
 
-def migrate(connection: sqlite3.Connection) -> None:
+def migrate(connection: sqlite3.Connection, location: str) -> None:
     """Create or bring up to date the schema, in one transaction; whoever comes second finds it done."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         if versions(connection)[1] < SCHEMA_VERSION:
+            there = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
             MIGRATIONS.apply(Database(connection, recursive_triggers=False, execute_plugins=False))
+            if not there or ("setting" not in there and trust.recognise_old(connection, location)):
+                trust.mark(connection, location)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         connection.execute("COMMIT")
@@ -34,6 +39,43 @@ def migrate(connection: sqlite3.Connection) -> None:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+_OBJECTS = r"SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite\_%' ESCAPE '\'"
+
+
+def differences(connection: sqlite3.Connection) -> list[str]:
+    """Say how the schema of a current log differs from that of a new one: what was changed, taken away, or added."""
+    there = {(kind, name): text for kind, name, text in connection.execute(_OBJECTS)}
+    with closing(sqlite3.connect(MEMORY, isolation_level=None)) as new:
+        migrate(new, MEMORY)
+        known = {(kind, name): text for kind, name, text in new.execute(_OBJECTS)}
+    found = []
+    for (kind, name), text in known.items():
+        if there.get((kind, name)) != text:
+            found.append(f"the {kind} {name} {'was changed' if (kind, name) in there else 'is gone'}")
+    tables = {name for kind, name in known if kind == "table"}
+    added = "SELECT type, name, tbl_name FROM sqlite_master WHERE type <> 'table' AND sql IS NOT NULL"
+    for kind, name, table in connection.execute(added):
+        if kind == "index" and table not in tables:
+            continue
+        if (kind, name) not in known:  # a table of one's own does nothing by itself
+            found.append(f"the {kind} {name} is none of a log's")
+    return found
+
+
+def alien(connection: sqlite3.Connection) -> list[str]:
+    """Name what runs by itself in a log and is not of this library: triggers and views that are new or changed."""
+    if versions(connection)[1] == SCHEMA_VERSION:
+        return [told for told in differences(connection) if told.startswith(("the trigger ", "the view "))]
+    with closing(sqlite3.connect(MEMORY, isolation_level=None)) as new:  # views are made anew by the migrations
+        migrate(new, MEMORY)
+        known = {(kind, name): text for kind, name, text in new.execute(_OBJECTS)}
+    return [
+        f"the {kind} {name} is none of a log's"
+        for kind, name, text in connection.execute(_OBJECTS)
+        if (kind == "trigger" and known.get((kind, name)) != text) or (kind == "view" and (kind, name) not in known)
+    ]
 
 
 @MIGRATIONS(name="1_tables")
@@ -174,3 +216,11 @@ def _heartbeats(db: Database) -> None:
 def _redaction(db: Database) -> None:
     # The names given as `redact=`: they hold for every process that goes on with what this log holds.
     db.execute("CREATE TABLE redaction (name TEXT PRIMARY KEY) WITHOUT ROWID")
+
+
+@MIGRATIONS(name="10_trust")
+def _trust(db: Database) -> None:
+    # `setting` keeps what belongs to the log as a whole: its id (see trust.py), and how it was last connected to.
+    # `foreign_execution` names what was unpacked: the code that it names is not this user's choice.
+    db.execute("CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
+    db.execute("CREATE TABLE foreign_execution (execution_id TEXT PRIMARY KEY) WITHOUT ROWID")

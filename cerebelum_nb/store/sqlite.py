@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from threading import RLock
@@ -35,9 +36,11 @@ from .connection import (
     open_to_look,
     open_to_read,
     raise_interrupt,
+    read_setting,
 )
 from .place import MEMORY, Identity, network_file_system, path_of
 from .sightings import Sightings
+from .trust import FULL
 
 __all__ = ["SqliteStore"]
 
@@ -67,8 +70,9 @@ class SqliteStore:
     Args:
         path: where the log is, or is to be.
         durability: ``"full"`` syncs every commit to the disk and survives a power cut; ``"normal"`` is ten
-            times as fast, survives ``kill -9``, and may lose the last commits in a power cut.
-        trusted: whether pickled values of this log may be restored.
+            times as fast, survives ``kill -9``, and may lose the last commits in a power cut. None: as the log was
+            last connected to, else ``"full"``.
+        trusted: whether pickled values of this log may be restored; None: if this user made it on this machine.
         read_only: take the file as it is: nothing is created, migrated or written.
 
     ``hibernate_after`` is what its user wants of runs over it (see ``connect``); the store only carries it.
@@ -86,15 +90,15 @@ class SqliteStore:
         self,
         path: str | os.PathLike[str],
         *,
-        durability: Durability = "full",
-        trusted: bool = True,
+        durability: Durability | None = None,
+        trusted: bool | None = None,
         read_only: bool = False,
     ) -> None:
-        if durability not in ("full", "normal"):
+        if durability not in ("full", "normal", None):
             raise ValueError(f"durability is 'full' or 'normal', not {durability!r}")
         self.location = path_of(path)
-        self.durability: Durability = durability
-        self.trusted = trusted
+        self._asked: Durability | None = durability
+        self._said = trusted
         self.hibernate_after = timedelta(hours=1)
         self._redact: frozenset[str] = frozenset()
         self._lock = RLock()
@@ -105,9 +109,57 @@ class SqliteStore:
         self._read_only = read_only
         self._identity: Identity | None = None
         self._journal = ""  # the -wal file, which is there from the first commit on for as long as the log is open
-        self._db: sqlite3.Connection | None = self._open()
+        self._db: sqlite3.Connection | None = None
+        self.trust = FULL
+        self._db = self._open()
+        self.durability: Durability = durability or "full"
+        self._take_settings(self._db)
         _warn_of_network(self.location)
         forks.watch(self)
+
+    @property
+    def trusted(self) -> bool:
+        """Whether its pickled values are restored."""
+        return self.trust.pickles
+
+    @trusted.setter
+    def trusted(self, may: bool) -> None:
+        self._said = may
+        self.trust = replace(self.trust, pickles=may)
+
+    def may_run(self, execution_id: str) -> bool:
+        """Whether the code that the log names for an execution may be run; not if that, or what it forked, came here.
+
+        Somebody else then chose the file: a person has to name it.
+        """
+        sql = """WITH RECURSIVE line (id) AS (
+                SELECT ? UNION SELECT x.parent FROM execution x JOIN line ON x.execution_id = line.id
+                WHERE x.parent IS NOT NULL)
+            SELECT 1 FROM line JOIN foreign_execution f ON f.execution_id = line.id"""
+        if not self.trust.code:
+            return False
+        with self._reading() as db:
+            return db.execute(sql, (execution_id,)).fetchone() is None
+
+    def keep_settings(self) -> None:
+        """Let the log keep how it was connected to, for processes that go on with its executions by its path."""
+        wanted = {"durability": self.durability, "hibernate_after": repr(self.hibernate_after.total_seconds())}
+        defaults = {"durability": "full", "hibernate_after": "3600.0"}
+        with self._reading() as db:
+            changed = {
+                name: value
+                for name, value in wanted.items()
+                if (read_setting(db, name) or defaults[name]) != value and not self._read_only
+            }
+        if changed:
+            with suppress(StoreError), self._writing() as db:  # one that can only be read keeps what it has
+                db.executemany("INSERT OR REPLACE INTO setting (name, value) VALUES (?, ?)", [*changed.items()])
+
+    def _take_settings(self, db: sqlite3.Connection) -> None:
+        if self._asked is None and read_setting(db, "durability") == "normal":
+            self.durability = "normal"
+        with suppress(ValueError, TypeError, OverflowError):
+            self.hibernate_after = timedelta(seconds=float(read_setting(db, "hibernate_after") or 3600))
 
     @property
     def path(self) -> Path | None:
@@ -548,7 +600,10 @@ class SqliteStore:
         return self._db
 
     def _open(self) -> sqlite3.Connection:
-        db = open_to_look(self.location) if self._read_only else open_log(self.location, self.durability)
+        if self._read_only:
+            db, self.trust = open_to_look(self.location, self._said)
+        else:
+            db, self.trust = open_log(self.location, self._asked, self._said)
         self.largest = db.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
         if not self._read_only:
             db.execute(f"PRAGMA busy_timeout = {_TRY_MILLISECONDS}")  # the rest of the waiting is done in _begin
