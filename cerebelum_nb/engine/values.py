@@ -20,7 +20,7 @@ from ..errors import DependencyError, SerializationError
 from ..values import Secret, Vault, decode, encode, pickles
 from ..values.classes import Home
 from .context import Context
-from .fence import describe
+from .fence import at_return, describe
 from .scope import current_scope
 
 if TYPE_CHECKING:
@@ -100,6 +100,13 @@ class ExecutionValues:
                 path=path,
             )
         return made
+
+    def encode_result(self, spec: StepSpec, result: Any) -> Value:
+        """Encode what a step returned; what cannot be stored is told at the step's own line."""
+        try:
+            return self.encode(result, keep=spec.policy.keep)
+        except SerializationError as error:
+            raise at_return(error, spec.fn)  # noqa: B904 - it is the same error
 
     def decode(self, value: Value, where: str, step: str = "") -> Any:
         """Make a recorded value afresh; ``step`` is whose result it is, if it is one."""
