@@ -23,6 +23,7 @@ from .engine.engine import engine_of
 from .engine.inputs import Inputs, keep_inputs, merge_inputs
 from .engine.leaving import interruptions
 from .engine.marking import by_hand
+from .engine.remembered import remembered
 from .launching import check_id, new_id, own, refuse_in_step
 from .outlook import Outlook
 from .run import Run
@@ -91,7 +92,7 @@ def fork(
         blueprint = blueprint_of(made.plan, vault)
         events = made.begin(max(execution.clock.now(), made.before.updated_at), blueprint.digest)
         state = fold(events)
-        execution.recall(made.parent, state)
+        execution.recall(remembered(log, made.parent).results, state)
         events += [by_hand(execution, state, name, given, f"overrides[{name!r}]") for name, given in made.given.items()]
         keep_inputs(execution, made.inputs, made.value)
         execution.payloads = keep_parts(made.plan, log, vault, blueprint)

@@ -152,7 +152,8 @@ class State:
         if self.hibernated:
             asks = any(key.startswith("approval:") for key in self.waiting)
             return ExecutionState.WAITING_FOR_APPROVAL if asks else ExecutionState.SLEEPING
-        if len(set(self.waiting.values())) < len(self.in_flight):
+        flying = len(self.in_flight)
+        if len(self.waiting) < flying or len(set(self.waiting.values())) < flying:
             return ExecutionState.RUNNING
         if any(key.startswith("approval:") for key in self.waiting):
             return ExecutionState.WAITING_FOR_APPROVAL
