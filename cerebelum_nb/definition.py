@@ -68,7 +68,8 @@ class Definition:
         try:
             return f"<workflow {self.name}: {describe_path(self.plan())}>"
         except WorkflowDefinitionError as error:
-            return f"<workflow {self.name}: {counted(len(error.errors), 'problem')}, see {self.__name__}.validate()>"
+            found = "\n".join(f"  - {problem}" for problem in error.errors)
+            return f"<workflow {self.name}: {counted(len(error.errors), 'problem')}>\n{found}"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         plan, report = build(self.fn, self.name, self.max_jumps)

@@ -16,8 +16,10 @@ from typing import Any
 from ..core import events as e
 from ..core.duration import format_seconds
 from ..core.model import ExecutionState, Value
+from ..core.state import fold as fold_events
 from ..core.times import at
 from ..engine.code import Parts
+from ..engine.hints import Reader, advise
 from ..faces.card import Card
 from ..store.base import ExecutionRow
 from ..store.rows import Row
@@ -65,6 +67,7 @@ def runbook(source: Source) -> str:
         _head(source),
         section("Graph", f'<div class="wide graph">{source.card.graph.to_svg(source.card.states)}</div>'),
         _failure(source.events),
+        _next(source),
         section("Steps", _steps(tries)),
         section("Inputs", _inputs(source.events)),
         section("Results in full", _results(tries)),
@@ -108,6 +111,17 @@ def _failure(events: Sequence[e.Event]) -> str:
     told = escape(f"{last.error.type}: {last.error.message}")
     trace = f"<pre>{escape(cut(last.error.traceback))}</pre>" if last.error.traceback else ""
     return f'<section class="failure"><h2>It failed{where}</h2><p>{told}</p>{trace}</section>'
+
+
+def _next(source: Source) -> str:
+    """Say how to go on with it."""
+    advice = advise(
+        fold_events(source.events), source.row.execution_id, interrupted=source.interrupted, reader=Reader.TERMINAL
+    )
+    if advice is None:
+        return ""
+    ways = escape("\n".join(advice.ways))
+    return section("What to do next", f"<p>{escape(advice.what)}</p><pre>{ways}</pre>")
 
 
 def _steps(tries: Sequence[Attempt]) -> str:

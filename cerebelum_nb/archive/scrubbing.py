@@ -67,7 +67,7 @@ def _tells(codec: str, data: bytes, vault: Vault) -> bool:
     if searched is None:
         return True
     lower = searched.lower()
-    return vault.reveals(searched) or any(name.encode() in lower for name in vault.names)
+    return vault.reveals(searched) or (codec != "plan" and any(name.encode() in lower for name in vault.names))
 
 
 def _uncompressed(data: bytes) -> bytes | None:

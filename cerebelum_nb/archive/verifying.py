@@ -311,7 +311,7 @@ class Check:
         missing = dict(self._uses)
         for digest, codec, data in self._stored(everything):
             use = missing.pop(digest, None)
-            self.values += codec != "code"
+            self.values += codec not in rows.NO_VALUES
             named, execution_id, version = use or (codec, None, None)
             whose = f" of event {version}" if version else f" {str(digest)[:16]}..., which no event uses"
             if not _is_whole(codec, digest, data):
@@ -349,7 +349,7 @@ def _is_whole(codec: object, digest: object, data: object) -> bool:
     if not isinstance(data, bytes):
         return False
     if codec != "code":
-        return sha256(data).hexdigest() == digest
+        return ("plan:" if codec == "plan" else "") + sha256(data).hexdigest() == digest
     try:
         parse(inflate(data))
     except ValueError:

@@ -95,6 +95,7 @@ _LISTED = (
     Column(title="AT", least=8, drop=4),
     Column(title="AGE", right=True, drop=2),
     Column(title="TOOK", right=True, drop=3),
+    Column(title="WHY", least=12, drop=5),
 )
 _ACTIVE = (
     Column(title="ID", least=20),
@@ -115,6 +116,7 @@ def _listed(shown: ExecutionStatus, now: int) -> Sequence[Cell]:
         Cell("" if shown.status is ExecutionState.COMPLETED else shown.current_step_name or ""),
         Cell(short_time(now / 1e6 - shown.started_at.timestamp()), "dim"),
         Cell(short_time(shown.elapsed_seconds)),
+        Cell((shown.error or "").partition("\n")[0], "red"),
     )
 
 

@@ -37,6 +37,10 @@ class Report:
         lines = [f"- {text}" for text in self.errors] + [f"- (warning) {text}" for text in self.warnings]
         return "\n".join(lines) or "no problems"
 
+    def __repr__(self) -> str:
+        """Write it as a cell shows it: what is wrong, not how that is stored."""
+        return str(self)
+
 
 def validate(plan: Plan) -> Report:
     """Judge a plan.

@@ -12,12 +12,14 @@ import inspect
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ..core.duration import format_seconds
 from ..core.model import StepSpec, Value
 from ..errors import StepTimeoutError
 from . import observers
+from .blocking import measured
 from .clock import Deadline, Timer
 from .offering import give_up, unawaited
 from .scope import Scope, current_scope
@@ -108,15 +110,16 @@ class Attempt:
         scope = self.scope
         current_scope.set(scope)
         outcome = Outcome(scope)
+        note = partial(scope.execution.engine.note_blocking, self.spec.name)
         try:
             scope.check()
             if result is None:
                 result = self.spec.fn(**scope.execution.arguments(self.spec))
             while inspect.isawaitable(result):
-                result = await result
+                result = await measured(result, note)
             if (problem := unawaited(scope)) is not None:
                 raise problem
-            outcome.value = scope.execution.encode(result, keep=self.spec.policy.keep)
+            outcome.value = scope.execution.encode_result(self.spec, result)
             outcome.live = result
         except asyncio.CancelledError as error:
             if not scope.closed and not self.timed_out and _was_asked_to_stop():
@@ -144,7 +147,7 @@ class Attempt:
                 return
             if (problem := unawaited(scope)) is not None:
                 raise problem
-            outcome.value = scope.execution.encode(result, keep=self.spec.policy.keep)
+            outcome.value = scope.execution.encode_result(self.spec, result)
             outcome.live = result
         except BaseException as error:  # noqa: BLE001 - the fence: whatever user code raises is its outcome
             outcome.error = error
@@ -173,7 +176,7 @@ class Attempt:
 
     def _loop_ended(self) -> None:
         give_up(self.scope)
-        self.scope.execution.loop_ended()
+        self.scope.execution.end_with_loop()
         self._tell_ended()
 
     def _tell_ended(self) -> None:

@@ -1,17 +1,22 @@
 """Noticing that an async step blocks the event loop, and saying what to do about it.
 
-While something runs, a timer of the loop looks whether it was called in time. It only ever logs.
+Each stretch of a step's own code between two awaits is measured, so that the step is named which blocked. What a task
+that it started does is not its own code: for that, a timer of the loop looks whether it was called in time, and names
+the steps at work if nobody else explains the delay. It only ever logs.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+import time
+import types
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any
 
 from ..core.duration import format_seconds
 
-__all__ = ["BlockWatch"]
+__all__ = ["BlockWatch", "measured"]
 
 log = logging.getLogger("cerebelum_nb")
 
@@ -26,7 +31,14 @@ class BlockWatch:
         self._loop, self._running = loop, running
         self._handle: asyncio.TimerHandle | None = None
         self._due = 0.0
+        self._explained = 0.0  # until when it is known who blocked the loop
         self._told: set[str] = set()
+
+    def note(self, name: str, seconds: float) -> None:
+        """Take how long a step has kept the loop from anything else."""
+        if seconds > _TOO_LONG_SECONDS:
+            self._explained = self._loop.time()
+            self._tell([name], seconds)
 
     def start(self) -> None:
         """Begin to watch, if it does not yet."""
@@ -42,8 +54,14 @@ class BlockWatch:
 
     def _look(self) -> None:
         late = self._loop.time() - self._due
-        suspects = [name for name in self._running() if name not in self._told]
-        if late > _TOO_LONG_SECONDS and suspects:
+        if late > _TOO_LONG_SECONDS and self._explained < self._due:
+            self._tell(self._running(), late)
+        self._handle = None
+        self.start()
+
+    def _tell(self, steps: list[str], seconds: float) -> None:
+        suspects = [name for name in dict.fromkeys(steps) if name not in self._told]
+        if suspects:
             self._told.update(suspects)
             names = " or ".join(f"'{name}'" for name in suspects[:3])
             log.warning(
@@ -51,7 +69,31 @@ class BlockWatch:
                 "wait. Write await sleep(...) instead of time.sleep(...), or make the step a plain def, which runs "
                 "in a thread",
                 names,
-                format_seconds(late),
+                format_seconds(seconds),
             )
-        self._handle = None
-        self.start()
+
+
+@types.coroutine
+def measured(work: Awaitable[Any], note: Callable[[float], None]) -> Generator[Any, Any, Any]:
+    """Await ``work``, and note how many seconds each stretch of it took that did not let the loop go on."""
+    inner: Any = work.__await__()
+    error: BaseException | None = None
+    while True:
+        began = time.monotonic()
+        try:
+            if error is None:
+                waits_for = next(inner)
+            else:
+                thrown, error = error, None
+                waits_for = inner.throw(thrown)
+        except StopIteration as end:
+            return end.value
+        finally:
+            note(time.monotonic() - began)
+        try:
+            yield waits_for
+        except GeneratorExit:
+            inner.close()
+            raise
+        except BaseException as exc:  # noqa: BLE001 - a cancellation, say: it is the work's
+            error = exc

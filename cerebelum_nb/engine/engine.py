@@ -33,6 +33,7 @@ from .clock import Clock, current_clock
 from .execution import Execution
 from .lease import keeper_of, superseded
 from .printing import listen
+from .remembered import remembered
 from .scope import hear
 
 __all__ = ["Engine", "engine_of", "engines_on"]
@@ -84,6 +85,7 @@ class Engine:
         self.loop, self.store, self.clock = loop, store, clock
         self._inbox: list[tuple[Execution, Callable[[Any], None], Any]] = []
         self._executions: dict[str, Execution] = {}
+        self._stirring: dict[Execution, None] = {}  # those that may be doing something else than wait for the clock
         self._pump_handle: asyncio.Handle | None = None
         self._pumping = False
         self.turn_at: int | None = None  # monotonic: what is worked off together happened at one time
@@ -124,8 +126,10 @@ class Engine:
         execution = Execution(self, execution_id, plan, State(), holder, vault)
         with self.made_ready(execution):
             execution.rebase(fold(self.store.events(execution_id)))
+            known = remembered(self.store, execution_id)
+            execution.live_inputs = known.inputs
+            execution.recall(known.results, execution.state)
             self._enter(execution)
-            execution.recall(execution_id, execution.state)
             yield execution
 
     @contextmanager
@@ -177,6 +181,7 @@ class Engine:
     def forget(self, execution: Execution, leftovers: list[Callable[[], bool]]) -> None:
         """An execution no longer runs here."""
         self._executions.pop(execution.id, None)
+        self._stirring.pop(execution, None)
         self._held.pop(execution, None)
         if not self._executions:
             self._watch.stop()
@@ -218,7 +223,12 @@ class Engine:
         """Tell the clock when everything in flight waits for it."""
         if not self.clock.jumps or self._inbox or self._held or not self._executions:
             return
-        if all(execution.all_wait for execution in self._executions.values()):
+        while self._stirring:  # those that wait are looked at once, and again only when something came for them
+            execution = next(iter(self._stirring))
+            if not (execution.over or execution.all_wait):
+                return
+            del self._stirring[execution]
+        if self._executions:
             try:
                 self.clock.idle()
             except Exception as error:  # noqa: BLE001 - a clock that wakes nobody would let all of them wait for ever
@@ -251,12 +261,22 @@ class Engine:
             self._rebase(execution)
             self.post(execution, _nothing, None)
 
+    def note_blocking(self, step: str, seconds: float) -> None:
+        """Take how long an async step has run without letting the loop go on."""
+        self._watch.note(step, seconds)
+
+    def stirs(self, execution: Execution) -> None:
+        """Hear that an execution does something, so that a clock that jumps must not."""
+        if self.clock.jumps:
+            self._stirring[execution] = None
+
     def _async_steps(self) -> list[str]:
         attempts = [attempt for execution in self._executions.values() for attempt in execution.attempts.values()]
-        return [attempt.spec.name for attempt in attempts if attempt.task is not None]
+        return [attempt.spec.name for attempt in attempts if attempt.task is not None and not attempt.scope.waits]
 
     def _enter(self, execution: Execution) -> None:
         self._executions[execution.id] = execution
+        self.stirs(execution)
         self._watch.start()
         self._listening[execution.id] = listen(hear)
         keeper_of(self.store).enter(execution)
@@ -292,6 +312,7 @@ class Engine:
                 execution, handler, argument = inbox.pop()
                 if not execution.over:
                     touched[execution] = None
+                    self.stirs(execution)
                     self.on_behalf_of(execution, handler, argument)
             for execution in touched:
                 if not execution.over:

@@ -28,6 +28,7 @@ from .attempt import Attempt, Interruption, Outcome
 from .clock import Deadline, Timer
 from .code import parts_written
 from .lease import keeper_of
+from .remembered import note_end
 from .scope import Scope, Suspension
 from .summary import summarise
 from .values import ExecutionValues
@@ -50,6 +51,8 @@ class Execution(ExecutionValues):
         self.variable = ""  # how its workflow is called here
         self.handle: Callable[[str | None], str] | None = None  # writes the call of a handle that goes on with it
         self.attempts: dict[str, Attempt] = {}
+        self._busy: Attempt | None = None  # one of them that was found at work
+        self._looks = False
         self.batch: list[Event] = []
         self.written = state.version
         self.over = False
@@ -120,14 +123,18 @@ class Execution(ExecutionValues):
         self._progress.append(partial(self._printed_event, scope, self.now()))  # until then views find it in the scope
 
     def waits_changed(self) -> None:
-        """Hear that a step began to wait, or has waited for long."""
-        self.consider_hibernation()
-        self.engine.check_idle()
+        """Hear that a step began to wait, or has waited for long; many that begin together are looked at once."""
+        if not self._looks:
+            self._looks = True
+            self.loop.call_soon(self.engine.on_behalf_of, self, self._look_at_waits)
 
     @property
     def all_wait(self) -> bool:
-        """Whether everything in flight waits for the clock."""
-        return bool(self.attempts or self._timers) and all(a.scope.waits for a in self.attempts.values())
+        """Whether everything in flight waits for the clock. Who was at work last is asked first: it mostly still is."""
+        busy = self._busy
+        if busy is None or busy.scope.waits or self.attempts.get(busy.spec.name) is not busy:
+            self._busy = next((attempt for attempt in self.attempts.values() if not attempt.scope.waits), None)
+        return self._busy is None and bool(self.attempts or self._timers)
 
     def retry_times(self) -> list[int]:
         """When the next attempts of failed steps start, µs since the epoch."""
@@ -220,6 +227,8 @@ class Execution(ExecutionValues):
         """End the run in this process if all it does is wait, and for long."""
         if self.engine.hibernate_after is None or self.stays or self.over or self.finishing:
             return
+        if not self.all_wait:
+            return
         now = self.clock.now()
         ripe_at = hibernation.ripe_at(self, self.engine.hibernate_after, now)
         if ripe_at is None:
@@ -229,7 +238,7 @@ class Execution(ExecutionValues):
         else:
             if self._ripening is not None:
                 self._ripening.cancel()
-            look = partial(self.engine.on_behalf_of, self, self.waits_changed)
+            look = partial(self.engine.on_behalf_of, self, self._look_at_waits)
             self._ripening = self.clock.call_at(Deadline(self.clock, ripe_at), look)
 
     def cancelled_from_outside(self, step: str) -> None:
@@ -372,8 +381,8 @@ class Execution(ExecutionValues):
                     waiter.set_exception(error)
         self._end(error)
 
-    def loop_ended(self) -> None:
-        """Hear, from any thread, that its event loop was closed under it: it can never go on."""
+    def end_with_loop(self) -> None:
+        """Be over if the event loop was closed under it, from any thread: it can never go on."""
         if self.loop.is_closed():
             self.abort(CerebelumError(f"the event loop of execution {self.id} was closed before it was over"))
 
@@ -519,8 +528,10 @@ class Execution(ExecutionValues):
             return self.result_of(name)
         return None if step.output is None else self.decode(step.output, f"the result of step '{name}'", name)
 
-    def _look_at_waits(self, _: None) -> None:
+    def _look_at_waits(self, _: None = None) -> None:
+        self._looks = False
         self.consider_hibernation()
+        self.engine.check_idle()
 
     def _hibernate(self, _: None) -> None:
         """Stop waiting in this process, if that is still all there is to do."""
@@ -593,6 +604,7 @@ class Execution(ExecutionValues):
             self._ripening.cancel()
         left = [a for a in (*self.attempts.values(), *self._zombies.values()) if a.alive]
         try:
+            note_end(self)
             self.engine.forget(self, [partial(getattr, a, "alive") for a in left])
             for attempt in left:
                 attempt.when_over(partial(keeper_of(self.engine.store).forget_ended, self.id))

@@ -199,6 +199,7 @@ class Scope:
             with suppress(ValueError):
                 self.waits.remove(wait)
             self._ends.discard(end)
+            self.execution.engine.stirs(self.execution)
 
         def over(waiter: _Waiter) -> None:
             end()

@@ -25,6 +25,9 @@ _FEW = 12
 _MOST_PRINTED = 12_000
 """Characters of what steps printed in a saved card."""
 
+_EARLY, _SOON_SECONDS = 5.0, 3.0
+"""Before so many percent and seconds, an estimate of what is left would be a guess."""
+
 _ACTIVE = ("running", "sleeping", "approval", "retrying")
 
 
@@ -208,7 +211,7 @@ def _row(
         state=state,
         seconds=((step.ended_at if step.settled else now) - step.started_at) / 1e6 if step.started_at else None,
         percent=percent if step.phase is Phase.RUNNING else None,
-        note=_note(step, message, now),
+        note=_note(step, _estimated(message, percent, step, now), now),
         parallel=parallel,
         printed=printed,
     )
@@ -249,11 +252,22 @@ def _note(step: StepState, message: str, now: int) -> str:
             case "sleep" if operation.due_at is not None:
                 parts.append(f"sleeps, wakes {_left(operation.due_at, now)}")
             case "approval":
-                parts.append(f"waits for approval{f': {operation.approval_type}' if operation.approval_type else ''}")
+                kind = f": {operation.approval_type}" if operation.approval_type else ""
+                ends = "" if operation.due_at is None else f", its time ends {_left(operation.due_at, now)}"
+                parts.append(f"waits for approval{kind}{ends}")
             case "poll" | "retry" if operation.number:
                 tries = f"{operation.kind}: {operation.number} tr{'y' if operation.number == 1 else 'ies'}"
                 parts.append(tries + (f", the next {_left(operation.due_at, now)}" if operation.due_at else ""))
     return ", ".join(parts)
+
+
+def _estimated(message: str, percent: float | None, step: StepState, now: int) -> str:
+    """Say beside its message how long a step with progress will take yet, if it goes on as it went."""
+    spent = (now - step.started_at) / 1e6
+    if step.phase is not Phase.RUNNING or percent is None or not _EARLY <= percent < 100 or spent < _SOON_SECONDS:
+        return message
+    left = spent * (100 - percent) / percent
+    return f"{message}, about {format_seconds(round(left))} left".removeprefix(", ")
 
 
 def _left(due_at: int, now: int) -> str:

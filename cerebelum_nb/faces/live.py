@@ -10,6 +10,7 @@ import asyncio
 import html
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import IO, Any, cast
@@ -35,8 +36,16 @@ _SHARE = 0.02
 _TALL = 300
 """A picture of so many px stands below the steps at work, not above them."""
 
+_LIVE = "shown as it was when this cell began; cerebelum_nb.watch() shows it as it is"
+
 _MOST_LINES = 10
 """So many steps at work are shown with a bar each; the graph shows them all."""
+
+
+_MOST_ENDED = 4
+"""The boxes of so many runs that have ended are kept."""
+
+_ended: deque[tuple[Any, ...]] = deque()
 
 
 def live_view(execution: Execution) -> AbstractContextManager[None] | None:
@@ -75,7 +84,7 @@ def _in_notebook(execution: Execution, look: Callable[[], Card]) -> Iterator[Non
 
     card: NotebookCard | None = None
     with views.shielded("the live view"):
-        card = NotebookCard()
+        card = NotebookCard(look())
     if card is None:  # there are no widgets here: the outcome is shown all the same
         with _once(look):
             yield
@@ -116,7 +125,7 @@ def _in_terminal(look: Callable[[], Card]) -> Iterator[None]:
 class NotebookCard:
     """One output of a notebook: widgets while it changes, html and text in the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, first: Card | None = None) -> None:
         import ipywidgets
         from IPython.display import display
 
@@ -127,7 +136,11 @@ class NotebookCard:
         self._pool: list[tuple[Any, Any, Any]] = []
         self._states: dict[str, str] | None = None
         self._box = ipywidgets.VBox([self._head, self._graph, self._lines, self._forms])
-        self._handle = display(self._box, display_id=True)  # type: ignore[no-untyped-call]
+        # A front end without widgets shows the text, as does a notebook whose tab was closed before the run was over.
+        bundle = self._box._repr_mimebundle_()
+        if first is not None:
+            bundle = {**bundle, **first.bundle(), "text/plain": f"{first.to_text()}\n{_LIVE}"}
+        self._handle = display(bundle, raw=True, display_id=True)  # type: ignore[no-untyped-call]
 
     def draw(self, card: Card) -> None:
         """Show what has changed."""
@@ -151,13 +164,23 @@ class NotebookCard:
             self._forms.children = tuple(forms)
 
     def finish(self, card: Card) -> None:
-        """Leave a static picture in the place of the widgets."""
-        self._handle.update(card.bundle(), raw=True)
+        """Leave a static picture in the place of the widgets.
+
+        A tab that was closed meanwhile did not hear of it: opened again, it asks the kernel for the widgets. So the
+        box of the last runs stays, with the picture in it and nothing else.
+        """
+        bundle = card.bundle()
+        self._handle.update(bundle, raw=True)
+        self._head.value, self._box.children = bundle["text/html"], (self._head,)
         for line, bar, text in self._pool:
             for widget in (line, bar, text):
                 widget.close()
-        for widget in (self._head, self._graph, self._lines, self._forms, self._box):
+        for widget in (self._graph, self._lines, self._forms):
             widget.close()
+        _ended.append((self._head, self._box))
+        while len(_ended) > _MOST_ENDED:
+            for widget in _ended.popleft():
+                widget.close()
 
     def _show(self, number: int, row: Row, more: int) -> None:
         if number == len(self._pool):

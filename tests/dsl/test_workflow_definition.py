@@ -335,8 +335,13 @@ def test_a_workflow_shows_its_timeline():
     assert repr(workflow(name="w")(lambda wf: wf.timeline(a >> [b, c]))) == "<workflow w: a >> [b, c]>"
 
 
-def test_a_workflow_that_cannot_run_shows_how_many_problems_it_has():
-    assert "1 problem," in repr(workflow(name="w")(lambda wf: None))
+def test_a_workflow_that_cannot_run_shows_its_problems():
+    shown = repr(workflow(name="w")(lambda wf: None))
+    assert shown.startswith("<workflow w: 1 problem>\n  - the timeline is empty: call wf.timeline(")
+
+
+def test_a_report_is_shown_as_what_is_wrong():
+    assert repr(workflow(name="w")(lambda wf: None).validate()).startswith("- the timeline is empty: ")
 
 
 def test_defining_a_workflow_evaluates_nothing():

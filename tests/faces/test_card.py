@@ -246,3 +246,19 @@ def test_watch_of_an_unknown_execution_says_so(store):
         watch("zzz", store=store)
     with pytest.raises(ExecutionNotFoundError, match="no execution"):
         watch(store=store)
+
+
+def test_an_approval_shows_when_its_time_ends_and_progress_what_is_left():
+    from cerebelum_nb.core.events import ApprovalRequested, StepProgressed, StepStarted, WorkflowStarted
+    from cerebelum_nb.values import encode
+
+    started = WorkflowStarted(at=1, workflow="release", inputs=encode({}), total_steps=3)
+    begun = StepStarted(at=1, step="fetch", visit=1, attempt=1)
+    asked = ApprovalRequested(
+        at=1, step="fetch", visit=1, attempt=1, op="approval:budget", approval_type="budget", due_at=60_000_001
+    )
+    card = Card.at("k1", fold([started, begun, asked]), 20_000_001, Graph(release.plan()))
+    assert {row.name: row.note for row in card.rows}["fetch"] == "waits for approval: budget, its time ends in 40s"
+    moved = StepProgressed(at=10_000_001, step="fetch", visit=1, attempt=1, percent=25.0, message="rows")
+    card = Card.at("k1", fold([started, begun, moved]), 10_000_001, Graph(release.plan()))
+    assert {row.name: row.note for row in card.rows}["fetch"] == "rows, about 30s left"

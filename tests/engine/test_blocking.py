@@ -1,0 +1,100 @@
+"""Who blocks the event loop is named, and nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import closing
+
+import pytest
+
+from cerebelum_nb import step, workflow
+from cerebelum_nb.engine import blocking
+from cerebelum_nb.testing import MemoryStore
+
+
+@pytest.fixture
+def named(caplog, monkeypatch):
+    """Run steps one after the other; return what is said of them. A tenth of a second is too long here."""
+    monkeypatch.setattr(blocking, "_TOO_LONG_SECONDS", 0.1)
+    monkeypatch.setattr(blocking, "_LOOK_SECONDS", 0.02)
+
+    def run(*bodies):
+        steps = [[step(one) for one in body] if isinstance(body, list) else step(body) for body in bodies]
+        with closing(MemoryStore()) as log, caplog.at_level(logging.WARNING, logger="cerebelum_nb"):
+            workflow(name="w")(lambda wf: wf.timeline(*steps)).run(store=log)
+        return [record.getMessage() for record in caplog.records]
+
+    return run
+
+
+async def only_blocks():
+    time.sleep(0.3)
+
+
+async def awaits_afterwards():
+    time.sleep(0.3)
+    await asyncio.sleep(0.05)
+
+
+async def awaited_before():
+    await asyncio.sleep(0.05)
+    time.sleep(0.3)
+
+
+async def fails_afterwards():
+    try:
+        await asyncio.sleep(0.01)
+    finally:
+        time.sleep(0.3)
+
+
+async def in_a_task():
+    await asyncio.gather(only_blocks(), asyncio.sleep(0))
+
+
+@pytest.mark.parametrize("body", [only_blocks, awaits_afterwards, awaited_before, fails_afterwards, in_a_task])
+def test_an_async_step_that_blocks_the_loop_is_named(named, body):
+    (told,) = named(body)
+    assert f"'{body.__name__}'" in told and "plain def" in told
+
+
+def test_the_step_is_named_that_blocks_and_not_the_one_beside_it(named):
+    async def waits():
+        await asyncio.sleep(0.5)
+
+    def gate():
+        return 1
+
+    (told,) = named(gate, [waits, awaited_before])
+    assert "'awaited_before'" in told and "waits" not in told
+
+
+def test_a_plain_step_that_sleeps_is_not_named(named):
+    def sleeps_in_a_thread():
+        time.sleep(0.3)
+
+    assert named(sleeps_in_a_thread) == []
+
+
+def test_what_a_step_awaits_sees_its_cancellation_and_its_value():
+    async def main():
+        seen, stretches = [], []
+
+        async def work():
+            try:
+                await asyncio.sleep(10)
+            except asyncio.CancelledError:
+                seen.append("cancelled")
+                return 42
+
+        async def around():
+            return await blocking.measured(work(), stretches.append)
+
+        task = asyncio.create_task(around())
+        await asyncio.sleep(0)
+        task.cancel()
+        return await task, seen, len(stretches)
+
+    assert asyncio.run(main()) == (42, ["cancelled"], 2)
