@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextvars
 import logging
 from collections.abc import Generator
 from contextlib import AbstractContextManager, ExitStack, suppress
@@ -17,7 +18,7 @@ from .core.stepping import Limit
 from .engine import views
 from .engine.bridge import STOPPED
 from .engine.execution import Execution
-from .engine.fence import describe
+from .engine.fence import describe, without_secrets
 from .engine.hints import advise_on, execute_call, rerun_stale, resume_call
 from .engine.interrupt import on_sigint
 from .errors import (
@@ -29,6 +30,7 @@ from .errors import (
     WorkflowError,
 )
 from .result import Result
+from .values import Vault
 
 __all__ = ["Run"]
 
@@ -163,7 +165,8 @@ class Run:
         if self._is_heard or (done.exception() is None and self.status is not ExecutionState.FAILED):
             return
         _unheard.add(self)
-        self._execution.loop.call_later(_HEARD_SECONDS, self._tell)
+        # In a context of its own: what is written goes to the cell in sight, not to the one that started it.
+        self._execution.loop.call_later(_HEARD_SECONDS, self._tell, context=contextvars.Context())
 
     def _tell(self) -> None:
         _unheard.discard(self)
@@ -282,7 +285,7 @@ class Run:
             raise self._ended_by(error, where, kept, unrecorded)
         match state.lifecycle:
             case ExecutionState.FAILED:
-                raise self._failure(where, kept) from _own_traceback(execution.cause)
+                raise self._failure(where, kept) from _own_traceback(execution.cause, execution.vault)
             case ExecutionState.PAUSED:
                 advice = advise_on(execution)
                 assert advice is not None  # of a paused one there is always one
@@ -347,10 +350,11 @@ def _sentence(error: BaseException) -> str:
     return told.message if isinstance(error, CerebelumError) else f"{told.type}: {told.message}"
 
 
-def _own_traceback(error: BaseException | None) -> BaseException | None:
-    """Leave out the library's frames above the user's own."""
+def _own_traceback(error: BaseException | None, vault: Vault) -> BaseException | None:
+    """Leave out the library's frames above the user's own, and the secrets."""
     if error is None:
         return None
+    error = without_secrets(error, vault)
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None and is_library_frame(trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next

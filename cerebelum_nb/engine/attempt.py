@@ -119,7 +119,7 @@ class Attempt:
                 result = await measured(result, note)
             if (problem := unawaited(scope)) is not None:
                 raise problem
-            outcome.value = scope.execution.encode(result, keep=self.spec.policy.keep)
+            outcome.value = scope.execution.encode_result(self.spec, result)
             outcome.live = result
         except asyncio.CancelledError as error:
             if not scope.closed and not self.timed_out and _was_asked_to_stop():
@@ -147,7 +147,7 @@ class Attempt:
                 return
             if (problem := unawaited(scope)) is not None:
                 raise problem
-            outcome.value = scope.execution.encode(result, keep=self.spec.policy.keep)
+            outcome.value = scope.execution.encode_result(self.spec, result)
             outcome.live = result
         except BaseException as error:  # noqa: BLE001 - the fence: whatever user code raises is its outcome
             outcome.error = error
@@ -176,7 +176,7 @@ class Attempt:
 
     def _loop_ended(self) -> None:
         give_up(self.scope)
-        self.scope.execution.loop_ended()
+        self.scope.execution.end_with_loop()
         self._tell_ended()
 
     def _tell_ended(self) -> None:

@@ -10,11 +10,13 @@ from typing import Any
 from ..callers import is_library_frame
 from ..core.model import ExecutionState
 from ..core.state import State, fold
+from ..dsl.step import Step
 from ..errors import CerebelumError, WorkflowError
 from ..store.base import Store
 from ..store.default import resolve_store
-from ..values import decode
-from ..workflows import registered
+from ..values import Secret, Vault, decode
+from ..values.redaction import gather
+from ..workflows import Workflow, registered
 
 __all__ = ["Here", "here"]
 
@@ -28,9 +30,11 @@ class Here:
         error: what it raised; None when only the log knows.
     """
 
-    def __init__(self, step: str, names: Mapping[str, Any], error: BaseException | None, source: str) -> None:
+    def __init__(
+        self, step: str, names: Mapping[str, Any], error: BaseException | None, source: str, told: str = ""
+    ) -> None:
         self.__dict__.update(names)
-        self.__dict__["_here"] = (step, dict(names), error, source)
+        self.__dict__["_here"] = (step, dict(names), error, source, told)
 
     @property
     def step(self) -> str:
@@ -49,15 +53,15 @@ class Here:
         return error
 
     def __getattr__(self, name: str) -> Any:
-        step, names, _, source = self.__dict__["_here"]
+        step, names, _, source, _ = self.__dict__["_here"]
         raise AttributeError(f"step '{step}' has no {source} {name!r}; there are {', '.join(names) or 'none'}")
 
     def __dir__(self) -> list[str]:
         return [*self.names, "names", "step", "error"]
 
     def __repr__(self) -> str:
-        step, names, error, source = self.__dict__["_here"]
-        head = f"<here: in step '{step}'" + (f", {type(error).__name__}: {error}" if error is not None else "")
+        step, names, _, source, told = self.__dict__["_here"]
+        head = f"<here: in step '{step}'" + (f", {told}" if told else "")
         return "\n".join([f"{head}; its {source}s>", *(f"  {name} = {_short(value)}" for name, value in names.items())])
 
 
@@ -74,7 +78,9 @@ def here(
 
     Args:
         failure: the error of a run, or the id of an execution; by default the last failure.
-        into: where to put the names as well: ``here(into=globals())`` puts them into the notebook.
+        into: where to put the names as well: ``here(into=globals())`` puts them into the notebook. A name that is a
+            step or a workflow there is left as it is; the value is on what is returned. A variable in which a secret
+            stands is a `Secret`.
         store: the log; by default the session's.
 
     Raises:
@@ -90,7 +96,9 @@ def here(
     if isinstance(error, WorkflowError) and error.failed_step and error.__cause__ is not None:
         frame = _frame_of(error.__cause__)
         if frame is not None:
-            return _given(Here(error.failed_step, dict(frame.f_locals), error.__cause__, "variable"), into)
+            names, vault = _hidden(frame)
+            told = vault.mask(f"{type(error.__cause__).__name__}: {error.__cause__}")
+            return _given(Here(error.failed_step, names, error.__cause__, "variable", told), into)
     log = resolve_store(store)
     if isinstance(error, WorkflowError):
         error = error.execution_id
@@ -100,9 +108,29 @@ def here(
 
 
 def _given(found: Here, into: MutableMapping[str, Any] | None) -> Here:
+    """Put the names there, except where a parameter is named after a step: the workflow would lose it."""
     if into is not None:
-        into.update(found.names)
+        into.update({n: v for n, v in found.names.items() if not isinstance(into.get(n), (Step, Workflow))})
     return found
+
+
+def _hidden(frame: FrameType) -> tuple[dict[str, Any], Vault]:
+    """The local variables, each that shows a secret as a `Secret`: what a notebook displays, it keeps."""
+    names, vault = dict(frame.f_locals), Vault()
+    secrets = {name: value for name, value in frame.f_globals.items() if isinstance(value, Secret)}
+    gather([names, secrets], vault, set(), 0)
+    if not vault:
+        return names, vault
+    return {name: Secret(value) if _shows(value, vault) else value for name, value in names.items()}, vault
+
+
+def _shows(value: object, vault: Vault) -> bool:
+    if isinstance(value, Secret):
+        return False
+    if isinstance(value, bytes):
+        return vault.reveals(value)
+    text = value if isinstance(value, str) else repr(value)
+    return vault.mask(text) != text
 
 
 def _last_error() -> WorkflowError | None:

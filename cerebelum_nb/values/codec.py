@@ -227,8 +227,8 @@ def _as_bytes(value: object, vault: Vault, path: str, home: Home) -> Value:
         codec = "cloudpickle"
         try:
             payload = pickles.dumps(value, home)
-        except Exception as exc:  # pickling runs whatever the classes define
-            raise _unstorable(value, exc, vault, path) from exc
+        except Exception as exc:  # noqa: BLE001 - pickling runs whatever the classes define
+            raise _unstorable(value, exc, vault, path) from None  # it says why; where in a pickler helps nobody
     named = _find_named(value, path, vault)
     if named is None and vault.reveals(payload):
         named = find(value, path, lambda key, item: _reveals(item, vault), vault=vault, deepest=True) or (

@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from cerebelum_nb import approval, sleep, step, workflow
+from cerebelum_nb.engine import lease
 from cerebelum_nb.scheduling import run_forever
 from cerebelum_nb.store.sqlite import SqliteStore
 
@@ -47,6 +48,12 @@ def campaign(wf):
     wf.timeline(before >> nap >> after)
 
 
+def note(name):
+    """Do something that is recorded, and say which process did it."""
+    mark(f"note {name} {os.getpid()}")
+    return name.upper()
+
+
 @step
 async def work(context):
     await sleep("200ms")
@@ -56,7 +63,7 @@ async def work(context):
 @step
 def more(work, context):
     sleep("100ms")
-    return context.run("note", str.upper, work)
+    return context.run("note", note, work)
 
 
 @step
@@ -109,6 +116,9 @@ if __name__ == "__main__":
     import sleepers  # the workflows are to be known by a module that others can import
 
     log, mode, *rest = sys.argv[1:]
+    if "LEASE" in os.environ:
+        length = float(os.environ["LEASE"])
+        lease.times = lease.LeaseTimes(lease=length, heartbeat=length / 5, look=length / 10)
     if mode == "start":
         asyncio.run(sleepers.start(open_log(log), rest[0], rest[1:]))
     else:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import datetime as dt
 import functools
 import threading
+import traceback
 import warnings
 
 import pandas as pd
@@ -509,8 +511,10 @@ def reading(reads):
 def in_a_new_process(store):
     """Forget what this process remembers of the store's executions."""
     from cerebelum_nb.engine.lease import _keepers
+    from cerebelum_nb.engine.remembered import _kept
 
     _keepers.pop(store, None)
+    _kept.pop(store, None)
 
 
 def test_a_resume_in_this_process_still_has_the_secret(store, go, fails):
@@ -625,3 +629,118 @@ def test_the_secret_of_a_kept_result_is_masked_in_a_resume_in_this_process_too(s
     fails(made.resume("k1", store=store))
     fails(made.fork("k1", store=store))
     assert TOKEN.encode() not in written(store)
+
+
+GLOBAL = Secret("glob-sekret-value-1")
+
+
+@pytest.mark.parametrize("where", ["a global", "a default", "a closure", "a thread of a pool"])
+def test_a_secret_that_a_step_reveals_is_masked_wherever_it_came_from(store, go, where, capsys):
+    mine = Secret("glob-sekret-value-1")
+
+    @step
+    def fetch(context):
+        match where:
+            case "a global":
+                found = GLOBAL.reveal()
+            case "a thread of a pool":
+                with concurrent.futures.ThreadPoolExecutor() as pool:
+                    found = pool.submit(GLOBAL.reveal).result()
+            case _:
+                found = mine.reveal()
+        print("using", found)
+        return {"url": f"https://host/?key={found}"}
+
+    if where == "a default":
+        fetch = step(name="fetch")(lambda key=mine: print("using", key.reveal()) or {"url": "?" + key.reveal()})
+    go(timeline(fetch).execute(store=store))
+    assert b"glob-sekret" not in written(store)
+    shown = capsys.readouterr()
+    assert "using ********" in shown.out and "glob-sekret" not in shown.out + shown.err
+
+
+def test_a_secret_in_the_name_of_an_operation_is_masked_and_the_operation_found_again(store, go):
+    done = []
+
+    @step(retries=1)
+    async def call(inputs, context):
+        await context.run("call " + inputs["token"].reveal(), lambda: done.append(1))
+        if context.attempt == 1:
+            raise ConnectionError
+
+    go(timeline(call).execute({"token": Secret(TOKEN)}, store=store))
+    assert done == [1] and TOKEN.encode() not in written(store)
+
+
+class RefusedError(Exception):
+    """An error that keeps what it was made of."""
+
+    def __init__(self, url):
+        super().__init__("refused")
+        self.url = url
+
+    def __str__(self):
+        return f"refused: {self.url}"
+
+
+class StubbornError(Exception):
+    """An error whose text cannot be changed."""
+
+    def __str__(self):
+        return f"bad token {TOKEN}"
+
+
+@pytest.mark.parametrize("kind", ["args", "attribute", "file name", "note", "cause", "group", "stubborn"])
+def test_a_traceback_shows_no_secret(store, fails, kind):
+    def raising(inputs):
+        token = inputs["token"].reveal()
+        match kind:
+            case "args":
+                raise KeyError({"key": token}, token)
+            case "attribute":
+                raise RefusedError(f"https://x/?{token}")
+            case "file name":
+                raise FileNotFoundError(2, "No such file", f"/tmp/{token}")
+            case "note":
+                error = ValueError("no")
+                error.add_note(f"with {token}")
+                raise error
+            case "cause":
+                raise ValueError("no") from ConnectionError(token)
+            case "group":
+                raise ExceptionGroup("two", [ValueError(token), RefusedError(token)])
+            case "stubborn":
+                raise StubbornError
+
+    error = fails(timeline(step(name="raising")(raising)).execute({"token": Secret(TOKEN)}, store=store))
+    shown = "".join(traceback.format_exception(error))
+    assert TOKEN not in shown and "********" in shown and "in raising" in shown
+
+
+def test_a_traceback_without_a_secret_is_left_as_it_is(store, fails):
+    raised = ValueError("no", {"a": 1})
+
+    def raising(inputs):
+        raise raised
+
+    error = fails(timeline(step(name="raising")(raising)).execute({"token": Secret(TOKEN)}, store=store))
+    assert error.__cause__ is raised and raised.args == ("no", {"a": 1})
+
+
+def one_return():
+    rows = (n for n in range(3))
+    return {"rows": [rows]}
+
+
+def two_returns(context):
+    if context.attempt > 1:
+        return 1
+    return threading.Lock()
+
+
+@pytest.mark.parametrize(("function", "line"), [(one_return, 2), (two_returns, 0)])
+def test_what_cannot_be_stored_is_told_at_the_line_that_returned_it(store, fails, function, line):
+    error = fails(timeline(step(name="made")(function)).execute(store=store))
+    (frame,) = [f for f in traceback.extract_tb(error.__cause__.__traceback__) if f.filename == __file__]
+    assert (frame.name, frame.lineno) == (function.__name__, function.__code__.co_firstlineno + line)
+    assert "pickle.py" not in error.details

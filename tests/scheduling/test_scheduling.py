@@ -23,6 +23,7 @@ from cerebelum_nb.core.events import StepStarted, WorkflowForked, WorkflowHibern
 from cerebelum_nb.core.model import ExecutionState, Value
 from cerebelum_nb.core.state import check, fold
 from cerebelum_nb.engine.approvals import decide_approval
+from cerebelum_nb.engine.lease import keeper_of
 from cerebelum_nb.engine.summary import summarise
 from cerebelum_nb.faces.approval import approval_form
 from cerebelum_nb.store.base import Commit
@@ -83,6 +84,52 @@ async def test_it_goes_on_when_somebody_has_decided(log):
     decide_approval(log, "k1", approve=True, response=7)
     await until(log, ExecutionState.COMPLETED, "k1")
     await background.stop()
+
+
+async def test_an_execution_that_another_process_took_over_frees_its_place(log):
+    begun, taken = asyncio.Event(), asyncio.Event()
+
+    @step
+    async def first():
+        await sleep("100ms")
+        begun.set()
+        await taken.wait()
+
+    @workflow
+    def contested(wf):
+        wf.timeline(first)
+
+    await contested.execute(store=log, execution_id="k0")
+    background = scheduler(log)
+    async with asyncio.timeout(20):
+        await begun.wait()
+    log.release("k0", keeper_of(log).running("k0").holder)
+    log.claim("k0", log.register(0, 10**9, Identity(host="elsewhere", pid=1, boot_id="another/1/1", started="1")), 0)
+    taken.set()
+    await lazy.execute(store=log, execution_id="k1")
+    await until(log, ExecutionState.COMPLETED, "k1")
+    assert background._rounds._runs == {}
+    await background.stop()
+
+
+async def test_one_that_cannot_be_read_keeps_no_other_from_its_turn(log, monkeypatch):
+    for n in range(2):
+        await lazy.execute(store=log, execution_id=f"k{n}")
+    wake = type(lazy).wake
+
+    def fails(self, execution_id, **how):
+        if execution_id == "k0":
+            raise RuntimeError("out of order")
+        return wake(self, execution_id, **how)
+
+    monkeypatch.setattr(type(lazy), "wake", fails)
+    told = []
+    background = scheduler(log, tell=told.append)
+    await until(log, ExecutionState.COMPLETED, "k1")
+    await background.stop()
+    assert [text for text in told if "not taken up" in text] == [
+        "k0 of lazy is not taken up: RuntimeError: out of order"
+    ]
 
 
 async def test_two_share_the_work(log):

@@ -315,7 +315,83 @@ def test_a_class_that_no_longer_exists_is_named_and_the_preview_shown(
     monkeypatch.delitem(sys.modules, "vanishing")
     importlib.invalidate_caches()
     outputs = history.outputs(name, store=log.store)
-    assert "Order(number=7)" in repr(outputs)
-    with pytest.raises(SerializationError, match=r"Order\(number=7\).*Define or import `vanishing.Order` as it was"):
+    written = '{"$dataclass":{"class":"vanishing:Order","fields":{"number":7}}}'
+    assert written in repr(outputs)
+    with pytest.raises(SerializationError, match=r"no class Order in vanishing\. Define or import it as it was"):
         outputs["s"]
-    assert history.steps(name, store=log.store)["output"].tolist() == ["Order(number=7)"]
+    assert history.steps(name, store=log.store)["output"].tolist() == [written]
+
+
+# -- the classes of a program -----------------------------------------------------------------------------------
+
+PROGRAM = """
+import json, sys, threading
+from dataclasses import dataclass
+from enum import Enum
+from cerebelum_nb import WorkflowError, connect, step, workflow
+
+connect("h.db")
+LOCK, KEY = threading.Lock(), "key-of-the-program"
+
+class Mode(Enum):
+    FAST = 1
+
+@dataclass(frozen=True)
+class Point:
+    x: int
+
+class Model:
+    "Pickled; a method uses what cannot be pickled, and what should not be."
+    def read(self):
+        with LOCK:
+            return KEY
+
+@step
+def made():
+    return {"mode": Mode.FAST, "point": Point(1), "model": Model()}
+
+@step
+def plain():
+    return [Mode.FAST, Point(1)]
+
+@step
+def use(made, plain):
+    if len(sys.argv) < 2:
+        raise RuntimeError("stop here")
+    return [made["mode"] is Mode.FAST, made["point"] == Point(1), type(made["model"]) is Model,
+            made["model"].read() == KEY, plain[0] is Mode.FAST, plain[1] in {Point(1)}]
+
+@workflow
+def plan(wf):
+    wf.timeline(made >> plain >> use)
+
+if __name__ == "__main__":
+    try:
+        result = plan.resume_sync("k1") if len(sys.argv) > 1 else plan.run(execution_id="k1")
+        print(json.dumps(result.output))
+    except WorkflowError as error:
+        print(error.failed_step)
+"""
+
+
+def test_after_a_restart_values_belong_to_the_classes_that_the_program_defines(tmp_path: Any) -> None:
+    (tmp_path / "flow.py").write_text(PROGRAM, encoding="utf-8")
+
+    def program(*args: str) -> str:
+        command = [sys.executable, *args]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
+
+    assert program("flow.py") == "use"
+    with SqliteStore(tmp_path / "h.db") as store:
+        outputs = [e.output for e in store.events("k1") if isinstance(e, StepCompleted)]
+        assert [output.codec for output in outputs] == ["cloudpickle", "tagged"]
+        assert b"key-of-the-program" not in store.payload(outputs[0].digest)
+    assert program("flow.py", "again") == "[true, true, true, true, true, true]"
+
+
+def test_a_class_of_a_function_is_stored_itself() -> None:
+    class Local:
+        x = 1
+
+    back = decode(encoded := encode(Local()), lambda _: encoded.payload or b"")
+    assert back.x == 1
