@@ -265,11 +265,11 @@ def _draw(plan: Plan) -> views.Drawing:
     return Graph(plan)
 
 
-def _slide(execution_id: str, events: Sequence[Event]) -> Any:
+def _slide(execution_id: str, events: Sequence[Event], plan: Plan | None) -> Any:
     """Make a slider."""
     from .faces.slider import Slider
 
-    return Slider(execution_id, events)
+    return Slider(execution_id, events, plan)
 
 
 views.factories.append(_live_view)

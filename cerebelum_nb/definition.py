@@ -14,7 +14,7 @@ from .core.model import Plan
 from .core.text import as_stage, counted
 from .core.validate import Report
 from .dsl.builder import WorkflowBuilder, build
-from .dsl.reloading import load_of, newest
+from .dsl.reloading import by_name, load_of, newest
 from .engine import views
 from .errors import WorkflowDefinitionError
 
@@ -32,8 +32,13 @@ class Definition:
 
     def __init__(self, fn: Callable[[WorkflowBuilder], object], name: str, max_jumps: int) -> None:
         self.__doc__, self.__module__, self.__name__ = fn.__doc__, fn.__module__, fn.__name__
+        self.__qualname__ = fn.__qualname__
         self._fn, self.name, self.max_jumps = fn, name, max_jumps
         self._load = load_of(fn)
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """Pickle by name, as functions are; one that its module does not hold, by what it is made of."""
+        return by_name(self) or (type(self), (self._fn, self.name, self.max_jumps))
 
     @property
     def fn(self) -> Callable[[WorkflowBuilder], object]:

@@ -18,11 +18,12 @@ from .core.outlook import prospects
 from .core.resume import Resumption, step_named
 from .core.state import State, StepState, evolve, fold
 from .definition import Definition
-from .engine.code import keep_parts, why_inputs_changed, why_stale
+from .engine.code import blueprint_of, keep_parts, why_inputs_changed, why_stale
 from .engine.engine import engine_of
 from .engine.inputs import Inputs, keep_inputs, merge_inputs
 from .engine.leaving import interruptions
 from .engine.marking import by_hand
+from .engine.remembered import remembered
 from .launching import check_id, new_id, own, refuse_in_step
 from .outlook import Outlook
 from .run import Run
@@ -51,7 +52,7 @@ class _Fork:
     given: Mapping[str, Any]
     stale: dict[str, list[str]]
 
-    def begin(self, at: int) -> list[Event]:
+    def begin(self, at: int, plan: str = "") -> list[Event]:
         """The events a fork begins with: what it keeps, and that it is a fork."""
         forked = WorkflowForked(
             at=at,
@@ -64,6 +65,7 @@ class _Fork:
             restored=self.chosen.restored,
             inputs=None if self.value == self.before.inputs else self.value,
             total_steps=sum(map(len, self.plan.timeline)),
+            plan="" if plan == self.before.plan else plan,
         )
         return [*self.kept.events, *interruptions(self.before, at, "it was forked"), forked]
 
@@ -87,12 +89,13 @@ def fork(
     fork_id = new_id() if fork_id is None else check_id(fork_id)
     made = _prepare(workflow, log, vault, execution_id, from_step, inputs, overrides, rerun, fork_id)
     with engine_of(log).create(fork_id, made.plan, vault) as execution:
-        events = made.begin(max(execution.clock.now(), made.before.updated_at))
+        blueprint = blueprint_of(made.plan, vault)
+        events = made.begin(max(execution.clock.now(), made.before.updated_at), blueprint.digest)
         state = fold(events)
-        execution.recall(made.parent, state)
+        execution.recall(remembered(log, made.parent).results, state)
         events += [by_hand(execution, state, name, given, f"overrides[{name!r}]") for name, given in made.given.items()]
         keep_inputs(execution, made.inputs, made.value)
-        execution.payloads = keep_parts(made.plan, log, vault)
+        execution.payloads = keep_parts(made.plan, log, vault, blueprint)
         execution.stays = wait
         return Run(execution, workflow.variable, *events, stale=made.chosen.stale)
 

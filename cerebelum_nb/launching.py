@@ -22,8 +22,9 @@ from .core.model import ExecutionState, Value
 from .core.resume import plan_resume
 from .core.state import fold
 from .core.stepping import is_shared_prefix
+from .core.text import cut
 from .definition import Definition
-from .engine.code import keep_parts, why_stale
+from .engine.code import blueprint_of, keep_parts, why_stale
 from .engine.engine import engine_of
 from .engine.execution import Execution
 from .engine.hints import advise, execute_call, is_script, resume_call
@@ -81,6 +82,7 @@ def launch(
     with engine_of(log).create(made_id, plan, vault) as execution:
         execution.stays = wait
         keep_inputs(execution, given, value)
+        blueprint = blueprint_of(plan, vault)
         event = WorkflowStarted(
             at=execution.clock.now(),
             workflow=workflow.name,
@@ -90,9 +92,10 @@ def launch(
             qualname=workflow.fn.__qualname__,
             source=_source_of(workflow),
             origin=origin(),
+            plan=blueprint.digest,
         )
         _tell_of_unfinished(workflow, log, value)
-        execution.payloads = keep_parts(plan, log, vault)
+        execution.payloads = keep_parts(plan, log, vault, blueprint)
         return Run(execution, workflow.variable, event)
 
 
@@ -143,8 +146,10 @@ def take_up(
         events: list[Event] = []
         if state.hibernated:
             events.append(WorkflowAwakened(at=execution.now(), reason="resumed by hand"))
+        blueprint = blueprint_of(plan, execution.vault)
         resumed = WorkflowResumed(
             at=execution.now(),
+            plan="" if blueprint.digest == state.plan else blueprint.digest,
             retried=chosen.retried,
             revisited=chosen.revisited,
             rerouted=chosen.rerouted,
@@ -155,7 +160,7 @@ def take_up(
         if not state.hibernated or not chosen.is_nothing or value is not None:
             events.append(resumed)
         events += given
-        execution.payloads = keep_parts(plan, log, execution.vault)
+        execution.payloads = keep_parts(plan, log, execution.vault, blueprint)
         return Run(execution, workflow.variable, *events, stale=chosen.stale)
 
 
@@ -319,12 +324,18 @@ def check_id(execution_id: Any) -> str:
 
     Raises:
         TypeError: it is no text.
-        ValueError: a command would take it for an option.
+        ValueError: a command would take it for an option, a terminal would act on it, or it is longer than 200
+            characters.
     """
     if not isinstance(execution_id, str) or not execution_id.strip():  # a new one: nothing has it yet
         raise TypeError(f"an execution id is text, such as 'k3v9x2ma4t', not {execution_id!r}")
     if execution_id.startswith("-"):
         raise ValueError(f"an execution id does not begin with '-', as options of commands do: {execution_id!r}")
+    if not execution_id.isprintable() or len(execution_id) > 200:
+        raise ValueError(
+            f"an execution id has at most 200 characters, all of them printable, as it stands in lists, file names and "
+            f"commands: {cut(repr(execution_id), 80)}"
+        )
     return execution_id
 
 

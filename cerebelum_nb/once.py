@@ -80,7 +80,6 @@ def launch_once(
     if not has_ended:
         return take_up(workflow, execution_id, inputs=inputs, wait=wait, store=log)
     execution = Execution(engine_of(log), execution_id, workflow.plan(), state, 0, Vault(log.redact))
-    execution.recall(execution_id, state)
     execution.over = True
     execution.done.set_result(None)
     return Run(execution, workflow.variable)

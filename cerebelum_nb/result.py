@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from .core.duration import format_seconds
@@ -16,6 +18,7 @@ from .core.text import counted, cut
 from .core.times import at
 from .engine import views
 from .engine.hints import Advice
+from .errors import SerializationError, StoreError
 
 __all__ = ["Outputs", "Result"]
 
@@ -30,6 +33,13 @@ class Outputs(Mapping[str, Any]):
         if step not in self._values:
             raise KeyError(f"step '{step}' has no result; these have: {', '.join(self._values) or 'none'}")
         return self._load(step)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        loaded = {}
+        for name in self._values:
+            with suppress(SerializationError, StoreError):  # what cannot be read here cannot be read there either
+                loaded[name] = self._load(name)
+        return Outputs, (dict(self._values), loaded.__getitem__)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
@@ -86,6 +96,12 @@ class Result:
     resume_hint: str = ""
     next: str = ""
     _events: Callable[[], Sequence[Event]] = tuple
+
+    def __getstate__(self) -> dict[str, Any]:
+        events: Sequence[Event] = ()
+        with suppress(StoreError):
+            events = tuple(self._events())
+        return {**vars(self), "_events": partial(tuple, events)}
 
     def slider(self) -> Any:
         """Make a slider through the run's events; see :func:`cerebelum_nb.history.slider`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextvars
 import logging
 from collections.abc import Generator
 from contextlib import AbstractContextManager, ExitStack, suppress
@@ -162,7 +163,8 @@ class Run:
         if self._is_heard or (done.exception() is None and self.status is not ExecutionState.FAILED):
             return
         _unheard.add(self)
-        self._execution.loop.call_later(_HEARD_SECONDS, self._tell)
+        # In a context of its own: what is written goes to the cell in sight, not to the one that started it.
+        self._execution.loop.call_later(_HEARD_SECONDS, self._tell, context=contextvars.Context())
 
     def _tell(self) -> None:
         _unheard.discard(self)

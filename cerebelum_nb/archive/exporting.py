@@ -151,8 +151,19 @@ def _csv(log: SqliteStore, execution_id: str, table: Table) -> str:
         found = db.execute(f"SELECT * FROM {table} WHERE execution_id = ?", (execution_id,))
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(column[0] for column in found.description)
-        writer.writerows(found)
+        writer.writerows([_harmless(cell) for cell in row] for row in found)
     return text.getvalue()
+
+
+def _harmless(cell: object) -> object:
+    """Keep a spreadsheet from taking text for a formula: a quote before it makes it text, and numbers stay numbers."""
+    if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
 
 
 def _parquet(log: SqliteStore, execution_id: str, table: Table) -> bytes:

@@ -21,6 +21,7 @@ from ..engine.clock import current_clock
 from ..engine.leaving import leave_off
 from ..errors import StoreError
 from ..history.reader import Log, snapshot
+from ..store import rows
 from ..store.connection import explain, open_to_read
 from ..store.place import readable_as
 from ..store.sqlite import SqliteStore
@@ -266,7 +267,7 @@ def _put_to_rest(packed: SqliteStore, execution_id: str) -> None:
 
 
 def _values(record: Record) -> int:
-    return sum(codec != "code" for codec, _ in record.payloads.values())
+    return sum(codec not in rows.NO_VALUES for codec, _ in record.payloads.values())
 
 
 def _brought(db: sqlite3.Connection, record: Record, is_new: bool) -> Unpacked:

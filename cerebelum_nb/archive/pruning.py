@@ -20,6 +20,7 @@ from ..core.duration import Duration, seconds
 from ..core.model import ExecutionState
 from ..engine.clock import current_clock
 from ..history.reader import Log, snapshot
+from ..store import rows
 from ..store.sqlite import SqliteStore
 from .files import file_log
 from .record import held, read, remove, write
@@ -30,6 +31,7 @@ _ENDED = (ExecutionState.COMPLETED, ExecutionState.FAILED, ExecutionState.CANCEL
 _AT_ONCE = 200
 """Executions deleted in one transaction: other processes wait for it."""
 
+_PLAN = re.compile(r'"plan":"(plan:[0-9a-f]+)"')
 _DIGEST = re.compile(r'"digest":"([^"\\]+)"')
 
 
@@ -199,13 +201,15 @@ def _reclaim(log: SqliteStore) -> int:
         unused = [d for d, codec in stored.items() if d not in used and not (is_live and codec == "code")]
         for table in ("payload", "untrusted"):
             db.executemany(f"DELETE FROM {table} WHERE digest = ?", [(digest,) for digest in unused])
-    return sum(stored[digest] != "code" for digest in unused)
+    return sum(stored[digest] not in rows.NO_VALUES for digest in unused)
 
 
 def _named(db: sqlite3.Connection) -> Iterable[str]:
     """Every digest that an event names, or seems to: what a value itself says may look the same."""
     for (data,) in db.execute("""SELECT data FROM event WHERE instr(data, '"digest":"')"""):
         yield from _DIGEST.findall(data)
+    for (data,) in db.execute("""SELECT data FROM event WHERE instr(data, '"plan":"plan:')"""):
+        yield from _PLAN.findall(data)
     code = "SELECT DISTINCT json_extract(data, '$.code') FROM event WHERE type = 'StepStarted' AND data IS NOT NULL"
     for (digest,) in db.execute(code):
         yield f"code:{digest}"

@@ -113,5 +113,7 @@ def _digests(events: list[Row]) -> Iterator[str]:
         value = rows.value_of(event)
         if value is not None and value.digest:
             yield value.digest
+        if plan := getattr(event, "plan", ""):
+            yield plan
         if isinstance(event, StepStarted) and event.code is not None:
             yield f"code:{event.code}"

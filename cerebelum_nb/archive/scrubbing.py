@@ -19,6 +19,7 @@ from ..core.state import fold
 from ..engine.summary import summarise
 from ..store import chain, projection, rows
 from ..values import MASK, Vault, encode
+from ..values.bounds import inflate, parse
 from ..values.redaction import gather
 from .record import Record
 
@@ -66,7 +67,7 @@ def _tells(codec: str, data: bytes, vault: Vault) -> bool:
     if searched is None:
         return True
     lower = searched.lower()
-    return vault.reveals(searched) or any(name.encode() in lower for name in vault.names)
+    return vault.reveals(searched) or (codec != "plan" and any(name.encode() in lower for name in vault.names))
 
 
 def _uncompressed(data: bytes) -> bytes | None:
@@ -121,6 +122,6 @@ def _value(value: Value, vault: Vault, telling: Collection[str]) -> Value:
 def _code(data: bytes, vault: Vault) -> bytes:
     parts = [
         (kind, name, digest, MASK if vault.hides(name.rpartition(".")[2]) else vault.mask(text))
-        for kind, name, digest, text in json.loads(zlib.decompress(data))
+        for kind, name, digest, text in parse(inflate(data))
     ]
     return zlib.compress(json.dumps(parts, separators=(",", ":")).encode(), 6)

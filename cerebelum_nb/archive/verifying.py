@@ -7,10 +7,8 @@ tables and guards against those of a new log, the file against SQLite's own chec
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
-import zlib
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -27,6 +25,7 @@ from ..store.base import Summary
 from ..store.connection import ERRORS, SCHEMA_VERSION, explain, versions
 from ..store.default import resolve_store
 from ..store.sqlite import SqliteStore
+from ..values.bounds import inflate, parse
 
 __all__ = ["Finding", "Verification", "verify"]
 
@@ -312,7 +311,7 @@ class Check:
         missing = dict(self._uses)
         for digest, codec, data in self._stored(everything):
             use = missing.pop(digest, None)
-            self.values += codec != "code"
+            self.values += codec not in rows.NO_VALUES
             named, execution_id, version = use or (codec, None, None)
             whose = f" of event {version}" if version else f" {str(digest)[:16]}..., which no event uses"
             if not _is_whole(codec, digest, data):
@@ -350,10 +349,10 @@ def _is_whole(codec: object, digest: object, data: object) -> bool:
     if not isinstance(data, bytes):
         return False
     if codec != "code":
-        return sha256(data).hexdigest() == digest
+        return ("plan:" if codec == "plan" else "") + sha256(data).hexdigest() == digest
     try:
-        json.loads(zlib.decompress(data))
-    except (zlib.error, ValueError):
+        parse(inflate(data))
+    except ValueError:
         return False
     return str(digest).startswith("code:")
 

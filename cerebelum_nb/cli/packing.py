@@ -9,7 +9,7 @@ import click
 from ..core.text import counted
 from .completing import execution_argument
 from .frame import as_json, log_options, open_log
-from .text import paint
+from .text import clean, paint
 
 __all__ = ["pack", "unpack"]
 
@@ -39,7 +39,7 @@ def pack(ctx: click.Context, execution_id: str, output: str | None, redact: tupl
         told += f"; {counted(made.masked, 'secret')} masked"
     if made.left_out:
         told += f"; {counted(made.left_out, 'value')} left out, which may hold a secret and cannot be masked"
-    click.secho(told, err=True, dim=True)
+    click.secho(clean(told), err=True, dim=True)
 
 
 @click.command()

@@ -26,6 +26,9 @@ from .text import emit, styled, width
 
 __all__ = ["watch"]
 
+_ENDING = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
+"""Windows has no SIGHUP."""
+
 _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l\x1b[?7l", "\x1b[?7h\x1b[?25h\x1b[?1049l"
 """The alternate screen, without a cursor and without line wrap; and back."""
 
@@ -135,7 +138,7 @@ def _screen() -> Iterator[None]:
     def leave(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.signal(number, leave) for number in _ENDING}
     sys.stdout.write(_ENTER)
     try:
         yield

@@ -5,7 +5,6 @@ Nothing here knows what a status is made of.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any, Self, TypeVar, cast
 
@@ -13,6 +12,7 @@ from ..core.model import Value
 from ..errors import SerializationError, StoreError
 from ..store.base import Store
 from ..values import decode
+from ..values.bounds import parse
 
 __all__ = ["Later", "Preview", "Stored", "jsonable", "late", "later"]
 
@@ -73,7 +73,12 @@ class Stored(Later):
 
     def shown(self) -> Any:
         """Return a JSON-able form, without unpickling: JSON as it is, a preview of the rest."""
-        return json.loads(self.value.json) if self.value.is_json else self.value.preview
+        if not self.value.is_json:
+            return self.value.preview
+        try:
+            return parse(self.value.json)
+        except ValueError as error:
+            return f"not shown: {error}"
 
 
 class _Late:

@@ -106,6 +106,7 @@ class WorkflowStarted(WorkflowEvent):
     module: str = ""
     qualname: str = ""
     source: str = ""
+    plan: str = ""
     origin: str = ""
 
 
@@ -120,7 +121,7 @@ class TakenUpEvent(WorkflowEvent):
 
     ``retried`` run again in the same visit (their finished operations stay); ``revisited`` start afresh;
     ``rerouted`` keep their result but choose their route again; ``restored`` run again because their value was
-    never kept, on the route they took.
+    never kept, on the route they took. ``plan`` is the digest of the plan it goes on by.
     """
 
     retried: tuple[str, ...] = ()
@@ -129,6 +130,7 @@ class TakenUpEvent(WorkflowEvent):
     restored: tuple[str, ...] = ()
     inputs: Value | None = None
     total_steps: int = 0
+    plan: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)

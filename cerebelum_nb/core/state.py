@@ -117,6 +117,7 @@ class State:
     module: str = ""
     qualname: str = ""
     source: str = ""
+    plan: str = ""  # the digest of the plan it went by last
     origin: str = ""  # the notebook or script that started it
     inputs: Value | None = None
     total_steps: int = 0
@@ -308,6 +309,7 @@ def evolve(state: State, event: e.Event) -> State:
             state.lifecycle = ExecutionState.RUNNING
             state.workflow, state.inputs = event.workflow, event.inputs
             state.module, state.qualname, state.source = event.module, event.qualname, event.source
+            state.plan = event.plan
             state.origin = event.origin
             state.total_steps, state.started_at = event.total_steps, event.at
         case e.WorkflowPaused():
@@ -456,6 +458,7 @@ def _take_up(state: State, event: e.TakenUpEvent) -> None:
     if event.inputs is not None:
         state.inputs = event.inputs
     state.total_steps = event.total_steps or state.total_steps
+    state.plan = event.plan or state.plan
     if event.revisited and state.steps.keys() <= set(event.revisited):
         state.jumps = 0
     for name in event.retried:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-__all__ = ["load_of", "newest"]
+__all__ = ["by_name", "load_of", "newest"]
 
 T = TypeVar("T")
 
@@ -35,3 +35,11 @@ def newest(definition: T, name: str, fn: Callable[..., Any], load: object) -> T:
         if type(item) is type(definition) and getattr(item, "name", None) == name:
             return item
     return definition
+
+
+def by_name(made: Any) -> str | None:
+    """Return the name under which the module of a decorated function holds it; None when it holds something else."""
+    found: Any = sys.modules.get(made.__module__)
+    for part in made.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return str(made.__qualname__) if found is made else None

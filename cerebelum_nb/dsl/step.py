@@ -17,7 +17,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 from ..core.duration import Duration, seconds
 from ..core.model import Policy, StepSpec
 from ..errors import StepDefinitionError
-from .reloading import load_of, newest
+from .reloading import by_name, load_of, newest
 
 __all__ = ["DECORATIONS", "RESERVED", "Chain", "Step", "check_name", "is_async", "parts_of", "step"]
 
@@ -50,6 +50,10 @@ class Step(Generic[P, R]):
         self._needs = _needs(fn, name)
         self._load = load_of(fn)
         self._spec: StepSpec | None = None
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """Pickle by name, as functions are; one that its module does not hold, by what it is made of."""
+        return by_name(self) or (type(self), (self.fn, self.name, self.policy))
 
     def newest(self) -> Step[P, R]:
         """Return the step that its module defines now, after a reload; itself otherwise."""

@@ -176,7 +176,7 @@ class Attempt:
 
     def _loop_ended(self) -> None:
         give_up(self.scope)
-        self.scope.execution.loop_ended()
+        self.scope.execution.end_with_loop()
         self._tell_ended()
 
     def _tell_ended(self) -> None:

@@ -10,7 +10,9 @@ import json
 import weakref
 import zlib
 from collections.abc import Iterable
+from hashlib import sha256
 
+from ..core.blueprint import dump, load
 from ..core.model import Plan, StepSpec, Value
 from ..core.outlook import changed_inputs
 from ..core.resume import code_changed
@@ -19,8 +21,11 @@ from ..dsl.step import parts_of
 from ..errors import StoreError
 from ..store.base import Store
 from ..values import MASK, Vault
+from ..values.bounds import inflate, parse
 
 __all__ = [
+    "blueprint_kept",
+    "blueprint_of",
     "doubts",
     "keep_parts",
     "parts_kept",
@@ -37,11 +42,26 @@ Parts = tuple[tuple[str, str, str, str], ...]
 """``(kind, name, digest, text)`` of each part of a fingerprint."""
 
 
-def keep_parts(plan: Plan, store: Store, vault: Vault) -> tuple[Value, ...]:
-    """Return the parts of the plan's steps that the log may not hold yet, to be written with the next commit."""
+def keep_parts(plan: Plan, store: Store, vault: Vault, blueprint: Value | None = None) -> tuple[Value, ...]:
+    """Return what the log may not hold yet of a plan, to be written with the next commit: its steps' parts, itself."""
     known = _known.get(store, ())
     new = {spec.code: spec for spec in plan.steps.values() if spec.code is not None and _key(spec.code) not in known}
-    return tuple(as_payload(code, pieces(parts_of(spec.fn), vault)) for code, spec in new.items())
+    parts = tuple(as_payload(code, pieces(parts_of(spec.fn), vault)) for code, spec in new.items())
+    return parts if blueprint is None or blueprint.digest in known else (*parts, blueprint)
+
+
+def blueprint_of(plan: Plan, vault: Vault) -> Value:
+    """Lay a plan out as a payload, without its code and without secrets; events name it by its digest."""
+    data = vault.mask(dump(plan)).encode()
+    return Value("plan", digest=f"plan:{sha256(data).hexdigest()}", size=len(data), payload=data)
+
+
+def blueprint_kept(store: Store, state: State) -> Plan | None:
+    """Read the plan that an execution went by last; None when the log does not hold it."""
+    try:
+        return load(store.payload(state.plan)) if state.plan else None
+    except (StoreError, ValueError):
+        return None
 
 
 def parts_written(store: Store, payloads: Iterable[Value]) -> None:
@@ -56,12 +76,11 @@ def as_payload(code: str, parts: Parts) -> Value:
 
 
 def parts_kept(store: Store, code: str) -> Parts | None:
-    """Read the parts of a digest; None when the log does not hold them."""
+    """Read the parts of a digest; None when the log does not hold them, or they are damaged."""
     try:
-        data = store.payload(_key(code))
-    except StoreError:
+        return tuple(tuple(part) for part in parse(inflate(store.payload(_key(code)))))
+    except (StoreError, ValueError):  # a plan can do without: what is stale, the digests say
         return None
-    return tuple(tuple(part) for part in json.loads(zlib.decompress(data)))
 
 
 def pieces(parts: Iterable[object], vault: Vault) -> Parts:

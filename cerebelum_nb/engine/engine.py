@@ -33,6 +33,7 @@ from .clock import Clock, current_clock
 from .execution import Execution
 from .lease import keeper_of, superseded
 from .printing import listen
+from .remembered import remembered
 from .scope import hear
 
 __all__ = ["Engine", "engine_of", "engines_on"]
@@ -125,8 +126,10 @@ class Engine:
         execution = Execution(self, execution_id, plan, State(), holder, vault)
         with self.made_ready(execution):
             execution.rebase(fold(self.store.events(execution_id)))
+            known = remembered(self.store, execution_id)
+            execution.live_inputs = known.inputs
+            execution.recall(known.results, execution.state)
             self._enter(execution)
-            execution.recall(execution_id, execution.state)
             yield execution
 
     @contextmanager

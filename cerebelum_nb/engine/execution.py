@@ -47,6 +47,7 @@ from .attempt import Attempt, Interruption, Outcome
 from .clock import Deadline, Timer
 from .code import parts_written
 from .lease import keeper_of
+from .remembered import note_end
 from .scope import Scope, Suspension
 from .summary import summarise
 from .values import ExecutionValues
@@ -389,8 +390,8 @@ class Execution(ExecutionValues):
                     waiter.set_exception(error)
         self._end(error)
 
-    def loop_ended(self) -> None:
-        """Hear, from any thread, that its event loop was closed under it: it can never go on."""
+    def end_with_loop(self) -> None:
+        """Be over if the event loop was closed under it, from any thread: it can never go on."""
         if self.loop.is_closed():
             self.abort(CerebelumError(f"the event loop of execution {self.id} was closed before it was over"))
 
@@ -541,6 +542,7 @@ class Execution(ExecutionValues):
             self._ripening.cancel()
         left = [a for a in (*self.attempts.values(), *self._zombies.values()) if a.alive]
         try:
+            note_end(self)
             self.engine.forget(self, [partial(getattr, a, "alive") for a in left])
             for attempt in left:
                 attempt.when_over(partial(keeper_of(self.engine.store).forget_ended, self.id))

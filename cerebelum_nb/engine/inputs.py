@@ -1,4 +1,4 @@
-"""The inputs of an execution: checked, put over recorded ones, remembered where the log does not hold them whole."""
+"""The inputs of an execution: checked, put over recorded ones, kept as given where the log does not hold them whole."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from ..core.model import Value
 from ..store.base import Store
 from ..values import Secret, Vault, decode, encode
-from .lease import keeper_of
+from .remembered import remembered
 from .values import ExecutionValues
 
 __all__ = ["Inputs", "check_inputs", "keep_inputs", "merge_inputs"]
@@ -71,12 +71,11 @@ def merge_inputs(
         name: Secret(value) if name in masked and not isinstance(value, Secret) else value
         for name, value in check_inputs(inputs).items()
     }
-    merged = {**known, **(keeper_of(store).remembered_inputs(execution_id) or {}), **given}
+    merged = {**known, **(remembered(store, execution_id).inputs or {}), **given}
     return merged, encode(merged, vault=vault, path="inputs")
 
 
 def keep_inputs(execution: ExecutionValues, inputs: dict[str, Any], value: Value) -> None:
-    """Remember inputs that the log does not hold whole."""
+    """Have the steps get secrets as they were given, where the log holds masks."""
     if value.masked:
         execution.live_inputs = copy.deepcopy(inputs)  # the caller may change its own
-        keeper_of(execution.engine.store).remember_inputs(execution.id, execution.live_inputs)

@@ -87,8 +87,6 @@ class LeaseKeeper:
         self._holder: int | None = None
         self._running: dict[str, Execution] = {}
         self._leftovers: dict[str, list[Callable[[], bool]]] = {}
-        self._inputs: dict[str, dict[str, Any]] = {}
-        self._results: dict[str, dict[tuple[str, int], Any]] = {}
         self._beat_at = 0.0
         self._thread: threading.Thread | None = None
         self._seen: int | None = None
@@ -178,24 +176,14 @@ class LeaseKeeper:
             listener()
 
     def running(self, execution_id: str) -> Execution | None:
-        """Return the execution if it runs in this process."""
+        """Return the execution if it runs in this process.
+
+        One whose event loop was closed under it, as at the end of ``asyncio.run``, can never go on: it is over.
+        """
+        execution = self._running.get(execution_id)
+        if execution is not None:
+            execution.end_with_loop()
         return self._running.get(execution_id)
-
-    def remember_inputs(self, execution_id: str, inputs: dict[str, Any]) -> None:
-        """Keep inputs that the log does not hold whole (secrets), for a resume in this process."""
-        self._inputs[execution_id] = inputs
-
-    def remembered_inputs(self, execution_id: str) -> dict[str, Any] | None:
-        """Return inputs kept by :meth:`remember_inputs`."""
-        return self._inputs.get(execution_id)
-
-    def remember_result(self, execution_id: str, step: str, visit: int, value: Any) -> None:
-        """Keep a result that the log does not hold whole, as it held a secret, for a resume in this process."""
-        self._results.setdefault(execution_id, {})[step, visit] = value
-
-    def remembered_results(self, execution_id: str) -> dict[tuple[str, int], Any]:
-        """Return the results kept by :meth:`remember_result`, by step and visit."""
-        return self._results.get(execution_id, {})
 
     def disown(self) -> None:
         """Let go of everything without a word to the store: in a forked child, where it is the parent's."""
@@ -207,7 +195,7 @@ class LeaseKeeper:
         self.listeners = set()
 
     def _refuse_busy(self, execution_id: str) -> None:
-        if execution_id in self._running:
+        if self.running(execution_id) is not None:
             raise ExecutionBusyError(
                 f"execution {execution_id} is running in this process already: wait for it, watch it, or stop it first",
                 execution_id=execution_id,
@@ -242,6 +230,8 @@ class LeaseKeeper:
                     return
             if not executions:
                 continue
+            for execution in executions:
+                execution.end_with_loop()  # nobody else may look, and other processes wait for its lease
             since += times.look
             try:
                 if since >= times.heartbeat:

@@ -23,8 +23,8 @@ from ..errors import CerebelumError, StepTimeoutError
 from ..store.base import Store
 from ..values import Vault
 from .clock import Deadline, current_clock
-from .lease import keeper_of
 from .offering import give_up, unawaited
+from .remembered import remembered
 from .scope import Scope, current_scope
 from .values import ExecutionValues
 
@@ -122,9 +122,10 @@ def _values(spec: StepSpec, store: Store, execution_id: str, state: State) -> Ex
     """What the run held, with the secrets that this process still knows."""
     plan = Plan(workflow=state.workflow, timeline=((spec.name,),), steps={spec.name: spec})
     values = ExecutionValues(cast(Any, SimpleNamespace(store=store)), execution_id, plan, state, Vault(store.redact))
-    values.live_inputs = keeper_of(store).remembered_inputs(execution_id)
+    known = remembered(store, execution_id)
+    values.live_inputs = known.inputs
     values.encode(values.live_inputs)
-    values.recall(execution_id, state)
+    values.recall(known.results, state)
     return values
 
 

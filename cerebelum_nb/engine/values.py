@@ -10,6 +10,7 @@ import copy
 import hashlib
 import inspect
 import warnings
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,13 +21,16 @@ from ..values import Secret, Vault, decode, encode, pickles
 from ..values.classes import Home
 from .context import Context
 from .fence import at_return, describe
-from .lease import keeper_of
 from .scope import current_scope
 
 if TYPE_CHECKING:
     from .engine import Engine
 
 __all__ = ["ExecutionValues", "SharedValueWarning"]
+
+
+_BESIDE = 4_096
+"""Bytes of a row that are not the value's own."""
 
 
 class SharedValueWarning(UserWarning):
@@ -76,11 +80,26 @@ class ExecutionValues:
         self.live: dict[str, Any] = {}
         self._given: dict[str, list[Given]] = {}
         self.live_inputs: dict[str, Any] | None = None
+        self.masked_results: dict[tuple[str, int], Any] = {}  # by step and visit: results that held a secret
         self.home = home_of(plan)
 
     def encode(self, value: Any, *, keep: bool = True, path: str = "output") -> Value:
-        """Encode a value for the log, without its secrets."""
-        return encode(value, keep=keep, vault=self.vault, path=path, home=self.home)
+        """Encode a value for the log, without its secrets.
+
+        Raises:
+            SerializationError: it cannot be stored. Also when it is larger than the log takes: said here, it is the
+                failure of the step that made it; said by the commit, it would be nobody's.
+        """
+        made = encode(value, keep=keep, vault=self.vault, path=path, home=self.home)
+        most = self.engine.store.largest - _BESIDE
+        size = made.size or len(made.json)
+        if size * 4 > most and (made.size or len(made.json.encode("utf-8", "surrogatepass"))) > most:
+            raise SerializationError(
+                f"{path} is too large for the log, which takes {most / 1e6:,.0f} MB in one value. Write it to a file "
+                f"and return the path, or declare the step with @step(keep=False)",
+                path=path,
+            )
+        return made
 
     def encode_result(self, spec: StepSpec, result: Any) -> Value:
         """Encode what a step returned; what cannot be stored is told at the step's own line."""
@@ -176,15 +195,15 @@ class ExecutionValues:
         """Keep the object itself where the log does not hold all of it."""
         if value.masked:
             self.live[step] = copy.deepcopy(live)
-            keeper_of(self.engine.store).remember_result(self.id, step, visit, self.live[step])
+            self.masked_results[step, visit] = self.live[step]
         elif value.codec == "none":
             self.live[step] = live
         elif self.live:
             self.live.pop(step, None)
 
-    def recall(self, execution_id: str, state: State) -> None:
-        """Have the results of ``execution_id`` whose secrets this process still knows; they are masked from now on."""
-        for (name, visit), value in keeper_of(self.engine.store).remembered_results(execution_id).items():
+    def recall(self, results: Mapping[tuple[str, int], Any], state: State) -> None:
+        """Have results whose secrets this process still knows, by step and visit; they are masked from now on."""
+        for (name, visit), value in results.items():
             step = state.steps.get(name)
             if step is not None and step.has_result and step.visit == visit and step.output is not None:
                 self.encode(value)  # the vault learns them

@@ -6,7 +6,7 @@ What a face raises never reaches the run: it is logged, and the run goes on unse
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
@@ -90,8 +90,8 @@ def watch(execution: Execution) -> None:
 class Drawing(Protocol):
     """The picture of a plan."""
 
-    def bundle(self) -> dict[str, str]:
-        """Return it by media type."""
+    def bundle(self, states: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Return it by media type; ``states`` says of each step how it stands, "completed" or so."""
         ...
 
     def to_mermaid(self) -> str:
@@ -102,10 +102,10 @@ class Drawing(Protocol):
 drawers: list[Callable[[Plan], Drawing]] = []
 """Who draws a plan; the first does."""
 
-sliders: list[Callable[[str, Sequence[Event]], Any]] = []
-"""Who makes a slider of an execution's events, given its id and them; the first does."""
+sliders: list[Callable[[str, Sequence[Event], Plan | None], Any]] = []
+"""Who makes a slider of an execution's events, given its id, them, and the plan the log holds; the first does."""
 
 
-def slide(execution_id: str, events: Sequence[Event]) -> Any:
-    """Make a slider through the events of an execution."""
-    return sliders[0](execution_id, events)
+def slide(execution_id: str, events: Sequence[Event], plan: Plan | None = None) -> Any:
+    """Make a slider through the events of an execution; ``plan`` is what the log says it went by."""
+    return sliders[0](execution_id, events, plan)

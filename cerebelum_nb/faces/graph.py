@@ -41,9 +41,9 @@ class Graph:
         """How tall the picture is, in px."""
         return self._layout.height
 
-    def bundle(self) -> dict[str, str]:
-        """Return it for a notebook: a picture and a text."""
-        return {"image/svg+xml": self.to_svg(), "text/plain": self.to_text()}
+    def bundle(self, states: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Return it for a notebook: a picture and a text; ``states`` maps steps to keys of ``MARKS``."""
+        return {"image/svg+xml": self.to_svg(states), "text/plain": self.to_text(states)}
 
     def to_svg(self, states: Mapping[str, str] | None = None) -> str:
         """Draw it; ``states`` maps steps to keys of ``MARKS``."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..core.duration import format_seconds
 from ..core.events import Event
+from ..core.model import Plan
 from ..core.state import State, fold
 from ..core.text import counted
 from ..core.times import at
@@ -43,8 +44,8 @@ class Slider:
         events: all of them, in order.
     """
 
-    def __init__(self, execution_id: str, events: Sequence[Event]) -> None:
-        self._id, self._events = execution_id, events
+    def __init__(self, execution_id: str, events: Sequence[Event], plan: Plan | None = None) -> None:
+        self._id, self._events, self._plan = execution_id, events, plan
 
     def __repr__(self) -> str:
         lines = [f"  {number:>3} {title(event)}" for number, event in enumerate(self._events, start=1)]
@@ -94,7 +95,7 @@ class Slider:
         for event in self._events:
             recorded.take(event)
         last = self._transitions[-1].state
-        return Graph(plan_of(last) or recorded.plan(last.workflow))
+        return Graph(plan_of(last) or self._plan or recorded.plan(last.workflow))
 
     @cached_property
     def _cards(self) -> list[Card]:

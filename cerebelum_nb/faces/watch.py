@@ -13,6 +13,7 @@ from ..core.model import ExecutionState, Plan
 from ..core.state import State, evolve
 from ..engine import views
 from ..engine.clock import current_clock
+from ..engine.code import blueprint_kept
 from ..engine.hints import advise, command_for
 from ..engine.lease import keeper_of
 from ..errors import WorkflowDefinitionError
@@ -89,6 +90,7 @@ class Reading:
         self._state = State()
         self._recorded = Recorded()
         self._graph: Graph | None = None
+        self._drawn: tuple[str, Plan | None] = "", None
         self._over = False
 
     def look(self) -> Card:
@@ -106,11 +108,17 @@ class Reading:
             self._state.reason = self._state.reason or "its process ended"
             now = self._state.updated_at
         known = plan_of(self._state)
-        plan = known or self._recorded.plan(self._state.workflow)
+        plan = known or self._blueprint() or self._recorded.plan(self._state.workflow)
         if self._graph is None or self._graph.plan.timeline != plan.timeline:
             self._graph = Graph(plan)
         advice = advise(self._state, self.id, plan=known, interrupted=interrupted, command=command_for(self._store))
         return Card.at(self.id, self._state, now, self._graph, advice=advice)
+
+    def _blueprint(self) -> Plan | None:
+        """Read the plan that the log holds, once per digest."""
+        if self._drawn[0] != self._state.plan:
+            self._drawn = self._state.plan, blueprint_kept(self._store, self._state)
+        return self._drawn[1]
 
     @property
     def over(self) -> bool:

@@ -15,6 +15,7 @@ pandas is imported when one is called.
 from __future__ import annotations
 
 from .comparing import diff
+from .drawing import graph
 from .logs import open  # noqa: A004  # history.open is what it does
 from .moment import state_at
 from .plots import plot, plot_durations, plot_failures, plot_time, plot_trend
@@ -26,6 +27,7 @@ __all__ = [
     "diff",
     "events",
     "executions",
+    "graph",
     "open",
     "outputs",
     "plot",

@@ -7,7 +7,7 @@ from functools import wraps
 from typing import Concatenate, Generic, ParamSpec, TypeVar
 
 from ..core.arguments import ExecutionLike
-from . import comparing, moment, plots, tables, trying
+from . import comparing, drawing, moment, plots, tables, trying
 from . import replay as again
 from .reader import Log, Logs, located
 
@@ -66,6 +66,7 @@ class History(Logs):
     plot_time = over_all(plots.plot_time)
     plot_trend = over_all(plots.plot_trend)
     try_step = over_all(trying.try_step)
+    graph = in_one(drawing.graph)
     outputs = in_one(tables.outputs)
     plot = in_one(plots.plot)
     replay = in_one(again.replay)

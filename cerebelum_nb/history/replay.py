@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from ..core import events as e
 from ..core.arguments import ExecutionLike
-from ..core.state import State, evolve
+from ..core.state import State, evolve, fold
 from ..engine import views
+from ..engine.code import blueprint_kept
 from .reader import Log, opened
 
 __all__ = ["Transition", "replay", "slider", "transitions"]
@@ -99,7 +100,9 @@ def slider(execution_id: ExecutionLike, *, store: Log | None = None) -> Any:
             4 WorkflowCompleted
         to go through them: cerebelum debug
     """
-    return views.slide(*_events(execution_id, store))
+    with opened(store) as log:
+        found, events = _events(execution_id, log)
+        return views.slide(found, events, blueprint_kept(log, fold(events)))
 
 
 def transitions(events: Iterable[e.Event], state: State | None = None) -> Iterator[Transition]:

@@ -137,7 +137,8 @@ async def _until_signalled(rounds: Rounds) -> None:
         else:
             os._exit(1)  # a thread at work would keep the process; everything committed is kept
 
-    signals = (signal.SIGTERM, signal.SIGINT) if threading.current_thread() is threading.main_thread() else ()
+    can_handle = threading.current_thread() is threading.main_thread() and os.name != "nt"
+    signals = (signal.SIGTERM, signal.SIGINT) if can_handle else ()  # a loop on Windows takes no handlers
     for number in signals:
         loop.add_signal_handler(number, handle)
     try:

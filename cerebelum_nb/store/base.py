@@ -101,6 +101,7 @@ class Store(Protocol):
 
     location: str
     trusted: bool
+    largest: int  # bytes that one value may have
     hibernate_after: timedelta
     redact: tuple[str, ...]
 

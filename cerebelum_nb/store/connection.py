@@ -222,6 +222,11 @@ def explain(exc: Exception, location: str) -> StoreError:
                 f"The log {location} cannot be opened. Check that its folder exists and that you may read "
                 "and write there; a log with a -wal file beside it needs a place that can be written to."
             )
+        case sqlite3.SQLITE_TOOBIG:
+            told = (
+                f"A value is larger than the log {location} takes, which is one gigabyte at most. Nothing was written. "
+                "Write it to a file, and pass its path instead."
+            )
         case _ if isinstance(exc, sqlite3.ProgrammingError) and "closed" in str(exc):
             told = f"The log {location} is closed. Open it again."
         case _:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -51,6 +52,7 @@ class MemoryStore:
 
     def __init__(self, *, trusted: bool = True) -> None:
         self.location = ":memory:"
+        self.largest = sys.maxsize
         self.trusted = trusted
         self.hibernate_after = timedelta.max
         self.redact: tuple[str, ...] = ()

@@ -24,10 +24,13 @@ from ..core.events import EVENT_TYPES, HEADER, PAYLOAD_FIELDS, Event
 from ..core.model import ErrorInfo, Value
 from ..errors import StoreError
 
-__all__ = ["Row", "decode", "encode", "stored_value", "value_of"]
+__all__ = ["NO_VALUES", "Row", "decode", "encode", "stored_value", "value_of"]
 
 Row = tuple[str, str | None, int | None, int | None, int, str | None]
 """``(type, step, visit, attempt, at, data)``; the middle three are NULL for the execution's own events."""
+
+NO_VALUES = frozenset({"code", "plan"})
+"""Codecs of payloads that are no values: the code of steps, and plans."""
 
 _REQUIRED = object()
 _dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -173,7 +176,7 @@ def decode(rows: Iterable[Row]) -> list[Event]:
                 event = layout.cls(at=at, step=step, visit=visit, attempt=attempt, **found)
             else:
                 event = layout.cls(at=at, **found)
-        except (ValueError, TypeError, AttributeError) as exc:
+        except (ValueError, TypeError, AttributeError, RecursionError) as exc:
             raise StoreError(
                 f"The log holds a damaged {kind} event (step {step!r}, at {at}): {exc}. Restore the log from "
                 "a copy, or export what is whole."

@@ -604,6 +604,7 @@ class SqliteStore:
             db, self.trust = open_to_look(self.location, self._said)
         else:
             db, self.trust = open_log(self.location, self._asked, self._said)
+        self.largest = db.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
         if not self._read_only:
             db.execute(f"PRAGMA busy_timeout = {_TRY_MILLISECONDS}")  # the rest of the waiting is done in _begin
         if self.path is not None:

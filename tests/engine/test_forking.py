@@ -392,18 +392,23 @@ def use(log_in, inputs):
     return len(log_in["token"].reveal()) + len(inputs["token"].reveal())
 
 
-def test_a_fork_in_this_process_has_the_secrets_of_its_parent(store, go):
-    made = timeline(log_in, use)
-    first = go(made.execute({"token": Secret("s3cr3t-token")}, store=store, execution_id="k1"))
-    assert go(made.fork("k1", "use", store=store)).output == first.output
+def test_a_fork_in_this_process_has_the_secrets_of_a_parent_that_is_not_over(store, go, fails):
+    ready = []
+
+    @step(name="use")
+    async def use_when_ready(log_in, inputs):
+        return len(log_in["token"].reveal()) + len(inputs["token"].reveal()) + ready[0]
+
+    made = timeline(log_in, use_when_ready)
+    fails(made.execute({"token": Secret("s3cr3t-token")}, store=store, execution_id="k1"))
+    ready.append(0)
+    result = go(made.fork("k1", "use", store=store))
+    assert result.output == len("s3cr3t-token-session") + len("s3cr3t-token")
 
 
-def test_a_fork_in_a_new_process_asks_for_the_secrets_it_opens(store, go, fails):
-    from cerebelum_nb.engine.lease import _keepers
-
+def test_a_fork_of_a_completed_run_asks_for_the_secrets_it_opens(store, go, fails):
     made = timeline(log_in, use)
     go(made.execute({"token": Secret("s3cr3t-token")}, store=store, execution_id="k1"))
-    _keepers.pop(store)
     error = fails(made.fork("k1", "use", fork_id="f1", store=store))
     assert isinstance(error.__cause__, SecretMissingError)
     assert 'await wf.resume("f1", rerun=["log_in"])' in str(error)
@@ -413,11 +418,8 @@ def test_a_fork_in_a_new_process_asks_for_the_secrets_it_opens(store, go, fails)
 
 
 def test_a_secret_input_that_is_opened_is_to_be_given_to_the_fork(store, go, fails):
-    from cerebelum_nb.engine.lease import _keepers
-
     made = timeline(log_in, use)
     go(made.execute({"token": Secret("s3cr3t-token")}, store=store, execution_id="k1"))
-    _keepers.pop(store)
     error = fails(made.fork("k1", "log_in", fork_id="f1", store=store))
     assert 'await wf.resume("f1", inputs={"token": Secret(...)})' in str(error)
     assert go(made.resume("f1", inputs={"token": "s3cr3t-token"}, store=store)).status == "COMPLETED"
@@ -427,7 +429,8 @@ def test_a_given_result_may_hold_a_secret(store, go):
     made = timeline(log_in, use)
     go(made.execute({"token": Secret("s3cr3t-token")}, store=store, execution_id="k1"))
     given = {"log_in": {"token": Secret("an-other-one")}}
-    assert go(made.fork("k1", overrides=given, store=store)).output == len("an-other-one") + len("s3cr3t-token")
+    fork = made.fork("k1", "use", {"token": "s3cr3t-token"}, given, store=store)
+    assert go(fork).output == len("an-other-one") + len("s3cr3t-token")
 
 
 # -- a workflow that has changed ----------------------------------------------------------------------------

@@ -511,8 +511,10 @@ def reading(reads):
 def in_a_new_process(store):
     """Forget what this process remembers of the store's executions."""
     from cerebelum_nb.engine.lease import _keepers
+    from cerebelum_nb.engine.remembered import _kept
 
     _keepers.pop(store, None)
+    _kept.pop(store, None)
 
 
 def test_a_resume_in_this_process_still_has_the_secret(store, go, fails):

@@ -1,0 +1,109 @@
+"""A plan without its code as JSON text, and back: everything that is drawn or decided from, and nothing that runs.
+
+The log keeps one per content, so that a process that does not know the workflow's code can draw the whole of it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from .model import Action, ActionKind, Branch, Diverge, Path, Plan, Policy, StepSpec, Target
+
+__all__ = ["dump", "load"]
+
+_FLAGS = ("is_async", "takes_rest", "takes_context", "takes_inputs")
+_POLICY = ("retries", "retry_delay", "backoff", "timeout", "keep", "effect")
+
+
+def dump(plan: Plan) -> str:
+    """Write a plan as JSON text, the same for the same plan.
+
+    Example:
+        >>> dump(Plan(workflow="w", timeline=(("a",),), steps={}))
+        '{"workflow":"w","timeline":[["a"]],"max_jumps":1000,"steps":{},"branches":{},"diverges":{}}'
+    """
+    told = {
+        "workflow": plan.workflow,
+        "timeline": plan.timeline,
+        "max_jumps": plan.max_jumps,
+        "steps": {name: _step(spec) for name, spec in plan.steps.items()},
+        "branches": {name: [_target(b.when_true), _target(b.when_false)] for name, b in plan.branches.items()},
+        "diverges": {
+            name: {label: _target(to) for label, (_, to) in d.choices.items()} for name, d in plan.diverges.items()
+        },
+    }
+    return json.dumps(told, separators=(",", ":"))
+
+
+def load(text: str | bytes) -> Plan:
+    """Read a plan that :func:`dump` wrote. Its steps have no code: calling one is an error, as is testing a pattern.
+
+    Raises:
+        ValueError: it is no such text.
+
+    Example:
+        >>> load(dump(Plan(workflow="w", timeline=(("a",),), steps={}))).timeline
+        (('a',),)
+    """
+    try:
+        told = json.loads(text)
+        timeline = _path(told["timeline"])
+        return Plan(
+            workflow=str(told["workflow"]),
+            timeline=timeline,
+            max_jumps=int(told["max_jumps"]),
+            steps={str(name): _spec(name, step) for name, step in told["steps"].items()},
+            branches={
+                name: Branch(name, _no_code, _aim(when_true), _aim(when_false))
+                for name, (when_true, when_false) in told["branches"].items()
+            },
+            diverges={
+                name: Diverge(name, {label: (label, _aim(to)) for label, to in choices.items()})
+                for name, choices in told["diverges"].items()
+            },
+            stage_of={name: number for number, stage in enumerate(timeline) for name in stage},
+        )
+    except (KeyError, TypeError, AttributeError, RecursionError) as exc:
+        raise ValueError(f"this is no plan: {type(exc).__name__}: {exc}") from exc
+
+
+def _no_code(*_: Any, **__: Any) -> Any:
+    raise RuntimeError("this plan was read from a log: it has no code")
+
+
+def _step(spec: StepSpec) -> dict[str, Any]:
+    """Write a step: what has its default is left out."""
+    told: dict[str, Any] = {"code": spec.code, "requires": spec.requires, "optional": spec.optional}
+    told |= {name: True for name in _FLAGS if getattr(spec, name)}
+    plain = Policy()
+    told |= {name: getattr(spec.policy, name) for name in _POLICY if getattr(spec.policy, name) != getattr(plain, name)}
+    return {name: value for name, value in told.items() if value not in (None, ())}
+
+
+def _spec(name: str, told: dict[str, Any]) -> StepSpec:
+    return StepSpec(
+        name=str(name),
+        fn=_no_code,
+        requires=tuple(map(str, told.get("requires", ()))),
+        optional=tuple(map(str, told.get("optional", ()))),
+        policy=Policy(**{key: told[key] for key in _POLICY if key in told}),
+        code=told.get("code"),
+        **{flag: bool(told.get(flag)) for flag in _FLAGS},
+    )
+
+
+def _target(target: Target) -> Any:
+    if not isinstance(target, Action):
+        return target
+    return {"kind": target.kind, "step": target.step, "max_attempts": target.max_attempts, "reason": target.reason}
+
+
+def _aim(told: Any) -> Target:
+    if isinstance(told, dict):
+        return Action(ActionKind(told["kind"]), told["step"], told["max_attempts"], told["reason"])
+    return _path(told)
+
+
+def _path(told: Any) -> Path:
+    return tuple(tuple(map(str, stage)) for stage in told)

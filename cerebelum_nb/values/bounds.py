@@ -1,0 +1,51 @@
+"""Limits for what a log from anybody may cost when it is read: memory for what is compressed, depth for JSON."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from typing import Any
+
+__all__ = ["MOST_CODE_BYTES", "inflate", "parse"]
+
+MOST_CODE_BYTES = 16 << 20
+"""The text of a step's code and of what it uses; a thousand times what is usual."""
+
+
+def inflate(data: bytes, most: int = MOST_CODE_BYTES) -> bytes:
+    """Decompress, and stop at a limit: two megabytes of zlib can hold two gigabytes.
+
+    Raises:
+        ValueError: there is more, or the bytes are damaged.
+
+    Example:
+        >>> inflate(zlib.compress(b"text"))
+        b'text'
+    """
+    stream = zlib.decompressobj()
+    try:
+        text = stream.decompress(data, most + 1)
+    except zlib.error as error:
+        raise ValueError(f"its compressed bytes are damaged ({error})") from error
+    if len(text) > most:
+        raise ValueError(f"it holds more than {most >> 20} MB when it is decompressed")
+    if not stream.eof:
+        raise ValueError("its compressed bytes end too early")
+    return text
+
+
+def parse(text: str | bytes) -> Any:
+    """Parse JSON; of what is nested too deeply for Python say so.
+
+    Raises:
+        ValueError: it is no JSON, or too deep.
+
+    Example:
+        >>> parse("[" * 100_000)
+        Traceback (most recent call last):
+        ValueError: its JSON is nested too deeply to be read
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("its JSON is nested too deeply to be read") from None

@@ -1,0 +1,57 @@
+"""A plan without its code: the text holds everything that is drawn and decided from."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+
+from cerebelum_nb.core.blueprint import dump, load
+from cerebelum_nb.core.decide import Position, decide
+from cerebelum_nb.core.state import State, evolve
+from cerebelum_nb.faces.graph import Graph
+
+from . import test_properties as random_runs
+
+
+@settings(random_runs.quickly, max_examples=60)
+@given(random_runs.shapes())
+def test_a_plan_is_the_same_after_a_round_trip(shape):
+    plan = random_runs.make_workflow(shape).plan()
+    again = load(dump(plan))
+    assert dump(again) == dump(plan)
+    assert (again.workflow, again.timeline, again.max_jumps) == (plan.workflow, plan.timeline, plan.max_jumps)
+    assert again.stage_of == plan.stage_of
+    assert Graph(again).to_text() == Graph(plan).to_text()
+    assert Graph(again).to_mermaid() == Graph(plan).to_mermaid()
+
+
+@settings(random_runs.quickly, max_examples=40)
+@given(random_runs.shapes())
+def test_the_same_is_decided_from_it(shape):
+    random_runs.world.__init__()
+    workflow, store = random_runs.make_workflow(shape), random_runs.a_log(hibernates=False)
+    random_runs.run_to_the_end(workflow, store)
+    plan = workflow.plan()
+    again = load(dump(plan))
+    state, one, other = State(), Position.at_start(plan), Position.at_start(again)
+    for event in store.events(random_runs.ID):
+        evolve(state, event)
+        assert decide(plan, state, one) == decide(again, state, other)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"timeline": 5}', "[" * 100_000])
+def test_what_is_no_plan_is_refused(text):
+    with pytest.raises(ValueError, match=r"no plan|Expecting"):
+        load(text)
+
+
+def test_code_of_a_plan_from_a_log_cannot_be_called(plan_of):
+    again = load(dump(plan_of("a >> b")))
+    with pytest.raises(RuntimeError, match="it has no code"):
+        again.steps["a"].fn()
+
+
+def test_a_text_is_plain_json(plan_of):
+    assert json.loads(dump(plan_of("a >> b")))["timeline"] == [["a"], ["b"]]

@@ -1,0 +1,73 @@
+"""What is public stays as it is: every public name and its signature, against a list that is kept.
+
+A change that is meant is put into the list by
+
+    python tests/test_public.py
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from pathlib import Path
+
+KEPT = Path(__file__).with_name("public.txt")
+MODULES = (
+    "cerebelum_nb",
+    "cerebelum_nb.archive",
+    "cerebelum_nb.errors",
+    "cerebelum_nb.history",
+    "cerebelum_nb.testing",
+)
+
+
+def public() -> str:
+    """List every public name with its signature, and the public methods of classes with theirs."""
+    lines = []
+    for module_name in MODULES:
+        module = importlib.import_module(module_name)
+        names = getattr(module, "__all__", None) or [name for name in vars(module) if not name.startswith("_")]
+        for name in sorted(names):
+            lines += told(f"{module_name}.{name}", getattr(module, name))
+    return "\n".join(lines) + "\n"
+
+
+def told(name: str, thing: object) -> list[str]:
+    """Write a name with its signature, and of a class its own and its public methods'."""
+    if inspect.ismodule(thing):
+        return [f"{name}: module"]
+    if not callable(thing) or getattr(thing, "__module__", "").partition(".")[0] != "cerebelum_nb":
+        return [f"{name}: {type(thing).__name__}"]
+    lines = [f"{name}{signature(thing)}"]
+    if inspect.isclass(thing) and not issubclass(thing, BaseException):
+        for member in sorted(dir(thing)):
+            if member.startswith("_"):
+                continue
+            found = inspect.getattr_static(thing, member)
+            if isinstance(found, property):
+                lines.append(f"{name}.{member}: property")
+            elif callable(getattr(thing, member, None)):
+                lines.append(f"{name}.{member}{signature(getattr(thing, member))}")
+    return lines
+
+
+def signature(thing: object) -> str:
+    """Write the signature as it is called: names, kinds, defaults; types are mypy's business."""
+    try:
+        found = inspect.signature(thing)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return "(...)"
+    plain = [parameter.replace(annotation=parameter.empty) for parameter in found.parameters.values()]
+    text = str(found.replace(parameters=plain, return_annotation=found.empty))
+    return re.sub(r" at 0x[0-9a-f]+", "", text)
+
+
+def test_what_is_public_is_what_was_agreed():
+    kept, now = KEPT.read_text(encoding="utf-8").splitlines(), public().splitlines()
+    gone, new = sorted({*kept} - {*now}), sorted({*now} - {*kept})
+    assert (gone, new) == ([], []), "meant? then: python tests/test_public.py"
+
+
+if __name__ == "__main__":
+    KEPT.write_text(public(), encoding="utf-8")
