@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from .events import StepCompleted, StepFailed, StepRetried
 from .model import ErrorInfo, Policy, Value
 
-__all__ = ["Raised", "Returned", "ReturnedError", "Verdict", "pause", "settle"]
+__all__ = ["Raised", "Returned", "ReturnedError", "Verdict", "settle", "tries_again"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,25 +40,20 @@ class Raised:
 Verdict = Returned | ReturnedError | Raised
 
 
-def pause(policy: Policy, failures: int, verdict: Verdict, chance: float) -> float | None:
-    """Say how long to wait before another attempt.
+def tries_again(policy: Policy, failures: int, verdict: Verdict) -> bool:
+    """Whether another attempt follows; ``policy.delay`` then says after how long.
 
     Args:
         policy: the step's policy.
         failures: how many attempts of this visit have failed before this one.
         verdict: how the function ended.
-        chance: a random number from 0 to 1, for the policy's jitter.
-
-    Returns:
-        Seconds; None when no other attempt follows.
 
     Example:
         >>> error = ErrorInfo(type="OSError", message="cut")
-        >>> pause(Policy(retries=1, retry_delay=2.0), 0, Raised(error, True), 0.5)
-        2.0
+        >>> [tries_again(Policy(retries=1), failures, Raised(error, True)) for failures in (0, 1)]
+        [True, False]
     """
-    again = isinstance(verdict, Raised) and verdict.retriable and failures < policy.retries
-    return policy.delay(failures, chance) if again else None
+    return isinstance(verdict, Raised) and verdict.retriable and failures < policy.retries
 
 
 def settle(
@@ -68,7 +63,7 @@ def settle(
 
     Args:
         verdict: how the function ended.
-        due_at: when the next attempt starts, µs since the epoch, if :func:`pause` says that there is one.
+        due_at: when the next attempt starts, µs since the epoch, if :func:`tries_again` says that there is one.
         at: the time, µs since the epoch.
         step: the step's name.
         visit: the visit's number, from 1.

@@ -36,7 +36,7 @@ from ..core.drive import (
 )
 from ..core.events import Event
 from ..core.model import Plan, Value
-from ..core.settle import Raised, Returned, ReturnedError, Verdict, pause, settle
+from ..core.settle import Raised, Returned, ReturnedError, Verdict, settle, tries_again
 from ..core.state import Phase, State
 from ..core.stepping import Limit
 from ..errors import CerebelumError, DependencyError, ExecutionBusyError, OperationError
@@ -200,10 +200,10 @@ class Execution(ExecutionValues):
             self.driver.ride(lambda: printed)
             return  # still in flight as far as the log knows: the stop interrupts it
         verdict = self._verdict(attempt, outcome)
-        delay = pause(attempt.spec.policy, self.state.steps[scope.step].failures, verdict, random.random())
-        if delay is not None:
-            self._retries[scope.step] = Deadline.after(self.clock, delay)
-        due_at = None if delay is None else self._retries[scope.step].at
+        due_at, policy, failures = None, attempt.spec.policy, self.state.steps[scope.step].failures
+        if tries_again(policy, failures, verdict):
+            deadline = self._retries[scope.step] = Deadline.after(self.clock, policy.delay(failures, random.random()))
+            due_at = deadline.at
         event = settle(verdict, due_at=due_at, **_header(now, scope))
         if isinstance(event, e.StepFailed):
             self.cause = outcome.error

@@ -25,7 +25,7 @@ from cerebelum_nb.core.drive import (
     Stop,
 )
 from cerebelum_nb.core.model import ErrorInfo, Policy, Value
-from cerebelum_nb.core.settle import Raised, Returned, ReturnedError, pause, settle
+from cerebelum_nb.core.settle import Raised, Returned, ReturnedError, settle, tries_again
 from cerebelum_nb.core.state import State, check, fold
 from cerebelum_nb.core.stepping import OneStage
 
@@ -329,15 +329,18 @@ def test_a_returned_value_completes_the_step():
 
 def test_a_returned_error_fails_without_another_attempt():
     verdict = ReturnedError(NULL, "limit")
-    assert pause(Policy(retries=3), 0, verdict, 0.5) is None
+    assert not tries_again(Policy(retries=3), 0, verdict)
     event = settle(verdict, **HEADER)
     assert isinstance(event, e.StepFailed)
     assert (event.error.reason, event.output) == ("limit", NULL)
 
 
-@pytest.mark.parametrize(("failures", "seconds"), [(0, 2), (1, 6), (2, None)])
-def test_what_was_raised_is_tried_again_as_often_as_the_policy_says(failures, seconds):
-    assert pause(Policy(retries=2, retry_delay=2, backoff=3), failures, Raised(BAD, True), 0.5) == seconds
+def test_what_was_raised_is_tried_again_as_often_as_the_policy_says():
+    assert [tries_again(Policy(retries=2), failures, Raised(BAD, True)) for failures in (0, 1, 2)] == [
+        True,
+        True,
+        False,
+    ]
 
 
 def test_an_attempt_that_is_not_the_last_is_recorded_with_the_time_of_the_next():
@@ -345,7 +348,7 @@ def test_an_attempt_that_is_not_the_last_is_recorded_with_the_time_of_the_next()
 
 
 def test_what_retry_on_does_not_name_is_not_tried_again():
-    assert pause(Policy(retries=2), 0, Raised(BAD, False), 0.5) is None
+    assert not tries_again(Policy(retries=2), 0, Raised(BAD, False))
     assert isinstance(settle(Raised(BAD, False), **HEADER), e.StepFailed)
 
 

@@ -41,7 +41,7 @@ from cerebelum_nb.core.model import (
     StepSpec,
     Value,
 )
-from cerebelum_nb.core.settle import Raised, Returned, pause, settle
+from cerebelum_nb.core.settle import Raised, Returned, settle, tries_again
 from cerebelum_nb.core.state import check, fold
 
 BAD = ErrorInfo(type="Bad", message="no")
@@ -177,8 +177,8 @@ class Shell:
         header = {"at": self.now, "step": command.step, "visit": command.visit, "attempt": command.attempt}
         failures = self.driver.state.steps[command.step].failures
         verdict = self.verdict(command)
-        wait = pause(self.plan.steps[command.step].policy, failures, verdict, 0.5)
-        event = settle(verdict, due_at=None if wait is None else self.now + round(wait * 1e6), **header)
+        again = tries_again(self.plan.steps[command.step].policy, failures, verdict)
+        event = settle(verdict, due_at=self.now + 1_000_000 if again else None, **header)
         alive = alive and isinstance(event, e.StepRetried)
         if alive:
             self.zombies.append(command.step)
