@@ -369,7 +369,11 @@ def test_a_wrapped_async_step_that_forgot_an_await_fails(error_of):
 # -- arguments ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("given", [lambda c: c, lambda c: [c], lambda c: {"context": c}, lambda c: c.run], ids=str)
+@pytest.mark.parametrize(
+    "given",
+    [lambda c: c, lambda c: [c], lambda c: {"context": c}, lambda c: c.run],
+    ids=["itself", "in a list", "in a dict", "its method"],
+)
 def test_an_effect_that_is_given_the_context_happens_once(run, given):
     sent = []
 
