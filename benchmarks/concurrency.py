@@ -6,8 +6,8 @@ import asyncio
 import time
 
 from cerebelum_nb import Workflow
-from cerebelum_nb.store.base import Store
-from cerebelum_nb.store.sqlite import SqliteStore
+from cerebelum_nb._store.base import Store
+from cerebelum_nb._store.sqlite import SqliteStore
 
 from .floor import Floor
 from .measure import Figure, Settings, compare, interleave

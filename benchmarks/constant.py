@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from cerebelum_nb import Workflow
-from cerebelum_nb.store.sqlite import SqliteStore
+from cerebelum_nb._store.sqlite import SqliteStore
 
 from .measure import Figure, Settings, compare, interleave
 from .workloads import chain, timed_cpu

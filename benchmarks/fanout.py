@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 from cerebelum_nb import Workflow
-from cerebelum_nb.store.sqlite import Durability, SqliteStore
+from cerebelum_nb._store.sqlite import Durability, SqliteStore
 
 from .floor import Floor
 from .measure import Figure, Settings, compare, interleave

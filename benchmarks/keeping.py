@@ -7,12 +7,12 @@ import time
 from contextlib import closing
 
 from cerebelum_nb import archive
-from cerebelum_nb.core.events import Event, StepCompleted, StepStarted, WorkflowCompleted, WorkflowStarted
-from cerebelum_nb.core.model import Value
-from cerebelum_nb.core.state import fold
-from cerebelum_nb.engine.summary import summarise
-from cerebelum_nb.store.base import Commit
-from cerebelum_nb.store.sqlite import SqliteStore
+from cerebelum_nb._core.events import Event, StepCompleted, StepStarted, WorkflowCompleted, WorkflowStarted
+from cerebelum_nb._core.model import Value
+from cerebelum_nb._core.state import fold
+from cerebelum_nb._store.base import Commit
+from cerebelum_nb._store.sqlite import SqliteStore
+from cerebelum_nb._store.summary import summarise
 
 from .disk import checkpointed_size
 from .measure import Figure, Settings, interleave, value_of

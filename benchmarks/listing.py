@@ -10,7 +10,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from cerebelum_nb.store.sqlite import SqliteStore
+from cerebelum_nb._store.sqlite import SqliteStore
 
 from .measure import ROOT, Figure, Settings, interleave, value_of
 

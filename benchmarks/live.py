@@ -11,10 +11,10 @@ from typing import Any
 from jupyter_client.manager import KernelManager
 
 from cerebelum_nb import ProgressReporter
-from cerebelum_nb.core.state import fold
-from cerebelum_nb.faces.card import Card
-from cerebelum_nb.faces.graph import Graph
-from cerebelum_nb.store.sqlite import SqliteStore
+from cerebelum_nb._core.state import fold
+from cerebelum_nb._store.sqlite import SqliteStore
+from cerebelum_nb._views.card import Card
+from cerebelum_nb._views.graph import Graph
 
 from .measure import ROOT, Figure, Settings, compare, value_of
 from .workloads import chain
@@ -29,8 +29,8 @@ CELL = """
 import asyncio, gc, sys, time
 sys.path.insert(0, {root!r})
 from cerebelum_nb import ProgressReporter, step, workflow
-from cerebelum_nb.engine import views
-from cerebelum_nb.store.sqlite import SqliteStore
+from cerebelum_nb._engine import views
+from cerebelum_nb._store.sqlite import SqliteStore
 
 async def work(context):
     bar = ProgressReporter(context)
@@ -115,7 +115,7 @@ def _update(settings: Settings) -> Figure:
 
     def note(context: Any = None) -> None:
         from cerebelum_nb import Context
-        from cerebelum_nb.engine.scope import current_scope
+        from cerebelum_nb._engine.scope import current_scope
 
         scope = current_scope.get()
         assert scope is not None

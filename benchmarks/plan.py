@@ -12,8 +12,8 @@ import time
 from typing import Any
 
 from cerebelum_nb import Stepper, step, workflow
-from cerebelum_nb.dsl.builder import WorkflowBuilder
-from cerebelum_nb.store.sqlite import SqliteStore
+from cerebelum_nb._dsl.builder import WorkflowBuilder
+from cerebelum_nb._store.sqlite import SqliteStore
 
 from .measure import Figure, Settings, value_of
 

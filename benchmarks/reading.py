@@ -17,8 +17,8 @@ from unittest import mock
 import pandas as pd
 
 from cerebelum_nb import history
-from cerebelum_nb.history import arrow, queries
-from cerebelum_nb.store.sqlite import SqliteStore
+from cerebelum_nb._history import arrow, queries
+from cerebelum_nb._store.sqlite import SqliteStore
 
 from .measure import Figure, Settings, compare, interleave
 

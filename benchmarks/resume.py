@@ -46,8 +46,8 @@ def run(settings: Settings) -> list[Figure]:
 def main(path: str, steps: int) -> None:
     """Run in the child: execute when there is nothing to resume, else resume twice."""
     from cerebelum_nb import WorkflowError, step, workflow
-    from cerebelum_nb.dsl.builder import WorkflowBuilder
-    from cerebelum_nb.store.sqlite import SqliteStore
+    from cerebelum_nb._dsl.builder import WorkflowBuilder
+    from cerebelum_nb._store.sqlite import SqliteStore
 
     from .workloads import no_op
 

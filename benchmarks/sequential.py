@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cerebelum_nb import Workflow
-from cerebelum_nb.store.base import Commit
-from cerebelum_nb.store.sqlite import Durability, SqliteStore
+from cerebelum_nb._store.base import Commit
+from cerebelum_nb._store.sqlite import Durability, SqliteStore
 
 from .floor import Floor
 from .measure import Figure, Settings, compare, interleave

@@ -10,12 +10,12 @@ from datetime import timedelta
 from pathlib import Path
 
 from cerebelum_nb import sleep, step, workflow
-from cerebelum_nb.core.events import SleepStarted, StepStarted, WorkflowHibernated, WorkflowStarted
-from cerebelum_nb.core.model import Value
-from cerebelum_nb.core.state import fold
-from cerebelum_nb.engine.summary import summarise
-from cerebelum_nb.store.base import Commit
-from cerebelum_nb.store.sqlite import SqliteStore
+from cerebelum_nb._core.events import SleepStarted, StepStarted, WorkflowHibernated, WorkflowStarted
+from cerebelum_nb._core.model import Value
+from cerebelum_nb._core.state import fold
+from cerebelum_nb._store.base import Commit
+from cerebelum_nb._store.sqlite import SqliteStore
+from cerebelum_nb._store.summary import summarise
 
 from .measure import Figure, Settings
 

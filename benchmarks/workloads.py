@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from cerebelum_nb import Step, Workflow, step, workflow
-from cerebelum_nb.dsl.builder import WorkflowBuilder
-from cerebelum_nb.store.base import Store
-from cerebelum_nb.store.sqlite import SqliteStore
+from cerebelum_nb._dsl.builder import WorkflowBuilder
+from cerebelum_nb._store.base import Store
+from cerebelum_nb._store.sqlite import SqliteStore
 
 __all__ = ["chain", "commits_of", "fan", "no_op", "timed", "timed_cpu"]
 

@@ -10,35 +10,49 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .engine import views
+from ._engine import views
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
     from . import archive as archive
+    from . import flow as flow
     from . import history as history
     from . import observe as observe
     from . import testing as testing
-    from .client import ApprovalInfo as ApprovalInfo
-    from .client import ExecutionClient as ExecutionClient
-    from .client import ExecutionStatus as ExecutionStatus
-    from .client import SleepInfo as SleepInfo
-    from .client import StepStatus as StepStatus
-    from .core.events import Event
-    from .core.model import ExecutionState as ExecutionState
-    from .core.model import Plan
-    from .dsl import flow as flow
-    from .dsl.step import Step as Step
-    from .dsl.step import step as step
-    from .engine.asking import approval as approval
-    from .engine.asking import wait_for_approval as wait_for_approval
-    from .engine.context import Context as Context
-    from .engine.execution import Execution
-    from .engine.operations import poll as poll
-    from .engine.operations import retry as retry
-    from .engine.operations import sleep as sleep
-    from .engine.values import SharedValueWarning as SharedValueWarning
+    from ._client.client import ApprovalInfo as ApprovalInfo
+    from ._client.client import ExecutionClient as ExecutionClient
+    from ._client.client import ExecutionStatus as ExecutionStatus
+    from ._client.client import SleepInfo as SleepInfo
+    from ._client.client import StepStatus as StepStatus
+    from ._core.events import Event
+    from ._core.model import ExecutionState as ExecutionState
+    from ._core.model import Plan
+    from ._dsl.step import Step as Step
+    from ._dsl.step import step as step
+    from ._engine.execution import Execution
+    from ._engine.values import SharedValueWarning as SharedValueWarning
+    from ._notebook.here import here as here
+    from ._notebook.nesting import enable_nesting as enable_nesting
+    from ._operations.api import poll as poll
+    from ._operations.api import retry as retry
+    from ._operations.api import sleep as sleep
+    from ._operations.approval import approval as approval
+    from ._operations.approval import wait_for_approval as wait_for_approval
+    from ._operations.context import Context as Context
+    from ._scheduler.scheduler import scheduler as scheduler
+    from ._store.session import connect as connect
+    from ._values import Secret as Secret
+    from ._views.approval_form import approval_form as approval_form
+    from ._views.progress import ProgressReporter as ProgressReporter
+    from ._views.watch import watch as watch
+    from ._workflow.result import Result as Result
+    from ._workflow.resume_plan import Outlook as Outlook
+    from ._workflow.run import Run as Run
+    from ._workflow.stepper import Stepper as Stepper
+    from ._workflow.workflow import Workflow as Workflow
+    from ._workflow.workflow import workflow as workflow
     from .errors import ApprovalDecidedError as ApprovalDecidedError
     from .errors import ApprovalError as ApprovalError
     from .errors import ApprovalRefusedError as ApprovalRefusedError
@@ -63,50 +77,36 @@ if TYPE_CHECKING:
     from .errors import WorkflowDefinitionError as WorkflowDefinitionError
     from .errors import WorkflowError as WorkflowError
     from .errors import WorkflowNotFoundError as WorkflowNotFoundError
-    from .faces.approval import approval_form as approval_form
-    from .faces.progress import ProgressReporter as ProgressReporter
-    from .faces.watch import watch as watch
-    from .notebook.here import here as here
-    from .notebook.nesting import enable_nesting as enable_nesting
-    from .outlook import Outlook as Outlook
-    from .result import Result as Result
-    from .run import Run as Run
-    from .scheduling import scheduler as scheduler
-    from .stepper import Stepper as Stepper
-    from .store.default import connect as connect
-    from .values import Secret as Secret
-    from .workflows import Workflow as Workflow
-    from .workflows import workflow as workflow
 
 __version__ = "0.1.0"
 
 _HOMES = {
     ".": (
         "archive",
+        "flow",
         "history",
         "observe",
         "testing",
     ),
-    ".client": (
+    "._client.client": (
         "ApprovalInfo",
         "ExecutionClient",
         "ExecutionStatus",
         "SleepInfo",
         "StepStatus",
     ),
-    ".core.model": ("ExecutionState",),
-    ".dsl": ("flow",),
-    ".dsl.step": (
+    "._core.model": ("ExecutionState",),
+    "._dsl.step": (
         "Step",
         "step",
     ),
-    ".engine.asking": (
+    "._operations.approval": (
         "approval",
         "wait_for_approval",
     ),
-    ".engine.context": ("Context",),
-    ".engine.values": ("SharedValueWarning",),
-    ".engine.operations": (
+    "._operations.context": ("Context",),
+    "._engine.values": ("SharedValueWarning",),
+    "._operations.api": (
         "poll",
         "retry",
         "sleep",
@@ -137,19 +137,19 @@ _HOMES = {
         "WorkflowError",
         "WorkflowNotFoundError",
     ),
-    ".faces.approval": ("approval_form",),
-    ".faces.progress": ("ProgressReporter",),
-    ".faces.watch": ("watch",),
-    ".notebook.here": ("here",),
-    ".notebook.nesting": ("enable_nesting",),
-    ".outlook": ("Outlook",),
-    ".result": ("Result",),
-    ".run": ("Run",),
-    ".scheduling": ("scheduler",),
-    ".stepper": ("Stepper",),
-    ".store.default": ("connect",),
-    ".values": ("Secret",),
-    ".workflows": (
+    "._views.approval_form": ("approval_form",),
+    "._views.progress": ("ProgressReporter",),
+    "._views.watch": ("watch",),
+    "._notebook.here": ("here",),
+    "._notebook.nesting": ("enable_nesting",),
+    "._workflow.resume_plan": ("Outlook",),
+    "._workflow.result": ("Result",),
+    "._workflow.run": ("Run",),
+    "._scheduler.scheduler": ("scheduler",),
+    "._workflow.stepper": ("Stepper",),
+    "._store.session": ("connect",),
+    "._values": ("Secret",),
+    "._workflow.workflow": (
         "Workflow",
         "workflow",
     ),
@@ -233,14 +233,14 @@ def __getattr__(name: str) -> Any:
 
 def load_ipython_extension(shell: Any) -> None:
     """Add ``%cerebelum`` and ``%%step``; IPython calls it for ``%load_ext cerebelum_nb``."""
-    from .notebook import load
+    from ._notebook import load
 
     load(shell)
 
 
 def unload_ipython_extension(shell: Any) -> None:
     """Take the magics away; IPython calls it for ``%unload_ext cerebelum_nb``."""
-    from .notebook import unload
+    from ._notebook import unload
 
     unload(shell)
 
@@ -253,21 +253,21 @@ def _live_view(execution: Execution) -> AbstractContextManager[None] | None:
     """Show a run, if there is somebody to show it to."""
     if "IPython" not in sys.modules and not (sys.stderr is not None and sys.stderr.isatty()):
         return None
-    from .faces.live import live_view
+    from ._views.live import live_view
 
     return live_view(execution)
 
 
 def _draw(plan: Plan) -> views.Drawing:
     """Draw a plan."""
-    from .faces.graph import Graph
+    from ._views.graph import Graph
 
     return Graph(plan)
 
 
 def _slide(execution_id: str, events: Sequence[Event], plan: Plan | None) -> Any:
     """Make a slider."""
-    from .faces.slider import Slider
+    from ._views.slider import Slider
 
     return Slider(execution_id, events, plan)
 

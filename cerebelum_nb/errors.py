@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from .callers import own_frames
+from ._host.caller import own_frames
 
 __all__ = [
     "ApprovalDecidedError",

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from .core.events import Event
-from .engine import observers
+from ._core.events import Event
+from ._engine import observers
 
 if TYPE_CHECKING:
-    from .engine.execution import Execution
-    from .engine.scope import Scope
+    from ._engine.execution import Execution
+    from ._engine.scope import Scope
 
 __all__ = ["AttemptStarting", "Observation", "Recorded", "add"]
 
@@ -32,7 +32,7 @@ class Recorded:
         event: the event; ``type(event).__name__`` is the type that ``history.events`` shows.
 
     Example:
-        >>> from cerebelum_nb.core.events import WorkflowCompleted
+        >>> from cerebelum_nb._core.events import WorkflowCompleted
         >>> Recorded(execution_id="k1", workflow="deploy", version=4, event=WorkflowCompleted(at=0, last_step="b")).type
         'WorkflowCompleted'
     """

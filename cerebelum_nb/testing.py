@@ -10,11 +10,11 @@ from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
 
-from .core.duration import Duration, seconds
-from .engine.asking import answer_outside
-from .engine.clock import Clock, Deadline, Timer, Timers, current_clock
+from ._engine.clock import Clock, Deadline, Timer, Timers, current_clock
+from ._operations.approval import answer_outside
+from ._store.memory import MemoryStore
+from ._text.duration import Duration, seconds
 from .errors import ApprovalRejectedError
-from .store.memory import MemoryStore
 
 __all__ = ["FakeClock", "MemoryStore", "answering"]
 

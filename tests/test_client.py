@@ -14,14 +14,27 @@ import pandas as pd
 import pytest
 
 from cerebelum_nb import ExecutionState, Secret, WorkflowError, connect, sleep, step, workflow
-from cerebelum_nb.client import ApprovalInfo, ExecutionClient, ExecutionStatus, Preview, SleepInfo, StepStatus
-from cerebelum_nb.core.events import ApprovalRequested, StepCompleted, StepStarted, WorkflowHibernated, WorkflowStarted
-from cerebelum_nb.core.model import Value
-from cerebelum_nb.core.state import fold
-from cerebelum_nb.engine.summary import summarise
+from cerebelum_nb._client.client import (
+    ApprovalInfo,
+    ExecutionClient,
+    ExecutionStatus,
+    Preview,
+    SleepInfo,
+    StepStatus,
+)
+from cerebelum_nb._core.events import (
+    ApprovalRequested,
+    StepCompleted,
+    StepStarted,
+    WorkflowHibernated,
+    WorkflowStarted,
+)
+from cerebelum_nb._core.model import Value
+from cerebelum_nb._core.state import fold
+from cerebelum_nb._store.base import Commit
+from cerebelum_nb._store.sqlite import SqliteStore
+from cerebelum_nb._store.summary import summarise
 from cerebelum_nb.errors import CerebelumError, ExecutionNotFoundError, StoreError
-from cerebelum_nb.store.base import Commit
-from cerebelum_nb.store.sqlite import SqliteStore
 from cerebelum_nb.testing import FakeClock, MemoryStore
 
 HOUR = 3_600_000
@@ -333,7 +346,7 @@ def test_an_approval_tells_what_is_asked_and_what_remains(client, store, clock):
 FOREVER = """
 import asyncio, sys
 from cerebelum_nb import step, workflow
-from cerebelum_nb.store.sqlite import SqliteStore
+from cerebelum_nb._store.sqlite import SqliteStore
 
 @step
 async def begin():
@@ -539,7 +552,7 @@ def test_the_notebook_shows_a_table_without_markup_from_values(client, store):
 
 def test_the_default_is_the_log_of_the_session(store, monkeypatch):
     run(store)
-    monkeypatch.setattr("cerebelum_nb.store.default._default", None)
+    monkeypatch.setattr("cerebelum_nb._store.session._default", None)
     with connect(store.location):
         assert status_of(ExecutionClient()).workflow_name == "deploy"
 

@@ -9,8 +9,8 @@ from types import ModuleType
 import pytest
 
 from cerebelum_nb import ExecutionClient, WorkflowError, sleep, step, wait_for_approval, workflow
+from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.errors import ApprovalDecidedError, ApprovalError, ExecutionNotFoundError, ResumeError
-from cerebelum_nb.store.sqlite import SqliteStore
 
 mended = False
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.concurrency import at_once
 from benchmarks.disk import checkpointed_size
 from benchmarks.workloads import chain, fan, timed
-from cerebelum_nb.store.sqlite import SqliteStore
+from cerebelum_nb._store.sqlite import SqliteStore
 
 
 async def measure(path: Path, steps: int, siblings: int, executions: int) -> dict[str, float]:

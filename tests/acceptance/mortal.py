@@ -11,7 +11,7 @@ from pathlib import Path
 
 import cerebelum_nb
 from cerebelum_nb import flow, poll, retry, sleep, step, workflow
-from cerebelum_nb.store.sqlite import SqliteStore
+from cerebelum_nb._store.sqlite import SqliteStore
 
 LOG, MARKS, MODE, DIE_AFTER = sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 

@@ -10,9 +10,9 @@ from datetime import timedelta
 from pathlib import Path
 
 from cerebelum_nb import approval, sleep, step, workflow
-from cerebelum_nb.engine import lease
-from cerebelum_nb.scheduling import run_forever
-from cerebelum_nb.store.sqlite import SqliteStore
+from cerebelum_nb._engine import leases as lease
+from cerebelum_nb._scheduler.scheduler import run_forever
+from cerebelum_nb._store.sqlite import SqliteStore
 
 MARKS = Path(os.environ.get("MARKS", "marks"))
 

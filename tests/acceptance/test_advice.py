@@ -15,9 +15,9 @@ import pytest
 from click.testing import CliRunner
 
 from cerebelum_nb import ExecutionClient, ExecutionStoppedError, Secret, WorkflowError, connect, history
-from cerebelum_nb.cli import main
-from cerebelum_nb.faces.watch import Reading
-from cerebelum_nb.store.default import resolve_store
+from cerebelum_nb._cli import main
+from cerebelum_nb._store.session import resolve_store
+from cerebelum_nb._views.watch import Reading
 
 FLOWS = """
 import asyncio

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from cerebelum_nb.core.events import OperationCompleted, SleepCompleted, StepCompleted, StepStarted
-from cerebelum_nb.core.state import check, fold
-from cerebelum_nb.store.sqlite import SqliteStore
+from cerebelum_nb._core.events import OperationCompleted, SleepCompleted, StepCompleted, StepStarted
+from cerebelum_nb._core.state import check, fold
+from cerebelum_nb._store.sqlite import SqliteStore
 
 MORTAL = Path(__file__).with_name("mortal.py")
 RESULTS = {

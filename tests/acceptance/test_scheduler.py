@@ -14,7 +14,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from cerebelum_nb.core.events import (
+from cerebelum_nb._core.events import (
     OperationCompleted,
     SleepStarted,
     StepCompleted,
@@ -22,9 +22,9 @@ from cerebelum_nb.core.events import (
     WorkflowAwakened,
     WorkflowPaused,
 )
-from cerebelum_nb.core.state import check, fold
-from cerebelum_nb.engine.approvals import decide_approval
-from cerebelum_nb.store.sqlite import SqliteStore
+from cerebelum_nb._core.state import check, fold
+from cerebelum_nb._engine.approvals import decide_approval
+from cerebelum_nb._store.sqlite import SqliteStore
 
 SLEEPERS = Path(__file__).with_name("sleepers.py")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cerebelum_nb.store.sqlite import SqliteStore
+from cerebelum_nb._store.sqlite import SqliteStore
 
 sys.path.insert(0, str(Path(__file__).parent))
 

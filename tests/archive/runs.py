@@ -8,7 +8,7 @@ import zlib
 from hashlib import sha256
 
 from cerebelum_nb import Secret, WorkflowError, poll, step, workflow
-from cerebelum_nb.core.events import (
+from cerebelum_nb._core.events import (
     Event,
     SleepStarted,
     StepCompleted,
@@ -20,11 +20,11 @@ from cerebelum_nb.core.events import (
     WorkflowPaused,
     WorkflowStarted,
 )
-from cerebelum_nb.core.model import ErrorInfo, Value
-from cerebelum_nb.core.state import fold
-from cerebelum_nb.engine.summary import summarise
-from cerebelum_nb.store.base import Commit
-from cerebelum_nb.store.sqlite import SqliteStore
+from cerebelum_nb._core.model import ErrorInfo, Value
+from cerebelum_nb._core.state import fold
+from cerebelum_nb._store.base import Commit
+from cerebelum_nb._store.sqlite import SqliteStore
+from cerebelum_nb._store.summary import summarise
 
 
 @step

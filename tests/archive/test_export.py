@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from cerebelum_nb import archive, history
-from cerebelum_nb.archive.exporting import exported
+from cerebelum_nb._archive.export import exported
+from cerebelum_nb._store.rows import decode
 from cerebelum_nb.errors import StoreError
-from cerebelum_nb.store.rows import decode
 
 VOID = {"meta", "br", "path", "rect"}
 
@@ -108,7 +108,7 @@ def test_tables(store, tmp_path, table, rows):
 
 
 def test_parquet_without_pyarrow_names_the_extra(store, monkeypatch):
-    monkeypatch.setattr("cerebelum_nb.archive.exporting.find_spec", lambda name: None)
+    monkeypatch.setattr("cerebelum_nb._archive.export.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"pip install 'cerebelum_nb\[arrow\]'"):
         exported(store, "done-1", "parquet")
 

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from cerebelum_nb import archive
-from cerebelum_nb.core.events import WorkflowCancelled, WorkflowResumed
-from cerebelum_nb.core.state import fold
-from cerebelum_nb.engine.summary import summarise
+from cerebelum_nb._core.events import WorkflowCancelled, WorkflowResumed
+from cerebelum_nb._core.state import fold
+from cerebelum_nb._store.base import Commit
+from cerebelum_nb._store.sqlite import SqliteStore
+from cerebelum_nb._store.summary import summarise
 from cerebelum_nb.errors import StoreError
-from cerebelum_nb.store.base import Commit
-from cerebelum_nb.store.sqlite import SqliteStore
 
 
 def ids(store):
@@ -87,7 +87,7 @@ def test_what_somebody_holds_is_never_touched(empty, finish):
 
 
 def test_what_goes_on_in_the_last_moment_stays(empty, finish, monkeypatch, tmp_path):
-    from cerebelum_nb.archive import pruning
+    from cerebelum_nb._archive import prune as pruning
 
     finish(empty, "failed-1", end="failed")
     finish(empty, "failed-2", end="failed")
@@ -255,7 +255,7 @@ KILLED = """
 import os, signal, sqlite3, sys
 from cerebelum_nb import archive
 from cerebelum_nb.archive import pruning
-from cerebelum_nb.store.sqlite import SqliteStore
+from cerebelum_nb._store.sqlite import SqliteStore
 
 pruning._AT_ONCE = 10
 left = int(sys.argv[1])

@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cerebelum_nb import archive
+from cerebelum_nb._store import chain
+from cerebelum_nb._store.opening import SCHEMA_VERSION
+from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.errors import ExecutionNotFoundError, StoreError
-from cerebelum_nb.store import chain
-from cerebelum_nb.store.connection import SCHEMA_VERSION
-from cerebelum_nb.store.sqlite import SqliteStore
 from cerebelum_nb.testing import MemoryStore
 
 KEY = "(SELECT key FROM execution WHERE execution_id = 'done-1')"

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from cerebelum_nb.cli import main
+from cerebelum_nb._cli import main
 
 HERE = Path(__file__).parent
 LOG = Path(".cerebelum", "history.db")

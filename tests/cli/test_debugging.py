@@ -10,7 +10,7 @@ from contextlib import closing
 import pytest
 from click.testing import CliRunner
 
-from cerebelum_nb.cli import main
+from cerebelum_nb._cli import main
 
 from .conftest import LOG, environment
 

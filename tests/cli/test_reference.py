@@ -9,9 +9,9 @@ from pathlib import Path
 import click
 import pytest
 
-from cerebelum_nb.cli import main
-from cerebelum_nb.cli.frame import EXITS, Exit
-from cerebelum_nb.cli.reference import reference
+from cerebelum_nb._cli import main
+from cerebelum_nb._cli.app import EXITS, Exit
+from cerebelum_nb._cli.reference import reference
 
 from .conftest import environment
 
@@ -20,7 +20,7 @@ NAMES = main.list_commands(click.Context(main))
 
 
 def test_the_page_is_what_the_command_line_says():
-    assert PAGE.read_text(encoding="utf-8") == reference(), "python -m cerebelum_nb.cli.reference > docs/cli.md"
+    assert PAGE.read_text(encoding="utf-8") == reference(), "python -m cerebelum_nb._cli.reference > docs/cli.md"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -56,7 +56,7 @@ def test_every_exit_code_is_documented():
 )
 def test_the_shell_completes(folder, words, offered):
     more = {"_CEREBELUM_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)}
-    code = "from cerebelum_nb.cli import main; main(prog_name='cerebelum')"
+    code = "from cerebelum_nb._cli import main; main(prog_name='cerebelum')"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         capture_output=True,
@@ -71,7 +71,7 @@ def test_the_shell_completes(folder, words, offered):
 @pytest.mark.parametrize("command", ["list", "status done-1", "events done-1", "active"])
 def test_reading_loads_nothing_slow(folder, command):
     code = (
-        "import sys\nfrom cerebelum_nb.cli import main\n"
+        "import sys\nfrom cerebelum_nb._cli import main\n"
         f"try: main({command.split()!r})\nexcept SystemExit: pass\n"
         "print(*sys.modules, file=sys.stderr)"
     )
@@ -79,6 +79,6 @@ def test_reading_loads_nothing_slow(folder, command):
     loaded = set(done.stderr.split())
     slow = {"pandas", "numpy", "IPython", "ipywidgets", "sqlite_utils", "rich", "cloudpickle"}
     assert (
-        loaded & (slow | {"cerebelum_nb.engine.engine", "cerebelum_nb.engine.execution", "cerebelum_nb.dsl.step"})
+        loaded & (slow | {"cerebelum_nb._engine.loop", "cerebelum_nb._engine.execution", "cerebelum_nb._dsl.step"})
         == set()
     )

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from cerebelum_nb.core import events as e
-from cerebelum_nb.core.decide import Jump, Position, StartStep, decide
-from cerebelum_nb.core.model import Action, ActionKind, Branch, Diverge, ErrorInfo, Plan, StepSpec, Value
-from cerebelum_nb.core.state import check, evolve, fold
+from cerebelum_nb._core import events as e
+from cerebelum_nb._core.decide import Jump, Position, StartStep, decide
+from cerebelum_nb._core.model import Action, ActionKind, Branch, Diverge, ErrorInfo, Plan, StepSpec, Value
+from cerebelum_nb._core.state import check, evolve, fold
 
 
 def path(text):

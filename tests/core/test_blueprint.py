@@ -7,10 +7,10 @@ import json
 import pytest
 from hypothesis import given, settings
 
-from cerebelum_nb.core.blueprint import dump, load
-from cerebelum_nb.core.decide import Position, decide
-from cerebelum_nb.core.state import State, evolve
-from cerebelum_nb.faces.graph import Graph
+from cerebelum_nb._core.blueprint import dump, load
+from cerebelum_nb._core.decide import Position, decide
+from cerebelum_nb._core.state import State, evolve
+from cerebelum_nb._views.graph import Graph
 
 from . import test_properties as random_runs
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from cerebelum_nb.core import events as e
-from cerebelum_nb.core.decide import ChooseRoute, Complete, Fail, Jump, StartStep
-from cerebelum_nb.core.model import ErrorInfo
+from cerebelum_nb._core import events as e
+from cerebelum_nb._core.decide import ChooseRoute, Complete, Fail, Jump, StartStep
+from cerebelum_nb._core.model import ErrorInfo
 
 NO = ErrorInfo(type="Bad", message="no")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cerebelum_nb.core import events as e
-from cerebelum_nb.core.drive import (
+from cerebelum_nb._core import events as e
+from cerebelum_nb._core.drive import (
     MOST_LOST,
     AskRoute,
     Begin,
@@ -24,10 +24,10 @@ from cerebelum_nb.core.drive import (
     Start,
     Stop,
 )
-from cerebelum_nb.core.model import ErrorInfo, Policy, Value
-from cerebelum_nb.core.settle import Raised, Returned, ReturnedError, settle, tries_again
-from cerebelum_nb.core.state import State, check, fold
-from cerebelum_nb.core.stepping import OneStage
+from cerebelum_nb._core.limits import OneStage
+from cerebelum_nb._core.model import ErrorInfo, Policy, Value
+from cerebelum_nb._core.settle import Raised, Returned, ReturnedError, settle, tries_again
+from cerebelum_nb._core.state import State, check, fold
 
 NULL = Value("json", "null")
 BAD = ErrorInfo(type="Bad", message="no")

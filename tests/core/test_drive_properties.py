@@ -12,8 +12,8 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cerebelum_nb.core import events as e
-from cerebelum_nb.core.drive import (
+from cerebelum_nb._core import events as e
+from cerebelum_nb._core.drive import (
     AskRoute,
     Begin,
     CancelAttempts,
@@ -29,7 +29,7 @@ from cerebelum_nb.core.drive import (
     Start,
     Stop,
 )
-from cerebelum_nb.core.model import (
+from cerebelum_nb._core.model import (
     Action,
     ActionKind,
     Branch,
@@ -41,8 +41,8 @@ from cerebelum_nb.core.model import (
     StepSpec,
     Value,
 )
-from cerebelum_nb.core.settle import Raised, Returned, settle, tries_again
-from cerebelum_nb.core.state import check, fold
+from cerebelum_nb._core.settle import Raised, Returned, settle, tries_again
+from cerebelum_nb._core.state import check, fold
 
 BAD = ErrorInfo(type="Bad", message="no")
 INPUTS = Value("json", "{}")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from cerebelum_nb.core import events as e
-from cerebelum_nb.core.fork import cut, lineage, plan_fork
-from cerebelum_nb.core.model import Policy
-from cerebelum_nb.core.state import check, fold
+from cerebelum_nb._core import events as e
+from cerebelum_nb._core.fork import cut, lineage, plan_fork
+from cerebelum_nb._core.model import Policy
+from cerebelum_nb._core.state import check, fold
 from cerebelum_nb.errors import OutcomeUnknownError, ResumeError
 
 

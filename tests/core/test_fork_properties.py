@@ -12,8 +12,8 @@ from hypothesis import given, note
 from hypothesis import strategies as st
 
 from cerebelum_nb import WorkflowError
-from cerebelum_nb.core.events import StepCompleted, WorkflowForked
-from cerebelum_nb.core.state import check, fold
+from cerebelum_nb._core.events import StepCompleted, WorkflowForked
+from cerebelum_nb._core.state import check, fold
 from cerebelum_nb.testing import FakeClock, MemoryStore
 
 from .test_properties import (

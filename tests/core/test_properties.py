@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from cerebelum_nb import WorkflowError, flow, poll, retry, sleep, step, wait_for_approval, workflow
-from cerebelum_nb.core.events import (
+from cerebelum_nb._core.events import (
     CancelRequested,
     OperationCompleted,
     SleepCompleted,
@@ -27,11 +27,11 @@ from cerebelum_nb.core.events import (
     StepStarted,
     WorkflowCompleted,
 )
-from cerebelum_nb.core.model import Action
-from cerebelum_nb.core.state import check, fold
-from cerebelum_nb.engine.summary import summarise
+from cerebelum_nb._core.model import Action
+from cerebelum_nb._core.state import check, fold
+from cerebelum_nb._store.base import Commit
+from cerebelum_nb._store.summary import summarise
 from cerebelum_nb.errors import ApprovalTimeoutError
-from cerebelum_nb.store.base import Commit
 from cerebelum_nb.testing import FakeClock, MemoryStore
 
 ID = "k1"

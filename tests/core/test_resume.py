@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from cerebelum_nb.core import events as e
-from cerebelum_nb.core.model import ErrorInfo, Value
-from cerebelum_nb.core.resume import Resumption, code_changed, dependants, plan_resume
+from cerebelum_nb._core import events as e
+from cerebelum_nb._core.model import ErrorInfo, Value
+from cerebelum_nb._core.resume import Resumption, code_changed, dependants, plan_resume
 from cerebelum_nb.errors import ResumeError
 
 NO = ErrorInfo(type="Bad", message="no")

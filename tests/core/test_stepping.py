@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from cerebelum_nb.core import events as e
-from cerebelum_nb.core.decide import Complete, Fail, StartStep
-from cerebelum_nb.core.model import ErrorInfo
-from cerebelum_nb.core.resume import following, refuse_mark, step_named
-from cerebelum_nb.core.stepping import NoStage, OneStage, UpTo, frontier, permits, standing_before
+from cerebelum_nb._core import events as e
+from cerebelum_nb._core.decide import Complete, Fail, StartStep
+from cerebelum_nb._core.limits import NoStage, OneStage, UpTo, frontier, permits, standing_before
+from cerebelum_nb._core.model import ErrorInfo
+from cerebelum_nb._core.resume import following, refuse_mark, step_named
 from cerebelum_nb.errors import ResumeError
 
 

@@ -1,6 +1,6 @@
 """Run the examples in the docstrings of a package or a module, in a process of their own: they may change it.
 
-python run_examples.py cerebelum_nb.engine
+python run_examples.py cerebelum_nb._engine
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from cerebelum_nb.engine import hints
+from cerebelum_nb._engine import hints
 
 BLOCK = re.compile(
     r"(?:^<!-- (?P<mark>raises|not run): (?P<argument>[^\n]+?) -->\n+)?^```python\n(?P<source>.*?)^```$"

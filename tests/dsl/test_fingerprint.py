@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cerebelum_nb.dsl.fingerprint import Fingerprint, explain, fingerprint
-from cerebelum_nb.dsl.source import source_of
-from cerebelum_nb.dsl.step import step
+from cerebelum_nb._dsl.fingerprint import Fingerprint, explain, fingerprint
+from cerebelum_nb._dsl.source import source_of
+from cerebelum_nb._dsl.step import step
 
 _numbers = itertools.count()
 
@@ -128,7 +128,7 @@ def test_it_is_equal_in_another_process(tmp_path: Path) -> None:
     (tmp_path / "user_cell.py").write_text(BODY)
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "import user_cell; from cerebelum_nb.dsl.fingerprint import fingerprint as f\n"
+        "import user_cell; from cerebelum_nb._dsl.fingerprint import fingerprint as f\n"
         "print(f(user_cell.f).digest)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
@@ -430,7 +430,7 @@ def test_a_changed_lambda_over_several_lines_has_its_line() -> None:
 CELLS = """
 import sys
 from IPython.core.interactiveshell import InteractiveShell
-from cerebelum_nb.dsl.fingerprint import explain, fingerprint
+from cerebelum_nb._dsl.fingerprint import explain, fingerprint
 shell = InteractiveShell.instance()
 shell.user_ns["fingerprint"] = fingerprint
 def cell(text):

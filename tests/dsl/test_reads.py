@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cerebelum_nb import step
-from cerebelum_nb.dsl.reads import inputs_read
+from cerebelum_nb._dsl.input_reads import inputs_read
 
 
 def one(inputs):

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cerebelum_nb.dsl.fingerprint import fingerprint, unseen
+from cerebelum_nb._dsl.fingerprint import fingerprint, unseen
 from tests.dsl.test_fingerprint import load, of
 
 Limits = namedtuple("Limits", "low high")
@@ -195,7 +195,7 @@ HELPERS = {
 }
 IMPORTS = (
     "import functools, json, re\nfrom collections import namedtuple\nfrom contextlib import contextmanager\n"
-    "from dataclasses import dataclass\nfrom enum import Enum\nfrom cerebelum_nb.dsl.fingerprint import fingerprint\n"
+    "from dataclasses import dataclass\nfrom enum import Enum\nfrom cerebelum_nb._dsl.fingerprint import fingerprint\n"
 )
 
 

@@ -8,9 +8,9 @@ import inspect
 import pytest
 
 from cerebelum_nb import StepDefinitionError, WorkflowDefinitionError, WorkflowError, flow, step, workflow
-from cerebelum_nb.core.model import Policy
+from cerebelum_nb._core.model import Policy
+from cerebelum_nb._workflow.workflow import registered
 from cerebelum_nb.testing import MemoryStore
-from cerebelum_nb.workflows import registered
 
 
 def named(name, **options):

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from cerebelum_nb.store.sqlite import SqliteStore
+from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.testing import FakeClock, MemoryStore
 
 

@@ -22,9 +22,9 @@ from cerebelum_nb import (
     wait_for_approval,
     workflow,
 )
-from cerebelum_nb.core.events import ApprovalReceived, ApprovalRefused, ApprovalRequested
-from cerebelum_nb.core.model import ExecutionState
-from cerebelum_nb.engine.approvals import decide_approval, verdict
+from cerebelum_nb._core.events import ApprovalReceived, ApprovalRefused, ApprovalRequested
+from cerebelum_nb._core.model import ExecutionState
+from cerebelum_nb._engine.approvals import decide_approval, verdict
 from cerebelum_nb.testing import answering
 
 

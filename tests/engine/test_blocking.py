@@ -10,7 +10,7 @@ from contextlib import closing
 import pytest
 
 from cerebelum_nb import step, workflow
-from cerebelum_nb.engine import blocking
+from cerebelum_nb._engine import watchdog as blocking
 from cerebelum_nb.testing import MemoryStore
 
 

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from cerebelum_nb import OperationError, WorkflowError, poll, retry, sleep, step, wait_for_approval, workflow
-from cerebelum_nb.engine.context import Context
+from cerebelum_nb._operations.context import Context
 
 
 def timeline(*items):

@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from cerebelum_nb import StoreError, WorkflowError, flow, observe, sleep, step, workflow
-from cerebelum_nb.engine import values
-from cerebelum_nb.engine.scope import current_scope
-from cerebelum_nb.store.sqlite import SqliteStore
+from cerebelum_nb._engine import values
+from cerebelum_nb._engine.scope import current_scope
+from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.testing import FakeClock, MemoryStore
 
 VICTIM, NEIGHBOUR = "victim", "neighbour"

@@ -21,10 +21,10 @@ from cerebelum_nb import (
     wait_for_approval,
     workflow,
 )
-from cerebelum_nb.core.events import StepStarted
-from cerebelum_nb.core.state import fold
-from cerebelum_nb.engine.approvals import decide_approval
-from cerebelum_nb.store.sqlite import SqliteStore
+from cerebelum_nb._core.events import StepStarted
+from cerebelum_nb._core.state import fold
+from cerebelum_nb._engine.approvals import decide_approval
+from cerebelum_nb._store.sqlite import SqliteStore
 
 pytestmark = pytest.mark.usefixtures("clock")
 

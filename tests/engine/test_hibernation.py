@@ -22,12 +22,12 @@ from cerebelum_nb import (
     wait_for_approval,
     workflow,
 )
-from cerebelum_nb.core.events import StepCompleted, StepInterrupted, WorkflowHibernated
-from cerebelum_nb.core.model import ExecutionState
-from cerebelum_nb.core.state import check, fold
-from cerebelum_nb.engine.approvals import decide_approval
-from cerebelum_nb.engine.cancel import cancel_execution
-from cerebelum_nb.engine.lease import keeper_of
+from cerebelum_nb._core.events import StepCompleted, StepInterrupted, WorkflowHibernated
+from cerebelum_nb._core.model import ExecutionState
+from cerebelum_nb._core.state import check, fold
+from cerebelum_nb._engine.approvals import decide_approval
+from cerebelum_nb._engine.cancel import cancel_execution
+from cerebelum_nb._engine.leases import keeper_of
 from cerebelum_nb.testing import FakeClock
 
 HOUR = timedelta(hours=1)

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from cerebelum_nb import Secret, SerializationError, StoreError, WorkflowError, sleep, step, workflow
-from cerebelum_nb.engine import engine as engines
-from cerebelum_nb.engine import remembered
-from cerebelum_nb.store.sqlite import SqliteStore
+from cerebelum_nb._engine import loop as engines
+from cerebelum_nb._engine import remembered
+from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.testing import MemoryStore
 
 OPEN_FILES = Path("/proc/self/fd")

@@ -11,11 +11,11 @@ import threading
 import pytest
 
 from cerebelum_nb import ExecutionBusyError, poll, sleep, step, workflow
-from cerebelum_nb.engine import lease
-from cerebelum_nb.engine.lease import LeaseTimes, keeper_of
+from cerebelum_nb._engine import leases as lease
+from cerebelum_nb._engine.leases import LeaseTimes, keeper_of
+from cerebelum_nb._store.owner import Identity
+from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.errors import OperationError
-from cerebelum_nb.store.process import Identity
-from cerebelum_nb.store.sqlite import SqliteStore
 from cerebelum_nb.testing import MemoryStore
 
 ELSEWHERE = Identity(host="elsewhere", pid=4711, boot_id="another/1/1", started="1")

@@ -9,8 +9,8 @@ import zlib
 import pytest
 
 from cerebelum_nb import ResumeError, Secret, WorkflowError, flow, step, workflow
-from cerebelum_nb.engine.code import parts_kept
-from cerebelum_nb.store.sqlite import SqliteStore
+from cerebelum_nb._engine.staleness import parts_kept
+from cerebelum_nb._store.sqlite import SqliteStore
 
 pytestmark = pytest.mark.usefixtures("clock")
 

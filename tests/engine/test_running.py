@@ -22,9 +22,9 @@ from cerebelum_nb import (
     step,
     workflow,
 )
-from cerebelum_nb.core.events import StepStarted, WorkflowPaused
-from cerebelum_nb.engine.cancel import cancel_execution
-from cerebelum_nb.store.sqlite import SqliteStore
+from cerebelum_nb._core.events import StepStarted, WorkflowPaused
+from cerebelum_nb._engine.cancel import cancel_execution
+from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.testing import FakeClock, MemoryStore
 
 

@@ -20,9 +20,9 @@ from cerebelum_nb import (
     step,
     workflow,
 )
-from cerebelum_nb.core.state import check, fold
-from cerebelum_nb.engine import views
-from cerebelum_nb.faces.card import Card
+from cerebelum_nb._core.state import check, fold
+from cerebelum_nb._engine import views
+from cerebelum_nb._views.card import Card
 
 pytestmark = pytest.mark.usefixtures("clock")
 
@@ -420,7 +420,7 @@ def test_a_step_stopped_by_hand_is_run_by_the_next_call(go, store):
     @step
     async def slow(context):
         if context.attempt == 1:
-            from cerebelum_nb.engine.scope import current_scope
+            from cerebelum_nb._engine.scope import current_scope
 
             current_scope.get().execution.ask_to_stop("stopped by hand")
             await asyncio.Event().wait()

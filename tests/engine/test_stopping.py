@@ -216,7 +216,7 @@ def test_a_stop_reaches_a_blocked_loop_in_another_thread_at_once(log, before):
         done.append("deployed")
 
     def stopping():
-        from cerebelum_nb.engine.scope import current_scope
+        from cerebelum_nb._engine.scope import current_scope
 
         return current_scope.get().execution.stop_requested is not None
 

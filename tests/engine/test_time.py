@@ -9,9 +9,9 @@ from datetime import timedelta
 import pytest
 
 from cerebelum_nb import ApprovalTimeoutError, PollTimeoutError, poll, retry, sleep, step, wait_for_approval, workflow
-from cerebelum_nb.core.times import at
-from cerebelum_nb.engine import clock as clocks
-from cerebelum_nb.engine.clock import Deadline, SystemClock
+from cerebelum_nb._engine import clock as clocks
+from cerebelum_nb._engine.clock import Deadline, SystemClock
+from cerebelum_nb._text.times import at
 from cerebelum_nb.testing import FakeClock, MemoryStore
 
 HOUR = timedelta(hours=1)

@@ -8,8 +8,8 @@ import threading
 import pytest
 
 from cerebelum_nb import StoreError, WorkflowError, observe, sleep, step, workflow
-from cerebelum_nb.core.events import StepCompleted, StepStarted, WorkflowCompleted
-from cerebelum_nb.store.sqlite import SqliteStore
+from cerebelum_nb._core.events import StepCompleted, StepStarted, WorkflowCompleted
+from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.testing import FakeClock, MemoryStore
 
 
@@ -248,7 +248,7 @@ def test_a_run_that_is_stopped_while_the_log_is_locked_is_paused_when_it_is_free
 
 
 def test_a_stop_does_not_wait_long_for_the_lock_and_tells_what_is_lost(log, go, monkeypatch):
-    monkeypatch.setattr("cerebelum_nb.engine.engine._STOP_SECONDS", 0.2)
+    monkeypatch.setattr("cerebelum_nb._engine.loop._STOP_SECONDS", 0.2)
 
     async def meanwhile():
         flow_, gate = held_by_gate()
@@ -269,7 +269,7 @@ def test_a_stop_does_not_wait_long_for_the_lock_and_tells_what_is_lost(log, go, 
 
 
 def test_a_log_that_stays_locked_ends_the_run_in_the_end(log, go, monkeypatch):
-    monkeypatch.setattr("cerebelum_nb.engine.engine._LOCKED_SECONDS", 0.2)
+    monkeypatch.setattr("cerebelum_nb._engine.loop._LOCKED_SECONDS", 0.2)
 
     async def meanwhile():
         flow_, gate = held_by_gate()
@@ -491,7 +491,7 @@ def test_a_view_or_a_handler_that_raises_gives_the_execution_back(store, go, mon
         raise OSError("no handler")
 
     with monkeypatch.context() as patched:
-        patched.setattr("cerebelum_nb.run.on_sigint", broken)
+        patched.setattr("cerebelum_nb._workflow.run.on_sigint", broken)
         with pytest.raises(OSError, match="no handler"):
             go(chain.execute(store=store, execution_id="k1"))
     assert go(chain.execute(store=store, execution_id="k1")).output == 2

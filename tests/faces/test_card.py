@@ -8,12 +8,12 @@ from html.parser import HTMLParser
 import pytest
 
 from cerebelum_nb import ExecutionNotFoundError, Secret, WorkflowError, flow, sleep, step, watch, workflow
-from cerebelum_nb.core.state import fold
-from cerebelum_nb.engine.hints import advise
-from cerebelum_nb.faces.card import Card
-from cerebelum_nb.faces.failure import Failure
-from cerebelum_nb.faces.graph import Graph
-from cerebelum_nb.faces.watch import Reading
+from cerebelum_nb._core.state import fold
+from cerebelum_nb._engine.hints import advise
+from cerebelum_nb._views.card import Card
+from cerebelum_nb._views.failure import Failure
+from cerebelum_nb._views.graph import Graph
+from cerebelum_nb._views.watch import Reading
 from cerebelum_nb.testing import FakeClock, MemoryStore
 
 
@@ -223,7 +223,7 @@ def test_a_run_is_read_from_the_log_as_it_goes_on(store):
 
 
 def test_a_run_of_a_workflow_unknown_here_shows_the_steps_that_started(store, monkeypatch):
-    monkeypatch.setattr("cerebelum_nb.faces.watch.registered", dict)
+    monkeypatch.setattr("cerebelum_nb._views.watch.registered", dict)
     with pytest.raises(WorkflowError):
         run(store, size="large")
     lines = Reading(store, "k1").look().to_text().splitlines()
@@ -249,8 +249,8 @@ def test_watch_of_an_unknown_execution_says_so(store):
 
 
 def test_an_approval_shows_when_its_time_ends_and_progress_what_is_left():
-    from cerebelum_nb.core.events import ApprovalRequested, StepProgressed, StepStarted, WorkflowStarted
-    from cerebelum_nb.values import encode
+    from cerebelum_nb._core.events import ApprovalRequested, StepProgressed, StepStarted, WorkflowStarted
+    from cerebelum_nb._values import encode
 
     started = WorkflowStarted(at=1, workflow="release", inputs=encode({}), total_steps=3)
     begun = StepStarted(at=1, step="fetch", visit=1, attempt=1)

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from cerebelum_nb import ProgressReporter, WorkflowError, history, step, workflow
-from cerebelum_nb.engine import views
-from cerebelum_nb.engine.execution import Execution
-from cerebelum_nb.engine.fence import describe
+from cerebelum_nb._engine import views
+from cerebelum_nb._engine.execution import Execution
+from cerebelum_nb._engine.fence import describe
 from cerebelum_nb.testing import MemoryStore
 
 

@@ -9,10 +9,10 @@ from xml.etree import ElementTree
 import pytest
 
 from cerebelum_nb import flow, step, workflow
-from cerebelum_nb.core.model import Plan
-from cerebelum_nb.faces.graph import Graph
-from cerebelum_nb.faces.layout import HEIGHT, lay_out
-from cerebelum_nb.faces.marks import MARKS
+from cerebelum_nb._core.model import Plan
+from cerebelum_nb._text.style import MARKS
+from cerebelum_nb._views.graph import Graph
+from cerebelum_nb._views.layout import HEIGHT, lay_out
 
 
 def made(name):

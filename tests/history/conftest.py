@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from cerebelum_nb import Secret, WorkflowError, sleep, step, workflow
-from cerebelum_nb.store.sqlite import SqliteStore
+from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.testing import FakeClock
 
 TEXT = "str" if int(pd.__version__.split(".")[0]) >= 3 else "object"

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from cerebelum_nb import history
-from cerebelum_nb.history import arrow, queries
-from cerebelum_nb.history.frames import EVENTS, STEPS
-from cerebelum_nb.history.reader import snapshot
-from cerebelum_nb.store.sqlite import SqliteStore
+from cerebelum_nb._history import arrow, queries
+from cerebelum_nb._history.frames import EVENTS, STEPS
+from cerebelum_nb._history.sources import snapshot
+from cerebelum_nb._store.sqlite import SqliteStore
 
 SECOND_WRITER = """
 import sqlite3, sys

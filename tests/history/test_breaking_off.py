@@ -10,8 +10,8 @@ from contextlib import closing, contextmanager
 import pytest
 
 from cerebelum_nb import history, step, workflow
-from cerebelum_nb.history.reader import snapshot
-from cerebelum_nb.store.sqlite import SqliteStore
+from cerebelum_nb._history.sources import snapshot
+from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.testing import MemoryStore
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from cerebelum_nb import WorkflowError, history, sleep, step, workflow
+from cerebelum_nb._history.value_diff import compare
+from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.errors import ExecutionNotFoundError
-from cerebelum_nb.history.difference import compare
-from cerebelum_nb.store.sqlite import SqliteStore
 
 
 @step

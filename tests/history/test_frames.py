@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from cerebelum_nb import history
-from cerebelum_nb.history import arrow
+from cerebelum_nb._history import arrow
 from cerebelum_nb.testing import MemoryStore
 
 from .conftest import TEXT

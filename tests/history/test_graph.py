@@ -9,12 +9,12 @@ from dataclasses import replace
 import pytest
 
 from cerebelum_nb import StoreError, WorkflowError, history, step, workflow
+from cerebelum_nb._core.events import WorkflowStarted
+from cerebelum_nb._core.state import fold
+from cerebelum_nb._store.base import Commit
+from cerebelum_nb._store.sqlite import SqliteStore
+from cerebelum_nb._store.summary import summarise
 from cerebelum_nb.archive import pack, prune, unpack, verify
-from cerebelum_nb.core.events import WorkflowStarted
-from cerebelum_nb.core.state import fold
-from cerebelum_nb.engine.summary import summarise
-from cerebelum_nb.store.base import Commit
-from cerebelum_nb.store.sqlite import SqliteStore
 from cerebelum_nb.testing import MemoryStore
 
 ELSEWHERE = """

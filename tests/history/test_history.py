@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 from cerebelum_nb import ExecutionState, connect, history
+from cerebelum_nb._history import queries
+from cerebelum_nb._history.frames import EXECUTIONS
+from cerebelum_nb._history.since import since_micros
+from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.errors import ExecutionNotFoundError, SerializationError, StoreError, UntrustedValueError
-from cerebelum_nb.history import queries
-from cerebelum_nb.history.frames import EXECUTIONS
-from cerebelum_nb.history.since import since_micros
-from cerebelum_nb.store.sqlite import SqliteStore
 
 from .conftest import TEXT, check, ping
 
@@ -480,7 +480,7 @@ def test_a_wrong_query_says_what_is_wrong(runs, query, told):
 
 
 def test_the_default_is_the_log_of_the_session(runs, monkeypatch):
-    monkeypatch.setattr("cerebelum_nb.store.default._default", None)
+    monkeypatch.setattr("cerebelum_nb._store.session._default", None)
     with connect(runs.store.location):
         assert ids(history.executions()) == IDS
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from cerebelum_nb import history
+from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.errors import ExecutionNotFoundError, StoreError
-from cerebelum_nb.store.sqlite import SqliteStore
 from cerebelum_nb.testing import MemoryStore
 
 

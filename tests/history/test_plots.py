@@ -17,13 +17,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cerebelum_nb import CerebelumError, ExecutionNotFoundError, WorkflowError, history, step, workflow
-from cerebelum_nb.core import events as e
-from cerebelum_nb.core.model import ErrorInfo, Value
-from cerebelum_nb.core.state import fold
-from cerebelum_nb.engine.summary import summarise
-from cerebelum_nb.history.pictures.paper import time_axis
-from cerebelum_nb.history.spans import marks, timeline
-from cerebelum_nb.store.base import Commit
+from cerebelum_nb._core import events as e
+from cerebelum_nb._core.model import ErrorInfo, Value
+from cerebelum_nb._core.state import fold
+from cerebelum_nb._history.plots.axes import time_axis
+from cerebelum_nb._history.spans import marks, timeline
+from cerebelum_nb._store.base import Commit
+from cerebelum_nb._store.summary import summarise
 from cerebelum_nb.testing import MemoryStore
 
 FOLDER = Path(__file__).resolve().parents[2] / "artifacts" / "pictures"
@@ -212,7 +212,7 @@ def test_a_run_without_pauses_has_a_plain_axis_in_one_unit(log):
 
 
 def test_how_an_attempt_ended_is_told_by_colour_and_by_hatch(log):
-    from cerebelum_nb.history.pictures.paper import STYLES
+    from cerebelum_nb._history.plots.axes import STYLES
 
     looks = [(style["facecolor"], style.get("hatch")) for style in STYLES.values()]
     assert len({colour for colour, _ in looks}) == len(looks)

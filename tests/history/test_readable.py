@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from cerebelum_nb import history
-from cerebelum_nb.store.sqlite import SqliteStore
+from cerebelum_nb._store.sqlite import SqliteStore
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "howto" / "history.md").read_text(encoding="utf-8")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cerebelum_nb.history.spans import Mark, covered, outside, timeline
+from cerebelum_nb._history.spans import Mark, covered, outside, timeline
 
 
 def run(text):

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from cerebelum_nb import ExecutionState, history
+from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.errors import ExecutionNotFoundError, SerializationError
-from cerebelum_nb.store.sqlite import SqliteStore
 
 
 def at(runs, version=None, step=None):

@@ -8,19 +8,9 @@ import threading
 import pandas as pd
 import pytest
 
-from cerebelum_nb import (
-    CerebelumError,
-    Secret,
-    WorkflowError,
-    history,
-    poll,
-    sleep,
-    step,
-    wait_for_approval,
-    workflow,
-)
-from cerebelum_nb.engine.approvals import decide_approval
-from cerebelum_nb.store.sqlite import SqliteStore
+from cerebelum_nb import CerebelumError, Secret, WorkflowError, history, poll, sleep, step, wait_for_approval, workflow
+from cerebelum_nb._engine.approvals import decide_approval
+from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.testing import MemoryStore
 
 from .conftest import TEXT
@@ -281,7 +271,7 @@ def test_a_step_with_an_external_effect_is_refused_unless_asked_for(log):
 
 
 def test_a_secret_of_another_process_is_the_error_of_its_row(log):
-    from cerebelum_nb.engine.lease import _keepers
+    from cerebelum_nb._engine.leases import _keepers
 
     @step
     def use(inputs):

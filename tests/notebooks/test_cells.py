@@ -7,9 +7,9 @@ import asyncio
 
 import pytest
 
-from cerebelum_nb.dsl.fingerprint import explain
-from cerebelum_nb.notebook import as_step
-from cerebelum_nb.notebook.cells import read_cell
+from cerebelum_nb._dsl.fingerprint import explain
+from cerebelum_nb._notebook import as_step
+from cerebelum_nb._notebook.cells import read_cell
 
 
 def cell(source):

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from cerebelum_nb.cli import main
+from cerebelum_nb._cli import main
 
 COMMAND = [sys.executable, "-m", "cerebelum_nb", "demo"]
 

@@ -9,12 +9,12 @@ import tracemalloc
 import pytest
 
 from cerebelum_nb import scheduler
-from cerebelum_nb.core.events import SleepStarted, StepStarted, WorkflowHibernated, WorkflowStarted
-from cerebelum_nb.core.model import Value
-from cerebelum_nb.core.state import fold
-from cerebelum_nb.engine.summary import summarise
-from cerebelum_nb.store.base import Commit
-from cerebelum_nb.store.sqlite import SqliteStore
+from cerebelum_nb._core.events import SleepStarted, StepStarted, WorkflowHibernated, WorkflowStarted
+from cerebelum_nb._core.model import Value
+from cerebelum_nb._core.state import fold
+from cerebelum_nb._store.base import Commit
+from cerebelum_nb._store.sqlite import SqliteStore
+from cerebelum_nb._store.summary import summarise
 
 NEVER = 4_000_000_000_000_000
 """µs since the epoch: in the year 2096."""

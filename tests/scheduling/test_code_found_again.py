@@ -9,7 +9,7 @@ import textwrap
 
 import pytest
 
-from cerebelum_nb.client.load import load_module, load_notebook, load_script
+from cerebelum_nb._workflow.load import load_module, load_notebook, load_script
 from cerebelum_nb.errors import WorkflowNotFoundError
 
 HEAD = """

@@ -18,18 +18,18 @@ from cerebelum_nb import (
     wait_for_approval,
     workflow,
 )
-from cerebelum_nb.client.locate import Code
-from cerebelum_nb.core.events import StepStarted, WorkflowForked, WorkflowHibernated, WorkflowStarted
-from cerebelum_nb.core.model import ExecutionState, Value
-from cerebelum_nb.core.state import check, fold
-from cerebelum_nb.engine.approvals import decide_approval
-from cerebelum_nb.engine.lease import keeper_of
-from cerebelum_nb.engine.summary import summarise
-from cerebelum_nb.faces.approval import approval_form
-from cerebelum_nb.store.base import Commit
-from cerebelum_nb.store.process import Identity
-from cerebelum_nb.store.sqlite import SqliteStore
-from cerebelum_nb.workflows import registered
+from cerebelum_nb._core.events import StepStarted, WorkflowForked, WorkflowHibernated, WorkflowStarted
+from cerebelum_nb._core.model import ExecutionState, Value
+from cerebelum_nb._core.state import check, fold
+from cerebelum_nb._engine.approvals import decide_approval
+from cerebelum_nb._engine.leases import keeper_of
+from cerebelum_nb._store.base import Commit
+from cerebelum_nb._store.owner import Identity
+from cerebelum_nb._store.sqlite import SqliteStore
+from cerebelum_nb._store.summary import summarise
+from cerebelum_nb._views.approval_form import approval_form
+from cerebelum_nb._workflow.find import Code
+from cerebelum_nb._workflow.workflow import registered
 
 
 @step
@@ -316,8 +316,8 @@ async def test_without_a_person_the_form_is_text(log):
 
 
 async def test_the_form_approves_with_a_comment(log):
-    from cerebelum_nb.engine.approvals import open_approvals
-    from cerebelum_nb.faces.approval import _widget
+    from cerebelum_nb._engine.approvals import open_approvals
+    from cerebelum_nb._views.approval_form import _widget
 
     await asking.execute(store=log, execution_id="k1")
     (approval,) = open_approvals(fold(log.events("k1")))

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from cerebelum_nb.core.events import StepCompleted, StepStarted, WorkflowStarted
-from cerebelum_nb.core.model import ExecutionState, Value
-from cerebelum_nb.store.base import Commit, Summary
-from cerebelum_nb.store.memory import MemoryStore
-from cerebelum_nb.store.process import Identity
-from cerebelum_nb.store.sqlite import SqliteStore
+from cerebelum_nb._core.events import StepCompleted, StepStarted, WorkflowStarted
+from cerebelum_nb._core.model import ExecutionState, Value
+from cerebelum_nb._store.base import Commit, Summary
+from cerebelum_nb._store.memory import MemoryStore
+from cerebelum_nb._store.owner import Identity
+from cerebelum_nb._store.sqlite import SqliteStore
 
 SECOND = 1_000_000
 NOW = 1_795_179_600 * SECOND + 123_456  # 2026-11-20T13:00:00.123456Z

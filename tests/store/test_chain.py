@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cerebelum_nb.core.events import CancelRequested
-from cerebelum_nb.store import chain
-from cerebelum_nb.store.sqlite import SqliteStore
+from cerebelum_nb._core.events import CancelRequested
+from cerebelum_nb._store import chain
+from cerebelum_nb._store.sqlite import SqliteStore
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 number = st.integers(-9, 2**63 - 1)

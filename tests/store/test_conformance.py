@@ -9,8 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from cerebelum_nb.core import times
-from cerebelum_nb.core.events import (
+from cerebelum_nb._core.events import (
     ApprovalReceived,
     CancelRequested,
     StepCompleted,
@@ -18,9 +17,10 @@ from cerebelum_nb.core.events import (
     StepStarted,
     WorkflowCompleted,
 )
-from cerebelum_nb.core.model import ErrorInfo, ExecutionState, Value
+from cerebelum_nb._core.model import ErrorInfo, ExecutionState, Value
+from cerebelum_nb._store.base import Rejection
+from cerebelum_nb._text import times
 from cerebelum_nb.errors import ExecutionBusyError, ExecutionNotFoundError, StoreError
-from cerebelum_nb.store.base import Rejection
 
 CANCEL = CancelRequested(at=7, by="ana")
 
@@ -424,8 +424,8 @@ def test_closing_twice_is_harmless_and_a_closed_log_says_so(log):
 
 
 def test_a_busy_error_of_another_process_says_when_it_is_free():
-    from cerebelum_nb.store import rules
-    from cerebelum_nb.store.base import Holder
+    from cerebelum_nb._store import refusals as rules
+    from cerebelum_nb._store.base import Holder
 
     heard = datetime(2026, 11, 20, 13, 0, tzinfo=UTC)
     micros = int(heard.timestamp()) * 1_000_000

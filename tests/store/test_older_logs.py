@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from cerebelum_nb import connect, history
+from cerebelum_nb._core.events import EVENT_TYPES
+from cerebelum_nb._core.state import fold
+from cerebelum_nb._store.opening import SCHEMA_VERSION
+from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.archive import pack, unpack, verify
-from cerebelum_nb.core.events import EVENT_TYPES
-from cerebelum_nb.core.state import fold
-from cerebelum_nb.store.connection import SCHEMA_VERSION
-from cerebelum_nb.store.sqlite import SqliteStore
 from cerebelum_nb.testing import FakeClock
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"

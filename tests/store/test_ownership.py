@@ -16,13 +16,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from cerebelum_nb.core.events import StepStarted
-from cerebelum_nb.core.model import ExecutionState
+from cerebelum_nb._core.events import StepStarted
+from cerebelum_nb._core.model import ExecutionState
+from cerebelum_nb._store import sightings
+from cerebelum_nb._store.base import Commit, Holder, Summary
+from cerebelum_nb._store.owner import Identity, Life
+from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.errors import ExecutionBusyError
-from cerebelum_nb.store import sightings
-from cerebelum_nb.store.base import Commit, Holder, Summary
-from cerebelum_nb.store.process import Identity, Life
-from cerebelum_nb.store.sqlite import SqliteStore
 
 LEASE, BEAT = 30, 10
 MICROS = 1_000_000

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from cerebelum_nb import archive, connect, history, step, workflow
-from cerebelum_nb.client import ExecutionClient
+from cerebelum_nb._client.client import ExecutionClient
+from cerebelum_nb._store import place
+from cerebelum_nb._store import session as default
+from cerebelum_nb._store.place import network_file_system, path_of
+from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.errors import StoreError
-from cerebelum_nb.store import default, place
-from cerebelum_nb.store.place import network_file_system, path_of
-from cerebelum_nb.store.sqlite import SqliteStore
 
 
 @step

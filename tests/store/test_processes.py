@@ -13,18 +13,18 @@ from dataclasses import replace
 
 import pytest
 
+from cerebelum_nb._store import owner as process
+from cerebelum_nb._store.base import Holder
+from cerebelum_nb._store.owner import Life
+from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.errors import ExecutionBusyError
-from cerebelum_nb.store import process
-from cerebelum_nb.store.base import Holder
-from cerebelum_nb.store.process import Life
-from cerebelum_nb.store.sqlite import SqliteStore
 
 PRELUDE = """
 import os, sys
-from cerebelum_nb.core.events import CancelRequested, StepCompleted, StepStarted
-from cerebelum_nb.core.model import ExecutionState, Value
-from cerebelum_nb.store.base import Commit, Summary
-from cerebelum_nb.store.sqlite import SqliteStore
+from cerebelum_nb._core.events import CancelRequested, StepCompleted, StepStarted
+from cerebelum_nb._core.model import ExecutionState, Value
+from cerebelum_nb._store.base import Commit, Summary
+from cerebelum_nb._store.sqlite import SqliteStore
 SHOWN = Summary(workflow="deploy", state=ExecutionState.RUNNING, started_at=1, updated_at=1)
 path, name = sys.argv[1:3]
 
@@ -99,7 +99,7 @@ with SqliteStore(path, durability="normal") as store:
 
 def test_processes_that_create_the_same_log_at_once_all_succeed(run, tmp_path):
     code = """
-import cerebelum_nb.store.schema  # so that they meet
+import cerebelum_nb._store.schema  # so that they meet
 print("ready", flush=True)
 sys.stdin.readline()
 with SqliteStore(path) as store:

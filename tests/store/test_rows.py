@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cerebelum_nb.core.events import (
+from cerebelum_nb._core.events import (
     EVENT_TYPES,
     SleepCompleted,
     StepCompleted,
@@ -21,9 +21,9 @@ from cerebelum_nb.core.events import (
     WorkflowCompleted,
     WorkflowStarted,
 )
-from cerebelum_nb.core.model import ErrorInfo, Value
+from cerebelum_nb._core.model import ErrorInfo, Value
+from cerebelum_nb._store import rows
 from cerebelum_nb.errors import StoreError
-from cerebelum_nb.store import rows
 
 anything = st.characters(exclude_categories=())  # lone surrogates and controls too
 text = st.text(anything, max_size=12) | st.sampled_from(['"output":1', ',"output":', '{"error":', "}", "\\", '\\"'])

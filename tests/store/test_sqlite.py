@@ -12,7 +12,7 @@ from contextlib import closing
 import pytest
 from sqlite_utils import Database
 
-from cerebelum_nb.core.events import (
+from cerebelum_nb._core.events import (
     StepCompleted,
     StepFailed,
     StepInterrupted,
@@ -20,11 +20,11 @@ from cerebelum_nb.core.events import (
     StepStarted,
     WorkflowCompleted,
 )
-from cerebelum_nb.core.model import ErrorInfo, ExecutionState, Value
+from cerebelum_nb._core.model import ErrorInfo, ExecutionState, Value
+from cerebelum_nb._store.opening import APPLICATION_ID, SCHEMA_VERSION, explain
+from cerebelum_nb._store.row_sql import STARTED
+from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.errors import StoreError
-from cerebelum_nb.store.connection import APPLICATION_ID, SCHEMA_VERSION, explain
-from cerebelum_nb.store.projection import STARTED
-from cerebelum_nb.store.sqlite import SqliteStore
 
 NO = ErrorInfo(type="ValueError", message="no")
 
@@ -282,7 +282,7 @@ def test_a_step_costs_little_room(tmp_path, log_of):
 
 
 def test_the_schema_version_is_the_number_of_the_last_migration():
-    from cerebelum_nb.store.schema import MIGRATIONS
+    from cerebelum_nb._store.schema import MIGRATIONS
 
     with closing(sqlite3.connect(":memory:")) as connection:
         db = Database(connection)
@@ -305,7 +305,7 @@ def test_a_log_is_there_when_it_is_opened_again(tmp_path, log_of):
 
 def test_opening_a_log_that_is_there_imports_neither_sqlite_utils_nor_pandas(sqlite_log):
     code = (
-        "import sys; from cerebelum_nb.store.sqlite import SqliteStore; SqliteStore(sys.argv[1]).close();"
+        "import sys; from cerebelum_nb._store.sqlite import SqliteStore; SqliteStore(sys.argv[1]).close();"
         "print([m for m in ('pandas', 'sqlite_utils') if m in sys.modules])"
     )
     ran = subprocess.run([sys.executable, "-c", code, sqlite_log.store.path], capture_output=True, text=True)
@@ -415,7 +415,7 @@ def test_a_newer_log_is_refused_and_left_alone(sqlite_log, tmp_path):
 def test_an_older_log_is_brought_up_to_date_with_all_its_events(tmp_path):
     from sqlite_utils import Database
 
-    from cerebelum_nb.store.schema import MIGRATIONS
+    from cerebelum_nb._store.schema import MIGRATIONS
 
     path = tmp_path / "log.db"
     old = Database(path)
@@ -437,7 +437,7 @@ def test_an_older_log_is_brought_up_to_date_with_all_its_events(tmp_path):
 
 
 def test_every_migration_is_counted_in_the_schema_version():
-    from cerebelum_nb.store.schema import MIGRATIONS
+    from cerebelum_nb._store.schema import MIGRATIONS
 
     assert len(MIGRATIONS._migrations) == SCHEMA_VERSION
 

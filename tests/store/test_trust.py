@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from cerebelum_nb import archive, connect, history, step, workflow
-from cerebelum_nb.client.locate import Code, find_workflow, origin_of
+from cerebelum_nb._store import session as default
+from cerebelum_nb._store import trust
+from cerebelum_nb._store.sqlite import SqliteStore
+from cerebelum_nb._workflow.find import Code, find_workflow, origin_of
 from cerebelum_nb.errors import StoreError, UntrustedValueError, WorkflowNotFoundError
-from cerebelum_nb.store import default, trust
-from cerebelum_nb.store.sqlite import SqliteStore
 
 
 class Point:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cerebelum_nb.values import Vault, fingerprint_args
+from cerebelum_nb._values import Vault, fingerprint_args
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.datetimes(),
@@ -97,7 +97,7 @@ def test_a_masked_secret_does_not_reach_the_digest() -> None:
 
 def test_it_is_the_same_under_another_hash_seed() -> None:
     code = (
-        "from cerebelum_nb.values import fingerprint_args as f; import datetime, decimal, pathlib\n"
+        "from cerebelum_nb._values import fingerprint_args as f; import datetime, decimal, pathlib\n"
         "def g(x, y={'a', 'b'}): return x in {'p', 'q', 'r'}\n"
         "print(f(({'a', 'b', 'c'}, g, datetime.date(2024, 1, 1), decimal.Decimal(1),"
         "pathlib.PurePath('x')), {}))"

@@ -9,10 +9,10 @@ import zlib
 import pytest
 
 from cerebelum_nb import archive, step, workflow
-from cerebelum_nb.launching import check_id
-from cerebelum_nb.store.sqlite import SqliteStore
-from cerebelum_nb.values import arrow
-from cerebelum_nb.values.bounds import inflate, parse
+from cerebelum_nb._store.sqlite import SqliteStore
+from cerebelum_nb._values import arrow
+from cerebelum_nb._values.bounds import inflate, parse
+from cerebelum_nb._workflow.start import check_id
 
 
 @step

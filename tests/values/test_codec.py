@@ -22,9 +22,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cerebelum_nb.core.model import Value
+from cerebelum_nb._core.model import Value
+from cerebelum_nb._values import Secret, decode, encode
 from cerebelum_nb.errors import SerializationError, UntrustedValueError
-from cerebelum_nb.values import Secret, decode, encode
 
 
 class Colour(enum.IntEnum):
@@ -409,7 +409,7 @@ def test_an_unknown_codec_is_refused() -> None:
 
 def test_importing_values_loads_no_heavy_library() -> None:
     code = (
-        "import sys, json, cerebelum_nb.values\n"
+        "import sys, json, cerebelum_nb._values\n"
         "print(json.dumps([m for m in ('pandas', 'numpy', 'pyarrow', 'cloudpickle') if m in sys.modules]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -22,12 +22,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cerebelum_nb import history
-from cerebelum_nb.core.events import StepCompleted, StepStarted, WorkflowStarted
-from cerebelum_nb.core.model import ExecutionState, Value
+from cerebelum_nb._core.events import StepCompleted, StepStarted, WorkflowStarted
+from cerebelum_nb._core.model import ExecutionState, Value
+from cerebelum_nb._store.base import Commit, Summary
+from cerebelum_nb._store.sqlite import SqliteStore
+from cerebelum_nb._values import arrow, decode, encode
 from cerebelum_nb.errors import SerializationError
-from cerebelum_nb.store.base import Commit, Summary
-from cerebelum_nb.store.sqlite import SqliteStore
-from cerebelum_nb.values import arrow, decode, encode
 
 HAS_ARROW = find_spec("pyarrow") is not None
 needs_arrow = pytest.mark.skipif(not HAS_ARROW, reason="pyarrow is not installed: nothing is stored as Arrow")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cerebelum_nb.values import Secret, Vault, preview
+from cerebelum_nb._values import Secret, Vault, preview
 
 Pair = namedtuple("Pair", "a b")
 

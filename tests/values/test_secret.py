@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cerebelum_nb._values import MASK, Secret, Vault, decode, encode, fingerprint_args, preview
 from cerebelum_nb.errors import SecretMissingError, SerializationError
-from cerebelum_nb.values import MASK, Secret, Vault, decode, encode, fingerprint_args, preview
 
 TOKEN = "s3cr3t-tök\n\"en'"
 

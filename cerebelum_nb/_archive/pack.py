@@ -1,0 +1,283 @@
+"""``pack`` and ``unpack``: an execution as one file that opens elsewhere.
+
+A pack is a log that holds little: the same tables, chained and checked the same way, so whatever reads a log reads a
+pack. Nothing in it is live: what was under way when it was packed is paused in the copy.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from .._core.events import WorkflowPaused
+from .._core.model import ExecutionState
+from .._core.state import fold
+from .._engine.clock import current_clock
+from .._engine.leaving import leave_off
+from .._history.sources import Log, snapshot
+from .._store import rows
+from .._store.opening import explain, open_to_read
+from .._store.place import readable_as
+from .._store.sqlite import SqliteStore
+from ..errors import StoreError
+from .files import check_pack, file_log, file_name
+from .record import Record, held, read, write
+from .scrub import masked_in, scrub
+from .verify import verify
+
+__all__ = ["SUFFIX", "Pack", "Unpacked", "pack", "unpack"]
+
+SUFFIX = ".cerebelum"
+_UNDER_WAY = "packed while it was under way"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pack:
+    """A file that was packed.
+
+    Attributes:
+        path: the file.
+        execution_id: what is in it.
+        events: how many events.
+        values: how many values that are not JSON.
+        masked: how many places hold a mask instead of a secret.
+        left_out: how many values were left out because they are bytes that hold, or may hold, a secret.
+
+    Example:
+        >>> from pathlib import Path
+        >>> Pack(path=Path("k3v9.cerebelum"), execution_id="k3v9", events=9, values=1, masked=2, left_out=0).masked
+        2
+    """
+
+    path: Path
+    execution_id: str
+    events: int
+    values: int
+    masked: int
+    left_out: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unpacked:
+    """An execution that a file brought.
+
+    Attributes:
+        execution_id: its id.
+        workflow: its workflow.
+        state: its state.
+        events: how many events it has in the file.
+        is_new: False when the log had it already.
+        pickles: how many of its values are pickles that are not restored here unless the file is trusted.
+
+    Example:
+        >>> Unpacked(execution_id="k3v9", workflow="deploy", state="COMPLETED", events=9, is_new=True, pickles=0).is_new
+        True
+    """
+
+    execution_id: str
+    workflow: str
+    state: ExecutionState
+    events: int
+    is_new: bool
+    pickles: int
+
+
+def pack(
+    execution_id: str,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    redact: Iterable[str] = (),
+    store: Log | None = None,
+) -> Pack:
+    """Write an execution, with its events and the values they use, to a file that opens elsewhere.
+
+    The file is a log: `unpack` it, or look into it as it is with ``cerebelum --db FILE status ID``,
+    ``history.steps(store=FILE)`` or ``sqlite3``. One that is under way stays so; its copy is paused.
+
+    Args:
+        execution_id: the execution; its id may be shortened.
+        path: the file; an earlier pack of it is replaced, anything else is not. By default
+            the id with ``.cerebelum``, in the working directory.
+        redact: names of inputs and of dictionary keys whose values are masked in the file, besides the log's own
+            ``redact``. Secrets that were known as such are not in the log, and so not in the file.
+        store: the log, or its path; by default the session's.
+
+    Returns:
+        What is in the file, and how many secrets are masked in it.
+
+    Raises:
+        ExecutionNotFoundError: there is no such execution.
+        StoreError: the log cannot be read, or the file not be written.
+
+    Example:
+        >>> from cerebelum_nb import archive, connect, step, workflow
+        >>> log = connect("example.db")
+        >>> @step
+        ... def build():
+        ...     return "image"
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(build)
+        >>> run = release.run(execution_id="packed-1")
+        >>> archive.pack("packed-1", redact=["password"]).masked
+        0
+    """
+    with file_log(store) as log:
+        full = log.execution(execution_id).execution_id
+        with snapshot(log) as db:
+            record = read(db, full)
+        names, left_out = {*log.redact, *redact}, 0
+        if names:
+            record, left_out = scrub(record, names)
+        target = Path(path) if path is not None else Path(file_name(full) + SUFFIX)
+        check_pack(target, log, full)
+    try:
+        with _new_file(target, log) as place, SqliteStore(place, durability="normal") as packed:
+            with packed.maintenance("pack") as db:
+                write(db, record)
+            _put_to_rest(packed, full)
+    except OSError as exc:
+        raise StoreError(f"The file {target} cannot be written ({exc.strerror}). Name another one with -o.") from exc
+    return Pack(
+        path=target,
+        execution_id=full,
+        events=len(record.events),
+        values=_values(record),
+        masked=masked_in(record),
+        left_out=left_out,
+    )
+
+
+def unpack(
+    path: str | os.PathLike[str],
+    execution_ids: Iterable[str] = (),
+    *,
+    trusted: bool = False,
+    store: Log | None = None,
+) -> tuple[Unpacked, ...]:
+    """Bring the executions of a packed file (or of any log) into a log.
+
+    Nothing is written unless the whole file verifies and none of its executions clashes with one that is here. What
+    the log has already is left as it is, and nothing begins to run: what is under way in the file arrives paused.
+
+    Args:
+        path: the file; it is not changed.
+        execution_ids: only these; by default all.
+        trusted: True lets its pickled values be restored here, which can run any code: say so only of a file whose
+            maker you know. Otherwise their previews are shown, and restoring one raises UntrustedValueError.
+        store: the log to write to, or its path; by default the session's.
+
+    Returns:
+        Each execution of the file, and whether it is new here.
+
+    Raises:
+        ExecutionNotFoundError: the file has no such execution.
+        StoreError: it is no packed file, was altered, or clashes with what is here; nothing was written.
+
+    Example:
+        >>> from cerebelum_nb import archive, connect, step, workflow
+        >>> log = connect("example.db")
+        >>> @step
+        ... def build():
+        ...     return "image"
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(build)
+        >>> run = release.run(execution_id="packed-2")
+        >>> file = archive.pack("packed-2").path
+        >>> [run.execution_id for run in archive.unpack(file, store=connect("elsewhere.db"))]
+        ['packed-2']
+    """
+    with _copy(Path(path)) as packed, file_log(store, create=True) as log:
+        found = verify(store=packed)
+        if not found.ok:
+            first = found.findings[0]
+            more = f" ({len(found.findings) - 1} more findings)" if len(found.findings) > 1 else ""
+            raise StoreError(
+                f"The file {path} is not as it was packed: {first}{more}. Nothing was unpacked. Have it sent again."
+            )
+        ids = [packed.execution(name).execution_id for name in execution_ids] or list(found.heads)
+        for name in ids:  # of a file that `pack` made, all are at rest; a scheduler must not take up what others made
+            _put_to_rest(packed, name)
+        with snapshot(packed) as db:
+            records = [read(db, name) for name in ids]
+        brought = []
+        with log.maintenance("unpack") as db:
+            for record in records:
+                here = held(db, record, log.location)
+                if 0 < here < len(record.events):
+                    raise StoreError(
+                        f"The log {log.location} has the execution {record.id} as it was earlier, with {here} of these "
+                        f"{len(record.events)} events: it went on elsewhere. Nothing was written. Take it to a log of "
+                        "its own with --db."
+                    )
+                if is_new := not here:
+                    write(db, replace(record, untrusted=frozenset(record.payloads), is_foreign=True))
+                if trusted:
+                    db.executemany("DELETE FROM untrusted WHERE digest = ?", [(d,) for d in record.payloads])
+                brought.append(_brought(db, record, is_new))
+    return tuple(brought)
+
+
+@contextmanager
+def _new_file(target: Path, log: SqliteStore) -> Iterator[Path]:
+    """Give a place beside ``target``, which takes its name when the block ends well."""
+    with tempfile.TemporaryDirectory(prefix=".packing-", dir=target.parent) as folder:
+        place = Path(folder, "pack")
+        yield place
+        with closing(sqlite3.connect(place)) as db:
+            db.execute("PRAGMA journal_mode = DELETE")  # one file, also when it is copied while somebody reads it
+        place.chmod(readable_as(log.path, target))
+        place.replace(target)
+
+
+@contextmanager
+def _copy(path: Path) -> Iterator[SqliteStore]:
+    """Open a copy of a file, so that one of an older version can be brought up to date without touching it."""
+    if not path.is_file():
+        raise StoreError(f"There is no file {path}. Give the path of one that `cerebelum pack` made.")
+    with tempfile.TemporaryDirectory(prefix="unpacking-") as folder:
+        place = Path(folder, "pack")
+        try:
+            with closing(open_to_read(str(path))) as source, closing(sqlite3.connect(place)) as target:
+                source.backup(target)
+        except sqlite3.Error as exc:
+            raise explain(exc, str(path)) from exc
+        with SqliteStore(place, durability="normal") as copy:
+            yield copy
+
+
+def _put_to_rest(packed: SqliteStore, execution_id: str) -> None:
+    """Pause what was under way: two copies of a run must not both go on by themselves."""
+    row = packed.execution(execution_id)
+    if row.summary.state.is_final or row.summary.state is ExecutionState.PAUSED:
+        return
+    now = current_clock.get().now()
+    state = fold(packed.events(execution_id))
+    paused = WorkflowPaused(at=max(now, state.updated_at), reason=_UNDER_WAY)
+    holder = packed.register(now, 1)
+    packed.claim(execution_id, holder, now)
+    packed.commit([leave_off(execution_id, state, paused, interrupted=_UNDER_WAY, holder=holder)])
+    packed.retire(holder)
+
+
+def _values(record: Record) -> int:
+    return sum(codec not in rows.NO_VALUES for codec, _ in record.payloads.values())
+
+
+def _brought(db: sqlite3.Connection, record: Record, is_new: bool) -> Unpacked:
+    marked = {digest for (digest,) in db.execute("SELECT digest FROM untrusted")}
+    pickles = sum(codec == "cloudpickle" and digest in marked for digest, (codec, _) in record.payloads.items())
+    return Unpacked(
+        execution_id=record.id,
+        workflow=record.execution["workflow"],
+        state=ExecutionState(record.execution["state"]),
+        events=len(record.events),
+        is_new=is_new,
+        pickles=pickles,
+    )

@@ -1,0 +1,228 @@
+"""``prune``: delete finished executions, and give their room back.
+
+They are deleted in small transactions, each of which leaves a whole log, so that other processes write on meanwhile
+and a death in the middle costs nothing. Only what is at rest is touched, which each transaction checks again.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from .._core.arguments import count, names
+from .._core.model import ExecutionState
+from .._engine.clock import current_clock
+from .._history.sources import Log, snapshot
+from .._store import rows
+from .._store.sqlite import SqliteStore
+from .._text.duration import Duration, seconds
+from .files import file_log
+from .record import held, read, remove, write
+
+__all__ = ["Pruned", "prune"]
+
+_ENDED = (ExecutionState.COMPLETED, ExecutionState.FAILED, ExecutionState.CANCELLED)
+_AT_ONCE = 200
+"""Executions deleted in one transaction: other processes wait for it."""
+
+_PLAN = re.compile(r'"plan":"(plan:[0-9a-f]+)"')
+_DIGEST = re.compile(r'"digest":"([^"\\]+)"')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """What was deleted, or would be.
+
+    Attributes:
+        execution_ids: the executions, the newest first.
+        events: how many events they had.
+        values: how many values nobody used any more.
+        freed: bytes the log is smaller by; what was deleted but not given back is used again by the log itself.
+        archive: the log that holds them now, if one was named.
+        dry_run: whether nothing was deleted.
+
+    Example:
+        >>> pruned = prune(older_than="90d", dry_run=True, store=SqliteStore(":memory:"))
+        >>> pruned.freed, pruned.dry_run
+        (0, True)
+    """
+
+    execution_ids: tuple[str, ...]
+    events: int
+    values: int
+    freed: int
+    archive: Path | None
+    dry_run: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    key: int
+    id: str
+    version: int
+
+
+def prune(
+    *,
+    older_than: Duration | None = None,
+    keep_last: int | None = None,
+    workflow: str | None = None,
+    state: str | Iterable[str] | None = None,
+    archive: str | os.PathLike[str] | None = None,
+    dry_run: bool = False,
+    store: Log | None = None,
+) -> Pruned:
+    """Delete finished executions from a log, and what only they used, and give the room back.
+
+    Deleted is what meets every condition that is given; at least one of ``older_than`` and ``keep_last`` has to be.
+    What runs, sleeps or waits for somebody is never deleted. A fork keeps its own copy of the events it began with, so
+    it outlives what it was forked from. Other processes may use the log meanwhile.
+
+    Args:
+        older_than: only those that ended longer ago: a timedelta, or text such as ``"90d"``.
+        keep_last: of each workflow, keep the newest so many of those that are meant.
+        workflow: only executions of this workflow.
+        state: only those in this state, or one of several: completed, failed, cancelled (by default all three), and
+            paused, if it is named.
+        archive: a log to write them to before they are deleted, made if it is not there; ``unpack`` brings them back.
+        dry_run: only say what would be deleted.
+        store: the log, or its path; by default the session's.
+
+    Returns:
+        What was deleted.
+
+    Raises:
+        ValueError: a condition is missing or not understood.
+        StoreError: the log or the archive cannot be written; what was deleted until then is deleted.
+
+    Example:
+        >>> prune(older_than="90d", store=SqliteStore(":memory:")).execution_ids
+        ()
+    """
+    states = names(state, (*_ENDED, ExecutionState.PAUSED), "state to prune") or _ENDED
+    kept = None if keep_last is None else count(keep_last, "keep_last")
+    if older_than is None and kept is None:
+        raise ValueError("prune: say which executions, with older_than='90d', keep_last=20 or both")
+    ended_before = None
+    if older_than is not None:
+        ended_before = current_clock.get().now() - round(seconds(older_than, unit="s", what="older_than") * 1e6)
+    with file_log(store) as log:
+        if archive is not None and log.path is not None and Path(archive).resolve() == log.path.resolve():
+            raise ValueError("prune: the archive is the log itself; name another file")
+        chosen = _choose(log, workflow, states, ended_before, kept or 0)
+        if dry_run or not chosen:
+            return Pruned(
+                execution_ids=tuple(run.id for run in chosen),
+                events=sum(run.version for run in chosen),
+                values=0,
+                freed=0,
+                archive=None,
+                dry_run=dry_run,
+            )
+        before = _size(log)
+        deleted: list[_Run] = []
+        with ExitStack() as stack:
+            cold = None if archive is None else stack.enter_context(SqliteStore(archive))
+            for start in range(0, len(chosen), _AT_ONCE):
+                batch = chosen[start : start + _AT_ONCE]
+                if cold is not None:
+                    _copy(log, cold, batch)
+                deleted += _delete(log, batch, states)
+        values = _reclaim(log)
+        log.compact()
+    return Pruned(
+        execution_ids=tuple(run.id for run in deleted),
+        events=sum(run.version for run in deleted),
+        values=values,
+        freed=max(0, before - _size(log)),
+        archive=None if archive is None else Path(archive),
+        dry_run=False,
+    )
+
+
+def _choose(
+    log: SqliteStore, workflow: str | None, states: Iterable[str], ended_before: int | None, kept: int
+) -> list[_Run]:
+    marks, values = _marks(states)
+    sql = f"""SELECT key, execution_id, version, workflow, coalesce(completed_at, updated_at) FROM execution
+        WHERE holder IS NULL AND state IN ({marks}) AND (:workflow IS NULL OR workflow = :workflow)
+        ORDER BY started_at DESC, key DESC"""
+    chosen, seen = [], Counter[str]()
+    with snapshot(log) as db:
+        for key, execution_id, version, of, ended_at in db.execute(sql, {"workflow": workflow, **values}):
+            seen[of] += 1
+            if seen[of] > kept and (ended_before is None or ended_at < ended_before):
+                chosen.append(_Run(key, execution_id, version))
+    return chosen
+
+
+def _copy(log: SqliteStore, cold: SqliteStore, batch: list[_Run]) -> None:
+    """Write executions to the archive, unless they are there; one that went on takes the place of its beginning."""
+    with snapshot(log) as source:
+        exists = "SELECT 1 FROM execution WHERE key = ?"
+        records = [read(source, run.id) for run in batch if source.execute(exists, (run.key,)).fetchone()]
+    with cold.maintenance("archive") as target:
+        for record in records:
+            there = held(target, record, cold.location)
+            if there < len(record.events):
+                remove(target, record.id)
+                write(target, record)
+
+
+def _delete(log: SqliteStore, batch: list[_Run], states: Iterable[str]) -> list[_Run]:
+    """Delete those that are still as they were chosen."""
+    marks, values = _marks(states)
+    sql = f"DELETE FROM execution WHERE key = :key AND version = :version AND holder IS NULL AND state IN ({marks})"
+    deleted = []
+    with log.maintenance("prune") as db:
+        for run in batch:
+            if db.execute(sql, {"key": run.key, "version": run.version, **values}).rowcount:
+                db.execute("DELETE FROM event WHERE execution = ?", (run.key,))
+                deleted.append(run)
+    return deleted
+
+
+def _reclaim(log: SqliteStore) -> int:
+    """Delete the bytes that no event names any more; return how many values that were."""
+    with log.maintenance("reclaim") as db:
+        stored = dict(db.execute("SELECT digest, codec FROM payload"))
+        if not stored:
+            return 0
+        used = set(_named(db))
+        # A run writes its code before the first event that names it, so code waits until nothing is under way.
+        live = "SELECT EXISTS (SELECT 1 FROM execution WHERE state IN ('RUNNING', 'SLEEPING', 'WAITING_FOR_APPROVAL'))"
+        (is_live,) = db.execute(live).fetchone()
+        unused = [d for d, codec in stored.items() if d not in used and not (is_live and codec == "code")]
+        for table in ("payload", "untrusted"):
+            db.executemany(f"DELETE FROM {table} WHERE digest = ?", [(digest,) for digest in unused])
+    return sum(stored[digest] not in rows.NO_VALUES for digest in unused)
+
+
+def _named(db: sqlite3.Connection) -> Iterable[str]:
+    """Every digest that an event names, or seems to: what a value itself says may look the same."""
+    for (data,) in db.execute("""SELECT data FROM event WHERE instr(data, '"digest":"')"""):
+        yield from _DIGEST.findall(data)
+    for (data,) in db.execute("""SELECT data FROM event WHERE instr(data, '"plan":"plan:')"""):
+        yield from _PLAN.findall(data)
+    code = "SELECT DISTINCT json_extract(data, '$.code') FROM event WHERE type = 'StepStarted' AND data IS NOT NULL"
+    for (digest,) in db.execute(code):
+        yield f"code:{digest}"
+
+
+def _marks(states: Iterable[str]) -> tuple[str, dict[str, str]]:
+    values = {f"s{n}": str(state) for n, state in enumerate(states)}
+    return ", ".join(f":{name}" for name in values), values
+
+
+def _size(log: SqliteStore) -> int:
+    """Bytes on the disk, the journal's included."""
+    if log.path is None:
+        return 0
+    files = (log.path, log.path.with_name(log.path.name + "-wal"))
+    return sum(file.stat().st_size for file in files if file.exists())

@@ -1,0 +1,119 @@
+"""One execution as the rows a log holds of it: read from one log, written to another. SQL, and no decisions.
+
+Rows are copied as they stand, hashes included, so that a copy is the same to the last byte.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from .._core.events import StepStarted
+from .._store import rows
+from .._store.rows import Row
+from ..errors import StoreError
+
+__all__ = ["Record", "held", "read", "remove", "write"]
+
+_NOT_CARRIED = ("key", "holder")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """An execution: its row by column, its events with their hashes, and the bytes these use, by digest.
+
+    ``untrusted`` names digests whose bytes must not be unpickled; ``is_foreign`` says that it was unpacked.
+    """
+
+    execution: dict[str, Any]
+    events: list[tuple[Row, bytes]]
+    payloads: dict[str, tuple[str, bytes]]
+    untrusted: frozenset[str] = frozenset()
+    is_foreign: bool = False
+
+    @property
+    def id(self) -> str:
+        """The execution's id."""
+        return str(self.execution["execution_id"])
+
+
+def read(db: sqlite3.Connection, execution_id: str) -> Record:
+    """Read an execution that is there, with the values and the code its events name."""
+    columns = [name for _, name, *_ in db.execute("PRAGMA table_info(execution)")]
+    found = db.execute("SELECT * FROM execution WHERE execution_id = ?", (execution_id,)).fetchone()
+    shown = dict(zip(columns, found, strict=True))
+    sql = "SELECT type, step, visit, attempt, at, data, hash FROM event WHERE execution = ? ORDER BY version"
+    events = [(row[:6], row[6]) for row in db.execute(sql, (shown["key"],))]
+    payloads, untrusted = {}, set()
+    for digest in _digests([row for row, _ in events]):
+        kept = db.execute("SELECT codec, data FROM payload WHERE digest = ?", (digest,)).fetchone()
+        if kept is not None:
+            payloads[digest] = kept
+        if db.execute("SELECT 1 FROM untrusted WHERE digest = ?", (digest,)).fetchone():
+            untrusted.add(digest)
+    return Record(
+        execution={name: shown[name] for name in columns if name not in _NOT_CARRIED},
+        events=events,
+        payloads=payloads,
+        untrusted=frozenset(untrusted),
+        is_foreign=db.execute("SELECT 1 FROM foreign_execution WHERE execution_id = ?", (execution_id,)).fetchone()
+        is not None,
+    )
+
+
+def write(db: sqlite3.Connection, record: Record) -> None:
+    """Write an execution that is not there yet; bytes that are there already keep the trust they have."""
+    names, marks = ", ".join(record.execution), ", ".join("?" * len(record.execution))
+    made = db.execute(f"INSERT INTO execution ({names}) VALUES ({marks})", tuple(record.execution.values()))
+    db.executemany(
+        """INSERT INTO event (execution, version, type, step, visit, attempt, at, data, hash)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+        ((made.lastrowid, version, *row, head) for version, (row, head) in enumerate(record.events, start=1)),
+    )
+    if record.is_foreign:
+        db.execute("INSERT OR IGNORE INTO foreign_execution (execution_id) VALUES (?)", (record.id,))
+    for digest, kept in record.payloads.items():
+        if db.execute("SELECT 1 FROM payload WHERE digest = ?", (digest,)).fetchone() is None:
+            db.execute("INSERT INTO payload (digest, codec, data) VALUES (?, ?, ?)", (digest, *kept))
+            if digest in record.untrusted:
+                db.execute("INSERT OR IGNORE INTO untrusted (digest) VALUES (?)", (digest,))
+
+
+def held(db: sqlite3.Connection, record: Record, location: str) -> int:
+    """Return how many events of this execution the log has: 0 when it is not there, more when it went on there.
+
+    Raises:
+        StoreError: it has another execution under that id.
+    """
+    sql = """SELECT hash FROM event WHERE execution = (SELECT key FROM execution WHERE execution_id = ?)
+        ORDER BY version"""
+    there = db.execute(sql, (record.id,)).fetchall()
+    common = min(len(there), len(record.events))
+    if common and there[common - 1][0] != record.events[common - 1][1]:
+        raise StoreError(
+            f"The log {location} has another execution {record.id}: its events are not these. Nothing was "
+            "written. Take them to a log of their own with --db."
+        )
+    return len(there)
+
+
+def remove(db: sqlite3.Connection, execution_id: str) -> None:
+    """Delete an execution, as far as it is there; the bytes it used stay."""
+    db.execute(
+        "DELETE FROM event WHERE execution = (SELECT key FROM execution WHERE execution_id = ?)", (execution_id,)
+    )
+    db.execute("DELETE FROM execution WHERE execution_id = ?", (execution_id,))
+    db.execute("DELETE FROM foreign_execution WHERE execution_id = ?", (execution_id,))
+
+
+def _digests(events: list[Row]) -> Iterator[str]:
+    for event in rows.decode(events):
+        value = rows.value_of(event)
+        if value is not None and value.digest:
+            yield value.digest
+        if plan := getattr(event, "plan", ""):
+            yield plan
+        if isinstance(event, StepStarted) and event.code is not None:
+            yield f"code:{event.code}"

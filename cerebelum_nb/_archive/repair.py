@@ -1,0 +1,45 @@
+"""``repair``: an execution's row made anew of its events, where something else than this library wrote to the row.
+
+The row is a summary of the events and nothing more, so nothing is lost. What does not stand in intact events is left
+as it is.
+"""
+
+from __future__ import annotations
+
+from .._history.sources import Log
+from .._store import row_sql as projection
+from .files import file_log
+from .verify import Check
+
+__all__ = ["repair"]
+
+
+def repair(execution_id: str | None = None, *, store: Log | None = None) -> tuple[str, ...]:
+    """Make the rows of executions that say something else than their events anew, in one transaction.
+
+    Only rows of executions whose events are all there and chained as they were written; events and values are not
+    touched. :func:`verify` names these executions as ``repairable``.
+
+    Args:
+        execution_id: only this execution, by its whole id.
+        store: the log, or its path; by default the session's.
+
+    Returns:
+        The executions whose row was made anew.
+
+    Raises:
+        StoreError: the log cannot be written.
+
+    Example:
+        >>> from cerebelum_nb._store.sqlite import SqliteStore
+        >>> repair(store=SqliteStore(":memory:"))
+        ()
+    """
+    where, values = ("", ()) if execution_id is None else (" WHERE execution_id = ?", (execution_id,))
+    with file_log(store) as log, log.maintenance("repair") as db:
+        check = Check(db)
+        for columns in db.execute(f"{projection.SELECT}{where}", values).fetchall():
+            check.execution(columns)
+        for name, (version, shown) in check.misfits.items():
+            db.execute(projection.MEND, projection.mended(name, version, shown))
+    return tuple(check.misfits)

@@ -1,0 +1,128 @@
+"""Taking secrets out of an execution that was recorded without knowing them, before it leaves the house.
+
+What stands under a redacted name is masked there, and its text wherever else it turns up. The events are other ones
+then, so they are chained anew. Values that are bytes cannot be masked: they are left out, their previews stay.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Collection, Iterable
+from dataclasses import fields, replace
+from importlib.util import find_spec
+from typing import Any
+
+from .._core.events import Event
+from .._core.model import ErrorInfo, Value
+from .._core.state import fold
+from .._store import chain, rows
+from .._store import row_sql as projection
+from .._store.summary import summarise
+from .._values import MASK, Vault, encode
+from .._values.bounds import inflate, parse
+from .._values.redaction import gather
+from .record import Record
+
+__all__ = ["masked_in", "scrub"]
+
+_FREE_TEXT = frozenset({"message", "text", "reason", "result"})
+"""Fields of events that hold what somebody wrote; the others are names that the fold goes by."""
+
+
+def masked_in(record: Record) -> int:
+    """Count the places where a secret was masked."""
+    return sum(len(value.masked) for value in _values(rows.decode(row for row, _ in record.events)))
+
+
+def scrub(record: Record, names: Collection[str]) -> tuple[Record, int]:
+    """Mask what stands under these names; return the record, and how many values were left out."""
+    events = rows.decode(row for row, _ in record.events)
+    vault = Vault(names)
+    for value in _values(events):
+        if value.is_json:
+            gather(json.loads(value.json), vault, set(), 0)
+    telling = {d for d, (codec, data) in record.payloads.items() if codec != "code" and _tells(codec, data, vault)}
+    scrubbed = [_event(event, vault, telling) for event in events]
+    head, chained = chain.start(record.id), []
+    for version, row in enumerate(map(rows.encode, scrubbed), start=1):
+        head = chain.link(head, version, row)
+        chained.append((row, head))
+    error = projection.shown_text(summarise(fold(scrubbed)).error)
+    payloads = {
+        digest: (codec, _code(data, vault) if codec == "code" else data)
+        for digest, (codec, data) in record.payloads.items()
+        if digest not in telling
+    }
+    record = replace(record, execution={**record.execution, "error": error}, events=chained, payloads=payloads)
+    return record, len(telling)
+
+
+def _values(events: Iterable[Event]) -> Iterable[Value]:
+    return (value for event in events if (value := rows.value_of(event)) is not None)
+
+
+def _tells(codec: str, data: bytes, vault: Vault) -> bool:
+    """Whether bytes hold a secret, or a name under which one may stand, or cannot be searched."""
+    searched = _uncompressed(data) if codec == "arrow" else data
+    if searched is None:
+        return True
+    lower = searched.lower()
+    return vault.reveals(searched) or (codec != "plan" and any(name.encode() in lower for name in vault.names))
+
+
+def _uncompressed(data: bytes) -> bytes | None:
+    """Write Arrow data again as it can be searched; None where that is not possible."""
+    if find_spec("pyarrow") is None:
+        return None
+    import pyarrow as pa
+
+    try:
+        with pa.ipc.open_stream(data) as reader:
+            table = reader.read_all()
+    except pa.ArrowException:
+        return None
+    plain = pa.BufferOutputStream()
+    with pa.ipc.new_stream(plain, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(plain.getvalue())
+
+
+def _event(event: Event, vault: Vault, telling: Collection[str]) -> Event:
+    changed: dict[str, Any] = {}
+    for f in fields(event):
+        match getattr(event, f.name):
+            case Value() as value:
+                changed[f.name] = _value(value, vault, telling)
+            case ErrorInfo() as error:
+                changed[f.name] = replace(
+                    error,
+                    message=vault.mask(error.message),
+                    traceback=vault.mask(error.traceback),
+                    reason=None if error.reason is None else vault.mask(error.reason),
+                )
+            case str() as text if f.name in _FREE_TEXT:
+                changed[f.name] = vault.mask(text)
+    return replace(event, **changed)
+
+
+def _value(value: Value, vault: Vault, telling: Collection[str]) -> Value:
+    preview = vault.mask(value.preview)
+    if value.digest in telling:
+        return Value("none", type=value.type, preview=preview)
+    if value.codec != "json":
+        return replace(value, preview=preview)
+    masked = encode(json.loads(value.json), vault=vault)
+    if masked.codec != "json":
+        return Value("none", type=masked.type, preview=masked.preview)
+    return replace(
+        value, json=masked.json, preview=preview, masked=tuple(dict.fromkeys((*value.masked, *masked.masked)))
+    )
+
+
+def _code(data: bytes, vault: Vault) -> bytes:
+    parts = [
+        (kind, name, digest, MASK if vault.hides(name.rpartition(".")[2]) else vault.mask(text))
+        for kind, name, digest, text in parse(inflate(data))
+    ]
+    return zlib.compress(json.dumps(parts, separators=(",", ":")).encode(), 6)

@@ -1,0 +1,372 @@
+"""``verify``: does a log say what was written to it, and if not, where.
+
+Everything is read through one snapshot and nothing is changed. What is held against what: events against the hashes
+that chain them, an execution's row against the fold of its events, the bytes of values against their digests, the
+tables and guards against those of a new log, the file against SQLite's own check.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, fields, replace
+from hashlib import sha256
+from typing import Any
+
+from .._core.state import State, evolve
+from .._history.sources import Log
+from .._store import chain, rows
+from .._store import row_sql as projection
+from .._store.base import Summary
+from .._store.opening import ERRORS, SCHEMA_VERSION, explain, versions
+from .._store.session import resolve_store
+from .._store.sqlite import SqliteStore
+from .._store.summary import summarise
+from .._text.text import counted
+from .._values.bounds import inflate, parse
+from ..errors import StoreError
+
+__all__ = ["Finding", "Verification", "verify"]
+
+_MOST_NAMED = 5
+_DAMAGES = 20
+"""So many of SQLite's own complaints are told."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something that is not as it was written.
+
+    Attributes:
+        message: what differs.
+        execution_id: in which execution; None when it concerns the file as a whole.
+        version: at which of its events; None when it is none of them.
+
+    Example:
+        >>> Finding(message="its hash is another", execution_id="k3v9", version=7).version
+        7
+    """
+
+    message: str
+    execution_id: str | None = None
+    version: int | None = None
+
+    def __str__(self) -> str:
+        where = "" if self.execution_id is None else f"{self.execution_id}: "
+        return where + self.message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """What was looked at, and what was found.
+
+    Attributes:
+        log: the file.
+        executions: how many were looked at.
+        events: how many events they have.
+        values: how many values that are not JSON.
+        findings: what is not as it was written.
+        repairable: the executions whose events are intact and whose row says something else: ``repair`` makes it anew.
+        heads: of each execution, its last version and the hash of that event, in hex. Kept elsewhere, they also tell
+            a chain that somebody computed anew.
+
+    Example:
+        >>> found = verify(store=SqliteStore(":memory:"))
+        >>> found.executions, found.findings
+        (0, ())
+    """
+
+    log: str
+    executions: int
+    events: int
+    values: int
+    findings: tuple[Finding, ...]
+    heads: dict[str, tuple[int, str]] = field(repr=False)
+    repairable: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything is as it was written."""
+        return not self.findings
+
+    def __str__(self) -> str:
+        looked = ", ".join(
+            [counted(self.executions, "execution"), counted(self.events, "event"), counted(self.values, "value")]
+        )
+        if self.ok:
+            return f"{self.log}: {looked}, all as they were written"
+        return "\n".join([f"{self.log} was altered or damaged ({looked}):", *(f"  {found}" for found in self.findings)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON-able data."""
+        return {
+            "log": self.log,
+            "ok": self.ok,
+            "executions": self.executions,
+            "events": self.events,
+            "values": self.values,
+            "findings": [asdict(found) for found in self.findings],
+            "repairable": list(self.repairable),
+            "heads": {name: {"version": version, "hash": head} for name, (version, head) in self.heads.items()},
+        }
+
+
+def verify(execution_id: str | None = None, *, store: Log | None = None) -> Verification:
+    """Say whether a log, or one execution of it, was altered or damaged, and where.
+
+    Found are events that were changed, deleted, put in or moved, an execution's row that says something else than its
+    events, values whose bytes were changed or deleted, guards that were taken away, and damage to the file. Not found
+    is what somebody did who also computed the chain anew: compare ``heads`` with those you kept elsewhere.
+
+    Args:
+        execution_id: only this execution, its events, row and values; its id may be shortened.
+        store: the log, or its path; by default the session's.
+
+    Returns:
+        What was looked at, and the findings; none means that everything reads as it was written.
+
+    Raises:
+        ExecutionNotFoundError: there is no such execution.
+        StoreError: the file is no log, one of before events were chained, or cannot be opened.
+
+    Example:
+        >>> verify(store=SqliteStore(":memory:")).ok
+        True
+    """
+    if isinstance(store, (str, os.PathLike)):
+        with SqliteStore(store, read_only=True) as opened:
+            return verify(execution_id, store=opened)
+    log = resolve_store(store)
+    if not isinstance(log, SqliteStore):
+        raise StoreError("This log is in the memory of this process, as objects: there is no file to verify.")
+    full = None if execution_id is None else _full(log, execution_id)
+    with closing(log.read_connection()) as db:
+        db.text_factory = _text
+        check = Check(db)
+        try:
+            version = versions(db)[1]
+            if version < SCHEMA_VERSION:
+                raise StoreError(
+                    f"The log {log.location} is of an older version ({version}; now {SCHEMA_VERSION}), which is "
+                    "brought up to date when it is next used (`cerebelum list` will do). Then verify it."
+                )
+            db.execute("BEGIN")
+            check.run(full)
+        except sqlite3.OperationalError as exc:
+            raise explain(exc, log.location) from exc
+        except ERRORS as exc:
+            check.found(f"the file is damaged, it cannot be read to its end: {exc}")
+    return Verification(
+        log=log.location,
+        executions=len(check.heads),
+        events=check.events,
+        values=check.values,
+        findings=tuple(check.findings),
+        heads=check.heads,
+        repairable=tuple(check.misfits),
+    )
+
+
+def _full(log: SqliteStore, execution_id: str) -> str:
+    """Return a whole id; that of an execution whose row cannot be read has to be given whole."""
+    with closing(log.read_connection()) as db:
+        if db.execute("SELECT 1 FROM execution WHERE execution_id = ?", (execution_id,)).fetchone():
+            return execution_id
+    return log.execution(execution_id).execution_id
+
+
+class Check:
+    """One look at a log.
+
+    ``misfits`` are executions whose events are intact and whose row says something else: their version, and what the
+    row should show.
+    """
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self.db = db
+        self.findings: list[Finding] = []
+        self.heads: dict[str, tuple[int, str]] = {}
+        self.misfits: dict[str, tuple[int, Summary]] = {}
+        self.events = self.values = 0
+        self._uses: dict[str, tuple[str, str, int]] = {}  # digest -> the codec, execution and version that name it
+
+    def found(self, message: str, execution_id: str | None = None, version: int | None = None) -> None:
+        self.findings.append(Finding(message=message, execution_id=execution_id, version=version))
+
+    def run(self, execution_id: str | None) -> None:
+        if self._has_no_tables():
+            return
+        if execution_id is None:
+            self._file()
+            self._schema()
+        where, values = ("", ()) if execution_id is None else ("WHERE execution_id = ?", (execution_id,))
+        for columns in self.db.execute(f"{projection.SELECT} {where} ORDER BY execution.key", values):
+            self.execution(columns)
+        self._payloads(everything=execution_id is None)
+
+    # -- the file -------------------------------------------------------------------------------------------
+
+    def _file(self) -> None:
+        for (told,) in self.db.execute(f"PRAGMA integrity_check({_DAMAGES})"):
+            if told != "ok":
+                self.found(f"the file is damaged: {told}")
+        orphans = """SELECT execution, count(*) FROM event WHERE execution NOT IN (SELECT key FROM execution)
+            GROUP BY execution"""
+        for key, count in self.db.execute(orphans):
+            self.found(f"an execution was deleted: {counted(count, 'event')} of it are left (its key was {key})")
+        if self.db.execute("SELECT count(*) FROM maintenance").fetchone() != (0,):
+            self.found("a row stands in the table maintenance, which lets events be changed")
+
+    def _has_no_tables(self) -> bool:
+        """Tell of views in place of tables: what such a view does when it is read is somebody else's choice."""
+        sql = (
+            "SELECT name FROM sqlite_master WHERE type = 'view' AND name IN ('execution', 'event', 'payload', 'holder')"
+        )
+        found = [name for (name,) in self.db.execute(sql)]
+        for name in found:
+            self.found(f"the table {name} is gone, and a view stands in its place")
+        return bool(found)
+
+    def _schema(self) -> None:
+        from .._store.schema import differences  # imports pandas
+
+        for told in differences(self.db):
+            self.found(told)
+
+    # -- executions -----------------------------------------------------------------------------------------
+
+    def execution(self, columns: tuple[Any, ...]) -> None:
+        """Look at one execution, a row of ``projection.SELECT``."""
+        execution_id, last = columns[:2]
+        if _is_damaged(execution_id):
+            self.found(f"an execution's id is no text any more: {execution_id!a}")
+            return
+        state, before = State(), len(self.findings)
+        misfits: list[str] = []
+        version, first = 0, 0
+        head: bytes | None = chain.start(execution_id)  # None where it is not known: what stood there is missing
+        events = """SELECT version, hash, type, step, visit, attempt, at, data FROM event
+            WHERE execution = (SELECT key FROM execution WHERE execution_id = ?) ORDER BY version"""
+        for next_version, hashed, *row in self.db.execute(events, (execution_id,)):
+            if next_version != version + 1:
+                self.found(f"{_events(version + 1, next_version - 1)} missing", execution_id, version + 1)
+                head = None
+            version = next_version
+            self.events += 1
+            if not _fits(head, version, tuple(row), hashed):
+                first = first or version
+                misfits.append(_event(version, row))
+            head = hashed if isinstance(hashed, bytes) else None
+            if len(self.findings) == before and not misfits:
+                try:
+                    (event,) = rows.decode([tuple(row)])
+                    evolve(state, event)
+                except (StoreError, KeyError, AssertionError) as exc:
+                    self.found(f"{_event(version, row)} cannot be read: {exc}", execution_id, version)
+                    continue
+                self._note(execution_id, version, event)
+        if misfits:
+            named = ", ".join(misfits[:_MOST_NAMED])
+            more = f" and {len(misfits) - _MOST_NAMED} more" if len(misfits) > _MOST_NAMED else ""
+            self.found(f"not as it was written: {named}{more}", execution_id, first)
+        if not isinstance(last, int):
+            self.found(f"its row says version = {last!r}", execution_id)
+        elif version < last:
+            self.found(f"{_events(version + 1, last)} missing at its end", execution_id, version + 1)
+        if len(self.findings) == before:
+            self._row(execution_id, version, columns, state)
+        self.heads[execution_id] = version, (head or b"").hex()
+
+    def _row(self, execution_id: str, version: int, columns: tuple[Any, ...], state: State) -> None:
+        """Hold what lists show against what the events say."""
+        told = summarise(state)
+        told = replace(told, error=projection.shown_text(told.error))
+        before = len(self.findings)
+        if (wrong := projection.unreadable(columns)) is not None:
+            self.found(f"its row cannot be read: it says {wrong}", execution_id)
+        else:
+            self._compare(execution_id, version, columns, told)
+        if len(self.findings) > before:
+            self.misfits[execution_id] = version, told
+
+    def _compare(self, execution_id: str, version: int, columns: tuple[Any, ...], told: Summary) -> None:
+        row = projection.to_row(columns)
+        if version > row.version:
+            self.found(f"it has {version} events, its row says {row.version}", execution_id, row.version + 1)
+        shown = row.summary
+        for name in (f.name for f in fields(Summary)):
+            says, is_ = getattr(shown, name), getattr(told, name)
+            if says != is_:
+                self.found(f"its row says {name} = {says}, its events say {is_}", execution_id)
+
+    # -- values ---------------------------------------------------------------------------------------------
+
+    def _note(self, execution_id: str, version: int, event: Any) -> None:
+        value = rows.value_of(event)
+        if value is not None and value.digest and not value.is_json and value.codec != "none":
+            self._uses.setdefault(value.digest, (value.codec, execution_id, version))
+
+    def _payloads(self, *, everything: bool) -> None:
+        missing = dict(self._uses)
+        for digest, codec, data in self._stored(everything):
+            use = missing.pop(digest, None)
+            self.values += codec not in rows.NO_VALUES
+            named, execution_id, version = use or (codec, None, None)
+            whose = f" of event {version}" if version else f" {str(digest)[:16]}..., which no event uses"
+            if not _is_whole(codec, digest, data):
+                self.found(f"the bytes of the value{whose} were changed", execution_id, version)
+            elif codec != named:
+                told = f"the value{whose} is marked as {codec}, its event says {named}"
+                self.found(told, execution_id, version)
+        for _, execution_id, version in missing.values():
+            self.found(f"the bytes of the value of event {version} are missing", execution_id, version)
+
+    def _stored(self, everything: bool) -> Iterator[tuple[Any, ...]]:
+        sql = "SELECT digest, codec, data FROM payload"
+        if everything:
+            yield from self.db.execute(sql)
+        else:
+            for digest in self._uses:
+                yield from self.db.execute(f"{sql} WHERE digest = ?", (digest,))
+
+
+def _is_damaged(text: object) -> bool:
+    """Whether it is no text any more, or :func:`_text` found bytes in it that are no UTF-8."""
+    return not isinstance(text, str) or any("\ud800" <= sign <= "\udfff" for sign in text)
+
+
+def _fits(before: bytes | None, version: int, row: Any, hashed: object) -> bool:
+    if before is None:
+        return isinstance(hashed, bytes)
+    try:
+        return chain.link(before, version, row) == hashed
+    except (TypeError, ValueError):  # it holds what is no text, or no UTF-8
+        return False
+
+
+def _is_whole(codec: object, digest: object, data: object) -> bool:
+    if not isinstance(data, bytes):
+        return False
+    if codec != "code":
+        return ("plan:" if codec == "plan" else "") + sha256(data).hexdigest() == digest
+    try:
+        parse(inflate(data))
+    except ValueError:
+        return False
+    return str(digest).startswith("code:")
+
+
+def _event(version: int, row: Any) -> str:
+    kind, step = row[:2]
+    return f"event {version} ({kind}{'' if step is None else f' of {step!r}'})"
+
+
+def _events(first: int, last: int) -> str:
+    return f"event {first} is" if first == last else f"events {first} to {last} are"
+
+
+def _text(raw: bytes) -> str:
+    """Read what stands there, also when it is no UTF-8 any more."""
+    return raw.decode("utf-8", "surrogateescape")

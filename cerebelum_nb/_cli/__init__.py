@@ -1,0 +1,51 @@
+"""The ``cerebelum`` command. Each group of subcommands is a module of this package; here they are only gathered."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from .app import Cli, log_options
+
+__all__ = ["main"]
+
+_HOMES = {
+    "list": "list",
+    "active": "list",
+    "status": "status",
+    "watch": "watch",
+    "events": "status",
+    "debug": "debug",
+    "resume": "resume",
+    "fork": "fork",
+    "approve": "decide",
+    "reject": "decide",
+    "cancel": "decide",
+    "export": "export",
+    "pack": "pack",
+    "unpack": "pack",
+    "prune": "prune",
+    "scheduler": "scheduler",
+    "verify": "verify",
+    "doctor": "doctor",
+    "demo": "demo",
+}
+
+
+@click.group(
+    cls=Cli,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="An ID may be shortened to any beginning that is its own.",
+)
+@click.version_option(package_name="cerebelum_nb", message="%(version)s")
+@log_options
+def main() -> None:
+    """Durable workflows for Jupyter: see, decide, resume."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal without UTF-8 shows what it can
+
+
+assert isinstance(main, Cli)
+main.homes = _HOMES

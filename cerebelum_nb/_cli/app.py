@@ -1,0 +1,298 @@
+"""What every command shares: the exit codes, which log is meant, how an error and JSON are put out.
+
+No command lives here, and nothing that is slow to import.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Iterable
+from enum import IntEnum
+from importlib import import_module
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from ..errors import (
+    ApprovalError,
+    CerebelumError,
+    ExecutionBusyError,
+    ExecutionNotFoundError,
+    ExecutionStoppedError,
+    ResumeError,
+    SecretMissingError,
+    StepDefinitionError,
+    StoreError,
+    WorkflowDefinitionError,
+    WorkflowNotFoundError,
+)
+from .text import fit, paint
+
+if TYPE_CHECKING:
+    from .._store.sqlite import SqliteStore
+
+__all__ = [
+    "EXITS",
+    "Cli",
+    "Exit",
+    "Failure",
+    "again",
+    "as_json",
+    "log_options",
+    "log_path",
+    "open_log",
+    "trust_options",
+]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_MOST_LINES = 18
+"""An error stays on one screen: of a longer one the first lines are shown."""
+
+
+_NARROW = 53
+"""In fewer columns click's own help does not fit."""
+
+
+class Exit(IntEnum):
+    """The exit codes."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    NOT_FOUND = 3
+    BUSY = 4
+    LOG = 5
+    CODE = 6
+    REFUSED = 7
+    IDLE = 8
+    STOPPED = 130
+
+
+EXITS = {
+    Exit.OK: "done",
+    Exit.FAILED: "the execution failed or was cancelled; `doctor`, `verify`: something needs attention",
+    Exit.USAGE: "the command line is not understood: an option, a number, JSON",
+    Exit.NOT_FOUND: "no execution of that id, or several begin with it",
+    Exit.BUSY: "another process is running the execution",
+    Exit.LOG: "the log cannot be opened, read or written",
+    Exit.CODE: "the workflow's code cannot be found, imported or run as it is",
+    Exit.REFUSED: "the execution's state does not allow it: it is completed, decided already, waits for nothing",
+    Exit.IDLE: "`watch`: nobody runs the execution, which is paused or whose process died",
+    Exit.STOPPED: "stopped by Ctrl-C; a run in the foreground is paused and can be resumed",
+}
+"""What each exit code means, for the reference."""
+
+_CODES: tuple[tuple[type[CerebelumError], Exit], ...] = (
+    (ExecutionNotFoundError, Exit.NOT_FOUND),
+    (ExecutionBusyError, Exit.BUSY),
+    (StoreError, Exit.LOG),
+    (WorkflowNotFoundError, Exit.CODE),
+    (WorkflowDefinitionError, Exit.CODE),
+    (StepDefinitionError, Exit.CODE),
+    (ResumeError, Exit.REFUSED),
+    (ApprovalError, Exit.REFUSED),
+    (SecretMissingError, Exit.REFUSED),
+    (ExecutionStoppedError, Exit.STOPPED),
+)
+
+
+class Failure(click.ClickException):
+    """An error for the user: its message on one screen, and an exit code."""
+
+    def __init__(self, message: str, code: Exit = Exit.FAILED) -> None:
+        super().__init__(message)
+        vars(self)["exit_code"] = code  # a class variable of click, which each instance may set
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Write the message to stderr."""
+        lines = fit(f"Error: {self.message}")
+        if len(lines) > _MOST_LINES:
+            lines = [*lines[: _MOST_LINES - 4], f"... {len(lines) - _MOST_LINES + 1} more lines ...", *lines[-3:]]
+        paint(lines[0], "red", err=True)
+        for line in lines[1:]:
+            click.echo(line, err=True)
+
+
+class _Formatter(click.HelpFormatter):
+    """A help text also for a narrow terminal, where click would write 50 columns at least."""
+
+    def __init__(self, indent_increment: int = 2, width: int | None = None, max_width: int | None = None) -> None:
+        columns = shutil.get_terminal_size().columns
+        super().__init__(indent_increment, columns - 1 if width is None and columns < _NARROW else width, max_width)
+
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+        """Write options and what they do."""
+        super().write_dl([*rows], min(col_max, self.width // 3), col_spacing)
+
+
+class _Context(click.Context):
+    formatter_class = _Formatter
+
+
+class Cli(click.Group):
+    """A group whose commands are imported when they are called, and whose errors are messages."""
+
+    context_class = _Context
+    homes: dict[str, str]
+    """Which module of this package each command comes from."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the commands in the order of the reference."""
+        return list(self.homes)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        home = self.homes.get(cmd_name)
+        if home is None:
+            return None
+        command: click.Command = getattr(import_module(f".commands.{home}", __package__), cmd_name)
+        command.context_class = _Context
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is meant; a wrong name is answered by the nearest."""
+        if args and args[0] not in self.homes and not args[0].startswith("-"):
+            from .._text.text import did_you_mean
+
+            hint = did_you_mean(args[0], self.homes, "`cerebelum -h` lists them.")
+            ctx.fail(f"there is no command {args[0]!r}. {hint}")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; an error of this library becomes its message and an exit code."""
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            told = "\n".join(fit(f"Error: {error.format_message()}")).removeprefix("Error: ")
+            raise click.UsageError(told, error.ctx) from error
+        except CerebelumError as error:
+            if ctx.meta.get(_DEBUG):
+                raise
+            raise Failure(str(error), code_of(error)) from error
+        except KeyboardInterrupt:
+            if ctx.meta.get(_DEBUG):
+                raise
+            click.echo("stopped", err=True)
+            ctx.exit(Exit.STOPPED)
+
+
+def code_of(error: CerebelumError) -> Exit:
+    """Return the exit code of an error."""
+    return next((code for kind, code in _CODES if isinstance(error, kind)), Exit.FAILED)
+
+
+# -- the log ------------------------------------------------------------------------------------------------
+
+_DB, _DEBUG = "cerebelum_nb.db", "cerebelum_nb.debug"
+
+
+def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    if value:  # what stands nearer to the command comes later and wins
+        ctx.meta[_DB if param.name == "db" else _DEBUG] = value
+
+
+def log_options(command: F) -> F:
+    """Give a command ``--db`` and ``--debug``; both may also stand before its name."""
+    debug = click.option(
+        "--debug", is_flag=True, expose_value=False, callback=_remember, help="Show the traceback of an error."
+    )
+    db = click.option(
+        "--db",
+        metavar="PATH",
+        type=click.Path(),
+        expose_value=False,
+        callback=_remember,
+        help="The log. Without it $CEREBELUM_DB, else .cerebelum/history.db here.",
+    )
+    return db(debug(command))
+
+
+trust_options = (
+    click.option(
+        "--trust-code",
+        is_flag=True,
+        help="Run the code the log names for what you did not start on this machine.",
+    ),
+    click.option(
+        "--trust", is_flag=True, help="You know who wrote the log: restore its pickled values, which can run any code."
+    ),
+)
+"""For a log, or an execution of it, that was not made by this user on this machine."""
+
+
+def log_path(ctx: click.Context) -> Path:
+    """Return which log is meant.
+
+    Raises:
+        StoreError: what was given is no path of a file.
+    """
+    from .._store.place import path_of
+    from .._store.session import default_path
+
+    named: str | None = ctx.meta.get(_DB)
+    return Path(path_of(named)) if named is not None else default_path()
+
+
+def again(ctx: click.Context, command: str) -> str:
+    """Write a command for the same log, to be copied."""
+    named: str | None = ctx.meta.get(_DB)
+    return f"cerebelum {command}" if named is None else f"cerebelum {command} --db {shlex.quote(named)}"
+
+
+def open_log(
+    ctx: click.Context, *, create: bool = False, read_only: bool = False, trusted: bool = False
+) -> SqliteStore:
+    """Open the log until the command ends; ``read_only`` takes it as it is, an older one too.
+
+    ``trusted`` is what the person says; otherwise it is trusted if this user made it on this machine.
+
+    Raises:
+        StoreError: there is none, or it cannot be used.
+    """
+    from .._store.sqlite import SqliteStore
+
+    path = log_path(ctx)
+    if path.is_dir():
+        raise StoreError(f"{path} is a folder, not a log. Name the file, such as --db {path / 'history.db'}.")
+    if not create and not path.exists():
+        given: str = ctx.meta.get(_DB) or str(path)
+        named = given if Path(given).is_absolute() else f"{given} (in {Path.cwd()})"
+        raise StoreError(
+            f"There is no log at {named}. The first run of a workflow creates it, in the folder where that "
+            "runs: go there, or name it with --db PATH or CEREBELUM_DB."
+        )
+    store = SqliteStore(path, read_only=read_only, trusted=trusted or None)
+    ctx.call_on_close(store.close)
+    return store
+
+
+# -- JSON ---------------------------------------------------------------------------------------------------
+
+
+def as_json(data: Any) -> None:
+    """Print data as JSON, in ASCII, so that every program reads it; a number JSON does not have becomes null."""
+    try:
+        text = json.dumps(data, indent=2, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(data), indent=2)
+    sys.stdout.write(text + "\n")
+
+
+def _finite(data: Any) -> Any:
+    match data:
+        case dict():
+            return {name: _finite(value) for name, value in data.items()}
+        case list():
+            return [_finite(value) for value in data]
+        case float():
+            return data if math.isfinite(data) else None
+        case _:
+            return data

@@ -1,0 +1,370 @@
+"""``cerebelum debug``: go through a run event by event at a prompt, as through a program in a debugger.
+
+Nothing runs: where one stands is a number, and the state there a fold of the events up to it.
+"""
+
+from __future__ import annotations
+
+import cmd
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+
+import click
+
+from ..._core.events import EVENT_TYPES, Event, StepCompleted, StepEvent, StepStarted
+from ..._core.model import Value
+from ..._core.state import State, StepState, fold
+from ..._history.facts import changes, facts
+from ..._history.replay import transitions
+from ..._history.words import detail, shorten, title
+from ..._text.duration import format_seconds
+from ..._text.times import at
+from ..app import log_options, open_log
+from ..text import Cell, Column, clean, cut, emit, moment, paint, short_time, styled, table, width, wrap
+from .completion import execution_argument
+
+__all__ = ["debug"]
+
+_AROUND = 5
+"""So many events are listed before and after the present one."""
+_MOST_CHANGES = 8
+_PLUMBING = (
+    ".code",
+    ".inputs",
+    ".settled_at",
+    ".routed_at",
+    ".started_at",
+    ".ended_at",
+    "module",
+    "qualname",
+    "source",
+)
+"""Changes that `show state` tells, and a step from one event to the next does not."""
+
+
+@click.command()
+@execution_argument()
+@log_options
+@click.pass_context
+def debug(ctx: click.Context, execution_id: str) -> None:
+    """Go through a run event by event: what happened, what was known.
+
+    A prompt takes the commands next, prev, jump N, break STEP, continue, show, list, values, help and quit, or their
+    first letters; an empty line is next. It reads commands from a pipe, too. Nothing runs, and nothing is written.
+    """
+    store = open_log(ctx)
+    row = store.execution(execution_id)
+    walk = Walk(row.execution_id, store.events(row.execution_id, upto=row.version))
+    walk.greet()
+    walk.go_on()
+
+
+class Walk(cmd.Cmd):
+    """A prompt that stands at one of a run's events."""
+
+    def __init__(self, execution_id: str, events: list[Event]) -> None:
+        super().__init__(stdin=sys.stdin, stdout=sys.stdout)
+        self._id, self._events = execution_id, events
+        self._breaks: dict[str, None] = {}
+        self._steps = dict.fromkeys(event.step for event in events if isinstance(event, StepEvent))
+        self.use_rawinput = sys.stdin.isatty()
+        self._stand(1)
+
+    def greet(self) -> None:
+        """Say which run it is, and where one stands."""
+        last = fold(self._events)
+        done = f"{len(last.finished)} of {last.total_steps} steps"
+        head = f"{last.workflow} {self._id}: {last.status.words}, {done}, {len(self._events)} events"
+        for line in wrap(head):
+            emit(styled(line, "bold"))
+        for line in wrap("h lists the commands, an empty line is next, q quits"):
+            emit(styled(line, "dim"))
+        self._tell()
+
+    def go_on(self) -> None:
+        """Take commands until the end; Ctrl-C only drops the line that is being typed."""
+        while True:
+            try:
+                self.cmdloop()
+                return
+            except KeyboardInterrupt:
+                if not self.use_rawinput:
+                    raise
+                emit("")
+
+    # -- the commands ---------------------------------------------------------------------------------------
+
+    def do_next(self, argument: str) -> None:
+        """Go on."""
+        self._by(argument, 1)
+
+    def do_prev(self, argument: str) -> None:
+        """Go back."""
+        self._by(argument, -1)
+
+    def do_jump(self, argument: str) -> None:
+        """Go somewhere else."""
+        if argument in self._steps:
+            self._move(self._first(argument))
+        elif argument in ("start", "end"):
+            self._move(1 if argument == "start" else len(self._events))
+        elif (number := self._number(argument)) is not None:
+            self._move(number)
+
+    def do_break(self, argument: str) -> None:
+        """Add a place to stop at."""
+        known = {**dict.fromkeys(self._steps), **dict.fromkeys(EVENT_TYPES)}
+        if argument and argument not in known:
+            self._no("step or type of event", argument, known)
+            return
+        if argument:
+            self._breaks[argument] = None
+        self._lines([f"stops at: {', '.join(self._breaks) or 'nothing'}"])
+
+    def do_delete(self, argument: str) -> None:
+        """Take such a place away."""
+        self._breaks = {name: None for name in self._breaks if argument and name != argument}
+        self.do_break("")
+
+    def do_continue(self, argument: str) -> None:
+        """Go on to the next such place."""
+        found = (number for number, event in self._numbered() if number > self._at and self._stops(event))
+        self._move(next(found, len(self._events)))
+
+    def do_show(self, argument: str) -> None:
+        """Show what was known."""
+        if not argument:
+            self._show_run()
+        elif argument in self._state.steps:
+            self._lines(_step(argument, self._state.steps[argument]))
+        elif argument == "inputs":
+            self._lines(_pretty(self._state.inputs))
+        elif argument == "state":
+            self._lines(f"{name} = {text}" for name, text in facts(self._state).items())
+        elif argument in self._steps:
+            self._lines([f"{argument} has not started yet; its first event is {self._first(argument)}"])
+        else:
+            self._no("step", argument, dict.fromkeys([*self._steps, "inputs", "state"]))
+
+    def do_values(self, argument: str) -> None:
+        """Show what steps have returned."""
+        for name in self._state.finished:
+            emit(cut(f"{clean(name)} = {clean(_short(self._state.steps[name].output))}", width() or 120))
+        if not self._state.finished:
+            emit("no step is completed yet")
+
+    def do_list(self, argument: str) -> None:
+        """List events."""
+        if argument in ("", "all"):
+            centre = self._at
+        elif (number := self._number(argument)) is None:
+            return
+        else:
+            centre = number
+        first = 1 if argument == "all" else max(1, min(centre - _AROUND, len(self._events) - 2 * _AROUND))
+        last = len(self._events) if argument == "all" else first + 2 * _AROUND
+        rows = []
+        for number, told in enumerate(transitions(self._events[:last]), start=1):
+            if number >= first:
+                here = ">" if number == self._at else "*" if self._stops(told.event) else ""
+                rows.append((Cell(here), Cell(str(number), "dim"), Cell(title(told.event), _style(told.event)),
+                             Cell(detail(*told), "dim")))  # fmt: skip
+        for line in table(_EVENTS, rows, width())[1:]:
+            emit(line)
+
+    def do_help(self, arg: str) -> None:
+        """Say what can be typed."""
+        for name, (argument, told) in _COMMANDS.items():
+            emit(f"{styled(name, 'bold')} {argument}".rstrip())
+            for line in wrap(told, "    "):
+                emit(line)
+
+    def do_quit(self, argument: str) -> bool:
+        """End."""
+        return True
+
+    # -- how a line is read ---------------------------------------------------------------------------------
+
+    @property
+    def prompt(self) -> str:  # type: ignore[override]  # it says where one stands
+        """Where one stands; a pipe needs no prompt."""
+        return f"{self._at}/{len(self._events)}> " if self.use_rawinput else ""
+
+    def emptyline(self) -> bool:
+        """Go on."""
+        self.do_next("")
+        return False
+
+    def onecmd(self, line: str) -> bool:
+        """Run a command given by its name or any beginning of it."""
+        try:
+            word, *rest = shlex.split(line) or [""]
+        except ValueError:  # a quote that is left open
+            word, *rest = line.split()
+        if line == "EOF":
+            if self.use_rawinput:
+                emit("")
+            return True
+        if not word:
+            return self.emptyline()
+        name = next((name for name in _COMMANDS if name.startswith(word.casefold())), "help" if word == "?" else None)
+        if name is None:
+            self._no("command", word, dict.fromkeys(_COMMANDS))
+            return False
+        run: Callable[[str], bool | None] = getattr(self, f"do_{name}")
+        return bool(run(" ".join(rest)))
+
+    def completenames(self, text: str, *ignored: object) -> list[str]:
+        """Complete a command."""
+        return [f"{name} " for name in _COMMANDS if name.startswith(text)]
+
+    def completedefault(self, text: str, *ignored: object) -> list[str]:
+        """Complete what a command is about."""
+        return [name for name in (*self._steps, "inputs", "state", "all", "end") if name.startswith(text)]
+
+    # -- moving and telling ---------------------------------------------------------------------------------
+
+    def _numbered(self) -> Iterator[tuple[int, Event]]:
+        return enumerate(self._events, start=1)
+
+    def _first(self, step: str) -> int:
+        return next(number for number, event in self._numbered() if getattr(event, "step", None) == step)
+
+    def _stops(self, event: Event) -> bool:
+        if type(event).__name__ in self._breaks:
+            return True
+        starts = isinstance(event, StepStarted) or (isinstance(event, StepCompleted) and event.by_hand)
+        return starts and getattr(event, "step", None) in self._breaks
+
+    def _by(self, argument: str, sign: int) -> None:
+        number = self._number(argument or "1")
+        if number is not None:
+            self._move(self._at + sign * number)
+
+    def _number(self, text: str) -> int | None:
+        if text.isascii() and text.isdigit() and 1 <= int(text) <= len(self._events):
+            return int(text)
+        paint(f"{text!r} is no event: there are 1 to {len(self._events)}", "red", err=True)
+        return None
+
+    def _move(self, number: int) -> None:
+        """Go to an event and tell it; past an end there is none."""
+        number = max(1, min(number, len(self._events)))
+        if number == self._at:
+            ends = {1: " the first", len(self._events): " the last"}
+            emit(styled(f"this is{ends.get(number, '')} event{'' if number in ends else f' {number}'}", "dim"))
+            return
+        self._stand(number)
+        self._tell()
+
+    def _stand(self, number: int) -> None:
+        self._at = number
+        self._before = fold(self._events[: number - 1])
+        (self._told,) = transitions(islice(self._events, number - 1, number), self._before)
+
+    @property
+    def _state(self) -> State:
+        return self._told.state
+
+    def _tell(self) -> None:
+        """Say what happened, and what it changed."""
+        event, state = self._told
+        since = format_seconds(max(0, event.at - state.started_at) / 1e6)
+        head = f"event {self._at}: {title(event)}"
+        when = f"{since} in, at {moment(at(event.at))}"
+        for line in wrap(head):
+            emit(styled(line, _style(event) or "bold"))
+        for line in wrap(when, "    "):
+            emit(styled(line, "dim"))
+        for line in wrap(detail(event, state), "    ") if detail(event, state) else ():
+            emit(line)
+        told = [change for change in changes(self._before, state) if not change[0].endswith(_PLUMBING)]
+        for name, old, new in told[:_MOST_CHANGES]:
+            line = f"  {clean(name)}: {clean(old or '-')} → {clean(new or '-')}"
+            emit(styled(cut(line, width() or 120), "dim"))
+        if len(told) > _MOST_CHANGES:
+            emit(styled(f"  ... {len(told) - _MOST_CHANGES} more: show state", "dim"))
+
+    def _show_run(self) -> None:
+        from ..._store.base import ExecutionRow
+        from ..._store.summary import summarise
+        from ..picture import Picture
+
+        state = self._state
+        row = ExecutionRow(execution_id=self._id, version=state.version, summary=summarise(state))
+        for line in Picture(row=row, state=state, now=state.updated_at, interrupted=False, command=str).past(width()):
+            emit(line)
+
+    def _lines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            for part in wrap(line) if line.strip() else [""]:
+                emit(part)
+
+    def _no(self, what: str, given: str, known: dict[str, None]) -> None:
+        import difflib
+
+        near = difflib.get_close_matches(given, known, n=2)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {shorten(', '.join(known), 400)}"
+        for line in wrap(f"there is no {what} {given!r}: {hint}"):
+            paint(line, "red", err=True)
+
+
+_COMMANDS = {
+    "next": ("[N]", "go on by one event, or by N"),
+    "prev": ("[N]", "go back by one event, or by N"),
+    "jump": ("N|STEP|start|end", "go to event N, to the first of a step, to the first, to the last"),
+    "break": ("[STEP|EVENT]", "stop where a step starts, or at a type of event such as StepFailed; without, list them"),
+    "delete": ("[STEP|EVENT]", "stop there no more; without, nowhere"),
+    "continue": ("", "go on to where it is to stop, or to the end"),
+    "show": ("[STEP|inputs|state]", "the run, a step, its inputs, or all of the state, as of this event"),
+    "list": ("[N|all]", "the events around this one, around event N, or all"),
+    "values": ("", "what the completed steps have returned, as of this event"),
+    "help": ("", "this list"),
+    "quit": ("", "end"),
+}
+"""What each takes and does; of two that begin alike, the first is meant."""
+_EVENTS = (
+    Column(title=""),
+    Column(title="", right=True),
+    Column(title="", least=12),
+    Column(title="", least=4, drop=1),
+)
+
+
+def _style(event: Event) -> str:
+    name = type(event).__name__
+    return "red" if name.endswith(("Failed", "Retried")) else "green" if name.endswith("Completed") else ""
+
+
+def _step(name: str, step: StepState) -> Iterator[str]:
+    took = f", {short_time((step.ended_at - step.started_at) / 1e6)}" if step.settled and step.started_at else ""
+    visit = f", visit {step.visit}" if step.visit > 1 else ""
+    yield f"{name}: {step.phase.lower()}{visit}, attempt {step.attempt}{took}"
+    for op, operation in step.operations.items():
+        tried = f", {operation.number} tries" if operation.number else ""
+        yield f"  {op.rsplit(':', 2)[0]}: {'done' if operation.done else 'open'}{tried}"
+    if step.output is not None:
+        yield "returned:"
+        yield from (f"  {line}" for line in _pretty(step.output))
+    if step.error is not None:
+        yield f"{step.error.type}: {step.error.message}"
+        yield from step.error.traceback.splitlines()
+    if step.printed:
+        yield "printed:"
+        yield from (f"  {line}" for line in step.printed.splitlines())
+
+
+def _pretty(value: Value | None) -> Iterator[str]:
+    if value is None:
+        yield "(none)"
+    elif value.is_json:
+        yield from json.dumps(json.loads(value.json), indent=2, ensure_ascii=False).splitlines()
+    else:
+        yield from value.preview.splitlines() or [value.type]
+
+
+def _short(value: Value | None) -> str:
+    return "" if value is None else shorten(value.text)

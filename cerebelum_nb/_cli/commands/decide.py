@@ -1,0 +1,162 @@
+"""``cerebelum approve``, ``reject`` and ``cancel``: what a person decides about an execution."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import json
+import shlex
+from typing import Any
+
+import click
+
+from ..app import again, as_json, log_options, open_log
+from ..text import paint
+from .completion import execution_argument
+
+__all__ = ["approve", "cancel", "reject"]
+
+_WAITING = ("WAITING_FOR_APPROVAL", "RUNNING", "SLEEPING")
+_ACTIVE = (*_WAITING, "PAUSED")
+
+_by = click.option("--by", metavar="NAME", help="Who decides, for the log; your user name if not given.")
+_step = click.option("--step", metavar="STEP", help="Which step's approval, when several wait.")
+_json = click.option("--json", "json_", is_flag=True, help="The decision as one object.")
+
+
+@click.command()
+@execution_argument(_WAITING)
+@click.option("--response", metavar="JSON", help="What the step receives; null if not given.")
+@click.option("--reason", metavar="TEXT", help="Why, for the log.")
+@_by
+@_step
+@_json
+@log_options
+@click.pass_context
+def approve(
+    ctx: click.Context,
+    execution_id: str,
+    response: str | None,
+    reason: str | None,
+    by: str | None,
+    step: str | None,
+    json_: bool,
+) -> None:
+    """Approve what an execution waits for.
+
+    `cerebelum status ID` shows what is asked. Whoever runs the execution goes on with it; if nobody does, a scheduler
+    or `cerebelum resume ID` will.
+    """
+    answer = read_json(response)
+    _decide(ctx, execution_id, approve=True, response=answer, reason=reason, by=by, step=step, json_=json_)
+
+
+@click.command()
+@execution_argument(_WAITING)
+@click.option("--reason", metavar="TEXT", required=True, help="Why, for the step and the log.")
+@_by
+@_step
+@_json
+@log_options
+@click.pass_context
+def reject(ctx: click.Context, execution_id: str, reason: str, by: str | None, step: str | None, json_: bool) -> None:
+    """Reject what an execution waits for.
+
+    The step that asked raises ApprovalRejectedError with the reason.
+    """
+    _decide(ctx, execution_id, approve=False, reason=reason, by=by, step=step, json_=json_)
+
+
+@click.command()
+@execution_argument(_ACTIVE)
+@click.option("--reason", metavar="TEXT", help="Why, for the log.")
+@click.option("--by", metavar="NAME", help="Who cancels it, for the log; your user name if not given.")
+@click.option("--json", "json_", is_flag=True, help="One object: execution_id, outcome.")
+@log_options
+@click.pass_context
+def cancel(ctx: click.Context, execution_id: str, reason: str | None, by: str | None, json_: bool) -> None:
+    """End an execution for good.
+
+    What is finished stays in the log. One that another process runs ends in a moment, when that process sees it.
+    """
+    from ..._engine.cancel import cancel_execution
+
+    store = open_log(ctx)
+    execution_id = store.execution(execution_id).execution_id
+    outcome = asyncio.run(cancel_execution(store, execution_id, reason=reason, by=by or user()))
+    if json_:
+        as_json({"execution_id": execution_id, "outcome": outcome})
+    elif outcome == "cancelled":
+        paint(f"{execution_id} is cancelled")
+    else:
+        shows = again(ctx, f"status {shlex.quote(execution_id)}")
+        paint(f"{execution_id} is told to stop; `{shows}` shows when it has")
+
+
+def _decide(
+    ctx: click.Context,
+    execution_id: str,
+    *,
+    approve: bool,
+    response: Any = None,
+    reason: str | None = None,
+    by: str | None,
+    step: str | None,
+    json_: bool,
+) -> None:
+    from ..._engine.approvals import decide_approval, verdict
+
+    store = open_log(ctx)
+    decision = decide_approval(
+        store, execution_id, approve=approve, response=response, reason=reason, by=by or user(), step=step
+    )
+    runs = store.execution(decision.execution_id).holder is not None
+    if decision.pending and runs:
+        decision = asyncio.run(verdict(store, decision))
+    if json_:
+        as_json(
+            {
+                "execution_id": decision.execution_id,
+                "step_name": decision.step,
+                "approval_type": decision.approval_type,
+                "approved": decision.approved,
+                "by": decision.by,
+                "pending": decision.pending,
+            }
+        )
+        return
+    did = "approved" if approve else "rejected"
+    who = f" by {decision.by}" if decision.by else ""
+    paint(f"{did}{who}: {decision.approval_type} of step '{decision.step}' of {decision.execution_id}")
+    if decision.pending:
+        paint("the step has still to take the response, when it goes on")
+    if not runs:
+        paint("nobody runs it now. A scheduler goes on with it, or:")
+        paint(f"    {again(ctx, f'resume {shlex.quote(decision.execution_id)}')}")
+
+
+def read_json(text: str | None, option: str = "--response") -> Any:
+    """Read what an option was given as JSON.
+
+    Raises:
+        click.UsageError: it is none; it says where, and how to quote.
+    """
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise click.UsageError(
+            f"{option} takes JSON, and this is none ({error}): {text}\n"
+            f"Text has quotes of its own, and the shell wants quotes around it all:\n"
+            f"    {option} '\"yes\"'\n"
+            f"    {option} '{{\"ok\": true}}'"
+        ) from None
+
+
+def user() -> str | None:
+    """Return who is at the terminal, if that is known."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return None

@@ -1,0 +1,289 @@
+"""``cerebelum doctor``: is the log sound, does everything in it go on, and what to do if not.
+
+It only reads; nothing is mended here.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import click
+
+from ..._client.reading import ACTIVE, entry
+from ..._client.status import ExecutionStatus
+from ..._core.model import ExecutionState
+from ..._store.opening import SCHEMA_VERSION, versions
+from ..._store.place import free_bytes, network_file_system
+from ..._store.sqlite import SqliteStore
+from ..._text.text import counted
+from ...errors import StoreError
+from ..app import Exit, as_json, log_options, log_path, open_log
+from ..text import clean, emit, file_size, short_time, styled, wrap
+
+__all__ = ["doctor"]
+
+_OVERDUE_SECONDS = 60
+_NAMED = 5
+_LARGE_JOURNAL = 64 << 20
+_LARGE_LOG = 256 << 20
+_LIBRARIES = ("click", "rich", "sqlite-utils", "pandas", "cloudpickle", "ipython", "ipywidgets")
+_LITTLE_ROOM = 64 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that was looked at; ``advice`` says what to do when it is not ``ok``."""
+
+    name: str
+    ok: bool
+    message: str
+    advice: str = ""
+    executions: tuple[str, ...] = ()
+
+
+@click.command()
+@click.option("--json", "json_", is_flag=True, help="One object: log, ok, checks.")
+@log_options
+@click.pass_context
+def doctor(ctx: click.Context, json_: bool) -> None:
+    """Check the log and what is in it, and say what to do.
+
+    Looked at: versions, the file, its integrity, executions whose process died, waits that are overdue. Nothing is
+    changed. Exits with 1 when something needs attention.
+    """
+    path = log_path(ctx)
+    checks = list(_checks(ctx, path))
+    ok = all(check.ok for check in checks)
+    if json_:
+        as_json({"log": str(path), "ok": ok, "checks": [asdict(check) for check in checks]})
+    else:
+        for check in checks:
+            _show(check)
+        emit("")
+        emit(styled("all is well", "green") if ok else styled("this needs attention: see ✗ above", "red"))
+    if not ok:
+        ctx.exit(Exit.FAILED)
+
+
+def _show(check: Check) -> None:
+    mark = styled("✓", "green") if check.ok else styled("✗", "red")
+    first, *rest = wrap(f"{check.name}: {check.message}", "  ")
+    emit(f"{mark} {first.strip()}")
+    for line in (*rest, *(wrap(check.advice, "    ") if check.advice else ())):
+        emit(line)
+
+
+def _checks(ctx: click.Context, path: Path) -> Iterator[Check]:
+    yield _libraries()
+    try:
+        store = open_log(ctx, read_only=True)
+    except StoreError as error:
+        if not path.exists():
+            raise
+        yield Check(name="log", ok=False, message=str(error))
+        return
+    try:
+        with closing(store.read_connection()) as db:
+            yield from _file(path, db)
+            yield _integrity(path, db)
+            yield from _consistency(db)
+        yield from _executions(store)
+    except (StoreError, sqlite3.Error) as error:
+        yield Check(
+            name="integrity",
+            ok=False,
+            message=f"the file is damaged, it cannot be read to its end: {error}",
+            advice="Restore it from a copy, or save what is readable: sqlite3 LOG .recover",
+        )
+
+
+def _libraries() -> Check:
+    found, missing = [], []
+    for name in ("cerebelum_nb", *_LIBRARIES):
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            missing.append(name)
+    told = f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {', '.join(found)}"
+    if missing:
+        return Check(
+            name="versions",
+            ok=False,
+            message=f"{told}; missing: {', '.join(missing)}",
+            advice=f"pip install {' '.join(missing)}",
+        )
+    return Check(name="versions", ok=True, message=told)
+
+
+def _file(path: Path, db: sqlite3.Connection) -> Iterator[Check]:
+    size = file_size(path.stat().st_size)
+    (journal,) = db.execute("PRAGMA journal_mode").fetchone()
+    schema = versions(db)[1]
+    older = (
+        "" if schema == SCHEMA_VERSION else " (whatever opens it next, such as `cerebelum list`, brings it up to date)"
+    )
+    yield Check(
+        name="log",
+        ok=True,
+        message=f"{path}, {size}, schema version {schema} of {SCHEMA_VERSION}{older}, journal mode {journal}",
+    )
+    if path.stat().st_size > _LARGE_LOG:
+        told = f"{size}; `cerebelum prune --older-than 90d --dry-run` says which executions nobody may need any more"
+        yield Check(name="room", ok=True, message=told)
+    if not os.access(path, os.W_OK) or not os.access(path.absolute().parent, os.W_OK):
+        yield Check(
+            name="permissions",
+            ok=False,
+            message="the log, or the folder it is in, cannot be written to: it can be read, and nothing can run",
+            advice="Change their permissions, or copy the log to a place of your own.",
+        )
+    beside = path.with_name(path.name + "-wal")
+    grown = beside.stat().st_size if beside.exists() else 0
+    if grown > _LARGE_JOURNAL:
+        yield Check(
+            name="journal",
+            ok=False,
+            message=f"{beside.name} has grown to {file_size(grown)}: some program keeps an old view open",
+            advice="Close what reads the log (a database browser, an old kernel); the file shrinks at the next write.",
+        )
+    kind = network_file_system(path)
+    if kind:
+        yield Check(
+            name="place",
+            ok=False,
+            message=f"the log is on a network or FUSE file system ({kind}), where SQLite's locks cannot be relied on",
+            advice="Keep it on a disk of the machine that runs the workflows.",
+        )
+    free = free_bytes(path)
+    if free is not None and free < _LITTLE_ROOM:
+        yield Check(
+            name="room",
+            ok=False,
+            message=f"{file_size(free)} are free on its disk: {'nothing' if free < 1 << 20 else 'not much'} can be "
+            "written",
+            advice="Free space, or delete old executions: cerebelum prune --older-than 90d --dry-run",
+        )
+
+
+def _integrity(path: Path, db: sqlite3.Connection) -> Check:
+    found = [clean(str(row[0])) for row in db.execute("PRAGMA integrity_check(10)").fetchall()]
+    if found == ["ok"]:
+        return Check(name="integrity", ok=True, message="no damage found")
+    return Check(
+        name="integrity",
+        ok=False,
+        message=f"the file is damaged: {'; '.join(found[:3])}",
+        advice=f"Restore it from a copy, or save what is readable: sqlite3 {path} .recover",
+    )
+
+
+_STATES = tuple(state.value for state in ExecutionState)
+
+
+def _consistency(db: sqlite3.Connection) -> Iterator[Check]:
+    """Whether each execution's row says what its events say, as far as that can be counted."""
+    wrong = db.execute(
+        """SELECT x.execution_id FROM execution x LEFT JOIN
+            (SELECT execution, max(version) AS last, count(*) AS count FROM event GROUP BY execution) e
+            ON e.execution = x.key
+            WHERE e.last IS NOT x.version OR e.count IS NOT e.last LIMIT 100"""
+    ).fetchall()
+    if wrong:
+        ids = tuple(name for (name,) in wrong)
+        yield Check(
+            name="events",
+            ok=False,
+            message=f"events are missing, or the list does not fit them: {_listed(ids)}",
+            advice="Something else has written to this file: `cerebelum verify` says where. Restore it from a copy.",
+            executions=ids,
+        )
+        return
+    (executions,) = db.execute("SELECT count(*) FROM execution").fetchone()
+    (events,) = db.execute("SELECT count(*) FROM event").fetchone()
+    told = f"{counted(executions, 'execution')}, {counted(events, 'event')}, none missing"
+    yield Check(name="events", ok=True, message=f"{told}; if any was altered, `cerebelum verify` says")
+    misfits = db.execute(
+        f"""SELECT x.execution_id FROM execution x
+            LEFT JOIN event e ON e.execution = x.key AND e.version = x.version
+            WHERE x.state NOT IN ({", ".join("?" * len(_STATES))}) OR x.state IS NOT coalesce(CASE e.type
+                WHEN 'WorkflowCompleted' THEN 'COMPLETED' WHEN 'WorkflowFailed' THEN 'FAILED'
+                WHEN 'WorkflowCancelled' THEN 'CANCELLED' WHEN 'WorkflowPaused' THEN 'PAUSED' END, x.state)
+            LIMIT 100""",
+        _STATES,
+    ).fetchall()
+    if misfits:
+        ids = tuple(name for (name,) in misfits)
+        yield Check(
+            name="list",
+            ok=False,
+            message=f"states that are none, or not those of the events: {_listed(ids)}",
+            advice="Something else has written to this file. `cerebelum verify` says what differs, and "
+            "`cerebelum verify --repair` makes the list anew of the events, where these are intact.",
+            executions=ids,
+        )
+
+
+def _executions(store: SqliteStore) -> Iterator[Check]:
+    now = time.time_ns() // 1000
+    rows, _ = store.executions(states=ACTIVE)
+    found = [entry(store, row, now) for row in rows]
+    dead = [shown for shown in found if shown.interrupted]
+    held = {row.execution_id: row.holder for row in rows if row.holder is not None}
+    stale = [shown.execution_id for shown in dead if shown.execution_id in held]
+    left = [shown.execution_id for shown in dead if shown.execution_id not in held]
+    go_on = "`cerebelum scheduler` goes on with all of them, `cerebelum resume ID` with one."
+    if stale:
+        yield Check(
+            name="leases",
+            ok=False,
+            message=f"{counted(len(stale), 'execution')} held by a process that died ({held[stale[0]]}): "
+            f"{_listed(stale)}",
+            advice=go_on,
+            executions=tuple(stale),
+        )
+    else:
+        yield Check(name="leases", ok=True, message=f"{counted(len(held), 'execution')} held, each by a living process")
+    if left:
+        yield Check(
+            name="orphans",
+            ok=False,
+            message=f"{counted(len(left), 'execution')} that should be running and that nobody holds: {_listed(left)}",
+            advice=go_on,
+            executions=tuple(left),
+        )
+    late = [
+        (row.execution_id, now - row.summary.wake_at)
+        for row in rows
+        if row.summary.wake_at is not None and row.holder is None and now - row.summary.wake_at > _OVERDUE_SECONDS * 1e6
+    ]
+    if late:
+        longest = short_time(max(by for _, by in late) / 1e6)
+        yield Check(
+            name="wake-ups",
+            ok=False,
+            message=f"{counted(len(late), 'execution')} overdue, by up to {longest}: "
+            f"{_listed([name for name, _ in late])}",
+            advice="No scheduler is at work on this log: start `cerebelum scheduler`.",
+            executions=tuple(name for name, _ in late),
+        )
+    else:
+        yield Check(name="wake-ups", ok=True, message=f"none overdue, {_waiting(found)}")
+
+
+def _waiting(found: list[ExecutionStatus]) -> str:
+    asleep = sum(shown.status is ExecutionState.SLEEPING for shown in found)
+    asking = sum(shown.status is ExecutionState.WAITING_FOR_APPROVAL for shown in found)
+    return f"{asleep} asleep, {asking} waiting for approval"
+
+
+def _listed(ids: list[str] | tuple[str, ...]) -> str:
+    more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
+    return clean(", ".join(ids[:_NAMED])) + more

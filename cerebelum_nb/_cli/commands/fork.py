@@ -1,0 +1,104 @@
+"""``cerebelum fork``: a new execution from a point of another one, in the foreground of this terminal."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from ..._workflow.find import find_workflow, origin_of
+from ..._workflow.start import new_id
+from ...errors import ExecutionCancelledError, ExecutionStoppedError, WorkflowError
+from ..app import log_options, open_log
+from ..foreground import end, foreground
+from ..text import emit, fit
+from .completion import execution_argument
+from .resume import as_results, workflow_options
+
+if TYPE_CHECKING:
+    from ..._workflow.workflow import Workflow
+
+__all__ = ["fork"]
+
+
+@click.command()
+@execution_argument()
+@click.option("--from", "from_step", metavar="STEP", help="The first step that runs in the fork.")
+@click.option(
+    "--override",
+    "overrides",
+    metavar="STEP=JSON",
+    multiple=True,
+    callback=as_results,
+    help="Take this as the result of STEP, which does not run; what comes after it does.",
+)
+@workflow_options
+@click.option(
+    "--rerun",
+    metavar="STEP",
+    multiple=True,
+    help="Run this kept step again, with what depends on it; `stale` means those whose code has changed.",
+)
+@click.option("--plan", is_flag=True, help="Only say what would run, and why.")
+@click.option("--wait", is_flag=True, help="Keep this process through a long wait.")
+@click.option("--json", "json_", is_flag=True, help="Print the fork, when it has ended, as `status --json`.")
+@log_options
+@click.pass_context
+def fork(
+    ctx: click.Context,
+    execution_id: str,
+    from_step: str | None,
+    overrides: Mapping[str, Any],
+    module: str | None,
+    notebook: Path | None,
+    trust: bool,
+    trust_code: bool,
+    inputs: Mapping[str, Any] | None,
+    secrets: Mapping[str, Any],
+    rerun: tuple[str, ...],
+    plan: bool,
+    wait: bool,
+    json_: bool,
+) -> None:
+    """Run on from a point of an execution, as a new one.
+
+    What was recorded before the step is kept; the execution that is forked stays as it is, whatever its state. The
+    fork runs here, in the foreground: Ctrl-C pauses it. At the end its state is shown.
+    """
+    if module is not None and notebook is not None:
+        raise click.UsageError("--module and --notebook both say where the workflow is: give one of them")
+    store = open_log(ctx, trusted=trust)
+    execution_id = store.execution(execution_id).execution_id
+    found = find_workflow(
+        origin_of(store, execution_id),
+        execution_id,
+        module=module,
+        notebook=notebook,
+        may_run=trust_code or store.may_run(execution_id),
+    )
+    workflow = cast("Workflow", found)
+    given = {**(inputs or {}), **secrets} or inputs
+    what: dict[str, Any] = {
+        "from_step": from_step,
+        "inputs": given,
+        "overrides": overrides,
+        "rerun": "stale" if rerun == ("stale",) else rerun,
+        "store": store,
+    }
+    fork_id = new_id()
+    failure: str | None = None
+    try:
+        with foreground(ctx, json_=json_):
+            if plan:
+                for line in fit(repr(workflow.plan_fork(execution_id, **what))):
+                    emit(line)
+                return
+            asyncio.run(workflow.fork(execution_id, fork_id=fork_id, wait=wait, **what))
+    except (WorkflowError, ExecutionCancelledError, ExecutionStoppedError) as error:
+        if ctx.meta.get("cerebelum_nb.debug"):
+            raise
+        failure = str(error)
+    end(ctx, store, fork_id, failure, json_)

@@ -1,0 +1,161 @@
+"""``cerebelum list`` and ``cerebelum active``: many executions, a row each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import click
+
+from ..._client.reading import ACTIVE, entry, listed
+from ..._client.status import ExecutionStatus
+from ..._core.model import ExecutionState
+from ..app import as_json, log_options, open_log
+from ..states import StateType, state_cell
+from ..text import Cell, Column, emit, short_time, table, width
+from .completion import workflows
+
+__all__ = ["active", "list"]
+
+
+@click.command()
+@click.option(
+    "--status",
+    metavar="STATE",
+    type=StateType(interrupted=True),
+    help="Only those in this state: running, sleeping, waiting_for_approval, paused, completed, failed or cancelled, "
+    "in any case, or its beginning; or interrupted, whose process died.",
+)
+@click.option("--workflow", metavar="NAME", shell_complete=workflows, help="Only those of this workflow.")
+@click.option("--limit", metavar="N", type=click.IntRange(min=0), default=50, help="At most so many (50).")
+@click.option("--offset", metavar="N", type=click.IntRange(min=0), default=0, help="Leave out the newest N (0).")
+@click.option(
+    "--json", "json_", is_flag=True, help="One object: executions (without their steps and values), total, has_more."
+)
+@log_options
+@click.pass_context
+def list(  # noqa: A001  # the command's name
+    ctx: click.Context, status: ExecutionState | str | None, workflow: str | None, limit: int, offset: int, json_: bool
+) -> None:
+    """List executions, newest first.
+
+    ID is what the other commands take, AGE is since it started, TOOK from then to its end, or to now: its
+    waits, and the time it lay failed, are in it.
+    """
+    store = open_log(ctx)
+    now = _now()
+    found, total = listed(store, now, workflow=workflow, status=status, limit=limit, offset=offset)
+    more = offset + len(found) < total
+    if json_:
+        as_json(
+            {
+                "executions": [shown.to_dict(details=False) for shown in found],
+                "total": total,
+                "has_more": more,
+            }
+        )
+        return
+    if found:
+        for line in table(_LISTED, [_listed(shown, now) for shown in found], width()):
+            emit(line)
+    if not found:
+        _say(_nothing(total, offset, filtered=bool(status or workflow)))
+    elif more:
+        _say(f"{offset + 1} to {offset + len(found)} of {total}; the next: --offset {offset + len(found)}")
+
+
+@click.command()
+@click.option("--json", "json_", is_flag=True, help="One object: executions (whole), total, has_more.")
+@log_options
+@click.pass_context
+def active(ctx: click.Context, json_: bool) -> None:
+    """List what runs, sleeps or waits, and what for.
+
+    One whose process died is shown as interrupted: `cerebelum resume ID` goes on with it.
+    """
+    store = open_log(ctx)
+    rows, _ = store.executions(states=ACTIVE)
+    now = _now()
+    found = [entry(store, row, now) for row in rows]
+    if json_:
+        as_json({"executions": [shown.to_dict() for shown in found], "total": len(found), "has_more": False})
+        return
+    if not found:
+        _say("nothing is running, sleeping or waiting")
+        return
+    for line in table(_ACTIVE, [_waits(shown, now) for shown in found], width()):
+        emit(line)
+
+
+_LISTED = (
+    Column(title="ID", least=20),
+    Column(title="WORKFLOW", least=8),
+    Column(title="STATE"),
+    Column(title="STEPS", right=True, drop=1),
+    Column(title="AT", least=8, drop=4),
+    Column(title="AGE", right=True, drop=2),
+    Column(title="TOOK", right=True, drop=3),
+    Column(title="WHY", least=12, drop=5),
+)
+_ACTIVE = (
+    Column(title="ID", least=20),
+    Column(title="WORKFLOW", least=8, drop=1),
+    Column(title="STATE"),
+    Column(title="STEPS", right=True, drop=2),
+    Column(title="AT", least=8, drop=3),
+    Column(title="NEXT", least=16),
+)
+
+
+def _listed(shown: ExecutionStatus, now: int) -> Sequence[Cell]:
+    return (
+        Cell(shown.execution_id, "bold"),
+        Cell(shown.workflow_name),
+        state_cell(shown.status, interrupted=shown.interrupted, short=True),
+        _steps(shown),
+        Cell("" if shown.status is ExecutionState.COMPLETED else shown.current_step_name or ""),
+        Cell(short_time(now / 1e6 - shown.started_at.timestamp()), "dim"),
+        Cell(short_time(shown.elapsed_seconds)),
+        Cell((shown.error or "").partition("\n")[0], "red"),
+    )
+
+
+def _waits(shown: ExecutionStatus, now: int) -> Sequence[Cell]:
+    return (
+        Cell(shown.execution_id, "bold"),
+        Cell(shown.workflow_name),
+        state_cell(shown.status, interrupted=shown.interrupted, short=True),
+        _steps(shown),
+        Cell(shown.current_step_name or ""),
+        Cell(_next(shown)),
+    )
+
+
+def _steps(shown: ExecutionStatus) -> Cell:
+    return Cell(f"{shown.current_step_index}/{shown.total_steps}")
+
+
+def _next(shown: ExecutionStatus) -> str:
+    if shown.interrupted:
+        return "resume it"
+    if (asked := shown.approval_info) is not None:
+        left = asked.remaining_timeout_ms
+        return ("" if left is None else f"{short_time(left / 1000)} left for ") + f"{asked.approval_type} approval"
+    if (sleep := shown.sleep_info) is not None:
+        return f"wakes in {short_time(sleep.remaining_ms / 1000)}" if sleep.remaining_ms else "due now"
+    return ""
+
+
+def _nothing(total: int, offset: int, *, filtered: bool) -> str:
+    if total:
+        return f"nothing from {offset + 1} on: there are {total}"
+    return "no execution is like that" if filtered else "no execution yet"
+
+
+def _say(text: str) -> None:
+    """Tell a person what is no row of the table."""
+    click.secho(text, err=True, dim=True)
+
+
+def _now() -> int:
+    return time.time_ns() // 1000

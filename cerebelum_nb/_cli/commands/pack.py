@@ -1,0 +1,71 @@
+"""``cerebelum pack`` and ``unpack``: one execution as a file that opens elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from ..._text.text import counted
+from ..app import as_json, log_options, open_log
+from ..text import clean, paint
+from .completion import execution_argument
+
+__all__ = ["pack", "unpack"]
+
+
+@click.command()
+@execution_argument()
+@click.option("-o", "--output", metavar="FILE", help="Where to. Without it, ID.cerebelum in this folder.")
+@click.option("--redact", metavar="NAME", multiple=True, help="Mask what stands under this name; several times.")
+@click.option("--json", "json_", is_flag=True, help="One object: path, execution_id, events, values, masked, left_out.")
+@log_options
+@click.pass_context
+def pack(ctx: click.Context, execution_id: str, output: str | None, redact: tuple[str, ...], json_: bool) -> None:
+    """Write one execution to a file that opens elsewhere.
+
+    The file is a small log, with the values the execution uses: `cerebelum unpack` takes it into another one, and every
+    command reads it with --db FILE. Secrets are masked in it. What is under way is paused in the copy.
+    """
+    from ..._archive.pack import pack as write
+
+    made = write(execution_id, output, redact=redact, store=open_log(ctx))
+    if json_:
+        as_json({**asdict(made), "path": str(made.path)})
+        return
+    paint(str(made.path))
+    told = f"{made.execution_id}: {counted(made.events, 'event')}, {counted(made.values, 'value')}"
+    if made.masked:
+        told += f"; {counted(made.masked, 'secret')} masked"
+    if made.left_out:
+        told += f"; {counted(made.left_out, 'value')} left out, which may hold a secret and cannot be masked"
+    click.secho(clean(told), err=True, dim=True)
+
+
+@click.command()
+@click.argument("file", metavar="FILE", type=click.Path(dir_okay=False))
+@click.argument("execution_ids", metavar="[ID]...", nargs=-1)
+@click.option("--trust", is_flag=True, help="Restore its pickled values here, which can run any code.")
+@click.option("--json", "json_", is_flag=True, help="One object: executions, each with execution_id, is_new, pickles.")
+@log_options
+@click.pass_context
+def unpack(ctx: click.Context, file: str, execution_ids: tuple[str, ...], trust: bool, json_: bool) -> None:
+    """Take executions from a packed file into the log.
+
+    The file is verified first, and nothing is written if it was altered or clashes with what is here. Its pickled
+    values are shown but not restored, unless you --trust who made it.
+    """
+    from ..._archive.pack import unpack as bring
+
+    found = bring(file, execution_ids, trusted=trust, store=open_log(ctx, create=True))
+    if json_:
+        as_json({"executions": [{**asdict(one), "state": one.state.value} for one in found]})
+        return
+    for one in found:
+        told = f"unpacked, {counted(one.events, 'event')}" if one.is_new else "is here already"
+        paint(f"{one.execution_id}: {told}")
+    pickles = sum(one.pickles for one in found)
+    if pickles:
+        click.secho(
+            f"{counted(pickles, 'value')} would have to be unpickled: shown, not restored, without --trust", err=True
+        )

@@ -1,0 +1,143 @@
+"""``cerebelum prune``: delete finished executions that nobody needs any more."""
+
+from __future__ import annotations
+
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..._core.model import ExecutionState
+from ..._text.duration import seconds
+from ..._text.text import counted
+from ..._text.times import at
+from ..app import as_json, log_options, open_log
+from ..states import StateType, state_cell
+from ..text import Cell, Column, emit, file_size, moment, paint, table, width
+from .completion import workflows
+
+__all__ = ["prune"]
+
+_SHOWN = 10
+_COLUMNS = (
+    Column(title="ID"),
+    Column(title="WORKFLOW", least=8, drop=2),
+    Column(title="STATE"),
+    Column(title="ENDED", drop=1),
+)
+
+
+def _age(ctx: click.Context, param: click.Parameter, value: str | None) -> timedelta | None:
+    try:
+        return None if value is None else timedelta(seconds=seconds(value, unit="s", what="it"))
+    except (ValueError, OverflowError) as error:
+        told = f"{value!r} is no length of time: write 90d, 12h, 2w"
+        raise click.BadParameter(told, ctx, param) from error
+
+
+@click.command()
+@click.option("--older-than", metavar="AGE", callback=_age, help="Only those that ended longer ago: 90d, 12h, 2w.")
+@click.option("--keep-last", metavar="N", type=click.IntRange(min=0), help="Of each workflow, keep the newest N.")
+@click.option("--workflow", metavar="NAME", shell_complete=workflows, help="Only executions of this workflow.")
+@click.option(
+    "--state",
+    "states",
+    metavar="STATE",
+    type=StateType(),
+    multiple=True,
+    help="Only completed, failed, cancelled (without it, all three) or paused ones; several times.",
+)
+@click.option("--archive", metavar="FILE", type=click.Path(dir_okay=False), help="Write them to this log first.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--json", "json_", is_flag=True, help="One object: execution_ids, events, values, freed, archive, dry_run."
+)
+@log_options
+@click.pass_context
+def prune(
+    ctx: click.Context,
+    older_than: timedelta | None,
+    keep_last: int | None,
+    workflow: str | None,
+    states: tuple[ExecutionState, ...],
+    archive: str | None,
+    dry_run: bool,
+    yes: bool,
+    json_: bool,
+) -> None:
+    """Delete finished executions and free their room.
+
+    Deleted is what meets every condition; --older-than, --keep-last or both have to be given. What runs, sleeps or
+    waits for somebody is never deleted. Other processes may use the log meanwhile. `cerebelum unpack FILE` brings back
+    what was archived.
+    """
+    from ..._archive.prune import prune as delete
+
+    if older_than is None and keep_last is None:
+        raise click.UsageError("say which executions: --older-than 90d, --keep-last 20, or both")
+    if not (dry_run or yes or sys.stdin.isatty()):
+        raise click.UsageError("nobody is here to be asked: say --yes to delete, or --dry-run to see what")
+    store = open_log(ctx)
+    wanted: dict[str, Any] = {
+        "older_than": older_than,
+        "keep_last": keep_last,
+        "workflow": workflow,
+        "state": states or None,
+        "archive": archive,
+        "store": store,
+    }
+    try:
+        found = delete(**wanted, dry_run=True)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    if not json_:
+        _show(store, found.execution_ids)
+    what = f"{counted(len(found.execution_ids), 'execution')} ({counted(found.events, 'event')})"
+    if dry_run or not found.execution_ids:
+        if json_:
+            as_json(_plain(found, dry_run=dry_run))
+        elif found.execution_ids:
+            paint(f"{what} would be deleted")
+        return
+    if not yes and not click.confirm(f"delete {what} from {store.location}?", err=True):
+        paint("nothing was deleted")
+        return
+    done = delete(**wanted)
+    if json_:
+        as_json(_plain(done, dry_run=False))
+        return
+    gone = (len(done.execution_ids), "execution"), (done.events, "event"), (done.values, "value")
+    told = ", ".join(counted(number, noun) for number, noun in gone)
+    paint(f"deleted {told}; the log is {file_size(done.freed)} smaller")
+    if done.archive is not None:
+        paint(f"they are in {done.archive}")
+
+
+def _show(store: Any, ids: tuple[str, ...]) -> None:
+    if not ids:
+        paint("there is nothing to delete")
+        return
+    rows = []
+    for name in ids[:_SHOWN]:
+        shown = store.execution(name).summary
+        ended = moment(at(shown.completed_at or shown.updated_at))
+        rows.append((Cell(name), Cell(shown.workflow), state_cell(shown.state), Cell(ended, "dim")))
+    for line in table(_COLUMNS, rows, width()):
+        emit(line)
+    if len(ids) > _SHOWN:
+        emit(f"... and {len(ids) - _SHOWN:,} more")
+
+
+def _plain(found: Any, *, dry_run: bool) -> dict[str, Any]:
+    archive: Path | None = found.archive
+    return {
+        "execution_ids": list(found.execution_ids),
+        "events": found.events,
+        "values": found.values,
+        "freed": found.freed,
+        "archive": None if archive is None else str(archive),
+        "dry_run": dry_run,
+    }

@@ -1,0 +1,193 @@
+"""``cerebelum resume``: going on with an execution, in the foreground of this terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..._core.model import ExecutionState
+from ..._workflow.find import find_workflow, origin_of
+from ...errors import ExecutionCancelledError, ExecutionStoppedError, OutcomeUnknownError, WorkflowError
+from ..app import Exit, Failure, again, log_options, open_log, trust_options
+from ..foreground import end, foreground
+from .completion import execution_argument
+from .decide import read_json
+
+__all__ = ["as_inputs", "as_results", "as_secrets", "resume", "workflow_options"]
+
+
+def as_results(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, Any]:
+    """Read STEP=VALUE, where VALUE is JSON."""
+    marks = {}
+    for text in given:
+        step, sign, value = text.partition("=")
+        if not sign or not step.strip():
+            raise click.BadParameter(f"{text!r} is not STEP=VALUE, such as charge='{{\"id\": 7}}'", ctx, param)
+        marks[step.strip()] = read_json(value, f"{param.opts[0]} {step.strip()}=")
+    return marks
+
+
+def as_inputs(ctx: click.Context, param: click.Parameter, given: str | None) -> dict[str, Any] | None:
+    """Read names with values, as JSON."""
+    read = read_json(given, "--inputs")
+    if read is not None and not isinstance(read, dict):
+        raise click.BadParameter('inputs are names with values, such as \'{"size": "small"}\'', ctx, param)
+    return read
+
+
+def as_secrets(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, Any]:
+    """Ask for each NAME on the terminal, without echo; of NAME=env:VARIABLE, read that."""
+    from ..._values import Secret
+
+    found: dict[str, Any] = {}
+    for text in given:
+        name, _, source = text.partition("=")
+        kind, _, variable = source.partition(":")
+        if source and (kind != "env" or not variable):
+            # Not repeated: it may be the secret itself.
+            raise click.BadParameter(
+                "a secret is not written on the command line, where others see it: write NAME, and it is asked for, "
+                "or NAME=env:VARIABLE",
+                ctx,
+                param,
+            )
+        if variable and variable not in os.environ:
+            raise click.BadParameter(f"there is no environment variable {variable}", ctx, param)
+        if not variable and not sys.stdin.isatty():
+            raise click.BadParameter(f"here is no terminal to ask for {name}: write {name}=env:VARIABLE", ctx, param)
+        found[name] = Secret(os.environ[variable] if variable else click.prompt(name, hide_input=True, err=True))
+    return found
+
+
+def workflow_options(command: Any) -> Any:
+    """Add what says where the workflow is, and what it is given."""
+    for option in (
+        click.option(
+            "--secret",
+            "secrets",
+            metavar="NAME[=env:VARIABLE]",
+            multiple=True,
+            callback=as_secrets,
+            help="Give a secret input again, which is in no log: it is asked for without echo, or read from the "
+            "environment.",
+        ),
+        click.option("--inputs", metavar="JSON", callback=as_inputs, help="Replace inputs of these names."),
+        click.option(
+            "--notebook",
+            metavar="PATH",
+            type=click.Path(dir_okay=False, path_type=Path),
+            help="Take the workflow from this notebook. Only its definitions are run: imports, functions, classes, and "
+            "the assignments these use.",
+        ),
+        click.option("--module", metavar="NAME", help="Take this module, or .py file, instead of the recorded one."),
+        *trust_options,
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@execution_argument(("RUNNING", "SLEEPING", "WAITING_FOR_APPROVAL", "PAUSED", "FAILED"))
+@workflow_options
+@click.option(
+    "--rerun",
+    metavar="STEP",
+    multiple=True,
+    help="Run this completed step again, with what depends on it; `stale` means those whose code has changed.",
+)
+@click.option("--all", "everything", is_flag=True, help="Run every step again, under the same id.")
+@click.option(
+    "--repeat",
+    metavar="STEP",
+    multiple=True,
+    help='Of a step with effect="external" that was interrupted: it has not had its effect, run it again.',
+)
+@click.option(
+    "--mark-done",
+    metavar="STEP=JSON",
+    multiple=True,
+    callback=as_results,
+    help="Of such a step: it has had its effect, and this is its result.",
+)
+@click.option(
+    "--wait", is_flag=True, help="Keep this process through a long wait, which otherwise ends it: a scheduler goes on."
+)
+@click.option("--json", "json_", is_flag=True, help="Print the execution, when it has ended, as `status --json`.")
+@log_options
+@click.pass_context
+def resume(
+    ctx: click.Context,
+    execution_id: str,
+    module: str | None,
+    notebook: Path | None,
+    trust: bool,
+    trust_code: bool,
+    inputs: Mapping[str, Any] | None,
+    secrets: Mapping[str, Any],
+    rerun: tuple[str, ...],
+    everything: bool,
+    repeat: tuple[str, ...],
+    mark_done: Mapping[str, Any],
+    wait: bool,
+    json_: bool,
+) -> None:
+    """Go on with an execution that failed, was stopped, or died.
+
+    The module it was started from is imported, with the working directory on its path; a script is run from its top,
+    without what stands under `if __name__ == "__main__":`, up to where it would start a run. Finished steps are not run
+    again. It runs here, in the foreground: Ctrl-C pauses it. At the end its state is shown.
+    """
+    if module is not None and notebook is not None:
+        raise click.UsageError("--module and --notebook both say where the workflow is: give one of them")
+    store = open_log(ctx, trusted=trust)
+    row = store.execution(execution_id)
+    execution_id = row.execution_id
+    if row.summary.state is ExecutionState.COMPLETED and not (everything or rerun):
+        raise Failure(
+            f"execution {execution_id} is completed: there is nothing to resume.\n"
+            f"To run all of it again: {again(ctx, f'resume {shlex.quote(execution_id)} --all')}",
+            Exit.REFUSED,
+        )
+    if row.summary.state is ExecutionState.CANCELLED:
+        raise Failure(f"execution {execution_id} was cancelled and does not go on. Start a new one.", Exit.REFUSED)
+    workflow = find_workflow(
+        origin_of(store, execution_id),
+        execution_id,
+        module=module,
+        notebook=notebook,
+        may_run=trust_code or store.may_run(execution_id),
+    )
+    chosen = {"rerun": "stale" if rerun == ("stale",) else rerun, "repeat": repeat, "mark_done": mark_done}
+    given = {**(inputs or {}), **secrets} or inputs
+    failure: str | None = None
+    try:
+        with foreground(ctx, json_=json_):
+            asyncio.run(workflow.resume(execution_id, not everything, given, store=store, wait=wait, **chosen))
+    except (WorkflowError, ExecutionCancelledError, ExecutionStoppedError) as error:
+        if ctx.meta.get("cerebelum_nb.debug"):
+            raise
+        failure = str(error)
+    except OutcomeUnknownError as error:
+        raise Failure(_guarded(ctx, execution_id, error.steps), Exit.REFUSED) from error
+    end(ctx, store, execution_id, failure, json_)
+
+
+def _guarded(ctx: click.Context, execution_id: str, steps: tuple[str, ...]) -> str:
+    """Say what is not known of guarded steps, and which options answer it."""
+    named = ", ".join(f"'{step}'" for step in steps)
+    repeat = " ".join(f"--repeat {shlex.quote(step)}" for step in steps)
+    done = " ".join(f"--mark-done {shlex.quote(step)}=null" for step in steps)
+    return (
+        f'execution {execution_id} was interrupted in {named} (effect="external"): its effect may have happened.\n'
+        f"Find out whether it has. If not, run it again:\n"
+        f"    {again(ctx, f'resume {shlex.quote(execution_id)} {repeat}')}\n"
+        f"If it has, give its result, as JSON:\n"
+        f"    {again(ctx, f'resume {shlex.quote(execution_id)} {done}')}"
+    )

@@ -1,0 +1,61 @@
+"""``cerebelum scheduler``: wakes what is due and takes up what was left, until it is told to stop."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from ..app import log_options, open_log, trust_options
+from ..text import moment, paint
+
+__all__ = ["scheduler"]
+
+
+@click.command()
+@click.argument("modules", metavar="[MODULE]...", nargs=-1)
+@click.option(
+    "--notebook",
+    metavar="PATH",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Take workflows from this notebook too; only its definitions are run.",
+)
+@click.option(
+    "--max-deaths",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=5,
+    help="Pause an execution whose processes died so often in a row, nothing done in between (5).",
+)
+@trust_options[0]
+@trust_options[1]
+@log_options
+@click.pass_context
+def scheduler(
+    ctx: click.Context,
+    modules: tuple[str, ...],
+    notebook: Path | None,
+    max_deaths: int,
+    trust: bool,
+    trust_code: bool,
+) -> None:
+    """Wake what is due, and go on with what a dead process left.
+
+    It also times approvals out. Workflows are found by the module they were started from; MODULEs are imported first,
+    with the working directory on the path. Several schedulers on one log share the work. Ctrl-C or SIGTERM lets running
+    steps finish, and leaves the rest to other schedulers. What it does is told line by line.
+    """
+    from ..._scheduler.scheduler import run_forever
+
+    store = open_log(ctx, trusted=trust)
+    tell(f"at work on {store.location}")
+    run_forever(store, modules=modules, notebook=notebook, max_deaths=max_deaths, trust_code=trust_code, tell=tell)
+    tell("stopped")
+
+
+def tell(line: str) -> None:
+    """Print a line with the time, at once also into a pipe."""
+    paint(f"{moment(datetime.now(UTC))} {line}")
+    sys.stdout.flush()

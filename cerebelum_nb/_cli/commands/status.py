@@ -1,0 +1,159 @@
+"""``cerebelum status`` and ``cerebelum events``: one execution, as it stands and as it came to that."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from ..._client.reading import status_of
+from ..app import as_json, log_options, open_log
+from ..reader import Look
+from ..text import Cell, Column, emit, table, width
+from .completion import execution_argument
+
+if TYPE_CHECKING:
+    from ..._store.sqlite import SqliteStore
+
+__all__ = ["events", "status"]
+
+
+@click.command()
+@execution_argument()
+@click.option("--json", "json_", is_flag=True, help="The execution as one object, with its steps and values.")
+@log_options
+@click.pass_context
+def status(ctx: click.Context, execution_id: str, json_: bool) -> None:
+    """Show one execution: its steps, waits, errors, what to do next."""
+    store = open_log(ctx)
+    if json_:
+        as_json(status_of(store, store.execution(execution_id), time.time_ns() // 1000).to_dict())
+        return
+    for line in Look(ctx, store, execution_id).take().lines(width()):
+        emit(line)
+
+
+def _types(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from ..._core.events import EVENT_TYPES
+
+    return [CompletionItem(name) for name in EVENT_TYPES if name.lower().startswith(incomplete.lower())]
+
+
+def _known(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    """Read names of event types, in any case."""
+    from ..._core.arguments import names
+    from ..._core.events import EVENT_TYPES
+
+    try:
+        return names(given, EVENT_TYPES, "type of event")
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+
+
+@click.command()
+@execution_argument()
+@click.option(
+    "--type",
+    "types",
+    metavar="TYPE",
+    multiple=True,
+    callback=_known,
+    shell_complete=_types,
+    help="Only events of this type, such as StepFailed; may be given several times.",
+)
+@click.option("--step", metavar="STEP", help="Only what happened in this step.")
+@click.option("--limit", metavar="N", type=click.IntRange(min=0), default=200, help="At most so many (200).")
+@click.option("--offset", metavar="N", type=click.IntRange(min=0), default=0, help="Leave out the first N (0).")
+@click.option("--json", "json_", is_flag=True, help="One object: execution_id, events, total, has_more.")
+@log_options
+@click.pass_context
+def events(
+    ctx: click.Context,
+    execution_id: str,
+    types: tuple[str, ...],
+    step: str | None,
+    limit: int,
+    offset: int,
+    json_: bool,
+) -> None:
+    """Show the events of one execution, in order."""
+    store = open_log(ctx)
+    execution_id = store.execution(execution_id).execution_id
+    terms, values = ["execution_id = ?"], [execution_id]
+    if types:
+        terms.append(f"type IN ({', '.join('?' * len(types))})")
+        values += types
+    if step is not None:
+        terms.append("step = ?")
+        values.append(step)
+    where = f"FROM events WHERE {' AND '.join(terms)}"
+    with closing(store.read_connection()) as db:
+        (total,) = db.execute(f"SELECT count(*) {where}", values).fetchone()
+        found = db.execute(
+            f"SELECT {', '.join(_COLUMNS)} {where} ORDER BY version LIMIT ? OFFSET ?", [*values, limit, offset]
+        ).fetchall()
+    more = offset + len(found) < total
+    if json_:
+        shown = [dict(zip(_COLUMNS, (*row[:-1], json.loads(row[-1])), strict=True)) for row in found]
+        as_json({"execution_id": execution_id, "events": shown, "total": total, "has_more": more})
+        return
+    for line in table(_SHOWN, [_event(row) for row in found], width())[: None if found else 0]:
+        emit(line)
+    if not found:
+        click.secho(_nothing(store, execution_id, step), err=True, dim=True)
+    elif more:
+        reached = offset + len(found)
+        click.secho(f"{offset + 1} to {reached} of {total}; the next: --offset {reached}", err=True, dim=True)
+
+
+def _nothing(store: SqliteStore, execution_id: str, step: str | None) -> str:
+    """Say why no event was found; the name of the step may be mistyped."""
+    with closing(store.read_connection()) as db:
+        asked = "SELECT DISTINCT step FROM events WHERE execution_id = ? AND step IS NOT NULL"
+        begun = [name for (name,) in db.execute(asked, [execution_id])]
+    if step is None or step in begun:
+        return "no event is like that"
+    from ..._text.text import did_you_mean
+
+    hint = did_you_mean(step, begun, f"These have: {', '.join(begun) or 'none yet'}.")
+    return f"no step {step!r} has begun in {execution_id}. {hint}"
+
+
+_COLUMNS = ("version", "type", "step", "visit", "attempt", "at", "data")
+_SHOWN = (
+    Column(title="#", right=True),
+    Column(title="AT (UTC)", drop=1),
+    Column(title="EVENT"),
+    Column(title="STEP", least=6),
+    Column(title="TRY", right=True, drop=2),
+    Column(title="DATA", least=4, drop=3),
+)
+
+
+def _event(row: Sequence[Any]) -> tuple[Cell, ...]:
+    version, kind, step, _, attempt, at, data = row
+    style = "red" if kind.endswith("Failed") else "green" if kind.endswith("Completed") else ""
+    return (
+        Cell(str(version), "dim"),
+        Cell(f"{datetime.fromisoformat(at).astimezone(UTC):%H:%M:%S.%f}"[:-3], "dim"),
+        Cell(kind, style),
+        Cell(step or ""),
+        Cell("" if attempt is None else str(attempt)),
+        Cell(_told(data), "dim"),
+    )
+
+
+def _told(data: str) -> str:
+    """Leave out of an event's data what has a line of its own elsewhere, or is for programs only."""
+    found = json.loads(data)
+    error = found.get("error")
+    if isinstance(error, dict):
+        told = error["reason"] if error.get("reason") is not None else f"{error.get('type')}: {error.get('message')}"
+        return str(told).partition("\n")[0]
+    return json.dumps(found, ensure_ascii=False) if found else ""

@@ -1,0 +1,96 @@
+"""A run in the foreground of this terminal, as `resume` and `fork` have it: what is told meanwhile, and its end."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from .._client.reading import status_of
+from .._core.events import ApprovalRequested, Event, SleepStarted
+from .._core.model import ExecutionState
+from .._engine import observers, views
+from .._engine.execution import Execution
+from .._engine.hints import in_terminal
+from .._engine.scope import current_scope
+from .._store.base import Store
+from .._text.times import at
+from .app import Exit, Failure, again, as_json
+from .reader import Look
+from .text import clean, emit, moment, short_time, styled, width
+
+__all__ = ["end", "foreground"]
+
+_WORTH_TELLING_SECONDS = 1.0
+"""A shorter sleep is over before it is read."""
+
+
+@contextmanager
+def foreground(ctx: click.Context, *, json_: bool) -> Iterator[None]:
+    """Have what runs in the block say, on stderr, what it waits for, and hints be commands."""
+    observer = observers.Observer(lambda execution, version, event: _tell(ctx, execution, event))
+    told = views.outcome_is_told.set(not json_ and sys.stdout.isatty())
+    commands = in_terminal.set(True)
+    observers.add(observer)
+    try:
+        yield
+    finally:
+        observers.remove(observer)
+        in_terminal.reset(commands)
+        views.outcome_is_told.reset(told)
+
+
+def _tell(ctx: click.Context, execution: Execution, event: Event) -> None:
+    """Say that a step waits now, and who can end it."""
+    match event:
+        case ApprovalRequested():
+            left = "" if event.due_at is None else f", {short_time((event.due_at - execution.now()) / 1e6)} left"
+            asked = sum(key.startswith("approval:") for key in execution.state.waiting)
+            which = f" --step {shlex.quote(event.step)}" if asked > 1 else ""
+            _say(f"'{event.step}' waits for {event.approval_type} approval{left}. In another terminal:")
+            _say(f"    {again(ctx, f'approve {shlex.quote(execution.id)}{which}')}")
+        case SleepStarted() if (left_over := (event.due_at - execution.now()) / 1e6) >= _WORTH_TELLING_SECONDS:
+            _say(f"'{event.step}' sleeps, {short_time(left_over)} left, until {moment(at(event.due_at))}")
+
+
+def _say(line: str) -> None:
+    token = current_scope.set(None)  # it is nothing that the step printed
+    try:
+        click.echo(clean(line), err=True)
+    finally:
+        current_scope.reset(token)
+
+
+def end(ctx: click.Context, store: Store, execution_id: str, failure: str | None, json_: bool) -> None:
+    """Show how it ended, and exit accordingly."""
+    look = Look(ctx, store, execution_id)
+    picture = look.take()
+    if json_:
+        as_json(status_of(store, store.execution(execution_id), time.time_ns() // 1000).to_dict())
+    else:
+        for line in picture.lines(width()):
+            emit(line)
+        error = picture.state.error
+        if picture.row.summary.state is ExecutionState.FAILED and error is not None and error.traceback:
+            emit("")
+            for line in error.traceback.splitlines():
+                if line.startswith("  "):  # the frames: what was raised is said above
+                    emit(styled(clean(line), "dim"))
+    match picture.row.summary.state:
+        case ExecutionState.FAILED | ExecutionState.CANCELLED:
+            ctx.exit(Exit.FAILED)
+        case ExecutionState.PAUSED:
+            ctx.exit(Exit.STOPPED)
+        case ExecutionState.COMPLETED:
+            return
+        case _ if failure is not None:
+            raise Failure(failure)
+        case _:
+            click.echo(
+                "it waits, and no process is kept for that: `cerebelum scheduler` goes on with it when it is due",
+                err=True,
+            )

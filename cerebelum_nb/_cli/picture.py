@@ -1,0 +1,261 @@
+"""One execution at one moment, as lines for a terminal: what `status` prints once and `watch` again and again.
+
+Made of the row and the fold of its events; nothing is decoded and nothing is read here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from .._core.fork import lineage
+from .._core.model import ErrorInfo, ExecutionState, Value
+from .._core.state import Operation, Phase, State, StepState
+from .._engine.hints import Reader, advise
+from .._store.base import ExecutionRow
+from .._text.duration import format_seconds
+from .._text.text import counted
+from .._text.times import at
+from .states import state_cell
+from .text import Cell, Column, bar, cells, clean, cut, moment, short_time, styled, table, wrap
+
+__all__ = ["Picture"]
+
+_MARKS = {
+    Phase.PENDING: ("·", "dim"),
+    Phase.RUNNING: ("▶", "cyan"),
+    Phase.RETRYING: ("↻", "yellow"),
+    Phase.COMPLETED: ("✓", "green"),
+    Phase.FAILED: ("✗", "red"),
+}
+_WAITING_MARKS = {"approval": ("?", "yellow"), "sleep": ("☾", "yellow")}
+_STEPS = (Column(title=""), Column(title="step", least=8), Column(title="took", right=True), Column(title="", least=8))
+_BAR, _WIDEST, _MOST_STEPS, _MOST_DATA, _MOST_LINES = 30, 100, 60, 12, 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """An execution at one moment; times are µs since the epoch."""
+
+    row: ExecutionRow
+    state: State
+    now: int
+    interrupted: bool
+    command: Callable[[str], str] = "cerebelum {}".format
+    """Writes a command, so that it means this log."""
+
+    def lines(self, room: int | None, *, most_steps: int = _MOST_STEPS) -> list[str]:
+        """Write it in so many columns (None: as many as it takes), coloured."""
+        return [
+            *self._head(room),
+            *self._steps(room, most_steps),
+            *self._asked(),
+            *self._advice(room),
+        ]
+
+    def past(self, room: int | None) -> list[str]:
+        """Write it as something that was: without what a person could do now."""
+        return [*self._head(room), *self._steps(room, _MOST_STEPS)]
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return self.row.summary.state.is_final
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody runs it, and nobody will unless somebody is told to."""
+        return self.interrupted or self.row.summary.state is ExecutionState.PAUSED
+
+    @property
+    def reason(self) -> str:
+        """Why it failed, where no failed step says so: no step failed it, or one did that had completed."""
+        step = self.state.steps.get(self.state.failed_step or "")
+        if self.row.summary.state is not ExecutionState.FAILED or (step is not None and step.phase is Phase.FAILED):
+            return ""
+        return clean(self.row.summary.error or "")
+
+    def line(self) -> str:
+        """Write it in one line."""
+        shown = self.row.summary
+        where = f" at {shown.current_step}" if shown.current_step and not self.over else ""
+        return clean(f"{shown.workflow} {self.row.execution_id}: {self._state().text}{where}, {self._done()}")
+
+    def _state(self) -> Cell:
+        return state_cell(self.row.summary.state, interrupted=self.interrupted)
+
+    def _done(self) -> str:
+        return f"{self.row.summary.done_steps} of {counted(self.row.summary.total_steps, 'step')}"
+
+    def _head(self, room: int | None) -> Iterator[str]:
+        shown, state = self.row.summary, self._state()
+        name = cut(
+            clean(shown.workflow), max(8, (room or _WIDEST) - cells(self.row.execution_id) - len(state.text) - 4)
+        )
+        yield "  ".join(
+            [styled(name, "bold"), styled(clean(self.row.execution_id), "bold"), styled(state.text, state.style)]
+        )
+        done = shown.state is ExecutionState.COMPLETED
+        share = 1.0 if done else shown.done_steps / shown.total_steps if shown.total_steps else 0.0
+        tail = f"{self._done()}, {format_seconds(self._seconds())} in all"
+        wide = min(_BAR, (room or _WIDEST) - len(tail) - 2)
+        yield f"{styled(bar(share, wide), 'green' if done else 'cyan')}  {tail}" if wide >= 8 else tail
+        ended = "" if shown.completed_at is None else f", ended {moment(at(shown.completed_at))}"
+        times = f"started {moment(at(shown.started_at))}{ended}"
+        if room is None or len(times) <= room:
+            yield styled(times, "dim")
+        else:
+            yield from (styled(part.strip(), "dim") for part in times.split(","))
+        reason = self.state.reason if shown.state in (ExecutionState.PAUSED, ExecutionState.CANCELLED) else None
+        if reason:
+            yield from wrap(f"{state.text}: {reason}")
+        if self.reason:
+            yield from (styled(part, "red") for line in self.reason.splitlines()[:_MOST_LINES] for part in wrap(line))
+        if came := lineage(self.state):
+            yield from (styled(part, "dim") for part in wrap(came))
+
+    def _seconds(self) -> float:
+        shown = self.row.summary
+        end = shown.completed_at
+        if end is None:
+            end = shown.updated_at if self.idle else max(self.now, shown.updated_at)
+        return (end - shown.started_at) / 1e6
+
+    def _steps(self, room: int | None, most: int) -> Iterator[str]:
+        steps = list(self.state.steps.items())
+        if not steps:
+            return
+        left_out = max(0, len(steps) - most)
+        rows = [self._step(name, step, room) for name, step in steps[left_out:]]
+        yield ""
+        if left_out:
+            yield styled(f"  ... {counted(left_out, 'earlier step')}", "dim")
+        yield from table(_STEPS, rows, room)[1:]
+        for name, step in steps[left_out:]:
+            if step.phase is Phase.FAILED and step.error is not None:
+                yield ""
+                yield from (styled(line, "red") for line in _error(name, step.error))
+
+    def _step(self, name: str, step: StepState, room: int | None) -> tuple[Cell, ...]:
+        mark = self._waiting_mark(name) or _MARKS[step.phase]
+        if step.interrupted or (self.interrupted and not step.settled):
+            mark = ("‖", "yellow")
+        end = step.ended_at if step.settled else self.now
+        took = (end - step.began_at) / 1e6 if step.began_at and (step.settled or self._moves) else None
+        note = Cell(_short(step.output), "dim") if step.phase is Phase.COMPLETED else Cell(self._note(step, room))
+        return Cell(*mark), Cell(name), Cell("" if took is None else short_time(took)), note
+
+    def _waiting_mark(self, name: str) -> tuple[str, str] | None:
+        kinds = {key.partition(":")[0] for key, step in self.state.waiting.items() if step == name}
+        return next((_WAITING_MARKS[kind] for kind in _WAITING_MARKS if kind in kinds), None)
+
+    @property
+    def _moves(self) -> bool:
+        return not (self.idle or self.over)
+
+    def _note(self, step: StepState, room: int | None) -> str:
+        """Say what a step that is not done does, or waits for."""
+        if step.phase is Phase.RETRYING and step.error is not None:
+            wait = f", the next in {self._left(step.due_at)}" if step.due_at is not None else ""
+            return f"attempt {step.attempt} failed ({step.error.type}){wait}"
+        if step.phase is not Phase.RUNNING or not self._moves:
+            return "was at work" if self.interrupted and step.phase is Phase.RUNNING else ""
+        parts = []
+        if step.percent is not None:
+            narrow = room is not None and room < 60
+            parts.append(f"{bar(step.percent / 100, 8 if narrow else 16)} {step.percent:.0f} % {step.message}".rstrip())
+        if step.attempt > 1:
+            parts.append(f"attempt {step.attempt}")
+        parts += [
+            told for operation in step.operations.values() if not operation.done and (told := self._waits(operation))
+        ]
+        return ", ".join(parts)
+
+    def _waits(self, operation: Operation) -> str:
+        if operation.kind == "sleep":
+            return f"sleeps, {self._left(operation.due_at)} left"
+        if operation.kind == "approval" and operation.is_decided:
+            return f"{operation.approval_type} approval is decided"
+        if operation.kind == "approval":
+            left = "waits" if operation.due_at is None else f"{self._left(operation.due_at)} left"
+            return f"{left} for {operation.approval_type} approval"
+        if operation.kind in ("poll", "retry") and operation.number:
+            wait = "" if operation.due_at is None else f", the next in {self._left(operation.due_at)}"
+            return f"{operation.kind}: {operation.number} {'try' if operation.number == 1 else 'tries'}{wait}"
+        return ""
+
+    def _left(self, due_at: int | None) -> str:
+        left = ((due_at or self.now) - self.now) / 1e6
+        return short_time(round(left)) if left >= 1 else "0s"
+
+    def _asked(self) -> Iterator[str]:
+        """Show what somebody is to decide."""
+        for key, name in self.state.waiting.items():
+            operation = self.state.steps[name].operations.get(key.removesuffix(f"@{name}"))
+            if operation is None or operation.kind != "approval" or operation.is_decided:
+                continue
+            yield ""
+            since = short_time((self.now - operation.at) / 1e6)
+            yield from wrap(f"{name} asks for {operation.approval_type} approval, {since} ago:")
+            lines = _pretty(operation.data)
+            for line in lines[:_MOST_DATA]:
+                yield from wrap(line, "    ")
+            if len(lines) > _MOST_DATA:
+                yield styled(f"    ... {len(lines) - _MOST_DATA} more lines: --json", "dim")
+
+    def _advice(self, room: int | None) -> Iterator[str]:
+        """Say what a person can do now."""
+        advice = advise(
+            self.state, self._id, interrupted=self.interrupted, reader=Reader.TERMINAL, command=self.command
+        )
+        if advice is not None:
+            yield ""
+            yield from wrap(clean(advice.what))
+            for way in advice.ways:
+                yield from _command(way, room)
+
+    @property
+    def _id(self) -> str:
+        return clean(self.row.execution_id)
+
+
+def _command(command: str, room: int | None) -> Iterator[str]:
+    """Write a command so that it can be copied, also where it takes several lines."""
+    if room is None or len(command) + 4 <= room or not command.startswith("cerebelum "):
+        yield f"    {command}"
+        return
+    start, *options = command.split(" --")
+    parts = [f"    {start}", *(f"      --{option}" for option in options)]
+    yield from (f"{part} \\" for part in parts[:-1])
+    yield parts[-1]
+
+
+def _first(text: str) -> str:
+    return text.partition("\n")[0]
+
+
+def _short(value: Value | None) -> str:
+    if value is None or value.json == "null":
+        return ""
+    return _first(value.text)
+
+
+def _error(name: str, error: ErrorInfo) -> Iterator[str]:
+    """Write why a step failed: all of a short message, the beginning of a long one."""
+    lines = f"{name}: {error}".splitlines()
+    for line in lines[:_MOST_LINES]:
+        yield from wrap(line)
+    if len(lines) > _MOST_LINES:
+        yield f"... {len(lines) - _MOST_LINES} more lines: cerebelum events, --json"
+
+
+def _pretty(value: Value | None) -> list[str]:
+    if value is None:
+        return ["(nothing to show)"]
+    if not value.is_json:
+        return value.preview.splitlines()
+    shown = json.loads(value.json)
+    if isinstance(shown, dict):
+        return [f"{name}: {item if isinstance(item, str) else json.dumps(item)}" for name, item in shown.items()]
+    return [shown] if isinstance(shown, str) else [json.dumps(shown)]

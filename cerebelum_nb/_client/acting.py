@@ -1,0 +1,119 @@
+"""What the client does to executions: going on with one, and waiting for it from sync code.
+
+The engine does the work; here it is only asked for, and the answer put into a word.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from typing import Any, Self, TypeVar
+
+from .._engine.leases import keeper_of
+from .._engine.loading import stop_when_loading
+from .._store.base import Store
+from .._workflow.find import find_workflow, origin_of
+from ..errors import CerebelumError, ExecutionBusyError, ExecutionNotFoundError, StoreError
+
+__all__ = ["ResumeOutcome", "resume_execution", "run_sync"]
+
+T = TypeVar("T")
+
+_in_background: set[asyncio.Task[Any]] = set()
+"""Runs taken up by this process: a loop alone does not keep its tasks."""
+
+
+class ResumeOutcome(str):
+    """``"resumed"``, ``"already_running"`` or ``"failed_to_resume"``.
+
+    Attributes:
+        reason: why it was not resumed, and what to do; empty when it was.
+    """
+
+    reason: str
+
+    def __new__(cls, word: str, reason: str = "") -> Self:
+        """Make one of its word."""
+        made = super().__new__(cls, word)
+        made.reason = reason
+        return made
+
+    def __getnewargs__(self) -> tuple[str, str]:  # type: ignore[override]  # str's takes the text alone
+        return str(self), self.reason
+
+
+async def resume_execution(store: Store, execution_id: str, *, skip_completed_steps: bool) -> ResumeOutcome:
+    """Take an execution up in this process, and return when that is in the log or refused."""
+    row = store.execution(execution_id)
+    execution_id = row.execution_id
+    keeper = keeper_of(store)
+    if keeper.running(execution_id) is not None:
+        return ResumeOutcome("already_running", f"execution {execution_id} is running in this process")
+    try:
+        workflow = find_workflow(origin_of(store, execution_id), execution_id, may_run=store.may_run(execution_id))
+    except (ExecutionNotFoundError, StoreError):
+        raise
+    except CerebelumError as error:
+        return ResumeOutcome("failed_to_resume", str(error))
+    run = asyncio.ensure_future(workflow.resume(execution_id, skip_completed_steps, store=store))
+    _in_background.add(run)
+    run.add_done_callback(_forget)
+    while not run.done():
+        if keeper.running(execution_id) is not None and store.execution(execution_id).version > row.version:
+            return ResumeOutcome("resumed")
+        await asyncio.sleep(0)
+    return _outcome(run, store.execution(execution_id).version > row.version)
+
+
+def run_sync(work: Coroutine[Any, Any, T]) -> T:
+    """Wait for a coroutine from sync code, also where a loop is running, and for the runs it has taken up."""
+    try:
+        stop_when_loading()
+    except BaseException:
+        work.close()
+        raise
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(_whole(work))
+    outcome: Future[T] = Future()
+
+    def target() -> None:
+        try:
+            outcome.set_result(asyncio.run(_whole(work)))
+        except BaseException as error:  # noqa: BLE001  # raised again in the caller's thread
+            outcome.set_exception(error)
+
+    context = contextvars.copy_context()
+    threading.Thread(target=context.run, args=(target,), name="cerebelum-client", daemon=True).start()
+    return outcome.result()
+
+
+async def _whole(work: Coroutine[Any, Any, T]) -> T:
+    result = await work
+    here = asyncio.get_running_loop()
+    runs = [run for run in _in_background if run.get_loop() is here]
+    if runs:
+        await asyncio.wait(runs)
+    return result
+
+
+def _outcome(run: asyncio.Future[Any], moved: bool) -> ResumeOutcome:
+    """Put the end of a run that ended at once into a word; how it ended is in the log."""
+    error = run.exception()
+    if isinstance(error, StoreError):
+        raise error
+    if isinstance(error, ExecutionBusyError):
+        return ResumeOutcome("already_running", str(error))
+    if error is None or moved:
+        return ResumeOutcome("resumed")
+    return ResumeOutcome("failed_to_resume", str(error))
+
+
+def _forget(run: asyncio.Task[Any]) -> None:
+    _in_background.discard(run)
+    if not run.cancelled():
+        run.exception()  # it is in the log: nobody has to fetch it

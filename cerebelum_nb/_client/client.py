@@ -1,0 +1,255 @@
+"""The client: what runs, how far it is, what it waits for; and going on with it, deciding, cancelling.
+
+Only the calls live here; what they return stands in status.py, how it is read from the log in reading.py, what is
+done to an execution in acting.py.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Coroutine
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+
+from .._core.arguments import count
+from .._core.model import ExecutionState
+from .._store.base import Store
+from .._store.place import path_of
+from .._store.session import resolve_store
+from ..errors import CerebelumError, StoreError
+from .lazy import Preview
+from .reading import ACTIVE, INTERRUPTED, entry, listed, status_of
+from .status import ApprovalInfo, ExecutionStatus, SleepInfo, StepStatus
+
+if TYPE_CHECKING:
+    from .acting import ResumeOutcome
+
+T = TypeVar("T")
+
+__all__ = [
+    "ApprovalInfo",
+    "ExecutionClient",
+    "ExecutionPage",
+    "ExecutionStatus",
+    "Preview",
+    "SleepInfo",
+    "StepStatus",
+]
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|[\w.-]+:\d+$")
+
+
+class ExecutionPage(NamedTuple):
+    """Some executions of a longer list; unpacks to ``executions, total, has_more``."""
+
+    executions: list[ExecutionStatus]
+    total: int
+    has_more: bool
+
+
+class ExecutionClient:
+    """Ask a log about its executions, and act on them, from any process.
+
+    Args:
+        store: the log, or the path of one; by default the session's.
+
+    Raises:
+        CerebelumError: it is a url: that needs the distributed engine.
+        StoreError: there is no log at that path, or it cannot be read.
+
+    Example:
+        >>> import asyncio
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> executions, total, has_more = asyncio.run(ExecutionClient(MemoryStore()).list_executions())
+        >>> total
+        0
+    """
+
+    def __init__(self, store: Store | str | os.PathLike[str] | None = None) -> None:
+        self._owned = isinstance(store, (str, os.PathLike))
+        if isinstance(store, str) and _URL.match(store):
+            raise CerebelumError(
+                f"{store} is a server, and the distributed engine that talks to one is not installed: this version "
+                "reads a log on this machine. Use ExecutionClient() for the session's log, or ExecutionClient(path)"
+            )
+        if isinstance(store, (str, os.PathLike)) and not Path(path_of(store)).is_file():
+            raise StoreError(f"There is no log at {store}: give the path of a log that exists.")
+        self._store: Store = resolve_store(store)
+
+    def close(self) -> None:
+        """Close a log that was given by its path; closing twice is harmless."""
+        if self._owned:
+            self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"ExecutionClient({self._store!r})"
+
+    async def get_execution_status(self, execution_id: str) -> ExecutionStatus:
+        """Read everything about one execution, as it is now.
+
+        Args:
+            execution_id: its id or an unambiguous beginning.
+
+        Raises:
+            ExecutionNotFoundError: there is no such execution; near ids are suggested.
+        """
+        return status_of(self._store, self._store.execution(execution_id), _now())
+
+    async def list_executions(
+        self,
+        workflow_name: str | None = None,
+        status: str | None = None,
+        limit: int = 50,
+        offset: int = 0,
+    ) -> ExecutionPage:
+        """List executions, newest first.
+
+        Listing reads one row per execution. Of an entry, ``inputs``, ``completed_steps``, ``step_outputs``,
+        ``sleep_info`` and ``approval_info`` are read when one of them is looked at, as they were at the time of
+        the list.
+
+        Args:
+            workflow_name: only those of this workflow.
+            status: only those in this state: an ExecutionState, or its name in any case; or ``"interrupted"``, which is
+                no state: those that should run and whose process died.
+            limit: at most so many.
+            offset: leave out so many of the newest first.
+
+        Returns:
+            The executions, how many match in all, and whether more follow.
+
+        Raises:
+            ValueError: there is no such state.
+        """
+        wanted: str | None = status
+        if isinstance(status, str) and status.strip().casefold() == INTERRUPTED:
+            wanted = INTERRUPTED
+        elif status is not None:
+            wanted = ExecutionState(status)
+        limit, offset = count(limit, "limit"), count(offset, "offset")
+        found, total = listed(self._store, _now(), workflow=workflow_name, status=wanted, limit=limit, offset=offset)
+        return ExecutionPage(found, total, offset + len(found) < total)
+
+    async def list_active_workflows(self) -> list[ExecutionStatus]:
+        """List every execution that runs, sleeps or waits for an approval, newest first, as :meth:`list_executions`.
+
+        One whose process died is among them, with ``interrupted=True``, until it is resumed or cancelled.
+        """
+        rows, _ = self._store.executions(states=ACTIVE)
+        now = _now()
+        return [entry(self._store, row, now) for row in rows]
+
+    async def resume_execution(self, execution_id: str, skip_completed_steps: bool = True) -> ResumeOutcome:
+        """Go on with an execution in this process, in the background of the running loop.
+
+        The workflow is found by the module it was started from, which is imported if need be.
+
+        Args:
+            execution_id: its id or an unambiguous beginning.
+            skip_completed_steps: False runs everything again under the same id.
+
+        Returns:
+            ``"resumed"`` when that is in the log, ``"already_running"`` when somebody runs it, or
+            ``"failed_to_resume"``; then its ``.reason`` says why and what to do.
+
+        Raises:
+            ExecutionNotFoundError: there is no such execution.
+            StoreError: the log cannot be written.
+        """
+        from .acting import resume_execution
+
+        return await resume_execution(self._store, execution_id, skip_completed_steps=skip_completed_steps)
+
+    async def approve(
+        self,
+        execution_id: str,
+        response: Any = None,
+        by: str | None = None,
+        *,
+        reason: str | None = None,
+        step: str | None = None,
+    ) -> None:
+        """Approve what an execution waits for; whoever runs it goes on.
+
+        Args:
+            execution_id: its id or an unambiguous beginning.
+            response: what the step receives.
+            by: who approves; by default the user of this process.
+            reason: why, for the log.
+            step: which step's approval, when several wait.
+
+        Raises:
+            ExecutionNotFoundError: there is no such execution.
+            ApprovalDecidedError: somebody decided it before, or its time is over.
+            ApprovalRefusedError: the step did not take the response; the approval is still open.
+            ApprovalError: nothing waits for an approval there, or it has to be said which.
+        """
+        from .._engine.approvals import decide_approval, verdict
+
+        decision = decide_approval(
+            self._store, execution_id, approve=True, response=response, reason=reason, by=by, step=step
+        )
+        await verdict(self._store, decision)
+
+    async def reject(self, execution_id: str, reason: str, by: str | None = None, *, step: str | None = None) -> None:
+        """Reject what an execution waits for; its step raises ``ApprovalRejectedError``.
+
+        Args:
+            execution_id: its id or an unambiguous beginning.
+            reason: why, for the step and the log.
+            by: who rejects; by default the user of this process.
+            step: which step's approval, when several wait.
+
+        Raises:
+            As :meth:`approve`.
+        """
+        from .._engine.approvals import decide_approval
+
+        decide_approval(self._store, execution_id, approve=False, reason=reason, by=by, step=step)
+
+    async def cancel(self, execution_id: str, reason: str | None = None, *, by: str | None = None) -> None:
+        """End an execution for good; another process that runs it does so in a moment.
+
+        Args:
+            execution_id: its id or an unambiguous beginning.
+            reason: why, for the log.
+            by: who cancels it, for the log.
+
+        Raises:
+            ExecutionNotFoundError: there is no such execution.
+            ResumeError: it has ended already.
+        """
+        from .._engine.cancel import cancel_execution
+
+        await cancel_execution(self._store, execution_id, reason=reason, by=by)
+
+    def run_sync(self, work: Coroutine[Any, Any, T]) -> T:
+        """Wait for a call of this client from sync code: a script, or a cell.
+
+        An execution that the call resumes runs in this process, so it is waited for too.
+
+        Example:
+            >>> from cerebelum_nb.testing import MemoryStore
+            >>> client = ExecutionClient(MemoryStore())
+            >>> client.run_sync(client.list_executions()).total
+            0
+        """
+        from .acting import run_sync
+
+        return run_sync(work)
+
+
+def _now() -> int:
+    from .._engine.clock import current_clock  # imports asyncio, which a list of executions need not wait for
+
+    return current_clock.get().now()

@@ -1,0 +1,123 @@
+"""Fields of a status that are read from the log, or decoded, when somebody looks at them.
+
+Nothing here knows what a status is made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Self, TypeVar, cast
+
+from .._core.model import Value
+from .._store.base import Store
+from .._values import decode
+from .._values.bounds import parse
+from ..errors import SerializationError, StoreError
+
+__all__ = ["Later", "Preview", "Stored", "jsonable", "late", "later"]
+
+T = TypeVar("T")
+
+
+class Preview(str):
+    """The readable preview of a value that cannot, or may not, be loaded here.
+
+    Attributes:
+        type: the class of the value.
+        reason: why it is not loaded, and what to do.
+    """
+
+    type: str
+    reason: str
+
+    def __new__(cls, text: str, type: str = "", reason: str = "") -> Self:  # noqa: A002  # the attribute's name
+        """Make one of its text."""
+        made = super().__new__(cls, text)
+        made.type, made.reason = type, reason
+        return made
+
+    def __getnewargs__(self) -> tuple[str, str, str]:  # type: ignore[override]  # str's takes the text alone
+        return str(self), self.type, self.reason
+
+    def __repr__(self) -> str:
+        return f"<{self.type or 'value'}, not loaded: {self}>"
+
+
+class Later:
+    """A value that is computed once, at the first look."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make: Callable[[], Any] | None = make
+        self._made: Any = None
+
+    def get(self) -> Any:
+        """Return the value."""
+        if self._make is not None:
+            self._made = self._make()
+            self._make = None
+        return self._made
+
+
+class Stored(Later):
+    """A value of the log; a :class:`Preview` when it cannot or may not be decoded."""
+
+    def __init__(self, value: Value, store: Store, where: str) -> None:
+        super().__init__(self._decode)
+        self.value, self._store, self._where = value, store, where
+
+    def _decode(self) -> Any:
+        try:
+            return decode(self.value, self._store.payload, trusted=self._store.trusted, where=self._where)
+        except (SerializationError, StoreError) as error:
+            return Preview(self.value.preview, self.value.type, str(error))
+
+    def shown(self) -> Any:
+        """Return a JSON-able form, without unpickling: JSON as it is, a preview of the rest."""
+        if not self.value.is_json:
+            return self.value.preview
+        try:
+            return parse(self.value.json)
+        except ValueError as error:
+            return f"not shown: {error}"
+
+
+class _Late:
+    """A field that may be given a :class:`Later`, and then shows what that computes."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: object | None, owner: type) -> Any:
+        if instance is None:
+            return self
+        found = vars(instance)[self._name]
+        while isinstance(found, Later):
+            found = found.get()
+        return found
+
+    def __set__(self, instance: object, value: object) -> None:
+        vars(instance)[self._name] = value
+
+
+def late(*names: str) -> Callable[[type[T]], type[T]]:
+    """Let these fields of a dataclass be computed at the first look."""
+
+    def declare(cls: type[T]) -> type[T]:
+        for name in names:
+            setattr(cls, name, _Late(name))
+        return cls
+
+    return declare
+
+
+def later(make: Callable[[], T]) -> T:
+    """Give such a field what ``make`` will return; it is typed as that."""
+    return cast(T, Later(make))
+
+
+def jsonable(instance: object, name: str) -> Any:
+    """Return a field in JSON-able form; a value of the log is not unpickled for it."""
+    found = vars(instance)[name]
+    while isinstance(found, Later) and not isinstance(found, Stored):
+        found = found.get()
+    return found.shown() if isinstance(found, Stored) else found

@@ -1,0 +1,200 @@
+"""How a status is read: the row of the execution, and when more is asked for, the fold of its events.
+
+A row is a summary of the fold, made in the same transaction as the events. So an entry of a list costs its row,
+and the whole of it, when somebody looks, one fold of the events up to the row's version.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from .._core.events import WorkflowFailed, WorkflowHibernated
+from .._core.model import ExecutionState, Value
+from .._core.state import Operation, State, fold
+from .._engine.leases import keeper_of
+from .._store.base import ExecutionRow, Store
+from .._text.times import at
+from .._values.outputs import Outputs
+from .lazy import Stored, later
+from .status import ApprovalInfo, ExecutionStatus, SleepInfo, StepStatus
+
+__all__ = ["ACTIVE", "INTERRUPTED", "entry", "listed", "status_of"]
+
+ACTIVE = (ExecutionState.RUNNING, ExecutionState.SLEEPING, ExecutionState.WAITING_FOR_APPROVAL)
+"""States in which somebody should be running an execution, or will wake it."""
+
+INTERRUPTED = "interrupted"
+"""No state, but what lists show, and find, where the process of an active execution has died."""
+
+_WAITING = (ExecutionState.SLEEPING, ExecutionState.WAITING_FOR_APPROVAL)
+_NEARLY_DONE = 99.9
+
+
+def listed(
+    store: Store, now: int, *, workflow: str | None, status: ExecutionState | str | None, limit: int, offset: int
+) -> tuple[list[ExecutionStatus], int]:
+    """Read a page of a list, newest first, and how many match; ``status`` may be ``INTERRUPTED``."""
+    if status == INTERRUPTED:
+        rows, _ = store.executions(workflow=workflow, states=ACTIVE)
+        dead = [shown for row in rows if (shown := entry(store, row, now)).interrupted]
+        return dead[offset : offset + limit], len(dead)
+    states = () if status is None else (ExecutionState(status),)
+    rows, total = store.executions(workflow=workflow, states=states, limit=limit, offset=offset)
+    return [entry(store, row, now) for row in rows], total
+
+
+def status_of(store: Store, row: ExecutionRow, now: int) -> ExecutionStatus:
+    """Read an execution whole; ``now`` is in µs since the epoch."""
+    status = entry(store, row, now)
+    status.completed_steps  # noqa: B018  # folds the events now, not when the log has gone on
+    return status
+
+
+def entry(store: Store, row: ExecutionRow, now: int) -> ExecutionStatus:
+    """Make a status of a row; the fields that need the events are read at the first look."""
+    shown, details = row.summary, _Details(store, row, now)
+    interrupted = _is_interrupted(store, row)
+    if shown.completed_at is not None:
+        end = shown.completed_at
+    elif interrupted or shown.state not in ACTIVE:
+        end = shown.updated_at
+    else:
+        end = max(now, shown.updated_at)
+    return ExecutionStatus(
+        execution_id=row.execution_id,
+        workflow_name=shown.workflow,
+        status=shown.state,
+        started_at=at(shown.started_at),
+        completed_at=None if shown.completed_at is None else at(shown.completed_at),
+        current_step_index=shown.done_steps,
+        total_steps=shown.total_steps,
+        current_step_name=shown.current_step or _failed_step(store, row),
+        progress_percentage=_progress(shown.state, shown.done_steps, shown.total_steps),
+        completed_steps=later(lambda: details.steps),
+        inputs=later(lambda: details.inputs),
+        step_outputs=later(lambda: details.outputs),
+        error=shown.error,
+        sleep_info=later(lambda: details.sleep),
+        approval_info=later(lambda: details.approval),
+        elapsed_seconds=(end - shown.started_at) / 1e6,
+        interrupted=interrupted,
+    )
+
+
+class _Details:
+    """What only the events of an execution tell, as of its row's version."""
+
+    def __init__(self, store: Store, row: ExecutionRow, now: int) -> None:
+        self._store, self._row, self._now = store, row, now
+
+    @cached_property
+    def _state(self) -> State:
+        return fold(self._store.events(self._row.execution_id, upto=self._row.version))
+
+    @cached_property
+    def _stored(self) -> dict[str, Stored]:
+        steps = self._state.steps
+        outputs = ((name, steps[name].output) for name in self._state.finished)
+        return {
+            name: self._store_of(value, f"the result of step '{name}'") for name, value in outputs if value is not None
+        }
+
+    @cached_property
+    def steps(self) -> tuple[StepStatus, ...]:
+        places = {name: place for place, name in enumerate(self._state.steps)}
+        return tuple(self._step(name, places[name]) for name in self._state.finished)
+
+    @cached_property
+    def inputs(self) -> Any:
+        value = self._state.inputs
+        return {} if value is None else self._store_of(value, "the inputs")
+
+    @cached_property
+    def outputs(self) -> Outputs:
+        stored = self._stored
+        return Outputs({name: found.value for name, found in stored.items()}, lambda name: stored[name].get())
+
+    @cached_property
+    def sleep(self) -> SleepInfo | None:
+        found = min(self._open("sleep"), key=lambda operation: operation.due_at or 0, default=None)
+        if found is None:
+            return None
+        return SleepInfo(
+            duration_ms=found.duration_ms or 0,
+            sleep_started_at=at(found.at),
+            remaining_ms=self._left(found.due_at) or 0,
+            data=self._data(found),
+        )
+
+    @cached_property
+    def approval(self) -> ApprovalInfo | None:
+        found = min(self._open("approval"), key=lambda operation: operation.at, default=None)
+        if found is None:
+            return None
+        return ApprovalInfo(
+            approval_type=found.approval_type,
+            data=self._data(found),
+            timeout_ms=None if found.due_at is None else (found.due_at - found.at) // 1000,
+            requested_at=at(found.at),
+            remaining_timeout_ms=self._left(found.due_at),
+        )
+
+    def _step(self, name: str, place: int) -> StepStatus:
+        step = self._state.steps[name]
+        return StepStatus(
+            step_name=name,
+            step_index=place,
+            status=ExecutionState.COMPLETED,
+            started_at=at(step.started_at) if step.started_at else None,
+            completed_at=at(step.ended_at),
+            duration_seconds=(step.ended_at - step.started_at) / 1e6 if step.started_at else None,
+            output=self._stored.get(name),
+        )
+
+    def _open(self, kind: str) -> list[Operation]:
+        """The operations of this kind that are waited for now."""
+        found = (
+            self._state.steps[step].operations.get(key.removesuffix(f"@{step}"))
+            for key, step in self._state.waiting.items()
+        )
+        return [operation for operation in found if operation is not None and operation.kind == kind]
+
+    def _data(self, operation: Operation) -> Stored | None:
+        return None if operation.data is None else self._store_of(operation.data, f"the data of {operation.op}")
+
+    def _left(self, due_at: int | None) -> int | None:
+        return None if due_at is None else max(0, -((self._now - due_at) // 1000))
+
+    def _store_of(self, value: Value, what: str) -> Stored:
+        return Stored(value, self._store, f"{what} of execution {self._row.execution_id}")
+
+
+def _is_interrupted(store: Store, row: ExecutionRow) -> bool:
+    """Whether nobody runs an execution that should run: its holder is dead, or gave it back half-way."""
+    if row.summary.state not in ACTIVE or keeper_of(store).running(row.execution_id) is not None:
+        return False
+    if row.holder is not None:
+        return not store.lease_left(row.holder)
+    # Hibernating, nobody is meant to hold it.
+    return not (
+        row.summary.state in _WAITING
+        and (row.summary.wake_at is not None or isinstance(_last_event(store, row), WorkflowHibernated))
+    )
+
+
+def _failed_step(store: Store, row: ExecutionRow) -> str | None:
+    if row.summary.state is not ExecutionState.FAILED:
+        return None
+    last = _last_event(store, row)
+    return last.failed_step if isinstance(last, WorkflowFailed) else None
+
+
+def _last_event(store: Store, row: ExecutionRow) -> object:
+    return next(iter(store.events(row.execution_id, after=row.version - 1, upto=row.version)), None)
+
+
+def _progress(state: ExecutionState, done: int, total: int) -> float:
+    if state is ExecutionState.COMPLETED:
+        return 100.0
+    return min(round(100 * done / total, 1), _NEARLY_DONE) if total else 0.0

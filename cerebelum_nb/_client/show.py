@@ -1,0 +1,111 @@
+"""How a status looks: a line, a few lines for terminals, a table for notebooks. Text only; nothing is decoded."""
+
+from __future__ import annotations
+
+import html
+import json
+from typing import TYPE_CHECKING
+
+from .._core.model import ExecutionState
+from .._text.duration import format_seconds
+from .._text.text import cut
+from .lazy import jsonable
+
+if TYPE_CHECKING:
+    from .status import ExecutionStatus, StepStatus
+
+__all__ = ["as_html", "as_line", "as_text"]
+
+_LONGEST = 60
+_MOST_STEPS = 30
+
+
+def as_line(status: ExecutionStatus) -> str:
+    """Say in one line which execution it is, in which state, and how far."""
+    at = f" at {status.current_step_name}" if status.current_step_name else ""
+    gone = ", interrupted" if status.interrupted else ""
+    return (
+        f"{status.workflow_name} {status.execution_id}: {status.status}{at}{gone}, {_done(status)}, "
+        f"{format_seconds(status.elapsed_seconds)}"
+    )
+
+
+def as_text(status: ExecutionStatus) -> str:
+    """Say it in lines: the state, why it failed, what it waits for, the completed steps."""
+    steps = _shown_steps(status)
+    width = max((len(step.step_name) for step in steps), default=0)
+    return "\n".join(
+        [
+            as_line(status),
+            *(f"  {note}" for note in _notes(status)),
+            *(f"  {step.step_name:<{width}}  {_took(step):>8}  {_output(step)}".rstrip() for step in steps),
+            *([f"  ... {more} more"] if (more := _left_out(status)) else []),
+        ]
+    )
+
+
+def as_html(status: ExecutionStatus) -> str:
+    """Say it as a heading, a bar, and a table of the completed steps."""
+    share = f"{status.progress_percentage:g}"
+    color = {ExecutionState.COMPLETED: "#2e7d32", ExecutionState.FAILED: "#c62828"}.get(status.status, "#1565c0")
+    at = f" at <b>{html.escape(status.current_step_name)}</b>" if status.current_step_name else ""
+    notes = "".join(f"<div>{html.escape(note)}</div>" for note in _notes(status))
+    rows = "".join(
+        f"<tr><td style='text-align:left'>{html.escape(step.step_name)}</td>"
+        f"<td style='text-align:right'>{_took(step)}</td>"
+        f"<td style='text-align:left'><code>{html.escape(_output(step))}</code></td></tr>"
+        for step in _shown_steps(status)
+    )
+    more = _left_out(status)
+    rest = f"<div>... {more} more</div>" if more else ""
+    head = "<thead><tr><th>step</th><th>took</th><th>result</th></tr></thead>"
+    table = f"<table>{head}<tbody>{rows}</tbody></table>{rest}" if rows else ""
+    bar = (
+        "<div style='width:20em;height:.5em;background:#8884;border-radius:.25em'>"
+        f"<div style='width:{share}%;height:100%;background:{color};border-radius:.25em'></div></div>"
+    )
+    return (
+        f"<div><b>{html.escape(status.workflow_name)}</b> <code>{html.escape(status.execution_id)}</code> "
+        f"<span style='color:{color}'>{status.status.words}</span>{at}, {_done(status)}, "
+        f"{format_seconds(status.elapsed_seconds)}{bar}{notes}{table}</div>"
+    )
+
+
+def _notes(status: ExecutionStatus) -> list[str]:
+    notes = []
+    if status.interrupted:
+        notes.append("interrupted: its process died; resume it to go on")
+    if status.error:
+        notes.append(status.error.splitlines()[0])
+    if (sleep := status.sleep_info) is not None:
+        notes.append(f"sleeps for another {format_seconds(sleep.remaining_ms / 1000)}")
+    if (approval := status.approval_info) is not None:
+        left = approval.remaining_timeout_ms
+        until = "" if left is None else f", for another {format_seconds(left / 1000)}"
+        notes.append(f"waits for approval ({approval.approval_type}){until}")
+    return notes
+
+
+def _shown_steps(status: ExecutionStatus) -> tuple[StepStatus, ...]:
+    return status.completed_steps[:_MOST_STEPS]
+
+
+def _left_out(status: ExecutionStatus) -> int:
+    return max(0, len(status.completed_steps) - _MOST_STEPS)
+
+
+def _done(status: ExecutionStatus) -> str:
+    return f"{status.current_step_index} of {status.total_steps} steps ({status.progress_percentage:g} %)"
+
+
+def _took(step: StepStatus) -> str:
+    return "" if step.duration_seconds is None else format_seconds(step.duration_seconds)
+
+
+def _output(step: StepStatus) -> str:
+    shown = jsonable(step, "output")
+    try:
+        text = shown if isinstance(shown, str) else json.dumps(shown, ensure_ascii=False)
+    except (TypeError, ValueError):
+        text = repr(shown)
+    return cut(text.partition("\n")[0], _LONGEST)

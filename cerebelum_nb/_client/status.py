@@ -1,0 +1,291 @@
+"""What a status is: frozen data, the same for client, command line and faces, and how it is written as JSON.
+
+Where it comes from stands in reading.py, how it looks in show.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from .._core.model import ExecutionState
+from .._values import preview
+from .._values.outputs import Outputs
+from .lazy import jsonable, late
+from .show import as_html, as_line, as_text
+
+__all__ = ["ApprovalInfo", "ExecutionStatus", "SleepInfo", "StepStatus"]
+
+
+@late("output")
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StepStatus:
+    """A completed step.
+
+    Attributes:
+        step_name: its name.
+        step_index: its place in the order in which steps started, from 0.
+        status: COMPLETED.
+        started_at: when its last attempt started, UTC; None for a step that was completed by hand.
+        completed_at: when it completed, UTC.
+        duration_seconds: how long its last attempt took.
+        output: what it returned, decoded at the first look; a ``Preview`` if it cannot or may not be loaded.
+        error: why it failed; None for a completed step.
+
+    Example:
+        >>> from cerebelum_nb import ExecutionClient, step, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... def build():
+        ...     return "image"
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(build)
+        >>> client = ExecutionClient(log := MemoryStore())
+        >>> result = release.run(store=log, execution_id="k1")
+        >>> (done,) = client.run_sync(client.get_execution_status("k1")).completed_steps
+        >>> done.step_name, done.output
+        ('build', 'image')
+    """
+
+    step_name: str
+    step_index: int
+    status: ExecutionState
+    started_at: datetime | None
+    completed_at: datetime | None
+    duration_seconds: float | None
+    output: Any
+    error: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON-able data: times in ISO 8601, a value that is not JSON as its preview."""
+        return {
+            "step_name": self.step_name,
+            "step_index": self.step_index,
+            "status": self.status.value,
+            "started_at": _iso(self.started_at),
+            "completed_at": _iso(self.completed_at),
+            "duration_seconds": self.duration_seconds,
+            "output": _plain(jsonable(self, "output")),
+            "error": self.error,
+        }
+
+    def __repr__(self) -> str:
+        return f"StepStatus({self.step_index}: {self.step_name!r}, {self.status})"
+
+
+@late("data")
+@dataclass(frozen=True, kw_only=True)
+class SleepInfo:
+    """An open sleep; of several, the one that ends first.
+
+    Attributes:
+        duration_ms: how long it is, milliseconds.
+        sleep_started_at: since when, UTC.
+        remaining_ms: how long it still takes, milliseconds, when the status was read.
+        data: what the step gave with it.
+
+    Example:
+        >>> import asyncio
+        >>> from cerebelum_nb import ExecutionClient, sleep, step, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... async def wait():
+        ...     await sleep("2h", data={"why": "quiet hours"})
+        >>> @workflow
+        ... def slow(wf):
+        ...     wf.timeline(wait)
+        >>> async def main():
+        ...     run = slow.start(store=(log := MemoryStore()), execution_id="k1")
+        ...     while run.status != "SLEEPING":
+        ...         await asyncio.sleep(0)
+        ...     status = await ExecutionClient(log).get_execution_status("k1")
+        ...     run.cancel()
+        ...     return status
+        >>> asyncio.run(main()).sleep_info.duration_ms
+        7200000
+    """
+
+    duration_ms: int
+    sleep_started_at: datetime
+    remaining_ms: int
+    data: Any
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON-able data."""
+        return {
+            "duration_ms": self.duration_ms,
+            "sleep_started_at": _iso(self.sleep_started_at),
+            "remaining_ms": self.remaining_ms,
+            "data": _plain(jsonable(self, "data")),
+        }
+
+
+@late("data")
+@dataclass(frozen=True, kw_only=True)
+class ApprovalInfo:
+    """An approval nobody has given yet; of several, the one asked for first.
+
+    Attributes:
+        approval_type: what kind of approval.
+        data: what the step gave for whoever decides.
+        timeout_ms: how long it is waited for, milliseconds; None without end.
+        requested_at: since when, UTC.
+        remaining_timeout_ms: what is left of the timeout, milliseconds, when the status was read.
+
+    Example:
+        >>> import asyncio
+        >>> from cerebelum_nb import ExecutionClient, wait_for_approval, step, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... async def wait():
+        ...     await wait_for_approval("budget")
+        >>> @workflow
+        ... def slow(wf):
+        ...     wf.timeline(wait)
+        >>> async def main():
+        ...     run = slow.start(store=(log := MemoryStore()), execution_id="k1")
+        ...     while run.status != "WAITING_FOR_APPROVAL":
+        ...         await asyncio.sleep(0)
+        ...     status = await ExecutionClient(log).get_execution_status("k1")
+        ...     run.cancel()
+        ...     return status
+        >>> asyncio.run(main()).approval_info.approval_type
+        'budget'
+    """
+
+    approval_type: str
+    data: Any
+    timeout_ms: int | None
+    requested_at: datetime
+    remaining_timeout_ms: int | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON-able data."""
+        return {
+            "approval_type": self.approval_type,
+            "data": _plain(jsonable(self, "data")),
+            "timeout_ms": self.timeout_ms,
+            "requested_at": _iso(self.requested_at),
+            "remaining_timeout_ms": self.remaining_timeout_ms,
+        }
+
+
+@late("completed_steps", "inputs", "step_outputs", "sleep_info", "approval_info")
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class ExecutionStatus:
+    """An execution as it was when this was read.
+
+    Attributes:
+        execution_id: its id.
+        workflow_name: its workflow.
+        status: its state, as its events tell it.
+        started_at: when it started, UTC.
+        completed_at: when it completed, failed or was cancelled, UTC; None while it may go on.
+        current_step_index: how many steps are done: the place of the current one, from 0, in a plain sequence.
+        total_steps: how many steps the timeline has.
+        current_step_name: of the steps begun and not done, the one that began last; of a failed execution the step that
+            failed, if one did. None between two steps, as of a run that goes cell by cell.
+        progress_percentage: 100 when completed, else the share of steps done, below 100.
+        completed_steps: the steps with a result, in order of completion.
+        inputs: what it was started (or resumed) with; a ``Preview`` if that cannot or may not be loaded.
+        step_outputs: what each of these steps returned, by name; decoded when looked up, a ``Preview`` if it
+            cannot or may not be loaded.
+        error: why it failed, ``type: message``.
+        sleep_info: the sleep it is in.
+        approval_info: the approval it waits for.
+        elapsed_seconds: from its start to its end; to now while it runs; to its last event while it is paused or
+            interrupted.
+        interrupted: whether nobody runs it although it should run: its process died. It can be resumed.
+
+    Example:
+        >>> from cerebelum_nb import ExecutionClient, step, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... def build():
+        ...     return "image"
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(build)
+        >>> client = ExecutionClient(log := MemoryStore())
+        >>> result = release.run(store=log, execution_id="k1")
+        >>> status = client.run_sync(client.get_execution_status("k1"))
+        >>> status.progress_percentage, dict(status.step_outputs)
+        (100.0, {'build': 'image'})
+    """
+
+    execution_id: str
+    workflow_name: str
+    status: ExecutionState
+    started_at: datetime
+    completed_at: datetime | None
+    current_step_index: int
+    total_steps: int
+    current_step_name: str | None
+    progress_percentage: float
+    completed_steps: tuple[StepStatus, ...]
+    inputs: Mapping[str, Any]
+    step_outputs: Mapping[str, Any]
+    error: str | None
+    sleep_info: SleepInfo | None
+    approval_info: ApprovalInfo | None
+    elapsed_seconds: float
+    interrupted: bool = False
+
+    def to_dict(self, *, details: bool = True) -> dict[str, Any]:
+        """Return it as JSON-able data, for programs: times in ISO 8601, a value that is not JSON as its preview.
+
+        Args:
+            details: False leaves out what a list does not read: inputs, steps, outputs, sleep and approval.
+        """
+        shown: dict[str, Any] = {
+            "execution_id": self.execution_id,
+            "workflow_name": self.workflow_name,
+            "status": self.status.value,
+            "started_at": _iso(self.started_at),
+            "completed_at": _iso(self.completed_at),
+            "current_step_index": self.current_step_index,
+            "total_steps": self.total_steps,
+            "current_step_name": self.current_step_name,
+            "progress_percentage": self.progress_percentage,
+        }
+        if details:
+            steps = [step.to_dict() for step in self.completed_steps]
+            shown["completed_steps"] = steps
+            shown["inputs"] = _plain(jsonable(self, "inputs"))
+            shown["step_outputs"] = {step["step_name"]: step["output"] for step in steps}
+        shown["error"] = self.error
+        if details:
+            shown["sleep_info"] = None if self.sleep_info is None else self.sleep_info.to_dict()
+            shown["approval_info"] = None if self.approval_info is None else self.approval_info.to_dict()
+        shown["elapsed_seconds"] = self.elapsed_seconds
+        shown["interrupted"] = self.interrupted
+        return shown
+
+    def __repr__(self) -> str:
+        return f"<{as_line(self)}>"
+
+    def __str__(self) -> str:
+        return as_text(self)
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        return {"text/plain": as_text(self), "text/html": as_html(self)}
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+
+
+def _plain(value: Any) -> Any:
+    """Keep what JSON can hold; show the rest. A status made by hand, in a test, may hold anything."""
+    match value:
+        case None | bool() | int() | float() | str():
+            return value
+        case Outputs() | dict():
+            return {str(name): _plain(item) for name, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case _:
+            return preview(value)

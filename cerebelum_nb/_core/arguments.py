@@ -1,0 +1,132 @@
+"""What callers say, made exact: names that may be mistyped, states, a count, which execution is meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from .._text.text import did_you_mean
+from .model import ExecutionState
+
+__all__ = ["ExecutionLike", "HasExecutionId", "count", "id_of", "names", "states", "workflow_name"]
+
+
+class HasExecutionId(Protocol):
+    """Whatever says which execution it is of: a result, a run, an error."""
+
+    @property
+    def execution_id(self) -> str | None:
+        """Its id."""
+        ...
+
+
+ExecutionLike = str | HasExecutionId
+"""An id of an execution, the beginning of one, or something that has one."""
+
+
+def id_of(given: ExecutionLike) -> str:
+    """Return the id that is meant.
+
+    Raises:
+        TypeError: it is no text and has no id.
+
+    Example:
+        >>> id_of("k3v9")
+        'k3v9'
+    """
+    found = given if isinstance(given, str) else getattr(given, "execution_id", None)
+    if not isinstance(found, str):
+        raise TypeError(f"an execution id is text, such as 'k3v9x2ma4t', not {given!r}")
+    return found
+
+
+def names(given: str | Iterable[str] | None, known: Iterable[str], what: str) -> tuple[str, ...]:
+    """Return the names meant, as they are written in the log; () means all.
+
+    Args:
+        given: one name or several, in any case; an enum's member will do.
+        known: every name there is.
+        what: how to call one in an error, ``"type of event"``.
+
+    Raises:
+        ValueError: one is unknown; the nearest are suggested.
+
+    Example:
+        >>> names("stepfailed", ["StepStarted", "StepFailed"], "type of event")
+        ('StepFailed',)
+    """
+    if given is None:
+        return ()
+    asked = _several(given, what)
+    by_fold = {str(name).casefold(): str(name) for name in known}
+    found = []
+    for name in asked:
+        if not isinstance(name, str):
+            raise TypeError(f"a {what} is text, such as {next(iter(by_fold.values()))!r}, not {name!r}")
+        if name.casefold() not in by_fold:
+            hint = did_you_mean(name, by_fold.values(), f"There are: {', '.join(by_fold.values())}.")
+            raise ValueError(f"There is no {what} {str(name)!r}. {hint}")
+        found.append(by_fold[name.casefold()])
+    return tuple(dict.fromkeys(found))
+
+
+def states(given: str | Iterable[str] | None) -> tuple[ExecutionState, ...]:
+    """Return the states meant, by their names in any case; () means all.
+
+    Raises:
+        ValueError: one is unknown; the nearest are suggested.
+
+    Example:
+        >>> states("waiting for approval")
+        (<ExecutionState.WAITING_FOR_APPROVAL: 'WAITING_FOR_APPROVAL'>,)
+    """
+    if given is None:
+        return ()
+    return tuple(dict.fromkeys(map(ExecutionState, _several(given, "state"))))
+
+
+def _several(given: str | Iterable[str], what: str) -> list[str]:
+    """Return one name or several as a list."""
+    if isinstance(given, str):
+        return [given]
+    if not isinstance(given, Iterable):
+        raise TypeError(f"a {what} is given by its name, or several by theirs, not {given!r}")
+    return list(given)
+
+
+def workflow_name(given: object) -> str | None:
+    """Return the name of the workflow meant; None means all.
+
+    Args:
+        given: its name, or the workflow itself.
+
+    Raises:
+        TypeError: it is neither.
+
+    Example:
+        >>> workflow_name("deploy")
+        'deploy'
+    """
+    found = given if given is None or isinstance(given, str) else getattr(given, "name", given)
+    if found is None or isinstance(found, str):
+        return found
+    limit = f"; for the newest {given}, write limit={given}" if isinstance(given, int) else ""
+    raise TypeError(f"workflow= is the name of a workflow, or the workflow itself, not {given!r}{limit}")
+
+
+def count(given: int, what: str) -> int:
+    """Return a whole number from 0.
+
+    Raises:
+        TypeError: it is no whole number.
+        ValueError: it is below 0.
+
+    Example:
+        >>> count(5, "limit")
+        5
+    """
+    if isinstance(given, bool) or not isinstance(given, int):
+        raise TypeError(f"{what} is a whole number, not {given!r}")
+    if given < 0:
+        raise ValueError(f"{what} is zero or more, not {given!r}")
+    return given

@@ -1,0 +1,619 @@
+"""The driver: one execution as a pure state machine. Messages in, events and commands out.
+
+Theory of operation
+-------------------
+
+``evolve`` folds an event into the state, ``decide`` names what should be in flight. The driver stands between them and
+a shell, which owns whatever the core must not know: a clock, a store, an event loop, threads, or Temporal. A shell is a
+loop of four lines::
+
+    driver.take(message, now)                  # something has happened: it becomes events, at once folded
+    commands = driver.advance(now)             # what follows from it: more events, and what the shell has to do
+    commit(driver.batch); driver.committed()   # the events are on disk: they count now
+    carry_out(commands)                        # only then does anything begin
+
+**Who sets what.** Only ``take`` and ``advance`` append events, and only :meth:`Driver._append` folds them. The shell
+never touches the state. It says what it saw (an attempt has ended, a timer has rung, a person has decided), never what
+should follow from it.
+
+**Phases.** A driver is *open* until an event ends it in this process: completed, failed, cancelled, paused or
+hibernated. That event sets ``finishing``; from then on messages are dropped, and the batch that holds the event is the
+last one. :class:`End` tells the shell so. The one way back: while that batch was on its way, somebody else has appended
+an event which undoes a hibernation (:meth:`Driver.rebase`).
+
+A step goes PENDING -> RUNNING -> COMPLETED | FAILED | RETRYING -> RUNNING ... in the *state*. Beside the state, a
+driver knows three things about a step that no history can tell, as they are facts of this process:
+
+=============  =====================================  ======================  ==========================
+where          what it means                          entered by              left by
+=============  =====================================  ======================  ==========================
+``running``    an attempt of it is at work here       :class:`Start`          Settled, Lost
+``timers``     its next attempt waits for its time    :class:`SetTimer`       Due
+``held``       a thread of an attempt that is over    Settled, ``alive=True`` Released
+               is still at work: no new one beside it
+=============  =====================================  ======================  ==========================
+
+**Why it is level-triggered.** ``decide`` does not translate the last message into a reaction. It looks at the state and
+names everything that should be in flight; what is in ``running``, ``timers`` or ``held`` is skipped. A message that
+comes twice, late, or not at all (the process died) therefore needs no case of its own: the next decision is made from
+what is recorded. So a resume is a run with a non-empty history, and a second shell drives the same executions.
+
+**Commands.** ``Start`` and ``End`` count only after the commit of the batch they came with. ``SetTimer``, ``AskRoute``
+and ``CancelAttempts`` may be carried out at once: they cause no effect that a lost commit would have to undo.
+
+Nothing here reads a clock (``now`` is an argument), awaits, or calls user code: predicates, patterns and retry
+conditions are evaluated by the shell and come back as data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+from . import events as e
+from .decide import ChooseRoute, Complete, Fail, Jump, Position, StartStep, decide
+from .decide import Command as Decision
+from .events import Event, OperationEvent
+from .limits import Limit, permits, standing_before
+from .model import Action, Plan
+from .state import Phase, State, evolve
+
+__all__ = [
+    "AskRoute",
+    "Begin",
+    "Cancel",
+    "CancelAttempts",
+    "Command",
+    "Drain",
+    "Driver",
+    "Due",
+    "End",
+    "Leave",
+    "Lost",
+    "Message",
+    "Recorded",
+    "Released",
+    "Routed",
+    "SetTimer",
+    "Settled",
+    "Start",
+    "Stop",
+]
+
+MOST_LOST = 5
+"""Attempts of one step that may be lost one after the other; then the execution pauses, as the step seems to kill
+whoever runs it."""
+
+LONGEST_BACKOFF = 60
+"""Seconds that the next attempt waits at most after one was lost."""
+
+
+# -- messages -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Start it or go on with it. ``events`` say how: started, resumed, awakened, forked, results given by hand.
+
+    ``lost`` says what became of attempts that the history shows as at work: nobody runs them any more.
+    """
+
+    events: Sequence[Event]
+    lost: str = "its process ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """An attempt ended. ``events`` are what it printed last and its one outcome, as :mod:`.settle` makes it.
+
+    ``alive`` says that its thread is still at work although its time is over: no new attempt starts beside it.
+    """
+
+    step: str
+    visit: int
+    attempt: int
+    events: Sequence[Event]
+    alive: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A running attempt records an operation."""
+
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """The timer of a step has rung."""
+
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The thread of an attempt that was over has ended at last."""
+
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """The answer to :class:`AskRoute`: the choice, or ``WorkflowFailed`` when choosing raised."""
+
+    event: e.DivergeTaken | e.BranchTaken | e.WorkflowFailed
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """An attempt will never settle, as whoever ran it is gone. Only a shell with remote workers says this."""
+
+    step: str
+    visit: int
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Pause it: what is in flight is interrupted, what is finished is kept."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """End it for good, as who runs it asks. Others append ``CancelRequested``, which the state then shows."""
+
+    reason: str | None = None
+    by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Start nothing more: another process is to go on with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """All that is in flight waits, and for long: hibernate. ``wake_at`` is when the first wait ends; None: never."""
+
+    wake_at: int | None
+
+
+Message = Begin | Settled | Recorded | Due | Released | Routed | Lost | Stop | Cancel | Drain | Leave
+
+
+# -- commands -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Run an attempt of a step, once the batch is committed; answer with :class:`Settled`."""
+
+    step: str
+    visit: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetTimer:
+    """Answer with :class:`Due` at ``due_at`` (µs since the epoch); at once when that has passed by its clock."""
+
+    step: str
+    due_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class AskRoute:
+    """Hold the outcome of a step against its patterns or its predicate; answer with :class:`Routed`."""
+
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAttempts:
+    """Abandon every attempt and every timer: they are interrupted in the history."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Nothing more happens here, once the batch is committed; the lease goes back with the same commit."""
+
+
+Command = Start | SetTimer | AskRoute | CancelAttempts | End
+
+
+# -- the machine --------------------------------------------------------------------------------------------
+
+
+class Driver:
+    """One execution on its way.
+
+    Args:
+        plan: the validated workflow; no function in it is called.
+        state: the fold of everything recorded. The driver owns it from now on.
+        limit: how far it may go before it pauses; None: to the end.
+
+    Attributes:
+        batch: events that are folded and not committed yet.
+        finishing: whether the batch ends it in this process.
+        limited: whether ``limit`` is what ended it.
+        forgotten: steps whose results a jump has made void since the last commit.
+
+    Example:
+        >>> from cerebelum_nb._core.model import Plan, StepSpec, Value
+        >>> plan = Plan(workflow="w", timeline=(("a",),), steps={"a": StepSpec(name="a", fn=print, is_async=False)})
+        >>> driver = Driver(plan, State())
+        >>> driver.take(Begin([e.WorkflowStarted(at=1, workflow="w", inputs=Value("json", "{}"), total_steps=1)]), 1)
+        >>> driver.advance(now=1)
+        [Start(step='a', visit=1, attempt=1)]
+        >>> [type(event).__name__ for event in driver.batch]
+        ['WorkflowStarted', 'StepStarted']
+    """
+
+    __slots__ = (
+        "_changed",
+        "_commands",
+        "_draining",
+        "_held_back",
+        "_lost",
+        "_position",
+        "_riders",
+        "_routing",
+        "batch",
+        "finishing",
+        "forgotten",
+        "held",
+        "limit",
+        "limited",
+        "plan",
+        "running",
+        "state",
+        "timers",
+    )
+
+    def __init__(self, plan: Plan, state: State, limit: Limit | None = None) -> None:
+        self.plan, self.state, self.limit = plan, state, limit
+        self.batch: list[Event] = []
+        self.running: dict[str, tuple[int, int]] = {}  # step -> visit, attempt
+        self.timers: dict[str, StartStep] = {}
+        self.held: set[str] = set()
+        self.finishing = self.limited = False
+        self.forgotten: set[str] = set()
+        self._position = Position.at_start(plan)
+        self._changed: list[str] | None = None  # what decide has to look at; None: everything
+        self._commands: list[Command] = []
+        self._riders: list[Callable[[], Event | None]] = []
+        self._routing: str | None = None
+        self._draining = self._held_back = False
+        self._lost: dict[str, int] = {}
+
+    # -- messages -------------------------------------------------------------------------------------------
+
+    def take(self, message: Message, now: int) -> bool:
+        """Take what has happened.
+
+        Args:
+            message: what the shell saw.
+            now: the time, µs since the epoch; never before the last event.
+
+        Returns:
+            Whether it counts. False says that it came too late: the attempt is over, or the execution is.
+        """
+        if self.finishing:
+            return False
+        match message:
+            case Settled():
+                return self._settle(message)
+            case Recorded():
+                event = message.event
+                if not isinstance(event, OperationEvent):
+                    return False
+                if self.running.get(event.step) != (event.visit, event.attempt):
+                    return False
+                self._append(event)
+            case Begin():
+                for name in list(self.state.in_flight):
+                    self._interrupt(name, message.lost, now)
+                for started in message.events:
+                    self._append(started)
+            case Due():
+                command = self.timers.pop(message.step, None)
+                if command is None:
+                    return False
+                self._start_late(command, now)
+            case Released():
+                self.held.discard(message.step)
+                self._touch(message.step)
+            case Routed():
+                self._routing = None
+                if isinstance(message.event, e.WorkflowFailed):
+                    self._finish(message.event)
+                else:
+                    self._append(message.event)
+            case Lost():
+                return self._lose(message, now)
+            case Stop():
+                self._interrupt_all(message.reason, now)
+                self._finish(e.WorkflowPaused(at=now, reason=message.reason))
+            case Cancel():
+                self._cancel(message.reason, message.by, now)
+            case Drain():
+                self._draining = True
+            case Leave():
+                self._leave(message.wake_at, now)
+            case _:
+                assert_never(message)
+        return True
+
+    def ride(self, make: Callable[[], Event | None]) -> bool:
+        """Keep what is not worth a commit of its own (progress, prints): it is recorded with the next event.
+
+        Args:
+            make: makes the event when there is one to ride on; None: there is nothing to say any more.
+
+        Returns:
+            Whether it is the first that waits, so that the shell sees to it that something comes.
+        """
+        self._riders.append(make)
+        return len(self._riders) == 1
+
+    def take_riders(self) -> None:
+        """Record what waits for an event to ride on."""
+        waiting, self._riders = self._riders, []
+        for make in waiting:
+            if (event := make()) is not None:
+                evolve(self.state, event)
+                self.batch.append(event)
+
+    # -- decisions ------------------------------------------------------------------------------------------
+
+    def advance(self, now: int) -> list[Command]:
+        """Decide what follows, and turn it into events and commands, until all that can start has started.
+
+        Args:
+            now: the time, µs since the epoch; never before the last event.
+
+        Returns:
+            What the shell has to do, in order. After an :class:`AskRoute` the shell answers it and asks again.
+        """
+        if self.state.cancel is not None and not self.finishing:
+            self._cancel(self.state.cancel.reason, self.state.cancel.by, now)
+        while not self.finishing and self._routing is None:
+            decisions = decide(self.plan, self.state, self._position, self._changed)
+            self._changed = []
+            if self.limit is not None and not self._permitted(self.limit, decisions, now):
+                break
+            more = False
+            for decision in decisions:
+                more = self._follow(decision, now)  # several are all StartStep, after which there is nothing more
+            if not more:
+                break
+        commands, self._commands = self._commands, []
+        return commands
+
+    @property
+    def stage(self) -> tuple[str, ...]:
+        """The steps of the stage it stands at."""
+        return self._position.stage
+
+    @property
+    def draining(self) -> bool:
+        """Whether it starts nothing more, as another process is to go on with it."""
+        return self._draining
+
+    @property
+    def held_back(self) -> bool:
+        """Whether a step would have started if it were not draining: it is due at once in the next process."""
+        return self._held_back
+
+    # -- around the commit ----------------------------------------------------------------------------------
+
+    def committed(self) -> list[Event]:
+        """Hear that the batch is in the log; return it."""
+        events, self.batch = self.batch, []
+        self.forgotten.clear()
+        return events
+
+    def rebase(self, state: State) -> None:
+        """Put the batch behind events that others appended meanwhile.
+
+        Only signals come from others, and two of our own events may no longer hold after one: a hibernation, as
+        something has happened, and the end of a wait that somebody else has ended first.
+
+        Args:
+            state: the fold of what is recorded now, without the batch.
+        """
+        kept = [event for event in self.batch if _still_true(event, state)]
+        if len(kept) < len(self.batch):
+            self.finishing = self.limited = False
+            self._commands = [command for command in self._commands if not isinstance(command, End)]
+        self.batch = kept
+        for event in kept:
+            evolve(state, event)
+        self.state = state
+
+    # -- private --------------------------------------------------------------------------------------------
+
+    def _append(self, event: Event) -> None:
+        if self._riders:
+            self.take_riders()
+        evolve(self.state, event)
+        self.batch.append(event)
+
+    def _finish(self, event: Event) -> None:
+        self._append(event)
+        self.finishing = True
+        self._commands.append(End())
+
+    def _settle(self, message: Settled) -> bool:
+        name = message.step
+        if self.running.get(name) != (message.visit, message.attempt):
+            return False
+        del self.running[name]
+        self._lost.pop(name, None)
+        if message.alive:
+            self.held.add(name)
+        self._touch(name)
+        for event in message.events:
+            self._append(event)
+        return True
+
+    def _lose(self, message: Lost, now: int) -> bool:
+        name = message.step
+        if self.running.get(name) != (message.visit, message.attempt):
+            return False
+        del self.running[name]
+        self._touch(name)
+        self._interrupt(name, message.reason, now)
+        times = self._lost[name] = self._lost.get(name, 0) + 1
+        if self.plan.steps[name].policy.effect == "external":
+            reason = f"step '{name}' (effect='external') began, and how it ended is not known"
+        elif times >= MOST_LOST:
+            reason = f"{MOST_LOST} attempts of step '{name}' in a row were lost: {message.reason}"
+        else:
+            if times > 1:  # the first loss says nothing about the step; a second one in a row may be its doing
+                wait = min(LONGEST_BACKOFF, 2 ** (times - 1)) * 1_000_000
+                step = self.state.steps[name]
+                self._set_timer(StartStep(name, step.visit, step.attempt + 1, now + wait), now + wait)
+            return True
+        self._interrupt_all("a step beside it was lost", now)
+        self._finish(e.WorkflowPaused(at=now, reason=reason))
+        return True
+
+    def _cancel(self, reason: str | None, by: str | None, now: int) -> None:
+        self._interrupt_all("cancelled", now)
+        self._finish(e.WorkflowCancelled(at=now, reason=reason, by=by))
+
+    def _leave(self, wake_at: int | None, now: int) -> None:
+        failed = unroutable_failure(self.plan, self.state)
+        if failed is None:
+            self._finish(e.WorkflowHibernated(at=now, wake_at=wake_at))
+            return
+        error = self.state.steps[failed].error
+        assert error is not None
+        self._interrupt_all("a step beside it failed", now)
+        self._finish(e.WorkflowFailed(at=now, error=error, failed_step=failed))
+
+    def _permitted(self, limit: Limit, decisions: Sequence[Decision], now: int) -> bool:
+        """Whether a run step by step goes on; when it does not, it pauses here."""
+        stage = self.stage if decisions and type(decisions[0]) is StartStep else ()
+        if permits(limit, self.state, stage, decisions):
+            return True
+        self._finish(e.WorkflowPaused(at=now, reason=standing_before(stage, limit)))
+        self.limited = True
+        return False
+
+    def _follow(self, command: Decision, now: int) -> bool:
+        """Carry out one decision; return whether there is more to decide at once."""
+        match command:
+            case StartStep():
+                self._start(command, now)
+                return False
+            case ChooseRoute():
+                self._routing = command.step
+                self._commands.append(AskRoute(command.step))
+                return False
+            case Jump():
+                step = self.state.steps[command.step]
+                self._append(
+                    e.Jumped(
+                        at=now,
+                        step=command.step,
+                        visit=step.visit,
+                        attempt=max(1, step.attempt),
+                        kind=command.kind,
+                        to=command.to,
+                        reset=command.reset,
+                    )
+                )
+                self.forgotten.update(command.reset)
+                self._changed = None
+                return True
+            case Complete():
+                self._finish(e.WorkflowCompleted(at=now, last_step=command.last_step))
+            case Fail():
+                self._finish(e.WorkflowFailed(at=now, error=command.error, failed_step=command.step))
+            case _:
+                assert_never(command)
+        return False
+
+    def _start(self, command: StartStep, now: int) -> None:
+        name = command.step
+        if self._draining:
+            self._held_back = True
+        elif name in self.timers or name in self.running or name in self.held:
+            pass
+        elif command.due_at is not None:
+            self._set_timer(command, command.due_at)
+        else:
+            spec = self.plan.steps[name]
+            self._append(e.StepStarted(at=now, step=name, visit=command.visit, attempt=command.attempt, code=spec.code))
+            self.running[name] = (command.visit, command.attempt)
+            self._commands.append(Start(name, command.visit, command.attempt))
+
+    def _start_late(self, command: StartStep, now: int) -> None:
+        """Its time has come, whatever the wall clock shows: a timer measures a length, and only once."""
+        step = self.state.steps.get(command.step)
+        if step is None or step.phase is Phase.RETRYING or step.phase is Phase.PENDING:
+            self._start(StartStep(command.step, command.visit, command.attempt), now)
+
+    def _set_timer(self, command: StartStep, due_at: int) -> None:
+        self.timers[command.step] = command
+        self._commands.append(SetTimer(command.step, due_at))
+
+    def _touch(self, name: str) -> None:
+        if self._changed is not None:
+            self._changed.append(name)
+
+    def _interrupt(self, name: str, reason: str, now: int) -> None:
+        step = self.state.steps[name]
+        self._append(
+            e.StepInterrupted(at=now, step=name, visit=step.visit, attempt=max(1, step.attempt), reason=reason)
+        )
+
+    def _interrupt_all(self, reason: str, now: int) -> None:
+        if self._riders:
+            self.take_riders()
+        for name in list(self.state.in_flight):
+            self._interrupt(name, reason, now)
+        self.running.clear()
+        self.timers.clear()
+        self._commands = [command for command in self._commands if not isinstance(command, Start | SetTimer)]
+        self._commands.append(CancelAttempts())
+
+
+def unroutable_failure(plan: Plan, state: State) -> str | None:
+    """Name a step that failed beside the waiting ones and whose failure no route can take up."""
+    if not state.in_flight:
+        return None
+    for name, step in state.steps.items():
+        if (
+            step.phase is Phase.FAILED
+            and step.diverge is None
+            and name not in plan.diverges
+            and _has_sibling_in_flight(plan, state, name)
+        ):
+            return name
+    return None
+
+
+def _has_sibling_in_flight(plan: Plan, state: State, name: str) -> bool:
+    paths = [plan.timeline]
+    for diverge in plan.diverges.values():
+        paths += [target for _, target in diverge.choices.values() if not isinstance(target, Action)]
+    for branch in plan.branches.values():
+        paths += [target for target in (branch.when_true, branch.when_false) if not isinstance(target, Action)]
+    return any(name in stage and not state.in_flight.keys().isdisjoint(stage) for path in paths for stage in path)
+
+
+def _still_true(event: Event, state: State) -> bool:
+    """Whether an event that is not committed holds after what others appended."""
+    if isinstance(event, e.WorkflowHibernated):
+        return False
+    if not isinstance(event, e.ApprovalTimedOut):
+        return True
+    operation = state.steps[event.step].operations.get(event.op)
+    return operation is None or not operation.is_decided

@@ -1,0 +1,192 @@
+"""Where a fork leaves its parent, what of the parent's history it keeps, and what of that it does again. Pure.
+
+What is kept is the parent's history before the first visit of the step forked from, and what the members of its
+parallel group brought to their end. What comes after a step, the workflow as it is now says: of a step that is new in
+it, the fork begins before the first of those that come after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from ..errors import OutcomeUnknownError, ResumeError
+from .decide import paths_of, steps_from
+from .events import Event, StepEvent, WorkflowResumed
+from .limits import frontier
+from .model import ExecutionState, Plan
+from .resume import Resumption, named, resumption, route_is_lost, unknown_outcomes
+from .state import State, fold
+
+__all__ = ["Cut", "cut", "lineage", "plan_fork"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """What a fork keeps.
+
+    Attributes:
+        events: of the parent's history, in order.
+        version: the last version of the parent before the cut.
+        before: the step before which it was cut; None when all is kept.
+        again: steps that stand after the cut in the workflow, though they ran before it.
+    """
+
+    events: tuple[Event, ...]
+    version: int
+    before: str | None = None
+    again: tuple[str, ...] = ()
+
+
+def cut(
+    plan: Plan, history: Sequence[Event], execution_id: str, from_step: str | None, given: Collection[str] = ()
+) -> Cut:
+    """Cut a history where a fork leaves it.
+
+    Args:
+        plan: the workflow as it is now.
+        history: the parent's events.
+        execution_id: the parent's id, for messages.
+        from_step: the first step that the fork runs itself; None: the first whose result is given, else the end.
+        given: steps whose result is given.
+
+    Raises:
+        ResumeError: neither the step nor anything after it has run, and it is not what would run next.
+    """
+    firsts = given if from_step is None else (from_step,)
+    after = {first: _after(plan, first) for first in firsts}
+    left_at = [at for first in firsts if (at := _first(history, {first}, after[first])) is not None]
+    if not left_at:
+        if from_step is not None and from_step not in frontier(plan, fold(history)):
+            raise ResumeError(
+                f"step '{from_step}' has not run in execution {execution_id}, nor has anything after it: leave "
+                f"from_step out to fork it from where it ended"
+            )
+        return Cut(events=tuple(history), version=len(history), before=from_step)
+    at = min(left_at)
+    left = history[at]
+    assert isinstance(left, StepEvent)
+    later = set().union(*after.values())
+    state = fold(history[:at])
+    again = tuple(n for n in state.steps if n in later and n in plan.stage_of and state.steps[n].settled)
+    beside = {*state.in_flight, *(n for first in firsts for n in _beside(plan, first))} - later
+    return Cut(
+        events=(*history[:at], *_brought_to_an_end(state, beside, history[at:])),
+        version=at,
+        before=from_step or left.step,
+        again=again,
+    )
+
+
+def plan_fork(
+    plan: Plan,
+    state: State,
+    execution_id: str,
+    *,
+    rerun: str | Collection[str] = (),
+    outdated: Collection[str] = (),
+    again: Collection[str] = (),
+    given: Collection[str] = (),
+) -> Resumption:
+    """Decide what a fork does again of what it keeps.
+
+    Args:
+        plan: the workflow as it is now.
+        state: the fold of what is kept.
+        execution_id: the parent's id, for messages.
+        rerun: names of completed steps to run again with what depends on them, or ``"stale"`` for the outdated.
+        outdated: the completed steps that are stale.
+        again: completed steps that run again unasked: they read an input which the fork changes, or stand after the
+            step it is forked from.
+        given: steps whose result is given; what depends on them runs again.
+
+    Raises:
+        OutcomeUnknownError: it would repeat an external effect that may have happened.
+        ResumeError: it would run nothing.
+    """
+    unknown = [name for name in unknown_outcomes(plan, state) if name not in given]
+    if unknown:
+        raise _outcome_unknown(unknown, execution_id)
+    asked = named(plan, state, [n for n in state.finished if n in outdated] if rerun == "stale" else rerun)
+    afresh = {*asked, *again, *(name for name in given if name in state.finished)}
+    chosen = resumption(plan, state, again=afresh, outdated=outdated, given=given)
+    gone = tuple(name for name, step in state.steps.items() if step.settled and name not in plan.steps)
+    lost = tuple(
+        name
+        for name, step in state.steps.items()
+        if name in plan.steps and name not in chosen.revisited and route_is_lost(plan, step, name)
+    )
+    if state.lifecycle is ExecutionState.COMPLETED and not (chosen.revisited or gone or lost):
+        raise ResumeError(
+            f"execution {execution_id} of workflow '{plan.workflow}' is completed, and nothing of it would run again "
+            f"in this fork: say from_step=, or give inputs= that a step reads, or overrides="
+        )
+    return Resumption(
+        retried=chosen.retried,
+        revisited=(*chosen.revisited, *gone),
+        rerouted=tuple(dict.fromkeys((*chosen.rerouted, *lost))),
+        restored=chosen.restored,
+        stale=chosen.stale,
+    )
+
+
+def lineage(state: State) -> str:
+    """Say where an execution comes from; empty when it is no fork.
+
+    Example:
+        >>> lineage(State(parent="k3v9", parent_version=17, forked_at="deploy"))
+        "forked from k3v9 at event 17 (before step 'deploy')"
+    """
+    if state.parent is None:
+        return ""
+    before = f" (before step '{state.forked_at}')" if state.forked_at else ""
+    return f"forked from {state.parent} at event {state.parent_version}{before}"
+
+
+def _after(plan: Plan, step: str) -> set[str]:
+    """The step and all that comes after it; not what runs beside it."""
+    return steps_from(plan, step, step).keys() - _beside(plan, step)
+
+
+def _first(history: Sequence[Event], *choices: Collection[str]) -> int | None:
+    """Where the first of these steps begins; the next choice counts when none of them does."""
+    for names in choices:
+        for at, event in enumerate(history):
+            if isinstance(event, StepEvent) and event.step in names:
+                return at
+    return None
+
+
+def _beside(plan: Plan, step: str) -> set[str]:
+    """The other members of the parallel groups it stands in."""
+    paths = [plan.timeline, *(path for name in plan.steps for path in paths_of(plan, name))]
+    return {name for path in paths for stage in path if step in stage for name in stage} - {step}
+
+
+def _brought_to_an_end(state: State, beside: Collection[str], rest: Sequence[Event]) -> Iterator[Event]:
+    """What these steps did up to their outcome, until the parent was left."""
+    visits = {
+        name: step.visit if (step := state.steps.get(name)) is not None else 1
+        for name in beside
+        if name not in state.steps or not state.steps[name].settled
+    }
+    for event in rest:
+        if isinstance(event, WorkflowResumed) or not visits:
+            return
+        if not isinstance(event, StepEvent) or event.step not in visits or event.visit != visits[event.step]:
+            continue
+        yield event
+        fold([event], state)
+        if state.steps[event.step].settled:
+            del visits[event.step]
+
+
+def _outcome_unknown(steps: Sequence[str], execution_id: str) -> OutcomeUnknownError:
+    which = ", ".join(f"'{step}'" for step in steps)
+    return OutcomeUnknownError(
+        f"execution {execution_id}: {'step' if len(steps) == 1 else 'steps'} {which} (effect='external') began, and "
+        f"how it ended is not known there: what it does may have happened or not. Fork with one of\n"
+        f"    from_step={steps[0]!r}                 do it in the fork, whatever happened there\n"
+        f"    overrides={{{steps[0]!r}: result}}      take this as its result",
+        steps=tuple(steps),
+    )

@@ -1,0 +1,138 @@
+"""How far a run goes on before it pauses: one stage, up to a step or before it, or not at all. Pure.
+
+A limit is asked before a stage is entered, when nothing is in flight; inside a stage everything may start, so that
+the retries of a step and the members of a parallel group belong to one call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .._text.text import as_stage
+from .decide import ChooseRoute, Command, Complete, Fail, Jump, Position, StartStep, decide
+from .events import Event, WorkflowPaused
+from .model import Plan
+from .state import State
+
+__all__ = [
+    "Before",
+    "Limit",
+    "NoStage",
+    "OneStage",
+    "UpTo",
+    "frontier",
+    "is_shared_prefix",
+    "permits",
+    "standing_before",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class NoStage:
+    """Start nothing."""
+
+
+@dataclass(slots=True)
+class OneStage:
+    """Start one stage: a step or a parallel group, in one visit. ``entered`` is which, once it is known."""
+
+    entered: tuple[tuple[str, int], ...] | None = None
+    completes: bool = True  # whether the end of the timeline ends the execution
+
+
+@dataclass(frozen=True, slots=True)
+class UpTo:
+    """Go on until this step has its outcome; the rest of its stage goes on with it."""
+
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """Go on until this step would start, with what stands beside it."""
+
+    step: str
+
+
+Limit = NoStage | OneStage | UpTo | Before
+
+_SHARED = "shared prefix"
+
+
+def permits(limit: Limit, state: State, stage: Sequence[str], commands: Sequence[Command]) -> bool:
+    """Say whether a run may carry out what was decided.
+
+    Args:
+        limit: how far it may go; a :class:`OneStage` learns here which stage is its own.
+        state: the fold of everything recorded.
+        stage: the stage the run stands at.
+        commands: what was decided there.
+
+    Example:
+        >>> permits(NoStage(), State(), ("a",), [StartStep("a", 1, 1)])
+        False
+        >>> permits(OneStage(), State(), ("a",), [StartStep("a", 1, 1)])
+        True
+    """
+    if any(isinstance(command, Complete) for command in commands):
+        return not isinstance(limit, OneStage) or limit.completes
+    if not any(isinstance(command, StartStep) for command in commands):
+        return True
+    if isinstance(limit, NoStage):
+        return False
+    if isinstance(limit, Before):
+        return limit.step not in stage
+    if isinstance(limit, UpTo):
+        step = state.steps.get(limit.step)
+        return step is None or not step.settled or limit.step in stage
+    visits = tuple((name, step.visit if (step := state.steps.get(name)) else 1) for name in stage)
+    if limit.entered is None:
+        limit.entered = visits
+    return limit.entered == visits
+
+
+def standing_before(stage: Sequence[str], limit: Limit | None = None) -> str:
+    """Say why a run is paused between two cells, or before the step at which others go on from it.
+
+    Example:
+        >>> standing_before(("a", "b"))
+        'step by step; next: [a, b]'
+    """
+    what = _SHARED if isinstance(limit, Before) else "step by step"
+    if not stage:
+        return what
+    return f"{what}; next: {as_stage(stage)}"
+
+
+def is_shared_prefix(event: Event) -> bool:
+    """Whether an execution whose last event this is stands where others go on from it, and has done what it is for.
+
+    Example:
+        >>> is_shared_prefix(WorkflowPaused(at=0, reason=standing_before(("fit",), Before("fit"))))
+        True
+    """
+    return isinstance(event, WorkflowPaused) and event.reason.startswith(_SHARED)
+
+
+def frontier(plan: Plan, state: State) -> tuple[str, ...]:
+    """Name the steps that would run next, those of one stage; nothing when only the end is left.
+
+    Example:
+        >>> frontier(Plan(workflow="w", timeline=(("a",), ("b",)), steps={}), State())
+        ('a',)
+    """
+    at = Position.at_start(plan)
+    for command in decide(plan, state, at):
+        match command:
+            case Complete():
+                return ()
+            case Fail():
+                return (command.step,) if command.step is not None else ()
+            case Jump():
+                return (command.to,)
+            case ChooseRoute():
+                return (command.step,)
+            case StartStep():
+                break
+    return tuple(name for name in at.stage if (step := state.steps.get(name)) is None or not step.settled)

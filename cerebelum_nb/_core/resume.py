@@ -1,0 +1,338 @@
+"""What a resume does to a recorded state: which steps run again, and why it may be refused. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from .._text.text import did_you_mean
+from ..errors import OutcomeUnknownError, ResumeError
+from .decide import reset_by
+from .model import ExecutionState, Plan
+from .state import Phase, State, StepState
+
+__all__ = [
+    "Resumption",
+    "code_changed",
+    "dependants",
+    "following",
+    "named",
+    "plan_resume",
+    "refuse_mark",
+    "resumption",
+    "route_is_lost",
+    "step_named",
+    "unknown_outcomes",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumption:
+    """Which recorded steps a resume touches; see :class:`~cerebelum_nb._core.events.WorkflowResumed`."""
+
+    retried: tuple[str, ...] = ()
+    revisited: tuple[str, ...] = ()
+    rerouted: tuple[str, ...] = ()
+    restored: tuple[str, ...] = ()
+    stale: tuple[str, ...] = ()
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether it runs nothing again that has an outcome."""
+        return not (self.retried or self.revisited or self.rerouted or self.restored)
+
+
+def plan_resume(
+    plan: Plan,
+    state: State,
+    execution_id: str,
+    *,
+    skip_completed_steps: bool = True,
+    rerun: str | Collection[str] = (),
+    live: Collection[str] = (),
+    repeat: Collection[str] = (),
+    mark_done: Collection[str] = (),
+    outdated: Collection[str] = (),
+) -> Resumption:
+    """Decide what a resume does.
+
+    Args:
+        plan: the workflow as it is now.
+        state: the fold of what is recorded.
+        execution_id: for messages.
+        skip_completed_steps: False runs everything again.
+        rerun: names of completed steps to run again with what depends on them, or ``"stale"`` for the outdated.
+        live: completed steps whose unstorable value is still in memory.
+        repeat: external steps that may run again although nobody knows whether their effect happened.
+        mark_done: steps whose result is given by hand.
+        outdated: the completed steps that are stale: their code or inputs are not those that made their result.
+
+    Raises:
+        OutcomeUnknownError: it would repeat an external effect that may have happened.
+        ResumeError: it is completed or cancelled, or the plan lost a completed step or a taken route.
+    """
+    name = f"execution {execution_id}"
+    if state.lifecycle is ExecutionState.COMPLETED and skip_completed_steps and not rerun:
+        raise ResumeError(
+            f"{name} of workflow '{plan.workflow}' is completed: there is nothing to resume. Start a new one with "
+            f"execute(), or run it all again with resume({execution_id!r}, skip_completed_steps=False)"
+        )
+    if state.lifecycle is ExecutionState.CANCELLED:
+        raise ResumeError(
+            f"{name} was cancelled{_because(state.reason)} and does not go on. Start a new one with execute()"
+        )
+    _check_by_hand(plan, state, repeat, mark_done)
+    unknown = [n for n in unknown_outcomes(plan, state) if n not in repeat and n not in mark_done]
+    if unknown:
+        raise _outcome_unknown(unknown, name)
+    if not skip_completed_steps:
+        return Resumption(revisited=tuple(state.steps))
+    again = named(plan, state, [n for n in state.finished if n in outdated] if rerun == "stale" else rerun)
+    chosen = resumption(plan, state, again=again, outdated=outdated, given=mark_done, live=live)
+    if state.lifecycle is ExecutionState.COMPLETED and not chosen.revisited:
+        what = "no step's code has changed since" if rerun == "stale" else f"it ran none of {rerun!r}"
+        raise ResumeError(
+            f"{name} of workflow '{plan.workflow}' is completed, and {what}: there is nothing to run again. "
+            f"Start a new one with execute()"
+        )
+    _refuse_lost(plan, state, execution_id, {*chosen.retried, *chosen.revisited, *chosen.rerouted})
+    return chosen
+
+
+def resumption(
+    plan: Plan,
+    state: State,
+    *,
+    again: Collection[str] = (),
+    outdated: Collection[str] = (),
+    given: Collection[str] = (),
+    live: Collection[str] = (),
+) -> Resumption:
+    """Say what of a recorded state is done again when it goes on.
+
+    Args:
+        plan: the workflow as it is now.
+        state: the fold of what is recorded.
+        again: steps that are to start afresh, with what depends on them.
+        outdated: the completed steps that are stale.
+        given: steps whose result is given by hand.
+        live: completed steps whose unstorable value is still in memory.
+    """
+    revisited = tuple(n for n in dependants(plan, again) if n in state.steps)
+    retried = tuple(
+        n
+        for n, s in state.steps.items()
+        if s.phase is Phase.FAILED
+        and (s.diverge is None or n == state.failed_step)
+        and n not in given
+        and n not in revisited
+        and n in plan.steps
+    )
+    failed = state.failed_step
+    rerouted = (failed,) if failed in state.finished and failed not in revisited and failed in plan.steps else ()
+    restored = _unkept_needed(plan, state, {*live}, {*revisited})
+    return Resumption(
+        retried=retried,
+        revisited=revisited,
+        rerouted=rerouted,
+        restored=tuple(n for n in restored if n not in revisited),
+        stale=tuple(n for n in state.finished if n in outdated and n not in revisited),
+    )
+
+
+def code_changed(plan: Plan, state: State, name: str) -> bool:
+    """Whether a completed step's code is not the code that made its result; no code makes one given by hand."""
+    now, step = plan.steps[name].code, state.steps[name]
+    return now is not None and step.code is not None and now != step.code and not step.by_hand
+
+
+def unknown_outcomes(plan: Plan, state: State) -> tuple[str, ...]:
+    """Name the external steps that began and of which nobody knows whether their effect happened.
+
+    A step that waits in a decorator, before its body, has done nothing yet.
+    """
+    return tuple(
+        name
+        for name, step in state.steps.items()
+        if name in plan.steps
+        and plan.steps[name].policy.effect == "external"
+        and _has_unknown_outcome(step)
+        and not any(o.is_before_body and not o.done for o in step.operations.values())
+    )
+
+
+def _has_unknown_outcome(step: StepState) -> bool:
+    if step.phase is Phase.FAILED:
+        return step.error is not None and step.error.type == "StepTimeoutError"
+    return step.phase is Phase.RUNNING or step.interrupted
+
+
+def dependants(plan: Plan, names: Collection[str]) -> tuple[str, ...]:
+    """Name the given steps and every step that uses their results, directly or not, in the plan's order."""
+    if not names:
+        return ()
+    found = set(names)
+    grew = True
+    while grew:
+        grew = False
+        for name, spec in plan.steps.items():
+            if name in found:
+                continue
+            uses = found.intersection(spec.requires) or found.intersection(spec.optional)
+            if uses or (spec.takes_rest and any(_may_precede(plan, other, name) for other in found)):
+                found.add(name)
+                grew = True
+    return tuple(name for name in plan.steps if name in found)
+
+
+def _check_by_hand(plan: Plan, state: State, repeat: Collection[str], mark_done: Collection[str]) -> None:
+    for what, names in (("repeat", repeat), ("mark_done", mark_done)):
+        if isinstance(names, str):
+            raise ResumeError(
+                f"{what} takes names of steps: {what}=[{names!r}]"
+                if what == "repeat"
+                else f"mark_done takes the steps with their results: mark_done={{{names!r}: ...}}"
+            )
+        for name in names:
+            if name not in plan.steps:
+                raise _unknown(plan, name, f"{what} names")
+    done = [n for n in mark_done if n in state.finished]
+    if done:
+        raise ResumeError(
+            f"mark_done names '{done[0]}', which is completed already: its result is recorded and is used"
+        )
+
+
+def _outcome_unknown(steps: Collection[str], name: str) -> OutcomeUnknownError:
+    first = next(iter(steps))
+    which = ", ".join(f"'{step}'" for step in steps)
+    return OutcomeUnknownError(
+        f"{name}: {'step' if len(steps) == 1 else 'steps'} {which} (effect='external') began, and how it ended is not "
+        f"known: what it does may have happened or not. Look, then resume with one of\n"
+        f"    repeat=[{first!r}]                 it did not happen, or may happen twice\n"
+        f"    mark_done={{{first!r}: result}}      it happened; this is its result",
+        steps=tuple(steps),
+    )
+
+
+def _may_precede(plan: Plan, first: str, second: str) -> bool:
+    """Whether one step's result may be among the earlier results another one takes."""
+    on = plan.stage_of
+    return first not in on or second not in on or on[first] < on[second]
+
+
+def named(plan: Plan, state: State, rerun: str | Collection[str]) -> tuple[str, ...]:
+    """Return the steps named to run again that have run.
+
+    Raises:
+        ResumeError: one is no step of the workflow.
+    """
+    names = (rerun,) if isinstance(rerun, str) else tuple(rerun) if isinstance(rerun, Collection) else (rerun,)
+    for name in names:
+        if not isinstance(name, str):
+            raise ResumeError(f"rerun takes names of steps, such as rerun=['build'], or 'stale', not {name!r}")
+        if name not in plan.steps:
+            raise _unknown(plan, name, "rerun names")
+    return tuple(n for n in names if n in state.steps)
+
+
+def step_named(plan: Plan, step: object, method: str) -> str:
+    """Read which step is meant, given by its name or as the step itself.
+
+    Args:
+        plan: the workflow.
+        step: a name, or anything with a ``name``.
+        method: the call it was given to, for messages.
+
+    Raises:
+        ResumeError: the workflow has no such step.
+    """
+    name = getattr(step, "name", step)
+    if not isinstance(name, str):
+        raise ResumeError(f"{method}() takes a step or its name, not {step!r}")
+    if name not in plan.steps:
+        raise _unknown(plan, name, f"{method}() names")
+    return name
+
+
+def following(plan: Plan, state: State, step: str) -> tuple[str, ...]:
+    """Name the started steps that going back to ``step`` opens anew: itself and what follows.
+
+    Raises:
+        ResumeError: it has not run, so there is nothing to go back to.
+    """
+    if step not in state.steps:
+        raise ResumeError(f"step '{step}' has not run yet: there is nothing to go back to")
+    return reset_by(plan, state, step, step)
+
+
+def refuse_mark(state: State, step: str) -> None:
+    """Raise ResumeError when a step has a result already."""
+    if step in state.finished:
+        raise ResumeError(
+            f"step '{step}' is completed already; to give it another result, go back to it first: "
+            f"await run.back_to({step!r}), then mark it"
+        )
+
+
+def _unknown(plan: Plan, name: str, said: str) -> ResumeError:
+    hint = did_you_mean(str(name), plan.steps, f"Its steps are {_some(plan.steps)}", most=1)
+    return ResumeError(f"{said} {name!r}, which is no step of workflow '{plan.workflow}'. {hint}")
+
+
+def _refuse_lost(plan: Plan, state: State, execution_id: str, again: Collection[str]) -> None:
+    lost = [f"  - step '{n}' (completed, gone from the timeline)" for n in state.finished if n not in plan.steps]
+    for name, step in state.steps.items():
+        if name in again or (name in state.finished and name not in plan.steps):
+            continue
+        if route_is_lost(plan, step, name):
+            taken = f"route '{step.diverge}' of the diverge at" if step.diverge is not None else "branch after"
+            lost.append(f"  - {taken} '{name}' (taken, gone)")
+    if not lost:
+        return
+    added = [f"  + step '{n}'" for n in plan.steps if n not in state.steps]
+    raise ResumeError(
+        f"execution {execution_id} cannot go on: workflow '{plan.workflow}' no longer holds what it has done:\n"
+        + "\n".join([*lost, *added[:5]])
+        + "\nPut it back under its old name, fork the execution, or start anew with execute()"
+    )
+
+
+def route_is_lost(plan: Plan, step: StepState, name: str) -> bool:
+    """Whether a step took a route that its workflow no longer has."""
+    if step.diverge is not None:
+        return name not in plan.diverges or step.diverge not in plan.diverges[name].choices
+    return step.branch is not None and name not in plan.branches
+
+
+def _unkept_needed(plan: Plan, state: State, live: set[str], revisited: set[str]) -> tuple[str, ...]:
+    """Completed steps whose value is nowhere any more although a step that has not run needs it.
+
+    A value that held a secret is there, but for the secret: only whoever opens that one misses it.
+    """
+    gone = {
+        n
+        for n in state.finished
+        if n not in live and n not in revisited and (v := state.steps[n].output) is not None and v.codec == "none"
+    }
+    if not gone:
+        return ()
+    restored: set[str] = set()
+    todo = [n for n in plan.steps if n not in state.finished or n in revisited]
+    while todo:
+        spec = plan.steps[todo.pop()]
+        wanted = gone if spec.takes_rest else gone.intersection((*spec.requires, *spec.optional))
+        for name in wanted - restored:
+            restored.add(name)
+            if name in plan.steps:
+                todo.append(name)
+    return tuple(n for n in state.finished if n in restored)
+
+
+def _some(names: Collection[str]) -> str:
+    shown = list(names)[:8]
+    return ", ".join(shown) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def _because(reason: str | None) -> str:
+    return f" ({reason})" if reason else ""

@@ -1,0 +1,366 @@
+"""``wf``: what a workflow function is given to describe its timeline and routes.
+
+It collects what it is told, judging nothing on the way: every problem is reported at once by ``build``.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from .._core.model import Action, Branch, Diverge, Path, Plan, StepSpec, Target
+from .._core.validate import Report, validate
+from .._text.text import cut
+from ..errors import WorkflowDefinitionError
+from . import flow
+from .step import Chain, Step
+
+__all__ = ["WorkflowBuilder", "build"]
+
+F = TypeVar("F", bound=Callable[..., None])
+
+
+def _by_name(method: F) -> F:
+    """Make a call that gives other arguments one more problem of the workflow instead of a bare TypeError."""
+    signature = inspect.signature(method)
+    wanted = ", ".join(f"{p.name}=..." for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY)
+
+    @functools.wraps(method)
+    def called(self: WorkflowBuilder, *args: Any, **kwargs: Any) -> None:
+        try:
+            signature.bind(self, *args, **kwargs)
+        except TypeError as error:
+            self._problems.append(f"wf.{method.__name__}: {error}; write wf.{method.__name__}({wanted})")
+            return
+        method(self, *args, **kwargs)
+
+    return called  # type: ignore[return-value]
+
+
+class WorkflowBuilder:
+    """Describes one workflow: ``timeline``, ``branch`` and ``diverge`` may be called in any order."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._timeline: list[tuple[str, ...]] = []
+        self._steps: dict[str, Step[..., Any]] = {}
+        self._branches: dict[str, Branch] = {}
+        self._diverges: dict[str, dict[str, tuple[Any, Target]]] = {}
+        self._problems: list[str] = []
+        self._warnings: list[str] = []
+
+    def timeline(self, *items: object) -> None:
+        """Say what runs, in order. Several calls follow each other.
+
+        Args:
+            items: steps or chains such as ``a >> [b, c] >> d``. A list among others runs in parallel and joins;
+                a bare list, ``timeline([a, b, c])``, is a sequence, as in the original SDK.
+        """
+        if len(items) == 1 and isinstance(items[0], (list, tuple)):
+            items = tuple(items[0])
+        for item in items:
+            self._timeline.extend(self._path(Chain(()) >> item, "timeline"))
+
+    @_by_name
+    def branch(
+        self,
+        *,
+        after: object = None,
+        on: Callable[[Any], object] | None = None,
+        when_true: object = None,
+        when_false: object = None,
+        condition: Callable[[Any], object] | None = None,
+    ) -> None:
+        """After a step, let its result decide what runs in between; then the timeline goes on.
+
+        Args:
+            after: the step whose result is looked at.
+            on: a plain function of that result, true or false.
+            when_true: a step, a chain, a flow action, or None for nothing.
+            when_false: likewise.
+            condition: another name for ``on``.
+        """
+        where = f"branch after {_said(after)}"
+        name = self._one(after, f"{where}: after=")
+        if on is not None and condition is not None:
+            self._problems.append(f"{where}: on= and condition= are two names of one thing: give one of them")
+        predicate = on if on is not None else condition
+        if predicate is None or not callable(predicate) or isinstance(predicate, Step):
+            self._problems.append(
+                f"{where}: on= takes a function of the step's result, such as lambda result: result > 3, "
+                f"not {predicate!r}"
+            )
+        elif inspect.iscoroutinefunction(predicate):
+            self._problems.append(f"{where}: the predicate is async; make it a plain def, or do the waiting in a step")
+        elif not _takes_one(predicate):
+            self._problems.append(f"{where}: on= takes the step's result as its one argument: lambda result: ...")
+        if when_true is None and when_false is None:
+            self._problems.append(
+                f"{where}: neither when_true= nor when_false= is given, so it decides nothing: give a path"
+            )
+        if name is None or predicate is None:
+            return
+        if name in self._branches:
+            self._problems.append(f"{where}: '{name}' has a branch already; nest the second in one of its paths")
+        self._branches[name] = Branch(
+            name,
+            predicate,
+            self._target(when_true, f"{where}: when_true="),
+            self._target(when_false, f"{where}: when_false="),
+        )
+
+    @_by_name
+    def diverge(
+        self,
+        *,
+        from_step: object = None,
+        patterns: Mapping[Any, object] | Iterable[tuple[Any, object]] | None = None,
+    ) -> None:
+        """Hold the outcome of a step against patterns, in order; the path of the first match runs instead of the rest.
+
+        Args:
+            from_step: the step whose outcome is looked at.
+            patterns: a dict (or a list of pairs, for patterns that cannot be keys) from a pattern to a step, a chain
+                or a flow action. A string equals the result, the ``"error"`` reason or ``result["status"]``;
+                ``"ok"``, ``"error"`` and ``"_"`` match any success, any failure, anything; an exception class matches
+                what was raised; a dict matches as a subset; a function is a predicate on the result.
+        """
+        where = f"diverge from {_said(from_step)}"
+        name = self._one(from_step, f"{where}: from_step=")
+        pairs = _pairs(patterns)
+        if not pairs:
+            self._problems.append(
+                f"{where}: patterns= takes a dict from pattern to path, such as {{'error': rollback}}, not {patterns!r}"
+            )
+        choices = self._diverges.setdefault(name, {}) if name is not None else {}
+        for pattern, target in pairs or []:
+            label = _label(pattern)
+            if inspect.iscoroutinefunction(pattern):
+                self._problems.append(f"{where}: pattern {label} is async; patterns are plain functions of the result")
+            wrong = _wrong_pattern(pattern)
+            if wrong:
+                self._problems.append(f"{where}: the pattern {label} {wrong}")
+            if isinstance(pattern, str) and label in choices:
+                self._warnings.append(f"{where}: pattern {label} is never reached, it stands before as well")
+            elif "_" in choices:
+                self._warnings.append(f"{where}: pattern {label} is never reached, '_' before it matches anything")
+            while label in choices:
+                label += "'"
+            if target is None:
+                self._problems.append(f"{where}: pattern {label} has no path; to go on as usual write flow.proceed()")
+            choices[label] = (pattern, self._target(target, f"{where}: pattern {label}"))
+
+    def plan(self, max_jumps: int) -> Plan:
+        """Freeze what was described."""
+        specs: dict[str, StepSpec] = {name: step.spec() for name, step in self._steps.items()}
+        timeline = tuple(self._timeline)
+        return Plan(
+            workflow=self.name,
+            timeline=timeline,
+            steps=specs,
+            branches=self._branches,
+            diverges={name: Diverge(name, choices) for name, choices in self._diverges.items()},
+            max_jumps=max_jumps,
+            stage_of={name: i for i, stage in reversed(list(enumerate(timeline))) for name in stage},
+        )
+
+    def describes(self, plan: Plan, max_jumps: int) -> bool:
+        """Whether freezing it would give this very plan; False when that is not plain to see, as with any route."""
+        return (
+            not (self._branches or self._diverges or self._problems or self._warnings)
+            and not (plan.branches or plan.diverges)
+            and (self.name, max_jumps) == (plan.workflow, plan.max_jumps)
+            and tuple(self._timeline) == plan.timeline
+            and all(step.spec() is plan.steps[name] for name, step in self._steps.items())
+        )
+
+    def report(self, plan: Plan) -> Report:
+        """Judge what was described; every problem at once."""
+        found = validate(plan)
+        errors = found.errors if plan.timeline or not self._problems else ()  # it is empty because of them
+        return Report((*self._problems, *errors), (*self._warnings, *found.warnings))
+
+    def _target(self, target: object, where: str) -> Target:
+        if target is None:
+            return ()
+        if isinstance(target, Action):
+            return target
+        if isinstance(target, (list, tuple)):
+            return self._path(Chain((target,)), where)
+        return self._path(target, where)
+
+    def _path(self, item: object, where: str) -> Path:
+        stages = []
+        for member in item.items if isinstance(item, Chain) else (item,):
+            if isinstance(member, (list, tuple)):
+                stages.append(self._group(member, where))
+            else:
+                name = self._one(member, where)
+                stages.append(() if name is None else (name,))
+        return tuple(stage for stage in stages if stage)
+
+    def _group(self, members: Iterable[object], where: str) -> tuple[str, ...]:
+        names = []
+        for member in members:
+            if isinstance(member, (Chain, list, tuple)):
+                self._problems.append(
+                    f"{where}: a parallel list holds steps, not {_said(member)}. Make one step of that chain, or "
+                    f"put its steps in lists that follow each other"
+                )
+                continue
+            name = self._one(member, where)
+            if name is not None:
+                names.append(name)
+        if not names:
+            self._problems.append(f"{where}: a parallel list is empty; remove it or put steps in it")
+        return tuple(names)
+
+    def _one(self, item: object, where: str) -> str | None:
+        if not isinstance(item, Step):
+            self._problems.append(f"{where}: {_not_a_step(item)}")
+            return None
+        item = item.newest()
+        known = self._steps.setdefault(item.name, item)
+        if known is not item:
+            problem = (
+                f"two different steps are named '{item.name}' ({_origin(known)} and {_origin(item)}): "
+                f"give one of them @step(name=...), or run the cell again that lists the older one"
+            )
+            if problem not in self._problems:
+                self._problems.append(problem)
+        return item.name
+
+
+def build(fn: Callable[[WorkflowBuilder], object], name: str, max_jumps: int) -> tuple[Plan, Report]:
+    """Evaluate a workflow function and judge the result.
+
+    Raises:
+        WorkflowDefinitionError: it joins what cannot be joined.
+        Whatever else ``fn`` raises.
+    """
+    wf = WorkflowBuilder(name)
+    try:
+        fn(wf)
+    except TypeError as error:
+        hint = _hint_for(error)
+        if hint is None:
+            raise
+        problem = f"{error} (line {_line_of(error, fn)}): {hint}"
+        raise WorkflowDefinitionError(f"workflow '{name}' cannot be read: {problem}", errors=(problem,)) from error
+    before = _BUILT.get(fn)
+    if before is not None and wf.describes(before[0], max_jumps):
+        return before
+    plan = wf.plan(max_jumps)
+    built = _BUILT[fn] = plan, wf.report(plan)
+    return built
+
+
+_BUILT: weakref.WeakKeyDictionary[Callable[..., object], tuple[Plan, Report]] = weakref.WeakKeyDictionary()
+"""What each workflow function described last: judged once, as long as it describes the same steps."""
+
+
+def _pairs(patterns: Any) -> list[tuple[Any, Any]] | None:
+    if isinstance(patterns, Mapping):
+        return list(patterns.items())
+    if isinstance(patterns, (list, tuple)) and all(isinstance(p, (list, tuple)) and len(p) == 2 for p in patterns):
+        return [(pattern, target) for pattern, target in patterns]
+    return None
+
+
+def _label(pattern: Any) -> str:
+    if isinstance(pattern, str):
+        return pattern
+    if isinstance(pattern, Step):
+        return pattern.name
+    if inspect.isclass(pattern):
+        return pattern.__name__
+    if callable(pattern):
+        return str(getattr(pattern, "__name__", type(pattern).__name__))
+    return repr(pattern)
+
+
+def _takes_one(fn: Callable[..., object]) -> bool:
+    try:
+        inspect.signature(fn).bind(None)
+    except TypeError:
+        return False
+    except ValueError:  # a built-in that does not say
+        return True
+    return True
+
+
+def _wrong_pattern(pattern: Any) -> str | None:
+    if isinstance(pattern, Step):
+        return "is a step; patterns stand left, paths right"
+    if isinstance(pattern, BaseException):
+        return f"is an exception; give its class: {type(pattern).__name__}"
+    if isinstance(pattern, tuple) and any(inspect.isclass(member) for member in pattern):
+        return "is a tuple of classes; give each class a line of its own"
+    if inspect.isclass(pattern):
+        if not issubclass(pattern, BaseException):
+            return "is a class, but no exception; use a function of the result"
+        return None
+    if callable(pattern) and not _takes_one(pattern):
+        return "takes the step's result as its one argument: lambda result: ..."
+    return None
+
+
+_MISJOINED = (
+    ("for >>:", "a chain begins with a step; two lists in a row are written a >> [b, c] >> [d, e]"),
+    ("not supported between instances of", "steps are joined by >>, as in a >> b"),
+    ("unsupported operand type(s)", "steps are joined by >>, as in a >> [b, c] >> d"),
+    ("unhashable type: 'dict'", "a pattern that cannot be a key stands in a list of pairs, patterns=[({...}, path)]"),
+)
+
+
+def _hint_for(error: TypeError) -> str | None:
+    """What to write instead, when the workflow function itself put together what does not go together."""
+    trace = error.__traceback__
+    if trace is None or trace.tb_next is None or trace.tb_next.tb_next is not None:
+        return None
+    return next((hint for part, hint in _MISJOINED if part in str(error)), None)
+
+
+def _line_of(error: TypeError, fn: Callable[..., object]) -> int:
+    trace = error.__traceback__
+    assert trace is not None and trace.tb_next is not None
+    return trace.tb_next.tb_lineno - fn.__code__.co_firstlineno + 1
+
+
+def _said(item: object) -> str:
+    """Name a thing in a message; a workflow's own repr would evaluate it."""
+    if isinstance(item, Step):
+        return f"'{item.name}'"
+    if type(item).__name__ == "Workflow":
+        return f"workflow '{getattr(item, 'name', '')}'"
+    return cut(repr(item), 80)
+
+
+def _not_a_step(item: object) -> str:
+    if inspect.iscoroutine(item):
+        name = item.__qualname__
+        item.close()
+        return f"'{name}()' was called; name the step without parentheses: {name}"
+    if isinstance(item, str):
+        return f"{item!r} is text; give the step itself, without quotes"
+    if inspect.isfunction(item) and item.__module__ == flow.__name__:
+        return f"flow.{item.__name__} was not called; write flow.{item.__name__}(...)"
+    if type(item).__name__ == "Workflow":
+        return f"{_said(item)} is no step; put its steps on this timeline, or run it before or after this one"
+    if inspect.isfunction(item):
+        return f"'{item.__name__}' is a plain function; put @step above its def"
+    if isinstance(item, Action):
+        return f"{item} is a flow action; it is a target of branch or diverge, not a part of a path"
+    if item is None or item is ...:
+        return f"{item!r} stands where a step is expected; give a step, or leave it out"
+    if isinstance(item, (set, frozenset)):
+        return f"{_said(item)} is a set, which has no order; steps that run in parallel stand in a list"
+    return f"{_said(item)} ({type(item).__name__}) is not a step; steps are made by @step"
+
+
+def _origin(step: Step[..., Any]) -> str:
+    code = getattr(inspect.unwrap(step.fn), "__code__", None)
+    return f"{code.co_filename.rpartition('/')[2]}:{code.co_firstlineno}" if code else repr(step.fn)

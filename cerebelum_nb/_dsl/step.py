@@ -1,0 +1,353 @@
+"""``@step``: a function becomes a step that knows its name, its needs and its policy.
+
+A step is only a description; it runs when it is called directly (as the plain function) or when an engine
+starts an attempt of it.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import keyword
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, ParamSpec, TypeVar, overload
+
+from .._core.model import Policy, StepSpec
+from .._text.duration import Duration, seconds
+from ..errors import StepDefinitionError
+from .reloading import by_name, load_of, newest
+
+__all__ = ["DECORATIONS", "RESERVED", "Chain", "Step", "check_name", "is_async", "parts_of", "step"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+RESERVED = ("context", "inputs")
+DECORATIONS = "__cerebelum_decorations__"
+"""Where the decorators under ``@step`` note what they add, so that a changed interval is changed code."""
+
+
+class Step(Generic[P, R]):
+    """A step of a workflow, made by ``@step``. Calling it just runs the function.
+
+    Example:
+        >>> @step
+        ... def build(inputs, fetch):
+        ...     return fetch + inputs["size"]
+        >>> build, build.requires
+        (<step build>, ('fetch',))
+        >>> build({"size": 2}, 1)
+        3
+    """
+
+    def __init__(self, fn: Callable[P, R], name: str, policy: Policy) -> None:
+        functools.update_wrapper(self, fn)
+        self.fn = fn
+        self.name = name
+        self.policy = policy
+        self._needs = _needs(fn, name)
+        self._load = load_of(fn)
+        self._spec: StepSpec | None = None
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """Pickle by name, as functions are; one that its module does not hold, by what it is made of."""
+        return by_name(self) or (type(self), (self.fn, self.name, self.policy))
+
+    def newest(self) -> Step[P, R]:
+        """Return the step that its module defines now, after a reload; itself otherwise."""
+        return newest(self, self.name, self.fn, self._load)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the function, without an engine: steps are unit tested like any function."""
+        return self.fn(*args, **kwargs)
+
+    def __rshift__(self, other: object) -> Chain:
+        return Chain((self,)) >> other
+
+    def __rrshift__(self, other: object) -> Chain:
+        return Chain((other,)) >> self
+
+    def __repr__(self) -> str:
+        return f"<step {self.name}>"
+
+    @property
+    def is_async(self) -> bool:
+        """Whether it runs on the event loop; a plain function runs in a thread of its own."""
+        return is_async(self.fn)
+
+    @property
+    def requires(self) -> tuple[str, ...]:
+        """The steps whose results it needs."""
+        required: tuple[str, ...] = self._needs["requires"]
+        return required
+
+    def spec(self) -> StepSpec:
+        """Describe the step to the engine, with a fingerprint of its code as it is now."""
+        code = self.code_hash()
+        if self._spec is None or self._spec.code != code:
+            self._spec = StepSpec(
+                name=self.name,
+                fn=self.fn,
+                is_async=self.is_async,
+                policy=self.policy,
+                code=code,
+                **self._needs,
+            )
+        return self._spec
+
+    def code_hash(self) -> str | None:
+        """Digest the code the step runs, helpers and constants included; None when its source is unknown."""
+        found = _fingerprinter()(self.fn)
+        decorations = getattr(self.fn, DECORATIONS, None)
+        if found is None or not decorations:
+            return found.digest if found else None
+        return hashlib.sha256(f"{found.digest}{decorations!r}".encode()).hexdigest()[:16]
+
+
+class Chain:
+    """Steps in order, as ``a >> [b, c] >> d`` builds them; they are judged when the workflow is validated."""
+
+    __slots__ = ("items",)
+
+    def __init__(self, items: Iterable[object]) -> None:
+        self.items = tuple(items)
+
+    def __rshift__(self, other: object) -> Chain:
+        return Chain(self.items + (other.items if isinstance(other, Chain) else (other,)))
+
+    def __rrshift__(self, other: object) -> Chain:
+        return Chain((other, *self.items))
+
+    def __repr__(self) -> str:
+        return " >> ".join(repr(item) for item in self.items)
+
+
+@overload
+def step(fn: Callable[P, R], /) -> Step[P, R]: ...
+@overload
+def step(
+    *,
+    name: str | None = None,
+    retries: int = 0,
+    retry_delay: Duration = 0,
+    backoff: float = 1.0,
+    max_delay: Duration | None = None,
+    jitter: float = 0.0,
+    retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
+    timeout: Duration | None = None,
+    keep: bool = True,
+    effect: str | None = None,
+) -> Callable[[Callable[P, R]], Step[P, R]]: ...
+def step(
+    fn: Callable[P, R] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    retries: int = 0,
+    retry_delay: Duration = 0,
+    backoff: float = 1.0,
+    max_delay: Duration | None = None,
+    jitter: float = 0.0,
+    retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
+    timeout: Duration | None = None,
+    keep: bool = True,
+    effect: str | None = None,
+) -> Step[P, R] | Callable[[Callable[P, R]], Step[P, R]]:
+    """Make a function a step of workflows.
+
+    Its parameters are its dependencies: ``context`` and ``inputs`` are given by the engine, every other parameter
+    names the step whose result it receives; one with a default is optional, ``**kwargs`` takes every other earlier
+    result. ``async def`` runs on the event loop, a plain ``def`` in a thread of its own.
+
+    Args:
+        fn: the function, when used without parentheses.
+        name: the step's name; by default the function's.
+        retries: attempts after the first one.
+        retry_delay: seconds (or text such as ``"5s"``) before the first retry.
+        backoff: what each further delay is multiplied by, at least 1.
+        max_delay: seconds (or text) that no delay exceeds, however often it is multiplied.
+        jitter: by which share of itself a delay varies at random, from 0 to 1, so that what failed together is not
+            tried again together.
+        retry_on: the exception classes that are retried.
+        timeout: seconds (or text) one attempt may take; more is a ``StepTimeoutError``. The thread of a plain step
+            cannot be ended: the next attempt starts when it has returned.
+        keep: False for a result that cannot or should not be stored: it lives in memory for this run only, and a
+            resume runs the step again when somebody needs it.
+        effect: ``"external"`` for what must not happen twice unasked (it charges a card, it deploys): when its outcome
+            is unknown, because the process died in it or it was stopped, a resume stops and asks.
+
+    Raises:
+        StepDefinitionError: the function or an argument is not what a step can be made from.
+
+    Example:
+        >>> @step(retries=2, retry_delay="1s")
+        ... async def fetch(inputs):
+        ...     return inputs["url"]
+        >>> fetch
+        <step fetch>
+    """
+
+    def make(function: Callable[P, R]) -> Step[P, R]:
+        _check_function(function)
+        chosen = name if name is not None else getattr(function, "__name__", "")
+        check_name(chosen)
+        policy = _policy(chosen, retries, retry_delay, backoff, max_delay, jitter, retry_on, timeout, keep, effect)
+        return Step(function, chosen, policy)
+
+    if fn is None:
+        return make
+    return make(fn)
+
+
+def is_async(fn: Callable[..., Any]) -> bool:
+    """Whether a call of it makes a coroutine, as far as its definition tells.
+
+    A plain wrapper of an async function does not say so; what it returns does, when it runs.
+    """
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(vars(type(fn)).get("__call__"))
+
+
+def parts_of(fn: Callable[..., Any]) -> tuple[Any, ...]:
+    """Return the parts of a step's code, each a :class:`~cerebelum_nb._dsl.fingerprint.Part`; none without a source."""
+    from .fingerprint import Part
+
+    found = _fingerprinter()(fn)
+    decorations = getattr(fn, DECORATIONS, None)
+    if found is None or not decorations:
+        return found.parts if found else ()
+    digest = hashlib.sha256(repr(decorations).encode()).hexdigest()[:16]
+    return (*found.parts, Part(kind="decorator", name="what stands under @step", digest=digest, text=repr(decorations)))
+
+
+@functools.cache
+def _fingerprinter() -> Callable[[Callable[..., Any]], Any]:
+    from .fingerprint import fingerprint  # it imports ast and tokenize, which a mere import of ours does not need
+
+    return fingerprint
+
+
+def _check_function(function: Any) -> None:
+    if isinstance(function, Step):
+        raise StepDefinitionError(f"{function!r} is a step already: write @step once")
+    if isinstance(function, (staticmethod, classmethod)) or inspect.isclass(function):
+        raise StepDefinitionError(f"@step takes a function, not {function!r}: put it above a plain def or async def")
+    if not callable(function):
+        raise StepDefinitionError(
+            f"@step takes a function, not {function!r}. With options write @step(name='...') above the def"
+        )
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise StepDefinitionError(
+            f"step '{function.__name__}' yields: a step has one result. Return a list, or make a step of each part"
+        )
+
+
+def check_name(name: object) -> None:
+    """Raise StepDefinitionError unless this can be the name of a step."""
+    if not isinstance(name, str):
+        raise StepDefinitionError(f"a step's name is text, not {name!r}: @step(name='fetch')")
+    if not name:
+        raise StepDefinitionError("this step has no name: write step(name='...')(function), or a def")
+    if name == "<lambda>":
+        raise StepDefinitionError("a lambda has no name: write step(name='...')(lambda ...), or a def")
+    if not name.isidentifier() or keyword.iskeyword(name):
+        raise StepDefinitionError(
+            f"{name!r} cannot be a step's name: other steps receive its result by a parameter of that name, "
+            f"so it must be a Python identifier, such as {_identifier(name)!r}"
+        )
+    if name in RESERVED:
+        raise StepDefinitionError(f"'{name}' is reserved (every step may take it): give the step another name")
+
+
+def _identifier(name: str) -> str:
+    found = re.sub(r"\W+", "_", name).strip("_") or "fetch"
+    return f"{found}_" if keyword.iskeyword(found) else found if found.isidentifier() else f"step_{found}"
+
+
+def _policy(
+    name: str,
+    retries: int,
+    retry_delay: Duration,
+    backoff: float,
+    max_delay: Duration | None,
+    jitter: float,
+    retry_on: Any,
+    timeout: Duration | None,
+    keep: bool,
+    effect: object,
+) -> Policy:
+    where = f"@step of '{name}'"
+    if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+        raise StepDefinitionError(f"{where}: retries is how often to try again, a whole number from 0, not {retries!r}")
+    if isinstance(backoff, bool) or not isinstance(backoff, (int, float)) or not 1 <= backoff < float("inf"):
+        raise StepDefinitionError(f"{where}: backoff multiplies the delay and is at least 1, not {backoff!r}")
+    if isinstance(jitter, bool) or not isinstance(jitter, (int, float)) or not 0 <= jitter <= 1:
+        raise StepDefinitionError(
+            f"{where}: jitter is the share of a delay that is random, from 0 to 1, not {jitter!r}"
+        )
+    classes = retry_on if isinstance(retry_on, tuple) else (retry_on,)
+    for cls in classes:
+        if not (inspect.isclass(cls) and issubclass(cls, BaseException)):
+            raise StepDefinitionError(f"{where}: retry_on is an exception class or a tuple of them, not {cls!r}")
+    if not isinstance(keep, bool):
+        raise StepDefinitionError(f"{where}: keep is True or False, not {keep!r}")
+    if effect not in (None, "external"):
+        raise StepDefinitionError(f"{where}: effect is 'external' or left out, not {effect!r}")
+    try:
+        delay = seconds(retry_delay, unit="s", what="retry_delay")
+        longest = None if max_delay is None else seconds(max_delay, unit="s", what="max_delay")
+        limit = None if timeout is None else seconds(timeout, unit="s", what="timeout")
+    except (TypeError, ValueError) as error:
+        raise StepDefinitionError(f"{where}: {error}") from error
+    if limit == 0:
+        raise StepDefinitionError(f"{where}: timeout must be more than zero; leave it out for no limit")
+    return Policy(
+        retries=retries,
+        retry_delay=delay,
+        backoff=float(backoff),
+        retry_on=classes,
+        timeout=limit,
+        keep=keep,
+        effect=None if effect is None else "external",
+        max_delay=longest,
+        jitter=float(jitter),
+    )
+
+
+def _needs(fn: Callable[..., Any], name: str) -> dict[str, Any]:
+    try:
+        parameters = inspect.signature(fn).parameters.values()
+    except (TypeError, ValueError) as error:
+        raise StepDefinitionError(
+            f"step '{name}': its parameters cannot be read ({error}). Wrap it: def {name}(...): return ..."
+        ) from error
+    requires: list[str] = []
+    optional: list[str] = []
+    rest = False
+    for parameter in parameters:
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            raise StepDefinitionError(
+                f"step '{name}': parameter '{parameter.name}' is positional-only, but results are given by name: "
+                f"remove the '/'"
+            )
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            raise StepDefinitionError(
+                f"step '{name}': *{parameter.name} names no step. Name the steps it needs, or take **kwargs for all"
+            )
+        if parameter.kind is parameter.VAR_KEYWORD:
+            rest = True
+        elif parameter.name == name:
+            raise StepDefinitionError(f"step '{name}' asks for its own result: rename the parameter or the step")
+        elif parameter.name not in RESERVED:
+            (requires if parameter.default is parameter.empty else optional).append(parameter.name)
+    names = {parameter.name for parameter in parameters}
+    return {
+        "requires": tuple(requires),
+        "optional": tuple(optional),
+        "takes_rest": rest,
+        "takes_context": "context" in names,
+        "takes_inputs": "inputs" in names,
+    }

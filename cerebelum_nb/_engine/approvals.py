@@ -1,0 +1,256 @@
+"""Deciding an approval, from any process: the client, the command line and the notebook's form all come here.
+
+A decision is a signal: it is appended beside whatever the running process appends, and the database lets one win.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .._core.events import (
+    ApprovalReceived,
+    ApprovalRefused,
+    ApprovalRejected,
+    ApprovalRequested,
+    ApprovalTimedOut,
+    Event,
+    OperationCompleted,
+    OperationFailed,
+    StepCompleted,
+)
+from .._core.model import Value
+from .._core.state import State, evolve, fold
+from .._store.base import Commit, Store
+from .._store.summary import summarise
+from .._text.times import at
+from .._values import Vault, encode
+from ..errors import ApprovalDecidedError, ApprovalError, ApprovalRefusedError
+from .clock import current_clock
+from .leases import keeper_of
+
+__all__ = ["Decision", "OpenApproval", "decide_approval", "open_approvals", "verdict"]
+
+_LOOK_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenApproval:
+    """An approval that waits for somebody. ``data`` is encoded, ``digest`` its hash; times are µs since the epoch."""
+
+    step: str
+    op: str
+    approval_type: str
+    data: Value | None
+    digest: str
+    requested_at: int
+    due_at: int | None
+    validated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """A decision that stands in the log.
+
+    ``pending`` is true while the step has still to validate the response: see :func:`verdict`.
+    """
+
+    execution_id: str
+    step: str
+    approval_type: str
+    approved: bool
+    by: str | None
+    version: int
+    op: str
+    pending: bool = False
+
+
+def open_approvals(state: State) -> list[OpenApproval]:
+    """List what waits to be decided, in the order in which it was asked for."""
+    found = [
+        OpenApproval(
+            step=name,
+            op=operation.op,
+            approval_type=operation.approval_type,
+            data=operation.data,
+            digest=operation.digest,
+            requested_at=operation.at,
+            due_at=operation.due_at,
+            validated=operation.validated,
+        )
+        for name, step in state.steps.items()
+        if not step.settled
+        for operation in step.operations.values()
+        if operation.kind == "approval" and not operation.is_decided
+    ]
+    return sorted(found, key=lambda approval: approval.requested_at)
+
+
+def decide_approval(
+    store: Store,
+    execution_id: str,
+    *,
+    approve: bool,
+    response: Any = None,
+    reason: str | None = None,
+    by: str | None = None,
+    step: str | None = None,
+) -> Decision:
+    """Approve or reject what an execution waits for; whoever runs it goes on, or it is due to be woken.
+
+    Args:
+        store: its log.
+        execution_id: its id or an unambiguous beginning.
+        approve: True approves, False rejects.
+        response: what the step receives when it is approved; must be storable.
+        reason: why, for the log; of a rejection also for the step.
+        by: who decides; by default the user of this process.
+        step: which step's approval, when several wait.
+
+    Returns:
+        The decision; ``pending`` when the step has still to validate the response.
+
+    Raises:
+        ExecutionNotFoundError: there is no such execution.
+        ApprovalDecidedError: somebody decided it before, or its time is over; it says who, what and when.
+        ApprovalError: nothing waits for an approval there, or several do and ``step`` does not say which.
+        SerializationError: the response cannot be stored.
+    """
+    execution_id = store.execution(execution_id).execution_id
+    who = by or _user()
+    value = encode(response, vault=Vault(store.redact), path="response")
+    while True:
+        events = store.events(execution_id)
+        state = fold(events)
+        now = max(current_clock.get().now(), state.updated_at)
+        chosen = _choose(execution_id, state, events, step, now)
+        header: dict[str, Any] = {
+            "at": now,
+            "step": chosen.step,
+            "visit": state.steps[chosen.step].visit,
+            "attempt": max(1, state.steps[chosen.step].attempt),
+            "op": chosen.op,
+            "by": who,
+            "digest": chosen.digest,
+        }
+        event: Event
+        event = (
+            ApprovalReceived(**header, response=value, reason=reason or None)
+            if approve
+            else ApprovalRejected(**header, reason=reason or "")
+        )
+        after = state.version
+        evolve(state, event)
+        commit = Commit(execution_id=execution_id, after=after, events=[event], summary=summarise(state), holder=None)
+        if not store.commit([commit]):
+            break
+    keeper = keeper_of(store)
+    here = keeper.running(execution_id)
+    if here is not None:
+        here.look_soon()
+    keeper.tell()
+    return Decision(
+        execution_id=execution_id,
+        step=chosen.step,
+        approval_type=chosen.approval_type,
+        approved=approve,
+        by=who,
+        version=after + 1,
+        op=chosen.op,
+        pending=approve and chosen.validated,
+    )
+
+
+async def verdict(store: Store, decision: Decision, seconds: float = 5.0) -> Decision:
+    """Wait for the step to validate a response.
+
+    Args:
+        store: the log.
+        decision: what :func:`decide_approval` returned.
+        seconds: how long; nobody may be running the execution, it is then validated when it goes on.
+
+    Returns:
+        The decision, no longer ``pending`` when the step has taken the response.
+
+    Raises:
+        ApprovalRefusedError: the step did not take it; the approval is still open.
+    """
+    loop = asyncio.get_running_loop()
+    until = loop.time() + seconds
+    while decision.pending:
+        for event in store.events(decision.execution_id, after=decision.version):
+            if isinstance(event, ApprovalRefused) and event.op == decision.op:
+                raise ApprovalRefusedError(
+                    f"step '{decision.step}' of execution {decision.execution_id} did not take the response: "
+                    f"{event.message}. The approval is still open"
+                )
+            if isinstance(event, OperationCompleted | OperationFailed) and event.op == decision.op:
+                return replace(decision, pending=False)
+            if isinstance(event, StepCompleted) and event.step == decision.step:
+                return replace(decision, pending=False)
+        if loop.time() >= until:
+            break
+        await asyncio.sleep(_LOOK_SECONDS)
+    return decision
+
+
+def _choose(execution_id: str, state: State, events: list[Event], step: str | None, now: int) -> OpenApproval:
+    found = [approval for approval in open_approvals(state) if step in (None, approval.step)]
+    if not found or state.lifecycle.is_final:
+        raise _nothing_to_decide(execution_id, state, events, step)
+    steps = dict.fromkeys(approval.step for approval in found)
+    if len(steps) > 1:
+        raise ApprovalError(
+            f"execution {execution_id} waits for {len(steps)} approvals, in the steps {_listed(steps)}: say which, "
+            f"with step={found[0].step!r}"
+        )
+    chosen = found[0]
+    if chosen.due_at is not None and chosen.due_at <= now:
+        raise ApprovalDecidedError(
+            f"the approval '{chosen.approval_type}' of step '{chosen.step}' of execution {execution_id} timed out at "
+            f"{at(chosen.due_at):%Y-%m-%d %H:%M:%S} UTC: nobody had decided it",
+            at=at(chosen.due_at),
+        )
+    return chosen
+
+
+def _nothing_to_decide(execution_id: str, state: State, events: list[Event], step: str | None) -> ApprovalError:
+    kinds = {event.op: event.approval_type for event in events if isinstance(event, ApprovalRequested)}
+    for event in reversed(events):
+        if isinstance(event, ApprovalReceived | ApprovalRejected | ApprovalTimedOut) and step in (None, event.step):
+            return _decided(execution_id, event, kinds.get(event.op, "manual"))
+    where = f"step '{step}' of execution {execution_id}" if step else f"execution {execution_id}"
+    return ApprovalError(f"{where} waits for no approval: it is {state.status}")
+
+
+def _decided(
+    execution_id: str, event: ApprovalReceived | ApprovalRejected | ApprovalTimedOut, kind: str
+) -> ApprovalDecidedError:
+    which = f"the approval '{kind}' of step '{event.step}' of execution {execution_id}"
+    when = f"{at(event.at):%Y-%m-%d %H:%M:%S} UTC"
+    by: str | None = None
+    what = ""
+    match event:
+        case ApprovalReceived(by=by, response=response):
+            told = response.json if response.is_json else response.preview
+            answer = "" if told == "null" else f", with the response {told[:200]}"
+            what = f"was approved by {by or 'somebody'} at {when}{answer}"
+        case ApprovalRejected(by=by, reason=reason):
+            what = f"was rejected by {by or 'somebody'} at {when}: {reason or 'no reason given'}"
+        case ApprovalTimedOut():
+            what = f"timed out at {when}: nobody had decided it"
+    return ApprovalDecidedError(f"{which} {what}", by=by, at=at(event.at))
+
+
+def _user() -> str | None:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return None
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)

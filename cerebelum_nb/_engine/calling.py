@@ -1,0 +1,187 @@
+"""How an operation meets its caller: awaited, blocking in a thread, or wrapped around a step's body.
+
+Where it is to be awaited it is a `PendingOperation`: whatever else is done with it raises, and one that nobody has
+awaited fails its step. A plain coroutine is true, so that ``if wait_for_approval():`` went on as if a person had
+agreed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import threading
+from collections.abc import Callable, Coroutine, Generator, Iterator
+from typing import Any, NoReturn, TypeVar
+
+from .._dsl.step import DECORATIONS, is_async
+from ..errors import OperationError, StepDefinitionError
+from .scope import Scope, current_scope, scope_here
+
+__all__ = ["PendingOperation", "block_on", "give_up", "offer", "unawaited", "wrap"]
+
+T = TypeVar("T")
+
+
+class PendingOperation(Coroutine[Any, Any, Any]):
+    """An operation that was called and is to be awaited; it is of no other use."""
+
+    __slots__ = ("_scope", "_work", "what")
+
+    def __init__(self, what: str, work: Coroutine[Any, Any, Any], scope: Scope | None) -> None:
+        self.what, self._work, self._scope = what, work, scope
+        if scope is not None:
+            if scope.unawaited is None:
+                scope.unawaited = {}
+            scope.unawaited[self] = None
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._taken().__await__()
+
+    def send(self, value: Any) -> Any:
+        """Go on, as a task does."""
+        return self._taken().send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """Raise an error inside it, as a task does that is cancelled."""
+        return self._taken().throw(*error)
+
+    def close(self) -> None:
+        """Give it up."""
+        self._taken().close()
+
+    def _taken(self) -> Coroutine[Any, Any, Any]:
+        if self._scope is not None:
+            self._scope.unawaited.pop(self, None)  # type: ignore[union-attr]  # made where it was entered
+            self._scope = None
+        return self._work
+
+    def __repr__(self) -> str:
+        return f"<{self.what}, to be awaited>"
+
+    def _refuse(self) -> NoReturn:
+        raise OperationError(
+            f"{self.what} was used before it was awaited: write await {self.what}. A helper that calls it must be "
+            f"async def too"
+        )
+
+    def __bool__(self) -> bool:
+        self._refuse()
+
+    def __eq__(self, other: object) -> bool:
+        if self is not other:
+            self._refuse()
+        return True
+
+    __hash__ = object.__hash__
+
+    def __lt__(self, other: object) -> bool:
+        self._refuse()
+
+    __le__ = __gt__ = __ge__ = __lt__
+
+    def __iter__(self) -> Iterator[Any]:
+        self._refuse()
+
+    def __len__(self) -> int:
+        self._refuse()
+
+    def __getitem__(self, key: object) -> Any:
+        self._refuse()
+
+    def __contains__(self, item: object) -> bool:
+        self._refuse()
+
+
+def unawaited(scope: Scope) -> OperationError | None:
+    """Make the error of a step that has called operations and awaited none of them; None when there are none."""
+    if not scope.unawaited:
+        return None
+    names = list(
+        dict.fromkeys(operation.what for operation in scope.unawaited if isinstance(operation, PendingOperation))
+    )
+    return OperationError(
+        f"step '{scope.step}' of execution {scope.execution.id} called {' and '.join(names[:3])} without await, so it "
+        f"was not done. Write await {names[0]}; a helper that calls it must be async def and awaited too"
+    )
+
+
+def give_up(scope: Scope) -> None:
+    """Close what nobody will await any more."""
+    for operation in list(scope.unawaited or ()):
+        if isinstance(operation, PendingOperation):
+            operation.close()
+
+
+def block_on(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end from sync code, whether or not a loop runs in this thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    outcome: list[T] = []
+    errors: list[BaseException] = []
+
+    def target() -> None:
+        try:
+            outcome.append(asyncio.run(work))
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+            errors.append(error)
+
+    context = contextvars.copy_context()  # the step's scope comes along
+    thread = threading.Thread(target=context.run, args=(target,), name="cerebelum-block", daemon=True)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return outcome[0]
+
+
+def offer(
+    what: str, start: Callable[[Scope | None], Coroutine[Any, Any, T]], scope: Scope | None = None
+) -> PendingOperation | T:
+    """Return an operation to be awaited; where a step's code runs without a loop, do it and return its result.
+
+    Args:
+        what: the call as an error names it, such as ``"poll(...)"``.
+        start: makes the work, under a scope.
+        scope: the step it belongs to, where the caller knows it.
+
+    Raises:
+        OperationError: a step may have called it, and it cannot be told which.
+    """
+    if scope is None or not scope.is_here():
+        scope = scope_here(what)
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        if scope is None:
+            return PendingOperation(what, start(None), None)
+    else:
+        return PendingOperation(what, start(scope), scope)
+    if current_scope.get() is scope:
+        return asyncio.run(start(scope))
+    context = contextvars.copy_context()
+    context.run(current_scope.set, scope)
+    return context.run(asyncio.run, start(scope))
+
+
+def wrap(body: Callable[..., Any], around: Callable[..., Any], decoration: tuple[Any, ...]) -> Callable[..., Any]:
+    """Put an operation around a step's body, and say so in its code's fingerprint."""
+    if not callable(body) or hasattr(body, "policy"):
+        raise StepDefinitionError(
+            f"@{decoration[0]} stands above @step; write it below, between @step and the function"
+        )
+    if is_async(body):
+
+        @functools.wraps(body)
+        async def wrapper(*args: Any, **kwargs: Any) -> Any:
+            return await around(*args, **kwargs)
+    else:
+
+        @functools.wraps(body)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            return block_on(around(*args, **kwargs))
+
+    setattr(wrapper, DECORATIONS, (*getattr(body, DECORATIONS, ()), decoration))
+    return wrapper

@@ -1,0 +1,64 @@
+"""Cancelling an execution, wherever it runs: here, in another process, or nowhere."""
+
+from __future__ import annotations
+
+from .._core.arguments import ExecutionLike
+from .._core.events import CancelRequested, WorkflowCancelled
+from .._core.state import evolve, fold
+from .._store.base import Commit, Store
+from .._store.summary import summarise
+from ..errors import ExecutionBusyError, ResumeError
+from .clock import current_clock
+from .leases import keeper_of
+from .leaving import leave_off
+
+__all__ = ["cancel_execution"]
+
+
+async def cancel_execution(store: Store, execution_id: ExecutionLike, *, reason: str | None, by: str | None) -> str:
+    """Cancel an execution for good.
+
+    Args:
+        store: its log.
+        execution_id: its id or an unambiguous beginning.
+        reason: why, for the log.
+        by: who, for the log.
+
+    Returns:
+        ``"cancelled"``, or ``"requested"`` when another process runs it and will cancel it in a moment.
+
+    Raises:
+        ExecutionNotFoundError: there is no such execution.
+        ResumeError: it has ended already.
+    """
+    row = store.execution(execution_id)
+    execution_id = row.execution_id
+    if row.summary.state.is_final:
+        raise ResumeError(f"execution {execution_id} is {row.summary.state} already; there is nothing to cancel")
+    here = keeper_of(store).running(execution_id)
+    now = current_clock.get().now()
+    request = CancelRequested(at=now, reason=reason, by=by)
+    if here is not None:
+        here.loop.call_soon_threadsafe(here.engine.post, here, here.cancel, request)
+        return "requested"
+    try:
+        holder = keeper_of(store).claim(execution_id, now)
+    except ExecutionBusyError:
+        _signal(store, execution_id, request)
+        return "requested"
+    while True:  # again, if somebody decides an approval in between
+        state = fold(store.events(execution_id))
+        ended = WorkflowCancelled(at=max(now, state.updated_at), reason=reason, by=by)
+        if not store.commit([leave_off(execution_id, state, ended, interrupted="cancelled", holder=holder)]):
+            return "cancelled"
+
+
+def _signal(store: Store, execution_id: str, request: CancelRequested) -> None:
+    """Append the request behind whatever the running process appends meanwhile."""
+    while True:
+        state = fold(store.events(execution_id))
+        after = state.version
+        evolve(state, request)
+        commit = Commit(execution_id=execution_id, after=after, events=[request], summary=summarise(state), holder=None)
+        if not store.commit([commit]):
+            return

@@ -1,0 +1,225 @@
+"""Time as an object, so that tests can hold another one.
+
+Times are integer microseconds since the epoch, UTC. Only the engine reads a clock; the core never does.
+
+A clock has two hands. The wall clock says when something is due, for every process and after a restart, but people and
+NTP set it. The monotonic one only measures lengths in this process, and nobody sets it. A wait ends when either of them
+says so: at its time, and at the latest after the length that it had when it began.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Protocol
+
+from .._text.duration import LONGEST
+
+__all__ = ["Clock", "Deadline", "SystemClock", "Timer", "Timers", "current_clock"]
+
+_LOOK_SECONDS = 1.0
+"""How often the wall clock is looked at while something waits: it may be set, or the machine may have slept."""
+_SET = 10_000
+"""µs by which the wall clock runs ahead of the monotonic one between two looks when somebody has set it."""
+_UPTIME = getattr(time, "CLOCK_BOOTTIME", None)
+"""The clock that also counts while the machine sleeps; where there is none, the wall clock ends such a wait."""
+
+
+class Timer(Protocol):
+    """A call that is due and can be called off."""
+
+    def cancel(self) -> None:
+        """Call it off; harmless when it has happened."""
+
+
+class Clock(Protocol):
+    """What the engine asks of time."""
+
+    jumps: bool
+    """Whether it wants to hear when everything waits (:meth:`idle`)."""
+
+    def now(self) -> int:
+        """Return the time now, µs since the epoch."""
+        ...
+
+    def monotonic(self) -> int:
+        """Return µs that have passed since some moment, whatever the wall clock was set to meanwhile."""
+        ...
+
+    def call_at(self, due: Deadline, callback: Callable[[], None]) -> Timer:
+        """Call ``callback`` on the running loop once ``due`` is reached."""
+        ...
+
+    def idle(self) -> None:
+        """Hear that everything in flight waits for this clock; a test clock jumps to the next timer."""
+        ...
+
+
+class Deadline:
+    """A time of the wall clock that is also reached after the length it was away when this was made."""
+
+    __slots__ = ("_clock", "at", "ends")
+
+    def __init__(self, clock: Clock, at: int) -> None:
+        self._clock, self.at = clock, at
+        self.ends = clock.monotonic() + at - clock.now()
+
+    @classmethod
+    def after(cls, clock: Clock, seconds: float) -> Deadline:
+        """Make the one of a wait that begins now."""
+        return cls(clock, clock.now() + round(min(seconds, LONGEST) * 1e6))
+
+    def rest(self) -> int:
+        """Return what remains, µs; zero or less when it is reached."""
+        return min(self.at - self._clock.now(), self.ends - self._clock.monotonic())
+
+
+class SystemClock:
+    """The wall clock, and timers of the running event loop."""
+
+    jumps = False
+
+    def now(self) -> int:
+        """Return the wall clock's time, µs since the epoch."""
+        return time.time_ns() // 1000
+
+    def monotonic(self) -> int:
+        """Return the time since the machine started, µs, its sleep included where the system counts it."""
+        return (time.monotonic_ns() if _UPTIME is None else time.clock_gettime_ns(_UPTIME)) // 1000
+
+    def call_at(self, due: Deadline, callback: Callable[[], None]) -> Timer:
+        """Call ``callback`` on the running loop once ``due`` is reached."""
+        loop = asyncio.get_running_loop()
+        ticker = _tickers.get(loop)
+        if ticker is None:
+            for closed in [other for other in _tickers if other.is_closed()]:
+                del _tickers[closed]
+            ticker = _tickers[loop] = _Ticker(self, loop)
+        return ticker.add(due, callback)
+
+    def idle(self) -> None:
+        """Do nothing: real time passes by itself."""
+
+
+class Timers:
+    """Calls that are due, the next first. They are ordered by the monotonic time at which their length is over."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._heap: list[tuple[int, int, _Timer]] = []
+        self._order = itertools.count()
+        self._cancelled = 0
+
+    def __len__(self) -> int:
+        return len(self._heap) - self._cancelled
+
+    def add(self, due: Deadline, callback: Callable[[], None]) -> Timer:
+        """Add a call."""
+        timer = _Timer(self, due.at, callback)
+        heapq.heappush(self._heap, (min(due.ends, due.at + self._ahead()), next(self._order), timer))
+        return timer
+
+    def next_at(self) -> int | None:
+        """Return the monotonic time at which the next one is due; None when there is none."""
+        while self._heap and self._heap[0][2].callback is None:
+            heapq.heappop(self._heap)
+            self._cancelled -= 1
+        return self._heap[0][0] if self._heap else None
+
+    def fire(self) -> None:
+        """Call the next one."""
+        _, _, timer = heapq.heappop(self._heap)
+        callback, timer.callback = timer.callback, None
+        assert callback is not None, "next_at has dropped those that were called off"
+        callback()
+
+    def wall_clock_was_set(self) -> None:
+        """Have those be due whose time the wall clock shows now; none of them later than before."""
+        ahead = self._ahead()
+        self._heap = [(min(ends, timer.at + ahead), n, timer) for ends, n, timer in self._alive()]
+        heapq.heapify(self._heap)
+
+    def note_cancelled(self) -> None:
+        """Drop what was called off once it is most of all: step timeouts hardly ever come due."""
+        self._cancelled += 1
+        if self._cancelled > 100 and self._cancelled * 2 > len(self._heap):
+            self._heap = self._alive()
+            heapq.heapify(self._heap)
+
+    def _ahead(self) -> int:
+        return self._clock.monotonic() - self._clock.now()
+
+    def _alive(self) -> list[tuple[int, int, _Timer]]:
+        self._cancelled = 0
+        return [entry for entry in self._heap if entry[2].callback is not None]
+
+
+class _Timer:
+    __slots__ = ("_timers", "at", "callback")
+
+    def __init__(self, timers: Timers, at: int, callback: Callable[[], None]) -> None:
+        self._timers, self.at = timers, at
+        self.callback: Callable[[], None] | None = callback
+
+    def cancel(self) -> None:
+        if self.callback is not None:
+            self.callback = None
+            self._timers.note_cancelled()
+
+
+class _Ticker:
+    """The timers of one loop behind one handle of it, which looks at the wall clock every second."""
+
+    def __init__(self, clock: SystemClock, loop: asyncio.AbstractEventLoop) -> None:
+        self._clock, self._loop = clock, loop
+        self._timers = Timers(clock)
+        self._handle: asyncio.TimerHandle | None = None
+        self._wakes = 0
+        self._ahead = self._wall_ahead()
+
+    def add(self, due: Deadline, callback: Callable[[], None]) -> Timer:
+        timer = self._timers.add(due, callback)
+        self._sleep()
+        return timer
+
+    def _sleep(self) -> None:
+        """Have the loop call at the next timer, or at the next look."""
+        at = self._timers.next_at()
+        now = self._clock.monotonic()
+        wakes = now + round(_LOOK_SECONDS * 1e6) if at is None else min(at, now + round(_LOOK_SECONDS * 1e6))
+        if self._handle is not None:
+            if self._wakes <= wakes:
+                return
+            self._handle.cancel()
+        self._wakes = wakes
+        self._handle = self._loop.call_later(max(0, wakes - now) / 1e6, self._tick)
+
+    def _tick(self) -> None:
+        self._handle = None
+        ahead = self._wall_ahead()
+        if ahead > self._ahead + _SET:
+            self._timers.wall_clock_was_set()
+        self._ahead = ahead
+        now = self._clock.monotonic()
+        try:
+            while (at := self._timers.next_at()) is not None and at <= now:
+                self._timers.fire()
+        finally:
+            if self._timers:
+                self._sleep()
+            elif _tickers.get(self._loop) is self:
+                del _tickers[self._loop]
+
+    def _wall_ahead(self) -> int:
+        return self._clock.now() - self._clock.monotonic()
+
+
+_tickers: dict[asyncio.AbstractEventLoop, _Ticker] = {}
+"""Those with timers; one without is dropped, and one whose loop was closed when the next is made."""
+
+current_clock: ContextVar[Clock] = ContextVar("cerebelum_clock", default=SystemClock())  # noqa: B039 - it has no state
+"""The clock of executions that start here; tests put another one."""

@@ -1,0 +1,577 @@
+"""The local shell around the driver: outcomes become messages, commands become attempts, timers and commits.
+
+What an execution does next is decided in :mod:`..core.drive`; nothing here decides. Nothing here touches the store
+either: events gather in the driver's batch, the engine commits them, and only then ``committed`` starts what was
+decided and answers who waited. Everything runs on the engine's loop, one message after another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import random
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, assert_never
+
+from .._core import events as e
+from .._core.drive import (
+    AskRoute,
+    Begin,
+    Cancel,
+    CancelAttempts,
+    Drain,
+    Driver,
+    Due,
+    End,
+    Leave,
+    Recorded,
+    Released,
+    Routed,
+    SetTimer,
+    Settled,
+    Start,
+    Stop,
+)
+from .._core.events import Event
+from .._core.limits import Limit
+from .._core.model import Plan, Value
+from .._core.settle import Raised, Returned, ReturnedError, Verdict, settle, tries_again
+from .._core.state import Phase, State
+from .._store.base import Commit
+from .._store.summary import summarise
+from .._values import Vault
+from ..errors import CerebelumError, DependencyError, ExecutionBusyError, OperationError
+from . import observers
+from . import routing as routes
+from . import waiting as hibernation
+from .attempt import Attempt, Interruption, Outcome
+from .clock import Deadline, Timer
+from .leases import keeper_of
+from .remembered import note_end
+from .scope import Scope, Suspension
+from .staleness import parts_written
+from .values import ExecutionValues, MakeContext
+
+if TYPE_CHECKING:
+    from .loop import Engine
+
+__all__ = ["Execution"]
+
+_BROKEN_OFF = (Suspension, Interruption, KeyboardInterrupt)
+"""What a step raises that a stop broke into, or refused an operation."""
+
+
+class Execution(ExecutionValues):
+    """A run of a workflow in this process."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        execution_id: str,
+        plan: Plan,
+        state: State,
+        holder: int,
+        vault: Vault,
+        make_context: MakeContext,
+    ) -> None:
+        super().__init__(engine, execution_id, plan, state, vault, make_context)
+        self.loop, self.clock, self.holder = engine.loop, engine.clock, holder
+        self.driver = Driver(plan, state)
+        self.variable = ""  # how its workflow is called here
+        self.handle: Callable[[str | None], str] | None = None  # writes the call of a handle that goes on with it
+        self.attempts: dict[str, Attempt] = {}
+        self._busy: Attempt | None = None  # one of them that was found at work
+        self._looks = False
+        self.written = state.version
+        self.over = False
+        self.superseded = False  # another process runs it now
+        self.stays = False
+        self.watchers: set[Callable[[], None]] = set()
+        self.cause: BaseException | None = None
+        self.payloads: tuple[Value, ...] = ()
+        self.begun = False
+        self.stopped_at: float | None = None  # when somebody stopped or cancelled it, by the loop's clock
+        self.stop_requested: str | None = None  # why; from then on no step, effect or attempt starts
+        self.done: asyncio.Future[None] = engine.loop.create_future()
+        self.context = contextvars.copy_context()
+        self._ahead = self.clock.now() - self.clock.monotonic()
+        self._starts: list[Start] = []
+        self._answers: list[Any] = []
+        self._timers: dict[str, Timer] = {}
+        self._retries: dict[str, Deadline] = {}  # of steps that failed in this turn
+        self._zombies: dict[str, Attempt] = {}
+        self._ripening: Timer | None = None
+
+    @property
+    def limit(self) -> Limit | None:
+        """How far it goes before it pauses."""
+        return self.driver.limit
+
+    @limit.setter
+    def limit(self, limit: Limit | None) -> None:
+        self.driver.limit = limit
+
+    @property
+    def limited(self) -> bool:
+        """Whether its limit is what ended it."""
+        return self.driver.limited
+
+    @property
+    def finishing(self) -> bool:
+        """Whether nothing more happens to it in this process."""
+        return self.driver.finishing
+
+    @property
+    def batch(self) -> list[Event]:
+        """Events that are not committed yet."""
+        return self.driver.batch
+
+    # -- what steps and operations ask ----------------------------------------------------------------------
+
+    def now(self) -> int:
+        """Return the time of what happens now; never before the last event.
+
+        It runs with the monotonic clock, so that the times of two events of this process are as far apart as they were,
+        whatever the wall clock was set to between them. When nothing is at work it is set by the wall clock again.
+        """
+        at, last = self.engine.turn_at, self.state.updated_at
+        now = self._ahead + (self.clock.monotonic() if at is None else at)
+        return now if now > last else last
+
+    def post_record(self, event: Event, waiter: Any) -> None:
+        """Take an operation's event; ``waiter`` is answered when it is committed."""
+        self.engine.post(self, self._record, (event, waiter))
+
+    def note_progress(self, scope: Scope) -> None:
+        """Keep a progress event, which rides on the next commit."""
+        if self.over or scope.closed or scope.percent is None:
+            return
+        event = e.StepProgressed(
+            at=self.now(),
+            step=scope.step,
+            visit=scope.visit,
+            attempt=scope.attempt,
+            percent=scope.percent,
+            message=self.vault.mask(scope.message) if self.vault else scope.message,
+        )
+        if self.driver.ride(lambda: event):
+            self.engine.flush_later(self)
+
+    def note_printed(self, scope: Scope) -> None:
+        """Keep an event of what a step printed, which rides on the next commit."""
+        if self.over or self.finishing or scope.closed or scope.printed is None:
+            return
+        if self.driver.ride(partial(self._printed_event, scope, self.now())):  # until then views find it in the scope
+            self.engine.flush_later(self)
+
+    def waits_changed(self) -> None:
+        """Hear that a step began to wait, or has waited for long; many that begin together are looked at once."""
+        if not self._looks:
+            self._looks = True
+            self.loop.call_soon(self.engine.on_behalf_of, self, self._look_at_waits)
+
+    @property
+    def all_wait(self) -> bool:
+        """Whether everything in flight waits for the clock. Who was at work last is asked first: it mostly still is."""
+        busy = self._busy
+        if busy is None or busy.scope.waits or self.attempts.get(busy.spec.name) is not busy:
+            self._busy = next((attempt for attempt in self.attempts.values() if not attempt.scope.waits), None)
+        return self._busy is None and bool(self.attempts or self._timers)
+
+    def retry_times(self) -> list[int]:
+        """When the next attempts of failed steps start, µs since the epoch."""
+        steps = self.state.steps
+        return [due for name in self._timers if name in steps and (due := steps[name].due_at) is not None]
+
+    # -- messages -------------------------------------------------------------------------------------------
+
+    def begin(self, events: Sequence[Event]) -> None:
+        """Take the events that start or resume it; the engine then decides what to start."""
+        why = "it hibernated" if self.state.hibernated else "its process ended"
+        self.driver.take(Begin(events, why), self.now())
+
+    def settle(self, outcome: Outcome) -> None:
+        """Take the outcome of an attempt."""
+        scope = outcome.scope
+        attempt = self.attempts.pop(scope.step, None)
+        if scope.closed or attempt is None:
+            return
+        if self.attempts and next(iter(self.attempts.values())).scope.waits:
+            self.engine.post(self, self._look_at_waits, None)
+        scope.close()
+        at_work = attempt.alive and attempt.thread is not None
+        if at_work:
+            self._zombies[scope.step] = attempt
+            attempt.when_over(partial(self._on_end_of_thread, scope.step))
+        now = self.now()
+        events = [] if (printed := self._last_printed(scope)) is None else [printed]
+        if self.stop_requested is not None and isinstance(outcome.error, _BROKEN_OFF):
+            self.driver.ride(lambda: printed)
+            return  # still in flight as far as the log knows: the stop interrupts it
+        verdict = self._verdict(attempt, outcome)
+        due_at, policy, failures = None, attempt.spec.policy, self.state.steps[scope.step].failures
+        if tries_again(policy, failures, verdict):
+            deadline = self._retries[scope.step] = Deadline.after(self.clock, policy.delay(failures, random.random()))
+            due_at = deadline.at
+        event = settle(verdict, due_at=due_at, **_header(now, scope))
+        if isinstance(event, e.StepFailed):
+            self.cause = outcome.error
+        events.append(event)
+        self.driver.take(Settled(scope.step, scope.visit, scope.attempt, events, at_work), now)
+        if isinstance(verdict, Returned):
+            self.keep_live(scope.step, scope.visit, verdict.value, outcome.live)
+        if not isinstance(verdict, ReturnedError):
+            self.warn_of_changes(scope.step)
+
+    def ask_to_stop(self, reason: str) -> None:
+        """Stop it, from any thread and from a signal handler: nothing starts any more, and it pauses soon."""
+        self.stop_requested = reason
+        if not self.over and not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.engine.post, self, _decide_anew, None)
+
+    def stop(self, reason: str) -> None:
+        """Pause it: whatever is in flight is interrupted, everything finished is kept."""
+        self._note_stop()
+        self._ride_all_printed()
+        self.driver.take(Stop(reason), self.now())
+
+    def cancel(self, request: e.CancelRequested) -> None:
+        """End it for good."""
+        self._note_stop()
+        self._ride_all_printed()
+        self.driver.take(Cancel(request.reason, request.by), self.now())
+
+    def drain(self) -> None:
+        """Start nothing more, and hibernate as soon as no step is at work: others go on with it."""
+        if not self.over:
+            self.driver.take(Drain(), self.now())
+            self.engine.post(self, self._hibernate, None)
+
+    def consider_hibernation(self) -> None:
+        """End the run in this process if all it does is wait, and for long."""
+        if self.engine.hibernate_after is None or self.stays or self.over or self.finishing:
+            return
+        if not self.all_wait:
+            return
+        now = self.clock.now()
+        ripe_at = hibernation.ripe_at(self, self.engine.hibernate_after, now)
+        if ripe_at is None:
+            return
+        if ripe_at <= now:
+            self.engine.post(self, self._hibernate, None)
+        else:
+            if self._ripening is not None:
+                self._ripening.cancel()
+            look = partial(self.engine.on_behalf_of, self, self._look_at_waits)
+            self._ripening = self.clock.call_at(Deadline(self.clock, ripe_at), look)
+
+    def cancelled_from_outside(self, step: str) -> None:
+        """A step's task was cancelled by somebody else, as at the end of ``asyncio.run``: record it at once."""
+        if not self.over:
+            self.engine.post(self, self.stop, f"step '{step}' was cancelled from outside")
+            self.engine.flush()
+
+    def look_soon(self) -> None:
+        """Ask, from any thread, to look for events that others appended."""
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.engine.look, self)
+
+    def advance(self) -> None:
+        """Carry out what follows from the messages, until there is nothing more to decide."""
+        if self.state.cancel is not None:
+            self._note_stop()
+            self._ride_all_printed()
+        elif self.stop_requested is not None:  # after what came in together with it: that is done, and is kept
+            self.stop(self.stop_requested)
+        else:
+            for is_due in list(self.watchers):
+                is_due()
+        if not self.attempts and not self._starts:  # nothing is being measured: by the wall clock again
+            self._ahead = self.clock.now() - (self.engine.turn_at or self.clock.monotonic())
+        answered = True
+        while answered:
+            answered = False
+            for command in self.driver.advance(self.now()):
+                match command:
+                    case Start():
+                        self._starts.append(command)
+                    case AskRoute():
+                        self.driver.take(Routed(self._choose(command.step)), self.now())
+                        answered = True
+                    case SetTimer():
+                        answered = self._set_timer(command) or answered
+                    case CancelAttempts():
+                        self._cancel_attempts()
+                    case End():
+                        pass  # the commit gives the lease back, and `committed` sees that it is the last
+                    case _:
+                        assert_never(command)
+        if self.driver.draining and not self.finishing:
+            self._hibernate(None)
+
+    def take_progress(self) -> None:
+        """Let the waiting progress events be committed by themselves."""
+        self.driver.take_riders()
+
+    # -- around the commit ----------------------------------------------------------------------------------
+
+    def commit(self) -> Commit:
+        """Describe what is to be written."""
+        return Commit(
+            execution_id=self.id,
+            after=self.written,
+            events=self.driver.batch,
+            summary=summarise(self.state),
+            holder=self.holder,
+            release=self.finishing,
+            payloads=self.payloads,
+        )
+
+    def rebase(self, state: State) -> None:
+        """Put the batch behind events that others appended meanwhile."""
+        self.written = state.version
+        self.driver.rebase(state)
+        self.state = state
+
+    def was_written(self, state: State) -> None:
+        """Hear that the batch is in the log although the store raised; ``state`` is what is recorded."""
+        self.driver.state = self.state = state
+        self.committed()
+
+    def committed(self) -> None:
+        """The batch is in the log: it counts now."""
+        for name in self.driver.forgotten:
+            self.live.pop(name, None)
+        events = self.driver.committed()
+        if self.payloads:
+            parts_written(self.engine.store, self.payloads)
+            self.payloads = ()
+        first, self.written = self.written + 1, self.state.version
+        if self._answers:
+            answers, self._answers = self._answers, []
+            for waiter in answers:
+                if not waiter.done():
+                    waiter.set_result(None)
+        if self.state.cancel is not None and not self.finishing:  # it came with what others appended
+            self._starts.clear()
+            self.engine.post(self, _decide_anew, None)
+        if self._starts and self.stop_requested is None:
+            starts, self._starts = self._starts, []
+            for command in starts:
+                self._launch(command)
+        observers.tell(self, first, events)
+        if self.finishing:
+            self._cancel_attempts()
+            self._end()
+
+    def confirm(self) -> None:
+        """Make sure, from any thread, that this process may still act for the execution; if not, end it here.
+
+        Raises:
+            ExecutionBusyError: another process has taken it over.
+        """
+        try:
+            keeper_of(self.engine.store).check(self)
+        except ExecutionBusyError as error:
+            self.loop.call_soon_threadsafe(self.abort, error)
+            raise
+
+    def disown(self) -> None:
+        """Let go of it in a forked child: it runs in the parent process, and this copy does nothing more."""
+        self.over = True
+        for attempt in self.attempts.values():
+            attempt.scope.closed = True
+
+    def abort(self, error: BaseException) -> None:
+        """Give up without writing, and give the lease back; whatever is raised meanwhile, it is over afterwards."""
+        if self.over:
+            return
+        self.superseded = isinstance(error, ExecutionBusyError)
+        for attempt in self.attempts.values():
+            with suppress(Exception):
+                attempt.abandon()
+        for timer in self._timers.values():
+            with suppress(Exception):
+                timer.cancel()
+        for waiter in self._answers:
+            with suppress(Exception):
+                if not waiter.done():
+                    waiter.set_exception(error)
+        self._end(error)
+
+    def end_with_loop(self) -> None:
+        """Be over if the event loop was closed under it, from any thread: it can never go on."""
+        if self.loop.is_closed():
+            self.abort(CerebelumError(f"the event loop of execution {self.id} was closed before it was over"))
+
+    @property
+    def unrecorded(self) -> list[str]:
+        """The steps that finished and whose results the log does not hold."""
+        return [event.step for event in self.batch if isinstance(event, e.StepCompleted)]
+
+    # -- private --------------------------------------------------------------------------------------------
+
+    def _record(self, message: tuple[Event, Any]) -> None:
+        event, waiter = message
+        if self.driver.take(Recorded(event), self.now()):
+            self._answers.append(waiter)
+        elif not waiter.done():
+            waiter.set_exception(Suspension(f"execution {self.id} has ended here; nothing it does now is recorded"))
+
+    def _set_timer(self, command: SetTimer) -> bool:
+        """Wait for the time of the next attempt; return whether it has come already."""
+        name = command.step
+        deadline = self._retries.pop(name, None) or Deadline(self.clock, command.due_at)
+        if deadline.rest() <= 0:
+            return self.driver.take(Due(name), self.now())
+        self._timers[name] = self.clock.call_at(deadline, partial(self.engine.post, self, self._due, name))
+        self.consider_hibernation()
+        self.engine.check_idle()
+        return False
+
+    def _due(self, step: str) -> None:
+        self._timers.pop(step, None)
+        if self.stop_requested is None:  # else the stop, which is on its way, interrupts it before it starts
+            self.driver.take(Due(step), self.now())
+
+    def _on_end_of_thread(self, step: str) -> None:
+        if not self.over:
+            self.engine.post(self, self._released, step)
+
+    def _released(self, step: str) -> None:
+        self._zombies.pop(step, None)
+        self.driver.take(Released(step), self.now())
+
+    def _launch(self, command: Start) -> None:
+        name = command.step
+        scope = Scope(self, name, command.visit, command.attempt)
+        attempt = Attempt(self.plan.steps[name], scope)
+        self.attempts[name] = attempt
+        try:
+            attempt.start()
+        except Exception as error:  # noqa: BLE001 - the system may refuse a thread: then that is how the attempt ended
+            self.engine.post(self, self.settle, Outcome(scope, error=error))
+
+    def _verdict(self, attempt: Attempt, outcome: Outcome) -> Verdict:
+        """Say as data how an attempt ended, without secrets."""
+        error, value, live = outcome.error, outcome.value, outcome.live
+        if error is not None:
+            retry_on = attempt.spec.policy.retry_on
+            return Raised(
+                self.describe(error),
+                isinstance(error, retry_on) and not isinstance(error, (DependencyError, OperationError)),
+            )
+        assert value is not None
+        if type(live) is dict and len(live) == 1 and "error" in live:
+            text = str(live["error"])
+            return ReturnedError(value, self.vault.mask(text) if self.vault else text)
+        return Returned(value)
+
+    def _choose(self, name: str) -> e.DivergeTaken | e.BranchTaken | e.WorkflowFailed:
+        """Hold the outcome of a step against its routes."""
+        step = self.state.steps[name]
+        header: dict[str, Any] = {"at": self.now(), "step": name, "visit": step.visit, "attempt": max(1, step.attempt)}
+        try:
+            if name in self.plan.diverges and not step.diverge_chosen:
+                diverge = self.plan.diverges[name]
+                error = step.error if step.phase is Phase.FAILED else None
+                choice = routes.choose(diverge, error, self._routed_result(name))
+                target = "" if choice is None else routes.describe_target(diverge.choices[choice][1])
+                return e.DivergeTaken(**header, choice=choice, target=target)
+            branch = self.plan.branches[name]
+            truth = bool(branch.predicate(self.result_of(name)))
+            target = routes.describe_target(branch.when_true if truth else branch.when_false)
+            return e.BranchTaken(**header, choice=truth, target=target)
+        except BaseException as error:  # noqa: BLE001 - a route is user code: what it raises fails the run
+            self.cause = error
+            return e.WorkflowFailed(at=self.now(), error=self.describe(error), failed_step=name)
+
+    def _routed_result(self, name: str) -> Any:
+        step = self.state.steps[name]
+        if step.phase is Phase.COMPLETED:
+            return self.result_of(name)
+        return None if step.output is None else self.decode(step.output, f"the result of step '{name}'", name)
+
+    def _look_at_waits(self, _: None = None) -> None:
+        self._looks = False
+        self.consider_hibernation()
+        self.engine.check_idle()
+
+    def _hibernate(self, _: None) -> None:
+        """Stop waiting in this process, if that is still all there is to do."""
+        after, now = self.engine.hibernate_after, self.clock.now()
+        if self.finishing:
+            return
+        if self.driver.draining:
+            if self._starts or not all(map(hibernation.may_leave, self.attempts.values())):
+                return
+        else:
+            ripe_at = None if after is None else hibernation.ripe_at(self, after, now)
+            if ripe_at is None or ripe_at > now or self._starts:
+                return
+        self._ride_all_printed()
+        self.driver.take(Leave(self.now() if self.driver.held_back else hibernation.wake_at(self)), self.now())
+
+    def _note_stop(self) -> None:
+        if self.stopped_at is None:
+            self.stopped_at = self.loop.time()
+
+    def _cancel_attempts(self) -> None:
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        self._starts.clear()
+        for attempt in self.attempts.values():
+            attempt.abandon()
+
+    def _printed_event(self, scope: Scope, at: int, *, last: bool = False) -> Event | None:
+        assert scope.printed is not None
+        scope.printed.asked = False
+        text, dropped = scope.printed.take(self.vault.mask, all_of_it=last)
+        if not text:
+            return None
+        return e.StepPrinted(
+            at=at, step=scope.step, visit=scope.visit, attempt=scope.attempt, text=text, dropped=dropped
+        )
+
+    def _ride_all_printed(self) -> None:
+        """Record what was printed so far before what ends the attempts."""
+        for attempt in self.attempts.values():
+            if attempt.scope.printed is not None and not self.finishing:
+                self.driver.ride(partial(self._printed_event, attempt.scope, self.now(), last=True))
+
+    def _last_printed(self, scope: Scope) -> Event | None:
+        """What an attempt printed last is recorded with its outcome."""
+        return None if scope.printed is None else self._printed_event(scope, self.now(), last=True)
+
+    def _end(self, error: BaseException | None = None) -> None:
+        self.over = True
+        self.watchers.clear()
+        if self._ripening is not None:
+            self._ripening.cancel()
+        left = [a for a in (*self.attempts.values(), *self._zombies.values()) if a.alive]
+        try:
+            note_end(self)
+            self.engine.forget(self, [partial(getattr, a, "alive") for a in left])
+            for attempt in left:
+                attempt.when_over(partial(keeper_of(self.engine.store).forget_ended, self.id))
+        except Exception as trouble:  # noqa: BLE001 - whoever waits for this run is told its end in any case
+            error = error or trouble
+        if error is not None:
+            self.engine.release(self)
+        if self.done.done() or self.loop.is_closed():
+            return
+        if error is None:
+            self.done.set_result(None)
+        else:  # a future refuses StopIteration
+            self.done.set_exception(RuntimeError(repr(error)) if isinstance(error, StopIteration) else error)
+
+
+def _header(now: int, scope: Scope) -> dict[str, Any]:
+    return {"at": now, "step": scope.step, "visit": scope.visit, "attempt": scope.attempt}
+
+
+def _decide_anew(_: None) -> None:
+    """A message that only asks for a decision."""

@@ -1,0 +1,136 @@
+"""The fence around user code: whatever it raises becomes an ``ErrorInfo``.
+
+``SystemExit`` and ``KeyboardInterrupt`` that escape a task would end the kernel, so steps run behind this fence;
+nothing else in the library catches broadly.
+"""
+
+from __future__ import annotations
+
+import dis
+import inspect
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from types import CodeType
+from typing import Any
+
+from .._core.model import ErrorInfo
+from .._host.caller import user_traceback
+from .._values import Vault
+from ..errors import CerebelumError
+
+__all__ = ["at_return", "describe", "without_secrets"]
+
+_LONGEST = 20_000
+
+
+def describe(error: BaseException) -> ErrorInfo:
+    """Describe an exception for the log: its classes, message, and the user's own traceback.
+
+    Example:
+        >>> describe(ValueError("no room")).message
+        'no room'
+    """
+    return ErrorInfo(
+        type=type(error).__name__,
+        message=_shorten(_message(error)),
+        traceback=_shorten(user_traceback(error)),
+        mro=tuple(_qualname(cls) for cls in type(error).__mro__ if cls is not object),
+    )
+
+
+def without_secrets(error: BaseException, vault: Vault) -> BaseException:
+    """Mask the texts of an exception and of what it came from, in place: a notebook keeps the traceback it shows.
+
+    Returns:
+        The exception; where its text cannot be changed, another one that says the same without the secrets.
+    """
+    if not vault:
+        return error
+    todo, seen = [error], set[int]()
+    while todo:
+        one = todo.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        todo += [other for other in (one.__cause__, one.__context__) if other is not None]
+        if isinstance(one, BaseExceptionGroup):
+            todo += one.exceptions
+        _mask_texts(one, vault)
+    shown = "".join(_formatted(error))
+    if vault.mask(shown) == shown:
+        return error
+    other = CerebelumError(f"{type(error).__name__}: {vault.mask(_message(error))}")
+    other.__suppress_context__ = True
+    return other.with_traceback(error.__traceback__)
+
+
+def _mask_texts(error: BaseException, vault: Vault) -> None:
+    own = _message(error) + "".join(map(str, getattr(error, "__notes__", ())))
+    if vault.mask(own) == own:
+        return
+    with suppress(Exception):  # a user's class may refuse anything
+        error.args = tuple(_masked(part, vault) for part in error.args)
+    held = {"filename", "filename2", "strerror", "msg", "text", "reason", *getattr(error, "__dict__", ())}
+    for name in held:
+        with suppress(Exception):  # as above
+            part = getattr(error, name)
+            if name == "__notes__":
+                error.__notes__ = [vault.mask(note) for note in part]
+            elif (masked := _masked(part, vault)) is not part:
+                setattr(error, name, masked)
+
+
+def _masked(part: Any, vault: Vault) -> Any:
+    text = part if isinstance(part, str) else repr(part)
+    masked = vault.mask(text)
+    return part if masked == text else masked
+
+
+def _formatted(error: BaseException) -> list[str]:
+    try:
+        return traceback.format_exception(error)
+    except Exception:  # noqa: BLE001 - a user's __str__ may raise
+        return []
+
+
+def at_return(error: BaseException, function: Callable[..., Any]) -> BaseException:
+    """Give an error the place where a function returned what caused it: its ``return``, or its head if it has several.
+
+    The function is over by then, so its frame is made anew, as template engines do for the lines of a template.
+    """
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    if code is None:
+        return error.with_traceback(None)
+    lines = {line for line in _returns(code) if line}
+    line = lines.pop() if len(lines) == 1 else code.co_firstlineno
+    made = compile("\n" * (line - 1) + "raise error", code.co_filename, "exec")
+    try:
+        exec(made.replace(co_name=code.co_name, co_qualname=code.co_qualname), {"error": error.with_traceback(None)})
+    except BaseException as raised:  # noqa: BLE001 - it is the error itself, now with a place
+        trace = raised.__traceback__
+        return raised.with_traceback(None if trace is None else trace.tb_next)
+    return error
+
+
+def _returns(code: CodeType) -> Iterator[int | None]:
+    line = None
+    for instruction in dis.get_instructions(code):
+        line = instruction.positions.lineno if instruction.positions else line
+        if instruction.opname in ("RETURN_VALUE", "RETURN_CONST"):
+            yield line
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except BaseException:  # noqa: BLE001 - a user's __str__ may raise; the failure itself must still be told
+        return f"<{type(error).__name__} whose text cannot be made>"
+
+
+def _qualname(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]}\n[...]\n{text[-_LONGEST // 2 :]}"

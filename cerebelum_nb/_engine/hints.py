@@ -1,0 +1,433 @@
+"""How to go on with an execution, in the words of who reads it: the one place that says so.
+
+Exceptions, cards, results, the command line and exported pages all ask :func:`advise`, so that they agree, and what
+it returns works as it stands when it is pasted: a fault was that three of four advised a call that failed again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from .._core.model import ExecutionState, Plan
+from .._core.resume import unknown_outcomes
+from .._core.state import Operation, State
+from .._host.caller import in_cells
+from .._store.base import Store
+from .._store.session import default_path
+
+if TYPE_CHECKING:
+    from .execution import Execution
+
+__all__ = [
+    "Advice",
+    "Origin",
+    "Reader",
+    "advise",
+    "advise_on",
+    "called",
+    "command_for",
+    "execute_call",
+    "from_sync",
+    "in_terminal",
+    "is_cell",
+    "is_script",
+    "rerun_stale",
+    "resume_call",
+    "sweep_call",
+    "ways",
+]
+
+from_sync: ContextVar[bool] = ContextVar("from_sync", default=False)
+"""Set while sync code waits: what it is told to call is sync too."""
+
+in_terminal: ContextVar[bool] = ContextVar("in_terminal", default=False)
+"""Set while a command runs something: what it is told to do are commands."""
+
+
+class Reader(Enum):
+    """Who reads the advice, and so what they can do."""
+
+    CELL = "a notebook's cell, which may await and is in the process that has the code"
+    SYNC = "sync code: a script, whose process may be gone when it is read"
+    ASYNC = "async code of a script"
+    TERMINAL = "a command line, or a page that is read somewhere else"
+
+    @classmethod
+    def now(cls) -> Reader:
+        """Find out who reads what is said now."""
+        if in_terminal.get():
+            return cls.TERMINAL
+        if in_cells():
+            return cls.CELL
+        return cls.SYNC if from_sync.get() else cls.ASYNC
+
+
+class Origin(Protocol):
+    """What the log says about where a workflow's code is."""
+
+    @property
+    def module(self) -> str:
+        """Its module."""
+        ...
+
+    @property
+    def qualname(self) -> str:
+        """The qualified name of its function."""
+        ...
+
+    @property
+    def source(self) -> str:
+        """The file its code is in."""
+        ...
+
+    @property
+    def origin(self) -> str:
+        """The notebook or script that started it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advice:
+    """What to do next.
+
+    Attributes:
+        what: what to do first, a sentence that ends with a colon.
+        ways: the calls or commands of which one is then to be used, the best first; each works as it stands.
+        short: the first way as it is in every run, without an id.
+    """
+
+    what: str
+    ways: tuple[str, ...]
+    short: str = ""
+
+    @property
+    def call(self) -> str:
+        """The Python call among the ways; where there is none, the best way."""
+        return next((way for way in reversed(self.ways) if not way.startswith("cerebelum ")), self.ways[0])
+
+    def __str__(self) -> str:
+        """Write it as the last lines of a message."""
+        *commands, last = self.ways
+        has_both = commands and commands[0].startswith("cerebelum ") and not last.startswith("cerebelum ")
+        note = "    # in a terminal; the same in Python:" if has_both else ""
+        return "\n".join([self.what, "", *(f"    {command}{note}" for command in commands), f"    {last}"])
+
+
+Command = Callable[[str], str]
+"""Writes a command of the command line, so that it means the log in question."""
+
+
+def advise_on(execution: Execution, what: str = "") -> Advice | None:
+    """Say how to go on with a run of this process; ``what`` as for :func:`advise`."""
+    return advise(
+        execution.state,
+        execution.id,
+        what=what,
+        plan=execution.plan,
+        variable=execution.variable,
+        handle=execution.handle,
+        command=command_for(execution.engine.store),
+    )
+
+
+def advise(
+    state: State,
+    execution_id: str,
+    *,
+    plan: Plan | None = None,
+    interrupted: bool = False,
+    what: str = "",
+    reader: Reader | None = None,
+    variable: str = "",
+    handle: Callable[[str | None], str] | None = None,
+    command: Command | None = "cerebelum {}".format,
+) -> Advice | None:
+    """Say how to go on with an execution.
+
+    Args:
+        state: the fold of its events.
+        execution_id: its id.
+        plan: its workflow as it is now, if it is known.
+        interrupted: whether the process that ran it has died.
+        what: what is said before a resume, of a run that ended in a way its state does not tell.
+        reader: who is told; by default whoever calls now.
+        variable: how its workflow is called here, if that is known.
+        handle: writes the call that goes on with it where that is not a resume, given the step that has to run again.
+        command: writes a command for its log; None for a log that no other process can read.
+
+    Returns:
+        The advice; None when it runs, or has ended and does not go on.
+
+    Example:
+        >>> print(advise(State(lifecycle=ExecutionState.PAUSED, qualname="deploy"), "k1"))
+        No process is running it. To resume:
+        <BLANKLINE>
+            cerebelum resume k1    # in a terminal; the same in Python:
+            await deploy.resume("k1")
+    """
+    writer = _Writer(state, execution_id, reader or Reader.now(), variable, handle, command)
+    match state.status:
+        case _ if what:
+            return writer.resume(what, plan)
+        case _ if interrupted:
+            return writer.resume("No process is running it: the one that did has died. To resume:", plan)
+        case ExecutionState.FAILED:
+            return _after_failure(writer, state, plan)
+        case ExecutionState.PAUSED:
+            paused = "No process is running it. To resume:" if handle is None else "To continue:"
+            return writer.resume(paused, plan)
+        case ExecutionState.WAITING_FOR_APPROVAL:
+            return writer.decide()
+        case ExecutionState.SLEEPING if state.hibernated:
+            return writer.wake()
+        case _:
+            return None
+
+
+def _after_failure(writer: _Writer, state: State, plan: Plan | None) -> Advice:
+    step, error = state.failed_step, state.error
+    if step is None or error is None:
+        return writer.resume("Fix it, then:", plan)
+    if error.type in ("ApprovalRejectedError", "ApprovalTimeoutError"):  # a decision: there is nothing to fix
+        return writer.resume(f"To let '{step}' ask again:", plan)
+    if error.type == "SecretMissingError":
+        held = re.search(r"the result of step '(.+?)'", error.message)
+        if held is not None and held[1] in state.finished:
+            return writer.resume("A secret is in no log. To make it again:", plan, rerun=held[1])
+        if "in the inputs" in error.message:
+            return writer.resume("A secret is in no log. To give it again:", plan, asks=True)
+    # The result of a step that completed sent the run into its failure: it has to be made again, not only routed again.
+    rerun = step if step in state.finished else None
+    if writer.reader is not Reader.CELL:
+        what = f"Fix '{step}', then:"
+    elif state.module in ("", "__main__"):
+        what = f"Fix '{step}' and run its cell again, then:"
+    else:  # a cell that runs again does not load a module again
+        what = f"Fix '{step}', reload {state.module} or restart the kernel, then:"
+    return writer.resume(what, plan, rerun=rerun)
+
+
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    """Writes the ways to go on with one execution for one reader."""
+
+    state: State
+    id: str
+    reader: Reader
+    variable: str
+    handle: Callable[[str | None], str] | None
+    command: Command | None
+
+    def resume(self, what: str, plan: Plan | None, *, rerun: str | None = None, asks: bool = False) -> Advice:
+        """Advise a resume; ``asks`` when a secret of the inputs is missing, also in this process."""
+        if self.handle is not None:
+            call = self.handle(rerun)
+            return Advice(what=what, ways=(call,), short=call)
+        unknown = () if plan is None else unknown_outcomes(plan, self.state)
+        if unknown:
+            return self._guarded(unknown)
+        return self._written(what, rerun=rerun, asks=asks)
+
+    def _written(self, what: str, *, rerun: str | None = None, asks: bool = False) -> Advice:
+        again = {} if rerun is None else {"rerun": json.dumps([rerun], ensure_ascii=False)}
+        options = "" if rerun is None else f" --rerun {shlex.quote(rerun)}"
+        secrets, nested = _secrets(self.state)
+        if asks or (self.reader is Reader.SYNC and (secrets or nested)):
+            asked = [f"{json.dumps(n)}: getpass.getpass({json.dumps(n + ': ')})" for n in secrets]
+            again["inputs"] = "{" + ", ".join([*asked, *(f"{json.dumps(n)}: {n}" for n in nested)]) + "}"
+        imports = "import getpass; " if "inputs" in again and secrets else ""
+        calls = [imports + resume_call(self._called(), execution_id, **again) for execution_id in (self.id, None)]
+        # Another process has no secret: it is asked for. One inside another value cannot be given on a command line.
+        options += "".join(f" --secret {shlex.quote(name)}" for name in secrets)
+        command = None if nested else self._resume_command(options)
+        has_code = self.reader is not Reader.TERMINAL or _is_only_there(self.state)
+        ways = () if command is None or self.reader is Reader.CELL else (command,)
+        if self.reader is Reader.TERMINAL and has_code:
+            what += " (in the notebook or at the prompt where it was started)"
+        return Advice(what=what, ways=(*ways, calls[0]) if has_code or not ways else ways, short=calls[1])
+
+    def _guarded(self, unknown: tuple[str, ...]) -> Advice:
+        """Advise on steps with an external effect of which nobody knows whether it happened."""
+        named = ", ".join(f"'{step}'" for step in unknown)
+        what = f"Find out whether {named} had its external effect. If not, the first of these; if it did, the second:"
+        if self.reader is Reader.TERMINAL:
+            repeat = "".join(f" --repeat {shlex.quote(step)}" for step in unknown)
+            done = "".join(f" --mark-done {shlex.quote(step)}=null" for step in unknown)
+            if (first := self._resume_command(repeat)) and (second := self._resume_command(done)):
+                return Advice(what=what, ways=(first, second), short=first)
+        repeat = json.dumps(list(unknown), ensure_ascii=False)
+        done = "{" + ", ".join(f"{json.dumps(step, ensure_ascii=False)}: None" for step in unknown) + "}"
+        ways = [resume_call(self._called(), self.id, **given) for given in ({"repeat": repeat}, {"mark_done": done})]
+        return Advice(what=what, ways=tuple(ways), short=resume_call(self._called(), None, repeat=repeat))
+
+    def decide(self) -> Advice:
+        """Advise who is to approve."""
+        asking = list(_asking(self.state))
+        steps = [f" --step {shlex.quote(step)}" if len(asking) > 1 else "" for step, _ in asking]
+        kinds = ", ".join(dict.fromkeys(operation.approval_type for _, operation in asking))
+        what = f"It waits for approval ({kinds}). To decide, with --response JSON or --reason TEXT if you like:"
+        form = f"import cerebelum_nb; cerebelum_nb.approval_form({json.dumps(self.id, ensure_ascii=False)})"
+        if self.reader is Reader.CELL or self.command is None:
+            return Advice(what=f"It waits for approval ({kinds}). To decide:", ways=(form,), short=form)
+        quoted = shlex.quote(self.id)
+        ways = tuple(self.command(f"{verb} {quoted}{step}") for step in steps for verb in ("approve", "reject"))
+        return Advice(what=what, ways=ways, short="cerebelum approve")
+
+    def wake(self) -> Advice:
+        """Advise on one that sleeps without a process."""
+        call = resume_call(self._called(), self.id)
+        if self.reader is Reader.CELL or self.command is None:
+            return Advice(what="It sleeps without a process. To resume it when it is due:", ways=(call,), short=call)
+        notebook = f" --notebook {shlex.quote(self.state.origin)}" if is_cell(self.state.source) else ""
+        if is_cell(self.state.source) and not self.state.origin:
+            return self._written("It sleeps without a process. To resume it when it is due:")
+        way = self.command(f"scheduler{notebook}")
+        return Advice(what="It sleeps without a process. A scheduler wakes it:", ways=(way,), short=way)
+
+    def _resume_command(self, options: str) -> str | None:
+        """Write the command that resumes it; None where no other process can find its code or read its log."""
+        if self.command is None or (self.variable and not _is_importable(self.state)):
+            return None
+        found = next((way for way in ways(self.state, self.id) if way.startswith("cerebelum ")), None)
+        return None if found is None else self.command(f"{found.removeprefix('cerebelum ')}{options}")
+
+    def _called(self) -> str:
+        """The name by which the workflow is called where the call is pasted."""
+        return called(self.state, self.variable)
+
+
+def called(state: State, variable: str = "") -> str:
+    """Return the name by which a workflow is called here; ``variable`` when the state does not say it."""
+    return _variable_of(state) or variable or state.qualname.rpartition(".")[2] or state.workflow or "workflow"
+
+
+# -- calls and commands ---------------------------------------------------------------------------------------
+
+
+def resume_call(variable: str, execution_id: str | None, **given: str) -> str:
+    """Write the call that resumes an execution; ``given`` are its other arguments, as code.
+
+    Example:
+        >>> resume_call("deploy", "k1", rerun='["build"]')
+        'await deploy.resume("k1", rerun=["build"])'
+    """
+    first = () if execution_id is None else (json.dumps(execution_id, ensure_ascii=False),)
+    arguments = ", ".join([*first, *(f"{name}={code}" for name, code in given.items())])
+    return f"{variable}.resume_sync({arguments})" if _is_sync() else f"await {variable}.resume({arguments})"
+
+
+def execute_call(variable: str, execution_id: str | None = None) -> str:
+    """Write the call that starts a new execution; with an id, the one that goes on with it or returns its result.
+
+    Example:
+        >>> execute_call("deploy"), execute_call("deploy", "v42")
+        ('await deploy.execute()', 'await deploy.execute(execution_id="v42", resume=True)')
+    """
+    given = "" if execution_id is None else f"execution_id={json.dumps(execution_id)}, resume=True"
+    return f"{variable}.run({given})" if _is_sync() else f"await {variable}.execute({given})"
+
+
+def sweep_call(variable: str, step: str, prefix: str) -> str:
+    """Write the call that goes on with a sweep.
+
+    Example:
+        >>> sweep_call("fit", "rate", "k1")
+        'await fit.sweep("rate", ..., execution_id="k1")'
+    """
+    call = "{}.sweep_sync" if _is_sync() else "await {}.sweep"
+    return f'{call.format(variable)}("{step}", ..., execution_id="{prefix}")'
+
+
+def command_for(store: Store) -> Command | None:
+    """Return what writes commands for a log; None for one that no other process can read."""
+    if store.location == ":memory:":
+        return None
+    log = Path(store.location)
+    elsewhere = "" if log.resolve() == default_path().resolve() else f" --db {shlex.quote(str(log))}"
+    return lambda command: f"cerebelum {command}{elsewhere}"
+
+
+def rerun_stale(call: str, store: Store, execution_id: str) -> str:
+    """Write what runs stale steps again; ``call`` is what resumes the execution otherwise."""
+    command = command_for(store) if in_terminal.get() else None
+    if command is not None:
+        return command(f"resume {shlex.quote(execution_id)} --rerun stale")
+    return f"{call[:-1]}, rerun='stale')"
+
+
+def ways(origin: Origin, execution_id: str) -> tuple[str, ...]:
+    """Write what resumes an execution: a command, or the call where it was defined; the better one first."""
+    command = f"cerebelum resume {shlex.quote(execution_id)}"
+    call = f"await {origin.qualname.rpartition('.')[2]}.resume({json.dumps(execution_id, ensure_ascii=False)})"
+    if origin.module != "__main__" or is_script(origin.source):
+        return (command,)
+    if is_cell(origin.source) and origin.origin.endswith(".ipynb"):
+        return (f"{command} --notebook {shlex.quote(origin.origin)}", call)
+    return (call,)
+
+
+def is_script(source: str) -> bool:
+    """Whether code was in a file that Python ran."""
+    return source.endswith(".py") and not source.startswith("<") and "ipykernel" not in source
+
+
+def is_cell(source: str) -> bool:
+    """Whether code was in a cell: those of a kernel have files, those of other front ends may have none."""
+    return source.startswith("<ipython") or "ipykernel" in source or source.endswith(".ipynb")
+
+
+def _is_sync() -> bool:
+    return from_sync.get() and not in_cells()
+
+
+# -- what the state says --------------------------------------------------------------------------------------
+
+
+def _secrets(state: State) -> tuple[list[str], list[str]]:
+    """Name the inputs that are secrets, and those that hold one inside."""
+    masked = () if state.inputs is None else state.inputs.masked
+    whole = [path for path in masked if path.isidentifier()]
+    return whole, [n for path in masked if (n := re.split(r"[.\[]", path)[0]).isidentifier() and n not in whole]
+
+
+def _asking(state: State) -> Iterator[tuple[str, Operation]]:
+    for key, step in state.waiting.items():
+        operation = state.steps[step].operations.get(key.removesuffix(f"@{step}"))
+        if operation is not None and operation.kind == "approval" and not operation.is_decided:
+            yield step, operation
+
+
+def _is_only_there(state: State) -> bool:
+    """Whether the code is where no command finds it."""
+    return not any(way.startswith("cerebelum ") for way in ways(state, ""))
+
+
+def _variable_of(state: State) -> str:
+    """The name by which the module of a workflow, if it is loaded here, holds it."""
+    module = sys.modules.get(state.module)
+    if module is None or not state.workflow:
+        return ""
+    last = state.qualname.rpartition(".")[2]
+    names = [
+        name
+        for name, value in list(vars(module).items())
+        if not name.startswith("_")
+        and getattr(value, "name", None) == state.workflow
+        and getattr(getattr(value, "fn", None), "__qualname__", None) == state.qualname
+        and hasattr(value, "max_jumps")
+    ]
+    return last if last in names else next(iter(names), "")
+
+
+def _is_importable(state: State) -> bool:
+    """Whether another process that loads the module finds the workflow there; one made in a function may be nowhere."""
+    return "<locals>" not in state.qualname or bool(_variable_of(state))

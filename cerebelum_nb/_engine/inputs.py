@@ -1,0 +1,81 @@
+"""The inputs of an execution: checked, put over recorded ones, kept as given where the log does not hold them whole."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from .._core.model import Value
+from .._store.base import Store
+from .._values import Secret, Vault, decode, encode
+from .remembered import remembered
+from .values import ExecutionValues
+
+__all__ = ["Inputs", "check_inputs", "keep_inputs", "merge_inputs"]
+
+Inputs = Mapping[str, Any]
+
+
+def check_inputs(inputs: Any) -> dict[str, Any]:
+    """Return inputs as a dict.
+
+    Raises:
+        TypeError: they are no names with values.
+
+    Example:
+        >>> check_inputs(None)
+        {}
+    """
+    if inputs is None:
+        return {}
+    if isinstance(inputs, Secret) or not isinstance(inputs, Mapping):
+        raise TypeError(
+            f"inputs are names with values, such as {{'size': 'small'}}, not {type(inputs).__name__} {inputs!r}"
+        )
+    for name in inputs:
+        if not isinstance(name, str):
+            raise TypeError(f"the names of inputs are text, not {name!r}")
+    return dict(inputs)
+
+
+def merge_inputs(
+    store: Store,
+    vault: Vault,
+    execution_id: str,
+    recorded: Value | None,
+    inputs: Inputs | None,
+    heir: str | None = None,
+) -> tuple[dict[str, Any], Value]:
+    """Put new inputs over recorded ones; what was a secret stays one.
+
+    Args:
+        store: the log.
+        vault: the secrets of the execution.
+        execution_id: whose inputs are recorded.
+        recorded: those.
+        inputs: the new ones.
+        heir: the execution that is to have them, if it is another one.
+
+    Returns:
+        All inputs, and as the log would hold them.
+    """
+    known: dict[str, Any] = {}
+    if recorded is not None:
+        missing = partial(Secret.missing, execution_id=heir or execution_id)
+        where = f"the inputs of execution {execution_id}"
+        known = decode(recorded, store.payload, trusted=store.trusted, where=where, missing=missing)
+    masked = () if recorded is None else recorded.masked
+    given = {
+        name: Secret(value) if name in masked and not isinstance(value, Secret) else value
+        for name, value in check_inputs(inputs).items()
+    }
+    merged = {**known, **(remembered(store, execution_id).inputs or {}), **given}
+    return merged, encode(merged, vault=vault, path="inputs")
+
+
+def keep_inputs(execution: ExecutionValues, inputs: dict[str, Any], value: Value) -> None:
+    """Have the steps get secrets as they were given, where the log holds masks."""
+    if value.masked:
+        execution.live_inputs = copy.deepcopy(inputs)  # the caller may change its own

@@ -1,0 +1,268 @@
+"""Leases: which executions this process runs, and the heartbeat that says it is alive.
+
+A lease is the right to append to an execution. One process has it; the store refuses the commits of any other. On
+the holder's own machine it lasts as long as the holder's process, which can be seen there. Only a process that cannot
+see the holder goes by its heartbeat, and may take the execution over once it has watched that stand still for the
+length of a lease (store/sightings.py). So a holder that stood still may have been superseded: it finds out from its
+next commit, from the look at the log that follows every write of another process, or right before its next effect
+(:meth:`LeaseKeeper.check`), whichever comes first. A forked child holds nothing.
+
+One holder per store and process; the heartbeat is a thread of its own, so that a busy event loop does not lose its
+leases. The same thread notices that another process has written to the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .._store import at_fork as forks
+from .._store.base import Store
+from ..errors import ExecutionBusyError, StoreError
+
+if TYPE_CHECKING:
+    from .execution import Execution
+
+__all__ = ["LeaseKeeper", "LeaseTimes", "keeper_of", "superseded"]
+
+log = logging.getLogger("cerebelum_nb")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseTimes:
+    """How long a lease lasts, how often it is renewed, how often to look at the log, when to stop; seconds."""
+
+    lease: float = 30.0
+    heartbeat: float = 5.0
+    look: float = 0.5
+    idle: float = 10.0
+
+    @property
+    def ttl(self) -> int:
+        """The length of a lease, µs."""
+        return round(self.lease * 1e6)
+
+
+times = LeaseTimes()
+"""Those of this process; a test with processes of its own puts shorter ones."""
+
+_keepers: weakref.WeakKeyDictionary[Store, LeaseKeeper] = weakref.WeakKeyDictionary()
+_keepers_lock = threading.Lock()
+
+
+def keeper_of(store: Store) -> LeaseKeeper:
+    """Return this process's keeper of leases in ``store``."""
+    with _keepers_lock:
+        keeper = _keepers.get(store)
+        if keeper is None:
+            keeper = _keepers[store] = LeaseKeeper(store)
+        return keeper
+
+
+def superseded(execution_id: str) -> ExecutionBusyError:
+    """The error for an execution that another process took over while this one ran it."""
+    return ExecutionBusyError(
+        f"another process took over execution {execution_id}: this one was not heard of for too long (as after a "
+        f"laptop's sleep), or somebody changed the log. What was committed stands, and nothing more is done here; "
+        f"watch it with `cerebelum watch {execution_id}`, or resume it when that process has ended",
+        execution_id=execution_id,
+        holder="another process",
+    )
+
+
+class LeaseKeeper:
+    """The leases of this process in one store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = weakref.ref(store)
+        self._lock = threading.Lock()
+        self._holder: int | None = None
+        self._running: dict[str, Execution] = {}
+        self._leftovers: dict[str, list[Callable[[], bool]]] = {}
+        self._beat_at = 0.0
+        self._thread: threading.Thread | None = None
+        self._seen: int | None = None
+        self.listeners: set[Callable[[], object]] = set()
+
+    def holder(self, now: int) -> int:
+        """Return the key under which this process holds leases, and say that it is alive."""
+        with self._lock:
+            if self._holder is None:
+                self._holder = self._must_store().register(now, times.ttl)
+                self._beat_at = time.monotonic()
+        if time.monotonic() - self._beat_at >= times.heartbeat - times.look:  # not under the lock: it may block
+            self._must_store().heartbeat(self._holder, now, times.ttl)
+            self._beat_at = time.monotonic()
+        return self._holder
+
+    def claim(self, execution_id: str, now: int) -> int:
+        """Take the lease of a recorded execution and return the holder's key.
+
+        Raises:
+            ExecutionBusyError: it runs here or in another living process, or a step of it is still at work.
+        """
+        holder = self.holder(now)
+        self._refuse_busy(execution_id)
+        self._must_store().claim(execution_id, holder, now)
+        return holder
+
+    def check(self, execution: Execution) -> None:
+        """Make sure that an execution is still this process's to run: before an effect that no commit precedes.
+
+        Raises:
+            ExecutionBusyError: another process has taken it over.
+        """
+        if not self._must_store().holds(execution.id, execution.holder):
+            raise superseded(execution.id)
+
+    async def wait_until_seen(self, execution_id: str, wait: Callable[[float], Any] = asyncio.sleep) -> None:
+        """Watch the holder of an execution until it is known whether it may be taken over.
+
+        Returns at once when that is known: it is free, or its holder is seen to live or to be gone. Otherwise it
+        returns when a heartbeat came, or when none came for the length of the lease.
+        """
+        store, last = self._must_store(), math.inf
+        while execution_id not in self._running and (holder := store.execution(execution_id).holder) is not None:
+            left = 0.0 if holder.key == self._holder else store.lease_left(holder)
+            if left in (0.0, math.inf) or left >= last:  # it grows when a heartbeat came
+                return
+            if last == math.inf:
+                log.warning(
+                    "execution %s is held by %s, which cannot be seen from here: waiting up to %.0f s for a sign of "
+                    "life before it is taken over",
+                    execution_id,
+                    holder,
+                    left,
+                )
+            last = left
+            await wait(min(left, times.look))
+
+    def enter(self, execution: Execution) -> None:
+        """Note that an execution runs here, and keep the heartbeat going."""
+        with self._lock:
+            self._running[execution.id] = execution
+            store = self._must_store()
+            if self._thread is None and store.location != ":memory:":
+                self._thread = threading.Thread(target=self._beat, name="cerebelum-heartbeat", daemon=True)
+                self._thread.start()
+
+    def leave(self, execution: Execution, leftovers: list[Callable[[], bool]]) -> None:
+        """Note that an execution no longer runs here; ``leftovers`` tell whether a step of it is still at work."""
+        with self._lock:
+            self._running.pop(execution.id, None)
+            if leftovers:
+                self._leftovers[execution.id] = leftovers
+        self.tell()
+
+    def forget_ended(self, execution_id: str) -> None:
+        """Let go of what is left of stopped steps, once they have ended."""
+        with self._lock:
+            left = [is_alive for is_alive in self._leftovers.pop(execution_id, ()) if is_alive()]
+            if left:
+                self._leftovers[execution_id] = left
+        self.tell()
+
+    def tell(self) -> None:
+        """Say to those who asked that something has changed in this process: a run ended, an approval was decided."""
+        for listener in list(self.listeners):
+            listener()
+
+    def running(self, execution_id: str) -> Execution | None:
+        """Return the execution if it runs in this process.
+
+        One whose event loop was closed under it, as at the end of ``asyncio.run``, can never go on: it is over.
+        """
+        execution = self._running.get(execution_id)
+        if execution is not None:
+            execution.end_with_loop()
+        return self._running.get(execution_id)
+
+    def disown(self) -> None:
+        """Let go of everything without a word to the store: in a forked child, where it is the parent's."""
+        for execution in self._running.values():
+            execution.disown()
+        self._lock = threading.Lock()
+        self._holder, self._thread, self._seen = None, None, None
+        self._running, self._leftovers = {}, {}
+        self.listeners = set()
+
+    def _refuse_busy(self, execution_id: str) -> None:
+        if self.running(execution_id) is not None:
+            raise ExecutionBusyError(
+                f"execution {execution_id} is running in this process already: wait for it, watch it, or stop it first",
+                execution_id=execution_id,
+                holder="this process",
+            )
+        alive = [is_alive for is_alive in self._leftovers.pop(execution_id, ()) if is_alive()]
+        if alive:
+            self._leftovers[execution_id] = alive
+            raise ExecutionBusyError(
+                f"a step of execution {execution_id} that was stopped is still at work in this process (a thread "
+                f"cannot be killed): wait until it has ended, or restart the kernel, then resume again",
+                execution_id=execution_id,
+                holder="this process",
+            )
+
+    def _must_store(self) -> Store:
+        store = self._store()
+        assert store is not None, "the store outlives its keeper"
+        return store
+
+    def _beat(self) -> None:
+        """Keep the leases, and look for what others wrote, until nothing has run here for a while."""
+        since, idle, failing = 0.0, 0.0, False
+        while True:
+            time.sleep(times.look)
+            store = self._store()
+            with self._lock:
+                executions = list(self._running.values())
+                idle = 0.0 if executions else idle + times.look
+                if store is None or idle > times.idle:
+                    self._thread = None
+                    return
+            if not executions:
+                continue
+            for execution in executions:
+                execution.end_with_loop()  # nobody else may look, and other processes wait for its lease
+            since += times.look
+            try:
+                if since >= times.heartbeat:
+                    self.holder(executions[0].clock.now())
+                    since = 0.0
+                self._look(store, executions)
+                failing = False
+            except StoreError:
+                pass  # the run's own commits meet and report it; the next look tries again
+            except Exception as error:  # noqa: BLE001 - this thread speaks for all that run here: it does not end
+                if not failing:
+                    with suppress(Exception):  # a logging handler of the user's may raise
+                        log.warning("the heartbeat of %s failed, and is tried again: %r", store.location, error)
+                failing = True
+            del store, executions  # so that a log nobody else holds can be closed
+
+    def _look(self, store: Store, executions: list[Execution]) -> None:
+        version = store.data_version()
+        if version == self._seen:
+            return
+        for execution in executions:
+            execution.look_soon()
+        self._seen = version
+
+
+def _in_child() -> None:
+    """Have nothing of what the parent process runs: its leases, its thread and its locks stayed there."""
+    global _keepers_lock
+    _keepers_lock = threading.Lock()
+    for keeper in list(_keepers.values()):
+        keeper.disown()
+
+
+forks.in_child(_in_child)

@@ -1,0 +1,38 @@
+"""How an execution that no process runs leaves off: what was under way is interrupted, and a last event says why."""
+
+from __future__ import annotations
+
+from .._core.events import Event, StepInterrupted
+from .._core.state import State, fold
+from .._store.base import Commit
+from .._store.summary import summarise
+
+__all__ = ["interruptions", "leave_off"]
+
+
+def interruptions(state: State, at: int, reason: str) -> list[StepInterrupted]:
+    """Make the events that interrupt every step which is under way."""
+    return [
+        StepInterrupted(
+            at=at, step=name, visit=state.steps[name].visit, attempt=max(1, state.steps[name].attempt), reason=reason
+        )
+        for name in state.in_flight
+    ]
+
+
+def leave_off(execution_id: str, state: State, last: Event, *, interrupted: str, holder: int) -> Commit:
+    """Make the commit that ends or pauses an execution and gives its lease back; its events are folded into ``state``.
+
+    Args:
+        execution_id: its id.
+        state: what is recorded of it.
+        last: the event that says how it is left, at its time.
+        interrupted: the reason that the steps under way are given.
+        holder: the lease it is written under.
+    """
+    after = state.version
+    events = [*interruptions(state, last.at, interrupted), last]
+    fold(events, state)
+    return Commit(
+        execution_id=execution_id, after=after, events=events, summary=summarise(state), holder=holder, release=True
+    )

@@ -1,0 +1,448 @@
+"""The engine: one inbox per event loop and log, and the pump that empties it.
+
+The pump is a plain function that the loop calls when a message has come. It takes every message that is there,
+lets each execution turn them into events and decisions, commits all of them in one transaction on the loop's own
+thread, and only then starts what was decided. So outcomes that arrive together are committed together, and the
+end of a step and the start of the next share one commit.
+
+Whatever is raised on behalf of an execution ends that execution with its error, and no other one: every call into it
+stands in ``on_behalf_of``, and a commit that fails is tried again for each execution alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import Any
+
+from .._core.events import Event
+from .._core.model import Plan
+from .._core.state import State, fold
+from .._store.base import Rejection, Store, patience
+from .._values import Vault
+from ..errors import CerebelumError, ResumeError, StoreError
+from .attempt import Outcome
+from .clock import Clock, current_clock
+from .execution import Execution
+from .leases import keeper_of, superseded
+from .remembered import remembered
+from .scope import hear
+from .stdout import listen
+from .values import MakeContext
+from .watchdog import BlockWatch
+
+__all__ = ["Engine", "engine_of", "engines_on"]
+
+_FLUSH_SECONDS = 1.0
+"""The longest that a progress event waits for a commit to ride on."""
+
+_PATIENCE_SECONDS = 0.1
+"""How long a commit on the loop waits for another program's write lock before it is put off."""
+
+_RETRY_SECONDS = 0.1
+"""How long the loop then has for everything else between two tries."""
+
+_LOCKED_SECONDS = 600.0
+"""How long runs wait for the lock before they end with the error."""
+
+_STOP_SECONDS = 5.0
+"""How long a run that was stopped meanwhile waits on: whoever stops it wants the cell back."""
+
+log = logging.getLogger("cerebelum_nb")
+
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+"""Those at work, and those nobody has collected yet: an engine lives by its executions, and so do its loop and log."""
+_engines_lock = threading.Lock()
+
+
+def engine_of(store: Store) -> Engine:
+    """Return the running loop's engine for ``store`` under the current clock."""
+    loop, clock = asyncio.get_running_loop(), current_clock.get()
+    with _engines_lock:
+        for engine in _engines:
+            if engine.loop is loop and engine.store is store and engine.clock is clock:
+                return engine
+        engine = Engine(loop, store, clock)
+        _engines.add(engine)
+        return engine
+
+
+def engines_on(loop: asyncio.AbstractEventLoop) -> list[Engine]:
+    """Return the engines of a loop."""
+    with _engines_lock:
+        return [engine for engine in _engines if engine.loop is loop]
+
+
+class Engine:
+    """Runs executions of one log on one event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, store: Store, clock: Clock) -> None:
+        self.loop, self.store, self.clock = loop, store, clock
+        self._inbox: list[tuple[Execution, Callable[[Any], None], Any]] = []
+        self._executions: dict[str, Execution] = {}
+        self._stirring: dict[Execution, None] = {}  # those that may be doing something else than wait for the clock
+        self._pump_handle: asyncio.Handle | None = None
+        self._pumping = False
+        self.turn_at: int | None = None  # monotonic: what is worked off together happened at one time
+        self._held: dict[Execution, float] = {}  # whose events wait for the log's write lock, and since when
+        self._retry: asyncio.TimerHandle | None = None
+        self._context = contextvars.copy_context()
+        self._context.run(patience.set, _PATIENCE_SECONDS)
+        self._watch = BlockWatch(loop, self._async_steps)
+        self._listening: dict[str, Callable[[], None]] = {}
+
+    @contextmanager
+    def create(self, execution_id: str, plan: Plan, vault: Vault, make_context: MakeContext) -> Iterator[Execution]:
+        """Make an execution that has no history yet; what raises in the block gives it back.
+
+        Raises:
+            ResumeError: the log has one of that id.
+        """
+        keeper = keeper_of(self.store)
+        if keeper.running(execution_id) is not None or self.store.events(execution_id, upto=1):
+            raise ResumeError(
+                f"execution {execution_id} exists already: add resume=True to go on with it or get its "
+                f"recorded result, or choose another execution_id (without one, each gets its own)"
+            )
+        holder = keeper.holder(self.clock.now())
+        execution = Execution(self, execution_id, plan, State(), holder, vault, make_context)
+        with self.made_ready(execution):
+            self._enter(execution)
+            yield execution
+
+    @contextmanager
+    def claim(self, execution_id: str, plan: Plan, vault: Vault, make_context: MakeContext) -> Iterator[Execution]:
+        """Take up a recorded execution; what raises in the block gives it back.
+
+        Raises:
+            ExecutionBusyError: somebody else runs it.
+        """
+        holder = keeper_of(self.store).claim(execution_id, self.clock.now())
+        execution = Execution(self, execution_id, plan, State(), holder, vault, make_context)
+        with self.made_ready(execution):
+            execution.rebase(fold(self.store.events(execution_id)))
+            known = remembered(self.store, execution_id)
+            execution.live_inputs = known.inputs
+            execution.recall(known.results, execution.state)
+            self._enter(execution)
+            yield execution
+
+    @contextmanager
+    def made_ready(self, execution: Execution) -> Iterator[None]:
+        """Give an execution back that was not started after all, whatever was raised before it was."""
+        try:
+            yield
+        except BaseException:
+            if not execution.begun and not execution.over:
+                self.give_back(execution)
+            raise
+
+    def start(self, execution: Execution, *events: Event) -> None:
+        """Append what starts or resumes an execution, and let it run; starts that come together share a commit."""
+        self.post(execution, execution.begin, events)
+        execution.begun = True
+
+    @property
+    def hibernate_after(self) -> int | None:
+        """How long a wait may be before it ends the run in this process, µs; None: as long as it likes."""
+        limit = self.store.hibernate_after
+        return None if limit == timedelta.max else limit // timedelta(microseconds=1)
+
+    def post(self, execution: Execution, handler: Callable[[Any], None], argument: Any) -> None:
+        """Put a message into the inbox; on the engine's loop only."""
+        self._inbox.append((execution, handler, argument))
+        if self._pump_handle is None and not self._pumping:
+            self._pump_handle = self.loop.call_soon(self._pump, context=self._context)
+
+    def post_outcome(self, execution: Execution, outcome: Outcome) -> None:
+        """Put an attempt's outcome into the inbox; work it off at once when nothing can arrive together with it."""
+        if len(self._executions) == 1 and len(execution.attempts) == 1 and self._pump_handle is None:
+            self._inbox.append((execution, execution.settle, outcome))
+            self.flush()
+        else:
+            self.post(execution, execution.settle, outcome)
+
+    def flush(self) -> None:
+        """Work off the inbox now."""
+        if not self._pumping:
+            if self._pump_handle is not None:
+                self._pump_handle.cancel()
+            self._context.run(self._pump)
+
+    def flush_later(self, execution: Execution) -> None:
+        """Commit waiting progress by itself if nothing else comes."""
+        self.loop.call_later(_FLUSH_SECONDS, self._flush_progress, execution)
+
+    def forget(self, execution: Execution, leftovers: list[Callable[[], bool]]) -> None:
+        """An execution no longer runs here."""
+        self._executions.pop(execution.id, None)
+        self._stirring.pop(execution, None)
+        self._held.pop(execution, None)
+        if not self._executions:
+            self._watch.stop()
+        if (end := self._listening.pop(execution.id, None)) is not None:
+            end()
+        keeper_of(self.store).leave(execution, leftovers)
+
+    def give_back(self, execution: Execution) -> None:
+        """Let go of a claimed execution that was not started after all."""
+        execution.over = True
+        self.forget(execution, [])
+        self.release(execution)
+
+    def release(self, execution: Execution, until: float | None = None) -> None:
+        """Give back the lease of an execution that ended without its last commit; never raises.
+
+        While the log is locked it is tried again. A lease that cannot be given back at all stays with this process,
+        which can resume the execution all the same; for others it is free when this process ends.
+        """
+        if until is not None and keeper_of(self.store).running(execution.id) is not None:
+            return  # it was resumed here meanwhile: the lease is that run's now
+        here = contextvars.copy_context() if self.loop.is_closed() else self._context.copy()
+        try:
+            here.run(self.store.release, execution.id, execution.holder)
+        except Exception as error:  # noqa: BLE001 - the run has ended with an error of its own, which is the one to tell
+            until = until or self.loop.time() + _LOCKED_SECONDS
+            if getattr(error, "transient", False) and not self.loop.is_closed() and self.loop.time() < until:
+                self.loop.call_later(_RETRY_SECONDS, self.release, execution, until)
+            else:
+                _say("the lease of execution %s could not be given back: %s", execution.id, error)
+
+    def stop_all(self, reason: str) -> bool:
+        """Pause everything that runs here, from any thread; return whether anything does."""
+        for execution in list(self._executions.values()):
+            execution.ask_to_stop(reason)
+        return bool(self._executions)
+
+    def check_idle(self) -> None:
+        """Tell the clock when everything in flight waits for it."""
+        if not self.clock.jumps or self._inbox or self._held or not self._executions:
+            return
+        while self._stirring:  # those that wait are looked at once, and again only when something came for them
+            execution = next(iter(self._stirring))
+            if not (execution.over or execution.all_wait):
+                return
+            del self._stirring[execution]
+        if self._executions:
+            try:
+                self.clock.idle()
+            except Exception as error:  # noqa: BLE001 - a clock that wakes nobody would let all of them wait for ever
+                for execution in list(self._executions.values()):
+                    execution.abort(error)
+
+    def look(self, execution: Execution) -> None:
+        """Take in what other processes appended to an execution."""
+        if execution.over or self._pumping:
+            return
+        self.on_behalf_of(execution, self._look, execution)
+
+    def on_behalf_of(self, execution: Execution, action: Callable[..., object], *arguments: Any) -> None:
+        """Do something for an execution; what it raises ends that execution with its error."""
+        try:
+            action(*arguments)
+        except BaseException as error:  # whatever it is may end a run, and must never hang it
+            execution.abort(error)
+            if not isinstance(error, Exception):
+                raise
+
+    def _look(self, execution: Execution) -> None:
+        try:
+            row = self.store.execution(execution.id)
+        except CerebelumError:
+            return  # its own commits meet and report it
+        if row.holder is None or row.holder.key != execution.holder:
+            execution.abort(superseded(execution.id))
+        elif row.version > execution.written:
+            self._rebase(execution)
+            self.post(execution, _nothing, None)
+
+    def note_blocking(self, step: str, seconds: float) -> None:
+        """Take how long an async step has run without letting the loop go on."""
+        self._watch.note(step, seconds)
+
+    def stirs(self, execution: Execution) -> None:
+        """Hear that an execution does something, so that a clock that jumps must not."""
+        if self.clock.jumps:
+            self._stirring[execution] = None
+
+    def _async_steps(self) -> list[str]:
+        attempts = [attempt for execution in self._executions.values() for attempt in execution.attempts.values()]
+        return [attempt.spec.name for attempt in attempts if attempt.task is not None and not attempt.scope.waits]
+
+    def _enter(self, execution: Execution) -> None:
+        self._executions[execution.id] = execution
+        self.stirs(execution)
+        self._watch.start()
+        self._listening[execution.id] = listen(hear)
+        keeper_of(self.store).enter(execution)
+
+    def _flush_progress(self, execution: Execution) -> None:
+        if not execution.over:
+            self.post(execution, lambda _: execution.take_progress(), None)
+
+    def _pump(self) -> None:
+        self._pump_handle = None
+        self._pumping = True
+        try:
+            while self._inbox:
+                self._turn()
+        finally:
+            self._pumping = False
+            self.turn_at = None
+            if self._inbox and not self.loop.is_closed():  # Ctrl-C broke in: the others go on
+                self._pump_handle = self.loop.call_soon(self._pump, context=self._context)
+        if self.clock.jumps:
+            self.check_idle()
+
+    def _turn(self) -> None:
+        inbox, self._inbox = self._inbox, []
+        try:
+            self.turn_at = self.clock.monotonic()
+        except Exception:  # noqa: BLE001 - each execution then asks the clock itself, and fails by itself
+            self.turn_at = None
+        touched: dict[Execution, None] = {}
+        inbox.reverse()
+        try:
+            while inbox:
+                execution, handler, argument = inbox.pop()
+                if not execution.over:
+                    touched[execution] = None
+                    self.stirs(execution)
+                    self.on_behalf_of(execution, handler, argument)
+            for execution in touched:
+                if not execution.over:
+                    self.on_behalf_of(execution, execution.advance)
+        finally:  # also when Ctrl-C broke in: what was not looked at yet is looked at in the next turn
+            self._inbox[:0] = reversed(inbox)
+            ready = [execution for execution in touched if execution.batch and not execution.over]
+            if self._retry is not None:
+                self._hold(ready)
+            elif ready:
+                self._commit(ready)
+
+    # -- commits --------------------------------------------------------------------------------------------
+
+    def _commit(self, executions: list[Execution]) -> None:
+        """Write what executions have in their batches, and start what follows from it."""
+        while executions:
+            executions = self._write(executions)
+
+    def _write(self, executions: list[Execution]) -> list[Execution]:
+        """Commit once; return who has to be committed again, as others appended something before it."""
+        try:
+            rejected = self.store.commit([execution.commit() for execution in executions])
+        except BaseException as error:  # noqa: BLE001 - a store is a plug-in: whatever it raises ends a run, or is retried
+            self._not_written(executions, error)
+            return []
+        again: list[Execution] = []
+        for execution in executions:
+            if self._held:
+                self._held.pop(execution, None)
+            reason = rejected.get(execution.id) if rejected else None
+            if reason is None:
+                self.on_behalf_of(execution, execution.committed)
+            elif reason != Rejection.STALE:
+                execution.abort(superseded(execution.id))
+            else:
+                self.on_behalf_of(execution, self._rebase, execution)
+                if execution.batch and not execution.over:
+                    again.append(execution)
+                elif not execution.over:  # written after all, or it wanted to hibernate and something has happened
+                    self.on_behalf_of(execution, execution.committed)
+                    self.post(execution, _nothing, None)
+        return again
+
+    def _not_written(self, executions: list[Execution], error: BaseException) -> None:
+        if isinstance(error, StoreError) and error.transient:
+            self._hold(executions)
+        elif isinstance(error, Exception) and len(executions) > 1:  # whose is it?
+            for execution in executions:
+                self._commit([execution])
+        else:
+            for execution in executions:
+                execution.abort(error)
+            if not isinstance(error, Exception):
+                raise error
+
+    def _hold(self, executions: list[Execution]) -> None:
+        """Keep what executions want written until the log's write lock is free.
+
+        Tried again by a timer of the loop and not in a thread: a try that finds the lock taken costs the loop little,
+        and only the loop knows what a batch holds by then. Outcomes, a stop and a cancellation are taken meanwhile,
+        and the commit that succeeds in the end is one of all of it.
+        """
+        if not self._held and executions:
+            self.loop.call_later(1.0, self._tell_of_lock)
+        for execution in executions:
+            self._held.setdefault(execution, self.loop.time())
+        if self._held and self._retry is None:
+            self._retry = self.loop.call_later(_RETRY_SECONDS, self._try_again, context=self._context)
+
+    def _try_again(self) -> None:
+        self._retry = None
+        self._pumping = True
+        try:
+            self._commit([execution for execution in list(self._held) if not execution.over])
+            now = self.loop.time()
+            for execution, since in list(self._held.items()):
+                stopped = execution.stopped_at
+                if now - since > _LOCKED_SECONDS or (stopped is not None and now - stopped > _STOP_SECONDS):
+                    execution.abort(_locked(self.store.location, now - since))
+        finally:
+            self._pumping = False
+        if self._pump_handle is not None:
+            self._pump_handle.cancel()
+        self._pump()
+
+    def _tell_of_lock(self) -> None:
+        if self._held:
+            _say(
+                "the log %s is locked by another program: %s waiting for it to record what is finished. Nothing is "
+                "lost; they can be stopped",
+                self.store.location,
+                "one run is" if len(self._held) == 1 else f"{len(self._held)} runs are",
+            )
+
+    def _rebase(self, execution: Execution) -> None:
+        """Take in the signals that others appended, or end the run here when its lease is lost.
+
+        The lease is looked at after the events are read: had it been lost before, they might be what another process
+        did, which this one must not go on from.
+        """
+        events = self.store.events(execution.id)
+        if not self.store.holds(execution.id, execution.holder):
+            execution.abort(superseded(execution.id))
+            return
+        state = fold(events)
+        if state.version <= execution.written:
+            raise StoreError(
+                f"the log {self.store.location} refuses to append to execution {execution.id} after its version "
+                f"{execution.written}, and itself has {state.version}. Check it with `cerebelum verify`"
+            )
+        if execution.batch and events[execution.written :][: len(execution.batch)] == execution.batch:
+            execution.was_written(state)
+        else:
+            execution.rebase(state)
+
+
+def _nothing(_: Any) -> None:
+    """A message that only asks for a decision."""
+
+
+def _locked(location: str, seconds: float) -> StoreError:
+    return StoreError(
+        f"The log {location} stayed locked by another program for {seconds:.0f} s. See who has it open (a database "
+        f"browser with unsaved changes, a long transaction), and close that",
+        transient=True,
+    )
+
+
+def _say(text: str, *arguments: object) -> None:
+    with suppress(Exception):  # a logging handler or filter of the user's may raise
+        log.warning(text, *arguments)

@@ -1,0 +1,37 @@
+"""A step marked as done: the event of a result that a person gave."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._core.events import StepCompleted
+from .._core.state import State, StepState
+from .execution import Execution
+
+__all__ = ["by_hand"]
+
+
+def by_hand(execution: Execution, state: State, step: str, result: Any, path: str) -> StepCompleted:
+    """Make the event of a result that was given by hand.
+
+    Args:
+        execution: whose step it is.
+        state: what is recorded of it.
+        step: the step's name.
+        result: what it would have returned.
+        path: what the result is called in errors.
+
+    Raises:
+        SerializationError: it cannot be stored.
+    """
+    known = state.steps.get(step) or StepState()
+    value = execution.encode(result, path=path)
+    execution.keep_live(step, known.visit, value, result)
+    return StepCompleted(
+        at=max(execution.now(), state.updated_at),
+        step=step,
+        visit=known.visit,
+        attempt=max(1, known.attempt),
+        output=value,
+        by_hand=True,
+    )

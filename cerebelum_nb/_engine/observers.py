@@ -1,0 +1,87 @@
+"""Who is told what happens in the executions of this process.
+
+Every way of running asks the same registry: foreground, background, a scheduler. An observer stands behind a fence:
+one that raises is logged once and dropped. It watches a run, so it must never be able to end or to hang it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from contextvars import Context
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .._core.events import Event
+    from .execution import Execution
+    from .scope import Scope
+
+__all__ = ["Observer", "add", "prepare", "remove", "tell"]
+
+log = logging.getLogger("cerebelum_nb")
+
+_lock = threading.Lock()
+_observers: tuple[Observer, ...] = ()
+"""Replaced as a whole, so that telling takes no lock: it is on the path of every commit."""
+
+
+class Observer:
+    """What is to be called: after a commit for each of its events, and before an attempt starts."""
+
+    __slots__ = ("before_attempt", "on_event")
+
+    def __init__(
+        self,
+        on_event: Callable[[Execution, int, Event], object] | None = None,
+        before_attempt: Callable[[Scope], object] | None = None,
+    ) -> None:
+        self.on_event, self.before_attempt = on_event, before_attempt
+
+
+def add(observer: Observer) -> None:
+    """Have ``observer`` told of everything from now on."""
+    global _observers
+    with _lock:
+        _observers = (*_observers, observer)
+
+
+def remove(observer: Observer) -> None:
+    """Tell ``observer`` no more; harmless when it is not told already."""
+    global _observers
+    with _lock:
+        _observers = tuple(other for other in _observers if other is not observer)
+
+
+def tell(execution: Execution, first: int, events: Sequence[Event]) -> None:
+    """Tell of the events of a commit; ``first`` is the version of the first of them."""
+    for observer in _observers:
+        if observer.on_event is None:
+            continue
+        try:
+            for version, event in enumerate(events, first):
+                observer.on_event(execution, version, event)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the fence: SystemExit and CancelledError are no reason to end a run
+            _drop(observer, error)
+
+
+def prepare(scope: Scope, context: Context) -> None:
+    """Tell that an attempt is about to start, in its own context: what an observer sets there the step sees."""
+    for observer in _observers:
+        if observer.before_attempt is None:
+            continue
+        try:
+            context.run(observer.before_attempt, scope)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the fence, as above
+            _drop(observer, error)
+
+
+def _drop(observer: Observer, error: BaseException) -> None:
+    remove(observer)
+    with suppress(Exception):  # a logging handler or filter may raise too
+        log.warning("an observer raised %s and is told nothing more", type(error).__name__, exc_info=error)

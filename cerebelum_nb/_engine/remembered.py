@@ -1,0 +1,70 @@
+"""What a later resume or fork in this process needs and the log does not hold whole: secrets, and values of no codec.
+
+It is kept from the end of a run until the execution is completed or cancelled, of the last few executions of a log at
+most. While a run is at work, it has its values itself.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from .._core.model import ExecutionState
+from .._store.base import Store
+from .leases import keeper_of
+
+if TYPE_CHECKING:
+    from .execution import Execution
+
+__all__ = ["Remembered", "note_end", "remembered"]
+
+_MOST = 32
+"""Executions of one log whose values are kept; of more, those that ended last."""
+
+_ENDED = (ExecutionState.COMPLETED, ExecutionState.CANCELLED)
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """The inputs of an execution, where the log lacks some of them, and such results, by step and visit."""
+
+    inputs: dict[str, Any] | None = None
+    results: Mapping[tuple[str, int], Any] = field(default_factory=dict)
+
+
+_NOTHING = Remembered()
+_kept: weakref.WeakKeyDictionary[Store, OrderedDict[str, Remembered]] = weakref.WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def remembered(store: Store, execution_id: str) -> Remembered:
+    """Return what this process knows of an execution beside its log, whether it runs or has ended."""
+    running = keeper_of(store).running(execution_id)
+    if running is not None:
+        return _of(running)
+    with _lock:
+        kept = _kept.get(store)
+        return _NOTHING if kept is None else kept.get(execution_id, _NOTHING)
+
+
+def note_end(execution: Execution) -> None:
+    """Keep what a resume may need of a run that has ended; of one that is completed or cancelled, nothing."""
+    needed = _of(execution)
+    with _lock:
+        kept = _kept.setdefault(execution.engine.store, OrderedDict())
+        kept.pop(execution.id, None)
+        if execution.state.lifecycle in _ENDED or needed == _NOTHING:
+            return
+        kept[execution.id] = needed
+        while len(kept) > _MOST:
+            kept.popitem(last=False)
+
+
+def _of(execution: Execution) -> Remembered:
+    recorded = execution.state.inputs
+    whole = recorded is None or recorded.restorable
+    return Remembered(None if whole else execution.live_inputs, execution.masked_results)

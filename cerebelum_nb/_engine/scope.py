@@ -1,0 +1,396 @@
+"""The scope of a running attempt: how code inside a step reaches the execution around it.
+
+Operations and the progress reporter find it in a context variable; outside an execution there is none. A scope
+works from the engine's loop, from a step's thread and from a loop in that thread: what it records is always
+posted to the engine's loop, and whoever asked waits until it is committed.
+
+The context variable is not the only way: a step's own thread and its own task know their scope whatever became of
+the context, and a step's ``context`` carries it into any thread. What has lost it all the same is refused, because an
+operation that silently records nothing is an effect that happens twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import os
+import threading
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from .._core.events import OperationMismatched
+from .._core.state import Operation
+from .._store import at_fork as forks
+from .._values.secret import Vault, reveal_to
+from ..errors import ExecutionBusyError, OperationError
+from .stdout import Printed
+
+if TYPE_CHECKING:
+    from .clock import Deadline, Timer
+    from .execution import Execution
+
+__all__ = ["Scope", "Suspension", "Wait", "current_scope", "hear", "scope_here"]
+
+current_scope: ContextVar[Scope | None] = ContextVar("cerebelum_scope", default=None)
+
+_open: weakref.WeakSet[Scope] = weakref.WeakSet()
+_lock = threading.Lock()
+"""Guards ``_open``, and the counts of scopes: a step's pool threads name operations at the same time."""
+
+_Waiter = asyncio.Future[None] | concurrent.futures.Future[None]
+
+PROGRESS_EVERY = 250_000
+"""µs between two progress events of one step in the log."""
+
+PRINTED_EVERY = 0.25
+"""Seconds between two events of what a step prints, doubled with every 16,000 characters: the log stays bounded."""
+
+
+@dataclass(slots=True, eq=False)
+class Wait:
+    """A wait of a step: since and until when (µs; None: until somebody decides).
+
+    ``whole`` says that the step does nothing else meanwhile, as far as can be told: its own task or thread waits.
+    """
+
+    since: int
+    due_at: int | None
+    whole: bool
+    op: str
+
+
+class Suspension(BaseException):
+    """Ends the code of an attempt that is over: stopped, superseded, or hibernated.
+
+    A ``BaseException``, like a cancellation: to ``except Exception: compensate()`` in a step it is no failure.
+    """
+
+
+class Scope:
+    """One attempt of one step, as its own code sees it."""
+
+    __slots__ = (
+        "__weakref__",
+        "_counts",
+        "_earlier",
+        "_ends",
+        "_pid",
+        "_progress_at",
+        "_waiters",
+        "attempt",
+        "closed",
+        "execution",
+        "loop",
+        "message",
+        "percent",
+        "printed",
+        "step",
+        "unawaited",
+        "visit",
+        "waits",
+    )
+
+    def __init__(self, execution: Execution, step: str, visit: int, attempt: int) -> None:
+        self.execution = execution
+        self.step, self.visit, self.attempt = step, visit, attempt
+        self.loop = execution.loop
+        self.closed = False
+        self.waits: list[Wait] = []
+        self.percent: float | None = None
+        self.message = ""
+        self._ends: set[Callable[[], None]] = set()
+        self.printed: Printed | None = None
+        self._counts: Counter[str] | None = None
+        self._waiters: set[_Waiter] | None = None
+        self._progress_at = 0
+        self._pid = os.getpid()
+        self._earlier: dict[str, dict[str, None]] = {}
+        self.unawaited: dict[object, None] | None = None
+        with _lock:
+            _open.add(self)
+
+    def now(self) -> int:
+        """Return the engine's time, µs since the epoch."""
+        return self.execution.now()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether its code waits for the engine: for a time, a decision or a commit."""
+        return bool(self._waiters)
+
+    def check(self) -> None:
+        """Refuse to begin anything more once the attempt is over, or its execution was asked to stop."""
+        if self.closed or self.execution.stop_requested is not None:
+            raise self.over()
+
+    def identify(self, kind: str, name: str, fingerprint: str) -> str:
+        """Name an operation by kind, name, arguments and occurrence, never by its position alone."""
+        key = f"{kind}:{self.execution.vault.mask(name)}:{fingerprint}"
+        with _lock:
+            if self._counts is None:
+                self._counts = Counter()
+                self._note_earlier()
+            op = f"{key}:{self._counts[key]}"
+            self._counts[key] += 1
+            if self._earlier:
+                self._earlier.get(_same_name(op), {}).pop(op, None)
+        return op
+
+    def _note_earlier(self) -> None:
+        """Index, once, what earlier attempts finished: all that this one may fail to match."""
+        for op, operation in self.execution.state.steps[self.step].operations.items():
+            if operation.done:
+                self._earlier.setdefault(_same_name(op), {})[op] = None
+
+    def recorded(self, op: str) -> Operation | None:
+        """Look up what an earlier attempt of this visit recorded under ``op``."""
+        return self.execution.state.steps[self.step].operations.get(op)
+
+    def mismatch(self, op: str) -> str | None:
+        """Find a finished operation of the same kind and name that was recorded with other arguments."""
+        return next(iter(self._earlier.get(_same_name(op), ())), None)
+
+    async def record(self, event: type[Any], op: str, **fields: Any) -> None:
+        """Append an event of this attempt and wait until it is committed."""
+        made = event(at=self.now(), step=self.step, visit=self.visit, attempt=self.attempt, op=op, **fields)
+        await self._ask(lambda waiter: self.execution.post_record(made, waiter))
+
+    def confirm(self) -> None:
+        """Make sure, right before an effect, that it may begin: as :meth:`check`, and by the lease in the log.
+
+        Raises:
+            Suspension: the attempt is over, or another process runs the execution now.
+        """
+        self.check()
+        with suppress(ExecutionBusyError):
+            self.execution.confirm()
+            return
+        raise self.over()
+
+    async def record_mismatch(self, op: str) -> None:
+        """Say in the log that a recorded operation no longer matches, if that is so."""
+        recorded = self.mismatch(op)
+        if recorded is not None:
+            await self.record(OperationMismatched, op, recorded=recorded)
+
+    async def wait_until(self, due: Deadline | None, op: str = "", until: Callable[[], bool] | None = None) -> None:
+        """Wait until ``due`` is reached, or until ``until()`` holds after something was appended.
+
+        Args:
+            due: when it ends by itself; None: never.
+            op: the operation that waits.
+            until: asked now, and whenever others have appended events.
+        """
+        wait = Wait(self.execution.clock.now(), None if due is None else due.at, self.is_callers(), op)
+        timers: list[Timer] = []
+        watched: list[Callable[[], None]] = []
+
+        def end() -> None:
+            while timers:
+                timers.pop().cancel()
+            while watched:
+                self.execution.watchers.discard(watched.pop())
+            with suppress(ValueError):
+                self.waits.remove(wait)
+            self._ends.discard(end)
+            self.execution.engine.stirs(self.execution)
+
+        def over(waiter: _Waiter) -> None:
+            end()
+            if not waiter.done():
+                waiter.set_result(None)
+
+        def begin(waiter: _Waiter) -> None:
+            if until is not None:
+                if until():
+                    waiter.set_result(None)
+                    return
+                watched.append(lambda: over(waiter) if until() else None)
+                self.execution.watchers.add(watched[0])
+            if due is not None:
+                timers.append(self.execution.clock.call_at(due, partial(over, waiter)))
+            self.waits.append(wait)
+            self._ends.add(end)
+            self.execution.waits_changed()
+
+        try:
+            await self._ask(begin)
+        finally:
+            self._on_loop(end)
+
+    def is_callers(self) -> bool:
+        """Whether it is the attempt's own thread or task that asks."""
+        attempt = self.execution.attempts.get(self.step)
+        if attempt is None:
+            return False
+        if attempt.thread is threading.current_thread():
+            return True
+        try:
+            return attempt.task is not None and attempt.task is asyncio.current_task()
+        except RuntimeError:  # no loop runs in this thread
+            return False
+
+    def progress(self, percent: float, message: str) -> None:
+        """Note how far the step is; sampled into the log, riding on the next commit."""
+        if self.closed:
+            return
+        self.percent, self.message = percent, message
+        now = self.now()
+        if now - self._progress_at >= PROGRESS_EVERY or percent >= 100:
+            self._progress_at = now
+            self._on_loop(lambda: self.execution.note_progress(self))
+
+    def print(self, text: str) -> None:
+        """Keep what the step printed; it rides on a commit before long, and on its outcome's at the latest."""
+        if self.closed:
+            return
+        if self.printed is None:
+            self.printed = Printed()
+        self.printed.add(text)
+        if not self.printed.asked:
+            self.printed.asked = True
+            self._on_loop(self._note_printed_later)
+
+    def close(self) -> None:
+        """End it: what this attempt still tries to record is refused, and what it waits for is called off."""
+        self.closed = True
+        with _lock:
+            _open.discard(self)
+        for end in list(self._ends):
+            end()
+        for waiter in list(self._waiters or ()):
+            if isinstance(waiter, concurrent.futures.Future) and not waiter.done():
+                waiter.set_exception(self.over())
+
+    def is_here(self) -> bool:
+        """Whether the code that asks runs in the process of this attempt, not in a forked child."""
+        return self._pid == os.getpid()
+
+    async def _ask(self, action: Callable[[_Waiter], None]) -> None:
+        if self.closed:
+            raise self.over()
+        if self._waiters is None:
+            self._waiters = set()
+        waiter: _Waiter
+        if asyncio.get_running_loop() is self.loop:
+            waiter = self.loop.create_future()
+            self._waiters.add(waiter)
+            try:
+                action(waiter)
+                await waiter
+            finally:
+                self._waiters.discard(waiter)
+        else:
+            waiter = concurrent.futures.Future()
+            self._waiters.add(waiter)
+            try:
+                self.loop.call_soon_threadsafe(self._act, action, waiter)
+                await asyncio.wrap_future(waiter)
+            finally:
+                self._waiters.discard(waiter)
+
+    def _note_printed_later(self) -> None:
+        assert self.printed is not None
+        wait = PRINTED_EVERY * 2 ** (self.printed.taken // 16_000)
+        self.loop.call_later(wait, self.execution.note_printed, self)
+
+    def _act(self, action: Callable[[_Waiter], None], waiter: _Waiter) -> None:
+        """Do what a thread asked for, unless its attempt was ended in between: nobody would answer it then."""
+        if not self.closed:
+            try:
+                action(waiter)
+            except Exception as error:  # noqa: BLE001 - whoever asked from a thread waits for an answer
+                if not waiter.done():
+                    waiter.set_exception(error)
+        elif not waiter.done():
+            waiter.set_exception(self.over())
+
+    def _on_loop(self, action: Callable[[], None]) -> None:
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            running = None
+        if running is self.loop:
+            action()
+        elif not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(action)
+
+    def over(self) -> Suspension:
+        """Make what ends code that goes on after its attempt."""
+        is_over = "is over, as another process has taken it over" if self.execution.superseded else "is over"
+        return Suspension(
+            f"step '{self.step}' (attempt {self.attempt}) of execution {self.execution.id} {is_over}; "
+            f"nothing it does now is recorded"
+        )
+
+
+def scope_here(what: str) -> Scope | None:
+    """Find the scope of the step whose code calls an operation; None outside of steps.
+
+    Args:
+        what: the operation, as an error names it.
+
+    Raises:
+        OperationError: a step may have called it, and it cannot be told which: in a thread that does not know its
+            step while steps are at work, or in a forked process.
+    """
+    scope = current_scope.get()
+    if scope is None:
+        with _lock:
+            at_work = [one for one in _open if one.is_here()]
+        scope = next((one for one in at_work if one.is_callers()), None)  # its context was lost
+        if scope is None and at_work and threading.current_thread() is not threading.main_thread():
+            raise OperationError(
+                f"{what} was called in thread '{threading.current_thread().name}', which does not know its step, so it "
+                f"would not be recorded. Use context.run(...), which works in any thread, start the thread's work with "
+                f"asyncio.to_thread(...), or hand it the step's context: "
+                f"pool.submit(contextvars.copy_context().run, function)"
+            )
+    if scope is not None and not scope.is_here():
+        raise OperationError(
+            f"{what} was called in a forked process of step '{scope.step}', which cannot record it. Call it in the "
+            f"step itself, and give the process only the work"
+        )
+    return scope
+
+
+def _in_child() -> None:
+    """Have no attempt at work, and a lock that no thread of the parent process holds."""
+    global _lock
+    _lock = threading.Lock()
+    _open.clear()
+
+
+forks.in_child(_in_child)
+
+
+def _same_name(op: str) -> str:
+    """The kind and name of an operation, without its arguments."""
+    return ":".join(op.split(":", 2)[:2])
+
+
+def hear(text: str) -> str:
+    """Keep a text for the step that prints it, if it is one; return it as it may be shown, without secrets."""
+    scope = current_scope.get()
+    if scope is None:
+        return text
+    scope.print(text)
+    vault = scope.execution.vault
+    return vault.mask(text) if vault else text
+
+
+def _revealed_to() -> Iterable[Vault]:
+    """Whose step reveals a secret; where nothing tells, as in a thread of a pool, it may be any that is at work."""
+    scope = current_scope.get()
+    with _lock:
+        scopes = tuple(_open) if scope is None else (scope,)
+    return {one.execution.vault for one in scopes}
+
+
+reveal_to(_revealed_to)

@@ -1,0 +1,170 @@
+"""The code of steps in the log: what a result was made with, so that a later plan can say what changed.
+
+The parts of a step's fingerprint are kept once per content, beside the events of a start or a resume, without
+secrets. They are only ever read to word a reason; what is stale, the digests on the events say.
+"""
+
+from __future__ import annotations
+
+import json
+import weakref
+import zlib
+from collections.abc import Iterable
+from hashlib import sha256
+
+from .._core.blueprint import dump, load
+from .._core.model import Plan, StepSpec, Value
+from .._core.resume import code_changed
+from .._core.resume_plan import changed_inputs
+from .._core.state import State
+from .._dsl.step import parts_of
+from .._store.base import Store
+from .._values import MASK, Vault
+from .._values.bounds import inflate, parse
+from ..errors import StoreError
+
+__all__ = [
+    "blueprint_kept",
+    "blueprint_of",
+    "doubts",
+    "keep_parts",
+    "parts_kept",
+    "parts_written",
+    "pieces",
+    "why_inputs_changed",
+    "why_stale",
+]
+
+_known: weakref.WeakKeyDictionary[Store, set[str]] = weakref.WeakKeyDictionary()
+"""The keys of the parts that this process has committed to a store, so that a further start costs a look-up."""
+
+Parts = tuple[tuple[str, str, str, str], ...]
+"""``(kind, name, digest, text)`` of each part of a fingerprint."""
+
+
+def keep_parts(plan: Plan, store: Store, vault: Vault, blueprint: Value | None = None) -> tuple[Value, ...]:
+    """Return what the log may not hold yet of a plan, to be written with the next commit: its steps' parts, itself."""
+    known = _known.get(store, ())
+    new = {spec.code: spec for spec in plan.steps.values() if spec.code is not None and _key(spec.code) not in known}
+    parts = tuple(as_payload(code, pieces(parts_of(spec.fn), vault)) for code, spec in new.items())
+    return parts if blueprint is None or blueprint.digest in known else (*parts, blueprint)
+
+
+def blueprint_of(plan: Plan, vault: Vault) -> Value:
+    """Lay a plan out as a payload, without its code and without secrets; events name it by its digest."""
+    data = vault.mask(dump(plan)).encode()
+    return Value("plan", digest=f"plan:{sha256(data).hexdigest()}", size=len(data), payload=data)
+
+
+def blueprint_kept(store: Store, state: State) -> Plan | None:
+    """Read the plan that an execution went by last; None when the log does not hold it."""
+    try:
+        return load(store.payload(state.plan)) if state.plan else None
+    except (StoreError, ValueError):
+        return None
+
+
+def parts_written(store: Store, payloads: Iterable[Value]) -> None:
+    """Hear that the log holds these parts now: only then they need not be handed to it again."""
+    _known.setdefault(store, set()).update(value.digest for value in payloads)
+
+
+def as_payload(code: str, parts: Parts) -> Value:
+    """Lay parts out as the payload of a step's digest."""
+    data = zlib.compress(json.dumps(parts, ensure_ascii=True, separators=(",", ":")).encode(), 6)
+    return Value("code", digest=_key(code), size=len(data), payload=data)
+
+
+def parts_kept(store: Store, code: str) -> Parts | None:
+    """Read the parts of a digest; None when the log does not hold them, or they are damaged."""
+    try:
+        return tuple(tuple(part) for part in parse(inflate(store.payload(_key(code)))))
+    except (StoreError, ValueError):  # a plan can do without: what is stale, the digests say
+        return None
+
+
+def pieces(parts: Iterable[object], vault: Vault) -> Parts:
+    """Take of each part what tells a change, without secrets."""
+    found = []
+    for part in parts:
+        kind, name, digest, text = (getattr(part, field) for field in ("kind", "name", "digest", "text"))
+        if vault:
+            text = MASK if vault.hides(name.rpartition(".")[2]) else vault.mask(text)
+        found.append((kind, name, digest, text))
+    return tuple(found)
+
+
+def why_stale(
+    plan: Plan, state: State, store: Store, vault: Vault, inputs: Value | None = None
+) -> dict[str, list[str]]:
+    """Say of each completed step whose result would be another one now, why.
+
+    Args:
+        plan: the workflow as it is now.
+        state: the fold of what is recorded.
+        store: its log, which holds the code that made the results.
+        vault: secrets that must not show in a reason.
+        inputs: the inputs a resume replaces the recorded ones by.
+    """
+    changed = [name for name in state.finished if name in plan.steps and code_changed(plan, state, name)]
+    reasons = {name: _why_changed(plan.steps[name], state.steps[name].code, store, vault) for name in changed}
+    for name, words in why_inputs_changed(plan, state, inputs or state.inputs).items():
+        reasons.setdefault(name, []).extend(words)
+    return reasons
+
+
+def doubts(plan: Plan, state: State) -> dict[str, list[str]]:
+    """Say of each completed step what it reads of which nobody can tell whether it changed."""
+    from .._dsl.fingerprint import unseen
+
+    found = {name: unseen(parts_of(plan.steps[name].fn)) for name in state.finished if name in plan.steps}
+    return {name: words for name, words in found.items() if words}
+
+
+def why_inputs_changed(plan: Plan, state: State, now: Value | None) -> dict[str, list[str]]:
+    """Say of each completed step that was started with other inputs than ``now`` which of those it reads differ."""
+    reasons: dict[str, list[str]] = {}
+    differ: dict[int, tuple[str, ...] | None] = {}
+    for name in state.finished:
+        then, spec = state.steps[name].inputs, plan.steps.get(name)
+        if then is None or then is now or spec is None:
+            continue
+        if id(then) not in differ:
+            differ[id(then)] = changed_inputs(then, now)
+        names = differ[id(then)]
+        if names == () or not (spec.takes_inputs or spec.takes_context):
+            continue
+        if words := _which_inputs(spec, names):
+            reasons[name] = words
+    return reasons
+
+
+def _why_changed(spec: StepSpec, code: str | None, store: Store, vault: Vault) -> list[str]:
+    from .._dsl.fingerprint import Part, explain
+
+    old = parts_kept(store, code) if code is not None else None
+    if old is None:
+        return ["its code changed"]
+    new = parts_of(spec.fn)
+    lines = {(part.kind, part.name): part.line for part in new}
+    was = [Part(kind=kind, name=name, digest=digest, text=text) for kind, name, digest, text in old]  # type: ignore[arg-type]  # as written
+    now = [
+        Part(kind=kind, name=name, digest=digest, text=text, line=lines.get((kind, name), 0))  # type: ignore[arg-type]  # as read
+        for kind, name, digest, text in pieces(new, vault)
+    ]
+    return explain(was, now) or ["its code changed"]
+
+
+def _which_inputs(spec: StepSpec, changed: tuple[str, ...] | None) -> list[str]:
+    from .._dsl.input_reads import inputs_read
+
+    read = inputs_read(spec.fn, takes_inputs=spec.takes_inputs, takes_context=spec.takes_context)
+    if read is not None and not read:
+        return []
+    if changed is None:
+        return ["the inputs changed"]
+    return [f"input `{name}` changed" for name in changed if read is None or name in read]
+
+
+def _key(code: str) -> str:
+    return f"code:{code}"

@@ -1,0 +1,260 @@
+"""The values of an execution: its inputs and results, on their way to the log and back.
+
+Every value is made afresh for everyone who asks, from what the log holds. What the log does not hold whole, as a
+secret stands in it, is copied. Only a result that is not kept (``keep=False``) is one object for all.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import inspect
+import warnings
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .._core.model import ErrorInfo, Plan, StepSpec, Value
+from .._core.state import Phase, State
+from .._values import Secret, Vault, decode, encode, pickles
+from .._values.classes import Home
+from ..errors import DependencyError, SerializationError
+from .fence import at_return, describe
+from .scope import current_scope
+
+if TYPE_CHECKING:
+    from .loop import Engine
+
+__all__ = ["ExecutionValues", "SharedValueWarning"]
+
+
+_BESIDE = 4_096
+"""Bytes of a row that are not the value's own."""
+
+
+class SharedValueWarning(UserWarning):
+    """A step changed its own copy of another step's result, which no other step sees.
+
+    It is given for results that are stored as bytes: pickled ones, frames and arrays.
+
+    Example:
+        >>> import warnings
+        >>> from cerebelum_nb import step, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... def load():
+        ...     return bytearray(b"abc")
+        >>> @step
+        ... def spoil(load):
+        ...     load.clear()
+        >>> @workflow
+        ... def careless(wf):
+        ...     wf.timeline(load >> spoil)
+        >>> with warnings.catch_warnings(record=True) as told:
+        ...     warnings.simplefilter("always")
+        ...     result = careless.run(store=MemoryStore())
+        >>> told[0].category is SharedValueWarning
+        True
+    """
+
+
+class Given(NamedTuple):
+    """A pickled or Arrow value that a step was given, and its fingerprint then: by it a change in place is noticed."""
+
+    producer: str
+    value: Any
+    fingerprint: bytes
+    type: str
+
+
+MOST_WATCHED = 1_000_000
+"""Bytes of a value that is watched for changes. They harm nobody, so of larger ones a warning is not worth its time."""
+
+MakeContext = Callable[..., Any]
+"""Makes what a step receives as ``context``: it offers operations, which stand above this package."""
+
+
+class ExecutionValues:
+    """What an execution holds, and how its steps get at it."""
+
+    def __init__(
+        self, engine: Engine, execution_id: str, plan: Plan, state: State, vault: Vault, make_context: MakeContext
+    ) -> None:
+        self.engine, self.id, self.plan, self.state, self.vault = engine, execution_id, plan, state, vault
+        self._make_context = make_context
+        self.live: dict[str, Any] = {}
+        self._given: dict[str, list[Given]] = {}
+        self.live_inputs: dict[str, Any] | None = None
+        self.masked_results: dict[tuple[str, int], Any] = {}  # by step and visit: results that held a secret
+        self.home = home_of(plan)
+
+    def encode(self, value: Any, *, keep: bool = True, path: str = "output") -> Value:
+        """Encode a value for the log, without its secrets.
+
+        Raises:
+            SerializationError: it cannot be stored. Also when it is larger than the log takes: said here, it is the
+                failure of the step that made it; said by the commit, it would be nobody's.
+        """
+        made = encode(value, keep=keep, vault=self.vault, path=path, home=self.home)
+        most = self.engine.store.largest - _BESIDE
+        size = made.size or len(made.json)
+        if size * 4 > most and (made.size or len(made.json.encode("utf-8", "surrogatepass"))) > most:
+            raise SerializationError(
+                f"{path} is too large for the log, which takes {most / 1e6:,.0f} MB in one value. Write it to a file "
+                f"and return the path, or declare the step with @step(keep=False)",
+                path=path,
+            )
+        return made
+
+    def encode_result(self, spec: StepSpec, result: Any) -> Value:
+        """Encode what a step returned; what cannot be stored is told at the step's own line."""
+        try:
+            return self.encode(result, keep=spec.policy.keep)
+        except SerializationError as error:
+            raise at_return(error, spec.fn)  # noqa: B904 - it is the same error
+
+    def decode(self, value: Value, where: str, step: str = "") -> Any:
+        """Make a recorded value afresh; ``step`` is whose result it is, if it is one."""
+        if value.codec == "json" and not value.masked and value.json == "null":
+            return None
+        return decode(
+            value,
+            lambda digest: self.engine.store.payload(digest) if value.payload is None else value.payload,
+            trusted=self.engine.store.trusted,
+            where=f"{where} of execution {self.id}",
+            missing=partial(Secret.missing, execution_id=self.id, step=step),
+            home=self.home,
+        )
+
+    def describe(self, error: BaseException) -> ErrorInfo:
+        """Describe a failure for the log, without secrets."""
+        info = describe(error)
+        if not self.vault:
+            return info
+        return ErrorInfo(
+            type=info.type,
+            message=self.vault.mask(info.message),
+            traceback=self.vault.mask(info.traceback),
+            mro=info.mro,
+            reason=None if info.reason is None else self.vault.mask(info.reason),
+        )
+
+    def result_of(self, step: str) -> Any:
+        """Return a completed step's value, afresh."""
+        output = self.state.steps[step].output
+        assert output is not None, f"step {step} has no output"
+        if step in self.live:
+            live = self.live[step]
+            return live if output.codec == "none" else copy.deepcopy(live)
+        return self.decode(output, f"the result of step '{step}'", step)
+
+    def inputs(self) -> dict[str, Any]:
+        """Return the execution's inputs, afresh; secrets as they were given."""
+        if self.live_inputs is not None:
+            return copy.deepcopy(self.live_inputs)
+        recorded = self.state.inputs
+        return self.decode(recorded, "the inputs") if recorded is not None else {}
+
+    def arguments(self, spec: StepSpec) -> dict[str, Any]:
+        """Gather what a step's function is called with.
+
+        Raises:
+            DependencyError: a required step has no result.
+        """
+        arguments: dict[str, Any] = {}
+        if not spec.takes_anything:
+            return arguments
+        steps = self.state.steps
+        given: list[Given] = []
+        for name in spec.requires:
+            step = steps.get(name)
+            if step is None or not step.has_result:
+                raise DependencyError(_no_result(spec.name, name, self.state), step=spec.name, dependency=name)
+            arguments[name] = self._give(name, given)
+        for name in spec.optional:
+            step = steps.get(name)
+            if step is not None and step.has_result:
+                arguments[name] = self._give(name, given)
+        if spec.takes_rest:
+            for name in list(self.state.finished):  # a plain step gathers in its thread, while the loop goes on
+                if name not in arguments and name != spec.name:
+                    arguments[name] = self._give(name, given)
+        if given:
+            self._given[spec.name] = given
+        if spec.takes_inputs:
+            arguments["inputs"] = self.inputs()
+        if spec.takes_context:
+            step = steps[spec.name]
+            arguments["context"] = self._make_context(
+                inputs=self.inputs(),
+                execution_id=self.id,
+                workflow_name=self.plan.workflow,
+                step_name=spec.name,
+                attempt=step.attempt,
+                visit=step.visit,
+                _scope=current_scope.get(),
+            )
+        return arguments
+
+    def keep_live(self, step: str, visit: int, value: Value, live: Any) -> None:
+        """Keep the object itself where the log does not hold all of it."""
+        if value.masked:
+            self.live[step] = copy.deepcopy(live)
+            self.masked_results[step, visit] = self.live[step]
+        elif value.codec == "none":
+            self.live[step] = live
+        elif self.live:
+            self.live.pop(step, None)
+
+    def recall(self, results: Mapping[tuple[str, int], Any], state: State) -> None:
+        """Have results whose secrets this process still knows, by step and visit; they are masked from now on."""
+        for (name, visit), value in results.items():
+            step = state.steps.get(name)
+            if step is not None and step.has_result and step.visit == visit and step.output is not None:
+                self.encode(value)  # the vault learns them
+                self.keep_live(name, visit, step.output, value)
+
+    def warn_of_changes(self, step: str) -> None:
+        """Tell a step that has ended of what it changed in place."""
+        for producer, value, before, type_ in self._given.pop(step, ()):
+            if _fingerprint(value, self.home) != before:
+                warnings.warn(
+                    f"step '{step}' changed the {type_} it got from '{producer}' in place; other steps still "
+                    f"get what '{producer}' returned. Work on a copy, and return what is new",
+                    SharedValueWarning,
+                    stacklevel=2,
+                )
+
+    def _give(self, name: str, given: list[Given]) -> Any:
+        value, output = self.result_of(name), self.state.steps[name].output
+        assert output is not None
+        if output.digest and output.size <= MOST_WATCHED:
+            given.append(Given(name, value, _fingerprint(value, self.home), output.type))
+        return value
+
+
+def _fingerprint(value: Any, home: Home) -> bytes:
+    try:
+        return hashlib.sha256(pickles.fingerprint(value, home)).digest()
+    except Exception:  # noqa: BLE001 - what the step put inside may be anything
+        return b""
+
+
+def home_of(plan: Plan) -> Home:
+    """Return the namespaces of a plan's steps, where the classes of its notebook or script are found."""
+    spaces = (getattr(inspect.unwrap(spec.fn), "__globals__", None) for spec in plan.steps.values())
+    return tuple({id(space): space for space in spaces if space is not None}.values())
+
+
+def _no_result(user: str, name: str, state: State) -> str:
+    step = state.steps.get(name)
+    if step is None or step.phase is Phase.PENDING:
+        why = "was skipped on the route this run took"
+    elif step.phase is Phase.FAILED:
+        why = "failed, and its failure was routed on"
+    else:
+        why = "has not finished"
+    return (
+        f"step '{user}' needs the result of '{name}', which {why}. Give the parameter a default "
+        f"({name}=None) to make it optional, or route the run so that '{name}' runs"
+    )

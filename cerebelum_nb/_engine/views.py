@@ -1,0 +1,111 @@
+"""Who shows a run while it runs. Faces register here; the engine knows none of them.
+
+What a face raises never reaches the run: it is logged, and the run goes on unseen.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from .._core.events import Event
+    from .._core.model import Plan
+    from .execution import Execution
+
+__all__ = [
+    "Drawing",
+    "View",
+    "drawers",
+    "factories",
+    "outcome_is_told",
+    "shielded",
+    "shown",
+    "slide",
+    "sliders",
+    "watch",
+]
+
+log = logging.getLogger("cerebelum_nb")
+
+View = Callable[["Execution"], AbstractContextManager[None] | None]
+
+factories: list[View] = []
+"""Each is asked, when a run starts in the foreground, for a view of it; None when it has nothing to show here."""
+
+outcome_is_told: ContextVar[bool] = ContextVar("outcome_is_told", default=False)
+"""Set by a caller that tells the outcome on the same terminal: a view there leaves none of its own."""
+
+
+@contextmanager
+def shielded(what: str) -> Iterator[None]:
+    """Log what a face raises in the block instead of raising it.
+
+    A closed pipe, a terminal that hung up, a widget that cannot be made: none of that is the run's fault, and
+    whoever showed it cannot be told. Faces are therefore fenced as steps are; see :mod:`cerebelum_nb._engine.fence`.
+    """
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - whatever a terminal or a front end raises must not end a run
+        level = (
+            logging.DEBUG if isinstance(error, (OSError, ValueError)) else logging.WARNING
+        )  # a closed stream, or not
+        with suppress(Exception):  # the log may go to the very stream that is closed
+            log.log(level, "%s could not be shown: %s: %s", what, type(error).__name__, error)
+
+
+@contextmanager
+def shown(execution: Execution) -> Iterator[None]:
+    """Show an execution while the block runs."""
+    what = f"execution {execution.id}"
+    with ExitStack() as stack:
+        for factory in factories:
+            with shielded(what):
+                view = factory(execution)
+                if view is not None:
+                    stack.enter_context(_shielded_exit(view, what))
+        yield
+
+
+@contextmanager
+def _shielded_exit(view: AbstractContextManager[None], what: str) -> Iterator[None]:
+    view.__enter__()
+    try:
+        yield
+    finally:
+        with shielded(what):
+            view.__exit__(None, None, None)
+
+
+def watch(execution: Execution) -> None:
+    """Show an execution that runs behind the cell, until it is over; returns at once."""
+    stack = ExitStack()
+    stack.enter_context(shown(execution))
+    execution.done.add_done_callback(lambda _: stack.close())
+
+
+class Drawing(Protocol):
+    """The picture of a plan."""
+
+    def bundle(self, states: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Return it by media type; ``states`` says of each step how it stands, "completed" or so."""
+        ...
+
+    def to_mermaid(self) -> str:
+        """Write it as a Mermaid flowchart."""
+        ...
+
+
+drawers: list[Callable[[Plan], Drawing]] = []
+"""Who draws a plan; the first does."""
+
+sliders: list[Callable[[str, Sequence[Event], Plan | None], Any]] = []
+"""Who makes a slider of an execution's events, given its id, them, and the plan the log holds; the first does."""
+
+
+def slide(execution_id: str, events: Sequence[Event], plan: Plan | None = None) -> Any:
+    """Make a slider through the events of an execution; ``plan`` is what the log says it went by."""
+    return sliders[0](execution_id, events, plan)

@@ -1,0 +1,173 @@
+"""Two executions side by side: ``history.diff``, a row per step, and how it is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .._core.arguments import ExecutionLike
+from .._core.model import Value
+from .._core.state import Phase, State, StepState, fold
+from .._store.base import Store
+from .._values import decode
+from ..errors import SerializationError, StoreError
+from .snapshot import short
+from .sources import Source, located
+from .value_diff import Difference, compare
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["INPUTS", "diff"]
+
+INPUTS = "(inputs)"
+"""How the row is called that compares what the two executions were given."""
+
+_Row = tuple[Any, ...]
+_Load = Callable[[Value], Any]
+
+
+def diff(a: ExecutionLike, b: ExecutionLike, *, store: Source | None = None) -> pd.DataFrame:
+    """Compare two executions step by step.
+
+    A step counts as it stands at the end: its last visit, of that its last attempt. What was equal under a mask cannot
+    be told apart: secrets are not compared.
+
+    Args:
+        a: an execution: its id or an unambiguous beginning, or its result.
+        b: another one.
+        store: the log, or its path; by default the session's.
+
+    Returns:
+        A frame with a row for the inputs of the two, whose ``step`` is ``(inputs)`` and whose values stand where those
+        of steps do, then a row per step, in the order in which they started in ``a``, then in ``b``:
+
+        - ``step`` (str)
+        - ``state_a``, ``state_b`` (category): PENDING, RUNNING, RETRYING, COMPLETED, FAILED; missing if it never began
+        - ``attempt_a``, ``attempt_b`` (Int64): how many attempts it took
+        - ``duration_a``, ``duration_b`` (timedelta): of the last attempt; NaT when it has not ended
+        - ``duration_diff`` (timedelta): ``duration_b - duration_a``
+        - ``inputs_changed`` (boolean): whether the execution's inputs were others when it started
+        - ``code_changed`` (boolean): whether the fingerprint of its code is another
+        - ``output_changed`` (boolean): whether its value, or the error it failed with, is another. All three are
+          missing where there is nothing to compare, or no way to
+        - ``output_a``, ``output_b`` (str): JSON text of the value, the preview of what is not JSON, or the error
+        - ``difference`` (str): how the values differ, in words: by path, or by shape, columns, dtypes and cells
+        - ``cells_changed`` (Int64), ``max_abs_diff`` (float64): of frames, series, arrays and Arrow tables: how many of
+          the cells that both have differ, and the largest difference of numbers among them; of two numbers, theirs
+
+        Its repr shows the essence of it; a selection from it is a plain DataFrame.
+
+    Raises:
+        ExecutionNotFoundError: there is no such execution.
+        StoreError: the log cannot be read.
+
+    Example:
+        >>> from cerebelum_nb import history, step, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... def build(inputs):
+        ...     return inputs["app"]
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(build)
+        >>> log = MemoryStore()
+        >>> one = release.run({"app": "shop"}, store=log)
+        >>> other = release.run({"app": "blog"}, store=log)
+        >>> history.diff(one.execution_id, other.execution_id, store=log)[["step", "output_changed", "difference"]]
+               step  output_changed             difference
+        0  (inputs)            True  app: 'shop' -> 'blog'
+        1     build            True       'shop' -> 'blog'
+    """
+    from .differing import Diff
+    from .frames import DIFF, frame
+
+    with located(store, a) as (_, log_a, full_a), located(store, b) as (_, log_b, full_b):
+        one, other = fold(log_a.events(full_a)), fold(log_b.events(full_b))
+        loads = _loader(log_a), _loader(log_b)
+        names = {**one.steps, **other.steps}
+        rows = [_step(name, one.steps.get(name), other.steps.get(name), loads) for name in names]
+        rows.insert(0, _inputs(one, other, loads))
+    made = Diff(frame(rows, DIFF))
+    made.attrs.update(a=_title(full_a, one), b=_title(full_b, other))
+    return made
+
+
+def _inputs(one: State, other: State, loads: tuple[_Load, _Load]) -> _Row:
+    changed, difference = _values(one.inputs, other.inputs, loads)
+    shown = [None if value is None else short(value) for value in (one.inputs, other.inputs)]
+    return (INPUTS, *[None] * 9, changed, *shown, *_told(difference))
+
+
+def _step(name: str, one: StepState | None, other: StepState | None, loads: tuple[_Load, _Load]) -> _Row:
+    both = (one, other)
+    took = [s.ended_at - s.started_at if s is not None and s.settled and s.started_at else None for s in both]
+    slower = None if took[0] is None or took[1] is None else took[1] - took[0]
+    inputs = code = changed = None
+    difference: Difference | str | None = None
+    if one is not None and other is not None:
+        if one.inputs is not None and other.inputs is not None:
+            inputs, _ = _values(one.inputs, other.inputs, loads)
+        code = None if None in (one.code, other.code) else one.code != other.code
+        changed, difference = _outcomes(one, other, loads)
+    return (
+        name,
+        *(None if s is None else s.phase.value for s in both),
+        *(None if s is None else s.attempt for s in both),
+        *took,
+        slower,
+        inputs,
+        code,
+        changed,
+        *map(_shown, both),
+        *_told(difference),
+    )
+
+
+def _outcomes(
+    one: StepState, other: StepState, loads: tuple[_Load, _Load]
+) -> tuple[bool | None, Difference | str | None]:
+    if not (one.settled and other.settled):
+        return None, None
+    if one.phase is not other.phase:
+        return True, f"{one.phase} -> {other.phase}"
+    if one.phase is Phase.COMPLETED:
+        return _values(one.output, other.output, loads)
+    errors = [str(step.error) if step.error else "" for step in (one, other)]
+    return errors[0] != errors[1], None if errors[0] == errors[1] else f"{errors[0]} -> {errors[1]}"
+
+
+def _values(
+    one: Value | None, other: Value | None, loads: tuple[_Load, _Load]
+) -> tuple[bool | None, Difference | str | None]:
+    if one is None or other is None:
+        return None, None
+    if one.codec == "none" or other.codec == "none":
+        return (None, "not kept") if one.preview == other.preview else (True, f"{short(one)} -> {short(other)}")
+    if (one.codec, one.json, one.digest) == (other.codec, other.json, other.digest):
+        return False, None
+    try:
+        found = compare(loads[0](one), loads[1](other))
+    except (SerializationError, StoreError) as exc:
+        return None, f"stored otherwise, and cannot be compared here: {type(exc).__name__}"
+    return bool(found), found
+
+
+def _told(difference: Difference | str | None) -> _Row:
+    if isinstance(difference, Difference):
+        return (str(difference) or None, difference.cells, difference.largest)
+    return (difference, None, None)
+
+
+def _shown(step: StepState | None) -> str | None:
+    if step is None or not step.settled:
+        return None
+    return short(step.output) if step.has_result else str(step.error) if step.error else None
+
+
+def _loader(log: Store) -> _Load:
+    return lambda value: decode(value, log.payload, trusted=log.trusted)
+
+
+def _title(execution_id: str, state: State) -> str:
+    return f"{state.workflow} {execution_id} {state.status}"

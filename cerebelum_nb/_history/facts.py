@@ -1,0 +1,125 @@
+"""A folded state as facts: a name, as one would write it in Python, and a short text; and what changed between two.
+
+What has its default says nothing and is left out, so that a state is as long as what is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, fields
+from enum import Enum
+from pathlib import PurePath
+from typing import Any
+
+from .._core.model import Value
+from .._core.state import Operation, State, StepState
+from .._text.times import at
+from .words import shorten
+
+__all__ = ["Change", "changes", "facts", "step_facts"]
+
+Change = tuple[str, str | None, str | None]
+"""A fact's name, what it was and what it is; None when it is not known."""
+
+_APART = ("steps", "operations", "op", "plan")
+_TIMES = ("at", "due_at", "deadline", "began_at", "started_at", "ended_at", "updated_at", "completed_at", "wake_at")
+_MOST_NAMES = 12
+_ALWAYS = ("version", "updated_at")
+"""These change with every event, so that nobody need be told."""
+
+
+def facts(state: State) -> dict[str, str]:
+    """Write everything a state says.
+
+    Example:
+        >>> from cerebelum_nb._core.events import StepStarted
+        >>> from cerebelum_nb._core.state import fold
+        >>> facts(fold([StepStarted(at=0, step="build")]))["in_flight"]
+        'build'
+    """
+    found = dict(_told(state))
+    for name, step in state.steps.items():
+        found |= step_facts(name, step)
+    return found
+
+
+def step_facts(name: str, step: StepState, op: str | None = None) -> dict[str, str]:
+    """Write what is known of one step; of its operations, only of ``op`` if it is given.
+
+    Example:
+        >>> step_facts("build", StepState(attempt=2))
+        {"steps['build'].attempt": '2'}
+    """
+    lead = f"steps[{name!r}]."
+    found = dict(_told(step, lead))
+    wanted = step.operations if op is None else [op] if op in step.operations else []
+    for key in wanted:
+        told = ", ".join(f"{field} {text}" for field, text in _told(step.operations[key]))
+        found[f"{lead}operations[{key!r}]"] = told
+    return found
+
+
+def changes(before: State, after: State, op: str | None = None) -> list[Change]:
+    """Compare two states of a run, as :func:`.replay.transitions` gives them: what they share is not looked at.
+
+    Args:
+        before: one state.
+        after: the state one event later.
+        op: the operation which that event is about, if it is about one: no other has changed then.
+
+    Example:
+        >>> from cerebelum_nb._core.events import StepStarted
+        >>> from cerebelum_nb._history.replay import transitions
+        >>> start, retry = transitions([StepStarted(at=1, step="build"), StepStarted(at=1, step="build", attempt=2)])
+        >>> changes(start.state, retry.state)
+        [("steps['build'].attempt", '1', '2')]
+    """
+    found = [change for change in _differ(dict(_told(before)), dict(_told(after))) if change[0] not in _ALWAYS]
+    for name in dict.fromkeys((*before.steps, *after.steps)):
+        old, new = before.steps.get(name), after.steps.get(name)
+        if old is not new:
+            found += _differ(step_facts(name, old, op) if old else {}, step_facts(name, new, op) if new else {})
+    return found
+
+
+def _differ(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[Change]:
+    for name in dict.fromkeys((*old, *new)):
+        if old.get(name) != new.get(name):
+            yield name, old.get(name), new.get(name)
+
+
+def _told(record: State | StepState | Operation, lead: str = "") -> Iterator[tuple[str, str]]:
+    for name, default in _DEFAULTS[type(record)]:
+        value = getattr(record, name)
+        if value != default:
+            yield lead + name, _text(name, value)
+
+
+def _text(name: str, value: Any) -> str:
+    if name in _TIMES:
+        return f"{at(value):%Y-%m-%d %H:%M:%S.%f}"[:-3]
+    if name == "source":
+        return PurePath(value).name
+    match value:
+        case Enum():
+            return str(value.value)
+        case Value():
+            return shorten(value.text)
+        case dict():
+            told = [f"{key}: {item}" if isinstance(item, int) else str(key) for key, item in value.items()]
+            return ", ".join(
+                told if len(told) <= _MOST_NAMES else [f"{len(told) - _MOST_NAMES} more", *told[-_MOST_NAMES:]]
+            )
+        case _:
+            return shorten(str(value))
+
+
+def _defaults(kind: type[Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple(
+        (f.name, f.default if f.default_factory is MISSING else f.default_factory())
+        for f in fields(kind)
+        if f.name not in _APART
+    )
+
+
+_DEFAULTS = {kind: _defaults(kind) for kind in (State, StepState, Operation)}

@@ -1,0 +1,98 @@
+"""The graph of a run, with how far it came: ``history.graph``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._core.arguments import ExecutionLike
+from .._core.model import ExecutionState, Plan
+from .._core.state import Phase, State, StepState, fold
+from .._engine import views
+from .._engine.staleness import blueprint_kept
+from ..errors import StoreError
+from .sources import Log, opened
+
+__all__ = ["RunGraph", "graph"]
+
+
+class RunGraph:
+    """The graph of a run: a notebook shows the picture, and its text is the timeline with a sign per step.
+
+    Attributes:
+        plan: what the run went by last: its steps, stages and routes, without the code.
+        states: how each step that was reached stands: ``completed``, ``failed``, ``running``, ``retrying``,
+            ``sleeping``, ``approval``, ``interrupted``; and ``skipped`` or ``waiting`` of the others.
+    """
+
+    def __init__(self, plan: Plan, state: State) -> None:
+        self.plan = plan
+        rest = "skipped" if state.status is ExecutionState.COMPLETED else "waiting"
+        names = dict.fromkeys([*plan.steps, *(name for stage in plan.timeline for name in stage)])
+        self.states = {name: _stands(state.steps[name]) if name in state.steps else rest for name in names}
+
+    def __repr__(self) -> str:
+        return self._repr_mimebundle_()["text/plain"]
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        return views.drawers[0](self.plan).bundle(self.states)
+
+    def to_mermaid(self) -> str:
+        """Write it as a Mermaid flowchart."""
+        return views.drawers[0](self.plan).to_mermaid()
+
+
+def graph(execution_id: ExecutionLike, *, store: Log | None = None) -> RunGraph:
+    """Draw the whole graph of a run, also where its code is not known: the log holds the plan it went by.
+
+    Args:
+        execution_id: the execution.
+        store: the log, or its path; by default the session's.
+
+    Returns:
+        A :class:`RunGraph`, which a notebook shows as a picture.
+
+    Raises:
+        ExecutionNotFoundError: there is no such execution.
+        StoreError: the log cannot be read, or an older version wrote the run, without its plan.
+
+    Example:
+        >>> from cerebelum_nb import connect, history, step, workflow
+        >>> log = connect(":memory:")
+        >>> @step
+        ... def build():
+        ...     return "image"
+        >>> @step
+        ... def push(build):
+        ...     raise OSError("no network")
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(build >> push)
+        >>> try:
+        ...     release.run(execution_id="r1")
+        ... except Exception:
+        ...     history.graph("r1")
+        release
+          ✓ build
+          ✗ push
+    """
+    with opened(store) as log:
+        row = log.execution(execution_id)
+        state = fold(log.events(row.execution_id, upto=row.version))
+        plan = blueprint_kept(log, state)
+    if plan is None:
+        raise StoreError(
+            f"The log does not hold the plan of execution {row.execution_id}: an older version wrote it. Its steps are "
+            f"in history.steps({row.execution_id!r}), and a resume records the plan."
+        )
+    return RunGraph(plan, state)
+
+
+def _stands(step: StepState) -> str:
+    match step.phase:
+        case Phase.RUNNING:
+            waits = {operation.kind for operation in step.operations.values() if not operation.done}
+            return "approval" if "approval" in waits else "sleeping" if "sleep" in waits else "running"
+        case Phase.PENDING:
+            return "interrupted" if step.interrupted else "waiting"
+        case _:
+            return step.phase.value.lower()

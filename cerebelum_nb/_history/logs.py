@@ -1,0 +1,116 @@
+"""``history.open``: the functions of history bound to one log, or to several at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
+from typing import Concatenate, Generic, ParamSpec, TypeVar
+
+from .._core.arguments import ExecutionLike
+from . import diff as comparing
+from . import graph as drawing
+from . import plots, tables
+from . import replay as again
+from . import snapshot as moment
+from . import try_step as trying
+from .sources import Log, Logs, located
+
+__all__ = ["History", "open"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class over_all(Generic[P, R]):  # noqa: N801  # used as a decorator is
+    """A function of history as a method that asks all the logs: they become its ``store=``."""
+
+    def __init__(self, function: Callable[P, R]) -> None:
+        self.function, self.__doc__ = function, function.__doc__
+
+    def __get__(self, logs: History, owner: type[History]) -> Callable[P, R]:
+        @wraps(self.function)
+        def bound(*args: P.args, **kwargs: P.kwargs) -> R:
+            kwargs.setdefault("store", logs)
+            return self.function(*args, **kwargs)
+
+        return bound
+
+
+class in_one(Generic[P, R]):  # noqa: N801  # used as a decorator is
+    """A function of one execution as a method: the log that holds it becomes its ``store=``."""
+
+    def __init__(self, function: Callable[Concatenate[ExecutionLike, P], R]) -> None:
+        self.function, self.__doc__ = function, function.__doc__
+
+    def __get__(self, logs: History, owner: type[History]) -> Callable[Concatenate[ExecutionLike, P], R]:
+        @wraps(self.function)
+        def bound(execution_id: ExecutionLike, /, *args: P.args, **kwargs: P.kwargs) -> R:
+            with located(logs, execution_id) as (name, log, full):
+                store = log if name is None else logs.named[name]
+            kwargs.setdefault("store", store)
+            return self.function(full, *args, **kwargs)
+
+        return bound
+
+
+class History(Logs):
+    """One log or several, with every function of ``history`` as a method; ``open`` makes it.
+
+    Frames have a first column ``log`` (category), the name of the log a row is from. An execution is found in
+    whichever log holds it. ``logs["prod"]`` is the same over that log only.
+    """
+
+    executions = over_all(tables.executions)
+    steps = over_all(tables.steps)
+    events = over_all(tables.events)
+    sql = over_all(tables.sql)
+    diff = over_all(comparing.diff)
+    plot_durations = over_all(plots.plot_durations)
+    plot_failures = over_all(plots.plot_failures)
+    plot_time = over_all(plots.plot_time)
+    plot_trend = over_all(plots.plot_trend)
+    try_step = over_all(trying.try_step)
+    graph = in_one(drawing.graph)
+    outputs = in_one(tables.outputs)
+    plot = in_one(plots.plot)
+    replay = in_one(again.replay)
+    slider = in_one(again.slider)
+    state_at = in_one(moment.state_at)
+
+    def __getitem__(self, name: str) -> History:
+        if name not in self.named:
+            raise KeyError(f"no log is called {name!r}; these are: {', '.join(self.named)}")
+        return History({name: self.named[name]})
+
+
+def open(  # noqa: A001  # history.open is what it does
+    logs: Log | Iterable[Log] | Mapping[str, Log], /
+) -> History:
+    """Take one log, or several at once, to read.
+
+    Args:
+        logs: a log or the path of one, several of them, or a mapping of names to them. Without a name a log goes by its
+            path.
+
+    Returns:
+        Every function of ``history`` as a method, over these logs. Frames have a first column ``log`` (category), and
+        so have the views that ``sql`` asks: one query over all of them, which may group, sort and count across logs
+        (of more than ten, SQLite's limit, it reads all first). An execution is found in whichever log holds it; an id,
+        or the beginning of one, that several logs hold is refused. ``logs["prod"]`` asks one of them. A path is opened
+        for each call, and closed.
+
+    Raises:
+        StoreError: there is no log at a path.
+        ValueError: no log is given, or two have one name.
+
+    Example:
+        >>> from cerebelum_nb import history
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> logs = history.open({"prod": MemoryStore(), "test": MemoryStore()})
+        >>> list(logs.executions().columns[:3])
+        ['log', 'execution_id', 'workflow']
+        >>> logs.sql("SELECT count(*) AS runs FROM executions WHERE log = :log", log="prod")
+           runs
+        0     0
+    """
+    return History(logs)

@@ -1,0 +1,111 @@
+"""What the pictures of many runs are drawn from: their attempts, how long these took, and where the time went."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from ..._text.text import did_you_mean
+from ...errors import CerebelumError
+from ..sources import Source, each, snapshot
+from ..spans import Interval, Mark, Timeline, covered, outside, timeline
+from ..tables import events, executions, steps
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["answers", "attempts", "completed", "nothing", "of", "shares", "timelines"]
+
+_FAILED = ("failed", "retried", "interrupted")
+
+
+def completed(workflow: str, store: Source | None) -> pd.DataFrame:
+    """Read completed attempts with their seconds, in the order in which steps run."""
+    found = attempts(workflow, store)
+    done = found[(found["state"] == "COMPLETED") & found["duration"].notna()]
+    if done.empty:
+        raise CerebelumError(f"there is nothing to draw: no step of workflow {workflow!r} is completed")
+    return done.assign(step=done["step"].astype(str), seconds=done["duration"].dt.total_seconds())
+
+
+def attempts(workflow: str | None, store: Source | None) -> pd.DataFrame:
+    """Read the attempts of all steps, in the order in which they started.
+
+    Raises:
+        CerebelumError: there are none.
+    """
+    found = steps(workflow=workflow, store=store)
+    if found.empty:
+        raise nothing(workflow, store)
+    return found
+
+
+def answers(attempts: pd.DataFrame, store: Source | None) -> pd.Series[bool]:
+    """Say of each attempt whether it returned an error on purpose: one that a route took up."""
+    import pandas as pd
+
+    keys = ["execution_id", "step", "visit"]
+    routed = events(type="DivergeTaken", expand=True, store=store)
+    if "choice" in routed:
+        routed = routed[routed["choice"].notna()]
+    taken = pd.MultiIndex.from_frame(routed[keys].astype("str"))
+    found = pd.MultiIndex.from_frame(attempts[keys].astype("str")).isin(taken)
+    return attempts["state"].eq("FAILED") & attempts["output"].notna() & found
+
+
+def timelines(workflow: str, store: Source | None) -> Iterable[Timeline]:
+    """Read the runs of a workflow, each reduced to what lasted how long."""
+    with each(store) as logs:
+        for log in logs.values():
+            with snapshot(log) as db:
+                rows = db.execute(
+                    """SELECT e.execution, e.type, e.at, e.step, e.visit, e.attempt,
+                        CASE WHEN e.type NOT LIKE 'Step%' AND json_valid(e.data) THEN json_extract(e.data, '$.op') END
+                    FROM execution x JOIN event e ON e.execution = x.key
+                    WHERE x.workflow = ? AND e.type <> 'StepProgressed' AND e.type <> 'StepPrinted'
+                    ORDER BY e.execution, e.version""",
+                    (workflow,),
+                ).fetchall()
+            for _, told in itertools.groupby(rows, key=lambda row: row[0]):
+                yield timeline(
+                    Mark(kind, at, step or "", visit or 1, attempt or 1, op or "")
+                    for _, kind, at, step, visit, attempt, op in told
+                )
+
+
+def shares(run: Timeline) -> Iterable[tuple[str, str, float]]:
+    """Split the time of a run by step and kind, in seconds; waits that overlap count once."""
+    waits: dict[str, list[Interval]] = defaultdict(list)
+    lost: dict[str, list[Interval]] = defaultdict(list)
+    worked: dict[str, list[Interval]] = defaultdict(list)
+    for wait in run.waits:
+        (lost if wait.kind == "delay" else waits)[wait.step].append((wait.start, wait.end))
+    for attempt in run.attempts:
+        (lost if attempt.kind in _FAILED else worked)[attempt.step] += run.pieces(attempt)
+    for step in run.steps:
+        waited = covered(waits[step])
+        yield step, "waiting", _seconds(waited)
+        for kind, pieces in (("failed attempts and delays", lost[step]), ("work", worked[step])):
+            yield step, kind, _seconds(part for piece in covered(pieces) for part in outside(piece, waited))
+
+
+def _seconds(intervals: Iterable[Interval]) -> float:
+    return sum(end - start for start, end in intervals) / 1e6
+
+
+def nothing(workflow: str | None, store: Source | None) -> CerebelumError:
+    """Say why there is nothing to draw."""
+    known = [str(name) for name in executions(store=store)["workflow"].unique()]
+    if not known:
+        return CerebelumError("there is nothing to draw: the log holds no execution yet. Run a workflow first")
+    if workflow is not None and workflow not in known:
+        hint = did_you_mean(workflow, known, f"There are: {', '.join(known)}.")
+        return CerebelumError(f"there is nothing to draw: the log holds no run of a workflow {workflow!r}. {hint}")
+    return CerebelumError(f"there is nothing to draw: no step {of(workflow)}has started yet")
+
+
+def of(workflow: str | None) -> str:
+    """Say of which workflow, in a message."""
+    return "" if workflow is None else f"of workflow {workflow!r} "

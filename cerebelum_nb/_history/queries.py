@@ -1,0 +1,169 @@
+"""The questions history asks, as SQL over the compact tables ``execution`` and ``event``.
+
+Text and parameters only: nothing is executed here. Every filter is in the SQL, and all but a bare ``type=``
+are index searches (tests hold the query plans). Columns come in the order of the frames in frames.py, after
+them those that only sort.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from .._core.model import ExecutionState
+from .._store.extracts import error, error_type, type_in, value
+from .._store.row_sql import STARTED, iso_of
+
+__all__ = ["Query", "events", "executions", "steps"]
+
+_value = partial(value, otherwise=".preview")
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A statement, its parameters, and by which of its columns the answer is sorted (numbers from 1).
+
+    ``is_bulk`` says that it asks about events by the thousand, which is worth another way of reading; its first two
+    parameters then are the first and the last key of the executions to read.
+    """
+
+    select: str
+    parameters: tuple[object, ...]
+    order: tuple[int, ...]
+    descending: bool = False
+    limit: int | None = None
+    is_bulk: bool = False
+
+    @property
+    def sql(self) -> str:
+        """The whole statement."""
+        return f"{self.select}\n{self.ordering}{'' if self.limit is None else f' LIMIT {self.limit}'}"
+
+    def within(self, first: int, last: int) -> Query:
+        """Return the same question about the executions of these keys; it has to be a bulk one."""
+        return replace(self, parameters=(first, last, *self.parameters[2:]))
+
+    @property
+    def ordering(self) -> str:
+        """Its ``ORDER BY``, which also holds for a union with it."""
+        direction = " DESC" if self.descending else ""
+        return "ORDER BY " + ", ".join(f"{column}{direction}" for column in self.order)
+
+
+_PARENT_VERSION = """CASE WHEN x.parent IS NOT NULL THEN
+                (SELECT json_extract(e.data, '$.parent_version') FROM event e
+                WHERE e.execution = x.key AND e.type = 'WorkflowForked' AND json_valid(e.data)
+                ORDER BY e.version DESC LIMIT 1) END"""
+
+
+def executions(
+    workflow: str | None = None, states: Sequence[str] = (), since: int | None = None, limit: int | None = None
+) -> Query:
+    """Ask for executions, newest first; ``since`` is in µs."""
+    terms, parameters = ["1"], list[object]()
+    if workflow is not None:
+        terms.append("x.workflow = ?")
+        parameters.append(workflow)
+    if states:
+        terms.append(f"x.state IN ({_marks(states)})")
+        parameters.extend(states)
+    if since is not None:
+        terms.append(f"{STARTED} >= ?")
+        parameters.append(iso_of(since))
+    return Query(
+        f"""SELECT x.execution_id, x.workflow, x.state, x.started_at, x.updated_at, x.completed_at,
+            x.completed_at - x.started_at, x.total_steps, x.done_steps, x.current_step,
+            CASE WHEN x.parent IS NULL THEN
+                (SELECT {_value("e.data", "inputs")} FROM event e
+                WHERE e.execution = x.key AND e.type = 'WorkflowStarted' ORDER BY e.version LIMIT 1)
+            ELSE
+                (SELECT {_value("e.data", "inputs")} FROM event e
+                WHERE e.execution = x.key AND e.type IN ('WorkflowStarted', 'WorkflowResumed', 'WorkflowForked')
+                AND instr(e.data, '"inputs') ORDER BY e.version DESC LIMIT 1)
+            END,
+            CASE x.state WHEN '{ExecutionState.COMPLETED}' THEN
+                (SELECT {_value("e.data", "output")} FROM event e
+                WHERE e.execution = x.key AND e.type = 'StepCompleted' AND e.step =
+                    (SELECT json_extract(c.data, '$.last_step') FROM event c
+                    WHERE c.execution = x.key AND c.type = 'WorkflowCompleted' ORDER BY c.version DESC LIMIT 1)
+                ORDER BY e.version DESC LIMIT 1) END,
+            x.error, {type_in("x.error")}, x.wake_at, x.parent, {_PARENT_VERSION}, x.version, {STARTED}, x.key
+        FROM execution x WHERE {" AND ".join(terms)}""",
+        tuple(parameters),
+        order=(19, 20),
+        descending=True,
+        limit=limit,
+    )
+
+
+_STATE = "CASE last.type WHEN 'StepStarted' THEN 'RUNNING' ELSE upper(substr(last.type, 5)) END"
+
+
+def steps(
+    execution_id: str | None = None,
+    workflow: str | None = None,
+    steps: Sequence[str] = (),
+    states: Sequence[str] = (),
+) -> Query:
+    """Ask for attempts of steps, oldest execution first, in order of their start."""
+    where, parameters = _of(execution_id, workflow, steps)
+    # One row per attempt: its last start and its last word. A step completed by hand has no start.
+    return Query(
+        f"""SELECT a.execution_id, a.workflow, a.step, a.visit, a.attempt,
+            {_STATE},
+            coalesce(first.at, last.at),
+            CASE WHEN last.type <> 'StepStarted' THEN last.at END,
+            CASE WHEN last.type <> 'StepStarted' THEN last.at - coalesce(first.at, last.at) END,
+            CASE WHEN last.type IN ('StepCompleted', 'StepFailed') THEN {_value("last.data", "output")} END,
+            CASE WHEN last.type IN ('StepFailed', 'StepRetried') THEN {error("last.data")} END,
+            CASE WHEN last.type IN ('StepFailed', 'StepRetried') THEN {error_type("last.data")} END,
+            json_extract(first.data, '$.code'), a.key, coalesce(a.began, a.ended)
+        FROM (
+            SELECT x.key, x.execution_id, x.workflow, e.step, e.visit, e.attempt,
+                max(CASE e.type WHEN 'StepStarted' THEN e.version END) AS began, max(e.version) AS ended
+            FROM execution x CROSS JOIN event e ON e.execution = x.key
+            WHERE {where} AND e.type IN
+                ('StepStarted', 'StepCompleted', 'StepFailed', 'StepRetried', 'StepInterrupted')
+            GROUP BY x.key, e.step, e.visit, e.attempt
+        ) a
+        JOIN event last ON last.execution = a.key AND last.version = a.ended
+        LEFT JOIN event first ON first.execution = a.key AND first.version = a.began
+        {f"WHERE {_STATE} IN ({_marks(states)})" if states else ""}""",
+        (*parameters, *states),
+        order=(14, 15),
+        is_bulk=execution_id is None,
+    )
+
+
+def events(execution_id: str | None = None, types: Sequence[str] = (), steps: Sequence[str] = ()) -> Query:
+    """Ask for events, oldest execution first, in order of their versions."""
+    where, parameters = _of(execution_id, None, steps)
+    if types:
+        where += f" AND e.type IN ({_marks(types)})"
+        parameters += tuple(types)
+    return Query(
+        f"""SELECT x.execution_id, e.version, e.type, e.step, e.visit, e.attempt, e.at, e.data, x.key
+        FROM execution x CROSS JOIN event e ON e.execution = x.key WHERE {where}""",
+        parameters,
+        order=(9, 2),
+        is_bulk=execution_id is None,
+    )
+
+
+def _of(execution_id: str | None, workflow: str | None, steps: Sequence[str]) -> tuple[str, tuple[object, ...]]:
+    if execution_id is not None:
+        terms, parameters = ["x.execution_id = ?"], list[object]([execution_id])
+    else:
+        terms, parameters = ["+x.key BETWEEN ? AND ?"], [0, 2**63 - 1]  # `+`: it leaves the choice of the index alone
+    if workflow is not None:
+        terms.append("x.workflow = ?")
+        parameters.append(workflow)
+    if steps:
+        terms.append(f"e.step IN ({_marks(steps)})")
+        parameters.extend(steps)
+    return " AND ".join(terms), tuple(parameters)
+
+
+def _marks(values: Sequence[str]) -> str:
+    return ", ".join("?" * len(values))

@@ -1,0 +1,161 @@
+"""A run once more, event by event, each with the state it led to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from copy import copy
+from dataclasses import fields
+from typing import Any, NamedTuple
+
+from .._core import events as e
+from .._core.arguments import ExecutionLike
+from .._core.state import State, evolve, fold
+from .._engine import views
+from .._engine.staleness import blueprint_kept
+from .sources import Log, opened
+
+__all__ = ["Transition", "replay", "slider", "transitions"]
+
+
+class Transition(NamedTuple):
+    """An event and the state after it.
+
+    Attributes:
+        event: what happened.
+        state: everything the events up to this one say; ``state.version`` is the event's number.
+    """
+
+    event: e.Event
+    state: State
+
+
+def replay(execution_id: ExecutionLike, *, store: Log | None = None) -> Iterator[Transition]:
+    """Go through a run again: every event, from the first to the last, with the state it led to.
+
+    Nothing runs: the states are folded from the recorded events. Each is an object of its own, so that one may keep
+    them all; what an event did not touch is shared between them, so look at them and do not change them.
+
+    Args:
+        execution_id: the execution.
+        store: the log, or its path; by default the session's.
+
+    Returns:
+        An iterator of pairs ``(event, state)``, as many as the run had events when it was asked for.
+
+    Raises:
+        ExecutionNotFoundError: there is no such execution.
+        StoreError: the log cannot be read.
+
+    Example:
+        >>> from cerebelum_nb import connect, history, step, workflow
+        >>> log = connect(":memory:")
+        >>> @step
+        ... def build():
+        ...     return "image"
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(build)
+        >>> result = release.run()
+        >>> for event, state in history.replay(result.execution_id):
+        ...     print(state.version, type(event).__name__, state.status, list(state.finished))
+        1 WorkflowStarted RUNNING []
+        2 StepStarted RUNNING []
+        3 StepCompleted RUNNING ['build']
+        4 WorkflowCompleted COMPLETED ['build']
+    """
+    return transitions(_events(execution_id, store)[1])
+
+
+def slider(execution_id: ExecutionLike, *, store: Log | None = None) -> Any:
+    """Make a slider through the events of a run, for a notebook: what happened, and what was known by then.
+
+    It shows the graph, the values, what was printed and the state as of the event one stands at, and what that event
+    changed. It needs no kernel: it still slides in a notebook that is opened again, and in an exported page.
+
+    Args:
+        execution_id: the execution; a failed run's error carries it as ``error.execution_id``.
+        store: the log, or its path; by default the session's.
+
+    Returns:
+        An object that a notebook shows as the slider; elsewhere its text lists the events.
+
+    Raises:
+        ExecutionNotFoundError: there is no such execution.
+        StoreError: the log cannot be read.
+
+    Example:
+        >>> from cerebelum_nb import connect, history, step, workflow
+        >>> log = connect(":memory:")
+        >>> @step
+        ... def build():
+        ...     return "image"
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(build)
+        >>> history.slider(release.run().execution_id)
+        release: 4 events
+            1 WorkflowStarted
+            2 StepStarted build
+            3 StepCompleted build
+            4 WorkflowCompleted
+        to go through them: cerebelum debug
+    """
+    with opened(store) as log:
+        found, events = _events(execution_id, log)
+        return views.slide(found, events, blueprint_kept(log, fold(events)))
+
+
+def transitions(events: Iterable[e.Event], state: State | None = None) -> Iterator[Transition]:
+    """Fold events one by one and keep every state.
+
+    Args:
+        events: in order.
+        state: where they begin; it is left as it is. By default nothing has happened yet.
+
+    Example:
+        >>> [told.state.version for told in transitions([e.WorkflowPaused(at=1, reason="by hand")])]
+        [1]
+    """
+    state = State() if state is None else state
+    for event in events:
+        state = evolve(_apart(state, event), event)
+        yield Transition(event, state)
+
+
+_DICTS = tuple(field.name for field in fields(State) if field.default_factory is dict)
+
+
+def _apart(state: State, event: e.Event) -> State:
+    """Copy of a state what folding an event into it may change; the rest is shared."""
+    apart = copy(state)
+    for name in _DICTS:
+        setattr(apart, name, getattr(state, name).copy())
+    for name in _touched(event):
+        old = state.steps.get(name)
+        if old is None:
+            continue
+        step = apart.steps[name] = copy(old)
+        step.operations = old.operations.copy()
+        op = getattr(event, "op", None)
+        if op in step.operations:
+            step.operations[op] = copy(step.operations[op])
+    return apart
+
+
+def _touched(event: e.Event) -> tuple[str, ...]:
+    """Name the steps whose state an event may change."""
+    match event:
+        case e.Jumped():
+            return (event.step, event.to, *event.reset)
+        case e.TakenUpEvent():  # resumed or forked: both reopen steps
+            return (*event.retried, *event.revisited, *event.restored, *event.rerouted)
+        case e.StepEvent():
+            return (event.step,)
+        case _:
+            return ()
+
+
+def _events(execution_id: ExecutionLike, store: Log | None) -> tuple[str, list[e.Event]]:
+    with opened(store) as log:
+        found = log.execution(execution_id).execution_id
+        return found, log.events(found)

@@ -1,0 +1,226 @@
+"""What was known of an execution at one of its events: ``history.state_at``."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from .._core.arguments import ExecutionLike
+from .._core.events import Event, StepCompleted, StepFailed
+from .._core.model import ExecutionState, Value
+from .._core.state import Operation, State, StepState, fold
+from .._text.duration import format_seconds
+from .._text.text import cut, did_you_mean
+from .._text.times import at as moment_of
+from .._values import decode
+from .._values.outputs import Outputs
+from .shown import WIDEST, as_html, as_lines
+from .sources import Source, opened
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Moment", "short", "state_at"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Moment:
+    """An execution as its first ``version`` events tell it; nothing that happened later is in it.
+
+    Attributes:
+        execution_id: which execution.
+        version: how many of its events have happened.
+        last_version: how many events its log holds by now.
+        event: the last of those that have happened.
+        state: everything they say, folded; times in it are µs since the epoch, and values are as the log holds them.
+    """
+
+    execution_id: str
+    version: int
+    last_version: int
+    event: Event
+    state: State
+    _load: Callable[[Value, str], Any]
+
+    @property
+    def workflow(self) -> str:
+        """The workflow's name."""
+        return self.state.workflow
+
+    @property
+    def status(self) -> ExecutionState:
+        """The state the execution was in."""
+        return self.state.status
+
+    @property
+    def at(self) -> datetime:
+        """When the last of the events happened, UTC."""
+        return moment_of(self.event.at)
+
+    @property
+    def inputs(self) -> Any:
+        """What it had been given, decoded now; None when it had not started."""
+        value = self.state.inputs
+        return None if value is None else self._load(value, f"the inputs of execution {self.execution_id}")
+
+    @property
+    def results(self) -> Outputs:
+        """The values known then, by step, in order of completion; each is decoded when it is looked up."""
+        values = self.state.outputs
+
+        def load(step: str) -> Any:
+            return self._load(values[step], f"the result of step '{step}' of execution {self.execution_id}")
+
+        return Outputs(values, load)
+
+    @property
+    def error(self) -> str | None:
+        """Why it had failed, ``type: message``."""
+        return None if self.state.error is None else str(self.state.error)
+
+    @property
+    def waiting(self) -> dict[str, str]:
+        """What each waiting step waited for, in words."""
+        return {
+            step: ", ".join(_wait(self.state.steps[step].operations[key.rpartition("@")[0]]) for key in keys)
+            for step, keys in _by_step(self.state.waiting).items()
+        }
+
+    @property
+    def steps(self) -> pd.DataFrame:
+        """A frame of the steps that had started, one row each, in the order in which they first did.
+
+        Its columns: ``step`` (str); ``visit``, ``attempt`` (Int64): the present one; ``state`` (category): PENDING (to
+        be run again), RUNNING, RETRYING, COMPLETED, FAILED; ``started_at``, ``completed_at`` (datetime, UTC) and
+        ``duration`` (timedelta) of that attempt; ``output`` (str): JSON text, or the preview of what is not JSON;
+        ``error`` (str): of the last failed attempt.
+        """
+        from .frames import MOMENT, frame
+
+        return frame([(name, *_row(step)) for name, step in self.state.steps.items()], MOMENT)
+
+    def __repr__(self) -> str:
+        head, rows, notes = self._shown()
+        return "\n".join([head, *(f"  {line}" for line in as_lines(rows)), *notes])
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        head, rows, notes = self._shown()
+        told = "<br>".join(map(html.escape, notes))
+        return {
+            "text/plain": repr(self),
+            "text/html": f"<div><b>{html.escape(head)}</b>{as_html(rows)}{told}</div>",
+        }
+
+    def _shown(self) -> tuple[str, list[tuple[str, ...]], list[str]]:
+        step = getattr(self.event, "step", None)
+        happened = type(self.event).__name__ + (f" {step}" if step else "")
+        head = (
+            f"{self.workflow} {self.execution_id} at event {self.version} of {self.last_version} ({happened}, "
+            f"{self.at:%Y-%m-%d %H:%M:%S} UTC): {self.status}"
+        )
+        rows: list[tuple[str, ...]] = [("step", "state", "attempt", "took", "value or error")]
+        for name, known in self.state.steps.items():
+            took = format_seconds((known.ended_at - known.started_at) / 1e6) if known.settled else ""
+            told = short(known.output) if known.has_result else str(known.error) if known.error else ""
+            rows.append((name, known.phase, str(known.attempt), took, cut(told, WIDEST)))
+        notes = [f"waits: {name}, {what}" for name, what in self.waiting.items()]
+        if self.error:
+            notes.append(f"failed: {cut(self.error, 100)}")
+        notes.append(f"inputs: {cut(short(self.state.inputs), 100)}")
+        return head, rows, notes
+
+
+def state_at(
+    execution_id: ExecutionLike, version: int | None = None, step: str | None = None, *, store: Source | None = None
+) -> Moment:
+    """Fold the state an execution was in: as of an event, as of the end of a step, or now.
+
+    Reads that execution's events only; it costs in proportion to how many there are.
+
+    Args:
+        execution_id: the execution.
+        version: after this event, from 1.
+        step: after the event that ended this step (its last visit, if there were several), in place of ``version``.
+        store: the log, or its path; by default the session's.
+
+    Returns:
+        A :class:`Moment`: ``status``, ``steps`` (a DataFrame), ``results`` (values known then, decoded when looked
+        up), ``inputs``, ``error``, ``waiting``, and ``state``, the whole of it. Its repr shows them.
+
+    Raises:
+        ExecutionNotFoundError: there is no such execution.
+        ValueError: it has no such event, or the step has not ended.
+        StoreError: the log cannot be read.
+
+    Example:
+        >>> from cerebelum_nb import connect, history, step, workflow
+        >>> @step
+        ... async def greet():
+        ...     return "hello"
+        >>> @workflow
+        ... def greeting(wf):
+        ...     wf.timeline(greet)
+        >>> log = connect(":memory:")
+        >>> result = greeting.run(store=log)
+        >>> history.state_at(result.execution_id, version=2, store=log).status
+        <ExecutionState.RUNNING: 'RUNNING'>
+        >>> history.state_at(result.execution_id, step="greet", store=log).results["greet"]
+        'hello'
+    """
+    if version is not None and step is not None:
+        raise ValueError("a state is that of an event or that of a step's end: give version= or step=, not both")
+    with opened(store) as log:
+        row = log.execution(execution_id)
+        full = row.execution_id
+        if step is not None:
+            version = _end_of(step, full, log.events(full))
+        elif version is None:
+            version = row.version
+        elif isinstance(version, bool) or not isinstance(version, int):
+            raise TypeError(f"version is the number of an event, from 1, not {version!r}")
+        elif not 1 <= version <= row.version:
+            raise ValueError(f"execution {full} has the events 1 to {row.version}, not {version}")
+        events = log.events(full, upto=version)
+
+    def load(value: Value, where: str) -> Any:
+        with opened(store) as again:
+            return decode(value, again.payload, trusted=again.trusted, where=where)
+
+    return Moment(full, version, row.version, events[-1], fold(events), load)
+
+
+def short(value: Value | None) -> str:
+    """Write a value on one line: its JSON text, or its preview."""
+    if value is None:
+        return ""
+    return value.json if value.is_json else " ".join(value.preview.split()) or value.type
+
+
+def _end_of(step: str, execution_id: str, events: list[Event]) -> int:
+    ends = {e.step: n for n, e in enumerate(events, 1) if isinstance(e, (StepCompleted, StepFailed))}
+    if step in ends:
+        return ends[step]
+    hint = did_you_mean(step, ends, f"These have: {', '.join(ends) or 'none'}.")
+    raise ValueError(f"no step {step!r} has ended in execution {execution_id}. {hint}")
+
+
+def _row(step: StepState) -> Iterator[Any]:
+    yield from (step.visit, step.attempt, step.phase.value, step.started_at or None)
+    yield from (step.ended_at, step.ended_at - step.started_at) if step.settled else (None, None)
+    yield None if step.output is None else short(step.output)
+    yield None if step.error is None else str(step.error)
+
+
+def _by_step(waiting: dict[str, str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for key, step in waiting.items():
+        found.setdefault(step, []).append(key)
+    return found
+
+
+def _wait(operation: Operation) -> str:
+    what = f"approval ({operation.approval_type})" if operation.kind == "approval" else operation.kind
+    return what if operation.due_at is None else f"{what} until {moment_of(operation.due_at):%Y-%m-%d %H:%M:%S} UTC"

@@ -1,0 +1,226 @@
+"""``history.try_step``: an edited step on the arguments of recorded runs, and what comes out otherwise."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .._core.arguments import count, workflow_name
+from .._core.events import Event, StepCompleted, StepFailed, StepStarted
+from .._core.model import StepSpec, Value
+from .._core.state import StepState, fold
+from .._dsl.step import Step
+from .._engine.sync import run_sync
+from .._operations.trial import Trial, try_out
+from .._store.base import Store
+from .._store.row_sql import STARTED
+from .._values import decode
+from ..errors import CerebelumError, SerializationError, StoreError
+from .snapshot import short
+from .sources import Source, opened, snapshot
+from .value_diff import compare
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["try_step"]
+
+
+def try_step(
+    step: Step[..., Any],
+    runs: int = 20,
+    *,
+    workflow: Any = None,
+    repeat: bool = False,
+    values: bool = False,
+    concurrency: int = 4,
+    store: Source | None = None,
+) -> pd.DataFrame:
+    """Run a step as it is now on what recorded runs gave it, and compare; nothing is written.
+
+    It works in a cell and in a script alike, without ``await``, also for an async step (which then runs on an event
+    loop of its own). Each run is one attempt, under the step's timeout, with the results of other steps and the inputs
+    as they were when the step last began. Operations in it return what they returned then; sleeps are skipped.
+
+    Args:
+        step: the step, as ``@step`` made it.
+        runs: on how many runs, the newest of those that reached it.
+        workflow: only runs of this workflow: its name, or the workflow itself.
+        repeat: True lets it do for real what the run did not record (a ``context.run``, a poll or a retry with other
+            arguments or other code), and lets a step with ``effect="external"`` be tried at all. By default such a
+            step is refused, and such an operation is the error of its row.
+        values: True adds ``old_value`` and ``new_value``, the values themselves.
+        concurrency: how many are tried at once.
+        store: the log, or its path; by default the session's.
+
+    Returns:
+        A frame with a row per run, newest first: ``execution_id`` (str); ``old``, ``new`` (str): JSON text of the
+        value, the preview of what is not JSON, or the error; ``changed`` (boolean): missing where there is nothing to
+        compare; ``difference`` (str): by path, or by shape, columns, dtypes and cells; ``error`` (str): why the trial
+        failed; ``duration_old``, ``duration_new`` (timedelta).
+
+    Raises:
+        CerebelumError: it has an external effect; nothing has run.
+        ValueError: no run has reached it, or it is to be tried on none.
+        StoreError: the log cannot be read.
+
+    Example:
+        >>> import asyncio
+        >>> from cerebelum_nb import history, step, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... def price(inputs):
+        ...     return inputs["amount"] * 2
+        >>> @workflow
+        ... def order(wf):
+        ...     wf.timeline(price)
+        >>> log = MemoryStore()
+        >>> for amount in (1, 2):
+        ...     run = asyncio.run(order.execute({"amount": amount}, store=log))
+        >>> @step
+        ... def price(inputs):
+        ...     return inputs["amount"] ** 2
+        >>> history.try_step(price, store=log)[["old", "new", "changed", "difference"]]
+          old new  changed difference
+        0   4   4    False        NaN
+        1   2   1     True     2 -> 1
+    """
+    if not isinstance(step, Step):
+        raise TypeError(f"try_step takes the step itself, as it is now: try_step(build), not {step!r}")
+    spec = step.spec()
+    workflow = workflow_name(workflow)
+    most = None if runs is None else count(runs, "runs")
+    if most == 0:
+        raise ValueError("runs is on how many runs the step is tried, a whole number from 1, not 0")
+    if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
+        raise ValueError(f"concurrency is how many are tried at once, a whole number from 1, not {concurrency!r}")
+    if spec.policy.effect == "external" and not repeat:
+        raise CerebelumError(
+            f"step '{spec.name}' has an external effect: a trial would have it again for every run. If that does no "
+            f"harm, try_step({spec.name}, repeat=True)"
+        )
+    with opened(store) as log:
+        found = _reached(log, spec.name, most, workflow)
+        if not found:
+            of = f" of workflow '{workflow}'" if workflow is not None else ""
+            raise ValueError(
+                f"no run{of} in {log.location} has reached step '{spec.name}': there is nothing to try it on"
+            )
+        rows = run_sync(lambda: _try_all(spec, log, found, repeat, concurrency))
+    return _frame(rows, values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    shown: tuple[Any, ...]
+    old: Any
+    new: Any
+
+
+async def _try_all(spec: StepSpec, log: Store, found: Sequence[str], repeat: bool, concurrency: int) -> list[_Row]:
+    free = asyncio.Semaphore(concurrency)
+
+    async def one(execution_id: str) -> _Row:
+        async with free:
+            return await _try(spec, log, execution_id, repeat)
+
+    return await asyncio.gather(*map(one, found))
+
+
+async def _try(spec: StepSpec, log: Store, execution_id: str, repeat: bool) -> _Row:
+    history = log.events(execution_id)
+    began = max(n for n, event in enumerate(history, 1) if isinstance(event, StepStarted) and event.step == spec.name)
+    start = history[began - 1]
+    assert isinstance(start, StepStarted)
+    ended = _end_of(history, start, began)
+    before = fold(history[: ended - 1]).steps[spec.name]  # an outcome forgets the operations
+    trial = await try_out(spec, log, execution_id, fold(history[:began]), dict(before.operations), repeat=repeat)
+    then = fold(history[:ended]).steps[spec.name]
+    return _row(log, execution_id, then, trial)
+
+
+def _end_of(history: Sequence[Event], start: StepStarted, began: int) -> int:
+    """The version of the outcome of this visit; one behind the last event when it has none."""
+    for n, event in enumerate(history[began:], began + 1):
+        if isinstance(event, (StepCompleted, StepFailed)) and (event.step, event.visit) == (start.step, start.visit):
+            return n
+    return len(history) + 1
+
+
+def _row(log: Store, execution_id: str, then: StepState, trial: Trial) -> _Row:
+    error = None if trial.error is None else str(trial.error)
+    if type(trial.live) is dict and trial.live.keys() == {"error"}:
+        error = str(trial.live["error"])
+    old = None if then.output is None else _load(log, then.output)
+    changed, difference = _compared(then, old, trial, error)
+    took = then.ended_at - then.started_at if then.settled and then.started_at else None
+    shown = (
+        execution_id,
+        None if not then.settled else short(then.output) if then.has_result else _failure_of(then),
+        error if trial.value is None else short(trial.value),
+        changed,
+        difference,
+        error,
+        took,
+        round(trial.seconds * 1e6),
+    )
+    return _Row(shown=shown, old=old, new=trial.live)
+
+
+def _compared(then: StepState, old: Any, trial: Trial, error: str | None) -> tuple[bool | None, str | None]:
+    if not then.settled:
+        return None, None
+    if then.has_result != (error is None):
+        return True, "failed -> completed" if error is None else "completed -> failed"
+    if error is not None:
+        was = _failure_of(then)
+        return (False, None) if was == error else (True, f"{was} -> {error}")
+    was_value, now = then.output, trial.value
+    assert was_value is not None and now is not None, "what completed has a value"
+    if (was_value.codec, was_value.json, was_value.digest) == (now.codec, now.json, now.digest):
+        return (None, "not kept") if now.codec == "none" else (False, None)
+    if old is _UNKNOWN:
+        return None, "cannot be compared: the recorded value cannot be restored"
+    found = compare(old, trial.live)
+    return bool(found), str(found) or None
+
+
+def _failure_of(then: StepState) -> str:
+    return "" if then.error is None else str(then.error)
+
+
+_UNKNOWN: Any = type("Unknown", (), {"__repr__": lambda self: "<not restorable>"})()
+
+
+def _load(log: Store, value: Value) -> Any:
+    try:
+        return decode(value, log.payload, trusted=log.trusted)
+    except (SerializationError, StoreError):
+        return _UNKNOWN
+
+
+def _reached(log: Store, step: str, runs: int | None, workflow: str | None) -> list[str]:
+    """The newest runs in which the step began."""
+    of, parameters = ("", list[object]()) if workflow is None else ("x.workflow = ? AND", [workflow])
+    with snapshot(log) as db:
+        asked = db.execute(
+            f"""SELECT x.execution_id FROM execution x WHERE {of} EXISTS (
+                SELECT 1 FROM event e WHERE e.execution = x.key AND e.type = 'StepStarted' AND e.step = ?)
+            ORDER BY {STARTED} DESC, x.key DESC LIMIT ?""",
+            (*parameters, step, -1 if runs is None else runs),
+        )
+        return [execution_id for (execution_id,) in asked]
+
+
+def _frame(rows: Sequence[_Row], values: bool) -> pd.DataFrame:
+    import pandas as pd
+
+    from .frames import TRIAL, frame
+
+    made = frame([row.shown for row in rows], TRIAL)
+    if values:
+        made["old_value"] = pd.Series([None if row.old is _UNKNOWN else row.old for row in rows], dtype="object")
+        made["new_value"] = pd.Series([row.new for row in rows], dtype="object")
+    return made

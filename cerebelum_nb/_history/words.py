@@ -1,0 +1,157 @@
+"""An event in plain words: one line that a person reads, the same in the slider and in the terminal."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from .._core import events as e
+from .._core.state import State
+from .._text.duration import format_seconds
+from .._text.text import cut
+
+__all__ = ["detail", "shorten", "title"]
+
+_LONGEST = 160
+
+
+def title(event: e.Event) -> str:
+    """Say which kind of event it is and which attempt of which step it is about.
+
+    Example:
+        >>> title(e.StepStarted(at=0, step="build", attempt=2))
+        'StepStarted build, attempt 2'
+    """
+    name = type(event).__name__
+    if not isinstance(event, e.StepEvent):
+        return name
+    visit = f", visit {event.visit}" if event.visit > 1 else ""
+    attempt = f", attempt {event.attempt}" if event.attempt > 1 else ""
+    return f"{name} {event.step}{visit}{attempt}"
+
+
+def detail(event: e.Event, state: State) -> str:
+    """Say what happened, as far as its title does not; ``state`` is the one after the event.
+
+    Example:
+        >>> event = e.WorkflowPaused(at=0, reason="stopped by hand")
+        >>> detail(event, State())
+        'stopped by hand'
+    """
+    return shorten(_detail(event, state))
+
+
+def shorten(text: str, most: int = _LONGEST) -> str:
+    """Return the beginning of a text as one line.
+
+    Example:
+        >>> shorten("two words", 5)
+        'two …'
+    """
+    return cut(" ".join(text[: 2 * most].split()), most)
+
+
+def _detail(event: e.Event, state: State) -> str:
+    match event:
+        case e.WorkflowStarted():
+            return f"{event.workflow}, {event.total_steps} steps, inputs {event.inputs.text}"
+        case e.WorkflowPaused() | e.StepInterrupted():
+            return event.reason
+        case e.WorkflowResumed():
+            return _resumed(event)
+        case e.WorkflowHibernated():
+            return "until somebody decides" if event.wake_at is None else f"for {_span(event.at, event.wake_at)}"
+        case e.WorkflowAwakened():
+            return event.reason or ("its process had died" if event.died else "")
+        case e.WorkflowCompleted():
+            return f"after {_span(state.started_at, event.at)}"
+        case e.WorkflowFailed():
+            return f"{f'at {event.failed_step}, ' if event.failed_step else ''}{event.error}"
+        case e.CancelRequested() | e.WorkflowCancelled():
+            return ", ".join(filter(None, (event.reason, event.by and f"by {event.by}")))
+        case e.WorkflowForked():
+            return f"from event {event.parent_version} of {event.parent}"
+        case e.StepStarted():
+            return ""
+        case e.StepCompleted():
+            return f"{'by hand' if event.by_hand else f'after {_took(event, state)}'}, {event.output.text}"
+        case e.StepFailed():
+            return f"after {_took(event, state)}, {event.error}"
+        case e.StepRetried():
+            return f"{event.error}; the next attempt {_next(event.at, event.due_at)}"
+        case e.StepProgressed():
+            return f"{event.percent:.0f} % {event.message}".rstrip()
+        case e.StepPrinted():
+            return event.text.strip()
+        case e.DivergeTaken():
+            return "no pattern matches" if event.choice is None else f"{event.choice!r} matches{_to(event.target)}"
+        case e.BranchTaken():
+            return f"{event.choice}{_to(event.target)}"
+        case e.Jumped():
+            reset = f"; again: {', '.join(event.reset)}" if event.reset else ""
+            return f"{event.kind} {event.to}{reset}"
+        case e.SleepStarted():
+            return f"for {format_seconds(event.duration_ms / 1e3)}"
+        case e.SleepCompleted() | e.ApprovalTimedOut() | e.PollStarted():
+            return ""
+        case e.PollAttempted():
+            found = f" found {event.result}" if event.result else ""
+            return f"check {event.number}{found}; the next {_next(event.at, event.due_at)}"
+        case e.RetryAttempted():
+            return f"try {event.number}, {event.error}; the next {_next(event.at, event.due_at)}"
+        case e.OperationCompleted():
+            return f"{_op(event)}{_tries(event.number)}, {event.output.text}"
+        case e.OperationFailed():
+            return f"{_op(event)}{_tries(event.number)}, {event.error}"
+        case e.OperationMismatched():
+            return f"{_op(event)} runs, its arguments differ from those recorded"
+        case e.ApprovalRequested():
+            until = "" if event.due_at is None else f", within {_span(event.at, event.due_at)}"
+            return f"{event.approval_type}{until}{'' if event.data is None else f', {event.data.text}'}"
+        case e.ApprovalReceived():
+            return f"{f'by {event.by}, ' if event.by else ''}{event.response.text}"
+        case e.ApprovalRejected():
+            return f"{f'by {event.by}, ' if event.by else ''}{event.reason}"
+        case e.ApprovalRefused():
+            return event.message
+        case _:
+            assert_never(event)
+
+
+def _resumed(event: e.WorkflowResumed) -> str:
+    told = [
+        f"{what} {', '.join(names)}"
+        for what, names in (
+            ("again", event.retried),
+            ("afresh", event.revisited),
+            ("for its value", event.restored),
+            ("route of", event.rerouted),
+        )
+        if names
+    ]
+    return "; ".join([*told, *([f"with inputs {event.inputs.text}"] if event.inputs is not None else [])])
+
+
+def _took(event: e.StepEvent, state: State) -> str:
+    started = state.steps[event.step].started_at
+    return _span(started, event.at) if started else "no time"
+
+
+def _span(start: int, end: int) -> str:
+    return format_seconds(max(0, end - start) / 1e6)
+
+
+def _next(at: int, due_at: int) -> str:
+    return f"in {_span(at, due_at)}" if due_at > at else "at once"
+
+
+def _to(target: str) -> str:
+    return f", on to {target}" if target else ""
+
+
+def _tries(number: int) -> str:
+    return f" after {number} tries" if number > 1 else ""
+
+
+def _op(event: e.OperationEvent) -> str:
+    """Name an operation by its kind and name, without what only tells two of a name apart."""
+    return event.op.rsplit(":", 2)[0].replace(":", " ", 1)

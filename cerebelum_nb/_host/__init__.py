@@ -1,0 +1,1 @@
+"""Where the library runs: a notebook's cell or a script, and what shows to whom."""

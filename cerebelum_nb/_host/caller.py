@@ -1,0 +1,160 @@
+"""Who calls the library: a notebook's cells or a script; and what of a traceback is theirs.
+
+Stdlib only, and nothing of this package: errors, too, are shown by it.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+__all__ = [
+    "in_cells",
+    "is_library_frame",
+    "own_frames",
+    "shell",
+    "show_errors_briefly",
+    "user_traceback",
+]
+
+_MACHINERY = ("IPython", "ipykernel", "asyncio", "concurrent")
+"""Packages whose frames stand between a caller and the library, and tell the caller nothing."""
+
+_PACKAGE = __package__.rpartition(".")[0]
+
+_REWRITTEN = f"__import__('{_PACKAGE}._notebook')"
+"""What a ``%%step`` cell is made into: its author has not written that line."""
+
+
+def _inside(file: str) -> str:
+    """Return how the names of files beside this one begin."""
+    return str(Path(file).with_name("_"))[:-1]
+
+
+_HERE = _inside(str(Path(__file__).resolve().parent))  # the whole package
+
+
+def shell() -> Any:
+    """Return the IPython shell whose cells run here, or None; loads nothing."""
+    ipython = sys.modules.get("IPython")
+    return None if ipython is None else ipython.get_ipython()
+
+
+def in_cells() -> bool:
+    """Whether cells run here, which may await and can be run again; else it is a script or a plain prompt."""
+    return shell() is not None
+
+
+def is_library_frame(filename: str) -> bool:
+    """Whether a frame's file belongs to this library."""
+    return filename.startswith(_HERE)
+
+
+def user_traceback(error: BaseException) -> str:
+    r"""Format an exception and what it came from without the frames of this library.
+
+    Example:
+        >>> user_traceback(ValueError("no room"))
+        'ValueError: no room\n'
+    """
+    try:
+        return _format_user_traceback(error)
+    except BaseException:  # noqa: BLE001 - a user's __str__ may raise, a SyntaxError may hold anything as its text
+        return _format_frames(error)
+
+
+def _format_frames(error: BaseException) -> str:
+    """Format an exception that cannot be formatted whole: the user's frames and the name of its class."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not is_library_frame(f.filename)]
+    for frame in frames:
+        frame.filename = _as_shown(frame.filename)
+    head = ["Traceback (most recent call last):\n"] if frames else []
+    return "".join([*head, *traceback.StackSummary.from_list(frames).format(), f"{type(error).__name__}\n"])
+
+
+def _format_user_traceback(error: BaseException) -> str:
+    summary = traceback.TracebackException.from_exception(error)
+    seen: set[int] = set()
+    todo = [summary]
+    while todo:
+        part = todo.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        part.stack = traceback.StackSummary.from_list([f for f in part.stack if not is_library_frame(f.filename)])
+        for frame in part.stack:
+            frame.filename = _as_shown(frame.filename)
+        todo.extend(p for p in (part.__cause__, part.__context__) if p is not None)
+        todo.extend(getattr(part, "exceptions", None) or ())
+    return "".join(summary.format())
+
+
+def own_frames(error: BaseException) -> list[str]:
+    """Format the frames by which a caller came to raise an error, as lines; none of the library's, nor of IPython's."""
+    found = traceback.extract_tb(_without_machinery(error.__traceback__))
+    own = traceback.StackSummary.from_list([frame for frame in found if _REWRITTEN not in (frame.line or "")])
+    for frame in own:
+        frame.filename = _as_shown(frame.filename)
+    lines = "".join(own.format()).splitlines()
+    return ["Traceback (most recent call last):", *lines] if lines else []
+
+
+def _without_machinery(trace: TracebackType | None) -> TracebackType | None:
+    """Copy a traceback without the frames of the library and of what runs the caller's code."""
+    modules = (sys.modules.get(name) for name in _MACHINERY)
+    places = tuple(_inside(module.__file__) for module in modules if module and module.__file__)
+    parts = []
+    while trace is not None:
+        parts.append(trace)
+        trace = trace.tb_next
+    copy: TracebackType | None = None
+    for part in reversed(parts):
+        name = part.tb_frame.f_code.co_filename
+        if not is_library_frame(name) and not name.startswith((*places, "<frozen")):
+            copy = TracebackType(copy, part.tb_frame, part.tb_lasti, part.tb_lineno)
+    return copy
+
+
+def _as_shown(filename: str) -> str:
+    """Name a cell as its prompt does, ``Cell In[3]``: its file's name says nothing and is gone with the kernel."""
+    found = shell()
+    name = None if found is None else getattr(found.compile, "format_code_name", lambda _: None)(filename)
+    return filename if name is None else " ".join(name)
+
+
+# -- a script that ends by an error -------------------------------------------------------------------------
+
+
+def show_errors_briefly() -> None:
+    """Have this script, should it end by an error of this library, show its own frames only.
+
+    A stop, which is a KeyboardInterrupt that came from an error of this library, shows its message and nothing else.
+    Whatever hook was set goes on to show everything else.
+    """
+    if not in_cells() and not getattr(sys.excepthook, "brief", False):
+        sys.excepthook = _Brief(sys.excepthook)
+
+
+class _Brief:
+    """An excepthook before another one."""
+
+    brief = True
+
+    def __init__(self, other: Any) -> None:
+        self._other = other
+
+    def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, KeyboardInterrupt) and _is_ours(error.__cause__):
+            sys.stderr.write(f"\n{error}\n")
+            return
+        if _is_ours(error):
+            trace = error.__traceback__ = _without_machinery(trace)
+            error.__suppress_context__ = True  # how the library came to it; a cause is shown all the same
+        self._other(kind, error, trace)
+
+
+def _is_ours(error: BaseException | None) -> bool:
+    return any(cls.__module__ == f"{_PACKAGE}.errors" for cls in type(error).__mro__)

@@ -1,0 +1,42 @@
+"""Who is watching: a notebook, a terminal, or nobody."""
+
+from __future__ import annotations
+
+import sys
+from enum import Enum
+from typing import Any
+
+from .caller import shell
+
+__all__ = ["Audience", "audience", "is_terminal"]
+
+
+class Audience(Enum):
+    """What a run can be shown on."""
+
+    NOTEBOOK = "a notebook with somebody in front of it"
+    HEADLESS = "a notebook that a program executes"
+    TERMINAL = "a terminal"
+    NOBODY = "a script whose output goes to a file"
+
+
+def audience() -> Audience:
+    """Find out who is watching; loads nothing.
+
+    A kernel says by ``allow_stdin`` whether a person's front end asked for the cell: JupyterLab and VS Code do,
+    nbclient, papermill and nbval do not.
+    """
+    kernel = getattr(shell(), "kernel", None)
+    if kernel is not None:
+        header = kernel.get_parent() if hasattr(kernel, "get_parent") else {}
+        asked = bool((header or {}).get("content", {}).get("allow_stdin", False))
+        return Audience.NOTEBOOK if asked else Audience.HEADLESS
+    return Audience.TERMINAL if is_terminal(sys.stderr) else Audience.NOBODY
+
+
+def is_terminal(stream: Any) -> bool:
+    """Whether a stream is a terminal; a closed one is none."""
+    try:
+        return stream is not None and bool(stream.isatty())
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,188 @@
+"""``here()``: look around in the step that failed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, MutableMapping
+from types import FrameType, TracebackType
+from typing import Any
+
+from .._core.model import ExecutionState
+from .._core.state import State, fold
+from .._dsl.step import Step
+from .._host.caller import is_library_frame
+from .._store.base import Store
+from .._store.session import resolve_store
+from .._values import Secret, Vault, decode
+from .._values.redaction import gather
+from .._workflow.workflow import Workflow, registered
+from ..errors import CerebelumError, WorkflowError
+
+__all__ = ["Here", "here"]
+
+
+class Here:
+    """The failing step's arguments and local variables, each an attribute.
+
+    Attributes:
+        names: every name there is, with its value.
+        step: the step that failed.
+        error: what it raised; None when only the log knows.
+    """
+
+    def __init__(
+        self, step: str, names: Mapping[str, Any], error: BaseException | None, source: str, told: str = ""
+    ) -> None:
+        self.__dict__.update(names)
+        self.__dict__["_here"] = (step, dict(names), error, source, told)
+
+    @property
+    def step(self) -> str:
+        """The step that failed."""
+        return str(self.__dict__["_here"][0])
+
+    @property
+    def names(self) -> dict[str, Any]:
+        """Every name there is, with its value."""
+        return dict(self.__dict__["_here"][1])
+
+    @property
+    def error(self) -> BaseException | None:
+        """What it raised; None when only the log knows."""
+        error: BaseException | None = self.__dict__["_here"][2]
+        return error
+
+    def __getattr__(self, name: str) -> Any:
+        step, names, _, source, _ = self.__dict__["_here"]
+        raise AttributeError(f"step '{step}' has no {source} {name!r}; there are {', '.join(names) or 'none'}")
+
+    def __dir__(self) -> list[str]:
+        return [*self.names, "names", "step", "error"]
+
+    def __repr__(self) -> str:
+        step, names, _, source, told = self.__dict__["_here"]
+        head = f"<here: in step '{step}'" + (f", {told}" if told else "")
+        return "\n".join([f"{head}; its {source}s>", *(f"  {name} = {_short(value)}" for name, value in names.items())])
+
+
+def here(
+    failure: WorkflowError | str | None = None,
+    *,
+    into: MutableMapping[str, Any] | None = None,
+    store: Store | None = None,
+) -> Here:
+    """Look around in the step that failed: its arguments and local variables.
+
+    Right after a failure they are those of the live exception. Otherwise, in a new kernel say, they are the
+    arguments the step was given, from the log.
+
+    Args:
+        failure: the error of a run, or the id of an execution; by default the last failure.
+        into: where to put the names as well: ``here(into=globals())`` puts them into the notebook. A name that is a
+            step or a workflow there is left as it is; the value is on what is returned. A variable in which a secret
+            stands is a `Secret`.
+        store: the log; by default the session's.
+
+    Raises:
+        CerebelumError: nothing has failed.
+
+    Example:
+        >>> here("nowhere")
+        Traceback (most recent call last):
+        ...
+        cerebelum_nb.errors.ExecutionNotFoundError: There is no execution 'nowhere' in this log. ...
+    """
+    error = _last_error() if failure is None else failure
+    if isinstance(error, WorkflowError) and error.failed_step and error.__cause__ is not None:
+        frame = _frame_of(error.__cause__)
+        if frame is not None:
+            names, vault = _hidden(frame)
+            told = vault.mask(f"{type(error.__cause__).__name__}: {error.__cause__}")
+            return _given(Here(error.failed_step, names, error.__cause__, "variable", told), into)
+    log = resolve_store(store)
+    if isinstance(error, WorkflowError):
+        error = error.execution_id
+    if error is not None and not isinstance(error, str):
+        raise TypeError(f"here() takes the error of a run or the id of an execution, not {error!r}")
+    return _given(_recorded(log, error), into)
+
+
+def _given(found: Here, into: MutableMapping[str, Any] | None) -> Here:
+    """Put the names there, except where a parameter is named after a step: the workflow would lose it."""
+    if into is not None:
+        into.update({n: v for n, v in found.names.items() if not isinstance(into.get(n), (Step, Workflow))})
+    return found
+
+
+def _hidden(frame: FrameType) -> tuple[dict[str, Any], Vault]:
+    """The local variables, each that shows a secret as a `Secret`: what a notebook displays, it keeps."""
+    names, vault = dict(frame.f_locals), Vault()
+    secrets = {name: value for name, value in frame.f_globals.items() if isinstance(value, Secret)}
+    gather([names, secrets], vault, set(), 0)
+    if not vault:
+        return names, vault
+    return {name: Secret(value) if _shows(value, vault) else value for name, value in names.items()}, vault
+
+
+def _shows(value: object, vault: Vault) -> bool:
+    if isinstance(value, Secret):
+        return False
+    if isinstance(value, bytes):
+        return vault.reveals(value)
+    text = value if isinstance(value, str) else repr(value)
+    return vault.mask(text) != text
+
+
+def _last_error() -> WorkflowError | None:
+    """The workflow's failure that was shown last in this kernel."""
+    error = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
+    return error if isinstance(error, WorkflowError) else None
+
+
+def _frame_of(error: BaseException) -> FrameType | None:
+    """The step's own frame: the outermost of the user's."""
+    return next((t.tb_frame for t in _traces(error.__traceback__) if not _is_ours(t)), None)
+
+
+def _traces(trace: TracebackType | None) -> Iterator[TracebackType]:
+    while trace is not None:
+        yield trace
+        trace = trace.tb_next
+
+
+def _is_ours(trace: TracebackType) -> bool:
+    return is_library_frame(trace.tb_frame.f_code.co_filename)
+
+
+def _recorded(log: Store, execution_id: str | None) -> Here:
+    if execution_id is None:
+        rows, _ = log.executions(states=(ExecutionState.FAILED,), limit=1)
+        if not rows:
+            raise CerebelumError("nothing has failed in this log: here() looks around in a step that failed")
+        execution_id = rows[0].execution_id
+    found = log.execution(execution_id).execution_id
+    state = fold(log.events(found))
+    if state.failed_step is None:
+        raise CerebelumError(f"execution {found} is {state.status}, and no step of it failed: nothing to look at")
+    return Here(state.failed_step, _arguments(log, found, state, state.failed_step), None, "argument")
+
+
+def _arguments(log: Store, execution_id: str, state: State, step: str) -> dict[str, Any]:
+    """What the step was called with; where the workflow is not defined here, all that was there for it."""
+    spec = next((w.plan().steps.get(step) for w in reversed(registered().values()) if w.name == state.workflow), None)
+    wanted = [n for n in state.finished if spec is None or spec.takes_rest or n in (*spec.requires, *spec.optional)]
+    arguments = {}
+    for name in wanted:
+        output = state.steps[name].output
+        if output is not None and output.codec != "none":
+            where = f"the result of step '{name}' of execution {execution_id}"
+            arguments[name] = decode(output, log.payload, trusted=log.trusted, where=where)
+    if state.inputs is not None and (spec is None or spec.takes_inputs or spec.takes_context):
+        arguments["inputs"] = decode(state.inputs, log.payload, trusted=log.trusted, where="the inputs")
+    return arguments
+
+
+def _short(value: object) -> str:
+    text = repr(value).splitlines()
+    first = text[0] if text else ""
+    return first if len(text) < 2 and len(first) <= 100 else f"{first[:99]}…"

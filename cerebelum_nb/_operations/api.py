@@ -1,0 +1,286 @@
+"""Durable operations inside a step: ``sleep``, ``poll``, ``retry`` and ``context.run``.
+
+Each records itself under the running step. When the step is run again after a crash or a failure, a finished one
+returns its recorded result and an interrupted wait goes on; outside an execution they are plain asyncio. Where an
+event loop runs they are awaited; in a plain ``def`` step, which has a thread and no loop, they block and return
+their result.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from .._core.model import Policy
+from .._engine.calling import offer, wrap
+from .._engine.scope import Scope
+from .._text.duration import Duration, seconds
+from .durable import code_of, durable_poll, durable_retry, durable_run, durable_sleep, invoke
+
+__all__ = ["poll", "retry", "run", "run_under", "sleep"]
+
+T = TypeVar("T")
+
+
+class _Sleep:
+    """``sleep``: awaitable in a step, decorator under ``@step``."""
+
+    __name__ = "sleep"
+
+    def __call__(
+        self,
+        duration: Duration | None = None,
+        data: Any = None,
+        *,
+        seconds: float | None = None,
+        minutes: float | None = None,
+        hours: float | None = None,
+        milliseconds: float | None = None,
+    ) -> Any:
+        """Wait, durably: a step that is run again waits only for what remains.
+
+        ``await sleep("5s")`` inside a step; ``@sleep(seconds=60)`` under ``@step`` waits before the body.
+
+        Args:
+            duration: milliseconds as a number, a ``timedelta``, or text such as ``"5s"``, ``"24h"``.
+            data: shown with the sleep in the execution's status.
+            seconds: as a decorator, the wait in this unit.
+            minutes: likewise.
+            hours: likewise.
+            milliseconds: likewise.
+
+        Raises:
+            ValueError: the duration is negative or not understood.
+            TypeError: it is of another type.
+
+        Example:
+            >>> import asyncio
+            >>> asyncio.run(sleep(1))
+        """
+        units = {"seconds": seconds, "minutes": minutes, "hours": hours, "milliseconds": milliseconds}
+        given = {unit: amount for unit, amount in units.items() if amount is not None}
+        if given and duration is None:
+            return _decorator_of_sleep(given, data)
+        if duration is None or given:
+            raise TypeError("sleep takes one duration: await sleep('5s') in a step, or @sleep(seconds=5) under @step")
+        length = _seconds(duration, "sleep")
+        return offer("sleep(...)", lambda scope: durable_sleep(scope, length, data))
+
+
+class _Poll:
+    """``poll``: awaitable in a step, decorator under ``@step``."""
+
+    __name__ = "poll"
+
+    def __call__(
+        self,
+        check_fn: Callable[[], Any] | None = None,
+        *,
+        condition: Callable[[Any], object] | None = None,
+        interval: Duration | None = None,
+        max_attempts: int | None = None,
+        timeout: Duration | None = None,
+        success_condition: Callable[[Any], object] | None = None,
+        on_attempt: Callable[[int, Any], object] | None = None,
+    ) -> Any:
+        """Check until it succeeds, durably: a step that is run again goes on at the next attempt.
+
+        ``await poll(check, interval=5000)`` inside a step (bare numbers are milliseconds);
+        ``@poll(condition=lambda r: r["ready"], interval=5)`` under ``@step`` re-runs the body (bare numbers are
+        seconds).
+
+        Args:
+            check_fn: called without arguments, sync or async.
+            condition: as a decorator, what must hold for the body's result.
+            interval: the wait between two checks, 5 s by default.
+            max_attempts: the most checks, 30 by default; with a ``timeout`` and none given, as many as fit.
+            timeout: the longest time for all checks.
+            success_condition: what must hold for a result, truthiness by default.
+            on_attempt: called as ``on_attempt(n, result)`` after every check, n from 1.
+
+        Returns:
+            The result that satisfied the condition.
+
+        Raises:
+            PollTimeoutError: attempts or time ran out (also a ``TimeoutError``); it tells the attempts, the time spent
+                and the last result.
+
+        Example:
+            >>> import asyncio
+            >>> answers = iter([None, "ready"])
+            >>> asyncio.run(poll(lambda: next(answers), interval=1))
+            'ready'
+        """
+        if check_fn is None and condition is not None:
+            return _decorator_of_poll(condition, interval, max_attempts, timeout, on_attempt)
+        if check_fn is None or condition is not None or not callable(check_fn):
+            raise TypeError(
+                f"poll takes a function to check: await poll(check, interval='5s') in a step, or "
+                f"@poll(condition=...) under @step; got {check_fn!r}"
+            )
+        for argument, given in (("success_condition", success_condition), ("on_attempt", on_attempt)):
+            if given is not None and not callable(given):
+                raise TypeError(f"poll: {argument} is a function, not {given!r}")
+        pause = _seconds(5000 if interval is None else interval, "poll: interval")
+        most = _attempts(max_attempts, "poll", default=None if timeout is not None else 30)
+        limit = None if timeout is None else _seconds(timeout, "poll: timeout")
+        return offer(
+            "poll(...)",
+            lambda scope: durable_poll(scope, check_fn, pause, most, limit, success_condition or bool, on_attempt),
+        )
+
+
+sleep = _Sleep()
+poll = _Poll()
+
+
+def retry(
+    fn: Callable[..., Awaitable[T] | T],
+    *args: Any,
+    max_attempts: int = 3,
+    delay: Duration = 1000,
+    backoff: float = 1.0,
+    max_delay: Duration | None = None,
+    jitter: float = 0.0,
+    on_error: type[BaseException] | tuple[type[BaseException], ...] | None = None,
+    on_attempt: Callable[[int, BaseException | None], object] | None = None,
+    **kwargs: Any,
+) -> Any:
+    """Call a function until it does not raise, durably: a step that is run again goes on at the next attempt.
+
+    Args:
+        fn: the function, sync or async.
+        args: its positional arguments.
+        max_attempts: the most calls.
+        delay: the wait before the second call: milliseconds, ``timedelta`` or text.
+        backoff: what the delay is multiplied by after every further failure.
+        max_delay: what no delay exceeds: milliseconds, ``timedelta`` or text.
+        jitter: by which share of itself a delay varies at random, from 0 to 1.
+        on_error: the exceptions to try again after, every ``Exception`` by default; others are raised at once.
+        on_attempt: called as ``on_attempt(n, last_error)`` before every call, n from 1.
+        kwargs: its keyword arguments.
+
+    Returns:
+        What ``fn`` returned.
+
+    Raises:
+        The last error of ``fn`` when the attempts are used up.
+
+    Example:
+        >>> import asyncio
+        >>> asyncio.run(retry(int, "7"))
+        7
+    """
+    if not callable(fn):
+        raise TypeError(f"retry takes the function and its arguments apart: await retry(connect, host), got {fn!r}")
+    if isinstance(backoff, bool) or not isinstance(backoff, (int, float)) or backoff < 0:
+        raise ValueError(f"retry: backoff multiplies the delay and is a number from 0, not {backoff!r}")
+    if isinstance(jitter, bool) or not isinstance(jitter, (int, float)) or not 0 <= jitter <= 1:
+        raise ValueError(f"retry: jitter is the share of a delay that is random, from 0 to 1, not {jitter!r}")
+    attempts = _attempts(max_attempts, "retry", default=3)
+    assert attempts is not None
+    policy = Policy(
+        retry_delay=_seconds(delay, "retry: delay"),
+        backoff=float(backoff),
+        max_delay=None if max_delay is None else _seconds(max_delay, "retry: max_delay"),
+        jitter=float(jitter),
+    )
+    errors = Exception if on_error is None else on_error
+    for error in errors if isinstance(errors, tuple) else (errors,):
+        if not (inspect.isclass(error) and issubclass(error, BaseException)):
+            raise TypeError(f"retry: on_error is an exception class or a tuple of them, not {error!r}")
+    return offer(
+        "retry(...)",
+        lambda scope: durable_retry(scope, fn, args, kwargs, attempts, policy, errors, on_attempt),
+    )
+
+
+def run(name: str, fn: Callable[..., Any] | None = None, *args: Any, **kwargs: Any) -> Any:
+    """Do a side effect once, even if the step around it is run again: its recorded result is returned then.
+
+    Args:
+        name: what it is called in the log; the same in every run of the step.
+        fn: the function, sync or async.
+        args: its arguments; other arguments are another side effect.
+        kwargs: its keyword arguments.
+
+    Returns:
+        What ``fn`` returned, which must be storable.
+
+    Raises:
+        SerializationError: the result cannot be stored; that it was done is recorded all the same.
+
+    Example:
+        >>> import asyncio
+        >>> asyncio.run(run("welcome-mail", len, "ada@example.org"))
+        15
+    """
+    return run_under(None, name, fn, args, kwargs)
+
+
+def run_under(
+    scope: Scope | None, name: str, fn: Callable[..., Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Do a side effect once, under a scope if it is known; see :func:`run`."""
+    if fn is None or not callable(fn):
+        raise TypeError(
+            f"context.run({name!r}, ...): give the function and its arguments apart, "
+            f"context.run({name!r}, send, to); got {fn!r}"
+        )
+    if not isinstance(name, str) or not name or ":" in name:
+        raise ValueError(f"context.run: the name is text without ':', not {name!r}: context.run('send-mail', send, to)")
+    what = f"context.run({name!r}, ...)"
+    return offer(what, lambda known: durable_run(known, name, fn, args, kwargs), scope)
+
+
+def _decorator_of_sleep(given: dict[str, float], data: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    factors = {"milliseconds": 1, "seconds": 1000, "minutes": 60_000, "hours": 3_600_000}
+    for unit, amount in given.items():
+        seconds(amount, unit="s", what=f"sleep: {unit}")
+    ms = sum(factors[unit] * amount for unit, amount in given.items())
+
+    def wait_before(body: Callable[..., Any]) -> Callable[..., Any]:
+        async def around(*args: Any, **kwargs: Any) -> Any:
+            await durable_sleep(None, ms / 1000, data, mark="@")
+            return await invoke(functools.partial(body, *args, **kwargs))
+
+        return wrap(body, around, ("sleep", ms))
+
+    return wait_before
+
+
+def _decorator_of_poll(
+    condition: Callable[[Any], object],
+    interval: Duration | None,
+    max_attempts: int | None,
+    timeout: Duration | None,
+    on_attempt: Callable[[int, Any], object] | None,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    if not callable(condition):
+        raise TypeError(f"@poll: condition is a function of the step's result, not {condition!r}")
+    pause = 5.0 if interval is None else seconds(interval, unit="s", what="@poll: interval")
+    limit = None if timeout is None else seconds(timeout, unit="s", what="@poll: timeout")
+    most = _attempts(max_attempts, "@poll", default=None if timeout is not None else 30)
+
+    def poll_body(body: Callable[..., Any]) -> Callable[..., Any]:
+        async def around(*args: Any, **kwargs: Any) -> Any:
+            check = functools.wraps(body)(functools.partial(body, *args, **kwargs))
+            return await durable_poll(None, check, pause, most, limit, condition, on_attempt)
+
+        return wrap(body, around, ("poll", pause, most, limit, code_of(condition)))
+
+    return poll_body
+
+
+def _seconds(duration: Duration, what: str) -> float:
+    return seconds(duration, unit="ms", what=what)
+
+
+def _attempts(value: int | None, what: str, *, default: int | None) -> int | None:
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{what}: max_attempts counts all attempts and is a whole number from 1, not {value!r}")
+    return value

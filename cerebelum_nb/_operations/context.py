@@ -1,0 +1,51 @@
+"""``Context``: what a step is told about the execution it runs in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .._engine.scope import Scope
+from .api import run_under
+
+__all__ = ["Context"]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a step is told when it takes a parameter named ``context``. Easy to make in a test.
+
+    Attributes:
+        inputs: what the execution was given.
+        execution_id: the execution's id.
+        workflow_name: the workflow's name.
+        step_name: the step's name.
+        attempt: which attempt of this visit, from 1.
+        visit: which visit of the step, from 1; a ``flow.back_to`` opens a new one.
+
+    Example:
+        >>> Context(inputs={"size": 2}, execution_id="e1", step_name="build").idempotency_key
+        'e1:build:1'
+    """
+
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    execution_id: str = ""
+    workflow_name: str = ""
+    step_name: str = ""
+    attempt: int = 1
+    visit: int = 1
+    _scope: Scope | None = field(default=None, repr=False, compare=False)
+    """The attempt it was made for: a pool's thread knows its step by nothing else."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_scope": None}
+
+    @property
+    def idempotency_key(self) -> str:
+        """A key that is the same in every attempt of this visit, for services that ask for one."""
+        return f"{self.execution_id}:{self.step_name}:{self.visit}"
+
+    def run(self, name: str, fn: Callable[..., Any] | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Do a side effect once, even if the step is run again; see :func:`cerebelum_nb._operations.api.run`."""
+        return run_under(self._scope, name, fn, args, kwargs)

@@ -1,0 +1,291 @@
+"""How an operation runs: what it records under its step, what it finds there, and how it waits.
+
+operations.py has the names that users call, and checks what they give.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import random
+from collections.abc import Callable
+from typing import Any
+
+from .._core.events import (
+    OperationCompleted,
+    OperationFailed,
+    PollAttempted,
+    PollStarted,
+    RetryAttempted,
+    SleepCompleted,
+    SleepStarted,
+)
+from .._core.model import ErrorInfo, Policy, Value
+from .._engine.clock import Clock, Deadline, SystemClock
+from .._engine.fence import describe
+from .._engine.scope import Scope, scope_here
+from .._text.duration import format_seconds
+from .._values import fingerprint_args, preview
+from ..errors import PollTimeoutError, SerializationError
+
+__all__ = ["code_of", "durable_poll", "durable_retry", "durable_run", "durable_sleep", "invoke"]
+
+
+async def durable_sleep(scope: Scope | None, length: float, data: Any, mark: str = "") -> None:
+    """Wait until the recorded end of this sleep."""
+    scope = scope or scope_here("sleep(...)")
+    if scope is None:
+        await asyncio.sleep(length)
+        return
+    ms = round(length * 1000)
+    op = scope.identify("sleep", mark + format_seconds(length).replace(" ", ""), f"{ms:x}")
+    operation = scope.recorded(op)
+    if operation is not None and operation.done:
+        return
+    clock = scope.execution.clock
+    known = operation.due_at if operation is not None else None
+    due = Deadline.after(clock, length) if known is None else Deadline(clock, known)
+    shown = None if data is None else scope.execution.encode(data, path="sleep data")
+    await scope.record(SleepStarted, op, duration_ms=ms, due_at=due.at, data=shown)
+    await scope.wait_until(due, op)
+    await scope.record(SleepCompleted, op)
+
+
+async def durable_poll(
+    scope: Scope | None,
+    check_fn: Callable[[], Any],
+    interval: float,
+    max_attempts: int | None,
+    within: float | None,
+    succeeded: Callable[[Any], object],
+    on_attempt: Callable[[int, Any], object] | None,
+) -> Any:
+    """Check until it succeeds, going on after the recorded checks."""
+    scope = scope or scope_here("poll(...)")
+    record = _Record.of(scope, "poll", check_fn, f"{interval}:{max_attempts}:{within}")
+    found, result = record.finished()
+    if found:
+        return result
+    began = record.began or record.now()
+    limit = None if within is None else Deadline.after(record.clock, within)
+    if record.deadline is not None:
+        limit = Deadline(record.clock, record.deadline)
+    await record.open(PollStarted, deadline=None if limit is None else limit.at, max_attempts=max_attempts)
+    number = record.number
+    await record.wait()
+    while True:
+        number += 1
+        record.confirm()
+        try:
+            result = await invoke(check_fn)
+            if on_attempt is not None:
+                await invoke(functools.partial(on_attempt, number, result))
+            done = bool(await invoke(functools.partial(succeeded, result)))
+        except Exception as error:
+            await record.fail(error, number)
+            raise
+        if done:
+            await record.complete(result, number)
+            return result
+        if (max_attempts is not None and number >= max_attempts) or (limit is not None and limit.rest() <= 0):
+            spent = (record.now() - began) / 1e6
+            failure = PollTimeoutError(
+                f"poll of {_name(check_fn)} gave up after {number} checks in {format_seconds(spent)}; the last result "
+                f"was {_shown(scope, result)}. Give it more max_attempts or timeout, or look why it does not succeed",
+                attempts=number,
+                elapsed=spent,
+                last_result=result,
+            )
+            await record.fail(failure, number)
+            raise failure
+        pause = interval if limit is None else min(interval, limit.rest() / 1e6)
+        due = Deadline.after(record.clock, pause)
+        await record.attempt(PollAttempted, number, due, result=_shown(scope, result))
+
+
+async def durable_retry(
+    scope: Scope | None,
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    max_attempts: int,
+    policy: Policy,
+    errors: type[BaseException] | tuple[type[BaseException], ...],
+    on_attempt: Callable[[int, BaseException | None], object] | None,
+) -> Any:
+    """Call until it does not raise, going on after the recorded attempts."""
+    scope = scope or scope_here("retry(...)")
+    told = f"{_fingerprint_of(scope, args, kwargs)}:{max_attempts}:{policy.retry_delay}:{policy.backoff}"
+    if policy.max_delay is not None or policy.jitter:
+        told += f":{policy.max_delay}:{policy.jitter}"
+    record = _Record.of(scope, "retry", fn, told)
+    call = functools.partial(fn, *args, **kwargs)
+    found, result = record.finished()
+    if found:
+        return result
+    number = record.number
+    last: BaseException | None = None
+    await record.wait()
+    while True:
+        number += 1
+        record.confirm()
+        try:
+            if on_attempt is not None:
+                await invoke(functools.partial(on_attempt, number, last))
+            result = await invoke(call)
+        except asyncio.CancelledError:
+            raise
+        except errors as error:
+            last = error
+            if number >= max_attempts:
+                await record.fail(error, number)
+                raise
+        except Exception as error:
+            await record.fail(error, number)
+            raise
+        else:
+            await record.complete(result, number)
+            return result
+        due = Deadline.after(record.clock, policy.delay(number - 1, random.random()))
+        await record.attempt(RetryAttempted, number, due, error=record.describe(last))
+
+
+async def durable_run(
+    scope: Scope | None, name: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Return the recorded result of a side effect, or do it and record what it returned."""
+    scope = scope or scope_here(f"context.run({name!r}, ...)")
+    call = functools.partial(fn, *args, **kwargs)
+    if scope is None:
+        return await invoke(call)
+    op = scope.identify("run", name, _fingerprint_of(scope, args, kwargs))
+    operation = scope.recorded(op)
+    if operation is not None and operation.done and operation.result is not None:
+        if not operation.result.restorable:
+            raise SerializationError(
+                f"context.run({name!r}) in step '{scope.step}' was done, but its result could not be stored "
+                f"({operation.result.preview}); it is not done again. Let it return something storable"
+            )
+        return scope.execution.decode(operation.result, f"context.run({name!r})")
+    await scope.record_mismatch(op)
+    scope.confirm()  # a read, and no commit: a superseded process must not do what it may not record
+    result = await invoke(call)
+    try:
+        value = scope.execution.encode(result, path=f"context.run({name!r})")
+    except SerializationError:
+        await scope.record(OperationCompleted, op, output=_not_kept(scope, result))
+        raise
+    await scope.record(OperationCompleted, op, output=value)
+    if not value.restorable:
+        raise SerializationError(
+            f"context.run({name!r}) in step '{scope.step}' returned a secret, which is never stored; "
+            f"it was done and is not done again. Let it return something storable"
+        )
+    return scope.execution.decode(value, f"context.run({name!r})") if value.is_json else result
+
+
+class _Record:
+    """What a poll or a retry writes and finds in the log; outside an execution, nothing."""
+
+    def __init__(self, scope: Scope | None, op: str) -> None:
+        self.scope, self.op = scope, op
+        self.clock: Clock = SystemClock() if scope is None else scope.execution.clock
+        operation = scope.recorded(op) if scope else None
+        self.operation = operation
+        self.number = operation.number if operation else 0
+        self.began = operation.at if operation else None
+        self.deadline = operation.deadline if operation else None
+
+    @classmethod
+    def of(cls, scope: Scope | None, kind: str, fn: Callable[..., Any], arguments: str) -> _Record:
+        if scope is None:
+            return cls(None, "")
+        parts = f"{code_of(fn)}:{arguments}"
+        return cls(scope, scope.identify(kind, _name(fn), fingerprint_args((parts,), {})))
+
+    def finished(self) -> tuple[bool, Any]:
+        """Return (True, result) when an earlier attempt finished it and the log holds its result."""
+        operation = self.operation
+        if self.scope is None or operation is None or not operation.done or operation.result is None:
+            return False, None
+        if not operation.result.restorable:
+            self.number, self.began, self.deadline, self.operation = 0, None, None, None
+            return False, None
+        return True, self.scope.execution.decode(operation.result, self.op)
+
+    def now(self) -> int:
+        return self.scope.now() if self.scope else self.clock.monotonic()
+
+    async def open(self, event: Any, **fields: Any) -> None:
+        if self.scope is not None and self.operation is None:
+            await self.scope.record_mismatch(self.op)
+            await self.scope.record(event, self.op, **fields)
+
+    def confirm(self) -> None:
+        """Refuse to begin another try after a stop, or when another process has taken the execution over."""
+        if self.scope is not None:
+            self.scope.confirm()
+
+    async def wait(self) -> None:
+        """Wait for what remains before the next try."""
+        if self.scope is not None and self.operation is not None and self.operation.due_at is not None:
+            await self.scope.wait_until(Deadline(self.clock, self.operation.due_at), self.op)
+
+    async def attempt(self, event: Any, number: int, due: Deadline, **fields: Any) -> None:
+        if self.scope is None:
+            await asyncio.sleep(max(0, due.rest()) / 1e6)
+            return
+        await self.scope.record(event, self.op, number=number, due_at=due.at, **fields)
+        await self.scope.wait_until(due, self.op)
+
+    async def complete(self, result: Any, number: int) -> None:
+        if self.scope is None:
+            return
+        try:
+            value = self.scope.execution.encode(result, path=self.op)
+        except SerializationError:
+            value = _not_kept(self.scope, result)
+        await self.scope.record(OperationCompleted, self.op, output=value, number=number)
+
+    def describe(self, error: BaseException) -> ErrorInfo:
+        return describe(error) if self.scope is None else self.scope.execution.describe(error)
+
+    async def fail(self, error: BaseException, number: int) -> None:
+        if self.scope is not None:
+            await self.scope.record(OperationFailed, self.op, error=self.describe(error), number=number)
+
+
+def code_of(fn: Callable[..., Any]) -> str:
+    """Digest what a function does, without the values it holds: those may change between two attempts."""
+    from .._dsl.fingerprint import fingerprint  # as in dsl.step
+
+    found = fingerprint(fn)
+    if found is None:
+        return _name(fn)
+    return fingerprint_args(tuple(part.digest for part in found.parts if part.kind in ("code", "helper", "class")), {})
+
+
+async def invoke(fn: Callable[[], Any]) -> Any:
+    """Call a function, sync or async."""
+    result = fn()
+    return await result if inspect.isawaitable(result) else result
+
+
+def _name(fn: Any) -> str:
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    return str(getattr(fn, "__name__", type(fn).__name__))
+
+
+def _fingerprint_of(scope: Scope | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """Digest arguments, to tell operations of one name apart; outside an execution nobody asks."""
+    return "" if scope is None else fingerprint_args(args, kwargs, vault=scope.execution.vault)
+
+
+def _shown(scope: Scope | None, result: Any) -> str:
+    return preview(result, 120, vault=None if scope is None else scope.execution.vault)
+
+
+def _not_kept(scope: Scope, result: Any) -> Value:
+    return scope.execution.encode(result, keep=False)

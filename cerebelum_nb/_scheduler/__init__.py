@@ -1,0 +1,1 @@
+"""Wakes what is due and takes up what a dead process left."""

@@ -1,0 +1,258 @@
+"""What a scheduler does: look for what is due or left behind, take it up, and sleep until the next wake-up.
+
+Between two wake-ups it looks twice a second at one number, which changes when another process has written, and once a
+second at whether the processes that hold executions are alive. It keeps nothing of an execution that is not running.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from .._core.events import WorkflowPaused
+from .._core.state import fold
+from .._engine.clock import current_clock
+from .._engine.leases import keeper_of
+from .._engine.leaving import leave_off
+from .._store.base import ExecutionRow, Store
+from .._workflow.find import Code, origin_of
+from .._workflow.result import Result
+from .._workflow.run import Run
+from .._workflow.workflow import Workflow
+from ..errors import CerebelumError, ExecutionBusyError, OutcomeUnknownError, StoreError, WorkflowNotFoundError
+
+__all__ = ["Rounds"]
+
+log = logging.getLogger("cerebelum_nb.scheduler")
+
+_LOOK_SECONDS = 0.5
+_LEFT_SECONDS = 1.0
+_PAGE = 100
+_AT_ONCE = 100
+_LONGEST_BACKOFF = 300.0
+_KEPT = 10_000
+
+
+class Rounds:
+    """The work of one scheduler over one log."""
+
+    def __init__(
+        self,
+        store: Store,
+        code: Code[Workflow],
+        *,
+        max_deaths: int = 5,
+        trust_code: bool = False,
+        tell: Callable[[str], object] | None = None,
+    ) -> None:
+        self.store, self.taken = store, 0
+        self._code, self._max_deaths, self._trust_code = code, max_deaths, trust_code
+        self._tell = log.info if tell is None else tell
+        self._runs: dict[str, Run] = {}
+        self._waiting: set[asyncio.Task[None]] = set()
+        self._not_before: dict[str, int] = {}  # executions that cannot be taken up now, and until when
+        self._told: set[str] = set()
+        self._stopping = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._nudged = asyncio.Event()
+
+    async def run(self) -> None:
+        """Work until :meth:`stop`; then wait for the steps at work."""
+        self._loop = asyncio.get_running_loop()
+        keeper = keeper_of(self.store)
+        keeper.listeners.add(self.nudge)
+        try:
+            seen: int | None = None
+            left_at = 0.0
+            while not self._stopping:
+                self._nudged.clear()
+                next_at = 0
+                try:
+                    version, moment = self.store.data_version(), self._loop.time()
+                    if moment - left_at >= _LEFT_SECONDS:
+                        left_at = moment
+                        self._take_up_left()
+                    next_at = self._take_up_due()
+                    seen = version
+                except StoreError as error:
+                    self._say(f"the log cannot be used at the moment: {error}", once=True)
+                await self._sleep(next_at, seen, left_at)
+            for run in list(self._runs.values()):
+                run.drain()
+            while self._waiting:
+                await asyncio.wait(set(self._waiting))
+        finally:
+            keeper.listeners.discard(self.nudge)
+
+    def stop(self) -> None:
+        """Take nothing more up; the steps at work finish."""
+        self._stopping = True
+        self._nudged.set()
+
+    def nudge(self) -> None:
+        """Look again soon; from any thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._nudged.set)
+
+    async def _sleep(self, next_at: int, seen: int | None, left_at: float) -> None:
+        """Sleep until the next wake-up, a change in the log, or the next look at who is alive."""
+        assert self._loop is not None
+        while not self._stopping and not self._nudged.is_set():
+            rest = _LEFT_SECONDS - (self._loop.time() - left_at)
+            if next_at:
+                rest = min(rest, (next_at - self._now()) / 1e6)
+            if rest <= 0:
+                return
+            try:
+                async with asyncio.timeout(min(rest, _LOOK_SECONDS)):
+                    await self._nudged.wait()
+            except TimeoutError:
+                if self.store.data_version() != seen:
+                    return
+
+    # -- what is due ----------------------------------------------------------------------------------------
+
+    def _take_up_due(self) -> int:
+        """Take up what is due; return when to look again, µs, 0 when nothing is to come."""
+        offset, now = 0, self._now()
+        while len(self._runs) < _AT_ONCE:
+            rows = self.store.due(now, limit=_PAGE, offset=offset)
+            taken = sum(self._take_up(row, died=False) for row in rows)
+            if len(rows) < _PAGE:
+                break
+            offset += len(rows) - taken
+        later = [at for at in self._not_before.values() if at > now]
+        following = self.store.next_wake()
+        if following is not None and following > now:
+            later.append(following)
+        return min(later, default=0)
+
+    def _take_up_left(self) -> None:
+        if len(self._runs) >= _AT_ONCE:
+            return
+        for row in self.store.abandoned(limit=_PAGE):
+            self._take_up(row, died=True)
+
+    def _take_up(self, row: ExecutionRow, *, died: bool) -> bool:
+        """Take up one execution, if that can be done; return whether."""
+        execution_id, now = row.execution_id, self._now()
+        if (
+            self._not_before.get(execution_id, 0) > now
+            or len(self._runs) >= _AT_ONCE
+            or keeper_of(self.store).running(execution_id) is not None
+        ):
+            return False
+        self._not_before.pop(execution_id, None)
+        try:
+            workflow = self._code.find(
+                origin_of(self.store, execution_id),
+                execution_id,
+                may_run=self._trust_code or self.store.may_run(execution_id),
+            )
+            if died and not self._may_try_again(row):
+                return False
+            run = workflow.wake(execution_id, store=self.store, reason=_why(died=died), died=died)
+        except ExecutionBusyError:
+            self._put_off(execution_id, _LEFT_SECONDS)
+            return False
+        except OutcomeUnknownError as error:
+            self._pause(execution_id, str(error))
+            return False
+        except StoreError:
+            self._put_off(execution_id, 10.0)  # if it is this one that cannot be read, the next round goes past it
+            raise
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever its code raises, it is one of many
+            kind = row.summary.workflow if isinstance(error, WorkflowNotFoundError) else execution_id
+            told = error if isinstance(error, CerebelumError) else f"{type(error).__name__}: {error}"
+            self._say(f"{execution_id} of {row.summary.workflow} is not taken up: {told}", once=True, about=kind)
+            self._put_off(execution_id, 60.0)
+            return False
+        if run is None:
+            return False
+        self.taken += 1
+        self._say(f"{execution_id} of {row.summary.workflow}: {_why(died=died)}")
+        self._runs[execution_id] = run.background()
+        task = asyncio.get_running_loop().create_task(self._finish(run))
+        self._waiting.add(task)
+        task.add_done_callback(self._waiting.discard)
+        return True
+
+    async def _finish(self, run: Run) -> None:
+        """Wait for its end, whatever that is, and give its place to the next one."""
+        try:
+            outcome = _outcome(await run)
+        except ExecutionBusyError as error:
+            outcome = f"no longer run here: {str(error).splitlines()[0]}"
+        except CerebelumError as error:
+            outcome = f"{run.status}: {str(error).splitlines()[0]}"
+        except Exception as error:  # noqa: BLE001 - a defect of ours: the others go on
+            outcome = f"ended with {type(error).__name__}: {error}"
+        finally:
+            self._runs.pop(run.execution_id, None)
+            self._nudged.set()
+        self._say(f"{run.execution_id}: {outcome}")
+
+    # -- what dies again and again ---------------------------------------------------------------------------
+
+    def _may_try_again(self, row: ExecutionRow) -> bool:
+        """Whether an execution that a dead process left is to be tried now; pause it when that is hopeless."""
+        state = fold(self.store.events(row.execution_id))
+        if not state.deaths:
+            return True
+        if state.deaths >= self._max_deaths:
+            step = next(iter(state.in_flight), state.current_step)
+            self._pause(
+                row.execution_id,
+                f"its process died {state.deaths + 1} times in a row in step '{step}', without getting anything done: "
+                f"mend the step, then resume",
+            )
+            return False
+        wait = min(2.0 ** (state.deaths - 1), _LONGEST_BACKOFF)
+        due = state.updated_at + round(wait * 1e6)
+        if due <= self._now():
+            return True
+        self._put_off(row.execution_id, (due - self._now()) / 1e6)
+        return False
+
+    def _pause(self, execution_id: str, reason: str) -> None:
+        """Leave an execution to a person."""
+        try:
+            holder = keeper_of(self.store).claim(execution_id, self._now())
+        except ExecutionBusyError:
+            return
+        state = fold(self.store.events(execution_id))
+        paused = WorkflowPaused(at=max(self._now(), state.updated_at), reason=reason)
+        commit = leave_off(execution_id, state, paused, interrupted="its process ended", holder=holder)
+        if self.store.commit([commit]):
+            self.store.release(execution_id, holder)  # a signal came in between: the next round sees it
+            return
+        self._say(f"{execution_id} is paused: {reason}")
+
+    def _put_off(self, execution_id: str, seconds: float) -> None:
+        if len(self._not_before) >= _KEPT:
+            self._not_before.clear()
+        self._not_before[execution_id] = self._now() + round(seconds * 1e6)
+
+    def _say(self, text: str, *, once: bool = False, about: str = "") -> None:
+        if once:
+            key = about or text
+            if key in self._told:
+                return
+            if len(self._told) >= _KEPT:
+                self._told.clear()
+            self._told.add(key)
+        self._tell(text)
+
+    @staticmethod
+    def _now() -> int:
+        return current_clock.get().now()
+
+
+def _outcome(result: Result) -> str:
+    until = "" if result.wake_at is None else f" until {result.wake_at:%Y-%m-%d %H:%M:%S} UTC"
+    return f"{result.status}{until}"
+
+
+def _why(*, died: bool) -> str:
+    return "taken up, as its process has died" if died else "woken, as it is due"

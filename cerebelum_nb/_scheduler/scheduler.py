@@ -1,0 +1,148 @@
+"""The scheduler: wakes what is due, takes up what a dead process left, and sleeps in between.
+
+What it does round by round stands in rounds.py, how it finds a workflow's code in client/locate.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
+
+from .._engine.loading import stop_when_loading
+from .._store.base import Store
+from .._store.session import resolve_store
+from .._workflow.find import Code
+from .._workflow.workflow import registered
+from ..errors import CerebelumError
+from .loop import Rounds
+
+__all__ = ["Rounds", "Scheduler", "run_forever", "scheduler"]
+
+Tell = Callable[[str], object]
+
+
+class Scheduler:
+    """A scheduler at work in this kernel; see :func:`scheduler`."""
+
+    def __init__(self, rounds: Rounds) -> None:
+        self._rounds = rounds
+        self._task = asyncio.get_running_loop().create_task(rounds.run())
+
+    @property
+    def running(self) -> bool:
+        """Whether it still takes executions up."""
+        return not self._task.done()
+
+    async def stop(self) -> None:
+        """Take nothing more up, let the steps at work finish, and leave the rest to other schedulers."""
+        self._rounds.stop()
+        await asyncio.wait([self._task])
+        self._task.result()
+
+    def __repr__(self) -> str:
+        state = "running" if self.running else "stopped"
+        return f"<scheduler of {self._rounds.store.location}: {state}, {self._rounds.taken} taken up>"
+
+
+def scheduler(
+    store: Store | str | os.PathLike[str] | None = None,
+    *,
+    modules: Sequence[str] = (),
+    notebook: str | os.PathLike[str] | None = None,
+    max_deaths: int = 5,
+    tell: Tell | None = None,
+) -> Scheduler:
+    """Wake hibernated executions from this kernel, in the background, until it is stopped or the kernel ends.
+
+    Workflows defined in the kernel are known to it; others are imported from the module in which they were started.
+
+    Args:
+        store: the log; by default the session's.
+        modules: modules to import at once, in which to look for workflows that were started from a script.
+        notebook: a notebook whose definitions to run, for workflows that were started from it.
+        max_deaths: an execution whose processes died so often in a row, nothing done in between, is paused.
+        tell: called with a line about everything that happens; by default it is logged.
+
+    Raises:
+        CerebelumError: no event loop is running here (use ``cerebelum scheduler`` in a terminal).
+        WorkflowNotFoundError: a module or the notebook cannot be loaded.
+
+    Example:
+        >>> import asyncio
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> async def cell():
+        ...     background = scheduler(MemoryStore())
+        ...     await background.stop()
+        ...     return background
+        >>> asyncio.run(cell())
+        <scheduler of :memory:: stopped, 0 taken up>
+    """
+    stop_when_loading()
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise CerebelumError(
+            "scheduler() works in the background of an event loop, and none is running here: call it in a notebook's "
+            "cell, or run `cerebelum scheduler` in a terminal"
+        ) from None
+    code = Code(registered, modules, notebook)
+    return Scheduler(Rounds(resolve_store(store), code, max_deaths=max_deaths, tell=tell))
+
+
+def run_forever(
+    store: Store | str | os.PathLike[str] | None = None,
+    *,
+    modules: Sequence[str] = (),
+    notebook: str | os.PathLike[str] | None = None,
+    max_deaths: int = 5,
+    trust_code: bool = False,
+    tell: Tell | None = None,
+) -> None:
+    """Wake hibernated executions until SIGTERM or Ctrl-C; what the command line's ``scheduler`` does.
+
+    The first signal lets the steps at work finish, and leaves the rest to other schedulers. A second one ends at once;
+    what is then in a step is taken up by another scheduler as left by a dead process.
+
+    Args:
+        store: as for :func:`scheduler`.
+        modules: likewise.
+        notebook: likewise.
+        max_deaths: likewise.
+        trust_code: run the code that the log names also for executions which this user did not start on this machine.
+        tell: likewise.
+
+    Raises:
+        WorkflowNotFoundError: a module or the notebook cannot be loaded.
+        StoreError: the log cannot be used.
+    """
+    stop_when_loading()
+    code = Code(registered, modules, notebook)
+    rounds = Rounds(resolve_store(store), code, max_deaths=max_deaths, trust_code=trust_code, tell=tell)
+    asyncio.run(_until_signalled(rounds))
+
+
+async def _until_signalled(rounds: Rounds) -> None:
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    pressed = 0
+
+    def handle() -> None:
+        nonlocal pressed
+        pressed += 1
+        if pressed == 1:
+            rounds.stop()
+        else:
+            os._exit(1)  # a thread at work would keep the process; everything committed is kept
+
+    can_handle = threading.current_thread() is threading.main_thread() and os.name != "nt"
+    signals = (signal.SIGTERM, signal.SIGINT) if can_handle else ()  # a loop on Windows takes no handlers
+    for number in signals:
+        loop.add_signal_handler(number, handle)
+    try:
+        await rounds.run()
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)

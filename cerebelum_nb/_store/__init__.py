@@ -1,0 +1,1 @@
+"""The event log: SQLite and memory, under one contract."""

@@ -1,0 +1,297 @@
+"""The event log in this process's memory: for tests, teaching and throw-away runs. Events stay objects."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import count
+from threading import RLock
+
+from .._core.arguments import ExecutionLike, id_of
+from .._core.events import Event
+from .._core.model import ExecutionState
+from ..errors import ExecutionNotFoundError, StoreError
+from . import at_fork as forks
+from . import owner as process
+from . import refusals as rules
+from . import rows
+from .base import Commit, ExecutionRow, Holder, Rejection, Summary
+from .sightings import Sightings
+
+__all__ = ["MemoryStore"]
+
+
+_ACTIVE = (ExecutionState.RUNNING, ExecutionState.SLEEPING, ExecutionState.WAITING_FOR_APPROVAL)
+
+
+@dataclass(slots=True)
+class _Execution:
+    summary: Summary
+    holder: int | None
+    events: list[Event] = field(default_factory=list)
+
+
+class MemoryStore:
+    """An append-only event log in memory, with the behaviour of :class:`SqliteStore`.
+
+    As no other process could go on with a run, waits stay in the process, however long; set ``hibernate_after`` to
+    change that.
+
+    Example:
+        >>> from cerebelum_nb import step, workflow
+        >>> @step
+        ... def build():
+        ...     return "image"
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(build)
+        >>> log = MemoryStore()
+        >>> result = release.run(store=log, execution_id="k1")
+        >>> [type(event).__name__ for event in log.events("k1")]
+        ['WorkflowStarted', 'StepStarted', 'StepCompleted', 'WorkflowCompleted']
+    """
+
+    def __init__(self, *, trusted: bool = True) -> None:
+        self.location = ":memory:"
+        self.largest = sys.maxsize
+        self.trusted = trusted
+        self.hibernate_after = timedelta.max
+        self.redact: tuple[str, ...] = ()
+        self._lock = RLock()
+        self._executions: dict[str, _Execution] = {}
+        self._payloads: dict[str, bytes] = {}
+        self.sightings = Sightings()
+        self._holders: dict[int, Holder] = {}
+        self._beats: dict[int, int] = {}
+        self._registrations: dict[int, process.Registration] = {}
+        self._keys = count(1)
+        self._closed = False
+        forks.watch(self)
+
+    def may_run(self, execution_id: str) -> bool:
+        """Whether the code named for an execution may be run: what is in memory was made here."""
+        return True
+
+    def __repr__(self) -> str:
+        return f"MemoryStore({len(self._executions)} executions)"
+
+    def close(self) -> None:
+        """Say that nobody uses it any more; closing twice is harmless."""
+        self._closed = True
+        self._registrations.clear()
+        forks.unwatch(self)
+
+    def commit(self, commits: Sequence[Commit]) -> dict[str, str]:
+        """Write every commit; return ``{execution_id: Rejection}`` of those not written."""
+        rules.check(commits)
+        rejected: dict[str, str] = {}
+        with self._open():
+            for commit in commits:
+                if rejection := self._advance(commit):
+                    rejected[commit.execution_id] = rejection
+        return rejected
+
+    def _advance(self, commit: Commit) -> str:
+        found = self._executions.get(commit.execution_id)
+        if found is None:
+            if commit.after:
+                return Rejection.LOST
+            found = self._executions[commit.execution_id] = _Execution(commit.summary, commit.holder)
+        if commit.holder is not None and commit.holder != found.holder:
+            return Rejection.LOST
+        if commit.after != len(found.events):
+            return Rejection.STALE
+        found.events.extend(commit.events)
+        found.summary = commit.summary
+        if commit.release:
+            found.holder = None
+        for value in (*map(rows.stored_value, commit.events), *commit.payloads):
+            if value is not None and value.payload is not None:
+                self._payloads.setdefault(value.digest, value.payload)
+        return ""
+
+    def register(self, now: int, ttl: int, who: process.Identity | None = None) -> int:
+        """Record a holder (by default this process) and return its key."""
+        with self._open():
+            self._clear_holders()
+            key = next(self._keys)
+            self._registrations[key] = process.Registration(process.current() if who is None else who)
+            self.heartbeat(key, now, ttl)
+            return key
+
+    def heartbeat(self, holder: int, now: int, ttl: int) -> None:
+        """Say that ``holder``, registered by this store, is alive."""
+        with self._open():
+            if (registration := self._registrations.get(holder)) is not None:
+                who = registration.who
+                self._beats[holder] = self._beats.get(holder, 0) + 1
+                self._holders[holder] = Holder(
+                    key=holder,
+                    host=who.host,
+                    pid=who.pid,
+                    boot_id=who.boot_id,
+                    started=who.started,
+                    heartbeat_at=now,
+                    expires_at=now + ttl,
+                )
+            self._clear_holders(besides=holder)
+
+    def _clear_holders(self, besides: int = 0) -> None:
+        """Forget the holders that hold nothing and are dead."""
+        others = self._holders.keys() - {besides}
+        if not others:
+            return
+        for key in others - {found.holder for found in self._executions.values()}:
+            if not self.lease_left(self._holders[key]):
+                del self._holders[key]
+                self.sightings.forget(key)
+
+    def retire(self, holder: int) -> None:
+        """Give back every lease of ``holder``."""
+        with self._open():
+            for execution in self._executions.values():
+                if execution.holder == holder:
+                    execution.holder = None
+            self._holders.pop(holder, None)
+            self._registrations.pop(holder, None)
+
+    def claim(self, execution_id: str, holder: int, now: int) -> None:
+        """Take the lease of an execution, unless another holder has it that lives or may live."""
+        with self._open():
+            found = self._executions.get(execution_id)
+            if found is None:
+                raise self._not_found(execution_id)
+            by = self._holders.get(found.holder) if found.holder is not None else None
+            if by is not None and by.key != holder and (left := self.lease_left(by)):
+                raise rules.busy(execution_id, by, left, now)
+            found.holder = holder
+
+    def release(self, execution_id: str, holder: int) -> None:
+        """Give back one lease, if ``holder`` has it."""
+        with self._open():
+            found = self._executions.get(execution_id)
+            if found is not None and found.holder == holder:
+                found.holder = None
+
+    def holds(self, execution_id: str, holder: int) -> bool:
+        """Whether ``holder`` has the lease of an execution now."""
+        with self._open():
+            found = self._executions.get(execution_id)
+            return found is not None and found.holder == holder
+
+    def lease_left(self, holder: Holder) -> float:
+        """Return for how many seconds the leases of ``holder`` are to be respected."""
+        looked_at = self.sightings.monotonic()
+        with self._open():
+            known, registration = self._holders.get(holder.key), self._registrations.get(holder.key)
+            if known is None:
+                return 0.0
+            pulse = (self._beats[holder.key], known)
+            return self.sightings.left(known, "" if registration is None else registration.token, pulse, looked_at)
+
+    def events(self, execution_id: str, after: int = 0, upto: int | None = None) -> list[Event]:
+        """Read the events with ``after < version <= upto`` in order."""
+        with self._open():
+            found = self._executions.get(execution_id)
+            return found.events[after:upto] if found is not None else []
+
+    def payload(self, digest: str) -> bytes:
+        """Read the bytes of a value that is not JSON."""
+        with self._open():
+            found = self._payloads.get(digest)
+        if found is None:
+            raise StoreError(rules.no_payload(digest))
+        return found
+
+    def execution(self, execution_id: ExecutionLike) -> ExecutionRow:
+        """Read one row, by id or unambiguous prefix."""
+        execution_id = id_of(execution_id)
+        with self._open():
+            if execution_id in self._executions:
+                return self._row(execution_id)
+            matches = [name for name in sorted(self._executions) if name.startswith(execution_id or "\0")]
+            if not matches:
+                raise self._not_found(execution_id)
+            if len(matches) > 1:
+                raise rules.ambiguous(execution_id, matches)
+            return self._row(matches[0])
+
+    def executions(
+        self,
+        *,
+        workflow: str | None = None,
+        states: Sequence[ExecutionState] = (),
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> tuple[list[ExecutionRow], int]:
+        """Read rows, newest first, and the total that matches."""
+        with self._open():
+            found = [
+                name
+                for name in self._newest()
+                if workflow in (None, self._executions[name].summary.workflow)
+                and (not states or self._executions[name].summary.state in states)
+            ]
+            end = None if limit is None else offset + limit
+            return [self._row(name) for name in found[offset:end]], len(found)
+
+    def due(self, now: int, *, limit: int, offset: int = 0) -> list[ExecutionRow]:
+        """Read the hibernated executions that are to be woken, the earliest first."""
+        with self._open():
+            found = sorted((at, name) for name, at in self._wake_ups() if at <= now)
+            return [self._row(name) for _, name in found[offset : offset + limit]]
+
+    def next_wake(self) -> int | None:
+        """Return when the next hibernated execution is to be woken, µs since the epoch; None when there is none."""
+        with self._open():
+            return min((at for _, at in self._wake_ups()), default=None)
+
+    def abandoned(self, *, limit: int) -> list[ExecutionRow]:
+        """Read the executions that should be running and that no living process runs, the oldest first."""
+        with self._open():
+            rows = [self._row(name) for name in self._newest()[::-1]]
+        found = [row for row in rows if self._is_left(row)]
+        return found[:limit]
+
+    def _is_left(self, row: ExecutionRow) -> bool:
+        if row.holder is not None:
+            return row.summary.state in _ACTIVE and not self.lease_left(row.holder)
+        return row.summary.state in _ACTIVE[:2] and row.summary.wake_at is None
+
+    def _wake_ups(self) -> list[tuple[str, int]]:
+        return [
+            (name, found.summary.wake_at)
+            for name, found in self._executions.items()
+            if found.summary.wake_at is not None and found.holder is None
+        ]
+
+    def _newest(self) -> list[str]:
+        last_made_first = list(self._executions)[::-1]
+        return sorted(last_made_first, key=lambda name: -self._executions[name].summary.started_at)
+
+    def _row(self, execution_id: str) -> ExecutionRow:
+        found = self._executions[execution_id]
+        return ExecutionRow(
+            execution_id=execution_id,
+            version=len(found.events),
+            summary=found.summary,
+            holder=self._holders.get(found.holder) if found.holder is not None else None,
+        )
+
+    def _not_found(self, execution_id: str) -> ExecutionNotFoundError:
+        return rules.not_found(execution_id, self._newest()[:500])
+
+    def _before_fork(self) -> None:
+        self._lock.acquire()
+
+    def _after_fork(self, *, in_child: bool) -> None:
+        if in_child:
+            self._registrations.clear()
+        self._lock.release()
+
+    def _open(self) -> RLock:
+        if self._closed:
+            raise StoreError("This log in memory is closed. Open another one.")
+        return self._lock

@@ -1,0 +1,297 @@
+"""How a log's file is opened, checked, and its errors worded. What is written to it stands in sqlite.py."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from ..errors import StoreError
+from . import refusals as rules
+from . import trust
+from .place import MEMORY, create_private, free_bytes
+from .trust import Trust
+
+__all__ = [
+    "APPLICATION_ID",
+    "BUSY_SECONDS",
+    "ERRORS",
+    "MEMORY",
+    "SCHEMA_VERSION",
+    "explain",
+    "interruptible",
+    "is_busy",
+    "open_log",
+    "open_to_look",
+    "open_to_read",
+    "raise_interrupt",
+    "read_setting",
+    "versions",
+]
+
+APPLICATION_ID = 0x43524242  # "CRBB", at byte 68 of the file: whose database this is
+SCHEMA_VERSION = 10  # the number of the last migration in schema.py
+BUSY_SECONDS = 30.0
+ERRORS = (sqlite3.Error, UnicodeDecodeError)
+"""What reading a damaged file raises: the second when what is damaged is in SQLite's own message."""
+_STEPS = 100_000
+"""Instructions of SQLite (about a millisecond) after which a statement lets the signals in that have come."""
+
+
+def open_log(location: str, durability: str | None, said: bool | None) -> tuple[sqlite3.Connection, Trust]:
+    """Open the log at ``location``; create or migrate it as needed. One that can only be read opens too.
+
+    Args:
+        location: its file.
+        durability: "full" or "normal"; None takes what the log was last connected to with.
+        said: whether the person who opens it trusts it; None leaves that to the log.
+
+    Returns:
+        The connection, and what may be done with the log.
+
+    Raises:
+        StoreError: it is no log, a newer one, damaged, cannot be reached, or is not trusted and has triggers or views
+            of its own.
+    """
+    connection = None
+    try:
+        if location != MEMORY:
+            _make(Path(location))
+        connection = _connect(location)
+        try:
+            versions(connection)
+        except sqlite3.OperationalError as exc:
+            if _primary(exc) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY) or location == MEMORY:
+                raise
+            connection.close()
+            connection = open_to_read(location)  # a read-only place: SQLite cannot make its index file there
+        connection.execute("BEGIN")  # one look, also while another process is creating it
+        found = versions(connection)
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        connection.execute("COMMIT")
+        _check(location, found, is_empty=not tables)
+        if tables and not (trust.find(connection, location, said).schema or _is_old_and_own(connection, location)):
+            from . import schema  # imports pandas
+
+            if alien := schema.alien(connection):
+                raise StoreError(rules.alien(location, alien))
+        if found[1] < SCHEMA_VERSION:
+            from . import schema
+
+            if not tables:
+                connection.execute("PRAGMA page_size = 2048")  # half the bytes per commit, a ninth less time
+            schema.migrate(connection, location)
+        if said and trust.read_id(connection) is None and trust.is_owned(location):
+            with suppress(sqlite3.OperationalError):  # it can only be read: it is trusted this time
+                trust.mark(connection, location)
+        _prepare(connection, durability or read_setting(connection, "durability") or "full")
+        whose = trust.find(connection, location, said)
+    except BaseException as exc:
+        if connection is not None:
+            connection.close()
+        if isinstance(exc, ERRORS):
+            raise explain(exc, location) from exc
+        raise
+    return connection, whose
+
+
+def _is_old_and_own(connection: sqlite3.Connection, location: str) -> bool:
+    return trust.read_id(connection) is None and trust.recognise_old(connection, location)
+
+
+def read_setting(db: sqlite3.Connection, name: str) -> str | None:
+    """Read what a log keeps under a name; None when it keeps nothing, or is of a version before it could."""
+    try:
+        found = db.execute("SELECT value FROM setting WHERE name = ?", (name,)).fetchone()
+    except sqlite3.OperationalError:
+        return None
+    return str(found[0]) if found else None
+
+
+def open_to_look(location: str, said: bool | None) -> tuple[sqlite3.Connection, Trust]:
+    """Open the log at ``location`` as it is, an older one too: nothing is created, migrated or written.
+
+    Raises:
+        StoreError: it is no log, one that nothing was written to, a newer one, damaged, or cannot be reached.
+    """
+    try:
+        connection = open_to_read(location)
+    except sqlite3.Error as exc:
+        raise explain(exc, location) from exc
+    try:
+        found = versions(connection)
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        _check(location, found, is_empty=not tables)
+        if not tables:
+            raise StoreError(f"{location} is empty: no workflow has run in it yet. The first run makes a log of it.")
+    except BaseException as exc:
+        connection.close()
+        if isinstance(exc, ERRORS):
+            raise explain(exc, location) from exc
+        raise
+    return connection, trust.find(connection, location, said)
+
+
+def open_to_read(location: str) -> sqlite3.Connection:
+    """Open the file at ``location`` so that nothing can be written through the connection."""
+    address = Path(location).absolute().as_uri()
+    connection = _connect(address + "?mode=ro")
+    try:
+        versions(connection)
+    except sqlite3.OperationalError:
+        connection.close()
+        journal = Path(location + "-wal")
+        if journal.exists() and journal.stat().st_size:  # it holds commits that an immutable file would hide
+            raise
+        connection = _connect(address + "?immutable=1")
+    except BaseException:
+        connection.close()
+        raise
+    connection.execute("PRAGMA query_only = ON")
+    interruptible(connection)
+    return connection
+
+
+def interruptible(connection: sqlite3.Connection, on: bool = True) -> None:
+    """Let Ctrl-C and the stop button break off a statement, which is one call into C for as long as it takes.
+
+    Python runs signal handlers when the progress handler is entered. What they raise ends the statement with
+    SQLITE_INTERRUPT, and nothing else does: :func:`explain` makes it KeyboardInterrupt again.
+    """
+    connection.set_progress_handler((lambda: 0) if on else None, _STEPS)
+
+
+def raise_interrupt(exc: BaseException) -> None:
+    """Raise KeyboardInterrupt if that is what broke off a statement.
+
+    Raises:
+        KeyboardInterrupt: it is.
+    """
+    if isinstance(exc, sqlite3.Error) and _primary(exc) == sqlite3.SQLITE_INTERRUPT:
+        raise KeyboardInterrupt from None
+
+
+def versions(connection: sqlite3.Connection) -> tuple[int, int]:
+    """Read the application id and the schema version of a database."""
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return application, version
+
+
+def is_busy(exc: BaseException) -> bool:
+    """Whether SQLite refused because another connection holds a lock."""
+    return _primary(exc) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def explain(exc: Exception, location: str) -> StoreError:
+    """Put an error of SQLite into words: what happened to which log, and what to do next.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C or the stop button broke off what was asked.
+    """
+    raise_interrupt(exc)
+    code = sqlite3.SQLITE_CORRUPT if isinstance(exc, UnicodeDecodeError) else _primary(exc)
+    if code == sqlite3.SQLITE_IOERR and _is_full(location):
+        code = sqlite3.SQLITE_FULL
+    match code:
+        case sqlite3.SQLITE_FULL:
+            told = (
+                f"There is no room left for the log {location}: this was not written, what was committed is "
+                "kept. Free space, then resume."
+            )
+        case sqlite3.SQLITE_READONLY:
+            told = rules.read_only(location)
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            told = (
+                f"The log {location} stayed locked by another process. "
+                "See who has it open (a long transaction in another program?), then try again."
+            )
+            return StoreError(told, transient=True)
+        case sqlite3.SQLITE_NOTADB:
+            told = (
+                f"{location} is not a cerebelum log (not even an SQLite database). Give the path of a log, "
+                "or of a new file."
+            )
+        case sqlite3.SQLITE_CORRUPT:
+            told = (
+                f"The log {location} is damaged ({exc}). Restore it from a copy, or save what is readable "
+                "with `sqlite3 LOG .recover`, and use a new file meanwhile."
+            )
+        case sqlite3.SQLITE_CANTOPEN:
+            told = (
+                f"The log {location} cannot be opened. Check that its folder exists and that you may read "
+                "and write there; a log with a -wal file beside it needs a place that can be written to."
+            )
+        case sqlite3.SQLITE_TOOBIG:
+            told = (
+                f"A value is larger than the log {location} takes, which is one gigabyte at most. Nothing was written. "
+                "Write it to a file, and pass its path instead."
+            )
+        case _ if isinstance(exc, sqlite3.ProgrammingError) and "closed" in str(exc):
+            told = f"The log {location} is closed. Open it again."
+        case _:
+            told = f"The log {location} refused: {exc}. Nothing was written. Check the disk, then try again."
+    return StoreError(told)
+
+
+def _connect(address: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        address,
+        timeout=BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+        uri=address.startswith("file:"),
+    )
+
+
+def _make(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise StoreError(
+            f"The folder of the log {path} cannot be made ({exc.strerror}). Give a path you can write to."
+        ) from exc
+    with suppress(OSError):  # SQLite says what is wrong
+        create_private(str(path))
+
+
+def _check(location: str, found: tuple[int, int], *, is_empty: bool) -> None:
+    application, version = found
+    if application != APPLICATION_ID and (any(found) or not is_empty):
+        raise StoreError(
+            f"{location} is an SQLite database, but not a cerebelum log. Nothing was changed. "
+            "Give the path of a log, or of a new file."
+        )
+    if version > SCHEMA_VERSION:
+        raise StoreError(
+            f"The log {location} has schema version {version}, this library knows {SCHEMA_VERSION}: "
+            "a newer version wrote it. Nothing was changed. "
+            "Upgrade cerebelum_nb (`pip install -U cerebelum_nb`)."
+        )
+
+
+def _prepare(connection: sqlite3.Connection, durability: str) -> None:
+    connection.execute("PRAGMA wal_autocheckpoint = 4000")  # 8 MB: fewer checkpoints, a sixth less time per commit
+    connection.execute(f"PRAGMA synchronous = {durability}")
+    (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+    deadline = time.monotonic() + BUSY_SECONDS
+    while mode == "delete":
+        try:
+            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            return
+        except sqlite3.OperationalError as exc:
+            if _primary(exc) == sqlite3.SQLITE_READONLY:
+                return
+            if _primary(exc) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)  # this one change is not covered by SQLite's own waiting
+
+
+def _primary(exc: BaseException) -> int:
+    return int(getattr(exc, "sqlite_errorcode", None) or 0) & 0xFF
+
+
+def _is_full(location: str) -> bool:
+    free = None if location == MEMORY else free_bytes(location)
+    return free is not None and free < 1 << 20

@@ -1,0 +1,161 @@
+"""What every store refuses, and in which words.
+
+The two stores differ in how they keep events; what they refuse and how they say it stands here once. No I/O.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Sequence
+
+from .._core.events import is_signal
+from .._host.caller import in_cells
+from .._text.times import at
+from ..errors import ExecutionBusyError, ExecutionNotFoundError
+from . import owner as process
+from .base import Commit, Holder
+
+__all__ = [
+    "SUGGESTED",
+    "alien",
+    "ambiguous",
+    "busy",
+    "check",
+    "gone",
+    "journal_gone",
+    "no_payload",
+    "not_found",
+    "on_network",
+    "read_only",
+]
+
+SUGGESTED = 10
+"""How many ids a message names at most."""
+
+
+def check(commits: Iterable[Commit]) -> None:
+    """Raise ValueError when a commit writes without a lease what is not a signal."""
+    for commit in commits:
+        if commit.holder is None and not all(map(is_signal, commit.events)):
+            raise ValueError(
+                f"Execution {commit.execution_id}: without a lease only signals are appended; claim it first."
+            )
+
+
+def busy(execution_id: str, holder: Holder, left: float, now: int) -> ExecutionBusyError:
+    """The error for an execution that ``holder`` is running.
+
+    Args:
+        execution_id: the execution.
+        holder: who has its lease.
+        left: for how many seconds the lease is to be respected; infinity while its process is known to live.
+        now: the time, µs since the epoch.
+    """
+    heard = at(holder.heartbeat_at)
+    if process.is_this_process(holder):
+        return ExecutionBusyError(
+            f"Execution {execution_id} is already being run by this process ({holder}, last heard of at "
+            f"{heard:%H:%M:%S} UTC). Await that run, or stop it, then try again.",
+            execution_id=execution_id,
+            holder=str(holder),
+        )
+    if left == math.inf:
+        return ExecutionBusyError(
+            f"Execution {execution_id} is being run by {holder}, which is alive. Wait for it, or stop that process "
+            f"(`kill {holder.pid}`), then try again.",
+            execution_id=execution_id,
+            holder=str(holder),
+        )
+    free = at(now + round(left * 1e6))
+    return ExecutionBusyError(
+        f"Execution {execution_id} is being run by {holder}, which cannot be seen from here; its clock said "
+        f"{heard:%Y-%m-%d %H:%M:%S} UTC at its last heartbeat. Wait for it or stop that process; if it is dead and no "
+        f"other heartbeat comes, the execution is free at {free:%H:%M:%S} UTC: try again then.",
+        execution_id=execution_id,
+        holder=str(holder),
+        free_at=free,
+    )
+
+
+def not_found(asked: str, recent: Sequence[str]) -> ExecutionNotFoundError:
+    """The error for an id (or prefix) that no execution has; ``recent`` ids are searched for near ones."""
+    by_start = {name[: len(asked)]: name for name in reversed(recent)}
+    near = difflib.get_close_matches(asked, recent, n=3) or [
+        by_start[start] for start in difflib.get_close_matches(asked, by_start, n=3)
+    ]
+    lists = "%cerebelum list" if in_cells() else "cerebelum list"
+    hint = f"Did you mean {_listed(near)}?" if near else f"List what there is with `{lists}`."
+    return ExecutionNotFoundError(f"There is no execution {asked!r} in this log. {hint}", suggestions=tuple(near))
+
+
+def ambiguous(asked: str, matches: Sequence[str]) -> ExecutionNotFoundError:
+    """The error for a prefix that several executions share; up to ``SUGGESTED`` of them are named."""
+    shown = tuple(matches[:SUGGESTED])
+    more = ", ..." if len(matches) > SUGGESTED else ""
+    return ExecutionNotFoundError(
+        f"Several executions begin with {asked!r}: {_listed(shown)}{more}. Give more of the id.",
+        suggestions=shown,
+    )
+
+
+def no_payload(digest: str) -> str:
+    """The message for a value whose bytes are gone."""
+    return (
+        f"The log no longer holds the value {digest[:16]}... (pruned, or copied without its payload). "
+        "Run the step that made it again."
+    )
+
+
+def gone(location: str, *, replaced: bool) -> str:
+    """The message for a log whose file is not the one that was opened any more."""
+    if replaced:
+        return (
+            f"The log {location} is another file than the one this process opened: it was replaced. Nothing more is "
+            "written. Call connect() again to work with the file that is there now; what only the old file held "
+            "is in the copy that was moved away, if there is one."
+        )
+    return (
+        f"The log {location} was deleted or moved while it was open. Nothing more is written: no other process "
+        "would see it. Put the file back, with its -wal file, or call connect() again to begin a new log."
+    )
+
+
+def alien(location: str, found: Sequence[str]) -> str:
+    """The message for a log that is not trusted, with a schema that would run by itself."""
+    return (
+        f"The log {location} was not made by you on this machine, and has what is no part of a log: "
+        f"{'; '.join(found[:SUGGESTED])}. Such a thing runs by itself, so nothing was read or "
+        "changed. If you know who wrote it, "
+        "open it with `connect(path, trusted=True)`, or drop it first: sqlite3 LOG 'DROP TRIGGER NAME'."
+    )
+
+
+def journal_gone(location: str) -> str:
+    """The message for a log whose -wal file was taken away while it was open."""
+    return (
+        f"The file {location}-wal was deleted while the log was open, and with it the latest commits. Restart this "
+        "process (in a notebook: the kernel), see with `cerebelum verify` what is left, and resume."
+    )
+
+
+def on_network(location: str, kind: str) -> str:
+    """The message for a log on a file system whose locks and memory maps SQLite cannot rely on."""
+    return (
+        f"The log {location} is on a network or FUSE file system ({kind}). SQLite cannot rely on its locks: used from "
+        "two machines at once, the log may be damaged and an execution may run twice; a lost connection may lose "
+        "commits. Keep it on a disk of this machine, connect('/local/disk/history.db') or CEREBELUM_DB, and carry runs "
+        "with `cerebelum pack`."
+    )
+
+
+def read_only(location: str) -> str:
+    """The message for a write to a log that can only be read."""
+    return (
+        f"The log {location} is read-only here: nothing was written. "
+        "Copy it to a place you can write to, or change its permissions, then try again."
+    )
+
+
+def _listed(ids: Sequence[str]) -> str:
+    return ", ".join(repr(name) for name in ids)

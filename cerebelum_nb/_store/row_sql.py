@@ -1,0 +1,172 @@
+"""The ``execution`` table: a summary as the columns lists need, and the statements that keep it.
+
+Only SQL text and the order of its parameters live here; sqlite.py executes it.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from .._core.model import ExecutionState
+from .._text.times import at
+from ..errors import StoreError
+from .base import Commit, ExecutionRow, Holder, Summary
+from .extracts import iso
+
+__all__ = [
+    "ADVANCE",
+    "CHANGE",
+    "CREATE",
+    "DUE",
+    "LEFT",
+    "MEND",
+    "SELECT",
+    "STARTED",
+    "created",
+    "iso_of",
+    "mended",
+    "progress",
+    "shown_text",
+    "to_holder",
+    "to_row",
+    "unreadable",
+]
+
+CREATE = """INSERT OR IGNORE INTO execution (execution_id, workflow, state, started_at, parent, holder,
+    version, updated_at, completed_at, total_steps, done_steps, current_step, error, wake_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+
+_PROGRESS = """version = ?, updated_at = ?, completed_at = ?, total_steps = ?, done_steps = ?,
+    current_step = ?, error = ?"""
+_GUARD = "key = ? AND version = ? AND (? OR holder IS ?)"
+
+ADVANCE = f"UPDATE execution SET {_PROGRESS} WHERE {_GUARD} AND state = ? AND wake_at IS ?"
+"""progress, (key, after, is signal, holder), state, wake_at. Most commits change neither of the two nor the holder:
+not to name those columns spares their indexes, which is a quarter of a commit's cost."""
+
+CHANGE = f"""UPDATE execution SET {_PROGRESS}, state = ?, wake_at = ?,
+    holder = CASE WHEN ? THEN NULL ELSE holder END WHERE {_GUARD}"""
+"""progress, (state, wake_at, release), (key, after, is signal, holder)."""
+
+MEND = f"""UPDATE execution SET {_PROGRESS}, workflow = ?, state = ?, started_at = ?, wake_at = ?, parent = ?
+    WHERE execution_id = ?"""
+"""What the events say, in place of what stands there; the lease stays as it is."""
+
+DUE = "wake_at IS NOT NULL AND holder IS NULL"
+LEFT = "state IN ('RUNNING', 'SLEEPING') AND holder IS NULL AND wake_at IS NULL"
+"""Which executions wait for a wake-up, and which ones everybody left half-way; there is an index for each."""
+
+STARTED = iso("started_at")
+"""What the indexes hold of ``started_at``: the text that the views show. Sort and filter by it, not by the number."""
+
+SELECT = """SELECT execution_id, version, workflow, state, started_at, updated_at, completed_at, total_steps,
+    done_steps, current_step, error, wake_at, parent,
+    holder.key, host, pid, boot_id, started, heartbeat_at, expires_at
+    FROM execution LEFT JOIN holder ON holder.key = execution.holder"""
+
+
+def iso_of(micros: int) -> str:
+    """Write a time as ``STARTED`` does."""
+    return f"{at(micros):%Y-%m-%dT%H:%M:%S.%fZ}"
+
+
+def progress(commit: Commit) -> tuple[Any, ...]:
+    """Return what the row shows after ``commit``: the parameters of ``_PROGRESS``."""
+    shown = commit.summary
+    return (
+        commit.after + len(commit.events),
+        shown.updated_at,
+        shown.completed_at,
+        shown.total_steps,
+        shown.done_steps,
+        shown.current_step,
+        shown_text(shown.error),
+    )
+
+
+def created(commit: Commit) -> tuple[Any, ...]:
+    """Return the parameters of ``CREATE``."""
+    shown = commit.summary
+    holder = None if commit.release else commit.holder
+    return (
+        commit.execution_id,
+        shown.workflow,
+        shown.state,
+        shown.started_at,
+        shown.parent,
+        holder,
+        *progress(commit),
+        shown.wake_at,
+    )
+
+
+def mended(execution_id: str, version: int, shown: Summary) -> tuple[Any, ...]:
+    """Return the parameters of ``MEND``."""
+    whole = Commit(execution_id=execution_id, after=version, events=(), summary=shown, holder=None)
+    named = shown.workflow, shown.state.value, shown.started_at, shown.wake_at, shown.parent
+    return (*progress(whole), *named, execution_id)
+
+
+_NUMBERS = {1: "version", 4: "started_at", 5: "updated_at", 7: "total_steps", 8: "done_steps"}
+
+
+def unreadable(columns: tuple[Any, ...]) -> str | None:
+    """Say what of one row of ``SELECT`` cannot be read; None when all of it can."""
+    if columns[3] not in ExecutionState.__members__:
+        return f"state = {columns[3]!r}"
+    wrong = (f"{name} = {columns[place]!r}" for place, name in _NUMBERS.items() if not isinstance(columns[place], int))
+    return next(wrong, None)
+
+
+def to_row(columns: tuple[Any, ...]) -> ExecutionRow:
+    """Return one row of ``SELECT`` as data.
+
+    Raises:
+        StoreError: something else than this library has written to it.
+    """
+    if (told := unreadable(columns)) is not None:
+        raise StoreError(
+            f"The list cannot be read: something else has written {told} to the row of execution {columns[0]}. "
+            "Its events may be intact, and then the row is made of them anew by "
+            f"`cerebelum verify {shlex.quote(columns[0])} --repair`."
+        )
+    return ExecutionRow(
+        execution_id=columns[0],
+        version=columns[1],
+        summary=Summary(
+            workflow=columns[2],
+            state=ExecutionState(columns[3]),
+            started_at=columns[4],
+            updated_at=columns[5],
+            completed_at=columns[6],
+            total_steps=columns[7],
+            done_steps=columns[8],
+            current_step=columns[9],
+            error=columns[10],
+            wake_at=columns[11],
+            parent=columns[12],
+        ),
+        holder=None if columns[13] is None else to_holder(columns[13:]),
+    )
+
+
+def to_holder(columns: tuple[Any, ...]) -> Holder:
+    """Return the columns of a holder, in the table's order, as data."""
+    key, host, pid, boot_id, started, heartbeat_at, expires_at = columns
+    return Holder(
+        key=key,
+        host=host,
+        pid=pid,
+        boot_id=boot_id,
+        started=started,
+        heartbeat_at=heartbeat_at,
+        expires_at=expires_at,
+    )
+
+
+def shown_text(text: str | None) -> str | None:
+    """Return a text as the table holds it: a lone surrogate (an undecodable file name, say) has no UTF-8."""
+    if text is None or text.isascii():
+        return text
+    return text.encode("utf-8", "backslashreplace").decode()

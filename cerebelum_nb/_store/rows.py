@@ -1,0 +1,235 @@
+"""Events as rows: the one place that knows how an event is laid out in the log.
+
+A row is ``(type, step, visit, attempt, at, data)``. ``data`` is one JSON object of the event's other
+fields, NULL when it has none; fields at their default are left out. No SQL and no I/O live here, and no value
+is parsed:
+
+- An event has at most one :class:`Value`. Its JSON text is spliced in under the field's name and always
+  stands **last**, so that it is cut out again unread: ``{"by_hand":true,"output":{"ip":"10.0.0.1"}}``.
+- What else is known of a value stands before it: ``output_masked`` (its masked paths) and ``output_ref``
+  (codec, type, preview, digest, size), which is all there is of a value that is not JSON. Of JSON with tags it says
+  ``{"codec":"tagged"}``, and the text follows as of any JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import MISSING, dataclass, fields
+from json.encoder import encode_basestring as _quote
+from typing import Any, cast
+
+from .._core.events import EVENT_TYPES, HEADER, PAYLOAD_FIELDS, Event
+from .._core.model import ErrorInfo, Value
+from ..errors import StoreError
+
+__all__ = ["NO_VALUES", "Row", "decode", "encode", "stored_value", "value_of"]
+
+Row = tuple[str, str | None, int | None, int | None, int, str | None]
+"""``(type, step, visit, attempt, at, data)``; the middle three are NULL for the execution's own events."""
+
+NO_VALUES = frozenset({"code", "plan"})
+"""Codecs of payloads that are no values: the code of steps, and plans."""
+
+_REQUIRED = object()
+_dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Layout:
+    """How the events of one class are laid out; computed once, at import."""
+
+    name: str
+    cls: type[Any]
+    of_step: bool
+    plain: tuple[tuple[str, str, object], ...]  # (field, '"field":', default), all but the value
+    tuples: frozenset[str]
+    absent: dict[str, None]  # fields without a default that may be None, which is then left out
+    value: str  # the field that holds the Value, or ""
+    first: str  # how data begins when there is nothing but the value
+    marker: str  # what stands between the other fields and the value
+
+
+def _layout(cls: type[Any]) -> _Layout:
+    by_name = {f.name: f for f in fields(cls)}
+    own = [by_name[name] for name in PAYLOAD_FIELDS[cls]]
+    value = next((f.name for f in own if "Value" in str(f.type)), "")
+    absent = {f.name: None for f in own if f.default is MISSING and "None" in str(f.type)}
+    return _Layout(
+        name=cls.__name__,
+        cls=cls,
+        of_step="step" in by_name,
+        plain=tuple(
+            (f.name, f'"{f.name}":', absent.get(f.name, _REQUIRED) if f.default is MISSING else f.default)
+            for f in own
+            if f.name != value
+        ),
+        tuples=frozenset(f.name for f in own if str(f.type).startswith("tuple")),
+        absent=absent,
+        value=value,
+        first=f'{{"{value}":',
+        marker=f',"{value}":',
+    )
+
+
+_LAYOUTS = {cls: _layout(cls) for cls in EVENT_TYPES.values()}
+_BY_NAME = {layout.name: layout for layout in _LAYOUTS.values()}
+
+
+# -- writing ------------------------------------------------------------------------------------------------
+
+
+def encode(event: Event) -> Row:
+    """Return the row of ``event``."""
+    layout = _LAYOUTS[type(event)]
+    members = []
+    for name, key, default in layout.plain:
+        field = getattr(event, name)
+        if field != default:
+            members.append(key + _text(field))
+    if layout.value:
+        value = getattr(event, layout.value)
+        if value is not None:
+            _add_value(members, layout.value, value)
+    data = None
+    if members:
+        data = "{" + ",".join(members) + "}"
+        if not data.isascii():
+            # SQLite takes UTF-8, and a lone surrogate has none. Its JSON escape would be taken, but no query could
+            # read the text then, so the escape is shown as text. Values hold no such characters (values/tags.py).
+            data = _LONE_SURROGATE.sub(lambda found: f"\\\\u{ord(found[0]):04x}", data)
+    if layout.of_step:
+        step = cast(Any, event)
+        return layout.name, step.step, step.visit, step.attempt, event.at, data
+    return layout.name, None, None, None, event.at, data
+
+
+def value_of(event: Event) -> Value | None:
+    """Return the value of ``event``, if it has one."""
+    name = _LAYOUTS[type(event)].value
+    return getattr(event, name) if name else None
+
+
+def stored_value(event: Event) -> Value | None:
+    """Return the value of ``event`` whose bytes are to be stored beside it, if it has one."""
+    name = _LAYOUTS[type(event)].value
+    value: Value | None = getattr(event, name) if name else None  # not by value_of: every commit comes by here
+    return value if value is not None and value.payload is not None else None
+
+
+def _text(field: Any) -> str:
+    kind = type(field)
+    if kind is str:
+        return _quote(field)
+    if kind is int:
+        return str(field)
+    return _dumps(_error_members(field) if kind is ErrorInfo else field)
+
+
+def _add_value(members: list[str], name: str, value: Value) -> None:
+    if value.masked:
+        members.append(f'"{name}_masked":{_dumps(value.masked)}')
+    if value.codec != "json":
+        members.append(f'"{name}_ref":{_dumps({"codec": value.codec, **_about(value)})}')
+        if value.json:
+            members.append(f'"{name}":{value.json}')
+        return
+    if value.type or value.preview or value.digest or value.size:
+        members.append(f'"{name}_ref":{_dumps(_about(value))}')
+    members.append(f'"{name}":{value.json}')
+
+
+def _about(value: Value) -> dict[str, object]:
+    return {name: known for name in ("type", "preview", "digest", "size") if (known := getattr(value, name))}
+
+
+def _error_members(error: ErrorInfo) -> dict[str, object]:
+    members: dict[str, object] = {"type": error.type, "message": error.message}
+    if error.traceback:
+        members["traceback"] = error.traceback
+    if error.mro:
+        members["mro"] = error.mro
+    if error.reason is not None:
+        members["reason"] = error.reason
+    return members
+
+
+# -- reading ------------------------------------------------------------------------------------------------
+
+
+def decode(rows: Iterable[Row]) -> list[Event]:
+    """Return the events of ``rows``.
+
+    Raises:
+        StoreError: a row was written by a newer version of this library, or is damaged.
+    """
+    events: list[Event] = []
+    for kind, step, visit, attempt, at, data in rows:
+        layout = _BY_NAME.get(kind)
+        if layout is None:
+            raise _newer(f"events of type {kind}")
+        try:
+            found = _fields(layout, data)
+            if layout.of_step:
+                event = layout.cls(at=at, step=step, visit=visit, attempt=attempt, **found)
+            else:
+                event = layout.cls(at=at, **found)
+        except (ValueError, TypeError, AttributeError, RecursionError) as exc:
+            raise StoreError(
+                f"The log holds a damaged {kind} event (step {step!r}, at {at}): {exc}. Restore the log from "
+                "a copy, or export what is whole."
+            ) from exc
+        events.append(event)
+    return events
+
+
+def _fields(layout: _Layout, data: str | None) -> dict[str, Any]:
+    if data is None:
+        return dict(layout.absent)
+    name = layout.value
+    if name and data.startswith(layout.first):
+        return {name: Value("json", data[len(layout.first) : -1])}
+    found: dict[str, Any] = dict(layout.absent)
+    # The first marker is the one: within a JSON string its quotes would be escaped, and what nests before the
+    # value (an error, a reference) has no member of that name.
+    head, marker, tail = data.partition(layout.marker) if name else (data, "", "")
+    found |= json.loads(head + "}" if marker else head)
+    if name:
+        about = found.pop(name + "_ref", None)
+        masked = found.pop(name + "_masked", ())
+        if marker or about:
+            found[name] = _value(tail[:-1] if marker else "", about or {}, masked)
+    for member in found.keys() - PAYLOAD_FIELDS[layout.cls]:
+        raise _newer(f"{layout.name} events with {member!r}")
+    for member in layout.tuples & found.keys():
+        found[member] = tuple(found[member])
+    if "error" in found:
+        found["error"] = _error(found["error"])
+    return found
+
+
+def _value(text: str, about: dict[str, Any], masked: Iterable[str]) -> Value:
+    for member in about.keys() - _VALUE_MEMBERS:
+        raise _newer(f"values with {member!r}")
+    return Value(**{"codec": "json", "json": text, **about, "masked": tuple(masked)})
+
+
+def _error(members: dict[str, Any]) -> ErrorInfo:
+    for member in members.keys() - _ERROR_MEMBERS:
+        raise _newer(f"errors with {member!r}")
+    return ErrorInfo(**{**members, "mro": tuple(members.get("mro", ()))})
+
+
+_VALUE_MEMBERS = {f.name for f in fields(Value)} - {"payload", "masked"}
+_ERROR_MEMBERS = {f.name for f in fields(ErrorInfo)}
+assert not {layout.value for layout in _LAYOUTS.values() if layout.value} & (_VALUE_MEMBERS | _ERROR_MEMBERS)
+assert not any(set(HEADER) & {name for name, _, _ in layout.plain} for layout in _LAYOUTS.values())
+
+
+def _newer(what: str) -> StoreError:
+    return StoreError(
+        f"The log holds {what}, which this version of cerebelum_nb does not know: a newer one wrote it. "
+        "Upgrade with `pip install -U cerebelum_nb`, then read it again."
+    )

@@ -1,0 +1,137 @@
+"""What may be done with a log: whose it is decides, and every reader asks here.
+
+A log can come from anybody. Its values may be pickles, which run code when they are restored; it names the file that
+holds its workflow; its schema may have triggers. So a log is trusted only when this user made it on this machine:
+both the log and the user's state folder then hold the same random id. A log that came from elsewhere has none that
+is known here, and cannot have: ids are 128 random bits and never leave this user's files but inside the log.
+
+A log of a version before there were ids is taken for this user's own when this user owns the file, not everybody may
+write to it, and a process of this machine, since it was last started, stands in it: the boot id is as random, and no
+log from elsewhere can name it. Anything else about such a log can be made up: paths, host names, times.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import sqlite3
+import stat
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import owner as process
+from .place import MEMORY
+
+__all__ = ["FULL", "Trust", "find", "mark", "recognise_old", "state_folder"]
+
+_ID = re.compile(r"[0-9a-f]{32}")
+_made_here: set[str] = set()
+"""The ids of logs that this process made: where the state folder cannot be written, it knows its own all the same."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trust:
+    """What may be done with a log.
+
+    Attributes:
+        pickles: restore its pickled values.
+        code: import the module, or run the script, that it names for an execution.
+        schema: use it whatever views and triggers it has besides those of the library.
+
+    Example:
+        >>> FULL.code
+        True
+    """
+
+    pickles: bool
+    code: bool
+    schema: bool
+
+
+FULL = Trust(pickles=True, code=True, schema=True)
+
+
+def find(db: sqlite3.Connection, location: str, said: bool | None) -> Trust:
+    """Find out what may be done with a log.
+
+    Args:
+        db: a connection to it, of any version.
+        location: its file.
+        said: what the person who opens it says; None leaves it to the log.
+    """
+    own = location == MEMORY or is_own(db)
+    return Trust(
+        pickles=own if said is None else said, code=own and said is not False, schema=own if said is None else said
+    )
+
+
+def is_own(db: sqlite3.Connection) -> bool:
+    """Whether this user made the log on this machine."""
+    found = read_id(db)
+    if found is None:
+        return False
+    folder = state_folder()
+    with suppress(OSError):
+        return found in _made_here or (folder is not None and (folder / found).is_file())
+    return False
+
+
+def read_id(db: sqlite3.Connection) -> str | None:
+    """Return the id in a log; None when there is none, or it is not one that this library writes."""
+    try:
+        found = db.execute("SELECT value FROM setting WHERE name = 'id'").fetchone()
+    except sqlite3.OperationalError:  # a log of before there were ids
+        return None
+    return found[0] if found and isinstance(found[0], str) and _ID.fullmatch(found[0]) else None
+
+
+def mark(db: sqlite3.Connection, location: str) -> None:
+    """Give a log an id of this user's, in the transaction that is open; the state folder has it first."""
+    if location == MEMORY:
+        return
+    new = secrets.token_hex(16)
+    _made_here.add(new)
+    folder = state_folder()
+    if folder is not None:
+        with suppress(OSError):  # a read-only home: the log is this process's own, and asked about in others
+            folder.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)
+            place = os.open(folder / new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, stat.S_IRUSR | stat.S_IWUSR)
+            with os.fdopen(place, "w", encoding="utf-8", errors="surrogateescape") as file:
+                file.write(f"{location}\n")  # for people: what made this file
+    db.execute("INSERT OR REPLACE INTO setting (name, value) VALUES ('id', ?)", (new,))
+
+
+def recognise_old(db: sqlite3.Connection, location: str) -> bool:
+    """Whether a log of before there were ids shows that this user made it on this machine."""
+    if location == MEMORY:
+        return True
+    boot = process.current().boot_id.partition("/")[0]
+    if not boot or not is_owned(location):
+        return False
+    sql = "SELECT 1 FROM holder WHERE substr(boot_id, 1, ?) = ?"
+    try:
+        return db.execute(sql, (len(boot), boot)).fetchone() is not None
+    except sqlite3.OperationalError:  # it has no such table: it is damaged, or no log
+        return False
+
+
+def is_owned(location: str) -> bool:
+    """Whether this user owns the file, and not everybody may write to it."""
+    try:
+        found = Path(location).stat()
+    except OSError:
+        return False
+    return hasattr(os, "getuid") and found.st_uid == os.getuid() and not found.st_mode & stat.S_IWOTH
+
+
+def state_folder() -> Path | None:
+    """Return the folder of the ids of this user's logs; None when this user has no home."""
+    named = os.environ.get("XDG_STATE_HOME") or (os.environ.get("LOCALAPPDATA") if os.name == "nt" else None)
+    if named and Path(named).is_absolute():
+        return Path(named, "cerebelum_nb", "logs")
+    try:
+        return Path.home() / ".local" / "state" / "cerebelum_nb" / "logs"
+    except RuntimeError:
+        return None

@@ -1,0 +1,295 @@
+"""Any Python value to what the log holds, and back.
+
+JSON when the value survives it unchanged, judged by exact types; JSON with tags for Python's own kinds of values
+(tags.py); Arrow for frames, series, arrays and tables when pyarrow is installed (arrow.py); a pickle otherwise
+(pickles.py). Nothing here reads or writes a file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+from .._core.model import Value
+from ..errors import SerializationError, UntrustedValueError
+from . import arrow, pickles
+from .classes import Home, UnknownClassError
+from .foreign import ForeignBytes
+from .preview import preview, type_name
+from .redaction import SCALARS, gather
+from .secret import Secret, Vault, split_path
+from .tags import DEEPEST, NotJsonError, Writer, put, read
+from .walk import find
+
+__all__ = ["decode", "encode", "plain"]
+
+_CONSTANTS = {None: Value("json", "null"), True: Value("json", "true"), False: Value("json", "false")}
+
+_encoder = json.JSONEncoder(ensure_ascii=False, check_circular=False, allow_nan=False, separators=(",", ":"))
+
+
+def encode(
+    value: object, *, keep: bool = True, vault: Vault | None = None, path: str = "output", home: Home = ()
+) -> Value:
+    """Encode a value for the log.
+
+    Args:
+        value: anything.
+        keep: False keeps only its type and preview (codec ``"none"``).
+        vault: the secrets of the execution; secrets found in the value are added to it.
+        path: what the value is called in errors.
+        home: where the classes of ``__main__`` may be found besides.
+
+    Returns:
+        A `Value`; ``masked`` lists where secrets stood: ``token``, ``db.password``, ``[2].key``,
+        ``["a key"]``, or ``""`` for the whole value.
+
+    Raises:
+        SerializationError: it cannot be stored; the message and ``.path`` name the culprit inside it.
+
+    Example:
+        >>> encode({"ip": "10.0.0.1"}).json
+        '{"ip":"10.0.0.1"}'
+    """
+    if not vault and keep:
+        if value is None or value is True or value is False:
+            return _CONSTANTS[value]
+        text = _json(value)
+        if text is not None:
+            return Value("json", text)
+    if vault is None:
+        vault = Vault()
+    gather(value, vault, set(), 0)
+    if not keep:
+        return Value("none", type=type_name(value), preview=preview(value, vault=vault))
+    for codec in ("json", "tagged"):
+        writer = Writer(vault, home, tags=codec == "tagged")
+        try:
+            text = _encoder.encode(writer.write(value))
+        except (NotJsonError, ValueError):  # the latter: an int with too many digits
+            continue
+        return Value(codec, text, masked=tuple(dict.fromkeys(writer.masked)))
+    return _as_bytes(value, vault, path, home)
+
+
+def decode(
+    value: Value,
+    load: Callable[[str], bytes],
+    *,
+    trusted: bool = True,
+    where: str = "",
+    missing: Callable[[str], Secret[Any]] = Secret.missing,
+    home: Home = (),
+) -> Any:
+    """Restore a value, afresh at every call.
+
+    Args:
+        value: what `encode` returned, or the log holds.
+        load: reads the payload of a digest.
+        trusted: False refuses whatever would have to be unpickled.
+        where: what the value is, for errors: ``"the output of step 'fetch'"``.
+        missing: makes what stands for the secret that was masked at a path.
+        home: where the classes of ``__main__`` may be found besides.
+
+    Returns:
+        The value; where a secret was masked stands a `Secret` that is missing.
+
+    Raises:
+        UntrustedValueError: it is pickled and ``trusted`` is False.
+        SerializationError: it was not kept, or cannot be restored here.
+    """
+    name = where or "This value"
+    if value.codec == "json":
+        return _masked_back(json.loads(value.json), value, missing)
+    if value.codec == "tagged":
+        return _from_tags(value, missing, home, trusted, where)
+    if value.codec == "none":
+        raise SerializationError(
+            f"{name} was not kept (keep=False): it was {_what(value)}. Run the step that returned it again.",
+            path=where,
+        )
+    if value.codec == "arrow":
+        return _from_arrow(value, load, where)
+    if value.codec != "cloudpickle":
+        raise SerializationError(
+            f"{name} is stored as {value.codec!r}, which this version of cerebelum_nb cannot read: upgrade.",
+            path=where,
+        )
+    if not trusted:
+        raise UntrustedValueError(
+            f"{name} is {_what(value)}. To restore it, it has to be unpickled, which can run any code, and "
+            "this log is not trusted. If you know who wrote it, open it with `connect(path, trusted=True)`.",
+            path=where,
+        )
+    payload = load(value.digest)
+    if isinstance(payload, ForeignBytes):
+        raise UntrustedValueError(
+            f"{name} is {_what(value)}. It came here in an unpacked file, and to restore it, it has to be unpickled, "
+            "which can run any code. If you know who packed it, unpack the file again with `--trust`.",
+            path=where,
+        )
+    try:
+        return pickles.loads(payload, home)
+    except Exception as exc:  # unpickling runs whatever the classes define
+        raise SerializationError(
+            f"{name} is {_what(value)} and cannot be restored here: {type(exc).__name__}: {exc}. "
+            f"Define or import `{value.type}` as it was, or run the step that returned it again.",
+            path=where,
+        ) from exc
+
+
+def _masked_back(tree: Any, value: Value, missing: Callable[[str], Secret[Any]]) -> Any:
+    for path in value.masked:
+        tree = put(tree, split_path(path), missing(path), tagged=value.codec == "tagged")
+    return tree
+
+
+def _from_tags(value: Value, missing: Callable[[str], Secret[Any]], home: Home, trusted: bool, where: str) -> Any:
+    name = where or "This value"
+    try:
+        return read(_masked_back(json.loads(value.json), value, missing), home, importing=trusted)
+    except UnknownClassError as exc:
+        told = f"{name} cannot be restored here: {exc}. Define or import it as it was, or run the step again."
+        raise (SerializationError if trusted else UntrustedValueError)(told, path=where) from exc
+    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError) as exc:
+        raise SerializationError(
+            f"{name} is stored as tagged JSON that cannot be read ({type(exc).__name__}: {exc}). Run the step that "
+            "returned it again.",
+            path=where,
+        ) from exc
+
+
+def _from_arrow(value: Value, load: Callable[[str], bytes], where: str) -> Any:
+    payload = load(value.digest)
+    try:
+        return arrow.loads(payload)
+    except ImportError as exc:
+        told = f"it is stored as Arrow, and {exc.name} is not installed: pip install 'cerebelum_nb[arrow]'"
+        raise SerializationError(f"{where or 'This value'} is {_what(value)}; {told}", path=where) from exc
+    except (ValueError, TypeError, KeyError, OSError) as exc:  # ArrowInvalid is a ValueError
+        told = f"and its Arrow bytes cannot be read ({type(exc).__name__}: {exc}). Run the step that returned it again."
+        raise SerializationError(f"{where or 'This value'} is {_what(value)}, {told}", path=where) from exc
+
+
+def _what(value: Value) -> str:
+    return f"a {value.type.removeprefix('builtins.')}: {value.preview}"
+
+
+def _short_type(value: object) -> str:
+    return type_name(value).removeprefix("builtins.")
+
+
+# -- JSON ---------------------------------------------------------------------------------------------
+
+
+def _json(value: object) -> str | None:
+    """Write a value as JSON, or return None when it would not come back the same."""
+    if not plain(value):
+        return None
+    try:
+        text = _encoder.encode(value)
+        if not text.isascii():
+            text.encode()  # a lone surrogate is no UTF-8, and no text that SQL can read
+    except ValueError:  # NaN, infinity, an int with too many digits, a lone surrogate
+        return None
+    return text
+
+
+def plain(value: object, levels: int = DEEPEST) -> bool:
+    """Whether a value is made of dicts with text keys, lists and scalars only, by exact types."""
+    cls = type(value)
+    if cls in SCALARS:
+        return True
+    if not levels:
+        return False
+    if cls is dict:
+        assert isinstance(value, dict)
+        for key, item in value.items():
+            if type(key) is not str or (type(item) not in SCALARS and not plain(item, levels - 1)):
+                return False
+        return True
+    if cls is list:
+        assert isinstance(value, list)
+        if SCALARS.issuperset(map(type, value)):
+            return True
+        return all(type(item) in SCALARS or plain(item, levels - 1) for item in value)
+    return False
+
+
+# -- Arrow and cloudpickle ----------------------------------------------------------------------------
+
+
+def _as_bytes(value: object, vault: Vault, path: str, home: Home) -> Value:
+    codec, payload = "arrow", arrow.dumps(value, compress=False) if vault else arrow.dumps(value)
+    if payload is None:
+        codec = "cloudpickle"
+        try:
+            payload = pickles.dumps(value, home)
+        except Exception as exc:  # noqa: BLE001 - pickling runs whatever the classes define
+            raise _unstorable(value, exc, vault, path) from None  # it says why; where in a pickler helps nobody
+    named = _find_named(value, path, vault)
+    if named is None and vault.reveals(payload):
+        named = find(value, path, lambda key, item: _reveals(item, vault), vault=vault, deepest=True) or (
+            path,
+            value,
+        )
+    if named is not None:
+        raise SerializationError(
+            f"{vault.mask(named[0])} holds a secret, and {path} is a {_short_type(value)}, which is stored "
+            "as bytes that cannot be masked. Leave the secret out, return dicts and lists of plain values, "
+            "or use @step(keep=False).",
+            path=vault.mask(named[0]),
+        )
+    if codec == "arrow" and vault:
+        payload = arrow.dumps(value) or payload
+    return Value(
+        codec,
+        type=type_name(value),
+        preview=preview(value, vault=vault),
+        digest=hashlib.sha256(payload).hexdigest(),
+        size=len(payload),
+        payload=payload,
+    )
+
+
+def _find_named(value: object, path: str, vault: Vault) -> tuple[str, object] | None:
+    if not vault.names:
+        return None
+    return find(value, path, lambda key, item: vault.hides(key) and item is not None, vault=vault)
+
+
+def _unstorable(value: object, exc: Exception, vault: Vault, path: str) -> SerializationError:
+    where, culprit = find(value, path, lambda key, item: _fails(item), vault=vault, deepest=True) or (
+        path,
+        value,
+    )
+    where = vault.mask(where)
+    if isinstance(culprit, Secret):
+        return SerializationError(
+            f"{where} is a Secret inside a {_short_type(value)}, where its place cannot be masked. Put it "
+            "in a dict or a list of plain values, or use @step(keep=False).",
+            path=where,
+        )
+    return SerializationError(
+        f"{where} is a {_short_type(culprit)} and cannot be stored ({type(exc).__name__}: "
+        f"{vault.mask(str(exc))}). Use plain data, an id or a file path in its place; a step's result that "
+        "has to stay alive, such as a connection, is kept in memory only with @step(keep=False).",
+        path=where,
+    )
+
+
+def _fails(value: object) -> bool:
+    try:
+        pickles.dumps(value)
+    except Exception:  # noqa: BLE001 - the reason does not matter here, only where it is
+        return True
+    return False
+
+
+def _reveals(value: object, vault: Vault) -> bool:
+    try:
+        return vault.reveals(pickles.dumps(value))
+    except Exception:  # noqa: BLE001 - a member that cannot be pickled alone
+        return False

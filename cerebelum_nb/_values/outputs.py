@@ -1,0 +1,47 @@
+"""The recorded values of steps, each decoded when somebody reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+from .._core.model import Value
+from .._text.text import cut
+from ..errors import SerializationError, StoreError
+
+__all__ = ["Outputs", "short"]
+
+
+class Outputs(Mapping[str, Any]):
+    """The values of completed steps by name, in order of completion; each is decoded when it is read."""
+
+    def __init__(self, values: Mapping[str, Value], load: Callable[[str], Any]) -> None:
+        self._values, self._load = values, load
+
+    def __getitem__(self, step: str) -> Any:
+        if step not in self._values:
+            raise KeyError(f"step '{step}' has no result; these have: {', '.join(self._values) or 'none'}")
+        return self._load(step)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        loaded = {}
+        for name in self._values:
+            with suppress(SerializationError, StoreError):  # what cannot be read here cannot be read there either
+                loaded[name] = self._load(name)
+        return Outputs, (dict(self._values), loaded.__getitem__)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        body = ", ".join(f"{name!r}: {short(value)}" for name, value in self._values.items())
+        return f"{{{body}}}"
+
+
+def short(value: Value | None) -> str:
+    """Write the first line of a value, as far as a table has room."""
+    return "" if value is None else cut(next(iter(value.text.splitlines()), ""), 80)

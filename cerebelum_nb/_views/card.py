@@ -1,0 +1,294 @@
+"""A run at one moment as plain data, and the same as text and HTML. No widgets, no I/O."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from .._core.limits import Before
+from .._core.model import ExecutionState
+from .._core.state import Phase, State, StepState
+from .._engine.execution import Execution
+from .._engine.hints import Advice, advise_on
+from .._engine.scope import Scope
+from .._text.duration import format_seconds
+from .._text.style import MARKS
+from .failure import Failure
+from .graph import Graph
+
+__all__ = ["SMALL", "STYLE", "Card", "Row", "html_row", "last_printed"]
+
+_FEW = 12
+"""So many steps are listed at once; of more, the list is folded."""
+
+_MOST_PRINTED = 12_000
+"""Characters of what steps printed in a saved card."""
+
+_EARLY, _SOON_SECONDS = 5.0, 3.0
+"""Before so many percent and seconds, an estimate of what is left would be a guess."""
+
+_ACTIVE = ("running", "sleeping", "approval", "retrying")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One step: its name, its state (a key of ``MARKS``), seconds, percent done, a note, its last lines printed."""
+
+    name: str
+    state: str
+    seconds: float | None = None
+    percent: float | None = None
+    note: str = ""
+    parallel: bool = False
+    printed: str = ""
+
+    @property
+    def active(self) -> bool:
+        """Whether it is at work or waits for something."""
+        return self.state in _ACTIVE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """A run at one moment."""
+
+    workflow: str
+    execution_id: str
+    state: ExecutionState
+    seconds: float
+    rows: tuple[Row, ...]
+    graph: Graph
+    failure: Failure | None = None
+    total: int = 0
+    reason: str = ""
+    advice: Advice | None = None
+
+    @classmethod
+    def of(cls, execution: Execution, graph: Graph | None = None) -> Card:
+        """Take a picture of a run of this process; a ``graph`` of its plan is drawn once and used again."""
+        scopes = {name: attempt.scope for name, attempt in execution.attempts.items()}
+        graph = graph or Graph(execution.plan)
+        advice = None if execution.limited and isinstance(execution.limit, Before) else advise_on(execution)
+        return cls.at(
+            execution.id, execution.state, execution.now(), graph, scopes, mask=execution.vault.mask, advice=advice
+        )
+
+    @classmethod
+    def at(
+        cls,
+        execution_id: str,
+        state: State,
+        now: int,
+        graph: Graph,
+        scopes: Mapping[str, Scope] | None = None,
+        mask: object = str,
+        advice: Advice | None = None,
+        known: Mapping[str, Row] | None = None,
+    ) -> Card:
+        """Take a picture of a folded state.
+
+        Args:
+            execution_id: whose state it is.
+            state: the fold of its events.
+            now: the time, µs since the epoch.
+            graph: the picture of its plan.
+            scopes: the steps at work in this process.
+            mask: hides secrets in what they print.
+            advice: how to go on with it; None when that is not to be told.
+            known: rows that are taken as they are.
+        """
+        plan, scopes = graph.plan, scopes or {}
+        parallel = {name for stage in plan.timeline if len(stage) > 1 for name in stage}
+        names = dict.fromkeys((*(n for stage in plan.timeline for n in stage), *state.steps))
+        ended = state.completed_at or (state.updated_at if state.lifecycle is ExecutionState.PAUSED else now)
+        over = state.lifecycle is ExecutionState.COMPLETED
+        return cls(
+            workflow=state.workflow or plan.workflow,
+            execution_id=execution_id,
+            state=state.status,
+            seconds=max(0, ended - state.started_at) / 1e6 if state.started_at else 0.0,
+            rows=tuple(
+                (known and known.get(name))
+                or _row(name, state.steps.get(name), now, name in parallel, over, scopes.get(name), mask)
+                for name in names
+            ),
+            graph=graph,
+            failure=Failure.of(plan, state, advice),
+            total=state.total_steps,
+            reason=state.reason or "",
+            advice=advice,
+        )
+
+    @property
+    def states(self) -> dict[str, str]:
+        """The state of every step."""
+        rest = "skipped" if self.state is ExecutionState.COMPLETED else "waiting"
+        return {**dict.fromkeys(self.graph.plan.steps, rest), **{row.name: row.state for row in self.rows}}
+
+    @property
+    def heading(self) -> str:
+        """The workflow, its state, and how many steps are done."""
+        had = (
+            ("completed", "failed") if self.state is ExecutionState.COMPLETED else ("completed",)
+        )  # then it was routed
+        done = sum(row.state in had for row in self.rows)
+        return f"{self.workflow}: {self.state.words}, {done} of {max(self.total, len(self.rows))} steps"
+
+    def bundle(self) -> dict[str, str]:
+        """Return it as what a saved notebook keeps."""
+        return {"text/plain": self.to_text(), "text/html": self.to_html()}
+
+    def to_text(self) -> str:
+        """Write it as text that is the same in every run: no ids, no times."""
+        lines = [self.heading]
+        for row in self.rows:
+            note = f"  {row.note}" if row.note and row.state in ("failed", "interrupted") else ""
+            lines.append(f"  {MARKS[row.state].sign} {row.name}{note}")
+        if self.failure is not None:
+            lines.append(self.failure.to_text())
+        elif self.advice is not None:
+            lines.append(f"{self.advice.what} {self.advice.short}")
+        return "\n".join(lines)
+
+    def head_html(self, *, exact: bool = True) -> str:
+        """Write the heading; while it runs, time moves by whole seconds."""
+        took = format_seconds(self.seconds) if exact else f"{self.seconds:.0f}s" if self.seconds < 60 else ""
+        took = took or format_seconds(round(self.seconds))
+        name, _, rest = self.heading.partition(": ")
+        why = f" ({html.escape(self.reason)})" if self.reason else ""
+        return (
+            f"<div style='padding:2px 0'><b>{html.escape(name)}</b> <code>{html.escape(self.execution_id)}</code> "
+            f"&nbsp;{html.escape(rest)}{why}, {took}</div>"
+        )
+
+    def to_html(self) -> str:
+        """Write the whole card without widgets, legible in light and dark themes."""
+        table = "".join(html_row(row, printed) for row, printed in self._with_printed())
+        few = len(self.rows) <= _FEW
+        listed = f"<table style='font-size:12px;margin:4px 0'>{table}</table>"
+        failure = ""
+        if self.failure is not None:
+            failure = self.failure.to_html()
+        elif self.advice is not None:
+            ways = "<br>".join(f"<code>{html.escape(way, quote=False)}</code>" for way in self.advice.ways)
+            failure = f"<div style='margin:4px 0'>{html.escape(self.advice.what)} {ways}</div>"
+        return (
+            f"<div style='{STYLE}'>{self.head_html()}{self.graph.to_image(self.states)}{failure}"
+            f"<details{' open' if few else ''}><summary>steps</summary>{listed}</details></div>"
+        )
+
+    def _with_printed(self) -> Iterator[tuple[Row, str]]:
+        left = _MOST_PRINTED
+        for row in self.rows:
+            shown = last_printed(row)
+            if row.state == "failed" or len(shown) > left:  # the failure card shows a failed step's
+                shown = ""
+            left -= len(shown)
+            yield row, shown
+
+
+SMALL = (
+    "margin:0;font-family:var(--jp-code-font-family,monospace);font-size:11px;line-height:1.3;background:none;"
+    "color:inherit;opacity:.75;white-space:pre-wrap"
+)
+STYLE = "font-family:var(--jp-ui-font-family,sans-serif);font-size:13px;max-width:64em"
+
+
+def _row(
+    name: str, step: StepState | None, now: int, parallel: bool, over: bool, scope: Scope | None, mask: object
+) -> Row:
+    if step is None:
+        return Row(name=name, state="skipped" if over else "waiting", parallel=parallel)
+    percent, message, printed = step.percent, step.message, step.printed
+    if scope is not None and scope.percent is not None:
+        percent, message = scope.percent, scope.message
+    if scope is not None and scope.printed is not None and callable(mask):
+        printed += scope.printed.peek(mask)
+    state = _state_of(step, over)
+    return Row(
+        name=name,
+        state=state,
+        seconds=((step.ended_at if step.settled else now) - step.started_at) / 1e6 if step.started_at else None,
+        percent=percent if step.phase is Phase.RUNNING else None,
+        note=_note(step, _estimated(message, percent, step, now), now),
+        parallel=parallel,
+        printed=printed,
+    )
+
+
+def _state_of(step: StepState, over: bool) -> str:
+    match step.phase:
+        case Phase.COMPLETED:
+            return "completed"
+        case Phase.FAILED:
+            return "failed"
+        case Phase.RETRYING:
+            return "retrying"
+        case Phase.RUNNING:
+            waits = {o.kind for o in step.operations.values() if not o.done}
+            return "approval" if "approval" in waits else "sleeping" if "sleep" in waits else "running"
+        case Phase.PENDING:
+            return "interrupted" if step.interrupted else "skipped" if over else "waiting"
+
+
+def _note(step: StepState, message: str, now: int) -> str:
+    if step.phase is Phase.COMPLETED:
+        return "done by hand" if step.by_hand else ""
+    if step.phase is Phase.FAILED and step.error is not None:
+        on = "" if step.diverge is None else ", and was routed on"
+        return f"{step.error.type}: {step.error.message}".splitlines()[0][:200] + on
+    if step.phase is Phase.RETRYING and step.error is not None and step.due_at is not None:
+        return f"attempt {step.attempt} failed ({step.error.type}), the next {_left(step.due_at, now)}"
+    if step.phase is not Phase.RUNNING:
+        return ""
+    parts = [message] if message else []
+    if step.attempt > 1:
+        parts.append(f"attempt {step.attempt}")
+    for operation in step.operations.values():
+        if operation.done:
+            continue
+        match operation.kind:
+            case "sleep" if operation.due_at is not None:
+                parts.append(f"sleeps, wakes {_left(operation.due_at, now)}")
+            case "approval":
+                kind = f": {operation.approval_type}" if operation.approval_type else ""
+                ends = "" if operation.due_at is None else f", its time ends {_left(operation.due_at, now)}"
+                parts.append(f"waits for approval{kind}{ends}")
+            case "poll" | "retry" if operation.number:
+                tries = f"{operation.kind}: {operation.number} tr{'y' if operation.number == 1 else 'ies'}"
+                parts.append(tries + (f", the next {_left(operation.due_at, now)}" if operation.due_at else ""))
+    return ", ".join(parts)
+
+
+def _estimated(message: str, percent: float | None, step: StepState, now: int) -> str:
+    """Say beside its message how long a step with progress will take yet, if it goes on as it went."""
+    spent = (now - step.started_at) / 1e6
+    if step.phase is not Phase.RUNNING or percent is None or not _EARLY <= percent < 100 or spent < _SOON_SECONDS:
+        return message
+    left = spent * (100 - percent) / percent
+    return f"{message}, about {format_seconds(round(left))} left".removeprefix(", ")
+
+
+def _left(due_at: int, now: int) -> str:
+    seconds = max(0.0, (due_at - now) / 1e6)
+    return f"in {format_seconds(seconds if seconds < 1 else round(seconds))}" if seconds else "now"
+
+
+def last_printed(row: Row) -> str:
+    """Return the last lines that a step printed."""
+    return "\n".join(line[:200] for line in row.printed.splitlines()[-5:])
+
+
+def html_row(row: Row, printed: str, value: str = "") -> str:
+    """Write a step as the row of a table: its sign, name, time, note, value, and what it printed."""
+    timed = row.seconds is not None and row.state not in ("waiting", "skipped", "interrupted")
+    took = format_seconds(row.seconds or 0.0) if timed else ""
+    name = ("&nbsp;&nbsp;" if row.parallel else "") + html.escape(row.name)
+    note = html.escape(row.note)
+    if value:
+        note += f"<code style='overflow-wrap:anywhere;white-space:normal'>{html.escape(value, quote=False)}</code>"
+    if printed:
+        note += f"<pre style='{SMALL}'>{html.escape(printed)}</pre>"
+    left = " style='text-align:left'"
+    return f"<tr><td>{MARKS[row.state].sign}</td><td{left}>{name}</td><td>{took}</td><td{left}>{note}</td></tr>"

@@ -1,0 +1,145 @@
+"""The failure card: which step, where, why, with what inputs, and the call to go on. Data, text and HTML."""
+
+from __future__ import annotations
+
+import html
+import re
+from dataclasses import dataclass
+
+from .._core.model import ExecutionState, Plan, Value
+from .._core.state import State
+from .._engine.hints import Advice
+from .._text.text import counted, cut
+
+__all__ = ["Failure"]
+
+_FRAME = re.compile(r'^\s*File "(?P<file>.+?)", line (?P<line>\d+)', re.MULTILINE)
+_CELL = re.compile(r"Cell In\[\d+\]")
+_MOST_LINES = 40
+_LAST_PRINTED = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why a run failed.
+
+    Attributes:
+        step: the step that failed it; None when the run itself did.
+        error: the exception's class and message, in one line.
+        where: the cell or file and the line of the user's code, "" when it is not known.
+        traceback: the user's own, without library frames.
+        inputs: what the step was given, as previews, by parameter.
+        printed: the last lines it printed.
+        advice: how to go on; None when that is not to be told.
+        kept: how many steps are finished and are not run again.
+    """
+
+    step: str | None
+    error: str
+    where: str
+    traceback: str
+    inputs: tuple[tuple[str, str], ...]
+    printed: str
+    advice: Advice | None
+    kept: int
+
+    @classmethod
+    def of(cls, plan: Plan, state: State, advice: Advice | None) -> Failure | None:
+        """Describe a failed run; None of one that has not failed.
+
+        Example:
+            >>> Failure.of(Plan(workflow="w", timeline=(), steps={}), State(), None) is None
+            True
+        """
+        if state.lifecycle is not ExecutionState.FAILED or state.error is None:
+            return None
+        step, error = state.failed_step, state.error
+        own = error.type in ("flow.fail", "flow.retry", "JumpLimit", "returned error")
+        return cls(
+            step=step,
+            error=error.message if own else f"{error.type}: {error.message}",
+            where=_where(error.traceback),
+            traceback=_shorten(error.traceback),
+            inputs=tuple(_inputs(plan, state, step)) if step is not None else (),
+            printed="\n".join(state.steps[step].printed.splitlines()[-_LAST_PRINTED:]) if step in state.steps else "",
+            advice=advice,
+            kept=len(state.finished),
+        )
+
+    def to_text(self) -> str:
+        """Write it as text that is the same in every run: the call is given without an id."""
+        what = f"step '{self.step}' failed" if self.step else "the run failed"
+        lines = [f"{what}{f', {self.where}' if self.where else ''}: {self.error}"]
+        if self.traceback:
+            lines += [f"    {line}" for line in self.traceback.rstrip().splitlines()]
+        lines += [f"  {name} = {shown}" for name, shown in self.inputs]
+        kept = f"{counted(self.kept, 'finished step')} kept."
+        return "\n".join([*lines, kept if self.advice is None else f"{kept} {self.advice.what} {self.advice.short}"])
+
+    def to_html(self) -> str:
+        """Write it as a box that is legible in light and dark themes."""
+        what = f"Step <code>{html.escape(self.step)}</code> failed" if self.step else "The run failed"
+        where = f" in <b>{html.escape(self.where)}</b>" if self.where else ""
+        parts = [
+            f"<div><b style='color:#d55e00'>✗</b> {what}{where}</div>",
+            f"<div style='margin:4px 0;font-weight:bold'>{html.escape(self.error)}</div>",
+        ]
+        if self.traceback:
+            parts.append(_block(self.traceback))
+        if self.inputs:
+            rows = "".join(
+                f"<div><code>{html.escape(name)}</code> = <code>{html.escape(shown, quote=False)}</code></div>"
+                for name, shown in self.inputs
+            )
+            parts.append(f"<div style='margin:4px 0'>It was given:{rows}</div>")
+        if self.printed:
+            parts.append(f"<div style='margin:4px 0'>It printed last:{_block(self.printed)}</div>")
+        kept = f"{counted(self.kept, 'finished step')} kept."
+        told = kept if self.advice is None else f"{kept} {self.advice.what}"
+        ways = "" if self.advice is None else _block("\n".join(self.advice.ways))
+        parts.append(f"<div style='margin-top:4px'>{html.escape(told)}{ways}</div>")
+        style = "border:1px solid #d55e00;border-left-width:5px;padding:6px 10px;margin:6px 0;max-width:56em"
+        return f"<div style='{style}'>{''.join(parts)}</div>"
+
+
+def _where(traceback: str) -> str:
+    """The last frame that is in a cell, else the first of the user's."""
+    frames = [(found["file"], found["line"]) for found in _FRAME.finditer(traceback)]
+    if not frames:
+        return ""
+    file, line = next(((f, n) for f, n in reversed(frames) if _CELL.fullmatch(f)), frames[0])
+    return f"{file.replace(chr(92), '/').rpartition('/')[2]}, line {line}"
+
+
+def _inputs(plan: Plan, state: State, step: str) -> list[tuple[str, str]]:
+    spec = plan.steps.get(step)
+    if spec is None:
+        return []
+    found = [
+        (name, _preview(state.steps[name].output))
+        for name in (*spec.requires, *spec.optional)
+        if name in state.steps and state.steps[name].has_result
+    ]
+    return [*found, ("inputs", _preview(state.inputs))] if spec.takes_inputs else found
+
+
+def _preview(value: Value | None) -> str:
+    if value is None:
+        return ""
+    return cut(value.text, 300)
+
+
+def _shorten(traceback: str) -> str:
+    lines = traceback.splitlines()
+    if len(lines) <= _MOST_LINES:
+        return traceback
+    half = _MOST_LINES // 2
+    return "\n".join([*lines[:half], f"  ... {len(lines) - 2 * half} lines ...", *lines[-half:]])
+
+
+def _block(text: str) -> str:
+    style = (
+        "margin:3px 0;padding:4px 8px;overflow:auto;white-space:pre;line-height:1.35;color:inherit;"
+        "font-family:var(--jp-code-font-family,monospace);font-size:12px;background:rgba(128,128,128,.14)"
+    )
+    return f"<pre style='{style}'>{html.escape(text.rstrip(), quote=False)}</pre>"

@@ -1,0 +1,305 @@
+"""The live view of a run: a card of widgets in a notebook, rich bars in a terminal.
+
+A view looks at the run some times a second, so that a thousand progress updates cost no more than ten. It measures
+what a look costs and takes no more than a small share of the time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import IO, Any, cast
+
+from .._core.model import ExecutionState
+from .._engine import views
+from .._engine.approvals import open_approvals
+from .._engine.execution import Execution
+from .._engine.scope import current_scope, hear
+from .._engine.stdout import listen
+from .._host.frontend import Audience, audience, is_terminal
+from ..errors import ApprovalError
+from .approval_form import approval_form
+from .card import SMALL, STYLE, Card, Row
+from .graph import Graph
+
+__all__ = ["NotebookCard", "TerminalCard", "live_view"]
+
+_REFRESH_SECONDS = 0.1
+_SHARE = 0.02
+"""The part of the time that drawing may take."""
+
+_TALL = 300
+"""A picture of so many px stands below the steps at work, not above them."""
+
+_LIVE = "shown as it was when this cell began; cerebelum_nb.watch() shows it as it is"
+
+_MOST_LINES = 10
+"""So many steps at work are shown with a bar each; the graph shows them all."""
+
+
+_MOST_ENDED = 4
+"""The boxes of so many runs that have ended are kept."""
+
+_ended: deque[tuple[Any, ...]] = deque()
+
+
+def live_view(execution: Execution) -> AbstractContextManager[None] | None:
+    """Return a view for whoever is watching, None when nobody is."""
+    graph = Graph(execution.plan)
+
+    def look() -> Card:
+        return Card.of(execution, graph)
+
+    match audience():
+        case Audience.NOTEBOOK:
+            return _in_notebook(execution, look)
+        case Audience.HEADLESS:
+            return _once(look)
+        case Audience.TERMINAL:
+            return _in_terminal(look)
+        case Audience.NOBODY:
+            return None
+
+
+@contextmanager
+def _once(look: Callable[[], Card]) -> Iterator[None]:
+    """Show the outcome once: whoever executes the notebook keeps only that."""
+    from IPython.display import display
+
+    try:
+        yield
+    finally:
+        display(look().bundle(), raw=True)  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _in_notebook(execution: Execution, look: Callable[[], Card]) -> Iterator[None]:
+    """Show widgets while it runs, and leave a static picture: saved notebooks cannot show widgets."""
+    from IPython.display import display
+
+    card: NotebookCard | None = None
+    with views.shielded("the live view"):
+        card = NotebookCard(look())
+    if card is None:  # there are no widgets here: the outcome is shown all the same
+        with _once(look):
+            yield
+        return
+    asked: dict[str, Any] = {}
+
+    def draw() -> None:
+        card.draw(look())
+        waiting = open_approvals(execution.state) if execution.state.waiting else []
+        for approval in waiting:
+            if approval.op not in asked:
+                with suppress(ApprovalError):  # decided at this very moment
+                    asked[approval.op] = approval_form(execution.id, store=execution.engine.store, step=approval.step)
+        card.ask([asked[approval.op] for approval in waiting if approval.op in asked])
+
+    try:
+        with _refreshed(draw):
+            yield
+    finally:
+        card.finish(look())
+        if execution.state.status is ExecutionState.WAITING_FOR_APPROVAL:
+            with suppress(ApprovalError):
+                display(approval_form(execution.id, store=execution.engine.store))  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _in_terminal(look: Callable[[], Card]) -> Iterator[None]:
+    """Show bars on stderr while it runs, and leave the outcome of every step, unless the caller tells it."""
+    with TerminalCard() as card:
+        try:
+            with _refreshed(lambda: card.draw(look())):
+                yield
+        finally:
+            if not views.outcome_is_told.get():
+                card.finish(look())
+
+
+class NotebookCard:
+    """One output of a notebook: widgets while it changes, html and text in the end."""
+
+    def __init__(self, first: Card | None = None) -> None:
+        import ipywidgets
+        from IPython.display import display
+
+        self._widgets = ipywidgets
+        self._head, self._graph = ipywidgets.HTML(), ipywidgets.HTML()
+        self._lines = ipywidgets.VBox()
+        self._forms = ipywidgets.VBox()
+        self._pool: list[tuple[Any, Any, Any]] = []
+        self._states: dict[str, str] | None = None
+        self._box = ipywidgets.VBox([self._head, self._graph, self._lines, self._forms])
+        # A front end without widgets shows the text, as does a notebook whose tab was closed before the run was over.
+        bundle = self._box._repr_mimebundle_()
+        if first is not None:
+            bundle = {**bundle, **first.bundle(), "text/plain": f"{first.to_text()}\n{_LIVE}"}
+        self._handle = display(bundle, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+
+    def draw(self, card: Card) -> None:
+        """Show what has changed."""
+        self._head.value = f"<div style='{STYLE}'>{card.head_html(exact=False)}</div>"
+        if self._states is None and card.graph.height > _TALL:  # what moves stays in sight
+            self._box.children = (self._head, self._lines, self._forms, self._graph)
+        states = card.states
+        if states != self._states:
+            self._states = states
+            self._graph.value = card.graph.to_svg(states)
+        active = [row for row in card.rows if row.active]
+        for number, row in enumerate(active[:_MOST_LINES]):
+            self._show(number, row, more=len(active) - _MOST_LINES if number == _MOST_LINES - 1 else 0)
+        shown = tuple(line for line, _, _ in self._pool[: len(active)])
+        if self._lines.children != shown:
+            self._lines.children = shown
+
+    def ask(self, forms: list[Any]) -> None:
+        """Show the forms of approvals that are waited for."""
+        if self._forms.children != tuple(forms):
+            self._forms.children = tuple(forms)
+
+    def finish(self, card: Card) -> None:
+        """Leave a static picture in the place of the widgets.
+
+        A tab that was closed meanwhile did not hear of it: opened again, it asks the kernel for the widgets. So the
+        box of the last runs stays, with the picture in it and nothing else.
+        """
+        bundle = card.bundle()
+        self._handle.update(bundle, raw=True)
+        self._head.value, self._box.children = bundle["text/html"], (self._head,)
+        for line, bar, text in self._pool:
+            for widget in (line, bar, text):
+                widget.close()
+        for widget in (self._graph, self._lines, self._forms):
+            widget.close()
+        _ended.append((self._head, self._box))
+        while len(_ended) > _MOST_ENDED:
+            for widget in _ended.popleft():
+                widget.close()
+
+    def _show(self, number: int, row: Row, more: int) -> None:
+        if number == len(self._pool):
+            bar = self._widgets.FloatProgress(min=0, max=100, layout={"width": "160px", "flex": "0 0 auto"})
+            text = self._widgets.HTML()
+            self._pool.append((self._widgets.HBox([bar, text]), bar, text))
+        _, bar, text = self._pool[number]
+        bar.value = 0.0 if row.percent is None else round(row.percent, 1)
+        display = "none" if row.percent is None else None
+        if bar.layout.display != display:
+            bar.layout.display = display
+        text.value = _line_html(row) + (f"<div>and {more} more at work</div>" if more > 0 else "")
+
+
+def _line_html(row: Row) -> str:
+    percent = "" if row.percent is None else f"{row.percent:.0f}% "
+    took = "" if row.seconds is None or row.seconds < 1 else f", {row.seconds:.0f}s"
+    note = f" &nbsp;{html.escape(row.note)}" if row.note else ""
+    lines = html.escape("\n".join(line[:160] for line in row.printed.splitlines()[-3:]))
+    printed = f"<pre style='{SMALL}'>{lines}</pre>" if lines else ""
+    what = f"{percent}<b>{html.escape(row.name)}</b>{took}{note}"
+    return f"<div style='{STYLE};line-height:1.5;padding-top:3px'>{what}{printed}</div>"
+
+
+class _Unheard:
+    """A stream for what we draw ourselves: when a step's print makes rich draw, that is not what the step printed."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        token = current_scope.set(None)
+        try:
+            self._stream.write(text)
+        except (OSError, ValueError):  # the terminal hung up: a step that prints through rich must not fail by it
+            pass
+        finally:
+            current_scope.reset(token)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class TerminalCard:
+    """Bars on stderr, one for each step at work; the outcome of every step in the end."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.live import Live
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        # Loaded here, as what the first drawing costs decides how soon the next one comes.
+        self._bar, self._table, self._text = ProgressBar, Table, Text
+        self._console = Console(file=cast(IO[str], _Unheard(sys.stderr)))
+        self._live = Live(
+            console=self._console,
+            transient=True,
+            auto_refresh=False,
+            redirect_stdout=is_terminal(sys.stdout),  # else rich would write to stderr what goes into a file
+        )
+
+    def __enter__(self) -> TerminalCard:
+        self._live.start()
+        self._end = listen(hear)  # rich now stands before the streams that are listened to
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        self._end()
+        self._live.stop()
+
+    def draw(self, card: Card) -> None:
+        """Show what is at work."""
+        ProgressBar, Table, Text = self._bar, self._table, self._text  # noqa: N806  # classes
+        table = Table.grid(padding=(0, 1))
+        for row in [row for row in card.rows if row.active][:_MOST_LINES]:
+            bar = ProgressBar(total=100, completed=row.percent, width=20) if row.percent is not None else Text("")
+            took = "" if row.seconds is None else f"{row.seconds:.0f}s"
+            last = row.printed.rstrip().rpartition("\n")[2][:60]
+            table.add_row(Text(row.name), bar, Text(took), Text(row.note[:60]), Text(last, style="dim"))
+        page = Table.grid()
+        page.add_row(Text(f"{card.heading}, {card.seconds:.0f}s"))
+        page.add_row(table)
+        self._live.update(page, refresh=True)
+
+    def finish(self, card: Card) -> None:
+        """Leave the outcome."""
+        self._stop()
+        self._console.print(card.to_text(), markup=False, highlight=False)
+
+
+@contextmanager
+def _refreshed(draw: Callable[[], None]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    handle: asyncio.TimerHandle | None = None
+
+    def tick() -> None:
+        nonlocal handle
+        handle = None
+        began = time.thread_time()
+        with views.shielded("a run"):
+            draw()
+            handle = loop.call_later(wait_after(began), tick)  # one that cannot be drawn is not tried again
+
+    def wait_after(began: float) -> float:
+        return max(_REFRESH_SECONDS, (time.thread_time() - began) / _SHARE)
+
+    handle = loop.call_later(0, tick)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            handle.cancel()

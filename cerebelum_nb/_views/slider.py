@@ -1,0 +1,215 @@
+"""The slider through a run's events: HTML that carries every moment and its own script, and a text.
+
+It is made once, when it is shown, and then needs no kernel: widgets die with theirs, and a saved notebook would show
+none. Where scripts do not run (GitHub, a notebook nobody trusts yet) the last moment and the list of events are seen.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from importlib.resources import files
+from typing import Any
+
+from .._core.events import Event
+from .._core.model import Plan
+from .._core.state import State, fold
+from .._engine.hints import advise
+from .._history.facts import changes
+from .._history.replay import Transition, transitions
+from .._history.words import detail, shorten, title
+from .._text.duration import format_seconds
+from .._text.text import counted
+from .._text.times import at
+from .card import SMALL, STYLE, Card, html_row, last_printed
+from .graph import Graph
+from .watch import Recorded, plan_of
+
+__all__ = ["Slider"]
+
+_MOST_LINES = 40
+"""So many events are listed as text."""
+
+_MOST_MOMENTS = 2_000
+"""So many events can be gone through: a page with more is slow to open."""
+
+
+class Slider:
+    """A run's events and what was known after each of them, as something to look at.
+
+    Args:
+        execution_id: whose events they are.
+        events: all of them, in order.
+    """
+
+    def __init__(self, execution_id: str, events: Sequence[Event], plan: Plan | None = None) -> None:
+        self._id, self._events, self._plan = execution_id, events, plan
+
+    def __repr__(self) -> str:
+        lines = [f"  {number:>3} {title(event)}" for number, event in enumerate(self._events, start=1)]
+        if len(lines) > _MOST_LINES:
+            lines = [*lines[: _MOST_LINES - 1], f"  ... {len(lines) - _MOST_LINES + 1} more"]
+        head = f"{self._transitions[-1].state.workflow}: {counted(len(self._events), 'event')}"
+        return "\n".join([head, *lines, "to go through them: cerebelum debug"])
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        return {"text/plain": repr(self), "text/html": self.to_html()}
+
+    def to_html(self) -> str:
+        """Write the whole slider; what stands in it needs nothing from elsewhere."""
+        script = files(__package__).joinpath("slider.js").read_text(encoding="utf-8")
+        told = self._data()
+        seen: dict[str, dict[str, None]] = {}
+        for slot, state in (pair for event in told["events"] for pair in event["set"]):
+            if slot.startswith("box:"):
+                seen.setdefault(slot.removeprefix("box:"), {})[state] = None
+        parts = {
+            "graph": self._graph.to_changing_svg(seen),
+            "rows": "".join(f'<tbody data-step="{html.escape(row.name)}"></tbody>' for row in self._cards[-1].rows),
+        }
+        told["page"] = _live(parts, len(self._transitions))
+        data = json.dumps(told, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+        return (
+            f'<div style="{STYLE}">{self._left_out()}{_still(self._cards[-1], self._transitions)}'
+            f"<script>(() => {{\nconst data = {data};\n{script}}})();</script></div>"
+        )
+
+    @cached_property
+    def _transitions(self) -> list[Transition]:
+        """The moments to go through: the last ones of a long history."""
+        first = max(0, len(self._events) - _MOST_MOMENTS)
+        return list(transitions(self._events[first:], fold(self._events[:first])))
+
+    def _left_out(self) -> str:
+        first = len(self._events) - len(self._transitions)
+        if not first:
+            return ""
+        words = f"The first {first:,} of {len(self._events):,} events are not shown here"
+        return f"<div>{words}; history.events({html.escape(repr(self._id))}) has them all.</div>"
+
+    @cached_property
+    def _graph(self) -> Graph:
+        recorded = Recorded()
+        for event in self._events:
+            recorded.take(event)
+        last = self._transitions[-1].state
+        return Graph(plan_of(last) or self._plan or recorded.plan(last.workflow))
+
+    @cached_property
+    def _cards(self) -> list[Card]:
+        """A card for every moment; the rows of steps to which nothing happened are the ones of the moment before."""
+        cards: list[Card] = []
+        before = State()
+        for event, state in self._transitions:
+            same = {
+                row.name: row
+                for row in (cards[-1].rows if cards else ())
+                if not row.active and state.steps.get(row.name) is before.steps.get(row.name)
+            }
+            known = same if state.lifecycle is before.lifecycle else None
+            advice = advise(state, self._id) if event is self._events[-1] else None
+            cards.append(Card.at(self._id, state, event.at, self._graph, advice=advice, known=known))
+            before = state
+        return cards
+
+    def _data(self) -> dict[str, Any]:
+        told: dict[str, str | None] = {}
+        listed, before, shown = [], State(), None
+        for (event, state), card in zip(self._transitions, self._cards, strict=True):
+            op = getattr(event, "op", None) if before.version else None
+            slots = (*_shown(card, shown, state), *_changed(before, state, op))
+            changed = [(slot, text) for slot, text in slots if told.get(slot) != text]
+            told.update(changed)
+            listed.append(
+                {
+                    "title": title(event),
+                    "detail": detail(event, state),
+                    "time": f"{_since(event, state)}, {at(event.at):%Y-%m-%d %H:%M:%S} UTC",
+                    "set": changed,
+                }
+            )
+            before, shown = state, card
+        return {"names": _in_order(told), "first": len(self._events) - len(listed), "events": listed}
+
+
+def _shown(card: Card, before: Card | None, state: State) -> Iterator[tuple[str, str | None]]:
+    """Write what a card shows, as far as it is not what the one before showed."""
+    yield "part:head", card.head_html()
+    yield "part:failure", card.failure.to_html() if card.failure is not None else ""
+    if before is None or card.state is not before.state:
+        for name, shown in card.states.items():
+            yield f"box:{name}", shown
+    old = before.rows if before is not None else ()
+    for place, row in enumerate(card.rows):
+        if place < len(old) and row is old[place]:
+            continue
+        yield f"box:{row.name}", row.state
+        yield f"row:{row.name}", html_row(row, last_printed(row), _value(state, row.name))
+
+
+def _value(state: State, name: str) -> str:
+    """Write what a step has returned."""
+    value = state.steps[name].output if name in state.finished else None
+    return "" if value is None else shorten(value.text, 100)
+
+
+def _changed(before: State, after: State, op: str | None) -> Iterator[tuple[str, str | None]]:
+    for name, _, new in changes(before, after, op):
+        yield f"fact:{name}", new
+
+
+def _in_order(slots: Iterable[str]) -> list[str]:
+    """Name the facts as a state is written: its own first, then step by step."""
+    by_owner: dict[str, list[str]] = {"": []}
+    for slot in slots:
+        if slot.startswith("fact:"):
+            name = slot.removeprefix("fact:")
+            by_owner.setdefault(name.partition("]")[0] if name.startswith("steps[") else "", []).append(name)
+    return [name for names in by_owner.values() for name in names]
+
+
+def _since(event: Event, state: State) -> str:
+    return f"{format_seconds(max(0, event.at - state.started_at) / 1e6)} after the start"
+
+
+_BUTTON = (
+    "font:inherit;color:inherit;background:rgba(128,128,128,.14);border:1px solid rgba(128,128,128,.5);"
+    "border-radius:3px;padding:1px 10px;cursor:pointer"
+)
+_TABLE = "font-size:12px;margin:4px 0;color:inherit"
+_SCROLLED = "height:12em;overflow:auto;border-top:1px solid rgba(128,128,128,.3)"
+
+
+def _live(parts: dict[str, str], count: int) -> str:
+    """Write what the script shows; without it there is nothing to press."""
+
+    def button(name: str, text: str) -> str:
+        return f'<button type="button" data-part="{name}" style="{_BUTTON}">{text}</button>'
+
+    controls = (
+        f"{button('previous', 'prev')} {button('play', 'play')} {button('next', 'next')} "
+        f'<input type="range" data-part="range" min="1" max="{count}" step="1" aria-label="event" '
+        f'style="flex:1;min-width:8em;margin:0 6px"> <span data-part="count" style="white-space:nowrap"></span>'
+    )
+    return (
+        f'<div data-part="live"><div data-part="head"></div>'
+        f'<div style="display:flex;gap:6px;align-items:center;margin:4px 0">{controls}</div>'
+        f'<div style="min-height:4em" aria-live="polite"><b data-part="title"></b> <span data-part="time" '
+        f'style="opacity:.7"></span><div data-part="detail" style="overflow-wrap:anywhere"></div></div>'
+        f"{parts['graph']}"
+        f'<div style="margin-top:6px">What it changed in the state</div><div style="{_SCROLLED}">'
+        f'<table style="{_TABLE}"><tbody data-part="changed"></tbody></table></div>'
+        f'<details open><summary>steps</summary><table style="{_TABLE}">{parts["rows"]}</table></details>'
+        f'<details><summary>the whole state</summary><table style="{_TABLE}"><tbody data-part="state"></tbody></table>'
+        f'</details><div data-part="failure"></div></div>'
+    )
+
+
+def _still(card: Card, told: Sequence[Transition]) -> str:
+    """Write what is seen without the script: the card, and the list of events."""
+    lines = (f"{state.version:>4} {title(event)}  {detail(event, state)}".rstrip() for event, state in told)
+    listed = f"<pre style='{SMALL}'>{html.escape(chr(10).join(lines))}</pre>"
+    count = counted(len(told), "event")
+    return f'<div data-part="still">{card.to_html()}<details><summary>{count}</summary>{listed}</details></div>'

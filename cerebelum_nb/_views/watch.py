@@ -1,0 +1,222 @@
+"""``watch``: the card of an execution, drawn from the log, in any kernel and whoever runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from typing import Any
+
+from .._client.reading import entry
+from .._core.events import StepCompleted, StepFailed, StepInterrupted, StepStarted
+from .._core.model import ExecutionState, Plan
+from .._core.state import State, evolve
+from .._engine import views
+from .._engine.clock import current_clock
+from .._engine.hints import advise, command_for
+from .._engine.leases import keeper_of
+from .._engine.staleness import blueprint_kept
+from .._host.frontend import Audience, audience
+from .._store.base import Store
+from .._store.session import resolve_store
+from .._workflow.workflow import registered
+from ..errors import WorkflowDefinitionError
+from .card import Card
+from .graph import Graph
+from .live import NotebookCard, TerminalCard
+
+__all__ = ["Reading", "Recorded", "plan_of", "watch"]
+
+_EVERY_SECONDS = 0.5
+_tasks: set[asyncio.Task[None]] = set()
+
+
+def watch(execution_id: str | None = None, *, store: Store | None = None) -> None:
+    """Show an execution: live while it runs, here or in another process, and as it ended afterwards.
+
+    In a notebook it returns at once and the card goes on by itself; in a terminal or a script it returns when the
+    run is over.
+
+    Args:
+        execution_id: its id or an unambiguous beginning; by default the newest execution's.
+        store: the log; by default the session's.
+
+    Raises:
+        ExecutionNotFoundError: there is no such execution; near ids are suggested.
+
+    Example:
+        >>> from cerebelum_nb import step, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... def build():
+        ...     return "image"
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(build)
+        >>> log = MemoryStore()
+        >>> result = release.run(store=log, execution_id="k1")
+        >>> watch("k1", store=log)
+    """
+    log = resolve_store(store)
+    found = _newest(log) if execution_id is None else log.execution(execution_id).execution_id
+    who = audience()
+    running = keeper_of(log).running(found)
+    if running is not None and who is Audience.NOTEBOOK and running.loop is _loop():
+        views.watch(running)
+        return
+    reading = Reading(log, found)
+    match who:
+        case Audience.NOTEBOOK:
+            _in_notebook(reading)
+        case Audience.HEADLESS:
+            from IPython.display import display
+
+            display(reading.look().bundle(), raw=True)  # type: ignore[no-untyped-call]
+        case Audience.TERMINAL:
+            with TerminalCard() as shown:
+                while not reading.over:
+                    shown.draw(reading.look())
+                    time.sleep(_EVERY_SECONDS)
+                shown.finish(reading.look())
+        case Audience.NOBODY:
+            _in_lines(reading)
+
+
+class Reading:
+    """An execution as the log tells it, read on with every look."""
+
+    def __init__(self, store: Store, execution_id: str) -> None:
+        self.id, self._store = execution_id, store
+        self._state = State()
+        self._recorded = Recorded()
+        self._graph: Graph | None = None
+        self._drawn: tuple[str, Plan | None] = "", None
+        self._over = False
+
+    def look(self) -> Card:
+        """Read what is new and take a picture."""
+        row = self._store.execution(self.id)
+        now = current_clock.get().now()
+        events = self._store.events(self.id, after=self._state.version)
+        for event in events:
+            evolve(self._state, event)
+            self._recorded.take(event)
+        self._over = row.summary.state.is_final or row.summary.state is ExecutionState.PAUSED
+        interrupted = not self._over and entry(self._store, row, now).interrupted
+        if interrupted:
+            self._over = True
+            self._state.reason = self._state.reason or "its process ended"
+            now = self._state.updated_at
+        known = plan_of(self._state)
+        plan = known or self._blueprint() or self._recorded.plan(self._state.workflow)
+        if self._graph is None or self._graph.plan.timeline != plan.timeline:
+            self._graph = Graph(plan)
+        advice = advise(self._state, self.id, plan=known, interrupted=interrupted, command=command_for(self._store))
+        return Card.at(self.id, self._state, now, self._graph, advice=advice)
+
+    def _blueprint(self) -> Plan | None:
+        """Read the plan that the log holds, once per digest."""
+        if self._drawn[0] != self._state.plan:
+            self._drawn = self._state.plan, blueprint_kept(self._store, self._state)
+        return self._drawn[1]
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more is to be expected."""
+        self.look()
+        return self._over
+
+
+class Recorded:
+    """The shape of a run whose workflow this process does not know: its steps, as they started."""
+
+    def __init__(self) -> None:
+        self._stages: list[list[str]] = []
+        self._known: set[str] = set()
+        self._open: set[str] = set()
+
+    def take(self, event: object) -> None:
+        """Look at the next event."""
+        if isinstance(event, StepStarted):
+            if event.step not in self._known:
+                self._known.add(event.step)
+                if self._open and self._stages:
+                    self._stages[-1].append(event.step)
+                else:
+                    self._stages.append([event.step])
+            self._open.add(event.step)
+        elif isinstance(event, (StepCompleted, StepFailed, StepInterrupted)):
+            self._open.discard(event.step)
+            if event.step not in self._known:  # marked as done by hand: it never started
+                self._known.add(event.step)
+                self._stages.append([event.step])
+
+    def plan(self, workflow: str) -> Plan:
+        """Return what is known so far as a plan."""
+        return Plan(workflow=workflow, timeline=tuple(map(tuple, self._stages)), steps={})
+
+
+def plan_of(state: State) -> Plan | None:
+    """Return the plan of a run whose workflow this process knows, as it is defined now."""
+    workflow = registered().get((state.module, state.workflow))
+    if workflow is None:
+        return None
+    try:
+        plan = workflow.plan()
+    except WorkflowDefinitionError:
+        return None
+    known = {*plan.steps}
+    return plan if known.issuperset(state.steps) else None
+
+
+def _newest(log: Store) -> str:
+    rows, _ = log.executions(limit=1)
+    if not rows:
+        from ..errors import ExecutionNotFoundError
+
+        raise ExecutionNotFoundError(f"there is no execution in {log.location} yet: run a workflow first")
+    return rows[0].execution_id
+
+
+def _loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _in_notebook(reading: Reading) -> None:
+    if reading.over or _loop() is None:
+        from IPython.display import display
+
+        display(reading.look().bundle(), raw=True)  # type: ignore[no-untyped-call]
+        return
+    task = asyncio.get_running_loop().create_task(_follow(reading, NotebookCard(reading.look())))
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
+
+
+async def _follow(reading: Reading, shown: NotebookCard) -> None:
+    try:
+        while not reading.over:
+            shown.draw(reading.look())
+            await asyncio.sleep(_EVERY_SECONDS)
+    finally:
+        shown.finish(reading.look())
+
+
+def _in_lines(reading: Reading) -> None:
+    told: dict[str, Any] = {}
+    while True:
+        over = reading.over
+        card = reading.look()
+        for row in card.rows:
+            said = (row.state, None if row.percent is None else f"{row.percent:.0f}%", row.note if row.active else "")
+            if row.state not in ("waiting", "skipped") and told.get(row.name) != said[:2]:
+                told[row.name] = said[:2]
+                sys.stderr.write(" ".join([f"{row.name}:", *(part for part in said if part)]) + "\n")
+        if over:
+            sys.stderr.write(f"{card.heading}\n")
+            return
+        sys.stderr.flush()
+        time.sleep(_EVERY_SECONDS)

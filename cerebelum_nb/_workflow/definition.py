@@ -1,0 +1,122 @@
+"""What a workflow is, before it runs: a function that describes a timeline, the plan it makes, and how that is shown.
+
+The function is evaluated anew at every start and every resume, in its own module: a step whose cell was edited and run
+again is the one that runs.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from .._core.model import Plan
+from .._core.validate import Report
+from .._dsl.builder import WorkflowBuilder, build
+from .._dsl.reloading import by_name, load_of, newest
+from .._engine import views
+from .._text.text import as_stage, counted
+from ..errors import WorkflowDefinitionError
+
+__all__ = ["Definition", "check", "describe_path"]
+
+
+class Definition:
+    """A named function that describes a timeline.
+
+    Args:
+        fn: the function.
+        name: the workflow's name in the log.
+        max_jumps: how many jumps back one execution may make.
+    """
+
+    def __init__(self, fn: Callable[[WorkflowBuilder], object], name: str, max_jumps: int) -> None:
+        self.__doc__, self.__module__, self.__name__ = fn.__doc__, fn.__module__, fn.__name__
+        self.__qualname__ = fn.__qualname__
+        self._fn, self.name, self.max_jumps = fn, name, max_jumps
+        self._load = load_of(fn)
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """Pickle by name, as functions are; one that its module does not hold, by what it is made of."""
+        return by_name(self) or (type(self), (self._fn, self.name, self.max_jumps))
+
+    @property
+    def fn(self) -> Callable[[WorkflowBuilder], object]:
+        """The function, as its module defines it now."""
+        return newest(self, self.name, self._fn, self._load)._fn
+
+    def validate(self) -> Report:
+        """Evaluate the timeline as it is now and report what is wrong with it, all at once."""
+        return build(self.fn, self.name, self.max_jumps)[1]
+
+    def plan(self) -> Plan:
+        """Evaluate the timeline as it is now.
+
+        Raises:
+            WorkflowDefinitionError: it cannot run; ``.errors`` names every problem.
+        """
+        plan, report = build(self.fn, self.name, self.max_jumps)
+        if not report.ok:
+            raise WorkflowDefinitionError(
+                f"workflow '{self.name}' cannot run, {counted(len(report.errors), 'problem')}:\n{report}",
+                errors=report.errors,
+                warnings=report.warnings,
+            )
+        return plan
+
+    def __repr__(self) -> str:
+        try:
+            return f"<workflow {self.name}: {describe_path(self.plan())}>"
+        except WorkflowDefinitionError as error:
+            found = "\n".join(f"  - {problem}" for problem in error.errors)
+            return f"<workflow {self.name}: {counted(len(error.errors), 'problem')}>\n{found}"
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        plan, report = build(self.fn, self.name, self.max_jumps)
+        return views.drawers[0](plan).bundle() if report.ok and views.drawers else {"text/plain": repr(self)}
+
+    def to_mermaid(self) -> str:
+        """Write its graph as a Mermaid flowchart, for pages that render one."""
+        return views.drawers[0](self.plan()).to_mermaid()
+
+    @property
+    def variable(self) -> str:
+        """How the user calls it, for messages that say what to type."""
+        return str(self.fn.__name__)
+
+
+def describe_path(plan: Plan) -> str:
+    """Write a plan's timeline as it was written.
+
+    Example:
+        >>> describe_path(Plan(workflow="w", timeline=(("a",), ("b", "c")), steps={}))
+        'a >> [b, c]'
+    """
+    shown = list(map(as_stage, plan.timeline))
+    if len(shown) > 12:
+        shown = [*shown[:6], f"... {len(shown) - 9} more ...", *shown[-3:]]
+    return " >> ".join(shown)
+
+
+def check(function: Any) -> None:
+    """Raise WorkflowDefinitionError when a function cannot describe a timeline."""
+    if isinstance(function, Definition):
+        raise WorkflowDefinitionError(f"{function.name!r} is a workflow already: write @workflow once")
+    if not inspect.isfunction(function):
+        raise WorkflowDefinitionError(
+            f"@workflow takes a function that describes the timeline, def deploy(wf): ..., not {function!r}"
+        )
+    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+        raise WorkflowDefinitionError(
+            f"workflow '{function.__name__}' only describes the timeline and runs nothing: make it a plain def"
+        )
+    required = [
+        p
+        for p in inspect.signature(function).parameters.values()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    if len(required) != 1:
+        raise WorkflowDefinitionError(
+            f"workflow '{function.__name__}' takes one argument, on which it calls timeline: "
+            f"def {function.__name__}(wf)"
+        )

@@ -1,0 +1,246 @@
+"""Finding the workflow of a recorded execution: in the module it was started from, or where somebody says.
+
+Only the workflow object is looked for here; nobody is told to run it. How code is loaded stands in load.py.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Generic, Protocol, TypeVar, cast
+
+from .._core.events import WorkflowStarted
+from .._engine.hints import is_cell, is_script, ways
+from .._store.base import Store
+from ..errors import WorkflowNotFoundError
+from .load import load_module, load_notebook, load_script
+
+__all__ = ["Code", "Origin", "Runnable", "find_workflow", "origin_of"]
+
+W = TypeVar("W")
+
+Origin = WorkflowStarted
+"""What the log says about where a workflow's code was: its ``module``, ``qualname`` and ``source``."""
+
+
+class Runnable(Protocol):
+    """What is needed of a workflow: its name, and how to go on with one of its executions."""
+
+    name: str
+
+    async def resume(
+        self,
+        execution_id: str | None = None,
+        skip_completed_steps: bool = True,
+        inputs: Any = None,
+        **options: Any,
+    ) -> Any:
+        """Go on with an execution."""
+
+
+def origin_of(store: Store, execution_id: str) -> Origin:
+    """Read where the code of an execution was when it started; ``execution_id`` is a whole id.
+
+    Raises:
+        WorkflowNotFoundError: the log is damaged: it does not say.
+    """
+    for event in store.events(execution_id, upto=2):  # a fork's first event is its own
+        if isinstance(event, WorkflowStarted):
+            return event
+    raise WorkflowNotFoundError(
+        f"the log does not say how execution {execution_id} started: it is damaged. Restore a copy of it"
+    )
+
+
+def find_workflow(
+    origin: Origin,
+    execution_id: str,
+    *,
+    module: str | None = None,
+    notebook: str | os.PathLike[str] | None = None,
+    may_run: bool = True,
+) -> Runnable:
+    """Find the workflow of an execution: in the module it was started from, or the script if that is still there.
+
+    Args:
+        origin: what the log says of it, from :func:`origin_of`.
+        execution_id: for messages.
+        module: import this one instead of the recorded one.
+        notebook: look in the definitions of this notebook instead.
+        may_run: whether the code that the log names may be run (``Store.may_run``); what a person names always may.
+
+    Raises:
+        WorkflowNotFoundError: the module cannot be imported, may not be, or holds no such workflow.
+    """
+    if notebook is not None:
+        found = _in(load_notebook(notebook), origin)
+        where = f"the notebook {os.fspath(notebook)}"
+    else:
+        name = module or origin.module
+        if name == "__main__":
+            live = _in(sys.modules["__main__"], origin)
+            if live is not None:
+                return live
+            if not is_script(origin.source) or not Path(origin.source).is_file():
+                raise WorkflowNotFoundError(_not_a_module(origin, execution_id))
+            if not may_run:
+                raise WorkflowNotFoundError(_not_trusted(origin, execution_id))
+            found, where = _in(load_script(origin.source), origin), f"the script {origin.source}"
+        else:
+            if module is None and not may_run and name not in sys.modules:
+                raise WorkflowNotFoundError(_not_trusted(origin, execution_id))
+            loaded = load_module(name, source="" if module else origin.source)
+            found = _in(loaded, origin)
+            where = f"the module {name} ({getattr(loaded, '__file__', None) or 'no file'})"
+    if found is None:
+        raise WorkflowNotFoundError(
+            f"execution {execution_id} belongs to workflow '{origin.workflow}', and {where} holds no workflow of that "
+            f"name. If it has moved or was renamed, name the module that holds it: "
+            f"cerebelum resume {shlex.quote(execution_id)} --module NAME"
+        )
+    return found
+
+
+class Code(Generic[W]):
+    """The workflows a scheduler knows, and how it finds others.
+
+    Args:
+        known: returns the workflows defined in this process, by module and name.
+        modules: names of modules, or paths of Python files, imported now.
+        notebook: a notebook whose definitions are run now.
+
+    Raises:
+        WorkflowNotFoundError: one of them cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        known: Callable[[], Mapping[tuple[str, str], W]],
+        modules: Sequence[str] = (),
+        notebook: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self._known = known
+        self._named = [load_module(name, _REACHABLE) for name in modules]
+        if notebook is not None:
+            self._named.append(load_notebook(notebook))
+        self._loaded: dict[str, ModuleType] = {}
+        self._failed: dict[str, str] = {}
+
+    def find(self, origin: Origin, execution_id: str = "ID", *, may_run: bool = True) -> W:
+        """Return the workflow of an execution: defined here, in what was named, or in the module it was started from.
+
+        Args:
+            origin: what the log says of it.
+            execution_id: for messages.
+            may_run: whether the code that the log names may be run.
+
+        Raises:
+            WorkflowNotFoundError: it is not to be found, or not to be run; the message says what to do.
+        """
+        module = origin.module
+        live = self._known().get((module, origin.workflow))
+        if live is not None and _is_of(live, origin):
+            return live
+        found = next((made for named in self._named if (made := _in(named, origin)) is not None), None)
+        if found is None and not may_run and module not in {"__main__", *sys.modules}:
+            raise WorkflowNotFoundError(_not_trusted(origin, execution_id))
+        if found is None and module and module != "__main__":
+            found = _in(self._load(module, lambda: load_module(module, _REACHABLE, source=origin.source)), origin)
+        elif found is None and is_script(origin.source) and Path(origin.source).is_file():
+            if not may_run:
+                raise WorkflowNotFoundError(_not_trusted(origin, execution_id))
+            found = _in(self._load(origin.source, lambda: load_script(origin.source)), origin)
+        if found is None:
+            raise WorkflowNotFoundError(_to_be_named(origin))
+        return cast(W, found)
+
+    def _load(self, name: str, load: Callable[[], ModuleType]) -> ModuleType:
+        """Load code once; what could not be loaded is not tried again for each of its executions."""
+        if name in self._failed:
+            raise WorkflowNotFoundError(self._failed[name])
+        try:
+            self._loaded[name] = self._loaded.get(name) or load()
+        except WorkflowNotFoundError as error:
+            self._failed[name] = str(error)
+            raise
+        return self._loaded[name]
+
+
+_REACHABLE = (
+    "Start the scheduler where it can be imported: in its folder, with PYTHONPATH, or with its package installed"
+)
+
+
+def _to_be_named(origin: Origin) -> str:
+    """Say how a scheduler is told where a workflow is."""
+    what = f"workflow '{origin.workflow}'"
+    if origin.module and origin.module != "__main__":
+        return (
+            f"{what} is not in the module {origin.module!r} any more. Put it back under its name, or resume the "
+            f"execution with the workflow that follows it"
+        )
+    if is_script(origin.source):
+        script = Path(origin.source)
+        return (
+            f"{what} was started from the script {script}, which holds it no more: name the file that does, "
+            f"`cerebelum scheduler FILE.py`. What that runs must stand under `if __name__ == '__main__':`"
+        )
+    return (
+        f"{what} was defined in a notebook: name it, `cerebelum scheduler --notebook NOTEBOOK.ipynb`, or call "
+        f"cerebelum_nb.scheduler() in the notebook's kernel, or put the workflow into a module and import it there"
+    )
+
+
+def _is_of(workflow: Any, origin: Origin) -> bool:
+    """Whether a workflow of this process is the recorded one: of two scripts both are modules called ``__main__``."""
+    if origin.module != "__main__" or not is_script(origin.source):
+        return True
+    return bool(Path(inspect.unwrap(workflow.fn).__code__.co_filename).absolute() == Path(origin.source).absolute())
+
+
+def _in(module: ModuleType, origin: Origin) -> Runnable | None:
+    """Find a workflow by the function it was made of, else by its name."""
+    from .._dsl.step import Step
+
+    made = {
+        id(value): value
+        for value in vars(module).values()
+        if not isinstance(value, (Step, ModuleType)) and hasattr(value, "max_jumps") and hasattr(value, "resume")
+    }
+    named = [value for value in made.values() if value.name == origin.workflow]
+    exact = [value for value in named if value.fn.__qualname__ == origin.qualname]
+    return next(iter(exact or named), None)
+
+
+def _not_trusted(origin: Origin, execution_id: str) -> str:
+    """Say that nobody here chose the code that the log names, and how to choose it."""
+    file = origin.source if origin.module == "__main__" else origin.module
+    return (
+        f"execution {execution_id} of workflow '{origin.workflow}' was not started by you on this machine, and it "
+        f"names {file!r} as its code. What came from elsewhere does not choose which code is run here: nothing was "
+        f"run. If it is the code you mean, name it:\n\n"
+        f"    cerebelum resume {shlex.quote(execution_id)} --module {shlex.quote(file)}\n\n"
+        f"With --trust-code it is run unseen"
+    )
+
+
+def _not_a_module(origin: Origin, execution_id: str) -> str:
+    told = f"execution {execution_id} of workflow '{origin.workflow}' was started "
+    if is_script(origin.source):
+        return (
+            f"{told}by the script {origin.source}, which is not there any more. Name the file that holds it now:\n\n"
+            f"    cerebelum resume {shlex.quote(execution_id)} --module PATH.py"
+        )
+    *command, call = ways(origin, execution_id)
+    if not is_cell(origin.source):
+        return f"{told}at a prompt, so its code is nowhere to be found. Define it there again, then:\n\n    {call}"
+    here = f":\n\n    {command[0]}" if command else ", by adding --notebook and the notebook's path to the command."
+    return (
+        f"{told}in a notebook, which nothing here can import. Open the notebook, run the cells that define it, "
+        f"then:\n\n    {call}\n\nOr let its definitions be run from here{here}"
+    )

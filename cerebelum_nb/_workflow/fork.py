@@ -1,0 +1,167 @@
+"""A fork made ready: the part of a parent's history that it keeps, and what it puts in the place of the rest.
+
+The parent is only read, so it may be running, here or elsewhere. Events are copied; values that are not JSON are
+stored once per content, and are shared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .._core.arguments import ExecutionLike
+from .._core.events import Event, StepCompleted, WorkflowForked
+from .._core.fork import Cut, cut, lineage, plan_fork
+from .._core.model import Plan, Value
+from .._core.resume import Resumption, step_named
+from .._core.resume_plan import prospects
+from .._core.state import State, StepState, evolve, fold
+from .._engine.inputs import Inputs, keep_inputs, merge_inputs
+from .._engine.leaving import interruptions
+from .._engine.loop import engine_of
+from .._engine.marking import by_hand
+from .._engine.remembered import remembered
+from .._engine.staleness import blueprint_of, keep_parts, why_inputs_changed, why_stale
+from .._operations.context import Context
+from .._store.base import Store
+from .._store.session import resolve_store
+from .._values import Vault
+from .definition import Definition
+from .resume_plan import Outlook
+from .run import Run
+from .start import check_id, new_id, own, refuse_in_step
+
+__all__ = ["fork", "preview"]
+
+Overrides = Mapping[Any, Any]
+
+_UNSEEN = Value("none")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fork:
+    """What a fork of an execution would be."""
+
+    plan: Plan
+    parent: str
+    kept: Cut
+    before: State
+    chosen: Resumption
+    inputs: dict[str, Any]
+    value: Value
+    given: Mapping[str, Any]
+    stale: dict[str, list[str]]
+
+    def begin(self, at: int, plan: str = "") -> list[Event]:
+        """The events a fork begins with: what it keeps, and that it is a fork."""
+        forked = WorkflowForked(
+            at=at,
+            parent=self.parent,
+            parent_version=self.kept.version,
+            from_step=self.kept.before,
+            retried=self.chosen.retried,
+            revisited=self.chosen.revisited,
+            rerouted=self.chosen.rerouted,
+            restored=self.chosen.restored,
+            inputs=None if self.value == self.before.inputs else self.value,
+            total_steps=sum(map(len, self.plan.timeline)),
+            plan="" if plan == self.before.plan else plan,
+        )
+        return [*self.kept.events, *interruptions(self.before, at, "it was forked"), forked]
+
+
+def fork(
+    workflow: Definition,
+    execution_id: ExecutionLike,
+    from_step: object = None,
+    inputs: Inputs | None = None,
+    overrides: Overrides | None = None,
+    *,
+    rerun: str | Collection[str] = (),
+    fork_id: str | None = None,
+    wait: bool = False,
+    store: Store | None = None,
+) -> Run:
+    """Make a fork ready; the arguments are those of :meth:`~cerebelum_nb.Workflow.fork`."""
+    refuse_in_step(workflow.variable)
+    log = resolve_store(store)
+    vault = Vault(log.redact)
+    fork_id = new_id() if fork_id is None else check_id(fork_id)
+    made = _prepare(workflow, log, vault, execution_id, from_step, inputs, overrides, rerun, fork_id)
+    with engine_of(log).create(fork_id, made.plan, vault, Context) as execution:
+        blueprint = blueprint_of(made.plan, vault)
+        events = made.begin(max(execution.clock.now(), made.before.updated_at), blueprint.digest)
+        state = fold(events)
+        execution.recall(remembered(log, made.parent).results, state)
+        events += [by_hand(execution, state, name, given, f"overrides[{name!r}]") for name, given in made.given.items()]
+        keep_inputs(execution, made.inputs, made.value)
+        execution.payloads = keep_parts(made.plan, log, vault, blueprint)
+        execution.stays = wait
+        return Run(execution, workflow.variable, *events, stale=made.chosen.stale)
+
+
+def preview(
+    workflow: Definition,
+    execution_id: ExecutionLike,
+    from_step: object = None,
+    inputs: Inputs | None = None,
+    overrides: Overrides | None = None,
+    *,
+    rerun: str | Collection[str] = (),
+    store: Store | None = None,
+) -> Outlook:
+    """Say what a fork would do; the arguments are those of :meth:`~cerebelum_nb.Workflow.plan_fork`."""
+    log = resolve_store(store)
+    made = _prepare(workflow, log, Vault(log.redact), execution_id, from_step, inputs, overrides, rerun)
+    after = fold(made.begin(made.before.updated_at))
+    for name in made.given:
+        known = after.steps.get(name) or StepState()
+        done = StepCompleted(at=after.updated_at, step=name, visit=known.visit, output=_UNSEEN, by_hand=True)
+        evolve(after, done)
+    asked = () if rerun == "stale" else (rerun,) if isinstance(rerun, str) else rerun
+    because = "runs from the fork on" if made.kept.before else "has not run yet"
+    return Outlook(
+        made.plan.workflow,
+        made.parent,
+        prospects(
+            made.plan, made.before, after, made.chosen, made.stale, asked, given=made.given, ahead_because=because
+        ),
+        lineage(after),
+    )
+
+
+def _prepare(
+    workflow: Definition,
+    log: Store,
+    vault: Vault,
+    execution_id: ExecutionLike,
+    from_step: object,
+    inputs: Inputs | None,
+    overrides: Overrides | None,
+    rerun: str | Collection[str],
+    fork_id: str | None = None,
+) -> _Fork:
+    plan = workflow.plan()
+    parent = own(workflow, execution_id, log, "fork")
+    if overrides is not None and not isinstance(overrides, Mapping):
+        raise TypeError(f"overrides are steps with their results, such as {{'build': 'image-7'}}, not {overrides!r}")
+    given = {step_named(plan, step, "fork"): value for step, value in (overrides or {}).items()}
+    first = None if from_step is None else step_named(plan, from_step, "fork")
+    kept = cut(plan, log.events(parent), parent, first, given)
+    before = fold(kept.events)
+    merged, value = merge_inputs(log, vault, parent, before.inputs, inputs, fork_id)
+    changed = () if inputs is None else why_inputs_changed(plan, before, value)
+    stale = why_stale(plan, before, log, vault, value)
+    chosen = plan_fork(plan, before, parent, rerun=rerun, outdated=stale, again=(*kept.again, *changed), given=given)
+    return _Fork(
+        plan=plan,
+        parent=parent,
+        kept=kept,
+        before=before,
+        chosen=chosen,
+        inputs=merged,
+        value=value,
+        given=given,
+        stale=stale,
+    )

@@ -1,0 +1,442 @@
+"""Running code that was recorded: a module, a script's file, the definitions of a notebook.
+
+Importing a module runs the module, as it does everywhere. A script is run from its top, as Python does for a process
+pool: what stands under ``if __name__ == "__main__":`` is left out, and where it would start a run, it ends. Of a
+notebook, whose cells do everything, only what defines something is run.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import builtins
+import contextvars
+import importlib
+import json
+import linecache
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any, NamedTuple, NoReturn
+
+from .._engine.loading import RunStartedError, loading
+from .._host.caller import is_library_frame
+from ..errors import WorkflowNotFoundError
+
+__all__ = ["ELSEWHERE", "load_module", "load_notebook", "load_script"]
+
+_RUNS = {
+    "begin",
+    "cancel",
+    "execute",
+    "finish",
+    "fork",
+    "next",
+    "resume",
+    "run",
+    "run_sync",
+    "run_to",
+    "start",
+    "sweep",
+}
+"""An assignment that calls a method of such a name runs something, so it defines nothing."""
+
+ELSEWHERE = "Run this in the folder it is imported from, or name another one with --module"
+"""What to do about a module that is not found, for who resumes one execution."""
+
+
+def load_module(name: str, advice: str = ELSEWHERE, *, source: str = "") -> ModuleType:
+    """Import a module, with the working directory among the places where it is looked for.
+
+    Args:
+        name: its name, or the path of a Python file.
+        advice: what to do when there is none.
+        source: the file it was when it was recorded; where that is still there, it is found from anywhere.
+
+    Raises:
+        WorkflowNotFoundError: there is none, or it raised while it was imported; the message says where.
+    """
+    if name.endswith(".py"):
+        return load_script(name)
+    here = str(Path.cwd())
+    for folder in (here, _root_of(name, source)):
+        if folder and folder not in sys.path and not (folder == here and "" in sys.path):
+            sys.path.insert(0, folder)
+    importlib.invalidate_caches()
+    try:
+        with loading():
+            return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
+            raise WorkflowNotFoundError(f"the module {name!r} is not found from {here}. {advice}") from error
+        raise WorkflowNotFoundError(_raised(f"the module {name!r}", error)) from error
+    except RunStartedError as error:
+        told = f"the module {name!r} starts a run when it is imported{_at(error)}"
+        raise WorkflowNotFoundError(f"{told}\nPut that under `if __name__ == '__main__':`, then try again") from error
+    except (Exception, SystemExit) as error:  # a module may raise anything
+        raise WorkflowNotFoundError(_raised(f"the module {name!r}", error)) from error
+
+
+def _root_of(name: str, source: str) -> str:
+    """Return the folder a module of this name was imported from, if its file is still there."""
+    path = Path(source)
+    parts = name.split(".")
+    inside = [*parts, "__init__"] if path.stem == "__init__" else parts
+    if not path.is_absolute() or not path.is_file() or list(path.with_suffix("").parts[-len(inside) :]) != inside:
+        return ""
+    return str(path.parents[len(inside) - 1])
+
+
+def load_script(path: str | os.PathLike[str]) -> ModuleType:
+    """Run a script up to where it would start a run, and return it as a module.
+
+    Its own top level runs, as Python runs it for a process pool: what stands under ``if __name__ == "__main__":`` does
+    not. So its definitions see the settings they saw when it was run. A file in a package may import from that
+    package, as with ``python -m``.
+
+    Raises:
+        WorkflowNotFoundError: it cannot be read, is no Python, raised, or reads its command line.
+    """
+    place = Path(path).absolute()
+    what = f"the script {place}"
+    try:
+        tree = ast.parse(place.read_bytes(), str(place))
+    except OSError as error:
+        raise WorkflowNotFoundError(f"{what} cannot be read ({error.strerror})") from error
+    except (SyntaxError, ValueError) as error:
+        raise WorkflowNotFoundError(_raised(what, error)) from error
+    module = _as_main(place)
+    vars(module)["__package__"] = _look_in_package(place)
+    stopped_at: int | None = None
+    try:
+        with loading(), _unknown_arguments(place):
+            _run(compile(_NotMain().visit(tree), str(place), "exec"), module)
+    except RunStartedError as error:
+        stopped_at = _line_of(error, str(place))
+    except (Exception, SystemExit) as error:  # it may raise anything
+        raise WorkflowNotFoundError(_raised(what, error)) from error
+    _refuse_other_settings(what, place, module, stopped_at)
+    return module
+
+
+def _line_of(error: BaseException, file: str) -> int | None:
+    """Return the line of the program's top level at which it was ended."""
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == file and f.name == "<module>"]
+    return lines[0] if lines else None
+
+
+def _refuse_other_settings(what: str, place: Path, module: ModuleType, stopped_at: int | None) -> None:
+    """Raise WorkflowNotFoundError when what was left out changes something that steps read.
+
+    A step would go on with other settings than those the recorded run had, and nobody would know.
+    """
+    body = ast.parse(place.read_bytes(), str(place)).body
+    wanted = _wanted(body)
+    for node in body:
+        left_out: list[ast.stmt] = []
+        if isinstance(node, ast.If) and _asks_for_main(node.test):
+            left_out = [*node.body, *node.orelse]
+        elif stopped_at is not None and node.lineno > stopped_at:
+            left_out = [node]
+        for statement in left_out:
+            changed = {
+                name
+                for name in (_bound(statement) | _modified(statement)) & wanted & vars(module).keys()
+                if name in _bound(statement) or isinstance(vars(module)[name], (dict, list, set))
+            }
+            if changed and not isinstance(statement, (ast.Import, ast.ImportFrom)):
+                how = "under `if __name__ == '__main__':`" if node is not statement else "after it starts a run"
+                raise WorkflowNotFoundError(
+                    f"{what} sets {', '.join(map(repr, sorted(changed)))} at line {statement.lineno}, {how}: its steps "
+                    f"read it, and which value the recorded run had cannot be told from here. Set it at the top of the "
+                    f"script, or pass it as an input; or resume in the script itself"
+                )
+
+
+def _run(code: CodeType, module: ModuleType) -> None:
+    """Run a program where no event loop runs, as it may start one."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        exec(code, module.__dict__)
+        return
+    context = contextvars.copy_context()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(context.run, exec, code, module.__dict__).result()
+
+
+class _NotMain(ast.NodeTransformer):
+    """Let a program find that it is not the main one, while its classes still belong to ``__main__``.
+
+    As when it ran: a value whose class is recorded as one of ``__main__`` is found again, and fingerprints stay.
+    """
+
+    def visit_FunctionDef(self, node: ast.AST) -> ast.AST:  # the name ast calls
+        return node
+
+    visit_AsyncFunctionDef = visit_Lambda = visit_ClassDef = visit_FunctionDef  # noqa: N815
+
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
+        if not any(isinstance(side, ast.Name) and side.id == "__name__" for side in (node.left, *node.comparators)):
+            return node
+        swap = ast.Constant("__mp_main__")
+        sides = [
+            ast.copy_location(swap, side) if isinstance(side, ast.Name) and side.id == "__name__" else side
+            for side in (node.left, *node.comparators)
+        ]
+        return ast.copy_location(ast.Compare(sides[0], node.ops, sides[1:]), node)
+
+
+class _Unknown(list[str]):
+    """The command line of a program that is loaded: all that is known of it is the program's name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__([name])
+
+    def __getitem__(self, index: Any) -> Any:
+        if index == 0:
+            return super().__getitem__(0)
+        return self._refuse()
+
+    def __len__(self) -> int:
+        self._refuse()
+
+    def __iter__(self) -> Iterator[str]:
+        self._refuse()
+
+    @staticmethod
+    def _refuse() -> NoReturn:
+        raise WorkflowNotFoundError(
+            "it reads its command line (sys.argv), which is not recorded, so it cannot be run again with the same "
+            "settings. Read it under `if __name__ == '__main__':` and pass it on as inputs"
+        )
+
+
+@contextmanager
+def _unknown_arguments(place: Path) -> Iterator[None]:
+    before, sys.argv = sys.argv, _Unknown(str(place))
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+def _as_main(place: Path) -> ModuleType:
+    module = ModuleType("__main__", f"The definitions of {place}.")
+    vars(module)["__file__"] = str(place)
+    return module
+
+
+def _look_beside(path: Path) -> None:
+    """Let a file import what stands beside it."""
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+
+
+def _look_in_package(path: Path) -> str | None:
+    """Let a file import what stands beside it, and from its package, if it is in one; return the package's name."""
+    _look_beside(path)
+    folder, parts = path.parent, list[str]()
+    while (folder / "__init__.py").is_file():
+        parts.insert(0, folder.name)
+        folder = folder.parent
+    if parts and str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    return ".".join(parts) or None
+
+
+def load_notebook(path: str | os.PathLike[str]) -> ModuleType:
+    """Run the definitions of a notebook and return them as a module; what runs something is left out.
+
+    Run, in the notebook's order: imports, functions (so steps and workflows), classes, and the assignments of names
+    that these use, unless they await or start something (``result = deploy.run()``). Calls, magics, loops and
+    whatever else stands in a cell are left out.
+
+    Raises:
+        WorkflowNotFoundError: it is no notebook, or a definition raised.
+    """
+    place = Path(path)
+    try:
+        document = json.loads(place.read_text(encoding="utf-8"))
+        cells = ["".join(cell["source"]) for cell in document["cells"] if cell["cell_type"] == "code"]
+    except OSError as error:
+        raise WorkflowNotFoundError(f"the notebook {place} cannot be read ({error.strerror})") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise WorkflowNotFoundError(f"{place} is not a notebook (.ipynb, version 4)") from error
+    parts = []
+    for number, source in enumerate(cells, start=1):
+        tree = _parse(source)
+        if tree is not None:
+            name, text = f"<cell {number} of {place.name}>", _python(source)
+            linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+            parts.append(_Part(name, f"code cell {number} of {place}", tree))
+    return _define(place, parts)
+
+
+class _Part(NamedTuple):
+    """A cell, or a whole script: the name of its file in tracebacks, and what it is called in a message."""
+
+    file: str
+    what: str
+    tree: ast.Module
+
+
+def _define(place: Path, parts: list[_Part]) -> ModuleType:
+    """Run what defines something."""
+    _look_beside(place)
+    module = _as_main(place)
+    nodes = [node for part in parts for node in part.tree.body]
+    wanted, assigned = _wanted(nodes), {name for node in nodes if _is_assignment(node) for name in _bound(node)}
+    for part in parts:
+        for node in part.tree.body:
+            if not _defines(node, wanted, assigned):
+                for name in _bound(node) & wanted:  # what it would compute is not known: using it must not go unnoticed
+                    vars(module).pop(name, None)
+                continue
+            try:
+                exec(compile(ast.Module(body=[node], type_ignores=[]), part.file, "exec"), module.__dict__)
+            except (Exception, SystemExit) as error:  # it may raise anything
+                raise WorkflowNotFoundError(_raised(part.what, error)) from error
+    return module
+
+
+def _raised(what: str, error: BaseException) -> str:
+    """Say what was raised and at which line of the user's code."""
+    told = error.msg if isinstance(error, SyntaxError) else str(error)
+    if isinstance(error, WorkflowNotFoundError):
+        return f"{what} was not run: {told}{_at(error)}"
+    return f"{what} raised {type(error).__name__}: {told}{_at(error)}\nFix it, then try again"
+
+
+def _at(error: BaseException) -> str:
+    """Name the line of the user's code, on a line of its own."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"\n  at {error.filename}, line {error.lineno}"
+    machinery = {importlib.__file__, ast.__file__}
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename not in machinery
+        and not frame.filename.startswith("<frozen")
+        and not is_library_frame(frame.filename)
+    ]
+    return (
+        f"\n  at {frames[-1].filename}, line {frames[-1].lineno}: {frames[-1].line or ''}".rstrip(": ")
+        if frames
+        else ""
+    )
+
+
+def _parse(source: str) -> ast.Module | None:
+    """Parse a cell; one that is no Python defines nothing here."""
+    try:
+        return ast.parse(_python(source))
+    except SyntaxError:
+        return None
+
+
+def _python(source: str) -> str:
+    """Turn magics into calls, which then are left out."""
+    if not any(line.lstrip()[:1] in ("%", "!", "?") or line.rstrip().endswith("?") for line in source.splitlines()):
+        return source
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    transformed: str = TransformerManager().transform_cell(source)  # type: ignore[no-untyped-call]
+    return transformed
+
+
+_DEFINITIONS = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+def _is_definition(node: ast.stmt) -> bool:
+    """Whether it defines something, or chooses between definitions, such as between two imports."""
+    match node:
+        case ast.If(test=test, body=body, orelse=orelse) if not _asks_for_main(test) and not _runs(test):
+            return all(_is_choice(child) for child in (*body, *orelse))
+        case ast.Try(body=body, handlers=handlers, orelse=orelse, finalbody=final):
+            caught = [child for handler in handlers for child in handler.body]
+            return all(_is_choice(child) for child in (*body, *caught, *orelse, *final))
+        case _:
+            return isinstance(node, _DEFINITIONS)
+
+
+def _is_choice(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Pass) or _is_definition(node) or (_is_assignment(node) and not _runs(node))
+
+
+def _asks_for_main(test: ast.expr) -> bool:
+    return any(isinstance(child, ast.Name) and child.id == "__name__" for child in ast.walk(test))
+
+
+def _wanted(nodes: list[ast.stmt]) -> set[str]:
+    """Name what the definitions use, directly or through what those names are computed from."""
+    wanted = {name for node in nodes if _is_definition(node) for name in _used(node)}
+    while True:
+        more = {name for node in nodes if (_bound(node) | _modified(node)) & wanted for name in _used(node)} - wanted
+        if not more:
+            return wanted - set(dir(builtins))
+        wanted |= more
+
+
+def _defines(node: ast.stmt, wanted: set[str], assigned: set[str]) -> bool:
+    """Whether it defines something, or sets or changes a value that definitions use."""
+    if _is_definition(node):
+        return True
+    return bool((_bound(node) | (_modified(node) & assigned)) & wanted) and not _runs(node)
+
+
+def _is_assignment(node: ast.stmt) -> bool:
+    return isinstance(node, (ast.Assign, ast.AugAssign)) or (isinstance(node, ast.AnnAssign) and node.value is not None)
+
+
+def _outside_functions(node: ast.AST) -> Iterator[ast.AST]:
+    """Walk what runs when a statement runs: not the bodies of functions and classes."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
+            yield from _outside_functions(child)
+
+
+def _bound(node: ast.AST) -> set[str]:
+    """Name what a statement assigns to or deletes, also an item or an attribute of it."""
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        return {node.name}
+    targets = (n for n in _outside_functions(node) if isinstance(getattr(n, "ctx", None), (ast.Store, ast.Del)))
+    return {name for target in targets if (name := _root(target)) is not None}
+
+
+def _modified(node: ast.AST) -> set[str]:
+    """Name what a statement calls a method of, for its effect: ``settings.update(...)``."""
+    calls = (
+        n.value.func for n in _outside_functions(node) if isinstance(n, ast.Expr) and isinstance(n.value, ast.Call)
+    )
+    return {name for func in calls if isinstance(func, ast.Attribute) and (name := _root(func)) is not None}
+
+
+def _root(node: ast.AST) -> str | None:
+    while isinstance(node, (ast.Attribute, ast.Subscript, ast.Starred)):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else None
+
+
+def _used(node: ast.AST) -> Iterator[str]:
+    return (child.id for child in ast.walk(node) if isinstance(child, ast.Name) and isinstance(child.ctx, ast.Load))
+
+
+def _runs(node: ast.AST) -> bool:
+    """Whether it runs something at once; what stands in a lambda is only defined."""
+    match node:
+        case ast.Lambda():
+            return False
+        case ast.Await() | ast.Call(func=ast.Name(id="run_sync" | "scheduler")):
+            return True
+        case ast.Call(func=ast.Attribute(attr=name)) if name in _RUNS:
+            return True
+        case _:
+            return any(_runs(child) for child in ast.iter_child_nodes(node))

@@ -1,0 +1,147 @@
+"""``execution_id=..., resume=True``: what runs under an id of the caller's, run once however often it is asked for.
+
+A notebook that is run from the top again, or a script that is started again, asks for the same id with the same
+inputs: it gets the recorded outcome, goes on with what is unfinished, or starts what has never begun.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Literal
+
+from .._core.model import ExecutionState, Value
+from .._core.state import fold
+from .._engine.execution import Execution
+from .._engine.hints import execute_call
+from .._engine.inputs import Inputs, check_inputs
+from .._engine.leases import keeper_of
+from .._engine.loop import engine_of
+from .._operations.context import Context
+from .._store.base import Store
+from .._store.session import resolve_store
+from .._text.text import cut
+from .._values import Secret, Vault, decode, encode
+from ..errors import (
+    CerebelumError,
+    ExecutionBusyError,
+    ExecutionNotFoundError,
+    ResumeError,
+    UntrustedValueError,
+)
+from .definition import Definition
+from .run import Run
+from .start import check_id, launch, own, refuse_in_step, take_up
+
+__all__ = ["Resume", "launch_once"]
+
+Resume = bool | Literal["replace_inputs"]
+"""False starts a new execution; True goes on with the one of that id; the word also replaces its recorded inputs."""
+
+_MOST_SHOWN = 60
+
+
+def launch_once(
+    workflow: Definition,
+    inputs: Inputs | None,
+    store: Store | None,
+    execution_id: str | None,
+    *,
+    resume: Resume,
+    wait: bool = False,
+) -> Run:
+    """Make the execution of an id ready: a new one, a recorded one that goes on, or one that has ended.
+
+    The arguments are those of :meth:`~cerebelum_nb.Workflow.execute`.
+
+    Raises:
+        ResumeError: the id belongs to another workflow, or its execution has other inputs.
+        ExecutionBusyError: it is running, here or elsewhere.
+    """
+    if resume not in (True, False, "replace_inputs"):
+        raise ValueError(f"resume is True, False or 'replace_inputs', not {resume!r}")
+    if not resume:
+        return launch(workflow, inputs, store, execution_id, wait=wait)
+    refuse_in_step(workflow.variable)
+    if execution_id is None:
+        raise CerebelumError(
+            "resume=True goes on with the execution of an id of yours: give it, as in "
+            'execution_id="2026-05-report"; without an id, resume() goes on with the newest'
+        )
+    log = resolve_store(store)
+    if keeper_of(log).running(check_id(execution_id)) is not None:  # it may have begun just now and not be in the log
+        raise ExecutionBusyError(
+            f"execution {execution_id} is running in this process already: wait for it, watch it, or stop it first",
+            execution_id=execution_id,
+            holder="this process",
+        )
+    if not _is_known(log, execution_id):
+        return launch(workflow, inputs, log, execution_id, wait=wait)
+    own(workflow, execution_id, log, "resume")
+    state = fold(log.events(execution_id))
+    has_ended = state.lifecycle in (ExecutionState.COMPLETED, ExecutionState.CANCELLED)
+    if inputs is not None:
+        differing = _differences(log, execution_id, state.inputs, check_inputs(inputs))
+        if differing and (has_ended or resume != "replace_inputs"):
+            raise _other_inputs(workflow, execution_id, differing, has_ended=has_ended)
+    if not has_ended:
+        return take_up(workflow, execution_id, inputs=inputs, wait=wait, store=log)
+    execution = Execution(engine_of(log), execution_id, workflow.plan(), state, 0, Vault(log.redact), Context)
+    execution.over = True
+    execution.done.set_result(None)
+    return Run(execution, workflow.variable)
+
+
+def _is_known(log: Store, execution_id: str) -> bool:
+    """Whether there is an execution of exactly this id, of which another one's id may be the beginning."""
+    try:
+        return log.execution(execution_id).execution_id == execution_id
+    except ExecutionNotFoundError:
+        return False
+
+
+def _differences(log: Store, execution_id: str, recorded: Value | None, given: dict[str, Any]) -> dict[str, str]:
+    """Say of each input that is not what is recorded how it differs; a secret is never in the log to be compared."""
+    vault = Vault(log.redact)
+    value = encode(given, vault=vault, path="inputs")
+    if recorded is None or (value.codec, value.json, value.digest) == (recorded.codec, recorded.json, recorded.digest):
+        return {}
+    missing = partial(Secret.missing, execution_id=execution_id)
+    where = f"the inputs of execution {execution_id}"
+    try:
+        known: Mapping[str, Any] = decode(recorded, log.payload, trusted=log.trusted, where=where, missing=missing)
+    except UntrustedValueError:
+        return {"inputs": "are not those that are recorded"}
+    found = {}
+    for name in dict.fromkeys((*known, *given)):
+        if name in recorded.masked:
+            continue
+        if name not in given:
+            found[name] = f"was {_shown(known[name], vault)} and is not given"
+        elif name not in known:
+            found[name] = f"is {_shown(given[name], vault)} and was not given"
+        elif _encoded(known[name], vault) != _encoded(given[name], vault):
+            found[name] = f"was {_shown(known[name], vault)} and is {_shown(given[name], vault)}"
+    return found
+
+
+def _encoded(value: Any, vault: Vault) -> tuple[str, str, str]:
+    encoded = encode({"": value}, vault=vault, path="inputs")
+    return encoded.codec, encoded.json, encoded.digest
+
+
+def _shown(value: Any, vault: Vault) -> str:
+    return cut(encode(value, vault=vault, path="inputs").text.partition("\n")[0], _MOST_SHOWN)
+
+
+def _other_inputs(
+    workflow: Definition, execution_id: str, differing: Mapping[str, str], *, has_ended: bool
+) -> ResumeError:
+    listed = "\n".join(f"  - {name} {how}" for name, how in differing.items())
+    replace = "" if has_ended else 'resume="replace_inputs" to go on with these inputs; '
+    return ResumeError(
+        f"execution {execution_id} of workflow '{workflow.name}' was started with other inputs:\n{listed}\n"
+        f"Use another execution_id to start a new one; {replace}or leave the inputs out to "
+        f"{'get its recorded result' if has_ended else 'keep the recorded ones'}: "
+        f"{execute_call(workflow.variable, execution_id)}"
+    )

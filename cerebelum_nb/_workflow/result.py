@@ -1,0 +1,186 @@
+"""What a run leaves in the caller's hands: ``Result`` and the outputs in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from .._core.events import Event
+from .._core.fork import lineage
+from .._core.model import ExecutionState
+from .._core.state import State
+from .._engine import views
+from .._engine.hints import Advice
+from .._text.duration import format_seconds
+from .._text.text import counted
+from .._text.times import at
+from .._values.outputs import Outputs, short
+from ..errors import StoreError
+
+__all__ = ["Result"]
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """The outcome of an execution.
+
+    Attributes:
+        execution_id: its id.
+        workflow: the workflow's name.
+        status: its state.
+        output: the last step's value, once it has completed.
+        results: every completed step's value, by name.
+        started_at: when it started, UTC.
+        completed_at: when it ended, UTC; None while it has not.
+        wake_at: when a hibernated execution is to be woken, UTC; None when it waits for a person, or does not wait.
+        waits_for: the kinds of approval it waits for.
+        resume_hint: the call that goes on with it, unless it has ended.
+        next: what happens next to one that has not ended, and how to go on with it; empty when it has ended.
+        lineage: where it was forked from; empty when it was not.
+
+    Example:
+        >>> from cerebelum_nb import step, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... def build():
+        ...     return "image"
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(build)
+        >>> result = release.run(store=MemoryStore(), execution_id="k1")
+        >>> result
+        <release k1: COMPLETED, 1 step, output "image">
+        >>> result.output, result.results["build"]
+        ('image', 'image')
+    """
+
+    execution_id: str
+    workflow: str
+    status: ExecutionState
+    results: Outputs
+    started_at: datetime
+    completed_at: datetime | None
+    _state: State
+    resume_hint: str = ""
+    next: str = ""
+    _events: Callable[[], Sequence[Event]] = tuple
+
+    def __getstate__(self) -> dict[str, Any]:
+        events: Sequence[Event] = ()
+        with suppress(StoreError):
+            events = tuple(self._events())
+        return {**vars(self), "_events": partial(tuple, events)}
+
+    def slider(self) -> Any:
+        """Make a slider through the run's events; see :func:`cerebelum_nb.history.slider`."""
+        return views.slide(self.execution_id, self._events())
+
+    @property
+    def output(self) -> Any:
+        """The value of the last step; None while the execution has not completed, and when nothing ran."""
+        if self.status is not ExecutionState.COMPLETED or self._state.last_step is None:
+            return None
+        return self.results[self._state.last_step]
+
+    @property
+    def steps(self) -> dict[str, tuple[str, float | None, str]]:
+        """Every step that was touched, in order: its state, the seconds it took, its value or error in short."""
+        return {
+            name: (
+                step.phase.value,
+                (step.ended_at - step.started_at) / 1e6 if step.settled and step.started_at else None,
+                short(step.output) if step.output else (step.error.message if step.error else ""),
+            )
+            for name, step in self._state.steps.items()
+        }
+
+    @property
+    def duration(self) -> timedelta | None:
+        """How long it took from start to end, waits and pauses included."""
+        return None if self.completed_at is None else self.completed_at - self.started_at
+
+    @classmethod
+    def of(
+        cls,
+        execution_id: str,
+        state: State,
+        load: Callable[[str], Any],
+        events: Callable[[], Sequence[Event]],
+        resume_hint: str = "",
+        advice: Advice | None = None,
+    ) -> Result:
+        """Make a result of a folded state; ``load`` decodes a step's value, ``events`` reads what is recorded."""
+        return cls(
+            execution_id=execution_id,
+            workflow=state.workflow,
+            status=state.status,
+            results=Outputs(state.outputs, load),
+            started_at=at(state.started_at),
+            completed_at=None if state.completed_at is None else at(state.completed_at),
+            _state=state,
+            resume_hint="" if state.status.is_final else resume_hint,
+            next="" if state.status.is_final else _next(state, advice, resume_hint),
+            _events=events,
+        )
+
+    @property
+    def wake_at(self) -> datetime | None:
+        """When a hibernated execution is to be woken, UTC."""
+        return None if self._state.wake_at is None else at(self._state.wake_at)
+
+    @property
+    def waits_for(self) -> tuple[str, ...]:
+        """The kinds of approval it waits for."""
+        return tuple(
+            operation.approval_type
+            for step in self._state.steps.values()
+            if not step.settled
+            for operation in step.operations.values()
+            if operation.kind == "approval" and not operation.is_decided
+        )
+
+    @property
+    def lineage(self) -> str:
+        """Which execution it is a fork of, at which event and before which step; empty when it is none."""
+        return lineage(self._state)
+
+    def __repr__(self) -> str:
+        last = self._state.output if self.status is ExecutionState.COMPLETED else None
+        shown = "" if last is None else f", output {short(last)}"
+        done = counted(len(self.results), "step")
+        head = f"<{self.workflow} {self.execution_id}: {self.status}, {done}{shown}>"
+        return "\n".join(line for line in (head, self.lineage, self.next) if line)
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        return {"text/plain": repr(self), "text/html": self._html()}
+
+    def _html(self) -> str:
+        import html
+
+        rows = "".join(
+            f"<tr><td style='text-align:left'>{html.escape(name)}</td><td>{phase.lower()}</td>"
+            f"<td style='text-align:right'>{'' if took is None else format_seconds(took)}</td>"
+            f"<td style='text-align:left'><code>{html.escape(text)}</code></td></tr>"
+            for name, (phase, took, text) in self.steps.items()
+        )
+        took = "" if self.duration is None else f" in {format_seconds(self.duration.total_seconds())}"
+        return (
+            f"<div><b>{html.escape(self.workflow)}</b> <code>{html.escape(self.execution_id)}</code> "
+            f"{self.status.words}{took}<details><summary>results</summary><table><thead><tr><th>step</th>"
+            f"<th>state</th><th>took</th><th>result</th></tr></thead><tbody>{rows}</tbody></table></details>"
+            f"{html.escape('; '.join(line for line in (self.lineage, self.next) if line))}</div>"
+        )
+
+
+def _next(state: State, advice: Advice | None, resume_hint: str) -> str:
+    told = [] if advice is None else [f"{advice.what} {'; '.join(advice.ways)}"]
+    if state.wake_at is not None:
+        until = "its time to decide ends" if state.status is ExecutionState.WAITING_FOR_APPROVAL else "it wakes"
+        told.append(f"{until} at {at(state.wake_at):%Y-%m-%d %H:%M:%S} UTC, if a scheduler runs (cerebelum scheduler)")
+    if resume_hint and (advice is None or resume_hint not in advice.ways):
+        told.append(f"to resume it yourself: {resume_hint}")
+    return "; ".join(told)

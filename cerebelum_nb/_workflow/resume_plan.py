@@ -1,0 +1,145 @@
+"""``Outlook``: the table that says what a resume would run, and why."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from .._core.events import WorkflowResumed
+from .._core.model import ExecutionState, Plan
+from .._core.resume import Resumption, plan_resume
+from .._core.resume_plan import Fate, Prospect, prospects
+from .._core.state import evolve, fold
+from .._engine.hints import in_terminal
+from .._engine.inputs import merge_inputs
+from .._engine.leases import keeper_of
+from .._engine.staleness import doubts, why_stale
+from .._store.base import Store
+from .._values import Vault
+
+__all__ = ["Outlook", "look_ahead"]
+
+_MARKS = {Fate.RUN: "▶", Fate.KEEP: "✓", Fate.STALE: "!", Fate.MAY_RUN: "?", Fate.SKIP: "·"}
+
+
+class Outlook:
+    """What a resume or a fork would do with each step: run it, keep it, keep it although it is stale, or skip it.
+
+    A step on a route that is still to be chosen may run.
+
+    Iterate over it, or ask for one step by its name: each has ``step``, ``fate`` and ``reasons``.
+
+    Example:
+        >>> from cerebelum_nb import WorkflowError, step, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... def build():
+        ...     raise OSError("the registry is down")
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(build)
+        >>> log = MemoryStore()
+        >>> try:
+        ...     release.run(store=log, execution_id="k1")
+        ... except WorkflowError:
+        ...     release.plan_resume("k1", store=log)["build"].reasons
+        ('failed: OSError: the registry is down',)
+    """
+
+    def __init__(self, workflow: str, execution_id: str, steps: tuple[Prospect, ...], fork: str = "") -> None:
+        self.workflow, self.execution_id, self.steps, self._fork = workflow, execution_id, steps, fork
+
+    def __getitem__(self, step: object) -> Prospect:
+        """What becomes of one step, given by its name or as the step itself."""
+        name = getattr(step, "name", step)
+        for prospect in self.steps:
+            if prospect.step == name:
+                return prospect
+        raise KeyError(f"workflow '{self.workflow}' has no step {name!r}")
+
+    def __iter__(self) -> Iterator[Prospect]:
+        return iter(self.steps)
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __repr__(self) -> str:
+        width = max([len(prospect.step) for prospect in self.steps], default=0)
+        wide = max([5, *(len(prospect.fate) for prospect in self.steps)])
+        lines = [
+            f"{_MARKS[p.fate]} {p.step:<{width}}  {p.fate.value:<{wide}}  {'; '.join(p.reasons)}".rstrip()
+            for p in self.steps
+        ]
+        return "\n".join([f"{self.workflow}{self._title()}: {self._sums()}", *lines, *self._hint()])
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        rows = "".join(
+            f"<tr><td>{_MARKS[p.fate]}</td><td style='text-align:left'>{html.escape(p.step)}</td>"
+            f"<td>{p.fate.value}</td>"
+            f"<td style='text-align:left'>{'<br>'.join(map(html.escape, p.reasons))}</td></tr>"
+            for p in self.steps
+        )
+        head = "<tr><th></th><th>step</th><th>plan</th><th style='text-align:left'>why</th></tr>"
+        hint = "".join(f"<div>{html.escape(line)}</div>" for line in self._hint())
+        return {
+            "text/plain": repr(self),
+            "text/html": f"<div><b>{html.escape(self.workflow)}</b>{html.escape(self._title())}: {self._sums()}"
+            f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>{hint}</div>",
+        }
+
+    def _title(self) -> str:
+        return f", {self._fork}" if self._fork else ""
+
+    def _sums(self) -> str:
+        counts = {fate: sum(p.fate is fate for p in self.steps) for fate in Fate}
+        return ", ".join(f"{count} {fate.value}" for fate, count in counts.items() if count)
+
+    def _hint(self) -> list[str]:
+        if any(prospect.fate is Fate.STALE for prospect in self.steps):
+            call = f"{'fork' if self._fork else 'resume'}(..., rerun='stale')"
+            how = "--rerun stale" if in_terminal.get() else call
+            return [f"stale results are kept; to run those steps again: {how}"]
+        return []
+
+
+def look_ahead(
+    plan: Plan,
+    store: Store,
+    execution_id: str,
+    *,
+    inputs: Mapping[str, Any] | None = None,
+    rerun: str | Collection[str] = (),
+) -> Outlook:
+    """Say what a resume would do; reads the log and writes nothing.
+
+    Raises:
+        ResumeError: it cannot be resumed as asked.
+    """
+    vault = Vault(store.redact)
+    running = keeper_of(store).running(execution_id)
+    live = () if running is None else running.live
+    before, after = (fold(store.events(execution_id)) for _ in range(2))
+    value = None
+    if inputs is not None:
+        _, value = merge_inputs(store, vault, execution_id, before.inputs, inputs)
+    stale = why_stale(plan, before, store, vault, value)
+    if before.lifecycle is ExecutionState.COMPLETED and not rerun:
+        chosen = Resumption(stale=tuple(stale))
+    else:
+        chosen = plan_resume(plan, before, execution_id, rerun=rerun, live=live, outdated=stale)
+        evolve(
+            after,
+            WorkflowResumed(
+                at=after.updated_at,
+                retried=chosen.retried,
+                revisited=chosen.revisited,
+                rerouted=chosen.rerouted,
+                restored=chosen.restored,
+                inputs=value,
+            ),
+        )
+    asked = () if rerun == "stale" else (rerun,) if isinstance(rerun, str) else rerun
+    return Outlook(
+        plan.workflow, execution_id, prospects(plan, before, after, chosen, stale, asked, doubts=doubts(plan, before))
+    )

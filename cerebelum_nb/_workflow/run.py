@@ -1,0 +1,359 @@
+"""``Run``: a handle on an execution in this process, in the foreground or behind a cell."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextvars
+import logging
+from collections.abc import Generator
+from contextlib import AbstractContextManager, ExitStack, suppress
+from typing import Any
+
+from .._core.events import CancelRequested, Event
+from .._core.fork import lineage
+from .._core.limits import Limit
+from .._core.model import ExecutionState
+from .._engine import views
+from .._engine.execution import Execution
+from .._engine.fence import describe, without_secrets
+from .._engine.hints import advise_on, execute_call, rerun_stale, resume_call
+from .._engine.interrupt import on_sigint
+from .._engine.sync import STOPPED
+from .._host.caller import is_library_frame
+from .._values import Vault
+from ..errors import (
+    CerebelumError,
+    ExecutionBusyError,
+    ExecutionCancelledError,
+    ExecutionStoppedError,
+    StoreError,
+    WorkflowError,
+)
+from .result import Result
+
+__all__ = ["Run"]
+
+log = logging.getLogger("cerebelum_nb")
+
+_GRACE_SECONDS = 1.0
+"""How long a stop waits for async steps to clean up before it leaves them behind."""
+
+
+_HEARD_SECONDS = 0.2
+"""So long after a failure in the background somebody may still begin to wait for it."""
+
+_unheard: set[Run] = set()
+"""Those that failed in the background just now; told at the exit when their loop has ended before."""
+
+
+@atexit.register
+def _tell_at_exit() -> None:
+    for run in list(_unheard):
+        run._tell()
+
+
+class Run:
+    """An execution in this process. Await it for its :class:`Result`.
+
+    Example:
+        >>> import asyncio
+        >>> from cerebelum_nb import step, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... def build():
+        ...     return "image"
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(build)
+        >>> async def main():
+        ...     run = release.start(store=MemoryStore())
+        ...     print(run.done)
+        ...     return await run
+        >>> asyncio.run(main()).output
+        False
+        'image'
+    """
+
+    def __init__(
+        self,
+        execution: Execution,
+        variable: str,
+        *events: Event,
+        stale: tuple[str, ...] = (),
+    ) -> None:
+        self._execution, self._variable, self._events = execution, variable, events
+        self.stale = stale
+        execution.variable = variable
+        self._is_heard = False  # whether somebody waits for it, or sees it
+        if stale:
+            log.warning(
+                "kept the results of %s, whose code or inputs have changed since; to run them again: %s",
+                ", ".join(stale),
+                rerun_stale(resume_call(variable, execution.id), execution.engine.store, execution.id),
+            )
+
+    @property
+    def execution_id(self) -> str:
+        """The execution's id."""
+        return self._execution.id
+
+    @property
+    def execution(self) -> Execution:
+        """The engine's side of it."""
+        return self._execution
+
+    @property
+    def status(self) -> ExecutionState:
+        """Its state now."""
+        return self._execution.state.status
+
+    @property
+    def results(self) -> Any:
+        """The values of the steps completed so far, by name."""
+        return self._result().results
+
+    @property
+    def done(self) -> bool:
+        """Whether it no longer runs here."""
+        return self._execution.over
+
+    async def foreground(self) -> Result:
+        """Run it and wait; the stop button and Ctrl-C pause it."""
+        __tracebackhide__ = True
+        with self._ready(), on_sigint(lambda: self.stop()), views.shown(self._execution):
+            self._start()
+            await self._settled()
+        return self._outcome()
+
+    async def unseen(self) -> Result:
+        """Run it and wait, without a view; the caller sees to stops."""
+        __tracebackhide__ = True
+        with self._ready():
+            self._start()
+        await self._settled()
+        return self._outcome()
+
+    async def go_as_far_as(self, limit: Limit | None, *events: Event, quietly: bool = False) -> None:
+        """Run it up to a limit and wait; ``events`` are recorded first.
+
+        ``quietly`` shows no view of it, and lets the first stop break into a step that blocks the loop.
+        """
+        __tracebackhide__ = True
+        execution = self._execution
+        execution.limit = limit
+        with self._ready(), on_sigint(lambda: self.stop(), presses=1 if quietly else 2), ExitStack() as shown:
+            if not quietly:
+                shown.enter_context(views.shown(execution))
+            self._start(*events)
+            await self._settled()
+        if not execution.limited:
+            self._outcome()
+
+    def background(self) -> Run:
+        """Run it without waiting; that it started is in the log when this returns, unless the log is locked."""
+        with self._ready():
+            self._start()
+        self._execution.engine.flush()
+        self._execution.done.add_done_callback(self._tell_later)
+        return self
+
+    def _tell_later(self, done: asyncio.Future[None]) -> None:
+        """Have a failure told that nobody waits for: behind a cell it would pass unseen."""
+        if self._is_heard or (done.exception() is None and self.status is not ExecutionState.FAILED):
+            return
+        _unheard.add(self)
+        # In a context of its own: what is written goes to the cell in sight, not to the one that started it.
+        self._execution.loop.call_later(_HEARD_SECONDS, self._tell, context=contextvars.Context())
+
+    def _tell(self) -> None:
+        _unheard.discard(self)
+        if self._is_heard:
+            return
+        self._is_heard = True
+        try:
+            self._outcome()
+        except Exception as error:  # noqa: BLE001 - whatever a log or a codec raised is what is to be told
+            with suppress(Exception):  # the log may go to a stream that is closed
+                log.error("in the background: %s", error)
+
+    async def wait(self) -> Result:
+        """Wait until it is done and return its result; raise what it failed with."""
+        __tracebackhide__ = True
+        self._is_heard = True
+        await self._over()
+        return self._outcome()
+
+    def __await__(self) -> Generator[Any, None, Result]:
+        return self.wait().__await__()
+
+    def watch(self) -> None:
+        """Show it while it runs behind the cell, and how it ended; returns at once."""
+        self._is_heard = self._is_heard or bool(views.factories)
+        views.watch(self._execution)
+
+    def slider(self) -> Any:
+        """Make a slider through the events so far; see :func:`cerebelum_nb.history.slider`."""
+        return self._result().slider()
+
+    def stop(self, reason: str = STOPPED) -> None:
+        """Pause it: what is finished is kept, what is in flight is interrupted."""
+        if not self._execution.over:
+            self._execution.ask_to_stop(reason)
+
+    def drain(self) -> None:
+        """Let the steps at work finish, start no more, and leave the rest to whoever takes it up next."""
+        self._execution.drain()
+
+    def cancel(self, reason: str | None = None) -> None:
+        """End it for good."""
+        if not self._execution.over:
+            request = CancelRequested(at=self._execution.now(), reason=reason)
+            self._execution.engine.post(self._execution, self._execution.cancel, request)
+
+    def __repr__(self) -> str:
+        state = self._execution.state
+        return (
+            f"<run {self.execution_id} of {state.workflow or self._execution.plan.workflow}: {self.status}, "
+            f"{len(state.finished)} of {state.total_steps} steps{f', {came}' if (came := lineage(state)) else ''}>"
+        )
+
+    def _ready(self) -> AbstractContextManager[None]:
+        return self._execution.engine.made_ready(self._execution)
+
+    def _start(self, *more: Event) -> None:
+        if not self._execution.over:  # else it has ended long ago, and its recorded outcome is asked for
+            self._execution.engine.start(self._execution, *self._events, *more)
+
+    async def _settled(self) -> None:
+        execution = self._execution
+        tasks = []
+        try:
+            await self._over()
+        except asyncio.CancelledError:
+            tasks = self._tasks()
+            if not execution.over:
+                execution.engine.post(execution, execution.stop, "cancelled from outside")
+                execution.engine.flush()
+            if tasks:
+                await asyncio.wait(tasks, timeout=_GRACE_SECONDS)
+            raise
+        if tasks := self._tasks():
+            await asyncio.wait(tasks, timeout=_GRACE_SECONDS)
+        await self._waiting_threads_over()
+
+    async def _over(self) -> None:
+        """Wait until it no longer runs here; how it ended is for :meth:`_outcome` to say."""
+        await asyncio.wait([self._execution.done])
+
+    async def _waiting_threads_over(self) -> None:
+        """Let the threads of plain steps that were taken out of their wait end, so that a resume finds none."""
+        over = asyncio.Event()
+        alive = [a for a in self._execution.attempts.values() if a.thread is not None and a.waited and a.alive]
+        for attempt in alive:
+            attempt.when_over(lambda: over.set() if not any(a.alive for a in alive) else None)
+        if alive:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_GRACE_SECONDS):
+                    await over.wait()
+
+    def _tasks(self) -> list[asyncio.Task[None]]:
+        return [a.task for a in self._execution.attempts.values() if a.task is not None and not a.task.done()]
+
+    def _result(self) -> Result:
+        execution = self._execution
+        return Result.of(
+            self.execution_id,
+            execution.state,
+            execution.result_of,
+            lambda: execution.engine.store.events(execution.id),
+            resume_hint=execution.handle(None) if execution.handle else resume_call(self._variable, execution.id),
+            advice=advise_on(execution),
+        )
+
+    def _outcome(self) -> Result:
+        __tracebackhide__ = True
+        execution, state = self._execution, self._execution.state
+        error = execution.done.exception() if execution.done.done() else None
+        where = f"execution {execution.id} of workflow '{state.workflow}'"
+        steps = "step is" if state.total_steps == 1 else "steps are"
+        unrecorded = execution.unrecorded
+        kept = f"{len(state.finished) - len(unrecorded)} of {state.total_steps} {steps} finished and kept"
+        if error is not None:
+            raise self._ended_by(error, where, kept, unrecorded)
+        match state.lifecycle:
+            case ExecutionState.FAILED:
+                raise self._failure(where, kept) from _own_traceback(execution.cause, execution.vault)
+            case ExecutionState.PAUSED:
+                advice = advise_on(execution)
+                assert advice is not None  # of a paused one there is always one
+                raise ExecutionStoppedError(
+                    f"{where} is paused: {state.reason}. {kept}. {advice}",
+                    execution_id=execution.id,
+                    resume_hint=advice.call,
+                )
+            case ExecutionState.CANCELLED:
+                because = f": {state.reason}" if state.reason else ""
+                raise ExecutionCancelledError(
+                    f"{where} was cancelled{because}. {kept}; start a new one with {execute_call(self._variable)}",
+                    execution_id=execution.id,
+                )
+            case _:
+                return self._result()
+
+    def _ended_by(self, error: BaseException, where: str, kept: str, unrecorded: list[str]) -> BaseException:
+        """Say what ended a run that could not record its end, and how to resume it."""
+        if not isinstance(error, Exception) or isinstance(error, ExecutionBusyError):
+            return error
+        lost = ""
+        if unrecorded:
+            names = ", ".join(f"'{name}'" for name in unrecorded)
+            lost = f" {names} finished too, which could not be recorded: a resume runs {names} again."
+        advice = advise_on(self._execution, what="To resume it:")
+        assert advice is not None  # a resume is always one
+        told = f"{where} ended: {_sentence(error)}\n{kept}.{lost} {advice}"
+        ended: CerebelumError
+        if isinstance(error, StoreError):
+            ended = StoreError(told, transient=error.transient)
+        else:
+            ended = WorkflowError(told, execution_id=self.execution_id, resume_hint=advice.call)
+        ended.__cause__ = error
+        return ended
+
+    def _failure(self, where: str, kept: str) -> WorkflowError:
+        state = self._execution.state
+        assert state.error is not None
+        step = state.failed_step
+        advice = advise_on(self._execution)
+        assert advice is not None  # of a failed one there is always one
+        what = f"step '{step}' of {where} failed" if step else f"{where} failed"
+        message = (
+            state.error.message
+            if state.error.type in ("flow.fail", "flow.retry", "JumpLimit")
+            else (f"{state.error.type}: {state.error.message}")
+        )
+        failure = WorkflowError(
+            f"{what}: {message}\n{kept}. {advice}",
+            execution_id=self.execution_id,
+            failed_step=step,
+            resume_hint=advice.call,
+        )
+        failure.details = state.error.traceback
+        return failure
+
+
+def _sentence(error: BaseException) -> str:
+    """The error's class, except of one of our own, and its text; a text that cannot be made must not hide the end."""
+    told = describe(error)
+    return told.message if isinstance(error, CerebelumError) else f"{told.type}: {told.message}"
+
+
+def _own_traceback(error: BaseException | None, vault: Vault) -> BaseException | None:
+    """Leave out the library's frames above the user's own, and the secrets."""
+    if error is None:
+        return None
+    error = without_secrets(error, vault)
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None and is_library_frame(trace.tb_frame.f_code.co_filename):
+        trace = trace.tb_next
+    return BaseException.with_traceback(error, trace)  # a class of the user may have one of its own, which raises

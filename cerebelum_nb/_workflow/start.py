@@ -1,0 +1,363 @@
+"""An execution made ready: what a start, a resume and a wake-up record first. Nothing runs here.
+
+Each takes the workflow as it is now, gets hold of the execution, and returns a :class:`.run.Run` that has
+not begun; whatever is wrong is raised before anything is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import logging
+import os
+from collections.abc import Collection, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from .._core.arguments import ExecutionLike, id_of
+from .._core.events import Event, WorkflowAwakened, WorkflowResumed, WorkflowStarted
+from .._core.limits import is_shared_prefix
+from .._core.model import ExecutionState, Value
+from .._core.resume import plan_resume
+from .._core.state import fold
+from .._engine.execution import Execution
+from .._engine.hints import advise, execute_call, is_script, resume_call
+from .._engine.inputs import Inputs, check_inputs, keep_inputs, merge_inputs
+from .._engine.leases import keeper_of
+from .._engine.loading import stop_when_loading
+from .._engine.loop import engine_of
+from .._engine.marking import by_hand
+from .._engine.origin import origin
+from .._engine.scope import current_scope
+from .._engine.staleness import blueprint_of, keep_parts, why_stale
+from .._host.caller import in_cells
+from .._operations.context import Context
+from .._store.base import ExecutionRow, Store
+from .._store.session import resolve_store
+from .._text.text import cut
+from .._values import Vault, encode
+from ..errors import CerebelumError, ResumeError
+from .definition import Definition
+from .run import Run
+
+__all__ = [
+    "check_id",
+    "find",
+    "launch",
+    "new_id",
+    "own",
+    "refuse_in_step",
+    "take_up",
+    "wait_until_seen",
+    "wake",
+]
+
+messages = logging.getLogger("cerebelum_nb")
+
+_PAGE = 20
+_MOST_LOOKED_AT = 1000
+"""Of so many unfinished executions of other notebooks, one's own is looked for."""
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_RESUMABLE = (
+    ExecutionState.FAILED,
+    ExecutionState.PAUSED,
+    ExecutionState.RUNNING,
+    ExecutionState.SLEEPING,
+    ExecutionState.WAITING_FOR_APPROVAL,
+)
+
+
+def launch(
+    workflow: Definition, inputs: Inputs | None, store: Store | None, execution_id: str | None, *, wait: bool = False
+) -> Run:
+    """Make a new execution ready; the arguments are those of :meth:`~cerebelum_nb.Workflow.execute`."""
+    refuse_in_step(workflow.variable)
+    plan = workflow.plan()
+    log = resolve_store(store)
+    vault = Vault(log.redact)
+    given = check_inputs(inputs)
+    value = encode(given, vault=vault, path="inputs")
+    made_id = new_id() if execution_id is None else check_id(execution_id)
+    with engine_of(log).create(made_id, plan, vault, Context) as execution:
+        execution.stays = wait
+        keep_inputs(execution, given, value)
+        blueprint = blueprint_of(plan, vault)
+        event = WorkflowStarted(
+            at=execution.clock.now(),
+            workflow=workflow.name,
+            inputs=value,
+            total_steps=sum(map(len, plan.timeline)),
+            module=workflow.fn.__module__,
+            qualname=workflow.fn.__qualname__,
+            source=_source_of(workflow),
+            origin=origin(),
+            plan=blueprint.digest,
+        )
+        _tell_of_unfinished(workflow, log, value)
+        execution.payloads = keep_parts(plan, log, vault, blueprint)
+        return Run(execution, workflow.variable, event)
+
+
+def _source_of(workflow: Definition) -> str:
+    """Return where its code is: a file, found from any directory, or the name of a cell."""
+    name: str = inspect.unwrap(workflow.fn).__code__.co_filename
+    return os.path.abspath(name) if os.path.isfile(name) else name  # noqa: PTH100, PTH113  # cells have odd names
+
+
+def take_up(
+    workflow: Definition,
+    execution_id: ExecutionLike | None,
+    *,
+    skip_completed_steps: bool = True,
+    inputs: Inputs | None = None,
+    rerun: str | Collection[str] = (),
+    repeat: Collection[str] = (),
+    mark_done: Mapping[str, Any] | None = None,
+    wait: bool = False,
+    live: Collection[str] = (),
+    store: Store | None = None,
+) -> Run:
+    """Make a recorded execution ready to go on; the arguments are those of :meth:`~cerebelum_nb.Workflow.resume`.
+
+    ``live`` names completed steps whose unstorable value the caller still has.
+    """
+    refuse_in_step(workflow.variable)
+    marks = mark_done or {}
+    plan = workflow.plan()
+    log = resolve_store(store)
+    found = find(workflow, execution_id, log)
+    with engine_of(log).claim(found, plan, Vault(log.redact), Context) as execution:
+        state = execution.state
+        value = _resume_inputs(execution, inputs)
+        chosen = plan_resume(
+            plan,
+            state,
+            found,
+            skip_completed_steps=skip_completed_steps,
+            rerun=rerun,
+            live={*execution.live, *live},
+            outdated=why_stale(plan, state, log, execution.vault, value),
+            repeat=repeat,
+            mark_done=tuple(marks),
+        )
+        given = [by_hand(execution, state, name, result, f"mark_done[{name!r}]") for name, result in marks.items()]
+        execution.stays = wait
+        events: list[Event] = []
+        if state.hibernated:
+            events.append(WorkflowAwakened(at=execution.now(), reason="resumed by hand"))
+        blueprint = blueprint_of(plan, execution.vault)
+        resumed = WorkflowResumed(
+            at=execution.now(),
+            plan="" if blueprint.digest == state.plan else blueprint.digest,
+            retried=chosen.retried,
+            revisited=chosen.revisited,
+            rerouted=chosen.rerouted,
+            restored=chosen.restored,
+            inputs=value,
+            total_steps=sum(map(len, plan.timeline)),
+        )
+        if not state.hibernated or not chosen.is_nothing or value is not None:
+            events.append(resumed)
+        events += given
+        execution.payloads = keep_parts(plan, log, execution.vault, blueprint)
+        return Run(execution, workflow.variable, *events, stale=chosen.stale)
+
+
+async def wait_until_seen(workflow: Definition, execution_id: ExecutionLike | None, store: Store | None) -> str:
+    """Return the whole id of an execution to resume, once it is known whether its holder lives.
+
+    A holder that cannot be seen from here is watched for as long as its lease lasts; whether the execution may be
+    taken over is decided by the claim that follows.
+    """
+    refuse_in_step(workflow.variable)
+    log = resolve_store(store)
+    found = find(workflow, execution_id, log)
+    await keeper_of(log).wait_until_seen(found)
+    return found
+
+
+def wake(workflow: Definition, execution_id: str, store: Store, reason: str, *, died: bool) -> Run | None:
+    """Make one ready that is due or was left; the arguments are those of :meth:`~cerebelum_nb.Workflow.wake`."""
+    plan = workflow.plan()
+    engine = engine_of(store)
+    with engine.claim(execution_id, plan, Vault(store.redact), Context) as execution:
+        state = execution.state
+        due = state.hibernated and state.wake_at is not None and state.wake_at <= execution.clock.now()
+        if state.lifecycle is not ExecutionState.RUNNING or (state.hibernated and not due):
+            engine.give_back(execution)
+            return None
+        chosen = plan_resume(plan, state, execution_id)
+        _resume_inputs(execution, None)
+        events: list[Event] = [WorkflowAwakened(at=execution.now(), reason=reason, died=died)]
+        if chosen.restored:
+            events.append(WorkflowResumed(at=execution.now(), restored=chosen.restored))
+        return Run(execution, workflow.variable, *events)
+
+
+def find(workflow: Definition, execution_id: ExecutionLike | None, log: Store) -> str:
+    """Return the whole id of an execution of this workflow; None takes the newest that can be resumed.
+
+    Raises:
+        ResumeError: it belongs to another workflow, or there is nothing to resume.
+        ExecutionNotFoundError: there is no such execution.
+    """
+    if execution_id is None:
+        return _newest(workflow, log)
+    return own(workflow, execution_id, log, "resume")
+
+
+def own(workflow: Definition, execution_id: ExecutionLike, log: Store, verb: str) -> str:
+    """Return the whole id of an execution of this workflow; ``verb`` is what is to be done with it.
+
+    Raises:
+        ResumeError: it belongs to another workflow.
+        ExecutionNotFoundError: there is no such execution.
+    """
+    row = log.execution(check_id(id_of(execution_id)))
+    if row.summary.workflow != workflow.name:
+        raise ResumeError(
+            f"execution {row.execution_id} belongs to workflow '{row.summary.workflow}', not to '{workflow.name}': "
+            f"{verb} it there"
+        )
+    return row.execution_id
+
+
+def _newest(workflow: Definition, log: Store) -> str:
+    """The newest that can go on by itself; the prefix of a sweep stands where its variants go on."""
+    here, newest = origin(), None
+    for row in islice(_resumable(workflow, log), _MOST_LOOKED_AT):
+        whose = _origin_of(row, log)
+        if not here or not whose or whose == here:
+            return row.execution_id
+        newest = newest or (row.execution_id, whose)
+    if newest is not None:
+        return _of_another(workflow, *newest)
+    done, total = log.executions(workflow=workflow.name, limit=1)
+    last = ""
+    if done:
+        is_now = "the shared prefix of a sweep" if _is_prefix(done[0], log) else done[0].summary.state
+        last = f": the last of its {total} executions, {done[0].execution_id}, is {is_now}"
+    raise ResumeError(
+        f"workflow '{workflow.name}' has nothing to resume{last}. "
+        f"Start a new one with {execute_call(workflow.variable)}"
+    )
+
+
+def _resumable(workflow: Definition, log: Store) -> Iterator[ExecutionRow]:
+    keeper = keeper_of(log)
+    seen, total = 0, 1
+    while seen < total:
+        rows, total = log.executions(workflow=workflow.name, states=_RESUMABLE, limit=_PAGE, offset=seen)
+        for row in rows:
+            if keeper.running(row.execution_id) is None and not _is_prefix(row, log):
+                yield row
+        seen += _PAGE
+
+
+def _origin_of(row: ExecutionRow, log: Store) -> str:
+    """Read which notebook or script started an execution; "" when the log does not say."""
+    for event in log.events(row.execution_id, upto=2):  # a fork's first event is its own
+        if isinstance(event, WorkflowStarted):
+            is_own = event.module == "__main__" and is_script(event.source)
+            return event.origin or (str(Path(event.source).resolve()) if is_own else "")
+    return ""
+
+
+def _of_another(workflow: Definition, execution_id: str, whose: str) -> str:
+    """Take the execution that another notebook or script started, if both mean the same workflow by its name.
+
+    Two scripts may each have a workflow called 'report': with the code of one, a run of the other would complete as
+    something it never was.
+    """
+    if workflow.fn.__module__ == "__main__" and Path(whose).exists():
+        raise ResumeError(
+            f"workflow '{workflow.name}' has nothing to resume that was started here. The newest that can be resumed, "
+            f"execution {execution_id}, was started from {whose}, which has a workflow of its own of that name. To "
+            f"resume it with the code of this one, give its id: {resume_call(workflow.variable, execution_id)}"
+        )
+    messages.warning("resuming execution %s, which was started from %s", execution_id, whose)
+    return execution_id
+
+
+_asked: set[tuple[str, str]] = set()
+"""The workflows whose unfinished executions were looked for, by log and name: once in a process, as it may be a lot."""
+
+
+def _tell_of_unfinished(workflow: Definition, log: Store, inputs: Value) -> None:
+    """Say, when a notebook is run from the top again, that an earlier run of the same can be resumed."""
+    if not in_cells() or (log.location, workflow.name) in _asked:
+        return
+    _asked.add((log.location, workflow.name))
+    here = origin()
+    for row in islice(_resumable(workflow, log), _PAGE):
+        is_alive = row.holder is not None and log.lease_left(row.holder)
+        if is_alive or (here and _origin_of(row, log) not in ("", here)):
+            continue
+        state = fold(log.events(row.execution_id))
+        advice = advise(state, row.execution_id, variable=workflow.variable, interrupted=not state.lifecycle.is_final)
+        if state.inputs == inputs and advice is not None:
+            how = f"failed at '{state.failed_step}'" if state.failed_step else "is unfinished"
+            messages.warning(
+                "this starts a new execution of '%s'; %s had the same inputs and %s. To resume that one: %s",
+                *(workflow.name, row.execution_id, how, advice.call),
+            )
+            return
+
+
+def _is_prefix(row: ExecutionRow, log: Store) -> bool:
+    if row.summary.state is not ExecutionState.PAUSED:
+        return False
+    return any(map(is_shared_prefix, log.events(row.execution_id, after=row.version - 1)))
+
+
+def _resume_inputs(execution: Execution, inputs: Inputs | None) -> Value | None:
+    """Put new inputs over the recorded ones; return them when that changes something."""
+    store, recorded = execution.engine.store, execution.state.inputs
+    merged, value = merge_inputs(store, execution.vault, execution.id, recorded, inputs)
+    keep_inputs(execution, merged, value)
+    return value if inputs is not None and value != recorded else None
+
+
+def check_id(execution_id: Any) -> str:
+    """Return an id.
+
+    Raises:
+        TypeError: it is no text.
+        ValueError: a command would take it for an option, a terminal would act on it, or it is longer than 200
+            characters.
+    """
+    if not isinstance(execution_id, str) or not execution_id.strip():  # a new one: nothing has it yet
+        raise TypeError(f"an execution id is text, such as 'k3v9x2ma4t', not {execution_id!r}")
+    if execution_id.startswith("-"):
+        raise ValueError(f"an execution id does not begin with '-', as options of commands do: {execution_id!r}")
+    if not execution_id.isprintable() or len(execution_id) > 200:
+        raise ValueError(
+            f"an execution id has at most 200 characters, all of them printable, as it stands in lists, file names and "
+            f"commands: {cut(repr(execution_id), 80)}"
+        )
+    return execution_id
+
+
+def new_id(seed: str | None = None) -> str:
+    """Make an id that is short, easy to read aloud, and starts with a letter; of one seed always the same.
+
+    Example:
+        >>> new_id("of this seed")
+        'khj92fbkth'
+    """
+    first, *rest = os.urandom(10) if seed is None else hashlib.sha256(seed.encode()).digest()[:10]
+    letters = _ALPHABET[10:]
+    return letters[first % len(letters)] + "".join(_ALPHABET[byte % 32] for byte in rest)
+
+
+def refuse_in_step(variable: str) -> None:
+    """Raise CerebelumError inside a step."""
+    stop_when_loading()
+    scope = current_scope.get()
+    if scope is not None and scope.is_here():  # a process forked in a step is no part of it
+        raise CerebelumError(
+            f"step '{scope.step}' starts workflow '{variable}' inside a step: a step would wait for a run that its own "
+            f"run must wait for. Put the steps on one timeline, or start the second workflow after the first"
+        )

@@ -1,0 +1,317 @@
+"""``sweep``: variants of a run from one shared prefix, side by side, and the table that compares them.
+
+The prefix is an execution that stands before the step where the variants part; each variant is a fork of it, under
+an id that follows from the prefix and the variant. So a sweep that is run again over the same prefix finds what it
+has done, and goes on with the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from .._core.arguments import ExecutionLike
+from .._core.events import StepEvent
+from .._core.limits import Before, frontier
+from .._core.model import ExecutionState
+from .._core.resume import step_named
+from .._core.state import State, fold
+from .._engine.hints import sweep_call
+from .._engine.inputs import Inputs, check_inputs
+from .._engine.interrupt import on_sigint
+from .._history.frames import answer
+from .._host.caller import in_cells
+from .._store.base import Store
+from .._store.session import resolve_store
+from .._values import decode, fingerprint_args
+from ..errors import CerebelumError, ExecutionStoppedError, ResumeError, SerializationError, StoreError
+from .definition import Definition
+from .fork import fork
+from .run import Run
+from .start import launch, new_id, own, take_up
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["sweep"]
+
+
+_COLUMNS = ("execution_id", "state", "duration", "output", "error")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Variant:
+    """One row: what is given in it alone; with what all share, which inputs it changes; under which id it runs."""
+
+    overrides: dict[str, Any]
+    inputs: dict[str, Any]
+    changed: dict[str, Any]
+    execution_id: str = ""
+
+
+async def sweep(
+    workflow: Definition,
+    at: object,
+    overrides: Sequence[Mapping[Any, Any]] | None,
+    inputs: Inputs | Sequence[Inputs] | None,
+    *,
+    execution_id: ExecutionLike | None,
+    concurrency: int,
+    rerun: str | Collection[str],
+    store: Store | None,
+) -> pd.DataFrame:
+    """Run variants from a shared prefix; the arguments are those of :meth:`~cerebelum_nb.Workflow.sweep`."""
+    log = resolve_store(store)
+    step = step_named(workflow.plan(), at, "sweep")
+    first, variants = _variants(workflow, overrides, inputs)
+    if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
+        raise ValueError(f"concurrency is how many variants run at once, a whole number from 1, not {concurrency!r}")
+    prefix = await _prefix(workflow, step, first, execution_id, log)
+    variants = _named(log, prefix, step, variants)
+    work = _Sweep(workflow, step, prefix, log, concurrency, rerun)
+    await work.run(variants)
+    return _table(log, variants, work.refused)
+
+
+def _variants(workflow: Definition, overrides: Any, inputs: Any) -> tuple[dict[str, Any], list[_Variant]]:
+    """Read what is given: the inputs that a prefix is started with, and each variant."""
+    plan = workflow.plan()
+    listed = not (inputs is None or isinstance(inputs, Mapping))
+    for name, given in (("overrides", overrides), ("inputs", inputs if listed else None)):
+        if given is not None and (isinstance(given, (str, Mapping)) or not isinstance(given, Collection)):
+            raise TypeError(f"{name} is a list with one entry per variant, not {given!r}")
+    for entry in overrides or ():
+        if not isinstance(entry, Mapping):
+            raise TypeError(f"each of overrides gives results by step, such as {{'build': 'image-7'}}, not {entry!r}")
+    each = [check_inputs(entry) for entry in inputs] if listed else []
+    given = [{step_named(plan, step, "sweep"): value for step, value in o.items()} for o in overrides or ()]
+    if not given and not each:
+        raise ValueError("a sweep needs variants: overrides=[{...}, ...], or inputs=[{...}, ...], with one entry each")
+    if given and each and len(given) != len(each):
+        raise ValueError(f"overrides has {len(given)} entries and inputs {len(each)}: each variant takes one of both")
+    shared = {} if listed else check_inputs(inputs)
+    each = each or [{} for _ in given]
+    given = given or [{} for _ in each]
+    made = [_Variant(overrides=o, inputs=i, changed={**shared, **i}) for o, i in zip(given, each, strict=True)]
+    return made[0].changed, made
+
+
+def _named(log: Store, prefix: str, step: str, variants: Sequence[_Variant]) -> list[_Variant]:
+    """Give each variant the id that follows from the prefix and from what is other in it; equal ones are counted."""
+    recorded = fold(log.events(prefix)).inputs
+    known = {} if recorded is None else decode(recorded, log.payload, trusted=log.trusted, where="the inputs")
+    met: Counter[str] = Counter()
+    named = []
+    for variant in variants:
+        given = variant.changed
+        changed = {n: v for n, v in given.items() if n not in known or _digest(v) != _digest(known[n])}
+        what = _digest(step, variant.overrides, changed)
+        named.append(replace(variant, changed=changed, execution_id=new_id(f"{prefix}:{what}:{met[what]}")))
+        met[what] += 1
+    return named
+
+
+def _digest(*values: Any) -> str:
+    return fingerprint_args(values, {})
+
+
+async def _prefix(
+    workflow: Definition, step: str, inputs: Inputs, execution_id: ExecutionLike | None, log: Store
+) -> str:
+    """Have an execution that has run what stands before the step, and return its id."""
+    __tracebackhide__ = True
+    if execution_id is None:
+        run = launch(workflow, inputs, log, None)
+    else:
+        found = own(workflow, execution_id, log, "sweep over")
+        history = log.events(found)
+        if _is_before(workflow, step, fold(history)) or _has_run(step, history):
+            return found
+        run = take_up(workflow, found, store=log)
+    call = sweep_call(workflow.variable, step, run.execution_id)
+    run.execution.handle = lambda _: call
+    await run.go_as_far_as(Before(step))
+    if not run.execution.limited:
+        ways = ", ".join(run.results) or "there is none"
+        raise ResumeError(
+            f"execution {run.execution_id}, the shared prefix of this sweep, is {run.status} and did not come to step "
+            f"'{step}': it took another route. Sweep at a step that it runs: {ways}"
+        )
+    return run.execution_id
+
+
+def _is_before(workflow: Definition, step: str, state: State) -> bool:
+    return state.lifecycle is ExecutionState.PAUSED and step in frontier(workflow.plan(), state)
+
+
+def _has_run(step: str, history: Sequence[object]) -> bool:
+    return any(isinstance(event, StepEvent) and event.step == step for event in history)
+
+
+class _Sweep:
+    """The variants at work."""
+
+    def __init__(
+        self,
+        workflow: Definition,
+        step: str,
+        prefix: str,
+        log: Store,
+        concurrency: int,
+        rerun: str | Collection[str],
+    ) -> None:
+        self.workflow, self.step, self.prefix, self.log, self.rerun = workflow, step, prefix, log, rerun
+        self.free = asyncio.Semaphore(concurrency)
+        self.running: set[Run] = set()
+        self.refused: dict[str, str] = {}
+        self.stopped = False
+        self.ended: Callable[[ExecutionState], None]
+
+    async def run(self, variants: Sequence[_Variant]) -> None:
+        """Run what is not done yet.
+
+        Raises:
+            ExecutionStoppedError: it was stopped; everything can go on.
+        """
+        __tracebackhide__ = True
+        with on_sigint(self.stop), _told(f"{self.workflow.name} at {self.step}", len(variants)) as self.ended:
+            tasks = [asyncio.ensure_future(self._one(variant)) for variant in variants]
+            try:
+                await asyncio.gather(*tasks)
+            except BaseException:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                raise
+        if self.stopped:
+            call = sweep_call(self.workflow.variable, self.step, self.prefix)
+            raise ExecutionStoppedError(
+                f"the sweep over execution {self.prefix} of workflow '{self.workflow.name}' is paused. What is "
+                f"finished is kept; to go on, give the same variants again with the prefix they share:\n\n    {call}",
+                execution_id=self.prefix,
+                resume_hint=call,
+            )
+
+    def stop(self) -> None:
+        """Pause all of them, and start no more."""
+        self.stopped = True
+        for run in list(self.running):
+            run.stop()
+
+    async def _one(self, variant: _Variant) -> None:
+        async with self.free:
+            if self.stopped:
+                return
+            try:
+                run = self._make(variant)
+            except StoreError:
+                raise
+            except CerebelumError as error:
+                self.refused[variant.execution_id] = f"{type(error).__name__}: {error}"
+                self.ended(ExecutionState.FAILED)
+                return
+            if run is None:
+                self.ended(ExecutionState.COMPLETED)
+                return
+            self.running.add(run)
+            try:
+                await run.unseen()
+            except StoreError:
+                raise
+            except CerebelumError:
+                pass  # how it ended is in the log, and so in the table
+            finally:
+                self.running.discard(run)
+                self.ended(run.status)
+
+    def _make(self, variant: _Variant) -> Run | None:
+        """Make a variant ready; None when there is nothing to do."""
+        if not self.log.events(variant.execution_id, upto=1):
+            return fork(
+                self.workflow,
+                self.prefix,
+                self.step,
+                variant.changed or None,
+                variant.overrides,
+                fork_id=variant.execution_id,
+                store=self.log,
+            )
+        state = self.log.execution(variant.execution_id).summary.state
+        if state is ExecutionState.CANCELLED or (state is ExecutionState.COMPLETED and not self.rerun):
+            return None
+        try:
+            return take_up(self.workflow, variant.execution_id, rerun=self.rerun, store=self.log)
+        except ResumeError:
+            if state is ExecutionState.COMPLETED:  # none of it is to run again
+                return None
+            raise
+
+
+@contextmanager
+def _told(what: str, total: int) -> Iterator[Callable[[ExecutionState], None]]:
+    """Tell how far it is, in one line on stderr, if somebody looks on; give what is to be called at each end."""
+    ends: Counter[ExecutionState] = Counter()
+    stream = sys.stderr if in_cells() or (sys.stderr is not None and sys.stderr.isatty()) else None
+
+    def tell() -> None:
+        states = ", ".join(f"{count} {state.lower().replace('_', ' ')}" for state, count in ends.items())
+        if stream is not None:
+            stream.write(f"\r{what}: {ends.total()} of {total} variants{f' ({states})' if states else ''}")
+            stream.flush()
+
+    def ended(state: ExecutionState) -> None:
+        ends[state] += 1
+        tell()
+
+    tell()
+    try:
+        yield ended
+    finally:
+        if stream is not None:
+            stream.write("\n")
+
+
+def _table(log: Store, variants: Sequence[_Variant], refused: Mapping[str, str]) -> pd.DataFrame:
+    """Lay the variants out, a row each."""
+    import pandas as pd
+
+    states = [fold(log.events(variant.execution_id)) for variant in variants]
+    table: dict[str, list[Any]] = {}
+    for prefix, given in (("", [v.overrides for v in variants]), ("inputs.", [v.inputs for v in variants])):
+        for name in dict.fromkeys(name for entry in given for name in entry):
+            table[f"{prefix or 'overrides.' * (name in _COLUMNS)}{name}"] = [entry.get(name) for entry in given]
+    table["execution_id"] = [variant.execution_id for variant in variants]
+    table["state"] = [state.status.value if state.version else None for state in states]
+    table["duration"] = [None if s.completed_at is None else s.completed_at - s.started_at for s in states]
+    table |= _columns([_output(log, v.execution_id, s) for v, s in zip(variants, states, strict=True)])
+    table["error"] = [
+        refused.get(v.execution_id) or (None if s.error is None else f"{s.error.type}: {s.error.message}")
+        for v, s in zip(variants, states, strict=True)
+    ]
+    made = answer(list(zip(*table.values(), strict=True)), list(table))
+    made["duration"] = pd.to_timedelta(made["duration"].astype("Int64"), unit="us").astype("timedelta64[us]")
+    return made
+
+
+def _output(log: Store, execution_id: str, state: State) -> Any:
+    value = state.output if state.lifecycle is ExecutionState.COMPLETED else None
+    if value is None:
+        return None
+    try:
+        return decode(value, log.payload, trusted=log.trusted, where=f"the output of execution {execution_id}")
+    except SerializationError:
+        return value.preview
+
+
+def _columns(outputs: Sequence[Any]) -> dict[str, list[Any]]:
+    """Lay outputs out: a column per member when all of them are such objects."""
+    there = [output for output in outputs if output is not None]
+    if not there or not all(isinstance(output, dict) for output in there):
+        return {"output": list(outputs)}
+    members = dict.fromkeys(name for output in there for name in output)
+    return {f"output.{name}": [None if o is None else o.get(name) for o in outputs] for name in members}

@@ -1,0 +1,696 @@
+"""``@workflow`` and the ways to run one: at once, behind the cell, cell by cell, resumed, forked, swept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, overload
+
+from .._core.arguments import ExecutionLike
+from .._core.limits import NoStage
+from .._dsl.builder import WorkflowBuilder
+from .._engine.cancel import cancel_execution
+from .._engine.inputs import Inputs, check_inputs
+from .._engine.sync import run_sync
+from .._store.base import Store
+from .._store.session import resolve_store
+from ..errors import CerebelumError, WorkflowDefinitionError
+from .definition import Definition, check
+from .once import Resume, launch_once
+from .result import Result
+from .run import Run
+from .start import find, refuse_in_step, take_up, wait_until_seen, wake
+from .stepper import Stepper
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .resume_plan import Outlook
+
+__all__ = ["Workflow", "registered", "workflow"]
+
+_registry: dict[tuple[str, str], Workflow] = {}
+
+
+def registered() -> dict[tuple[str, str], Workflow]:
+    """Return the workflows defined in this process by module and name, for tools that take one up by name."""
+    return dict(_registry)
+
+
+@overload
+def workflow(fn: Callable[[WorkflowBuilder], object], /) -> Workflow: ...
+@overload
+def workflow(
+    *, name: str | None = None, max_jumps: int = 1000
+) -> Callable[[Callable[[WorkflowBuilder], object]], Workflow]: ...
+def workflow(
+    fn: Callable[[WorkflowBuilder], object] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    max_jumps: int = 1000,
+) -> Workflow | Callable[[Callable[[WorkflowBuilder], object]], Workflow]:
+    """Make a function that describes a timeline a workflow.
+
+    Args:
+        fn: takes one argument, on which it calls ``timeline``, ``branch`` and ``diverge``.
+        name: the workflow's name in the log; by default the function's.
+        max_jumps: how many jumps back one execution may make before it fails, so that no loop runs for ever.
+
+    Raises:
+        WorkflowDefinitionError: it is no such function. What is wrong with the timeline is told when it is run.
+
+    Example:
+        >>> from cerebelum_nb import step
+        >>> @step
+        ... def build():
+        ...     return "image"
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(build)
+        >>> release
+        <workflow release: build>
+    """
+
+    def make(function: Callable[[WorkflowBuilder], object]) -> Workflow:
+        check(function)
+        if isinstance(max_jumps, bool) or not isinstance(max_jumps, int) or max_jumps < 1:
+            raise WorkflowDefinitionError(f"@workflow: max_jumps is a whole number from 1, not {max_jumps!r}")
+        chosen = function.__name__ if name is None else name
+        if not isinstance(chosen, str) or not chosen.strip():
+            raise WorkflowDefinitionError(f"@workflow: the name is text, not {name!r}")
+        made = Workflow(function, chosen, max_jumps)
+        _registry[function.__module__, chosen] = made
+        return made
+
+    return make if fn is None else make(fn)
+
+
+class Workflow(Definition):
+    """A workflow, made by ``@workflow``.
+
+    Example:
+        >>> from cerebelum_nb import step
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... def greet(inputs):
+        ...     return f"hello {inputs['name']}"
+        >>> @workflow
+        ... def hello(wf):
+        ...     wf.timeline(greet)
+        >>> hello.run({"name": "Ada"}, store=MemoryStore()).output
+        'hello Ada'
+    """
+
+    async def execute(
+        self,
+        inputs: Inputs | None = None,
+        *,
+        store: Store | None = None,
+        execution_id: str | None = None,
+        resume: Resume = False,
+        wait: bool = False,
+        distributed: bool = False,
+    ) -> Result:
+        """Run it here and wait until it is done.
+
+        Args:
+            inputs: what steps receive as ``inputs``; names to values.
+            store: the log to write; by default the session's.
+            execution_id: an id of your own; by default a new short one.
+            resume: True makes the call one that may be made again, as by a notebook that is run from the top: it
+                starts the execution of that id, goes on with it if it is unfinished, or returns its recorded result
+                without running anything. ``"replace_inputs"`` also takes other inputs than are recorded.
+            wait: True waits here to the end, however long; by default a wait longer than the log's
+                ``hibernate_after`` (an hour) ends the run in this process, and the result says when it wakes.
+            distributed: True runs it on the distributed engine.
+
+        Returns:
+            The outcome of the completed execution; or, SLEEPING or WAITING_FOR_APPROVAL, how far it is and what is
+            next.
+
+        Raises:
+            WorkflowDefinitionError: the timeline cannot run; nothing has run.
+            WorkflowError: a step failed; the message ends with the call that goes on from there.
+            ExecutionStoppedError: it was stopped; it can be resumed.
+            ExecutionCancelledError: somebody cancelled it.
+            ResumeError: there is an execution of that id already; with ``resume``, it has other inputs.
+            ExecutionBusyError: with ``resume``, it is running, here or elsewhere.
+            StoreError: the log cannot be written.
+
+        Example:
+            >>> import asyncio
+            >>> from cerebelum_nb import step
+            >>> from cerebelum_nb.testing import MemoryStore
+            >>> @step
+            ... def greet(inputs):
+            ...     print("greeting")
+            ...     return f"hello {inputs['name']}"
+            >>> @workflow
+            ... def hello(wf):
+            ...     wf.timeline(greet)
+            >>> log = MemoryStore()
+            >>> for _ in range(2):  # as a notebook does that is run from the top again
+            ...     result = asyncio.run(hello.execute({"name": "Ada"}, store=log, execution_id="ada", resume=True))
+            greeting
+            >>> result.output
+            'hello Ada'
+        """
+        __tracebackhide__ = True
+        if distributed:
+            result: Result = await _distributed_engine().execute(self, inputs, execution_id=execution_id)
+            return result
+        return await launch_once(self, inputs, store, execution_id, resume=resume, wait=wait).foreground()
+
+    def run(
+        self,
+        inputs: Inputs | None = None,
+        *,
+        store: Store | None = None,
+        execution_id: str | None = None,
+        resume: Resume = False,
+        wait: bool = False,
+    ) -> Result:
+        """Run it and wait, from sync code: a script, or a cell.
+
+        In a cell it runs on a loop of its own in a thread, so that nothing needs patching.
+
+        Raises:
+            CerebelumError: it is called inside a step.
+            KeyboardInterrupt: it was stopped with Ctrl-C in a script; the execution is paused and can be resumed.
+            Otherwise as :meth:`execute`.
+        """
+        __tracebackhide__ = True
+        refuse_in_step(self.variable)
+        run = partial(self.execute, store=store, execution_id=execution_id, resume=resume, wait=wait)
+        return run_sync(lambda: run(inputs))
+
+    def start(
+        self,
+        inputs: Inputs | None = None,
+        *,
+        store: Store | None = None,
+        execution_id: str | None = None,
+        resume: Resume = False,
+        wait: bool = False,
+    ) -> Run:
+        """Run it in the background: return at once, with a handle that can be awaited, watched, stopped and cancelled.
+
+        The arguments are those of :meth:`execute`; with ``wait`` it stays in this process through every wait.
+
+        Raises:
+            CerebelumError: no event loop is running here (use :meth:`run` in a script).
+            Otherwise as :meth:`execute`, as far as it can be told before it runs.
+        """
+        self._need_a_loop("in the background", "start")
+        return launch_once(self, inputs, store, execution_id, resume=resume, wait=wait).background()
+
+    async def resume(
+        self,
+        execution_id: ExecutionLike | None = None,
+        skip_completed_steps: bool = True,
+        inputs: Inputs | None = None,
+        *,
+        rerun: str | Collection[str] = (),
+        repeat: Collection[str] = (),
+        mark_done: Mapping[str, Any] | None = None,
+        wait: bool = False,
+        store: Store | None = None,
+    ) -> Result:
+        """Go on with an execution that failed, was stopped, or whose process died; finished steps are not run again.
+
+        Args:
+            execution_id: its id or an unambiguous beginning; None takes the newest that can be resumed.
+            skip_completed_steps: False runs everything again under the same id.
+            inputs: replace the recorded inputs of these names, or supply secrets again.
+            rerun: names of completed steps to run again with what depends on them; ``"stale"`` means those whose
+                code changed.
+            repeat: steps with ``effect="external"`` that may run again although their outcome is unknown.
+            mark_done: steps that need not run (any more), with the results they are to have: ``{"charge": receipt}``.
+            wait: as in :meth:`execute`.
+            store: the log; by default the session's.
+
+        Returns:
+            As :meth:`execute`.
+
+        Raises:
+            OutcomeUnknownError: it would repeat an external effect that may have happened: say ``repeat`` or
+                ``mark_done``.
+            ResumeError: it cannot be resumed: it is completed, or the timeline lost a step it has completed.
+            ExecutionBusyError: it is running, here or elsewhere. Where this cannot be seen (another machine, another
+                container), its heartbeat is watched first, for up to the 30 s that a lease lasts.
+            ExecutionNotFoundError: there is no such execution.
+            Otherwise as :meth:`execute`.
+        """
+        __tracebackhide__ = True
+        run = take_up(
+            self,
+            await wait_until_seen(self, execution_id, store),
+            skip_completed_steps=skip_completed_steps,
+            inputs=inputs,
+            rerun=rerun,
+            repeat=repeat,
+            mark_done=mark_done,
+            wait=wait,
+            store=store,
+        )
+        return await run.foreground()
+
+    def resume_sync(
+        self,
+        execution_id: ExecutionLike | None = None,
+        skip_completed_steps: bool = True,
+        inputs: Inputs | None = None,
+        *,
+        rerun: str | Collection[str] = (),
+        repeat: Collection[str] = (),
+        mark_done: Mapping[str, Any] | None = None,
+        wait: bool = False,
+        store: Store | None = None,
+    ) -> Result:
+        """Go on with an execution from sync code; this is to :meth:`resume` what :meth:`run` is to :meth:`execute`.
+
+        Args:
+            execution_id: as for :meth:`resume`, like all others.
+            skip_completed_steps: likewise.
+            inputs: likewise.
+            rerun: likewise.
+            repeat: likewise.
+            mark_done: likewise.
+            wait: likewise.
+            store: likewise.
+
+        Raises:
+            As :meth:`run` and :meth:`resume`.
+
+        Example:
+            >>> from cerebelum_nb import WorkflowError, step
+            >>> from cerebelum_nb.testing import MemoryStore
+            >>> room = []
+            >>> @step
+            ... def ship():
+            ...     return room[0]
+            >>> @workflow
+            ... def release(wf):
+            ...     wf.timeline(ship)
+            >>> log = MemoryStore()
+            >>> try:
+            ...     release.run(store=log)
+            ... except WorkflowError:
+            ...     room.append("ams3")
+            >>> release.resume_sync(store=log).output
+            'ams3'
+        """
+        __tracebackhide__ = True
+        refuse_in_step(self.variable)
+        resumed = partial(self.resume, rerun=rerun, repeat=repeat, mark_done=mark_done, wait=wait, store=store)
+        return run_sync(lambda: resumed(execution_id, skip_completed_steps, inputs))
+
+    def wake(self, execution_id: str, *, store: Store, reason: str, died: bool) -> Run | None:
+        """Go on with an execution that is due, or that a dead process left; for schedulers.
+
+        Unlike :meth:`resume` it makes no decision of a person's: a step that failed stays failed.
+
+        Args:
+            execution_id: its id.
+            store: its log.
+            reason: why, for the log.
+            died: whether the process that ran it has died.
+
+        Returns:
+            The run, not yet started; None when there is nothing to do any more.
+
+        Raises:
+            OutcomeUnknownError: it would repeat an external effect that may have happened.
+            Otherwise as :meth:`resume`.
+        """
+        return wake(self, execution_id, store, reason, died=died)
+
+    def begin(
+        self,
+        inputs: Inputs | None = None,
+        *,
+        store: Store | None = None,
+        execution_id: str | None = None,
+        resume: Resume = False,
+    ) -> Stepper:
+        """Record a start and run nothing: the handle then runs it cell by cell.
+
+        Args:
+            inputs: what steps receive as ``inputs``; names to values.
+            store: the log to write; by default the session's.
+            execution_id: an id of your own; by default a new short one.
+            resume: True takes up the execution of that id where it stands, if there is one; as in :meth:`execute`.
+
+        Returns:
+            A handle with ``next``, ``run_to``, ``finish``, ``rerun``, ``back_to``, ``mark_done`` and ``plan``.
+
+        Raises:
+            As :meth:`start`.
+        """
+        self._need_a_loop("cell by cell", "begin")
+        log = resolve_store(store)
+        run = launch_once(self, inputs, log, execution_id, resume=resume)
+        run.execution.limit = NoStage()
+        run.background()
+        error = run.execution.done.exception() if run.execution.done.done() else None
+        if error is not None:
+            raise error
+        return self._stepper(run.execution_id, log)
+
+    def attach(self, execution_id: ExecutionLike | None = None, *, store: Store | None = None) -> Stepper:
+        """Take up an execution cell by cell: after a kernel restart, or one that stopped or failed.
+
+        Args:
+            execution_id: its id or an unambiguous beginning; None takes the newest that can be resumed.
+            store: the log; by default the session's.
+
+        Returns:
+            The handle that :meth:`begin` gave.
+
+        Raises:
+            ResumeError: it belongs to another workflow, or there is nothing to resume.
+            ExecutionNotFoundError: there is no such execution.
+        """
+        log = resolve_store(store)
+        return self._stepper(find(self, execution_id, log), log)
+
+    def plan_resume(
+        self,
+        execution_id: ExecutionLike | None = None,
+        *,
+        inputs: Inputs | None = None,
+        rerun: str | Collection[str] = (),
+        store: Store | None = None,
+    ) -> Outlook:
+        """Say what a resume would do with each step, and why; runs nothing.
+
+        Args:
+            execution_id: its id or an unambiguous beginning; None takes the newest that can be resumed.
+            inputs: the inputs the resume would replace.
+            rerun: what the resume would be given as ``rerun``.
+            store: the log; by default the session's.
+
+        Returns:
+            A table: run, keep, stale, may run or skip for each step, with the reasons.
+
+        Raises:
+            As :meth:`resume`, for what keeps it from being resumed.
+        """
+        from .resume_plan import look_ahead
+
+        plan, log = self.plan(), resolve_store(store)
+        given = None if inputs is None else check_inputs(inputs)
+        return look_ahead(plan, log, find(self, execution_id, log), inputs=given, rerun=rerun)
+
+    async def fork(
+        self,
+        execution_id: ExecutionLike,
+        from_step: object = None,
+        inputs: Inputs | None = None,
+        overrides: Mapping[Any, Any] | None = None,
+        *,
+        rerun: str | Collection[str] = (),
+        fork_id: str | None = None,
+        wait: bool = False,
+        store: Store | None = None,
+    ) -> Result:
+        """Run on from a point of another execution, as a new one; the other stays as it is, whatever its state.
+
+        The fork keeps the results recorded before ``from_step``, and of what ran beside it, and runs the rest as the
+        workflow is now. Of what it keeps, steps that read an input which is changed run again, and so does what
+        depends on them or on a result that is given.
+
+        Args:
+            execution_id: the execution to fork: its id or an unambiguous beginning.
+            from_step: the first step that runs in the fork, or its name; it is left before its first visit. None: the
+                first step whose result is given, else the point where the execution stands.
+            inputs: replace the recorded inputs of these names; secrets that this process does not have are given again.
+            overrides: results in place of what steps return, by step or name: ``{"build": "image-7"}``.
+            rerun: names of kept steps to run again with what depends on them; ``"stale"`` means those whose code
+                changed.
+            fork_id: an id of your own; by default a new short one.
+            wait: as in :meth:`execute`.
+            store: the log of both; by default the session's.
+
+        Returns:
+            As :meth:`execute`.
+
+        Raises:
+            OutcomeUnknownError: it would repeat an external effect of which nobody knows whether it happened.
+            ResumeError: the step has not run there, the execution is of another workflow, or nothing would run.
+            ExecutionNotFoundError: there is no such execution.
+            Otherwise as :meth:`execute`.
+
+        Example:
+            >>> import asyncio
+            >>> from cerebelum_nb import step
+            >>> from cerebelum_nb.testing import MemoryStore
+            >>> @step
+            ... def build(inputs):
+            ...     return inputs["name"]
+            >>> @step
+            ... def ship(build):
+            ...     return f"shipped {build}"
+            >>> @workflow
+            ... def release(wf):
+            ...     wf.timeline(build >> ship)
+            >>> log = MemoryStore()
+            >>> done = asyncio.run(release.execute({"name": "web"}, store=log, execution_id="k3v9"))
+            >>> print(release.plan_fork("k3v9", overrides={"build": "api"}, store=log))
+            release, forked from k3v9 at event 1 (before step 'build'): 1 run, 1 keep
+            ✓ build  keep   its result is given
+            ▶ ship   run    runs from the fork on
+            >>> asyncio.run(release.fork("k3v9", overrides={"build": "api"}, store=log)).output
+            'shipped api'
+        """
+        __tracebackhide__ = True
+        from .fork import fork
+
+        run = fork(
+            self,
+            execution_id,
+            from_step,
+            inputs,
+            overrides,
+            rerun=rerun,
+            fork_id=fork_id,
+            wait=wait,
+            store=store,
+        )
+        return await run.foreground()
+
+    def fork_sync(
+        self,
+        execution_id: ExecutionLike,
+        from_step: object = None,
+        inputs: Inputs | None = None,
+        overrides: Mapping[Any, Any] | None = None,
+        *,
+        rerun: str | Collection[str] = (),
+        fork_id: str | None = None,
+        wait: bool = False,
+        store: Store | None = None,
+    ) -> Result:
+        """Fork an execution from sync code; this is to :meth:`fork` what :meth:`run` is to :meth:`execute`.
+
+        Args:
+            execution_id: as for :meth:`fork`, like all others.
+            from_step: likewise.
+            inputs: likewise.
+            overrides: likewise.
+            rerun: likewise.
+            fork_id: likewise.
+            wait: likewise.
+            store: likewise.
+
+        Raises:
+            As :meth:`run` and :meth:`fork`.
+
+        Example:
+            >>> from cerebelum_nb import step
+            >>> from cerebelum_nb.testing import MemoryStore
+            >>> @step
+            ... def build(inputs):
+            ...     return inputs["name"]
+            >>> @workflow
+            ... def release(wf):
+            ...     wf.timeline(build)
+            >>> log = MemoryStore()
+            >>> done = release.run({"name": "web"}, store=log)
+            >>> release.fork_sync(done, build, {"name": "api"}, store=log).output
+            'api'
+        """
+        __tracebackhide__ = True
+        refuse_in_step(self.variable)
+        forked = partial(self.fork, rerun=rerun, fork_id=fork_id, wait=wait, store=store)
+        return run_sync(lambda: forked(execution_id, from_step, inputs, overrides))
+
+    def plan_fork(
+        self,
+        execution_id: ExecutionLike,
+        from_step: object = None,
+        inputs: Inputs | None = None,
+        overrides: Mapping[Any, Any] | None = None,
+        *,
+        rerun: str | Collection[str] = (),
+        store: Store | None = None,
+    ) -> Outlook:
+        """Say what :meth:`fork` with these arguments would do with each step, and why; runs nothing.
+
+        Returns:
+            A table: run, keep, stale, may run or skip for each step, with the reasons.
+
+        Raises:
+            As :meth:`fork`, for what keeps it from being forked.
+        """
+        from .fork import preview
+
+        return preview(self, execution_id, from_step, inputs, overrides, rerun=rerun, store=store)
+
+    async def sweep(
+        self,
+        at: object,
+        overrides: Sequence[Mapping[Any, Any]] | None = None,
+        inputs: Inputs | Sequence[Inputs] | None = None,
+        *,
+        execution_id: ExecutionLike | None = None,
+        concurrency: int = 4,
+        rerun: str | Collection[str] = (),
+        store: Store | None = None,
+    ) -> pd.DataFrame:
+        """Run variants side by side from a prefix that is run once, and compare them in one table.
+
+        The prefix is an execution of its own, which ends paused before ``at``; each variant is a fork of it, an
+        execution like any other: shown in lists, resumed, forked. A variant that fails does not stop the others.
+
+        Args:
+            at: the step before which the variants part, or its name.
+            overrides: one entry per variant: results by step, as :meth:`fork` takes them.
+            inputs: a list with one entry per variant, of the inputs which are other in it (the prefix is run with the
+                first); or names to values for all of them.
+            execution_id: an execution that is the prefix: one that has come to ``at``, or the prefix of an earlier
+                sweep. Over the same prefix finished variants are kept, and the others go on.
+            concurrency: how many variants run at once.
+            rerun: of variants that are finished: steps to run again, or ``"stale"``, as in :meth:`resume`.
+            store: the log; by default the session's.
+
+        Returns:
+            A row per variant, in the order given: a column per overridden step and per ``inputs.name``, then
+            ``execution_id``, ``state``, ``duration``, ``output`` (``output.name`` when all outputs are dicts) and
+            ``error``.
+
+        Raises:
+            WorkflowError: the prefix failed; the message ends with the call that goes on.
+            ExecutionStoppedError: it was stopped, and what ran is paused; likewise.
+            ResumeError: the prefix does not come to ``at``.
+            ValueError: there are no variants.
+
+        Example:
+            >>> import asyncio
+            >>> from cerebelum_nb import step
+            >>> from cerebelum_nb.testing import MemoryStore
+            >>> @step
+            ... def load():
+            ...     return [3, 1, 2]
+            >>> @step
+            ... def top(load, inputs):
+            ...     return sorted(load)[-inputs["n"] :]
+            >>> @workflow
+            ... def best(wf):
+            ...     wf.timeline(load >> top)
+            >>> table = asyncio.run(best.sweep(top, inputs=[{"n": 1}, {"n": 2}], store=MemoryStore()))
+            >>> table[["inputs.n", "state", "output"]]
+               inputs.n      state  output
+            0         1  COMPLETED     [3]
+            1         2  COMPLETED  [2, 3]
+        """
+        __tracebackhide__ = True
+        from .sweep import sweep
+
+        refuse_in_step(self.variable)
+        return await sweep(
+            self,
+            at,
+            overrides,
+            inputs,
+            execution_id=execution_id,
+            concurrency=concurrency,
+            rerun=rerun,
+            store=store,
+        )
+
+    def sweep_sync(
+        self,
+        at: object,
+        overrides: Sequence[Mapping[Any, Any]] | None = None,
+        inputs: Inputs | Sequence[Inputs] | None = None,
+        *,
+        execution_id: ExecutionLike | None = None,
+        concurrency: int = 4,
+        rerun: str | Collection[str] = (),
+        store: Store | None = None,
+    ) -> pd.DataFrame:
+        """Sweep from sync code; this is to :meth:`sweep` what :meth:`run` is to :meth:`execute`.
+
+        Args:
+            at: as for :meth:`sweep`, like all others.
+            overrides: likewise.
+            inputs: likewise.
+            execution_id: likewise.
+            concurrency: likewise.
+            rerun: likewise.
+            store: likewise.
+
+        Raises:
+            As :meth:`run` and :meth:`sweep`.
+
+        Example:
+            >>> from cerebelum_nb import step
+            >>> from cerebelum_nb.testing import MemoryStore
+            >>> @step
+            ... def double(inputs):
+            ...     return 2 * inputs["n"]
+            >>> @workflow
+            ... def doubled(wf):
+            ...     wf.timeline(double)
+            >>> doubled.sweep_sync(double, inputs=[{"n": 1}, {"n": 2}], store=MemoryStore())["output"].tolist()
+            [2, 4]
+        """
+        __tracebackhide__ = True
+        refuse_in_step(self.variable)
+        swept = partial(self.sweep, execution_id=execution_id, concurrency=concurrency, rerun=rerun, store=store)
+        return run_sync(lambda: swept(at, overrides, inputs))
+
+    async def cancel(
+        self, execution_id: ExecutionLike, reason: str | None = None, *, store: Store | None = None
+    ) -> None:
+        """End an execution for good, wherever it runs; see :func:`cerebelum_nb._engine.cancel.cancel_execution`."""
+        await cancel_execution(resolve_store(store), execution_id, reason=reason, by=None)
+
+    def _need_a_loop(self, how: str, call: str) -> None:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            raise CerebelumError(
+                f"no event loop is running here, so nothing can run {how}: use {self.variable}.run(...) in a script, "
+                f"or call {call} from a cell or from async code"
+            ) from None
+
+    def _stepper(self, execution_id: str, log: Store) -> Stepper:
+        def go_on(found: str, rerun: Collection[str], live: Collection[str]) -> Run:
+            return take_up(self, found, rerun=rerun, live=live, store=log)
+
+        return Stepper(self, log, execution_id, go_on)
+
+
+def _distributed_engine() -> Any:
+    from importlib.metadata import entry_points
+
+    for entry in entry_points(group="cerebelum_nb.engines"):
+        return entry.load()()
+    raise CerebelumError(
+        "distributed=True needs a distributed engine, and none is installed: this version runs workflows in the "
+        "kernel. Leave distributed out to run it here; the workflow itself need not change"
+    )

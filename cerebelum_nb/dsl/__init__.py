@@ -1,1 +1,0 @@
-"""What users write: steps, chains, flow actions and the builder that turns them into a plan."""

@@ -1,0 +1,7 @@
+"""Where a route can lead other than along a path: ``flow.back_to(step)``, ``flow.fail("reason")`` and their kin."""
+
+from __future__ import annotations
+
+from ._dsl.flow import back_to, end, fail, proceed, retry, skip_to
+
+__all__ = ["back_to", "end", "fail", "proceed", "retry", "skip_to"]

@@ -1,1 +1,0 @@
-"""Where events are kept: one contract, a SQLite log and one in memory."""
