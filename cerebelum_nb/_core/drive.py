@@ -247,6 +247,7 @@ class Driver:
         >>> plan = Plan(workflow="w", timeline=(("a",),), steps={"a": StepSpec(name="a", fn=print, is_async=False)})
         >>> driver = Driver(plan, State())
         >>> driver.take(Begin([e.WorkflowStarted(at=1, workflow="w", inputs=Value("json", "{}"), total_steps=1)]), 1)
+        True
         >>> driver.advance(now=1)
         [Start(step='a', visit=1, attempt=1)]
         >>> [type(event).__name__ for event in driver.batch]
