@@ -17,9 +17,9 @@ import pytest
 from cerebelum_nb import archive
 from cerebelum_nb._core.events import WorkflowCancelled, WorkflowResumed
 from cerebelum_nb._core.state import fold
+from cerebelum_nb._core.summary import summarise
 from cerebelum_nb._store.base import Commit
 from cerebelum_nb._store.sqlite import SqliteStore
-from cerebelum_nb._store.summary import summarise
 from cerebelum_nb.errors import StoreError
 
 
