@@ -171,7 +171,7 @@ def test_what_a_cell_says_shows_it_as_text(shown):
 @pytest.mark.parametrize(
     "made",
     [
-        page(NASTY, [section(NASTY, Html("<p>{}</p>").format(NASTY))]),
+        section(NASTY, Html("<p>{}</p>").format(NASTY)),
         table([NASTY], [[NASTY]]),
         small_table([[NASTY], [NASTY]]),
         fold(NASTY, Html("{}").format(NASTY)),
@@ -188,3 +188,7 @@ def test_every_piece_escapes_what_is_not_html(made):
 
 def test_html_that_an_f_string_made_plain_text_of_is_escaped_rather_than_trusted():
     assert read(Html("<p>{}</p>").format(f"{Html('<b>bold</b>')}")) == "<b>bold</b>"
+
+
+def test_a_page_escapes_its_title():
+    assert NASTY in read(page(NASTY, [section("steps", Html("<p></p>"))]), scripts=1)
