@@ -109,7 +109,17 @@ def test_frames_have_the_same_columns_and_dtypes_where_arrow_is_not_installed():
         "import pytest; sys.exit(pytest.main(sys.argv[1:]))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, "-q", "-p", "no:cacheprovider", Path(__file__).with_name("test_frames.py")],
+        [
+            sys.executable,
+            "-c",
+            code,
+            "-q",
+            "-n",
+            "0",
+            "-p",
+            "no:cacheprovider",
+            Path(__file__).with_name("test_frames.py"),
+        ],
         capture_output=True,
         text=True,
         check=False,
