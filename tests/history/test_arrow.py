@@ -110,15 +110,8 @@ def test_frames_have_the_same_columns_and_dtypes_where_arrow_is_not_installed():
     )
     done = subprocess.run(
         [
-            sys.executable,
-            "-c",
-            code,
-            "-q",
-            "-n",
-            "0",
-            "-p",
-            "no:cacheprovider",
-            Path(__file__).with_name("test_frames.py"),
+            *(sys.executable, "-c", code, Path(__file__).with_name("test_frames.py")),
+            *("-q", "-n", "0", "-p", "no:cacheprovider"),  # a worker would be a process that has pyarrow
         ],
         capture_output=True,
         text=True,

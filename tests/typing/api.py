@@ -65,7 +65,6 @@ async def awaited(context: Context) -> None:
     assert_type(await sleep("1s"), None)
     assert_type(await wait_for_approval(data={"price": 5}), Any)
     await context.run("count", count, 5)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
-    await context.run("count", count, "host", tmes=2)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue]
 
 
 # -- operations in a plain step -----------------------------------------------------------------------------
