@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 TESTS = Path(__file__).parent
 NEEDS = {
@@ -28,6 +29,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell that runs the suite in the background leaves Ctrl-C ignored, also in the processes which tests start and
     # press it in.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# An example takes as long as the machine is busy; a test that hangs meets the time limit of every test.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 
 def _state_of_its_own() -> None:

@@ -191,6 +191,7 @@ def in_a_fork(what):
     return ours.recv()
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_forked_child_is_another_process(tmp_path):
