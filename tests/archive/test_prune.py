@@ -254,7 +254,7 @@ def test_another_connection_writes_meanwhile(empty, finish):
 KILLED = """
 import os, signal, sqlite3, sys
 from cerebelum_nb import archive
-from cerebelum_nb.archive import pruning
+from cerebelum_nb._archive import prune as pruning
 from cerebelum_nb._store.sqlite import SqliteStore
 
 pruning._AT_ONCE = 10
