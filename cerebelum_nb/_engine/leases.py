@@ -22,7 +22,7 @@ import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._store import at_fork as forks
 from .._store.base import Store
@@ -31,7 +31,7 @@ from ..errors import ExecutionBusyError, StoreError
 if TYPE_CHECKING:
     from .execution import Execution
 
-__all__ = ["LeaseKeeper", "LeaseTimes", "keeper_of", "superseded"]
+__all__ = ["Lease", "LeaseKeeper", "LeaseTimes", "keeper_of", "superseded"]
 
 log = logging.getLogger("cerebelum_nb")
 
@@ -49,6 +49,13 @@ class LeaseTimes:
     def ttl(self) -> int:
         """The length of a lease, µs."""
         return round(self.lease * 1e6)
+
+
+class Lease(NamedTuple):
+    """A lease that was taken: by which holder, and when the process it was taken over from was last heard of (µs)."""
+
+    holder: int
+    heard_at: int | None
 
 
 times = LeaseTimes()
@@ -103,16 +110,15 @@ class LeaseKeeper:
             self._beat_at = time.monotonic()
         return self._holder
 
-    def claim(self, execution_id: str, now: int) -> int:
-        """Take the lease of a recorded execution and return the holder's key.
+    def claim(self, execution_id: str, now: int) -> Lease:
+        """Take the lease of a recorded execution.
 
         Raises:
             ExecutionBusyError: it runs here or in another living process, or a step of it is still at work.
         """
         holder = self.holder(now)
         self._refuse_busy(execution_id)
-        self._must_store().claim(execution_id, holder, now)
-        return holder
+        return Lease(holder, self._must_store().claim(execution_id, holder, now))
 
     def check(self, execution: Execution) -> None:
         """Make sure that an execution is still this process's to run: before an effect that no commit precedes.

@@ -123,8 +123,9 @@ class Engine:
         Raises:
             ExecutionBusyError: somebody else runs it.
         """
-        holder = keeper_of(self.store).claim(execution_id, self.clock.now())
-        execution = Execution(self, execution_id, plan, State(), holder, vault, make_context)
+        lease = keeper_of(self.store).claim(execution_id, self.clock.now())
+        execution = Execution(self, execution_id, plan, State(), lease.holder, vault, make_context)
+        execution.heard_at = lease.heard_at
         with self.made_ready(execution):
             execution.rebase(fold(self.store.events(execution_id)))
             known = remembered(self.store, execution_id)

@@ -224,3 +224,9 @@ def _trust(db: Database) -> None:
     # `foreign_execution` names what was unpacked: the code that it names is not this user's choice.
     db.execute("CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
     db.execute("CREATE TABLE foreign_execution (execution_id TEXT PRIMARY KEY) WITHOUT ROWID")
+
+
+@MIGRATIONS(name="11_ends")
+def _ends(db: Database) -> None:
+    # An attempt whose process died ended with it, and not when somebody noticed.
+    views.create(db.conn)
