@@ -14,14 +14,14 @@ import pytest
 
 from cerebelum_nb import ExecutionBusyError, ExecutionClient, history, poll, sleep, step, workflow
 from cerebelum_nb._core import events as e
-from cerebelum_nb._core.model import Value
 from cerebelum_nb._core.state import fold
+from cerebelum_nb._core.summary import summarise
+from cerebelum_nb._core.value import Value
 from cerebelum_nb._engine import leases as lease
 from cerebelum_nb._engine.leases import LeaseTimes, keeper_of
 from cerebelum_nb._store.base import Commit
 from cerebelum_nb._store.owner import Identity, current
 from cerebelum_nb._store.sqlite import SqliteStore
-from cerebelum_nb._store.summary import summarise
 from cerebelum_nb.errors import OperationError
 from cerebelum_nb.testing import FakeClock, MemoryStore
 
