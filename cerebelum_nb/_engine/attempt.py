@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from .._core.model import StepSpec, Value
+from .._core.graph import StepSpec
+from .._core.value import Value
 from .._text.duration import format_seconds
 from ..errors import StepTimeoutError
 from . import observers

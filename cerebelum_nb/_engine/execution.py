@@ -35,12 +35,13 @@ from .._core.drive import (
     Stop,
 )
 from .._core.events import Event
+from .._core.graph import Plan
 from .._core.limits import Limit
-from .._core.model import Plan, Value
 from .._core.settle import Raised, Returned, ReturnedError, Verdict, settle, tries_again
 from .._core.state import Phase, State
+from .._core.summary import summarise
+from .._core.value import Value
 from .._store.base import Commit
-from .._store.summary import summarise
 from .._values import Vault
 from ..errors import CerebelumError, DependencyError, ExecutionBusyError, OperationError
 from . import observers

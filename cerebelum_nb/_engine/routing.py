@@ -9,7 +9,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from .._core.model import Action, Diverge, ErrorInfo, Target
+from .._core.graph import Action, Diverge, Target
+from .._core.value import ErrorInfo
 from .._text.text import as_stage
 
 __all__ = ["choose", "describe_target"]

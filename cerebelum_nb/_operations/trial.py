@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, cast
 
-from .._core.model import ErrorInfo, Plan, StepSpec, Value
+from .._core.graph import Plan, StepSpec
 from .._core.state import Operation, State
+from .._core.value import ErrorInfo, Value
 from .._engine.calling import give_up, unawaited
 from .._engine.clock import Deadline, current_clock
 from .._engine.remembered import remembered

@@ -19,7 +19,8 @@ from cerebelum_nb._core.events import (
     StepStarted,
     WorkflowCompleted,
 )
-from cerebelum_nb._core.model import ErrorInfo, ExecutionState, Value
+from cerebelum_nb._core.state_name import ExecutionState
+from cerebelum_nb._core.value import ErrorInfo, Value
 from cerebelum_nb._store.opening import explain
 from cerebelum_nb._store.row_sql import STARTED
 from cerebelum_nb._store.schema import SCHEMA_VERSION
