@@ -15,8 +15,9 @@ from collections.abc import Callable, Coroutine, Generator, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 from .._dsl.step import DECORATIONS, is_async
-from ..errors import OperationError, StepDefinitionError
+from ..errors import CerebelumError, OperationError, StepDefinitionError
 from .scope import Scope, current_scope, scope_here
+from .threads import can_start_threads, must_block_beside_loop
 
 __all__ = ["PendingOperation", "block_on", "give_up", "offer", "unawaited", "wrap"]
 
@@ -111,6 +112,12 @@ def unawaited(scope: Scope) -> OperationError | None:
     names = list(
         dict.fromkeys(operation.what for operation in scope.unawaited if isinstance(operation, PendingOperation))
     )
+    if not scope.execution.plan.steps[scope.step].is_async and not can_start_threads():
+        return OperationError(
+            f"step '{scope.step}' of execution {scope.execution.id} called {' and '.join(names[:3])}, and cannot wait "
+            f"for it: no thread can start here, so a plain step runs on the event loop. Make it async def, and write "
+            f"await {names[0]}"
+        )
     return OperationError(
         f"step '{scope.step}' of execution {scope.execution.id} called {' and '.join(names[:3])} without await, so it "
         f"was not done. Write await {names[0]}; a helper that calls it must be async def and awaited too"
@@ -130,6 +137,11 @@ def block_on(work: Coroutine[Any, Any, T]) -> T:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(work)
+    try:
+        must_block_beside_loop("a plain step", "Make the step async def")
+    except CerebelumError:
+        work.close()
+        raise
     outcome: list[T] = []
     errors: list[BaseException] = []
 
