@@ -408,6 +408,7 @@ def test_an_unknown_codec_is_refused() -> None:
         decode(Value("parquet", digest="x"), _nothing_stored)
 
 
+@pytest.mark.process
 def test_importing_values_loads_no_heavy_library() -> None:
     code = (
         "import sys, json, cerebelum_nb._values\n"
