@@ -20,6 +20,12 @@ Home = tuple[Mapping[str, Any], ...]
 
 MAIN = "__main__"
 
+MOVED = {
+    "cerebelum_nb.core.model": "cerebelum_nb._core.state_name",
+    "cerebelum_nb._core.model": "cerebelum_nb._core.state_name",
+}
+"""Where the classes of ours that a recorded value may name are now: of these modules it is ``ExecutionState``."""
+
 
 class UnknownClassError(LookupError):
     """A class that a value names is not defined here."""
@@ -52,6 +58,7 @@ def resolve(name: str, home: Home = (), *, importing: bool = True) -> type:
         UnknownClassError: there is no such class here.
     """
     module, _, qualname = name.partition(":")
+    module = MOVED.get(module, module)
     for namespace in _namespaces(module, home, importing):
         found: Any = namespace
         for part in qualname.split("."):

@@ -254,7 +254,7 @@ def test_another_connection_writes_meanwhile(empty, finish):
 KILLED = """
 import os, signal, sqlite3, sys
 from cerebelum_nb import archive
-from cerebelum_nb.archive import pruning
+from cerebelum_nb._archive import prune as pruning
 from cerebelum_nb._store.sqlite import SqliteStore
 
 pruning._AT_ONCE = 10
@@ -273,6 +273,7 @@ archive.prune(keep_last=0, workflow="old", archive="cold.db", store=store)
 """
 
 
+@pytest.mark.process
 def test_killed_at_any_moment_it_leaves_a_whole_log_and_the_next_one_goes_on(tmp_path, finish, monkeypatch):
     monkeypatch.chdir(tmp_path)
     everything = {f"old-{n}" for n in range(60)} | {"new"}
