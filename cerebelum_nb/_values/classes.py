@@ -25,6 +25,12 @@ MOVED = {
 }
 """Our own modules that values in older logs name: `main_class` stands there for every class of ``__main__``."""
 
+MOVED = {
+    "cerebelum_nb.core.model": "cerebelum_nb._core.state_name",
+    "cerebelum_nb._core.model": "cerebelum_nb._core.state_name",
+}
+"""Where the classes of ours that a recorded value may name are now: of these modules it is ``ExecutionState``."""
+
 
 class UnknownClassError(LookupError):
     """A class that a value names is not defined here."""
