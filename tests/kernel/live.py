@@ -37,7 +37,7 @@ class LiveKernel:
         self.manager, self.client = manager, client
 
     def run(self, source: str, *, interrupt_when: str | None = None, presses: int = 1) -> Cell:
-        """Run a cell to its end; press stop when its output holds a text. A kernel busy for two minutes is a failure."""
+        """Run a cell to its end; press stop when its output holds a text. A kernel busy for 2 minutes fails."""
         cell = Cell()
         message_id = self.client.execute(source, allow_stdin=False)
         deadline = time.monotonic() + 120
