@@ -19,6 +19,8 @@ from cerebelum_nb._store.owner import Life
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.errors import ExecutionBusyError
 
+pytestmark = pytest.mark.process
+
 PRELUDE = """
 import os, sys
 from cerebelum_nb._core.events import CancelRequested, StepCompleted, StepStarted
