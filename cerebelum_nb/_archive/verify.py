@@ -20,7 +20,8 @@ from .._core.summary import Summary, summarise
 from .._history.sources import Log
 from .._store import chain, rows
 from .._store import row_sql as projection
-from .._store.opening import ERRORS, SCHEMA_VERSION, explain, versions
+from .._store.opening import ERRORS, explain
+from .._store.schema import SCHEMA_VERSION, differences, versions
 from .._store.session import resolve_store
 from .._store.sqlite import SqliteStore
 from .._text.text import counted
@@ -229,8 +230,6 @@ class Check:
         return bool(found)
 
     def _schema(self) -> None:
-        from .._store.schema import differences  # imports pandas
-
         for told in differences(self.db):
             self.found(told)
 

@@ -14,6 +14,7 @@ from typing import Any, Self, TypeVar
 
 from .._engine.leases import keeper_of
 from .._engine.loading import stop_when_loading
+from .._engine.threads import must_block_beside_loop
 from .._store.base import Store
 from .._workflow.find import find_workflow, origin_of
 from ..errors import CerebelumError, ExecutionBusyError, ExecutionNotFoundError, StoreError
@@ -79,6 +80,11 @@ def run_sync(work: Coroutine[Any, Any, T]) -> T:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(_whole(work))
+    try:
+        must_block_beside_loop("this call", "Write await: await client.list_executions()")
+    except CerebelumError:
+        work.close()
+        raise
     outcome: Future[T] = Future()
 
     def target() -> None:

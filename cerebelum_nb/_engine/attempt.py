@@ -1,6 +1,7 @@
 """One attempt of one step: the function is called behind the fence and its outcome is posted to the engine.
 
-Async steps run as tasks of the engine's loop, plain ones in a thread of their own. An attempt can be abandoned:
+Async steps run as tasks of the engine's loop, plain ones in a thread of their own (as tasks too where no thread can
+start). An attempt can be abandoned:
 then its outcome is ignored and what it still tries to record is refused, but a thread cannot be killed, so
 ``alive`` tells whether it is still at work.
 """
@@ -23,6 +24,7 @@ from . import observers
 from .calling import give_up, unawaited
 from .clock import Deadline, Timer
 from .scope import Scope, current_scope
+from .threads import can_start_threads
 from .watchdog import measured
 
 __all__ = ["Attempt", "Interruption", "Outcome"]
@@ -58,7 +60,7 @@ class Attempt:
         self._ended: tuple[Callable[[], None], ...] = ()
 
     def start(self) -> None:
-        """Begin on the engine's loop, or in a new thread."""
+        """Begin on the engine's loop, or, a plain step, in a new thread if threads start here."""
         scope, execution = self.scope, self.scope.execution
         try:
             if self.spec.policy.timeout is not None:
@@ -66,7 +68,7 @@ class Attempt:
                 self._timer = execution.clock.call_at(due, self._time_out)
             context = execution.context.copy()
             observers.prepare(scope, context)
-            if self.spec.is_async:
+            if self.spec.is_async or not can_start_threads():
                 self._task = scope.loop.create_task(self._run_async(None), context=context)
             else:
                 name = f"step {self.spec.name}"

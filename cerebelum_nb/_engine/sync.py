@@ -13,6 +13,7 @@ from .._host.caller import show_errors_briefly
 from ..errors import ExecutionStoppedError
 from .hints import from_sync
 from .loop import engines_on
+from .threads import must_block_beside_loop
 
 __all__ = ["STOPPED", "run_sync"]
 
@@ -27,6 +28,7 @@ def run_sync(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
     Raises:
         KeyboardInterrupt: it was stopped; what ran is paused.
+        CerebelumError: a loop runs here, and no thread can start.
         Otherwise what the coroutine raises.
 
     Example:
@@ -62,6 +64,7 @@ def _run_in_script(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
 def _run_in_thread(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
     __tracebackhide__ = True
+    must_block_beside_loop("this call", "Write await: await w.execute(...), await w.resume(...)")
     outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
     loops: concurrent.futures.Future[asyncio.AbstractEventLoop] = concurrent.futures.Future()
 

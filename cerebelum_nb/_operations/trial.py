@@ -23,6 +23,7 @@ from .._engine.calling import give_up, unawaited
 from .._engine.clock import Deadline, current_clock
 from .._engine.remembered import remembered
 from .._engine.scope import Scope, current_scope
+from .._engine.threads import can_start_threads
 from .._engine.values import ExecutionValues
 from .._store.base import Store
 from .._text.duration import format_seconds
@@ -100,7 +101,7 @@ async def _call(spec: StepSpec, arguments: dict[str, Any], context: contextvars.
             made = await made
         return made
 
-    if spec.is_async:
+    if spec.is_async or not can_start_threads():
         return await loop.create_task(finish(context.run(lambda: spec.fn(**arguments))), context=context)
     outcome: asyncio.Future[Any] = loop.create_future()
 

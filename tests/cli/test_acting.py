@@ -235,14 +235,14 @@ def test_a_rejected_one_asks_again_and_says_what_decides(spawn, call, piped):
     assert re.fullmatch(r"'review' waits for budget approval, (2h|1h 5\dm.*) left.*\n", again.stderr.readline())
     assert again.stderr.readline() == "    cerebelum approve asking-1\n"
     assert call("approve", "asking-1", "--response", "1").code == 0
-    again.communicate(timeout=30)
+    again.communicate(timeout=120)
     assert again.returncode == 0
     assert not call("events", "asking-1", "--type", "StepPrinted", "--json").json["events"]
 
 
 def test_a_resume_that_sleeps_says_until_when(piped):
     waiting = piped("resume", "asleep-1", stderr=subprocess.PIPE)
-    assert re.match(r"'night' sleeps, (2h|1h 5\dm.*) left, until ", waiting.communicate(timeout=30)[1])
+    assert re.match(r"'night' sleeps, (2h|1h 5\dm.*) left, until ", waiting.communicate(timeout=120)[1])
 
 
 def test_results_that_are_stale_are_told_with_the_command(spawn, folder):
@@ -273,7 +273,7 @@ def test_cancelled_is_cancelled(call):
 
 def test_what_another_process_runs_is_told_to_stop(call, moving):
     assert call("cancel", "moving-1", "--json").json["outcome"] == "requested"
-    assert moving.wait(30) != 0
+    assert moving.wait(120) != 0
     assert state(call, "moving-1") == "CANCELLED"
 
 
@@ -448,7 +448,7 @@ def test_told_to_wait_it_watches_when_somebody_goes_on(folder, call, piped):
     watching = piped("watch", "died-1", "--wait", "--interval", "0.1")
     assert watching.stdout.readline() == "buy died-1: interrupted at charge, 1 of 2 steps\n"
     assert call("resume", "died-1", "--repeat", "charge").code == 0
-    rest, _ = watching.communicate(timeout=30)
+    rest, _ = watching.communicate(timeout=120)
     assert watching.returncode == 0
     assert "buy died-1: completed, 2 of 2 steps\n" in rest
 
@@ -486,7 +486,7 @@ def test_into_a_pipe_each_change_is_a_line(folder, moving, piped):
     watching = piped("watch", "moving-1", "--interval", "0.1")
     assert watching.stdout.readline() == "move moving-1: running at copy, 1 of 2 steps\n"
     (folder / "arrived").touch()
-    rest, _ = watching.communicate(timeout=30)
+    rest, _ = watching.communicate(timeout=120)
     assert watching.returncode == 0
     assert rest.startswith("move moving-1: completed, 2 of 2 steps\n")
     assert "\x1b" not in rest
@@ -508,7 +508,7 @@ def test_a_scheduler_goes_on_with_what_was_decided_and_stops_when_told(folder, c
         assert call("approve", "asking-1").code == 0
         wait_until(lambda: "asking-1" in rows("executions", "state = 'COMPLETED'"))
         scheduler.send_signal(signal.SIGTERM)
-        assert scheduler.wait(30) == 0
+        assert scheduler.wait(120) == 0
     finally:
         scheduler.kill()
         scheduler.communicate()

@@ -20,8 +20,8 @@ import click
 from ..._client.reading import ACTIVE, entry
 from ..._client.status import ExecutionStatus
 from ..._core.state_name import ExecutionState
-from ..._store.opening import SCHEMA_VERSION, versions
 from ..._store.place import free_bytes, network_file_system
+from ..._store.schema import SCHEMA_VERSION, versions
 from ..._store.sqlite import SqliteStore
 from ..._text.text import counted
 from ...errors import StoreError
