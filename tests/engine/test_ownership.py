@@ -143,7 +143,7 @@ def test_a_heartbeat_that_fails_costs_one_beat(tmp_path, quick, caplog):
     third = threading.Event()
 
     def slow():
-        assert third.wait(20)
+        assert third.wait(120)
         return "done"
 
     with Log(tmp_path / "log.db", durability="normal") as log:
@@ -201,6 +201,7 @@ def in_a_fork(what):
     return ours.recv()
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_forked_child_is_another_process(tmp_path):

@@ -19,6 +19,8 @@ from cerebelum_nb._store.owner import Life
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.errors import ExecutionBusyError
 
+pytestmark = pytest.mark.process
+
 PRELUDE = """
 import os, sys
 from cerebelum_nb._core.events import CancelRequested, StepCompleted, StepStarted
@@ -57,7 +59,7 @@ def run(tmp_path):
 
 def said(child):
     """Wait for a child (and its children) and return what it printed, once it ended well."""
-    out, err = child.communicate(timeout=60)
+    out, err = child.communicate(timeout=120)
     assert (child.returncode, err) == (0, "")
     return out
 
