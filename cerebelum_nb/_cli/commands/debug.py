@@ -52,7 +52,7 @@ _PLUMBING = (
 def debug(ctx: click.Context, execution_id: str) -> None:
     """Go through a run event by event: what happened, what was known.
 
-    A prompt takes the commands next, prev, jump N, break STEP, continue, show, list, values, help and quit, or their
+    The commands at the prompt are next, prev, jump N, break STEP, continue, show, list, values, help and quit, or their
     first letters; an empty line is next. It reads commands from a pipe, too. Nothing runs, and nothing is written.
     """
     store = open_log(ctx)

@@ -66,11 +66,11 @@ def _known(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -
     multiple=True,
     callback=_known,
     shell_complete=_types,
-    help="Only events of this type, such as StepFailed; may be given several times.",
+    help="Only events of this type, such as StepFailed. Can be repeated.",
 )
-@click.option("--step", metavar="STEP", help="Only what happened in this step.")
-@click.option("--limit", metavar="N", type=click.IntRange(min=0), default=200, help="At most so many (200).")
-@click.option("--offset", metavar="N", type=click.IntRange(min=0), default=0, help="Leave out the first N (0).")
+@click.option("--step", metavar="STEP", help="Only events of this step.")
+@click.option("--limit", metavar="N", type=click.IntRange(min=0), default=200, help="At most N (200).")
+@click.option("--offset", metavar="N", type=click.IntRange(min=0), default=0, help="Skip the first N (0).")
 @click.option("--json", "json_", is_flag=True, help="One object: execution_id, events, total, has_more.")
 @log_options
 @click.pass_context
