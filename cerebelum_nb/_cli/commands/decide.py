@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import getpass
-import json
 import shlex
 from typing import Any
 
 import click
 
+from ..._text.json_text import parse
 from ..app import again, as_json, log_options, open_log
 from ..text import paint
 from .completion import execution_argument
@@ -156,7 +156,7 @@ def read_json(text: str | None, option: str = "--response") -> Any:
     if text is None:
         return None
     try:
-        return json.loads(text)
+        return parse(text)
     except ValueError as error:
         raise click.UsageError(
             f"{option} takes JSON, and this is none ({error}): {text}\n"

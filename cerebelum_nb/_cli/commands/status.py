@@ -13,6 +13,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from ..._client.reading import status_of
+from ..._text.json_text import parse
 from ..app import as_json, log_options, open_log
 from ..reader import Look
 from ..text import Cell, Column, emit, table, width
@@ -100,7 +101,7 @@ def events(
         ).fetchall()
     more = offset + len(found) < total
     if json_:
-        shown = [dict(zip(_COLUMNS, (*row[:-1], json.loads(row[-1])), strict=True)) for row in found]
+        shown = [dict(zip(_COLUMNS, (*row[:-1], _data(row[-1])), strict=True)) for row in found]
         as_json({"execution_id": execution_id, "events": shown, "total": total, "has_more": more})
         return
     for line in table(_SHOWN, [_event(row) for row in found], width())[: None if found else 0]:
@@ -149,9 +150,19 @@ def _event(row: Sequence[Any]) -> tuple[Cell, ...]:
     )
 
 
+def _data(text: str) -> Any:
+    """Parse an event's data; what cannot be parsed is shown as the text it is."""
+    try:
+        return parse(text)
+    except ValueError:
+        return text
+
+
 def _told(data: str) -> str:
     """Leave out of an event's data what has a line of its own elsewhere, or is for programs only."""
-    found = json.loads(data)
+    found = _data(data)
+    if not isinstance(found, dict):
+        return str(found)
     error = found.get("error")
     if isinstance(error, dict):
         told = error["reason"] if error.get("reason") is not None else f"{error.get('type')}: {error.get('message')}"
