@@ -134,7 +134,7 @@ class Workflow(Definition):
             WorkflowDefinitionError: the timeline cannot run; nothing has run.
             WorkflowError: a step failed; the message ends with the call that resumes it.
             ExecutionStoppedError: it was stopped; it can be resumed.
-            ExecutionCancelledError: somebody cancelled it.
+            ExecutionCancelledError: it was cancelled.
             ResumeError: there is an execution of that id already; with ``resume``, it has other inputs.
             ExecutionBusyError: with ``resume``, it is running, here or elsewhere.
             StoreError: the log cannot be written.
@@ -562,7 +562,7 @@ class Workflow(Definition):
     ) -> pd.DataFrame:
         """Run variants side by side from a prefix that is run once, and compare them in one table.
 
-        The prefix is an execution of its own, which ends paused before ``at``; each variant is a fork of it, an
+        The prefix is an execution too, which ends paused before ``at``; each variant is a fork of it, an
         execution like any other: shown in lists, resumed, forked. A variant that fails does not stop the others.
 
         Args:
