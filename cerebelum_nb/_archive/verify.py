@@ -20,10 +20,11 @@ from .._history.sources import Log
 from .._store import chain, rows
 from .._store import row_sql as projection
 from .._store.base import Summary
-from .._store.opening import ERRORS, SCHEMA_VERSION, explain, versions
+from .._store.opening import ERRORS, explain
 from .._store.session import resolve_store
 from .._store.sqlite import SqliteStore
 from .._store.summary import summarise
+from .._store.version import SCHEMA_VERSION, versions
 from .._text.text import counted
 from .._values.bounds import inflate, parse
 from ..errors import StoreError

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from .._text.duration import LONGEST, backed_off
+from .._text.text import as_stage
 
 __all__ = [
     "Action",
@@ -25,6 +26,7 @@ __all__ = [
     "StepSpec",
     "Target",
     "Value",
+    "describe_target",
 ]
 
 
@@ -230,6 +232,18 @@ class Action:
 
 
 Target = Path | Action
+
+
+def describe_target(target: Target) -> str:
+    """Write a target as people read it.
+
+    Example:
+        >>> describe_target((("a",), ("b", "c")))
+        'a >> [b, c]'
+    """
+    if isinstance(target, Action):
+        return str(target)
+    return " >> ".join(map(as_stage, target))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,15 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-import threading
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from typing import Any, NoReturn, TypeVar
 
 from .._dsl.step import DECORATIONS, is_async
 from ..errors import OperationError, StepDefinitionError
 from .scope import Scope, current_scope, scope_here
+from .threads import block_on, is_loop_running
 
-__all__ = ["PendingOperation", "block_on", "give_up", "offer", "unawaited", "wrap"]
+__all__ = ["PendingOperation", "give_up", "offer", "unawaited", "wrap"]
 
 T = TypeVar("T")
 
@@ -113,30 +113,6 @@ def give_up(scope: Scope) -> None:
             operation.close()
 
 
-def block_on(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end from sync code, whether or not a loop runs in this thread."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    outcome: list[T] = []
-    errors: list[BaseException] = []
-
-    def target() -> None:
-        try:
-            outcome.append(asyncio.run(work))
-        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
-            errors.append(error)
-
-    context = contextvars.copy_context()  # the step's scope comes along
-    thread = threading.Thread(target=context.run, args=(target,), name="cerebelum-block", daemon=True)
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return outcome[0]
-
-
 def offer(
     what: str, start: Callable[[Scope | None], Coroutine[Any, Any, T]], scope: Scope | None = None
 ) -> PendingOperation | T:
@@ -152,12 +128,7 @@ def offer(
     """
     if scope is None or not scope.is_here():
         scope = scope_here(what)
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        if scope is None:
-            return PendingOperation(what, start(None), None)
-    else:
+    if scope is None or is_loop_running():
         return PendingOperation(what, start(scope), scope)
     if current_scope.get() is scope:
         return asyncio.run(start(scope))
@@ -181,7 +152,7 @@ def wrap(body: Callable[..., Any], around: Callable[..., Any], decoration: tuple
 
         @functools.wraps(body)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
-            return block_on(around(*args, **kwargs))
+            return block_on(lambda: around(*args, **kwargs), thread="cerebelum-block")
 
     setattr(wrapper, DECORATIONS, (*getattr(body, DECORATIONS, ()), decoration))
     return wrapper

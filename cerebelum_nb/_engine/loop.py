@@ -27,10 +27,10 @@ from .._core.state import State, fold
 from .._store.base import Rejection, Store, patience
 from .._values import Vault
 from ..errors import CerebelumError, ResumeError, StoreError
-from .attempt import Outcome
 from .clock import Clock, current_clock
 from .execution import Execution
 from .leases import keeper_of, superseded
+from .ports import Outcome
 from .remembered import remembered
 from .scope import hear
 from .stdout import listen
@@ -273,7 +273,7 @@ class Engine:
 
     def _async_steps(self) -> list[str]:
         attempts = [attempt for execution in self._executions.values() for attempt in execution.attempts.values()]
-        return [attempt.spec.name for attempt in attempts if attempt.task is not None and not attempt.scope.waits]
+        return [attempt.spec.name for attempt in attempts if attempt.scope.task is not None and not attempt.scope.waits]
 
     def _enter(self, execution: Execution) -> None:
         self._executions[execution.id] = execution

@@ -12,13 +12,12 @@ from . import refusals as rules
 from . import trust
 from .place import MEMORY, create_private, free_bytes
 from .trust import Trust
+from .version import APPLICATION_ID, SCHEMA_VERSION, versions
 
 __all__ = [
-    "APPLICATION_ID",
     "BUSY_SECONDS",
     "ERRORS",
     "MEMORY",
-    "SCHEMA_VERSION",
     "explain",
     "interruptible",
     "is_busy",
@@ -27,11 +26,8 @@ __all__ = [
     "open_to_read",
     "raise_interrupt",
     "read_setting",
-    "versions",
 ]
 
-APPLICATION_ID = 0x43524242  # "CRBB", at byte 68 of the file: whose database this is
-SCHEMA_VERSION = 10  # the number of the last migration in schema.py
 BUSY_SECONDS = 30.0
 ERRORS = (sqlite3.Error, UnicodeDecodeError)
 """What reading a damaged file raises: the second when what is damaged is in SQLite's own message."""
@@ -170,13 +166,6 @@ def raise_interrupt(exc: BaseException) -> None:
     """
     if isinstance(exc, sqlite3.Error) and _primary(exc) == sqlite3.SQLITE_INTERRUPT:
         raise KeyboardInterrupt from None
-
-
-def versions(connection: sqlite3.Connection) -> tuple[int, int]:
-    """Read the application id and the schema version of a database."""
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    return application, version
 
 
 def is_busy(exc: BaseException) -> bool:

@@ -11,8 +11,9 @@ from typing import Any
 from .._core.model import ExecutionState
 from .._text.times import at
 from ..errors import StoreError
-from .base import Commit, ExecutionRow, Holder, Summary
+from .base import Commit, ExecutionRow, Summary
 from .extracts import iso
+from .owner import Holder
 
 __all__ = [
     "ADVANCE",

@@ -14,9 +14,9 @@ from contextlib import closing
 from sqlite_utils import Database, Migrations  # noqa: TID253  # this module is only imported when it is needed
 
 from . import chain, trust, views
-from .opening import APPLICATION_ID, SCHEMA_VERSION, versions
 from .place import MEMORY
 from .row_sql import DUE, LEFT, STARTED
+from .version import APPLICATION_ID, SCHEMA_VERSION, versions
 
 __all__ = ["MIGRATIONS", "alien", "differences", "migrate"]
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from cerebelum_nb import archive
 from cerebelum_nb._store import chain
-from cerebelum_nb._store.opening import SCHEMA_VERSION
 from cerebelum_nb._store.sqlite import SqliteStore
+from cerebelum_nb._store.version import SCHEMA_VERSION
 from cerebelum_nb.errors import ExecutionNotFoundError, StoreError
 from cerebelum_nb.testing import MemoryStore
 

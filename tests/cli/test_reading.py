@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cerebelum_nb._client.client import ApprovalInfo, ExecutionClient, ExecutionStatus, SleepInfo, StepStatus
-from cerebelum_nb._store.opening import SCHEMA_VERSION
+from cerebelum_nb._store.version import SCHEMA_VERSION
 
 from .conftest import LOG
 

@@ -19,8 +19,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from cerebelum_nb._core.events import StepStarted
 from cerebelum_nb._core.model import ExecutionState
 from cerebelum_nb._store import sightings
-from cerebelum_nb._store.base import Commit, Holder, Summary
-from cerebelum_nb._store.owner import Identity, Life
+from cerebelum_nb._store.base import Commit, Summary
+from cerebelum_nb._store.owner import Holder, Identity, Life
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.errors import ExecutionBusyError
 

@@ -21,9 +21,10 @@ from cerebelum_nb._core.events import (
     WorkflowCompleted,
 )
 from cerebelum_nb._core.model import ErrorInfo, ExecutionState, Value
-from cerebelum_nb._store.opening import APPLICATION_ID, SCHEMA_VERSION, explain
+from cerebelum_nb._store.opening import explain
 from cerebelum_nb._store.row_sql import STARTED
 from cerebelum_nb._store.sqlite import SqliteStore
+from cerebelum_nb._store.version import APPLICATION_ID, SCHEMA_VERSION
 from cerebelum_nb.errors import StoreError
 
 NO = ErrorInfo(type="ValueError", message="no")
