@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from ._client.client import SleepInfo as SleepInfo
     from ._client.client import StepStatus as StepStatus
     from ._core.events import Event
-    from ._core.model import ExecutionState as ExecutionState
-    from ._core.model import Plan
+    from ._core.graph import Plan
+    from ._core.state_name import ExecutionState as ExecutionState
     from ._dsl.step import Step as Step
     from ._dsl.step import step as step
     from ._engine.execution import Execution
@@ -95,7 +95,7 @@ _HOMES = {
         "SleepInfo",
         "StepStatus",
     ),
-    "._core.model": ("ExecutionState",),
+    "._core.state_name": ("ExecutionState",),
     "._dsl.step": (
         "Step",
         "step",

@@ -29,11 +29,11 @@ from cerebelum_nb._core.events import (
     WorkflowHibernated,
     WorkflowStarted,
 )
-from cerebelum_nb._core.model import Value
 from cerebelum_nb._core.state import fold
+from cerebelum_nb._core.summary import summarise
+from cerebelum_nb._core.value import Value
 from cerebelum_nb._store.base import Commit
 from cerebelum_nb._store.sqlite import SqliteStore
-from cerebelum_nb._store.summary import summarise
 from cerebelum_nb.errors import CerebelumError, ExecutionNotFoundError, StoreError
 from cerebelum_nb.testing import FakeClock, MemoryStore
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from .._core import events as e
-from .._core.model import ErrorInfo, Value
+from .._core.value import ErrorInfo, Value
 from .._text.duration import format_seconds
 from .._text.times import at
 

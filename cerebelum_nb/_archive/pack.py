@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .._core.events import WorkflowPaused
-from .._core.model import ExecutionState
 from .._core.state import fold
+from .._core.state_name import ExecutionState
 from .._engine.clock import current_clock
 from .._engine.leaving import leave_off
 from .._history.sources import Log, snapshot

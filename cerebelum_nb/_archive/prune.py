@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .._core.arguments import count, names
-from .._core.model import ExecutionState
+from .._core.state_name import ExecutionState
 from .._engine.clock import current_clock
 from .._history.sources import Log, snapshot
 from .._store import rows

@@ -14,8 +14,9 @@ from html import escape
 from typing import Any
 
 from .._core import events as e
-from .._core.model import ExecutionState, Value
 from .._core.state import fold as fold_events
+from .._core.state_name import ExecutionState
+from .._core.value import Value
 from .._engine.hints import Reader, advise
 from .._engine.staleness import Parts
 from .._store.base import ExecutionRow

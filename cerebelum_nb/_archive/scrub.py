@@ -14,11 +14,11 @@ from importlib.util import find_spec
 from typing import Any
 
 from .._core.events import Event
-from .._core.model import ErrorInfo, Value
 from .._core.state import fold
+from .._core.summary import summarise
+from .._core.value import ErrorInfo, Value
 from .._store import chain, rows
 from .._store import row_sql as projection
-from .._store.summary import summarise
 from .._values import MASK, Vault, encode
 from .._values.bounds import inflate, parse
 from .._values.redaction import gather

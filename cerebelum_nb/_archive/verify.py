@@ -16,15 +16,14 @@ from hashlib import sha256
 from typing import Any
 
 from .._core.state import State, evolve
+from .._core.summary import Summary, summarise
 from .._history.sources import Log
 from .._store import chain, rows
 from .._store import row_sql as projection
-from .._store.base import Summary
 from .._store.opening import ERRORS, explain
+from .._store.schema import SCHEMA_VERSION, differences, versions
 from .._store.session import resolve_store
 from .._store.sqlite import SqliteStore
-from .._store.summary import summarise
-from .._store.version import SCHEMA_VERSION, versions
 from .._text.text import counted
 from .._values.bounds import inflate, parse
 from ..errors import StoreError
@@ -231,8 +230,6 @@ class Check:
         return bool(found)
 
     def _schema(self) -> None:
-        from .._store.schema import differences  # imports pandas
-
         for told in differences(self.db):
             self.found(told)
 

@@ -12,7 +12,7 @@ import click
 
 from .._client.reading import status_of
 from .._core.events import ApprovalRequested, Event, SleepStarted
-from .._core.model import ExecutionState
+from .._core.state_name import ExecutionState
 from .._engine import observers, views
 from .._engine.hints import in_terminal
 from .._engine.ports import Host

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from .._core.fork import lineage
-from .._core.model import ErrorInfo, ExecutionState, Value
 from .._core.state import Operation, Phase, State, StepState
+from .._core.state_name import ExecutionState
+from .._core.value import ErrorInfo, Value
 from .._engine.hints import Reader, advise
 from .._store.base import ExecutionRow
 from .._text.duration import format_seconds

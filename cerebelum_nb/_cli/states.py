@@ -8,7 +8,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from .._client.reading import INTERRUPTED
-from .._core.model import ExecutionState
+from .._core.state_name import ExecutionState
 from .text import Cell
 
 __all__ = ["StateType", "state_cell"]

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from .._core.arguments import count
-from .._core.model import ExecutionState
+from .._core.state_name import ExecutionState
 from .._store.base import Store
 from .._store.place import path_of
 from .._store.session import resolve_store

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Self, TypeVar, cast
 
-from .._core.model import Value
+from .._core.value import Value
 from .._store.base import Store
 from .._values import decode
 from .._values.bounds import parse

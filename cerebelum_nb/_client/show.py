@@ -6,7 +6,7 @@ import html
 import json
 from typing import TYPE_CHECKING
 
-from .._core.model import ExecutionState
+from .._core.state_name import ExecutionState
 from .._text.duration import format_seconds
 from .._text.text import cut
 from .lazy import jsonable

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from .._core.model import ExecutionState
+from .._core.state_name import ExecutionState
 from .._values import preview
 from .._values.outputs import Outputs
 from .lazy import jsonable, late

@@ -55,8 +55,8 @@ from . import events as e
 from .decide import ChooseRoute, Complete, Fail, Jump, Position, StartStep, decide
 from .decide import Command as Decision
 from .events import Event, OperationEvent
+from .graph import Action, Plan
 from .limits import Limit, permits, standing_before
-from .model import Action, Plan
 from .state import Phase, State, evolve
 
 __all__ = [
@@ -243,7 +243,8 @@ class Driver:
         forgotten: steps whose results a jump has made void since the last commit.
 
     Example:
-        >>> from cerebelum_nb._core.model import Plan, StepSpec, Value
+        >>> from cerebelum_nb._core.graph import Plan, StepSpec
+        >>> from cerebelum_nb._core.value import Value
         >>> plan = Plan(workflow="w", timeline=(("a",),), steps={"a": StepSpec(name="a", fn=print, is_async=False)})
         >>> driver = Driver(plan, State())
         >>> driver.take(Begin([e.WorkflowStarted(at=1, workflow="w", inputs=Value("json", "{}"), total_steps=1)]), 1)

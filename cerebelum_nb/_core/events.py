@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from .model import ErrorInfo, Value
+from .value import ErrorInfo, Value
 
 __all__ = [
     "EVENT_TYPES",

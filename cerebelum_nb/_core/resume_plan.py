@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from .decide import Position, decide
-from .model import Action, Plan, Target, Value
+from .graph import Action, Plan, Target
 from .resume import Resumption, dependants
 from .state import Phase, State
+from .value import Value
 
 __all__ = ["Fate", "Prospect", "changed_inputs", "prospects"]
 

@@ -13,7 +13,8 @@ from enum import StrEnum
 from typing import assert_never
 
 from . import events as e
-from .model import ErrorInfo, ExecutionState, Value
+from .state_name import ExecutionState
+from .value import ErrorInfo, Value
 
 __all__ = ["Operation", "Phase", "State", "StepState", "check", "evolve", "fold"]
 

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from .._core.model import Action, Branch, Diverge, Path, Plan, StepSpec, Target
+from .._core.graph import Action, Branch, Diverge, Path, Plan, StepSpec, Target
 from .._core.validate import Report, validate
 from .._text.text import cut
 from ..errors import WorkflowDefinitionError

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
-from .._core.model import Policy, StepSpec
+from .._core.graph import Policy, StepSpec
 from .._text.duration import Duration, seconds
 from ..errors import StepDefinitionError
 from .reloading import by_name, load_of, newest

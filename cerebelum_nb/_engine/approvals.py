@@ -22,10 +22,10 @@ from .._core.events import (
     OperationFailed,
     StepCompleted,
 )
-from .._core.model import Value
 from .._core.state import State, evolve, fold
+from .._core.summary import summarise
+from .._core.value import Value
 from .._store.base import Commit, Store
-from .._store.summary import summarise
 from .._text.times import at
 from .._values import Vault, encode
 from ..errors import ApprovalDecidedError, ApprovalError, ApprovalRefusedError

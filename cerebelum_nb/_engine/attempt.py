@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from .._core.model import StepSpec
+from .._core.graph import StepSpec
 from .._text.duration import format_seconds
 from ..errors import StepTimeoutError
 from .calling import give_up, unawaited
@@ -187,8 +187,8 @@ class Attempt:
         told = f"step '{self.spec.name}' took longer than its timeout of {limit}"
         if self.scope.thread is not None:
             told += (
-                ". A plain step's thread cannot be ended: it goes on until it returns, and a run starts another attempt only "
-                "then. Make it async def, or give what it calls a timeout of its own"
+                ". A plain step's thread cannot be ended: it goes on until it returns, and a run starts another attempt "
+                "only then. Make it async def, or give what it calls a timeout of its own"
             )
         return StepTimeoutError(told)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from .._core.arguments import ExecutionLike
 from .._core.events import CancelRequested, WorkflowCancelled
 from .._core.state import evolve, fold
+from .._core.summary import summarise
 from .._store.base import Commit, Store
-from .._store.summary import summarise
 from ..errors import ExecutionBusyError, ResumeError
 from .clock import current_clock
 from .execution import running_here

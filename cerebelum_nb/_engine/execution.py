@@ -35,13 +35,14 @@ from .._core.drive import (
     Stop,
 )
 from .._core.events import Event
+from .._core.graph import Plan, describe_target
 from .._core.limits import Limit
-from .._core.model import Plan, Value, describe_target
 from .._core.settle import Raised, Returned, ReturnedError, Verdict, settle, tries_again
 from .._core.state import Phase, State
+from .._core.summary import summarise
+from .._core.value import Value
 from .._core.waits import AttemptWaits, may_leave, ripe_at, wake_at
 from .._store.base import Commit, Store
-from .._store.summary import summarise
 from .._values import Vault
 from ..errors import CerebelumError, DependencyError, ExecutionBusyError, OperationError
 from . import observers

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from .._core.events import Event, StepInterrupted
 from .._core.state import State, fold
+from .._core.summary import summarise
 from .._store.base import Commit
-from .._store.summary import summarise
 
 __all__ = ["interruptions", "leave_off"]
 

@@ -22,7 +22,7 @@ from datetime import timedelta
 from typing import Any
 
 from .._core.events import Event
-from .._core.model import Plan
+from .._core.graph import Plan
 from .._core.state import State, fold
 from .._store.base import Rejection, Store, patience
 from .._values import Vault

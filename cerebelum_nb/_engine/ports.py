@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from .._core.events import Event
-from .._core.model import ErrorInfo, Plan, StepSpec, Value
+from .._core.graph import Plan, StepSpec
 from .._core.state import State
+from .._core.value import ErrorInfo, Value
 from .._store.base import Store
 from .._values.secret import Vault
 from .clock import Clock

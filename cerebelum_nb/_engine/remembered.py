@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .._core.model import ExecutionState
+from .._core.state_name import ExecutionState
 from .._store.base import Store
 from .leases import keeper_of
 from .values import ExecutionValues

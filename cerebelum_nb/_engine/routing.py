@@ -9,7 +9,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from .._core.model import Diverge, ErrorInfo
+from .._core.graph import Diverge
+from .._core.value import ErrorInfo
 
 __all__ = ["choose"]
 

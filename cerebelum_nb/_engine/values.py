@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from .._core.model import ErrorInfo, Plan, StepSpec, Value
+from .._core.graph import Plan, StepSpec
 from .._core.state import Phase, State
+from .._core.value import ErrorInfo, Value
 from .._store.base import Store
 from .._values import Secret, Vault, decode, encode, pickles
 from .._values.classes import Home

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from .._core.events import Event
-    from .._core.model import Plan
+    from .._core.graph import Plan
     from .execution import Execution
 
 __all__ = [

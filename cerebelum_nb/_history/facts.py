@@ -11,10 +11,10 @@ from enum import Enum
 from pathlib import PurePath
 from typing import Any
 
-from .._core.model import Value
+from .._core.describe import shorten
 from .._core.state import Operation, State, StepState
+from .._core.value import Value
 from .._text.times import at
-from .words import shorten
 
 __all__ = ["Change", "changes", "facts", "step_facts"]
 

@@ -15,7 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from .._core.events import EVENT_TYPES, HEADER
-from .._core.model import ExecutionState
+from .._core.state_name import ExecutionState
 
 if TYPE_CHECKING:
     import pandas as pd

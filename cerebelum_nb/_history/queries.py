@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from .._core.model import ExecutionState
+from .._core.state_name import ExecutionState
 from .._store.extracts import error, error_type, type_in, value
 from .._store.row_sql import STARTED, iso_of
 

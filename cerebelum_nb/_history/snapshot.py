@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from .._core.arguments import ExecutionLike
 from .._core.events import Event, StepCompleted, StepFailed
-from .._core.model import ExecutionState, Value
 from .._core.state import Operation, State, StepState, fold
+from .._core.state_name import ExecutionState
+from .._core.value import Value
 from .._text.duration import format_seconds
 from .._text.text import cut, did_you_mean
 from .._text.times import at as moment_of

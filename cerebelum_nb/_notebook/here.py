@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from types import FrameType, TracebackType
 from typing import Any
 
-from .._core.model import ExecutionState
 from .._core.state import State, fold
+from .._core.state_name import ExecutionState
 from .._dsl.step import Step
 from .._host.caller import is_library_frame
 from .._store.base import Store

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._core.events import WorkflowResumed, WorkflowStarted
+from .._core.graph import Plan, StepSpec
 from .._core.limits import OneStage
-from .._core.model import ExecutionState, Plan, StepSpec, Value
 from .._core.state import Phase, State, StepState, fold
+from .._core.state_name import ExecutionState
+from .._core.value import Value
 from .._dsl.constants import digest_of
 from .._dsl.fingerprint import Part, explain
 from .._dsl.step import check_name

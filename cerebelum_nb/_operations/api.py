@@ -13,7 +13,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from .._core.model import Policy
+from .._core.graph import Policy
 from .._engine.calling import offer, wrap
 from .._engine.scope import Scope
 from .._text.duration import Duration, seconds

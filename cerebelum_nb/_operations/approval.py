@@ -15,8 +15,8 @@ from .._core.events import (
     OperationCompleted,
     OperationFailed,
 )
-from .._core.model import Value
 from .._core.state import Operation
+from .._core.value import Value
 from .._engine.calling import offer, wrap
 from .._engine.clock import Deadline
 from .._engine.scope import Scope, scope_here

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._core.events import Event
-from .._core.model import ErrorInfo, Plan, StepSpec, Value
+from .._core.graph import Plan, StepSpec
 from .._core.state import Operation, State
+from .._core.value import ErrorInfo, Value
 from .._engine.attempt import Attempt
 from .._engine.clock import Clock, Deadline, SystemClock
 from .._engine.ports import Outcome, Waiter

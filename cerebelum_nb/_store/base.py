@@ -14,33 +14,18 @@ from typing import Protocol
 
 from .._core.arguments import ExecutionLike
 from .._core.events import Event
-from .._core.model import ExecutionState, Value
+from .._core.state_name import ExecutionState
+from .._core.summary import Summary
+from .._core.value import Value
 from .owner import Holder, Identity
 
-__all__ = ["Commit", "ExecutionRow", "Rejection", "Store", "Summary", "patience"]
+__all__ = ["Commit", "ExecutionRow", "Rejection", "Store", "patience"]
 
 patience: ContextVar[float] = ContextVar("cerebelum_patience", default=30.0)
 """Seconds a write waits for another program's write lock before it raises a transient ``StoreError``.
 
 A variable and no argument, as it belongs to who calls: an event loop has next to none, whatever it calls.
 """
-
-
-@dataclass(slots=True, kw_only=True)  # not frozen: one is made per commit, and freezing doubles what that takes
-class Summary:
-    """What the ``executions`` table shows of an execution: the part of its folded state that lists need."""
-
-    workflow: str
-    state: ExecutionState
-    started_at: int
-    updated_at: int
-    completed_at: int | None = None
-    total_steps: int = 0
-    done_steps: int = 0
-    current_step: str | None = None
-    error: str | None = None
-    wake_at: int | None = None
-    parent: str | None = None
 
 
 @dataclass(slots=True, kw_only=True)  # not frozen: one is made per commit, and freezing doubles what that takes

@@ -11,13 +11,14 @@ from threading import RLock
 
 from .._core.arguments import ExecutionLike, id_of
 from .._core.events import Event
-from .._core.model import ExecutionState
+from .._core.state_name import ExecutionState
+from .._core.summary import Summary
 from ..errors import ExecutionNotFoundError, StoreError
 from . import at_fork as forks
 from . import owner as process
 from . import refusals as rules
 from . import rows
-from .base import Commit, ExecutionRow, Rejection, Summary
+from .base import Commit, ExecutionRow, Rejection
 from .owner import Holder
 from .sightings import Sightings
 

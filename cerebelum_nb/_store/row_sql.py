@@ -8,10 +8,11 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from .._core.model import ExecutionState
+from .._core.state_name import ExecutionState
+from .._core.summary import Summary
 from .._text.times import at
 from ..errors import StoreError
-from .base import Commit, ExecutionRow, Summary
+from .base import Commit, ExecutionRow
 from .extracts import iso
 from .owner import Holder
 

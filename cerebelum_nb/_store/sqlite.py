@@ -22,7 +22,8 @@ from typing import Any, Literal, Self
 
 from .._core.arguments import ExecutionLike, id_of
 from .._core.events import Event
-from .._core.model import ExecutionState, Value
+from .._core.state_name import ExecutionState
+from .._core.value import Value
 from .._host.caller import is_library_frame
 from .._values.foreign import ForeignBytes
 from ..errors import ExecutionNotFoundError, StoreError

@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from .._core.model import Value
+from .._core.value import Value
 from ..errors import SerializationError, UntrustedValueError
 from . import arrow, pickles
 from .classes import Home, UnknownClassError

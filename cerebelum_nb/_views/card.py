@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from .._core.limits import Before
-from .._core.model import ExecutionState
 from .._core.state import Phase, State, StepState
+from .._core.state_name import ExecutionState
 from .._engine.execution import Execution
 from .._engine.hints import Advice, advise_on
 from .._engine.scope import Scope

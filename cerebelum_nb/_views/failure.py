@@ -6,8 +6,10 @@ import html
 import re
 from dataclasses import dataclass
 
-from .._core.model import ExecutionState, Plan, Value
+from .._core.graph import Plan
 from .._core.state import State
+from .._core.state_name import ExecutionState
+from .._core.value import Value
 from .._engine.hints import Advice
 from .._text.text import counted, cut
 

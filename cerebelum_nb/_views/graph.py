@@ -7,7 +7,7 @@ import html
 from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 
-from .._core.model import Action, ActionKind, Plan, Target, describe_target
+from .._core.graph import Action, ActionKind, Plan, Target, describe_target
 from .._text.style import MARKS
 from .layout import HEIGHT, Edge, Layout, Node, Point, lay_out, routes_of
 

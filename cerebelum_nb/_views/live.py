@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import IO, Any, cast
 
-from .._core.model import ExecutionState
+from .._core.state_name import ExecutionState
 from .._engine import views
 from .._engine.approvals import open_approvals
 from .._engine.execution import Execution

@@ -13,13 +13,13 @@ from functools import cached_property
 from importlib.resources import files
 from typing import Any
 
+from .._core.describe import detail, shorten, title
 from .._core.events import Event
-from .._core.model import Plan
+from .._core.graph import Plan
 from .._core.state import State, fold
 from .._engine.hints import advise
 from .._history.facts import changes
 from .._history.replay import Transition, transitions
-from .._history.words import detail, shorten, title
 from .._text.duration import format_seconds
 from .._text.text import counted
 from .._text.times import at

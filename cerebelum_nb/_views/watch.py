@@ -9,8 +9,9 @@ from typing import Any
 
 from .._client.reading import entry
 from .._core.events import StepCompleted, StepFailed, StepInterrupted, StepStarted
-from .._core.model import ExecutionState, Plan
+from .._core.graph import Plan
 from .._core.state import State, evolve
+from .._core.state_name import ExecutionState
 from .._engine import views
 from .._engine.clock import current_clock
 from .._engine.execution import running_here

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal
 
-from .._core.model import ExecutionState, Value
 from .._core.state import fold
+from .._core.state_name import ExecutionState
+from .._core.value import Value
 from .._engine.execution import Execution
 from .._engine.hints import execute_call
 from .._engine.inputs import Inputs, check_inputs

@@ -11,8 +11,8 @@ from typing import Any
 
 from .._core.events import Event
 from .._core.fork import lineage
-from .._core.model import ExecutionState
 from .._core.state import State
+from .._core.state_name import ExecutionState
 from .._engine import views
 from .._engine.hints import Advice
 from .._text.duration import format_seconds

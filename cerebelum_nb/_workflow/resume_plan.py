@@ -7,10 +7,11 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from .._core.events import WorkflowResumed
-from .._core.model import ExecutionState, Plan
+from .._core.graph import Plan
 from .._core.resume import Resumption, plan_resume
 from .._core.resume_plan import Fate, Prospect, prospects
 from .._core.state import evolve, fold
+from .._core.state_name import ExecutionState
 from .._engine.execution import running_here
 from .._engine.hints import in_terminal
 from .._engine.inputs import merge_inputs

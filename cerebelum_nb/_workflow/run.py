@@ -13,7 +13,7 @@ from typing import Any
 from .._core.events import CancelRequested, Event
 from .._core.fork import lineage
 from .._core.limits import Limit
-from .._core.model import ExecutionState
+from .._core.state_name import ExecutionState
 from .._engine import views
 from .._engine.execution import Execution
 from .._engine.fence import describe, without_secrets

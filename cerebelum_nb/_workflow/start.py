@@ -18,9 +18,10 @@ from typing import Any
 from .._core.arguments import ExecutionLike, id_of
 from .._core.events import Event, WorkflowAwakened, WorkflowResumed, WorkflowStarted
 from .._core.limits import is_shared_prefix
-from .._core.model import ExecutionState, Value
 from .._core.resume import plan_resume
 from .._core.state import fold
+from .._core.state_name import ExecutionState
+from .._core.value import Value
 from .._engine.execution import Execution
 from .._engine.hints import advise, execute_call, is_script, resume_call
 from .._engine.inputs import Inputs, check_inputs, keep_inputs, merge_inputs

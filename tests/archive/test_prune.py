@@ -17,9 +17,9 @@ import pytest
 from cerebelum_nb import archive
 from cerebelum_nb._core.events import WorkflowCancelled, WorkflowResumed
 from cerebelum_nb._core.state import fold
+from cerebelum_nb._core.summary import summarise
 from cerebelum_nb._store.base import Commit
 from cerebelum_nb._store.sqlite import SqliteStore
-from cerebelum_nb._store.summary import summarise
 from cerebelum_nb.errors import StoreError
 
 
@@ -254,7 +254,7 @@ def test_another_connection_writes_meanwhile(empty, finish):
 KILLED = """
 import os, signal, sqlite3, sys
 from cerebelum_nb import archive
-from cerebelum_nb.archive import pruning
+from cerebelum_nb._archive import prune as pruning
 from cerebelum_nb._store.sqlite import SqliteStore
 
 pruning._AT_ONCE = 10

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cerebelum_nb._client.client import ApprovalInfo, ExecutionClient, ExecutionStatus, SleepInfo, StepStatus
-from cerebelum_nb._store.version import SCHEMA_VERSION
+from cerebelum_nb._store.schema import SCHEMA_VERSION
 
 from .conftest import LOG
 
@@ -279,7 +279,7 @@ def test_the_doctor_makes_no_log_of_an_empty_file(call):
     Path("empty.db").touch()
     done = call("doctor", "--db", "empty.db")
     assert (done.code, Path("empty.db").stat().st_size) == (1, 0)
-    assert "is empty: no workflow has run in it yet" in done.out.replace("\n    ", " ")
+    assert "is empty: no workflow has run in it yet" in " ".join(done.out.split())
 
 
 def test_the_doctor_finds_an_overdue_wake_up(call):

@@ -24,10 +24,11 @@ from cerebelum_nb._core.drive import (
     Start,
     Stop,
 )
+from cerebelum_nb._core.graph import Policy
 from cerebelum_nb._core.limits import OneStage
-from cerebelum_nb._core.model import ErrorInfo, Policy, Value
 from cerebelum_nb._core.settle import Raised, Returned, ReturnedError, settle, tries_again
 from cerebelum_nb._core.state import State, check, fold
+from cerebelum_nb._core.value import ErrorInfo, Value
 
 NULL = Value("json", "null")
 BAD = ErrorInfo(type="Bad", message="no")

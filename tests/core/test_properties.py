@@ -27,10 +27,10 @@ from cerebelum_nb._core.events import (
     StepStarted,
     WorkflowCompleted,
 )
-from cerebelum_nb._core.model import Action
+from cerebelum_nb._core.graph import Action
 from cerebelum_nb._core.state import check, fold
+from cerebelum_nb._core.summary import summarise
 from cerebelum_nb._store.base import Commit
-from cerebelum_nb._store.summary import summarise
 from cerebelum_nb.errors import ApprovalTimeoutError
 from cerebelum_nb.testing import FakeClock, MemoryStore
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cerebelum_nb import StepDefinitionError, StepTimeoutError, WorkflowError, observe, sleep, step, workflow
-from cerebelum_nb._core.model import Policy
+from cerebelum_nb._core.graph import Policy
 from cerebelum_nb._text.duration import LONGEST
 
 SECOND = 1_000_000

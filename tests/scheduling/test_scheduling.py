@@ -19,14 +19,15 @@ from cerebelum_nb import (
     workflow,
 )
 from cerebelum_nb._core.events import StepStarted, WorkflowForked, WorkflowHibernated, WorkflowStarted
-from cerebelum_nb._core.model import ExecutionState, Value
 from cerebelum_nb._core.state import check, fold
+from cerebelum_nb._core.state_name import ExecutionState
+from cerebelum_nb._core.summary import summarise
+from cerebelum_nb._core.value import Value
 from cerebelum_nb._engine.approvals import decide_approval
 from cerebelum_nb._engine.leases import keeper_of
 from cerebelum_nb._store.base import Commit
 from cerebelum_nb._store.owner import Identity
 from cerebelum_nb._store.sqlite import SqliteStore
-from cerebelum_nb._store.summary import summarise
 from cerebelum_nb._views.approval_form import approval_form
 from cerebelum_nb._workflow.find import Code
 from cerebelum_nb._workflow.workflow import registered

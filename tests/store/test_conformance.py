@@ -17,7 +17,8 @@ from cerebelum_nb._core.events import (
     StepStarted,
     WorkflowCompleted,
 )
-from cerebelum_nb._core.model import ErrorInfo, ExecutionState, Value
+from cerebelum_nb._core.state_name import ExecutionState
+from cerebelum_nb._core.value import ErrorInfo, Value
 from cerebelum_nb._store.base import Rejection
 from cerebelum_nb._text import times
 from cerebelum_nb.errors import ExecutionBusyError, ExecutionNotFoundError, StoreError

@@ -21,8 +21,10 @@ from cerebelum_nb.errors import ExecutionBusyError
 PRELUDE = """
 import os, sys
 from cerebelum_nb._core.events import CancelRequested, StepCompleted, StepStarted
-from cerebelum_nb._core.model import ExecutionState, Value
-from cerebelum_nb._store.base import Commit, Summary
+from cerebelum_nb._core.state_name import ExecutionState
+from cerebelum_nb._core.value import Value
+from cerebelum_nb._core.summary import Summary
+from cerebelum_nb._store.base import Commit
 from cerebelum_nb._store.sqlite import SqliteStore
 SHOWN = Summary(workflow="deploy", state=ExecutionState.RUNNING, started_at=1, updated_at=1)
 path, name = sys.argv[1:3]

@@ -22,7 +22,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cerebelum_nb._core.model import Value
+from cerebelum_nb._core.value import Value
 from cerebelum_nb._values import Secret, decode, encode
 from cerebelum_nb.errors import SerializationError, UntrustedValueError
 

@@ -23,8 +23,10 @@ from hypothesis import strategies as st
 
 from cerebelum_nb import history
 from cerebelum_nb._core.events import StepCompleted, StepStarted, WorkflowStarted
-from cerebelum_nb._core.model import ExecutionState, Value
-from cerebelum_nb._store.base import Commit, Summary
+from cerebelum_nb._core.state_name import ExecutionState
+from cerebelum_nb._core.summary import Summary
+from cerebelum_nb._core.value import Value
+from cerebelum_nb._store.base import Commit
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb._values import arrow, decode, encode
 from cerebelum_nb.errors import SerializationError

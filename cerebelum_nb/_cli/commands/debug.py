@@ -14,12 +14,12 @@ from itertools import islice
 
 import click
 
+from ..._core.describe import detail, shorten, title
 from ..._core.events import EVENT_TYPES, Event, StepCompleted, StepEvent, StepStarted
-from ..._core.model import Value
 from ..._core.state import State, StepState, fold
+from ..._core.value import Value
 from ..._history.facts import changes, facts
 from ..._history.replay import transitions
-from ..._history.words import detail, shorten, title
 from ..._text.duration import format_seconds
 from ..._text.times import at
 from ..app import log_options, open_log
@@ -289,8 +289,8 @@ class Walk(cmd.Cmd):
             emit(styled(f"  ... {len(told) - _MOST_CHANGES} more: show state", "dim"))
 
     def _show_run(self) -> None:
+        from ..._core.summary import summarise
         from ..._store.base import ExecutionRow
-        from ..._store.summary import summarise
         from ..picture import Picture
 
         state = self._state

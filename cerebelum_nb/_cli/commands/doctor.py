@@ -19,10 +19,10 @@ import click
 
 from ..._client.reading import ACTIVE, entry
 from ..._client.status import ExecutionStatus
-from ..._core.model import ExecutionState
+from ..._core.state_name import ExecutionState
 from ..._store.place import free_bytes, network_file_system
+from ..._store.schema import SCHEMA_VERSION, versions
 from ..._store.sqlite import SqliteStore
-from ..._store.version import SCHEMA_VERSION, versions
 from ..._text.text import counted
 from ...errors import StoreError
 from ..app import Exit, as_json, log_options, log_path, open_log

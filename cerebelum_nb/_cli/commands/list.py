@@ -9,7 +9,7 @@ import click
 
 from ..._client.reading import ACTIVE, entry, listed
 from ..._client.status import ExecutionStatus
-from ..._core.model import ExecutionState
+from ..._core.state_name import ExecutionState
 from ..app import as_json, log_options, open_log
 from ..states import StateType, state_cell
 from ..text import Cell, Column, emit, short_time, table, width

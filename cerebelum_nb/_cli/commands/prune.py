@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ..._core.model import ExecutionState
+from ..._core.state_name import ExecutionState
 from ..._text.duration import seconds
 from ..._text.text import counted
 from ..._text.times import at

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from ..._core.model import ExecutionState
+from ..._core.state_name import ExecutionState
 from ..._workflow.find import find_workflow, origin_of
 from ...errors import ExecutionCancelledError, ExecutionStoppedError, OutcomeUnknownError, WorkflowError
 from ..app import Exit, Failure, again, log_options, open_log, trust_options

@@ -17,7 +17,7 @@ from types import FrameType
 
 import click
 
-from ..._core.model import ExecutionState
+from ..._core.state_name import ExecutionState
 from ..app import Exit, log_options, open_log
 from ..picture import Picture
 from ..reader import Look

@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
+from ..._core.describe import shorten
 from ..._text.duration import format_seconds
-from ..words import shorten
 from .axes import head, kinds_of, legend, name_rows, note, paper, style, time_axis, unit_of
 
 __all__ = ["durations", "failures", "shares", "trend", "wilson"]

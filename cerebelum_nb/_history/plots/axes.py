@@ -16,8 +16,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
+from ..._core.describe import shorten
 from ..._text.duration import format_seconds
-from ..words import shorten
 
 __all__ = [
     "STYLES",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from .._core import events as e
-from .._core.state import State
 from .._text.duration import format_seconds
 from .._text.text import cut
+from . import events as e
+from .state import State
 
 __all__ = ["detail", "shorten", "title"]
 
