@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ._core.events import Event
     from ._core.graph import Plan
     from ._core.state_name import ExecutionState as ExecutionState
+    from ._dsl.builder import WorkflowBuilder as WorkflowBuilder
     from ._dsl.step import Step as Step
     from ._dsl.step import step as step
     from ._engine.execution import Execution
@@ -96,6 +97,7 @@ _HOMES = {
         "StepStatus",
     ),
     "._core.state_name": ("ExecutionState",),
+    "._dsl.builder": ("WorkflowBuilder",),
     "._dsl.step": (
         "Step",
         "step",
@@ -196,6 +198,7 @@ __all__ = [
     "StoreError",
     "UntrustedValueError",
     "Workflow",
+    "WorkflowBuilder",
     "WorkflowDefinitionError",
     "WorkflowError",
     "WorkflowNotFoundError",

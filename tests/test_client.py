@@ -376,11 +376,13 @@ def hanging(tmp_path):
     child.communicate()
 
 
+@pytest.mark.process
 def test_what_another_process_runs_is_not_interrupted(hanging, client):
     status = status_of(client, "stuck-1")
     assert (status.status, status.interrupted) == (ExecutionState.RUNNING, False)
 
 
+@pytest.mark.process
 def test_what_a_killed_process_ran_is_interrupted(hanging, client):
     hanging.send_signal(signal.SIGKILL)
     hanging.wait()

@@ -51,6 +51,7 @@ def attempts(events: Iterable[e.Event]) -> list[Attempt]:
                 one.ended_at, one.state = event.at, _ENDS[type(event)]
                 one.output, one.error = getattr(event, "output", None), getattr(event, "error", None)
                 if isinstance(event, e.StepInterrupted):
+                    one.ended_at = event.at if event.ended_at is None else event.ended_at
                     one.notes.append(event.reason)
                 if isinstance(event, e.StepCompleted) and event.by_hand:
                     one.notes.append("done by hand")

@@ -73,7 +73,16 @@ def run_sync(work: Coroutine[Any, Any, T]) -> T:
     except BaseException:
         work.close()
         raise
-    return block_on(lambda: _whole(work), thread="cerebelum-client")
+    try:
+        return block_on(
+            lambda: _whole(work),
+            what="this call",
+            instead="Write await: await client.list_executions()",
+            thread="cerebelum-client",
+        )
+    except CerebelumError:
+        work.close()
+        raise
 
 
 async def _whole(work: Coroutine[Any, Any, T]) -> T:

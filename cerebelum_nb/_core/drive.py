@@ -96,11 +96,13 @@ LONGEST_BACKOFF = 60
 class Begin:
     """Start it or go on with it. ``events`` say how: started, resumed, awakened, forked, results given by hand.
 
-    ``lost`` says what became of attempts that the history shows as at work: nobody runs them any more.
+    ``lost`` says what became of attempts that the history shows as at work: nobody runs them any more. They ended no
+    later than their process; ``heard_at`` is its last heartbeat (µs), if that is known.
     """
 
     events: Sequence[Event]
     lost: str = "its process ended"
+    heard_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,8 +319,9 @@ class Driver:
                     return False
                 self._append(event)
             case Begin():
+                ended_at = self.state.left_at(message.heard_at, now)
                 for name in list(self.state.in_flight):
-                    self._interrupt(name, message.lost, now)
+                    self._interrupt(name, message.lost, now, ended_at)
                 for started in message.events:
                     self._append(started)
             case Due():
@@ -570,10 +573,12 @@ class Driver:
         if self._changed is not None:
             self._changed.append(name)
 
-    def _interrupt(self, name: str, reason: str, now: int) -> None:
+    def _interrupt(self, name: str, reason: str, now: int, ended_at: int | None = None) -> None:
         step = self.state.steps[name]
         self._append(
-            e.StepInterrupted(at=now, step=name, visit=step.visit, attempt=max(1, step.attempt), reason=reason)
+            e.StepInterrupted(
+                at=now, step=name, visit=step.visit, attempt=max(1, step.attempt), reason=reason, ended_at=ended_at
+            )
         )
 
     def _interrupt_all(self, reason: str, now: int) -> None:

@@ -1,6 +1,7 @@
 """One attempt of one step: the function is called behind the fence and its outcome is posted to the engine.
 
-Async steps run as tasks of the engine's loop, plain ones in a thread of their own. An attempt can be abandoned:
+Async steps run as tasks of the engine's loop, plain ones in a thread of their own (as tasks too where no thread can
+start). An attempt can be abandoned:
 then its outcome is ignored and what it still tries to record is refused, but a thread cannot be killed, so
 ``alive`` tells whether it is still at work.
 """
@@ -22,6 +23,7 @@ from .calling import give_up, unawaited
 from .clock import Deadline, Timer
 from .ports import Outcome
 from .scope import Scope, current_scope
+from .threads import can_start_threads
 from .watchdog import measured
 
 __all__ = ["Attempt", "Interruption"]
@@ -45,13 +47,17 @@ class Attempt:
         self._ended: tuple[Callable[[], None], ...] = ()
 
     def start(self, context: contextvars.Context) -> None:
-        """Begin on the engine's loop, or in a new thread; ``context`` is the attempt's own."""
+        """Begin on the engine's loop, or, a plain step, in a new thread if threads start here.
+
+        Args:
+            context: the attempt's own.
+        """
         scope, execution = self.scope, self.scope.execution
         try:
             if self.spec.policy.timeout is not None:
                 due = Deadline.after(execution.clock, self.spec.policy.timeout)
                 self._timer = execution.clock.call_at(due, self._time_out)
-            if self.spec.is_async:
+            if self.spec.is_async or not can_start_threads():
                 scope.task = scope.loop.create_task(self._run_async(None), context=context)
             else:
                 name = f"step {self.spec.name}"
@@ -187,8 +193,8 @@ class Attempt:
         told = f"step '{self.spec.name}' took longer than its timeout of {limit}"
         if self.scope.thread is not None:
             told += (
-                ". A plain step's thread cannot be ended: it goes on until it returns, and a run begins another attempt "
-                "only then. Make it async def, or give what it calls a timeout of its own"
+                ". A plain step's thread cannot be ended: it goes on until it returns, and a run begins another "
+                "attempt only then. Make it async def, or give what it calls a timeout of its own"
             )
         return StepTimeoutError(told)
 

@@ -43,14 +43,15 @@ async def cancel_execution(store: Store, execution_id: ExecutionLike, *, reason:
         here.loop.call_soon_threadsafe(here.engine.post, here, here.cancel, request)
         return "requested"
     try:
-        holder = keeper_of(store).claim(execution_id, now)
+        lease = keeper_of(store).claim(execution_id, now)
     except ExecutionBusyError:
         _signal(store, execution_id, request)
         return "requested"
     while True:  # again, if somebody decides an approval in between
         state = fold(store.events(execution_id))
         ended = WorkflowCancelled(at=max(now, state.updated_at), reason=reason, by=by)
-        if not store.commit([leave_off(execution_id, state, ended, interrupted="cancelled", holder=holder)]):
+        commit = leave_off(execution_id, state, ended, interrupted="cancelled", **lease._asdict())
+        if not store.commit([commit]):
             return "cancelled"
 
 

@@ -86,6 +86,7 @@ class Execution(ExecutionValues):
         self._looks = False
         self.written = state.version
         self.over = False
+        self.heard_at: int | None = None  # the last heartbeat of the process that ran it before
         self.superseded = False  # another process runs it now
         self.stays = False
         self.watchers: set[Callable[[], None]] = set()
@@ -176,7 +177,7 @@ class Execution(ExecutionValues):
     def begin(self, events: Sequence[Event]) -> None:
         """Take the events that start or resume it; the engine then decides what to start."""
         why = "it hibernated" if self.state.hibernated else "its process ended"
-        self.driver.take(Begin(events, why), self.now())
+        self.driver.take(Begin(events, why, self.heard_at), self.now())
 
     def ended(self, outcome: Outcome) -> None:
         """Take the outcome of an attempt into the inbox."""

@@ -141,6 +141,7 @@ class Held(Protocol):
     id: str
     holder: int
     clock: Clock
+    loop: asyncio.AbstractEventLoop
 
     def look_soon(self) -> None:
         """Look for events that others appended."""

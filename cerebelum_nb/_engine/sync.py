@@ -25,6 +25,7 @@ def run_sync(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
     Raises:
         KeyboardInterrupt: it was stopped; what ran is paused.
+        CerebelumError: a loop runs here, and no thread can start.
         Otherwise what the coroutine raises.
 
     Example:
@@ -37,7 +38,13 @@ def run_sync(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
     show_errors_briefly()
     was_sync = from_sync.set(True)
     try:
-        return block_on(make, thread="cerebelum-run", on_interrupt=_stop_all_on)
+        return block_on(
+            make,
+            what="this call",
+            instead="Write await: await w.execute(...), await w.resume(...)",
+            thread="cerebelum-run",
+            on_interrupt=_stop_all_on,
+        )
     except ExecutionStoppedError as error:
         if is_loop_running():
             raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,11 +13,11 @@ from .._core.state import Operation, State, StepState, fold
 from .._core.state_name import ExecutionState
 from .._core.value import Value
 from .._text.duration import format_seconds
-from .._text.text import cut, did_you_mean
+from .._text.html import Html, small_table
+from .._text.text import as_lines, cut, did_you_mean
 from .._text.times import at as moment_of
 from .._values import decode
 from .._values.outputs import Outputs
-from .shown import WIDEST, as_html, as_lines
 from .sources import Source, opened
 
 if TYPE_CHECKING:
@@ -109,11 +108,8 @@ class Moment:
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         head, rows, notes = self._shown()
-        told = "<br>".join(map(html.escape, notes))
-        return {
-            "text/plain": repr(self),
-            "text/html": f"<div><b>{html.escape(head)}</b>{as_html(rows)}{told}</div>",
-        }
+        shown = Html("<div><b>{}</b>{}{}</div>").format(head, small_table(rows), Html("<br>").join(notes))
+        return {"text/plain": repr(self), "text/html": shown}
 
     def _shown(self) -> tuple[str, list[tuple[str, ...]], list[str]]:
         step = getattr(self.event, "step", None)
@@ -126,7 +122,7 @@ class Moment:
         for name, known in self.state.steps.items():
             took = format_seconds((known.ended_at - known.started_at) / 1e6) if known.settled else ""
             told = short(known.output) if known.has_result else str(known.error) if known.error else ""
-            rows.append((name, known.phase, str(known.attempt), took, cut(told, WIDEST)))
+            rows.append((name, known.phase, str(known.attempt), took, cut(told, 60)))
         notes = [f"waits: {name}, {what}" for name, what in self.waiting.items()]
         if self.error:
             notes.append(f"failed: {cut(self.error, 100)}")

@@ -6,7 +6,7 @@ import functools
 import hashlib
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
 from .._core.events import (
     ApprovalRefused,
@@ -17,14 +17,17 @@ from .._core.events import (
 )
 from .._core.state import Operation
 from .._core.value import Value
-from .._engine.calling import offer, wrap
+from .._engine.calling import PendingOperation, offer, wrap
 from .._engine.clock import Deadline
 from .._engine.scope import Scope, scope_here
 from .._text.duration import Duration, format_seconds, seconds
 from ..errors import ApprovalRejectedError, ApprovalTimeoutError, CerebelumError
+from .api import Decorator
 from .durable import invoke
 
 __all__ = ["answer_outside", "approval", "digest_of", "wait_for_approval"]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 answer_outside: ContextVar[Callable[[str, Any], Any] | None] = ContextVar("cerebelum_answer", default=None)
 """Who answers outside an execution, where nobody can be asked: tests put a function here."""
@@ -35,7 +38,7 @@ def wait_for_approval(
     data: Any = None,
     timeout_ms: Duration | None = None,
     validate: Callable[[Any], object] | None = None,
-) -> Any:
+) -> PendingOperation[Any]:
     """Ask a person, and wait for the answer, whether or not this process lives that long.
 
     It is decided in the notebook's form, with ``cerebelum approve``, or by a program through the client; the first who
@@ -75,7 +78,7 @@ def approval(
     timeout_minutes: float | None = None,
     data: Any = None,
     validate: Callable[[Any], object] | None = None,
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+) -> Decorator:
     """Ask a person before the body of the step runs; stands under ``@step``.
 
     Args:
@@ -102,7 +105,7 @@ def approval(
     if timeout_minutes is not None:
         limit = 60 * seconds(timeout_minutes, unit="s", what="@approval: timeout_minutes")
 
-    def ask_before(body: Callable[..., Any]) -> Callable[..., Any]:
+    def ask_before(body: F, /) -> F:
         async def around(*args: Any, **kwargs: Any) -> Any:
             shown = data(*args, **kwargs) if callable(data) else data
             await _ask(None, type, shown, limit, validate, mark="@")

@@ -218,14 +218,14 @@ class Rounds:
     def _pause(self, execution_id: str, reason: str) -> None:
         """Leave an execution to a person."""
         try:
-            holder = keeper_of(self.store).claim(execution_id, self._now())
+            lease = keeper_of(self.store).claim(execution_id, self._now())
         except ExecutionBusyError:
             return
         state = fold(self.store.events(execution_id))
         paused = WorkflowPaused(at=max(self._now(), state.updated_at), reason=reason)
-        commit = leave_off(execution_id, state, paused, interrupted="its process ended", holder=holder)
+        commit = leave_off(execution_id, state, paused, interrupted="its process ended", **lease._asdict())
         if self.store.commit([commit]):
-            self.store.release(execution_id, holder)  # a signal came in between: the next round sees it
+            self.store.release(execution_id, lease.holder)  # a signal came in between: the next round sees it
             return
         self._say(f"{execution_id} is paused: {reason}")
 

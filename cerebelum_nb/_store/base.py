@@ -87,8 +87,11 @@ class Store(Protocol):
         """Give back every lease of ``holder``."""
         ...
 
-    def claim(self, execution_id: str, holder: int, now: int) -> None:
+    def claim(self, execution_id: str, holder: int, now: int) -> int | None:
         """Take the lease of an execution; ``now`` is the time that the error's ``free_at`` counts from.
+
+        Returns:
+            When the other process that held it was last heard of, µs by its own clock; None when none did.
 
         Raises:
             ExecutionBusyError: another process holds it, which lives or may live.

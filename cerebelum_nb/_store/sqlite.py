@@ -385,7 +385,7 @@ class SqliteStore:
             db.execute("DELETE FROM holder WHERE key = ?", (holder,))
         self._registrations.pop(holder, None)
 
-    def claim(self, execution_id: str, holder: int, now: int) -> None:
+    def claim(self, execution_id: str, holder: int, now: int) -> int | None:
         """Take the lease of an execution, unless another process holds it that lives or may live."""
         looked_at = self.sightings.monotonic()
         with self._writing() as db:
@@ -396,6 +396,7 @@ class SqliteStore:
             if by is not None and by.key != holder and (left := self._left_of(db, by.key, looked_at)):
                 raise rules.busy(execution_id, by, left, now)
             db.execute("UPDATE execution SET holder = ? WHERE execution_id = ?", (holder, execution_id))
+        return None if by is None or by.key == holder else by.heartbeat_at
 
     def release(self, execution_id: str, holder: int) -> None:
         """Give back one lease, if ``holder`` has it."""

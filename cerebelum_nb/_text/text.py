@@ -5,7 +5,18 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
-__all__ = ["as_stage", "counted", "cut", "did_you_mean"]
+__all__ = ["as_lines", "as_stage", "counted", "cut", "cut_middle", "did_you_mean"]
+
+
+def as_lines(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Align the columns of a table.
+
+    Example:
+        >>> as_lines([("step", "took"), ("provision", "3s")])
+        ['step       took', 'provision  3s']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def as_stage(steps: Sequence[str]) -> str:
@@ -26,6 +37,19 @@ def cut(text: str, most: int) -> str:
         ('provision', 'prov…')
     """
     return text if len(text) <= most else text[: max(most - 1, 0)] + "…"
+
+
+def cut_middle(text: str, most: int) -> str:
+    """Keep the beginning and the end of a long text, and say how much is left out.
+
+    Example:
+        >>> cut_middle("a" * 50 + "b" * 50, 10)
+        'aaaaa … 90 characters … bbbbb'
+    """
+    if len(text) <= most:
+        return text
+    half = most // 2
+    return f"{text[:half]} … {len(text) - 2 * half:,} characters … {text[-half:]}"
 
 
 def counted(number: int, noun: str) -> str:

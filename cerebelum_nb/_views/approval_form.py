@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import html
 import json
 import shlex
 from typing import Any
@@ -15,6 +14,7 @@ from .._host.caller import shell
 from .._host.frontend import Audience, audience
 from .._store.base import Store
 from .._store.session import resolve_store
+from .._text.html import Html, escape
 from .._text.times import at
 from ..errors import ApprovalError, CerebelumError
 
@@ -88,15 +88,16 @@ class Question:
         return "\n".join([*lines, f"cerebelum approve {quoted}, or cerebelum reject {quoted}"])
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        return {"text/plain": repr(self), "text/html": f"<pre>{html.escape(repr(self))}</pre>"}
+        return {"text/plain": repr(self), "text/html": Html("<pre>{}</pre>").format(repr(self))}
 
 
 def _widget(store: Store, execution_id: str, approval: OpenApproval) -> Any:
     import ipywidgets
 
     head = ipywidgets.HTML(
-        f"<b>{html.escape(approval.step)}</b> asks for approval: <b>{html.escape(approval.approval_type)}</b>"
-        f"<pre>{html.escape(_shown(approval))}</pre>"
+        Html("<b>{}</b> asks for approval: <b>{}</b><pre>{}</pre>").format(
+            approval.step, approval.approval_type, _shown(approval)
+        )
     )
     wide = {"width": "32em", "max_width": "100%"}
     hint = 'a response as JSON, such as {"size": "small"}'
@@ -114,7 +115,7 @@ def _widget(store: Store, execution_id: str, approval: OpenApproval) -> Any:
         _acknowledge(field)
 
     def say(text: str) -> None:
-        told.value = html.escape(text)
+        told.value = escape(text)
 
     def enable(enabled: bool) -> None:
         for widget in inputs:

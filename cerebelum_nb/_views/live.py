@@ -7,7 +7,6 @@ what a look costs and takes no more than a small share of the time.
 from __future__ import annotations
 
 import asyncio
-import html
 import sys
 import time
 from collections import deque
@@ -22,6 +21,7 @@ from .._engine.execution import Execution
 from .._engine.scope import current_scope, hear
 from .._engine.stdout import listen
 from .._host.frontend import Audience, audience, is_terminal
+from .._text.html import Html
 from ..errors import ApprovalError
 from .approval_form import approval_form
 from .card import SMALL, STYLE, Card, Row
@@ -144,7 +144,7 @@ class NotebookCard:
 
     def draw(self, card: Card) -> None:
         """Show what has changed."""
-        self._head.value = f"<div style='{STYLE}'>{card.head_html(exact=False)}</div>"
+        self._head.value = Html("<div style='{}'>{}</div>").format(STYLE, card.head_html(exact=False))
         if self._states is None and card.graph.height > _TALL:  # what moves stays in sight
             self._box.children = (self._head, self._lines, self._forms, self._graph)
         states = card.states
@@ -192,17 +192,18 @@ class NotebookCard:
         display = "none" if row.percent is None else None
         if bar.layout.display != display:
             bar.layout.display = display
-        text.value = _line_html(row) + (f"<div>and {more} more at work</div>" if more > 0 else "")
+        text.value = _line_html(row) + (Html("<div>and {} more at work</div>").format(more) if more > 0 else "")
 
 
-def _line_html(row: Row) -> str:
+def _line_html(row: Row) -> Html:
     percent = "" if row.percent is None else f"{row.percent:.0f}% "
     took = "" if row.seconds is None or row.seconds < 1 else f", {row.seconds:.0f}s"
-    note = f" &nbsp;{html.escape(row.note)}" if row.note else ""
-    lines = html.escape("\n".join(line[:160] for line in row.printed.splitlines()[-3:]))
-    printed = f"<pre style='{SMALL}'>{lines}</pre>" if lines else ""
-    what = f"{percent}<b>{html.escape(row.name)}</b>{took}{note}"
-    return f"<div style='{STYLE};line-height:1.5;padding-top:3px'>{what}{printed}</div>"
+    note = Html(" &nbsp;{}").format(row.note) if row.note else ""
+    lines = "\n".join(line[:160] for line in row.printed.splitlines()[-3:])
+    printed = Html("<pre style='{}'>{}</pre>").format(SMALL, lines) if lines else ""
+    return Html("<div style='{};line-height:1.5;padding-top:3px'>{}<b>{}</b>{}{}{}</div>").format(
+        STYLE, percent, row.name, took, note, printed
+    )
 
 
 class _Unheard:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from .._engine import views
 from .._engine.scope import current_scope
 from .._host.frontend import Audience, audience
+from .._text.html import Html
 
 __all__ = ["ProgressReporter"]
 
@@ -116,7 +117,7 @@ class _WidgetBar:
         self._widget.description = f"{self._label} {message}".strip()
         if percent >= 100:
             text = f"{self._label}: done"
-            self._handle.update({"text/plain": text, "text/html": f"<div>{text}</div>"}, raw=True)
+            self._handle.update({"text/plain": text, "text/html": Html("<div>{}</div>").format(text)}, raw=True)
             self._widget.close()
 
 

@@ -159,20 +159,27 @@ class Result:
         return {"text/plain": repr(self), "text/html": self._html()}
 
     def _html(self) -> str:
-        import html
+        from .._text.html import Html
 
-        rows = "".join(
-            f"<tr><td style='text-align:left'>{html.escape(name)}</td><td>{phase.lower()}</td>"
-            f"<td style='text-align:right'>{'' if took is None else format_seconds(took)}</td>"
-            f"<td style='text-align:left'><code>{html.escape(text)}</code></td></tr>"
+        row = Html(
+            "<tr><td style='text-align:left'>{}</td><td>{}</td><td style='text-align:right'>{}</td>"
+            "<td style='text-align:left'><code>{}</code></td></tr>"
+        )
+        rows = Html().join(
+            row.format(name, phase.lower(), "" if took is None else format_seconds(took), text)
             for name, (phase, took, text) in self.steps.items()
         )
         took = "" if self.duration is None else f" in {format_seconds(self.duration.total_seconds())}"
-        return (
-            f"<div><b>{html.escape(self.workflow)}</b> <code>{html.escape(self.execution_id)}</code> "
-            f"{self.status.words}{took}<details><summary>results</summary><table><thead><tr><th>step</th>"
-            f"<th>state</th><th>took</th><th>result</th></tr></thead><tbody>{rows}</tbody></table></details>"
-            f"{html.escape('; '.join(line for line in (self.lineage, self.next) if line))}</div>"
+        return Html(
+            "<div><b>{}</b> <code>{}</code> {}{}<details><summary>results</summary><table><thead><tr><th>step</th>"
+            "<th>state</th><th>took</th><th>result</th></tr></thead><tbody>{}</tbody></table></details>{}</div>"
+        ).format(
+            self.workflow,
+            self.execution_id,
+            self.status.words,
+            took,
+            rows,
+            "; ".join(line for line in (self.lineage, self.next) if line),
         )
 
 

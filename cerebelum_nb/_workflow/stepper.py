@@ -7,7 +7,6 @@ are kept in memory only.
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from .._engine.execution import Execution, running_here
 from .._engine.leases import keeper_of
 from .._engine.marking import by_hand
 from .._store.base import Store
+from .._text.html import Html
 from .._text.text import as_stage
 from .._values import decode
 from .._values.outputs import Outputs, short
@@ -63,16 +63,13 @@ class Moved:
         return "\n".join([*([self.note] if self.note else []), *map(_line, self.ran), self._onwards()])
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        rows = "".join(
-            f"<tr><td style='text-align:left'>{html.escape(name)}</td><td>{html.escape(how)}</td>"
-            f"<td style='text-align:left'><code>{html.escape(value)}</code></td></tr>"
-            for name, how, value in self.ran
+        row = Html(
+            "<tr><td style='text-align:left'>{}</td><td>{}</td><td style='text-align:left'><code>{}</code></td></tr>"
         )
-        note = f"{html.escape(self.note)}<br>" if self.note else ""
-        return {
-            "text/plain": repr(self),
-            "text/html": f"<div>{note}<table>{rows}</table>{html.escape(self._onwards())}</div>",
-        }
+        rows = Html().join(row.format(*ran) for ran in self.ran)
+        note = Html("{}<br>").format(self.note) if self.note else ""
+        shown = Html("<div>{}<table>{}</table>{}</div>").format(note, rows, self._onwards())
+        return {"text/plain": repr(self), "text/html": shown}
 
     def _onwards(self) -> str:
         if self.status is ExecutionState.COMPLETED:

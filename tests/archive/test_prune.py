@@ -273,6 +273,7 @@ archive.prune(keep_last=0, workflow="old", archive="cold.db", store=store)
 """
 
 
+@pytest.mark.process
 def test_killed_at_any_moment_it_leaves_a_whole_log_and_the_next_one_goes_on(tmp_path, finish, monkeypatch):
     monkeypatch.chdir(tmp_path)
     everything = {f"old-{n}" for n in range(60)} | {"new"}

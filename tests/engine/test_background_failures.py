@@ -50,6 +50,7 @@ def test_a_failure_that_somebody_waits_for_is_raised_and_not_logged(caplog: pyte
     assert not caplog.records
 
 
+@pytest.mark.process
 def test_a_script_that_ends_without_waiting_tells_it_at_its_end(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(
         """

@@ -117,6 +117,7 @@ job.run(execution_id="k1")
 """
 
 
+@pytest.mark.process
 def test_a_script_whose_stderr_has_no_reader_completes(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     reader, writer = os.pipe()
@@ -127,6 +128,7 @@ def test_a_script_whose_stderr_has_no_reader_completes(tmp_path: Path) -> None:
     assert state == "COMPLETED"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("columns", ["1", "0", "nonsense"])
 def test_a_terminal_of_an_odd_width_shows_the_run_and_keeps_what_goes_into_a_file(tmp_path: Path, columns: str) -> None:
     import pty

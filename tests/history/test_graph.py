@@ -79,6 +79,7 @@ def plans(log):
         db.close()
 
 
+@pytest.mark.process
 def test_a_process_without_the_code_draws_the_whole_graph(log, tmp_path):
     run(log)
     done = subprocess.run(

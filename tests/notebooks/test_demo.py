@@ -21,6 +21,7 @@ from cerebelum_nb._cli import main
 COMMAND = [sys.executable, "-m", "cerebelum_nb", "demo"]
 
 
+@pytest.mark.kernel
 def test_it_fails_is_mended_goes_on_and_says_where_the_log_is(tmp_path: Path) -> None:
     environment = os.environ | {"CEREBELUM_DB": str(tmp_path / "someone-elses.db"), "COLUMNS": "80"}
     done = subprocess.run(
@@ -40,6 +41,7 @@ def test_it_fails_is_mended_goes_on_and_says_where_the_log_is(tmp_path: Path) ->
     assert [line for line in done.stdout.splitlines() if len(line) > 80 and str(tmp_path) not in line] == []
 
 
+@pytest.mark.kernel
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
 def test_stopped_half_way_it_leaves_no_server_behind(tmp_path: Path) -> None:
     demo = subprocess.Popen([*COMMAND, "--dir", str(tmp_path)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)

@@ -60,6 +60,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         urlopen(Request(f"http://127.0.0.1:{port}/stop", method="POST"), timeout=5).close()
 
 
+@pytest.mark.kernel
 def test_a_new_kernel_goes_on_where_the_killed_one_failed(folder: Path) -> None:
     cells = {
         cell["id"]: "".join(cell["source"])

@@ -210,6 +210,16 @@ def test_a_lease_of_a_process_elsewhere_ends_when_its_heartbeat_was_seen_to_stan
     assert log.store.execution("deploy-1").holder.key == log.me
 
 
+def test_who_takes_a_lease_over_hears_when_its_last_holder_was_last_heard_of(log):
+    gone = log.elsewhere()
+    log.start("deploy-1", holder=gone)
+    log.store.heartbeat(gone, log.now + log.second, log.ttl)
+    assert log.store.lease_left(log.store.execution("deploy-1").holder) == 30
+    log.seconds += 30
+    assert log.store.claim("deploy-1", log.me, log.now) == log.now + log.second
+    assert log.store.claim("deploy-1", log.me, log.now) is None, "it is its own"
+
+
 def test_a_heartbeat_from_elsewhere_keeps_the_lease_whatever_its_clock_says(log):
     other = log.elsewhere(now=log.now - 10**12)  # 11 days behind
     log.start("deploy-1", holder=other)

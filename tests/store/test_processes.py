@@ -18,6 +18,8 @@ from cerebelum_nb._store.owner import Holder, Life
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.errors import ExecutionBusyError
 
+pytestmark = pytest.mark.process
+
 PRELUDE = """
 import os, sys
 from cerebelum_nb._core.events import CancelRequested, StepCompleted, StepStarted

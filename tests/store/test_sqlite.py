@@ -295,6 +295,7 @@ def test_a_log_is_there_when_it_is_opened_again(tmp_path, log_of):
         assert repr(store) == f"SqliteStore({str(path)!r}, durability='normal')"
 
 
+@pytest.mark.process
 def test_opening_a_log_that_is_there_imports_neither_sqlite_utils_nor_pandas(sqlite_log):
     code = (
         "import sys; from cerebelum_nb._store.sqlite import SqliteStore; SqliteStore(sys.argv[1]).close();"
@@ -475,6 +476,7 @@ def fill(log):
     return stands
 
 
+@pytest.mark.process
 def test_on_a_full_disk_what_was_committed_is_kept_and_it_goes_on_when_there_is_room(disk, log_of):
     place, remount = disk
     with SqliteStore(place / "log.db") as store:
@@ -495,6 +497,7 @@ def test_a_log_that_may_not_grow_keeps_what_was_committed(sqlite_log):
     assert len(sqlite_log.store.events("deploy-1")) == sqlite_log.store.execution("deploy-1").version == stands
 
 
+@pytest.mark.process
 def test_a_log_on_a_read_only_disk_can_be_read_but_not_written(disk, log_of):
     place, remount = disk
     with SqliteStore(place / "log.db") as store:
