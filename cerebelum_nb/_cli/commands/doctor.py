@@ -56,8 +56,8 @@ class Check:
 def doctor(ctx: click.Context, json_: bool) -> None:
     """Check the log and what is in it, and say what to do.
 
-    Looked at: versions, the file, its integrity, executions whose process died, waits that are overdue. Nothing is
-    changed. Exits with 1 when something needs attention.
+    It checks versions, the file and its disk, its integrity, executions whose process died, and overdue waits. Nothing
+    is changed. Exits with 1 if something needs attention.
     """
     path = log_path(ctx)
     checks = list(_checks(ctx, path))
@@ -239,7 +239,7 @@ def _executions(store: SqliteStore) -> Iterator[Check]:
     held = {row.execution_id: row.holder for row in rows if row.holder is not None}
     stale = [shown.execution_id for shown in dead if shown.execution_id in held]
     left = [shown.execution_id for shown in dead if shown.execution_id not in held]
-    go_on = "`cerebelum scheduler` goes on with all of them, `cerebelum resume ID` with one."
+    go_on = "`cerebelum scheduler` resumes all of them; `cerebelum status ID` says how to resume one."
     if stale:
         yield Check(
             name="leases",
