@@ -1,7 +1,7 @@
-"""Watch the executions of this process: be told of each recorded event, and before an attempt starts.
+"""Observe the executions of this process: each recorded event, and the moment before an attempt starts.
 
-However an execution is run (in a cell, behind one, by a scheduler), its observers are told. They stand behind a fence:
-one that raises is logged once and told nothing more, and the run goes on.
+Observers are called however an execution is run: in a cell, in the background, by a scheduler. An observer that raises
+is logged once and removed, and the run continues.
 """
 
 from __future__ import annotations

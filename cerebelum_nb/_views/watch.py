@@ -35,7 +35,7 @@ _tasks: set[asyncio.Task[None]] = set()
 def watch(execution_id: str | None = None, *, store: Store | None = None) -> None:
     """Show an execution: live while it runs, here or in another process, and as it ended afterwards.
 
-    In a notebook it returns at once and the card goes on by itself; in a terminal or a script it returns when the
+    In a notebook it returns at once and the card updates by itself; in a terminal or a script it returns when the
     run is over.
 
     Args:

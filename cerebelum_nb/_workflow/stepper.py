@@ -136,7 +136,7 @@ class Stepper:
             What ran, and what would run next.
 
         Raises:
-            WorkflowError: the step failed; mend it, then call this again.
+            WorkflowError: the step failed; fix it, then call this again.
             ResumeError: the execution is at its end.
             ExecutionBusyError: it is running, here or elsewhere.
         """
