@@ -15,7 +15,7 @@ from ._core.events import Event
 from ._engine import observers
 
 if TYPE_CHECKING:
-    from ._engine.execution import Execution
+    from ._engine.ports import Host
     from ._engine.scope import Scope
 
 __all__ = ["AttemptStarting", "Observation", "Recorded", "add"]
@@ -145,8 +145,8 @@ def add(
     return Observation(observer)
 
 
-def _event_teller(on_event: Callable[[Recorded], object]) -> Callable[[Execution, int, Event], object]:
-    def tell(execution: Execution, version: int, event: Event) -> object:
+def _event_teller(on_event: Callable[[Recorded], object]) -> Callable[[Host, int, Event], object]:
+    def tell(execution: Host, version: int, event: Event) -> object:
         return on_event(
             Recorded(execution_id=execution.id, workflow=execution.plan.workflow, version=version, event=event)
         )
