@@ -5,6 +5,7 @@ Stdlib only, and nothing of this package: errors, too, are shown by it.
 
 from __future__ import annotations
 
+import linecache
 import sys
 import traceback
 from pathlib import Path
@@ -121,8 +122,23 @@ def _without_machinery(trace: TracebackType | None) -> TracebackType | None:
 def _as_shown(filename: str) -> str:
     """Name a cell as its prompt does, ``Cell In[3]``: its file's name says nothing and is gone with the kernel."""
     found = shell()
-    name = None if found is None else getattr(found.compile, "format_code_name", lambda _: None)(filename)
-    return filename if name is None else " ".join(name)
+    if found is None:
+        return filename
+    name = getattr(found.compile, "format_code_name", lambda _: None)(filename)
+    if name is not None:
+        return " ".join(name)
+    number = _cell_number(found, filename)
+    return filename if number is None else f"Cell In[{number}]"
+
+
+def _cell_number(ipython: Any, filename: str) -> int | None:
+    """Return the number of the newest cell that holds this file's code: IPython before 8 keeps no list of them."""
+    cached = getattr(linecache, "_ipython_cache", {}).get(filename)
+    if cached is None:
+        return None
+    code = "".join(cached[2]).rstrip("\n")
+    cells = ipython.history_manager.input_hist_parsed
+    return next((number for number in range(len(cells) - 1, 0, -1) if cells[number] == code), None)
 
 
 # -- a script that ends by an error -------------------------------------------------------------------------
