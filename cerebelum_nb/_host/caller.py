@@ -132,13 +132,18 @@ def _as_shown(filename: str) -> str:
 
 
 def _cell_number(ipython: Any, filename: str) -> int | None:
-    """Return the number of the newest cell that holds this file's code: IPython before 8 keeps no list of them."""
-    cached = getattr(linecache, "_ipython_cache", {}).get(filename)
-    if cached is None:
+    """Return the number of the newest cell compiled under this name: IPython before 8 keeps no list of them."""
+    if filename not in getattr(linecache, "_ipython_cache", ()):
         return None
-    code = "".join(cached[2]).rstrip("\n")
-    cells = ipython.history_manager.input_hist_parsed
-    return next((number for number in range(len(cells) - 1, 0, -1) if cells[number] == code), None)
+    history, name = ipython.history_manager, ipython.compile.get_code_name
+    cells: list[tuple[int, tuple[str, str]]] = list(
+        enumerate(zip(history.input_hist_raw, history.input_hist_parsed, strict=False))
+    )[1:]
+    for number, (raw, code) in reversed(cells):
+        # The history drops a newline at the end, and the name is made from the text with it.
+        if filename in (name(raw, f"{code}\n", number), name(f"{raw}\n", f"{code}\n", number)):
+            return number
+    return None
 
 
 # -- a script that ends by an error -------------------------------------------------------------------------
