@@ -8,6 +8,8 @@ import sys
 import pytest
 
 import cerebelum_nb
+from cerebelum_nb import Context
+from cerebelum_nb._values.pickles import loads
 from cerebelum_nb.testing import MemoryStore
 
 
@@ -32,3 +34,27 @@ def test_the_old_place_of_the_sqlite_store_opens_a_log(tmp_path):
     with pytest.warns(DeprecationWarning, match="connect"):
         module = importlib.import_module("cerebelum_nb.store.sqlite")
     module.SqliteStore(tmp_path / "log.db").close()
+
+
+class Basket:
+    """What a step of an older program returned."""
+
+
+def test_what_was_pickled_before_the_modules_moved_still_loads():
+    home = ({"Basket": Basket},)
+    found = loads(BASKET, home)
+    assert type(found) is Basket
+    assert found.size == 3
+    assert loads(CONTEXT) == Context(inputs={"size": 2}, execution_id="k1")
+
+
+BASKET = (
+    b"\x80\x05\x95K\x00\x00\x00\x00\x00\x00\x00\x8c\x1bcerebelum_nb.values.classes\x94\x8c\nmain_class\x94\x93\x94"
+    b"\x8c\x06Basket\x94\x85\x94R\x94)\x81\x94}\x94\x8c\x04size\x94K\x03sb."
+)
+CONTEXT = (
+    b"\x80\x05\x95\x9d\x00\x00\x00\x00\x00\x00\x00\x8c\x1bcerebelum_nb.engine.context\x94\x8c\x07Context\x94\x93\x94"
+    b")\x81\x94}\x94(\x8c\x06inputs\x94}\x94\x8c\x04size\x94K\x02s\x8c\x0cexecution_id\x94\x8c\x02k1\x94"
+    b"\x8c\rworkflow_name\x94\x8c\x00\x94\x8c\tstep_name\x94h\x0b\x8c\x07attempt\x94K\x01\x8c\x05visit\x94K\x01"
+    b"\x8c\x06_scope\x94Nub."
+)

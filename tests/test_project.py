@@ -39,6 +39,37 @@ def test_importing_the_package_loads_nothing_slow() -> None:
     assert LOADED_ON_USE & set(loaded.split()) == set()
 
 
+def test_a_first_run_loads_neither_pandas_nor_sqlite_utils(tmp_path: Path) -> None:
+    program = """
+import sys
+from cerebelum_nb import ExecutionClient, connect, step, workflow
+
+@step
+def build():
+    return {"n": 1}
+
+@workflow
+def deploy(wf):
+    wf.timeline(build)
+
+connect()
+deploy.run()
+client = ExecutionClient()
+assert client.run_sync(client.list_executions())[1] == 1
+from cerebelum_nb._cli import main
+try:
+    main(["list"])
+except SystemExit as done:
+    assert not done.code, done.code
+print(*{name.split(".")[0] for name in sys.modules}, file=sys.stderr)
+"""
+    (tmp_path / "program.py").write_text(program)
+    done = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "deploy" in done.stdout, done.stderr
+    assert (tmp_path / ".cerebelum" / "history.db").exists()
+    assert {"pandas", "numpy", "sqlite_utils"} & set(done.stderr.split()) == set()
+
+
 def test_every_public_name_exists_and_is_documented() -> None:
     import cerebelum_nb
 

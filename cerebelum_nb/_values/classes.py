@@ -13,12 +13,17 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Home", "UnknownClassError", "main_class", "reference", "resolve"]
+__all__ = ["MOVED", "Home", "UnknownClassError", "main_class", "reference", "resolve"]
 
 Home = tuple[Mapping[str, Any], ...]
 """The global namespaces of the functions that use a value."""
 
 MAIN = "__main__"
+MOVED = {
+    "cerebelum_nb.engine.context": "cerebelum_nb._operations.context",
+    "cerebelum_nb.values.classes": __name__,
+}
+"""Our own modules that values in older logs name: `main_class` stands there for every class of ``__main__``."""
 
 MOVED = {
     "cerebelum_nb.core.model": "cerebelum_nb._core.state_name",

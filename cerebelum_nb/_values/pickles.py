@@ -83,6 +83,7 @@ class _Unpickler(pickle.Unpickler):
         self._home = home
 
     def find_class(self, module: str, name: str) -> Any:
+        module = MOVED.get(module, module)
         if module == main_class.__module__ and name == main_class.__name__:
             return lambda qualname: resolve(f"{MAIN}:{qualname}", self._home)
         return super().find_class(MOVED.get(module, module), name)

@@ -94,6 +94,7 @@ def test_the_ledger_that_older_versions_kept_is_left_alone(log_of_version):
         assert schema.differences(db) == [], "it is nothing that verify would name"
 
 
+@pytest.mark.process
 def test_a_log_that_another_process_has_migrated_meanwhile_is_taken_as_it_is(log_of_version):
     path = log_of_version(FIRST_VERSION)
     code = "import sys; input(); from cerebelum_nb._store.sqlite import SqliteStore; SqliteStore(sys.argv[1]).close()"
@@ -112,6 +113,7 @@ def test_a_log_that_another_process_has_migrated_meanwhile_is_taken_as_it_is(log
         assert schema.differences(db) == []
 
 
+@pytest.mark.process
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 @pytest.mark.parametrize("last", range(FIRST_VERSION + 1, SCHEMA_VERSION + 1))
 def test_a_migration_whose_process_is_killed_is_done_by_the_next_one(log_of_version, last):
