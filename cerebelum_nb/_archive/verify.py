@@ -24,8 +24,9 @@ from .._store.opening import ERRORS, explain
 from .._store.schema import SCHEMA_VERSION, differences, versions
 from .._store.session import resolve_store
 from .._store.sqlite import SqliteStore
+from .._text.json_text import parse
 from .._text.text import counted
-from .._values.bounds import inflate, parse
+from .._values.bounds import inflate
 from ..errors import StoreError
 
 __all__ = ["Finding", "Verification", "verify"]

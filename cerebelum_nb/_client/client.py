@@ -150,7 +150,7 @@ class ExecutionClient:
         return [entry(self._store, row, now) for row in rows]
 
     async def resume_execution(self, execution_id: str, skip_completed_steps: bool = True) -> ResumeOutcome:
-        """Go on with an execution in this process, in the background of the running loop.
+        """Resume an execution in this process, in the background of the running loop.
 
         The workflow is found by the module it was started from, which is imported if need be.
 
@@ -179,7 +179,7 @@ class ExecutionClient:
         reason: str | None = None,
         step: str | None = None,
     ) -> None:
-        """Approve what an execution waits for; whoever runs it goes on.
+        """Approve what an execution waits for; the process that runs it continues.
 
         Args:
             execution_id: its id or an unambiguous beginning.

@@ -252,7 +252,7 @@ def retry(
     on_attempt: Callable[[int, BaseException | None], object] | None = None,
     **kwargs: Any,
 ) -> PendingOperation[Any]:
-    """Call a function until it does not raise, durably: a step that is run again goes on at the next attempt.
+    """Call a function until it does not raise, durably: a step that runs again continues with the next attempt.
 
     Args:
         fn: the function, sync or async.

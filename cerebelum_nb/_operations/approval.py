@@ -55,7 +55,7 @@ def wait_for_approval(
         The approver's response.
 
     Raises:
-        ApprovalRejectedError: somebody said no; it tells who and why.
+        ApprovalRejectedError: a person rejected it; the error says who and why.
         ApprovalTimeoutError: nobody decided in time.
         CerebelumError: outside an execution nobody can be asked; see :func:`cerebelum_nb.testing.answering`.
 

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Context:
-    """What a step is told when it takes a parameter named ``context``. Easy to make in a test.
+    """What a step receives as its parameter ``context``. Easy to make in a test.
 
     Attributes:
         inputs: what the execution was given.

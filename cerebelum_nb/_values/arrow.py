@@ -10,6 +10,8 @@ import json
 from importlib.util import find_spec
 from typing import Any
 
+from .._text.json_text import parse
+
 __all__ = ["dumps", "loads"]
 
 _ABOUT = b"cerebelum_nb"
@@ -67,7 +69,7 @@ def _written(table: Any, compress: bool) -> bytes:
 
 def _from_table(table: Any) -> Any:
     metadata = dict(table.schema.metadata or {})
-    about = json.loads(metadata.pop(_ABOUT))
+    about = parse(metadata.pop(_ABOUT))
     table = table.replace_schema_metadata(metadata or None)
     match about["kind"]:
         case "table":
