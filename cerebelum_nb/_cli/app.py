@@ -55,8 +55,8 @@ _MOST_LINES = 18
 """An error stays on one screen: of a longer one the first lines are shown."""
 
 
-_NARROW = 53
-"""In fewer columns click's own help does not fit."""
+_NARROW, _NARROWEST = 53, 20
+"""In fewer columns click's own help does not fit, and in fewer than these no help does: then its lines are broken."""
 
 
 class Exit(IntEnum):
@@ -124,7 +124,9 @@ class _Formatter(click.HelpFormatter):
 
     def __init__(self, indent_increment: int = 2, width: int | None = None, max_width: int | None = None) -> None:
         columns = shutil.get_terminal_size().columns
-        super().__init__(indent_increment, columns - 1 if width is None and columns < _NARROW else width, max_width)
+        if width is None and columns < _NARROW:
+            width = max(columns - 1, _NARROWEST)
+        super().__init__(indent_increment, width, max_width)
 
     def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
         """Write options and what they do."""

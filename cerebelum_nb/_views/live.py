@@ -59,7 +59,7 @@ def live_view(execution: Execution) -> AbstractContextManager[None] | None:
         case Audience.NOTEBOOK:
             return _in_notebook(execution, look)
         case Audience.HEADLESS:
-            return _once(look)
+            return _once(execution, look)
         case Audience.TERMINAL:
             return _in_terminal(look)
         case Audience.NOBODY:
@@ -67,7 +67,7 @@ def live_view(execution: Execution) -> AbstractContextManager[None] | None:
 
 
 @contextmanager
-def _once(look: Callable[[], Card]) -> Iterator[None]:
+def _once(execution: Execution, look: Callable[[], Card]) -> Iterator[None]:
     """Show the outcome once: whoever executes the notebook keeps only that."""
     from IPython.display import display
 
@@ -75,6 +75,7 @@ def _once(look: Callable[[], Card]) -> Iterator[None]:
         yield
     finally:
         display(look().bundle(), raw=True)  # type: ignore[no-untyped-call]
+        execution.traceback_shown = True
 
 
 @contextmanager
@@ -86,7 +87,7 @@ def _in_notebook(execution: Execution, look: Callable[[], Card]) -> Iterator[Non
     with views.shielded("the live view"):
         card = NotebookCard(look())
     if card is None:  # there are no widgets here: the outcome is shown all the same
-        with _once(look):
+        with _once(execution, look):
             yield
         return
     asked: dict[str, Any] = {}
@@ -105,6 +106,7 @@ def _in_notebook(execution: Execution, look: Callable[[], Card]) -> Iterator[Non
             yield
     finally:
         card.finish(look())
+        execution.traceback_shown = True
         if execution.state.status is ExecutionState.WAITING_FOR_APPROVAL:
             with suppress(ApprovalError):
                 display(approval_form(execution.id, store=execution.engine.store))  # type: ignore[no-untyped-call]

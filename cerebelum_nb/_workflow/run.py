@@ -338,7 +338,7 @@ class Run:
             failed_step=step,
             resume_hint=advice.call,
         )
-        failure.details = state.error.traceback
+        failure.details = "" if self._execution.traceback_shown else state.error.traceback
         return failure
 
 

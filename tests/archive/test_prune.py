@@ -244,7 +244,7 @@ def test_another_connection_writes_meanwhile(empty, finish):
 
         thread = threading.Thread(target=write)
         thread.start()
-        began.wait(30)
+        began.wait(120)
         archive.prune(older_than="1d", store=empty)
         thread.join()
     assert len(ids(empty)) == len(written) == 100
@@ -283,7 +283,7 @@ def test_killed_at_any_moment_it_leaves_a_whole_log_and_the_next_one_goes_on(tmp
     deaths, steps = 0, 1
     while True:
         command = [sys.executable, "-W", "error", "-c", KILLED, str(steps)]
-        done = subprocess.run(command, check=False, timeout=60, env={**os.environ, "PYTHONPATH": str(root())})
+        done = subprocess.run(command, check=False, timeout=120, env={**os.environ, "PYTHONPATH": str(root())})
         found = archive.verify(store="log.db")
         assert found.ok, str(found)
         cold = archive.verify(store="cold.db").heads if Path("cold.db").exists() else {}

@@ -74,5 +74,5 @@ async def main():
 asyncio.run(main())
 """
     )
-    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert "step 'upload' of execution k1" in done.stderr

@@ -358,7 +358,7 @@ def test_an_async_step_runs_on_the_loop(store, go):
 
 
 def test_plain_steps_of_a_list_run_side_by_side(store, go):
-    meeting = threading.Barrier(2, timeout=5)
+    meeting = threading.Barrier(2, timeout=120)
     one = step(name="one")(lambda: meeting.wait() >= 0)
     two = step(name="two")(lambda: meeting.wait() >= 0)
     assert dict(go(timeline([[one, two]]).execute(store=store)).results) == {"one": True, "two": True}

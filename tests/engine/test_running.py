@@ -53,7 +53,7 @@ calm = timeline(first >> nap >> last)
 
 async def until(condition):
     """Let the loop turn until something is so."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(120):
         while not condition():
             await asyncio.sleep(0)
 

@@ -102,7 +102,7 @@ def datasette(folder):
             pytest.fail("".join(lines))
     finally:
         server.terminate()
-        server.communicate(timeout=30)
+        server.communicate(timeout=120)
 
 
 def asked(address, path, **arguments):

@@ -158,7 +158,7 @@ def test_the_time_a_step_may_take_holds(recorded):
     @step(timeout=1)
     def add(load):
         if len(load) == 3:
-            stuck.wait(30)
+            stuck.wait(120)
         return 1
 
     tried = history.try_step(add, store=recorded)

@@ -62,7 +62,7 @@ def log(tmp_path):
 
 
 async def until(store, state, execution_id):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while store.execution(execution_id).summary.state is not state:
             await asyncio.sleep(0.01)
 
@@ -102,7 +102,7 @@ async def test_an_execution_that_another_process_took_over_frees_its_place(log):
 
     await contested.execute(store=log, execution_id="k0")
     background = scheduler(log)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         await begun.wait()
     log.release("k0", keeper_of(log).running("k0").holder)
     log.claim("k0", log.register(0, 10**9, Identity(host="elsewhere", pid=1, boot_id="another/1/1", started="1")), 0)

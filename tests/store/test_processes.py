@@ -59,7 +59,7 @@ def run(tmp_path):
 
 def said(child):
     """Wait for a child (and its children) and return what it printed, once it ended well."""
-    out, err = child.communicate(timeout=60)
+    out, err = child.communicate(timeout=120)
     assert (child.returncode, err) == (0, "")
     return out
 

@@ -104,7 +104,9 @@ def _decide(
     step: str | None,
     json_: bool,
 ) -> None:
+    from ..._core.state import fold
     from ..._engine.approvals import decide_approval, verdict
+    from ..._engine.hints import Reader, advise
 
     store = open_log(ctx)
     decision = decide_approval(
@@ -129,10 +131,20 @@ def _decide(
     who = f" by {decision.by}" if decision.by else ""
     paint(f"{did}{who}: {decision.approval_type} of step '{decision.step}' of {decision.execution_id}")
     if decision.pending:
-        paint("the step has still to take the response, when it goes on")
+        paint(
+            "the step takes the response when it is resumed" if not runs else "the step has still to take the response"
+        )
     if not runs:
-        paint("nobody runs it now. A scheduler goes on with it, or:")
-        paint(f"    {again(ctx, f'resume {shlex.quote(decision.execution_id)}')}")
+        advice = advise(
+            fold(store.events(decision.execution_id)),
+            decision.execution_id,
+            what="No process is running it. A scheduler resumes it, or:",
+            reader=Reader.TERMINAL,
+            command=lambda command: again(ctx, command),
+        )
+        assert advice is not None  # a resume is always one
+        for line in [advice.what, *(f"    {way}" for way in advice.ways)]:
+            paint(line)
 
 
 def read_json(text: str | None, option: str = "--response") -> Any:

@@ -239,7 +239,7 @@ def _executions(store: SqliteStore) -> Iterator[Check]:
     held = {row.execution_id: row.holder for row in rows if row.holder is not None}
     stale = [shown.execution_id for shown in dead if shown.execution_id in held]
     left = [shown.execution_id for shown in dead if shown.execution_id not in held]
-    go_on = "`cerebelum scheduler` goes on with all of them, `cerebelum resume ID` with one."
+    go_on = "`cerebelum scheduler` resumes all of them; `cerebelum status ID` says how to resume one."
     if stale:
         yield Check(
             name="leases",

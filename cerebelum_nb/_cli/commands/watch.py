@@ -68,7 +68,7 @@ def watch(ctx: click.Context, execution_id: str, interval: float, wait: bool, ex
             ctx.exit(Exit.STOPPED)
     _leave_behind(picture)
     if not picture.over:
-        click.echo("nobody runs it, so there is nothing to watch; --wait waits until somebody does", err=True)
+        click.echo("no process is running it, so there is nothing to watch; --wait waits until one does", err=True)
         ctx.exit(Exit.IDLE)
     if exit_status and picture.row.summary.state is not ExecutionState.COMPLETED:
         ctx.exit(Exit.FAILED)
