@@ -6,11 +6,9 @@ holds, where secrets are masked already. Values are shown by their previews; not
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from .._core import events as e
 from .._core.state import fold as fold_events
@@ -22,6 +20,7 @@ from .._store.base import ExecutionRow
 from .._store.rows import Row
 from .._text.duration import format_seconds
 from .._text.html import Html, badge, fold, page, section, table
+from .._text.json_text import indented, parse
 from .._text.text import cut_middle
 from .._text.times import at
 from .._views.card import Card
@@ -259,8 +258,7 @@ def _code_of(text: str) -> Html:
 
 
 def _pretty(text: str) -> str:
-    shown: Any = json.loads(text)
-    return shown if isinstance(shown, str) else json.dumps(shown, indent=2, ensure_ascii=False)
+    return str(parse(text)) if text.startswith('"') else indented(text)
 
 
 def _line(value: Value) -> str:

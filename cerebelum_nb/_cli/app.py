@@ -77,13 +77,13 @@ class Exit(IntEnum):
 EXITS = {
     Exit.OK: "done",
     Exit.FAILED: "the execution failed or was cancelled; `doctor`, `verify`: something needs attention",
-    Exit.USAGE: "the command line is not understood: an option, a number, JSON",
-    Exit.NOT_FOUND: "no execution of that id, or several begin with it",
+    Exit.USAGE: "the command line cannot be parsed: an option, a number, JSON",
+    Exit.NOT_FOUND: "no execution has that id, or several ids begin with it",
     Exit.BUSY: "another process is running the execution",
     Exit.LOG: "the log cannot be opened, read or written",
     Exit.CODE: "the workflow's code cannot be found, imported or run as it is",
-    Exit.REFUSED: "the execution's state does not allow it: it is completed, decided already, waits for nothing",
-    Exit.IDLE: "`watch`: nobody runs the execution, which is paused or whose process died",
+    Exit.REFUSED: "the execution's state does not allow it: it is completed, already decided, or waits for nothing",
+    Exit.IDLE: "`watch`: no process is running the execution; it is paused, or its process died",
     Exit.STOPPED: "stopped by Ctrl-C; a run in the foreground is paused and can be resumed",
 }
 """What each exit code means, for the reference."""
@@ -221,7 +221,7 @@ trust_options = (
     click.option(
         "--trust-code",
         is_flag=True,
-        help="Run the code the log names for what you did not start on this machine.",
+        help="Run the code that the log names for executions not started by you on this machine.",
     ),
     click.option(
         "--trust", is_flag=True, help="You know who wrote the log: restore its pickled values, which can run any code."

@@ -14,8 +14,8 @@ from .._client.reading import status_of
 from .._core.events import ApprovalRequested, Event, SleepStarted
 from .._core.state_name import ExecutionState
 from .._engine import observers, views
-from .._engine.execution import Execution
 from .._engine.hints import in_terminal
+from .._engine.ports import Host
 from .._engine.scope import current_scope
 from .._store.base import Store
 from .._text.times import at
@@ -44,7 +44,7 @@ def foreground(ctx: click.Context, *, json_: bool) -> Iterator[None]:
         views.outcome_is_told.reset(told)
 
 
-def _tell(ctx: click.Context, execution: Execution, event: Event) -> None:
+def _tell(ctx: click.Context, execution: Host, event: Event) -> None:
     """Say that a step waits now, and who can end it."""
     match event:
         case ApprovalRequested():

@@ -16,6 +16,7 @@ from .._core.value import ErrorInfo, Value
 from .._engine.hints import Reader, advise
 from .._store.base import ExecutionRow
 from .._text.duration import format_seconds
+from .._text.json_text import parse
 from .._text.text import counted
 from .._text.times import at
 from .states import state_cell
@@ -256,7 +257,10 @@ def _pretty(value: Value | None) -> list[str]:
         return ["(nothing to show)"]
     if not value.is_json:
         return value.preview.splitlines()
-    shown = json.loads(value.json)
-    if isinstance(shown, dict):
-        return [f"{name}: {item if isinstance(item, str) else json.dumps(item)}" for name, item in shown.items()]
-    return [shown] if isinstance(shown, str) else [json.dumps(shown)]
+    try:
+        shown = parse(value.json)
+        if isinstance(shown, dict):
+            return [f"{name}: {item if isinstance(item, str) else json.dumps(item)}" for name, item in shown.items()]
+        return [shown] if isinstance(shown, str) else [json.dumps(shown)]
+    except (ValueError, RecursionError):
+        return [value.json]

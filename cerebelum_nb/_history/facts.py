@@ -22,9 +22,20 @@ Change = tuple[str, str | None, str | None]
 """A fact's name, what it was and what it is; None when it is not known."""
 
 _APART = ("steps", "operations", "op", "plan")
-_TIMES = ("at", "due_at", "deadline", "began_at", "started_at", "ended_at", "updated_at", "completed_at", "wake_at")
+_TIMES = (
+    "at",
+    "due_at",
+    "deadline",
+    "began_at",
+    "started_at",
+    "ended_at",
+    "updated_at",
+    "active_at",
+    "completed_at",
+    "wake_at",
+)
 _MOST_NAMES = 12
-_ALWAYS = ("version", "updated_at")
+_ALWAYS = ("version", "updated_at", "active_at")
 """These change with every event, so that nobody need be told."""
 
 

@@ -205,7 +205,7 @@ class Rounds:
             self._pause(
                 row.execution_id,
                 f"its process died {state.deaths + 1} times in a row in step '{step}', without getting anything done: "
-                f"mend the step, then resume",
+                f"fix the step, then resume",
             )
             return False
         wait = min(2.0 ** (state.deaths - 1), _LONGEST_BACKOFF)

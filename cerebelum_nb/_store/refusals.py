@@ -14,7 +14,8 @@ from .._host.caller import in_cells
 from .._text.times import at
 from ..errors import ExecutionBusyError, ExecutionNotFoundError
 from . import owner as process
-from .base import Commit, Holder
+from .base import Commit
+from .owner import Holder
 
 __all__ = [
     "SUGGESTED",

@@ -12,8 +12,9 @@ from .._core.state_name import ExecutionState
 from .._core.summary import Summary
 from .._text.times import at
 from ..errors import StoreError
-from .base import Commit, ExecutionRow, Holder
+from .base import Commit, ExecutionRow
 from .extracts import iso
+from .owner import Holder
 
 __all__ = [
     "ADVANCE",

@@ -32,7 +32,7 @@ from . import chain, rows
 from . import owner as process
 from . import refusals as rules
 from . import row_sql as projection
-from .base import Commit, ExecutionRow, Holder, Rejection, patience
+from .base import Commit, ExecutionRow, Rejection, patience
 from .opening import (
     explain,
     interruptible,
@@ -43,6 +43,7 @@ from .opening import (
     raise_interrupt,
     read_setting,
 )
+from .owner import Holder
 from .place import MEMORY, Identity, network_file_system, path_of
 from .sightings import Sightings
 from .trust import FULL

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
 
+from .._text.json_text import parse
 from .bounds import MOST_VALUE_BYTES
 
 __all__ = ["dumps", "loads"]
@@ -122,7 +123,7 @@ def _written(table: Any, compress: bool) -> bytes:
 def _from_table(table: Any) -> Any:
     table.validate(full=True)  # offsets that point nowhere would end the process when they are followed
     metadata = dict(table.schema.metadata or {})
-    about = json.loads(metadata.pop(_ABOUT))
+    about = parse(metadata.pop(_ABOUT))
     table = table.replace_schema_metadata(metadata or None)
     match about["kind"]:
         case "table":

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .._core.value import Value
+from .._text.json_text import parse
 from ..errors import SerializationError, UntrustedValueError
 from . import arrow, pickles
 from .classes import Home, UnknownClassError
@@ -102,7 +103,7 @@ def decode(
     """
     name = where or "This value"
     if value.codec == "json":
-        return _masked_back(json.loads(value.json), value, missing)
+        return _from_json(value, missing, where)
     if value.codec == "tagged":
         return _from_tags(value, missing, home, trusted, where)
     if value.codec == "none":
@@ -146,10 +147,21 @@ def _masked_back(tree: Any, value: Value, missing: Callable[[str], Secret[Any]])
     return tree
 
 
+def _from_json(value: Value, missing: Callable[[str], Secret[Any]], where: str) -> Any:
+    try:
+        return _masked_back(parse(value.json), value, missing)
+    except (ValueError, TypeError, LookupError) as exc:
+        raise SerializationError(
+            f"{where or 'This value'} is stored as JSON that cannot be read ({exc}). Run the step that returned it "
+            "again.",
+            path=where,
+        ) from exc
+
+
 def _from_tags(value: Value, missing: Callable[[str], Secret[Any]], home: Home, trusted: bool, where: str) -> Any:
     name = where or "This value"
     try:
-        return read(_masked_back(json.loads(value.json), value, missing), home, importing=trusted)
+        return read(_masked_back(parse(value.json), value, missing), home, importing=trusted)
     except UnknownClassError as exc:
         told = f"{name} cannot be restored here: {exc}. Define or import it as it was, or run the step again."
         raise (SerializationError if trusted else UntrustedValueError)(told, path=where) from exc

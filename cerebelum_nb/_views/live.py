@@ -98,7 +98,7 @@ def _in_notebook(execution: Execution, look: Callable[[], Card]) -> Iterator[Non
         for approval in waiting:
             if approval.op not in asked:
                 with suppress(ApprovalError):  # decided at this very moment
-                    asked[approval.op] = approval_form(execution.id, store=execution.engine.store, step=approval.step)
+                    asked[approval.op] = approval_form(execution.id, store=execution.store, step=approval.step)
         card.ask([asked[approval.op] for approval in waiting if approval.op in asked])
 
     try:
@@ -109,7 +109,7 @@ def _in_notebook(execution: Execution, look: Callable[[], Card]) -> Iterator[Non
         execution.traceback_shown = True
         if execution.state.status is ExecutionState.WAITING_FOR_APPROVAL:
             with suppress(ApprovalError):
-                display(approval_form(execution.id, store=execution.engine.store))  # type: ignore[no-untyped-call]
+                display(approval_form(execution.id, store=execution.store))  # type: ignore[no-untyped-call]
 
 
 @contextmanager

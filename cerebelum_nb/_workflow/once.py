@@ -1,7 +1,7 @@
 """``execution_id=..., resume=True``: what runs under an id of the caller's, run once however often it is asked for.
 
 A notebook that is run from the top again, or a script that is started again, asks for the same id with the same
-inputs: it gets the recorded outcome, goes on with what is unfinished, or starts what has never begun.
+inputs: it gets the recorded outcome, resumes what is unfinished, or starts what has never begun.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from .start import check_id, launch, own, refuse_in_step, take_up
 __all__ = ["Resume", "launch_once"]
 
 Resume = bool | Literal["replace_inputs"]
-"""False starts a new execution; True goes on with the one of that id; the word also replaces its recorded inputs."""
+"""False starts a new execution; True resumes the one of that id; the word also replaces its recorded inputs."""
 
 _MOST_SHOWN = 60
 

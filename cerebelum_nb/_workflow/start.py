@@ -315,7 +315,7 @@ def _is_prefix(row: ExecutionRow, log: Store) -> bool:
 
 def _resume_inputs(execution: Execution, inputs: Inputs | None) -> Value | None:
     """Put new inputs over the recorded ones; return them when that changes something."""
-    store, recorded = execution.engine.store, execution.state.inputs
+    store, recorded = execution.store, execution.state.inputs
     merged, value = merge_inputs(store, execution.vault, execution.id, recorded, inputs)
     keep_inputs(execution, merged, value)
     return value if inputs is not None and value != recorded else None

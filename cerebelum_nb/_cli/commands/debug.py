@@ -6,7 +6,6 @@ Nothing runs: where one stands is a number, and the state there a fold of the ev
 from __future__ import annotations
 
 import cmd
-import json
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -21,6 +20,7 @@ from ..._core.value import Value
 from ..._history.facts import changes, facts
 from ..._history.replay import transitions
 from ..._text.duration import format_seconds
+from ..._text.json_text import indented
 from ..._text.times import at
 from ..app import log_options, open_log
 from ..text import Cell, Column, clean, cut, emit, moment, paint, short_time, styled, table, width, wrap
@@ -52,7 +52,7 @@ _PLUMBING = (
 def debug(ctx: click.Context, execution_id: str) -> None:
     """Go through a run event by event: what happened, what was known.
 
-    A prompt takes the commands next, prev, jump N, break STEP, continue, show, list, values, help and quit, or their
+    The commands at the prompt are next, prev, jump N, break STEP, continue, show, list, values, help and quit, or their
     first letters; an empty line is next. It reads commands from a pipe, too. Nothing runs, and nothing is written.
     """
     store = open_log(ctx)
@@ -361,7 +361,7 @@ def _pretty(value: Value | None) -> Iterator[str]:
     if value is None:
         yield "(none)"
     elif value.is_json:
-        yield from json.dumps(json.loads(value.json), indent=2, ensure_ascii=False).splitlines()
+        yield from indented(value.json).splitlines()
     else:
         yield from value.preview.splitlines() or [value.type]
 

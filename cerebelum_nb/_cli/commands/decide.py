@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import getpass
-import json
 import shlex
 from typing import Any
 
 import click
 
+from ..._text.json_text import parse
 from ..app import again, as_json, log_options, open_log
 from ..text import paint
 from .completion import execution_argument
@@ -19,14 +19,14 @@ __all__ = ["approve", "cancel", "reject"]
 _WAITING = ("WAITING_FOR_APPROVAL", "RUNNING", "SLEEPING")
 _ACTIVE = (*_WAITING, "PAUSED")
 
-_by = click.option("--by", metavar="NAME", help="Who decides, for the log; your user name if not given.")
-_step = click.option("--step", metavar="STEP", help="Which step's approval, when several wait.")
+_by = click.option("--by", metavar="NAME", help="Who decides, for the log; by default your user name.")
+_step = click.option("--step", metavar="STEP", help="The step whose approval it is, if several wait.")
 _json = click.option("--json", "json_", is_flag=True, help="The decision as one object.")
 
 
 @click.command()
 @execution_argument(_WAITING)
-@click.option("--response", metavar="JSON", help="What the step receives; null if not given.")
+@click.option("--response", metavar="JSON", help="What the step receives; by default null.")
 @click.option("--reason", metavar="TEXT", help="Why, for the log.")
 @_by
 @_step
@@ -44,8 +44,8 @@ def approve(
 ) -> None:
     """Approve what an execution waits for.
 
-    `cerebelum status ID` shows what is asked. Whoever runs the execution goes on with it; if nobody does, a scheduler
-    or `cerebelum resume ID` will.
+    `cerebelum status ID` shows what is asked. The process that runs the execution continues with it; if there is none,
+    a scheduler or `cerebelum resume ID` resumes it.
     """
     answer = read_json(response)
     _decide(ctx, execution_id, approve=True, response=answer, reason=reason, by=by, step=step, json_=json_)
@@ -70,14 +70,14 @@ def reject(ctx: click.Context, execution_id: str, reason: str, by: str | None, s
 @click.command()
 @execution_argument(_ACTIVE)
 @click.option("--reason", metavar="TEXT", help="Why, for the log.")
-@click.option("--by", metavar="NAME", help="Who cancels it, for the log; your user name if not given.")
+@click.option("--by", metavar="NAME", help="Who cancels it, for the log; by default your user name.")
 @click.option("--json", "json_", is_flag=True, help="One object: execution_id, outcome.")
 @log_options
 @click.pass_context
 def cancel(ctx: click.Context, execution_id: str, reason: str | None, by: str | None, json_: bool) -> None:
     """End an execution for good.
 
-    What is finished stays in the log. One that another process runs ends in a moment, when that process sees it.
+    Finished steps stay in the log. If another process runs the execution, it ends as soon as that process sees this.
     """
     from ..._engine.cancel import cancel_execution
 
@@ -156,7 +156,7 @@ def read_json(text: str | None, option: str = "--response") -> Any:
     if text is None:
         return None
     try:
-        return json.loads(text)
+        return parse(text)
     except ValueError as error:
         raise click.UsageError(
             f"{option} takes JSON, and this is none ({error}): {text}\n"

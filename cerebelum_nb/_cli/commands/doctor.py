@@ -56,8 +56,8 @@ class Check:
 def doctor(ctx: click.Context, json_: bool) -> None:
     """Check the log and what is in it, and say what to do.
 
-    Looked at: versions, the file, its integrity, executions whose process died, waits that are overdue. Nothing is
-    changed. Exits with 1 when something needs attention.
+    It checks versions, the file and its disk, its integrity, executions whose process died, and overdue waits. Nothing
+    is changed. Exits with 1 if something needs attention.
     """
     path = log_path(ctx)
     checks = list(_checks(ctx, path))

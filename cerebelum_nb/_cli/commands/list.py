@@ -23,12 +23,12 @@ __all__ = ["active", "list"]
     "--status",
     metavar="STATE",
     type=StateType(interrupted=True),
-    help="Only those in this state: running, sleeping, waiting_for_approval, paused, completed, failed or cancelled, "
-    "in any case, or its beginning; or interrupted, whose process died.",
+    help="Only executions in this state: running, sleeping, waiting_for_approval, paused, completed, failed or "
+    "cancelled, in any case, or its beginning; or interrupted: its process died.",
 )
-@click.option("--workflow", metavar="NAME", shell_complete=workflows, help="Only those of this workflow.")
-@click.option("--limit", metavar="N", type=click.IntRange(min=0), default=50, help="At most so many (50).")
-@click.option("--offset", metavar="N", type=click.IntRange(min=0), default=0, help="Leave out the newest N (0).")
+@click.option("--workflow", metavar="NAME", shell_complete=workflows, help="Only executions of this workflow.")
+@click.option("--limit", metavar="N", type=click.IntRange(min=0), default=50, help="At most N (50).")
+@click.option("--offset", metavar="N", type=click.IntRange(min=0), default=0, help="Skip the newest N (0).")
 @click.option(
     "--json", "json_", is_flag=True, help="One object: executions (without their steps and values), total, has_more."
 )
@@ -39,8 +39,8 @@ def list(  # noqa: A001  # the command's name
 ) -> None:
     """List executions, newest first.
 
-    ID is what the other commands take, AGE is since it started, TOOK from then to its end, or to now: its
-    waits, and the time it lay failed, are in it.
+    ID is what the other commands take. AGE is the time since the start; TOOK is from the start to the end, or to now,
+    including waits and the time between a failure and a resume.
     """
     store = open_log(ctx)
     now = _now()
@@ -71,7 +71,7 @@ def list(  # noqa: A001  # the command's name
 def active(ctx: click.Context, json_: bool) -> None:
     """List what runs, sleeps or waits, and what for.
 
-    One whose process died is shown as interrupted: `cerebelum resume ID` goes on with it.
+    An execution whose process died is shown as interrupted: `cerebelum resume ID` resumes it.
     """
     store = open_log(ctx)
     rows, _ = store.executions(states=ACTIVE)

@@ -38,7 +38,7 @@ def _age(ctx: click.Context, param: click.Parameter, value: str | None) -> timed
 
 
 @click.command()
-@click.option("--older-than", metavar="AGE", callback=_age, help="Only those that ended longer ago: 90d, 12h, 2w.")
+@click.option("--older-than", metavar="AGE", callback=_age, help="Only executions that ended longer ago: 90d, 12h, 2w.")
 @click.option("--keep-last", metavar="N", type=click.IntRange(min=0), help="Of each workflow, keep the newest N.")
 @click.option("--workflow", metavar="NAME", shell_complete=workflows, help="Only executions of this workflow.")
 @click.option(
@@ -47,7 +47,7 @@ def _age(ctx: click.Context, param: click.Parameter, value: str | None) -> timed
     metavar="STATE",
     type=StateType(),
     multiple=True,
-    help="Only completed, failed, cancelled (without it, all three) or paused ones; several times.",
+    help="Only completed, failed, cancelled (by default all three) or paused ones. Can be repeated.",
 )
 @click.option("--archive", metavar="FILE", type=click.Path(dir_okay=False), help="Write them to this log first.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
@@ -68,11 +68,11 @@ def prune(
     yes: bool,
     json_: bool,
 ) -> None:
-    """Delete finished executions and free their room.
+    """Delete finished executions and free their space.
 
-    Deleted is what meets every condition; --older-than, --keep-last or both have to be given. What runs, sleeps or
-    waits for somebody is never deleted. Other processes may use the log meanwhile. `cerebelum unpack FILE` brings back
-    what was archived.
+    An execution is deleted if it meets every condition; --older-than, --keep-last or both must be given. Executions
+    that run, sleep or wait for an approval are never deleted. Other processes may use the log meanwhile. `cerebelum
+    unpack FILE` brings back what was archived.
     """
     from ..._archive.prune import prune as delete
 

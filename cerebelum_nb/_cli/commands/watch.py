@@ -45,16 +45,16 @@ _TAKEN_UP_SECONDS = 5.0
     default=0.5,
     help="How often to look (0.5).",
 )
-@click.option("--wait", is_flag=True, help="Of one that nobody runs: wait until somebody goes on with it.")
-@click.option("--exit-status", is_flag=True, help="Exit with 1 when it has failed or was cancelled.")
+@click.option("--wait", is_flag=True, help="If no process is running it, wait until one does.")
+@click.option("--exit-status", is_flag=True, help="Exit with 1 if it failed or was cancelled.")
 @log_options
 @click.pass_context
 def watch(ctx: click.Context, execution_id: str, interval: float, wait: bool, exit_status: bool) -> None:
     """Watch one execution, live, until it ends.
 
-    Of one that has ended it shows how, and exits with 0; of one that nobody runs it says how to go on, and exits with
-    8. On a terminal it fills the screen; into a pipe it writes a line for each change. Ctrl-C stops watching, and
-    nothing else.
+    If the execution has ended, it shows how and exits with 0. If no process is running it, it says how to resume it and
+    exits with 8. On a terminal it fills the screen; in a pipe it writes a line for each change. Ctrl-C only stops
+    watching.
     """
     look = Look(ctx, open_log(ctx), execution_id)
     picture = look.take()
