@@ -39,7 +39,7 @@ class Result:
         wake_at: when a hibernated execution is to be woken, UTC; None when it waits for a person, or does not wait.
         waits_for: the kinds of approval it waits for.
         resume_hint: the call that resumes it, unless it has ended.
-        next: what happens next to one that has not ended, and how to go on with it; empty when it has ended.
+        next: what happens next if it has not ended, and how to resume it; empty when it has ended.
         lineage: where it was forked from; empty when it was not.
 
     Example:
