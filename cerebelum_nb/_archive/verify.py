@@ -24,8 +24,9 @@ from .._store.opening import ERRORS, explain
 from .._store.schema import SCHEMA_VERSION, differences, versions
 from .._store.session import resolve_store
 from .._store.sqlite import SqliteStore
+from .._text.json_text import parse
 from .._text.text import counted
-from .._values.bounds import inflate, parse
+from .._values.bounds import inflate
 from ..errors import StoreError
 
 __all__ = ["Finding", "Verification", "verify"]
@@ -68,9 +69,9 @@ class Verification:
         events: how many events they have.
         values: how many values that are not JSON.
         findings: what is not as it was written.
-        repairable: the executions whose events are intact and whose row says something else: ``repair`` makes it anew.
+        repairable: the executions whose events are intact and whose row disagrees with them: ``repair`` rebuilds it.
         heads: of each execution, its last version and the hash of that event, in hex. Kept elsewhere, they also tell
-            a chain that somebody computed anew.
+            a chain that somebody computed again.
 
     Example:
         >>> found = verify(store=SqliteStore(":memory:"))

@@ -8,8 +8,20 @@ from enum import StrEnum
 from typing import Any
 
 from .._text.duration import LONGEST, backed_off
+from .._text.text import as_stage
 
-__all__ = ["Action", "ActionKind", "Branch", "Diverge", "Path", "Plan", "Policy", "StepSpec", "Target"]
+__all__ = [
+    "Action",
+    "ActionKind",
+    "Branch",
+    "Diverge",
+    "Path",
+    "Plan",
+    "Policy",
+    "StepSpec",
+    "Target",
+    "describe_target",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +113,18 @@ class Action:
 
 
 Target = Path | Action
+
+
+def describe_target(target: Target) -> str:
+    """Write a target as people read it.
+
+    Example:
+        >>> describe_target((("a",), ("b", "c")))
+        'a >> [b, c]'
+    """
+    if isinstance(target, Action):
+        return str(target)
+    return " >> ".join(map(as_stage, target))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,16 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-import threading
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 from .._dsl.step import DECORATIONS, is_async
-from ..errors import CerebelumError, OperationError, StepDefinitionError
+from ..errors import OperationError, StepDefinitionError
 from .scope import Scope, current_scope, scope_here
-from .threads import can_start_threads, must_block_beside_loop
+from .threads import block_on, can_start_threads, is_loop_running
 
-__all__ = ["PendingOperation", "block_on", "give_up", "offer", "unawaited", "wrap"]
+__all__ = ["PendingOperation", "give_up", "offer", "unawaited", "wrap"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -131,35 +130,6 @@ def give_up(scope: Scope) -> None:
             operation.close()
 
 
-def block_on(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end from sync code, whether or not a loop runs in this thread."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    try:
-        must_block_beside_loop("a plain step", "Make the step async def")
-    except CerebelumError:
-        work.close()
-        raise
-    outcome: list[T] = []
-    errors: list[BaseException] = []
-
-    def target() -> None:
-        try:
-            outcome.append(asyncio.run(work))
-        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
-            errors.append(error)
-
-    context = contextvars.copy_context()  # the step's scope comes along
-    thread = threading.Thread(target=context.run, args=(target,), name="cerebelum-block", daemon=True)
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return outcome[0]
-
-
 def offer(
     what: str, start: Callable[[Scope | None], Coroutine[Any, Any, T]], scope: Scope | None = None
 ) -> PendingOperation[T]:
@@ -175,12 +145,7 @@ def offer(
     """
     if scope is None or not scope.is_here():
         scope = scope_here(what)
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        if scope is None:
-            return PendingOperation(what, start(None), None)
-    else:
+    if scope is None or is_loop_running():
         return PendingOperation(what, start(scope), scope)
     if current_scope.get() is scope:
         return cast(PendingOperation[T], asyncio.run(start(scope)))  # its T; see the class
@@ -204,7 +169,12 @@ def wrap(body: F, around: Callable[..., Any], decoration: tuple[Any, ...]) -> F:
 
         @functools.wraps(body)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
-            return block_on(around(*args, **kwargs))
+            return block_on(
+                lambda: around(*args, **kwargs),
+                what="a plain step",
+                instead="Make the step async def",
+                thread="cerebelum-block",
+            )
 
     setattr(wrapper, DECORATIONS, (*getattr(body, DECORATIONS, ()), decoration))
     return cast(F, wrapper)

@@ -9,6 +9,7 @@ from .._core.summary import summarise
 from .._store.base import Commit, Store
 from ..errors import ExecutionBusyError, ResumeError
 from .clock import current_clock
+from .execution import running_here
 from .leases import keeper_of
 from .leaving import leave_off
 
@@ -35,7 +36,7 @@ async def cancel_execution(store: Store, execution_id: ExecutionLike, *, reason:
     execution_id = row.execution_id
     if row.summary.state.is_final:
         raise ResumeError(f"execution {execution_id} is {row.summary.state} already; there is nothing to cancel")
-    here = keeper_of(store).running(execution_id)
+    here = running_here(store, execution_id)
     now = current_clock.get().now()
     request = CancelRequested(at=now, reason=reason, by=by)
     if here is not None:

@@ -136,7 +136,7 @@ def advise_on(execution: Execution, what: str = "") -> Advice | None:
         plan=execution.plan,
         variable=execution.variable,
         handle=execution.handle,
-        command=command_for(execution.engine.store),
+        command=command_for(execution.store),
     )
 
 

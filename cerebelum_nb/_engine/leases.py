@@ -22,15 +22,13 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from .._store import at_fork as forks
 from .._store.base import Store
 from ..errors import ExecutionBusyError, StoreError
+from .ports import Held
 from .threads import can_start_threads
-
-if TYPE_CHECKING:
-    from .execution import Execution
 
 __all__ = ["Lease", "LeaseKeeper", "LeaseTimes", "keeper_of", "superseded"]
 
@@ -93,7 +91,7 @@ class LeaseKeeper:
         self._store = weakref.ref(store)
         self._lock = threading.Lock()
         self._holder: int | None = None
-        self._running: dict[str, Execution] = {}
+        self._running: dict[str, Held] = {}
         self._leftovers: dict[str, list[Callable[[], bool]]] = {}
         self._beat_at = 0.0
         self._thread: threading.Thread | None = None
@@ -122,7 +120,7 @@ class LeaseKeeper:
         self._refuse_busy(execution_id)
         return Lease(holder, self._must_store().claim(execution_id, holder, now))
 
-    def check(self, execution: Execution) -> None:
+    def check(self, execution: Held) -> None:
         """Make sure that an execution is still this process's to run: before an effect that no commit precedes.
 
         Raises:
@@ -153,7 +151,7 @@ class LeaseKeeper:
             last = left
             await wait(min(left, times.look))
 
-    def enter(self, execution: Execution) -> None:
+    def enter(self, execution: Held) -> None:
         """Note that an execution runs here, and keep the heartbeat going."""
         with self._lock:
             self._running[execution.id] = execution
@@ -168,7 +166,7 @@ class LeaseKeeper:
                 self._loop = execution.loop
                 self._beat_from(execution.loop, self._rounds())
 
-    def leave(self, execution: Execution, leftovers: list[Callable[[], bool]]) -> None:
+    def leave(self, execution: Held, leftovers: list[Callable[[], bool]]) -> None:
         """Note that an execution no longer runs here; ``leftovers`` tell whether a step of it is still at work."""
         with self._lock:
             self._running.pop(execution.id, None)
@@ -189,7 +187,7 @@ class LeaseKeeper:
         for listener in list(self.listeners):
             listener()
 
-    def running(self, execution_id: str) -> Execution | None:
+    def running(self, execution_id: str) -> Held | None:
         """Return the execution if it runs in this process.
 
         One whose event loop was closed under it, as at the end of ``asyncio.run``, can never go on: it is over.
@@ -273,7 +271,7 @@ class LeaseKeeper:
                 failing = True
             del store, executions  # so that a log nobody else holds can be closed
 
-    def _look(self, store: Store, executions: list[Execution]) -> None:
+    def _look(self, store: Store, executions: list[Held]) -> None:
         version = store.data_version()
         if version == self._seen:
             return

@@ -27,10 +27,10 @@ from .._core.state import State, fold
 from .._store.base import Rejection, Store, patience
 from .._values import Vault
 from ..errors import CerebelumError, ResumeError, StoreError
-from .attempt import Outcome
 from .clock import Clock, current_clock
 from .execution import Execution
 from .leases import keeper_of, superseded
+from .ports import Outcome
 from .remembered import remembered
 from .scope import hear
 from .stdout import listen
@@ -275,7 +275,7 @@ class Engine:
 
     def _async_steps(self) -> list[str]:
         attempts = [attempt for execution in self._executions.values() for attempt in execution.attempts.values()]
-        at_work = [attempt for attempt in attempts if attempt.task is not None and not attempt.scope.waits]
+        at_work = [attempt for attempt in attempts if attempt.scope.task is not None and not attempt.scope.waits]
         return [attempt.spec.name for attempt in at_work if attempt.spec.is_async or can_start_threads()]
 
     def _enter(self, execution: Execution) -> None:

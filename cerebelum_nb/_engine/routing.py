@@ -9,11 +9,10 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from .._core.graph import Action, Diverge, Target
+from .._core.graph import Diverge
 from .._core.value import ErrorInfo
-from .._text.text import as_stage
 
-__all__ = ["choose", "describe_target"]
+__all__ = ["choose"]
 
 _FAILED = object()
 
@@ -35,18 +34,6 @@ def choose(diverge: Diverge, error: ErrorInfo | None, result: Any) -> str | None
         if _matches(pattern, error, result):
             return label
     return None
-
-
-def describe_target(target: Target) -> str:
-    """Write a target as people read it.
-
-    Example:
-        >>> describe_target((("a",), ("b", "c")))
-        'a >> [b, c]'
-    """
-    if isinstance(target, Action):
-        return str(target)
-    return " >> ".join(map(as_stage, target))
 
 
 def _matches(pattern: Any, error: ErrorInfo | None, result: Any) -> bool:

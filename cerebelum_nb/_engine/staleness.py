@@ -20,8 +20,9 @@ from .._core.state import State
 from .._core.value import Value
 from .._dsl.step import parts_of
 from .._store.base import Store
+from .._text.json_text import parse
 from .._values import MASK, Vault
-from .._values.bounds import inflate, parse
+from .._values.bounds import inflate
 from ..errors import StoreError
 
 __all__ = [

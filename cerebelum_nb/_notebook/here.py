@@ -71,7 +71,7 @@ def here(
     into: MutableMapping[str, Any] | None = None,
     store: Store | None = None,
 ) -> Here:
-    """Look around in the step that failed: its arguments and local variables.
+    """Show the arguments and local variables of the step that failed.
 
     Right after a failure they are those of the live exception. Otherwise, in a new kernel say, they are the
     arguments the step was given, from the log.

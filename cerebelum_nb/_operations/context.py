@@ -1,4 +1,4 @@
-"""``Context``: what a step is told about the execution it runs in."""
+"""``Context``: what a step knows about the execution it runs in."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Context:
-    """What a step is told when it takes a parameter named ``context``. Easy to make in a test.
+    """What a step receives as its parameter ``context``. Easy to make in a test.
 
     Attributes:
         inputs: what the execution was given.

@@ -10,18 +10,16 @@ from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from .._core.arguments import ExecutionLike
 from .._core.events import Event
 from .._core.state_name import ExecutionState
 from .._core.summary import Summary
 from .._core.value import Value
+from .owner import Holder, Identity
 
-if TYPE_CHECKING:
-    from .owner import Identity
-
-__all__ = ["Commit", "ExecutionRow", "Holder", "Rejection", "Store", "patience"]
+__all__ = ["Commit", "ExecutionRow", "Rejection", "Store", "patience"]
 
 patience: ContextVar[float] = ContextVar("cerebelum_patience", default=30.0)
 """Seconds a write waits for another program's write lock before it raises a transient ``StoreError``.
@@ -53,22 +51,6 @@ class Rejection:
 
     STALE = "stale"  # somebody appended a signal meanwhile: read the tail and decide again
     LOST = "lost"  # another process holds the lease now: stop writing
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
-    """A process that runs executions: who it is and when it was last heard of (µs since the epoch)."""
-
-    key: int
-    host: str
-    pid: int
-    boot_id: str
-    started: str
-    heartbeat_at: int
-    expires_at: int
-
-    def __str__(self) -> str:
-        return f"process {self.pid} on {self.host}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

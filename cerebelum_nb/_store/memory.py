@@ -18,7 +18,8 @@ from . import at_fork as forks
 from . import owner as process
 from . import refusals as rules
 from . import rows
-from .base import Commit, ExecutionRow, Holder, Rejection
+from .base import Commit, ExecutionRow, Rejection
+from .owner import Holder
 from .sightings import Sightings
 
 __all__ = ["MemoryStore"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import shlex
 from typing import Any
 
@@ -15,7 +14,8 @@ from .._host.frontend import Audience, audience
 from .._store.base import Store
 from .._store.session import resolve_store
 from .._text.html import Html, escape
-from .._text.times import at
+from .._text.json_text import indented, parse
+from .._text.times import utc
 from ..errors import ApprovalError, CerebelumError
 
 __all__ = ["approval_form"]
@@ -83,7 +83,7 @@ class Question:
         if shown := _shown(approval):
             lines.append(shown)
         if approval.due_at is not None:
-            lines.append(f"until {at(approval.due_at):%Y-%m-%d %H:%M:%S} UTC")
+            lines.append(f"until {utc(approval.due_at)}")
         quoted = shlex.quote(self._execution_id)
         return "\n".join([*lines, f"cerebelum approve {quoted}, or cerebelum reject {quoted}"])
 
@@ -185,7 +185,7 @@ def _acknowledge(field: Any) -> None:
 
 def _answer(response: str, comment: str) -> Any:
     if response.strip():
-        return json.loads(response)
+        return parse(response)
     return {"comment": comment} if comment.strip() else None
 
 
@@ -194,4 +194,4 @@ def _shown(approval: OpenApproval) -> str:
         return ""
     if not approval.data.is_json:
         return approval.data.preview
-    return json.dumps(json.loads(approval.data.json), indent=2, ensure_ascii=False)
+    return indented(approval.data.json)

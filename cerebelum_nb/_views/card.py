@@ -66,10 +66,16 @@ class Card:
 
     @classmethod
     def of(cls, execution: Execution, graph: Graph | None = None) -> Card:
-        """Take a picture of a run of this process; a ``graph`` of its plan is drawn once and used again."""
+        """Take a picture of a run of this process; a ``graph`` of its plan is drawn once and used again.
+
+        How to go on is left to the exception where that follows, so that a cell says it once.
+        """
         scopes = {name: attempt.scope for name, attempt in execution.attempts.items()}
         graph = graph or Graph(execution.plan)
-        advice = None if execution.limited and isinstance(execution.limit, Before) else advise_on(execution)
+        raises = execution.awaited and execution.state.status in (ExecutionState.FAILED, ExecutionState.PAUSED)
+        told_below = raises and not execution.limited
+        stops_before = execution.limited and isinstance(execution.limit, Before)
+        advice = None if told_below or stops_before else advise_on(execution)
         return cls.at(
             execution.id, execution.state, execution.now(), graph, scopes, mask=execution.vault.mask, advice=advice
         )
@@ -133,7 +139,8 @@ class Card:
             ("completed", "failed") if self.state is ExecutionState.COMPLETED else ("completed",)
         )  # then it was routed
         done = sum(row.state in had for row in self.rows)
-        return f"{self.workflow}: {self.state.words}, {done} of {max(self.total, len(self.rows))} steps"
+        words = "starting" if self.state is ExecutionState.UNSPECIFIED else self.state.words
+        return f"{self.workflow}: {words}, {done} of {max(self.total, len(self.rows))} steps"
 
     def bundle(self) -> dict[str, str]:
         """Return it as what a saved notebook keeps."""

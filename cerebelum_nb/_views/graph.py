@@ -6,8 +6,7 @@ import base64
 from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 
-from .._core.graph import Action, ActionKind, Plan, Target
-from .._engine.routing import describe_target
+from .._core.graph import Action, ActionKind, Plan, Target, describe_target
 from .._text.html import Html
 from .._text.style import MARKS
 from .layout import HEIGHT, Edge, Layout, Node, Point, lay_out, routes_of

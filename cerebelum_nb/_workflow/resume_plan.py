@@ -11,9 +11,9 @@ from .._core.resume import Resumption, plan_resume
 from .._core.resume_plan import Fate, Prospect, prospects
 from .._core.state import evolve, fold
 from .._core.state_name import ExecutionState
+from .._engine.execution import running_here
 from .._engine.hints import in_terminal
 from .._engine.inputs import merge_inputs
-from .._engine.leases import keeper_of
 from .._engine.staleness import doubts, why_stale
 from .._store.base import Store
 from .._text.html import Html
@@ -119,7 +119,7 @@ def look_ahead(
         ResumeError: it cannot be resumed as asked.
     """
     vault = Vault(store.redact)
-    running = keeper_of(store).running(execution_id)
+    running = running_here(store, execution_id)
     live = () if running is None else running.live
     before, after = (fold(store.events(execution_id)) for _ in range(2))
     value = None

@@ -17,7 +17,7 @@ from .._core.resume import following, refuse_mark, step_named
 from .._core.state import Phase, State, fold
 from .._core.state_name import ExecutionState
 from .._engine import views
-from .._engine.execution import Execution
+from .._engine.execution import Execution, running_here
 from .._engine.leases import keeper_of
 from .._engine.marking import by_hand
 from .._store.base import Store
@@ -136,7 +136,7 @@ class Stepper:
             What ran, and what would run next.
 
         Raises:
-            WorkflowError: the step failed; mend it, then call this again.
+            WorkflowError: the step failed; fix it, then call this again.
             ResumeError: the execution is at its end.
             ExecutionBusyError: it is running, here or elsewhere.
         """
@@ -239,7 +239,7 @@ class Stepper:
         Raises:
             ResumeError: it is not running in this kernel.
         """
-        running = keeper_of(self._store).running(self._id)
+        running = running_here(self._store, self._id)
         if running is None:
             raise ResumeError(
                 f"execution {self._id} is not running in this kernel: it is {self.status}. "
@@ -296,7 +296,7 @@ class Stepper:
         )
 
     def _state(self) -> State:
-        here = keeper_of(self._store).running(self._id)
+        here = running_here(self._store, self._id)
         return here.state if here is not None else fold(self._store.events(self._id))
 
     def _load(self, step: str) -> Any:

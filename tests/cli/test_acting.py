@@ -208,6 +208,7 @@ def test_a_secret_that_cannot_be_read_is_refused(spawn, visit, given, told):
 def test_an_approval_reaches_the_step(spawn, call):
     done = call("approve", "asking", "--response", '{"ok": true}', "--by", "ana")
     assert done.out.startswith("approved by ana: budget of step 'review' of asking-1\n")
+    assert done.out.endswith("No process is running it. A scheduler resumes it, or:\n    cerebelum resume asking-1\n")
     found = spawn("resume", "asking-1", "--json").json
     assert (found["status"], found["step_outputs"]["review"]) == ("COMPLETED", {"ok": True})
 
@@ -566,6 +567,13 @@ def test_what_is_told_fits_40_columns(spawn, folder, arguments):
 @pytest.mark.parametrize("name", ["resume", "list", "prune", "verify", "fork"])
 def test_a_help_fits_40_columns(call, name):
     assert [line for line in call(name, "-h", columns=40).out.splitlines() if len(line) > 40] == []
+
+
+@pytest.mark.parametrize("columns", [1, 2, 20])
+def test_a_help_is_written_in_the_narrowest_terminal(call, columns):
+    shown = call("-h", columns=columns)
+    assert shown.code == 0
+    assert "resume" in shown.out
 
 
 def test_an_id_is_quoted_in_what_is_to_be_copied(spawn, call, folder):

@@ -51,6 +51,15 @@ def test_a_list_says_the_state_in_a_word(call):
     }
 
 
+def test_a_list_says_why_a_run_failed_where_there_is_room(call):
+    why = call("list", "--json", "--status", "failed").json["executions"][0]["error"].partition("\n")[0]
+    assert why
+    head, line = call("list", "--status", "failed").out.splitlines()
+    assert head.split()[-1] == "WHY"
+    assert line.endswith(why)
+    assert "WHY" not in call("list", "--status", "failed", columns=40).out
+
+
 @pytest.mark.parametrize("state", ["FAILED", "failed", "Fail"])
 def test_a_list_of_one_state(call, state):
     assert first_column(call("list", "--status", state).out) == ["failed-1"]

@@ -156,7 +156,7 @@ def test_the_changes_add_up_to_the_state(runs):
             if new is None:
                 del known[name]
         before = state
-    silent = {"version", "updated_at"}
+    silent = {"version", "updated_at", "active_at"}
     assert known == {name: text for name, text in facts(before).items() if name not in silent}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,7 @@ from cerebelum_nb._core.events import (
 from cerebelum_nb._core.state_name import ExecutionState
 from cerebelum_nb._core.value import ErrorInfo, Value
 from cerebelum_nb._store.base import Rejection
+from cerebelum_nb._store.sqlite import _LARGE_BYTES
 from cerebelum_nb._text import times
 from cerebelum_nb.errors import ExecutionBusyError, ExecutionNotFoundError, StoreError
 
@@ -416,6 +418,15 @@ def test_the_same_bytes_may_be_committed_again_or_left_out(log):
     assert log.store.payload("d1") == b"ARROW1"
 
 
+@pytest.mark.parametrize("size", [_LARGE_BYTES - 1, _LARGE_BYTES, 3 * _LARGE_BYTES + 1])
+def test_large_bytes_are_kept_whole_and_once(log, size):
+    payload = os.urandom(size)
+    for name in ("deploy-1", "deploy-2"):
+        log.start(name)
+        assert log.append(name, 1, StepCompleted(at=1, step="load", output=frame(payload))) == {}
+    assert log.store.payload("d1") == payload
+
+
 def test_a_rejected_commit_leaves_no_bytes(log):
     log.start("deploy-1")
     log.append("deploy-1", 9, StepCompleted(at=1, step="load", output=frame()))
@@ -436,7 +447,7 @@ def test_closing_twice_is_harmless_and_a_closed_log_says_so(log):
 
 def test_a_busy_error_of_another_process_says_when_it_is_free():
     from cerebelum_nb._store import refusals as rules
-    from cerebelum_nb._store.base import Holder
+    from cerebelum_nb._store.owner import Holder
 
     heard = datetime(2026, 11, 20, 13, 0, tzinfo=UTC)
     micros = int(heard.timestamp()) * 1_000_000

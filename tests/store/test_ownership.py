@@ -20,8 +20,8 @@ from cerebelum_nb._core.events import StepStarted
 from cerebelum_nb._core.state_name import ExecutionState
 from cerebelum_nb._core.summary import Summary
 from cerebelum_nb._store import sightings
-from cerebelum_nb._store.base import Commit, Holder
-from cerebelum_nb._store.owner import Identity, Life
+from cerebelum_nb._store.base import Commit
+from cerebelum_nb._store.owner import Holder, Identity, Life
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.errors import ExecutionBusyError
 

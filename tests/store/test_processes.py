@@ -14,8 +14,7 @@ from dataclasses import replace
 import pytest
 
 from cerebelum_nb._store import owner as process
-from cerebelum_nb._store.base import Holder
-from cerebelum_nb._store.owner import Life
+from cerebelum_nb._store.owner import Holder, Life
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.errors import ExecutionBusyError
 
