@@ -8,11 +8,11 @@ from contextlib import closing
 
 from cerebelum_nb import archive
 from cerebelum_nb._core.events import Event, StepCompleted, StepStarted, WorkflowCompleted, WorkflowStarted
-from cerebelum_nb._core.model import Value
 from cerebelum_nb._core.state import fold
+from cerebelum_nb._core.summary import summarise
+from cerebelum_nb._core.value import Value
 from cerebelum_nb._store.base import Commit
 from cerebelum_nb._store.sqlite import SqliteStore
-from cerebelum_nb._store.summary import summarise
 
 from .disk import checkpointed_size
 from .measure import Figure, Settings, interleave, value_of

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from cerebelum_nb import sleep, step, workflow
 from cerebelum_nb._core.events import SleepStarted, StepStarted, WorkflowHibernated, WorkflowStarted
-from cerebelum_nb._core.model import Value
 from cerebelum_nb._core.state import fold
+from cerebelum_nb._core.summary import summarise
+from cerebelum_nb._core.value import Value
 from cerebelum_nb._store.base import Commit
 from cerebelum_nb._store.sqlite import SqliteStore
-from cerebelum_nb._store.summary import summarise
 
 from .measure import Figure, Settings
 

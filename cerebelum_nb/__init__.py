@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from ._client.client import SleepInfo as SleepInfo
     from ._client.client import StepStatus as StepStatus
     from ._core.events import Event
-    from ._core.model import ExecutionState as ExecutionState
-    from ._core.model import Plan
+    from ._core.graph import Plan
+    from ._core.state_name import ExecutionState as ExecutionState
+    from ._dsl.builder import WorkflowBuilder as WorkflowBuilder
     from ._dsl.step import Step as Step
     from ._dsl.step import step as step
     from ._engine.execution import Execution
@@ -95,7 +96,8 @@ _HOMES = {
         "SleepInfo",
         "StepStatus",
     ),
-    "._core.model": ("ExecutionState",),
+    "._core.state_name": ("ExecutionState",),
+    "._dsl.builder": ("WorkflowBuilder",),
     "._dsl.step": (
         "Step",
         "step",
@@ -196,6 +198,7 @@ __all__ = [
     "StoreError",
     "UntrustedValueError",
     "Workflow",
+    "WorkflowBuilder",
     "WorkflowDefinitionError",
     "WorkflowError",
     "WorkflowNotFoundError",

@@ -1,28 +1,28 @@
 """Every error this library raises, as one tree.
 
     CerebelumError
-    ├── StepDefinitionError        a @step cannot be what it says
-    ├── WorkflowDefinitionError    a timeline that cannot run (.errors, .warnings)
+    ├── StepDefinitionError        a @step is not valid
+    ├── WorkflowDefinitionError    a timeline cannot run (.errors, .warnings)
     ├── WorkflowError              an execution failed (.execution_id, .failed_step)
     ├── ExecutionStoppedError      a person or a cancellation stopped it; it can be resumed
-    ├── ExecutionCancelledError    somebody cancelled it for good
+    ├── ExecutionCancelledError    an execution was cancelled for good
     ├── DependencyError            a step needs a result which does not exist
     ├── OperationError             an operation was not awaited, or was called where no step can record it
     ├── StepTimeoutError           a step took longer than its policy allows (also a TimeoutError)
     ├── PollTimeoutError           a poll ran out of attempts or time (also a TimeoutError)
-    ├── ApprovalRejectedError      a person said no
+    ├── ApprovalRejectedError      a person rejected an approval
     ├── ApprovalTimeoutError       nobody answered in time (also a TimeoutError)
-    ├── ApprovalError              there is nothing to approve or reject there
-    │   ├── ApprovalDecidedError   somebody else was first (.by, .at)
-    │   └── ApprovalRefusedError   the step did not take the response
+    ├── ApprovalError              there is nothing to approve or reject
+    │   ├── ApprovalDecidedError   it was already decided (.by, .at)
+    │   └── ApprovalRefusedError   the step did not accept the response
     ├── ExecutionNotFoundError     no such id (.suggestions)
-    ├── ExecutionBusyError         somebody else is running it (.holder, .free_at)
+    ├── ExecutionBusyError         another process is running it (.holder, .free_at)
     ├── ResumeError                the execution cannot be resumed as asked
-    │   └── OutcomeUnknownError    it would repeat an external effect that may have happened (.steps)
+    │   └── OutcomeUnknownError    a resume would repeat an external effect that may have happened (.steps)
     ├── WorkflowNotFoundError      the code of a recorded execution is not where it was
     ├── StoreError                 the log is locked, full, corrupt, newer or read-only
     └── SerializationError         a value cannot be stored or restored (.path)
-        ├── UntrustedValueError    it would have to be unpickled, and that is not allowed here
+        ├── UntrustedValueError    it must be unpickled, and the log is not trusted
         └── SecretMissingError     a secret is not in this process; give it again
 
 A message says what happened, to which step of which execution, and what to do next.
@@ -75,7 +75,7 @@ class CerebelumError(Exception):
     """
 
     def _render_traceback_(self) -> list[str]:
-        """Show it in IPython without the library's frames, which tell a user nothing."""
+        """Show it in IPython without the library's frames, which do not help a user."""
         told = "\n".join([f"{type(self).__name__}: {self}", *getattr(self, "__notes__", ())])
         return [*self._frames(), *told.splitlines()]
 
@@ -84,7 +84,7 @@ class CerebelumError(Exception):
 
 
 class _OutcomeError(CerebelumError):
-    """The outcome of a run: it says all there is to say, so a notebook shows the step's own frames and the message."""
+    """The outcome of a run: a notebook shows the step's own frames and the message."""
 
     details: str = ""
 
@@ -94,7 +94,7 @@ class _OutcomeError(CerebelumError):
 
 
 class StepDefinitionError(CerebelumError):
-    """A ``@step`` (or a decorator under it) was given something it cannot be made from.
+    """A ``@step``, or a decorator under it, has an invalid argument or function.
 
     Example:
         >>> from cerebelum_nb import step
@@ -132,12 +132,12 @@ class WorkflowDefinitionError(CerebelumError):
 
 
 class WorkflowError(_OutcomeError):
-    """An execution failed; what was finished is kept. ``__cause__`` is the step's own exception.
+    """An execution failed; finished steps are kept. ``__cause__`` is the step's own exception.
 
     Attributes:
         execution_id: the execution that failed.
-        failed_step: the step it failed in, or None when a route or the timeline failed it.
-        resume_hint: the call that goes on from there.
+        failed_step: the step that failed, or None when a route or the timeline failed the execution.
+        resume_hint: the call that resumes it.
 
     Example:
         >>> from cerebelum_nb import step, workflow
@@ -200,7 +200,7 @@ class ExecutionStoppedError(_OutcomeError):
 
 
 class ExecutionCancelledError(_OutcomeError):
-    """An execution was cancelled with ``cancel()``; it does not go on.
+    """An execution was cancelled with ``cancel()``; it cannot be resumed.
 
     Example:
         >>> import asyncio
@@ -371,7 +371,7 @@ class ApprovalTimeoutError(CerebelumError, TimeoutError):
 
 
 class ApprovalError(CerebelumError):
-    """An approval cannot be decided: nothing waits for one, or it has to be said which.
+    """An approval cannot be decided: nothing waits for one, or several do and none was named.
 
     Example:
         >>> from cerebelum_nb import ExecutionClient, step, workflow
@@ -393,10 +393,10 @@ class ApprovalError(CerebelumError):
 
 
 class ApprovalDecidedError(ApprovalError):
-    """An approval was decided already.
+    """An approval was already decided.
 
     Attributes:
-        by: who decided it; None when its time ran out or nobody was named.
+        by: who decided it; None when it timed out or no name was given.
         at: when, UTC.
 
     Example:
@@ -430,7 +430,7 @@ class ApprovalDecidedError(ApprovalError):
 
 
 class ApprovalRefusedError(ApprovalError):
-    """The step's ``validate`` did not take the response; the approval is still open.
+    """The step's ``validate`` did not accept the response; the approval is still open.
 
     Example:
         >>> import asyncio
@@ -665,10 +665,10 @@ class UntrustedValueError(SerializationError):
         >>> from cerebelum_nb.testing import MemoryStore
         >>> @step
         ... def build():
-        ...     return range(3)
+        ...     return slice(3)
         >>> @step
         ... def ship(build):
-        ...     return sum(build)
+        ...     return "abcde"[build]
         >>> @workflow
         ... def release(wf):
         ...     wf.timeline(build >> ship)

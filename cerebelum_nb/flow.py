@@ -1,4 +1,4 @@
-"""Where a route can lead other than along a path: ``flow.back_to(step)``, ``flow.fail("reason")`` and their kin."""
+"""What a route can do instead of following a path: ``flow.back_to(step)``, ``flow.fail("reason")`` and others."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ pandas is imported when one is called.
 
 from __future__ import annotations
 
+from ._history.database import database
 from ._history.diff import diff
 from ._history.graph import graph
 from ._history.logs import open  # noqa: A004  # history.open is what it does
@@ -24,6 +25,7 @@ from ._history.tables import events, executions, outputs, sql, steps
 from ._history.try_step import try_step
 
 __all__ = [
+    "database",
     "diff",
     "events",
     "executions",

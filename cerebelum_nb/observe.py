@@ -1,7 +1,7 @@
-"""Watch the executions of this process: be told of each recorded event, and before an attempt starts.
+"""Observe the executions of this process: each recorded event, and the moment before an attempt starts.
 
-However an execution is run (in a cell, behind one, by a scheduler), its observers are told. They stand behind a fence:
-one that raises is logged once and told nothing more, and the run goes on.
+Observers are called however an execution is run: in a cell, in the background, by a scheduler. An observer that raises
+is logged once and removed, and the run continues.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ._core.events import Event
 from ._engine import observers
 
 if TYPE_CHECKING:
-    from ._engine.execution import Execution
+    from ._engine.ports import Host
     from ._engine.scope import Scope
 
 __all__ = ["AttemptStarting", "Observation", "Recorded", "add"]
@@ -145,8 +145,8 @@ def add(
     return Observation(observer)
 
 
-def _event_teller(on_event: Callable[[Recorded], object]) -> Callable[[Execution, int, Event], object]:
-    def tell(execution: Execution, version: int, event: Event) -> object:
+def _event_teller(on_event: Callable[[Recorded], object]) -> Callable[[Host, int, Event], object]:
+    def tell(execution: Host, version: int, event: Event) -> object:
         return on_event(
             Recorded(execution_id=execution.id, workflow=execution.plan.workflow, version=version, event=event)
         )

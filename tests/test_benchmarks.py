@@ -11,6 +11,7 @@ from benchmarks.measure import Figure, Settings, compare
 from benchmarks.report import markdown
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "peers"])
 def test_a_benchmark_gives_its_figures(name: str, tmp_path: Path) -> None:
     figures = measure(name, Settings(directory=tmp_path, repeat=1, scale=0.01))
@@ -19,6 +20,7 @@ def test_a_benchmark_gives_its_figures(name: str, tmp_path: Path) -> None:
     assert len(markdown(figures).splitlines()) == 2 + len(figures)
 
 
+@pytest.mark.process
 def test_exact_counts_are_met_at_any_size(tmp_path: Path) -> None:
     figures = measure("sequential", Settings(directory=tmp_path, repeat=1, scale=0.01))
     counts = {figure.name: figure.meets for figure in figures if figure.target_is == "exactly"}

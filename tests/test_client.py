@@ -29,11 +29,11 @@ from cerebelum_nb._core.events import (
     WorkflowHibernated,
     WorkflowStarted,
 )
-from cerebelum_nb._core.model import Value
 from cerebelum_nb._core.state import fold
+from cerebelum_nb._core.summary import summarise
+from cerebelum_nb._core.value import Value
 from cerebelum_nb._store.base import Commit
 from cerebelum_nb._store.sqlite import SqliteStore
-from cerebelum_nb._store.summary import summarise
 from cerebelum_nb.errors import CerebelumError, ExecutionNotFoundError, StoreError
 from cerebelum_nb.testing import FakeClock, MemoryStore
 
@@ -376,11 +376,13 @@ def hanging(tmp_path):
     child.communicate()
 
 
+@pytest.mark.process
 def test_what_another_process_runs_is_not_interrupted(hanging, client):
     status = status_of(client, "stuck-1")
     assert (status.status, status.interrupted) == (ExecutionState.RUNNING, False)
 
 
+@pytest.mark.process
 def test_what_a_killed_process_ran_is_interrupted(hanging, client):
     hanging.send_signal(signal.SIGKILL)
     hanging.wait()

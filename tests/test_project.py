@@ -1,4 +1,4 @@
-"""The project as a whole: its checkers pass, its commands are as it says, what it ships is complete."""
+"""The project as a whole: its commands are what it says they are, and what it ships is complete."""
 
 from __future__ import annotations
 
@@ -33,22 +33,42 @@ def run(*command: str, cwd: Path = ROOT) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("arguments", [("check",), ("format", "--check")], ids=" ".join)
-def test_ruff_finds_nothing(arguments: tuple[str, ...]) -> None:
-    run(sys.executable, "-m", "ruff", *arguments, ".")
-
-
-def test_mypy_finds_nothing() -> None:
-    run(sys.executable, "-m", "mypy")
-
-
-def test_imports_point_down_the_layers() -> None:
-    run(sys.executable, "-c", "from importlinter.cli import lint_imports_command as run; run(['--no-cache'])")
-
-
+@pytest.mark.process
 def test_importing_the_package_loads_nothing_slow() -> None:
     loaded = run(sys.executable, "-c", "import sys, cerebelum_nb; print(*{name.split('.')[0] for name in sys.modules})")
     assert LOADED_ON_USE & set(loaded.split()) == set()
+
+
+@pytest.mark.process
+def test_a_first_run_loads_neither_pandas_nor_sqlite_utils(tmp_path: Path) -> None:
+    program = """
+import sys
+from cerebelum_nb import ExecutionClient, connect, step, workflow
+
+@step
+def build():
+    return {"n": 1}
+
+@workflow
+def deploy(wf):
+    wf.timeline(build)
+
+connect()
+deploy.run()
+client = ExecutionClient()
+assert client.run_sync(client.list_executions())[1] == 1
+from cerebelum_nb._cli import main
+try:
+    main(["list"])
+except SystemExit as done:
+    assert not done.code, done.code
+print(*{name.split(".")[0] for name in sys.modules}, file=sys.stderr)
+"""
+    (tmp_path / "program.py").write_text(program)
+    done = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "deploy" in done.stdout, done.stderr
+    assert (tmp_path / ".cerebelum" / "history.db").exists()
+    assert {"pandas", "numpy", "sqlite_utils"} & set(done.stderr.split()) == set()
 
 
 def test_every_public_name_exists_and_is_documented() -> None:
@@ -58,11 +78,12 @@ def test_every_public_name_exists_and_is_documented() -> None:
     assert undocumented == []
 
 
-def test_readme_and_ci_name_the_same_test_command() -> None:
+def test_ci_checks_and_then_tests_with_the_command_of_the_readme() -> None:
     fences = re.findall(r"```(?:bash|sh|console)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     commands = [line.strip() for fence in fences for line in fence.splitlines()]
     assert TEST_COMMAND in commands
-    assert f'{TEST_COMMAND} "$@"' in (ROOT / ".ci" / "run").read_text().splitlines()
+    ci = (ROOT / ".ci" / "run").read_text().splitlines()
+    assert ci.index(".ci/check") < ci.index(f'{TEST_COMMAND} "$@"')
 
 
 def test_constraints_hold_pins_and_nothing_else() -> None:
@@ -71,6 +92,7 @@ def test_constraints_hold_pins_and_nothing_else() -> None:
     assert [line for line in lines if not line.startswith("#") and not pin.fullmatch(line)] == []
 
 
+@pytest.mark.process
 def test_the_wheel_brings_its_types_and_the_demo_notebook(tmp_path: Path) -> None:
     run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path))
     (wheel,) = tmp_path.glob("*.whl")

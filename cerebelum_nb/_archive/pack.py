@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .._core.events import WorkflowPaused
-from .._core.model import ExecutionState
 from .._core.state import fold
+from .._core.state_name import ExecutionState
 from .._engine.clock import current_clock
 from .._engine.leaving import leave_off
 from .._history.sources import Log, snapshot
@@ -261,8 +261,8 @@ def _put_to_rest(packed: SqliteStore, execution_id: str) -> None:
     state = fold(packed.events(execution_id))
     paused = WorkflowPaused(at=max(now, state.updated_at), reason=_UNDER_WAY)
     holder = packed.register(now, 1)
-    packed.claim(execution_id, holder, now)
-    packed.commit([leave_off(execution_id, state, paused, interrupted=_UNDER_WAY, holder=holder)])
+    heard_at = packed.claim(execution_id, holder, now)
+    packed.commit([leave_off(execution_id, state, paused, interrupted=_UNDER_WAY, holder=holder, heard_at=heard_at)])
     packed.retire(holder)
 
 

@@ -6,30 +6,35 @@ holds, where secrets are masked already. Values are shown by their previews; not
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from html import escape
-from typing import Any
 
 from .._core import events as e
-from .._core.model import ExecutionState, Value
+from .._core.describe import detail, headline
+from .._core.state import State, evolve
 from .._core.state import fold as fold_events
+from .._core.state_name import ExecutionState
+from .._core.value import Value
 from .._engine.hints import Reader, advise
 from .._engine.staleness import Parts
 from .._store.base import ExecutionRow
 from .._store.rows import Row
 from .._text.duration import format_seconds
-from .._text.html import badge, cut, fold, page, section, table
-from .._text.times import at
+from .._text.html import Html, badge, fold, page, section, table
+from .._text.json_text import indented, parse
+from .._text.text import cut_middle
+from .._text.times import clock, stamp
 from .._views.card import Card
-from .attempts import Attempt, attempts, to_the_whole
+from .attempts import Attempt, attempts
 
 __all__ = ["Source", "runbook"]
 
 _SHORT = 160
 """Characters of a value that stand in the table of steps."""
+
+_LONGEST = 4_000
+"""Characters of one text; what is longer is cut in the middle."""
 
 _LOOKS = {
     ExecutionState.COMPLETED: "completed",
@@ -60,12 +65,12 @@ class Source:
     version: str
 
 
-def runbook(source: Source) -> str:
+def runbook(source: Source) -> Html:
     """Write the page."""
     tries = attempts(source.events)
     parts = [
         _head(source),
-        section("Graph", f'<div class="wide graph">{source.card.graph.to_svg(source.card.states)}</div>'),
+        section("Graph", Html('<div class="wide graph">{}</div>').format(source.card.graph.to_svg(source.card.states))),
         _failure(source.events),
         _next(source),
         section("Steps", _steps(tries)),
@@ -80,58 +85,59 @@ def runbook(source: Source) -> str:
     return page(f"{source.row.summary.workflow} {source.row.execution_id}", parts)
 
 
-def _head(source: Source) -> str:
+def _head(source: Source) -> Html:
     shown, row = source.row.summary, source.row
     ended = shown.completed_at
     until = ended or shown.updated_at
     facts = [
-        ("started", _time(shown.started_at)),
-        ("ended" if ended else "last event", _time(until)),
+        ("started", stamp(shown.started_at)),
+        ("ended" if ended else "last event", stamp(until)),
         ("took", format_seconds((until - shown.started_at) / 1e6)),
         ("steps", f"{shown.done_steps} of {shown.total_steps}"),
     ]
+    started = source.events[0]
+    if isinstance(started, e.WorkflowStarted) and started.module:
+        facts.append(("code", f"{started.module}.{started.qualname}"))
     if shown.parent:
         facts.append(("forked from", shown.parent))
-    listed = "".join(f"<div><dt>{name}</dt><dd>{escape(told)}</dd></div>" for name, told in facts)
+    listed = Html().join(Html("<div><dt>{}</dt><dd>{}</dd></div>").format(name, told) for name, told in facts)
     look, word = _LOOKS.get(shown.state, "running"), shown.state.words
     if source.interrupted:
         look, word = "interrupted", "interrupted: its process ended"
-    state = badge(look, word)
-    return (
-        f"<header><h1>{escape(shown.workflow)} {state}</h1><p><code>{escape(row.execution_id)}</code></p>"
-        f"<dl>{listed}</dl></header>"
+    return Html("<header><h1>{} {}</h1><p><code>{}</code></p><dl>{}</dl></header>").format(
+        shown.workflow, badge(look, word), row.execution_id, listed
     )
 
 
-def _failure(events: Sequence[e.Event]) -> str:
+def _failure(events: Sequence[e.Event]) -> Html:
     last = events[-1]
     if not isinstance(last, e.WorkflowFailed):
-        return ""
-    where = f" in <code>{escape(last.failed_step)}</code>" if last.failed_step else ""
-    told = escape(f"{last.error.type}: {last.error.message}")
-    trace = f"<pre>{escape(cut(last.error.traceback))}</pre>" if last.error.traceback else ""
-    return f'<section class="failure"><h2>It failed{where}</h2><p>{told}</p>{trace}</section>'
+        return Html()
+    where = Html(" in <code>{}</code>").format(last.failed_step) if last.failed_step else ""
+    trace = _block(last.error.traceback) if last.error.traceback else ""
+    return Html('<section class="failure"><h2>It failed{}</h2><p>{}: {}</p>{}</section>').format(
+        where, last.error.type, last.error.message, trace
+    )
 
 
-def _next(source: Source) -> str:
+def _next(source: Source) -> Html:
     """Say how to go on with it."""
     advice = advise(
         fold_events(source.events), source.row.execution_id, interrupted=source.interrupted, reader=Reader.TERMINAL
     )
     if advice is None:
-        return ""
-    ways = escape("\n".join(advice.ways))
-    return section("What to do next", f"<p>{escape(advice.what)}</p><pre>{ways}</pre>")
+        return Html()
+    return section("What to do next", Html("<p>{}</p><pre>{}</pre>").format(advice.what, "\n".join(advice.ways)))
 
 
-def _steps(tries: Sequence[Attempt]) -> str:
+def _steps(tries: Sequence[Attempt]) -> Html:
     if not tries:
-        return ""
+        return Html()
     several = any(one.visit > 1 or one.attempt > 1 for one in tries)
     rows = [
         [
             badge(one.state),
-            f"<code>{escape(one.step)}</code>",
+            _code_of(one.step),
             *([_count(one)] if several else []),
             _clock(one.started_at),
             _took(one),
@@ -143,59 +149,64 @@ def _steps(tries: Sequence[Attempt]) -> str:
     return table(titles, rows)
 
 
-def _count(one: Attempt) -> str:
-    return f"{one.attempt}" if one.visit == 1 else f"{one.attempt} <small>of visit {one.visit}</small>"
+def _count(one: Attempt) -> Html:
+    visit = "" if one.visit == 1 else Html(" <small>of visit {}</small>").format(one.visit)
+    return Html("{}{}").format(one.attempt, visit)
 
 
-def _outcome(one: Attempt) -> str:
-    lines = [f"<div>{escape(note)}</div>" for note in one.notes]
+def _outcome(one: Attempt) -> Html:
+    lines = [Html("<div>{}</div>").format(note) for note in one.notes]
     if one.error is not None:
-        lines.append(f'<div class="bad">{escape(cut(str(one.error), 400))}</div>')
+        lines.append(Html('<div class="bad">{}</div>').format(cut_middle(str(one.error), 400)))
         if one.error.traceback:
-            lines.append(fold("traceback", f"<pre>{escape(cut(one.error.traceback))}</pre>"))
+            lines.append(fold("traceback", _block(one.error.traceback)))
     elif one.output is not None:
-        lines.append(f"<code>{escape(_line(one.output))}</code>")
-    return "".join(lines)
+        lines.append(_code_of(_line(one.output)))
+    return Html().join(lines)
 
 
-def _inputs(events: Iterable[e.Event]) -> str:
+def _inputs(events: Iterable[e.Event]) -> Html:
     given = [event.inputs for event in events if isinstance(event, (e.WorkflowStarted, e.WorkflowResumed))]
     shown = [_value(value) for value in given if value is not None and value.json != "{}"]
-    return "<p>and after a resume:</p>".join(shown)
+    return Html("<p>and after a resume:</p>").join(shown)
 
 
-def _results(tries: Iterable[Attempt]) -> str:
+def _results(tries: Iterable[Attempt]) -> Html:
     """Show the values that the table of steps had no room for."""
     last = {one.step: one for one in tries if one.state == "completed"}
-    return "".join(
-        f"<h3><code>{escape(step)}</code>{_kind(one.output)}</h3>{_value(one.output)}"
+    return Html().join(
+        Html("<h3><code>{}</code>{}</h3>{}").format(step, _kind(one.output), _value(one.output))
         for step, one in last.items()
         if one.output is not None and (not one.output.is_json or len(one.output.json) > _SHORT)
     )
 
 
-def _kind(value: Value | None) -> str:
+def _kind(value: Value | None) -> Html:
     if value is None or value.is_json:
-        return ""
+        return Html()
     size = f", {value.size:,} bytes" if value.size else ", not kept"
-    return f" <small>{escape(value.type.removeprefix('builtins.'))}{size}</small>"
+    return Html(" <small>{}{}</small>").format(value.type.removeprefix("builtins."), size)
 
 
-def _printed(tries: Iterable[Attempt]) -> str:
-    return "".join(
-        f"<h3><code>{escape(one.step)}</code>{'' if one.attempt == 1 else f' <small>try {_count(one)}</small>'}</h3>"
-        f"<pre>{escape(cut(one.printed.rstrip()))}</pre>"
-        for one in tries
-        if one.printed.strip()
-    )
+def _printed(tries: Iterable[Attempt]) -> Html:
+    def whose(one: Attempt) -> Html:
+        number = "" if one.attempt == 1 else Html(" <small>try {}</small>").format(_count(one))
+        return Html("<h3><code>{}</code>{}</h3>").format(one.step, number)
+
+    return Html().join(whose(one) + _block(one.printed.rstrip()) for one in tries if one.printed.strip())
 
 
-def _course(events: Iterable[e.Event]) -> str:
-    happened = [(event.at, to_the_whole(event)) for event in events if isinstance(event, e.WorkflowEvent)]
-    return table(["at", "", ""], ([_clock(when), escape(word), escape(more)] for when, (word, more) in happened))
+def _course(events: Iterable[e.Event]) -> Html:
+    rows: list[list[str]] = []
+    state = State()
+    for event in events:
+        state = evolve(state, event)
+        if isinstance(event, e.WorkflowEvent):
+            rows.append([_clock(event.at), headline(event), detail(event, state)])
+    return table(["at", "", ""], rows)
 
 
-def _code(source: Source) -> str:
+def _code(source: Source) -> Html:
     used = {
         (event.step, event.code): None
         for event in source.events
@@ -203,60 +214,66 @@ def _code(source: Source) -> str:
     }
     folds = []
     for step, digest in used:
-        parts = "".join(_part(*part) for part in source.code.get(str(digest), ()))
-        name = f"<code>{escape(step)}</code> <small>{escape(str(digest))}</small>"
-        folds.append(fold(name, parts) if parts else f"<p>{name}</p>")
-    return "".join(folds)
+        parts = Html().join(_part(*part) for part in source.code.get(str(digest), ()))
+        name = Html("<code>{}</code> <small>{}</small>").format(step, str(digest))
+        folds.append(fold(name, parts) if parts else Html("<p>{}</p>").format(name))
+    return Html().join(folds)
 
 
-def _part(kind: str, name: str, digest: str, text: str) -> str:
+def _part(kind: str, name: str, digest: str, text: str) -> Html:
     """Show a piece of code, or a value it uses; of a module or a class of a library there is nothing to show."""
     if not text.strip() or text.startswith("<"):
-        return ""
-    told = escape(cut(text))
+        return Html()
     if kind != "constant" or "\n" in text:
-        return f"<p><small>{escape(f'{kind} {name}')}</small></p><pre>{told}</pre>"
-    return f"<p><small>{escape(kind)}</small> <code>{escape(name)} = {told}</code></p>"
+        return Html("<p><small>{} {}</small></p>{}").format(kind, name, _block(text))
+    return Html("<p><small>{}</small> <code>{} = {}</code></p>").format(kind, name, cut_middle(text, _LONGEST))
 
 
-def _events(source: Source) -> str:
+def _events(source: Source) -> Html:
     rows = [
         [
             str(version),
             _clock(row[4]),
-            escape(row[0]),
-            escape(row[1] or ""),
-            f"<code>{escape(cut(row[5] or '', 1_000))}</code>",
+            row[0],
+            row[1] or "",
+            _code_of(cut_middle(row[5] or "", 1_000)),
         ]
         for version, row in enumerate(source.rows, start=1)
     ]
     listed = table(["#", "at", "event", "step", "data"], rows)
-    head = f"<summary><h2>All {len(rows)} events</h2></summary>"
-    return f'<section><details class="events">{head}{listed}</details></section>'
+    return Html(
+        '<section><details class="events"><summary><h2>All {} events</h2></summary>{}</details></section>'
+    ).format(len(rows), listed)
 
 
-def _foot(source: Source) -> str:
-    return (
-        f"<footer>Written by cerebelum_nb {escape(source.version)} at {_time_of(source.made_at)}. Times are UTC. "
-        f"The chain of {len(source.rows)} events ends in <code>{escape(source.head)}</code>.</footer>"
-    )
+def _foot(source: Source) -> Html:
+    return Html(
+        "<footer>Written by cerebelum_nb {} at {}. Times are UTC. "
+        "The chain of {} events ends in <code>{}</code>.</footer>"
+    ).format(source.version, stamp(source.made_at), len(source.rows), source.head)
 
 
-def _value(value: Value | None) -> str:
+def _value(value: Value | None) -> Html:
     if value is None:
-        return ""
-    text = _pretty(value.json) if value.is_json else value.preview
-    return f"<pre>{escape(cut(text))}</pre>"
+        return Html()
+    return _block(_pretty(value.json) if value.is_json else value.preview)
+
+
+def _block(text: str) -> Html:
+    return Html("<pre>{}</pre>").format(cut_middle(text, _LONGEST))
+
+
+def _code_of(text: str) -> Html:
+    return Html("<code>{}</code>").format(text)
 
 
 def _pretty(text: str) -> str:
-    shown: Any = json.loads(text)
-    return shown if isinstance(shown, str) else json.dumps(shown, indent=2, ensure_ascii=False)
+    return str(parse(text)) if text.startswith('"') else indented(text)
 
 
 def _line(value: Value) -> str:
     text = value.json if value.is_json else value.preview.partition("\n")[0]
-    return "" if text == "null" else cut(text, _SHORT)
+    return "" if text == "null" else cut_middle(text, _SHORT)
 
 
 def _took(one: Attempt) -> str:
@@ -265,13 +282,7 @@ def _took(one: Attempt) -> str:
     return format_seconds((one.ended_at - one.started_at) / 1e6)
 
 
-def _time(micros: int) -> str:
-    return _time_of(at(micros))
-
-
-def _time_of(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S}"
-
-
-def _clock(micros: int | None) -> str:
-    return "" if micros is None else f'<time title="{_time(micros)}">{at(micros):%H:%M:%S.%f}'[:-3] + "</time>"
+def _clock(micros: int | None) -> Html:
+    if micros is None:
+        return Html()
+    return Html('<time title="{}">{}</time>').format(stamp(micros), clock(micros))

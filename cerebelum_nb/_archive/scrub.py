@@ -9,18 +9,20 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import fields, replace
 from importlib.util import find_spec
 from typing import Any
 
 from .._core.events import Event
-from .._core.model import ErrorInfo, Value
 from .._core.state import fold
+from .._core.summary import summarise
+from .._core.value import ErrorInfo, Value
 from .._store import chain, rows
 from .._store import row_sql as projection
-from .._store.summary import summarise
+from .._text.json_text import parse
 from .._values import MASK, Vault, encode
-from .._values.bounds import inflate, parse
+from .._values.bounds import inflate
 from .._values.redaction import gather
 from .record import Record
 
@@ -41,7 +43,8 @@ def scrub(record: Record, names: Collection[str]) -> tuple[Record, int]:
     vault = Vault(names)
     for value in _values(events):
         if value.is_json:
-            gather(json.loads(value.json), vault, set(), 0)
+            with suppress(ValueError):  # too deep to be read: it is left out below
+                gather(parse(value.json), vault, set(), 0)
     telling = {d for d, (codec, data) in record.payloads.items() if codec != "code" and _tells(codec, data, vault)}
     scrubbed = [_event(event, vault, telling) for event in events]
     head, chained = chain.start(record.id), []
@@ -112,7 +115,10 @@ def _value(value: Value, vault: Vault, telling: Collection[str]) -> Value:
         return Value("none", type=value.type, preview=preview)
     if value.codec != "json":
         return replace(value, preview=preview)
-    masked = encode(json.loads(value.json), vault=vault)
+    try:
+        masked = encode(parse(value.json), vault=vault)
+    except ValueError:
+        return Value("none", type="JSON", preview="nested too deeply to be read")
     if masked.codec != "json":
         return Value("none", type=masked.type, preview=masked.preview)
     return replace(

@@ -16,16 +16,17 @@ from hashlib import sha256
 from typing import Any
 
 from .._core.state import State, evolve
+from .._core.summary import Summary, summarise
 from .._history.sources import Log
 from .._store import chain, rows
 from .._store import row_sql as projection
-from .._store.base import Summary
-from .._store.opening import ERRORS, SCHEMA_VERSION, explain, versions
+from .._store.opening import ERRORS, explain
+from .._store.schema import SCHEMA_VERSION, differences, versions
 from .._store.session import resolve_store
 from .._store.sqlite import SqliteStore
-from .._store.summary import summarise
+from .._text.json_text import parse
 from .._text.text import counted
-from .._values.bounds import inflate, parse
+from .._values.bounds import inflate
 from ..errors import StoreError
 
 __all__ = ["Finding", "Verification", "verify"]
@@ -68,9 +69,9 @@ class Verification:
         events: how many events they have.
         values: how many values that are not JSON.
         findings: what is not as it was written.
-        repairable: the executions whose events are intact and whose row says something else: ``repair`` makes it anew.
+        repairable: the executions whose events are intact and whose row disagrees with them: ``repair`` rebuilds it.
         heads: of each execution, its last version and the hash of that event, in hex. Kept elsewhere, they also tell
-            a chain that somebody computed anew.
+            a chain that somebody computed again.
 
     Example:
         >>> found = verify(store=SqliteStore(":memory:"))
@@ -230,8 +231,6 @@ class Check:
         return bool(found)
 
     def _schema(self) -> None:
-        from .._store.schema import differences  # imports pandas
-
         for told in differences(self.db):
             self.found(told)
 

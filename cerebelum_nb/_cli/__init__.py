@@ -36,7 +36,7 @@ _HOMES = {
 @click.group(
     cls=Cli,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="An ID may be shortened to any beginning that is its own.",
+    epilog="An ID may be shortened to any unambiguous beginning.",
 )
 @click.version_option(package_name="cerebelum_nb", message="%(version)s")
 @log_options

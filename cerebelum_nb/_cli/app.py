@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from .._text.terminal import fit
 from ..errors import (
     ApprovalError,
     CerebelumError,
@@ -31,7 +32,7 @@ from ..errors import (
     WorkflowDefinitionError,
     WorkflowNotFoundError,
 )
-from .text import fit, paint
+from .echo import paint
 
 if TYPE_CHECKING:
     from .._store.sqlite import SqliteStore
@@ -55,8 +56,8 @@ _MOST_LINES = 18
 """An error stays on one screen: of a longer one the first lines are shown."""
 
 
-_NARROW = 53
-"""In fewer columns click's own help does not fit."""
+_NARROW, _NARROWEST = 53, 20
+"""In fewer columns click's own help does not fit, and in fewer than these no help does: then its lines are broken."""
 
 
 class Exit(IntEnum):
@@ -77,13 +78,13 @@ class Exit(IntEnum):
 EXITS = {
     Exit.OK: "done",
     Exit.FAILED: "the execution failed or was cancelled; `doctor`, `verify`: something needs attention",
-    Exit.USAGE: "the command line is not understood: an option, a number, JSON",
-    Exit.NOT_FOUND: "no execution of that id, or several begin with it",
+    Exit.USAGE: "the command line cannot be parsed: an option, a number, JSON",
+    Exit.NOT_FOUND: "no execution has that id, or several ids begin with it",
     Exit.BUSY: "another process is running the execution",
     Exit.LOG: "the log cannot be opened, read or written",
     Exit.CODE: "the workflow's code cannot be found, imported or run as it is",
-    Exit.REFUSED: "the execution's state does not allow it: it is completed, decided already, waits for nothing",
-    Exit.IDLE: "`watch`: nobody runs the execution, which is paused or whose process died",
+    Exit.REFUSED: "the execution's state does not allow it: it is completed, already decided, or waits for nothing",
+    Exit.IDLE: "`watch`: no process is running the execution; it is paused, or its process died",
     Exit.STOPPED: "stopped by Ctrl-C; a run in the foreground is paused and can be resumed",
 }
 """What each exit code means, for the reference."""
@@ -124,7 +125,9 @@ class _Formatter(click.HelpFormatter):
 
     def __init__(self, indent_increment: int = 2, width: int | None = None, max_width: int | None = None) -> None:
         columns = shutil.get_terminal_size().columns
-        super().__init__(indent_increment, columns - 1 if width is None and columns < _NARROW else width, max_width)
+        if width is None and columns < _NARROW:
+            width = max(columns - 1, _NARROWEST)
+        super().__init__(indent_increment, width, max_width)
 
     def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
         """Write options and what they do."""
@@ -219,7 +222,7 @@ trust_options = (
     click.option(
         "--trust-code",
         is_flag=True,
-        help="Run the code the log names for what you did not start on this machine.",
+        help="Run the code that the log names for executions not started by you on this machine.",
     ),
     click.option(
         "--trust", is_flag=True, help="You know who wrote the log: restore its pickled values, which can run any code."

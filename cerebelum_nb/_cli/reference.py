@@ -21,19 +21,19 @@ _HEAD = """\
 
 # The command line
 
-`cerebelum` shows and steers every execution of a log, from any terminal, whichever process runs it.
+`cerebelum` shows and controls every execution of a log, from any terminal, whichever process runs it.
 
 **Which log:** `--db PATH`, else `$CEREBELUM_DB`, else `.cerebelum/history.db` in the working directory. `--db` and
-`--debug` (which shows the traceback of an error) may stand before or after the command's name.
+`--debug` (which shows the traceback of an error) can come before or after the command's name.
 
-**Ids** may be shortened to any beginning that is their own.
+**Ids** may be shortened to any unambiguous beginning.
 
 **For programs:** `--json` prints one JSON object, with the field names of the
 [status client](../README.md#from-a-program); names are added to it, never changed. Without it, tables fit the
-terminal's width, and colour goes where somebody looks at it (`NO_COLOR=1` turns it off); into a pipe nothing is cut.
-Results go to stdout; errors and remarks to stderr.
+terminal's width, and are coloured on a terminal (`NO_COLOR=1` turns that off); in a pipe nothing is cut. Results go to
+stdout, errors and remarks to stderr.
 
-**Completion** of commands, options, ids, workflows and states; one line in the shell's start-up file:
+**Completion** of commands, options, ids, workflows and states: add one line to the shell's start-up file:
 
 ```bash
 eval "$(_CEREBELUM_COMPLETE=bash_source cerebelum)"      # ~/.bashrc

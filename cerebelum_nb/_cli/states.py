@@ -8,8 +8,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from .._client.reading import INTERRUPTED
-from .._core.model import ExecutionState
-from .text import Cell
+from .._core.state_name import ExecutionState
+from .._text.terminal import Cell
 
 __all__ = ["StateType", "state_cell"]
 

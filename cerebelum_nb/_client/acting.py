@@ -6,14 +6,12 @@ The engine does the work; here it is only asked for, and the answer put into a w
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import threading
 from collections.abc import Coroutine
-from concurrent.futures import Future
 from typing import Any, Self, TypeVar
 
 from .._engine.leases import keeper_of
 from .._engine.loading import stop_when_loading
+from .._engine.threads import block_on
 from .._store.base import Store
 from .._workflow.find import find_workflow, origin_of
 from ..errors import CerebelumError, ExecutionBusyError, ExecutionNotFoundError, StoreError
@@ -76,20 +74,15 @@ def run_sync(work: Coroutine[Any, Any, T]) -> T:
         work.close()
         raise
     try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(_whole(work))
-    outcome: Future[T] = Future()
-
-    def target() -> None:
-        try:
-            outcome.set_result(asyncio.run(_whole(work)))
-        except BaseException as error:  # noqa: BLE001  # raised again in the caller's thread
-            outcome.set_exception(error)
-
-    context = contextvars.copy_context()
-    threading.Thread(target=context.run, args=(target,), name="cerebelum-client", daemon=True).start()
-    return outcome.result()
+        return block_on(
+            lambda: _whole(work),
+            what="this call",
+            instead="Write await: await client.list_executions()",
+            thread="cerebelum-client",
+        )
+    except CerebelumError:
+        work.close()
+        raise
 
 
 async def _whole(work: Coroutine[Any, Any, T]) -> T:

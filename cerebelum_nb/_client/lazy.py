@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Self, TypeVar, cast
 
-from .._core.model import Value
+from .._core.value import Value
 from .._store.base import Store
+from .._text.json_text import parse
 from .._values import decode
-from .._values.bounds import parse
 from ..errors import SerializationError, StoreError
 
 __all__ = ["Later", "Preview", "Stored", "jsonable", "late", "later"]

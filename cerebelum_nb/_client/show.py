@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import html
 import json
 from typing import TYPE_CHECKING
 
-from .._core.model import ExecutionState
+from .._core.state_name import ExecutionState
 from .._text.duration import format_seconds
+from .._text.html import Html
 from .._text.text import cut
 from .lazy import jsonable
 
@@ -44,30 +44,36 @@ def as_text(status: ExecutionStatus) -> str:
     )
 
 
-def as_html(status: ExecutionStatus) -> str:
+def as_html(status: ExecutionStatus) -> Html:
     """Say it as a heading, a bar, and a table of the completed steps."""
     share = f"{status.progress_percentage:g}"
     color = {ExecutionState.COMPLETED: "#2e7d32", ExecutionState.FAILED: "#c62828"}.get(status.status, "#1565c0")
-    at = f" at <b>{html.escape(status.current_step_name)}</b>" if status.current_step_name else ""
-    notes = "".join(f"<div>{html.escape(note)}</div>" for note in _notes(status))
-    rows = "".join(
-        f"<tr><td style='text-align:left'>{html.escape(step.step_name)}</td>"
-        f"<td style='text-align:right'>{_took(step)}</td>"
-        f"<td style='text-align:left'><code>{html.escape(_output(step))}</code></td></tr>"
-        for step in _shown_steps(status)
+    at = Html(" at <b>{}</b>").format(status.current_step_name) if status.current_step_name else ""
+    notes = Html().join(map(Html("<div>{}</div>").format, _notes(status)))
+    row = Html(
+        "<tr><td style='text-align:left'>{}</td><td style='text-align:right'>{}</td>"
+        "<td style='text-align:left'><code>{}</code></td></tr>"
     )
+    rows = Html().join(row.format(step.step_name, _took(step), _output(step)) for step in _shown_steps(status))
     more = _left_out(status)
-    rest = f"<div>... {more} more</div>" if more else ""
-    head = "<thead><tr><th>step</th><th>took</th><th>result</th></tr></thead>"
-    table = f"<table>{head}<tbody>{rows}</tbody></table>{rest}" if rows else ""
-    bar = (
+    rest = Html("<div>... {} more</div>").format(more) if more else ""
+    head = Html("<thead><tr><th>step</th><th>took</th><th>result</th></tr></thead>")
+    table = Html("<table>{}<tbody>{}</tbody></table>{}").format(head, rows, rest) if rows else ""
+    bar = Html(
         "<div style='width:20em;height:.5em;background:#8884;border-radius:.25em'>"
-        f"<div style='width:{share}%;height:100%;background:{color};border-radius:.25em'></div></div>"
-    )
-    return (
-        f"<div><b>{html.escape(status.workflow_name)}</b> <code>{html.escape(status.execution_id)}</code> "
-        f"<span style='color:{color}'>{status.status.words}</span>{at}, {_done(status)}, "
-        f"{format_seconds(status.elapsed_seconds)}{bar}{notes}{table}</div>"
+        "<div style='width:{}%;height:100%;background:{};border-radius:.25em'></div></div>"
+    ).format(share, color)
+    return Html("<div><b>{}</b> <code>{}</code> <span style='color:{}'>{}</span>{}, {}, {}{}{}{}</div>").format(
+        status.workflow_name,
+        status.execution_id,
+        color,
+        status.status.words,
+        at,
+        _done(status),
+        format_seconds(status.elapsed_seconds),
+        bar,
+        notes,
+        table,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from .._text.text import did_you_mean
-from .model import ExecutionState
+from .state_name import ExecutionState
 
 __all__ = ["ExecutionLike", "HasExecutionId", "count", "id_of", "names", "states", "workflow_name"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from .model import Action, ActionKind, Branch, Diverge, Path, Plan, Policy, StepSpec, Target
+from .graph import Action, ActionKind, Branch, Diverge, Path, Plan, Policy, StepSpec, Target
 
 __all__ = ["dump", "load"]
 

@@ -14,8 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from .model import Action, ActionKind, ErrorInfo, Path, Plan, Target
+from .graph import Action, ActionKind, Path, Plan, Target
 from .state import Phase, State, StepState
+from .value import ErrorInfo
 
 __all__ = [
     "ChooseRoute",

@@ -55,8 +55,8 @@ from . import events as e
 from .decide import ChooseRoute, Complete, Fail, Jump, Position, StartStep, decide
 from .decide import Command as Decision
 from .events import Event, OperationEvent
+from .graph import Action, Plan
 from .limits import Limit, permits, standing_before
-from .model import Action, Plan
 from .state import Phase, State, evolve
 
 __all__ = [
@@ -96,11 +96,13 @@ LONGEST_BACKOFF = 60
 class Begin:
     """Start it or go on with it. ``events`` say how: started, resumed, awakened, forked, results given by hand.
 
-    ``lost`` says what became of attempts that the history shows as at work: nobody runs them any more.
+    ``lost`` says what became of attempts that the history shows as at work: nobody runs them any more. They ended no
+    later than their process; ``heard_at`` is its last heartbeat (µs), if that is known.
     """
 
     events: Sequence[Event]
     lost: str = "its process ended"
+    heard_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +245,8 @@ class Driver:
         forgotten: steps whose results a jump has made void since the last commit.
 
     Example:
-        >>> from cerebelum_nb._core.model import Plan, StepSpec, Value
+        >>> from cerebelum_nb._core.graph import Plan, StepSpec
+        >>> from cerebelum_nb._core.value import Value
         >>> plan = Plan(workflow="w", timeline=(("a",),), steps={"a": StepSpec(name="a", fn=print, is_async=False)})
         >>> driver = Driver(plan, State())
         >>> driver.take(Begin([e.WorkflowStarted(at=1, workflow="w", inputs=Value("json", "{}"), total_steps=1)]), 1)
@@ -316,8 +319,9 @@ class Driver:
                     return False
                 self._append(event)
             case Begin():
+                ended_at = self.state.left_at(message.heard_at, now)
                 for name in list(self.state.in_flight):
-                    self._interrupt(name, message.lost, now)
+                    self._interrupt(name, message.lost, now, ended_at)
                 for started in message.events:
                     self._append(started)
             case Due():
@@ -569,10 +573,12 @@ class Driver:
         if self._changed is not None:
             self._changed.append(name)
 
-    def _interrupt(self, name: str, reason: str, now: int) -> None:
+    def _interrupt(self, name: str, reason: str, now: int, ended_at: int | None = None) -> None:
         step = self.state.steps[name]
         self._append(
-            e.StepInterrupted(at=now, step=name, visit=step.visit, attempt=max(1, step.attempt), reason=reason)
+            e.StepInterrupted(
+                at=now, step=name, visit=step.visit, attempt=max(1, step.attempt), reason=reason, ended_at=ended_at
+            )
         )
 
     def _interrupt_all(self, reason: str, now: int) -> None:

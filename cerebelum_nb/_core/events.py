@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from .model import ErrorInfo, Value
+from .value import ErrorInfo, Value
 
 __all__ = [
     "EVENT_TYPES",
@@ -227,9 +227,14 @@ class StepRetried(StepEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class StepInterrupted(StepEvent):
-    """This attempt ended without an outcome (a stop, or its process died); it does not count as a failure."""
+    """This attempt ended without an outcome (a stop, or its process died); it does not count as a failure.
+
+    ``ended_at`` is when its process was last known to be alive, if it was gone before this was recorded. It is a field
+    of its own because ``at`` never goes backwards within an execution: others may have appended a signal in between.
+    """
 
     reason: str
+    ended_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from ..errors import OutcomeUnknownError, ResumeError
 from .decide import paths_of, steps_from
 from .events import Event, StepEvent, WorkflowResumed
+from .graph import Plan
 from .limits import frontier
-from .model import ExecutionState, Plan
 from .resume import Resumption, named, resumption, route_is_lost, unknown_outcomes
 from .state import State, fold
+from .state_name import ExecutionState
 
 __all__ = ["Cut", "cut", "lineage", "plan_fork"]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from .._text.text import as_stage
 from .decide import ChooseRoute, Command, Complete, Fail, Jump, Position, StartStep, decide
 from .events import Event, WorkflowPaused
-from .model import Plan
+from .graph import Plan
 from .state import State
 
 __all__ = [

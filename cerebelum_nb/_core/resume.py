@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from .._text.text import did_you_mean
 from ..errors import OutcomeUnknownError, ResumeError
 from .decide import reset_by
-from .model import ExecutionState, Plan
+from .graph import Plan
 from .state import Phase, State, StepState
+from .state_name import ExecutionState
 
 __all__ = [
     "Resumption",

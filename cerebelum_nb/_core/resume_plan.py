@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from .._text.json_text import parse
 from .decide import Position, decide
-from .model import Action, Plan, Target, Value
+from .graph import Action, Plan, Target
 from .resume import Resumption, dependants
 from .state import Phase, State
+from .value import Value
 
 __all__ = ["Fate", "Prospect", "changed_inputs", "prospects"]
 
@@ -106,9 +107,12 @@ def changed_inputs(old: Value | None, new: Value | None) -> tuple[str, ...] | No
         return ()
     if not old.is_json or not new.is_json:
         return None
-    one, two = json.loads(old.json), json.loads(new.json)
     gone = object()
-    return tuple(name for name in {**one, **two} if not _same(one.get(name, gone), two.get(name, gone)))
+    try:
+        one, two = parse(old.json), parse(new.json)
+        return tuple(name for name in {**one, **two} if not _same(one.get(name, gone), two.get(name, gone)))
+    except (ValueError, TypeError, AttributeError, RecursionError):  # a log from elsewhere may hold anything
+        return None
 
 
 def _same(one: object, two: object) -> bool:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .events import StepCompleted, StepFailed, StepRetried
-from .model import ErrorInfo, Policy, Value
+from .graph import Policy
+from .value import ErrorInfo, Value
 
 __all__ = ["Raised", "Returned", "ReturnedError", "Verdict", "settle", "tries_again"]
 

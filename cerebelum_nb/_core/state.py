@@ -13,7 +13,8 @@ from enum import StrEnum
 from typing import assert_never
 
 from . import events as e
-from .model import ErrorInfo, ExecutionState, Value
+from .state_name import ExecutionState
+from .value import ErrorInfo, Value
 
 __all__ = ["Operation", "Phase", "State", "StepState", "check", "evolve", "fold"]
 
@@ -123,6 +124,7 @@ class State:
     total_steps: int = 0
     started_at: int = 0
     updated_at: int = 0
+    active_at: int = 0  # when the process that ran it last recorded anything; signals come from others
     completed_at: int | None = None
     steps: dict[str, StepState] = field(default_factory=dict)
     finished: dict[str, None] = field(default_factory=dict)  # completed steps, in order of completion
@@ -159,6 +161,16 @@ class State:
             return ExecutionState.WAITING_FOR_APPROVAL
         return ExecutionState.SLEEPING
 
+    def left_at(self, heard_at: int | None, now: int) -> int:
+        """Return when a process that is gone was last known to run this, µs.
+
+        Args:
+            heard_at: its last heartbeat, µs by its own clock, which may be wrong: only believed between the last
+                event it recorded and ``now``. None when nobody kept it.
+            now: the time, µs since the epoch.
+        """
+        return min(max(self.active_at, heard_at or 0), now)
+
     @property
     def outputs(self) -> dict[str, Value]:
         """The values of the completed steps by name, in order of completion."""
@@ -187,6 +199,8 @@ def evolve(state: State, event: e.Event) -> State:
     """Fold one event into ``state``, in place, and return it."""
     state.version += 1
     state.updated_at = event.at
+    if not e.is_signal(event):
+        state.active_at = event.at
     match event:
         case e.StepStarted():
             step = _step(state, event)
@@ -234,7 +248,7 @@ def evolve(state: State, event: e.Event) -> State:
             _stop_waiting(state, event.step, step)
         case e.StepInterrupted():
             step = _step(state, event)
-            _leave(state, event.step, step, Phase.PENDING, event.at)
+            _leave(state, event.step, step, Phase.PENDING, event.at if event.ended_at is None else event.ended_at)
             step.interrupted = True
             if not state.hibernated:  # a wait without a process is part of the step, one that was paused is not
                 step.began_at = 0

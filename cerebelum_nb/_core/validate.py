@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from .._text.text import did_you_mean
-from .model import Action, ActionKind, Path, Plan, Target
+from .graph import Action, ActionKind, Path, Plan, Target
 
 __all__ = ["Report", "validate"]
 

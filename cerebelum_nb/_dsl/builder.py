@@ -11,12 +11,12 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from .._core.model import Action, Branch, Diverge, Path, Plan, StepSpec, Target
+from .._core.graph import Action, Branch, Diverge, Path, Plan, StepSpec, Target
 from .._core.validate import Report, validate
 from .._text.text import cut
 from ..errors import WorkflowDefinitionError
 from . import flow
-from .step import Chain, Step
+from .step import Chain, Link, Step
 
 __all__ = ["WorkflowBuilder", "build"]
 
@@ -41,7 +41,19 @@ def _by_name(method: F) -> F:
 
 
 class WorkflowBuilder:
-    """Describes one workflow: ``timeline``, ``branch`` and ``diverge`` may be called in any order."""
+    """Describes one workflow: ``timeline``, ``branch`` and ``diverge`` may be called in any order.
+
+    Example:
+        >>> from cerebelum_nb import step, workflow
+        >>> @step
+        ... def build():
+        ...     return "image"
+        >>> @workflow
+        ... def release(wf: WorkflowBuilder) -> None:
+        ...     wf.timeline(build)
+        >>> release
+        <workflow release: build>
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -52,7 +64,7 @@ class WorkflowBuilder:
         self._problems: list[str] = []
         self._warnings: list[str] = []
 
-    def timeline(self, *items: object) -> None:
+    def timeline(self, *items: Link) -> None:
         """Say what runs, in order. Several calls follow each other.
 
         Args:
@@ -68,13 +80,13 @@ class WorkflowBuilder:
     def branch(
         self,
         *,
-        after: object = None,
+        after: Step[..., Any] | None = None,
         on: Callable[[Any], object] | None = None,
-        when_true: object = None,
-        when_false: object = None,
+        when_true: Link | Action | None = None,
+        when_false: Link | Action | None = None,
         condition: Callable[[Any], object] | None = None,
     ) -> None:
-        """After a step, let its result decide what runs in between; then the timeline goes on.
+        """After a step, let its result decide what runs in between; then the timeline continues.
 
         Args:
             after: the step whose result is looked at.
@@ -116,10 +128,10 @@ class WorkflowBuilder:
     def diverge(
         self,
         *,
-        from_step: object = None,
-        patterns: Mapping[Any, object] | Iterable[tuple[Any, object]] | None = None,
+        from_step: Step[..., Any] | None = None,
+        patterns: Mapping[Any, Link | Action | None] | Iterable[tuple[Any, Link | Action | None]] | None = None,
     ) -> None:
-        """Hold the outcome of a step against patterns, in order; the path of the first match runs instead of the rest.
+        """Match the outcome of a step with patterns, in order; the path of the first match runs instead of the rest.
 
         Args:
             from_step: the step whose outcome is looked at.

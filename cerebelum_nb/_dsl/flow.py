@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .._core.model import Action, ActionKind
+from .._core.graph import Action, ActionKind
 from ..errors import WorkflowDefinitionError
 from .step import Step
 

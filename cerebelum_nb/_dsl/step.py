@@ -11,18 +11,18 @@ import hashlib
 import inspect
 import keyword
 import re
-from collections.abc import Callable, Iterable
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar, overload
 
-from .._core.model import Policy, StepSpec
+from .._core.graph import Policy, StepSpec
 from .._text.duration import Duration, seconds
 from ..errors import StepDefinitionError
 from .reloading import by_name, load_of, newest
 
-__all__ = ["DECORATIONS", "RESERVED", "Chain", "Step", "check_name", "is_async", "parts_of", "step"]
+__all__ = ["DECORATIONS", "RESERVED", "Chain", "Link", "Step", "check_name", "is_async", "parts_of", "step"]
 
 P = ParamSpec("P")
-R = TypeVar("R")
+R = TypeVar("R", covariant=True)  # so that a Step[..., int] is a Step[..., object]
 
 RESERVED = ("context", "inputs")
 DECORATIONS = "__cerebelum_decorations__"
@@ -63,10 +63,10 @@ class Step(Generic[P, R]):
         """Run the function, without an engine: steps are unit tested like any function."""
         return self.fn(*args, **kwargs)
 
-    def __rshift__(self, other: object) -> Chain:
+    def __rshift__(self, other: Link) -> Chain:
         return Chain((self,)) >> other
 
-    def __rrshift__(self, other: object) -> Chain:
+    def __rrshift__(self, other: Sequence[object]) -> Chain:
         return Chain((other,)) >> self
 
     def __repr__(self) -> str:
@@ -74,7 +74,7 @@ class Step(Generic[P, R]):
 
     @property
     def is_async(self) -> bool:
-        """Whether it runs on the event loop; a plain function runs in a thread of its own."""
+        """Whether it runs on the event loop; a plain function runs in a separate thread."""
         return is_async(self.fn)
 
     @property
@@ -114,14 +114,18 @@ class Chain:
     def __init__(self, items: Iterable[object]) -> None:
         self.items = tuple(items)
 
-    def __rshift__(self, other: object) -> Chain:
+    def __rshift__(self, other: Link) -> Chain:
         return Chain(self.items + (other.items if isinstance(other, Chain) else (other,)))
 
-    def __rrshift__(self, other: object) -> Chain:
+    def __rrshift__(self, other: Sequence[object]) -> Chain:
         return Chain((other, *self.items))
 
     def __repr__(self) -> str:
         return " >> ".join(repr(item) for item in self.items)
+
+
+Link: TypeAlias = Step[..., Any] | Chain | Sequence[Step[..., Any]]
+"""What ``>>`` joins: a step, a chain, or a list of steps that run in parallel."""
 
 
 @overload
@@ -159,7 +163,7 @@ def step(
 
     Its parameters are its dependencies: ``context`` and ``inputs`` are given by the engine, every other parameter
     names the step whose result it receives; one with a default is optional, ``**kwargs`` takes every other earlier
-    result. ``async def`` runs on the event loop, a plain ``def`` in a thread of its own.
+    result. ``async def`` runs on the event loop, a plain ``def`` in a separate thread.
 
     Args:
         fn: the function, when used without parentheses.
@@ -174,7 +178,7 @@ def step(
         timeout: seconds (or text) one attempt may take; more is a ``StepTimeoutError``. The thread of a plain step
             cannot be ended: the next attempt starts when it has returned.
         keep: False for a result that cannot or should not be stored: it lives in memory for this run only, and a
-            resume runs the step again when somebody needs it.
+            resume runs the step again when another step needs it.
         effect: ``"external"`` for what must not happen twice unasked (it charges a card, it deploys): when its outcome
             is unknown, because the process died in it or it was stopped, a resume stops and asks.
 

@@ -1,6 +1,7 @@
 """One attempt of one step: the function is called behind the fence and its outcome is posted to the engine.
 
-Async steps run as tasks of the engine's loop, plain ones in a thread of their own. An attempt can be abandoned:
+Async steps run as tasks of the engine's loop, plain ones in a thread of their own (as tasks too where no thread can
+start). An attempt can be abandoned:
 then its outcome is ignored and what it still tries to record is refused, but a thread cannot be killed, so
 ``alive`` tells whether it is still at work.
 """
@@ -8,69 +9,60 @@ then its outcome is ignored and what it still tries to record is refused, but a 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from .._core.model import StepSpec, Value
+from .._core.graph import StepSpec
 from .._text.duration import format_seconds
 from ..errors import StepTimeoutError
-from . import observers
 from .calling import give_up, unawaited
 from .clock import Deadline, Timer
+from .ports import Outcome
 from .scope import Scope, current_scope
+from .threads import can_start_threads
 from .watchdog import measured
 
-__all__ = ["Attempt", "Interruption", "Outcome"]
+__all__ = ["Attempt", "Interruption"]
 
 
 class Interruption(BaseException):
     """Raised into a blocked step by a second stop; never seen outside an attempt."""
 
 
-@dataclass(slots=True)
-class Outcome:
-    """How an attempt ended: with a value, or with what it raised. ``live`` is the object itself."""
-
-    scope: Scope
-    value: Value | None = None
-    live: Any = None
-    error: BaseException | None = None
-
-
 class Attempt:
     """A step's function at work."""
 
-    __slots__ = ("_ended", "_returned", "_task", "_thread", "_timer", "scope", "spec", "timed_out", "waited")
+    __slots__ = ("_ended", "_returned", "_timer", "scope", "spec", "timed_out", "waited")
 
     def __init__(self, spec: StepSpec, scope: Scope) -> None:
         self.spec, self.scope = spec, scope
         self.timed_out = False
         self.waited = False  # it was taken out of a wait, so that its thread ends at once
         self._returned = False
-        self._task: asyncio.Task[None] | None = None
-        self._thread: threading.Thread | None = None
         self._timer: Timer | None = None
         self._ended: tuple[Callable[[], None], ...] = ()
 
-    def start(self) -> None:
-        """Begin on the engine's loop, or in a new thread."""
+    def start(self, context: contextvars.Context) -> None:
+        """Begin on the engine's loop, or, a plain step, in a new thread if threads start here.
+
+        Args:
+            context: the attempt's own.
+        """
         scope, execution = self.scope, self.scope.execution
         try:
             if self.spec.policy.timeout is not None:
                 due = Deadline.after(execution.clock, self.spec.policy.timeout)
                 self._timer = execution.clock.call_at(due, self._time_out)
-            context = execution.context.copy()
-            observers.prepare(scope, context)
-            if self.spec.is_async:
-                self._task = scope.loop.create_task(self._run_async(None), context=context)
+            if self.spec.is_async or not can_start_threads():
+                scope.task = scope.loop.create_task(self._run_async(None), context=context)
             else:
                 name = f"step {self.spec.name}"
-                self._thread = threading.Thread(target=context.run, args=(self._run_sync,), name=name, daemon=True)
-                self._thread.start()
+                scope.thread = threading.Thread(target=context.run, args=(self._run_sync,), name=name, daemon=True)
+                scope.thread.start()
         except BaseException:
             self._returned = True  # it never began, so nothing of it is still at work
             self._stop_timer()
@@ -79,27 +71,22 @@ class Attempt:
     @property
     def alive(self) -> bool:
         """Whether its function is still running."""
-        if self._task is not None and self.scope.loop.is_closed():
+        scope = self.scope
+        if scope.task is not None and scope.loop.is_closed():
             return False
-        return not self._returned and (self._thread is not None or self._task is not None)
-
-    @property
-    def task(self) -> asyncio.Task[None] | None:
-        """The task of an async step."""
-        return self._task
-
-    @property
-    def thread(self) -> threading.Thread | None:
-        """The thread of a plain step."""
-        return self._thread
+        return not self._returned and (scope.thread is not None or scope.task is not None)
 
     def abandon(self) -> None:
         """Ignore what it still does, and ask an async step to stop."""
         self.waited = self.waited or self.scope.waiting
         self.scope.close()
         self._stop_timer()
-        if self._task is not None:
-            self._task.cancel()
+        if self.scope.task is not None:
+            self.scope.task.cancel()
+
+    def outcome(self, error: BaseException | None = None) -> Outcome:
+        """Make its outcome, to be filled in."""
+        return Outcome(self.scope.step, self.scope.visit, self.scope.attempt, error=error)
 
     def when_over(self, callback: Callable[[], None]) -> None:
         """Call back on the engine's loop when the function has ended."""
@@ -109,8 +96,8 @@ class Attempt:
         """Call the function, or take over ``result``, what a plain one returned, and await it."""
         scope = self.scope
         current_scope.set(scope)
-        outcome = Outcome(scope)
-        note = partial(scope.execution.engine.note_blocking, self.spec.name)
+        outcome = self.outcome()
+        note = partial(scope.execution.note_blocking, self.spec.name)
         try:
             scope.check()
             if result is None:
@@ -138,7 +125,7 @@ class Attempt:
     def _run_sync(self) -> None:
         scope = self.scope
         current_scope.set(scope)
-        outcome = Outcome(scope)
+        outcome = self.outcome()
         try:
             scope.check()
             result = self.spec.fn(**scope.execution.arguments(self.spec))
@@ -169,10 +156,12 @@ class Attempt:
         if self.scope.closed:
             self._returned = True
             _close(result)
-            self._over(Outcome(self.scope))
+            self._over(self.outcome())
             return
-        self._thread = None
-        self._task = self.scope.loop.create_task(self._run_async(result), context=self.scope.execution.context.copy())
+        self.scope.thread = None
+        self.scope.task = self.scope.loop.create_task(
+            self._run_async(result), context=self.scope.execution.context.copy()
+        )
 
     def _loop_ended(self) -> None:
         give_up(self.scope)
@@ -181,36 +170,31 @@ class Attempt:
 
     def _tell_ended(self) -> None:
         for callback in self._ended:
-            self.scope.execution.engine.on_behalf_of(self.scope.execution, callback)
+            callback()
 
     def _over(self, outcome: Outcome) -> None:
         self._stop_timer()
         give_up(self.scope)
         self._tell_ended()
-        if self.timed_out and not self.scope.closed and self._thread is None:
+        if self.timed_out and not self.scope.closed and self.scope.thread is None:
             outcome.error, outcome.value = self._timeout_error(), None
         if not self.scope.closed:
-            self._post(outcome)
-
-    def _post(self, outcome: Outcome) -> None:
-        execution = self.scope.execution
-        execution.engine.post_outcome(execution, outcome)
+            self.scope.execution.ended(outcome)
 
     def _time_out(self) -> None:
         self.timed_out = True
-        if self._task is not None:
-            self._task.cancel()
+        if self.scope.task is not None:
+            self.scope.task.cancel()
         else:  # the thread cannot be stopped: its time is over all the same
-            outcome = Outcome(self.scope, error=self._timeout_error())
-            self._post(outcome)
+            self.scope.execution.ended(self.outcome(self._timeout_error()))
 
     def _timeout_error(self) -> StepTimeoutError:
         limit = format_seconds(self.spec.policy.timeout or 0)
         told = f"step '{self.spec.name}' took longer than its timeout of {limit}"
-        if self._thread is not None:
+        if self.scope.thread is not None:
             told += (
-                ". A plain step's thread cannot be ended: it goes on until it returns, and another attempt starts only "
-                "then. Make it async def, or give what it calls a timeout of its own"
+                ". A plain step's thread cannot be ended: it goes on until it returns, and a run begins another "
+                "attempt only then. Make it async def, or give what it calls a timeout of its own"
             )
         return StepTimeoutError(told)
 

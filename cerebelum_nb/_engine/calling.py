@@ -10,32 +10,43 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-import threading
 from collections.abc import Callable, Coroutine, Generator, Iterator
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 from .._dsl.step import DECORATIONS, is_async
 from ..errors import OperationError, StepDefinitionError
 from .scope import Scope, current_scope, scope_here
+from .threads import block_on, can_start_threads, is_loop_running
 
-__all__ = ["PendingOperation", "block_on", "give_up", "offer", "unawaited", "wrap"]
+__all__ = ["PendingOperation", "give_up", "offer", "unawaited", "wrap"]
 
+F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
+# Where an event loop runs, poll(...) and its like return a PendingOperation[T], and await gives the T; in a plain step
+# the same call has waited already and returns the T itself. No signature can say which, because it depends on the
+# caller. A union would have to be narrowed at every call; Awaitable[T] alone would reject every plain step. A class
+# with Any among its bases says both: await is exactly T, and whatever else is done with the value is accepted, as it
+# is for Any.
+if TYPE_CHECKING:
+    _OrItsValue = Any
+else:
+    _OrItsValue = object
 
-class PendingOperation(Coroutine[Any, Any, Any]):
+
+class PendingOperation(Coroutine[Any, Any, T], _OrItsValue):  # type: ignore[misc]  # Any is meant
     """An operation that was called and is to be awaited; it is of no other use."""
 
     __slots__ = ("_scope", "_work", "what")
 
-    def __init__(self, what: str, work: Coroutine[Any, Any, Any], scope: Scope | None) -> None:
+    def __init__(self, what: str, work: Coroutine[Any, Any, T], scope: Scope | None) -> None:
         self.what, self._work, self._scope = what, work, scope
         if scope is not None:
             if scope.unawaited is None:
                 scope.unawaited = {}
             scope.unawaited[self] = None
 
-    def __await__(self) -> Generator[Any, Any, Any]:
+    def __await__(self) -> Generator[Any, Any, T]:
         return self._taken().__await__()
 
     def send(self, value: Any) -> Any:
@@ -50,7 +61,7 @@ class PendingOperation(Coroutine[Any, Any, Any]):
         """Give it up."""
         self._taken().close()
 
-    def _taken(self) -> Coroutine[Any, Any, Any]:
+    def _taken(self) -> Coroutine[Any, Any, T]:
         if self._scope is not None:
             self._scope.unawaited.pop(self, None)  # type: ignore[union-attr]  # made where it was entered
             self._scope = None
@@ -100,6 +111,12 @@ def unawaited(scope: Scope) -> OperationError | None:
     names = list(
         dict.fromkeys(operation.what for operation in scope.unawaited if isinstance(operation, PendingOperation))
     )
+    if not scope.execution.plan.steps[scope.step].is_async and not can_start_threads():
+        return OperationError(
+            f"step '{scope.step}' of execution {scope.execution.id} called {' and '.join(names[:3])}, and cannot wait "
+            f"for it: no thread can start here, so a plain step runs on the event loop. Make it async def, and write "
+            f"await {names[0]}"
+        )
     return OperationError(
         f"step '{scope.step}' of execution {scope.execution.id} called {' and '.join(names[:3])} without await, so it "
         f"was not done. Write await {names[0]}; a helper that calls it must be async def and awaited too"
@@ -113,33 +130,9 @@ def give_up(scope: Scope) -> None:
             operation.close()
 
 
-def block_on(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end from sync code, whether or not a loop runs in this thread."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    outcome: list[T] = []
-    errors: list[BaseException] = []
-
-    def target() -> None:
-        try:
-            outcome.append(asyncio.run(work))
-        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
-            errors.append(error)
-
-    context = contextvars.copy_context()  # the step's scope comes along
-    thread = threading.Thread(target=context.run, args=(target,), name="cerebelum-block", daemon=True)
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return outcome[0]
-
-
 def offer(
     what: str, start: Callable[[Scope | None], Coroutine[Any, Any, T]], scope: Scope | None = None
-) -> PendingOperation | T:
+) -> PendingOperation[T]:
     """Return an operation to be awaited; where a step's code runs without a loop, do it and return its result.
 
     Args:
@@ -152,21 +145,16 @@ def offer(
     """
     if scope is None or not scope.is_here():
         scope = scope_here(what)
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        if scope is None:
-            return PendingOperation(what, start(None), None)
-    else:
+    if scope is None or is_loop_running():
         return PendingOperation(what, start(scope), scope)
     if current_scope.get() is scope:
-        return asyncio.run(start(scope))
+        return cast(PendingOperation[T], asyncio.run(start(scope)))  # its T; see the class
     context = contextvars.copy_context()
     context.run(current_scope.set, scope)
-    return context.run(asyncio.run, start(scope))
+    return cast(PendingOperation[T], context.run(asyncio.run, start(scope)))
 
 
-def wrap(body: Callable[..., Any], around: Callable[..., Any], decoration: tuple[Any, ...]) -> Callable[..., Any]:
+def wrap(body: F, around: Callable[..., Any], decoration: tuple[Any, ...]) -> F:
     """Put an operation around a step's body, and say so in its code's fingerprint."""
     if not callable(body) or hasattr(body, "policy"):
         raise StepDefinitionError(
@@ -181,7 +169,12 @@ def wrap(body: Callable[..., Any], around: Callable[..., Any], decoration: tuple
 
         @functools.wraps(body)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
-            return block_on(around(*args, **kwargs))
+            return block_on(
+                lambda: around(*args, **kwargs),
+                what="a plain step",
+                instead="Make the step async def",
+                thread="cerebelum-block",
+            )
 
     setattr(wrapper, DECORATIONS, (*getattr(body, DECORATIONS, ()), decoration))
-    return wrapper
+    return cast(F, wrapper)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from .._core.arguments import ExecutionLike
 from .._core.events import CancelRequested, WorkflowCancelled
 from .._core.state import evolve, fold
+from .._core.summary import summarise
 from .._store.base import Commit, Store
-from .._store.summary import summarise
 from ..errors import ExecutionBusyError, ResumeError
 from .clock import current_clock
+from .execution import running_here
 from .leases import keeper_of
 from .leaving import leave_off
 
@@ -35,21 +36,22 @@ async def cancel_execution(store: Store, execution_id: ExecutionLike, *, reason:
     execution_id = row.execution_id
     if row.summary.state.is_final:
         raise ResumeError(f"execution {execution_id} is {row.summary.state} already; there is nothing to cancel")
-    here = keeper_of(store).running(execution_id)
+    here = running_here(store, execution_id)
     now = current_clock.get().now()
     request = CancelRequested(at=now, reason=reason, by=by)
     if here is not None:
         here.loop.call_soon_threadsafe(here.engine.post, here, here.cancel, request)
         return "requested"
     try:
-        holder = keeper_of(store).claim(execution_id, now)
+        lease = keeper_of(store).claim(execution_id, now)
     except ExecutionBusyError:
         _signal(store, execution_id, request)
         return "requested"
     while True:  # again, if somebody decides an approval in between
         state = fold(store.events(execution_id))
         ended = WorkflowCancelled(at=max(now, state.updated_at), reason=reason, by=by)
-        if not store.commit([leave_off(execution_id, state, ended, interrupted="cancelled", holder=holder)]):
+        commit = leave_off(execution_id, state, ended, interrupted="cancelled", **lease._asdict())
+        if not store.commit([commit]):
             return "cancelled"
 
 

@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import Any, assert_never
 
 from .._core import events as e
 from .._core.drive import (
@@ -35,29 +35,28 @@ from .._core.drive import (
     Stop,
 )
 from .._core.events import Event
+from .._core.graph import Plan, describe_target
 from .._core.limits import Limit
-from .._core.model import Plan, Value
 from .._core.settle import Raised, Returned, ReturnedError, Verdict, settle, tries_again
 from .._core.state import Phase, State
-from .._store.base import Commit
-from .._store.summary import summarise
+from .._core.summary import summarise
+from .._core.value import Value
+from .._core.waits import AttemptWaits, may_leave, ripe_at, wake_at
+from .._store.base import Commit, Store
 from .._values import Vault
 from ..errors import CerebelumError, DependencyError, ExecutionBusyError, OperationError
 from . import observers
-from . import routing as routes
-from . import waiting as hibernation
-from .attempt import Attempt, Interruption, Outcome
+from .attempt import Attempt, Interruption
 from .clock import Deadline, Timer
 from .leases import keeper_of
+from .ports import Outcome, RunLoop, Waiter
 from .remembered import note_end
+from .routing import choose
 from .scope import Scope, Suspension
 from .staleness import parts_written
 from .values import ExecutionValues, MakeContext
 
-if TYPE_CHECKING:
-    from .loop import Engine
-
-__all__ = ["Execution"]
+__all__ = ["Execution", "running_here"]
 
 _BROKEN_OFF = (Suspension, Interruption, KeyboardInterrupt)
 """What a step raises that a stop broke into, or refused an operation."""
@@ -68,7 +67,7 @@ class Execution(ExecutionValues):
 
     def __init__(
         self,
-        engine: Engine,
+        engine: RunLoop[Execution],
         execution_id: str,
         plan: Plan,
         state: State,
@@ -76,16 +75,20 @@ class Execution(ExecutionValues):
         vault: Vault,
         make_context: MakeContext,
     ) -> None:
-        super().__init__(engine, execution_id, plan, state, vault, make_context)
+        super().__init__(engine.store, execution_id, plan, state, vault, make_context)
+        self.engine = engine
         self.loop, self.clock, self.holder = engine.loop, engine.clock, holder
         self.driver = Driver(plan, state)
         self.variable = ""  # how its workflow is called here
         self.handle: Callable[[str | None], str] | None = None  # writes the call of a handle that goes on with it
+        self.awaited = False  # its outcome is raised or returned below its view, which leaves the advice to it
+        self.traceback_shown = False  # by its view, so that the exception below does not show it again
         self.attempts: dict[str, Attempt] = {}
         self._busy: Attempt | None = None  # one of them that was found at work
         self._looks = False
         self.written = state.version
         self.over = False
+        self.heard_at: int | None = None  # the last heartbeat of the process that ran it before
         self.superseded = False  # another process runs it now
         self.stays = False
         self.watchers: set[Callable[[], None]] = set()
@@ -98,7 +101,7 @@ class Execution(ExecutionValues):
         self.context = contextvars.copy_context()
         self._ahead = self.clock.now() - self.clock.monotonic()
         self._starts: list[Start] = []
-        self._answers: list[Any] = []
+        self._answers: list[Waiter] = []
         self._timers: dict[str, Timer] = {}
         self._retries: dict[str, Deadline] = {}  # of steps that failed in this turn
         self._zombies: dict[str, Attempt] = {}
@@ -140,30 +143,13 @@ class Execution(ExecutionValues):
         now = self._ahead + (self.clock.monotonic() if at is None else at)
         return now if now > last else last
 
-    def post_record(self, event: Event, waiter: Any) -> None:
+    def post_record(self, event: Event, waiter: Waiter) -> None:
         """Take an operation's event; ``waiter`` is answered when it is committed."""
         self.engine.post(self, self._record, (event, waiter))
 
-    def note_progress(self, scope: Scope) -> None:
-        """Keep a progress event, which rides on the next commit."""
-        if self.over or scope.closed or scope.percent is None:
-            return
-        event = e.StepProgressed(
-            at=self.now(),
-            step=scope.step,
-            visit=scope.visit,
-            attempt=scope.attempt,
-            percent=scope.percent,
-            message=self.vault.mask(scope.message) if self.vault else scope.message,
-        )
-        if self.driver.ride(lambda: event):
-            self.engine.flush_later(self)
-
-    def note_printed(self, scope: Scope) -> None:
-        """Keep an event of what a step printed, which rides on the next commit."""
-        if self.over or self.finishing or scope.closed or scope.printed is None:
-            return
-        if self.driver.ride(partial(self._printed_event, scope, self.now())):  # until then views find it in the scope
+    def ride(self, make: Callable[[], Event | None]) -> None:
+        """Record with the next commit what is not worth one of its own; ``make`` is called then."""
+        if not self.over and not self.finishing and self.driver.ride(make):
             self.engine.flush_later(self)
 
     def waits_changed(self) -> None:
@@ -171,6 +157,14 @@ class Execution(ExecutionValues):
         if not self._looks:
             self._looks = True
             self.loop.call_soon(self.engine.on_behalf_of, self, self._look_at_waits)
+
+    def wait_ended(self) -> None:
+        """Hear that a step waits no more."""
+        self.engine.stirs(self)
+
+    def note_blocking(self, step: str, seconds: float) -> None:
+        """Take how long an async step has run without letting the loop go on."""
+        self.engine.note_blocking(step, seconds)
 
     @property
     def all_wait(self) -> bool:
@@ -180,33 +174,35 @@ class Execution(ExecutionValues):
             self._busy = next((attempt for attempt in self.attempts.values() if not attempt.scope.waits), None)
         return self._busy is None and bool(self.attempts or self._timers)
 
-    def retry_times(self) -> list[int]:
-        """When the next attempts of failed steps start, µs since the epoch."""
-        steps = self.state.steps
-        return [due for name in self._timers if name in steps and (due := steps[name].due_at) is not None]
-
     # -- messages -------------------------------------------------------------------------------------------
 
     def begin(self, events: Sequence[Event]) -> None:
         """Take the events that start or resume it; the engine then decides what to start."""
         why = "it hibernated" if self.state.hibernated else "its process ended"
-        self.driver.take(Begin(events, why), self.now())
+        self.driver.take(Begin(events, why, self.heard_at), self.now())
+
+    def ended(self, outcome: Outcome) -> None:
+        """Take the outcome of an attempt into the inbox."""
+        self.engine.post_outcome(self, outcome)
 
     def settle(self, outcome: Outcome) -> None:
         """Take the outcome of an attempt."""
-        scope = outcome.scope
-        attempt = self.attempts.pop(scope.step, None)
-        if scope.closed or attempt is None:
+        attempt = self.attempts.get(outcome.step)
+        if attempt is None or (attempt.scope.visit, attempt.scope.attempt) != (outcome.visit, outcome.attempt):
+            return
+        del self.attempts[outcome.step]
+        scope = attempt.scope
+        if scope.closed:
             return
         if self.attempts and next(iter(self.attempts.values())).scope.waits:
             self.engine.post(self, self._look_at_waits, None)
         scope.close()
-        at_work = attempt.alive and attempt.thread is not None
+        at_work = attempt.alive and scope.thread is not None
         if at_work:
             self._zombies[scope.step] = attempt
-            attempt.when_over(partial(self._on_end_of_thread, scope.step))
+            self._when_over(attempt, partial(self._on_end_of_thread, scope.step))
         now = self.now()
-        events = [] if (printed := self._last_printed(scope)) is None else [printed]
+        printed = scope.take_printed(now, all_of_it=True)
         if self.stop_requested is not None and isinstance(outcome.error, _BROKEN_OFF):
             self.driver.ride(lambda: printed)
             return  # still in flight as far as the log knows: the stop interrupts it
@@ -218,7 +214,7 @@ class Execution(ExecutionValues):
         event = settle(verdict, due_at=due_at, **_header(now, scope))
         if isinstance(event, e.StepFailed):
             self.cause = outcome.error
-        events.append(event)
+        events = [event] if printed is None else [printed, event]
         self.driver.take(Settled(scope.step, scope.visit, scope.attempt, events, at_work), now)
         if isinstance(verdict, Returned):
             self.keep_live(scope.step, scope.visit, verdict.value, outcome.live)
@@ -256,16 +252,16 @@ class Execution(ExecutionValues):
         if not self.all_wait:
             return
         now = self.clock.now()
-        ripe_at = hibernation.ripe_at(self, self.engine.hibernate_after, now)
-        if ripe_at is None:
+        ripe = self._ripe_at(self.engine.hibernate_after, now)
+        if ripe is None:
             return
-        if ripe_at <= now:
+        if ripe <= now:
             self.engine.post(self, self._hibernate, None)
         else:
             if self._ripening is not None:
                 self._ripening.cancel()
             look = partial(self.engine.on_behalf_of, self, self._look_at_waits)
-            self._ripening = self.clock.call_at(Deadline(self.clock, ripe_at), look)
+            self._ripening = self.clock.call_at(Deadline(self.clock, ripe), look)
 
     def cancelled_from_outside(self, step: str) -> None:
         """A step's task was cancelled by somebody else, as at the end of ``asyncio.run``: record it at once."""
@@ -346,7 +342,7 @@ class Execution(ExecutionValues):
             self.live.pop(name, None)
         events = self.driver.committed()
         if self.payloads:
-            parts_written(self.engine.store, self.payloads)
+            parts_written(self.store, self.payloads)
             self.payloads = ()
         first, self.written = self.written + 1, self.state.version
         if self._answers:
@@ -373,7 +369,7 @@ class Execution(ExecutionValues):
             ExecutionBusyError: another process has taken it over.
         """
         try:
-            keeper_of(self.engine.store).check(self)
+            keeper_of(self.store).check(self)
         except ExecutionBusyError as error:
             self.loop.call_soon_threadsafe(self.abort, error)
             raise
@@ -450,9 +446,11 @@ class Execution(ExecutionValues):
         attempt = Attempt(self.plan.steps[name], scope)
         self.attempts[name] = attempt
         try:
-            attempt.start()
+            context = self.context.copy()
+            observers.prepare(scope, context)
+            attempt.start(context)
         except Exception as error:  # noqa: BLE001 - the system may refuse a thread: then that is how the attempt ended
-            self.engine.post(self, self.settle, Outcome(scope, error=error))
+            self.engine.post(self, self.settle, attempt.outcome(error))
 
     def _verdict(self, attempt: Attempt, outcome: Outcome) -> Verdict:
         """Say as data how an attempt ended, without secrets."""
@@ -477,12 +475,12 @@ class Execution(ExecutionValues):
             if name in self.plan.diverges and not step.diverge_chosen:
                 diverge = self.plan.diverges[name]
                 error = step.error if step.phase is Phase.FAILED else None
-                choice = routes.choose(diverge, error, self._routed_result(name))
-                target = "" if choice is None else routes.describe_target(diverge.choices[choice][1])
+                choice = choose(diverge, error, self._routed_result(name))
+                target = "" if choice is None else describe_target(diverge.choices[choice][1])
                 return e.DivergeTaken(**header, choice=choice, target=target)
             branch = self.plan.branches[name]
             truth = bool(branch.predicate(self.result_of(name)))
-            target = routes.describe_target(branch.when_true if truth else branch.when_false)
+            target = describe_target(branch.when_true if truth else branch.when_false)
             return e.BranchTaken(**header, choice=truth, target=target)
         except BaseException as error:  # noqa: BLE001 - a route is user code: what it raises fails the run
             self.cause = error
@@ -505,14 +503,31 @@ class Execution(ExecutionValues):
         if self.finishing:
             return
         if self.driver.draining:
-            if self._starts or not all(map(hibernation.may_leave, self.attempts.values())):
+            if self._starts or not all(map(may_leave, self._waits())):
                 return
         else:
-            ripe_at = None if after is None else hibernation.ripe_at(self, after, now)
-            if ripe_at is None or ripe_at > now or self._starts:
+            ripe = None if after is None else self._ripe_at(after, now)
+            if ripe is None or ripe > now or self._starts:
                 return
         self._ride_all_printed()
-        self.driver.take(Leave(self.now() if self.driver.held_back else hibernation.wake_at(self)), self.now())
+        now = self.now()
+        wake = now if self.driver.held_back else wake_at(self._waits(), self._retry_times(), now)
+        self.driver.take(Leave(wake), now)
+
+    def _ripe_at(self, after: int, now: int) -> int | None:
+        return ripe_at(self._waits(), self._retry_times(), len(self.state.in_flight), after, now)
+
+    def _waits(self) -> list[AttemptWaits]:
+        steps = self.state.steps
+        return [
+            AttemptWaits(attempt.scope.waits, steps[name].operations, attempt.spec.policy.effect == "external")
+            for name, attempt in self.attempts.items()
+        ]
+
+    def _retry_times(self) -> list[int]:
+        """When the next attempts of failed steps start, µs since the epoch."""
+        steps = self.state.steps
+        return [due for name in self._timers if name in steps and (due := steps[name].due_at) is not None]
 
     def _note_stop(self) -> None:
         if self.stopped_at is None:
@@ -526,25 +541,14 @@ class Execution(ExecutionValues):
         for attempt in self.attempts.values():
             attempt.abandon()
 
-    def _printed_event(self, scope: Scope, at: int, *, last: bool = False) -> Event | None:
-        assert scope.printed is not None
-        scope.printed.asked = False
-        text, dropped = scope.printed.take(self.vault.mask, all_of_it=last)
-        if not text:
-            return None
-        return e.StepPrinted(
-            at=at, step=scope.step, visit=scope.visit, attempt=scope.attempt, text=text, dropped=dropped
-        )
-
     def _ride_all_printed(self) -> None:
         """Record what was printed so far before what ends the attempts."""
         for attempt in self.attempts.values():
             if attempt.scope.printed is not None and not self.finishing:
-                self.driver.ride(partial(self._printed_event, attempt.scope, self.now(), last=True))
+                self.driver.ride(partial(attempt.scope.take_printed, self.now(), all_of_it=True))
 
-    def _last_printed(self, scope: Scope) -> Event | None:
-        """What an attempt printed last is recorded with its outcome."""
-        return None if scope.printed is None else self._printed_event(scope, self.now(), last=True)
+    def _when_over(self, attempt: Attempt, action: Callable[[], None]) -> None:
+        attempt.when_over(partial(self.engine.on_behalf_of, self, action))
 
     def _end(self, error: BaseException | None = None) -> None:
         self.over = True
@@ -556,7 +560,7 @@ class Execution(ExecutionValues):
             note_end(self)
             self.engine.forget(self, [partial(getattr, a, "alive") for a in left])
             for attempt in left:
-                attempt.when_over(partial(keeper_of(self.engine.store).forget_ended, self.id))
+                self._when_over(attempt, partial(keeper_of(self.store).forget_ended, self.id))
         except Exception as trouble:  # noqa: BLE001 - whoever waits for this run is told its end in any case
             error = error or trouble
         if error is not None:
@@ -567,6 +571,12 @@ class Execution(ExecutionValues):
             self.done.set_result(None)
         else:  # a future refuses StopIteration
             self.done.set_exception(RuntimeError(repr(error)) if isinstance(error, StopIteration) else error)
+
+
+def running_here(store: Store, execution_id: str) -> Execution | None:
+    """Return the execution if it runs in this process."""
+    held = keeper_of(store).running(execution_id)
+    return held if isinstance(held, Execution) else None
 
 
 def _header(now: int, scope: Scope) -> dict[str, Any]:

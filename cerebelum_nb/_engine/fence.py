@@ -14,7 +14,7 @@ from contextlib import suppress
 from types import CodeType
 from typing import Any
 
-from .._core.model import ErrorInfo
+from .._core.value import ErrorInfo
 from .._host.caller import user_traceback
 from .._values import Vault
 from ..errors import CerebelumError

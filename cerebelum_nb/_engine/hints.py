@@ -17,9 +17,10 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from .._core.model import ExecutionState, Plan
+from .._core.graph import Plan
 from .._core.resume import unknown_outcomes
 from .._core.state import Operation, State
+from .._core.state_name import ExecutionState
 from .._host.caller import in_cells
 from .._store.base import Store
 from .._store.session import default_path
@@ -135,7 +136,7 @@ def advise_on(execution: Execution, what: str = "") -> Advice | None:
         plan=execution.plan,
         variable=execution.variable,
         handle=execution.handle,
-        command=command_for(execution.engine.store),
+        command=command_for(execution.store),
     )
 
 

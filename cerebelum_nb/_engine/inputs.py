@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from .._core.model import Value
+from .._core.value import Value
 from .._store.base import Store
 from .._values import Secret, Vault, decode, encode
 from .remembered import remembered

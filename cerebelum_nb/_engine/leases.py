@@ -7,8 +7,8 @@ length of a lease (store/sightings.py). So a holder that stood still may have be
 next commit, from the look at the log that follows every write of another process, or right before its next effect
 (:meth:`LeaseKeeper.check`), whichever comes first. A forked child holds nothing.
 
-One holder per store and process; the heartbeat is a thread of its own, so that a busy event loop does not lose its
-leases. The same thread notices that another process has written to the log.
+One holder per store and process; the heartbeat is a thread of its own where threads start, so that a busy event loop
+does not lose its leases. The same thread notices that another process has written to the log.
 """
 
 from __future__ import annotations
@@ -19,19 +19,18 @@ import math
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 from .._store import at_fork as forks
 from .._store.base import Store
 from ..errors import ExecutionBusyError, StoreError
+from .ports import Held
+from .threads import can_start_threads
 
-if TYPE_CHECKING:
-    from .execution import Execution
-
-__all__ = ["LeaseKeeper", "LeaseTimes", "keeper_of", "superseded"]
+__all__ = ["Lease", "LeaseKeeper", "LeaseTimes", "keeper_of", "superseded"]
 
 log = logging.getLogger("cerebelum_nb")
 
@@ -49,6 +48,13 @@ class LeaseTimes:
     def ttl(self) -> int:
         """The length of a lease, µs."""
         return round(self.lease * 1e6)
+
+
+class Lease(NamedTuple):
+    """A lease that was taken: by which holder, and when the process it was taken over from was last heard of (µs)."""
+
+    holder: int
+    heard_at: int | None
 
 
 times = LeaseTimes()
@@ -85,10 +91,11 @@ class LeaseKeeper:
         self._store = weakref.ref(store)
         self._lock = threading.Lock()
         self._holder: int | None = None
-        self._running: dict[str, Execution] = {}
+        self._running: dict[str, Held] = {}
         self._leftovers: dict[str, list[Callable[[], bool]]] = {}
         self._beat_at = 0.0
         self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None  # which the heartbeat beats from without threads
         self._seen: int | None = None
         self.listeners: set[Callable[[], object]] = set()
 
@@ -103,18 +110,17 @@ class LeaseKeeper:
             self._beat_at = time.monotonic()
         return self._holder
 
-    def claim(self, execution_id: str, now: int) -> int:
-        """Take the lease of a recorded execution and return the holder's key.
+    def claim(self, execution_id: str, now: int) -> Lease:
+        """Take the lease of a recorded execution.
 
         Raises:
             ExecutionBusyError: it runs here or in another living process, or a step of it is still at work.
         """
         holder = self.holder(now)
         self._refuse_busy(execution_id)
-        self._must_store().claim(execution_id, holder, now)
-        return holder
+        return Lease(holder, self._must_store().claim(execution_id, holder, now))
 
-    def check(self, execution: Execution) -> None:
+    def check(self, execution: Held) -> None:
         """Make sure that an execution is still this process's to run: before an effect that no commit precedes.
 
         Raises:
@@ -145,16 +151,22 @@ class LeaseKeeper:
             last = left
             await wait(min(left, times.look))
 
-    def enter(self, execution: Execution) -> None:
+    def enter(self, execution: Held) -> None:
         """Note that an execution runs here, and keep the heartbeat going."""
         with self._lock:
             self._running[execution.id] = execution
             store = self._must_store()
-            if self._thread is None and store.location != ":memory:":
-                self._thread = threading.Thread(target=self._beat, name="cerebelum-heartbeat", daemon=True)
-                self._thread.start()
+            if store.location == ":memory:":
+                return
+            if can_start_threads():
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._beat, name="cerebelum-heartbeat", daemon=True)
+                    self._thread.start()
+            elif self._loop is None or self._loop.is_closed():
+                self._loop = execution.loop
+                self._beat_from(execution.loop, self._rounds())
 
-    def leave(self, execution: Execution, leftovers: list[Callable[[], bool]]) -> None:
+    def leave(self, execution: Held, leftovers: list[Callable[[], bool]]) -> None:
         """Note that an execution no longer runs here; ``leftovers`` tell whether a step of it is still at work."""
         with self._lock:
             self._running.pop(execution.id, None)
@@ -175,7 +187,7 @@ class LeaseKeeper:
         for listener in list(self.listeners):
             listener()
 
-    def running(self, execution_id: str) -> Execution | None:
+    def running(self, execution_id: str) -> Held | None:
         """Return the execution if it runs in this process.
 
         One whose event loop was closed under it, as at the end of ``asyncio.run``, can never go on: it is over.
@@ -190,7 +202,7 @@ class LeaseKeeper:
         for execution in self._running.values():
             execution.disown()
         self._lock = threading.Lock()
-        self._holder, self._thread, self._seen = None, None, None
+        self._holder, self._thread, self._loop, self._seen = None, None, None, None
         self._running, self._leftovers = {}, {}
         self.listeners = set()
 
@@ -217,16 +229,27 @@ class LeaseKeeper:
         return store
 
     def _beat(self) -> None:
+        """Beat in a thread of its own."""
+        for _ in self._rounds():
+            time.sleep(times.look)
+
+    def _beat_from(self, loop: asyncio.AbstractEventLoop, rounds: Iterator[None]) -> None:
+        """Beat from an event loop, where no thread can start: a step that blocks it holds up the heartbeat too."""
+        for _ in rounds:
+            loop.call_later(times.look, self._beat_from, loop, rounds)
+            return
+
+    def _rounds(self) -> Iterator[None]:
         """Keep the leases, and look for what others wrote, until nothing has run here for a while."""
         since, idle, failing = 0.0, 0.0, False
         while True:
-            time.sleep(times.look)
+            yield
             store = self._store()
             with self._lock:
                 executions = list(self._running.values())
                 idle = 0.0 if executions else idle + times.look
                 if store is None or idle > times.idle:
-                    self._thread = None
+                    self._thread = self._loop = None
                     return
             if not executions:
                 continue
@@ -248,7 +271,7 @@ class LeaseKeeper:
                 failing = True
             del store, executions  # so that a log nobody else holds can be closed
 
-    def _look(self, store: Store, executions: list[Execution]) -> None:
+    def _look(self, store: Store, executions: list[Held]) -> None:
         version = store.data_version()
         if version == self._seen:
             return

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 from .._core.events import Event, StepInterrupted
 from .._core.state import State, fold
+from .._core.summary import summarise
 from .._store.base import Commit
-from .._store.summary import summarise
 
 __all__ = ["interruptions", "leave_off"]
 
 
-def interruptions(state: State, at: int, reason: str) -> list[StepInterrupted]:
-    """Make the events that interrupt every step which is under way."""
+def interruptions(state: State, at: int, reason: str, heard_at: int | None = None) -> list[StepInterrupted]:
+    """Make the events that interrupt every step which is under way; ``heard_at``: the last heartbeat of its process."""
+    ended_at = state.left_at(heard_at, at)
     return [
         StepInterrupted(
-            at=at, step=name, visit=state.steps[name].visit, attempt=max(1, state.steps[name].attempt), reason=reason
+            at=at,
+            step=name,
+            visit=state.steps[name].visit,
+            attempt=max(1, state.steps[name].attempt),
+            reason=reason,
+            ended_at=ended_at,
         )
         for name in state.in_flight
     ]
 
 
-def leave_off(execution_id: str, state: State, last: Event, *, interrupted: str, holder: int) -> Commit:
+def leave_off(
+    execution_id: str, state: State, last: Event, *, interrupted: str, holder: int, heard_at: int | None
+) -> Commit:
     """Make the commit that ends or pauses an execution and gives its lease back; its events are folded into ``state``.
 
     Args:
@@ -29,9 +37,10 @@ def leave_off(execution_id: str, state: State, last: Event, *, interrupted: str,
         last: the event that says how it is left, at its time.
         interrupted: the reason that the steps under way are given.
         holder: the lease it is written under.
+        heard_at: the last heartbeat of the process that ran it before, µs, if that is known.
     """
     after = state.version
-    events = [*interruptions(state, last.at, interrupted), last]
+    events = [*interruptions(state, last.at, interrupted, heard_at), last]
     fold(events, state)
     return Commit(
         execution_id=execution_id, after=after, events=events, summary=summarise(state), holder=holder, release=True

@@ -22,18 +22,19 @@ from datetime import timedelta
 from typing import Any
 
 from .._core.events import Event
-from .._core.model import Plan
+from .._core.graph import Plan
 from .._core.state import State, fold
 from .._store.base import Rejection, Store, patience
 from .._values import Vault
 from ..errors import CerebelumError, ResumeError, StoreError
-from .attempt import Outcome
 from .clock import Clock, current_clock
 from .execution import Execution
 from .leases import keeper_of, superseded
+from .ports import Outcome
 from .remembered import remembered
 from .scope import hear
 from .stdout import listen
+from .threads import can_start_threads
 from .values import MakeContext
 from .watchdog import BlockWatch
 
@@ -123,8 +124,9 @@ class Engine:
         Raises:
             ExecutionBusyError: somebody else runs it.
         """
-        holder = keeper_of(self.store).claim(execution_id, self.clock.now())
-        execution = Execution(self, execution_id, plan, State(), holder, vault, make_context)
+        lease = keeper_of(self.store).claim(execution_id, self.clock.now())
+        execution = Execution(self, execution_id, plan, State(), lease.holder, vault, make_context)
+        execution.heard_at = lease.heard_at
         with self.made_ready(execution):
             execution.rebase(fold(self.store.events(execution_id)))
             known = remembered(self.store, execution_id)
@@ -273,7 +275,8 @@ class Engine:
 
     def _async_steps(self) -> list[str]:
         attempts = [attempt for execution in self._executions.values() for attempt in execution.attempts.values()]
-        return [attempt.spec.name for attempt in attempts if attempt.task is not None and not attempt.scope.waits]
+        at_work = [attempt for attempt in attempts if attempt.scope.task is not None and not attempt.scope.waits]
+        return [attempt.spec.name for attempt in at_work if attempt.spec.is_async or can_start_threads()]
 
     def _enter(self, execution: Execution) -> None:
         self._executions[execution.id] = execution

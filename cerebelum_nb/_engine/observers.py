@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .._core.events import Event
-    from .execution import Execution
+    from .ports import Host
     from .scope import Scope
 
 __all__ = ["Observer", "add", "prepare", "remove", "tell"]
@@ -34,7 +34,7 @@ class Observer:
 
     def __init__(
         self,
-        on_event: Callable[[Execution, int, Event], object] | None = None,
+        on_event: Callable[[Host, int, Event], object] | None = None,
         before_attempt: Callable[[Scope], object] | None = None,
     ) -> None:
         self.on_event, self.before_attempt = on_event, before_attempt
@@ -54,7 +54,7 @@ def remove(observer: Observer) -> None:
         _observers = tuple(other for other in _observers if other is not observer)
 
 
-def tell(execution: Execution, first: int, events: Sequence[Event]) -> None:
+def tell(execution: Host, first: int, events: Sequence[Event]) -> None:
     """Tell of the events of a commit; ``first`` is the version of the first of them."""
     for observer in _observers:
         if observer.on_event is None:

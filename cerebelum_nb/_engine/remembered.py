@@ -11,14 +11,12 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .._core.model import ExecutionState
+from .._core.state_name import ExecutionState
 from .._store.base import Store
 from .leases import keeper_of
-
-if TYPE_CHECKING:
-    from .execution import Execution
+from .values import ExecutionValues
 
 __all__ = ["Remembered", "note_end", "remembered"]
 
@@ -44,18 +42,18 @@ _lock = threading.Lock()
 def remembered(store: Store, execution_id: str) -> Remembered:
     """Return what this process knows of an execution beside its log, whether it runs or has ended."""
     running = keeper_of(store).running(execution_id)
-    if running is not None:
+    if isinstance(running, ExecutionValues):
         return _of(running)
     with _lock:
         kept = _kept.get(store)
         return _NOTHING if kept is None else kept.get(execution_id, _NOTHING)
 
 
-def note_end(execution: Execution) -> None:
+def note_end(execution: ExecutionValues) -> None:
     """Keep what a resume may need of a run that has ended; of one that is completed or cancelled, nothing."""
     needed = _of(execution)
     with _lock:
-        kept = _kept.setdefault(execution.engine.store, OrderedDict())
+        kept = _kept.setdefault(execution.store, OrderedDict())
         kept.pop(execution.id, None)
         if execution.state.lifecycle in _ENDED or needed == _NOTHING:
             return
@@ -64,7 +62,7 @@ def note_end(execution: Execution) -> None:
             kept.popitem(last=False)
 
 
-def _of(execution: Execution) -> Remembered:
+def _of(execution: ExecutionValues) -> Remembered:
     recorded = execution.state.inputs
     whole = recorded is None or recorded.restorable
     return Remembered(None if whole else execution.live_inputs, execution.masked_results)

@@ -9,10 +9,10 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from .._core.model import Action, Diverge, ErrorInfo, Target
-from .._text.text import as_stage
+from .._core.graph import Diverge
+from .._core.value import ErrorInfo
 
-__all__ = ["choose", "describe_target"]
+__all__ = ["choose"]
 
 _FAILED = object()
 
@@ -34,18 +34,6 @@ def choose(diverge: Diverge, error: ErrorInfo | None, result: Any) -> str | None
         if _matches(pattern, error, result):
             return label
     return None
-
-
-def describe_target(target: Target) -> str:
-    """Write a target as people read it.
-
-    Example:
-        >>> describe_target((("a",), ("b", "c")))
-        'a >> [b, c]'
-    """
-    if isinstance(target, Action):
-        return str(target)
-    return " >> ".join(map(as_stage, target))
 
 
 def _matches(pattern: Any, error: ErrorInfo | None, result: Any) -> bool:

@@ -20,22 +20,22 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .._core.events import OperationMismatched
+from .._core.events import OperationMismatched, StepPrinted, StepProgressed
 from .._core.state import Operation
+from .._core.waits import Wait
 from .._store import at_fork as forks
 from .._values.secret import Vault, reveal_to
 from ..errors import ExecutionBusyError, OperationError
+from .ports import Host, Waiter
 from .stdout import Printed
 
 if TYPE_CHECKING:
     from .clock import Deadline, Timer
-    from .execution import Execution
 
-__all__ = ["Scope", "Suspension", "Wait", "current_scope", "hear", "scope_here"]
+__all__ = ["Scope", "Suspension", "current_scope", "hear", "scope_here"]
 
 current_scope: ContextVar[Scope | None] = ContextVar("cerebelum_scope", default=None)
 
@@ -43,26 +43,11 @@ _open: weakref.WeakSet[Scope] = weakref.WeakSet()
 _lock = threading.Lock()
 """Guards ``_open``, and the counts of scopes: a step's pool threads name operations at the same time."""
 
-_Waiter = asyncio.Future[None] | concurrent.futures.Future[None]
-
 PROGRESS_EVERY = 250_000
 """µs between two progress events of one step in the log."""
 
 PRINTED_EVERY = 0.25
 """Seconds between two events of what a step prints, doubled with every 16,000 characters: the log stays bounded."""
-
-
-@dataclass(slots=True, eq=False)
-class Wait:
-    """A wait of a step: since and until when (µs; None: until somebody decides).
-
-    ``whole`` says that the step does nothing else meanwhile, as far as can be told: its own task or thread waits.
-    """
-
-    since: int
-    due_at: int | None
-    whole: bool
-    op: str
 
 
 class Suspension(BaseException):
@@ -91,15 +76,19 @@ class Scope:
         "percent",
         "printed",
         "step",
+        "task",
+        "thread",
         "unawaited",
         "visit",
         "waits",
     )
 
-    def __init__(self, execution: Execution, step: str, visit: int, attempt: int) -> None:
+    def __init__(self, execution: Host, step: str, visit: int, attempt: int) -> None:
         self.execution = execution
         self.step, self.visit, self.attempt = step, visit, attempt
         self.loop = execution.loop
+        self.task: asyncio.Task[None] | None = None  # of an async step
+        self.thread: threading.Thread | None = None  # of a plain one
         self.closed = False
         self.waits: list[Wait] = []
         self.percent: float | None = None
@@ -107,7 +96,7 @@ class Scope:
         self._ends: set[Callable[[], None]] = set()
         self.printed: Printed | None = None
         self._counts: Counter[str] | None = None
-        self._waiters: set[_Waiter] | None = None
+        self._waiters: set[Waiter] | None = None
         self._progress_at = 0
         self._pid = os.getpid()
         self._earlier: dict[str, dict[str, None]] = {}
@@ -199,14 +188,14 @@ class Scope:
             with suppress(ValueError):
                 self.waits.remove(wait)
             self._ends.discard(end)
-            self.execution.engine.stirs(self.execution)
+            self.execution.wait_ended()
 
-        def over(waiter: _Waiter) -> None:
+        def over(waiter: Waiter) -> None:
             end()
             if not waiter.done():
                 waiter.set_result(None)
 
-        def begin(waiter: _Waiter) -> None:
+        def begin(waiter: Waiter) -> None:
             if until is not None:
                 if until():
                     waiter.set_result(None)
@@ -226,13 +215,10 @@ class Scope:
 
     def is_callers(self) -> bool:
         """Whether it is the attempt's own thread or task that asks."""
-        attempt = self.execution.attempts.get(self.step)
-        if attempt is None:
-            return False
-        if attempt.thread is threading.current_thread():
+        if self.thread is threading.current_thread():
             return True
         try:
-            return attempt.task is not None and attempt.task is asyncio.current_task()
+            return self.task is not None and self.task is asyncio.current_task()
         except RuntimeError:  # no loop runs in this thread
             return False
 
@@ -244,7 +230,7 @@ class Scope:
         now = self.now()
         if now - self._progress_at >= PROGRESS_EVERY or percent >= 100:
             self._progress_at = now
-            self._on_loop(lambda: self.execution.note_progress(self))
+            self._on_loop(self._note_progress)
 
     def print(self, text: str) -> None:
         """Keep what the step printed; it rides on a commit before long, and on its outcome's at the latest."""
@@ -272,12 +258,12 @@ class Scope:
         """Whether the code that asks runs in the process of this attempt, not in a forked child."""
         return self._pid == os.getpid()
 
-    async def _ask(self, action: Callable[[_Waiter], None]) -> None:
+    async def _ask(self, action: Callable[[Waiter], None]) -> None:
         if self.closed:
             raise self.over()
         if self._waiters is None:
             self._waiters = set()
-        waiter: _Waiter
+        waiter: Waiter
         if asyncio.get_running_loop() is self.loop:
             waiter = self.loop.create_future()
             self._waiters.add(waiter)
@@ -295,12 +281,46 @@ class Scope:
             finally:
                 self._waiters.discard(waiter)
 
+    def take_printed(self, at: int, *, all_of_it: bool = False) -> StepPrinted | None:
+        """Make the event of what was printed since the last one; None when there is nothing to say.
+
+        Args:
+            at: its time, µs since the epoch.
+            all_of_it: also a line that is not over yet.
+        """
+        if self.printed is None:
+            return None
+        self.printed.asked = False
+        text, dropped = self.printed.take(self.execution.vault.mask, all_of_it=all_of_it)
+        if not text:
+            return None
+        return StepPrinted(at=at, step=self.step, visit=self.visit, attempt=self.attempt, text=text, dropped=dropped)
+
+    def _note_progress(self) -> None:
+        if self.closed or self.percent is None:
+            return
+        vault = self.execution.vault
+        event = StepProgressed(
+            at=self.now(),
+            step=self.step,
+            visit=self.visit,
+            attempt=self.attempt,
+            percent=self.percent,
+            message=vault.mask(self.message) if vault else self.message,
+        )
+        self.execution.ride(lambda: event)
+
     def _note_printed_later(self) -> None:
         assert self.printed is not None
         wait = PRINTED_EVERY * 2 ** (self.printed.taken // 16_000)
-        self.loop.call_later(wait, self.execution.note_printed, self)
+        self.loop.call_later(wait, self.note_printed)
 
-    def _act(self, action: Callable[[_Waiter], None], waiter: _Waiter) -> None:
+    def note_printed(self) -> None:
+        """Have what was printed recorded with the next commit; until then views find it here."""
+        if not self.closed:
+            self.execution.ride(partial(self.take_printed, self.now()))
+
+    def _act(self, action: Callable[[Waiter], None], waiter: Waiter) -> None:
         """Do what a thread asked for, unless its attempt was ended in between: nobody would answer it then."""
         if not self.closed:
             try:

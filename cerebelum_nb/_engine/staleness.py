@@ -13,14 +13,16 @@ from collections.abc import Iterable
 from hashlib import sha256
 
 from .._core.blueprint import dump, load
-from .._core.model import Plan, StepSpec, Value
+from .._core.graph import Plan, StepSpec
 from .._core.resume import code_changed
 from .._core.resume_plan import changed_inputs
 from .._core.state import State
+from .._core.value import Value
 from .._dsl.step import parts_of
 from .._store.base import Store
+from .._text.json_text import parse
 from .._values import MASK, Vault
-from .._values.bounds import inflate, parse
+from .._values.bounds import inflate
 from ..errors import StoreError
 
 __all__ = [

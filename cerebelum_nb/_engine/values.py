@@ -12,18 +12,17 @@ import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from .._core.model import ErrorInfo, Plan, StepSpec, Value
+from .._core.graph import Plan, StepSpec
 from .._core.state import Phase, State
+from .._core.value import ErrorInfo, Value
+from .._store.base import Store
 from .._values import Secret, Vault, decode, encode, pickles
 from .._values.classes import Home
 from ..errors import DependencyError, SerializationError
 from .fence import at_return, describe
 from .scope import current_scope
-
-if TYPE_CHECKING:
-    from .loop import Engine
 
 __all__ = ["ExecutionValues", "SharedValueWarning"]
 
@@ -78,9 +77,9 @@ class ExecutionValues:
     """What an execution holds, and how its steps get at it."""
 
     def __init__(
-        self, engine: Engine, execution_id: str, plan: Plan, state: State, vault: Vault, make_context: MakeContext
+        self, store: Store, execution_id: str, plan: Plan, state: State, vault: Vault, make_context: MakeContext
     ) -> None:
-        self.engine, self.id, self.plan, self.state, self.vault = engine, execution_id, plan, state, vault
+        self.store, self.id, self.plan, self.state, self.vault = store, execution_id, plan, state, vault
         self._make_context = make_context
         self.live: dict[str, Any] = {}
         self._given: dict[str, list[Given]] = {}
@@ -96,7 +95,7 @@ class ExecutionValues:
                 failure of the step that made it; said by the commit, it would be nobody's.
         """
         made = encode(value, keep=keep, vault=self.vault, path=path, home=self.home)
-        most = self.engine.store.largest - _BESIDE
+        most = self.store.largest - _BESIDE
         size = made.size or len(made.json)
         if size * 4 > most and (made.size or len(made.json.encode("utf-8", "surrogatepass"))) > most:
             raise SerializationError(
@@ -119,8 +118,8 @@ class ExecutionValues:
             return None
         return decode(
             value,
-            lambda digest: self.engine.store.payload(digest) if value.payload is None else value.payload,
-            trusted=self.engine.store.trusted,
+            lambda digest: self.store.payload(digest) if value.payload is None else value.payload,
+            trusted=self.store.trusted,
             where=f"{where} of execution {self.id}",
             missing=partial(Secret.missing, execution_id=self.id, step=step),
             home=self.home,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from .._core.events import Event
-    from .._core.model import Plan
+    from .._core.graph import Plan
     from .execution import Execution
 
 __all__ = [
@@ -59,7 +59,14 @@ def shielded(what: str) -> Iterator[None]:
 
 @contextmanager
 def shown(execution: Execution) -> Iterator[None]:
-    """Show an execution while the block runs."""
+    """Show an execution while the block runs, by a caller that raises or returns its outcome."""
+    execution.awaited = True
+    with _shown(execution):
+        yield
+
+
+@contextmanager
+def _shown(execution: Execution) -> Iterator[None]:
     what = f"execution {execution.id}"
     with ExitStack() as stack:
         for factory in factories:
@@ -83,7 +90,7 @@ def _shielded_exit(view: AbstractContextManager[None], what: str) -> Iterator[No
 def watch(execution: Execution) -> None:
     """Show an execution that runs behind the cell, until it is over; returns at once."""
     stack = ExitStack()
-    stack.enter_context(shown(execution))
+    stack.enter_context(_shown(execution))
     execution.done.add_done_callback(lambda _: stack.close())
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .._core.arguments import ExecutionLike
-from .._core.model import Value
 from .._core.state import Phase, State, StepState, fold
+from .._core.value import Value
 from .._store.base import Store
 from .._values import decode
 from ..errors import SerializationError, StoreError

@@ -5,16 +5,17 @@ It imports pandas: import it only when such a frame is made.
 
 from __future__ import annotations
 
-import html
 from typing import Any
 
 import pandas as pd  # noqa: TID253  # this module is only imported when it is needed
 
 from .._text.duration import format_seconds
-from .._text.text import cut
-from .shown import WIDEST, as_html, as_lines
+from .._text.html import Html, small_table
+from .._text.text import as_lines, cut
 
 __all__ = ["Diff"]
+
+_WIDEST = 60
 
 
 class Diff(pd.DataFrame):
@@ -28,7 +29,7 @@ class Diff(pd.DataFrame):
         return "\n".join([self._head(), *(f"  {line}" for line in as_lines(self._rows()))])
 
     def _repr_html_(self) -> str:
-        return f"<div><b>{html.escape(self._head())}</b>{as_html(self._rows())}</div>"
+        return Html("<div><b>{}</b>{}</div>").format(self._head(), small_table(self._rows()))
 
     def _head(self) -> str:
         inputs, steps = self.iloc[:1], self.iloc[1:]
@@ -55,7 +56,7 @@ class Diff(pd.DataFrame):
                     _took(row["duration_a"]),
                     _took(row["duration_b"]),
                     " ".join(changed),
-                    cut(_text(row["difference"]), WIDEST),
+                    cut(_text(row["difference"]), _WIDEST),
                 )
             )
         return rows

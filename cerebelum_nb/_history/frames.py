@@ -6,7 +6,6 @@ made, never before.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -15,7 +14,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from .._core.events import EVENT_TYPES, HEADER
-from .._core.model import ExecutionState
+from .._core.state_name import ExecutionState
+from .._text.json_text import parse
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -194,7 +194,7 @@ def expand(events: pd.DataFrame) -> pd.DataFrame:
     head, texts = events.drop(columns="data"), events["data"].dropna()
     if texts.empty:
         return head
-    payload = pd.DataFrame(json.loads(f"[{','.join(texts)}]"), index=texts.index, dtype="object")
+    payload = pd.DataFrame(_payloads(texts), index=texts.index, dtype="object")
     made: list[Any] = [head]
     for name in payload.columns:
         column: Column = payload[name]
@@ -223,10 +223,19 @@ def expand_values(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     return _side_by_side(made, frame.index)
 
 
+def _payloads(texts: Column) -> list[Any]:
+    """Parse the data of events in one go; where one of them cannot be parsed, it alone stays empty."""
+    try:
+        return list(parse(f"[{','.join(texts)}]"))
+    except ValueError:
+        found = map(_parsed, texts)
+        return [one if isinstance(one, dict) else {} for one in found]
+
+
 def _parsed(written: str) -> Any:
     try:
-        return json.loads(written)
-    except (ValueError, RecursionError):
+        return parse(written)
+    except ValueError:
         return written
 
 

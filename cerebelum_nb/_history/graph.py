@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from .._core.arguments import ExecutionLike
-from .._core.model import ExecutionState, Plan
+from .._core.graph import Plan
 from .._core.state import Phase, State, StepState, fold
+from .._core.state_name import ExecutionState
 from .._engine import views
 from .._engine.staleness import blueprint_kept
 from ..errors import StoreError

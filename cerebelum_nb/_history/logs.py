@@ -7,6 +7,7 @@ from functools import wraps
 from typing import Concatenate, Generic, ParamSpec, TypeVar
 
 from .._core.arguments import ExecutionLike
+from . import database as sqlite_utils_of
 from . import diff as comparing
 from . import graph as drawing
 from . import plots, tables
@@ -64,6 +65,7 @@ class History(Logs):
     steps = over_all(tables.steps)
     events = over_all(tables.events)
     sql = over_all(tables.sql)
+    database = over_all(sqlite_utils_of.database)
     diff = over_all(comparing.diff)
     plot_durations = over_all(plots.plot_durations)
     plot_failures = over_all(plots.plot_failures)

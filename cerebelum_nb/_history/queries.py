@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from .._core.model import ExecutionState
-from .._store.extracts import error, error_type, type_in, value
+from .._core.state_name import ExecutionState
+from .._store.extracts import ended_at, error, error_type, type_in, value
 from .._store.row_sql import STARTED, iso_of
 
 __all__ = ["Query", "events", "executions", "steps"]
@@ -113,8 +113,8 @@ def steps(
         f"""SELECT a.execution_id, a.workflow, a.step, a.visit, a.attempt,
             {_STATE},
             coalesce(first.at, last.at),
-            CASE WHEN last.type <> 'StepStarted' THEN last.at END,
-            CASE WHEN last.type <> 'StepStarted' THEN last.at - coalesce(first.at, last.at) END,
+            CASE WHEN last.type <> 'StepStarted' THEN {ended_at("last")} END,
+            CASE WHEN last.type <> 'StepStarted' THEN {ended_at("last")} - coalesce(first.at, last.at) END,
             CASE WHEN last.type IN ('StepCompleted', 'StepFailed') THEN {_value("last.data", "output")} END,
             CASE WHEN last.type IN ('StepFailed', 'StepRetried') THEN {error("last.data")} END,
             CASE WHEN last.type IN ('StepFailed', 'StepRetried') THEN {error_type("last.data")} END,

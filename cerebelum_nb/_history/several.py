@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from .._store import views
 from .._store.base import Store
-from .._store.opening import SCHEMA_VERSION, explain, interruptible
+from .._store.opening import explain, interruptible
+from .._store.schema import SCHEMA_VERSION
 from .._store.sqlite import SqliteStore
 from .._store.views import VIEWS
 from .frames import in_order

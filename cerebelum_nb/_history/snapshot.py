@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from .._core.arguments import ExecutionLike
 from .._core.events import Event, StepCompleted, StepFailed
-from .._core.model import ExecutionState, Value
 from .._core.state import Operation, State, StepState, fold
+from .._core.state_name import ExecutionState
+from .._core.value import Value
 from .._text.duration import format_seconds
-from .._text.text import cut, did_you_mean
+from .._text.html import Html, small_table
+from .._text.text import as_lines, cut, did_you_mean
 from .._text.times import at as moment_of
+from .._text.times import utc
 from .._values import decode
 from .._values.outputs import Outputs
-from .shown import WIDEST, as_html, as_lines
 from .sources import Source, opened
 
 if TYPE_CHECKING:
@@ -108,24 +109,21 @@ class Moment:
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         head, rows, notes = self._shown()
-        told = "<br>".join(map(html.escape, notes))
-        return {
-            "text/plain": repr(self),
-            "text/html": f"<div><b>{html.escape(head)}</b>{as_html(rows)}{told}</div>",
-        }
+        shown = Html("<div><b>{}</b>{}{}</div>").format(head, small_table(rows), Html("<br>").join(notes))
+        return {"text/plain": repr(self), "text/html": shown}
 
     def _shown(self) -> tuple[str, list[tuple[str, ...]], list[str]]:
         step = getattr(self.event, "step", None)
         happened = type(self.event).__name__ + (f" {step}" if step else "")
         head = (
             f"{self.workflow} {self.execution_id} at event {self.version} of {self.last_version} ({happened}, "
-            f"{self.at:%Y-%m-%d %H:%M:%S} UTC): {self.status}"
+            f"{utc(self.at)}): {self.status}"
         )
         rows: list[tuple[str, ...]] = [("step", "state", "attempt", "took", "value or error")]
         for name, known in self.state.steps.items():
             took = format_seconds((known.ended_at - known.started_at) / 1e6) if known.settled else ""
             told = short(known.output) if known.has_result else str(known.error) if known.error else ""
-            rows.append((name, known.phase, str(known.attempt), took, cut(told, WIDEST)))
+            rows.append((name, known.phase, str(known.attempt), took, cut(told, 60)))
         notes = [f"waits: {name}, {what}" for name, what in self.waiting.items()]
         if self.error:
             notes.append(f"failed: {cut(self.error, 100)}")
@@ -223,4 +221,4 @@ def _by_step(waiting: dict[str, str]) -> dict[str, list[str]]:
 
 def _wait(operation: Operation) -> str:
     what = f"approval ({operation.approval_type})" if operation.kind == "approval" else operation.kind
-    return what if operation.due_at is None else f"{what} until {moment_of(operation.due_at):%Y-%m-%d %H:%M:%S} UTC"
+    return what if operation.due_at is None else f"{what} until {utc(operation.due_at)}"

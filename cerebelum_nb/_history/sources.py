@@ -19,7 +19,7 @@ from .._store.session import resolve_store
 from .._store.sqlite import SqliteStore
 from ..errors import ExecutionNotFoundError, StoreError
 
-__all__ = ["Log", "Logs", "Source", "each", "located", "opened", "snapshot"]
+__all__ = ["Log", "Logs", "Source", "connection", "each", "located", "opened", "snapshot"]
 
 Log = Store | str | os.PathLike[str]
 
@@ -140,7 +140,7 @@ def _not_one(
 @contextmanager
 def snapshot(store: Store) -> Iterator[sqlite3.Connection]:
     """Give a connection that can only read, and that sees the log as it is now until the block ends."""
-    with closing(_connect(store)) as db:
+    with closing(connection(store)) as db:
         try:
             db.execute("BEGIN")
             yield db
@@ -153,7 +153,8 @@ def _check(log: Log) -> None:
         raise StoreError(f"There is no log at {os.fspath(log)}: nothing was read. Give the path of a log that exists.")
 
 
-def _connect(store: Store) -> sqlite3.Connection:
+def connection(store: Store) -> sqlite3.Connection:
+    """Open a connection to a log that can only read; the caller closes it."""
     if isinstance(store, SqliteStore):
         return store.read_connection()
     with SqliteStore(":memory:") as copy:  # a log of objects: its tables are made for the occasion

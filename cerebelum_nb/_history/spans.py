@@ -44,6 +44,7 @@ class Mark(NamedTuple):
     visit: int = 1
     attempt: int = 1
     op: str = ""
+    ended: int | None = None  # when an attempt ended whose process died before that was recorded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +103,7 @@ def marks(events: Iterable[Event]) -> Iterator[Mark]:
             getattr(event, "visit", 1),
             getattr(event, "attempt", 1),
             getattr(event, "op", ""),
+            getattr(event, "ended_at", None),
         )
 
 
@@ -150,7 +152,8 @@ def timeline(told: Iterable[Mark]) -> Timeline:
             began = open_attempts[mark.step].at if mark.step in open_attempts else mark.at
             gap = next((gap for gap in made.gaps if began <= gap[0] < mark.at <= gap[1] + _SLACK), None)
             kind = "hibernated" if gap in hibernations else "interrupted"
-            end_attempt(mark.step, kind, mark.at if gap is None else gap[0])
+            left_at = mark.at if gap is None else gap[0]  # an older log does not say when the attempt ended
+            end_attempt(mark.step, kind, left_at if mark.ended is None else mark.ended)
         elif mark.type in _WAITS:
             open_waits.setdefault((mark.step, mark.op), mark)
         elif mark.type in _WAIT_ENDS:
@@ -218,6 +221,8 @@ def _gaps(all_marks: Sequence[Mark]) -> tuple[list[Interval], set[Interval]]:
                 while before > 0 and all_marks[before].type == "StepInterrupted":
                     before -= 1
                 since = all_marks[before]
+                if (ended := all_marks[place - 1].ended) is not None:
+                    since = since._replace(at=ended)
             if since.at < mark.at:
                 gaps.append((since.at, mark.at))
                 if since.type == "WorkflowHibernated":

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from .._core.arguments import count, workflow_name
 from .._core.events import Event, StepCompleted, StepFailed, StepStarted
-from .._core.model import StepSpec, Value
+from .._core.graph import StepSpec
 from .._core.state import StepState, fold
+from .._core.value import Value
 from .._dsl.step import Step
 from .._engine.sync import run_sync
 from .._operations.trial import Trial, try_out

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import json
 import sys
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from .._engine.cancel import cancel_execution
 from .._engine.sync import run_sync
 from .._store.session import resolve_store
 from .._text.duration import format_seconds
+from .._text.json_text import parse
 from .._workflow.workflow import Workflow, registered
 from ..errors import CerebelumError
 from .notes import Note
@@ -148,7 +148,7 @@ def _decided(execution_id: str, decide: Callable[[ExecutionClient], Coroutine[An
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text) if text else None
+        return parse(text) if text else None
     except ValueError as error:
         raise CerebelumError(
             f"a response is JSON, and this is none ({error}): {text}\n"

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from types import FrameType, TracebackType
 from typing import Any
 
-from .._core.model import ExecutionState
 from .._core.state import State, fold
+from .._core.state_name import ExecutionState
 from .._dsl.step import Step
 from .._host.caller import is_library_frame
 from .._store.base import Store
@@ -71,7 +71,7 @@ def here(
     into: MutableMapping[str, Any] | None = None,
     store: Store | None = None,
 ) -> Here:
-    """Look around in the step that failed: its arguments and local variables.
+    """Show the arguments and local variables of the step that failed.
 
     Right after a failure they are those of the live exception. Otherwise, in a new kernel say, they are the
     arguments the step was given, from the log.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass
 from typing import Any
+
+from .._text.html import Html
 
 __all__ = ["Note"]
 
@@ -23,4 +24,4 @@ class Note:
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         rest = repr(self).removeprefix(self.step)
-        return {"text/plain": repr(self), "text/html": f"<b>{html.escape(self.step)}</b>{html.escape(rest)}"}
+        return {"text/plain": repr(self), "text/html": Html("<b>{}</b>{}").format(self.step, rest)}

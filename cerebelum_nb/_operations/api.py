@@ -1,7 +1,7 @@
 """Durable operations inside a step: ``sleep``, ``poll``, ``retry`` and ``context.run``.
 
 Each records itself under the running step. When the step is run again after a crash or a failure, a finished one
-returns its recorded result and an interrupted wait goes on; outside an execution they are plain asyncio. Where an
+returns its recorded result and an interrupted wait continues; outside an execution they are plain asyncio. Where an
 event loop runs they are awaited; in a plain ``def`` step, which has a thread and no loop, they block and return
 their result.
 """
@@ -11,17 +11,26 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
-from .._core.model import Policy
-from .._engine.calling import offer, wrap
+from .._core.graph import Policy
+from .._engine.calling import PendingOperation, offer, wrap
 from .._engine.scope import Scope
 from .._text.duration import Duration, seconds
 from .durable import code_of, durable_poll, durable_retry, durable_run, durable_sleep, invoke
 
-__all__ = ["poll", "retry", "run", "run_under", "sleep"]
+__all__ = ["Decorator", "poll", "retry", "run", "run_under", "sleep"]
 
+F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class Decorator(Protocol):
+    """What stands between ``@step`` and the function: it returns a function that is called in the same way."""
+
+    def __call__(self, body: F, /) -> F:
+        """Wrap the body of a step."""
 
 
 class _Sleep:
@@ -29,6 +38,18 @@ class _Sleep:
 
     __name__ = "sleep"
 
+    @overload
+    def __call__(self, duration: Duration, data: Any = None) -> PendingOperation[None]: ...
+    @overload
+    def __call__(
+        self,
+        *,
+        data: Any = None,
+        seconds: float | None = None,
+        minutes: float | None = None,
+        hours: float | None = None,
+        milliseconds: float | None = None,
+    ) -> Decorator: ...
     def __call__(
         self,
         duration: Duration | None = None,
@@ -38,7 +59,7 @@ class _Sleep:
         minutes: float | None = None,
         hours: float | None = None,
         milliseconds: float | None = None,
-    ) -> Any:
+    ) -> PendingOperation[None] | Decorator:
         """Wait, durably: a step that is run again waits only for what remains.
 
         ``await sleep("5s")`` inside a step; ``@sleep(seconds=60)`` under ``@step`` waits before the body.
@@ -70,10 +91,67 @@ class _Sleep:
 
 
 class _Poll:
-    """``poll``: awaitable in a step, decorator under ``@step``."""
+    """``poll``: awaitable in a step, decorator under ``@step``.
+
+    The types say which of two it is: without a ``success_condition`` the first true result ends it, which is not None.
+    """
 
     __name__ = "poll"
 
+    @overload
+    def __call__(
+        self,
+        check_fn: Callable[[], Awaitable[T | None]],
+        *,
+        interval: Duration | None = None,
+        max_attempts: int | None = None,
+        timeout: Duration | None = None,
+        success_condition: None = None,
+        on_attempt: Callable[[int, Any], object] | None = None,
+    ) -> PendingOperation[T]: ...
+    @overload
+    def __call__(
+        self,
+        check_fn: Callable[[], T | None],
+        *,
+        interval: Duration | None = None,
+        max_attempts: int | None = None,
+        timeout: Duration | None = None,
+        success_condition: None = None,
+        on_attempt: Callable[[int, Any], object] | None = None,
+    ) -> PendingOperation[T]: ...
+    @overload
+    def __call__(
+        self,
+        check_fn: Callable[[], Awaitable[T]],
+        *,
+        interval: Duration | None = None,
+        max_attempts: int | None = None,
+        timeout: Duration | None = None,
+        success_condition: Callable[[T], object],
+        on_attempt: Callable[[int, Any], object] | None = None,
+    ) -> PendingOperation[T]: ...
+    @overload
+    def __call__(
+        self,
+        check_fn: Callable[[], T],
+        *,
+        interval: Duration | None = None,
+        max_attempts: int | None = None,
+        timeout: Duration | None = None,
+        success_condition: Callable[[T], object],
+        on_attempt: Callable[[int, Any], object] | None = None,
+    ) -> PendingOperation[T]: ...
+    @overload
+    def __call__(
+        self,
+        *,
+        condition: Callable[[Any], object],
+        interval: Duration | None = None,
+        max_attempts: int | None = None,
+        timeout: Duration | None = None,
+        on_attempt: Callable[[int, Any], object] | None = None,
+    ) -> Decorator: ...
     def __call__(
         self,
         check_fn: Callable[[], Any] | None = None,
@@ -84,8 +162,8 @@ class _Poll:
         timeout: Duration | None = None,
         success_condition: Callable[[Any], object] | None = None,
         on_attempt: Callable[[int, Any], object] | None = None,
-    ) -> Any:
-        """Check until it succeeds, durably: a step that is run again goes on at the next attempt.
+    ) -> PendingOperation[Any] | Decorator:
+        """Check until it succeeds, durably: a step that runs again continues with the next attempt.
 
         ``await poll(check, interval=5000)`` inside a step (bare numbers are milliseconds);
         ``@poll(condition=lambda r: r["ready"], interval=5)`` under ``@step`` re-runs the body (bare numbers are
@@ -136,8 +214,9 @@ sleep = _Sleep()
 poll = _Poll()
 
 
+@overload
 def retry(
-    fn: Callable[..., Awaitable[T] | T],
+    fn: Callable[..., Awaitable[T]],
     *args: Any,
     max_attempts: int = 3,
     delay: Duration = 1000,
@@ -147,8 +226,33 @@ def retry(
     on_error: type[BaseException] | tuple[type[BaseException], ...] | None = None,
     on_attempt: Callable[[int, BaseException | None], object] | None = None,
     **kwargs: Any,
-) -> Any:
-    """Call a function until it does not raise, durably: a step that is run again goes on at the next attempt.
+) -> PendingOperation[T]: ...
+@overload
+def retry(
+    fn: Callable[..., T],
+    *args: Any,
+    max_attempts: int = 3,
+    delay: Duration = 1000,
+    backoff: float = 1.0,
+    max_delay: Duration | None = None,
+    jitter: float = 0.0,
+    on_error: type[BaseException] | tuple[type[BaseException], ...] | None = None,
+    on_attempt: Callable[[int, BaseException | None], object] | None = None,
+    **kwargs: Any,
+) -> PendingOperation[T]: ...
+def retry(
+    fn: Callable[..., Any],
+    *args: Any,
+    max_attempts: int = 3,
+    delay: Duration = 1000,
+    backoff: float = 1.0,
+    max_delay: Duration | None = None,
+    jitter: float = 0.0,
+    on_error: type[BaseException] | tuple[type[BaseException], ...] | None = None,
+    on_attempt: Callable[[int, BaseException | None], object] | None = None,
+    **kwargs: Any,
+) -> PendingOperation[Any]:
+    """Call a function until it does not raise, durably: a step that runs again continues with the next attempt.
 
     Args:
         fn: the function, sync or async.
@@ -197,7 +301,11 @@ def retry(
     )
 
 
-def run(name: str, fn: Callable[..., Any] | None = None, *args: Any, **kwargs: Any) -> Any:
+@overload
+def run(name: str, fn: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> PendingOperation[T]: ...
+@overload
+def run(name: str, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> PendingOperation[T]: ...
+def run(name: str, fn: Callable[..., Any] | None = None, *args: Any, **kwargs: Any) -> PendingOperation[Any]:
     """Do a side effect once, even if the step around it is run again: its recorded result is returned then.
 
     Args:
@@ -222,7 +330,7 @@ def run(name: str, fn: Callable[..., Any] | None = None, *args: Any, **kwargs: A
 
 def run_under(
     scope: Scope | None, name: str, fn: Callable[..., Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
+) -> PendingOperation[Any]:
     """Do a side effect once, under a scope if it is known; see :func:`run`."""
     if fn is None or not callable(fn):
         raise TypeError(
@@ -235,13 +343,13 @@ def run_under(
     return offer(what, lambda known: durable_run(known, name, fn, args, kwargs), scope)
 
 
-def _decorator_of_sleep(given: dict[str, float], data: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _decorator_of_sleep(given: dict[str, float], data: Any) -> Decorator:
     factors = {"milliseconds": 1, "seconds": 1000, "minutes": 60_000, "hours": 3_600_000}
     for unit, amount in given.items():
         seconds(amount, unit="s", what=f"sleep: {unit}")
     ms = sum(factors[unit] * amount for unit, amount in given.items())
 
-    def wait_before(body: Callable[..., Any]) -> Callable[..., Any]:
+    def wait_before(body: F, /) -> F:
         async def around(*args: Any, **kwargs: Any) -> Any:
             await durable_sleep(None, ms / 1000, data, mark="@")
             return await invoke(functools.partial(body, *args, **kwargs))
@@ -257,14 +365,14 @@ def _decorator_of_poll(
     max_attempts: int | None,
     timeout: Duration | None,
     on_attempt: Callable[[int, Any], object] | None,
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+) -> Decorator:
     if not callable(condition):
         raise TypeError(f"@poll: condition is a function of the step's result, not {condition!r}")
     pause = 5.0 if interval is None else seconds(interval, unit="s", what="@poll: interval")
     limit = None if timeout is None else seconds(timeout, unit="s", what="@poll: timeout")
     most = _attempts(max_attempts, "@poll", default=None if timeout is not None else 30)
 
-    def poll_body(body: Callable[..., Any]) -> Callable[..., Any]:
+    def poll_body(body: F, /) -> F:
         async def around(*args: Any, **kwargs: Any) -> Any:
             check = functools.wraps(body)(functools.partial(body, *args, **kwargs))
             return await durable_poll(None, check, pause, most, limit, condition, on_attempt)

@@ -1,4 +1,4 @@
-"""``wait_for_approval`` and ``@approval``: a step asks a person and waits, durably. Deciding stands in approvals.py."""
+"""``wait_for_approval`` and ``@approval``: a step asks a person and waits, durably. See _engine/approvals.py."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import hashlib
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
 from .._core.events import (
     ApprovalRefused,
@@ -15,16 +15,19 @@ from .._core.events import (
     OperationCompleted,
     OperationFailed,
 )
-from .._core.model import Value
 from .._core.state import Operation
-from .._engine.calling import offer, wrap
+from .._core.value import Value
+from .._engine.calling import PendingOperation, offer, wrap
 from .._engine.clock import Deadline
 from .._engine.scope import Scope, scope_here
 from .._text.duration import Duration, format_seconds, seconds
 from ..errors import ApprovalRejectedError, ApprovalTimeoutError, CerebelumError
+from .api import Decorator
 from .durable import invoke
 
 __all__ = ["answer_outside", "approval", "digest_of", "wait_for_approval"]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 answer_outside: ContextVar[Callable[[str, Any], Any] | None] = ContextVar("cerebelum_answer", default=None)
 """Who answers outside an execution, where nobody can be asked: tests put a function here."""
@@ -35,7 +38,7 @@ def wait_for_approval(
     data: Any = None,
     timeout_ms: Duration | None = None,
     validate: Callable[[Any], object] | None = None,
-) -> Any:
+) -> PendingOperation[Any]:
     """Ask a person, and wait for the answer, whether or not this process lives that long.
 
     It is decided in the notebook's form, with ``cerebelum approve``, or by a program through the client; the first who
@@ -46,13 +49,13 @@ def wait_for_approval(
         data: shown to whoever decides; a hash of it is recorded with the decision.
         timeout_ms: how long to wait: milliseconds, a ``timedelta`` or text such as ``"2d"``; None: without end.
         validate: called with the response, sync or async. If it raises or returns a false value other than None, the
-            response is refused with that message, whoever decided is told, and the wait goes on.
+            response is refused with that message, the person who decided sees it, and the wait continues.
 
     Returns:
         The approver's response.
 
     Raises:
-        ApprovalRejectedError: somebody said no; it tells who and why.
+        ApprovalRejectedError: a person rejected it; the error says who and why.
         ApprovalTimeoutError: nobody decided in time.
         CerebelumError: outside an execution nobody can be asked; see :func:`cerebelum_nb.testing.answering`.
 
@@ -75,8 +78,8 @@ def approval(
     timeout_minutes: float | None = None,
     data: Any = None,
     validate: Callable[[Any], object] | None = None,
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Ask a person before the body of the step runs; stands under ``@step``.
+) -> Decorator:
+    """Ask a person before the body of the step runs; written under ``@step``.
 
     Args:
         type: what is asked for; text without ``:``.
@@ -85,7 +88,7 @@ def approval(
         validate: as in :func:`wait_for_approval`.
 
     Raises:
-        StepDefinitionError: it stands above ``@step``.
+        StepDefinitionError: it is written above ``@step``.
         Otherwise as :func:`wait_for_approval`, when the step runs.
 
     Example:
@@ -102,7 +105,7 @@ def approval(
     if timeout_minutes is not None:
         limit = 60 * seconds(timeout_minutes, unit="s", what="@approval: timeout_minutes")
 
-    def ask_before(body: Callable[..., Any]) -> Callable[..., Any]:
+    def ask_before(body: F, /) -> F:
         async def around(*args: Any, **kwargs: Any) -> Any:
             shown = data(*args, **kwargs) if callable(data) else data
             await _ask(None, type, shown, limit, validate, mark="@")

@@ -1,20 +1,24 @@
-"""``Context``: what a step is told about the execution it runs in."""
+"""``Context``: what a step knows about the execution it runs in."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ParamSpec, TypeVar, overload
 
+from .._engine.calling import PendingOperation
 from .._engine.scope import Scope
 from .api import run_under
 
 __all__ = ["Context"]
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Context:
-    """What a step is told when it takes a parameter named ``context``. Easy to make in a test.
+    """What a step receives as its parameter ``context``. Easy to make in a test.
 
     Attributes:
         inputs: what the execution was given.
@@ -46,6 +50,12 @@ class Context:
         """A key that is the same in every attempt of this visit, for services that ask for one."""
         return f"{self.execution_id}:{self.step_name}:{self.visit}"
 
-    def run(self, name: str, fn: Callable[..., Any] | None = None, *args: Any, **kwargs: Any) -> Any:
+    @overload
+    def run(
+        self, name: str, fn: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> PendingOperation[T]: ...
+    @overload
+    def run(self, name: str, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> PendingOperation[T]: ...
+    def run(self, name: str, fn: Callable[..., Any] | None = None, *args: Any, **kwargs: Any) -> PendingOperation[Any]:
         """Do a side effect once, even if the step is run again; see :func:`cerebelum_nb._operations.api.run`."""
         return run_under(self._scope, name, fn, args, kwargs)

@@ -21,7 +21,8 @@ from .._core.events import (
     SleepCompleted,
     SleepStarted,
 )
-from .._core.model import ErrorInfo, Policy, Value
+from .._core.graph import Policy
+from .._core.value import ErrorInfo, Value
 from .._engine.clock import Clock, Deadline, SystemClock
 from .._engine.fence import describe
 from .._engine.scope import Scope, scope_here

@@ -8,25 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import inspect
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
-from .._core.model import ErrorInfo, Plan, StepSpec, Value
+from .._core.events import Event
+from .._core.graph import Plan, StepSpec
 from .._core.state import Operation, State
-from .._engine.calling import give_up, unawaited
-from .._engine.clock import Deadline, current_clock
+from .._core.value import ErrorInfo, Value
+from .._engine.attempt import Attempt
+from .._engine.clock import Clock, Deadline, SystemClock
+from .._engine.ports import Outcome, Waiter
 from .._engine.remembered import remembered
-from .._engine.scope import Scope, current_scope
+from .._engine.scope import Scope
 from .._engine.values import ExecutionValues
 from .._store.base import Store
-from .._text.duration import format_seconds
 from .._values import Vault
-from ..errors import CerebelumError, StepTimeoutError
+from ..errors import CerebelumError
 from .context import Context
 
 __all__ = ["Trial", "try_out"]
@@ -64,98 +63,89 @@ async def try_out(
     Returns:
         How it ended; whatever the step raises is in it.
     """
-    values = _values(spec, store, execution_id, state)
-    scope = _TrialScope(values, spec.name, state, operations, repeat=repeat)
-    context = contextvars.copy_context()
-    context.run(current_scope.set, scope)
-    limit = asyncio.timeout(spec.policy.timeout)
+    host = _TrialHost(spec, store, execution_id, state)
+    attempt = Attempt(spec, _TrialScope(host, spec.name, state, operations, repeat=repeat))
     started = time.perf_counter()
     try:
-        arguments = context.run(values.arguments, spec)
-        async with limit:
-            result = await _call(spec, arguments, context)
-        if (problem := unawaited(scope)) is not None:
-            raise problem
-        value = values.encode(result, keep=spec.policy.keep)
-    except BaseException as error:
-        task = asyncio.current_task()
-        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
-            raise
-        if limit.expired():
-            most = format_seconds(spec.policy.timeout or 0)
-            error = StepTimeoutError(f"step '{spec.name}' took longer than its timeout of {most}")
-        return Trial(seconds=time.perf_counter() - started, error=values.describe(error))
+        attempt.start(host.context.copy())
+        outcome = await host.outcome
     finally:
-        give_up(scope)
-        scope.close()
-    return Trial(seconds=time.perf_counter() - started, value=value, live=result)
+        attempt.abandon()
+    seconds = time.perf_counter() - started
+    if outcome.error is not None:
+        return Trial(seconds=seconds, error=host.describe(outcome.error))
+    return Trial(seconds=seconds, value=outcome.value, live=outcome.live)
 
 
-async def _call(spec: StepSpec, arguments: dict[str, Any], context: contextvars.Context) -> Any:
-    loop = asyncio.get_running_loop()
+class _TrialHost(ExecutionValues):
+    """What a tried step sees of the execution: what the run held, and no log to write to."""
 
-    async def finish(made: Any) -> Any:
-        while inspect.isawaitable(made):
-            made = await made
-        return made
+    def __init__(self, spec: StepSpec, store: Store, execution_id: str, state: State) -> None:
+        plan = Plan(workflow=state.workflow, timeline=((spec.name,),), steps={spec.name: spec})
+        super().__init__(store, execution_id, plan, state, Vault(store.redact), Context)
+        self.loop = asyncio.get_running_loop()
+        self.clock: Clock = SystemClock()  # a test clock jumps when the runs of an engine wait; a trial is none of them
+        self.context = contextvars.copy_context()
+        self.watchers: set[Callable[[], None]] = set()
+        self.stop_requested: str | None = None
+        self.superseded = False
+        self.outcome: asyncio.Future[Outcome] = self.loop.create_future()
+        known = remembered(store, execution_id)
+        self.live_inputs = known.inputs
+        self.encode(known.inputs)  # the vault learns the secrets that this process still knows
+        self.recall(known.results, state)
 
-    if spec.is_async:
-        return await loop.create_task(finish(context.run(lambda: spec.fn(**arguments))), context=context)
-    outcome: asyncio.Future[Any] = loop.create_future()
+    def now(self) -> int:
+        """Return the time, µs since the epoch."""
+        return self.clock.now()
 
-    def settle(set_outcome: Callable[[Any], None], result: Any) -> None:
-        if not outcome.done():
-            set_outcome(result)
+    def post_record(self, event: Event, waiter: Waiter) -> None:
+        """Write nothing, and say so at once."""
+        if not waiter.done():
+            waiter.set_result(None)
 
-    def target() -> None:
-        try:
-            settled: tuple[Callable[[Any], None], Any] = (outcome.set_result, spec.fn(**arguments))
-        except BaseException as error:  # noqa: BLE001 - raised again where it is awaited
-            settled = (outcome.set_exception, error)
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(settle, *settled)
+    def ride(self, make: Callable[[], Event | None]) -> None:
+        """Keep nothing: what is printed is seen where it is printed."""
 
-    threading.Thread(target=context.run, args=(target,), name=f"trial of {spec.name}", daemon=True).start()
-    return await loop.create_task(finish(await outcome), context=context)
+    def waits_changed(self) -> None:
+        """Do nothing: a trial does not hibernate."""
 
+    def wait_ended(self) -> None:
+        """Do nothing, as above."""
 
-def _values(spec: StepSpec, store: Store, execution_id: str, state: State) -> ExecutionValues:
-    """What the run held, with the secrets that this process still knows."""
-    plan = Plan(workflow=state.workflow, timeline=((spec.name,),), steps={spec.name: spec})
-    values = ExecutionValues(
-        cast(Any, SimpleNamespace(store=store)), execution_id, plan, state, Vault(store.redact), Context
-    )
-    known = remembered(store, execution_id)
-    values.live_inputs = known.inputs
-    values.encode(values.live_inputs)
-    values.recall(known.results, state)
-    return values
+    def confirm(self) -> None:
+        """Let it begin: no lease is needed to write nothing."""
+
+    def ended(self, outcome: Outcome) -> None:
+        """Take the outcome."""
+        if not self.outcome.done():
+            self.outcome.set_result(outcome)
+
+    def note_blocking(self, step: str, seconds: float) -> None:
+        """Say nothing: whoever tries a step waits for it anyway."""
+
+    def ask_to_stop(self, reason: str) -> None:
+        """Begin nothing more."""
+        self.stop_requested = reason
+
+    def cancelled_from_outside(self, step: str) -> None:
+        """End with the task of the step."""
+        self.outcome.cancel()
+
+    def end_with_loop(self) -> None:
+        """Do nothing: nobody waits for a trial whose loop was closed."""
 
 
 class _TrialScope(Scope):
-    """What a tried step sees of the execution: its recorded operations, and no log."""
+    """An attempt whose operations are those that a run recorded."""
 
     __slots__ = ("_operations", "_repeat")
 
     def __init__(
-        self,
-        values: ExecutionValues,
-        step: str,
-        state: State,
-        operations: Mapping[str, Operation],
-        *,
-        repeat: bool,
+        self, host: _TrialHost, step: str, state: State, operations: Mapping[str, Operation], *, repeat: bool
     ) -> None:
-        known = state.steps[step]
-        execution = cast(Any, values)
-        execution.loop, execution.clock = asyncio.get_running_loop(), current_clock.get()
-        execution.superseded = False
-        super().__init__(execution, step, known.visit, known.attempt)
+        super().__init__(host, step, state.steps[step].visit, state.steps[step].attempt)
         self._operations, self._repeat = operations, repeat
-
-    def now(self) -> int:
-        """Return the time, µs since the epoch."""
-        return current_clock.get().now()
 
     def recorded(self, op: str) -> Operation | None:
         """Look up what the run recorded; refuse what would happen anew."""
@@ -171,33 +161,10 @@ class _TrialScope(Scope):
             )
         return None
 
-    def confirm(self) -> None:
-        """Say nothing: no lease is needed to write nothing."""
-
-    def check(self) -> None:
-        """Let it begin: nobody stops a trial."""
-
-    def is_callers(self) -> bool:
-        """Say no: a trial has no attempt."""
-        return False
-
-    def mismatch(self, op: str) -> str | None:
-        """Say nothing: nothing is recorded."""
-        return None
-
-    async def record(self, event: type[Any], op: str, **fields: Any) -> None:
-        """Write nothing."""
-
     async def wait_until(self, due: Deadline | None, op: str = "", until: Callable[[], bool] | None = None) -> None:
         """Skip sleeps; between the tries of what happens for real, wait."""
         if due is not None and not op.startswith("sleep:"):
             await asyncio.sleep(max(0, due.rest()) / 1e6)
-
-    def progress(self, percent: float, message: str) -> None:
-        """Note nothing."""
-
-    def print(self, text: str) -> None:
-        """Keep nothing: it is seen where it is printed."""
 
 
 _WORDS = {

@@ -16,6 +16,7 @@ from .._engine.clock import current_clock
 from .._engine.leases import keeper_of
 from .._engine.leaving import leave_off
 from .._store.base import ExecutionRow, Store
+from .._text.times import utc
 from .._workflow.find import Code, origin_of
 from .._workflow.result import Result
 from .._workflow.run import Run
@@ -205,7 +206,7 @@ class Rounds:
             self._pause(
                 row.execution_id,
                 f"its process died {state.deaths + 1} times in a row in step '{step}', without getting anything done: "
-                f"mend the step, then resume",
+                f"fix the step, then resume",
             )
             return False
         wait = min(2.0 ** (state.deaths - 1), _LONGEST_BACKOFF)
@@ -218,14 +219,14 @@ class Rounds:
     def _pause(self, execution_id: str, reason: str) -> None:
         """Leave an execution to a person."""
         try:
-            holder = keeper_of(self.store).claim(execution_id, self._now())
+            lease = keeper_of(self.store).claim(execution_id, self._now())
         except ExecutionBusyError:
             return
         state = fold(self.store.events(execution_id))
         paused = WorkflowPaused(at=max(self._now(), state.updated_at), reason=reason)
-        commit = leave_off(execution_id, state, paused, interrupted="its process ended", holder=holder)
+        commit = leave_off(execution_id, state, paused, interrupted="its process ended", **lease._asdict())
         if self.store.commit([commit]):
-            self.store.release(execution_id, holder)  # a signal came in between: the next round sees it
+            self.store.release(execution_id, lease.holder)  # a signal came in between: the next round sees it
             return
         self._say(f"{execution_id} is paused: {reason}")
 
@@ -250,7 +251,7 @@ class Rounds:
 
 
 def _outcome(result: Result) -> str:
-    until = "" if result.wake_at is None else f" until {result.wake_at:%Y-%m-%d %H:%M:%S} UTC"
+    until = "" if result.wake_at is None else f" until {utc(result.wake_at)}"
     return f"{result.status}{until}"
 
 

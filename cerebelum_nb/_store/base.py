@@ -10,39 +10,22 @@ from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from .._core.arguments import ExecutionLike
 from .._core.events import Event
-from .._core.model import ExecutionState, Value
+from .._core.state_name import ExecutionState
+from .._core.summary import Summary
+from .._core.value import Value
+from .owner import Holder, Identity
 
-if TYPE_CHECKING:
-    from .owner import Identity
-
-__all__ = ["Commit", "ExecutionRow", "Holder", "Rejection", "Store", "Summary", "patience"]
+__all__ = ["Commit", "ExecutionRow", "Rejection", "Store", "patience"]
 
 patience: ContextVar[float] = ContextVar("cerebelum_patience", default=30.0)
 """Seconds a write waits for another program's write lock before it raises a transient ``StoreError``.
 
 A variable and no argument, as it belongs to who calls: an event loop has next to none, whatever it calls.
 """
-
-
-@dataclass(slots=True, kw_only=True)  # not frozen: one is made per commit, and freezing doubles what that takes
-class Summary:
-    """What the ``executions`` table shows of an execution: the part of its folded state that lists need."""
-
-    workflow: str
-    state: ExecutionState
-    started_at: int
-    updated_at: int
-    completed_at: int | None = None
-    total_steps: int = 0
-    done_steps: int = 0
-    current_step: str | None = None
-    error: str | None = None
-    wake_at: int | None = None
-    parent: str | None = None
 
 
 @dataclass(slots=True, kw_only=True)  # not frozen: one is made per commit, and freezing doubles what that takes
@@ -68,22 +51,6 @@ class Rejection:
 
     STALE = "stale"  # somebody appended a signal meanwhile: read the tail and decide again
     LOST = "lost"  # another process holds the lease now: stop writing
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
-    """A process that runs executions: who it is and when it was last heard of (µs since the epoch)."""
-
-    key: int
-    host: str
-    pid: int
-    boot_id: str
-    started: str
-    heartbeat_at: int
-    expires_at: int
-
-    def __str__(self) -> str:
-        return f"process {self.pid} on {self.host}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,8 +87,11 @@ class Store(Protocol):
         """Give back every lease of ``holder``."""
         ...
 
-    def claim(self, execution_id: str, holder: int, now: int) -> None:
+    def claim(self, execution_id: str, holder: int, now: int) -> int | None:
         """Take the lease of an execution; ``now`` is the time that the error's ``free_at`` counts from.
+
+        Returns:
+            When the other process that held it was last heard of, µs by its own clock; None when none did.
 
         Raises:
             ExecutionBusyError: another process holds it, which lives or may live.

@@ -5,7 +5,7 @@ The views of every log hold this text: to change it takes a migration.
 
 from __future__ import annotations
 
-__all__ = ["error", "error_type", "iso", "type_in", "value"]
+__all__ = ["ended_at", "error", "error_type", "iso", "type_in", "value"]
 
 
 def iso(micros: str) -> str:
@@ -36,6 +36,12 @@ def error(data: str) -> str:
 def error_type(data: str) -> str:
     """Take the type of the error of an event, such as ``ValueError``."""
     return f"CASE WHEN json_valid({data}) THEN json_extract({data}, '$.error.type') END"
+
+
+def ended_at(event: str) -> str:
+    """Write when an attempt ended, µs, by the event ``event`` that ended it: its process may have died before."""
+    died = f"{event}.type = 'StepInterrupted' AND json_valid({event}.data)"
+    return f"coalesce(CASE WHEN {died} THEN json_extract({event}.data, '$.ended_at') END, {event}.at)"
 
 
 def type_in(error: str) -> str:

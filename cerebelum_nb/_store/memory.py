@@ -11,13 +11,15 @@ from threading import RLock
 
 from .._core.arguments import ExecutionLike, id_of
 from .._core.events import Event
-from .._core.model import ExecutionState
+from .._core.state_name import ExecutionState
+from .._core.summary import Summary
 from ..errors import ExecutionNotFoundError, StoreError
 from . import at_fork as forks
 from . import owner as process
 from . import refusals as rules
 from . import rows
-from .base import Commit, ExecutionRow, Holder, Rejection, Summary
+from .base import Commit, ExecutionRow, Rejection
+from .owner import Holder
 from .sightings import Sightings
 
 __all__ = ["MemoryStore"]
@@ -157,7 +159,7 @@ class MemoryStore:
             self._holders.pop(holder, None)
             self._registrations.pop(holder, None)
 
-    def claim(self, execution_id: str, holder: int, now: int) -> None:
+    def claim(self, execution_id: str, holder: int, now: int) -> int | None:
         """Take the lease of an execution, unless another holder has it that lives or may live."""
         with self._open():
             found = self._executions.get(execution_id)
@@ -167,6 +169,7 @@ class MemoryStore:
             if by is not None and by.key != holder and (left := self.lease_left(by)):
                 raise rules.busy(execution_id, by, left, now)
             found.holder = holder
+            return None if by is None or by.key == holder else by.heartbeat_at
 
     def release(self, execution_id: str, holder: int) -> None:
         """Give back one lease, if ``holder`` has it."""

@@ -9,16 +9,15 @@ from pathlib import Path
 
 from ..errors import StoreError
 from . import refusals as rules
-from . import trust
+from . import schema, trust
 from .place import MEMORY, create_private, free_bytes
+from .schema import APPLICATION_ID, FIRST_VERSION, SCHEMA_VERSION, versions
 from .trust import Trust
 
 __all__ = [
-    "APPLICATION_ID",
     "BUSY_SECONDS",
     "ERRORS",
     "MEMORY",
-    "SCHEMA_VERSION",
     "explain",
     "interruptible",
     "is_busy",
@@ -27,11 +26,8 @@ __all__ = [
     "open_to_read",
     "raise_interrupt",
     "read_setting",
-    "versions",
 ]
 
-APPLICATION_ID = 0x43524242  # "CRBB", at byte 68 of the file: whose database this is
-SCHEMA_VERSION = 10  # the number of the last migration in schema.py
 BUSY_SECONDS = 30.0
 ERRORS = (sqlite3.Error, UnicodeDecodeError)
 """What reading a damaged file raises: the second when what is damaged is in SQLite's own message."""
@@ -71,14 +67,10 @@ def open_log(location: str, durability: str | None, said: bool | None) -> tuple[
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         connection.execute("COMMIT")
         _check(location, found, is_empty=not tables)
-        if tables and not (trust.find(connection, location, said).schema or _is_old_and_own(connection, location)):
-            from . import schema  # imports pandas
-
-            if alien := schema.alien(connection):
-                raise StoreError(rules.alien(location, alien))
+        is_ours = not tables or trust.find(connection, location, said).schema or _is_old_and_own(connection, location)
+        if not is_ours and (alien := schema.alien(connection)):
+            raise StoreError(rules.alien(location, alien))
         if found[1] < SCHEMA_VERSION:
-            from . import schema
-
             if not tables:
                 connection.execute("PRAGMA page_size = 2048")  # half the bytes per commit, a ninth less time
             schema.migrate(connection, location)
@@ -172,13 +164,6 @@ def raise_interrupt(exc: BaseException) -> None:
         raise KeyboardInterrupt from None
 
 
-def versions(connection: sqlite3.Connection) -> tuple[int, int]:
-    """Read the application id and the schema version of a database."""
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    return application, version
-
-
 def is_busy(exc: BaseException) -> bool:
     """Whether SQLite refused because another connection holds a lock."""
     return _primary(exc) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
@@ -268,6 +253,11 @@ def _check(location: str, found: tuple[int, int], *, is_empty: bool) -> None:
             f"The log {location} has schema version {version}, this library knows {SCHEMA_VERSION}: "
             "a newer version wrote it. Nothing was changed. "
             "Upgrade cerebelum_nb (`pip install -U cerebelum_nb`)."
+        )
+    if version < FIRST_VERSION and not is_empty:
+        raise StoreError(
+            f"The log {location} says that its schema has version {version}, which no version of cerebelum_nb wrote: "
+            "something else has changed it. Nothing was changed. Restore it from a copy."
         )
 
 

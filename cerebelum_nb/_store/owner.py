@@ -15,9 +15,7 @@ from enum import Enum
 from functools import cache
 from pathlib import Path
 
-from .base import Holder
-
-__all__ = ["Identity", "Life", "Registration", "current", "is_this_process", "life"]
+__all__ = ["Holder", "Identity", "Life", "Registration", "current", "is_this_process", "life"]
 
 
 class Life(Enum):
@@ -40,6 +38,22 @@ class Identity:
     pid: int
     boot_id: str
     started: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """A process that runs executions: who it is and when it was last heard of (µs since the epoch)."""
+
+    key: int
+    host: str
+    pid: int
+    boot_id: str
+    started: str
+    heartbeat_at: int
+    expires_at: int
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
 
 
 class Registration:

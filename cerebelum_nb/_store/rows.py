@@ -21,7 +21,7 @@ from json.encoder import encode_basestring as _quote
 from typing import Any, cast
 
 from .._core.events import EVENT_TYPES, HEADER, PAYLOAD_FIELDS, Event
-from .._core.model import ErrorInfo, Value
+from .._core.value import ErrorInfo, Value
 from ..errors import StoreError
 
 __all__ = ["NO_VALUES", "Row", "decode", "encode", "stored_value", "value_of"]

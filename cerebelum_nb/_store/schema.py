@@ -1,39 +1,50 @@
 """The tables and guards of a log, and how an older log becomes a current one.
 
-Tables are compact (integer keys, integer microseconds); what people query are the views in views.py. This module
-imports sqlite-utils, which imports pandas: import it only when a log has to be created or migrated. A migration is
-never edited once released; another follows it. Views hold no data: a migration that changes them makes them as they
-are now.
+Tables are compact (integer keys, integer microseconds); what people query are the views in views.py. The version of
+the schema stands in the file's ``user_version``: a log of version n has had the migrations up to n. A new log is made
+as it is now, by one script; a log of an earlier version gets the migrations that it lacks, in order and in one
+transaction. A migration is never edited once a log may have it; another follows it. The views hold no data: whatever
+is migrated gets them as they are now.
 """
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 
-from sqlite_utils import Database, Migrations  # noqa: TID253  # this module is only imported when it is needed
-
 from . import chain, trust, views
-from .opening import APPLICATION_ID, SCHEMA_VERSION, versions
 from .place import MEMORY
 from .row_sql import DUE, LEFT, STARTED
 
-__all__ = ["MIGRATIONS", "alien", "differences", "migrate"]
+__all__ = ["APPLICATION_ID", "FIRST_VERSION", "SCHEMA_VERSION", "alien", "differences", "migrate", "versions"]
 
-MIGRATIONS = Migrations("cerebelum_nb")
+APPLICATION_ID = 0x43524242  # "CRBB", at byte 68 of the file: whose database this is
+FIRST_VERSION = 3  # no log was ever written with an earlier one
+
+
+def versions(connection: sqlite3.Connection) -> tuple[int, int]:
+    """Read the application id and the schema version of a database."""
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return application, version
 
 
 def migrate(connection: sqlite3.Connection, location: str) -> None:
     """Create or bring up to date the schema, in one transaction; whoever comes second finds it done."""
     connection.execute("BEGIN IMMEDIATE")
     try:
-        if versions(connection)[1] < SCHEMA_VERSION:
-            there = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-            MIGRATIONS.apply(Database(connection, recursive_triggers=False, execute_plugins=False))
-            if not there or ("setting" not in there and trust.recognise_old(connection, location)):
-                trust.mark(connection, location)
+        _, version = versions(connection)  # asked again: another process may have migrated it meanwhile
+        if version < SCHEMA_VERSION:
+            if not version:
+                _run(connection, _NEW)
+            for number in range(version + 1, SCHEMA_VERSION + 1) if version else ():
+                _run(connection, MIGRATIONS[number])
+            views.create(connection)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            if not version or (version < _IDS_SINCE and trust.recognise_old(connection, location)):
+                trust.mark(connection, location)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
@@ -41,15 +52,9 @@ def migrate(connection: sqlite3.Connection, location: str) -> None:
         raise
 
 
-_OBJECTS = r"SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite\_%' ESCAPE '\'"
-
-
 def differences(connection: sqlite3.Connection) -> list[str]:
     """Say how the schema of a current log differs from that of a new one: what was changed, taken away, or added."""
-    there = {(kind, name): text for kind, name, text in connection.execute(_OBJECTS)}
-    with closing(sqlite3.connect(MEMORY, isolation_level=None)) as new:
-        migrate(new, MEMORY)
-        known = {(kind, name): text for kind, name, text in new.execute(_OBJECTS)}
+    there, known = _objects(connection), _objects_of_new()
     found = []
     for (kind, name), text in known.items():
         if there.get((kind, name)) != text:
@@ -68,21 +73,119 @@ def alien(connection: sqlite3.Connection) -> list[str]:
     """Name what runs by itself in a log and is not of this library: triggers and views that are new or changed."""
     if versions(connection)[1] == SCHEMA_VERSION:
         return [told for told in differences(connection) if told.startswith(("the trigger ", "the view "))]
-    with closing(sqlite3.connect(MEMORY, isolation_level=None)) as new:  # views are made anew by the migrations
-        migrate(new, MEMORY)
-        known = {(kind, name): text for kind, name, text in new.execute(_OBJECTS)}
+    known = _objects_of_new()  # with the names of the views: their text is made anew when the log is migrated
     return [
         f"the {kind} {name} is none of a log's"
-        for kind, name, text in connection.execute(_OBJECTS)
+        for (kind, name), text in _objects(connection).items()
         if (kind == "trigger" and known.get((kind, name)) != text) or (kind == "view" and (kind, name) not in known)
     ]
 
 
-@MIGRATIONS(name="1_tables")
-def _tables(db: Database) -> None:
+def _objects(connection: sqlite3.Connection) -> dict[tuple[str, str], str]:
+    sql = r"SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite\_%' ESCAPE '\'"
+    return {(kind, name): text for kind, name, text in connection.execute(sql)}
+
+
+def _objects_of_new() -> dict[tuple[str, str], str]:
+    with closing(sqlite3.connect(MEMORY, isolation_level=None)) as new:
+        migrate(new, MEMORY)
+        return _objects(new)
+
+
+_Work = str | Callable[[sqlite3.Connection], None]
+
+
+def _run(connection: sqlite3.Connection, work: tuple[_Work, ...]) -> None:
+    for part in work:  # one by one: executescript() would commit the transaction that is open
+        if isinstance(part, str):
+            connection.execute(part)
+        else:
+            part(connection)
+
+
+# -- migrations ---------------------------------------------------------------------------------------------
+
+
+def _chain_all(db: sqlite3.Connection) -> None:
+    """Chain what an older version wrote, as it stands now."""
+    db.execute("INSERT INTO maintenance (reason) VALUES ('chain')")
+    for key, execution_id in db.execute("SELECT key, execution_id FROM execution").fetchall():
+        head, hashes = chain.start(execution_id), []
+        events = "SELECT version, type, step, visit, attempt, at, data FROM event WHERE execution = ? ORDER BY version"
+        for version, *row in db.execute(events, (key,)):
+            head = chain.link(head, version, row)
+            hashes.append((head, key, version))
+        db.executemany("UPDATE event SET hash = ? WHERE execution = ? AND version = ?", hashes)
+    db.execute("DELETE FROM maintenance")
+
+
+# The texts stand in the log letter by letter, as `differences` compares them; that is why they are indented, and why
+# a column of a later version stands where ALTER TABLE puts it.
+
+_WAKE_UPS = (
+    # Only what a scheduler may take up stands in them: small, and untouched by the commits of a running execution.
+    f"CREATE INDEX execution_by_wake ON execution (wake_at) WHERE {DUE}",
+    f"CREATE INDEX execution_left ON execution (started_at) WHERE {LEFT}",
+)
+# Names payloads that came from elsewhere.
+_UNTRUSTED = ("CREATE TABLE untrusted (digest TEXT PRIMARY KEY) WITHOUT ROWID",)
+_ORDER = (
+    # Indexed as the view `executions` writes it: who sorts or filters by `started_at` there is served by the index.
+    f"CREATE INDEX execution_by_start ON execution ({STARTED})",
+    f"CREATE INDEX execution_by_workflow ON execution (workflow, {STARTED})",
+    f"CREATE INDEX execution_by_state ON execution (state, {STARTED})",
+)
+# The names given as `redact=`: they hold for every process that goes on with what this log holds.
+_REDACTION = ("CREATE TABLE redaction (name TEXT PRIMARY KEY) WITHOUT ROWID",)
+_TRUST = (
+    # `setting` keeps what belongs to the log as a whole: its id (see trust.py), and how it was last connected to.
+    # `foreign_execution` names what was unpacked: the code that it names is not this user's choice.
+    "CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE foreign_execution (execution_id TEXT PRIMARY KEY) WITHOUT ROWID",
+)
+
+MIGRATIONS: dict[int, tuple[_Work, ...]] = {
+    4: _WAKE_UPS,
+    5: ("ALTER TABLE event ADD COLUMN hash BLOB", *_UNTRUSTED, _chain_all),
+    6: (),  # the views
+    7: (
+        "DROP INDEX execution_by_start",
+        "DROP INDEX execution_by_workflow",
+        "DROP INDEX execution_by_state",
+        *_ORDER,
+    ),
+    # What a process on another machine shows of itself is a count: its clock may be wrong. `token` tells a process
+    # which of its own registrations are still in use. New columns stand last: sqlite.py reads them by place.
+    8: (
+        "ALTER TABLE holder ADD COLUMN beats INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE holder ADD COLUMN token TEXT NOT NULL DEFAULT ''",
+    ),
+    9: _REDACTION,
+    10: _TRUST,
+    11: (),  # the views: an attempt whose process died ended with it, and not when somebody noticed
+}
+"""By the version that each makes, what it takes to come there from the version before."""
+
+SCHEMA_VERSION = max(MIGRATIONS)
+_IDS_SINCE = 10  # the version from which on a log has an id
+
+
+# -- a new log ----------------------------------------------------------------------------------------------
+
+
+def _guards(table: str) -> tuple[str, ...]:
+    # A row in `maintenance` opens updates and deletes, within the one transaction that also takes it away.
+    return tuple(
+        f"""CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table}
+                WHEN NOT EXISTS (SELECT 1 FROM maintenance)
+                BEGIN SELECT RAISE(ABORT, 'the log is append-only: {table} rows are never changed'); END"""
+        for verb in ("UPDATE", "DELETE")
+    )
+
+
+_NEW = (
     # AUTOINCREMENT: a key is never used again, so that one remembered from before a prune hits nothing.
-    db.executescript("""
-        CREATE TABLE holder (
+    """CREATE TABLE holder (
             key INTEGER PRIMARY KEY AUTOINCREMENT,
             host TEXT NOT NULL,
             pid INTEGER NOT NULL,
@@ -90,8 +193,8 @@ def _tables(db: Database) -> None:
             started TEXT NOT NULL,
             heartbeat_at INTEGER NOT NULL,
             expires_at INTEGER NOT NULL
-        );
-        CREATE TABLE execution (
+        , beats INTEGER NOT NULL DEFAULT 0, token TEXT NOT NULL DEFAULT '')""",
+    """CREATE TABLE execution (
             key INTEGER PRIMARY KEY AUTOINCREMENT,
             execution_id TEXT NOT NULL UNIQUE,
             version INTEGER NOT NULL,
@@ -107,12 +210,11 @@ def _tables(db: Database) -> None:
             error TEXT,
             wake_at INTEGER,
             parent TEXT
-        );
-        CREATE INDEX execution_by_start ON execution (started_at);
-        CREATE INDEX execution_by_workflow ON execution (workflow, started_at);
-        CREATE INDEX execution_by_state ON execution (state, started_at);
-        CREATE INDEX execution_by_holder ON execution (holder) WHERE holder IS NOT NULL;
-        CREATE TABLE event (
+        )""",
+    "CREATE INDEX execution_by_holder ON execution (holder) WHERE holder IS NOT NULL",
+    *_ORDER,
+    *_WAKE_UPS,
+    """CREATE TABLE event (
             execution INTEGER NOT NULL REFERENCES execution (key),
             version INTEGER NOT NULL,
             type TEXT NOT NULL,
@@ -120,107 +222,26 @@ def _tables(db: Database) -> None:
             visit INTEGER,
             attempt INTEGER,
             at INTEGER NOT NULL,
-            data TEXT,
+            data TEXT, hash BLOB,
             PRIMARY KEY (execution, version)
-        ) WITHOUT ROWID;
-        CREATE TABLE payload (
+        ) WITHOUT ROWID""",
+    """CREATE TABLE payload (
             digest TEXT PRIMARY KEY,
             codec TEXT NOT NULL,
             data BLOB NOT NULL
-        );
-        CREATE TABLE maintenance (reason TEXT NOT NULL);
-    """)
-
-
-@MIGRATIONS(name="2_guards")
-def _guards(db: Database) -> None:
-    # A row in `maintenance` opens updates and deletes, within the one transaction that also takes it away.
+        )""",
+    *_UNTRUSTED,
+    "CREATE TABLE maintenance (reason TEXT NOT NULL)",
+    *_guards("event"),
+    *_guards("payload"),
     # OR REPLACE deletes without firing delete triggers; the insert triggers leave it no row to hit.
-    for table in ("event", "payload"):
-        for verb in ("UPDATE", "DELETE"):
-            db.execute(f"""
-                CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table}
-                WHEN NOT EXISTS (SELECT 1 FROM maintenance)
-                BEGIN SELECT RAISE(ABORT, 'the log is append-only: {table} rows are never changed'); END
-            """)
-    db.execute("""
-        CREATE TRIGGER event_is_next BEFORE INSERT ON event
+    """CREATE TRIGGER event_is_next BEFORE INSERT ON event
         WHEN NEW.version <> 1 + (SELECT coalesce(max(version), 0) FROM event WHERE execution = NEW.execution)
-        BEGIN SELECT RAISE(ABORT, 'the log is append-only: not the next version of this execution'); END
-    """)
-    db.execute("""
-        CREATE TRIGGER payload_is_new BEFORE INSERT ON payload
+        BEGIN SELECT RAISE(ABORT, 'the log is append-only: not the next version of this execution'); END""",
+    """CREATE TRIGGER payload_is_new BEFORE INSERT ON payload
         WHEN EXISTS (SELECT 1 FROM payload WHERE digest = NEW.digest)
-        BEGIN SELECT RAISE(IGNORE); END
-    """)
-
-
-@MIGRATIONS(name="3_views")
-def _views(db: Database) -> None:
-    views.create(db.conn)
-
-
-@MIGRATIONS(name="4_wake_ups")
-def _wake_ups(db: Database) -> None:
-    # Only what a scheduler may take up stands in them: small, and untouched by the commits of a running execution.
-    db.executescript(f"""
-        CREATE INDEX execution_by_wake ON execution (wake_at) WHERE {DUE};
-        CREATE INDEX execution_left ON execution (started_at) WHERE {LEFT};
-    """)
-
-
-@MIGRATIONS(name="5_chain")
-def _chain(db: Database) -> None:
-    # What an older version wrote is chained as it stands now. `untrusted` names payloads that came from elsewhere.
-    db.execute("ALTER TABLE event ADD COLUMN hash BLOB")
-    db.execute("CREATE TABLE untrusted (digest TEXT PRIMARY KEY) WITHOUT ROWID")
-    db.execute("INSERT INTO maintenance (reason) VALUES ('chain')")
-    for key, execution_id in db.execute("SELECT key, execution_id FROM execution").fetchall():
-        head, hashes = chain.start(execution_id), []
-        events = "SELECT version, type, step, visit, attempt, at, data FROM event WHERE execution = ? ORDER BY version"
-        for version, *row in db.execute(events, (key,)):
-            head = chain.link(head, version, row)
-            hashes.append((head, key, version))
-        db.conn.executemany("UPDATE event SET hash = ? WHERE execution = ? AND version = ?", hashes)
-    db.execute("DELETE FROM maintenance")
-
-
-@MIGRATIONS(name="6_lineage")
-def _lineage(db: Database) -> None:
-    views.create(db.conn)
-
-
-@MIGRATIONS(name="7_order")
-def _order(db: Database) -> None:
-    # Indexed as the view `executions` writes it: who sorts or filters by `started_at` there is served by the index.
-    db.executescript(f"""
-        DROP INDEX execution_by_start;
-        DROP INDEX execution_by_workflow;
-        DROP INDEX execution_by_state;
-        CREATE INDEX execution_by_start ON execution ({STARTED});
-        CREATE INDEX execution_by_workflow ON execution (workflow, {STARTED});
-        CREATE INDEX execution_by_state ON execution (state, {STARTED});
-    """)
-    views.create(db.conn)
-
-
-@MIGRATIONS(name="8_heartbeats")
-def _heartbeats(db: Database) -> None:
-    # What a process on another machine shows of itself is a count: its clock may be wrong. `token` tells a process
-    # which of its own registrations are still in use. New columns stand last: sqlite.py reads them by place.
-    db.execute("ALTER TABLE holder ADD COLUMN beats INTEGER NOT NULL DEFAULT 0")
-    db.execute("ALTER TABLE holder ADD COLUMN token TEXT NOT NULL DEFAULT ''")
-
-
-@MIGRATIONS(name="9_redaction")
-def _redaction(db: Database) -> None:
-    # The names given as `redact=`: they hold for every process that goes on with what this log holds.
-    db.execute("CREATE TABLE redaction (name TEXT PRIMARY KEY) WITHOUT ROWID")
-
-
-@MIGRATIONS(name="10_trust")
-def _trust(db: Database) -> None:
-    # `setting` keeps what belongs to the log as a whole: its id (see trust.py), and how it was last connected to.
-    # `foreign_execution` names what was unpacked: the code that it names is not this user's choice.
-    db.execute("CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
-    db.execute("CREATE TABLE foreign_execution (execution_id TEXT PRIMARY KEY) WITHOUT ROWID")
+        BEGIN SELECT RAISE(IGNORE); END""",
+    *_REDACTION,
+    *_TRUST,
+)
+"""All of it but the views."""

@@ -37,7 +37,7 @@ def connect(
         durability: ``"full"`` survives power loss (one fsync per commit), ``"normal"`` the death of the process.
         trusted: whether the log's pickled values are restored, which can run any code. By default if you made the log
             on this machine; True says that you know who wrote it, False refuses in any case.
-        hibernate_after: waits longer than this end the run in the process until they are due.
+        hibernate_after: longer waits hibernate: the run leaves the process until they are due.
         redact: names of inputs and of dictionary keys whose values never reach the log. They are kept in it, and hold
             from then on for whoever opens it.
 

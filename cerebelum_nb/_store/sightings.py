@@ -16,8 +16,7 @@ import math
 import time
 from collections.abc import Callable
 
-from .base import Holder
-from .owner import Life, life
+from .owner import Holder, Life, life
 
 __all__ = ["Sightings"]
 

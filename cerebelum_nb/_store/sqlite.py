@@ -22,7 +22,8 @@ from typing import Any, Literal, Self
 
 from .._core.arguments import ExecutionLike, id_of
 from .._core.events import Event
-from .._core.model import ExecutionState, Value
+from .._core.state_name import ExecutionState
+from .._core.value import Value
 from .._host.caller import is_library_frame
 from .._values.foreign import ForeignBytes
 from ..errors import ExecutionNotFoundError, StoreError
@@ -31,7 +32,7 @@ from . import chain, rows
 from . import owner as process
 from . import refusals as rules
 from . import row_sql as projection
-from .base import Commit, ExecutionRow, Holder, Rejection, patience
+from .base import Commit, ExecutionRow, Rejection, patience
 from .opening import (
     explain,
     interruptible,
@@ -42,6 +43,7 @@ from .opening import (
     raise_interrupt,
     read_setting,
 )
+from .owner import Holder
 from .place import MEMORY, Identity, network_file_system, path_of
 from .sightings import Sightings
 from .trust import FULL
@@ -57,6 +59,8 @@ _APPEND = [
 ]
 """The statement that appends so many rows at once: most commits hold two."""
 _KEEP = "INSERT OR IGNORE INTO payload (digest, codec, data) VALUES (?, ?, ?)"
+_KEEP_ROOM = _KEEP.replace("?)", "zeroblob(?))")
+_LARGE_BYTES = 4 << 20
 _TRUST = "DELETE FROM untrusted WHERE digest = ?"
 _KEYS_KEPT = 10_000
 _LAST_VERSION = 2**63 - 1
@@ -293,7 +297,14 @@ class SqliteStore:
 
     def _keep(self, db: sqlite3.Connection, value: Value) -> None:
         """Keep the bytes of a value. They were made here, so they are trusted, also if a file brought them before."""
-        db.execute(_KEEP, (value.digest, value.codec, value.payload))
+        assert value.payload is not None
+        if len(value.payload) < _LARGE_BYTES:
+            db.execute(_KEEP, (value.digest, value.codec, value.payload))
+        else:  # bound to a statement, it would be copied twice
+            kept = db.execute(_KEEP_ROOM, (value.digest, value.codec, len(value.payload)))
+            if kept.rowcount and kept.lastrowid:
+                with db.blobopen("payload", "data", kept.lastrowid) as blob:
+                    blob.write(value.payload)
         db.execute(_TRUST, (value.digest,))
 
     def _advance(self, db: sqlite3.Connection, commit: Commit) -> tuple[int, str]:
@@ -383,7 +394,7 @@ class SqliteStore:
             db.execute("DELETE FROM holder WHERE key = ?", (holder,))
         self._registrations.pop(holder, None)
 
-    def claim(self, execution_id: str, holder: int, now: int) -> None:
+    def claim(self, execution_id: str, holder: int, now: int) -> int | None:
         """Take the lease of an execution, unless another process holds it that lives or may live."""
         looked_at = self.sightings.monotonic()
         with self._writing() as db:
@@ -394,6 +405,7 @@ class SqliteStore:
             if by is not None and by.key != holder and (left := self._left_of(db, by.key, looked_at)):
                 raise rules.busy(execution_id, by, left, now)
             db.execute("UPDATE execution SET holder = ? WHERE execution_id = ?", (holder, execution_id))
+        return None if by is None or by.key == holder else by.heartbeat_at
 
     def release(self, execution_id: str, holder: int) -> None:
         """Give back one lease, if ``holder`` has it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from .extracts import error, error_type, iso, type_in, value
+from .extracts import ended_at, error, error_type, iso, type_in, value
 
 __all__ = ["VIEWS", "create"]
 
@@ -51,8 +51,9 @@ _STEPS = f"""
     SELECT x.execution_id, x.workflow, last.step, last.visit, last.attempt,
         CASE last.type WHEN 'StepStarted' THEN 'RUNNING' ELSE upper(substr(last.type, 5)) END AS state,
         {iso("coalesce(first.at, last.at)")} AS started_at,
-        CASE WHEN last.type <> 'StepStarted' THEN {iso("last.at")} END AS completed_at,
-        CASE WHEN last.type <> 'StepStarted' THEN (last.at - coalesce(first.at, last.at)) / 1e6 END AS duration,
+        CASE WHEN last.type <> 'StepStarted' THEN {iso(ended_at("last"))} END AS completed_at,
+        CASE WHEN last.type <> 'StepStarted'
+            THEN ({ended_at("last")} - coalesce(first.at, last.at)) / 1e6 END AS duration,
         CASE WHEN last.type IN ('StepCompleted', 'StepFailed') THEN {value("last.data", "output")} END AS output,
         CASE WHEN last.type IN ('StepFailed', 'StepRetried') THEN {error("last.data")} END AS error,
         json_extract(first.data, '$.code') AS code_hash,

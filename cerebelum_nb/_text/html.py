@@ -1,60 +1,121 @@
-"""The pieces of a self-contained HTML page: sections, tables, folds, badges, and its style. Nothing is loaded."""
+"""HTML, escaped by default: what is not `Html` already is text, and is escaped where it is put in.
+
+Whoever writes HTML fills a template (`Html.format`), so that a name, a value or an error never becomes markup. Here
+are also the pieces of a self-contained page: sections, tables, folds, badges, and its style. Nothing is loaded.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from html import escape
+import html
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from .style import MARKS
 
-__all__ = ["GENERATOR", "badge", "cut", "fold", "page", "section", "table"]
+__all__ = ["GENERATOR", "Html", "badge", "escape", "fold", "page", "quoted", "section", "small_table", "table"]
 
-GENERATOR = '<meta name="generator" content="cerebelum_nb">'
+
+class Html(str):
+    """Text that is HTML already.
+
+    ``format``, ``join`` and ``+`` escape whatever is not. An f-string makes plain text of it again, which is escaped
+    where it is put in: a mistake shows as tags on the screen, never as a page that runs a step's output.
+
+    Example:
+        >>> Html("<b>{}</b>").format("a < b")
+        '<b>a &lt; b</b>'
+        >>> Html("<br>").join(["one", Html("<i>two</i>")])
+        'one<br><i>two</i>'
+    """
+
+    __slots__ = ()
+
+    def __add__(self, other: str, /) -> Html:
+        return Html(str.__add__(self, escape(other)))
+
+    def format(self, *args: object, **kwargs: object) -> Html:
+        """Fill in the places of the template."""
+        return Html(str.format(self, *map(_fill, args), **{name: _fill(value) for name, value in kwargs.items()}))
+
+    def join(self, parts: Iterable[str], /) -> Html:
+        """Put parts together with this between them."""
+        return Html(str.join(self, map(escape, parts)))
+
+
+def escape(text: str) -> Html:
+    """Return a text as HTML, which may stand in an attribute too."""
+    return text if isinstance(text, Html) else Html(html.escape(text))
+
+
+def quoted(text: str) -> Html:
+    """Return a text as HTML with its quotes as they are: code and JSON stay readable, but not in an attribute.
+
+    Example:
+        >>> quoted('{"a": "<"}')
+        '{"a": "&lt;"}'
+    """
+    return Html(html.escape(text, quote=False))
+
+
+def _fill(value: Any) -> Any:
+    return escape(value) if isinstance(value, str) else value if isinstance(value, (int, float)) else escape(str(value))
+
+
+GENERATOR = Html('<meta name="generator" content="cerebelum_nb">')
 """By this a page is known for one of ours."""
 
-LONGEST = 4_000
-"""Characters of one text; what is longer is cut in the middle."""
 
-
-def page(title: str, parts: Iterable[str]) -> str:
+def page(title: str, parts: Iterable[Html]) -> Html:
     """Put a page together."""
-    return _PAGE.format(generator=GENERATOR, title=escape(title), style=_STYLE, body="\n".join(filter(None, parts)))
+    return _PAGE.format(generator=GENERATOR, title=title, style=_STYLE, body=Html("\n").join(filter(None, parts)))
 
 
-def section(title: str, body: str) -> str:
+def section(title: str, body: Html) -> Html:
     """Head a part with its title; an empty one is left out."""
-    return f"<section><h2>{title}</h2>{body}</section>" if body else ""
+    return Html("<section><h2>{}</h2>{}</section>").format(title, body) if body else Html()
 
 
-def table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Write a table of cells that are HTML already; where it is too wide, it scrolls by itself."""
-    head = "".join(f"<th>{title}</th>" for title in titles)
-    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+def table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> Html:
+    """Write a table; where it is too wide, it scrolls by itself.
+
+    Example:
+        >>> "<td>&lt;none&gt;</td>" in table(["value"], [["<none>"]])
+        True
+    """
+    head = _cells("th", titles)
+    body = Html().join(Html("<tr>{}</tr>").format(_cells("td", row)) for row in rows)
+    return Html('<div class="wide"><table><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>').format(head, body)
 
 
-def fold(title: str, body: str) -> str:
+def small_table(rows: Sequence[Sequence[str]]) -> Html:
+    """Write a small table for a notebook, aligned to the left, a header row first."""
+    head, *body = (
+        _cells(tag, row, Html(" style='text-align:left'"))
+        for tag, row in zip(["th", *["td"] * len(rows)], rows, strict=False)
+    )
+    listed = Html().join(Html("<tr>{}</tr>").format(row) for row in body)
+    return Html("<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>").format(head, listed)
+
+
+def _cells(tag: str, row: Iterable[str], style: Html = Html()) -> Html:  # noqa: B008 - it is immutable
+    return Html().join(Html("<{0}{2}>{1}</{0}>").format(tag, cell, style) for cell in row)
+
+
+def fold(title: str, body: Html) -> Html:
     """Show a title that opens."""
-    return f"<details><summary>{title}</summary>{body}</details>"
+    return Html("<details><summary>{}</summary>{}</details>").format(title, body)
 
 
-def badge(state: str, word: str = "") -> str:
+def badge(state: str, word: str = "") -> Html:
     """Show a state (a key of ``MARKS``) as its sign, with a word if one is given."""
     mark = MARKS[state]
     style = f"color:{mark.colour};background:{mark.ground}"
-    sign = f'<span class="sign" style="{style}" title="{state}">{mark.sign}</span>'
-    return sign if not word else f'<span class="badge" style="{style}">{mark.sign} {escape(word)}</span>'
+    if word:
+        return Html('<span class="badge" style="{}">{} {}</span>').format(style, mark.sign, word)
+    return Html('<span class="sign" style="{}" title="{}">{}</span>').format(style, state, mark.sign)
 
 
-def cut(text: str, most: int = LONGEST) -> str:
-    """Keep the beginning and the end of a long text."""
-    if len(text) <= most:
-        return text
-    half = most // 2
-    return f"{text[:half]} … {len(text) - 2 * half:,} characters … {text[-half:]}"
-
-
-_PAGE = """<!doctype html>
+_PAGE = Html("""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -70,9 +131,9 @@ addEventListener("beforeprint", () => document.querySelectorAll("details:not(.ev
 </script>
 </body>
 </html>
-"""
+""")
 
-_STYLE = """
+_STYLE = Html("""
 :root { --ink: #1c1c1c; --dim: #666; --line: #ddd; --ground: #fff; --block: #f6f6f4; --bad: #b84a00;
   color-scheme: light dark }
 @media (prefers-color-scheme: dark) {
@@ -119,4 +180,4 @@ footer { margin-top: 2.5rem; font-size: .8rem; border-top: 1px solid var(--line)
   pre, tr, h2, h3 { break-inside: avoid } h2, h3 { break-after: avoid }
   .wide { overflow: visible } .graph svg { max-width: 100% !important; height: auto }
 }
-"""
+""")

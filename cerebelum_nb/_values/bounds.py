@@ -1,15 +1,15 @@
-"""Limits for what a log from anybody may cost when it is read: memory for what is compressed, depth for JSON."""
+"""Limits for what a log from anybody may cost when it is read: memory for what is compressed."""
 
 from __future__ import annotations
 
-import json
 import zlib
-from typing import Any
 
-__all__ = ["MOST_CODE_BYTES", "inflate", "parse"]
+__all__ = ["MOST_CODE_BYTES", "MOST_VALUE_BYTES", "inflate"]
 
 MOST_CODE_BYTES = 16 << 20
 """The text of a step's code and of what it uses; a thousand times what is usual."""
+MOST_VALUE_BYTES = 1 << 30
+"""A value when it is decompressed: as much as the log takes of one that is not compressed."""
 
 
 def inflate(data: bytes, most: int = MOST_CODE_BYTES) -> bytes:
@@ -32,20 +32,3 @@ def inflate(data: bytes, most: int = MOST_CODE_BYTES) -> bytes:
     if not stream.eof:
         raise ValueError("its compressed bytes end too early")
     return text
-
-
-def parse(text: str | bytes) -> Any:
-    """Parse JSON; of what is nested too deeply for Python say so.
-
-    Raises:
-        ValueError: it is no JSON, or too deep.
-
-    Example:
-        >>> parse("[" * 100_000)
-        Traceback (most recent call last):
-        ValueError: its JSON is nested too deeply to be read
-    """
-    try:
-        return json.loads(text)
-    except RecursionError:
-        raise ValueError("its JSON is nested too deeply to be read") from None

@@ -13,12 +13,23 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Home", "UnknownClassError", "main_class", "reference", "resolve"]
+__all__ = ["MOVED", "Home", "UnknownClassError", "main_class", "reference", "resolve"]
 
 Home = tuple[Mapping[str, Any], ...]
 """The global namespaces of the functions that use a value."""
 
 MAIN = "__main__"
+MOVED = {
+    "cerebelum_nb.engine.context": "cerebelum_nb._operations.context",
+    "cerebelum_nb.values.classes": __name__,
+}
+"""Our own modules that values in older logs name: `main_class` stands there for every class of ``__main__``."""
+
+MOVED = {
+    "cerebelum_nb.core.model": "cerebelum_nb._core.state_name",
+    "cerebelum_nb._core.model": "cerebelum_nb._core.state_name",
+}
+"""Where the classes of ours that a recorded value may name are now: of these modules it is ``ExecutionState``."""
 
 
 class UnknownClassError(LookupError):
@@ -52,6 +63,7 @@ def resolve(name: str, home: Home = (), *, importing: bool = True) -> type:
         UnknownClassError: there is no such class here.
     """
     module, _, qualname = name.partition(":")
+    module = MOVED.get(module, module)
     for namespace in _namespaces(module, home, importing):
         found: Any = namespace
         for part in qualname.split("."):

@@ -12,7 +12,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from .._core.model import Value
+from .._core.value import Value
+from .._text.json_text import parse
 from ..errors import SerializationError, UntrustedValueError
 from . import arrow, pickles
 from .classes import Home, UnknownClassError
@@ -102,7 +103,7 @@ def decode(
     """
     name = where or "This value"
     if value.codec == "json":
-        return _masked_back(json.loads(value.json), value, missing)
+        return _from_json(value, missing, where)
     if value.codec == "tagged":
         return _from_tags(value, missing, home, trusted, where)
     if value.codec == "none":
@@ -111,7 +112,7 @@ def decode(
             path=where,
         )
     if value.codec == "arrow":
-        return _from_arrow(value, load, where)
+        return _from_arrow(value, load, trusted, where)
     if value.codec != "cloudpickle":
         raise SerializationError(
             f"{name} is stored as {value.codec!r}, which this version of cerebelum_nb cannot read: upgrade.",
@@ -146,10 +147,21 @@ def _masked_back(tree: Any, value: Value, missing: Callable[[str], Secret[Any]])
     return tree
 
 
+def _from_json(value: Value, missing: Callable[[str], Secret[Any]], where: str) -> Any:
+    try:
+        return _masked_back(parse(value.json), value, missing)
+    except (ValueError, TypeError, LookupError) as exc:
+        raise SerializationError(
+            f"{where or 'This value'} is stored as JSON that cannot be read ({exc}). Run the step that returned it "
+            "again.",
+            path=where,
+        ) from exc
+
+
 def _from_tags(value: Value, missing: Callable[[str], Secret[Any]], home: Home, trusted: bool, where: str) -> Any:
     name = where or "This value"
     try:
-        return read(_masked_back(json.loads(value.json), value, missing), home, importing=trusted)
+        return read(_masked_back(parse(value.json), value, missing), home, importing=trusted)
     except UnknownClassError as exc:
         told = f"{name} cannot be restored here: {exc}. Define or import it as it was, or run the step again."
         raise (SerializationError if trusted else UntrustedValueError)(told, path=where) from exc
@@ -161,10 +173,10 @@ def _from_tags(value: Value, missing: Callable[[str], Secret[Any]], home: Home, 
         ) from exc
 
 
-def _from_arrow(value: Value, load: Callable[[str], bytes], where: str) -> Any:
+def _from_arrow(value: Value, load: Callable[[str], bytes], trusted: bool, where: str) -> Any:
     payload = load(value.digest)
     try:
-        return arrow.loads(payload)
+        return arrow.loads(payload, trusted=trusted and not isinstance(payload, ForeignBytes))
     except ImportError as exc:
         told = f"it is stored as Arrow, and {exc.name} is not installed: pip install 'cerebelum_nb[arrow]'"
         raise SerializationError(f"{where or 'This value'} is {_what(value)}; {told}", path=where) from exc

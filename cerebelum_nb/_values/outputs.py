@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from .._core.model import Value
+from .._core.value import Value
 from .._text.text import cut
 from ..errors import SerializationError, StoreError
 

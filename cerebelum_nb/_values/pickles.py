@@ -12,7 +12,7 @@ import pickle
 from functools import cached_property, lru_cache
 from typing import Any
 
-from .classes import MAIN, Home, main_class, reference, resolve
+from .classes import MAIN, MOVED, Home, main_class, reference, resolve
 
 __all__ = ["dumps", "fingerprint", "loads"]
 
@@ -83,6 +83,7 @@ class _Unpickler(pickle.Unpickler):
         self._home = home
 
     def find_class(self, module: str, name: str) -> Any:
+        module = MOVED.get(module, module)
         if module == main_class.__module__ and name == main_class.__name__:
             return lambda qualname: resolve(f"{MAIN}:{qualname}", self._home)
-        return super().find_class(module, name)
+        return super().find_class(MOVED.get(module, module), name)

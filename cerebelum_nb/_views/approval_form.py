@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import html
-import json
 import shlex
 from typing import Any
 
@@ -15,7 +13,9 @@ from .._host.caller import shell
 from .._host.frontend import Audience, audience
 from .._store.base import Store
 from .._store.session import resolve_store
-from .._text.times import at
+from .._text.html import Html, escape
+from .._text.json_text import indented, parse
+from .._text.times import utc
 from ..errors import ApprovalError, CerebelumError
 
 __all__ = ["approval_form"]
@@ -83,20 +83,21 @@ class Question:
         if shown := _shown(approval):
             lines.append(shown)
         if approval.due_at is not None:
-            lines.append(f"until {at(approval.due_at):%Y-%m-%d %H:%M:%S} UTC")
+            lines.append(f"until {utc(approval.due_at)}")
         quoted = shlex.quote(self._execution_id)
         return "\n".join([*lines, f"cerebelum approve {quoted}, or cerebelum reject {quoted}"])
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        return {"text/plain": repr(self), "text/html": f"<pre>{html.escape(repr(self))}</pre>"}
+        return {"text/plain": repr(self), "text/html": Html("<pre>{}</pre>").format(repr(self))}
 
 
 def _widget(store: Store, execution_id: str, approval: OpenApproval) -> Any:
     import ipywidgets
 
     head = ipywidgets.HTML(
-        f"<b>{html.escape(approval.step)}</b> asks for approval: <b>{html.escape(approval.approval_type)}</b>"
-        f"<pre>{html.escape(_shown(approval))}</pre>"
+        Html("<b>{}</b> asks for approval: <b>{}</b><pre>{}</pre>").format(
+            approval.step, approval.approval_type, _shown(approval)
+        )
     )
     wide = {"width": "32em", "max_width": "100%"}
     hint = 'a response as JSON, such as {"size": "small"}'
@@ -114,7 +115,7 @@ def _widget(store: Store, execution_id: str, approval: OpenApproval) -> Any:
         _acknowledge(field)
 
     def say(text: str) -> None:
-        told.value = html.escape(text)
+        told.value = escape(text)
 
     def enable(enabled: bool) -> None:
         for widget in inputs:
@@ -184,7 +185,7 @@ def _acknowledge(field: Any) -> None:
 
 def _answer(response: str, comment: str) -> Any:
     if response.strip():
-        return json.loads(response)
+        return parse(response)
     return {"comment": comment} if comment.strip() else None
 
 
@@ -193,4 +194,4 @@ def _shown(approval: OpenApproval) -> str:
         return ""
     if not approval.data.is_json:
         return approval.data.preview
-    return json.dumps(json.loads(approval.data.json), indent=2, ensure_ascii=False)
+    return indented(approval.data.json)

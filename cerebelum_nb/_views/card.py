@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from .._core.limits import Before
-from .._core.model import ExecutionState
 from .._core.state import Phase, State, StepState
+from .._core.state_name import ExecutionState
 from .._engine.execution import Execution
 from .._engine.hints import Advice, advise_on
 from .._engine.scope import Scope
 from .._text.duration import format_seconds
+from .._text.html import Html, escape, quoted
 from .._text.style import MARKS
 from .failure import Failure
 from .graph import Graph
@@ -66,10 +66,16 @@ class Card:
 
     @classmethod
     def of(cls, execution: Execution, graph: Graph | None = None) -> Card:
-        """Take a picture of a run of this process; a ``graph`` of its plan is drawn once and used again."""
+        """Take a picture of a run of this process; a ``graph`` of its plan is drawn once and used again.
+
+        How to go on is left to the exception where that follows, so that a cell says it once.
+        """
         scopes = {name: attempt.scope for name, attempt in execution.attempts.items()}
         graph = graph or Graph(execution.plan)
-        advice = None if execution.limited and isinstance(execution.limit, Before) else advise_on(execution)
+        raises = execution.awaited and execution.state.status in (ExecutionState.FAILED, ExecutionState.PAUSED)
+        told_below = raises and not execution.limited
+        stops_before = execution.limited and isinstance(execution.limit, Before)
+        advice = None if told_below or stops_before else advise_on(execution)
         return cls.at(
             execution.id, execution.state, execution.now(), graph, scopes, mask=execution.vault.mask, advice=advice
         )
@@ -133,7 +139,8 @@ class Card:
             ("completed", "failed") if self.state is ExecutionState.COMPLETED else ("completed",)
         )  # then it was routed
         done = sum(row.state in had for row in self.rows)
-        return f"{self.workflow}: {self.state.words}, {done} of {max(self.total, len(self.rows))} steps"
+        words = "starting" if self.state is ExecutionState.UNSPECIFIED else self.state.words
+        return f"{self.workflow}: {words}, {done} of {max(self.total, len(self.rows))} steps"
 
     def bundle(self) -> dict[str, str]:
         """Return it as what a saved notebook keeps."""
@@ -151,32 +158,30 @@ class Card:
             lines.append(f"{self.advice.what} {self.advice.short}")
         return "\n".join(lines)
 
-    def head_html(self, *, exact: bool = True) -> str:
+    def head_html(self, *, exact: bool = True) -> Html:
         """Write the heading; while it runs, time moves by whole seconds."""
         took = format_seconds(self.seconds) if exact else f"{self.seconds:.0f}s" if self.seconds < 60 else ""
         took = took or format_seconds(round(self.seconds))
         name, _, rest = self.heading.partition(": ")
-        why = f" ({html.escape(self.reason)})" if self.reason else ""
-        return (
-            f"<div style='padding:2px 0'><b>{html.escape(name)}</b> <code>{html.escape(self.execution_id)}</code> "
-            f"&nbsp;{html.escape(rest)}{why}, {took}</div>"
+        why = f" ({self.reason})" if self.reason else ""
+        return Html("<div style='padding:2px 0'><b>{}</b> <code>{}</code> &nbsp;{}{}, {}</div>").format(
+            name, self.execution_id, rest, why, took
         )
 
-    def to_html(self) -> str:
+    def to_html(self) -> Html:
         """Write the whole card without widgets, legible in light and dark themes."""
-        table = "".join(html_row(row, printed) for row, printed in self._with_printed())
+        rows = Html().join(html_row(row, printed) for row, printed in self._with_printed())
         few = len(self.rows) <= _FEW
-        listed = f"<table style='font-size:12px;margin:4px 0'>{table}</table>"
-        failure = ""
+        failure = Html()
         if self.failure is not None:
             failure = self.failure.to_html()
         elif self.advice is not None:
-            ways = "<br>".join(f"<code>{html.escape(way, quote=False)}</code>" for way in self.advice.ways)
-            failure = f"<div style='margin:4px 0'>{html.escape(self.advice.what)} {ways}</div>"
-        return (
-            f"<div style='{STYLE}'>{self.head_html()}{self.graph.to_image(self.states)}{failure}"
-            f"<details{' open' if few else ''}><summary>steps</summary>{listed}</details></div>"
-        )
+            ways = Html("<br>").join(Html("<code>{}</code>").format(quoted(way)) for way in self.advice.ways)
+            failure = Html("<div style='margin:4px 0'>{} {}</div>").format(self.advice.what, ways)
+        return Html(
+            "<div style='{}'>{}{}{}<details{}><summary>steps</summary>"
+            "<table style='font-size:12px;margin:4px 0'>{}</table></details></div>"
+        ).format(STYLE, self.head_html(), self.graph.to_image(self.states), failure, " open" if few else "", rows)
 
     def _with_printed(self) -> Iterator[tuple[Row, str]]:
         left = _MOST_PRINTED
@@ -280,15 +285,16 @@ def last_printed(row: Row) -> str:
     return "\n".join(line[:200] for line in row.printed.splitlines()[-5:])
 
 
-def html_row(row: Row, printed: str, value: str = "") -> str:
+def html_row(row: Row, printed: str, value: str = "") -> Html:
     """Write a step as the row of a table: its sign, name, time, note, value, and what it printed."""
     timed = row.seconds is not None and row.state not in ("waiting", "skipped", "interrupted")
     took = format_seconds(row.seconds or 0.0) if timed else ""
-    name = ("&nbsp;&nbsp;" if row.parallel else "") + html.escape(row.name)
-    note = html.escape(row.note)
+    name = Html("&nbsp;&nbsp;" if row.parallel else "") + row.name
+    note = escape(row.note)
     if value:
-        note += f"<code style='overflow-wrap:anywhere;white-space:normal'>{html.escape(value, quote=False)}</code>"
+        note += Html("<code style='overflow-wrap:anywhere;white-space:normal'>{}</code>").format(quoted(value))
     if printed:
-        note += f"<pre style='{SMALL}'>{html.escape(printed)}</pre>"
-    left = " style='text-align:left'"
-    return f"<tr><td>{MARKS[row.state].sign}</td><td{left}>{name}</td><td>{took}</td><td{left}>{note}</td></tr>"
+        note += Html("<pre style='{}'>{}</pre>").format(SMALL, printed)
+    return Html(
+        "<tr><td>{}</td><td style='text-align:left'>{}</td><td>{}</td><td style='text-align:left'>{}</td></tr>"
+    ).format(MARKS[row.state].sign, name, took, note)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import html
 import re
 from dataclasses import dataclass
 
-from .._core.model import ExecutionState, Plan, Value
+from .._core.graph import Plan
 from .._core.state import State
+from .._core.state_name import ExecutionState
+from .._core.value import Value
 from .._engine.hints import Advice
+from .._text.html import Html, quoted
 from .._text.text import counted, cut
 
 __all__ = ["Failure"]
@@ -76,30 +78,28 @@ class Failure:
         kept = f"{counted(self.kept, 'finished step')} kept."
         return "\n".join([*lines, kept if self.advice is None else f"{kept} {self.advice.what} {self.advice.short}"])
 
-    def to_html(self) -> str:
+    def to_html(self) -> Html:
         """Write it as a box that is legible in light and dark themes."""
-        what = f"Step <code>{html.escape(self.step)}</code> failed" if self.step else "The run failed"
-        where = f" in <b>{html.escape(self.where)}</b>" if self.where else ""
+        what = Html("Step <code>{}</code> failed").format(self.step) if self.step else "The run failed"
+        where = Html(" in <b>{}</b>").format(self.where) if self.where else ""
         parts = [
-            f"<div><b style='color:#d55e00'>✗</b> {what}{where}</div>",
-            f"<div style='margin:4px 0;font-weight:bold'>{html.escape(self.error)}</div>",
+            Html("<div><b style='color:#d55e00'>✗</b> {}{}</div>").format(what, where),
+            Html("<div style='margin:4px 0;font-weight:bold'>{}</div>").format(self.error),
         ]
         if self.traceback:
             parts.append(_block(self.traceback))
         if self.inputs:
-            rows = "".join(
-                f"<div><code>{html.escape(name)}</code> = <code>{html.escape(shown, quote=False)}</code></div>"
-                for name, shown in self.inputs
-            )
-            parts.append(f"<div style='margin:4px 0'>It was given:{rows}</div>")
+            row = Html("<div><code>{}</code> = <code>{}</code></div>")
+            rows = Html().join(row.format(name, quoted(shown)) for name, shown in self.inputs)
+            parts.append(Html("<div style='margin:4px 0'>It was given:{}</div>").format(rows))
         if self.printed:
-            parts.append(f"<div style='margin:4px 0'>It printed last:{_block(self.printed)}</div>")
+            parts.append(Html("<div style='margin:4px 0'>It printed last:{}</div>").format(_block(self.printed)))
         kept = f"{counted(self.kept, 'finished step')} kept."
         told = kept if self.advice is None else f"{kept} {self.advice.what}"
         ways = "" if self.advice is None else _block("\n".join(self.advice.ways))
-        parts.append(f"<div style='margin-top:4px'>{html.escape(told)}{ways}</div>")
+        parts.append(Html("<div style='margin-top:4px'>{}{}</div>").format(told, ways))
         style = "border:1px solid #d55e00;border-left-width:5px;padding:6px 10px;margin:6px 0;max-width:56em"
-        return f"<div style='{style}'>{''.join(parts)}</div>"
+        return Html("<div style='{}'>{}</div>").format(style, Html().join(parts))
 
 
 def _where(traceback: str) -> str:
@@ -137,9 +137,9 @@ def _shorten(traceback: str) -> str:
     return "\n".join([*lines[:half], f"  ... {len(lines) - 2 * half} lines ...", *lines[-half:]])
 
 
-def _block(text: str) -> str:
+def _block(text: str) -> Html:
     style = (
         "margin:3px 0;padding:4px 8px;overflow:auto;white-space:pre;line-height:1.35;color:inherit;"
         "font-family:var(--jp-code-font-family,monospace);font-size:12px;background:rgba(128,128,128,.14)"
     )
-    return f"<pre style='{style}'>{html.escape(text.rstrip(), quote=False)}</pre>"
+    return Html("<pre style='{}'>{}</pre>").format(style, quoted(text.rstrip()))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import base64
-import html
 from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 
-from .._core.model import Action, ActionKind, Plan, Target
-from .._engine.routing import describe_target
+from .._core.graph import Action, ActionKind, Plan, Target, describe_target
+from .._text.html import Html
 from .._text.style import MARKS
 from .layout import HEIGHT, Edge, Layout, Node, Point, lay_out, routes_of
 
@@ -16,7 +15,8 @@ __all__ = ["Graph"]
 
 _LINE = "#8a8a8a"
 _PLAIN = ("#3d6fa5", "#eaf1f8")  # a step whose state nobody asked for: its edge and its ground
-_FONT = "ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace"
+_FONT = Html("ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace")
+_TEXT = Html('<text x="{:.0f}" y="{:.0f}">{}{}</text>')
 
 
 class Graph:
@@ -45,36 +45,35 @@ class Graph:
         """Return it for a notebook: a picture and a text; ``states`` maps steps to keys of ``MARKS``."""
         return {"image/svg+xml": self.to_svg(states), "text/plain": self.to_text(states)}
 
-    def to_svg(self, states: Mapping[str, str] | None = None) -> str:
+    def to_svg(self, states: Mapping[str, str] | None = None) -> Html:
         """Draw it; ``states`` maps steps to keys of ``MARKS``."""
         return self._svg(self._title(states), self._boxes(states))
 
-    def to_image(self, states: Mapping[str, str] | None = None) -> str:
+    def to_image(self, states: Mapping[str, str] | None = None) -> Html:
         """Draw it as an ``<img>`` that brings its picture along, for pages from which inline SVG is removed.
 
         So it is in a notebook that is not trusted, and on most sites that show notebooks: of an inline SVG they leave
         the texts, run together.
         """
         source = base64.b64encode(self.to_svg(states).encode()).decode()
-        return (
-            f'<img alt="{html.escape(self._title(states))}" style="max-width:100%" '
-            f'src="data:image/svg+xml;base64,{source}" />'
+        return Html('<img alt="{}" style="max-width:100%" src="data:image/svg+xml;base64,{}" />').format(
+            self._title(states), source
         )
 
-    def to_changing_svg(self, states: Mapping[str, Collection[str]]) -> str:
+    def to_changing_svg(self, states: Mapping[str, Collection[str]]) -> Html:
         """Draw it with every step in each of its ``states``, hidden, for a script that shows one of them at a time.
 
         A step in a state is a ``<g data-step="build" data-state="running">``.
         """
-        groups = "".join(
-            f'<g data-step="{html.escape(node.name)}" data-state="{state}" style="display:none">'
-            f"{_boxes_of(state, [node])}</g>"
+        group = Html('<g data-step="{}" data-state="{}" style="display:none">{}</g>')
+        groups = Html().join(
+            group.format(node.name, state, _boxes_of(state, [node]))
             for node in self._layout.nodes
             if node.kind == "step"
             for state in states.get(node.name, ("waiting",))
         )
         actions = [node for node in self._layout.nodes if node.kind == "action"]
-        return self._svg(self.plan.workflow, groups + (_boxes_of("action", actions) if actions else ""))
+        return self._svg(self.plan.workflow, groups + (_boxes_of("action", actions) if actions else Html()))
 
     def to_text(self, states: Mapping[str, str] | None = None) -> str:
         """Write it as lines, the same in every run."""
@@ -101,13 +100,18 @@ class Graph:
 
     # -- the parts of the SVG -------------------------------------------------------------------------------
 
-    def _svg(self, title: str, boxes: str) -> str:
-        width, height = self._layout.width + 4, self._layout.height + 6
-        return (
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
-            f'viewBox="-2 -2 {width:.0f} {height:.0f}" role="img" style="max-width:100%;height:auto">'
-            f"<title>{html.escape(title)}</title>"
-            f"{self._lines}{boxes}{self._texts}</svg>"
+    def _svg(self, title: str, boxes: Html) -> Html:
+        return Html(
+            '<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
+            'viewBox="-2 -2 {width:.0f} {height:.0f}" role="img" style="max-width:100%;height:auto">'
+            "<title>{title}</title>{lines}{boxes}{texts}</svg>"
+        ).format(
+            width=self._layout.width + 4,
+            height=self._layout.height + 6,
+            title=title,
+            lines=self._lines,
+            boxes=boxes,
+            texts=self._texts,
         )
 
     @cached_property
@@ -124,18 +128,18 @@ class Graph:
         return f"{self.plan.workflow}: " + ", ".join(f"{number} {state}" for state, number in sorted(told.items()))
 
     @cached_property
-    def _lines(self) -> str:
+    def _lines(self) -> Html:
         plain = "".join(_curve(edge) for edge in self._layout.edges if not edge.loop)
         loops = "".join(_corners(edge.points) for edge in self._layout.edges if edge.loop)
         boxes = _Boxes(self._layout.nodes)
         heads = "".join(_head(edge) for edge in self._layout.edges if _is_arrow(edge, boxes))
         frames = "".join(f"M{x:g} {y:g}h{w:g}v{h:g}h-{w:g}z" for x, y, w, h in self._layout.frames)
-        labels = "".join(
-            f'<text x="{edge.points[1][0] + 5:.0f}" y="{edge.points[-1][1] - 4:.0f}">{html.escape(edge.label)}</text>'
+        labels = Html().join(
+            _TEXT.format(edge.points[1][0] + 5, edge.points[-1][1] - 4, edge.label, "")
             for edge in self._layout.edges
             if edge.label
         )
-        return (
+        return Html(  # numbers, colours, and labels that are HTML already
             f'<g fill="none" stroke="{_LINE}" stroke-width="1.4">'
             + (f'<path d="{plain}"/>' if plain else "")
             + (f'<path d="{loops}" stroke-dasharray="4 3"/>' if loops else "")
@@ -145,28 +149,28 @@ class Graph:
             + (f'<g font-family="sans-serif" font-size="10.5" fill="{_LINE}">{labels}</g>' if labels else "")
         )
 
-    def _boxes(self, states: Mapping[str, str] | None) -> str:
+    def _boxes(self, states: Mapping[str, str] | None) -> Html:
         """All boxes of one state are one path, and so are their signs: 200 steps stay small."""
         by_state: dict[str | None, list[Node]] = {}
         for node in self._layout.nodes:
             state = "action" if node.kind == "action" else None if states is None else states.get(node.name, "waiting")
             by_state.setdefault(state, []).append(node)
-        return "".join(_boxes_of(state, nodes) for state, nodes in by_state.items())
+        return Html().join(_boxes_of(state, nodes) for state, nodes in by_state.items())
 
     @cached_property
-    def _texts(self) -> str:
+    def _texts(self) -> Html:
         steps, actions = [], []
         for node in self._layout.nodes:
             y = node.y + HEIGHT / 2 + 4
-            title = f"<title>{html.escape(node.name)}</title>" if node.label != node.name else ""
+            title = Html("<title>{}</title>").format(node.name) if node.label != node.name else ""
             if node.kind == "action":
-                actions.append(f'<text x="{node.x + 9:.0f}" y="{y:.0f}">{html.escape(node.label)}{title}</text>')
+                actions.append(_TEXT.format(node.x + 9, y, node.label, title))
             else:
-                steps.append(f'<text x="{node.x + 25:.0f}" y="{y:.0f}">{html.escape(node.label)}{title}</text>')
-        return (
-            f'<g font-family="{_FONT}" font-size="12" fill="#1c1c1c">{"".join(steps)}</g>'
-            f'<g font-family="sans-serif" font-size="11" fill="#333">{"".join(actions)}</g>'
-        )
+                steps.append(_TEXT.format(node.x + 25, y, node.label, title))
+        return Html(
+            '<g font-family="{}" font-size="12" fill="#1c1c1c">{}</g>'
+            '<g font-family="sans-serif" font-size="11" fill="#333">{}</g>'
+        ).format(_FONT, Html().join(steps), Html().join(actions))
 
     def _route_lines(self, step: str, indent: str, seen: set[str]) -> Iterable[str]:
         for label, target, leaves in routes_of(self.plan, step):
@@ -184,17 +188,18 @@ def _words(target: Target) -> str:
     return describe_target(target) if target else "goes on"
 
 
-def _boxes_of(state: str | None, nodes: list[Node]) -> str:
+def _boxes_of(state: str | None, nodes: list[Node]) -> Html:
+    """Draw the boxes: numbers and colours, no text."""
     boxes = "".join(f"M{n.x:g} {n.y:g}h{n.width:g}v{HEIGHT:g}h-{n.width:g}z" for n in nodes)
     if state == "action":
-        return (
+        return Html(
             f'<path d="{boxes}" fill="#fff" fill-opacity=".92" stroke="{_LINE}" '
             f'stroke-dasharray="3 2" stroke-linejoin="round"/>'
         )
     if state is None:
         edge, ground = _PLAIN
         dots = "".join(f"M{n.x + 10:g} {n.y + 9:g}h8v8h-8z" for n in nodes)
-        return (
+        return Html(
             f'<path d="{boxes}" fill="{ground}" stroke="{edge}" stroke-width="1.3" stroke-linejoin="round"/>'
             f'<path d="{dots}" fill="none" stroke="{edge}" stroke-width="1.3"/>'
         )
@@ -203,7 +208,7 @@ def _boxes_of(state: str | None, nodes: list[Node]) -> str:
     look = f'fill="{mark.colour}"' if mark.filled else f'fill="none" stroke="{mark.colour}" stroke-width="1.9"'
     dashes = ' stroke-dasharray="3 3"' if state in ("skipped", "waiting") else ""
     wide = 2 if state in ("running", "failed") else 1.3
-    return (
+    return Html(
         f'<path d="{boxes}" fill="{mark.ground}" stroke="{mark.colour}" stroke-width="{wide:g}"{dashes} '
         f'stroke-linejoin="round"/><path d="{signs}" {look}/>'
     )

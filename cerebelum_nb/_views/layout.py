@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
-from .._core.model import Action, ActionKind, Path, Plan, Target
+from .._core.graph import Action, ActionKind, Path, Plan, Target
 from .._text.text import cut
 
 __all__ = ["Edge", "Layout", "Node", "Point", "lay_out", "routes_of"]

@@ -7,7 +7,6 @@ what a look costs and takes no more than a small share of the time.
 from __future__ import annotations
 
 import asyncio
-import html
 import sys
 import time
 from collections import deque
@@ -15,13 +14,14 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import IO, Any, cast
 
-from .._core.model import ExecutionState
+from .._core.state_name import ExecutionState
 from .._engine import views
 from .._engine.approvals import open_approvals
 from .._engine.execution import Execution
 from .._engine.scope import current_scope, hear
 from .._engine.stdout import listen
-from .._host.frontend import Audience, audience, is_terminal
+from .._host.frontend import Audience, audience, close_widgets, is_terminal
+from .._text.html import Html
 from ..errors import ApprovalError
 from .approval_form import approval_form
 from .card import SMALL, STYLE, Card, Row
@@ -59,7 +59,7 @@ def live_view(execution: Execution) -> AbstractContextManager[None] | None:
         case Audience.NOTEBOOK:
             return _in_notebook(execution, look)
         case Audience.HEADLESS:
-            return _once(look)
+            return _once(execution, look)
         case Audience.TERMINAL:
             return _in_terminal(look)
         case Audience.NOBODY:
@@ -67,7 +67,7 @@ def live_view(execution: Execution) -> AbstractContextManager[None] | None:
 
 
 @contextmanager
-def _once(look: Callable[[], Card]) -> Iterator[None]:
+def _once(execution: Execution, look: Callable[[], Card]) -> Iterator[None]:
     """Show the outcome once: whoever executes the notebook keeps only that."""
     from IPython.display import display
 
@@ -75,6 +75,7 @@ def _once(look: Callable[[], Card]) -> Iterator[None]:
         yield
     finally:
         display(look().bundle(), raw=True)  # type: ignore[no-untyped-call]
+        execution.traceback_shown = True
 
 
 @contextmanager
@@ -86,7 +87,7 @@ def _in_notebook(execution: Execution, look: Callable[[], Card]) -> Iterator[Non
     with views.shielded("the live view"):
         card = NotebookCard(look())
     if card is None:  # there are no widgets here: the outcome is shown all the same
-        with _once(look):
+        with _once(execution, look):
             yield
         return
     asked: dict[str, Any] = {}
@@ -97,7 +98,7 @@ def _in_notebook(execution: Execution, look: Callable[[], Card]) -> Iterator[Non
         for approval in waiting:
             if approval.op not in asked:
                 with suppress(ApprovalError):  # decided at this very moment
-                    asked[approval.op] = approval_form(execution.id, store=execution.engine.store, step=approval.step)
+                    asked[approval.op] = approval_form(execution.id, store=execution.store, step=approval.step)
         card.ask([asked[approval.op] for approval in waiting if approval.op in asked])
 
     try:
@@ -105,9 +106,10 @@ def _in_notebook(execution: Execution, look: Callable[[], Card]) -> Iterator[Non
             yield
     finally:
         card.finish(look())
+        execution.traceback_shown = True
         if execution.state.status is ExecutionState.WAITING_FOR_APPROVAL:
             with suppress(ApprovalError):
-                display(approval_form(execution.id, store=execution.engine.store))  # type: ignore[no-untyped-call]
+                display(approval_form(execution.id, store=execution.store))  # type: ignore[no-untyped-call]
 
 
 @contextmanager
@@ -144,7 +146,7 @@ class NotebookCard:
 
     def draw(self, card: Card) -> None:
         """Show what has changed."""
-        self._head.value = f"<div style='{STYLE}'>{card.head_html(exact=False)}</div>"
+        self._head.value = Html("<div style='{}'>{}</div>").format(STYLE, card.head_html(exact=False))
         if self._states is None and card.graph.height > _TALL:  # what moves stays in sight
             self._box.children = (self._head, self._lines, self._forms, self._graph)
         states = card.states
@@ -172,15 +174,10 @@ class NotebookCard:
         bundle = card.bundle()
         self._handle.update(bundle, raw=True)
         self._head.value, self._box.children = bundle["text/html"], (self._head,)
-        for line, bar, text in self._pool:
-            for widget in (line, bar, text):
-                widget.close()
-        for widget in (self._graph, self._lines, self._forms):
-            widget.close()
+        close_widgets(*(widget for line in self._pool for widget in line), self._graph, self._lines, self._forms)
         _ended.append((self._head, self._box))
         while len(_ended) > _MOST_ENDED:
-            for widget in _ended.popleft():
-                widget.close()
+            close_widgets(*_ended.popleft())
 
     def _show(self, number: int, row: Row, more: int) -> None:
         if number == len(self._pool):
@@ -192,17 +189,18 @@ class NotebookCard:
         display = "none" if row.percent is None else None
         if bar.layout.display != display:
             bar.layout.display = display
-        text.value = _line_html(row) + (f"<div>and {more} more at work</div>" if more > 0 else "")
+        text.value = _line_html(row) + (Html("<div>and {} more at work</div>").format(more) if more > 0 else "")
 
 
-def _line_html(row: Row) -> str:
+def _line_html(row: Row) -> Html:
     percent = "" if row.percent is None else f"{row.percent:.0f}% "
     took = "" if row.seconds is None or row.seconds < 1 else f", {row.seconds:.0f}s"
-    note = f" &nbsp;{html.escape(row.note)}" if row.note else ""
-    lines = html.escape("\n".join(line[:160] for line in row.printed.splitlines()[-3:]))
-    printed = f"<pre style='{SMALL}'>{lines}</pre>" if lines else ""
-    what = f"{percent}<b>{html.escape(row.name)}</b>{took}{note}"
-    return f"<div style='{STYLE};line-height:1.5;padding-top:3px'>{what}{printed}</div>"
+    note = Html(" &nbsp;{}").format(row.note) if row.note else ""
+    lines = "\n".join(line[:160] for line in row.printed.splitlines()[-3:])
+    printed = Html("<pre style='{}'>{}</pre>").format(SMALL, lines) if lines else ""
+    return Html("<div style='{};line-height:1.5;padding-top:3px'>{}<b>{}</b>{}{}{}</div>").format(
+        STYLE, percent, row.name, took, note, printed
+    )
 
 
 class _Unheard:

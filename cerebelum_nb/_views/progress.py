@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 from .._engine import views
 from .._engine.scope import current_scope
-from .._host.frontend import Audience, audience
+from .._host.frontend import Audience, audience, close_widgets
+from .._text.html import Html
 
 __all__ = ["ProgressReporter"]
 
@@ -116,8 +117,8 @@ class _WidgetBar:
         self._widget.description = f"{self._label} {message}".strip()
         if percent >= 100:
             text = f"{self._label}: done"
-            self._handle.update({"text/plain": text, "text/html": f"<div>{text}</div>"}, raw=True)
-            self._widget.close()
+            self._handle.update({"text/plain": text, "text/html": Html("<div>{}</div>").format(text)}, raw=True)
+            close_widgets(self._widget)
 
 
 class _RichBar:

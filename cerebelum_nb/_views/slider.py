@@ -6,23 +6,23 @@ none. Where scripts do not run (GitHub, a notebook nobody trusts yet) the last m
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from importlib.resources import files
 from typing import Any
 
+from .._core.describe import detail, title
 from .._core.events import Event
-from .._core.model import Plan
+from .._core.graph import Plan
 from .._core.state import State, fold
 from .._engine.hints import advise
 from .._history.facts import changes
 from .._history.replay import Transition, transitions
-from .._history.words import detail, shorten, title
 from .._text.duration import format_seconds
-from .._text.text import counted
-from .._text.times import at
+from .._text.html import Html
+from .._text.text import counted, one_line
+from .._text.times import utc
 from .card import SMALL, STYLE, Card, html_row, last_printed
 from .graph import Graph
 from .watch import Recorded, plan_of
@@ -57,7 +57,7 @@ class Slider:
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         return {"text/plain": repr(self), "text/html": self.to_html()}
 
-    def to_html(self) -> str:
+    def to_html(self) -> Html:
         """Write the whole slider; what stands in it needs nothing from elsewhere."""
         script = files(__package__).joinpath("slider.js").read_text(encoding="utf-8")
         told = self._data()
@@ -67,13 +67,14 @@ class Slider:
                 seen.setdefault(slot.removeprefix("box:"), {})[state] = None
         parts = {
             "graph": self._graph.to_changing_svg(seen),
-            "rows": "".join(f'<tbody data-step="{html.escape(row.name)}"></tbody>' for row in self._cards[-1].rows),
+            "rows": Html().join(
+                Html('<tbody data-step="{}"></tbody>').format(row.name) for row in self._cards[-1].rows
+            ),
         }
         told["page"] = _live(parts, len(self._transitions))
         data = json.dumps(told, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-        return (
-            f'<div style="{STYLE}">{self._left_out()}{_still(self._cards[-1], self._transitions)}'
-            f"<script>(() => {{\nconst data = {data};\n{script}}})();</script></div>"
+        return Html('<div style="{}">{}{}<script>(() => {{\nconst data = {};\n{}}})();</script></div>').format(
+            STYLE, self._left_out(), _still(self._cards[-1], self._transitions), Html(data), Html(script)
         )
 
     @cached_property
@@ -82,12 +83,12 @@ class Slider:
         first = max(0, len(self._events) - _MOST_MOMENTS)
         return list(transitions(self._events[first:], fold(self._events[:first])))
 
-    def _left_out(self) -> str:
+    def _left_out(self) -> Html:
         first = len(self._events) - len(self._transitions)
         if not first:
-            return ""
+            return Html()
         words = f"The first {first:,} of {len(self._events):,} events are not shown here"
-        return f"<div>{words}; history.events({html.escape(repr(self._id))}) has them all.</div>"
+        return Html("<div>{}; history.events({}) has them all.</div>").format(words, repr(self._id))
 
     @cached_property
     def _graph(self) -> Graph:
@@ -126,7 +127,7 @@ class Slider:
                 {
                     "title": title(event),
                     "detail": detail(event, state),
-                    "time": f"{_since(event, state)}, {at(event.at):%Y-%m-%d %H:%M:%S} UTC",
+                    "time": f"{_since(event, state)}, {utc(event.at)}",
                     "set": changed,
                 }
             )
@@ -152,7 +153,7 @@ def _shown(card: Card, before: Card | None, state: State) -> Iterator[tuple[str,
 def _value(state: State, name: str) -> str:
     """Write what a step has returned."""
     value = state.steps[name].output if name in state.finished else None
-    return "" if value is None else shorten(value.text, 100)
+    return "" if value is None else one_line(value.text, 100)
 
 
 def _changed(before: State, after: State, op: str | None) -> Iterator[tuple[str, str | None]]:
@@ -182,34 +183,33 @@ _TABLE = "font-size:12px;margin:4px 0;color:inherit"
 _SCROLLED = "height:12em;overflow:auto;border-top:1px solid rgba(128,128,128,.3)"
 
 
-def _live(parts: dict[str, str], count: int) -> str:
+def _live(parts: dict[str, Html], count: int) -> Html:
     """Write what the script shows; without it there is nothing to press."""
 
-    def button(name: str, text: str) -> str:
-        return f'<button type="button" data-part="{name}" style="{_BUTTON}">{text}</button>'
+    def button(name: str, text: str) -> Html:
+        return Html('<button type="button" data-part="{}" style="{}">{}</button>').format(name, _BUTTON, text)
 
-    controls = (
-        f"{button('previous', 'prev')} {button('play', 'play')} {button('next', 'next')} "
-        f'<input type="range" data-part="range" min="1" max="{count}" step="1" aria-label="event" '
-        f'style="flex:1;min-width:8em;margin:0 6px"> <span data-part="count" style="white-space:nowrap"></span>'
-    )
-    return (
-        f'<div data-part="live"><div data-part="head"></div>'
-        f'<div style="display:flex;gap:6px;align-items:center;margin:4px 0">{controls}</div>'
-        f'<div style="min-height:4em" aria-live="polite"><b data-part="title"></b> <span data-part="time" '
-        f'style="opacity:.7"></span><div data-part="detail" style="overflow-wrap:anywhere"></div></div>'
-        f"{parts['graph']}"
-        f'<div style="margin-top:6px">What it changed in the state</div><div style="{_SCROLLED}">'
-        f'<table style="{_TABLE}"><tbody data-part="changed"></tbody></table></div>'
-        f'<details open><summary>steps</summary><table style="{_TABLE}">{parts["rows"]}</table></details>'
-        f'<details><summary>the whole state</summary><table style="{_TABLE}"><tbody data-part="state"></tbody></table>'
-        f'</details><div data-part="failure"></div></div>'
-    )
+    controls = Html(
+        '{} {} {} <input type="range" data-part="range" min="1" max="{}" step="1" aria-label="event" '
+        'style="flex:1;min-width:8em;margin:0 6px"> <span data-part="count" style="white-space:nowrap"></span>'
+    ).format(button("previous", "prev"), button("play", "play"), button("next", "next"), count)
+    return Html(
+        '<div data-part="live"><div data-part="head"></div>'
+        '<div style="display:flex;gap:6px;align-items:center;margin:4px 0">{controls}</div>'
+        '<div style="min-height:4em" aria-live="polite"><b data-part="title"></b> <span data-part="time" '
+        'style="opacity:.7"></span><div data-part="detail" style="overflow-wrap:anywhere"></div></div>'
+        "{graph}"
+        '<div style="margin-top:6px">What it changed in the state</div><div style="{scrolled}">'
+        '<table style="{table}"><tbody data-part="changed"></tbody></table></div>'
+        '<details open><summary>steps</summary><table style="{table}">{rows}</table></details>'
+        '<details><summary>the whole state</summary><table style="{table}"><tbody data-part="state"></tbody></table>'
+        '</details><div data-part="failure"></div></div>'
+    ).format(controls=controls, scrolled=_SCROLLED, table=_TABLE, **parts)
 
 
-def _still(card: Card, told: Sequence[Transition]) -> str:
+def _still(card: Card, told: Sequence[Transition]) -> Html:
     """Write what is seen without the script: the card, and the list of events."""
     lines = (f"{state.version:>4} {title(event)}  {detail(event, state)}".rstrip() for event, state in told)
-    listed = f"<pre style='{SMALL}'>{html.escape(chr(10).join(lines))}</pre>"
-    count = counted(len(told), "event")
-    return f'<div data-part="still">{card.to_html()}<details><summary>{count}</summary>{listed}</details></div>'
+    return Html(
+        "<div data-part=\"still\">{}<details><summary>{}</summary><pre style='{}'>{}</pre></details></div>"
+    ).format(card.to_html(), counted(len(told), "event"), SMALL, "\n".join(lines))

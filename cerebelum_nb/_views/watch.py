@@ -9,12 +9,13 @@ from typing import Any
 
 from .._client.reading import entry
 from .._core.events import StepCompleted, StepFailed, StepInterrupted, StepStarted
-from .._core.model import ExecutionState, Plan
+from .._core.graph import Plan
 from .._core.state import State, evolve
+from .._core.state_name import ExecutionState
 from .._engine import views
 from .._engine.clock import current_clock
+from .._engine.execution import running_here
 from .._engine.hints import advise, command_for
-from .._engine.leases import keeper_of
 from .._engine.staleness import blueprint_kept
 from .._host.frontend import Audience, audience
 from .._store.base import Store
@@ -34,7 +35,7 @@ _tasks: set[asyncio.Task[None]] = set()
 def watch(execution_id: str | None = None, *, store: Store | None = None) -> None:
     """Show an execution: live while it runs, here or in another process, and as it ended afterwards.
 
-    In a notebook it returns at once and the card goes on by itself; in a terminal or a script it returns when the
+    In a notebook it returns at once and the card updates by itself; in a terminal or a script it returns when the
     run is over.
 
     Args:
@@ -60,7 +61,7 @@ def watch(execution_id: str | None = None, *, store: Store | None = None) -> Non
     log = resolve_store(store)
     found = _newest(log) if execution_id is None else log.execution(execution_id).execution_id
     who = audience()
-    running = keeper_of(log).running(found)
+    running = running_here(log, found)
     if running is not None and who is Audience.NOTEBOOK and running.loop is _loop():
         views.watch(running)
         return

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from .._core.model import Plan
+from .._core.graph import Plan
 from .._core.validate import Report
 from .._dsl.builder import WorkflowBuilder, build
 from .._dsl.reloading import by_name, load_of, newest

@@ -13,10 +13,11 @@ from typing import Any
 from .._core.arguments import ExecutionLike
 from .._core.events import Event, StepCompleted, WorkflowForked
 from .._core.fork import Cut, cut, lineage, plan_fork
-from .._core.model import Plan, Value
+from .._core.graph import Plan
 from .._core.resume import Resumption, step_named
 from .._core.resume_plan import prospects
 from .._core.state import State, StepState, evolve, fold
+from .._core.value import Value
 from .._engine.inputs import Inputs, keep_inputs, merge_inputs
 from .._engine.leaving import interruptions
 from .._engine.loop import engine_of

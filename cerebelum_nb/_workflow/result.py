@@ -11,13 +11,13 @@ from typing import Any
 
 from .._core.events import Event
 from .._core.fork import lineage
-from .._core.model import ExecutionState
 from .._core.state import State
+from .._core.state_name import ExecutionState
 from .._engine import views
 from .._engine.hints import Advice
 from .._text.duration import format_seconds
 from .._text.text import counted
-from .._text.times import at
+from .._text.times import at, utc
 from .._values.outputs import Outputs, short
 from ..errors import StoreError
 
@@ -38,8 +38,8 @@ class Result:
         completed_at: when it ended, UTC; None while it has not.
         wake_at: when a hibernated execution is to be woken, UTC; None when it waits for a person, or does not wait.
         waits_for: the kinds of approval it waits for.
-        resume_hint: the call that goes on with it, unless it has ended.
-        next: what happens next to one that has not ended, and how to go on with it; empty when it has ended.
+        resume_hint: the call that resumes it, unless it has ended.
+        next: what happens next if it has not ended, and how to resume it; empty when it has ended.
         lineage: where it was forked from; empty when it was not.
 
     Example:
@@ -159,20 +159,27 @@ class Result:
         return {"text/plain": repr(self), "text/html": self._html()}
 
     def _html(self) -> str:
-        import html
+        from .._text.html import Html
 
-        rows = "".join(
-            f"<tr><td style='text-align:left'>{html.escape(name)}</td><td>{phase.lower()}</td>"
-            f"<td style='text-align:right'>{'' if took is None else format_seconds(took)}</td>"
-            f"<td style='text-align:left'><code>{html.escape(text)}</code></td></tr>"
+        row = Html(
+            "<tr><td style='text-align:left'>{}</td><td>{}</td><td style='text-align:right'>{}</td>"
+            "<td style='text-align:left'><code>{}</code></td></tr>"
+        )
+        rows = Html().join(
+            row.format(name, phase.lower(), "" if took is None else format_seconds(took), text)
             for name, (phase, took, text) in self.steps.items()
         )
         took = "" if self.duration is None else f" in {format_seconds(self.duration.total_seconds())}"
-        return (
-            f"<div><b>{html.escape(self.workflow)}</b> <code>{html.escape(self.execution_id)}</code> "
-            f"{self.status.words}{took}<details><summary>results</summary><table><thead><tr><th>step</th>"
-            f"<th>state</th><th>took</th><th>result</th></tr></thead><tbody>{rows}</tbody></table></details>"
-            f"{html.escape('; '.join(line for line in (self.lineage, self.next) if line))}</div>"
+        return Html(
+            "<div><b>{}</b> <code>{}</code> {}{}<details><summary>results</summary><table><thead><tr><th>step</th>"
+            "<th>state</th><th>took</th><th>result</th></tr></thead><tbody>{}</tbody></table></details>{}</div>"
+        ).format(
+            self.workflow,
+            self.execution_id,
+            self.status.words,
+            took,
+            rows,
+            "; ".join(line for line in (self.lineage, self.next) if line),
         )
 
 
@@ -180,7 +187,7 @@ def _next(state: State, advice: Advice | None, resume_hint: str) -> str:
     told = [] if advice is None else [f"{advice.what} {'; '.join(advice.ways)}"]
     if state.wake_at is not None:
         until = "its time to decide ends" if state.status is ExecutionState.WAITING_FOR_APPROVAL else "it wakes"
-        told.append(f"{until} at {at(state.wake_at):%Y-%m-%d %H:%M:%S} UTC, if a scheduler runs (cerebelum scheduler)")
+        told.append(f"{until} at {utc(state.wake_at)}, if a scheduler runs (cerebelum scheduler)")
     if resume_hint and (advice is None or resume_hint not in advice.ways):
         told.append(f"to resume it yourself: {resume_hint}")
     return "; ".join(told)

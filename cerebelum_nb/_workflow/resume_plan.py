@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from .._core.events import WorkflowResumed
-from .._core.model import ExecutionState, Plan
+from .._core.graph import Plan
 from .._core.resume import Resumption, plan_resume
 from .._core.resume_plan import Fate, Prospect, prospects
 from .._core.state import evolve, fold
+from .._core.state_name import ExecutionState
+from .._engine.execution import running_here
 from .._engine.hints import in_terminal
 from .._engine.inputs import merge_inputs
-from .._engine.leases import keeper_of
 from .._engine.staleness import doubts, why_stale
 from .._store.base import Store
+from .._text.html import Html
 from .._values import Vault
 
 __all__ = ["Outlook", "look_ahead"]
@@ -74,19 +75,20 @@ class Outlook:
         return "\n".join([f"{self.workflow}{self._title()}: {self._sums()}", *lines, *self._hint()])
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        rows = "".join(
-            f"<tr><td>{_MARKS[p.fate]}</td><td style='text-align:left'>{html.escape(p.step)}</td>"
-            f"<td>{p.fate.value}</td>"
-            f"<td style='text-align:left'>{'<br>'.join(map(html.escape, p.reasons))}</td></tr>"
-            for p in self.steps
+        row = Html(
+            "<tr><td>{}</td><td style='text-align:left'>{}</td><td>{}</td><td style='text-align:left'>{}</td></tr>"
         )
-        head = "<tr><th></th><th>step</th><th>plan</th><th style='text-align:left'>why</th></tr>"
-        hint = "".join(f"<div>{html.escape(line)}</div>" for line in self._hint())
-        return {
-            "text/plain": repr(self),
-            "text/html": f"<div><b>{html.escape(self.workflow)}</b>{html.escape(self._title())}: {self._sums()}"
-            f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>{hint}</div>",
-        }
+        rows = (row.format(_MARKS[p.fate], p.step, p.fate.value, Html("<br>").join(p.reasons)) for p in self.steps)
+        head = Html("<tr><th></th><th>step</th><th>plan</th><th style='text-align:left'>why</th></tr>")
+        shown = Html("<div><b>{}</b>{}: {}<table><thead>{}</thead><tbody>{}</tbody></table>{}</div>").format(
+            self.workflow,
+            self._title(),
+            self._sums(),
+            head,
+            Html().join(rows),
+            Html().join(map(Html("<div>{}</div>").format, self._hint())),
+        )
+        return {"text/plain": repr(self), "text/html": shown}
 
     def _title(self) -> str:
         return f", {self._fork}" if self._fork else ""
@@ -117,7 +119,7 @@ def look_ahead(
         ResumeError: it cannot be resumed as asked.
     """
     vault = Vault(store.redact)
-    running = keeper_of(store).running(execution_id)
+    running = running_here(store, execution_id)
     live = () if running is None else running.live
     before, after = (fold(store.events(execution_id)) for _ in range(2))
     value = None

@@ -13,7 +13,7 @@ from typing import Any
 from .._core.events import CancelRequested, Event
 from .._core.fork import lineage
 from .._core.limits import Limit
-from .._core.model import ExecutionState
+from .._core.state_name import ExecutionState
 from .._engine import views
 from .._engine.execution import Execution
 from .._engine.fence import describe, without_secrets
@@ -90,7 +90,7 @@ class Run:
             log.warning(
                 "kept the results of %s, whose code or inputs have changed since; to run them again: %s",
                 ", ".join(stale),
-                rerun_stale(resume_call(variable, execution.id), execution.engine.store, execution.id),
+                rerun_stale(resume_call(variable, execution.id), execution.store, execution.id),
             )
 
     @property
@@ -249,7 +249,7 @@ class Run:
     async def _waiting_threads_over(self) -> None:
         """Let the threads of plain steps that were taken out of their wait end, so that a resume finds none."""
         over = asyncio.Event()
-        alive = [a for a in self._execution.attempts.values() if a.thread is not None and a.waited and a.alive]
+        alive = [a for a in self._execution.attempts.values() if a.scope.thread is not None and a.waited and a.alive]
         for attempt in alive:
             attempt.when_over(lambda: over.set() if not any(a.alive for a in alive) else None)
         if alive:
@@ -258,7 +258,9 @@ class Run:
                     await over.wait()
 
     def _tasks(self) -> list[asyncio.Task[None]]:
-        return [a.task for a in self._execution.attempts.values() if a.task is not None and not a.task.done()]
+        return [
+            task for a in self._execution.attempts.values() if (task := a.scope.task) is not None and not task.done()
+        ]
 
     def _result(self) -> Result:
         execution = self._execution
@@ -266,7 +268,7 @@ class Run:
             self.execution_id,
             execution.state,
             execution.result_of,
-            lambda: execution.engine.store.events(execution.id),
+            lambda: execution.store.events(execution.id),
             resume_hint=execution.handle(None) if execution.handle else resume_call(self._variable, execution.id),
             advice=advise_on(execution),
         )
@@ -338,7 +340,7 @@ class Run:
             failed_step=step,
             resume_hint=advice.call,
         )
-        failure.details = state.error.traceback
+        failure.details = "" if self._execution.traceback_shown else state.error.traceback
         return failure
 
 

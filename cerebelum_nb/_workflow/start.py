@@ -18,9 +18,10 @@ from typing import Any
 from .._core.arguments import ExecutionLike, id_of
 from .._core.events import Event, WorkflowAwakened, WorkflowResumed, WorkflowStarted
 from .._core.limits import is_shared_prefix
-from .._core.model import ExecutionState, Value
 from .._core.resume import plan_resume
 from .._core.state import fold
+from .._core.state_name import ExecutionState
+from .._core.value import Value
 from .._engine.execution import Execution
 from .._engine.hints import advise, execute_call, is_script, resume_call
 from .._engine.inputs import Inputs, check_inputs, keep_inputs, merge_inputs
@@ -179,7 +180,10 @@ async def wait_until_seen(workflow: Definition, execution_id: ExecutionLike | No
 
 
 def wake(workflow: Definition, execution_id: str, store: Store, reason: str, *, died: bool) -> Run | None:
-    """Make one ready that is due or was left; the arguments are those of :meth:`~cerebelum_nb.Workflow.wake`."""
+    """Make one ready that is due or was left; the arguments are those of :meth:`~cerebelum_nb.Workflow.wake`.
+
+    No holder is watched first: the scheduler, who calls this, has watched it already from round to round.
+    """
     plan = workflow.plan()
     engine = engine_of(store)
     with engine.claim(execution_id, plan, Vault(store.redact), Context) as execution:
@@ -314,7 +318,7 @@ def _is_prefix(row: ExecutionRow, log: Store) -> bool:
 
 def _resume_inputs(execution: Execution, inputs: Inputs | None) -> Value | None:
     """Put new inputs over the recorded ones; return them when that changes something."""
-    store, recorded = execution.engine.store, execution.state.inputs
+    store, recorded = execution.store, execution.state.inputs
     merged, value = merge_inputs(store, execution.vault, execution.id, recorded, inputs)
     keep_inputs(execution, merged, value)
     return value if inputs is not None and value != recorded else None

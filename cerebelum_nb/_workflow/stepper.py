@@ -7,21 +7,21 @@ are kept in memory only.
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .._core.events import StepCompleted
 from .._core.limits import Limit, NoStage, OneStage, UpTo, frontier
-from .._core.model import ExecutionState
 from .._core.resume import following, refuse_mark, step_named
 from .._core.state import Phase, State, fold
+from .._core.state_name import ExecutionState
 from .._engine import views
-from .._engine.execution import Execution
+from .._engine.execution import Execution, running_here
 from .._engine.leases import keeper_of
 from .._engine.marking import by_hand
 from .._store.base import Store
+from .._text.html import Html
 from .._text.text import as_stage
 from .._values import decode
 from .._values.outputs import Outputs, short
@@ -63,16 +63,13 @@ class Moved:
         return "\n".join([*([self.note] if self.note else []), *map(_line, self.ran), self._onwards()])
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        rows = "".join(
-            f"<tr><td style='text-align:left'>{html.escape(name)}</td><td>{html.escape(how)}</td>"
-            f"<td style='text-align:left'><code>{html.escape(value)}</code></td></tr>"
-            for name, how, value in self.ran
+        row = Html(
+            "<tr><td style='text-align:left'>{}</td><td>{}</td><td style='text-align:left'><code>{}</code></td></tr>"
         )
-        note = f"{html.escape(self.note)}<br>" if self.note else ""
-        return {
-            "text/plain": repr(self),
-            "text/html": f"<div>{note}<table>{rows}</table>{html.escape(self._onwards())}</div>",
-        }
+        rows = Html().join(row.format(*ran) for ran in self.ran)
+        note = Html("{}<br>").format(self.note) if self.note else ""
+        shown = Html("<div>{}<table>{}</table>{}</div>").format(note, rows, self._onwards())
+        return {"text/plain": repr(self), "text/html": shown}
 
     def _onwards(self) -> str:
         if self.status is ExecutionState.COMPLETED:
@@ -139,7 +136,7 @@ class Stepper:
             What ran, and what would run next.
 
         Raises:
-            WorkflowError: the step failed; mend it, then call this again.
+            WorkflowError: the step failed; fix it, then call this again.
             ResumeError: the execution is at its end.
             ExecutionBusyError: it is running, here or elsewhere.
         """
@@ -242,7 +239,7 @@ class Stepper:
         Raises:
             ResumeError: it is not running in this kernel.
         """
-        running = keeper_of(self._store).running(self._id)
+        running = running_here(self._store, self._id)
         if running is None:
             raise ResumeError(
                 f"execution {self._id} is not running in this kernel: it is {self.status}. "
@@ -299,7 +296,7 @@ class Stepper:
         )
 
     def _state(self) -> State:
-        here = keeper_of(self._store).running(self._id)
+        here = running_here(self._store, self._id)
         return here.state if here is not None else fold(self._store.events(self._id))
 
     def _load(self, step: str) -> Any:

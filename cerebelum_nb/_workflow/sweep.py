@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 from .._core.arguments import ExecutionLike
 from .._core.events import StepEvent
 from .._core.limits import Before, frontier
-from .._core.model import ExecutionState
 from .._core.resume import step_named
 from .._core.state import State, fold
+from .._core.state_name import ExecutionState
 from .._engine.hints import sweep_call
 from .._engine.inputs import Inputs, check_inputs
 from .._engine.interrupt import on_sigint

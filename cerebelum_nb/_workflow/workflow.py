@@ -17,7 +17,7 @@ from .._store.base import Store
 from .._store.session import resolve_store
 from ..errors import CerebelumError, WorkflowDefinitionError
 from .definition import Definition, check
-from .once import Resume, launch_once
+from .once import Resume, launch_once, watch_holder
 from .result import Result
 from .run import Run
 from .start import find, refuse_in_step, take_up, wait_until_seen, wake
@@ -59,7 +59,7 @@ def workflow(
         max_jumps: how many jumps back one execution may make before it fails, so that no loop runs for ever.
 
     Raises:
-        WorkflowDefinitionError: it is no such function. What is wrong with the timeline is told when it is run.
+        WorkflowDefinitionError: it is no such function. Problems of the timeline are reported when it is run.
 
     Example:
         >>> from cerebelum_nb import step
@@ -120,7 +120,7 @@ class Workflow(Definition):
             store: the log to write; by default the session's.
             execution_id: an id of your own; by default a new short one.
             resume: True makes the call one that may be made again, as by a notebook that is run from the top: it
-                starts the execution of that id, goes on with it if it is unfinished, or returns its recorded result
+                starts the execution of that id, resumes it if it is unfinished, or returns its recorded result
                 without running anything. ``"replace_inputs"`` also takes other inputs than are recorded.
             wait: True waits here to the end, however long; by default a wait longer than the log's
                 ``hibernate_after`` (an hour) ends the run in this process, and the result says when it wakes.
@@ -132,9 +132,9 @@ class Workflow(Definition):
 
         Raises:
             WorkflowDefinitionError: the timeline cannot run; nothing has run.
-            WorkflowError: a step failed; the message ends with the call that goes on from there.
+            WorkflowError: a step failed; the message ends with the call that resumes it.
             ExecutionStoppedError: it was stopped; it can be resumed.
-            ExecutionCancelledError: somebody cancelled it.
+            ExecutionCancelledError: it was cancelled.
             ResumeError: there is an execution of that id already; with ``resume``, it has other inputs.
             ExecutionBusyError: with ``resume``, it is running, here or elsewhere.
             StoreError: the log cannot be written.
@@ -161,6 +161,7 @@ class Workflow(Definition):
         if distributed:
             result: Result = await _distributed_engine().execute(self, inputs, execution_id=execution_id)
             return result
+        await watch_holder(execution_id, resume, store)
         return await launch_once(self, inputs, store, execution_id, resume=resume, wait=wait).foreground()
 
     def run(
@@ -174,7 +175,7 @@ class Workflow(Definition):
     ) -> Result:
         """Run it and wait, from sync code: a script, or a cell.
 
-        In a cell it runs on a loop of its own in a thread, so that nothing needs patching.
+        In a cell it runs on a separate loop in a thread, so that nothing needs patching.
 
         Raises:
             CerebelumError: it is called inside a step.
@@ -341,7 +342,7 @@ class Workflow(Definition):
             inputs: what steps receive as ``inputs``; names to values.
             store: the log to write; by default the session's.
             execution_id: an id of your own; by default a new short one.
-            resume: True takes up the execution of that id where it stands, if there is one; as in :meth:`execute`.
+            resume: True resumes the execution of that id, if there is one; as in :meth:`execute`.
 
         Returns:
             A handle with ``next``, ``run_to``, ``finish``, ``rerun``, ``back_to``, ``mark_done`` and ``plan``.
@@ -425,7 +426,7 @@ class Workflow(Definition):
         Args:
             execution_id: the execution to fork: its id or an unambiguous beginning.
             from_step: the first step that runs in the fork, or its name; it is left before its first visit. None: the
-                first step whose result is given, else the point where the execution stands.
+                first step whose result is given, else the point that the execution has reached.
             inputs: replace the recorded inputs of these names; secrets that this process does not have are given again.
             overrides: results in place of what steps return, by step or name: ``{"build": "image-7"}``.
             rerun: names of kept steps to run again with what depends on them; ``"stale"`` means those whose code
@@ -438,7 +439,7 @@ class Workflow(Definition):
             As :meth:`execute`.
 
         Raises:
-            OutcomeUnknownError: it would repeat an external effect of which nobody knows whether it happened.
+            OutcomeUnknownError: it would repeat an external effect that may have happened.
             ResumeError: the step has not run there, the execution is of another workflow, or nothing would run.
             ExecutionNotFoundError: there is no such execution.
             Otherwise as :meth:`execute`.
@@ -562,7 +563,7 @@ class Workflow(Definition):
     ) -> pd.DataFrame:
         """Run variants side by side from a prefix that is run once, and compare them in one table.
 
-        The prefix is an execution of its own, which ends paused before ``at``; each variant is a fork of it, an
+        The prefix is an execution too, which ends paused before ``at``; each variant is a fork of it, an
         execution like any other: shown in lists, resumed, forked. A variant that fails does not stop the others.
 
         Args:
@@ -571,7 +572,7 @@ class Workflow(Definition):
             inputs: a list with one entry per variant, of the inputs which are other in it (the prefix is run with the
                 first); or names to values for all of them.
             execution_id: an execution that is the prefix: one that has come to ``at``, or the prefix of an earlier
-                sweep. Over the same prefix finished variants are kept, and the others go on.
+                sweep. Over the same prefix finished variants are kept, and the others are resumed.
             concurrency: how many variants run at once.
             rerun: of variants that are finished: steps to run again, or ``"stale"``, as in :meth:`resume`.
             store: the log; by default the session's.
@@ -582,7 +583,7 @@ class Workflow(Definition):
             ``error``.
 
         Raises:
-            WorkflowError: the prefix failed; the message ends with the call that goes on.
+            WorkflowError: the prefix failed; the message ends with the call that resumes it.
             ExecutionStoppedError: it was stopped, and what ran is paused; likewise.
             ResumeError: the prefix does not come to ``at``.
             ValueError: there are no variants.

@@ -32,7 +32,7 @@ MORE_THAN_ENOUGH = 52
 
 def go(folder: Path, mode: str, die_after: int) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(MORTAL), str(folder / "log.db"), str(folder / "marks"), mode, str(die_after)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
 def events_of(folder: Path, execution_id: str = "the-one"):

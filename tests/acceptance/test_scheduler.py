@@ -108,7 +108,7 @@ def test_a_sleep_outlives_its_process_and_two_schedulers(place: Place) -> None:
 
 
 def test_a_hibernated_one_is_woken_on_time_when_its_scheduler_was_killed(place: Place) -> None:
-    assert place.spawn("start", "campaign", "s1", "s2").wait(30) == 0
+    assert place.spawn("start", "campaign", "s1", "s2").wait(120) == 0
     assert place.output.read_text() == "SLEEPING SLEEPING\n"
     one = place.spawn("schedule")
     place.until(lambda: place.output.stat().st_size > 0)
@@ -120,11 +120,11 @@ def test_a_hibernated_one_is_woken_on_time_when_its_scheduler_was_killed(place: 
 
 
 def test_sigterm_lets_the_steps_at_work_finish_and_leaves_the_rest_to_others(place: Place) -> None:
-    assert place.spawn("start", "campaign", "s1").wait(30) == 0
+    assert place.spawn("start", "campaign", "s1").wait(120) == 0
     one = place.spawn("schedule", HIBERNATE_MS="3600000")
     place.until(lambda: any(isinstance(e, WorkflowAwakened) for e in place.events("s1")))
     one.send_signal(signal.SIGTERM)
-    assert one.wait(20) == 0
+    assert one.wait(120) == 0
     row = place.read(lambda store: store.execution("s1"))
     assert row.holder is None
     place.spawn("schedule")
@@ -133,7 +133,7 @@ def test_sigterm_lets_the_steps_at_work_finish_and_leaves_the_rest_to_others(pla
 
 
 def test_what_kills_every_process_is_paused(place: Place) -> None:
-    assert place.spawn("start", "crashing", "s1").wait(30) == 0
+    assert place.spawn("start", "crashing", "s1").wait(120) == 0
     place.until(lambda: (wake := place.read(lambda s: s.next_wake())) is not None and wake < time.time() * 1e6)
     deaths = 0
     while place.state("s1") != "PAUSED":
@@ -157,7 +157,7 @@ def test_another_process_decides_while_the_run_waits(place: Place) -> None:
     process = waits_for_approval(place)
     with SqliteStore(place.log) as store:
         decide_approval(store, "s1", approve=True, by="ana")
-    assert process.wait(20) == 0
+    assert process.wait(120) == 0
     assert place.state("s1") == "COMPLETED"
 
 

@@ -58,7 +58,7 @@ def script(tmp_path: Path):
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=120)
     return process.returncode, out, re.sub(r"\b[a-z][a-z0-9]{9}\b(?=[\"\s])", "ID", err)
 
 

@@ -40,7 +40,7 @@ else:
 
 def _call(folder: Path, who: str, what: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, f"{who}.py", what]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.mark.parametrize("first_runs", [True, False])

@@ -15,6 +15,29 @@ from cerebelum_nb._store.sqlite import SqliteStore
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+AS_OF_VERSION_4 = """
+    ALTER TABLE event DROP COLUMN hash;
+    ALTER TABLE holder DROP COLUMN beats;
+    ALTER TABLE holder DROP COLUMN token;
+    DROP TABLE untrusted;
+    DROP TABLE redaction;
+    DROP TABLE setting;
+    DROP TABLE foreign_execution;
+    PRAGMA user_version = 4;
+"""
+
+
+@pytest.fixture
+def make_older():
+    """Make a log, or a packed run, one of the version before events were chained."""
+
+    def make(path):
+        with closing(sqlite3.connect(path)) as db:
+            db.executescript(AS_OF_VERSION_4)
+        return path
+
+    return make
+
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory):

@@ -20,11 +20,11 @@ from cerebelum_nb._core.events import (
     WorkflowPaused,
     WorkflowStarted,
 )
-from cerebelum_nb._core.model import ErrorInfo, Value
 from cerebelum_nb._core.state import fold
+from cerebelum_nb._core.summary import summarise
+from cerebelum_nb._core.value import ErrorInfo, Value
 from cerebelum_nb._store.base import Commit
 from cerebelum_nb._store.sqlite import SqliteStore
-from cerebelum_nb._store.summary import summarise
 
 
 @step

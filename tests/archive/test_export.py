@@ -72,6 +72,14 @@ def test_the_page_tells_what_happened(store, tmp_path):
     assert "s3cr3t-token" not in text
 
 
+def test_the_page_says_what_to_do_next_until_there_is_nothing(store, tmp_path):
+    failed = " ".join(Page(archive.export("failed-1", tmp_path / "failed.html", store=store).read_text()).text)
+    assert "Fix 'verify', then:" in failed.partition("What to do next")[2]
+    assert "cerebelum resume failed-1" in failed
+    done = " ".join(Page(archive.export("done-1", tmp_path / "done.html", store=store).read_text()).text)
+    assert "What to do next" not in done
+
+
 def test_a_long_value_is_cut_in_the_middle(store, tmp_path):
     text = archive.export("fat-1", tmp_path / "run.html", store=store).read_text()
     assert "characters …" in text

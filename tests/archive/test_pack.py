@@ -10,8 +10,8 @@ from contextlib import closing
 import pytest
 
 from cerebelum_nb import archive, history
-from cerebelum_nb._core.model import ExecutionState
 from cerebelum_nb._core.state import check, fold
+from cerebelum_nb._core.state_name import ExecutionState
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.errors import ExecutionNotFoundError, StoreError, UntrustedValueError
 from cerebelum_nb.testing import MemoryStore
@@ -303,15 +303,8 @@ def test_a_name_that_nothing_has_leaves_the_run_as_it_is(store, tmp_path):
     assert archive.verify(store=plain.path).heads == archive.verify(store=other.path).heads
 
 
-def test_a_pack_of_an_older_version_is_brought_up_to_date(packed, elsewhere, tmp_path):
-    with closing(sqlite3.connect(packed, isolation_level=None)) as db:
-        for statement in (
-            "ALTER TABLE event DROP COLUMN hash",
-            "DROP TABLE untrusted",
-            "DELETE FROM _sqlite_migrations WHERE name = '5_chain'",
-            "PRAGMA user_version = 4",
-        ):
-            db.execute(statement)
+def test_a_pack_of_an_older_version_is_brought_up_to_date(packed, elsewhere, make_older):
+    make_older(packed)
     before = packed.read_bytes()
     archive.unpack(packed, store=elsewhere)
     assert archive.verify(store=elsewhere).ok

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from cerebelum_nb import archive
 from cerebelum_nb._store import chain
-from cerebelum_nb._store.opening import SCHEMA_VERSION
+from cerebelum_nb._store.schema import SCHEMA_VERSION
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.errors import ExecutionNotFoundError, StoreError
 from cerebelum_nb.testing import MemoryStore
@@ -175,11 +175,9 @@ def test_a_log_of_objects_has_no_file_to_verify():
 
 
 @pytest.fixture
-def older(path, edit):
-    """The log as the version before wrote it."""
-    edit("ALTER TABLE event DROP COLUMN hash", "DROP TABLE untrusted", "PRAGMA user_version = 4",
-         "DELETE FROM _sqlite_migrations WHERE name = '5_chain'")  # fmt: skip
-    return path
+def older(path, make_older):
+    """The log as an older version wrote it."""
+    return make_older(path)
 
 
 def test_an_older_log_is_chained_when_it_is_opened(older, made):

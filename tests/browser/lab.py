@@ -184,7 +184,7 @@ def running_lab(folder: Path) -> Iterator[Lab]:
             yield Lab(books, url, "t", settings)
         finally:
             server.terminate()
-            server.wait(timeout=30)
+            server.wait(timeout=120)
 
 
 @contextmanager
@@ -211,7 +211,7 @@ def shoot(page: Page, name: str) -> None:
 
 
 def _wait_until_up(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while True:
         if server.poll() is not None or time.monotonic() > deadline:
             raise TimeoutError(log.read_text())

@@ -53,7 +53,7 @@ def made(tmp_path_factory):
     for name in ("shop.py", "make.py"):
         shutil.copy(HERE / name, folder)
     (folder / "dies").touch()
-    subprocess.run([sys.executable, "-W", "error", "make.py"], cwd=folder, check=True, timeout=60, env=environment())
+    subprocess.run([sys.executable, "-W", "error", "make.py"], cwd=folder, check=True, timeout=120, env=environment())
     (folder / "dies").unlink()
     return folder
 
@@ -118,7 +118,7 @@ class Terminal:
     def type(self, text):
         os.write(self._master, text.encode())
 
-    def wait_for(self, text, seconds=30):
+    def wait_for(self, text, seconds=120):
         """Read on until this was written; return what was written from now on, without escapes."""
         began, end = len(self.raw), time.monotonic() + seconds
         while text not in _ESCAPES.sub("", self.raw[began:]):
@@ -134,7 +134,7 @@ class Terminal:
         self.type("\x03")
         return self.wait_for(until)
 
-    def end(self, seconds=30):
+    def end(self, seconds=120):
         """Read to the end and return the exit code."""
         until = time.monotonic() + seconds
         while self._read(until):
@@ -198,7 +198,7 @@ def rows(table, where):
         return [found for (found,) in db.execute(f"SELECT execution_id FROM {table} WHERE {where}")]
 
 
-def wait_until(holds, seconds=30):
+def wait_until(holds, seconds=120):
     end = time.monotonic() + seconds
     while not holds():
         if time.monotonic() >= end:

@@ -42,7 +42,7 @@ def test_it_reads_commands_from_a_pipe(folder):
         text=True,
         env=environment(),
         check=False,
-        timeout=60,
+        timeout=120,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert places(done.stdout)[-1] == "event 3: StepCompleted build"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cerebelum_nb._client.client import ApprovalInfo, ExecutionClient, ExecutionStatus, SleepInfo, StepStatus
-from cerebelum_nb._store.opening import SCHEMA_VERSION
+from cerebelum_nb._store.schema import SCHEMA_VERSION
 
 from .conftest import LOG
 
@@ -49,6 +49,15 @@ def test_a_list_says_the_state_in_a_word(call):
         "done-2": "completed",
         "done-1": "completed",
     }
+
+
+def test_a_list_says_why_a_run_failed_where_there_is_room(call):
+    why = call("list", "--json", "--status", "failed").json["executions"][0]["error"].partition("\n")[0]
+    assert why
+    head, line = call("list", "--status", "failed").out.splitlines()
+    assert head.split()[-1] == "WHY"
+    assert line.endswith(why)
+    assert "WHY" not in call("list", "--status", "failed", columns=40).out
 
 
 @pytest.mark.parametrize("state", ["FAILED", "failed", "Fail"])
@@ -279,7 +288,7 @@ def test_the_doctor_makes_no_log_of_an_empty_file(call):
     Path("empty.db").touch()
     done = call("doctor", "--db", "empty.db")
     assert (done.code, Path("empty.db").stat().st_size) == (1, 0)
-    assert "is empty: no workflow has run in it yet" in done.out.replace("\n    ", " ")
+    assert "is empty: no workflow has run in it yet" in " ".join(done.out.split())
 
 
 def test_the_doctor_finds_an_overdue_wake_up(call):

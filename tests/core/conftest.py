@@ -8,8 +8,9 @@ import pytest
 
 from cerebelum_nb._core import events as e
 from cerebelum_nb._core.decide import Jump, Position, StartStep, decide
-from cerebelum_nb._core.model import Action, ActionKind, Branch, Diverge, ErrorInfo, Plan, StepSpec, Value
+from cerebelum_nb._core.graph import Action, ActionKind, Branch, Diverge, Plan, StepSpec
 from cerebelum_nb._core.state import check, evolve, fold
+from cerebelum_nb._core.value import ErrorInfo, Value
 
 
 def path(text):

@@ -6,7 +6,7 @@ import pytest
 
 from cerebelum_nb._core import events as e
 from cerebelum_nb._core.decide import ChooseRoute, Complete, Fail, Jump, StartStep
-from cerebelum_nb._core.model import ErrorInfo
+from cerebelum_nb._core.value import ErrorInfo
 
 NO = ErrorInfo(type="Bad", message="no")
 

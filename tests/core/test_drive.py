@@ -24,10 +24,11 @@ from cerebelum_nb._core.drive import (
     Start,
     Stop,
 )
+from cerebelum_nb._core.graph import Policy
 from cerebelum_nb._core.limits import OneStage
-from cerebelum_nb._core.model import ErrorInfo, Policy, Value
 from cerebelum_nb._core.settle import Raised, Returned, ReturnedError, settle, tries_again
 from cerebelum_nb._core.state import State, check, fold
+from cerebelum_nb._core.value import ErrorInfo, Value
 
 NULL = Value("json", "null")
 BAD = ErrorInfo(type="Bad", message="no")
@@ -273,6 +274,31 @@ def test_a_resume_interrupts_what_nobody_runs_any_more_and_goes_on(driven):
     again = Driven(run.driver.plan, run.history)
     assert again.tell(Begin([e.WorkflowResumed(at=9)])) == [Start("b", 1, 2)]
     assert again.kinds[-3:] == ["StepInterrupted", "WorkflowResumed", "StepStarted"]
+
+
+@pytest.mark.parametrize(
+    ("heard_at", "ended_at"),
+    [(None, 1), (40, 40), (0, 1), (10**9, 100)],
+    ids=["its last event", "its last heartbeat", "a clock behind", "a clock ahead"],
+)
+def test_an_attempt_whose_process_died_ended_no_later_than_it(driven, heard_at, ended_at):
+    run = driven("a")
+    run.begin()
+    by_others = e.CancelRequested(at=60)  # it was dead by then
+    again = Driven(run.driver.plan, [*run.history, by_others])
+    again.driver.take(Begin([e.WorkflowResumed(at=100)], "its process ended", heard_at), 100)
+    interrupted = again.driver.batch[0]
+    assert (interrupted.at, interrupted.ended_at) == (100, ended_at)
+    assert again.driver.state.updated_at == 100, "times of events never go backwards"
+
+
+def test_an_attempt_that_hibernated_ended_when_its_process_left_it(driven):
+    run = driven("a")
+    run.begin()
+    run.tell(Leave(wake_at=50))
+    again = Driven(run.driver.plan, run.history)
+    again.driver.take(Begin([e.WorkflowAwakened(at=60)], "it hibernated"), 60)
+    assert again.driver.batch[0].ended_at == run.driver.state.updated_at == 2
 
 
 def test_a_lost_attempt_runs_again_at_once_and_a_second_loss_in_a_row_waits(driven):

@@ -29,20 +29,11 @@ from cerebelum_nb._core.drive import (
     Start,
     Stop,
 )
-from cerebelum_nb._core.model import (
-    Action,
-    ActionKind,
-    Branch,
-    Diverge,
-    ErrorInfo,
-    ExecutionState,
-    Plan,
-    Policy,
-    StepSpec,
-    Value,
-)
+from cerebelum_nb._core.graph import Action, ActionKind, Branch, Diverge, Plan, Policy, StepSpec
 from cerebelum_nb._core.settle import Raised, Returned, settle, tries_again
 from cerebelum_nb._core.state import check, fold
+from cerebelum_nb._core.state_name import ExecutionState
+from cerebelum_nb._core.value import ErrorInfo, Value
 
 BAD = ErrorInfo(type="Bad", message="no")
 INPUTS = Value("json", "{}")

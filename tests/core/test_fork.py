@@ -6,7 +6,7 @@ import pytest
 
 from cerebelum_nb._core import events as e
 from cerebelum_nb._core.fork import cut, lineage, plan_fork
-from cerebelum_nb._core.model import Policy
+from cerebelum_nb._core.graph import Policy
 from cerebelum_nb._core.state import check, fold
 from cerebelum_nb.errors import OutcomeUnknownError, ResumeError
 

@@ -34,7 +34,7 @@ def fork_to_the_end(made: Any, store: MemoryStore, parent: str, fork_id: str, **
     """Fork, mend what is broken, and judge the fork's history and every prefix of it."""
 
     async def live() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             try:
                 await made.fork(parent, fork_id=fork_id, store=store, **how)
             except WorkflowError:

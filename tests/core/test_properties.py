@@ -27,10 +27,10 @@ from cerebelum_nb._core.events import (
     StepStarted,
     WorkflowCompleted,
 )
-from cerebelum_nb._core.model import Action
+from cerebelum_nb._core.graph import Action
 from cerebelum_nb._core.state import check, fold
+from cerebelum_nb._core.summary import summarise
 from cerebelum_nb._store.base import Commit
-from cerebelum_nb._store.summary import summarise
 from cerebelum_nb.errors import ApprovalTimeoutError
 from cerebelum_nb.testing import FakeClock, MemoryStore
 
@@ -261,7 +261,7 @@ def run_to_the_end(flow_: Any, store: MemoryStore, *, resumed: bool = False) -> 
     """Run or resume; when a step is broken, mend it and go on, and when it hibernates, wake it."""
 
     async def live() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             result = None
             while result is None or not result.status.is_final:
                 if result is not None:

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from cerebelum_nb._core import events as e
-from cerebelum_nb._core.model import ErrorInfo, Value
 from cerebelum_nb._core.resume import Resumption, code_changed, dependants, plan_resume
+from cerebelum_nb._core.value import ErrorInfo, Value
 from cerebelum_nb.errors import ResumeError
 
 NO = ErrorInfo(type="Bad", message="no")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from cerebelum_nb._core import events as e
-from cerebelum_nb._core.model import ErrorInfo, ExecutionState, Value
 from cerebelum_nb._core.state import Phase, check, fold
+from cerebelum_nb._core.state_name import ExecutionState
+from cerebelum_nb._core.value import ErrorInfo, Value
 
 ONE = Value("json", "1")
 NO = ErrorInfo(type="ValueError", message="no")

@@ -7,8 +7,8 @@ import pytest
 from cerebelum_nb._core import events as e
 from cerebelum_nb._core.decide import Complete, Fail, StartStep
 from cerebelum_nb._core.limits import NoStage, OneStage, UpTo, frontier, permits, standing_before
-from cerebelum_nb._core.model import ErrorInfo
 from cerebelum_nb._core.resume import following, refuse_mark, step_named
+from cerebelum_nb._core.value import ErrorInfo
 from cerebelum_nb.errors import ResumeError
 
 

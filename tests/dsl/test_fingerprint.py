@@ -124,6 +124,7 @@ def test_sets_count_by_their_members() -> None:
     assert of(text, C={"a", "b"}).digest == of(text, C={"b", "a"}).digest != of(text, C={"a"}).digest
 
 
+@pytest.mark.process
 def test_it_is_equal_in_another_process(tmp_path: Path) -> None:
     (tmp_path / "user_cell.py").write_text(BODY)
     code = (
@@ -457,6 +458,7 @@ print(late.parts[0].text)
 """
 
 
+@pytest.mark.process
 def test_cells_of_a_real_shell_are_followed_from_version_to_version(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", CELLS],

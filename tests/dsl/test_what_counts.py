@@ -241,11 +241,13 @@ def digests(tmp_path_factory):
     return found
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("helper", HELPERS)
 def test_the_same_code_counts_the_same_in_a_script_a_module_and_a_kernel(digests, helper):
     assert digests["script", 1][helper] == digests["module", 1][helper] == digests["kernel", 1][helper]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("helper", [name for name, body in HELPERS.items() if "{n}" in body])
 def test_a_change_inside_a_decorated_helper_is_seen(digests, helper):
     assert digests["module", 1][helper] != digests["module", 2][helper]

@@ -8,7 +8,7 @@ import inspect
 import pytest
 
 from cerebelum_nb import StepDefinitionError, WorkflowDefinitionError, WorkflowError, flow, step, workflow
-from cerebelum_nb._core.model import Policy
+from cerebelum_nb._core.graph import Policy
 from cerebelum_nb._workflow.workflow import registered
 from cerebelum_nb.testing import MemoryStore
 

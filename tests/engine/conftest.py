@@ -37,7 +37,7 @@ def go(clock):
 
     def run(work):
         async def bounded():
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(120):
                 return await work
 
         return asyncio.run(bounded())

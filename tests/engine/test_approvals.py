@@ -23,7 +23,7 @@ from cerebelum_nb import (
     workflow,
 )
 from cerebelum_nb._core.events import ApprovalReceived, ApprovalRefused, ApprovalRequested
-from cerebelum_nb._core.model import ExecutionState
+from cerebelum_nb._core.state_name import ExecutionState
 from cerebelum_nb._engine.approvals import decide_approval, verdict
 from cerebelum_nb.testing import answering
 

@@ -50,6 +50,7 @@ def test_a_failure_that_somebody_waits_for_is_raised_and_not_logged(caplog: pyte
     assert not caplog.records
 
 
+@pytest.mark.process
 def test_a_script_that_ends_without_waiting_tells_it_at_its_end(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(
         """
@@ -73,5 +74,5 @@ async def main():
 asyncio.run(main())
 """
     )
-    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert "step 'upload' of execution k1" in done.stderr

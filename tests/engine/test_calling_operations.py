@@ -278,6 +278,7 @@ def test_a_context_can_be_pickled_and_leaves_its_step_behind(run):
     assert run(first) == "one"
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="processes are not forked here")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_process_is_told_that_it_cannot_record(run):

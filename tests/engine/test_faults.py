@@ -141,7 +141,7 @@ def make_faulty(stack, store, fault):
 
 
 async def bounded(*work):
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         return await asyncio.gather(*work, return_exceptions=True)
 
 

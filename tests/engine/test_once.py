@@ -18,7 +18,7 @@ from cerebelum_nb import (
     step,
     workflow,
 )
-from cerebelum_nb._core.model import ExecutionState
+from cerebelum_nb._core.state_name import ExecutionState
 
 pytestmark = pytest.mark.usefixtures("clock")
 

@@ -7,18 +7,28 @@ import multiprocessing
 import os
 import sqlite3
 import threading
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
-from cerebelum_nb import ExecutionBusyError, poll, sleep, step, workflow
+from cerebelum_nb import ExecutionBusyError, ExecutionClient, history, poll, sleep, step, workflow
+from cerebelum_nb._core import events as e
+from cerebelum_nb._core.state import fold
+from cerebelum_nb._core.summary import summarise
+from cerebelum_nb._core.value import Value
 from cerebelum_nb._engine import leases as lease
 from cerebelum_nb._engine.leases import LeaseTimes, keeper_of
-from cerebelum_nb._store.owner import Identity
+from cerebelum_nb._store.base import Commit
+from cerebelum_nb._store.owner import Identity, current
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.errors import OperationError
-from cerebelum_nb.testing import MemoryStore
+from cerebelum_nb.testing import FakeClock, MemoryStore
 
 ELSEWHERE = Identity(host="elsewhere", pid=4711, boot_id="another/1/1", started="1")
+
+
+HOUR = 3_600_000_000
 
 
 def one(fn):
@@ -133,7 +143,7 @@ def test_a_heartbeat_that_fails_costs_one_beat(tmp_path, quick, caplog):
     third = threading.Event()
 
     def slow():
-        assert third.wait(20)
+        assert third.wait(120)
         return "done"
 
     with Log(tmp_path / "log.db", durability="normal") as log:
@@ -141,13 +151,15 @@ def test_a_heartbeat_that_fails_costs_one_beat(tmp_path, quick, caplog):
     assert "is tried again: RuntimeError('out of order')" in caplog.text
 
 
-async def test_a_resume_takes_over_what_stood_still_elsewhere_for_the_length_of_its_lease(log, quick, caplog):
+@pytest.mark.parametrize("again", ["resume", "execute"])
+async def test_a_resume_takes_over_what_stood_still_elsewhere_for_the_length_of_its_lease(log, quick, caplog, again):
     flow = one(abs_of)
     run = flow.start({"n": -1}, store=log, execution_id="k1")
     run.stop()
     await asyncio.wait([asyncio.ensure_future(run.wait())])
     log.claim("k1", log.register(0, 300_000, ELSEWHERE), 0)
-    assert (await flow.resume("k1", store=log)).output == 1
+    run = flow.resume("k1", store=log) if again == "resume" else flow.execute(store=log, execution_id="k1", resume=True)
+    assert (await run).output == 1
     assert "held by process 4711 on elsewhere, which cannot be seen from here" in caplog.text
 
 
@@ -191,6 +203,7 @@ def in_a_fork(what):
     return ours.recv()
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_forked_child_is_another_process(tmp_path):
@@ -226,7 +239,9 @@ def test_a_log_of_before_heartbeats_were_counted_is_migrated_and_its_holder_is_j
         ALTER TABLE holder DROP COLUMN token;
         UPDATE holder SET host = 'elsewhere', boot_id = 'earlier/1', expires_at = heartbeat_at + 100000;
         UPDATE execution SET holder = (SELECT key FROM holder), state = 'FAILED';
-        DELETE FROM _sqlite_migrations WHERE name = '8_heartbeats';
+        DROP TABLE redaction;
+        DROP TABLE setting;
+        DROP TABLE foreign_execution;
         PRAGMA user_version = 7;
     """)
     db.close()
@@ -235,3 +250,52 @@ def test_a_log_of_before_heartbeats_were_counted_is_migrated_and_its_holder_is_j
         assert 0 < log.lease_left(holder) <= 0.1
         result = asyncio.run(flow.fork("k1", from_step="body", store=log))
         assert result.output == 3
+
+
+def killed(log, clock):
+    """Record a run whose process died in a step: one hour after it started, ten minutes after its last heartbeat."""
+    dead = replace(current(), pid=2**22 + 1)  # there is no such process
+    start = clock.now()
+    holder = log.register(start, HOUR, dead)
+    events = [
+        e.WorkflowStarted(at=start, workflow="flow", inputs=Value("json", "{}"), total_steps=1),
+        e.StepStarted(at=start, step="body", visit=1, attempt=1),
+    ]
+    log.commit([Commit(execution_id="k1", after=0, events=events, summary=summarise(fold(events)), holder=holder)])
+    log.heartbeat(holder, start + 50 * HOUR // 60, HOUR)
+    clock.advance("5h")
+
+
+async def resume(flow, log):
+    await flow.resume("k1", store=log)
+
+
+async def cancel(flow, log):
+    await ExecutionClient(log).cancel("k1")
+
+
+@pytest.mark.parametrize("act", [resume, cancel])
+def test_an_attempt_whose_process_died_ended_with_its_last_heartbeat(log, act):
+    with FakeClock() as clock:
+        killed(log, clock)
+        asyncio.run(act(one(lambda: 1), log))
+    lost = history.steps("k1", store=log).iloc[0]
+    assert (lost["state"], lost["duration"]) == ("INTERRUPTED", timedelta(minutes=50))
+    assert lost["completed_at"] == lost["started_at"] + timedelta(minutes=50)
+    shown = history.sql("SELECT state, duration FROM steps ORDER BY attempt", store=log).iloc[0]
+    assert (shown["state"], shown["duration"]) == ("INTERRUPTED", 3000)
+
+
+def test_an_attempt_that_hibernated_ended_when_it_left_its_process(log):
+    log.hibernate_after = timedelta(hours=1)
+
+    async def nap():
+        await sleep("2d")
+
+    flow = one(nap)
+    with FakeClock() as clock:
+        asyncio.run(flow.execute(store=log, execution_id="k1"))
+        clock.advance("3d")
+        asyncio.run(flow.resume("k1", store=log))
+    first = history.steps("k1", store=log).iloc[0]
+    assert (first["state"], first["duration"]) == ("INTERRUPTED", timedelta(0))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cerebelum_nb import StepDefinitionError, StepTimeoutError, WorkflowError, observe, sleep, step, workflow
-from cerebelum_nb._core.model import Policy
+from cerebelum_nb._core.graph import Policy
 from cerebelum_nb._text.duration import LONGEST
 
 SECOND = 1_000_000
@@ -358,7 +358,7 @@ def test_an_async_step_runs_on_the_loop(store, go):
 
 
 def test_plain_steps_of_a_list_run_side_by_side(store, go):
-    meeting = threading.Barrier(2, timeout=5)
+    meeting = threading.Barrier(2, timeout=120)
     one = step(name="one")(lambda: meeting.wait() >= 0)
     two = step(name="two")(lambda: meeting.wait() >= 0)
     assert dict(go(timeline([[one, two]]).execute(store=store)).results) == {"one": True, "two": True}

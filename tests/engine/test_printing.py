@@ -73,7 +73,7 @@ def test_what_is_on_its_way_into_the_log_stays_in_sight(memory):
     async def one():
         scope = current_scope.get()
         print("hello")
-        scope.execution.note_printed(scope)
+        scope.note_printed()
         seen.append(scope.execution.state.steps["one"].printed + scope.printed.peek(str))
 
     run(memory, one)

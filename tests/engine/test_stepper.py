@@ -470,12 +470,13 @@ def test_the_card_of_a_failed_cell_says_what_its_handle_would(go, store):
     def w(wf):
         wf.timeline(fail)
 
-    cards = []
+    cards, errors = [], []
 
     async def work():
         run = begin(store, {}, w)
-        with pytest.raises(WorkflowError):
+        with pytest.raises(WorkflowError) as raised:
             await run.next()
+        errors.append(str(raised.value))
 
     @contextmanager
     def shown(execution):
@@ -487,7 +488,8 @@ def test_the_card_of_a_failed_cell_says_what_its_handle_would(go, store):
         go(work())
     finally:
         views.factories.remove(shown)
-    assert cards[0].endswith("then: await run.next()")
+    assert errors[0].endswith("then:\n\n    await run.next()")
+    assert cards[0].endswith("0 finished steps kept."), "the exception says how to go on, and the card need not"
 
 
 def test_a_frame_is_shared_by_steps_of_several_calls_and_watched(go, memory):

@@ -179,15 +179,15 @@ def test_an_effect_in_a_thread_does_not_start_while_the_loop_is_still_blocked(lo
 
     @step
     async def blocks():
-        began.wait(10)
+        began.wait(120)
         press()
         pressed.set()
-        refused.wait(10)
+        refused.wait(120)
 
     @step
     def in_a_thread(context):
         began.set()
-        pressed.wait(10)
+        pressed.wait(120)
         try:
             context.run("deploy", done.append, "deployed")
         finally:
@@ -207,7 +207,7 @@ def test_a_stop_reaches_a_blocked_loop_in_another_thread_at_once(log, before):
     @step
     async def blocks():
         signal.pthread_kill(main, signal.SIGINT)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 120
         while not stopping() and time.monotonic() < deadline:
             time.sleep(0.01)
 

@@ -37,7 +37,7 @@ def run(work, log, clock):
     """Run one step's body to its end; fail instead of waiting for ever."""
 
     async def bounded():
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             return await work.execute(store=log, execution_id="k1")
 
     with clock:
@@ -199,7 +199,7 @@ def fires_after(length, between):
         clock, fired = SystemClock(), asyncio.Event()
         clock.call_at(Deadline(clock, clock.now() + length), fired.set)
         between()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             await fired.wait()
         return True
 

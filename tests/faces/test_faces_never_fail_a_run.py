@@ -117,16 +117,18 @@ job.run(execution_id="k1")
 """
 
 
+@pytest.mark.process
 def test_a_script_whose_stderr_has_no_reader_completes(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     reader, writer = os.pipe()
     os.close(reader)
-    subprocess.run([sys.executable, "script.py"], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=writer, timeout=60)
+    subprocess.run([sys.executable, "script.py"], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=writer, timeout=120)
     os.close(writer)
     (state,) = history.open(tmp_path / "h.db").executions()["state"]
     assert state == "COMPLETED"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("columns", ["1", "0", "nonsense"])
 def test_a_terminal_of_an_odd_width_shows_the_run_and_keeps_what_goes_into_a_file(tmp_path: Path, columns: str) -> None:
     import pty
@@ -144,7 +146,7 @@ def test_a_terminal_of_an_odd_width_shows_the_run_and_keeps_what_goes_into_a_fil
                 pass
         except OSError:  # the other end is closed
             pass
-        assert process.wait(60) == 0
+        assert process.wait(120) == 0
     os.close(ours)
     assert (tmp_path / "out.txt").read_text() == "to the file\n"
 

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from cerebelum_nb import flow, step, workflow
-from cerebelum_nb._core.model import Plan
+from cerebelum_nb._core.graph import Plan
 from cerebelum_nb._text.style import MARKS
 from cerebelum_nb._views.graph import Graph
 from cerebelum_nb._views.layout import HEIGHT, lay_out

@@ -11,8 +11,8 @@ import pytest
 
 from cerebelum_nb import WorkflowError, history, step, workflow
 from cerebelum_nb._core.events import OperationCompleted, StepStarted, WorkflowStarted
-from cerebelum_nb._core.model import Value
 from cerebelum_nb._core.state import fold
+from cerebelum_nb._core.value import Value
 from cerebelum_nb._history.facts import facts
 from cerebelum_nb._views.slider import Slider
 from cerebelum_nb.testing import MemoryStore

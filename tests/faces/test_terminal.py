@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = """
 import asyncio
 from pathlib import Path
@@ -33,6 +35,7 @@ Path("printed.txt").write_text("".join(texts))
 """
 
 
+@pytest.mark.process
 def test_bars_in_a_terminal_are_not_what_the_step_printed(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     ours, theirs = pty.openpty()
@@ -47,7 +50,7 @@ def test_bars_in_a_terminal_are_not_what_the_step_printed(tmp_path: Path) -> Non
                 seen += piece
         except OSError:  # the other end is closed
             pass
-        assert process.wait(timeout=30) == 0, seen.decode()
+        assert process.wait(timeout=120) == 0, seen.decode()
     os.close(ours)
     assert (tmp_path / "printed.txt").read_text() == "".join(f"line {number}\n" for number in range(5))
     shown = seen.decode()

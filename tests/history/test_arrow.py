@@ -37,6 +37,7 @@ def second_writer(runs):
     return done.stdout.strip()
 
 
+@pytest.mark.process
 def test_reading_in_bulk_leaves_the_locks_of_a_writer_in_this_process(runs, always):
     with runs.store.maintenance("holds the write lock"):
         assert second_writer(runs) == "database is locked"
@@ -102,6 +103,7 @@ def test_a_log_in_memory_is_read_in_bulk_too(runs, always):
         pd.testing.assert_frame_equal(history.events(store=memory), file)
 
 
+@pytest.mark.process
 @pytest.mark.timeout(300)
 def test_frames_have_the_same_columns_and_dtypes_where_arrow_is_not_installed():
     code = (
@@ -109,7 +111,10 @@ def test_frames_have_the_same_columns_and_dtypes_where_arrow_is_not_installed():
         "import pytest; sys.exit(pytest.main(sys.argv[1:]))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, "-q", "-p", "no:cacheprovider", Path(__file__).with_name("test_frames.py")],
+        [
+            *(sys.executable, "-c", code, Path(__file__).with_name("test_frames.py")),
+            *("-q", "-n", "0", "-p", "no:cacheprovider"),  # a worker would be a process that has pyarrow
+        ],
         capture_output=True,
         text=True,
         check=False,

@@ -11,9 +11,9 @@ import pytest
 from cerebelum_nb import StoreError, WorkflowError, history, step, workflow
 from cerebelum_nb._core.events import WorkflowStarted
 from cerebelum_nb._core.state import fold
+from cerebelum_nb._core.summary import summarise
 from cerebelum_nb._store.base import Commit
 from cerebelum_nb._store.sqlite import SqliteStore
-from cerebelum_nb._store.summary import summarise
 from cerebelum_nb.archive import pack, prune, unpack, verify
 from cerebelum_nb.testing import MemoryStore
 
@@ -79,6 +79,7 @@ def plans(log):
         db.close()
 
 
+@pytest.mark.process
 def test_a_process_without_the_code_draws_the_whole_graph(log, tmp_path):
     run(log)
     done = subprocess.run(

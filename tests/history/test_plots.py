@@ -18,12 +18,12 @@ from matplotlib.figure import Figure
 
 from cerebelum_nb import CerebelumError, ExecutionNotFoundError, WorkflowError, history, step, workflow
 from cerebelum_nb._core import events as e
-from cerebelum_nb._core.model import ErrorInfo, Value
 from cerebelum_nb._core.state import fold
+from cerebelum_nb._core.summary import summarise
+from cerebelum_nb._core.value import ErrorInfo, Value
 from cerebelum_nb._history.plots.axes import time_axis
 from cerebelum_nb._history.spans import marks, timeline
 from cerebelum_nb._store.base import Commit
-from cerebelum_nb._store.summary import summarise
 from cerebelum_nb.testing import MemoryStore
 
 FOLDER = Path(__file__).resolve().parents[2] / "artifacts" / "pictures"

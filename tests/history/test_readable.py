@@ -65,11 +65,13 @@ def command_line(command, folder):
     return done.stdout
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command.split()[:1]))
 def test_a_command_of_the_docs_answers(folder, command):
     assert len(command_line(command, folder).splitlines()) >= 1
 
 
+@pytest.mark.process
 def test_the_answer_is_the_same_by_each_tool(folder, runs):
     expected = history.sql(FAILED, store=runs.store).to_dict("records")
     assert expected == [{"workflow": "deploy", "step": "verify", "failures": 1}]
@@ -103,7 +105,7 @@ def datasette(folder):
             pytest.fail("".join(lines))
     finally:
         server.terminate()
-        server.communicate(timeout=30)
+        server.communicate(timeout=120)
 
 
 def asked(address, path, **arguments):
@@ -112,6 +114,7 @@ def asked(address, path, **arguments):
         return json.load(answer)
 
 
+@pytest.mark.process
 def test_datasette_answers_and_leaves_the_log_as_it_is(folder, datasette):
     log = folder / ".cerebelum" / "history.db"
     before = hashlib.sha256(log.read_bytes()).hexdigest()
@@ -125,6 +128,7 @@ def test_datasette_answers_and_leaves_the_log_as_it_is(folder, datasette):
     assert not log.with_name("history.db-wal").exists() or log.with_name("history.db-wal").stat().st_size == 0
 
 
+@pytest.mark.process
 def test_datasette_sees_what_is_still_in_the_wal(folder, datasette):
     with SqliteStore(folder / ".cerebelum" / "history.db", durability="normal") as store:
         store.register(0, 1)

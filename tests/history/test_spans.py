@@ -75,6 +75,20 @@ def test_an_attempt_of_a_process_that_died_ends_with_its_last_word():
     assert gaps(made) == [(3, 90)]
 
 
+def test_an_attempt_of_a_process_that_died_ends_with_its_last_heartbeat_when_that_is_known():
+    made = timeline(
+        [
+            Mark("StepStarted", 0, "a"),
+            Mark("ApprovalReceived", 60, "a"),
+            Mark("StepInterrupted", 90, "a", ended=40),
+            Mark("WorkflowResumed", 90),
+            Mark("StepStarted", 90, "a", attempt=2),
+        ]
+    )
+    assert [(span.start, span.end) for span in made.attempts] == [(0, 40), (90, 90)]
+    assert made.gaps == [(40, 90)]
+
+
 def test_a_sleep_goes_on_while_nobody_runs_it():
     made = run("""
         0 StepStarted a

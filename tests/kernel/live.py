@@ -36,16 +36,21 @@ class LiveKernel:
     def __init__(self, manager: KernelManager, client: BlockingKernelClient) -> None:
         self.manager, self.client = manager, client
 
-    def run(self, source: str, *, interrupt_when: str | None = None, presses: int = 1) -> Cell:
-        """Run a cell to its end; press stop when its output holds a text. Fails when the kernel stays busy for 30 s."""
+    def run(
+        self, source: str, *, interrupt_when: str | None = None, presses: int = 1, as_a_person: bool = False
+    ) -> Cell:
+        """Run a cell to its end; press stop when its output holds a text. A kernel busy for 2 minutes fails.
+
+        ``as_a_person`` runs it as JupyterLab does, so that a run shows widgets.
+        """
         cell = Cell()
-        message_id = self.client.execute(source, allow_stdin=False)
-        deadline = time.monotonic() + 30
+        message_id = self.client.execute(source, allow_stdin=as_a_person)
+        deadline = time.monotonic() + 120
         pressed = interrupt_when is None
         while True:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the kernel stays busy; so far: {cell}")
-            message = self.client.get_iopub_msg(timeout=30)
+            message = self.client.get_iopub_msg(timeout=120)
             if message["parent_header"].get("msg_id") != message_id:
                 continue
             content = message["content"]
@@ -74,7 +79,7 @@ def live_kernel(folder: Path) -> Iterator[LiveKernel]:
     client = manager.blocking_client()
     client.start_channels()
     try:
-        client.wait_for_ready(timeout=60)
+        client.wait_for_ready(timeout=120)
         yield LiveKernel(manager, client)
     finally:
         client.stop_channels()

@@ -221,7 +221,7 @@ def test_a_wrong_line_says_what_to_write(kernel: LiveKernel, line: str, message:
 def completions(kernel: LiveKernel, line: str) -> list[str]:
     kernel.client.complete(line, len(line))
     while True:
-        message = kernel.client.get_shell_msg(timeout=30)
+        message = kernel.client.get_shell_msg(timeout=120)
         if message["msg_type"] == "complete_reply":
             return list(message["content"]["matches"])
 

@@ -118,6 +118,73 @@ def test_the_message_of_a_failure_stands_on_one_screen_and_shows_only_the_users_
     assert "attempt.py" not in failed.error
     assert "engine.py" not in failed.error
     assert failed.error.rstrip().splitlines()[-1].strip().startswith("await deploy.resume(")
+    card = failed.shown[0]["text/plain"]
+    assert "in broken" in card and "in broken" not in failed.error, "the user's frames are shown once, by the card"
+    assert "deploy.resume(" not in card, "how to go on is said once, by the exception"
+
+
+QUICK = "@step\ndef quick():\n    return 1\n@workflow\ndef deploy(wf):\n    wf.timeline(quick)"
+
+
+def test_a_live_card_carries_its_text_for_a_front_end_without_widgets(kernel: LiveKernel) -> None:
+    kernel.run(QUICK)
+    first, *_, last = kernel.run("await deploy.execute();", as_a_person=True).shown
+    assert "application/vnd.jupyter.widget-view+json" in first
+    assert first["text/plain"].startswith("deploy: starting, 0 of 1 steps\n  · quick\n")
+    assert "cerebelum_nb.watch() shows it as it is" in first["text/plain"]
+    assert set(last) == {"text/plain", "text/html"}
+    assert last["text/plain"] == "deploy: completed, 1 of 1 steps\n  ✓ quick"
+
+
+def test_the_widgets_of_ended_runs_are_kept_for_a_closed_tab_and_do_not_add_up(kernel: LiveKernel) -> None:
+    kernel.run(QUICK)
+    counts = [
+        kernel.run(
+            "for _ in range(4):\n    await deploy.execute()\nprint(len(get_ipython().kernel.comm_manager.comms))",
+            as_a_person=True,
+        ).printed
+        for _ in range(3)
+    ]
+    assert int(counts[0]) > 0
+    assert counts[1] == counts[2]
+
+
+def test_a_failure_that_is_awaited_in_another_cell_shows_the_users_code(kernel: LiveKernel) -> None:
+    kernel.run(
+        "@step\ndef broken():\n    return {}['no such key']\n@workflow\ndef deploy(wf):\n    wf.timeline(broken)"
+    )
+    assert kernel.run("run = deploy.start()").ok
+    assert "in broken" in kernel.run("await run").error
+
+
+def test_a_secret_that_a_step_prints_or_raises_is_masked_in_its_cell(kernel: LiveKernel) -> None:
+    kernel.run(
+        "from cerebelum_nb import Secret\ntoken = Secret('hunter2-hunter2')\n"
+        "@step\ndef login():\n    found = token.reveal()\n    print('with', found)\n"
+        "    raise ValueError(f'refused {found}')\n"
+        "@workflow\ndef enter(wf):\n    wf.timeline(login)"
+    )
+    cell = kernel.run("await enter.execute()")
+    assert "with" in cell.printed
+    assert "refused" in cell.error
+    assert "hunter2" not in f"{cell.printed}{cell.error}{cell.shown}"
+
+
+def test_restart_and_run_all_says_in_one_line_which_run_can_be_resumed(tmp_path: Path) -> None:
+    cells = (
+        SETUP,
+        "@step\ndef broken():\n    raise ValueError('no')\n@workflow\ndef deploy(wf):\n    wf.timeline(broken)",
+    )
+    told = []
+    for execution_id in ("k1", "k2"):
+        with live_kernel(tmp_path) as kernel:
+            assert all(kernel.run(cell).ok for cell in cells)
+            told.append(kernel.run(f"await deploy.execute(execution_id='{execution_id}')").printed)
+    first, second = told
+    assert first == ""
+    assert "had the same inputs and failed at 'broken'" in second
+    assert second.rstrip().endswith('await deploy.resume("k1")')
+    assert len(second.splitlines()) == 1
 
 
 def test_sigint_does_what_it_did_before_once_the_run_is_over(kernel: LiveKernel) -> None:
@@ -137,7 +204,7 @@ def test_a_kernel_that_goes_away_leaves_a_run_that_resumes(tmp_path: Path, endin
         if ending == "kill":
             kernel.manager.signal_kernel(9)
         kernel.manager.restart_kernel(now=ending == "kill")
-        kernel.client.wait_for_ready(timeout=60)
+        kernel.client.wait_for_ready(timeout=120)
         assert kernel.run(SETUP + WAITING.format(wait="asyncio.sleep(0)")).ok
         resumed = kernel.run("result = await deploy.resume()\nprint(result.output)")
         assert resumed.printed.strip().endswith("2"), resumed

@@ -21,6 +21,7 @@ from cerebelum_nb._cli import main
 COMMAND = [sys.executable, "-m", "cerebelum_nb", "demo"]
 
 
+@pytest.mark.kernel
 def test_it_fails_is_mended_goes_on_and_says_where_the_log_is(tmp_path: Path) -> None:
     environment = os.environ | {"CEREBELUM_DB": str(tmp_path / "someone-elses.db"), "COLUMNS": "80"}
     done = subprocess.run(
@@ -40,13 +41,14 @@ def test_it_fails_is_mended_goes_on_and_says_where_the_log_is(tmp_path: Path) ->
     assert [line for line in done.stdout.splitlines() if len(line) > 80 and str(tmp_path) not in line] == []
 
 
+@pytest.mark.kernel
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
 def test_stopped_half_way_it_leaves_no_server_behind(tmp_path: Path) -> None:
     demo = subprocess.Popen([*COMMAND, "--dir", str(tmp_path)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     log = tmp_path / "quotes-service" / "server.log"
     wait_until(lambda: log.exists() and "server started" in log.read_text())
     demo.send_signal(signal.SIGINT)
-    _, errors = demo.communicate(timeout=60)
+    _, errors = demo.communicate(timeout=120)
     assert demo.returncode != 0
     assert b"Traceback" not in errors
     port = json.loads((log.parent / "config.json").read_text())["port"]
@@ -74,8 +76,8 @@ def listens(port: int) -> bool:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    for _ in range(600):
+    for _ in range(2400):
         if condition():
             return
         time.sleep(0.05)
-    pytest.fail("waited for 30 seconds in vain")
+    pytest.fail("waited for two minutes in vain")

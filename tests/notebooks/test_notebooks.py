@@ -12,6 +12,7 @@ import pytest
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 
 
+@pytest.mark.kernel
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("notebook", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.name)
 def test_runs_and_shows_what_it_showed(notebook: Path, tmp_path: Path) -> None:

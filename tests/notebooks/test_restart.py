@@ -26,7 +26,7 @@ def kernel(folder: Path) -> Iterator[tuple[KernelManager, BlockingKernelClient]]
     client = manager.blocking_client()
     client.start_channels()
     try:
-        client.wait_for_ready(timeout=60)
+        client.wait_for_ready(timeout=120)
         yield manager, client
     finally:
         client.stop_channels()
@@ -45,7 +45,7 @@ def run(client: BlockingKernelClient, source: str) -> str:
             case "error":
                 raised.extend(message["content"]["traceback"])
 
-    client.execute_interactive(source, output_hook=hear, timeout=60)
+    client.execute_interactive(source, output_hook=hear, timeout=120)
     assert raised == []
     return "".join(printed)
 
@@ -60,6 +60,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         urlopen(Request(f"http://127.0.0.1:{port}/stop", method="POST"), timeout=5).close()
 
 
+@pytest.mark.kernel
 def test_a_new_kernel_goes_on_where_the_killed_one_failed(folder: Path) -> None:
     cells = {
         cell["id"]: "".join(cell["source"])

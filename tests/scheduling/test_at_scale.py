@@ -10,11 +10,11 @@ import pytest
 
 from cerebelum_nb import scheduler
 from cerebelum_nb._core.events import SleepStarted, StepStarted, WorkflowHibernated, WorkflowStarted
-from cerebelum_nb._core.model import Value
 from cerebelum_nb._core.state import fold
+from cerebelum_nb._core.summary import summarise
+from cerebelum_nb._core.value import Value
 from cerebelum_nb._store.base import Commit
 from cerebelum_nb._store.sqlite import SqliteStore
-from cerebelum_nb._store.summary import summarise
 
 NEVER = 4_000_000_000_000_000
 """µs since the epoch: in the year 2096."""

@@ -19,14 +19,15 @@ from cerebelum_nb import (
     workflow,
 )
 from cerebelum_nb._core.events import StepStarted, WorkflowForked, WorkflowHibernated, WorkflowStarted
-from cerebelum_nb._core.model import ExecutionState, Value
 from cerebelum_nb._core.state import check, fold
+from cerebelum_nb._core.state_name import ExecutionState
+from cerebelum_nb._core.summary import summarise
+from cerebelum_nb._core.value import Value
 from cerebelum_nb._engine.approvals import decide_approval
 from cerebelum_nb._engine.leases import keeper_of
 from cerebelum_nb._store.base import Commit
 from cerebelum_nb._store.owner import Identity
 from cerebelum_nb._store.sqlite import SqliteStore
-from cerebelum_nb._store.summary import summarise
 from cerebelum_nb._views.approval_form import approval_form
 from cerebelum_nb._workflow.find import Code
 from cerebelum_nb._workflow.workflow import registered
@@ -61,7 +62,7 @@ def log(tmp_path):
 
 
 async def until(store, state, execution_id):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while store.execution(execution_id).summary.state is not state:
             await asyncio.sleep(0.01)
 
@@ -101,7 +102,7 @@ async def test_an_execution_that_another_process_took_over_frees_its_place(log):
 
     await contested.execute(store=log, execution_id="k0")
     background = scheduler(log)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         await begun.wait()
     log.release("k0", keeper_of(log).running("k0").holder)
     log.claim("k0", log.register(0, 10**9, Identity(host="elsewhere", pid=1, boot_id="another/1/1", started="1")), 0)

@@ -7,8 +7,10 @@ from dataclasses import replace
 import pytest
 
 from cerebelum_nb._core.events import StepCompleted, StepStarted, WorkflowStarted
-from cerebelum_nb._core.model import ExecutionState, Value
-from cerebelum_nb._store.base import Commit, Summary
+from cerebelum_nb._core.state_name import ExecutionState
+from cerebelum_nb._core.summary import Summary
+from cerebelum_nb._core.value import Value
+from cerebelum_nb._store.base import Commit
 from cerebelum_nb._store.memory import MemoryStore
 from cerebelum_nb._store.owner import Identity
 from cerebelum_nb._store.sqlite import SqliteStore

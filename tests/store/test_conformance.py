@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -17,8 +18,10 @@ from cerebelum_nb._core.events import (
     StepStarted,
     WorkflowCompleted,
 )
-from cerebelum_nb._core.model import ErrorInfo, ExecutionState, Value
+from cerebelum_nb._core.state_name import ExecutionState
+from cerebelum_nb._core.value import ErrorInfo, Value
 from cerebelum_nb._store.base import Rejection
+from cerebelum_nb._store.sqlite import _LARGE_BYTES
 from cerebelum_nb._text import times
 from cerebelum_nb.errors import ExecutionBusyError, ExecutionNotFoundError, StoreError
 
@@ -207,6 +210,16 @@ def test_a_lease_of_a_process_elsewhere_ends_when_its_heartbeat_was_seen_to_stan
     log.seconds += 1
     log.store.claim("deploy-1", log.me, log.now)
     assert log.store.execution("deploy-1").holder.key == log.me
+
+
+def test_who_takes_a_lease_over_hears_when_its_last_holder_was_last_heard_of(log):
+    gone = log.elsewhere()
+    log.start("deploy-1", holder=gone)
+    log.store.heartbeat(gone, log.now + log.second, log.ttl)
+    assert log.store.lease_left(log.store.execution("deploy-1").holder) == 30
+    log.seconds += 30
+    assert log.store.claim("deploy-1", log.me, log.now) == log.now + log.second
+    assert log.store.claim("deploy-1", log.me, log.now) is None, "it is its own"
 
 
 def test_a_heartbeat_from_elsewhere_keeps_the_lease_whatever_its_clock_says(log):
@@ -405,6 +418,15 @@ def test_the_same_bytes_may_be_committed_again_or_left_out(log):
     assert log.store.payload("d1") == b"ARROW1"
 
 
+@pytest.mark.parametrize("size", [_LARGE_BYTES - 1, _LARGE_BYTES, 3 * _LARGE_BYTES + 1])
+def test_large_bytes_are_kept_whole_and_once(log, size):
+    payload = os.urandom(size)
+    for name in ("deploy-1", "deploy-2"):
+        log.start(name)
+        assert log.append(name, 1, StepCompleted(at=1, step="load", output=frame(payload))) == {}
+    assert log.store.payload("d1") == payload
+
+
 def test_a_rejected_commit_leaves_no_bytes(log):
     log.start("deploy-1")
     log.append("deploy-1", 9, StepCompleted(at=1, step="load", output=frame()))
@@ -425,7 +447,7 @@ def test_closing_twice_is_harmless_and_a_closed_log_says_so(log):
 
 def test_a_busy_error_of_another_process_says_when_it_is_free():
     from cerebelum_nb._store import refusals as rules
-    from cerebelum_nb._store.base import Holder
+    from cerebelum_nb._store.owner import Holder
 
     heard = datetime(2026, 11, 20, 13, 0, tzinfo=UTC)
     micros = int(heard.timestamp()) * 1_000_000

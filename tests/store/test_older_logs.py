@@ -17,7 +17,7 @@ import pytest
 from cerebelum_nb import connect, history
 from cerebelum_nb._core.events import EVENT_TYPES
 from cerebelum_nb._core.state import fold
-from cerebelum_nb._store.opening import SCHEMA_VERSION
+from cerebelum_nb._store.schema import SCHEMA_VERSION
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.archive import pack, unpack, verify
 from cerebelum_nb.testing import FakeClock

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from cerebelum_nb._core.events import StepStarted
-from cerebelum_nb._core.model import ExecutionState
+from cerebelum_nb._core.state_name import ExecutionState
+from cerebelum_nb._core.summary import Summary
 from cerebelum_nb._store import sightings
-from cerebelum_nb._store.base import Commit, Holder, Summary
-from cerebelum_nb._store.owner import Identity, Life
+from cerebelum_nb._store.base import Commit
+from cerebelum_nb._store.owner import Holder, Identity, Life
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.errors import ExecutionBusyError
 

@@ -14,16 +14,19 @@ from dataclasses import replace
 import pytest
 
 from cerebelum_nb._store import owner as process
-from cerebelum_nb._store.base import Holder
-from cerebelum_nb._store.owner import Life
+from cerebelum_nb._store.owner import Holder, Life
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.errors import ExecutionBusyError
+
+pytestmark = pytest.mark.process
 
 PRELUDE = """
 import os, sys
 from cerebelum_nb._core.events import CancelRequested, StepCompleted, StepStarted
-from cerebelum_nb._core.model import ExecutionState, Value
-from cerebelum_nb._store.base import Commit, Summary
+from cerebelum_nb._core.state_name import ExecutionState
+from cerebelum_nb._core.value import Value
+from cerebelum_nb._core.summary import Summary
+from cerebelum_nb._store.base import Commit
 from cerebelum_nb._store.sqlite import SqliteStore
 SHOWN = Summary(workflow="deploy", state=ExecutionState.RUNNING, started_at=1, updated_at=1)
 path, name = sys.argv[1:3]
@@ -55,7 +58,7 @@ def run(tmp_path):
 
 def said(child):
     """Wait for a child (and its children) and return what it printed, once it ended well."""
-    out, err = child.communicate(timeout=60)
+    out, err = child.communicate(timeout=120)
     assert (child.returncode, err) == (0, "")
     return out
 

@@ -21,7 +21,7 @@ from cerebelum_nb._core.events import (
     WorkflowCompleted,
     WorkflowStarted,
 )
-from cerebelum_nb._core.model import ErrorInfo, Value
+from cerebelum_nb._core.value import ErrorInfo, Value
 from cerebelum_nb._store import rows
 from cerebelum_nb.errors import StoreError
 

@@ -10,7 +10,6 @@ import sys
 from contextlib import closing
 
 import pytest
-from sqlite_utils import Database
 
 from cerebelum_nb._core.events import (
     StepCompleted,
@@ -20,9 +19,11 @@ from cerebelum_nb._core.events import (
     StepStarted,
     WorkflowCompleted,
 )
-from cerebelum_nb._core.model import ErrorInfo, ExecutionState, Value
-from cerebelum_nb._store.opening import APPLICATION_ID, SCHEMA_VERSION, explain
+from cerebelum_nb._core.state_name import ExecutionState
+from cerebelum_nb._core.value import ErrorInfo, Value
+from cerebelum_nb._store.opening import explain
 from cerebelum_nb._store.row_sql import STARTED
+from cerebelum_nb._store.schema import SCHEMA_VERSION
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.errors import StoreError
 
@@ -281,15 +282,6 @@ def test_a_step_costs_little_room(tmp_path, log_of):
     assert path.stat().st_size / 2000 < 250
 
 
-def test_the_schema_version_is_the_number_of_the_last_migration():
-    from cerebelum_nb._store.schema import MIGRATIONS
-
-    with closing(sqlite3.connect(":memory:")) as connection:
-        db = Database(connection)
-        numbers = [int(migration.name.partition("_")[0]) for migration in MIGRATIONS.pending(db)]
-    assert numbers == list(range(1, SCHEMA_VERSION + 1))
-
-
 # -- the file -----------------------------------------------------------------------------------------------
 
 
@@ -303,6 +295,7 @@ def test_a_log_is_there_when_it_is_opened_again(tmp_path, log_of):
         assert repr(store) == f"SqliteStore({str(path)!r}, durability='normal')"
 
 
+@pytest.mark.process
 def test_opening_a_log_that_is_there_imports_neither_sqlite_utils_nor_pandas(sqlite_log):
     code = (
         "import sys; from cerebelum_nb._store.sqlite import SqliteStore; SqliteStore(sys.argv[1]).close();"
@@ -412,48 +405,6 @@ def test_a_newer_log_is_refused_and_left_alone(sqlite_log, tmp_path):
     assert path.read_bytes() == before
 
 
-def test_an_older_log_is_brought_up_to_date_with_all_its_events(tmp_path):
-    from sqlite_utils import Database
-
-    from cerebelum_nb._store.schema import MIGRATIONS
-
-    path = tmp_path / "log.db"
-    old = Database(path)
-    MIGRATIONS.apply(old, stop_before="2_guards")
-    old.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    old.execute("PRAGMA user_version = 1")
-    old["execution"].insert(
-        {"execution_id": "deploy-1", "version": 1, "workflow": "deploy", "state": "PAUSED", "started_at": 1}
-        | {"updated_at": 1, "total_steps": 1, "done_steps": 0}
-    )
-    old["event"].insert({"execution": 1, "version": 1, "type": "StepStarted", "step": "a", "visit": 1}
-                        | {"attempt": 1, "at": 1})  # fmt: skip
-    old.close()
-    with SqliteStore(path) as store:
-        assert store.events("deploy-1") == [StepStarted(at=1, step="a")]
-        with closing(store.read_connection()) as reader:
-            assert reader.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
-            assert reader.execute("SELECT state FROM steps").fetchall() == [("RUNNING",)]
-
-
-def test_every_migration_is_counted_in_the_schema_version():
-    from cerebelum_nb._store.schema import MIGRATIONS
-
-    assert len(MIGRATIONS._migrations) == SCHEMA_VERSION
-
-
-def test_a_migration_that_fails_leaves_the_file_as_it_was(tmp_path):
-    path = tmp_path / "log.db"
-    with closing(sqlite3.connect(path)) as odd:
-        odd.execute("CREATE TABLE event (x)")
-        odd.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        odd.commit()
-    before = path.read_bytes()
-    with pytest.raises(StoreError, match="already exists"):
-        SqliteStore(path)
-    assert path.read_bytes() == before
-
-
 def test_a_damaged_log_says_so(sqlite_log, tmp_path):
     for n in range(200):
         sqlite_log.start(f"deploy-{n:04}")
@@ -525,6 +476,7 @@ def fill(log):
     return stands
 
 
+@pytest.mark.process
 def test_on_a_full_disk_what_was_committed_is_kept_and_it_goes_on_when_there_is_room(disk, log_of):
     place, remount = disk
     with SqliteStore(place / "log.db") as store:
@@ -545,6 +497,7 @@ def test_a_log_that_may_not_grow_keeps_what_was_committed(sqlite_log):
     assert len(sqlite_log.store.events("deploy-1")) == sqlite_log.store.execution("deploy-1").version == stands
 
 
+@pytest.mark.process
 def test_a_log_on_a_read_only_disk_can_be_read_but_not_written(disk, log_of):
     place, remount = disk
     with SqliteStore(place / "log.db") as store:

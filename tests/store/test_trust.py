@@ -62,7 +62,6 @@ def as_before(path, *statements):
         path,
         "DROP TABLE setting",
         "DROP TABLE foreign_execution",
-        "DELETE FROM _sqlite_migrations WHERE name LIKE '10%'",
         "PRAGMA user_version = 9",
         *statements,
     )

@@ -95,6 +95,7 @@ def test_a_masked_secret_does_not_reach_the_digest() -> None:
     assert fingerprint_args((one,), {}, vault=vault) == fingerprint_args((two,), {}, vault=vault)
 
 
+@pytest.mark.process
 def test_it_is_the_same_under_another_hash_seed() -> None:
     code = (
         "from cerebelum_nb._values import fingerprint_args as f; import datetime, decimal, pathlib\n"

@@ -7,11 +7,19 @@ import pickle
 import zlib
 
 import pytest
+from click.testing import CliRunner
 
-from cerebelum_nb import archive, step, workflow
+from cerebelum_nb import SerializationError, archive, history, step, workflow
+from cerebelum_nb._cli import main
+from cerebelum_nb._core import events as e
+from cerebelum_nb._core.state import fold
+from cerebelum_nb._core.summary import summarise
+from cerebelum_nb._core.value import ErrorInfo, Value
+from cerebelum_nb._store.base import Commit
 from cerebelum_nb._store.sqlite import SqliteStore
-from cerebelum_nb._values import arrow
-from cerebelum_nb._values.bounds import inflate, parse
+from cerebelum_nb._text.json_text import indented, parse
+from cerebelum_nb._values import arrow, decode
+from cerebelum_nb._values.bounds import inflate
 from cerebelum_nb._workflow.start import check_id
 
 
@@ -75,3 +83,68 @@ def test_a_cell_of_a_csv_is_no_formula(tmp_path):
         plan.run(execution_id="=1+2", store=store)
         archive.export("=1+2", tmp_path / "t.csv", store=store)
     assert (tmp_path / "t.csv").read_text().splitlines()[1].startswith("'=1+2,")
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+
+
+def test_what_is_nested_too_deeply_is_laid_out_as_it_is():
+    assert indented(DEEP) == DEEP
+    assert indented("[" * 900 + "]" * 900).count("[") == 900
+    assert indented('{"a":1}') == '{\n  "a": 1\n}'
+
+
+@pytest.mark.parametrize("codec", ["json", "tagged"])
+def test_a_value_that_is_nested_too_deeply_cannot_be_restored_and_says_so(codec):
+    with pytest.raises(SerializationError, match=r"The output of step 'a' .* nested too deeply"):
+        decode(Value(codec, DEEP), lambda digest: b"", where="The output of step 'a'")
+
+
+@pytest.fixture
+def hostile(tmp_path):
+    """Make a log whose run holds values that are nested too deeply for Python."""
+    header = {"step": "deep", "visit": 1, "attempt": 1}
+    value = Value("json", f'{{"a":{DEEP}}}')
+    error = ErrorInfo(type="ValueError", message="no")
+    events = [
+        e.WorkflowStarted(at=1, workflow="w", inputs=value, total_steps=2),
+        e.StepStarted(at=2, **header),
+        e.ApprovalRequested(at=3, **header, op="approval:go", approval_type="go", data=value),
+        e.ApprovalReceived(at=4, **header, op="approval:go", response=value),
+        e.StepCompleted(at=5, **header, output=value),
+        e.StepStarted(at=6, step="bad", visit=1, attempt=1),
+        e.StepFailed(at=7, step="bad", visit=1, attempt=1, error=error, output=value),
+        e.WorkflowFailed(at=8, error=error, failed_step="bad"),
+    ]
+    with SqliteStore(tmp_path / "h.db", durability="normal") as store:
+        held = store.register(1, 10**9)
+        summary = summarise(fold(events))
+        store.commit([Commit(execution_id="k1", after=0, events=events, summary=summary, holder=held, release=True)])
+        yield store
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "status k1",
+        "status k1 --json",
+        "events k1",
+        "events k1 --json",
+        "list --json",
+        "debug k1",
+        "export k1 -o out.html",
+        "pack k1 -o out.cerebelum",
+        "pack k1 -o scrubbed.cerebelum --redact password",
+    ],
+)
+def test_every_command_reads_a_log_whose_json_is_nested_too_deeply(hostile, command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, ["--db", str(hostile.path), *command.split()], input="show a\nnext\nquit\n")
+    assert not isinstance(done.exception, RecursionError), command
+    assert done.exception is None or isinstance(done.exception, SystemExit), (command, done.exception)
+
+
+def test_every_frame_reads_a_log_whose_json_is_nested_too_deeply(hostile):
+    assert history.executions(expand=True, store=hostile)["execution_id"].tolist() == ["k1"]
+    assert len(history.steps(expand=True, store=hostile)) == 2
+    assert len(history.events("k1", expand=True, store=hostile)) == 8

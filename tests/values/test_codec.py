@@ -22,7 +22,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cerebelum_nb._core.model import Value
+from cerebelum_nb import ExecutionState
+from cerebelum_nb._core.value import Value
 from cerebelum_nb._values import Secret, decode, encode
 from cerebelum_nb.errors import SerializationError, UntrustedValueError
 
@@ -407,6 +408,7 @@ def test_an_unknown_codec_is_refused() -> None:
         decode(Value("parquet", digest="x"), _nothing_stored)
 
 
+@pytest.mark.process
 def test_importing_values_loads_no_heavy_library() -> None:
     code = (
         "import sys, json, cerebelum_nb._values\n"
@@ -414,3 +416,26 @@ def test_importing_values_loads_no_heavy_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
+
+
+@pytest.mark.parametrize("written", ["cerebelum_nb.core.model", "cerebelum_nb._core.model"])
+def test_a_state_that_was_pickled_where_its_class_was_before_is_the_same_state(written):
+    """Byte for byte what commit c53f978 wrote for a step that returned ``ExecutionState.COMPLETED``."""
+    named = written.encode()
+    length = 0x3E - len("cerebelum_nb.core.model") + len(named)
+    pickled = (
+        b"\x80\x05\x95"
+        + length.to_bytes(8, "little")
+        + b"\x8c"
+        + bytes([len(named)])
+        + named
+        + b"\x94\x8c\x0eExecutionState\x94\x93\x94\x8c\tCOMPLETED\x94\x85\x94R\x94."
+    )
+    assert decode(Value("cloudpickle", digest="d"), lambda _: pickled) is ExecutionState.COMPLETED
+
+
+def test_a_state_that_was_tagged_where_its_class_was_before_is_the_same_state():
+    tagged = encode(ExecutionState.COMPLETED)
+    older = Value(tagged.codec, tagged.json.replace("_core.state_name", "core.model"))
+    assert "core.model" in older.json
+    assert decode(older, _nothing_stored) is ExecutionState.COMPLETED

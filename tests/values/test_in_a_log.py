@@ -23,8 +23,10 @@ from hypothesis import strategies as st
 
 from cerebelum_nb import history
 from cerebelum_nb._core.events import StepCompleted, StepStarted, WorkflowStarted
-from cerebelum_nb._core.model import ExecutionState, Value
-from cerebelum_nb._store.base import Commit, Summary
+from cerebelum_nb._core.state_name import ExecutionState
+from cerebelum_nb._core.summary import Summary
+from cerebelum_nb._core.value import Value
+from cerebelum_nb._store.base import Commit
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb._values import arrow, decode, encode
 from cerebelum_nb.errors import SerializationError
@@ -276,6 +278,7 @@ def test_what_was_pickled_before_still_loads(log: Log, monkeypatch: pytest.Monke
     assert same(FRAME, history.outputs(name, store=log.store)["s"])
 
 
+@pytest.mark.process
 @needs_arrow
 def test_without_pyarrow_an_arrow_value_shows_its_preview_and_names_the_extra(log: Log) -> None:
     name = log.keep(FRAME)
@@ -374,6 +377,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.process
 def test_after_a_restart_values_belong_to_the_classes_that_the_program_defines(tmp_path: Any) -> None:
     (tmp_path / "flow.py").write_text(PROGRAM, encoding="utf-8")
 

@@ -6,7 +6,6 @@ Nothing runs: where one stands is a number, and the state there a fold of the ev
 from __future__ import annotations
 
 import cmd
-import json
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -14,16 +13,19 @@ from itertools import islice
 
 import click
 
+from ..._core.describe import detail, title
 from ..._core.events import EVENT_TYPES, Event, StepCompleted, StepEvent, StepStarted
-from ..._core.model import Value
 from ..._core.state import State, StepState, fold
+from ..._core.value import Value
 from ..._history.facts import changes, facts
 from ..._history.replay import transitions
-from ..._history.words import detail, shorten, title
-from ..._text.duration import format_seconds
-from ..._text.times import at
+from ..._text.duration import format_seconds, short_seconds
+from ..._text.json_text import indented
+from ..._text.terminal import Cell, Column, clean, styled, table, width, wrap
+from ..._text.text import cut, one_line
+from ..._text.times import utc
 from ..app import log_options, open_log
-from ..text import Cell, Column, clean, cut, emit, moment, paint, short_time, styled, table, width, wrap
+from ..echo import emit, paint
 from .completion import execution_argument
 
 __all__ = ["debug"]
@@ -52,7 +54,7 @@ _PLUMBING = (
 def debug(ctx: click.Context, execution_id: str) -> None:
     """Go through a run event by event: what happened, what was known.
 
-    A prompt takes the commands next, prev, jump N, break STEP, continue, show, list, values, help and quit, or their
+    The commands at the prompt are next, prev, jump N, break STEP, continue, show, list, values, help and quit, or their
     first letters; an empty line is next. It reads commands from a pipe, too. Nothing runs, and nothing is written.
     """
     store = open_log(ctx)
@@ -274,7 +276,7 @@ class Walk(cmd.Cmd):
         event, state = self._told
         since = format_seconds(max(0, event.at - state.started_at) / 1e6)
         head = f"event {self._at}: {title(event)}"
-        when = f"{since} in, at {moment(at(event.at))}"
+        when = f"{since} in, at {utc(event.at)}"
         for line in wrap(head):
             emit(styled(line, _style(event) or "bold"))
         for line in wrap(when, "    "):
@@ -289,8 +291,8 @@ class Walk(cmd.Cmd):
             emit(styled(f"  ... {len(told) - _MOST_CHANGES} more: show state", "dim"))
 
     def _show_run(self) -> None:
+        from ..._core.summary import summarise
         from ..._store.base import ExecutionRow
-        from ..._store.summary import summarise
         from ..picture import Picture
 
         state = self._state
@@ -307,7 +309,7 @@ class Walk(cmd.Cmd):
         import difflib
 
         near = difflib.get_close_matches(given, known, n=2)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {shorten(', '.join(known), 400)}"
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {one_line(', '.join(known), 400)}"
         for line in wrap(f"there is no {what} {given!r}: {hint}"):
             paint(line, "red", err=True)
 
@@ -340,7 +342,7 @@ def _style(event: Event) -> str:
 
 
 def _step(name: str, step: StepState) -> Iterator[str]:
-    took = f", {short_time((step.ended_at - step.started_at) / 1e6)}" if step.settled and step.started_at else ""
+    took = f", {short_seconds((step.ended_at - step.started_at) / 1e6)}" if step.settled and step.started_at else ""
     visit = f", visit {step.visit}" if step.visit > 1 else ""
     yield f"{name}: {step.phase.lower()}{visit}, attempt {step.attempt}{took}"
     for op, operation in step.operations.items():
@@ -361,10 +363,10 @@ def _pretty(value: Value | None) -> Iterator[str]:
     if value is None:
         yield "(none)"
     elif value.is_json:
-        yield from json.dumps(json.loads(value.json), indent=2, ensure_ascii=False).splitlines()
+        yield from indented(value.json).splitlines()
     else:
         yield from value.preview.splitlines() or [value.type]
 
 
 def _short(value: Value | None) -> str:
-    return "" if value is None else shorten(value.text)
+    return "" if value is None else one_line(value.text)

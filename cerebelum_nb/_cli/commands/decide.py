@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import getpass
-import json
 import shlex
 from typing import Any
 
 import click
 
+from ..._text.json_text import parse
 from ..app import again, as_json, log_options, open_log
-from ..text import paint
+from ..echo import paint
 from .completion import execution_argument
 
 __all__ = ["approve", "cancel", "reject"]
@@ -19,14 +19,14 @@ __all__ = ["approve", "cancel", "reject"]
 _WAITING = ("WAITING_FOR_APPROVAL", "RUNNING", "SLEEPING")
 _ACTIVE = (*_WAITING, "PAUSED")
 
-_by = click.option("--by", metavar="NAME", help="Who decides, for the log; your user name if not given.")
-_step = click.option("--step", metavar="STEP", help="Which step's approval, when several wait.")
+_by = click.option("--by", metavar="NAME", help="Who decides, for the log; by default your user name.")
+_step = click.option("--step", metavar="STEP", help="The step whose approval it is, if several wait.")
 _json = click.option("--json", "json_", is_flag=True, help="The decision as one object.")
 
 
 @click.command()
 @execution_argument(_WAITING)
-@click.option("--response", metavar="JSON", help="What the step receives; null if not given.")
+@click.option("--response", metavar="JSON", help="What the step receives; by default null.")
 @click.option("--reason", metavar="TEXT", help="Why, for the log.")
 @_by
 @_step
@@ -44,8 +44,8 @@ def approve(
 ) -> None:
     """Approve what an execution waits for.
 
-    `cerebelum status ID` shows what is asked. Whoever runs the execution goes on with it; if nobody does, a scheduler
-    or `cerebelum resume ID` will.
+    `cerebelum status ID` shows what is asked. The process that runs the execution continues with it; if there is none,
+    a scheduler or `cerebelum resume ID` resumes it.
     """
     answer = read_json(response)
     _decide(ctx, execution_id, approve=True, response=answer, reason=reason, by=by, step=step, json_=json_)
@@ -70,14 +70,14 @@ def reject(ctx: click.Context, execution_id: str, reason: str, by: str | None, s
 @click.command()
 @execution_argument(_ACTIVE)
 @click.option("--reason", metavar="TEXT", help="Why, for the log.")
-@click.option("--by", metavar="NAME", help="Who cancels it, for the log; your user name if not given.")
+@click.option("--by", metavar="NAME", help="Who cancels it, for the log; by default your user name.")
 @click.option("--json", "json_", is_flag=True, help="One object: execution_id, outcome.")
 @log_options
 @click.pass_context
 def cancel(ctx: click.Context, execution_id: str, reason: str | None, by: str | None, json_: bool) -> None:
     """End an execution for good.
 
-    What is finished stays in the log. One that another process runs ends in a moment, when that process sees it.
+    Finished steps stay in the log. If another process runs the execution, it ends as soon as that process sees this.
     """
     from ..._engine.cancel import cancel_execution
 
@@ -104,7 +104,9 @@ def _decide(
     step: str | None,
     json_: bool,
 ) -> None:
+    from ..._core.state import fold
     from ..._engine.approvals import decide_approval, verdict
+    from ..._engine.hints import Reader, advise
 
     store = open_log(ctx)
     decision = decide_approval(
@@ -129,10 +131,20 @@ def _decide(
     who = f" by {decision.by}" if decision.by else ""
     paint(f"{did}{who}: {decision.approval_type} of step '{decision.step}' of {decision.execution_id}")
     if decision.pending:
-        paint("the step has still to take the response, when it goes on")
+        paint(
+            "the step takes the response when it is resumed" if not runs else "the step has still to take the response"
+        )
     if not runs:
-        paint("nobody runs it now. A scheduler goes on with it, or:")
-        paint(f"    {again(ctx, f'resume {shlex.quote(decision.execution_id)}')}")
+        advice = advise(
+            fold(store.events(decision.execution_id)),
+            decision.execution_id,
+            what="No process is running it. A scheduler resumes it, or:",
+            reader=Reader.TERMINAL,
+            command=lambda command: again(ctx, command),
+        )
+        assert advice is not None  # a resume is always one
+        for line in [advice.what, *(f"    {way}" for way in advice.ways)]:
+            paint(line)
 
 
 def read_json(text: str | None, option: str = "--response") -> Any:
@@ -144,7 +156,7 @@ def read_json(text: str | None, option: str = "--response") -> Any:
     if text is None:
         return None
     try:
-        return json.loads(text)
+        return parse(text)
     except ValueError as error:
         raise click.UsageError(
             f"{option} takes JSON, and this is none ({error}): {text}\n"

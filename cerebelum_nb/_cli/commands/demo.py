@@ -44,13 +44,13 @@ LONG, SHOWN = 24, 8  # a cell of more than LONG lines is a listing: its first SH
     "--dir",
     "directory",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where to run it; a new temporary folder if not given.",
+    help="Where to run it; by default a new temporary folder.",
 )
 def demo(directory: Path | None) -> None:
-    """Watch a deployment fail, be mended and go on, in a real kernel.
+    """Watch a real deployment fail, get fixed and resume.
 
     It runs the notebook 01_deploy_a_service.ipynb: it starts a small HTTP server on a free port of this
-    machine, fails in one step, is mended, resumes, and stops the server again. It takes about five seconds.
+    machine, fails in one step, gets fixed, resumes, and stops the server. It takes about five seconds.
     """
     if not all(importlib.util.find_spec(name) for name in ("ipykernel", "jupyter_client")):
         raise click.ClickException(

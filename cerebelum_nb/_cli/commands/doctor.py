@@ -19,14 +19,16 @@ import click
 
 from ..._client.reading import ACTIVE, entry
 from ..._client.status import ExecutionStatus
-from ..._core.model import ExecutionState
-from ..._store.opening import SCHEMA_VERSION, versions
+from ..._core.state_name import ExecutionState
 from ..._store.place import free_bytes, network_file_system
+from ..._store.schema import SCHEMA_VERSION, versions
 from ..._store.sqlite import SqliteStore
-from ..._text.text import counted
+from ..._text.duration import short_seconds
+from ..._text.terminal import clean, styled, wrap
+from ..._text.text import counted, file_size
 from ...errors import StoreError
 from ..app import Exit, as_json, log_options, log_path, open_log
-from ..text import clean, emit, file_size, short_time, styled, wrap
+from ..echo import emit
 
 __all__ = ["doctor"]
 
@@ -56,8 +58,8 @@ class Check:
 def doctor(ctx: click.Context, json_: bool) -> None:
     """Check the log and what is in it, and say what to do.
 
-    Looked at: versions, the file, its integrity, executions whose process died, waits that are overdue. Nothing is
-    changed. Exits with 1 when something needs attention.
+    It checks versions, the file and its disk, its integrity, executions whose process died, and overdue waits. Nothing
+    is changed. Exits with 1 if something needs attention.
     """
     path = log_path(ctx)
     checks = list(_checks(ctx, path))
@@ -239,7 +241,7 @@ def _executions(store: SqliteStore) -> Iterator[Check]:
     held = {row.execution_id: row.holder for row in rows if row.holder is not None}
     stale = [shown.execution_id for shown in dead if shown.execution_id in held]
     left = [shown.execution_id for shown in dead if shown.execution_id not in held]
-    go_on = "`cerebelum scheduler` goes on with all of them, `cerebelum resume ID` with one."
+    go_on = "`cerebelum scheduler` resumes all of them; `cerebelum status ID` says how to resume one."
     if stale:
         yield Check(
             name="leases",
@@ -265,7 +267,7 @@ def _executions(store: SqliteStore) -> Iterator[Check]:
         if row.summary.wake_at is not None and row.holder is None and now - row.summary.wake_at > _OVERDUE_SECONDS * 1e6
     ]
     if late:
-        longest = short_time(max(by for _, by in late) / 1e6)
+        longest = short_seconds(max(by for _, by in late) / 1e6)
         yield Check(
             name="wake-ups",
             ok=False,

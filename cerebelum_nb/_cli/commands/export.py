@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ..app import log_options, open_log
-from ..text import paint
+from ..echo import paint
 from .completion import execution_argument
 
 __all__ = ["export"]
@@ -16,12 +16,17 @@ __all__ = ["export"]
 
 @click.command()
 @execution_argument()
-@click.option("-o", "--output", metavar="FILE", help="Where to; - is stdout. Without it, ID.html or so in this folder.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    help="The file to write; - is stdout. By default ID.html or similar in this folder.",
+)
 @click.option(
     "--format",
     "format_",
     type=click.Choice(["html", "jsonl", "csv", "parquet"]),
-    help="Without it the one that FILE ends with, else html. Parquet needs the extra 'arrow'.",
+    help="By default the one that FILE ends with, else html. Parquet needs the extra 'arrow'.",
 )
 @click.option(
     "--table",
@@ -34,7 +39,7 @@ __all__ = ["export"]
 def export(ctx: click.Context, execution_id: str, output: str | None, format_: Any, table: Any) -> None:
     """Write one execution to a file that needs no log.
 
-    As html, a runbook on one page: graph, steps, values, output, code, events. As jsonl, every event, one a line.
+    As html, a runbook on one page: graph, steps, values, output, code, events. As jsonl, every event, one per line.
     Secrets are masked, as they are in the log.
     """
     from ..._archive.export import export as write

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from ..._text.terminal import fit
 from ..._workflow.find import find_workflow, origin_of
 from ..._workflow.start import new_id
 from ...errors import ExecutionCancelledError, ExecutionStoppedError, WorkflowError
 from ..app import log_options, open_log
+from ..echo import emit
 from ..foreground import end, foreground
-from ..text import emit, fit
 from .completion import execution_argument
 from .resume import as_results, workflow_options
 
@@ -33,18 +34,18 @@ __all__ = ["fork"]
     metavar="STEP=JSON",
     multiple=True,
     callback=as_results,
-    help="Take this as the result of STEP, which does not run; what comes after it does.",
+    help="Use this as the result of STEP, which does not run; the steps after it do.",
 )
 @workflow_options
 @click.option(
     "--rerun",
     metavar="STEP",
     multiple=True,
-    help="Run this kept step again, with what depends on it; `stale` means those whose code has changed.",
+    help="Run this kept step again, with all that depend on it; `stale` means the steps whose code has changed.",
 )
 @click.option("--plan", is_flag=True, help="Only say what would run, and why.")
-@click.option("--wait", is_flag=True, help="Keep this process through a long wait.")
-@click.option("--json", "json_", is_flag=True, help="Print the fork, when it has ended, as `status --json`.")
+@click.option("--wait", is_flag=True, help="Stay in this process through long waits.")
+@click.option("--json", "json_", is_flag=True, help="When the fork has ended, print it as `status --json` does.")
 @log_options
 @click.pass_context
 def fork(
@@ -63,10 +64,10 @@ def fork(
     wait: bool,
     json_: bool,
 ) -> None:
-    """Run on from a point of an execution, as a new one.
+    """Run the rest of an execution as a new one, from any step.
 
-    What was recorded before the step is kept; the execution that is forked stays as it is, whatever its state. The
-    fork runs here, in the foreground: Ctrl-C pauses it. At the end its state is shown.
+    What was recorded before the step is kept; the original does not change, and may be in any state. The fork runs
+    here, in the foreground: Ctrl-C pauses it. At the end its state is shown.
     """
     if module is not None and notebook is not None:
         raise click.UsageError("--module and --notebook both say where the workflow is: give one of them")

@@ -9,10 +9,12 @@ import click
 
 from ..._client.reading import ACTIVE, entry, listed
 from ..._client.status import ExecutionStatus
-from ..._core.model import ExecutionState
+from ..._core.state_name import ExecutionState
+from ..._text.duration import short_seconds
+from ..._text.terminal import Cell, Column, table, width
 from ..app import as_json, log_options, open_log
+from ..echo import emit
 from ..states import StateType, state_cell
-from ..text import Cell, Column, emit, short_time, table, width
 from .completion import workflows
 
 __all__ = ["active", "list"]
@@ -23,12 +25,12 @@ __all__ = ["active", "list"]
     "--status",
     metavar="STATE",
     type=StateType(interrupted=True),
-    help="Only those in this state: running, sleeping, waiting_for_approval, paused, completed, failed or cancelled, "
-    "in any case, or its beginning; or interrupted, whose process died.",
+    help="Only executions in this state: running, sleeping, waiting_for_approval, paused, completed, failed or "
+    "cancelled, in any case, or its beginning; or interrupted: its process died.",
 )
-@click.option("--workflow", metavar="NAME", shell_complete=workflows, help="Only those of this workflow.")
-@click.option("--limit", metavar="N", type=click.IntRange(min=0), default=50, help="At most so many (50).")
-@click.option("--offset", metavar="N", type=click.IntRange(min=0), default=0, help="Leave out the newest N (0).")
+@click.option("--workflow", metavar="NAME", shell_complete=workflows, help="Only executions of this workflow.")
+@click.option("--limit", metavar="N", type=click.IntRange(min=0), default=50, help="At most N (50).")
+@click.option("--offset", metavar="N", type=click.IntRange(min=0), default=0, help="Skip the newest N (0).")
 @click.option(
     "--json", "json_", is_flag=True, help="One object: executions (without their steps and values), total, has_more."
 )
@@ -39,8 +41,8 @@ def list(  # noqa: A001  # the command's name
 ) -> None:
     """List executions, newest first.
 
-    ID is what the other commands take, AGE is since it started, TOOK from then to its end, or to now: its
-    waits, and the time it lay failed, are in it.
+    ID is what the other commands take. AGE is the time since the start; TOOK is from the start to the end, or to now,
+    including waits and the time between a failure and a resume.
     """
     store = open_log(ctx)
     now = _now()
@@ -71,7 +73,7 @@ def list(  # noqa: A001  # the command's name
 def active(ctx: click.Context, json_: bool) -> None:
     """List what runs, sleeps or waits, and what for.
 
-    One whose process died is shown as interrupted: `cerebelum resume ID` goes on with it.
+    An execution whose process died is shown as interrupted: `cerebelum resume ID` resumes it.
     """
     store = open_log(ctx)
     rows, _ = store.executions(states=ACTIVE)
@@ -114,8 +116,8 @@ def _listed(shown: ExecutionStatus, now: int) -> Sequence[Cell]:
         state_cell(shown.status, interrupted=shown.interrupted, short=True),
         _steps(shown),
         Cell("" if shown.status is ExecutionState.COMPLETED else shown.current_step_name or ""),
-        Cell(short_time(now / 1e6 - shown.started_at.timestamp()), "dim"),
-        Cell(short_time(shown.elapsed_seconds)),
+        Cell(short_seconds(now / 1e6 - shown.started_at.timestamp()), "dim"),
+        Cell(short_seconds(shown.elapsed_seconds)),
         Cell((shown.error or "").partition("\n")[0], "red"),
     )
 
@@ -140,9 +142,9 @@ def _next(shown: ExecutionStatus) -> str:
         return "resume it"
     if (asked := shown.approval_info) is not None:
         left = asked.remaining_timeout_ms
-        return ("" if left is None else f"{short_time(left / 1000)} left for ") + f"{asked.approval_type} approval"
+        return ("" if left is None else f"{short_seconds(left / 1000)} left for ") + f"{asked.approval_type} approval"
     if (sleep := shown.sleep_info) is not None:
-        return f"wakes in {short_time(sleep.remaining_ms / 1000)}" if sleep.remaining_ms else "due now"
+        return f"wakes in {short_seconds(sleep.remaining_ms / 1000)}" if sleep.remaining_ms else "due now"
     return ""
 
 

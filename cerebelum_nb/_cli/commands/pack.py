@@ -6,9 +6,10 @@ from dataclasses import asdict
 
 import click
 
+from ..._text.terminal import clean
 from ..._text.text import counted
 from ..app import as_json, log_options, open_log
-from ..text import clean, paint
+from ..echo import paint
 from .completion import execution_argument
 
 __all__ = ["pack", "unpack"]
@@ -16,16 +17,16 @@ __all__ = ["pack", "unpack"]
 
 @click.command()
 @execution_argument()
-@click.option("-o", "--output", metavar="FILE", help="Where to. Without it, ID.cerebelum in this folder.")
-@click.option("--redact", metavar="NAME", multiple=True, help="Mask what stands under this name; several times.")
+@click.option("-o", "--output", metavar="FILE", help="The file to write. By default ID.cerebelum in this folder.")
+@click.option("--redact", metavar="NAME", multiple=True, help="Mask values under this name. Can be repeated.")
 @click.option("--json", "json_", is_flag=True, help="One object: path, execution_id, events, values, masked, left_out.")
 @log_options
 @click.pass_context
 def pack(ctx: click.Context, execution_id: str, output: str | None, redact: tuple[str, ...], json_: bool) -> None:
     """Write one execution to a file that opens elsewhere.
 
-    The file is a small log, with the values the execution uses: `cerebelum unpack` takes it into another one, and every
-    command reads it with --db FILE. Secrets are masked in it. What is under way is paused in the copy.
+    The file is a small log, with the values the execution uses: `cerebelum unpack` adds it to another log, and every
+    command reads it with --db FILE. Secrets are masked in it. A run in progress is paused in the copy.
     """
     from ..._archive.pack import pack as write
 
@@ -50,10 +51,10 @@ def pack(ctx: click.Context, execution_id: str, output: str | None, redact: tupl
 @log_options
 @click.pass_context
 def unpack(ctx: click.Context, file: str, execution_ids: tuple[str, ...], trust: bool, json_: bool) -> None:
-    """Take executions from a packed file into the log.
+    """Add executions from a packed file to the log.
 
-    The file is verified first, and nothing is written if it was altered or clashes with what is here. Its pickled
-    values are shown but not restored, unless you --trust who made it.
+    The file is verified first. If it was altered or conflicts with the log, nothing is written. Previews of its pickled
+    values are shown, but the values are not restored unless you --trust whoever made it.
     """
     from ..._archive.pack import unpack as bring
 

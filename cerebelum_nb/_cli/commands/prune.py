@@ -9,13 +9,14 @@ from typing import Any
 
 import click
 
-from ..._core.model import ExecutionState
+from ..._core.state_name import ExecutionState
 from ..._text.duration import seconds
-from ..._text.text import counted
-from ..._text.times import at
+from ..._text.terminal import Cell, Column, table, width
+from ..._text.text import counted, file_size
+from ..._text.times import utc
 from ..app import as_json, log_options, open_log
+from ..echo import emit, paint
 from ..states import StateType, state_cell
-from ..text import Cell, Column, emit, file_size, moment, paint, table, width
 from .completion import workflows
 
 __all__ = ["prune"]
@@ -38,7 +39,7 @@ def _age(ctx: click.Context, param: click.Parameter, value: str | None) -> timed
 
 
 @click.command()
-@click.option("--older-than", metavar="AGE", callback=_age, help="Only those that ended longer ago: 90d, 12h, 2w.")
+@click.option("--older-than", metavar="AGE", callback=_age, help="Only executions that ended longer ago: 90d, 12h, 2w.")
 @click.option("--keep-last", metavar="N", type=click.IntRange(min=0), help="Of each workflow, keep the newest N.")
 @click.option("--workflow", metavar="NAME", shell_complete=workflows, help="Only executions of this workflow.")
 @click.option(
@@ -47,7 +48,7 @@ def _age(ctx: click.Context, param: click.Parameter, value: str | None) -> timed
     metavar="STATE",
     type=StateType(),
     multiple=True,
-    help="Only completed, failed, cancelled (without it, all three) or paused ones; several times.",
+    help="Only completed, failed, cancelled (by default all three) or paused ones. Can be repeated.",
 )
 @click.option("--archive", metavar="FILE", type=click.Path(dir_okay=False), help="Write them to this log first.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
@@ -68,11 +69,11 @@ def prune(
     yes: bool,
     json_: bool,
 ) -> None:
-    """Delete finished executions and free their room.
+    """Delete finished executions and free their space.
 
-    Deleted is what meets every condition; --older-than, --keep-last or both have to be given. What runs, sleeps or
-    waits for somebody is never deleted. Other processes may use the log meanwhile. `cerebelum unpack FILE` brings back
-    what was archived.
+    An execution is deleted if it meets every condition; --older-than, --keep-last or both must be given. Executions
+    that run, sleep or wait for an approval are never deleted. Other processes may use the log meanwhile. `cerebelum
+    unpack FILE` brings back what was archived.
     """
     from ..._archive.prune import prune as delete
 
@@ -123,7 +124,7 @@ def _show(store: Any, ids: tuple[str, ...]) -> None:
     rows = []
     for name in ids[:_SHOWN]:
         shown = store.execution(name).summary
-        ended = moment(at(shown.completed_at or shown.updated_at))
+        ended = utc(shown.completed_at or shown.updated_at)
         rows.append((Cell(name), Cell(shown.workflow), state_cell(shown.state), Cell(ended, "dim")))
     for line in table(_COLUMNS, rows, width()):
         emit(line)

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from ..._core.model import ExecutionState
+from ..._core.state_name import ExecutionState
 from ..._workflow.find import find_workflow, origin_of
 from ...errors import ExecutionCancelledError, ExecutionStoppedError, OutcomeUnknownError, WorkflowError
 from ..app import Exit, Failure, again, log_options, open_log, trust_options
@@ -75,18 +75,18 @@ def workflow_options(command: Any) -> Any:
             metavar="NAME[=env:VARIABLE]",
             multiple=True,
             callback=as_secrets,
-            help="Give a secret input again, which is in no log: it is asked for without echo, or read from the "
+            help="Give a secret input again, as it is not in the log: it is asked for without echo, or read from the "
             "environment.",
         ),
-        click.option("--inputs", metavar="JSON", callback=as_inputs, help="Replace inputs of these names."),
+        click.option("--inputs", metavar="JSON", callback=as_inputs, help="Replace the inputs of these names."),
         click.option(
             "--notebook",
             metavar="PATH",
             type=click.Path(dir_okay=False, path_type=Path),
-            help="Take the workflow from this notebook. Only its definitions are run: imports, functions, classes, and "
+            help="Use the workflow of this notebook. Only its definitions are run: imports, functions, classes, and "
             "the assignments these use.",
         ),
-        click.option("--module", metavar="NAME", help="Take this module, or .py file, instead of the recorded one."),
+        click.option("--module", metavar="NAME", help="Use this module, or .py file, instead of the recorded one."),
         *trust_options,
     ):
         command = option(command)
@@ -100,26 +100,28 @@ def workflow_options(command: Any) -> Any:
     "--rerun",
     metavar="STEP",
     multiple=True,
-    help="Run this completed step again, with what depends on it; `stale` means those whose code has changed.",
+    help="Run this completed step again, with all that depend on it; `stale` means the steps whose code has changed.",
 )
 @click.option("--all", "everything", is_flag=True, help="Run every step again, under the same id.")
 @click.option(
     "--repeat",
     metavar="STEP",
     multiple=True,
-    help='Of a step with effect="external" that was interrupted: it has not had its effect, run it again.',
+    help='For an interrupted step with effect="external": its effect did not happen, run it again.',
 )
 @click.option(
     "--mark-done",
     metavar="STEP=JSON",
     multiple=True,
     callback=as_results,
-    help="Of such a step: it has had its effect, and this is its result.",
+    help="For such a step: its effect happened, and this is its result.",
 )
 @click.option(
-    "--wait", is_flag=True, help="Keep this process through a long wait, which otherwise ends it: a scheduler goes on."
+    "--wait",
+    is_flag=True,
+    help="Stay in this process through long waits; otherwise it hibernates, and a scheduler resumes it.",
 )
-@click.option("--json", "json_", is_flag=True, help="Print the execution, when it has ended, as `status --json`.")
+@click.option("--json", "json_", is_flag=True, help="When the execution has ended, print it as `status --json` does.")
 @log_options
 @click.pass_context
 def resume(
@@ -138,11 +140,11 @@ def resume(
     wait: bool,
     json_: bool,
 ) -> None:
-    """Go on with an execution that failed, was stopped, or died.
+    """Resume an execution that failed, was stopped, or died.
 
-    The module it was started from is imported, with the working directory on its path; a script is run from its top,
-    without what stands under `if __name__ == "__main__":`, up to where it would start a run. Finished steps are not run
-    again. It runs here, in the foreground: Ctrl-C pauses it. At the end its state is shown.
+    The module it was started from is imported, with the working directory on the path. A script runs from its top up to
+    the line where it would start a run, without the block under `if __name__ == "__main__":`. Finished steps do not run
+    again. The execution runs here, in the foreground: Ctrl-C pauses it. At the end its state is shown.
     """
     if module is not None and notebook is not None:
         raise click.UsageError("--module and --notebook both say where the workflow is: give one of them")

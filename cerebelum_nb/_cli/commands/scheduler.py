@@ -8,8 +8,9 @@ from pathlib import Path
 
 import click
 
+from ..._text.times import utc
 from ..app import log_options, open_log, trust_options
-from ..text import moment, paint
+from ..echo import paint
 
 __all__ = ["scheduler"]
 
@@ -20,14 +21,14 @@ __all__ = ["scheduler"]
     "--notebook",
     metavar="PATH",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Take workflows from this notebook too; only its definitions are run.",
+    help="Use the workflows of this notebook too; only its definitions are run.",
 )
 @click.option(
     "--max-deaths",
     metavar="N",
     type=click.IntRange(min=1),
     default=5,
-    help="Pause an execution whose processes died so often in a row, nothing done in between (5).",
+    help="Pause an execution when N processes in a row died in it without finishing anything (5).",
 )
 @trust_options[0]
 @trust_options[1]
@@ -41,11 +42,12 @@ def scheduler(
     trust: bool,
     trust_code: bool,
 ) -> None:
-    """Wake what is due, and go on with what a dead process left.
+    """Resume what is due, and what a dead process left.
 
-    It also times approvals out. Workflows are found by the module they were started from; MODULEs are imported first,
-    with the working directory on the path. Several schedulers on one log share the work. Ctrl-C or SIGTERM lets running
-    steps finish, and leaves the rest to other schedulers. What it does is told line by line.
+    It also times approvals out. Workflows are found in the module or script they were started from; MODULEs (names, or
+    .py files) are imported first, with the working directory on the path. Several schedulers on one log share the work.
+    Ctrl-C or SIGTERM lets running steps finish, and leaves the rest to other schedulers. It prints a line for
+    everything it does.
     """
     from ..._scheduler.scheduler import run_forever
 
@@ -57,5 +59,5 @@ def scheduler(
 
 def tell(line: str) -> None:
     """Print a line with the time, at once also into a pipe."""
-    paint(f"{moment(datetime.now(UTC))} {line}")
+    paint(f"{utc(datetime.now(UTC))} {line}")
     sys.stdout.flush()

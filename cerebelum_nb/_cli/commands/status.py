@@ -6,16 +6,19 @@ import json
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from ..._client.reading import status_of
+from ..._text.json_text import parse
+from ..._text.terminal import Cell, Column, table, width
+from ..._text.times import clock
 from ..app import as_json, log_options, open_log
+from ..echo import emit
 from ..reader import Look
-from ..text import Cell, Column, emit, table, width
 from .completion import execution_argument
 
 if TYPE_CHECKING:
@@ -65,11 +68,11 @@ def _known(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -
     multiple=True,
     callback=_known,
     shell_complete=_types,
-    help="Only events of this type, such as StepFailed; may be given several times.",
+    help="Only events of this type, such as StepFailed. Can be repeated.",
 )
-@click.option("--step", metavar="STEP", help="Only what happened in this step.")
-@click.option("--limit", metavar="N", type=click.IntRange(min=0), default=200, help="At most so many (200).")
-@click.option("--offset", metavar="N", type=click.IntRange(min=0), default=0, help="Leave out the first N (0).")
+@click.option("--step", metavar="STEP", help="Only events of this step.")
+@click.option("--limit", metavar="N", type=click.IntRange(min=0), default=200, help="At most N (200).")
+@click.option("--offset", metavar="N", type=click.IntRange(min=0), default=0, help="Skip the first N (0).")
 @click.option("--json", "json_", is_flag=True, help="One object: execution_id, events, total, has_more.")
 @log_options
 @click.pass_context
@@ -100,7 +103,7 @@ def events(
         ).fetchall()
     more = offset + len(found) < total
     if json_:
-        shown = [dict(zip(_COLUMNS, (*row[:-1], json.loads(row[-1])), strict=True)) for row in found]
+        shown = [dict(zip(_COLUMNS, (*row[:-1], _data(row[-1])), strict=True)) for row in found]
         as_json({"execution_id": execution_id, "events": shown, "total": total, "has_more": more})
         return
     for line in table(_SHOWN, [_event(row) for row in found], width())[: None if found else 0]:
@@ -141,7 +144,7 @@ def _event(row: Sequence[Any]) -> tuple[Cell, ...]:
     style = "red" if kind.endswith("Failed") else "green" if kind.endswith("Completed") else ""
     return (
         Cell(str(version), "dim"),
-        Cell(f"{datetime.fromisoformat(at).astimezone(UTC):%H:%M:%S.%f}"[:-3], "dim"),
+        Cell(clock(datetime.fromisoformat(at)), "dim"),
         Cell(kind, style),
         Cell(step or ""),
         Cell("" if attempt is None else str(attempt)),
@@ -149,9 +152,19 @@ def _event(row: Sequence[Any]) -> tuple[Cell, ...]:
     )
 
 
+def _data(text: str) -> Any:
+    """Parse an event's data; what cannot be parsed is shown as the text it is."""
+    try:
+        return parse(text)
+    except ValueError:
+        return text
+
+
 def _told(data: str) -> str:
     """Leave out of an event's data what has a line of its own elsewhere, or is for programs only."""
-    found = json.loads(data)
+    found = _data(data)
+    if not isinstance(found, dict):
+        return str(found)
     error = found.get("error")
     if isinstance(error, dict):
         told = error["reason"] if error.get("reason") is not None else f"{error.get('type')}: {error.get('message')}"

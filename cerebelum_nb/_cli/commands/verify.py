@@ -6,9 +6,10 @@ import shlex
 
 import click
 
+from ..._text.terminal import styled, wrap
 from ..._text.text import counted
 from ..app import Exit, again, as_json, log_options, open_log
-from ..text import emit, paint, styled, wrap
+from ..echo import emit, paint
 from .completion import ids
 
 __all__ = ["verify"]
@@ -22,7 +23,7 @@ _MOST = 50
     "--repair",
     "repairs",
     is_flag=True,
-    help="Where the list says something else than intact events, make it of them anew. Nothing else is changed.",
+    help="If the events are intact and the list disagrees with them, rebuild its rows. Nothing else is changed.",
 )
 @click.option("--json", "json_", is_flag=True, help="One object: ok, findings, repaired, and the head of each chain.")
 @log_options
@@ -30,9 +31,9 @@ _MOST = 50
 def verify(ctx: click.Context, execution_id: str | None, repairs: bool, json_: bool) -> None:
     """Say whether the log was altered or damaged, and where.
 
-    With ID, only that execution is looked at. Events are held against the hashes that chain them, values against their
-    digests, the list against the events, and the file is checked as a whole. Without --repair nothing is changed.
-    Exits with 1 when something is not as it was written.
+    With ID, only that execution is checked. Events are compared with the hashes that chain them, values with their
+    digests, the list with the events, and the file is checked as a whole. Without --repair nothing is changed. Exits
+    with 1 if anything was changed or damaged.
     """
     from ..._archive.repair import repair
     from ..._archive.verify import verify as check

@@ -17,11 +17,12 @@ from types import FrameType
 
 import click
 
-from ..._core.model import ExecutionState
+from ..._core.state_name import ExecutionState
+from ..._text.terminal import styled, width
 from ..app import Exit, log_options, open_log
+from ..echo import emit
 from ..picture import Picture
 from ..reader import Look
-from ..text import emit, styled, width
 from .completion import execution_argument
 
 __all__ = ["watch"]
@@ -45,16 +46,16 @@ _TAKEN_UP_SECONDS = 5.0
     default=0.5,
     help="How often to look (0.5).",
 )
-@click.option("--wait", is_flag=True, help="Of one that nobody runs: wait until somebody goes on with it.")
-@click.option("--exit-status", is_flag=True, help="Exit with 1 when it has failed or was cancelled.")
+@click.option("--wait", is_flag=True, help="If no process is running it, wait until one does.")
+@click.option("--exit-status", is_flag=True, help="Exit with 1 if it failed or was cancelled.")
 @log_options
 @click.pass_context
 def watch(ctx: click.Context, execution_id: str, interval: float, wait: bool, exit_status: bool) -> None:
     """Watch one execution, live, until it ends.
 
-    Of one that has ended it shows how, and exits with 0; of one that nobody runs it says how to go on, and exits with
-    8. On a terminal it fills the screen; into a pipe it writes a line for each change. Ctrl-C stops watching, and
-    nothing else.
+    If the execution has ended, it shows how and exits with 0. If no process is running it, it says how to resume it and
+    exits with 8. On a terminal it fills the screen; in a pipe it writes a line for each change. Ctrl-C only stops
+    watching.
     """
     look = Look(ctx, open_log(ctx), execution_id)
     picture = look.take()
@@ -68,7 +69,7 @@ def watch(ctx: click.Context, execution_id: str, interval: float, wait: bool, ex
             ctx.exit(Exit.STOPPED)
     _leave_behind(picture)
     if not picture.over:
-        click.echo("nobody runs it, so there is nothing to watch; --wait waits until somebody does", err=True)
+        click.echo("no process is running it, so there is nothing to watch; --wait waits until one does", err=True)
         ctx.exit(Exit.IDLE)
     if exit_status and picture.row.summary.state is not ExecutionState.COMPLETED:
         ctx.exit(Exit.FAILED)

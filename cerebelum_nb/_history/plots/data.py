@@ -62,7 +62,9 @@ def timelines(workflow: str, store: Source | None) -> Iterable[Timeline]:
             with snapshot(log) as db:
                 rows = db.execute(
                     """SELECT e.execution, e.type, e.at, e.step, e.visit, e.attempt,
-                        CASE WHEN e.type NOT LIKE 'Step%' AND json_valid(e.data) THEN json_extract(e.data, '$.op') END
+                        CASE WHEN e.type NOT LIKE 'Step%' AND json_valid(e.data) THEN json_extract(e.data, '$.op') END,
+                        CASE WHEN e.type = 'StepInterrupted' AND json_valid(e.data)
+                            THEN json_extract(e.data, '$.ended_at') END
                     FROM execution x JOIN event e ON e.execution = x.key
                     WHERE x.workflow = ? AND e.type <> 'StepProgressed' AND e.type <> 'StepPrinted'
                     ORDER BY e.execution, e.version""",
@@ -70,8 +72,8 @@ def timelines(workflow: str, store: Source | None) -> Iterable[Timeline]:
                 ).fetchall()
             for _, told in itertools.groupby(rows, key=lambda row: row[0]):
                 yield timeline(
-                    Mark(kind, at, step or "", visit or 1, attempt or 1, op or "")
-                    for _, kind, at, step, visit, attempt, op in told
+                    Mark(kind, at, step or "", visit or 1, attempt or 1, op or "", ended)
+                    for _, kind, at, step, visit, attempt, op, ended in told
                 )
 
 

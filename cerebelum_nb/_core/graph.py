@@ -1,7 +1,4 @@
-"""What a workflow is made of, as plain data: values, errors, steps, paths, routes, the plan.
-
-No behaviour that touches a clock, a file or an event loop lives here.
-"""
+"""What a workflow is made of, as plain data: steps, policies, paths, routes, and the plan of them all."""
 
 from __future__ import annotations
 
@@ -11,134 +8,20 @@ from enum import StrEnum
 from typing import Any
 
 from .._text.duration import LONGEST, backed_off
+from .._text.text import as_stage
 
 __all__ = [
     "Action",
     "ActionKind",
     "Branch",
     "Diverge",
-    "ErrorInfo",
-    "ExecutionState",
     "Path",
     "Plan",
     "Policy",
     "StepSpec",
     "Target",
-    "Value",
+    "describe_target",
 ]
-
-
-class ExecutionState(StrEnum):
-    """The state of an execution, as its events tell it.
-
-    A state is found by its name in any case, or by a beginning that no other has: ``"waiting"``.
-
-    Raises:
-        ValueError: there is no state of that name; near ones are suggested.
-
-    Example:
-        >>> ExecutionState("waiting for approval")
-        <ExecutionState.WAITING_FOR_APPROVAL: 'WAITING_FOR_APPROVAL'>
-        >>> ExecutionState.FAILED.is_final
-        True
-    """
-
-    UNSPECIFIED = "UNSPECIFIED"
-    RUNNING = "RUNNING"
-    SLEEPING = "SLEEPING"
-    WAITING_FOR_APPROVAL = "WAITING_FOR_APPROVAL"
-    PAUSED = "PAUSED"
-    COMPLETED = "COMPLETED"
-    FAILED = "FAILED"
-    CANCELLED = "CANCELLED"
-
-    @classmethod
-    def _missing_(cls, value: object) -> ExecutionState:
-        if not isinstance(value, str):
-            raise TypeError(f"a state is an ExecutionState or its name, not {value!r}")
-        name = value.strip().upper().replace(" ", "_").replace("-", "_")
-        if name in cls.__members__:
-            return cls[name]
-        known = [state.value for state in cls if state is not cls.UNSPECIFIED]
-        begun = [state for state in known if state.startswith(name)]
-        if len(begun) == 1:
-            return cls(begun[0])
-        from .._text.text import did_you_mean  # late: it takes a while, and most names are right
-
-        hint = did_you_mean(name, known, f"There are: {', '.join(known)}.")
-        raise ValueError(f"There is no state {value!r}. {hint}")
-
-    @property
-    def is_final(self) -> bool:
-        """Whether nothing more happens unless somebody asks for it."""
-        return self in _FINAL
-
-    @property
-    def words(self) -> str:
-        """How it is written in a sentence: ``waiting for approval``."""
-        return self.value.replace("_", " ").lower()
-
-
-_FINAL = frozenset({ExecutionState.COMPLETED, ExecutionState.FAILED, ExecutionState.CANCELLED})
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    """An encoded value as the log holds it.
-
-    ``codec`` is ``"json"`` (then ``json`` is its text), ``"tagged"`` (JSON with tags for what JSON lacks, such as
-    ``{"$date": "2026-01-02"}``), ``"cloudpickle"`` or ``"arrow"`` (then ``digest``
-    names the payload, stored once per content) or ``"none"`` (not kept: only type and preview are known).
-    ``masked`` lists the paths at which a secret stood; such a value cannot be restored whole.
-    """
-
-    codec: str
-    json: str = ""
-    type: str = ""
-    preview: str = ""
-    digest: str = ""
-    size: int = 0
-    masked: tuple[str, ...] = ()
-    payload: bytes | None = field(default=None, repr=False, compare=False)
-
-    @property
-    def is_json(self) -> bool:
-        """Whether it is a JSON text, with or without tags."""
-        return self.codec == "json" or self.codec == "tagged"
-
-    @property
-    def restorable(self) -> bool:
-        """Whether the log holds the whole value."""
-        return self.codec != "none" and not self.masked
-
-    @property
-    def text(self) -> str:
-        """What a person is shown of it: its JSON text, or its preview; its type when there is no preview.
-
-        Example:
-            >>> Value("json", json="[1, 2]").text, Value("none", type="socket.socket").text
-            ('[1, 2]', 'socket.socket')
-        """
-        return self.json if self.is_json else self.preview or self.type
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ErrorInfo:
-    """A failure as the log keeps it.
-
-    ``mro`` names the exception's classes (``module.qualname``, most derived first), so that a route by
-    exception class still matches after the process that raised it is gone. ``reason`` is set when the step
-    returned ``{"error": reason}`` instead of raising. ``str`` of it is the reason, else ``type: message``.
-    """
-
-    type: str
-    message: str
-    traceback: str = ""
-    mro: tuple[str, ...] = ()
-    reason: str | None = None
-
-    def __str__(self) -> str:
-        return self.reason if self.reason is not None else f"{self.type}: {self.message}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,6 +113,18 @@ class Action:
 
 
 Target = Path | Action
+
+
+def describe_target(target: Target) -> str:
+    """Write a target as people read it.
+
+    Example:
+        >>> describe_target((("a",), ("b", "c")))
+        'a >> [b, c]'
+    """
+    if isinstance(target, Action):
+        return str(target)
+    return " >> ".join(map(as_stage, target))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,61 @@
+"""The state of an execution, by its name."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+__all__ = ["ExecutionState"]
+
+
+class ExecutionState(StrEnum):
+    """The state of an execution, as its events tell it.
+
+    A state is found by its name in any case, or by a beginning that no other has: ``"waiting"``.
+
+    Raises:
+        ValueError: there is no state of that name; near ones are suggested.
+
+    Example:
+        >>> ExecutionState("waiting for approval")
+        <ExecutionState.WAITING_FOR_APPROVAL: 'WAITING_FOR_APPROVAL'>
+        >>> ExecutionState.FAILED.is_final
+        True
+    """
+
+    UNSPECIFIED = "UNSPECIFIED"
+    RUNNING = "RUNNING"
+    SLEEPING = "SLEEPING"
+    WAITING_FOR_APPROVAL = "WAITING_FOR_APPROVAL"
+    PAUSED = "PAUSED"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    @classmethod
+    def _missing_(cls, value: object) -> ExecutionState:
+        if not isinstance(value, str):
+            raise TypeError(f"a state is an ExecutionState or its name, not {value!r}")
+        name = value.strip().upper().replace(" ", "_").replace("-", "_")
+        if name in cls.__members__:
+            return cls[name]
+        known = [state.value for state in cls if state is not cls.UNSPECIFIED]
+        begun = [state for state in known if state.startswith(name)]
+        if len(begun) == 1:
+            return cls(begun[0])
+        from .._text.text import did_you_mean  # late: it takes a while, and most names are right
+
+        hint = did_you_mean(name, known, f"There are: {', '.join(known)}.")
+        raise ValueError(f"There is no state {value!r}. {hint}")
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more happens unless somebody asks for it."""
+        return self in _FINAL
+
+    @property
+    def words(self) -> str:
+        """How it is written in a sentence: ``waiting for approval``."""
+        return self.value.replace("_", " ").lower()
+
+
+_FINAL = frozenset({ExecutionState.COMPLETED, ExecutionState.FAILED, ExecutionState.CANCELLED})

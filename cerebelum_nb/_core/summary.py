@@ -1,0 +1,50 @@
+"""What lists show of an execution: an extract of its state, kept in the ``executions`` table with every commit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .state import State
+from .state_name import ExecutionState
+
+__all__ = ["Summary", "summarise"]
+
+
+@dataclass(slots=True, kw_only=True)  # not frozen: one is made per commit, and freezing doubles what that takes
+class Summary:
+    """What the ``executions`` table shows of an execution: the part of its folded state that lists need."""
+
+    workflow: str
+    state: ExecutionState
+    started_at: int
+    updated_at: int
+    completed_at: int | None = None
+    total_steps: int = 0
+    done_steps: int = 0
+    current_step: str | None = None
+    error: str | None = None
+    wake_at: int | None = None
+    parent: str | None = None
+
+
+def summarise(state: State) -> Summary:
+    """Extract what the ``executions`` table shows.
+
+    Example:
+        >>> summarise(State(workflow="deploy")).workflow
+        'deploy'
+    """
+    error = state.error
+    return Summary(
+        workflow=state.workflow,
+        state=state.status,
+        started_at=state.started_at,
+        updated_at=state.updated_at,
+        completed_at=state.completed_at,
+        total_steps=max(state.total_steps, len(state.finished)),  # a route may run more than the timeline holds
+        done_steps=len(state.finished),
+        current_step=state.current_step,
+        error=None if error is None else f"{error.type}: {error.message}",
+        wake_at=state.wake_at,
+        parent=state.parent,
+    )

@@ -1,0 +1,105 @@
+"""When a run that only waits leaves its process, and when it is to be woken. Pure: every way of running asks here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from .state import Operation
+
+__all__ = ["AttemptWaits", "Wait", "long_from", "may_leave", "ripe_at", "wake_at"]
+
+
+@dataclass(slots=True, eq=False)
+class Wait:
+    """A wait of a step: since and until when (µs; None: until somebody decides).
+
+    ``whole`` says that the step does nothing else meanwhile, as far as can be told: its own task or thread waits.
+    """
+
+    since: int
+    due_at: int | None
+    whole: bool
+    op: str
+
+
+class AttemptWaits(NamedTuple):
+    """What the rule needs to know of one attempt: its waits, its recorded operations, its step's policy."""
+
+    waits: Sequence[Wait]
+    operations: Mapping[str, Operation]
+    external: bool  # effect="external"
+
+
+def may_leave(attempt: AttemptWaits) -> bool:
+    """Whether a step that waits may be taken from its process; one at work may not.
+
+    A step with ``effect="external"`` stays in its process from the first line of its body on: the body would be run
+    again.
+
+    Example:
+        >>> wait = Wait(since=0, due_at=90, whole=True, op="sleep:90s:0:0")
+        >>> [may_leave(AttemptWaits(waits, {}, False)) for waits in ([wait], [])]
+        [True, False]
+    """
+    if not attempt.waits or not attempt.external:
+        return bool(attempt.waits)
+    operation = attempt.operations.get(attempt.waits[0].op)
+    return operation is not None and operation.is_before_body
+
+
+def long_from(attempt: AttemptWaits, after: int, now: int) -> int | None:
+    """Say from when on an attempt is in a long wait, µs; None while it is at work or in a short wait.
+
+    A sleep or a pause is long when more than ``after`` (µs) of it remains; an approval, whose end nobody knows, when
+    it has lasted so long.
+
+    Example:
+        >>> wait = Wait(since=0, due_at=90, whole=True, op="sleep:90s:0:0")
+        >>> [long_from(AttemptWaits([wait], {}, False), after, now=10) for after in (60, 100)]
+        [10, None]
+    """
+    if len(attempt.waits) != 1 or not attempt.waits[0].whole or not may_leave(attempt):
+        return None
+    (wait,) = attempt.waits
+    operation = attempt.operations.get(wait.op)
+    if operation is not None and operation.is_decided:
+        return None
+    if operation is None or operation.kind != "approval":
+        return now if wait.due_at is not None and wait.due_at - now > after else None
+    ripe = wait.since + after
+    return ripe if wait.due_at is None or wait.due_at > ripe else None
+
+
+def ripe_at(
+    attempts: Sequence[AttemptWaits], retries: Sequence[int], in_flight: int, after: int, now: int
+) -> int | None:
+    """Say from when on every step in flight is in a long wait, µs; None while one is at work or in a short wait.
+
+    Args:
+        attempts: those at work in this process.
+        retries: when the next attempts of failed steps start, µs since the epoch.
+        in_flight: how many steps the history shows as in flight.
+        after: how long a wait is at most that stays in the process, µs.
+        now: the time, µs since the epoch.
+    """
+    if not (attempts or retries) or len(attempts) + len(retries) < in_flight:
+        return None
+    if any(due_at - now <= after for due_at in retries):
+        return None
+    ripe = now
+    for attempt in attempts:
+        from_when = long_from(attempt, after, now)
+        if from_when is None:
+            return None
+        ripe = max(ripe, from_when)
+    return ripe
+
+
+def wake_at(attempts: Sequence[AttemptWaits], retries: Sequence[int], now: int) -> int | None:
+    """Say when the first of the waits ends, µs; None when all of them wait for somebody."""
+    waits = [(wait, attempt.operations.get(wait.op)) for attempt in attempts for wait in attempt.waits]
+    if any(operation is not None and operation.is_decided for _, operation in waits):
+        return now
+    return min((at for at in (*(wait.due_at for wait, _ in waits), *retries) if at is not None), default=None)

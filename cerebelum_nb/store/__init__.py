@@ -1,0 +1,1 @@
+"""The old place of the stores, for one release."""

@@ -1,0 +1,15 @@
+"""The old place of ``SqliteStore``, for one release; ``cerebelum_nb.connect`` opens a log."""
+
+from __future__ import annotations
+
+import warnings
+
+from .._store.sqlite import SqliteStore
+
+__all__ = ["SqliteStore"]
+
+warnings.warn(
+    f"{__name__} is going away: import SqliteStore from cerebelum_nb (connect() opens a log) instead",
+    DeprecationWarning,
+    stacklevel=2,
+)
