@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from .._core.state_name import ExecutionState
+from .._text.times import timestamp
 from .._values import preview
 from .._values.outputs import Outputs
 from .lazy import jsonable, late
@@ -275,7 +276,7 @@ class ExecutionStatus:
 
 
 def _iso(moment: datetime | None) -> str | None:
-    return None if moment is None else f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+    return None if moment is None else timestamp(moment)
 
 
 def _plain(value: Any) -> Any:

@@ -17,7 +17,7 @@ from .._store.base import Store
 from .._store.session import resolve_store
 from ..errors import CerebelumError, WorkflowDefinitionError
 from .definition import Definition, check
-from .once import Resume, launch_once
+from .once import Resume, launch_once, watch_holder
 from .result import Result
 from .run import Run
 from .start import find, refuse_in_step, take_up, wait_until_seen, wake
@@ -161,6 +161,7 @@ class Workflow(Definition):
         if distributed:
             result: Result = await _distributed_engine().execute(self, inputs, execution_id=execution_id)
             return result
+        await watch_holder(execution_id, resume, store)
         return await launch_once(self, inputs, store, execution_id, resume=resume, wait=wait).foreground()
 
     def run(
