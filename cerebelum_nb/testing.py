@@ -48,7 +48,7 @@ def answering(response: Any = None, *, reject: str | None = None) -> Iterator[No
 
 
 class FakeClock:
-    """A clock that stands still until everything in flight waits for it, then jumps to the next timer.
+    """A clock that does not move until everything in flight waits for it, then jumps to the next timer.
 
     Args:
         start: the time it shows first; an aware datetime.

@@ -39,6 +39,7 @@ def test_importing_the_package_loads_nothing_slow() -> None:
     assert LOADED_ON_USE & set(loaded.split()) == set()
 
 
+@pytest.mark.process
 def test_a_first_run_loads_neither_pandas_nor_sqlite_utils(tmp_path: Path) -> None:
     program = """
 import sys

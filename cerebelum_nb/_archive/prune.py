@@ -81,7 +81,7 @@ def prune(
     """Delete finished executions from a log, and what only they used, and give the room back.
 
     Deleted is what meets every condition that is given; at least one of ``older_than`` and ``keep_last`` has to be.
-    What runs, sleeps or waits for somebody is never deleted. A fork keeps its own copy of the events it began with, so
+    Executions that run, sleep or wait are never deleted. A fork keeps its own copy of the events it began with, so
     it outlives what it was forked from. Other processes may use the log meanwhile.
 
     Args:

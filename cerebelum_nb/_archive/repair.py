@@ -1,4 +1,4 @@
-"""``repair``: an execution's row made anew of its events, where something else than this library wrote to the row.
+"""``repair``: rebuild an execution's row from its events, where something else than this library wrote to the row.
 
 The row is a summary of the events and nothing more, so nothing is lost. What does not stand in intact events is left
 as it is.
@@ -15,7 +15,7 @@ __all__ = ["repair"]
 
 
 def repair(execution_id: str | None = None, *, store: Log | None = None) -> tuple[str, ...]:
-    """Make the rows of executions that say something else than their events anew, in one transaction.
+    """Rebuild the rows of executions that disagree with their events, in one transaction.
 
     Only rows of executions whose events are all there and chained as they were written; events and values are not
     touched. :func:`verify` names these executions as ``repairable``.
@@ -25,7 +25,7 @@ def repair(execution_id: str | None = None, *, store: Log | None = None) -> tupl
         store: the log, or its path; by default the session's.
 
     Returns:
-        The executions whose row was made anew.
+        The executions whose row was rebuilt.
 
     Raises:
         StoreError: the log cannot be written.

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from .._core import events as e
+from .._core.describe import detail, headline
+from .._core.state import State, evolve
 from .._core.state import fold as fold_events
 from .._core.state_name import ExecutionState
 from .._core.value import Value
@@ -22,9 +24,9 @@ from .._text.duration import format_seconds
 from .._text.html import Html, badge, fold, page, section, table
 from .._text.json_text import indented, parse
 from .._text.text import cut_middle
-from .._text.times import at
+from .._text.times import clock, stamp
 from .._views.card import Card
-from .attempts import Attempt, attempts, to_the_whole
+from .attempts import Attempt, attempts
 
 __all__ = ["Source", "runbook"]
 
@@ -88,11 +90,14 @@ def _head(source: Source) -> Html:
     ended = shown.completed_at
     until = ended or shown.updated_at
     facts = [
-        ("started", _time(shown.started_at)),
-        ("ended" if ended else "last event", _time(until)),
+        ("started", stamp(shown.started_at)),
+        ("ended" if ended else "last event", stamp(until)),
         ("took", format_seconds((until - shown.started_at) / 1e6)),
         ("steps", f"{shown.done_steps} of {shown.total_steps}"),
     ]
+    started = source.events[0]
+    if isinstance(started, e.WorkflowStarted) and started.module:
+        facts.append(("code", f"{started.module}.{started.qualname}"))
     if shown.parent:
         facts.append(("forked from", shown.parent))
     listed = Html().join(Html("<div><dt>{}</dt><dd>{}</dd></div>").format(name, told) for name, told in facts)
@@ -192,8 +197,13 @@ def _printed(tries: Iterable[Attempt]) -> Html:
 
 
 def _course(events: Iterable[e.Event]) -> Html:
-    happened = [(event.at, to_the_whole(event)) for event in events if isinstance(event, e.WorkflowEvent)]
-    return table(["at", "", ""], ([_clock(when), *words] for when, words in happened))
+    rows: list[list[str]] = []
+    state = State()
+    for event in events:
+        state = evolve(state, event)
+        if isinstance(event, e.WorkflowEvent):
+            rows.append([_clock(event.at), headline(event), detail(event, state)])
+    return table(["at", "", ""], rows)
 
 
 def _code(source: Source) -> Html:
@@ -240,7 +250,7 @@ def _foot(source: Source) -> Html:
     return Html(
         "<footer>Written by cerebelum_nb {} at {}. Times are UTC. "
         "The chain of {} events ends in <code>{}</code>.</footer>"
-    ).format(source.version, _time_of(source.made_at), len(source.rows), source.head)
+    ).format(source.version, stamp(source.made_at), len(source.rows), source.head)
 
 
 def _value(value: Value | None) -> Html:
@@ -272,15 +282,7 @@ def _took(one: Attempt) -> str:
     return format_seconds((one.ended_at - one.started_at) / 1e6)
 
 
-def _time(micros: int) -> str:
-    return _time_of(at(micros))
-
-
-def _time_of(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S}"
-
-
 def _clock(micros: int | None) -> Html:
     if micros is None:
         return Html()
-    return Html('<time title="{}">{}</time>').format(_time(micros), f"{at(micros):%H:%M:%S.%f}"[:-3])
+    return Html('<time title="{}">{}</time>').format(stamp(micros), clock(micros))

@@ -69,9 +69,9 @@ class Verification:
         events: how many events they have.
         values: how many values that are not JSON.
         findings: what is not as it was written.
-        repairable: the executions whose events are intact and whose row says something else: ``repair`` makes it anew.
+        repairable: the executions whose events are intact and whose row disagrees with them: ``repair`` rebuilds it.
         heads: of each execution, its last version and the hash of that event, in hex. Kept elsewhere, they also tell
-            a chain that somebody computed anew.
+            a chain that somebody computed again.
 
     Example:
         >>> found = verify(store=SqliteStore(":memory:"))

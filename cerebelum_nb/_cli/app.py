@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from .._text.terminal import fit
 from ..errors import (
     ApprovalError,
     CerebelumError,
@@ -31,7 +32,7 @@ from ..errors import (
     WorkflowDefinitionError,
     WorkflowNotFoundError,
 )
-from .text import fit, paint
+from .echo import paint
 
 if TYPE_CHECKING:
     from .._store.sqlite import SqliteStore

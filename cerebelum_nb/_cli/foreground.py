@@ -18,10 +18,12 @@ from .._engine.hints import in_terminal
 from .._engine.ports import Host
 from .._engine.scope import current_scope
 from .._store.base import Store
-from .._text.times import at
+from .._text.duration import short_seconds
+from .._text.terminal import clean, styled, width
+from .._text.times import utc
 from .app import Exit, Failure, again, as_json
+from .echo import emit
 from .reader import Look
-from .text import clean, emit, moment, short_time, styled, width
 
 __all__ = ["end", "foreground"]
 
@@ -48,13 +50,13 @@ def _tell(ctx: click.Context, execution: Host, event: Event) -> None:
     """Say that a step waits now, and who can end it."""
     match event:
         case ApprovalRequested():
-            left = "" if event.due_at is None else f", {short_time((event.due_at - execution.now()) / 1e6)} left"
+            left = "" if event.due_at is None else f", {short_seconds((event.due_at - execution.now()) / 1e6)} left"
             asked = sum(key.startswith("approval:") for key in execution.state.waiting)
             which = f" --step {shlex.quote(event.step)}" if asked > 1 else ""
             _say(f"'{event.step}' waits for {event.approval_type} approval{left}. In another terminal:")
             _say(f"    {again(ctx, f'approve {shlex.quote(execution.id)}{which}')}")
         case SleepStarted() if (left_over := (event.due_at - execution.now()) / 1e6) >= _WORTH_TELLING_SECONDS:
-            _say(f"'{event.step}' sleeps, {short_time(left_over)} left, until {moment(at(event.due_at))}")
+            _say(f"'{event.step}' sleeps, {short_seconds(left_over)} left, until {utc(event.due_at)}")
 
 
 def _say(line: str) -> None:

@@ -15,12 +15,12 @@ from .._core.state_name import ExecutionState
 from .._core.value import ErrorInfo, Value
 from .._engine.hints import Reader, advise
 from .._store.base import ExecutionRow
-from .._text.duration import format_seconds
+from .._text.duration import format_seconds, short_seconds
 from .._text.json_text import parse
-from .._text.text import counted
-from .._text.times import at
+from .._text.terminal import Cell, Column, bar, clean, styled, table, wrap
+from .._text.text import counted, cut, text_width
+from .._text.times import utc
 from .states import state_cell
-from .text import Cell, Column, bar, cells, clean, cut, moment, short_time, styled, table, wrap
 
 __all__ = ["Picture"]
 
@@ -93,7 +93,7 @@ class Picture:
     def _head(self, room: int | None) -> Iterator[str]:
         shown, state = self.row.summary, self._state()
         name = cut(
-            clean(shown.workflow), max(8, (room or _WIDEST) - cells(self.row.execution_id) - len(state.text) - 4)
+            clean(shown.workflow), max(8, (room or _WIDEST) - text_width(self.row.execution_id) - len(state.text) - 4)
         )
         yield "  ".join(
             [styled(name, "bold"), styled(clean(self.row.execution_id), "bold"), styled(state.text, state.style)]
@@ -103,8 +103,8 @@ class Picture:
         tail = f"{self._done()}, {format_seconds(self._seconds())} in all"
         wide = min(_BAR, (room or _WIDEST) - len(tail) - 2)
         yield f"{styled(bar(share, wide), 'green' if done else 'cyan')}  {tail}" if wide >= 8 else tail
-        ended = "" if shown.completed_at is None else f", ended {moment(at(shown.completed_at))}"
-        times = f"started {moment(at(shown.started_at))}{ended}"
+        ended = "" if shown.completed_at is None else f", ended {utc(shown.completed_at)}"
+        times = f"started {utc(shown.started_at)}{ended}"
         if room is None or len(times) <= room:
             yield styled(times, "dim")
         else:
@@ -146,7 +146,7 @@ class Picture:
         end = step.ended_at if step.settled else self.now
         took = (end - step.began_at) / 1e6 if step.began_at and (step.settled or self._moves) else None
         note = Cell(_short(step.output), "dim") if step.phase is Phase.COMPLETED else Cell(self._note(step, room))
-        return Cell(*mark), Cell(name), Cell("" if took is None else short_time(took)), note
+        return Cell(*mark), Cell(name), Cell("" if took is None else short_seconds(took)), note
 
     def _waiting_mark(self, name: str) -> tuple[str, str] | None:
         kinds = {key.partition(":")[0] for key, step in self.state.waiting.items() if step == name}
@@ -189,7 +189,7 @@ class Picture:
 
     def _left(self, due_at: int | None) -> str:
         left = ((due_at or self.now) - self.now) / 1e6
-        return short_time(round(left)) if left >= 1 else "0s"
+        return short_seconds(round(left)) if left >= 1 else "0s"
 
     def _asked(self) -> Iterator[str]:
         """Show what somebody is to decide."""
@@ -198,7 +198,7 @@ class Picture:
             if operation is None or operation.kind != "approval" or operation.is_decided:
                 continue
             yield ""
-            since = short_time((self.now - operation.at) / 1e6)
+            since = short_seconds((self.now - operation.at) / 1e6)
             yield from wrap(f"{name} asks for {operation.approval_type} approval, {since} ago:")
             lines = _pretty(operation.data)
             for line in lines[:_MOST_DATA]:

@@ -9,7 +9,7 @@ from click.shell_completion import CompletionItem
 
 from .._client.reading import INTERRUPTED
 from .._core.state_name import ExecutionState
-from .text import Cell
+from .._text.terminal import Cell
 
 __all__ = ["StateType", "state_cell"]
 

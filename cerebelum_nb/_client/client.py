@@ -1,6 +1,6 @@
 """The client: what runs, how far it is, what it waits for; and going on with it, deciding, cancelling.
 
-Only the calls live here; what they return stands in status.py, how it is read from the log in reading.py, what is
+Only the calls live here; what they return is in status.py, how it is read from the log in reading.py, what is
 done to an execution in acting.py.
 """
 
@@ -159,7 +159,7 @@ class ExecutionClient:
             skip_completed_steps: False runs everything again under the same id.
 
         Returns:
-            ``"resumed"`` when that is in the log, ``"already_running"`` when somebody runs it, or
+            ``"resumed"`` when that is in the log, ``"already_running"`` when a process runs it, or
             ``"failed_to_resume"``; then its ``.reason`` says why and what to do.
 
         Raises:
@@ -190,8 +190,8 @@ class ExecutionClient:
 
         Raises:
             ExecutionNotFoundError: there is no such execution.
-            ApprovalDecidedError: somebody decided it before, or its time is over.
-            ApprovalRefusedError: the step did not take the response; the approval is still open.
+            ApprovalDecidedError: it was already decided, or it timed out.
+            ApprovalRefusedError: the step did not accept the response; the approval is still open.
             ApprovalError: nothing waits for an approval there, or it has to be said which.
         """
         from .._engine.approvals import decide_approval, verdict

@@ -1,7 +1,7 @@
 """What a status is: frozen data, the same for client, command line and faces, and how it is written as JSON.
 
-Where it comes from stands in reading.py. How it looks (a line, a few lines for terminals, a table for notebooks) is
-below the data: text only, nothing is decoded for it.
+How it is read is in reading.py. How it is shown (a line, a few lines for terminals, a table for notebooks) is below
+the data: text only, nothing is decoded for it.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from .._core.state_name import ExecutionState
 from .._text.duration import format_seconds
 from .._text.html import Html
 from .._text.text import cut
+from .._text.times import timestamp
 from .._values import preview
 from .._values.outputs import Outputs
 from .lazy import jsonable, late
@@ -190,7 +191,7 @@ class ExecutionStatus:
         workflow_name: its workflow.
         status: its state, as its events tell it.
         started_at: when it started, UTC.
-        completed_at: when it completed, failed or was cancelled, UTC; None while it may go on.
+        completed_at: when it completed, failed or was cancelled, UTC; None while it has not ended.
         current_step_index: how many steps are done: the place of the current one, from 0, in a plain sequence.
         total_steps: how many steps the timeline has.
         current_step_name: of the steps begun and not done, the one that began last; of a failed execution the step that
@@ -205,7 +206,7 @@ class ExecutionStatus:
         approval_info: the approval it waits for.
         elapsed_seconds: from its start to its end; to now while it runs; to its last event while it is paused or
             interrupted.
-        interrupted: whether nobody runs it although it should run: its process died. It can be resumed.
+        interrupted: whether it should run, but no process runs it: its process died. It can be resumed.
 
     Example:
         >>> from cerebelum_nb import ExecutionClient, step, workflow
@@ -282,7 +283,7 @@ class ExecutionStatus:
 
 
 def _iso(moment: datetime | None) -> str | None:
-    return None if moment is None else f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+    return None if moment is None else timestamp(moment)
 
 
 def _plain(value: Any) -> Any:

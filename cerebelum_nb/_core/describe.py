@@ -1,17 +1,15 @@
-"""An event in plain words: one line that a person reads, the same in the slider and in the terminal."""
+"""An event in plain words: what a person reads in the slider, in the terminal and in an exported page."""
 
 from __future__ import annotations
 
 from typing import assert_never
 
 from .._text.duration import format_seconds
-from .._text.text import cut
+from .._text.text import one_line
 from . import events as e
 from .state import State
 
-__all__ = ["detail", "shorten", "title"]
-
-_LONGEST = 160
+__all__ = ["detail", "headline", "note", "title"]
 
 
 def title(event: e.Event) -> str:
@@ -37,17 +35,63 @@ def detail(event: e.Event, state: State) -> str:
         >>> detail(event, State())
         'stopped by hand'
     """
-    return shorten(_detail(event, state))
+    return one_line(_detail(event, state))
 
 
-def shorten(text: str, most: int = _LONGEST) -> str:
-    """Return the beginning of a text as one line.
+def headline(event: e.WorkflowEvent) -> str:
+    """Say in a word what happened to the execution as a whole.
 
     Example:
-        >>> shorten("two words", 5)
-        'two …'
+        >>> headline(e.WorkflowHibernated(at=0, wake_at=None))
+        'left its process'
     """
-    return cut(" ".join(text[: 2 * most].split()), most)
+    return _HEADLINES[type(event)]
+
+
+_HEADLINES: dict[type[e.WorkflowEvent], str] = {
+    e.WorkflowStarted: "started",
+    e.WorkflowForked: "forked",
+    e.WorkflowPaused: "paused",
+    e.WorkflowResumed: "resumed",
+    e.WorkflowHibernated: "left its process",
+    e.WorkflowAwakened: "went on",
+    e.CancelRequested: "asked to cancel",
+    e.WorkflowCancelled: "cancelled",
+    e.WorkflowFailed: "failed",
+    e.WorkflowCompleted: "completed",
+}
+
+
+def note(event: e.StepEvent) -> str:
+    """Say in a few words what happened inside a step; empty where a list of attempts need not tell it.
+
+    Example:
+        >>> note(e.SleepStarted(at=0, step="wait", op="sleep:1", duration_ms=5000, due_at=5_000_000))
+        'sleep of 5s'
+    """
+    match event:
+        case e.DivergeTaken(choice=choice, target=target) if choice is not None:
+            return f"route {choice} → {target}"
+        case e.BranchTaken(choice=choice, target=target):
+            return f"branch {'true' if choice else 'false'}{f' → {target}' if target else ''}"
+        case e.Jumped(kind=kind, to=to):
+            return f"{kind.replace('_', ' ')} {to}"
+        case e.SleepStarted(duration_ms=ms):
+            return f"sleep of {format_seconds(ms / 1000)}"
+        case e.OperationCompleted(op=op, number=number) if number > 1:
+            return f"{op.partition(':')[0]}: {number} tries"
+        case e.OperationFailed(op=op, error=error):
+            return f"{op.partition(':')[0]} failed: {error.type}"
+        case e.ApprovalRequested(approval_type=kind):
+            return f"asked for {kind} approval"
+        case e.ApprovalReceived(by=by):
+            return f"approved{f' by {by}' if by else ''}"
+        case e.ApprovalRejected(by=by, reason=reason):
+            return f"rejected{f' by {by}' if by else ''}: {reason}"
+        case e.ApprovalTimedOut():
+            return "nobody decided in time"
+        case _:
+            return ""
 
 
 def _detail(event: e.Event, state: State) -> str:
@@ -69,7 +113,8 @@ def _detail(event: e.Event, state: State) -> str:
         case e.CancelRequested() | e.WorkflowCancelled():
             return ", ".join(filter(None, (event.reason, event.by and f"by {event.by}")))
         case e.WorkflowForked():
-            return f"from event {event.parent_version} of {event.parent}"
+            again = f", to run {event.from_step} again" if event.from_step else ""
+            return f"from event {event.parent_version} of {event.parent}{again}"
         case e.StepStarted():
             return ""
         case e.StepCompleted():

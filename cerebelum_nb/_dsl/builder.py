@@ -86,7 +86,7 @@ class WorkflowBuilder:
         when_false: Link | Action | None = None,
         condition: Callable[[Any], object] | None = None,
     ) -> None:
-        """After a step, let its result decide what runs in between; then the timeline goes on.
+        """After a step, let its result decide what runs in between; then the timeline continues.
 
         Args:
             after: the step whose result is looked at.
@@ -131,7 +131,7 @@ class WorkflowBuilder:
         from_step: Step[..., Any] | None = None,
         patterns: Mapping[Any, Link | Action | None] | Iterable[tuple[Any, Link | Action | None]] | None = None,
     ) -> None:
-        """Hold the outcome of a step against patterns, in order; the path of the first match runs instead of the rest.
+        """Match the outcome of a step with patterns, in order; the path of the first match runs instead of the rest.
 
         Args:
             from_step: the step whose outcome is looked at.

@@ -74,7 +74,7 @@ class Step(Generic[P, R]):
 
     @property
     def is_async(self) -> bool:
-        """Whether it runs on the event loop; a plain function runs in a thread of its own."""
+        """Whether it runs on the event loop; a plain function runs in a separate thread."""
         return is_async(self.fn)
 
     @property
@@ -163,7 +163,7 @@ def step(
 
     Its parameters are its dependencies: ``context`` and ``inputs`` are given by the engine, every other parameter
     names the step whose result it receives; one with a default is optional, ``**kwargs`` takes every other earlier
-    result. ``async def`` runs on the event loop, a plain ``def`` in a thread of its own.
+    result. ``async def`` runs on the event loop, a plain ``def`` in a separate thread.
 
     Args:
         fn: the function, when used without parentheses.
@@ -178,7 +178,7 @@ def step(
         timeout: seconds (or text) one attempt may take; more is a ``StepTimeoutError``. The thread of a plain step
             cannot be ended: the next attempt starts when it has returned.
         keep: False for a result that cannot or should not be stored: it lives in memory for this run only, and a
-            resume runs the step again when somebody needs it.
+            resume runs the step again when another step needs it.
         effect: ``"external"`` for what must not happen twice unasked (it charges a card, it deploys): when its outcome
             is unknown, because the process died in it or it was stopped, a resume stops and asks.
 

@@ -26,7 +26,7 @@ from .._core.state import State, evolve, fold
 from .._core.summary import summarise
 from .._core.value import Value
 from .._store.base import Commit, Store
-from .._text.times import at
+from .._text.times import at, utc
 from .._values import Vault, encode
 from ..errors import ApprovalDecidedError, ApprovalError, ApprovalRefusedError
 from .clock import current_clock
@@ -211,7 +211,7 @@ def _choose(execution_id: str, state: State, events: list[Event], step: str | No
     if chosen.due_at is not None and chosen.due_at <= now:
         raise ApprovalDecidedError(
             f"the approval '{chosen.approval_type}' of step '{chosen.step}' of execution {execution_id} timed out at "
-            f"{at(chosen.due_at):%Y-%m-%d %H:%M:%S} UTC: nobody had decided it",
+            f"{utc(chosen.due_at)}: nobody had decided it",
             at=at(chosen.due_at),
         )
     return chosen
@@ -230,7 +230,7 @@ def _decided(
     execution_id: str, event: ApprovalReceived | ApprovalRejected | ApprovalTimedOut, kind: str
 ) -> ApprovalDecidedError:
     which = f"the approval '{kind}' of step '{event.step}' of execution {execution_id}"
-    when = f"{at(event.at):%Y-%m-%d %H:%M:%S} UTC"
+    when = utc(event.at)
     by: str | None = None
     what = ""
     match event:

@@ -11,10 +11,10 @@ from enum import Enum
 from pathlib import PurePath
 from typing import Any
 
-from .._core.describe import shorten
 from .._core.state import Operation, State, StepState
 from .._core.value import Value
-from .._text.times import at
+from .._text.text import one_line
+from .._text.times import clock, stamp
 
 __all__ = ["Change", "changes", "facts", "step_facts"]
 
@@ -108,21 +108,21 @@ def _told(record: State | StepState | Operation, lead: str = "") -> Iterator[tup
 
 def _text(name: str, value: Any) -> str:
     if name in _TIMES:
-        return f"{at(value):%Y-%m-%d %H:%M:%S.%f}"[:-3]
+        return f"{stamp(value)}{clock(value)[8:]}"
     if name == "source":
         return PurePath(value).name
     match value:
         case Enum():
             return str(value.value)
         case Value():
-            return shorten(value.text)
+            return one_line(value.text)
         case dict():
             told = [f"{key}: {item}" if isinstance(item, int) else str(key) for key, item in value.items()]
             return ", ".join(
                 told if len(told) <= _MOST_NAMES else [f"{len(told) - _MOST_NAMES} more", *told[-_MOST_NAMES:]]
             )
         case _:
-            return shorten(str(value))
+            return one_line(str(value))
 
 
 def _defaults(kind: type[Any]) -> tuple[tuple[str, Any], ...]:

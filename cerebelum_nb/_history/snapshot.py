@@ -16,6 +16,7 @@ from .._text.duration import format_seconds
 from .._text.html import Html, small_table
 from .._text.text import as_lines, cut, did_you_mean
 from .._text.times import at as moment_of
+from .._text.times import utc
 from .._values import decode
 from .._values.outputs import Outputs
 from .sources import Source, opened
@@ -116,7 +117,7 @@ class Moment:
         happened = type(self.event).__name__ + (f" {step}" if step else "")
         head = (
             f"{self.workflow} {self.execution_id} at event {self.version} of {self.last_version} ({happened}, "
-            f"{self.at:%Y-%m-%d %H:%M:%S} UTC): {self.status}"
+            f"{utc(self.at)}): {self.status}"
         )
         rows: list[tuple[str, ...]] = [("step", "state", "attempt", "took", "value or error")]
         for name, known in self.state.steps.items():
@@ -220,4 +221,4 @@ def _by_step(waiting: dict[str, str]) -> dict[str, list[str]]:
 
 def _wait(operation: Operation) -> str:
     what = f"approval ({operation.approval_type})" if operation.kind == "approval" else operation.kind
-    return what if operation.due_at is None else f"{what} until {moment_of(operation.due_at):%Y-%m-%d %H:%M:%S} UTC"
+    return what if operation.due_at is None else f"{what} until {utc(operation.due_at)}"

@@ -5,6 +5,7 @@ Stdlib only, and nothing of this package: errors, too, are shown by it.
 
 from __future__ import annotations
 
+import linecache
 import sys
 import traceback
 from pathlib import Path
@@ -121,8 +122,28 @@ def _without_machinery(trace: TracebackType | None) -> TracebackType | None:
 def _as_shown(filename: str) -> str:
     """Name a cell as its prompt does, ``Cell In[3]``: its file's name says nothing and is gone with the kernel."""
     found = shell()
-    name = None if found is None else getattr(found.compile, "format_code_name", lambda _: None)(filename)
-    return filename if name is None else " ".join(name)
+    if found is None:
+        return filename
+    name = getattr(found.compile, "format_code_name", lambda _: None)(filename)
+    if name is not None:
+        return " ".join(name)
+    number = _cell_number(found, filename)
+    return filename if number is None else f"Cell In[{number}]"
+
+
+def _cell_number(ipython: Any, filename: str) -> int | None:
+    """Return the number of the newest cell compiled under this name: IPython before 8 keeps no list of them."""
+    if filename not in getattr(linecache, "_ipython_cache", ()):
+        return None
+    history, name = ipython.history_manager, ipython.compile.get_code_name
+    cells: list[tuple[int, tuple[str, str]]] = list(
+        enumerate(zip(history.input_hist_raw, history.input_hist_parsed, strict=False))
+    )[1:]
+    for number, (raw, code) in reversed(cells):
+        # The history drops a newline at the end, and the name is made from the text with it.
+        if filename in (name(raw, f"{code}\n", number), name(f"{raw}\n", f"{code}\n", number)):
+            return number
+    return None
 
 
 # -- a script that ends by an error -------------------------------------------------------------------------

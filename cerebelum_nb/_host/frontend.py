@@ -8,7 +8,7 @@ from typing import Any
 
 from .caller import shell
 
-__all__ = ["Audience", "audience", "is_terminal"]
+__all__ = ["Audience", "audience", "close_widgets", "is_terminal"]
 
 
 class Audience(Enum):
@@ -40,3 +40,11 @@ def is_terminal(stream: Any) -> bool:
         return stream is not None and bool(stream.isatty())
     except (OSError, ValueError):
         return False
+
+
+def close_widgets(*widgets: Any) -> None:
+    """Close widgets with their layouts and styles, which are widgets too and would stay in the kernel."""
+    for widget in widgets:
+        for part in (widget.layout, getattr(widget, "style", None), widget):
+            if part is not None:
+                part.close()

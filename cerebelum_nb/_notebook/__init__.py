@@ -167,7 +167,9 @@ def _read(shell: Any, name: str, body: str, file: str | None) -> Cell:
         file = shell.compile.cache(source, shell.execution_count, raw_code=source)
     else:
         shown = f"# %%step {name}{source}"
-        linecache.cache[file] = (len(shown), None, shown.splitlines(keepends=True), file)
+        linecache.cache[file] = entry = (len(shown), None, shown.splitlines(keepends=True), file)
+        if (cells := getattr(linecache, "_ipython_cache", None)) is not None:
+            cells[file] = entry  # IPython before 8 refills `cache` from it whenever it shows a traceback
 
     def compiled(tree: ast.AST) -> types.CodeType:
         flags = shell.compile.flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT

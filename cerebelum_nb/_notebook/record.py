@@ -20,6 +20,7 @@ from .._core.value import Value
 from .._dsl.constants import digest_of
 from .._dsl.fingerprint import Part, explain
 from .._dsl.step import check_name
+from .._engine.leases import keeper_of
 from .._engine.loop import engine_of
 from .._engine.staleness import as_payload, parts_kept, pieces
 from .._operations.context import Context
@@ -125,6 +126,8 @@ class Record:
         spec = StepSpec(name=cell.name, fn=body, is_async=True, code=code)
         timeline = ((cell.name,),)
         plan = Plan(workflow=self.notebook, timeline=timeline, steps={cell.name: spec}, stage_of={cell.name: 0})
+        if self.execution_id is not None:
+            await keeper_of(self.store).wait_until_seen(self.execution_id)
         run = self._taken_up(plan, vault)
         execution = run.execution
         execution.payloads = (as_payload(code, pieces(parts, vault)),)

@@ -1,7 +1,7 @@
 """Durable operations inside a step: ``sleep``, ``poll``, ``retry`` and ``context.run``.
 
 Each records itself under the running step. When the step is run again after a crash or a failure, a finished one
-returns its recorded result and an interrupted wait goes on; outside an execution they are plain asyncio. Where an
+returns its recorded result and an interrupted wait continues; outside an execution they are plain asyncio. Where an
 event loop runs they are awaited; in a plain ``def`` step, which has a thread and no loop, they block and return
 their result.
 """
@@ -163,7 +163,7 @@ class _Poll:
         success_condition: Callable[[Any], object] | None = None,
         on_attempt: Callable[[int, Any], object] | None = None,
     ) -> PendingOperation[Any] | Decorator:
-        """Check until it succeeds, durably: a step that is run again goes on at the next attempt.
+        """Check until it succeeds, durably: a step that runs again continues with the next attempt.
 
         ``await poll(check, interval=5000)`` inside a step (bare numbers are milliseconds);
         ``@poll(condition=lambda r: r["ready"], interval=5)`` under ``@step`` re-runs the body (bare numbers are

@@ -1,4 +1,4 @@
-"""``wait_for_approval`` and ``@approval``: a step asks a person and waits, durably. Deciding stands in approvals.py."""
+"""``wait_for_approval`` and ``@approval``: a step asks a person and waits, durably. See _engine/approvals.py."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def wait_for_approval(
         data: shown to whoever decides; a hash of it is recorded with the decision.
         timeout_ms: how long to wait: milliseconds, a ``timedelta`` or text such as ``"2d"``; None: without end.
         validate: called with the response, sync or async. If it raises or returns a false value other than None, the
-            response is refused with that message, whoever decided is told, and the wait goes on.
+            response is refused with that message, the person who decided sees it, and the wait continues.
 
     Returns:
         The approver's response.
@@ -79,7 +79,7 @@ def approval(
     data: Any = None,
     validate: Callable[[Any], object] | None = None,
 ) -> Decorator:
-    """Ask a person before the body of the step runs; stands under ``@step``.
+    """Ask a person before the body of the step runs; written under ``@step``.
 
     Args:
         type: what is asked for; text without ``:``.
@@ -88,7 +88,7 @@ def approval(
         validate: as in :func:`wait_for_approval`.
 
     Raises:
-        StepDefinitionError: it stands above ``@step``.
+        StepDefinitionError: it is written above ``@step``.
         Otherwise as :func:`wait_for_approval`, when the step runs.
 
     Example:

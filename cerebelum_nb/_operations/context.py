@@ -1,4 +1,4 @@
-"""``Context``: what a step is told about the execution it runs in."""
+"""``Context``: what a step knows about the execution it runs in."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from .._engine.clock import current_clock
 from .._engine.leases import keeper_of
 from .._engine.leaving import leave_off
 from .._store.base import ExecutionRow, Store
+from .._text.times import utc
 from .._workflow.find import Code, origin_of
 from .._workflow.result import Result
 from .._workflow.run import Run
@@ -250,7 +251,7 @@ class Rounds:
 
 
 def _outcome(result: Result) -> str:
-    until = "" if result.wake_at is None else f" until {result.wake_at:%Y-%m-%d %H:%M:%S} UTC"
+    until = "" if result.wake_at is None else f" until {utc(result.wake_at)}"
     return f"{result.status}{until}"
 
 

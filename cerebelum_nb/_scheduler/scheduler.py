@@ -1,6 +1,6 @@
 """The scheduler: wakes what is due, takes up what a dead process left, and sleeps in between.
 
-What it does round by round stands in rounds.py, how it finds a workflow's code in client/locate.py.
+What it does round by round is in loop.py; how it finds a workflow's code is in _workflow/find.py.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from .._core.events import is_signal
 from .._host.caller import in_cells
-from .._text.times import at
+from .._text.times import at, utc
 from ..errors import ExecutionBusyError, ExecutionNotFoundError
 from . import owner as process
 from .base import Commit
@@ -53,11 +53,11 @@ def busy(execution_id: str, holder: Holder, left: float, now: int) -> ExecutionB
         left: for how many seconds the lease is to be respected; infinity while its process is known to live.
         now: the time, µs since the epoch.
     """
-    heard = at(holder.heartbeat_at)
+    heard = utc(holder.heartbeat_at)
     if process.is_this_process(holder):
         return ExecutionBusyError(
             f"Execution {execution_id} is already being run by this process ({holder}, last heard of at "
-            f"{heard:%H:%M:%S} UTC). Await that run, or stop it, then try again.",
+            f"{heard}). Await that run, or stop it, then try again.",
             execution_id=execution_id,
             holder=str(holder),
         )
@@ -71,8 +71,8 @@ def busy(execution_id: str, holder: Holder, left: float, now: int) -> ExecutionB
     free = at(now + round(left * 1e6))
     return ExecutionBusyError(
         f"Execution {execution_id} is being run by {holder}, which cannot be seen from here; its clock said "
-        f"{heard:%Y-%m-%d %H:%M:%S} UTC at its last heartbeat. Wait for it or stop that process; if it is dead and no "
-        f"other heartbeat comes, the execution is free at {free:%H:%M:%S} UTC: try again then.",
+        f"{heard} at its last heartbeat. Wait for it or stop that process; if it is dead and no "
+        f"other heartbeat comes, the execution is free at {utc(free)}: try again then.",
         execution_id=execution_id,
         holder=str(holder),
         free_at=free,

@@ -10,7 +10,7 @@ from typing import Any
 
 from .._core.state_name import ExecutionState
 from .._core.summary import Summary
-from .._text.times import at
+from .._text.times import timestamp
 from ..errors import StoreError
 from .base import Commit, ExecutionRow
 from .extracts import iso
@@ -70,7 +70,7 @@ SELECT = """SELECT execution_id, version, workflow, state, started_at, updated_a
 
 def iso_of(micros: int) -> str:
     """Write a time as ``STARTED`` does."""
-    return f"{at(micros):%Y-%m-%dT%H:%M:%S.%fZ}"
+    return timestamp(micros)
 
 
 def progress(commit: Commit) -> tuple[Any, ...]:

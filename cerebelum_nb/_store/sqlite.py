@@ -59,6 +59,8 @@ _APPEND = [
 ]
 """The statement that appends so many rows at once: most commits hold two."""
 _KEEP = "INSERT OR IGNORE INTO payload (digest, codec, data) VALUES (?, ?, ?)"
+_KEEP_ROOM = _KEEP.replace("?)", "zeroblob(?))")
+_LARGE_BYTES = 4 << 20
 _TRUST = "DELETE FROM untrusted WHERE digest = ?"
 _KEYS_KEPT = 10_000
 _LAST_VERSION = 2**63 - 1
@@ -295,7 +297,14 @@ class SqliteStore:
 
     def _keep(self, db: sqlite3.Connection, value: Value) -> None:
         """Keep the bytes of a value. They were made here, so they are trusted, also if a file brought them before."""
-        db.execute(_KEEP, (value.digest, value.codec, value.payload))
+        assert value.payload is not None
+        if len(value.payload) < _LARGE_BYTES:
+            db.execute(_KEEP, (value.digest, value.codec, value.payload))
+        else:  # bound to a statement, it would be copied twice
+            kept = db.execute(_KEEP_ROOM, (value.digest, value.codec, len(value.payload)))
+            if kept.rowcount and kept.lastrowid:
+                with db.blobopen("payload", "data", kept.lastrowid) as blob:
+                    blob.write(value.payload)
         db.execute(_TRUST, (value.digest,))
 
     def _advance(self, db: sqlite3.Connection, commit: Commit) -> tuple[int, str]:

@@ -6,7 +6,7 @@ import math
 import re
 from datetime import timedelta
 
-__all__ = ["LONGEST", "Duration", "backed_off", "format_seconds", "seconds"]
+__all__ = ["LONGEST", "Duration", "backed_off", "format_seconds", "seconds", "short_seconds"]
 
 Duration = int | float | str | timedelta
 
@@ -96,6 +96,18 @@ def format_seconds(value: float) -> str:
         if count:
             parts.append(f"{count}{unit}")
     return " ".join(parts[:2])
+
+
+def short_seconds(value: float) -> str:
+    """Write seconds in a few characters, for a column: no more than one decimal, none from ten seconds on.
+
+    Example:
+        >>> short_seconds(2.34), short_seconds(23.4), short_seconds(-1)
+        ('2.3s', '23s', '0ms')
+    """
+    if 1 <= value < 60:
+        return f"{value:.0f}s" if value >= 10 else f"{value:.1f}s"
+    return format_seconds(max(0.0, value))
 
 
 def _read(text: str, what: str) -> float:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable, Sequence
 
-__all__ = ["as_lines", "as_stage", "counted", "cut", "cut_middle", "did_you_mean"]
+__all__ = ["as_lines", "as_stage", "counted", "cut", "cut_middle", "did_you_mean", "file_size", "one_line"]
 
 
 def as_lines(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -15,8 +16,11 @@ def as_lines(rows: Sequence[Sequence[str]]) -> list[str]:
         >>> as_lines([("step", "took"), ("provision", "3s")])
         ['step       took', 'provision  3s']
     """
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    widths = [max(map(text_width, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell + " " * (width - text_width(cell)) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
 
 
 def as_stage(steps: Sequence[str]) -> str:
@@ -29,14 +33,49 @@ def as_stage(steps: Sequence[str]) -> str:
     return steps[0] if len(steps) == 1 else f"[{', '.join(steps)}]"
 
 
-def cut(text: str, most: int) -> str:
-    """Return the beginning of a text, at most so many characters.
+def text_width(text: str) -> int:
+    """Return how many columns of a terminal a text takes.
 
     Example:
-        >>> cut("provision", 9), cut("provision", 5)
-        ('provision', 'prov…')
+        >>> text_width("build"), text_width("東京")
+        (5, 4)
     """
-    return text if len(text) <= most else text[: max(most - 1, 0)] + "…"
+    return len(text) if text.isascii() else sum(map(_columns_of, text))
+
+
+def _columns_of(char: str) -> int:
+    return 0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def cut(text: str, most: int) -> str:
+    """Return the beginning of a text, at most so many columns of a terminal.
+
+    Example:
+        >>> cut("provision", 9), cut("provision", 5), cut("東京都", 5)
+        ('provision', 'prov…', '東京…')
+    """
+    if most <= 0:
+        return ""
+    if text.isascii():
+        return text if len(text) <= most else text[: most - 1] + "…"
+    used = end = 0
+    for place, char in enumerate(text, start=1):  # no further than it is shown: a value may be long
+        used += _columns_of(char)
+        if used > most:
+            return text[:end] + "…"
+        if used < most:
+            end = place
+    return text
+
+
+def one_line(text: str, most: int = 160) -> str:
+    """Return the beginning of a text as one line.
+
+    Example:
+        >>> one_line("two  words", 5)
+        'two …'
+    """
+    return cut(" ".join(text[: 2 * most].split()), most)
 
 
 def cut_middle(text: str, most: int) -> str:
@@ -60,6 +99,20 @@ def counted(number: int, noun: str) -> str:
         ('1 event', '1,200 events')
     """
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def file_size(size: float) -> str:
+    """Write a number of bytes in a few characters.
+
+    Example:
+        >>> file_size(12_345_678)
+        '12 MB'
+    """
+    for unit in ("bytes", "KB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str, *, most: int = 2) -> str:

@@ -1,10 +1,13 @@
-"""Times of the log, µs since the epoch, as ``datetime`` and back."""
+"""Times of the log, µs since the epoch: as ``datetime`` and back, and as every text, table and page writes them."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-__all__ = ["at", "to_micros"]
+__all__ = ["Moment", "at", "clock", "stamp", "timestamp", "to_micros", "utc"]
+
+Moment = int | datetime
+"""µs since the epoch, or a datetime of any zone."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -17,6 +20,50 @@ def at(micros: int) -> datetime:
         '1970-01-01T00:00:00+00:00'
     """
     return _EPOCH + timedelta(microseconds=micros)
+
+
+def utc(moment: Moment) -> str:
+    """Write a time for a person, with its zone: who reads it may be elsewhere than who ran it.
+
+    Example:
+        >>> utc(0)
+        '1970-01-01 00:00:00 UTC'
+    """
+    return f"{stamp(moment)} UTC"
+
+
+def stamp(moment: Moment) -> str:
+    """Write a time where it stands beside that all are UTC.
+
+    Example:
+        >>> stamp(0)
+        '1970-01-01 00:00:00'
+    """
+    return f"{_in_utc(moment):%Y-%m-%d %H:%M:%S}"
+
+
+def clock(moment: Moment) -> str:
+    """Write the time of day, UTC, in ms.
+
+    Example:
+        >>> clock(1_500)
+        '00:00:00.001'
+    """
+    return f"{_in_utc(moment):%H:%M:%S.%f}"[:-3]
+
+
+def timestamp(moment: Moment) -> str:
+    """Write a time as JSON and columns hold it, to the µs.
+
+    Example:
+        >>> timestamp(0)
+        '1970-01-01T00:00:00.000000Z'
+    """
+    return f"{_in_utc(moment):%Y-%m-%dT%H:%M:%S.%fZ}"
+
+
+def _in_utc(moment: Moment) -> datetime:
+    return at(moment) if isinstance(moment, int) else moment.astimezone(UTC)
 
 
 def to_micros(moment: datetime) -> int:

@@ -6,11 +6,15 @@ say) is left to cloudpickle. pandas and pyarrow are imported when such a value i
 
 from __future__ import annotations
 
+import io
 import json
+import struct
+from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
 
 from .._text.json_text import parse
+from .bounds import MOST_VALUE_BYTES
 
 __all__ = ["dumps", "loads"]
 
@@ -37,37 +41,87 @@ def dumps(value: Any, *, compress: bool = True) -> bytes | None:
         if table is None:
             return None
         payload = _written(table, compress)
+        del table  # it can be a copy of the value, and to compare takes another
         return payload if kind[0] != "pandas" or _same(loads(payload), value) else None
     except (pa.ArrowException, TypeError, ValueError, OverflowError, NotImplementedError):
         return None  # Arrow has no such type
 
 
-def loads(payload: bytes) -> Any:
+def loads(payload: bytes, *, trusted: bool = True) -> Any:
     """Restore a value that `dumps` wrote.
+
+    Args:
+        payload: its bytes.
+        trusted: False bounds what they may take when they are decompressed.
 
     Raises:
         ImportError: pyarrow, or pandas or numpy, is not installed.
-        ValueError: these are no such bytes (``pyarrow.ArrowInvalid`` is one).
+        ValueError: these are no such bytes (``pyarrow.ArrowInvalid`` is one), or they hold too much.
     """
     import pyarrow as pa
 
+    if not trusted and sum(_decompressed_sizes(payload)) > MOST_VALUE_BYTES:
+        raise ValueError(f"it holds more than {MOST_VALUE_BYTES >> 20} MB when it is decompressed")
     with pa.ipc.open_stream(payload) as reader:
-        table = reader.read_all()
-    table.validate(full=True)  # offsets that point nowhere would end the process when they are followed
-    return _from_table(table)
+        return _from_table(reader.read_all())
+
+
+def _decompressed_sizes(payload: bytes) -> Iterator[int]:
+    """Give the size that each compressed buffer claims, which is what Arrow allocates for it.
+
+    The claim stands before the compressed bytes, and where that is stands in the metadata of each message, a
+    flatbuffer of the Arrow format (Message.fbs); pyarrow tells neither without decompressing.
+    """
+    import pyarrow as pa
+
+    try:
+        for message in pa.ipc.MessageReader.open_stream(pa.py_buffer(payload)):
+            if message.type not in ("record batch", "dictionary"):
+                continue
+            about, body = memoryview(message.metadata), memoryview(message.body)
+            batch = _follow(about, _follow(about, 0), 2)
+            if message.type == "dictionary":
+                batch = _follow(about, batch, 1)
+            if not _follow(about, batch, 3):  # not compressed
+                continue
+            buffers = _follow(about, batch, 2)
+            for number in range(struct.unpack_from("<I", about, buffers)[0] if buffers else 0):
+                start, length = struct.unpack_from("<qq", about, buffers + 4 + 16 * number)
+                if length >= 8:
+                    yield max(0, struct.unpack_from("<q", body, start)[0])  # -1: it is stored as it is
+    except struct.error as exc:
+        raise ValueError(f"its Arrow metadata is damaged ({exc})") from exc
+
+
+def _follow(data: memoryview, table: int, field: int | None = None) -> int:
+    """Return where the table or vector is that a field of a flatbuffer's table refers to; 0 when it has none.
+
+    Without a field, what stands at ``table`` is the reference itself: that of the root.
+    """
+    at = table
+    if field is not None:
+        fields = table - struct.unpack_from("<i", data, table)[0]
+        size = struct.unpack_from("<H", data, fields)[0]
+        place = 4 + 2 * field
+        offset = struct.unpack_from("<H", data, fields + place)[0] if place < size else 0
+        if not offset:
+            return 0
+        at = table + offset
+    return at + int(struct.unpack_from("<I", data, at)[0])
 
 
 def _written(table: Any, compress: bool) -> bytes:
     import pyarrow as pa
 
-    sink = pa.BufferOutputStream()
+    sink = io.BytesIO()  # grows in place and gives its bytes away, where a buffer of Arrow's would be copied
     options = pa.ipc.IpcWriteOptions(compression="zstd" if compress else None)
     with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
         writer.write_table(table)
-    return bytes(sink.getvalue())
+    return sink.getvalue()
 
 
 def _from_table(table: Any) -> Any:
+    table.validate(full=True)  # offsets that point nowhere would end the process when they are followed
     metadata = dict(table.schema.metadata or {})
     about = parse(metadata.pop(_ABOUT))
     table = table.replace_schema_metadata(metadata or None)
@@ -80,13 +134,21 @@ def _from_table(table: Any) -> Any:
             flat = np.array(table.column(0).combine_chunks().to_numpy(zero_copy_only=False))
             return flat.view(about["dtype"]).reshape(about["shape"], order=about["order"])
         case kind:
-            frame = table.to_pandas()
+            _check_rows(table)
+            frame = table.to_pandas(self_destruct=True)  # frees each column when it is converted
+            del table
             if about["freq"] is not None:
                 frame.index.freq = about["freq"]
             if kind == "series":
                 return frame["0"].rename(about["name"])
             frame.columns = _columns(about["columns"])
             return frame
+
+
+def _check_rows(table: Any) -> None:
+    """Refuse rows that take no room in Arrow (of type null, say) and would in pandas."""
+    if table.num_columns and table.num_rows > 8 * table.nbytes:
+        raise ValueError(f"it claims {table.num_rows:,} rows in {table.nbytes:,} bytes")
 
 
 def _marked(table: Any, **about: Any) -> Any:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import zlib
 
-__all__ = ["MOST_CODE_BYTES", "inflate"]
+__all__ = ["MOST_CODE_BYTES", "MOST_VALUE_BYTES", "inflate"]
 
 MOST_CODE_BYTES = 16 << 20
 """The text of a step's code and of what it uses; a thousand times what is usual."""
+MOST_VALUE_BYTES = 1 << 30
+"""A value when it is decompressed: as much as the log takes of one that is not compressed."""
 
 
 def inflate(data: bytes, most: int = MOST_CODE_BYTES) -> bytes:

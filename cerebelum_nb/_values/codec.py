@@ -112,7 +112,7 @@ def decode(
             path=where,
         )
     if value.codec == "arrow":
-        return _from_arrow(value, load, where)
+        return _from_arrow(value, load, trusted, where)
     if value.codec != "cloudpickle":
         raise SerializationError(
             f"{name} is stored as {value.codec!r}, which this version of cerebelum_nb cannot read: upgrade.",
@@ -173,10 +173,10 @@ def _from_tags(value: Value, missing: Callable[[str], Secret[Any]], home: Home, 
         ) from exc
 
 
-def _from_arrow(value: Value, load: Callable[[str], bytes], where: str) -> Any:
+def _from_arrow(value: Value, load: Callable[[str], bytes], trusted: bool, where: str) -> Any:
     payload = load(value.digest)
     try:
-        return arrow.loads(payload)
+        return arrow.loads(payload, trusted=trusted and not isinstance(payload, ForeignBytes))
     except ImportError as exc:
         told = f"it is stored as Arrow, and {exc.name} is not installed: pip install 'cerebelum_nb[arrow]'"
         raise SerializationError(f"{where or 'This value'} is {_what(value)}; {told}", path=where) from exc

@@ -15,7 +15,7 @@ from .._store.base import Store
 from .._store.session import resolve_store
 from .._text.html import Html, escape
 from .._text.json_text import indented, parse
-from .._text.times import at
+from .._text.times import utc
 from ..errors import ApprovalError, CerebelumError
 
 __all__ = ["approval_form"]
@@ -83,7 +83,7 @@ class Question:
         if shown := _shown(approval):
             lines.append(shown)
         if approval.due_at is not None:
-            lines.append(f"until {at(approval.due_at):%Y-%m-%d %H:%M:%S} UTC")
+            lines.append(f"until {utc(approval.due_at)}")
         quoted = shlex.quote(self._execution_id)
         return "\n".join([*lines, f"cerebelum approve {quoted}, or cerebelum reject {quoted}"])
 

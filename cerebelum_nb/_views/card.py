@@ -139,7 +139,8 @@ class Card:
             ("completed", "failed") if self.state is ExecutionState.COMPLETED else ("completed",)
         )  # then it was routed
         done = sum(row.state in had for row in self.rows)
-        return f"{self.workflow}: {self.state.words}, {done} of {max(self.total, len(self.rows))} steps"
+        words = "starting" if self.state is ExecutionState.UNSPECIFIED else self.state.words
+        return f"{self.workflow}: {words}, {done} of {max(self.total, len(self.rows))} steps"
 
     def bundle(self) -> dict[str, str]:
         """Return it as what a saved notebook keeps."""

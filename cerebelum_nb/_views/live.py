@@ -20,7 +20,7 @@ from .._engine.approvals import open_approvals
 from .._engine.execution import Execution
 from .._engine.scope import current_scope, hear
 from .._engine.stdout import listen
-from .._host.frontend import Audience, audience, is_terminal
+from .._host.frontend import Audience, audience, close_widgets, is_terminal
 from .._text.html import Html
 from ..errors import ApprovalError
 from .approval_form import approval_form
@@ -174,15 +174,10 @@ class NotebookCard:
         bundle = card.bundle()
         self._handle.update(bundle, raw=True)
         self._head.value, self._box.children = bundle["text/html"], (self._head,)
-        for line, bar, text in self._pool:
-            for widget in (line, bar, text):
-                widget.close()
-        for widget in (self._graph, self._lines, self._forms):
-            widget.close()
+        close_widgets(*(widget for line in self._pool for widget in line), self._graph, self._lines, self._forms)
         _ended.append((self._head, self._box))
         while len(_ended) > _MOST_ENDED:
-            for widget in _ended.popleft():
-                widget.close()
+            close_widgets(*_ended.popleft())
 
     def _show(self, number: int, row: Row, more: int) -> None:
         if number == len(self._pool):

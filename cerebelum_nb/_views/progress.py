@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from .._engine import views
 from .._engine.scope import current_scope
-from .._host.frontend import Audience, audience
+from .._host.frontend import Audience, audience, close_widgets
 from .._text.html import Html
 
 __all__ = ["ProgressReporter"]
@@ -118,7 +118,7 @@ class _WidgetBar:
         if percent >= 100:
             text = f"{self._label}: done"
             self._handle.update({"text/plain": text, "text/html": Html("<div>{}</div>").format(text)}, raw=True)
-            self._widget.close()
+            close_widgets(self._widget)
 
 
 class _RichBar:

@@ -12,7 +12,7 @@ from functools import cached_property
 from importlib.resources import files
 from typing import Any
 
-from .._core.describe import detail, shorten, title
+from .._core.describe import detail, title
 from .._core.events import Event
 from .._core.graph import Plan
 from .._core.state import State, fold
@@ -21,8 +21,8 @@ from .._history.facts import changes
 from .._history.replay import Transition, transitions
 from .._text.duration import format_seconds
 from .._text.html import Html
-from .._text.text import counted
-from .._text.times import at
+from .._text.text import counted, one_line
+from .._text.times import utc
 from .card import SMALL, STYLE, Card, html_row, last_printed
 from .graph import Graph
 from .watch import Recorded, plan_of
@@ -127,7 +127,7 @@ class Slider:
                 {
                     "title": title(event),
                     "detail": detail(event, state),
-                    "time": f"{_since(event, state)}, {at(event.at):%Y-%m-%d %H:%M:%S} UTC",
+                    "time": f"{_since(event, state)}, {utc(event.at)}",
                     "set": changed,
                 }
             )
@@ -153,7 +153,7 @@ def _shown(card: Card, before: Card | None, state: State) -> Iterator[tuple[str,
 def _value(state: State, name: str) -> str:
     """Write what a step has returned."""
     value = state.steps[name].output if name in state.finished else None
-    return "" if value is None else shorten(value.text, 100)
+    return "" if value is None else one_line(value.text, 100)
 
 
 def _changed(before: State, after: State, op: str | None) -> Iterator[tuple[str, str | None]]:

@@ -1,6 +1,6 @@
 """Finding the workflow of a recorded execution: in the module it was started from, or where somebody says.
 
-Only the workflow object is looked for here; nobody is told to run it. How code is loaded stands in load.py.
+Only the workflow object is looked for here; nothing runs it. How code is loaded is in load.py.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Origin = WorkflowStarted
 
 
 class Runnable(Protocol):
-    """What is needed of a workflow: its name, and how to go on with one of its executions."""
+    """What is needed of a workflow: its name, and how to resume one of its executions."""
 
     name: str
 
@@ -177,7 +177,7 @@ _REACHABLE = (
 
 
 def _to_be_named(origin: Origin) -> str:
-    """Say how a scheduler is told where a workflow is."""
+    """Say how to tell a scheduler where a workflow is."""
     what = f"workflow '{origin.workflow}'"
     if origin.module and origin.module != "__main__":
         return (

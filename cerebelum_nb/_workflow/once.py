@@ -1,7 +1,7 @@
 """``execution_id=..., resume=True``: what runs under an id of the caller's, run once however often it is asked for.
 
 A notebook that is run from the top again, or a script that is started again, asks for the same id with the same
-inputs: it gets the recorded outcome, goes on with what is unfinished, or starts what has never begun.
+inputs: it gets the recorded outcome, resumes what is unfinished, or starts what has never begun.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from .definition import Definition
 from .run import Run
 from .start import check_id, launch, own, refuse_in_step, take_up
 
-__all__ = ["Resume", "launch_once"]
+__all__ = ["Resume", "launch_once", "watch_holder"]
 
 Resume = bool | Literal["replace_inputs"]
-"""False starts a new execution; True goes on with the one of that id; the word also replaces its recorded inputs."""
+"""False starts a new execution; True resumes the one of that id; the word also replaces its recorded inputs."""
 
 _MOST_SHOWN = 60
 
@@ -91,6 +91,12 @@ def launch_once(
     execution.over = True
     execution.done.set_result(None)
     return Run(execution, workflow.variable)
+
+
+async def watch_holder(execution_id: str | None, resume: Resume, store: Store | None) -> None:
+    """Watch who holds an execution that is to be resumed, as ``resume()`` does, until it is known whether it lives."""
+    if resume and execution_id is not None and _is_known(log := resolve_store(store), check_id(execution_id)):
+        await keeper_of(log).wait_until_seen(execution_id)
 
 
 def _is_known(log: Store, execution_id: str) -> bool:

@@ -17,7 +17,7 @@ from .._engine import views
 from .._engine.hints import Advice
 from .._text.duration import format_seconds
 from .._text.text import counted
-from .._text.times import at
+from .._text.times import at, utc
 from .._values.outputs import Outputs, short
 from ..errors import StoreError
 
@@ -39,7 +39,7 @@ class Result:
         wake_at: when a hibernated execution is to be woken, UTC; None when it waits for a person, or does not wait.
         waits_for: the kinds of approval it waits for.
         resume_hint: the call that resumes it, unless it has ended.
-        next: what happens next to one that has not ended, and how to go on with it; empty when it has ended.
+        next: what happens next if it has not ended, and how to resume it; empty when it has ended.
         lineage: where it was forked from; empty when it was not.
 
     Example:
@@ -187,7 +187,7 @@ def _next(state: State, advice: Advice | None, resume_hint: str) -> str:
     told = [] if advice is None else [f"{advice.what} {'; '.join(advice.ways)}"]
     if state.wake_at is not None:
         until = "its time to decide ends" if state.status is ExecutionState.WAITING_FOR_APPROVAL else "it wakes"
-        told.append(f"{until} at {at(state.wake_at):%Y-%m-%d %H:%M:%S} UTC, if a scheduler runs (cerebelum scheduler)")
+        told.append(f"{until} at {utc(state.wake_at)}, if a scheduler runs (cerebelum scheduler)")
     if resume_hint and (advice is None or resume_hint not in advice.ways):
         told.append(f"to resume it yourself: {resume_hint}")
     return "; ".join(told)

@@ -180,7 +180,10 @@ async def wait_until_seen(workflow: Definition, execution_id: ExecutionLike | No
 
 
 def wake(workflow: Definition, execution_id: str, store: Store, reason: str, *, died: bool) -> Run | None:
-    """Make one ready that is due or was left; the arguments are those of :meth:`~cerebelum_nb.Workflow.wake`."""
+    """Make one ready that is due or was left; the arguments are those of :meth:`~cerebelum_nb.Workflow.wake`.
+
+    No holder is watched first: the scheduler, who calls this, has watched it already from round to round.
+    """
     plan = workflow.plan()
     engine = engine_of(store)
     with engine.claim(execution_id, plan, Vault(store.redact), Context) as execution:

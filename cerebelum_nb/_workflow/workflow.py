@@ -17,7 +17,7 @@ from .._store.base import Store
 from .._store.session import resolve_store
 from ..errors import CerebelumError, WorkflowDefinitionError
 from .definition import Definition, check
-from .once import Resume, launch_once
+from .once import Resume, launch_once, watch_holder
 from .result import Result
 from .run import Run
 from .start import find, refuse_in_step, take_up, wait_until_seen, wake
@@ -134,7 +134,7 @@ class Workflow(Definition):
             WorkflowDefinitionError: the timeline cannot run; nothing has run.
             WorkflowError: a step failed; the message ends with the call that resumes it.
             ExecutionStoppedError: it was stopped; it can be resumed.
-            ExecutionCancelledError: somebody cancelled it.
+            ExecutionCancelledError: it was cancelled.
             ResumeError: there is an execution of that id already; with ``resume``, it has other inputs.
             ExecutionBusyError: with ``resume``, it is running, here or elsewhere.
             StoreError: the log cannot be written.
@@ -161,6 +161,7 @@ class Workflow(Definition):
         if distributed:
             result: Result = await _distributed_engine().execute(self, inputs, execution_id=execution_id)
             return result
+        await watch_holder(execution_id, resume, store)
         return await launch_once(self, inputs, store, execution_id, resume=resume, wait=wait).foreground()
 
     def run(
@@ -562,7 +563,7 @@ class Workflow(Definition):
     ) -> pd.DataFrame:
         """Run variants side by side from a prefix that is run once, and compare them in one table.
 
-        The prefix is an execution of its own, which ends paused before ``at``; each variant is a fork of it, an
+        The prefix is an execution too, which ends paused before ``at``; each variant is a fork of it, an
         execution like any other: shown in lists, resumed, forked. A variant that fails does not stop the others.
 
         Args:

@@ -16,8 +16,8 @@ from cerebelum_nb.testing import MemoryStore
 
 @pytest.fixture
 def named(caplog, monkeypatch):
-    """Run steps one after the other; return what is said of them. A tenth of a second is too long here."""
-    monkeypatch.setattr(blocking, "_TOO_LONG_SECONDS", 0.1)
+    """Run steps one after the other; return what is said of them. 0.3 s is too long here."""
+    monkeypatch.setattr(blocking, "_TOO_LONG_SECONDS", 0.3)
     monkeypatch.setattr(blocking, "_LOOK_SECONDS", 0.02)
 
     def run(*bodies):
@@ -30,24 +30,24 @@ def named(caplog, monkeypatch):
 
 
 async def only_blocks():
-    time.sleep(0.3)
+    time.sleep(0.6)
 
 
 async def awaits_afterwards():
-    time.sleep(0.3)
+    time.sleep(0.6)
     await asyncio.sleep(0.05)
 
 
 async def awaited_before():
     await asyncio.sleep(0.05)
-    time.sleep(0.3)
+    time.sleep(0.6)
 
 
 async def fails_afterwards():
     try:
         await asyncio.sleep(0.01)
     finally:
-        time.sleep(0.3)
+        time.sleep(0.6)
 
 
 async def in_a_task():
@@ -57,12 +57,13 @@ async def in_a_task():
 @pytest.mark.parametrize("body", [only_blocks, awaits_afterwards, awaited_before, fails_afterwards, in_a_task])
 def test_an_async_step_that_blocks_the_loop_is_named(named, body):
     (told,) = named(body)
-    assert f"'{body.__name__}'" in told and "plain def" in told
+    assert f"'{body.__name__}' blocked the event loop" in told
+    assert "plain def" in told and "await sleep(...)" in told
 
 
 def test_the_step_is_named_that_blocks_and_not_the_one_beside_it(named):
     async def waits():
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.9)
 
     def gate():
         return 1
@@ -73,7 +74,7 @@ def test_the_step_is_named_that_blocks_and_not_the_one_beside_it(named):
 
 def test_a_plain_step_that_sleeps_is_not_named(named):
     def sleeps_in_a_thread():
-        time.sleep(0.3)
+        time.sleep(0.6)
 
     assert named(sleeps_in_a_thread) == []
 

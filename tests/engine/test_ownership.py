@@ -151,13 +151,15 @@ def test_a_heartbeat_that_fails_costs_one_beat(tmp_path, quick, caplog):
     assert "is tried again: RuntimeError('out of order')" in caplog.text
 
 
-async def test_a_resume_takes_over_what_stood_still_elsewhere_for_the_length_of_its_lease(log, quick, caplog):
+@pytest.mark.parametrize("again", ["resume", "execute"])
+async def test_a_resume_takes_over_what_stood_still_elsewhere_for_the_length_of_its_lease(log, quick, caplog, again):
     flow = one(abs_of)
     run = flow.start({"n": -1}, store=log, execution_id="k1")
     run.stop()
     await asyncio.wait([asyncio.ensure_future(run.wait())])
     log.claim("k1", log.register(0, 300_000, ELSEWHERE), 0)
-    assert (await flow.resume("k1", store=log)).output == 1
+    run = flow.resume("k1", store=log) if again == "resume" else flow.execute(store=log, execution_id="k1", resume=True)
+    assert (await run).output == 1
     assert "held by process 4711 on elsewhere, which cannot be seen from here" in caplog.text
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-import time
 from datetime import timedelta
 
 import pytest
@@ -753,14 +752,3 @@ def test_the_output_of_a_final_group_is_that_of_the_last_in_its_list(store, go):
     slow, quick = step(slow), step(quick)
     result = go(timeline(first >> [slow, quick]).execute(store=store))
     assert (list(result.results)[-1], result.output) == ("slow", "quick")
-
-
-def test_an_async_step_that_blocks_the_loop_is_named_with_the_remedy(store, caplog):
-    @step
-    async def rude():
-        time.sleep(1.6)
-        await asyncio.sleep(0.3)
-
-    asyncio.run(timeline(rude).execute(store=store))
-    assert "'rude' blocked the event loop" in caplog.text
-    assert "await sleep(...)" in caplog.text

@@ -36,10 +36,15 @@ class LiveKernel:
     def __init__(self, manager: KernelManager, client: BlockingKernelClient) -> None:
         self.manager, self.client = manager, client
 
-    def run(self, source: str, *, interrupt_when: str | None = None, presses: int = 1) -> Cell:
-        """Run a cell to its end; press stop when its output holds a text. A kernel busy for 2 minutes fails."""
+    def run(
+        self, source: str, *, interrupt_when: str | None = None, presses: int = 1, as_a_person: bool = False
+    ) -> Cell:
+        """Run a cell to its end; press stop when its output holds a text. A kernel busy for 2 minutes fails.
+
+        ``as_a_person`` runs it as JupyterLab does, so that a run shows widgets.
+        """
         cell = Cell()
-        message_id = self.client.execute(source, allow_stdin=False)
+        message_id = self.client.execute(source, allow_stdin=as_a_person)
         deadline = time.monotonic() + 120
         pressed = interrupt_when is None
         while True:

@@ -123,6 +123,32 @@ def test_the_message_of_a_failure_stands_on_one_screen_and_shows_only_the_users_
     assert "deploy.resume(" not in card, "how to go on is said once, by the exception"
 
 
+QUICK = "@step\ndef quick():\n    return 1\n@workflow\ndef deploy(wf):\n    wf.timeline(quick)"
+
+
+def test_a_live_card_carries_its_text_for_a_front_end_without_widgets(kernel: LiveKernel) -> None:
+    kernel.run(QUICK)
+    first, *_, last = kernel.run("await deploy.execute();", as_a_person=True).shown
+    assert "application/vnd.jupyter.widget-view+json" in first
+    assert first["text/plain"].startswith("deploy: starting, 0 of 1 steps\n  · quick\n")
+    assert "cerebelum_nb.watch() shows it as it is" in first["text/plain"]
+    assert set(last) == {"text/plain", "text/html"}
+    assert last["text/plain"] == "deploy: completed, 1 of 1 steps\n  ✓ quick"
+
+
+def test_the_widgets_of_ended_runs_are_kept_for_a_closed_tab_and_do_not_add_up(kernel: LiveKernel) -> None:
+    kernel.run(QUICK)
+    counts = [
+        kernel.run(
+            "for _ in range(4):\n    await deploy.execute()\nprint(len(get_ipython().kernel.comm_manager.comms))",
+            as_a_person=True,
+        ).printed
+        for _ in range(3)
+    ]
+    assert int(counts[0]) > 0
+    assert counts[1] == counts[2]
+
+
 def test_a_failure_that_is_awaited_in_another_cell_shows_the_users_code(kernel: LiveKernel) -> None:
     kernel.run(
         "@step\ndef broken():\n    return {}['no such key']\n@workflow\ndef deploy(wf):\n    wf.timeline(broken)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,7 @@ from cerebelum_nb._core.events import (
 from cerebelum_nb._core.state_name import ExecutionState
 from cerebelum_nb._core.value import ErrorInfo, Value
 from cerebelum_nb._store.base import Rejection
+from cerebelum_nb._store.sqlite import _LARGE_BYTES
 from cerebelum_nb._text import times
 from cerebelum_nb.errors import ExecutionBusyError, ExecutionNotFoundError, StoreError
 
@@ -414,6 +416,15 @@ def test_the_same_bytes_may_be_committed_again_or_left_out(log):
     for after, payload in ((1, b"ARROW1"), (2, b"ARROW1"), (3, None)):
         assert log.append("deploy-1", after, StepCompleted(at=1, step="load", output=frame(payload))) == {}
     assert log.store.payload("d1") == b"ARROW1"
+
+
+@pytest.mark.parametrize("size", [_LARGE_BYTES - 1, _LARGE_BYTES, 3 * _LARGE_BYTES + 1])
+def test_large_bytes_are_kept_whole_and_once(log, size):
+    payload = os.urandom(size)
+    for name in ("deploy-1", "deploy-2"):
+        log.start(name)
+        assert log.append(name, 1, StepCompleted(at=1, step="load", output=frame(payload))) == {}
+    assert log.store.payload("d1") == payload
 
 
 def test_a_rejected_commit_leaves_no_bytes(log):

@@ -13,17 +13,19 @@ from itertools import islice
 
 import click
 
-from ..._core.describe import detail, shorten, title
+from ..._core.describe import detail, title
 from ..._core.events import EVENT_TYPES, Event, StepCompleted, StepEvent, StepStarted
 from ..._core.state import State, StepState, fold
 from ..._core.value import Value
 from ..._history.facts import changes, facts
 from ..._history.replay import transitions
-from ..._text.duration import format_seconds
+from ..._text.duration import format_seconds, short_seconds
 from ..._text.json_text import indented
-from ..._text.times import at
+from ..._text.terminal import Cell, Column, clean, styled, table, width, wrap
+from ..._text.text import cut, one_line
+from ..._text.times import utc
 from ..app import log_options, open_log
-from ..text import Cell, Column, clean, cut, emit, moment, paint, short_time, styled, table, width, wrap
+from ..echo import emit, paint
 from .completion import execution_argument
 
 __all__ = ["debug"]
@@ -274,7 +276,7 @@ class Walk(cmd.Cmd):
         event, state = self._told
         since = format_seconds(max(0, event.at - state.started_at) / 1e6)
         head = f"event {self._at}: {title(event)}"
-        when = f"{since} in, at {moment(at(event.at))}"
+        when = f"{since} in, at {utc(event.at)}"
         for line in wrap(head):
             emit(styled(line, _style(event) or "bold"))
         for line in wrap(when, "    "):
@@ -307,7 +309,7 @@ class Walk(cmd.Cmd):
         import difflib
 
         near = difflib.get_close_matches(given, known, n=2)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {shorten(', '.join(known), 400)}"
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {one_line(', '.join(known), 400)}"
         for line in wrap(f"there is no {what} {given!r}: {hint}"):
             paint(line, "red", err=True)
 
@@ -340,7 +342,7 @@ def _style(event: Event) -> str:
 
 
 def _step(name: str, step: StepState) -> Iterator[str]:
-    took = f", {short_time((step.ended_at - step.started_at) / 1e6)}" if step.settled and step.started_at else ""
+    took = f", {short_seconds((step.ended_at - step.started_at) / 1e6)}" if step.settled and step.started_at else ""
     visit = f", visit {step.visit}" if step.visit > 1 else ""
     yield f"{name}: {step.phase.lower()}{visit}, attempt {step.attempt}{took}"
     for op, operation in step.operations.items():
@@ -367,4 +369,4 @@ def _pretty(value: Value | None) -> Iterator[str]:
 
 
 def _short(value: Value | None) -> str:
-    return "" if value is None else shorten(value.text)
+    return "" if value is None else one_line(value.text)

@@ -11,7 +11,7 @@ import click
 
 from ..._text.json_text import parse
 from ..app import again, as_json, log_options, open_log
-from ..text import paint
+from ..echo import paint
 from .completion import execution_argument
 
 __all__ = ["approve", "cancel", "reject"]

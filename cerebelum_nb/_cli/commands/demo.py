@@ -85,7 +85,7 @@ def _prepare(directory: Path | None) -> Path:
 
 
 def _notebook() -> Path:
-    package = Path(__file__).parents[1]
+    package = Path(__file__).parents[2]  # cerebelum_nb
     packed, cloned = package / "demo_notebooks" / NOTEBOOK, package.parent / "notebooks" / NOTEBOOK
     return packed if packed.exists() else cloned
 

@@ -23,10 +23,12 @@ from ..._core.state_name import ExecutionState
 from ..._store.place import free_bytes, network_file_system
 from ..._store.schema import SCHEMA_VERSION, versions
 from ..._store.sqlite import SqliteStore
-from ..._text.text import counted
+from ..._text.duration import short_seconds
+from ..._text.terminal import clean, styled, wrap
+from ..._text.text import counted, file_size
 from ...errors import StoreError
 from ..app import Exit, as_json, log_options, log_path, open_log
-from ..text import clean, emit, file_size, short_time, styled, wrap
+from ..echo import emit
 
 __all__ = ["doctor"]
 
@@ -265,7 +267,7 @@ def _executions(store: SqliteStore) -> Iterator[Check]:
         if row.summary.wake_at is not None and row.holder is None and now - row.summary.wake_at > _OVERDUE_SECONDS * 1e6
     ]
     if late:
-        longest = short_time(max(by for _, by in late) / 1e6)
+        longest = short_seconds(max(by for _, by in late) / 1e6)
         yield Check(
             name="wake-ups",
             ok=False,

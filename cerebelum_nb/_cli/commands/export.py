@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ..app import log_options, open_log
-from ..text import paint
+from ..echo import paint
 from .completion import execution_argument
 
 __all__ = ["export"]

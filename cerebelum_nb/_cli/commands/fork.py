@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from ..._text.terminal import fit
 from ..._workflow.find import find_workflow, origin_of
 from ..._workflow.start import new_id
 from ...errors import ExecutionCancelledError, ExecutionStoppedError, WorkflowError
 from ..app import log_options, open_log
+from ..echo import emit
 from ..foreground import end, foreground
-from ..text import emit, fit
 from .completion import execution_argument
 from .resume import as_results, workflow_options
 

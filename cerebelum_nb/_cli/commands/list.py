@@ -10,9 +10,11 @@ import click
 from ..._client.reading import ACTIVE, entry, listed
 from ..._client.status import ExecutionStatus
 from ..._core.state_name import ExecutionState
+from ..._text.duration import short_seconds
+from ..._text.terminal import Cell, Column, table, width
 from ..app import as_json, log_options, open_log
+from ..echo import emit
 from ..states import StateType, state_cell
-from ..text import Cell, Column, emit, short_time, table, width
 from .completion import workflows
 
 __all__ = ["active", "list"]
@@ -114,8 +116,8 @@ def _listed(shown: ExecutionStatus, now: int) -> Sequence[Cell]:
         state_cell(shown.status, interrupted=shown.interrupted, short=True),
         _steps(shown),
         Cell("" if shown.status is ExecutionState.COMPLETED else shown.current_step_name or ""),
-        Cell(short_time(now / 1e6 - shown.started_at.timestamp()), "dim"),
-        Cell(short_time(shown.elapsed_seconds)),
+        Cell(short_seconds(now / 1e6 - shown.started_at.timestamp()), "dim"),
+        Cell(short_seconds(shown.elapsed_seconds)),
         Cell((shown.error or "").partition("\n")[0], "red"),
     )
 
@@ -140,9 +142,9 @@ def _next(shown: ExecutionStatus) -> str:
         return "resume it"
     if (asked := shown.approval_info) is not None:
         left = asked.remaining_timeout_ms
-        return ("" if left is None else f"{short_time(left / 1000)} left for ") + f"{asked.approval_type} approval"
+        return ("" if left is None else f"{short_seconds(left / 1000)} left for ") + f"{asked.approval_type} approval"
     if (sleep := shown.sleep_info) is not None:
-        return f"wakes in {short_time(sleep.remaining_ms / 1000)}" if sleep.remaining_ms else "due now"
+        return f"wakes in {short_seconds(sleep.remaining_ms / 1000)}" if sleep.remaining_ms else "due now"
     return ""
 
 

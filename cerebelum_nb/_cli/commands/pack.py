@@ -6,9 +6,10 @@ from dataclasses import asdict
 
 import click
 
+from ..._text.terminal import clean
 from ..._text.text import counted
 from ..app import as_json, log_options, open_log
-from ..text import clean, paint
+from ..echo import paint
 from .completion import execution_argument
 
 __all__ = ["pack", "unpack"]

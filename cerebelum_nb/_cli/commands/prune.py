@@ -11,11 +11,12 @@ import click
 
 from ..._core.state_name import ExecutionState
 from ..._text.duration import seconds
-from ..._text.text import counted
-from ..._text.times import at
+from ..._text.terminal import Cell, Column, table, width
+from ..._text.text import counted, file_size
+from ..._text.times import utc
 from ..app import as_json, log_options, open_log
+from ..echo import emit, paint
 from ..states import StateType, state_cell
-from ..text import Cell, Column, emit, file_size, moment, paint, table, width
 from .completion import workflows
 
 __all__ = ["prune"]
@@ -123,7 +124,7 @@ def _show(store: Any, ids: tuple[str, ...]) -> None:
     rows = []
     for name in ids[:_SHOWN]:
         shown = store.execution(name).summary
-        ended = moment(at(shown.completed_at or shown.updated_at))
+        ended = utc(shown.completed_at or shown.updated_at)
         rows.append((Cell(name), Cell(shown.workflow), state_cell(shown.state), Cell(ended, "dim")))
     for line in table(_COLUMNS, rows, width()):
         emit(line)

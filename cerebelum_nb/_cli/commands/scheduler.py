@@ -8,8 +8,9 @@ from pathlib import Path
 
 import click
 
+from ..._text.times import utc
 from ..app import log_options, open_log, trust_options
-from ..text import moment, paint
+from ..echo import paint
 
 __all__ = ["scheduler"]
 
@@ -58,5 +59,5 @@ def scheduler(
 
 def tell(line: str) -> None:
     """Print a line with the time, at once also into a pipe."""
-    paint(f"{moment(datetime.now(UTC))} {line}")
+    paint(f"{utc(datetime.now(UTC))} {line}")
     sys.stdout.flush()

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,9 +14,11 @@ from click.shell_completion import CompletionItem
 
 from ..._client.reading import status_of
 from ..._text.json_text import parse
+from ..._text.terminal import Cell, Column, table, width
+from ..._text.times import clock
 from ..app import as_json, log_options, open_log
+from ..echo import emit
 from ..reader import Look
-from ..text import Cell, Column, emit, table, width
 from .completion import execution_argument
 
 if TYPE_CHECKING:
@@ -142,7 +144,7 @@ def _event(row: Sequence[Any]) -> tuple[Cell, ...]:
     style = "red" if kind.endswith("Failed") else "green" if kind.endswith("Completed") else ""
     return (
         Cell(str(version), "dim"),
-        Cell(f"{datetime.fromisoformat(at).astimezone(UTC):%H:%M:%S.%f}"[:-3], "dim"),
+        Cell(clock(datetime.fromisoformat(at)), "dim"),
         Cell(kind, style),
         Cell(step or ""),
         Cell("" if attempt is None else str(attempt)),

@@ -6,9 +6,10 @@ import shlex
 
 import click
 
+from ..._text.terminal import styled, wrap
 from ..._text.text import counted
 from ..app import Exit, again, as_json, log_options, open_log
-from ..text import emit, paint, styled, wrap
+from ..echo import emit, paint
 from .completion import ids
 
 __all__ = ["verify"]

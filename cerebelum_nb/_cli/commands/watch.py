@@ -18,10 +18,11 @@ from types import FrameType
 import click
 
 from ..._core.state_name import ExecutionState
+from ..._text.terminal import styled, width
 from ..app import Exit, log_options, open_log
+from ..echo import emit
 from ..picture import Picture
 from ..reader import Look
-from ..text import emit, styled, width
 from .completion import execution_argument
 
 __all__ = ["watch"]

@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
-from ..._core.describe import shorten
 from ..._text.duration import format_seconds
+from ..._text.text import one_line
 from .axes import head, kinds_of, legend, name_rows, note, paper, style, time_axis, unit_of
 
 __all__ = ["durations", "failures", "shares", "trend", "wilson"]
@@ -29,7 +29,7 @@ def durations(taken: Mapping[str, Sequence[float]], title: str, ax: Axes | None 
     everything = np.concatenate([np.asarray(values, dtype=float) for values in taken.values()])
     positive = everything[everything > 0]
     size = time_axis(ax, float(positive.min()) if len(positive) else 0.0, float(everything.max()))
-    name_rows(ax, [f"{shorten(step, 24)} (n={len(values)})" for step, values in taken.items()])
+    name_rows(ax, [f"{one_line(step, 24)} (n={len(values)})" for step, values in taken.items()])
     floor = ax.get_xlim()[0]
     points: list[tuple[float, int]] = []
     for place, values in enumerate(taken.values()):

@@ -16,8 +16,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
-from ..._core.describe import shorten
 from ..._text.duration import format_seconds
+from ..._text.text import one_line
 
 __all__ = [
     "STYLES",
@@ -140,7 +140,7 @@ def name_rows(ax: Axes, names: Sequence[str]) -> int:
     points = ax.get_window_extent().height / figure.dpi * 72
     every = max(1, math.ceil(len(names) * (_NAME_POINTS + 1) / points))
     places = range(0, len(names), every)
-    ax.set_yticks(list(places), [shorten(names[place], _LONGEST_NAME) for place in places], fontsize=_NAME_POINTS)
+    ax.set_yticks(list(places), [one_line(names[place], _LONGEST_NAME) for place in places], fontsize=_NAME_POINTS)
     ax.tick_params(axis="y", length=0)
     figure.draw_without_rendering()  # now the names have their place, and the axes their width
     ax.spines[["top", "right"]].set_visible(False)

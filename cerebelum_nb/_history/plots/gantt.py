@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from ..._text.duration import format_seconds
-from ..._text.times import at
+from ..._text.times import utc
 from ..spans import Interval, Span, Timeline, covered, outside
 from .axes import STYLES, head, kinds_of, legend, name_rows, note, paper, points_wide, style, unit_of
 
@@ -40,7 +40,7 @@ def draw(run: Timeline, title: str, ax: Axes | None = None) -> Axes:
     scale = _Scale(x(run.end), [(x(start), x(end)) for start, end in breaks])
     if breaks:
         ax.set_xscale("function", functions=(scale.forward, scale.back))
-    started = f"{at(run.start):%Y-%m-%d %H:%M:%S} UTC"
+    started = utc(run.start)
     ax.set_xlabel(f"time since {started}{'; idle time is shortened' if breaks else f' [{name}]'}", wrap=True)
     head(ax, title, pad=16 if breaks else 6)
     used = {span.kind for span in (*run.attempts, *run.waits)}

@@ -1,7 +1,6 @@
-"""How things are written on a terminal: clean text, colours, columns that fit, bars, times.
+"""How things are written on a terminal: clean text, colours, tables and paragraphs that fit, bars.
 
-Plain strings in and out; nothing here knows an execution. A terminal is asked for its width at every call, so
-that it may be resized.
+Plain strings in and out. A terminal is asked for its width at every call, so that it may be resized.
 """
 
 from __future__ import annotations
@@ -10,33 +9,12 @@ import os
 import shutil
 import sys
 import textwrap
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
-import click
+from .text import cut, text_width
 
-from .._text.duration import format_seconds
-
-__all__ = [
-    "Cell",
-    "Column",
-    "bar",
-    "cells",
-    "clean",
-    "cut",
-    "emit",
-    "file_size",
-    "fit",
-    "moment",
-    "paint",
-    "short_time",
-    "styled",
-    "table",
-    "width",
-    "wrap",
-]
+__all__ = ["Cell", "Column", "bar", "clean", "fit", "styled", "table", "width", "wrap"]
 
 _WIDEST = 120
 """Beyond this a bar or a paragraph is no longer easy to read."""
@@ -78,45 +56,13 @@ def clean(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in text)
 
 
+_STYLES = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33, "cyan": 36}
+"""The parameters of SGR, the control sequence of a terminal that sets colours (ECMA-48)."""
+
+
 def styled(text: str, style: str) -> str:
-    """Colour a text that is clean already; what is no terminal gets none (see :func:`paint`)."""
-    match style if text else "":
-        case "":
-            return text
-        case "bold":
-            return click.style(text, bold=True)
-        case "dim":
-            return click.style(text, dim=True)
-        case _:
-            return click.style(text, fg=style)
-
-
-def paint(text: str, style: str = "", *, err: bool = False) -> None:
-    """Print a line, in colour if somebody looks at it and does not mind."""
-    click.echo(styled(clean(text), style), err=err, color=False if os.environ.get("NO_COLOR") else None)
-
-
-def emit(line: str) -> None:
-    """Print a line that is clean and coloured already."""
-    click.echo(line, color=False if os.environ.get("NO_COLOR") else None)
-
-
-def cut(text: str, most: int) -> str:
-    """Shorten a text to so many columns of a terminal."""
-    if cells(text) <= most:
-        return text
-    while text and cells(text) > most - 1:
-        text = text[: min(len(text) - 1, most)]
-    return text + "…" if most > 0 else ""
-
-
-def cells(text: str) -> int:
-    """How many columns of a terminal a text takes."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
-    )  # fmt: skip
+    """Colour a text that is clean already."""
+    return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if text and style else text
 
 
 def wrap(text: str, indent: str = "") -> list[str]:
@@ -132,7 +78,7 @@ def fit(text: str) -> list[str]:
     """Break those lines that do not fit; a command, which is indented to be copied, stays as it is."""
     room, lines = width(), list[str]()
     for line in text.splitlines() or [""]:
-        if room is None or cells(line) <= room or line.startswith("    "):
+        if room is None or text_width(line) <= room or line.startswith("    "):
             lines.append(clean(line))
         else:
             lines += textwrap.wrap(clean(line), room, break_on_hyphens=False)
@@ -143,15 +89,16 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], room: int |
     """Write a table in so many columns of a terminal (None: as many as it takes).
 
     Example:
-        >>> lines = table([Column(title="A"), Column(title="B", right=True)], [[Cell("x"), Cell("10")]], 80)
-        >>> [click.unstyle(line) for line in lines]
-        ['A   B', 'x  10']
+        >>> table([Column(title="A"), Column(title="B", right=True)], [[Cell("x"), Cell("10")]], 80)[1]
+        'x  10'
     """
     shown = list(range(len(columns)))
     rows = [[Cell(clean(cell.text), cell.style) for cell in row] for row in rows]
-    wide = [max([cells(column.title), *(cells(row[i].text) for row in rows)]) for i, column in enumerate(columns)]
+    wide = [
+        max([text_width(column.title), *(text_width(row[i].text) for row in rows)]) for i, column in enumerate(columns)
+    ]
     if room is not None:
-        least = [min(wide[i], max(column.least, cells(column.title))) if column.least else wide[i]
+        least = [min(wide[i], max(column.least, text_width(column.title))) if column.least else wide[i]
                  for i, column in enumerate(columns)]  # fmt: skip
         while _total([least[i] for i in shown]) > room and any(columns[i].drop for i in shown):
             shown.remove(max(shown, key=lambda i: columns[i].drop))
@@ -172,7 +119,7 @@ def _line(parts: Sequence[tuple[Column, Cell, int]]) -> str:
     written = []
     for place, (column, cell, wide) in enumerate(parts):
         text = cut(cell.text, wide)
-        space = " " * (wide - cells(text))
+        space = " " * (wide - text_width(text))
         last = place == len(parts) - 1
         written.append(
             space + styled(text, cell.style)
@@ -186,24 +133,3 @@ def bar(share: float, wide: int) -> str:
     """Draw a bar of ``wide`` columns, ``share`` of it (0 to 1) full."""
     full = round(max(0.0, min(1.0, share)) * wide)
     return "█" * full + "░" * (wide - full)
-
-
-def moment(at: datetime | None) -> str:
-    """Write a time in UTC, as the log does: who looks may be elsewhere than who ran it."""
-    return "" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def short_time(seconds: float) -> str:
-    """Write a duration in a few characters, such as ``2h 5m``."""
-    if 1 <= seconds < 60:
-        return f"{seconds:.0f}s" if seconds >= 10 else f"{seconds:.1f}s"
-    return format_seconds(max(0.0, seconds))
-
-
-def file_size(size: float) -> str:
-    """Write a number of bytes in a few characters, such as ``12 MB``."""
-    for unit in ("bytes", "KB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"

@@ -1,0 +1,21 @@
+"""Printing: in colour if somebody looks at it and does not mind."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from .._text.terminal import clean, styled
+
+__all__ = ["emit", "paint"]
+
+
+def paint(text: str, style: str = "", *, err: bool = False) -> None:
+    """Print a line of any text; what is no terminal gets no colour."""
+    emit(styled(clean(text), style), err=err)
+
+
+def emit(line: str, *, err: bool = False) -> None:
+    """Print a line that is clean and coloured already."""
+    click.echo(line, err=err, color=False if os.environ.get("NO_COLOR") else None)
