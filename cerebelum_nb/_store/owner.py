@@ -59,10 +59,10 @@ class Holder:
 class Registration:
     """A holder that this process registered. It is alive for as long as the store that registered it keeps this."""
 
-    __slots__ = ("__weakref__", "token", "who")
+    __slots__ = ("__weakref__", "token", "ttl", "who")
 
-    def __init__(self, who: Identity) -> None:
-        self.who = who
+    def __init__(self, who: Identity, ttl: int = 0) -> None:
+        self.who, self.ttl = who, ttl  # ttl: the length of its leases, µs
         self.token = os.urandom(12).hex()
         _registered[self.token] = self
 

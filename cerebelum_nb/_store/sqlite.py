@@ -325,6 +325,8 @@ class SqliteStore:
         return key, self._why_not(db, commit)
 
     def _create(self, db: sqlite3.Connection, commit: Commit) -> tuple[int, str]:
+        if commit.holder is not None:
+            self._register_again(db, commit.holder, commit.events[0].at)
         made = db.execute(projection.CREATE, projection.created(commit))
         if made.rowcount and made.lastrowid:
             return made.lastrowid, ""
@@ -351,7 +353,7 @@ class SqliteStore:
 
     def register(self, now: int, ttl: int, who: process.Identity | None = None) -> int:
         """Record a holder (by default this process) and return its key."""
-        registration = process.Registration(process.current() if who is None else who)
+        registration = process.Registration(process.current() if who is None else who, ttl)
         with self._writing() as db:
             self._clear_holders(db)
             key = self._insert_holder(db, None, registration, now, ttl)
@@ -377,6 +379,12 @@ class SqliteStore:
             (key, who.host, who.pid, who.boot_id, who.started, now, now + ttl, registration.token),
         )
         return int(made.lastrowid or 0)
+
+    def _register_again(self, db: sqlite3.Connection, holder: int, now: int) -> None:
+        """Put a holder's row back before it gets a lease: while it stood still and held nothing, others cleared it."""
+        registration = self._registrations.get(holder)
+        if registration is not None and not db.execute("SELECT 1 FROM holder WHERE key = ?", (holder,)).fetchone():
+            self._insert_holder(db, holder, registration, now, registration.ttl)
 
     def _clear_holders(self, db: sqlite3.Connection) -> None:
         """Delete the holders that hold nothing and are dead: nobody else would, and a log can outlive many."""
@@ -404,6 +412,7 @@ class SqliteStore:
             by = found.holder
             if by is not None and by.key != holder and (left := self._left_of(db, by.key, looked_at)):
                 raise rules.busy(execution_id, by, left, now)
+            self._register_again(db, holder, now)
             db.execute("UPDATE execution SET holder = ? WHERE execution_id = ?", (holder, execution_id))
         return None if by is None or by.key == holder else by.heartbeat_at
 

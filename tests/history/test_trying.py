@@ -271,19 +271,23 @@ def test_a_step_with_an_external_effect_is_refused_unless_asked_for(log):
 
 
 def test_a_secret_of_another_process_is_the_error_of_its_row(log):
-    from cerebelum_nb._engine.leases import _keepers
+    from cerebelum_nb._engine.remembered import _kept
 
     @step
     def use(inputs):
         return len(inputs["token"].reveal())
 
-    run(log, timeline(use), "k1", token=Secret("s3cr3t-token"))
+    @step
+    def then(use):
+        raise RuntimeError("so that the run may be resumed, and its secrets are remembered")
+
+    run(log, timeline(use, then), "k1", token=Secret("s3cr3t-token"))
     leaking = step(name="use")(lambda inputs: f"it is {inputs['token'].reveal()}")
     assert history.try_step(leaking, store=log)["new"].tolist() == ['"it is ********"']
     failing = step(name="use")(lambda inputs: int(inputs["token"].reveal()))
     assert "s3cr3t" not in str(history.try_step(failing, store=log)["error"].iloc[0])
     assert history.try_step(use, store=log)["changed"].tolist() == [False]
-    _keepers.pop(log)
+    _kept.pop(log)
     assert "SecretMissingError" in history.try_step(use, store=log)["error"].iloc[0]
 
 

@@ -13,7 +13,11 @@ from dataclasses import replace
 
 import pytest
 
+from cerebelum_nb._core.events import StepStarted
+from cerebelum_nb._core.state_name import ExecutionState
+from cerebelum_nb._core.summary import Summary
 from cerebelum_nb._store import owner as process
+from cerebelum_nb._store.base import Commit
 from cerebelum_nb._store.owner import Holder, Life
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.errors import ExecutionBusyError
@@ -283,3 +287,27 @@ with SqliteStore(path, durability="normal") as store:
     assert {row.execution_id: row.version for row in rows} == {"deploy-parent": 300, "deploy-child": 300}
     with closing(sqlite3.connect(sqlite_log.store.path)) as other:
         assert other.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+STARTED = Commit(
+    execution_id="k1",
+    after=0,
+    events=[StepStarted(at=1, step="a")],
+    summary=Summary(workflow="w", state=ExecutionState.RUNNING, started_at=1, updated_at=1),
+    holder=None,
+)
+
+
+@pytest.mark.parametrize("way", ["create", "claim"])
+def test_a_holder_whose_row_was_cleared_while_it_stood_still_is_known_again_with_its_next_lease(tmp_path, way):
+    with SqliteStore(tmp_path / "log.db") as store:
+        holder, other = store.register(1, 30_000_000), store.register(1, 30_000_000)
+        if way == "claim":
+            assert store.commit([replace(STARTED, holder=other, release=True)]) == {}
+        with closing(sqlite3.connect(tmp_path / "log.db", isolation_level=None)) as db:
+            db.execute("DELETE FROM holder WHERE key = ?", (holder,))
+        if way == "claim":
+            store.claim("k1", holder, 2)
+        else:
+            assert store.commit([replace(STARTED, holder=holder)]) == {}
+        assert store.execution("k1").holder.key == holder
