@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
 from dataclasses import FrozenInstanceError, fields
@@ -580,3 +582,18 @@ def test_a_log_in_memory_reads_the_same(clock):
     store = MemoryStore()
     run(store, broken=True)
     assert status_of(ExecutionClient(store)).current_step_name == "verify"
+
+
+def test_names_of_a_foreign_log_are_shown_escaped_and_at_a_bounded_length(tmp_path):
+    with SqliteStore(tmp_path / "log.db") as log, contextlib.suppress(WorkflowError):
+        deploy.run(execution_id="k1", store=log)
+    with contextlib.closing(sqlite3.connect(tmp_path / "log.db")) as db:
+        name = "\x1b[2J<b>\n" + "w" * 5000
+        db.execute("UPDATE execution SET workflow = ?, current_step = ?, error = ?", (name, name, name))
+        db.commit()
+    with SqliteStore(tmp_path / "log.db") as log:
+        (shown,), _, _ = ExecutionClient(log).run_sync(ExecutionClient(log).list_executions())
+        for text in (str(shown), repr(shown), shown._repr_mimebundle_()["text/html"]):
+            assert "\x1b" not in text and "\\x1b[2J" in text
+        assert "<b>" not in shown._repr_mimebundle_()["text/html"].partition("</b>")[0].removeprefix("<div><b>")
+        assert len(repr(shown)) < 1000

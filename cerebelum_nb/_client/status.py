@@ -15,6 +15,7 @@ from typing import Any
 from .._core.state_name import ExecutionState
 from .._text.duration import format_seconds
 from .._text.html import Html
+from .._text.terminal import clean
 from .._text.text import cut
 from .._text.times import timestamp
 from .._values import preview
@@ -24,6 +25,7 @@ from .lazy import jsonable, late
 __all__ = ["ApprovalInfo", "ExecutionStatus", "SleepInfo", "StepStatus"]
 
 _LONGEST = 60
+_LONGEST_NAME = 200  # a new id has no more
 _MOST_STEPS = 30
 
 
@@ -301,10 +303,10 @@ def _plain(value: Any) -> Any:
 
 def _as_line(status: ExecutionStatus) -> str:
     """Say in one line which execution it is, in which state, and how far."""
-    at = f" at {status.current_step_name}" if status.current_step_name else ""
+    at = f" at {_name(status.current_step_name)}" if status.current_step_name else ""
     gone = ", interrupted" if status.interrupted else ""
     return (
-        f"{status.workflow_name} {status.execution_id}: {status.status}{at}{gone}, {_done(status)}, "
+        f"{_name(status.workflow_name)} {_name(status.execution_id)}: {status.status}{at}{gone}, {_done(status)}, "
         f"{format_seconds(status.elapsed_seconds)}"
     )
 
@@ -312,12 +314,12 @@ def _as_line(status: ExecutionStatus) -> str:
 def _as_text(status: ExecutionStatus) -> str:
     """Say it in lines: the state, why it failed, what it waits for, the completed steps."""
     steps = _shown_steps(status)
-    width = max((len(step.step_name) for step in steps), default=0)
+    width = max((len(_name(step.step_name)) for step in steps), default=0)
     return "\n".join(
         [
             _as_line(status),
             *(f"  {note}" for note in _notes(status)),
-            *(f"  {step.step_name:<{width}}  {_took(step):>8}  {_output(step)}".rstrip() for step in steps),
+            *(f"  {_name(step.step_name):<{width}}  {_took(step):>8}  {_output(step)}".rstrip() for step in steps),
             *([f"  ... {more} more"] if (more := _left_out(status)) else []),
         ]
     )
@@ -327,13 +329,13 @@ def _as_html(status: ExecutionStatus) -> Html:
     """Say it as a heading, a bar, and a table of the completed steps."""
     share = f"{status.progress_percentage:g}"
     color = {ExecutionState.COMPLETED: "#2e7d32", ExecutionState.FAILED: "#c62828"}.get(status.status, "#1565c0")
-    at = Html(" at <b>{}</b>").format(status.current_step_name) if status.current_step_name else ""
+    at = Html(" at <b>{}</b>").format(_name(status.current_step_name)) if status.current_step_name else ""
     notes = Html().join(map(Html("<div>{}</div>").format, _notes(status)))
     row = Html(
         "<tr><td style='text-align:left'>{}</td><td style='text-align:right'>{}</td>"
         "<td style='text-align:left'><code>{}</code></td></tr>"
     )
-    rows = Html().join(row.format(step.step_name, _took(step), _output(step)) for step in _shown_steps(status))
+    rows = Html().join(row.format(_name(step.step_name), _took(step), _output(step)) for step in _shown_steps(status))
     more = _left_out(status)
     rest = Html("<div>... {} more</div>").format(more) if more else ""
     head = Html("<thead><tr><th>step</th><th>took</th><th>result</th></tr></thead>")
@@ -343,8 +345,8 @@ def _as_html(status: ExecutionStatus) -> Html:
         "<div style='width:{}%;height:100%;background:{};border-radius:.25em'></div></div>"
     ).format(share, color)
     return Html("<div><b>{}</b> <code>{}</code> <span style='color:{}'>{}</span>{}, {}, {}{}{}{}</div>").format(
-        status.workflow_name,
-        status.execution_id,
+        _name(status.workflow_name),
+        _name(status.execution_id),
         color,
         status.status.words,
         at,
@@ -356,12 +358,17 @@ def _as_html(status: ExecutionStatus) -> Html:
     )
 
 
+def _name(text: str) -> str:
+    """Show a name or an id: one of a foreign log may have any length, and hold control characters."""
+    return clean(cut(text, _LONGEST_NAME))
+
+
 def _notes(status: ExecutionStatus) -> list[str]:
     notes = []
     if status.interrupted:
-        notes.append("interrupted: its process died; resume it to go on")
+        notes.append("interrupted: its process died; resume it")
     if status.error:
-        notes.append(status.error.splitlines()[0])
+        notes.append(clean(status.error.splitlines()[0]))
     if (sleep := status.sleep_info) is not None:
         notes.append(f"sleeps for another {format_seconds(sleep.remaining_ms / 1000)}")
     if (approval := status.approval_info) is not None:
