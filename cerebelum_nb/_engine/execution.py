@@ -81,7 +81,6 @@ class Execution(ExecutionValues):
         self.driver = Driver(plan, state)
         self.variable = ""  # how its workflow is called here
         self.handle: Callable[[str | None], str] | None = None  # writes the call of a handle that goes on with it
-        self.awaited = False  # its outcome is raised or returned below its view, which leaves the advice to it
         self.traceback_shown = False  # by its view, so that the exception below does not show it again
         self.attempts: dict[str, Attempt] = {}
         self._busy: Attempt | None = None  # one of them that was found at work

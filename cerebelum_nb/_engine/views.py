@@ -59,14 +59,7 @@ def shielded(what: str) -> Iterator[None]:
 
 @contextmanager
 def shown(execution: Execution) -> Iterator[None]:
-    """Show an execution while the block runs, by a caller that raises or returns its outcome."""
-    execution.awaited = True
-    with _shown(execution):
-        yield
-
-
-@contextmanager
-def _shown(execution: Execution) -> Iterator[None]:
+    """Show an execution while the block runs."""
     what = f"execution {execution.id}"
     with ExitStack() as stack:
         for factory in factories:
@@ -90,7 +83,7 @@ def _shielded_exit(view: AbstractContextManager[None], what: str) -> Iterator[No
 def watch(execution: Execution) -> None:
     """Show an execution that runs behind the cell, until it is over; returns at once."""
     stack = ExitStack()
-    stack.enter_context(_shown(execution))
+    stack.enter_context(shown(execution))
     execution.done.add_done_callback(lambda _: stack.close())
 
 

@@ -66,16 +66,11 @@ class Card:
 
     @classmethod
     def of(cls, execution: Execution, graph: Graph | None = None) -> Card:
-        """Take a picture of a run of this process; a ``graph`` of its plan is drawn once and used again.
-
-        How to go on is left to the exception where that follows, so that a cell says it once.
-        """
+        """Take a picture of a run of this process; a ``graph`` of its plan is drawn once and used again."""
         scopes = {name: attempt.scope for name, attempt in execution.attempts.items()}
         graph = graph or Graph(execution.plan)
-        raises = execution.awaited and execution.state.status in (ExecutionState.FAILED, ExecutionState.PAUSED)
-        told_below = raises and not execution.limited
         stops_before = execution.limited and isinstance(execution.limit, Before)
-        advice = None if told_below or stops_before else advise_on(execution)
+        advice = None if stops_before else advise_on(execution)
         return cls.at(
             execution.id, execution.state, execution.now(), graph, scopes, mask=execution.vault.mask, advice=advice
         )
