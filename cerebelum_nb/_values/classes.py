@@ -20,16 +20,13 @@ Home = tuple[Mapping[str, Any], ...]
 
 MAIN = "__main__"
 MOVED = {
+    "cerebelum_nb.core.model": "cerebelum_nb._core.state_name",
+    "cerebelum_nb._core.model": "cerebelum_nb._core.state_name",
     "cerebelum_nb.engine.context": "cerebelum_nb._operations.context",
     "cerebelum_nb.values.classes": __name__,
 }
-"""Our own modules that values in older logs name: `main_class` stands there for every class of ``__main__``."""
-
-MOVED = {
-    "cerebelum_nb.core.model": "cerebelum_nb._core.state_name",
-    "cerebelum_nb._core.model": "cerebelum_nb._core.state_name",
-}
-"""Where the classes of ours that a recorded value may name are now: of these modules it is ``ExecutionState``."""
+"""Where our own modules are now that values in older logs name: for ``ExecutionState``, for ``Context``, and
+`main_class`, which stands there for every class of ``__main__``."""
 
 
 class UnknownClassError(LookupError):

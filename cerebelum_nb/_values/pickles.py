@@ -86,4 +86,4 @@ class _Unpickler(pickle.Unpickler):
         module = MOVED.get(module, module)
         if module == main_class.__module__ and name == main_class.__name__:
             return lambda qualname: resolve(f"{MAIN}:{qualname}", self._home)
-        return super().find_class(MOVED.get(module, module), name)
+        return super().find_class(module, name)

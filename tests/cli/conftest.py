@@ -48,14 +48,17 @@ class Done:
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory):
-    """The folder of a log that no test writes to."""
+    """The folder of a log that no test writes to.
+
+    It is not where its executions were started any more: their code is then found in the folder of the command.
+    """
     folder = tmp_path_factory.mktemp("shop")
     for name in ("shop.py", "make.py"):
         shutil.copy(HERE / name, folder)
     (folder / "dies").touch()
     subprocess.run([sys.executable, "-W", "error", "make.py"], cwd=folder, check=True, timeout=120, env=environment())
     (folder / "dies").unlink()
-    return folder
+    return folder.rename(folder.with_name("moved-shop"))
 
 
 @pytest.fixture

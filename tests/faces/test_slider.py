@@ -91,7 +91,7 @@ def test_it_carries_graph_values_output_and_state_as_of_every_event(store, faile
         told = {slot[5:]: text for slot, text in as_of(data, number).items() if slot.startswith("fact:")}
         known = facts(fold(events[:number]))
         assert {name: text for name, text in told.items() if text is not None} == {
-            name: text for name, text in known.items() if name not in ("version", "updated_at")
+            name: text for name, text in known.items() if name not in ("version", "updated_at", "active_at")
         }
     assert "Step <code>publish</code> failed" in as_of(data, 7)["part:failure"]
 

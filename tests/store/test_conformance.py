@@ -464,7 +464,7 @@ def test_a_busy_error_of_another_process_says_when_it_is_free():
     assert error.holder == "process 4711 on elsewhere"
     assert error.free_at == heard + timedelta(seconds=3630)
     assert "its clock said 2026-11-20 13:00:00 UTC at its last heartbeat" in str(error)
-    assert "free at 14:00:30 UTC" in str(error)
+    assert "free at 2026-11-20 14:00:30 UTC" in str(error)
     alive = rules.busy("deploy-1", holder, math.inf, micros)
     assert alive.free_at is None
     assert "which is alive" in str(alive) and "kill 4711" in str(alive)
