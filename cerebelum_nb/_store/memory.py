@@ -100,6 +100,8 @@ class MemoryStore:
         if found is None:
             if commit.after:
                 return Rejection.LOST
+            if commit.holder is not None:
+                self._register_again(commit.holder, commit.events[0].at)
             found = self._executions[commit.execution_id] = _Execution(commit.summary, commit.holder)
         if commit.holder is not None and commit.holder != found.holder:
             return Rejection.LOST
@@ -119,7 +121,7 @@ class MemoryStore:
         with self._open():
             self._clear_holders()
             key = next(self._keys)
-            self._registrations[key] = process.Registration(process.current() if who is None else who)
+            self._registrations[key] = process.Registration(process.current() if who is None else who, ttl)
             self.heartbeat(key, now, ttl)
             return key
 
@@ -127,18 +129,27 @@ class MemoryStore:
         """Say that ``holder``, registered by this store, is alive."""
         with self._open():
             if (registration := self._registrations.get(holder)) is not None:
-                who = registration.who
                 self._beats[holder] = self._beats.get(holder, 0) + 1
-                self._holders[holder] = Holder(
-                    key=holder,
-                    host=who.host,
-                    pid=who.pid,
-                    boot_id=who.boot_id,
-                    started=who.started,
-                    heartbeat_at=now,
-                    expires_at=now + ttl,
-                )
+                self._insert_holder(holder, registration, now, ttl)
             self._clear_holders(besides=holder)
+
+    def _insert_holder(self, key: int, registration: process.Registration, now: int, ttl: int) -> None:
+        who = registration.who
+        self._holders[key] = Holder(
+            key=key,
+            host=who.host,
+            pid=who.pid,
+            boot_id=who.boot_id,
+            started=who.started,
+            heartbeat_at=now,
+            expires_at=now + ttl,
+        )
+
+    def _register_again(self, holder: int, now: int) -> None:
+        """Put a holder back before it gets a lease: while it stood still and held nothing, it was cleared."""
+        registration = self._registrations.get(holder)
+        if registration is not None and holder not in self._holders:
+            self._insert_holder(holder, registration, now, registration.ttl)
 
     def _clear_holders(self, besides: int = 0) -> None:
         """Forget the holders that hold nothing and are dead."""
@@ -168,6 +179,7 @@ class MemoryStore:
             by = self._holders.get(found.holder) if found.holder is not None else None
             if by is not None and by.key != holder and (left := self.lease_left(by)):
                 raise rules.busy(execution_id, by, left, now)
+            self._register_again(holder, now)
             found.holder = holder
             return None if by is None or by.key == holder else by.heartbeat_at
 

@@ -489,7 +489,7 @@ def test_the_card_of_a_failed_cell_says_what_its_handle_would(go, store):
     finally:
         views.factories.remove(shown)
     assert errors[0].endswith("then:\n\n    await run.next()")
-    assert cards[0].endswith("0 finished steps kept."), "the exception says how to go on, and the card need not"
+    assert cards[0].endswith("then: await run.next()"), "the card gives the call of the handle too"
 
 
 def test_a_frame_is_shared_by_steps_of_several_calls_and_watched(go, memory):
