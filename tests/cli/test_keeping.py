@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -202,10 +203,14 @@ def test_a_list_that_was_altered_is_named_and_made_anew(call):
 
 
 def test_verify_of_a_file_that_cannot_be_read_to_its_end(call):
-    page = LOG.read_bytes().index(b"quiet hours") // 2048 * 2048  # of the event that holds it
+    with closing(sqlite3.connect(LOG)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # a page that is in the -wal too would be read from there
+    whole = LOG.read_bytes()
+    pages = {found.start() // 2048 * 2048 for found in re.finditer(b"quiet hours", whole)}  # an event, and old copies
     with LOG.open("r+b") as file:
-        file.seek(page)
-        file.write(b"\0" * 2048)
+        for page in pages:
+            file.seek(page)
+            file.write(b"\0" * 2048)
     done = call("verify")
-    assert done.code == 1
-    assert "damaged" in done.out
+    assert done.code in (1, 5)  # 5: the page is one that is read when the log is opened
+    assert "damaged" in done.out + done.err
