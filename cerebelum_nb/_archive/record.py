@@ -110,9 +110,7 @@ def remove(db: sqlite3.Connection, execution_id: str) -> None:
 
 def _digests(events: list[Row]) -> Iterator[str]:
     for event in rows.decode(events):
-        value = rows.value_of(event)
-        if value is not None and value.digest:
-            yield value.digest
+        yield from (value.digest for value in rows.values_of(event) if value.digest)
         if plan := getattr(event, "plan", ""):
             yield plan
         if isinstance(event, StepStarted) and event.code is not None:

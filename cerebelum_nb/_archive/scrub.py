@@ -62,7 +62,7 @@ def scrub(record: Record, names: Collection[str]) -> tuple[Record, int]:
 
 
 def _values(events: Iterable[Event]) -> Iterable[Value]:
-    return (value for event in events if (value := rows.value_of(event)) is not None)
+    return (value for event in events for value in rows.values_of(event))
 
 
 def _tells(codec: str, data: bytes, vault: Vault) -> bool:
@@ -97,6 +97,8 @@ def _event(event: Event, vault: Vault, telling: Collection[str]) -> Event:
         match getattr(event, f.name):
             case Value() as value:
                 changed[f.name] = _value(value, vault, telling)
+            case tuple() as values if values and isinstance(values[0], Value):
+                changed[f.name] = tuple(_value(value, vault, telling) for value in values)
             case ErrorInfo() as error:
                 changed[f.name] = replace(
                     error,

@@ -303,8 +303,9 @@ class Check:
     # -- values ---------------------------------------------------------------------------------------------
 
     def _note(self, execution_id: str, version: int, event: Any) -> None:
-        value = rows.value_of(event)
-        if value is not None and value.digest and not value.is_json and value.codec != "none":
+        for value in rows.values_of(event):
+            if not value.digest or value.is_json or value.codec == "none":
+                continue
             self._uses.setdefault(value.digest, (value.codec, execution_id, version))
 
     def _payloads(self, *, everything: bool) -> None:

@@ -127,6 +127,8 @@ def _detail(event: e.Event, state: State) -> str:
             return f"{event.percent:.0f} % {event.message}".rstrip()
         case e.StepPrinted():
             return event.text.strip()
+        case e.StepCheckpointed():
+            return f"at line {event.line}" if event.place else f"starts at its top: {event.reason}"
         case e.DivergeTaken():
             return "no pattern matches" if event.choice is None else f"{event.choice!r} matches{_to(event.target)}"
         case e.BranchTaken():

@@ -33,6 +33,7 @@ __all__ = [
     "RetryAttempted",
     "SleepCompleted",
     "SleepStarted",
+    "StepCheckpointed",
     "StepCompleted",
     "StepFailed",
     "StepInterrupted",
@@ -252,6 +253,29 @@ class StepPrinted(StepEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class StepCheckpointed(StepEvent):
+    """Where a step waits: its next attempt is entered at ``place`` with these variables.
+
+    ``place`` digests what stands before the statement, and ``line`` is where it stands in its file. ``counts`` says how
+    many operations of each name the step had begun before it, ``arguments`` digests what the step was called with.
+    ``variables`` holds what is JSON; ``kept`` holds the others, and ``groups`` their names: several together when they
+    share an object. ``missing`` says what could not be kept, and why; nothing behind the place reads it.
+
+    Without a place the checkpoint before it no longer holds, for ``reason``: the step starts at its top.
+    """
+
+    place: str = ""
+    line: int = 0
+    counts: dict[str, int] | None = None
+    arguments: str = ""
+    groups: tuple[list[str], ...] = ()
+    kept: tuple[Value, ...] = ()
+    missing: dict[str, str] | None = None
+    reason: str = ""
+    variables: Value | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class DivergeTaken(StepEvent):
     """``choice`` is the label of the pattern that matched, None when none did."""
 
@@ -391,6 +415,7 @@ Event = (
     | StepInterrupted
     | StepProgressed
     | StepPrinted
+    | StepCheckpointed
     | DivergeTaken
     | BranchTaken
     | Jumped

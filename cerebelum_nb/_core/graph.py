@@ -30,7 +30,8 @@ class Policy:
 
     ``retries`` counts attempts after the first; ``retry_delay`` and ``timeout`` are seconds; the n-th retry
     waits ``retry_delay * backoff ** (n - 1)``, at most ``max_delay`` seconds, longer or shorter by up to the share
-    ``jitter`` of it.
+    ``jitter`` of it. ``checkpoint`` says where an attempt that was left is entered again: at its last wait
+    (``"waits"``), or at its top (None).
     """
 
     retries: int = 0
@@ -40,6 +41,7 @@ class Policy:
     timeout: float | None = None
     keep: bool = True
     effect: str | None = None
+    checkpoint: str | None = "waits"
     max_delay: float | None = None
     jitter: float = 0.0
 

@@ -96,6 +96,7 @@ class StepState:
     message: str = ""
     printed: str = ""  # the end of what this attempt wrote to stdout and stderr
     operations: dict[str, Operation] = field(default_factory=dict)
+    checkpoint: e.StepCheckpointed | None = None  # where its next attempt is entered
 
     @property
     def settled(self) -> bool:
@@ -223,7 +224,7 @@ def evolve(state: State, event: e.Event) -> State:
             step.by_hand = event.by_hand
             if event.by_hand:
                 step.inputs = None
-            step.operations = {}
+            step.operations, step.checkpoint = {}, None
             state.finished[event.step] = None
             state.deaths = 0
             _step_on(state, event.step)
@@ -244,6 +245,7 @@ def evolve(state: State, event: e.Event) -> State:
             step.failures += 1
             step.error = event.error
             step.phase = Phase.RETRYING
+            step.checkpoint = None  # another attempt starts at the top; one that was only left is entered where it was
             step.due_at = event.due_at
             _stop_waiting(state, event.step, step)
         case e.StepInterrupted():
@@ -258,6 +260,10 @@ def evolve(state: State, event: e.Event) -> State:
         case e.StepPrinted():
             step = _step(state, event)
             step.printed = (step.printed + event.text)[-_LAST_PRINTED:]
+        case e.StepCheckpointed():
+            step = _step(state, event)
+            if (step.visit, step.attempt) == (event.visit, event.attempt):
+                step.checkpoint = event if event.place else None
         case e.DivergeTaken():
             step = _step(state, event)
             step.diverge, step.diverge_chosen, step.routed_at = event.choice, True, state.version

@@ -21,12 +21,23 @@ from functools import cached_property, lru_cache
 from types import CodeType, MappingProxyType
 from typing import Any
 
-__all__ = ["Source", "chains", "class_source", "difference", "file_digest", "source_of"]
+__all__ = [
+    "FUTURE_FLAGS",
+    "Source",
+    "chains",
+    "class_source",
+    "copy_tree",
+    "difference",
+    "file_digest",
+    "node_of",
+    "plain_text",
+    "source_of",
+]
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 Definition = Function | ast.ClassDef
 
-_FLAGS = sum({getattr(__future__, name).compiler_flag for name in __future__.all_feature_names})
+FUTURE_FLAGS = sum({getattr(__future__, name).compiler_flag for name in __future__.all_feature_names})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,12 +80,8 @@ def source_of(code: CodeType, module_globals: dict[str, Any]) -> Source | None:
 
 def _find(code: CodeType, module_globals: dict[str, Any]) -> Source | None:
     name = code.co_filename
+    node = node_of(code, module_globals)
     file = _file(name, module_globals)
-    node = None if file is None else file.node(code)
-    if file is not None and node is None:
-        linecache.checkcache(name)
-        file = _file(name, module_globals)
-        node = None if file is None else file.node(code)
     if file is None:
         return None
     if node is None:
@@ -101,6 +108,23 @@ def _find(code: CodeType, module_globals: dict[str, Any]) -> Source | None:
         imports=tuple(_imports(inside)),
         changes=frozenset(_changes(inside)),
     )
+
+
+def node_of(code: CodeType, module_globals: dict[str, Any]) -> Function | None:
+    """Find the definition that a code object was compiled from, with the positions of its file; None without source."""
+    for _ in range(2):
+        file = _file(code.co_filename, module_globals)
+        node = None if file is None else file.node(code)
+        if node is not None:
+            return node
+        linecache.checkcache(code.co_filename)
+    return None
+
+
+def plain_text(node: ast.AST) -> str:
+    """Write a part of a function with only what counts: without comments, docstrings and annotations."""
+    stripped = _Strip().visit(copy_tree(node))
+    return "" if stripped is None else ast.unparse(ast.fix_missing_locations(stripped))
 
 
 def class_source(cls: type, files: Iterable[tuple[str, dict[str, Any]]]) -> Source | None:
@@ -181,7 +205,7 @@ class _File:
         if not nodes:
             return None
         runs = bytecode(code)
-        if all(bytecode(written) != runs for written in self.compiled(code.co_flags & _FLAGS).get(key, ())):
+        if all(bytecode(written) != runs for written in self.compiled(code.co_flags & FUTURE_FLAGS).get(key, ())):
             return None
         if len(nodes) > 1:
             nodes = [node for node in nodes if isinstance(node, ast.Lambda) and _holds(node.body, code)]
@@ -310,7 +334,7 @@ class _Strip(ast.NodeTransformer):
 
 def _plain(node: ast.AST) -> ast.AST:
     """Copy a definition with only what counts; defaults count by value, elsewhere."""
-    node = _Strip().visit(_copy(node))
+    node = _Strip().visit(copy_tree(node))
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
         node.decorator_list = []
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
@@ -320,13 +344,13 @@ def _plain(node: ast.AST) -> ast.AST:
     return ast.fix_missing_locations(node)
 
 
-def _copy(node: Any) -> Any:
+def copy_tree(node: Any) -> Any:
     """Copy a tree; `copy.deepcopy` takes ten times as long."""
     if isinstance(node, list):
-        return [_copy(item) for item in node]
+        return [copy_tree(item) for item in node]
     if not isinstance(node, ast.AST):
         return node
-    made = type(node)(**{name: _copy(value) for name, value in ast.iter_fields(node)})
+    made = type(node)(**{name: copy_tree(value) for name, value in ast.iter_fields(node)})
     for name in node._attributes:
         if hasattr(node, name):
             setattr(made, name, getattr(node, name))

@@ -143,6 +143,7 @@ def step(
     timeout: Duration | None = None,
     keep: bool = True,
     effect: str | None = None,
+    checkpoint: str | None = "waits",
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(
     fn: Callable[P, R] | None = None,
@@ -158,6 +159,7 @@ def step(
     timeout: Duration | None = None,
     keep: bool = True,
     effect: str | None = None,
+    checkpoint: str | None = "waits",
 ) -> Step[P, R] | Callable[[Callable[P, R]], Step[P, R]]:
     """Make a function a step of workflows.
 
@@ -181,6 +183,8 @@ def step(
             resume runs the step again when another step needs it.
         effect: ``"external"`` for what must not happen twice unasked (it charges a card, it deploys): when its outcome
             is unknown, because the process died in it or it was stopped, a resume stops and asks.
+        checkpoint: ``"waits"``: an attempt that was left in an operation (``sleep``, ``poll``, an approval) is entered
+            again at that statement, with the variables it had. None: it starts at its top.
 
     Raises:
         StepDefinitionError: the function or an argument is not what a step can be made from.
@@ -197,7 +201,9 @@ def step(
         _check_function(function)
         chosen = name if name is not None else getattr(function, "__name__", "")
         check_name(chosen)
-        policy = _policy(chosen, retries, retry_delay, backoff, max_delay, jitter, retry_on, timeout, keep, effect)
+        policy = _policy(
+            chosen, retries, retry_delay, backoff, max_delay, jitter, retry_on, timeout, keep, effect, checkpoint
+        )
         return Step(function, chosen, policy)
 
     if fn is None:
@@ -282,6 +288,7 @@ def _policy(
     timeout: Duration | None,
     keep: bool,
     effect: object,
+    checkpoint: object,
 ) -> Policy:
     where = f"@step of '{name}'"
     if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
@@ -300,6 +307,8 @@ def _policy(
         raise StepDefinitionError(f"{where}: keep is True or False, not {keep!r}")
     if effect not in (None, "external"):
         raise StepDefinitionError(f"{where}: effect is 'external' or left out, not {effect!r}")
+    if checkpoint not in (None, "waits"):
+        raise StepDefinitionError(f"{where}: checkpoint is 'waits' or None, not {checkpoint!r}")
     try:
         delay = seconds(retry_delay, unit="s", what="retry_delay")
         longest = None if max_delay is None else seconds(max_delay, unit="s", what="max_delay")
@@ -316,6 +325,7 @@ def _policy(
         timeout=limit,
         keep=keep,
         effect=None if effect is None else "external",
+        checkpoint=None if checkpoint is None else "waits",
         max_delay=longest,
         jitter=float(jitter),
     )

@@ -20,6 +20,7 @@ from .._core.graph import StepSpec
 from .._text.duration import format_seconds
 from ..errors import StepTimeoutError
 from .calling import give_up, unawaited
+from .checkpoints import call_step
 from .clock import Deadline, Timer
 from .ports import Outcome
 from .scope import Scope, current_scope
@@ -79,6 +80,8 @@ class Attempt:
     def abandon(self) -> None:
         """Ignore what it still does, and ask an async step to stop."""
         self.waited = self.waited or self.scope.waiting
+        if self.scope.checkpoints is not None:
+            self.scope.checkpoints.leaving = True
         self.scope.close()
         self._stop_timer()
         if self.scope.task is not None:
@@ -101,7 +104,7 @@ class Attempt:
         try:
             scope.check()
             if result is None:
-                result = self.spec.fn(**scope.execution.arguments(self.spec))
+                result = call_step(self.spec, scope, scope.execution.arguments(self.spec))
             while inspect.isawaitable(result):
                 result = await measured(result, note)
             if (problem := unawaited(scope)) is not None:
@@ -119,7 +122,7 @@ class Attempt:
         except BaseException as error:  # noqa: BLE001 - the fence: whatever user code raises is its outcome
             outcome.error = error
         finally:
-            self._returned = True
+            self._has_returned()
         self._over(outcome)
 
     def _run_sync(self) -> None:
@@ -128,7 +131,7 @@ class Attempt:
         outcome = self.outcome()
         try:
             scope.check()
-            result = self.spec.fn(**scope.execution.arguments(self.spec))
+            result = call_step(self.spec, scope, scope.execution.arguments(self.spec))
             if inspect.isawaitable(result):  # a plain wrapper of an async function: it goes on as one
                 self._go_on_in_loop(result)
                 return
@@ -138,11 +141,16 @@ class Attempt:
             outcome.live = result
         except BaseException as error:  # noqa: BLE001 - the fence: whatever user code raises is its outcome
             outcome.error = error
-        self._returned = True
+        self._has_returned()
         try:
             scope.loop.call_soon_threadsafe(self._over, outcome)
         except RuntimeError:  # the loop was closed under it, as at the end of asyncio.run: nobody takes the outcome
             self._loop_ended()
+
+    def _has_returned(self) -> None:
+        self._returned = True
+        if self.scope.checkpoints is not None:
+            self.scope.checkpoints.end()
 
     def _go_on_in_loop(self, result: Any) -> None:
         try:

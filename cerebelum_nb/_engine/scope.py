@@ -23,7 +23,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .._core.events import OperationMismatched, StepPrinted, StepProgressed
+from .._core.events import OperationMismatched, StepCheckpointed, StepPrinted, StepProgressed
 from .._core.state import Operation
 from .._core.waits import Wait
 from .._store import at_fork as forks
@@ -33,6 +33,7 @@ from .ports import Host, Waiter
 from .stdout import Printed
 
 if TYPE_CHECKING:
+    from .checkpoints import Checkpoints
     from .clock import Deadline, Timer
 
 __all__ = ["Scope", "Suspension", "current_scope", "hear", "scope_here"]
@@ -69,6 +70,7 @@ class Scope:
         "_progress_at",
         "_waiters",
         "attempt",
+        "checkpoints",
         "closed",
         "execution",
         "loop",
@@ -100,6 +102,7 @@ class Scope:
         self._progress_at = 0
         self._pid = os.getpid()
         self._earlier: dict[str, dict[str, None]] = {}
+        self.checkpoints: Checkpoints | None = None
         self.unawaited: dict[object, None] | None = None
         with _lock:
             _open.add(self)
@@ -125,11 +128,19 @@ class Scope:
             if self._counts is None:
                 self._counts = Counter()
                 self._note_earlier()
+            if self.checkpoints is not None:
+                self.checkpoints.operation_named(self._counts)
             op = f"{key}:{self._counts[key]}"
             self._counts[key] += 1
             if self._earlier:
                 self._earlier.get(_same_name(op), {}).pop(op, None)
         return op
+
+    def count_from(self, counts: dict[str, int]) -> None:
+        """Name operations as if so many of each name had been named already: the step is entered behind them."""
+        with _lock:
+            self._counts = Counter(counts)
+            self._note_earlier()
 
     def _note_earlier(self) -> None:
         """Index, once, what earlier attempts finished: all that this one may fail to match."""
@@ -148,7 +159,19 @@ class Scope:
     async def record(self, event: type[Any], op: str, **fields: Any) -> None:
         """Append an event of this attempt and wait until it is committed."""
         made = event(at=self.now(), step=self.step, visit=self.visit, attempt=self.attempt, op=op, **fields)
-        await self._ask(lambda waiter: self.execution.post_record(made, waiter))
+        checkpoint = None if self.checkpoints is None else self.checkpoints.checkpoint(event)
+
+        def post(waiter: Waiter) -> None:
+            if checkpoint is not None:
+                self.ride(StepCheckpointed, **checkpoint)
+            self.execution.post_record(made, waiter)
+
+        await self._ask(post)
+
+    def ride(self, event: type[Any], **fields: Any) -> None:
+        """Append an event of this attempt with the next commit; from any thread."""
+        made = event(at=self.now(), step=self.step, visit=self.visit, attempt=self.attempt, **fields)
+        self._on_loop(lambda: self.execution.ride(lambda: None if self.closed else made))
 
     def confirm(self) -> None:
         """Make sure, right before an effect, that it may begin: as :meth:`check`, and by the lease in the log.

@@ -15,6 +15,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from .._core.graph import Policy
 from .._engine.calling import PendingOperation, offer, wrap
+from .._engine.checkpoints import waits_in_plain_steps
 from .._engine.scope import Scope
 from .._text.duration import Duration, seconds
 from .durable import code_of, durable_poll, durable_retry, durable_run, durable_sleep, invoke
@@ -392,3 +393,6 @@ def _attempts(value: int | None, what: str, *, default: int | None) -> int | Non
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"{what}: max_attempts counts all attempts and is a whole number from 1, not {value!r}")
     return value
+
+
+waits_in_plain_steps(sleep, poll, retry)

@@ -18,6 +18,7 @@ from .._core.events import (
 from .._core.state import Operation
 from .._core.value import Value
 from .._engine.calling import PendingOperation, offer, wrap
+from .._engine.checkpoints import waits_in_plain_steps
 from .._engine.clock import Deadline
 from .._engine.scope import Scope, scope_here
 from .._text.duration import Duration, format_seconds, seconds
@@ -237,3 +238,6 @@ def _check(approval_type: object, validate: object, what: str) -> None:
         raise ValueError(f"{what}: the type is text such as 'production', without ':', not {approval_type!r}")
     if validate is not None and not callable(validate):
         raise TypeError(f"{what}: validate is a function of the response, not {validate!r}")
+
+
+waits_in_plain_steps(wait_for_approval)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from itertools import count
+from itertools import chain, count
 from threading import RLock
 
 from .._core.arguments import ExecutionLike, id_of
@@ -111,8 +111,8 @@ class MemoryStore:
         found.summary = commit.summary
         if commit.release:
             found.holder = None
-        for value in (*map(rows.stored_value, commit.events), *commit.payloads):
-            if value is not None and value.payload is not None:
+        for value in (*chain.from_iterable(map(rows.stored_values, commit.events)), *commit.payloads):
+            if value.payload is not None:
                 self._payloads.setdefault(value.digest, value.payload)
         return ""
 

@@ -4,7 +4,7 @@ A row is ``(type, step, visit, attempt, at, data)``. ``data`` is one JSON object
 fields, NULL when it has none; fields at their default are left out. No SQL and no I/O live here, and no value
 is parsed:
 
-- An event has at most one :class:`Value`. Its JSON text is spliced in under the field's name and always
+- An event has at most one :class:`Value` with a text. Its JSON text is spliced in under the field's name and always
   stands **last**, so that it is cut out again unread: ``{"by_hand":true,"output":{"ip":"10.0.0.1"}}``.
 - What else is known of a value stands before it: ``output_masked`` (its masked paths) and ``output_ref``
   (codec, type, preview, digest, size), which is all there is of a value that is not JSON. Of JSON with tags it says
@@ -24,7 +24,7 @@ from .._core.events import EVENT_TYPES, HEADER, PAYLOAD_FIELDS, Event
 from .._core.value import ErrorInfo, Value
 from ..errors import StoreError
 
-__all__ = ["NO_VALUES", "Row", "decode", "encode", "stored_value", "value_of"]
+__all__ = ["NO_VALUES", "Row", "decode", "encode", "stored_values", "values_of"]
 
 Row = tuple[str, str | None, int | None, int | None, int, str | None]
 """``(type, step, visit, attempt, at, data)``; the middle three are NULL for the execution's own events."""
@@ -48,6 +48,7 @@ class _Layout:
     tuples: frozenset[str]
     absent: dict[str, None]  # fields without a default that may be None, which is then left out
     value: str  # the field that holds the Value, or ""
+    values: str  # the field that holds Values kept as bytes, or ""
     first: str  # how data begins when there is nothing but the value
     marker: str  # what stands between the other fields and the value
 
@@ -55,7 +56,8 @@ class _Layout:
 def _layout(cls: type[Any]) -> _Layout:
     by_name = {f.name: f for f in fields(cls)}
     own = [by_name[name] for name in PAYLOAD_FIELDS[cls]]
-    value = next((f.name for f in own if "Value" in str(f.type)), "")
+    values = next((f.name for f in own if str(f.type).startswith("tuple[Value")), "")
+    value = next((f.name for f in own if "Value" in str(f.type) and f.name != values), "")
     absent = {f.name: None for f in own if f.default is MISSING and "None" in str(f.type)}
     return _Layout(
         name=cls.__name__,
@@ -69,6 +71,7 @@ def _layout(cls: type[Any]) -> _Layout:
         tuples=frozenset(f.name for f in own if str(f.type).startswith("tuple")),
         absent=absent,
         value=value,
+        values=values,
         first=f'{{"{value}":',
         marker=f',"{value}":',
     )
@@ -106,17 +109,21 @@ def encode(event: Event) -> Row:
     return layout.name, None, None, None, event.at, data
 
 
-def value_of(event: Event) -> Value | None:
-    """Return the value of ``event``, if it has one."""
-    name = _LAYOUTS[type(event)].value
-    return getattr(event, name) if name else None
+def values_of(event: Event) -> tuple[Value, ...]:
+    """Return the values of ``event``."""
+    layout = _LAYOUTS[type(event)]
+    value = getattr(event, layout.value) if layout.value else None
+    kept: tuple[Value, ...] = getattr(event, layout.values) if layout.values else ()
+    return kept if value is None else (value, *kept)
 
 
-def stored_value(event: Event) -> Value | None:
-    """Return the value of ``event`` whose bytes are to be stored beside it, if it has one."""
-    name = _LAYOUTS[type(event)].value
-    value: Value | None = getattr(event, name) if name else None  # not by value_of: every commit comes by here
-    return value if value is not None and value.payload is not None else None
+def stored_values(event: Event) -> Iterable[Value]:
+    """Return the values of ``event`` whose bytes are to be stored beside it."""
+    layout = _LAYOUTS[type(event)]
+    if layout.values:
+        return [value for value in values_of(event) if value.payload is not None]
+    value: Value | None = getattr(event, layout.value) if layout.value else None  # every commit comes by here
+    return (value,) if value is not None and value.payload is not None else ()
 
 
 def _text(field: Any) -> str:
@@ -125,6 +132,8 @@ def _text(field: Any) -> str:
         return _quote(field)
     if kind is int:
         return str(field)
+    if kind is tuple and field and type(field[0]) is Value:
+        return _dumps([_reference(value) for value in field])
     return _dumps(_error_members(field) if kind is ErrorInfo else field)
 
 
@@ -132,13 +141,17 @@ def _add_value(members: list[str], name: str, value: Value) -> None:
     if value.masked:
         members.append(f'"{name}_masked":{_dumps(value.masked)}')
     if value.codec != "json":
-        members.append(f'"{name}_ref":{_dumps({"codec": value.codec, **_about(value)})}')
+        members.append(f'"{name}_ref":{_dumps(_reference(value))}')
         if value.json:
             members.append(f'"{name}":{value.json}')
         return
     if value.type or value.preview or value.digest or value.size:
         members.append(f'"{name}_ref":{_dumps(_about(value))}')
     members.append(f'"{name}":{value.json}')
+
+
+def _reference(value: Value) -> dict[str, object]:
+    return {"codec": value.codec, **_about(value)}
 
 
 def _about(value: Value) -> dict[str, object]:
@@ -205,6 +218,8 @@ def _fields(layout: _Layout, data: str | None) -> dict[str, Any]:
         raise _newer(f"{layout.name} events with {member!r}")
     for member in layout.tuples & found.keys():
         found[member] = tuple(found[member])
+    if layout.values in found:
+        found[layout.values] = tuple(_value("", about, ()) for about in found[layout.values])
     if "error" in found:
         found["error"] = _error(found["error"])
     return found

@@ -236,7 +236,7 @@ class SqliteStore:
                         db.execute(_APPEND[len(chunk)], parameters)
                     self._heads[key] = version, head
                     for event in commit.events:
-                        if (value := rows.stored_value(event)) is not None:
+                        for value in rows.stored_values(event):
                             self._keep(db, value)
                     for value in commit.payloads:
                         self._keep(db, value)

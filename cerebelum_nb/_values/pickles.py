@@ -14,12 +14,12 @@ from typing import Any
 
 from .classes import MAIN, MOVED, Home, main_class, reference, resolve
 
-__all__ = ["dumps", "fingerprint", "loads"]
+__all__ = ["Unpickler", "dumps", "fingerprint", "loads", "pickler"]
 
 
 def dumps(value: object, home: Home = ()) -> bytes:
     """Pickle a value; raises whatever its classes raise."""
-    return _pickled(value, home, _pickler())
+    return _pickled(value, home, pickler())
 
 
 def fingerprint(value: object, home: Home = ()) -> bytes:
@@ -29,7 +29,7 @@ def fingerprint(value: object, home: Home = ()) -> bytes:
 
 def loads(payload: bytes, home: Home = ()) -> Any:
     """Unpickle a value, its classes of ``__main__`` from the home first."""
-    return _Unpickler(io.BytesIO(payload), home).load()
+    return Unpickler(io.BytesIO(payload), home).load()
 
 
 def _pickled(value: object, home: Home, pickler: Any) -> bytes:
@@ -41,7 +41,8 @@ def _pickled(value: object, home: Home, pickler: Any) -> bytes:
 
 
 @lru_cache(maxsize=1)
-def _pickler() -> Any:
+def pickler() -> Any:
+    """Return the class of picklers that dump a value; each has a ``home``."""
     import cloudpickle  # late: a run whose values are all JSON never pays for it
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
@@ -57,7 +58,7 @@ def _pickler() -> Any:
 
 @lru_cache(maxsize=1)
 def _cacheless() -> Any:
-    class Cacheless(_pickler()):  # type: ignore[misc]  # as above
+    class Cacheless(pickler()):  # type: ignore[misc]  # as above
         def reducer_override(self, obj: Any) -> Any:
             if type(obj).__module__.startswith("pandas.") and type(obj).__name__ == "DataFrame":
                 return tuple, ((obj.columns, obj.index, [obj.iloc[:, i].array for i in range(obj.shape[1])]),)
@@ -77,7 +78,9 @@ def _cached(cls: type) -> set[str]:
     return {name for base in cls.__mro__ for name, made in vars(base).items() if isinstance(made, cached_property)}
 
 
-class _Unpickler(pickle.Unpickler):
+class Unpickler(pickle.Unpickler):
+    """Loads what `dumps` made."""
+
     def __init__(self, file: io.BytesIO, home: Home) -> None:
         super().__init__(file)
         self._home = home

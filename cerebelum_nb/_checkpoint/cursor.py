@@ -1,0 +1,178 @@
+"""Where a running attempt stands in its step's function: what its twin tells, and what a checkpoint is made of."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import types
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from .._values.classes import Home
+from .places import IsOperation, Place
+from .twin import NoTwinError, Twin
+from .variables import Frame, Kept, Snapshot
+
+__all__ = ["CannotEnterError", "Cursor", "twin_of"]
+
+QUIET = 3
+"""Times that a statement may run without reaching an operation before its variables are no longer kept beforehand."""
+
+_twins: dict[int, tuple[weakref.ref[types.CodeType], Twin | str]] = {}
+
+
+def twin_of(fn: types.FunctionType, is_operation: IsOperation) -> Twin | str:
+    """Analyse a function once; a text says why it cannot be entered."""
+    key = id(fn.__code__)  # by identity: equal code may stand in two files
+    if key not in _twins:
+        try:
+            made: Twin | str = Twin(fn, is_operation)
+        except NoTwinError as error:
+            return str(error)  # not kept: its source may be registered later
+        _twins[key] = (weakref.ref(fn.__code__, lambda _: _twins.pop(key, None)), made)
+    return _twins[key][1]
+
+
+class CannotEnterError(Exception):
+    """Raised at the top of an entry twin: its variables cannot be restored here."""
+
+
+class Cursor:
+    """One attempt in its function.
+
+    Args:
+        twin: of the step's function.
+        fn: the function itself.
+        is_left: whether the attempt was left, and will be entered again at its checkpoint; then nothing is undone.
+        home: where the classes of ``__main__`` may be found besides.
+        hides: whether bytes contain a secret.
+    """
+
+    def __init__(
+        self,
+        twin: Twin,
+        fn: types.FunctionType,
+        is_left: Callable[[], bool],
+        home: Home = (),
+        hides: Callable[[bytes], bool] | None = None,
+    ) -> None:
+        self.twin, self.fn, self.hides = twin, fn, hides
+        self._is_left = is_left
+        self._about = Frame(twin, fn, home)
+        self._frame: types.FrameType | None = None
+        self.number: int | None = None  # of the statement that runs; -1 where none can be entered
+        self.fresh = False  # it has just begun: no operation of it was named yet
+        self._early: Snapshot | None = None  # the variables when it began
+        self._quiet: Counter[int] = Counter()
+        self._arguments: Mapping[str, Any] = {}
+        self._from_call: tuple[str, ...] = ()
+        self._plain: dict[str, Any] = {}
+        self._kept: tuple[Kept, ...] = ()
+        self.values: dict[str, Any] = {}
+        self.iter = iter
+
+    def function(self, place: Place | None = None) -> types.FunctionType:
+        """Make the function that an attempt calls: from its top, or from a place on."""
+        code = self.twin.first() if place is None else self.twin.entry(place)
+        made = types.FunctionType(
+            code,
+            self.fn.__globals__,
+            self.fn.__name__,
+            self.fn.__defaults__,
+            tuple(self._about.free[name] for name in code.co_freevars),
+        )
+        made.__kwdefaults__ = {**(self.fn.__kwdefaults__ or {}), ".c": self}
+        return made
+
+    def called_with(self, arguments: Mapping[str, Any], again: Iterable[str] = ()) -> None:
+        """Hear what it is called with.
+
+        Args:
+            arguments: by parameter.
+            again: parameters that are not kept, as every call gives them again: the context, and what holds secrets.
+        """
+        self._arguments, self._from_call = arguments, tuple(name for name in again if name in arguments)
+
+    def restore(self, plain: dict[str, Any], kept: Iterable[Kept]) -> None:
+        """Hear which variables the function is entered with."""
+        self._plain, self._kept = plain, tuple(kept)
+
+    def forget(self) -> None:
+        """Let go of the frame: it holds the cursor, and the cursor holds it."""
+        self._frame = None
+
+    # -- what the twin calls --------------------------------------------------------------------------------
+
+    def mark(self, number: int) -> None:
+        """Hear that a statement begins which may wait."""
+        self._begins(number, sys._getframe(1))
+
+    def mark_impure(self, number: int) -> None:
+        """Hear that such a statement begins, which may change variables before it waits: they are kept beforehand.
+
+        Most awaits are no operations: of a statement that never reaches one nothing is kept any more.
+        """
+        if self.fresh and self.number is not None:
+            self._quiet[self.number] += 1
+        self._begins(number, sys._getframe(1))
+        if self._quiet[number] < QUIET:
+            self._early = self._take(self.twin.places[number])
+
+    @property
+    def left(self) -> bool:
+        """Whether the attempt is only left, so that no `finally` and no `except` runs."""
+        return self._is_left()
+
+    def again(self, iterator: Any) -> Any:
+        """Give the round of a loop that is entered in its middle, and then the rest."""
+        return itertools.chain((None,), iterator)
+
+    def begin(self, cells: Any) -> dict[str, Any]:
+        """Return the variables of the place that is entered."""
+        self._about.take_cells(cells)
+        try:
+            self.values = self._about.restore(self._plain, self._kept)
+        except Exception as error:  # noqa: BLE001 - unpickling runs whatever the classes define
+            raise CannotEnterError(f"its variables cannot be restored here: {type(error).__name__}: {error}") from None
+        self.values.update((name, self._arguments[name]) for name in self._from_call)
+        return self.values
+
+    def raised(self, level: int) -> BaseException:
+        """Return the exception of a handler that is entered."""
+        error: BaseException = self.values[f".e{level}"]
+        return error
+
+    # -- what the engine asks -------------------------------------------------------------------------------
+
+    def standing(self) -> tuple[Place, Snapshot] | None:
+        """Return the place of the running statement and its variables; None when it cannot be entered there.
+
+        Both witnesses must name the same place, and everything that is read from there on must be kept.
+        """
+        if self.number is None or self.number < 0 or self._frame is None:
+            return None
+        place = self.twin.places[self.number]
+        self._quiet[self.number] = 0
+        if place.refusal or self.twin.place_at(self._frame.f_code, self._frame.f_lasti) is not place:
+            return None
+        found = self._early
+        if found is None:
+            if place.impure:
+                return None  # it may have changed variables already
+            found = self._take(place)
+        if any(name[0] == "." for name in found.missing) or found.missing.keys() & self.twin.live(place):
+            return None
+        return place, found
+
+    def _begins(self, number: int, frame: types.FrameType) -> None:
+        self.number, self.fresh, self._early, self._frame = number, True, None, frame
+
+    def _take(self, place: Place) -> Snapshot:
+        assert self._frame is not None
+        variables = dict(self._frame.f_locals)
+        if not self._about.cells:
+            self._about.take_cells(variables.get(".k"))
+        from_call = {name: variables[name] for name in self._from_call if name in variables}
+        return self._about.snapshot(place, variables, from_call, self.hides)

@@ -1,0 +1,91 @@
+"""Which local variables may still be read from a statement on, by the bytecode."""
+
+from __future__ import annotations
+
+import ast
+import dis
+from types import CodeType
+
+__all__ = ["live_at"]
+
+_ENDS = {"RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE"}
+_JUMPS_ALWAYS = ("JUMP_FORWARD", "JUMP_BACKWARD", "JUMP_ABSOLUTE")
+
+
+def live_at(code: CodeType, statement: ast.stmt) -> frozenset[str]:
+    """Return the locals that may be read, before they are written, on some way from a statement on.
+
+    Cells are not among them: whoever asks must take all of them as live.
+
+    Args:
+        code: the function's code.
+        statement: one of its statements, with the positions of the file.
+
+    Returns:
+        Names; all locals when the statement's instructions are not found.
+    """
+    instructions = list(dis.get_instructions(code))
+    begin = next((i for i, one in enumerate(instructions) if _belongs_to(one, statement)), None)
+    if begin is None:
+        return frozenset(code.co_varnames)
+    index = {one.offset: i for i, one in enumerate(instructions)}
+    handlers = [(h.start, h.end, index[h.target]) for h in dis.Bytecode(code).exception_entries]  # type: ignore[attr-defined]
+    caught: list[list[int]] = []
+    follow: list[list[int]] = []
+    reads: list[frozenset[str]] = []
+    writes: list[frozenset[str]] = []
+    for i, one in enumerate(instructions):
+        caught.append([target for start, end, target in handlers if start <= one.offset < end])
+        after = [*caught[-1]]
+        jumps = one.opcode in dis.hasjrel or one.opcode in dis.hasjabs
+        if jumps:
+            after.append(index[one.argval])
+        if (
+            one.opname not in _ENDS
+            and not (jumps and one.opname.startswith(_JUMPS_ALWAYS))
+            and i + 1 < len(instructions)
+        ):
+            after.append(i + 1)
+        follow.append(after)
+        read, written = _uses(one)
+        reads.append(read)
+        writes.append(written)
+    # Backward to the fixed point: what is live before an instruction is what it reads, and what is live after it
+    # that it does not write. A forward search over all ways takes 0.4 s on a step of 300 lines.
+    live: list[frozenset[str]] = [frozenset()] * len(instructions)
+    comes_from: list[list[int]] = [[] for _ in instructions]
+    for i, after in enumerate(follow):
+        for j in after:
+            comes_from[j].append(i)
+    todo = list(range(len(instructions)))
+    while todo:
+        i = todo.pop()
+        found = frozenset().union(*(live[j] for j in follow[i])) - writes[i] | reads[i]
+        found = found.union(*(live[j] for j in caught[i]))  # an instruction that raised did not write
+        if found != live[i]:
+            live[i] = found
+            todo += comes_from[i]
+    return live[begin]
+
+
+def _belongs_to(instruction: dis.Instruction, statement: ast.stmt) -> bool:
+    at = instruction.positions
+    if at is None or None in (at.lineno, at.end_lineno, at.col_offset, at.end_col_offset):
+        return False
+    start, stop = (at.lineno, at.col_offset), (at.end_lineno, at.end_col_offset)
+    begin, end = (statement.lineno, statement.col_offset), (statement.end_lineno, statement.end_col_offset)
+    return begin <= start and stop <= end
+
+
+def _uses(instruction: dis.Instruction) -> tuple[frozenset[str], frozenset[str]]:
+    """What an instruction reads and writes of the locals."""
+    op, name = instruction.opname, instruction.argval
+    none: frozenset[str] = frozenset()
+    if "FAST" not in op:
+        return none, none
+    names = tuple(name) if isinstance(name, tuple) else (str(name),)
+    if op.startswith("STORE_FAST_LOAD_FAST"):
+        return frozenset(names[1:]) - {names[0]}, frozenset(names[:1])
+    if op.startswith(("STORE_FAST", "STORE_FAST_STORE_FAST")):
+        return none, frozenset(names)
+    return frozenset(names), none  # loads; a delete, which needs the variable to be there

@@ -1,0 +1,253 @@
+"""The statements of a step's function: which of them wait, and at which the function can be entered again.
+
+A *place* is a statement, named by a digest of what stands before it: the statements before it on every level, the
+heads around it, the signature. So a place survives comments, formatting, edits behind it and another version of
+Python, and an edit before it makes it another place. Nothing here runs or compiles anything.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+from .._dsl import source as sources
+
+__all__ = ["COMPREHENSIONS", "Block", "IsOperation", "Place", "Statements", "blocks", "is_text", "own_nodes"]
+
+Block = list[ast.stmt]
+IsOperation = Callable[[ast.Call], bool]
+Step = tuple[ast.AST, str, int]
+"""One step of the way to a statement: (owner, field, index) for a block, (statement, "", position) for a statement."""
+
+SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
+COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_PURE = (
+    *(ast.Name, ast.Constant, ast.Attribute, ast.Subscript, ast.Slice, ast.BinOp, ast.UnaryOp, ast.Compare),
+    *(ast.BoolOp, ast.IfExp, ast.Tuple, ast.List, ast.Dict, ast.Set, ast.JoinedStr, ast.FormattedValue, ast.Lambda),
+    *(ast.Starred, ast.keyword, ast.expr_context, ast.operator, ast.unaryop, ast.cmpop, ast.boolop, ast.arguments),
+    *(ast.arg, ast.stmt, ast.withitem),
+)
+
+
+class Place:
+    """A statement of the function.
+
+    ``number`` counts the statements in source order, ``level`` how deep it stands. ``refusal`` says why it cannot be
+    entered, "" if it can. ``waits`` is whether its head may wait; ``impure`` is whether running it again from its
+    beginning could differ once part of it has run. ``loops``, ``handlers`` and ``withs`` are the statements of these
+    kinds around it.
+    """
+
+    __slots__ = (
+        "digest",
+        "handlers",
+        "impure",
+        "level",
+        "loops",
+        "node",
+        "number",
+        "path",
+        "refusal",
+        "waits",
+        "withs",
+    )
+
+    def __init__(self, number: int, node: ast.stmt, path: tuple[Step, ...]) -> None:
+        self.number, self.node, self.path = number, node, path
+        # Hidden variables are named by it: by a number they would lose their names to a docstring that is added before.
+        self.level = len(path) // 2
+        self.digest = self.refusal = ""
+        self.waits = self.impure = False
+        self.loops: tuple[Place, ...] = ()
+        self.handlers: tuple[Place, ...] = ()
+        self.withs: tuple[Place, ...] = ()
+
+    @property
+    def line(self) -> int:
+        """Its first line in the file."""
+        return self.node.lineno
+
+
+class Statements:
+    """The statements of one function, numbered in source order."""
+
+    def __init__(self, node: ast.FunctionDef | ast.AsyncFunctionDef, is_operation: IsOperation) -> None:
+        self.node, self.is_operation = node, is_operation
+        self.is_async = isinstance(node, ast.AsyncFunctionDef)
+        self.places: list[Place] = []
+        self.holds: dict[int, bool] = {}  # by id of a statement: whether a statement *in* it waits
+        self._numbers: dict[int, int] = {}
+        self._number(node, ())
+        self.waiting = any(place.waits for place in self.places)
+        self._name_places()
+
+    def of(self, statement: ast.AST) -> Place:
+        """Return the place of a statement of this function."""
+        return self.places[self._numbers[id(statement)]]
+
+    def any_waits(self, block: Block) -> bool:
+        """Whether a statement of a block waits, or one inside it."""
+        return any(self.holds[id(statement)] or self.of(statement).waits for statement in block)
+
+    def find(self, digest: str) -> Place | None:
+        """Find the place before which the same statements stand."""
+        return next((one for one in self.places if one.digest == digest and _is_run(one.node)), None)
+
+    def at(self, start: tuple[int, int], stop: tuple[int, int]) -> Place | None:
+        """Find the innermost statement whose head holds a stretch of the source, given as (line, column)."""
+        found = None
+        for place in self.places:
+            for head in heads(place.node):
+                span = cast(Any, head.context_expr if isinstance(head, ast.withitem) else head)
+                begin, end = (span.lineno, span.col_offset), (span.end_lineno, span.end_col_offset)
+                if begin <= start and stop <= end:
+                    found = place
+        return found
+
+    def _number(self, owner: ast.AST, path: tuple[Step, ...]) -> None:
+        for field, index, block in blocks(owner) if owner is not self.node else [("body", 0, self.node.body)]:
+            for position, statement in enumerate(block):
+                here = (*path, (owner, field, index), (statement, "", position))
+                place = Place(len(self.places), statement, here)
+                self._numbers[id(statement)] = place.number
+                self.places.append(place)
+                waits = self._waits(heads(statement))
+                if waits:
+                    place.waits = True
+                    place.impure = self._is_impure(statement, waits)
+                    place.refusal = self._refusal(place)
+                around = [(self.of(node), field) for node, field, _ in here if field and node is not self.node]
+                place.loops = tuple(o for o, f in around if isinstance(o.node, ast.For) and f == "body")
+                place.handlers = tuple(o for o, f in around if isinstance(o.node, ast.Try) and f == "handlers")
+                place.withs = tuple(o for o, _ in around if isinstance(o.node, (ast.With, ast.AsyncWith)))
+                before = len(self.places)
+                self._number(statement, here)
+                self.holds[id(statement)] = any(inner.waits for inner in self.places[before:])
+
+    def _waits(self, nodes: list[ast.AST]) -> list[ast.AST]:
+        """The awaits of an async step, the calls of operations in a plain one."""
+        kind = ast.Await if self.is_async else ast.Call
+        found = [inner for node in nodes for inner in own_nodes(node) if isinstance(inner, kind)]
+        return list(found) if self.is_async else [call for call in found if self.is_operation(cast(ast.Call, call))]
+
+    def _is_impure(self, statement: ast.stmt, waits: list[ast.AST]) -> bool:
+        if len(waits) > 1:
+            return True
+        calls = {id(wait.value) if isinstance(wait, ast.Await) else id(wait) for wait in waits}
+        for inner in (node for head in heads(statement) for node in own_nodes(head)):
+            if isinstance(inner, COMPREHENSIONS):
+                return True
+            is_the_wait = isinstance(inner, ast.Await) or (
+                isinstance(inner, ast.Call) and id(inner) in calls and self.is_operation(inner)
+            )
+            if not is_the_wait and not isinstance(inner, _PURE):
+                return True
+        return False
+
+    def _refusal(self, place: Place) -> str:
+        for owner, field, _ in place.path:
+            if field == "finalbody":
+                return "it waits in a `finally`"
+            if isinstance(owner, ast.TryStar) and field == "handlers":
+                return "it waits in an `except*`"
+            if isinstance(owner, (ast.With, ast.AsyncWith)) and field:
+                if self._waits(heads(owner)):
+                    return "it waits in a `with` whose head waits"
+                if any(_truncates(node) for head in heads(owner) for node in own_nodes(head)):
+                    return "it waits in a `with` that opens a file for writing, which would empty it again"
+            if isinstance(owner, ast.AsyncFor) and field == "body":
+                return "it waits in an `async for`"
+        return ""
+
+    def _name_places(self) -> None:
+        texts: dict[int, str] = {}
+
+        def text(node: ast.AST) -> str:
+            if id(node) not in texts:
+                texts[id(node)] = sources.plain_text(node)
+            return texts[id(node)]
+
+        signature = ast.Lambda(self.node.args, ast.Constant(None))
+        for place in self.places:
+            parts = [text(signature)]
+            on_the_way = {id(node) for node, field, _ in place.path if not field}
+            for owner, field, index in place.path:
+                if not field:
+                    continue
+                if owner is self.node:
+                    block = self.node.body
+                else:
+                    block = next(b for f, i, b in blocks(owner) if (f, i) == (field, index))
+                    parts.append(f"<{type(owner).__name__} {field} {index}>")
+                    parts += [text(head) for head in heads(cast(ast.stmt, owner))]
+                    if isinstance(owner, (ast.For, ast.AsyncFor)):
+                        parts.append(text(owner.target))
+                    if isinstance(owner, (ast.Try, ast.TryStar)) and field == "handlers":
+                        caught = owner.handlers[index].type
+                        parts.append("" if caught is None else text(caught))
+                    if isinstance(owner, ast.Match):
+                        parts.append(text(owner.cases[index].pattern))
+                here = next(i for i, statement in enumerate(block) if id(statement) in on_the_way)
+                parts += [text(statement) for statement in block[:here] if not is_text(statement)]
+            joined = "\0".join(part for part in parts if part)
+            place.digest = hashlib.sha256(joined.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def own_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of a statement or an expression, without those of the functions and classes in it."""
+    todo = [node]
+    while todo:
+        inner = todo.pop()
+        yield inner
+        if not isinstance(inner, SCOPES):
+            todo += ast.iter_child_nodes(inner)
+
+
+def heads(statement: ast.stmt) -> list[ast.AST]:
+    """What of a statement runs before the statements in it."""
+    match statement:
+        case ast.If() | ast.While():
+            return [statement.test]
+        case ast.For() | ast.AsyncFor():
+            return [statement.iter]
+        case ast.With() | ast.AsyncWith():
+            return list(statement.items)
+        case ast.Match():
+            return [statement.subject]
+        case ast.Try() | ast.TryStar() | ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+            return []
+    return [statement]
+
+
+def blocks(statement: ast.AST) -> Iterator[tuple[str, int, Block]]:
+    """The blocks in a statement: their field, the index of a handler or a case, and the statements."""
+    if isinstance(statement, SCOPES):
+        return
+    for field in ("body", "orelse", "finalbody"):
+        block = getattr(statement, field, None)
+        if isinstance(block, list) and block:
+            yield field, 0, block
+    for field in ("handlers", "cases"):
+        for index, inner in enumerate(getattr(statement, field, ())):
+            yield field, index, inner.body
+
+
+def is_text(statement: ast.stmt) -> bool:
+    """Whether a statement is only a text or another constant, such as a docstring."""
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+
+
+def _truncates(node: ast.AST) -> bool:
+    """Whether it is ``open(..., "w")`` or the like: entered again, it would lose what was written before the wait."""
+    match node:
+        case ast.Call(func=ast.Name(id="open") | ast.Attribute(attr="open")):
+            modes = [*node.args, *(keyword.value for keyword in node.keywords if keyword.arg == "mode")]
+            texts = [mode.value for mode in modes if isinstance(mode, ast.Constant) and isinstance(mode.value, str)]
+            return any(len(text) < 4 and ("w" in text or "x" in text) for text in texts)
+    return False
+
+
+def _is_run(statement: ast.stmt) -> bool:
+    return not isinstance(statement, (ast.Global, ast.Nonlocal)) and not is_text(statement)

@@ -1,0 +1,420 @@
+"""A step's function compiled once more, so that it can be entered at a statement.
+
+The *first* twin is the user's function, statement for statement, with small additions only where a wait can happen:
+
+- a mark before a statement that waits, so that two independent witnesses know the place: the mark, and the position
+  of the instruction at which the frame stands. Where they disagree, no checkpoint is made;
+- a hidden name for the iterator of a loop around a wait, for what the head of a `with` reads, and for the exception
+  of a handler around a wait;
+- guards that keep `finally` and `except` from running when the attempt is only left, to be entered again.
+
+The *entry* twin of a place drops what stands before the place; inside loops it stands behind ``if not .r``, where
+``.r`` is true until the place is reached. Hidden names begin with a dot, as the ``.0`` of a comprehension does, so
+that no program can have them. Statements that do not wait are compiled as they are, with the positions of the file:
+tracebacks, breakpoints and coverage see the user's own lines. Nothing here knows of logs or event loops.
+"""
+
+from __future__ import annotations
+
+import ast
+import types
+from collections.abc import Callable
+from typing import Any
+
+from .._dsl import source as sources
+from .liveness import live_at
+from .places import COMPREHENSIONS, Block, IsOperation, Place, Statements, is_text, own_nodes
+
+__all__ = ["NoTwinError", "Twin", "code_position"]
+
+_SEES_ALL = ("locals", "vars", "eval", "exec", "dir")
+"""Builtins that may read any local by its name."""
+
+Inside = Callable[[str, int, Block], Block]
+
+
+class NoTwinError(Exception):
+    """This function cannot be entered at its statements; the text says why."""
+
+
+class Twin:
+    """The twins of one code object."""
+
+    def __init__(self, fn: types.FunctionType, is_operation: IsOperation) -> None:
+        code = self.code = fn.__code__
+        node = sources.node_of(code, fn.__globals__)
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            raise NoTwinError("its source cannot be found")
+        self.node = node
+        self.statements = Statements(node, is_operation)
+        self.places = self.statements.places
+        self.names = [name for name in (*code.co_varnames, *code.co_cellvars) if not name.startswith(".")]
+        count = code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & 4) + bool(code.co_flags & 8)
+        self.parameters = code.co_varnames[:count]
+        self._sees_all = any(isinstance(n, ast.Name) and n.id in _SEES_ALL for n in ast.walk(node))
+        self._first: types.CodeType | None = None
+        self._entries: dict[int, types.CodeType] = {}
+        self._at: dict[tuple[types.CodeType, int], Place | None] = {}
+        self._live: dict[int, frozenset[str]] = {}
+        self._nested: dict[tuple[str, int, int], tuple[int, types.CodeType]] | None = None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a statement of it may wait."""
+        return self.statements.waiting
+
+    def find(self, digest: str) -> Place | None:
+        """Return the place before which the same statements stand; None when there is none any more."""
+        return self.statements.find(digest)
+
+    def place_at(self, code: types.CodeType, instruction: int) -> Place | None:
+        """Return the innermost statement whose head holds an instruction of one of the twins; None if there is none."""
+        key = code, instruction
+        if key not in self._at:
+            first, last, begin, end = list(code.co_positions())[instruction // 2]
+            known = first is not None and last is not None and begin is not None and end is not None
+            self._at[key] = self.statements.at((first, begin), (last, end)) if known else None  # type: ignore[arg-type]
+        return self._at[key]
+
+    def live(self, place: Place) -> frozenset[str]:
+        """Return the locals whose present value may be read from this place on; cells always may."""
+        if place.number not in self._live:
+            self._live[place.number] = (
+                frozenset(self.names)
+                if self._sees_all
+                else live_at(self.code, place.node) | frozenset(self.code.co_cellvars)
+            )
+        return self._live[place.number]
+
+    def bound_by(self, place: Place) -> list[str]:
+        """Return the names that a `with` gives values to."""
+        return _bound(place.node)
+
+    def head_names(self, place: Place) -> list[str]:
+        """Return the hidden names of what the heads of the `with` statements around a place read."""
+        found: dict[str, None] = {}
+        for around in place.withs:
+            self._items(around.node, lambda n, k=around.level: found.setdefault(f".h{k}.{n}") or _name(n))  # type: ignore[misc]
+        return list(found)
+
+    def nested(self) -> dict[tuple[str, int, int], tuple[int, types.CodeType]]:
+        """Return the code of the functions defined in it, by where they stand."""
+        if self._nested is None:
+            self._nested = {}
+            todo = [self.first()]
+            while todo:
+                for const in todo.pop(0).co_consts:
+                    if isinstance(const, types.CodeType):
+                        self._nested.setdefault(code_position(const), (len(self._nested), const))
+                        todo.append(const)
+        return self._nested
+
+    # -- the first twin -------------------------------------------------------------------------------------
+
+    def first(self) -> types.CodeType:
+        """Return the function as it runs from its top."""
+        if self._first is None:
+            self._first = self._compile([*self._cells(), *self._all(self.node.body)])
+        return self._first
+
+    def _all(self, block: Block) -> Block:
+        return [new for statement in block for new in (*self._marks(statement), self._around(statement))]
+
+    def _marks(self, statement: ast.stmt) -> Block:
+        place = self.statements.of(statement)
+        if not place.waits or isinstance(statement, ast.While):
+            return []
+        return [_at(ast.Expr(_mark(place)), statement)]
+
+    def _around(self, statement: ast.stmt, inside: Inside | None = None) -> Any:
+        """Copy a statement around its changed blocks; one in which nothing waits is kept as it is."""
+        place = self.statements.of(statement)
+        level = place.level
+        if inside is None:
+            if not self.statements.holds[id(statement)] and not (isinstance(statement, ast.While) and place.waits):
+                return statement
+            inside = lambda field, index, block: self._all(block)  # noqa: E731
+        new: Any = ast.copy_location(type(statement)(**dict(ast.iter_fields(statement))), statement)
+        for field in ("body", "orelse", "finalbody"):
+            if getattr(statement, field, None):
+                setattr(new, field, inside(field, 0, getattr(statement, field)))
+        match statement:
+            case ast.While() if place.waits:
+                new.test = _at(ast.BoolOp(ast.Or(), [_mark(place), statement.test]), statement.test)
+            case ast.For():
+                iterator = ast.Call(_of_cursor("iter"), [statement.iter], [])
+                new.iter = _at(ast.NamedExpr(_stored(f".i{level}"), iterator), statement.iter)
+            case ast.With() | ast.AsyncWith():
+                new.items = self._items(statement, lambda n: ast.NamedExpr(_stored(f".h{level}.{n}"), _name(n)))
+                bound = ast.Tuple([_name(n) for n in _bound(statement)], ast.Load())
+                new.body = [_at(ast.Assign([_stored(f".w{level}")], bound), statement.body[0]), *new.body]
+                if place.waits:  # its head is over
+                    no_place = ast.Call(_of_cursor("mark"), [ast.Constant(-1)], [])
+                    new.body = [_at(ast.Expr(no_place), statement.body[0]), *new.body]
+            case ast.Match():
+                new.cases = [
+                    ast.match_case(case.pattern, case.guard, inside("cases", index, case.body))
+                    for index, case in enumerate(statement.cases)
+                ]
+            case ast.Try() | ast.TryStar():
+                left = _of_cursor("left")
+                if statement.finalbody:
+                    unless_left = ast.If(ast.UnaryOp(ast.Not(), left), new.finalbody, [])
+                    new.finalbody = [_at(unless_left, statement.finalbody[0])]
+                new.handlers = [
+                    self._handler(statement, index, handler, inside("handlers", index, handler.body))
+                    for index, handler in enumerate(statement.handlers)
+                ]
+        return new
+
+    def _handler(
+        self, statement: ast.Try | ast.TryStar, index: int, handler: ast.ExceptHandler, block: Block
+    ) -> ast.ExceptHandler:
+        """An `except` that lets pass what ends an attempt that is only left, and keeps its exception if it waits."""
+        first = handler.body[0]
+        body = [_at(ast.If(_of_cursor("left"), [ast.Raise()], []), first), *block]
+        name = handler.name
+        if isinstance(statement, ast.Try) and self.statements.any_waits(handler.body):
+            kept = f".e{self.statements.of(statement).level}"
+            if name:
+                body.insert(0, _at(ast.Assign([_stored(kept)], _name(name)), first))
+            else:
+                name = kept
+        return ast.copy_location(ast.ExceptHandler(handler.type, name, body), handler)
+
+    def _items(self, statement: Any, read: Callable[[str], ast.expr]) -> list[ast.withitem]:
+        """The head of a `with`, each local that it reads by way of ``read``: it is read again on the way in."""
+        names, bound = set(self.names), set(_bound(statement))
+
+        class Reads(ast.NodeTransformer):
+            def visit_Name(self, node: ast.Name) -> ast.expr:
+                if isinstance(node.ctx, ast.Load) and node.id in names:
+                    return _at(read(node.id), node)  # type: ignore[no-any-return]
+                return node
+
+            def visit(self, node: ast.AST) -> Any:
+                return node if isinstance(node, (ast.Lambda, *COMPREHENSIONS)) else super().visit(node)
+
+        made = []
+        for item in statement.items:
+            made.append(ast.withitem(Reads().visit(sources.copy_tree(item.context_expr)), item.optional_vars))
+            names -= bound  # a later item may read what an earlier one bound
+        return made
+
+    # -- the entry twin of a place --------------------------------------------------------------------------
+
+    def entry(self, place: Place) -> types.CodeType:
+        """Return the function as it runs from a place on."""
+        if place.number not in self._entries:
+            blocks = [(field, index) for _, field, index in place.path if field]
+            statements = [node for node, field, _ in place.path if not field]
+            body = self._enter(self.node.body, blocks[1:], statements, in_loop=False)
+            begin = [_at(statement, self.node) for statement in self._restored(place)]
+            self._entries[place.number] = self._compile([*self._cells(), *begin, *body])
+        return self._entries[place.number]
+
+    def _restored(self, place: Place) -> Block:
+        """The statements that give every variable its value: ``.v`` holds them by name."""
+        values = ast.Call(_of_cursor("begin"), [_name(".k") if self.code.co_cellvars else ast.Constant(None)], [])
+        made: Block = [ast.Assign([_stored(".v")], values), ast.Assign([_stored(".r")], ast.Constant(True))]
+        for name in self.names:
+            gone: Block = [ast.Delete([ast.Name(name, ast.Del())])] if name in self.parameters else []
+            made.append(ast.If(_is_among(".v", name), [ast.Assign([_stored(name)], _member(".v", name))], gone))
+        hidden = [f".i{loop.level}" for loop in place.loops]
+        made += [ast.Assign([_stored(name)], _member(".v", name)) for name in hidden]
+        for name in self.head_names(place):
+            get = ast.Call(ast.Attribute(_name(".v"), "get", ast.Load()), [ast.Constant(name)], [])
+            made.append(ast.Assign([_stored(name)], get))
+        return [*made, ast.Assign([_stored(".v")], ast.Constant(None))]
+
+    def _enter(self, block: Block, fields: list[tuple[str, int]], way: list[ast.AST], *, in_loop: bool) -> Block:
+        """A block from the first statement of ``way`` on."""
+        here = next(i for i, statement in enumerate(block) if statement is way[0])
+        before, target, after = block[:here], block[here], block[here + 1 :]
+        scoping = (ast.Global, ast.Nonlocal)
+        new: Block = [statement for statement in before if isinstance(statement, scoping)]
+        if not in_loop:  # what is dropped still says which names are global
+            for statement in before:
+                inner = [node for node in own_nodes(statement) if node is not statement and isinstance(node, scoping)]
+                new += [ast.copy_location(type(node)(node.names), node) for node in inner]
+        run = [statement for statement in before if not isinstance(statement, scoping)]
+        if in_loop and run:
+            new.append(_at(ast.If(_not_entering(), self._all(run), []), run[0]))
+        if len(way) == 1:
+            new.append(_at(ast.Assign([_stored(".r")], ast.Constant(False)), target))
+            new += self._all([target])
+        else:
+            if in_loop and (marks := self._marks(target)):
+                new.append(_at(ast.If(_not_entering(), marks, []), target))
+            new.append(self._through(target, fields, way[1:], in_loop=in_loop))
+        return new + self._all(after)
+
+    def _through(self, s: Any, fields: list[tuple[str, int]], way: list[ast.AST], *, in_loop: bool) -> ast.stmt:
+        """A statement on the way to the place: the first time its head does not run again."""
+        field, index = fields[0]
+        level = self.statements.of(s).level
+        looping = in_loop or (isinstance(s, (ast.For, ast.While)) and field == "body")
+
+        def inside(one: str, i: int, block: Block) -> Block:
+            if (one, i) == (field, index):
+                return self._enter(block, fields[1:], way, in_loop=looping)
+            return self._all(block)
+
+        new = self._around(s, inside)
+        entering, not_entering = _name(".r"), _not_entering()
+        match s:
+            case ast.If() | ast.While():
+                into = ast.BoolOp(ast.Or(), [entering, new.test])
+                past = ast.BoolOp(ast.And(), [not_entering, new.test])
+                new.test = _at(into if field == "body" else past, s.test)
+            case ast.For() if field == "body":
+                rest = ast.Call(_of_cursor("again"), [_name(f".i{level}")], [])
+                new.iter = _at(ast.IfExp(entering, rest, new.iter), s.iter)
+                new.target = _at(_stored(".t"), s.target)
+                # The targets keep what they were given since: they are assigned from the second round on.
+                assign = _at(ast.Assign([s.target], _name(".t")), s.target)
+                new.body = [_at(ast.If(not_entering, [assign], []), s.target), *new.body]
+            case ast.For():
+                new.iter = _at(ast.IfExp(entering, ast.Tuple([], ast.Load()), new.iter), s.iter)
+            case ast.Match():
+                case, any_subject = s.cases[index], _at(ast.MatchAs(None, None), s.subject)
+                first = ast.match_case(any_subject, _at(entering, s.subject), new.cases[index].body)
+                new.cases[index] = ast.match_case(case.pattern, case.guard, self._all(case.body))
+                new.cases.insert(0, first)
+                new.subject = _at(ast.IfExp(entering, ast.Constant(None), s.subject), s.subject)
+            case ast.Try() | ast.TryStar() if field == "orelse":
+                new.body = [_at(ast.If(not_entering, new.body, []), s.body[0])]
+            case ast.Try() if field == "handlers":
+                again = ast.Raise(ast.Call(_of_cursor("raised"), [ast.Constant(level)], []))
+                new.body = [_at(ast.If(entering, [_at(again, s.body[0])], new.body), s.body[0])]
+                self._name_again(new.handlers[index], s.handlers[index])
+            case ast.With() | ast.AsyncWith():
+                new.items = self._items(
+                    s,
+                    lambda n: ast.IfExp(
+                        _name(".r"), _name(f".h{level}.{n}"), ast.NamedExpr(_stored(f".h{level}.{n}"), _name(n))
+                    ),
+                )
+                # What the head bound may have been given another value since.
+                back = [
+                    _at(ast.If(ast.BoolOp(ast.And(), [_name(".r"), _is_kept(n)]), [_given_back(n)], []), s.body[0])
+                    for n in dict.fromkeys(_bound(s))
+                ]
+                new.body = [new.body[0], *back, *new.body[1:]]
+            case ast.Try() | ast.TryStar() if field == "body":
+                pass
+            case _:
+                raise NoTwinError(f"a {type(s).__name__} cannot be entered at its {field}")
+        return new  # type: ignore[no-any-return]
+
+    def _name_again(self, new: ast.ExceptHandler, handler: ast.ExceptHandler) -> None:
+        """Give the name of an `except` the value it had: the handler may have given it another, or deleted it."""
+        if not handler.name:
+            return
+        gone: Block = [ast.Delete([ast.Name(handler.name, ast.Del())])]
+        kept = ast.If(_is_kept(handler.name), [_given_back(handler.name)], gone)
+        # Behind the two statements with which `_handler` begins its body.
+        new.body.insert(2, _at(ast.If(_name(".r"), [kept], []), handler.body[0]))
+
+    # -- compiling ------------------------------------------------------------------------------------------
+
+    def _cells(self) -> Block:
+        """``.k = lambda: (cells)``: a function whose closure holds the frame's cells."""
+        if not self.code.co_cellvars:
+            return []
+        reads = ast.Tuple([_name(name) for name in self.code.co_cellvars], ast.Load())
+        nothing = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[])
+        return [_at(ast.Assign([_stored(".k")], ast.Lambda(nothing, reads)), self.node)]
+
+    def _compile(self, body: Block) -> types.CodeType:
+        old = self.node
+        arguments = sources.copy_tree(old.args)
+        arguments.kwonlyargs = [*arguments.kwonlyargs, _at(ast.arg(".c"), old)]
+        arguments.kw_defaults = [*arguments.kw_defaults, None]
+        docstring = [s for s in old.body[:1] if is_text(s)]  # may be another constant: it does nothing
+        body = docstring + [s for s in body if not any(s is text for text in docstring)]
+        fields: dict[str, Any] = {"name": old.name, "args": arguments, "decorator_list": []}
+        if hasattr(old, "type_params"):
+            fields["type_params"] = old.type_params
+        inner = ast.copy_location(type(old)(body=body or [_at(ast.Pass(), old)], **fields), old)
+        outer = ast.parse(f"def _({', '.join(self.code.co_freevars)}): pass").body[0]
+        assert isinstance(outer, ast.FunctionDef)
+        outer.body = [inner]
+        module = ast.fix_missing_locations(ast.Module([outer], []))
+        flags = self.code.co_flags & sources.FUTURE_FLAGS
+        compiled = compile(module, self.code.co_filename, "exec", flags, dont_inherit=True)
+        around = next(const for const in compiled.co_consts if isinstance(const, types.CodeType))
+        inners = [const for const in around.co_consts if isinstance(const, types.CodeType)]
+        made = next(const for const in inners if const.co_name == old.name)
+        return _renamed(made, made.co_qualname, self.code.co_qualname)
+
+
+def code_position(code: types.CodeType) -> tuple[str, int, int]:
+    """Tell a nested code object from others, in whichever twin it was compiled."""
+    columns = [position[2] for position in code.co_positions() if position[0] is not None and position[2]]
+    return code.co_qualname, code.co_firstlineno, hash(tuple(columns[:40]))
+
+
+def _renamed(code: types.CodeType, old: str, new: str) -> types.CodeType:
+    consts = tuple(_renamed(c, old, new) if isinstance(c, types.CodeType) else c for c in code.co_consts)
+    name = new + code.co_qualname[len(old) :] if code.co_qualname.startswith(old) else code.co_qualname
+    return code.replace(co_consts=consts, co_qualname=name)
+
+
+# -- small nodes --------------------------------------------------------------------------------------------
+
+
+def _name(name: str) -> ast.Name:
+    return ast.Name(name, ast.Load())
+
+
+def _stored(name: str) -> ast.Name:
+    return ast.Name(name, ast.Store())
+
+
+def _of_cursor(attribute: str) -> ast.Attribute:
+    return ast.Attribute(_name(".c"), attribute, ast.Load())
+
+
+def _not_entering() -> ast.expr:
+    return ast.UnaryOp(ast.Not(), _name(".r"))
+
+
+def _mark(place: Place) -> ast.expr:
+    return ast.Call(_of_cursor("mark_impure" if place.impure else "mark"), [ast.Constant(place.number)], [])
+
+
+def _member(holder: str, name: str) -> ast.expr:
+    return ast.Subscript(_name(holder), ast.Constant(name), ast.Load())
+
+
+def _is_among(holder: str, name: str) -> ast.expr:
+    return ast.Compare(ast.Constant(name), [ast.In()], [_name(holder)])
+
+
+def _is_kept(name: str) -> ast.expr:
+    return ast.Compare(ast.Constant(name), [ast.In()], [_of_cursor("values")])
+
+
+def _given_back(name: str) -> ast.stmt:
+    return ast.Assign([_stored(name)], ast.Subscript(_of_cursor("values"), ast.Constant(name), ast.Load()))
+
+
+def _bound(statement: Any) -> list[str]:
+    targets = [item.optional_vars for item in statement.items if item.optional_vars is not None]
+    names = [node for target in targets for node in own_nodes(target) if isinstance(node, ast.Name)]
+    return [node.id for node in names if isinstance(node.ctx, ast.Store)]
+
+
+def _at(node: Any, like: Any) -> Any:
+    """Give a new node, and what hangs on it without a position, the position at which another one begins."""
+    todo = [node]
+    while todo:
+        inner = todo.pop()
+        if "lineno" not in inner._attributes:
+            todo += ast.iter_child_nodes(inner)
+        elif not hasattr(inner, "lineno"):
+            inner.lineno = inner.end_lineno = like.lineno
+            inner.col_offset = inner.end_col_offset = like.col_offset
+            todo += ast.iter_child_nodes(inner)
+    return node

@@ -1,0 +1,345 @@
+"""The local variables of a step on their way to the log and back.
+
+Variables that share an object are kept together, so that they share it afterwards; every other one for itself: plain
+ones as JSON, frames and arrays as Arrow, the rest as a pickle. Globals, cells and functions defined in the step are
+named, not copied: they are those of the process that takes the step up again. What cannot be kept is named with the
+reason: an open file would silently become a copy, two arrays that share memory would become two.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+import threading
+import types
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from .._values import arrow, pickles
+from .._values.classes import Home
+from .._values.codec import plain
+from .places import Place
+from .twin import Twin, code_position
+
+__all__ = ["Frame", "Kept", "Snapshot"]
+
+_JSON_SCALARS = (int, float, str, bool, type(None))
+_SCALARS = (*_JSON_SCALARS, bytes, complex)
+_OURS = (".c", ".r", ".t", ".k", ".v")
+_SHAREABLE = (str, bytes, int, float, type, types.BuiltinFunctionType, types.ModuleType, type(None))
+"""What two variables may share without anybody noticing that they no longer do."""
+
+Named = dict[int, tuple[str, str]]
+"""By id: what an object is called that is not copied, and how it is found: global, cell, free; or why it is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Variables that are kept together as bytes: their names, how (``"cloudpickle"`` or ``"arrow"``), and the bytes."""
+
+    names: tuple[str, ...]
+    codec: str
+    data: bytes
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """What a place needs: variables as JSON, others as bytes, and those that cannot be kept, with the reason."""
+
+    plain: dict[str, Any] = field(default_factory=dict)
+    kept: list[Kept] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+
+
+class Frame:
+    """The running frame of a twin: its cells, and what stands for what is not copied."""
+
+    def __init__(self, twin: Twin, fn: types.FunctionType, home: Home) -> None:
+        self.twin, self.fn, self.home = twin, fn, home
+        self.cells: dict[str, types.CellType] = {}
+        self.free = dict(zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True))
+
+    def take_cells(self, holder: Any) -> None:
+        """Take the frame's cells from the function that the twin made to hold them."""
+        if holder is not None:
+            self.cells = dict(zip(holder.__code__.co_freevars, holder.__closure__, strict=True))
+
+    def snapshot(
+        self,
+        place: Place,
+        variables: dict[str, Any],
+        from_call: dict[str, Any],
+        hides: Callable[[bytes], bool] | None = None,
+    ) -> Snapshot:
+        """Keep the variables that a place needs.
+
+        Args:
+            place: where the frame stands.
+            variables: all its locals, also the hidden ones.
+            from_call: parameters that are not kept, as the next call gives them again, and their present values.
+            hides: whether bytes contain a secret.
+        """
+        found = Snapshot()
+        refused: Named = {}
+        variables = dict(variables)
+        for around in place.withs:  # what a head binds on the way in is kept only if it was given another value since
+            for name, value in zip(self.twin.bound_by(around), variables.get(f".w{around.level}", ()), strict=False):
+                if name in variables and variables[name] is value:
+                    del variables[name]
+                if type(value) not in _SCALARS:
+                    refused[id(value)] = ("refused", f"`with` gave it as {name}, and the `with` is entered again")
+        for name, value in from_call.items():
+            variables.pop(name, None)
+            for inner in _containers(value):
+                refused[id(inner)] = ("refused", f"it is part of {name}, which is not kept")
+        wanted = {f".i{loop.level}" for loop in place.loops} | {f".e{one.level}" for one in place.handlers}
+        wanted.update(self.twin.head_names(place))
+        rich: dict[str, Any] = {}
+        for name, value in variables.items():
+            if name not in wanted if name[0] == "." else name in _OURS:
+                continue
+            if type(value) in _JSON_SCALARS and not (type(value) is float and not math.isfinite(value)):
+                found.plain[name] = value
+            else:
+                rich[name] = value
+        if rich:
+            self._keep(rich, {**self._named(), **refused}, found, hides)
+        return found
+
+    def restore(self, plain_values: dict[str, Any], kept: Iterable[Kept]) -> dict[str, Any]:
+        """Return the variables by name, made afresh."""
+        values = dict(plain_values)
+        for one in kept:
+            if one.codec == "arrow":
+                values[one.names[0]] = arrow.loads(one.data, trusted=True)
+            else:
+                values.update(_unpickled(one.data, self))
+        return values
+
+    def _keep(self, rich: dict[str, Any], named: Named, found: Snapshot, hides: Callable[[bytes], bool] | None) -> None:
+        dumped: dict[str, tuple[str, bytes, set[int]]] = {}
+        for name, value in rich.items():
+            if len(rich) == 1 and self._is_json(value, named):
+                found.plain[name] = value
+                return
+            try:
+                dumped[name] = self._dump(value, named)
+            except Exception as error:  # noqa: BLE001 - pickling runs whatever the classes define
+                found.missing[name] = _reason(value, error)
+        for group in _groups({name: shared for name, (_, _, shared) in dumped.items()}):
+            alone = group[0] if len(group) == 1 else None
+            if alone is not None and self._is_json(rich[alone], named):
+                found.plain[alone] = rich[alone]
+                continue
+            if alone is not None and dumped[alone][0] == "arrow":
+                kept = Kept((alone,), "arrow", dumped[alone][1])
+            else:
+                try:
+                    data, _ = self._pickle({name: rich[name] for name in group}, named)
+                except Exception as error:  # noqa: BLE001 - as above
+                    found.missing.update((name, _reason(rich[name], error)) for name in group)
+                    continue
+                kept = Kept(tuple(group), "cloudpickle", data)
+            if hides is not None and hides(kept.data):
+                found.missing.update(dict.fromkeys(group, "it holds a secret"))
+            else:
+                found.kept.append(kept)
+
+    def _is_json(self, value: Any, named: Named) -> bool:
+        """Whether JSON brings it back the same: nothing in it stands twice, or is somebody else's."""
+        return plain(value) and _is_finite(value) and not _stands_twice(value, set(named))
+
+    def _dump(self, value: Any, named: Named) -> tuple[str, bytes, set[int]]:
+        """Return how a variable is kept alone, its bytes, and the ids of what others might share with it."""
+        if id(value) not in named and (data := arrow.dumps(value)) is not None:
+            return "arrow", data, {id(value), id(_memory_of(value))}
+        return "cloudpickle", *self._pickle(value, named)
+
+    def _pickle(self, value: Any, named: Named) -> tuple[bytes, set[int]]:
+        out = io.BytesIO()
+        pickler = _pickler()(out)
+        pickler.home, pickler.twin, pickler.named = self.home, self.twin, named
+        pickler.arrays, pickler.bases = set(), {}
+        pickler.dump(value)
+        shared = {number for number, (_, one) in pickler.memo.copy().items() if type(one) not in _SHAREABLE}
+        return out.getvalue(), shared | pickler.arrays
+
+    def _named(self) -> Named:
+        named: Named = {}
+        for name, value in self.fn.__globals__.items():
+            if name[:1] != "_" and type(value) not in _SCALARS:
+                named[id(value)] = ("global", name)
+        named[id(self.fn.__globals__)] = ("globals", "")
+        for name, cell in self.free.items():
+            named[id(cell)] = ("free", name)
+        for name, cell in self.cells.items():
+            named[id(cell)] = ("cell", name)
+        return named
+
+    def _find(self, kind: str, name: str) -> Any:
+        match kind:
+            case "globals":
+                return self.fn.__globals__
+            case "global":
+                if name not in self.fn.__globals__:
+                    raise pickle.UnpicklingError(f"the global {name} is gone")
+                return self.fn.__globals__[name]
+            case "free":
+                return self.free[name]
+        return self.cells[name]
+
+
+# -- pickling -----------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1)
+def _pickler() -> Any:
+    class Pickler(pickles.pickler()):  # type: ignore[misc]  # cloudpickle has no types
+        twin: Twin
+        named: Named
+        arrays: set[int]
+        bases: dict[int, int]
+
+        def persistent_id(self, obj: Any) -> Any:
+            found = self.named.get(id(obj))
+            if found is not None and found[0] == "refused":
+                raise pickle.PicklingError(found[1])
+            return found
+
+        def reducer_override(self, obj: Any) -> Any:
+            if isinstance(obj, (io.IOBase, memoryview)):  # cloudpickle would make a copy of what it holds
+                raise pickle.PicklingError("it is open, and would become a copy")
+            if type(obj).__name__ == "ndarray" and type(obj).__module__ == "numpy":
+                memory = _memory_of(obj)
+                self.arrays.add(id(memory))
+                if self.bases.setdefault(id(memory), id(obj)) != id(obj):
+                    raise pickle.PicklingError("two arrays share memory, and would become two")
+            if isinstance(obj, BaseException) and type(obj).__reduce__ in _PLAIN_ERRORS:
+                made = obj.__reduce__()
+                state = (made[2] if len(made) > 2 else None, obj.__cause__, obj.__context__, obj.__suppress_context__)
+                return made[0], made[1], state, None, None, _dress_error
+            if type(obj) is types.FunctionType and obj.__code__.co_filename == self.twin.code.co_filename:
+                known = self.twin.nested().get(code_position(obj.__code__))
+                if known is not None:
+                    cells = dict(zip(obj.__code__.co_freevars, obj.__closure__ or (), strict=True))
+                    dress = (obj.__defaults__, obj.__kwdefaults__, obj.__dict__)
+                    return _remake, (_FrameHere(), known[0], cells, obj.__name__), dress, None, None, _dress
+            return super().reducer_override(obj)
+
+    return Pickler
+
+
+_PLAIN_ERRORS = (BaseException.__reduce__, OSError.__reduce__, ImportError.__reduce__)
+
+
+class _FrameHere:
+    """Stands in a pickle for the frame into which it is restored."""
+
+    def __reduce__(self) -> Any:
+        return _frame_here, ()
+
+
+_here = threading.local()
+
+
+def _frame_here() -> Frame:
+    frame: Frame = _here.frame
+    return frame
+
+
+def _unpickled(data: bytes, frame: Frame) -> dict[str, Any]:
+    class Unpickler(pickles.Unpickler):
+        def persistent_load(self, pid: tuple[str, str]) -> Any:
+            return frame._find(*pid)
+
+    _here.frame = frame
+    try:
+        values: dict[str, Any] = Unpickler(io.BytesIO(data), frame.home).load()
+    finally:
+        del _here.frame
+    return values
+
+
+def _remake(frame: Frame, index: int, cells: dict[str, types.CellType], name: str) -> types.FunctionType:
+    code = next(code for known, code in frame.twin.nested().values() if known == index)
+    return types.FunctionType(code, frame.fn.__globals__, name, None, tuple(cells[n] for n in code.co_freevars))
+
+
+def _dress(fn: types.FunctionType, state: Any) -> None:
+    fn.__defaults__, fn.__kwdefaults__ = state[0], state[1]
+    fn.__dict__.update(state[2])
+
+
+def _dress_error(error: BaseException, state: Any) -> None:
+    if state[0]:
+        error.__dict__.update(state[0])
+    error.__cause__, error.__context__, error.__suppress_context__ = state[1], state[2], state[3]
+
+
+# -- what is shared -----------------------------------------------------------------------------------------
+
+
+def _memory_of(value: Any) -> Any:
+    """The array whose memory an array looks at; other values are their own."""
+    if type(value).__module__ != "numpy":
+        return value
+    root: Any = value
+    while type(getattr(root, "base", None)) is type(value):
+        root = root.base
+    return root
+
+
+def _containers(value: Any, seen: set[int] | None = None) -> Iterable[Any]:
+    """The lists and dicts in a value, and itself."""
+    seen = set() if seen is None else seen
+    if id(value) in seen or type(value) in _SCALARS:
+        return
+    seen.add(id(value))
+    yield value
+    if type(value) is dict or type(value) is list:
+        for inner in value.values() if type(value) is dict else value:
+            yield from _containers(inner, seen)
+
+
+def _stands_twice(value: Any, seen: set[int]) -> bool:
+    """Whether a list or a dict stands twice in a plain value: JSON would make two of it."""
+    if type(value) is dict or type(value) is list:
+        if id(value) in seen:
+            return True
+        seen.add(id(value))
+        return any(_stands_twice(inner, seen) for inner in (value.values() if type(value) is dict else value))
+    return False
+
+
+def _is_finite(value: Any) -> bool:
+    if type(value) is float:
+        return math.isfinite(value)
+    if type(value) is dict or type(value) is list:
+        return all(map(_is_finite, value.values() if type(value) is dict else value))
+    return True
+
+
+def _groups(shared: dict[str, set[int]]) -> list[list[str]]:
+    """Put names together that share an object."""
+    parent = {name: name for name in shared}
+
+    def root(name: str) -> str:
+        while parent[name] != name:
+            name = parent[name]
+        return name
+
+    owner: dict[int, str] = {}
+    for name, ids in shared.items():
+        for one in ids:
+            parent[root(name)] = root(owner.setdefault(one, name))
+    groups: dict[str, list[str]] = {}
+    for name in shared:
+        groups.setdefault(root(name), []).append(name)
+    return list(groups.values())
+
+
+def _reason(value: Any, error: Exception) -> str:
+    return f"a {type(value).__name__} cannot be kept: {error}"

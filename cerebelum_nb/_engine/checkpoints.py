@@ -1,0 +1,284 @@
+"""Where an attempt enters its step's function, and what the log learns of where it waits.
+
+When the step's own frame reaches an operation, its place and its variables are recorded in the commit of that
+operation's event. The next attempt of the same visit is entered there, if it was only left (hibernation, a stop, a
+death); a retry starts at the top. It also starts at the top, and the log says why, when a statement before the place
+was changed, when the step is given other arguments, and when what it needs cannot be restored here. Then its finished
+operations give their recorded results, as they do without checkpoints.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import hashlib
+import inspect
+import json
+import types
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+from .._checkpoint.cursor import CannotEnterError, Cursor, twin_of
+from .._checkpoint.places import IsOperation, Place
+from .._checkpoint.twin import Twin
+from .._checkpoint.variables import Kept, Snapshot
+from .._core.events import OperationMismatched, SleepCompleted, StepCheckpointed
+from .._core.graph import StepSpec
+from .._core.state import State
+from .._core.value import Value
+from .._text.json_text import parse
+from .._values.classes import Home
+from ..errors import CerebelumError
+from .scope import Scope
+
+__all__ = ["Checkpoints", "call_step", "waits_in_plain_steps"]
+
+_NEEDS_NONE = (OperationMismatched, SleepCompleted)
+"""Events with which the variables are those of the event before."""
+
+_operations: list[object] = []
+
+
+def waits_in_plain_steps(*operations: Callable[..., Any]) -> None:
+    """Name the functions whose calls are waits in a plain step; in an async one every `await` is."""
+    _operations.extend(operations)
+
+
+@runtime_checkable
+class _KeepsVariables(Protocol):
+    """An execution whose log can hold variables; a trial writes nothing, so its steps start at the top."""
+
+    home: Home
+
+    def payload(self, value: Value) -> bytes:
+        """Return the bytes of a recorded value that this process may unpickle."""
+        ...
+
+
+def call_step(spec: StepSpec, scope: Scope, arguments: dict[str, Any]) -> Any:
+    """Call a step's function, where it waited last if it can be entered there, else from its top.
+
+    Args:
+        spec: the step.
+        scope: the attempt.
+        arguments: what the function is called with.
+
+    Returns:
+        What the function returns: of an async one an awaitable.
+    """
+    fn, host = spec.fn, scope.execution
+    if spec.policy.checkpoint is None or not isinstance(fn, types.FunctionType) or hasattr(fn, "__wrapped__"):
+        return fn(**arguments)
+    if not isinstance(host, _KeepsVariables) or isinstance(twin := twin_of(fn, _is_operation_in(fn)), str):
+        return fn(**arguments)
+    recorded = host.state.steps[spec.name].checkpoint
+    if not twin.waiting and recorded is None:
+        return fn(**arguments)
+    scope.checkpoints = checkpoints = Checkpoints(spec, scope, host, twin, fn)
+    place = None if recorded is None else checkpoints.place_of(recorded)
+    checkpoints.cursor.called_with(arguments, checkpoints.given_again(arguments))
+    if place is None:
+        return checkpoints.cursor.function()(**arguments)
+    if spec.is_async:
+        return checkpoints.enter_async(place, arguments)
+    return checkpoints.enter(place, arguments)
+
+
+class Checkpoints:
+    """Those of one attempt."""
+
+    def __init__(self, spec: StepSpec, scope: Scope, host: _KeepsVariables, twin: Twin, fn: types.FunctionType) -> None:
+        self._spec, self._scope, self._host, self._twin = spec, scope, host, twin
+        vault = scope.execution.vault
+        self.cursor = Cursor(twin, fn, self._is_left, host.home, vault.reveals if vault else None)
+        self.leaving = False  # the attempt ends, and the step is to be entered again; not when its time is over
+        self._last: tuple[Any, ...] = ()
+        self._recorded: int | None = None  # the statement at which the last checkpoint is
+        self._alone = True  # no task of the step's own is in an operation beside its frame
+        self._counts: dict[str, int] = {}
+        self._digest = _arguments_digest(spec, scope.execution.state)
+
+    # -- entering -------------------------------------------------------------------------------------------
+
+    def place_of(self, recorded: StepCheckpointed) -> Place | None:
+        """Return where the function is entered; None, and a note in the log, when it must start at its top."""
+        place = self._twin.find(recorded.place)
+        reason = ""
+        if recorded.arguments != self._digest:
+            reason = "it is given other arguments"
+        elif place is None:
+            reason = f"a statement before line {recorded.line} was changed"
+        elif place.refusal:
+            reason = f"line {place.line} cannot be entered: {place.refusal}"
+        elif lost := (recorded.missing or {}).keys() & self._twin.live(place):
+            name = min(lost)
+            reason = f"line {place.line} is followed by a use of {name}: {(recorded.missing or {})[name]}"
+        else:
+            try:
+                self._restore(recorded)
+            except (CerebelumError, ValueError) as error:
+                reason = str(error)
+        if place is None or reason:
+            self._start_at_top(recorded.line, reason)
+            return None
+        self._counts = recorded.counts or {}
+        self._scope.count_from(self._counts)
+        self._last = (recorded.place, tuple(self._counts.items()), recorded.variables, recorded.kept)
+        self._recorded = place.number
+        return place
+
+    def _restore(self, recorded: StepCheckpointed) -> None:
+        variables = parse(recorded.variables.json) if recorded.variables is not None else {}
+        kept = [
+            Kept(tuple(names), value.codec, self._host.payload(value))
+            for names, value in zip(recorded.groups, recorded.kept, strict=True)
+        ]
+        self.cursor.restore(variables, kept)
+
+    def given_again(self, arguments: dict[str, Any]) -> list[str]:
+        """Name the parameters that are not kept, as every call gives them: the context, and what holds a secret."""
+        again = ["context"] if self._spec.takes_context else []
+        state = self._scope.execution.state
+        for name in arguments:
+            value = state.inputs if name == "inputs" else state.steps[name].output if name in state.steps else None
+            if value is not None and value.masked:
+                again.append(name)
+        return again
+
+    def enter(self, place: Place, arguments: dict[str, Any]) -> Any:
+        """Call a plain function from a place on."""
+        try:
+            return self.cursor.function(place)(**arguments)
+        except CannotEnterError as error:
+            return self._from_top(place, error)
+
+    async def enter_async(self, place: Place, arguments: dict[str, Any]) -> Any:
+        """Call an async function from a place on."""
+        try:
+            return await self.cursor.function(place)(**arguments)
+        except CannotEnterError as error:
+            again = self._from_top(place, error)
+        return await again
+
+    def _from_top(self, place: Place, error: CannotEnterError) -> Any:
+        self._start_at_top(place.line, str(error))
+        self._scope.count_from({})
+        self._recorded = None
+        arguments = self._scope.execution.arguments(self._spec)
+        self.cursor.called_with(arguments, self.given_again(arguments))
+        return self.cursor.function()(**arguments)
+
+    def _start_at_top(self, line: int, reason: str) -> None:
+        vault = self._scope.execution.vault
+        self._scope.ride(StepCheckpointed, line=line, reason=vault.mask(reason))
+
+    # -- leaving --------------------------------------------------------------------------------------------
+
+    def _is_left(self) -> bool:
+        """Whether the attempt is left in a wait at which the step will be entered again: then nothing is undone."""
+        if not self.leaving or self._scope.execution.state.cancel is not None:
+            return False
+        return self._recorded is not None and self._recorded == self.cursor.number
+
+    def end(self) -> None:
+        """Hear that the function has returned."""
+        self.cursor.forget()
+
+    # -- recording ------------------------------------------------------------------------------------------
+
+    def operation_named(self, counts: Counter[str]) -> None:
+        """Hear that an operation is about to be named; the first of a statement belongs to its beginning."""
+        if self.cursor.fresh:
+            self._counts, self.cursor.fresh = dict(counts), False
+
+    def checkpoint(self, event: type[Any]) -> dict[str, Any] | None:
+        """Return the fields of the checkpoint that is recorded before an operation's event; None when there is none.
+
+        Called in the step's own thread or task, or one that it has started.
+        """
+        if event in _NEEDS_NONE or not self._alone:
+            return None
+        if not self._scope.is_callers() and not self._awaits_this_task():
+            self._alone = False  # what runs beside the frame is not part of it, and would be lost
+            return None
+        found = self.cursor.standing()
+        return None if found is None else self._fields(*found)
+
+    def _awaits_this_task(self) -> bool:
+        """Whether the step's own task waits for the task that asks: for itself, or with asyncio.gather."""
+        if self._scope.task is None:
+            return False
+        try:
+            here = asyncio.current_task()
+        except RuntimeError:
+            return False
+        waits_for = getattr(self._scope.task, "_fut_waiter", None)
+        return here is not None and (here is waits_for or here in getattr(waits_for, "_children", ()))
+
+    def _fields(self, place: Place, found: Snapshot) -> dict[str, Any] | None:
+        host = self._scope.execution
+        variables = host.encode(found.plain, path="the variables")
+        missing = dict(found.missing)
+        for path in variables.masked:
+            missing[path.partition(".")[0].partition("[")[0]] = "it holds a secret"
+        if missing.keys() & self._twin.live(place):
+            return None  # it could not be entered there; the checkpoint before still holds
+        groups = tuple(list(kept.names) for kept in found.kept)
+        values = tuple(_value(kept) for kept in found.kept)
+        self._recorded = place.number
+        now = (place.digest, tuple(self._counts.items()), variables, values)
+        if now == self._last:
+            return None
+        self._last = now
+        return {
+            "place": place.digest,
+            "line": place.line,
+            "counts": self._counts or None,
+            "arguments": self._digest,
+            "groups": groups,
+            "kept": values,
+            "missing": {name: host.vault.mask(why) for name, why in missing.items()} or None,
+            "variables": variables,
+        }
+
+
+def _value(kept: Kept) -> Value:
+    digest = hashlib.sha256(kept.data).hexdigest()
+    return Value(kept.codec, type="variables", digest=digest, size=len(kept.data), payload=kept.data)
+
+
+def _is_operation_in(fn: types.FunctionType) -> IsOperation:
+    """Tell the calls of operations in a plain step, by what their names stand for now."""
+
+    def is_operation(call: ast.Call) -> bool:
+        match call.func:
+            case ast.Name(id=name):
+                found = fn.__globals__.get(name)
+            case ast.Attribute(value=ast.Name(id="context"), attr="run"):
+                return True
+            case ast.Attribute(value=ast.Name(id=name), attr=attribute):
+                module = fn.__globals__.get(name)
+                found = getattr(module, attribute, None) if inspect.ismodule(module) else None
+            case _:
+                return False
+        return any(found is operation for operation in _operations)
+
+    return is_operation
+
+
+def _arguments_digest(spec: StepSpec, state: State) -> str:
+    """Digest what a step is called with, without decoding it."""
+    steps = state.steps
+    names = (*spec.requires, *spec.optional, *(state.finished if spec.takes_rest else ()))
+    values: dict[str, Any] = {}
+    for name in names:
+        step = steps.get(name)
+        if step is not None and step.has_result and step.output is not None and name != spec.name:
+            made = step.settled_at if step.output.codec == "none" else 0  # nothing else tells such results apart
+            values[name] = (step.output.codec, step.output.json, step.output.digest, made)
+    if spec.takes_inputs and state.inputs is not None:
+        values["inputs"] = (state.inputs.codec, state.inputs.json, state.inputs.digest)
+    return hashlib.blake2b(
+        json.dumps(values, sort_keys=True).encode("utf-8", "surrogatepass"), digest_size=8
+    ).hexdigest()
