@@ -31,7 +31,7 @@ def twin_of(fn: types.FunctionType, is_operation: IsOperation) -> Twin | str:
             made: Twin | str = Twin(fn, is_operation)
         except NoTwinError as error:
             return str(error)  # not kept: its source may be registered later
-        _twins[key] = (weakref.ref(fn.__code__, lambda _: _twins.pop(key, None)), made)
+        _twins[key] = (weakref.ref(fn.__code__, lambda _, twins=_twins: twins.pop(key, None)), made)  # type: ignore[misc]
     return _twins[key][1]
 
 
@@ -119,6 +119,7 @@ class Cursor:
         self._begins(number, sys._getframe(1))
         if self._quiet[number] < QUIET:
             self._early = self._take(self.twin.places[number])
+            self._early.detach()
 
     @property
     def left(self) -> bool:

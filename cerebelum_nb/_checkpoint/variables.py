@@ -9,6 +9,7 @@ reason: an open file would silently become a copy, two arrays that share memory 
 from __future__ import annotations
 
 import io
+import json
 import math
 import pickle
 import threading
@@ -52,6 +53,10 @@ class Snapshot:
     plain: dict[str, Any] = field(default_factory=dict)
     kept: list[Kept] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
+
+    def detach(self) -> None:
+        """Make it independent of the variables, which the statement may change before it waits."""
+        self.plain = json.loads(json.dumps(self.plain))
 
 
 class Frame:
@@ -210,7 +215,10 @@ def _pickler() -> Any:
             return found
 
         def reducer_override(self, obj: Any) -> Any:
-            if isinstance(obj, (io.IOBase, memoryview)):  # cloudpickle would make a copy of what it holds
+            in_memory = type(obj) in (io.BytesIO, io.StringIO)
+            if (
+                isinstance(obj, (io.IOBase, memoryview)) and not in_memory
+            ):  # cloudpickle would make a copy of what it holds
                 raise pickle.PicklingError("it is open, and would become a copy")
             if type(obj).__name__ == "ndarray" and type(obj).__module__ == "numpy":
                 memory = _memory_of(obj)

@@ -32,7 +32,7 @@ from .._values.classes import Home
 from ..errors import CerebelumError
 from .scope import Scope
 
-__all__ = ["Checkpoints", "call_step", "waits_in_plain_steps"]
+__all__ = ["Checkpoints", "call_step", "describe_entry", "waits_in_plain_steps"]
 
 _NEEDS_NONE = (OperationMismatched, SleepCompleted)
 """Events with which the variables are those of the event before."""
@@ -67,15 +67,13 @@ def call_step(spec: StepSpec, scope: Scope, arguments: dict[str, Any]) -> Any:
     Returns:
         What the function returns: of an async one an awaitable.
     """
-    fn, host = spec.fn, scope.execution
-    if spec.policy.checkpoint is None or not isinstance(fn, types.FunctionType) or hasattr(fn, "__wrapped__"):
-        return fn(**arguments)
-    if not isinstance(host, _KeepsVariables) or isinstance(twin := twin_of(fn, _is_operation_in(fn)), str):
-        return fn(**arguments)
+    host, twin = scope.execution, _twin_of(spec)
+    if twin is None or not isinstance(host, _KeepsVariables):
+        return spec.fn(**arguments)
     recorded = host.state.steps[spec.name].checkpoint
     if not twin.waiting and recorded is None:
-        return fn(**arguments)
-    scope.checkpoints = checkpoints = Checkpoints(spec, scope, host, twin, fn)
+        return spec.fn(**arguments)
+    scope.checkpoints = checkpoints = Checkpoints(spec, scope, host, twin)
     place = None if recorded is None else checkpoints.place_of(recorded)
     checkpoints.cursor.called_with(arguments, checkpoints.given_again(arguments))
     if place is None:
@@ -88,10 +86,10 @@ def call_step(spec: StepSpec, scope: Scope, arguments: dict[str, Any]) -> Any:
 class Checkpoints:
     """Those of one attempt."""
 
-    def __init__(self, spec: StepSpec, scope: Scope, host: _KeepsVariables, twin: Twin, fn: types.FunctionType) -> None:
+    def __init__(self, spec: StepSpec, scope: Scope, host: _KeepsVariables, twin: Twin) -> None:
         self._spec, self._scope, self._host, self._twin = spec, scope, host, twin
         vault = scope.execution.vault
-        self.cursor = Cursor(twin, fn, self._is_left, host.home, vault.reveals if vault else None)
+        self.cursor = Cursor(twin, spec.fn, self._is_left, host.home, vault.reveals if vault else None)
         self.leaving = False  # the attempt ends, and the step is to be entered again; not when its time is over
         self._last: tuple[Any, ...] = ()
         self._recorded: int | None = None  # the statement at which the last checkpoint is
@@ -103,23 +101,13 @@ class Checkpoints:
 
     def place_of(self, recorded: StepCheckpointed) -> Place | None:
         """Return where the function is entered; None, and a note in the log, when it must start at its top."""
-        place = self._twin.find(recorded.place)
-        reason = ""
-        if recorded.arguments != self._digest:
-            reason = "it is given other arguments"
-        elif place is None:
-            reason = f"a statement before line {recorded.line} was changed"
-        elif place.refusal:
-            reason = f"line {place.line} cannot be entered: {place.refusal}"
-        elif lost := (recorded.missing or {}).keys() & self._twin.live(place):
-            name = min(lost)
-            reason = f"line {place.line} is followed by a use of {name}: {(recorded.missing or {})[name]}"
-        else:
+        place, reason = _entry(self._twin, recorded, self._digest)
+        if place is not None:
             try:
                 self._restore(recorded)
             except (CerebelumError, ValueError) as error:
-                reason = str(error)
-        if place is None or reason:
+                place, reason = None, str(error)
+        if place is None:
             self._start_at_top(recorded.line, reason)
             return None
         self._counts = recorded.counts or {}
@@ -241,6 +229,45 @@ class Checkpoints:
             "missing": {name: host.vault.mask(why) for name, why in missing.items()} or None,
             "variables": variables,
         }
+
+
+def describe_entry(spec: StepSpec, state: State) -> str:
+    """Say at which line the next attempt of a step would be entered, or why it would start at its top; "" if it waits
+    nowhere.
+    """
+    step = state.steps.get(spec.name)
+    recorded = None if step is None else step.checkpoint
+    if recorded is None:
+        return ""
+    twin = _twin_of(spec)
+    if twin is None:
+        return f"starts at its top, as line {recorded.line} cannot be found in it"
+    place, reason = _entry(twin, recorded, _arguments_digest(spec, state))
+    return f"starts at its top: {reason}" if place is None else f"continues at line {place.line}"
+
+
+def _twin_of(spec: StepSpec) -> Twin | None:
+    """Return the twin of a step's function; None when its attempts always start at the top."""
+    fn = spec.fn
+    if spec.policy.checkpoint is None or not isinstance(fn, types.FunctionType) or hasattr(fn, "__wrapped__"):
+        return None
+    twin = twin_of(fn, _is_operation_in(fn))
+    return None if isinstance(twin, str) else twin
+
+
+def _entry(twin: Twin, recorded: StepCheckpointed, arguments: str) -> tuple[Place | None, str]:
+    """Return the place at which a function is entered; None and the reason when it must start at its top."""
+    place = twin.find(recorded.place)
+    if recorded.arguments != arguments:
+        return None, "it is given other arguments"
+    if place is None:
+        return None, f"code before line {recorded.line} was changed"
+    if place.refusal:
+        return None, f"line {place.line} cannot be entered: {place.refusal}"
+    if lost := (recorded.missing or {}).keys() & twin.live(place):
+        name = min(lost)
+        return None, f"{name} is used after line {place.line}, and {(recorded.missing or {})[name]}"
+    return place, ""
 
 
 def _value(kept: Kept) -> Value:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from .._core.events import WorkflowResumed
 from .._core.graph import Plan
 from .._core.resume import Resumption, plan_resume
 from .._core.resume_plan import Fate, Prospect, prospects
-from .._core.state import evolve, fold
+from .._core.state import State, evolve, fold
 from .._core.state_name import ExecutionState
+from .._engine.checkpoints import describe_entry
 from .._engine.execution import running_here
 from .._engine.hints import in_terminal
 from .._engine.inputs import merge_inputs
@@ -142,6 +144,11 @@ def look_ahead(
             ),
         )
     asked = () if rerun == "stale" else (rerun,) if isinstance(rerun, str) else rerun
-    return Outlook(
-        plan.workflow, execution_id, prospects(plan, before, after, chosen, stale, asked, doubts=doubts(plan, before))
-    )
+    found = prospects(plan, before, after, chosen, stale, asked, doubts=doubts(plan, before))
+    return Outlook(plan.workflow, execution_id, tuple(_with_entry(prospect, plan, after) for prospect in found))
+
+
+def _with_entry(prospect: Prospect, plan: Plan, state: State) -> Prospect:
+    """Add to a step that runs where it is entered, if it waited somewhere."""
+    entry = describe_entry(plan.steps[prospect.step], state) if prospect.fate is Fate.RUN else ""
+    return replace(prospect, reasons=(*prospect.reasons, entry)) if entry else prospect

@@ -260,10 +260,10 @@ def test_the_thread_of_a_plain_step_ends(log, go):
     assert go(live()) == []
 
 
-def test_a_step_hears_of_it_as_of_any_stop(log, go):
+def test_a_step_that_starts_at_its_top_again_hears_of_it_as_of_any_stop(log, go):
     cleaned = []
 
-    @step
+    @step(checkpoint=None)
     async def one():
         try:
             await sleep("2h")

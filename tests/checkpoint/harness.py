@@ -1,0 +1,202 @@
+"""Run a step's function with an interruption at chosen waits, and restore it from what would be in the log."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import contextlib
+import itertools
+import json
+import linecache
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from cerebelum_nb._checkpoint.cursor import Cursor, twin_of
+from cerebelum_nb._checkpoint.places import Place
+from cerebelum_nb._checkpoint.twin import Twin
+from cerebelum_nb._checkpoint.variables import Snapshot
+
+_files = itertools.count()
+
+
+class Left(BaseException):
+    """Raised in a wait: the attempt is left there, as by a hibernation."""
+
+
+@dataclass
+class Run:
+    """What one run of a program did: how it ended, and its effects in order. ``fell_back`` says why it was given up."""
+
+    ended: tuple[str, ...] = ()
+    effects: list[Any] = field(default_factory=list)
+    left: int = 0
+    fell_back: str = ""
+
+    def same_as(self, other: Run) -> bool:
+        return (self.ended, self.effects) == (other.ended, other.effects)
+
+
+class Waits:
+    """The operation of the programs: it happens once, is named by its label and occurrence, and may be left."""
+
+    def __init__(self, leaves: Callable[[str], bool]) -> None:
+        self._leaves = leaves
+        self.cursor: Cursor | None = None
+        self.counts: Counter[str] = Counter()
+        self.done: set[str] = set()
+        self.at: tuple[Place, Snapshot] | None = None
+        self.at_counts: dict[str, int] = {}
+        self._before: dict[str, int] = {}
+        self.is_left = False
+
+    async def nap(self, label: str = "x") -> str:
+        return self.nap_now(label)
+
+    def nap_now(self, label: str = "x") -> str:
+        cursor = self.cursor
+        if cursor is not None and cursor.fresh:
+            self._before, cursor.fresh = dict(self.counts), False
+        name = f"{label}{self.counts[label]}"
+        self.counts[label] += 1
+        if name in self.done:
+            return name
+        self.done.add(name)
+        if cursor is not None and self._leaves(name):
+            self.at, self.at_counts, self.is_left = cursor.standing(), self._before, True
+            raise Left
+        return name
+
+
+class Managed:
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __enter__(self) -> Any:
+        return self.value
+
+    def __exit__(self, *_: object) -> bool:
+        return False
+
+    async def __aenter__(self) -> Any:
+        return self.value
+
+    async def __aexit__(self, *_: object) -> bool:
+        return False
+
+
+class Point:
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def __repr__(self) -> str:
+        return f"Point({self.n})"
+
+
+async def count_up(n: int) -> Any:
+    for i in range(n):
+        yield i
+
+
+def load(source: str, waits: Waits, effects: list[Any], files: contextlib.ExitStack) -> tuple[Any, dict[str, Any]]:
+    """Define a program, ``make()`` that returns the step, as a cell of its own; ``files`` closes what it opens."""
+    name = f"<program {next(_files)}>"
+    linecache.cache[name] = (len(source), None, source.splitlines(True), name)
+    is_async = "async def step" in source
+
+    async def helper(items: list[Any]) -> int:
+        if len(items) < 9:
+            items.append(1)
+        await waits.nap("h")
+        if len(items) < 9:
+            items.append(2)
+        await waits.nap("h")
+        return len(items)
+
+    def plain_helper(items: list[Any]) -> int:
+        items.append(1)
+        return len(items)
+
+    space: dict[str, Any] = {
+        "nap": waits.nap if is_async else waits.nap_now,
+        "helper": helper if is_async else plain_helper,
+        "count_up": count_up,
+        "Managed": Managed,
+        "Point": Point,
+        "effects": effects,
+        "open": lambda *how: files.enter_context(open(*how)),  # noqa: PTH123, SIM115 - closed by the stack
+        "G": 0,
+        "__name__": "__main__",
+        "contextlib": contextlib,
+    }
+    exec(compile(source, name, "exec"), space)
+    return space["make"](), space
+
+
+def is_nap(call: ast.Call) -> bool:
+    return isinstance(call.func, ast.Name) and call.func.id == "nap"
+
+
+def uninterrupted(source: str) -> Run:
+    """Run a program from its top to its end."""
+    run = Run()
+    with contextlib.ExitStack() as files:
+        fn, space = load(source, Waits(lambda _: False), run.effects, files)
+        run.ended = (*_outcome(fn), str(space["G"]))
+    return run
+
+
+def interrupted(source: str, leaves: Callable[[str], bool]) -> Run:
+    """Run a program that is left at the chosen waits, each time entered again from what would be in the log."""
+    run, waits = Run(), Waits(leaves)
+    with contextlib.ExitStack() as files:
+        fn, space = load(source, waits, run.effects, files)
+        twin = twin_of(fn, is_nap)
+        assert not isinstance(twin, str), twin
+        while _is_left_again(run, waits, twin, fn, space):
+            pass
+    return run
+
+
+def _is_left_again(run: Run, waits: Waits, twin: Twin, fn: Any, space: dict[str, Any]) -> bool:
+    place: Place | None = None
+    cursor = waits.cursor = Cursor(twin, fn, lambda: waits.is_left)
+    waits.is_left = False
+    if waits.at is not None:
+        place, variables = waits.at
+        assert twin.find(place.digest) is place
+        cursor.restore(json.loads(json.dumps(variables.plain)), variables.kept)
+        waits.counts = Counter(waits.at_counts)
+    try:
+        run.ended = (*_outcome(cursor.function(place)), str(space["G"]))
+    except Left:
+        run.left += 1
+        run.fell_back = "" if waits.at is not None else "no place"
+        return waits.at is not None
+    finally:
+        cursor.forget()
+    return False
+
+
+def _outcome(fn: Any) -> tuple[str, ...]:
+    try:
+        result = fn([1, [2], 3], z=4)
+        return "returned", repr(asyncio.run(result) if asyncio.iscoroutine(result) else result)
+    except Left:
+        raise
+    except RecursionError:  # a program may print a list that holds itself
+        return ("raised", "RecursionError")
+    except Exception as error:
+        return "raised", type(error).__name__, str(error)
+
+
+def indented(body: str, levels: int = 2) -> Iterator[str]:
+    for line in body.strip("\n").splitlines():
+        yield "    " * levels + line
+
+
+def program(body: str, before: str = "") -> str:
+    """Write a program around the body of its step, and around what stands before the step."""
+    head = ["def make():", *indented(before, 1), "    async def step(inputs, z=2):"]
+    return "\n".join([*head, *indented(body), "    return step", ""])

@@ -1,0 +1,118 @@
+# ruff: noqa: E501 - a program a line
+"""Every construct around a wait is entered again with the values it had, or refused: never with wrong ones."""
+
+from __future__ import annotations
+
+import pytest
+
+from .harness import interrupted, program, uninterrupted
+
+RESTORED = {
+    "two names of one list": "a=[1]; b=a\nawait nap()\nb.append(2)\nreturn a, a is b",
+    "an instance of a class of the module": "p=Point(1)\nawait nap()\nreturn isinstance(p, Point), p",
+    "a class of the step": "class K:\n    def f(self): return 7\nk=K()\nawait nap()\nreturn k.f(), isinstance(k, K)",
+    "a global by another name": "s=effects\nawait nap()\ns.append(1)\nreturn s is effects",
+    "a global function by another name": "h=helper\nawait nap()\nreturn h is helper",
+    "a lambda over a cell that changes": "n=1\nf=lambda: n\nawait nap()\nn=5\nreturn f()",
+    "a lambda with a default": "n=1\nf=lambda q=[n]: q\nawait nap()\nn=5\nf()[0]+=1\nreturn f()",
+    "a function defined in an if": "if inputs:\n    def g(): return 3\nawait nap()\nreturn g()",
+    "two closures over one cell": (
+        "def mk():\n    v=0\n    def inc():\n        nonlocal v; v+=1; return v\n    def get(): return v\n"
+        "    return inc, get\ni,g=mk()\nawait nap()\ni()\nreturn g()"
+    ),
+    "a generator that nobody reads again": "g=(i for i in range(3)); n=next(g)\nawait nap()\nreturn n",
+    "a loop over a dict's items": "d={'a':1,'b':2}\nfor k,v in d.items():\n    await nap()\n    d[k]=v+1\nreturn d",
+    "a loop over a list that grows": "q=[1]\nfor i in q:\n    await nap()\n    if i<4: q.append(i+1)\nreturn q",
+    "a loop over a set": "s={1,2,3}; t=[]\nfor i in s:\n    await nap()\n    t.append(i)\nreturn sorted(t)",
+    "enumerate, zip, reversed, map": (
+        "o=[]\nfor i,(a,b) in enumerate(zip('ab', reversed([1,2]))):\n    await nap(); o.append((i,a,b))\n"
+        "for m in map(str,[1,2]):\n    await nap(); o.append(m)\nreturn o"
+    ),
+    "a loop variable with another value": "o=[]\nfor i in (1, 2):\n    i=i*10\n    await nap()\n    o.append(i)\nreturn o",
+    "a head of with that changed": "p='a'\nwith Managed(p) as f:\n    p='b'\n    await nap()\n    return f, p",
+    "an exception in a local": "try:\n    1/0\nexcept ZeroDivisionError as e:\n    k=e\nawait nap()\nreturn repr(k)",
+    "a wait in an except, then raise": "try:\n    1/0\nexcept ZeroDivisionError:\n    await nap()\n    raise",
+    "the cause of a kept exception": (
+        "try:\n    try: {}['k']\n    except KeyError as e: raise ValueError(1) from e\n"
+        "except ValueError as v:\n    await nap()\n    return repr(v.__cause__)"
+    ),
+    "an exception with two arguments": (
+        "try:\n    raise UnicodeDecodeError('a', b'b', 0, 1, 'r')\nexcept Exception as e:\n    await nap()\n    return str(e)"
+    ),
+    "try and finally": "try:\n    await nap()\n    effects.append(1)\nfinally:\n    effects.append('finally')\nreturn 3",
+    "a wait in try's else": "try:\n    a=1\nexcept ValueError:\n    a=2\nelse:\n    await nap()\n    a=3\nreturn a",
+    "an array": "import numpy as np\na=np.zeros(4)\nawait nap()\na[0]=9\nreturn float(a.sum())",
+    "a frame and its column": (
+        "import pandas as pd\nd=pd.DataFrame({'a':[1,2]}); c=d['a']\nawait nap()\nd.loc[0,'a']=5\nreturn list(d['a']), list(c)"
+    ),
+    "a bound method": "l=[1]; f=l.append\nawait nap()\nf(2)\nreturn l",
+    "a lock that nobody reads again": "import threading\nk=threading.Lock()\nawait nap()\nreturn 1",
+    "a comprehension that waits": "x=5\nys=[await nap(str(x)) for x in (1,2)]\nreturn x, ys",
+    "values that JSON lacks": (
+        "a=float('nan'); b=float('inf'); c=10**50; d={(1,2):3}; e='\\ud800'; f={1:2}\nawait nap()\nreturn a, b, c, d, e, f"
+    ),
+    "exact types": "a=True; b=1.0; c=[True,1,1.0,None]\nawait nap()\nreturn a, b, c, type(b)",
+    "a parameter that was deleted": "del z\nawait nap()\nreturn z",
+    "a global set before": "global G\nG=5\nawait nap()\nreturn G",
+    "a walrus in the condition": "if (n:=3) and await nap():\n    return n",
+    "a generator of random numbers": "import random\nr=random.Random(1); r.random()\nawait nap()\nreturn r.random()",
+    "a module": "import math as m\nawait nap()\nreturn m.pi",
+    "a list in itself": "l=[1]; l.append(l)\nawait nap()\nreturn l[1] is l",
+    "collections": "import collections as c\nd=c.defaultdict(lambda: 5); q=c.deque([1],3)\nawait nap()\nreturn d[0], q",
+    "a partial of a nested function": (
+        "import functools\ndef h(a,b): return a+b\np=functools.partial(h, 1)\nawait nap()\nreturn p(2)"
+    ),
+    "loops with else and break": (
+        "for i in range(3):\n    for j in range(3):\n        await nap()\n        if j==1: break\n    else:\n"
+        "        return 'no'\nelse:\n    return i, j"
+    ),
+    "match": (
+        "match inputs:\n    case [a, *rest]:\n        await nap()\n        return a, rest\n    case _:\n        return 'other'"
+    ),
+    "while with a wait in its head": "n=0\nwhile await nap() and n<3:\n    n+=1\nreturn n",
+    "an argument that changes what it reads": "l=[1,2]\na=await nap(str(l.pop()))\nreturn a, l",
+    "a helper that changes its argument": "l=[]\nn=await helper(l)\nreturn n, l",
+    "two waits in one statement": "a=(await nap('a'), await nap('b'))\nreturn a",
+}
+
+REFUSED = {
+    "a generator that is read later": "g=(i for i in range(3)); next(g)\nawait nap()\nreturn next(g)",
+    "a loop over a generator": "for i in (j for j in range(2)):\n    await nap()\nreturn i",
+    "an open file that is read later": "f=open('/dev/null'); f.read()\nawait nap()\nreturn f.read()",
+    "an open file by another name": "with open('/dev/null') as f:\n    g=f\n    await nap()\n    return g is f",
+    "a file opened for writing": "with open('/dev/null','w') as f:\n    f.write('a')\n    await nap()\nreturn 1",
+    "two arrays over one memory": "import numpy as np\na=np.zeros(4); v=a[1:]\nawait nap()\nv[0]=9\nreturn float(a.sum())",
+    "a memoryview": "b=bytearray(b'ab'); m=memoryview(b)\nawait nap()\nm[0]=99\nreturn b",
+    "a lock that is read later": "import threading\nk=threading.Lock()\nawait nap()\nreturn k.locked()",
+    "what a with gave, by another name": (
+        "async with Managed([1]) as t:\n    u=t\n    await nap()\n    u.append(2)\n    return t"
+    ),
+    "async for": "async for j in count_up(2):\n    await nap()\nreturn j",
+    "a wait in a finally": "try:\n    a=1\nfinally:\n    await nap()\nreturn a",
+    "locals() that is read later": "a=1; g=(i for i in [1])\nawait nap()\nreturn sorted(locals())",
+}
+
+
+@pytest.mark.parametrize("body", RESTORED.values(), ids=RESTORED)
+def test_it_is_restored(body: str) -> None:
+    source = program(body)
+    whole, parts = uninterrupted(source), interrupted(source, lambda _: True)
+    assert parts.left and not parts.fell_back
+    assert parts.same_as(whole)
+
+
+@pytest.mark.parametrize("body", REFUSED.values(), ids=REFUSED)
+def test_it_is_refused(body: str) -> None:
+    assert interrupted(program(body), lambda _: True).fell_back
+
+
+def test_a_cell_of_the_function_around_it_is_shared() -> None:
+    source = program("nonlocal y\ny+=1\nawait nap()\ny+=1\nreturn y", before="y=1")
+    assert interrupted(source, lambda _: True).same_as(uninterrupted(source))
+
+
+def test_a_plain_step_is_entered_like_an_async_one() -> None:
+    source = program("o=[]\nfor i in range(3):\n    a=await nap(str(i))\n    o.append((i, a))\nreturn o")
+    source = source.replace("async def", "def").replace("await ", "")
+    parts = interrupted(source, lambda _: True)
+    assert parts.left == 3 and parts.same_as(uninterrupted(source))

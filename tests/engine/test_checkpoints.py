@@ -1,0 +1,482 @@
+"""A step that was left in a wait is entered again at that statement, and starts at its top where it must."""
+
+from __future__ import annotations
+
+import asyncio
+import linecache
+import os
+import subprocess
+import sys
+from datetime import timedelta
+
+import pytest
+
+from cerebelum_nb import Secret, WorkflowError, connect, poll, sleep, step, wait_for_approval, workflow
+from cerebelum_nb._core.events import StepCheckpointed
+from cerebelum_nb.archive import pack, prune, unpack, verify
+from cerebelum_nb.testing import FakeClock, MemoryStore
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def log(request, tmp_path):
+    if request.param == "memory":
+        store = MemoryStore()
+        store.hibernate_after = timedelta(hours=1)
+        yield store
+        return
+    with connect(tmp_path / "log.db", hibernate_after="1h") as store:
+        yield store
+
+
+@pytest.fixture
+def clock():
+    with FakeClock() as made:
+        yield made
+
+
+def timeline(body, name="waiting"):
+    @workflow(name=name)
+    def made(wf):
+        wf.timeline(body)
+
+    return made
+
+
+async def to_its_end(made, log, clock, inputs=None, then=None, days=3):
+    """Run a workflow that hibernates, waking it again and again; ``then`` gives the code of the later attempts."""
+    result = await made.execute(inputs or {}, execution_id="k1", store=log)
+    made = then or made
+    while str(result.status) == "SLEEPING":
+        clock.advance(timedelta(days=days))
+        result = await made.resume("k1", store=log)
+    return result
+
+
+def cell(source, sent, number=iter(range(10_000))):
+    """Run a notebook's cell that defines a step named ``one``; return its workflow."""
+    name = f"<cell {next(number)}>"
+    linecache.cache[name] = (len(source), None, source.splitlines(True), name)
+    space = {"sleep": sleep, "step": step, "sent": sent, "__name__": "__main__"}
+    exec(compile(source, name, "exec"), space)
+    return timeline(space["one"])
+
+
+def checkpoints(log):
+    return [event for event in log.events("k1") if isinstance(event, StepCheckpointed)]
+
+
+def test_code_before_a_long_wait_does_not_run_again(log, clock):
+    sent = []
+
+    @step
+    async def remind(inputs):
+        sent.append("welcome")
+        names = [inputs["to"]]
+        await sleep(timedelta(days=1))
+        names.append("again")
+        sent.append("reminder")
+        await sleep(timedelta(days=1))
+        return names
+
+    result = asyncio.run(to_its_end(timeline(remind), log, clock, {"to": "ada"}))
+    assert sent == ["welcome", "reminder"]
+    assert result.output == ["ada", "again"]
+
+
+def test_a_plain_step_continues_at_its_line_too(log, clock):
+    sent = []
+
+    @step
+    def remind():
+        for number in range(3):
+            sent.append(number)
+            sleep("2h")
+        return sent
+
+    assert asyncio.run(to_its_end(timeline(remind), log, clock)).output == [0, 1, 2]
+    assert sent == [0, 1, 2]
+
+
+def test_an_approval_is_waited_for_at_its_line(log, clock):
+    sent = []
+
+    @step
+    async def ask():
+        sent.append("asked")
+        await sleep("2h")
+        answer = await wait_for_approval("deploy")
+        sent.append(answer)
+
+    async def live():
+        made = timeline(ask)
+        await made.execute({}, execution_id="k1", store=log)
+        clock.advance("3h")
+        await made.resume("k1", store=log)
+        from cerebelum_nb import ExecutionClient
+
+        ExecutionClient(log).approve("k1", {"yes": 1})
+        return await made.resume("k1", store=log)
+
+    asyncio.run(live())
+    assert sent == ["asked", {"yes": 1}]
+
+
+def test_waits_that_asyncio_gathers_are_entered_again_together(log, clock):
+    sent = []
+
+    @step
+    async def both():
+        sent.append("top")
+        await asyncio.gather(sleep("2h"), sleep("4h"))
+        sent.append("end")
+
+    asyncio.run(to_its_end(timeline(both), log, clock))
+    assert sent == ["top", "end"]
+
+
+def test_a_task_that_waits_beside_its_step_is_not_lost(log, clock):
+    sent = []
+
+    async def beside():
+        sent.append("beside")
+        await sleep("2h")
+
+    @step
+    async def both():
+        task = asyncio.ensure_future(beside())
+        await sleep("5h")
+        await task
+        return "done"
+
+    assert asyncio.run(to_its_end(timeline(both), log, clock)).output == "done"
+    assert sent[-1] == "beside" and not checkpoints(log)
+
+
+BASE = """
+@step
+async def one(inputs):
+    sent.append("mail 1")
+    n = 5
+    try:
+        for i in range(2):
+            if n > 1:
+                await sleep("1d")
+                sent.append(f"mail {i + 2}")
+    finally:
+        sent.append("finally")
+    return n
+"""
+CONTINUES = ["mail 1", "|", "mail 2", "mail 3", "finally"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "effects"),
+    [
+        ("n = 5\n", "n = 5\n", CONTINUES),
+        ("n = 5\n", "n = 5  # five\n\n", CONTINUES),
+        ("async def one(inputs):\n", 'async def one(inputs):\n    "Send mails."\n', CONTINUES),
+        ('sleep("1d")', 'sleep("2d")', CONTINUES),
+        ("mail {i + 2}", "MAIL {i + 2}", ["mail 1", "|", "MAIL 2", "MAIL 3", "finally"]),
+        ('"finally"', '"at last"', ["mail 1", "|", "mail 2", "mail 3", "at last"]),
+        ("n = 5\n", "n = 6\n", ["mail 1", "|", "mail 1", "mail 2", "mail 3", "finally"]),
+        ("n = 5\n", "n = 5\n    print(end='')\n", ["mail 1", "|", "mail 1", "mail 2", "mail 3", "finally"]),
+        ("range(2)", "range(3)", ["mail 1", "|", "mail 1", "mail 2", "mail 3", "mail 4", "finally"]),
+        ("if n > 1", "if n > 0", ["mail 1", "|", "mail 1", "mail 2", "mail 3", "finally"]),
+        ("one(inputs)", "one(inputs, context)", ["mail 1", "|", "mail 1", "mail 2", "mail 3", "finally"]),
+    ],
+)
+def test_an_edit_before_the_wait_starts_at_the_top_and_no_other(log, clock, old, new, effects):
+    sent = []
+    first, then = cell(BASE, sent), cell(BASE.replace(old, new), sent)
+
+    async def live():
+        await first.execute({}, execution_id="k1", store=log)
+        sent.append("|")
+        plan = str(then.plan_resume("k1", store=log)["one"])
+        result = None
+        while result is None or str(result.status) == "SLEEPING":
+            clock.advance("3d")
+            result = await then.resume("k1", store=log)
+        return plan
+
+    plan = asyncio.run(live())
+    assert sent == effects
+    continues = sent.count("mail 1") == 1
+    assert ("continues at line" in plan) == continues
+    assert ("code before line 9 was changed" in plan) != continues
+    assert any(not event.place for event in checkpoints(log)) != continues
+
+
+def test_other_inputs_start_it_at_the_top(log, clock):
+    sent = []
+
+    @step
+    async def one(inputs):
+        sent.append(inputs["n"])
+        await sleep("1d")
+
+    async def live():
+        made = timeline(one)
+        await made.execute({"n": 1}, execution_id="k1", store=log)
+        clock.advance("2d")
+        await made.resume("k1", inputs={"n": 2}, store=log)
+
+    asyncio.run(live())
+    assert sent == [1, 2]
+    assert [event.reason for event in checkpoints(log) if not event.place] == ["it is given other arguments"]
+
+
+def test_a_retry_starts_at_the_top(log, clock):
+    sent = []
+
+    @step(retries=1)
+    async def one():
+        sent.append("top")
+        await sleep("2h")
+        if len(sent) < 3:
+            sent.append("fails")
+            raise OSError("no")
+
+    asyncio.run(to_its_end(timeline(one), log, clock))
+    assert sent == ["top", "fails", "top"]
+
+
+def test_a_failed_step_continues_at_its_last_wait(log, clock):
+    sent = []
+    source = BASE.replace("    return n\n", "    return n / 0\n")
+    broken, fixed = cell(source, sent), cell(source.replace("n / 0", "n"), sent)
+
+    async def live():
+        with pytest.raises(WorkflowError):
+            await to_its_end(broken, log, clock)
+        return await fixed.resume("k1", store=log)
+
+    assert asyncio.run(live()).output == 5
+    assert sent.count("mail 1") == 1
+
+
+def test_finally_and_except_around_the_wait_run_at_the_true_end_only(log, clock):
+    sent = []
+
+    @step
+    def one():
+        try:
+            sleep("2h")
+        except BaseException:
+            sent.append("except")
+            raise
+        finally:
+            sent.append("finally")
+
+    asyncio.run(to_its_end(timeline(one), log, clock))
+    assert sent == ["finally"]
+
+
+def test_finally_runs_when_it_is_cancelled_in_the_wait(log, clock):
+    sent = []
+
+    @step
+    async def one():
+        try:
+            await sleep("10m")
+        finally:
+            sent.append("finally")
+
+    async def live():
+        run = timeline(one).start({}, execution_id="k1", store=log)
+        while not any(type(event).__name__ == "SleepStarted" for event in log.events("k1")):
+            await asyncio.sleep(0)
+        run.cancel()
+        await run.finish()
+
+    asyncio.run(live())
+    assert sent == ["finally"]
+
+
+def test_finally_runs_when_its_time_is_over(log, clock):
+    sent = []
+
+    @step(timeout="1m")
+    async def one():
+        try:
+            await sleep("10m")
+        finally:
+            sent.append("finally")
+
+    with pytest.raises(WorkflowError):
+        timeline(one).run({}, store=log)
+    assert sent == ["finally"]
+
+
+def test_values_that_cannot_be_kept_leave_the_checkpoint_before(log, clock):
+    sent = []
+
+    @step
+    async def one():
+        sent.append("top")
+        await sleep("2h")
+        sent.append("middle")
+        numbers = (n for n in range(3))
+        next(numbers)
+        await sleep("3h")
+        return next(numbers)
+
+    assert asyncio.run(to_its_end(timeline(one), log, clock)).output == 1
+    assert sent == ["top", "middle", "middle"]
+
+
+def test_a_secret_is_not_kept_and_is_given_again_with_the_arguments(log, clock):
+    sent = []
+
+    @step
+    async def one(inputs):
+        sent.append("top")
+        await sleep("2h")
+        sent.append(inputs["token"].reveal())
+
+    asyncio.run(to_its_end(timeline(one), log, clock, {"token": Secret("s3cr3t-token")}))
+    assert sent == ["top", "s3cr3t-token"]
+    assert "s3cr3t" not in str([event.variables for event in checkpoints(log)])
+
+
+def test_a_secret_in_a_variable_starts_it_at_the_top(log, clock):
+    sent = []
+
+    @step
+    async def one(inputs):
+        sent.append("top")
+        token = inputs["token"].reveal()
+        await sleep("2h")
+        return len(token)
+
+    assert asyncio.run(to_its_end(timeline(one), log, clock, {"token": Secret("s3cr3t-token")})).output == 12
+    assert sent == ["top", "top"] and not checkpoints(log)
+
+
+def test_nothing_is_unpickled_from_a_log_that_is_not_trusted(tmp_path, clock):
+    sent = []
+
+    @step
+    async def one():
+        sent.append("top")
+        pair = (1, {2})
+        await sleep("2h")
+        return len(pair)
+
+    made = timeline(one)
+    path = tmp_path / "log.db"
+    with connect(path, hibernate_after="1h") as log:
+        asyncio.run(made.execute({}, execution_id="k1", store=log))
+    clock.advance("3h")
+    with connect(path, hibernate_after="1h", trusted=False) as log:
+        assert asyncio.run(made.resume("k1", store=log)).output == 2
+        assert "is not trusted" in checkpoints(log)[-1].reason
+    assert sent == ["top", "top"]
+
+
+def test_variables_are_packed_verified_and_not_pruned_away(tmp_path, clock):
+    sent = []
+
+    @step
+    async def one():
+        sent.append("top")
+        pair = (1, {2})
+        await sleep("2h")
+        return pair[0]
+
+    made = timeline(one)
+    with connect(tmp_path / "log.db", hibernate_after="1h") as log:
+        asyncio.run(made.execute({}, execution_id="k1", store=log))
+        prune(older_than="1d", store=log)
+        assert verify(store=log).ok
+        pack("k1", tmp_path / "k1.cb", store=log)
+    clock.advance("3h")
+    with connect(tmp_path / "other.db", hibernate_after="1h") as other:
+        unpack(tmp_path / "k1.cb", store=other, trust=True)
+        assert verify(store=other).ok
+        assert asyncio.run(made.resume("k1", store=other)).output == 1
+    assert sent == ["top"]
+
+
+def test_a_checkpoint_is_in_the_commit_of_its_wait(tmp_path, clock):
+    commits = []
+
+    class Counting(MemoryStore):
+        def commit(self, commit):
+            commits.append([type(event).__name__ for event in commit.events])
+            return super().commit(commit)
+
+    @step
+    async def one():
+        for _ in range(2):
+            await sleep("10s")
+
+    timeline(one).run({}, store=Counting())
+    assert commits[1:3] == [
+        ["StepCheckpointed", "SleepStarted"],
+        ["SleepCompleted", "StepCheckpointed", "SleepStarted"],
+    ] or (["StepCheckpointed", "SleepStarted"] in commits)
+
+
+def test_without_checkpoints_it_starts_at_its_top(log, clock):
+    sent = []
+
+    @step(checkpoint=None)
+    async def one():
+        sent.append("top")
+        await sleep("2h")
+
+    asyncio.run(to_its_end(timeline(one), log, clock))
+    assert sent == ["top", "top"] and not checkpoints(log)
+
+
+def test_a_poll_keeps_what_its_check_changed(log, clock):
+    @step
+    async def one():
+        seen = []
+
+        def check():
+            seen.append(len(seen))
+            return len(seen) > 3
+
+        await poll(check, interval="2h", max_attempts=10)
+        return seen
+
+    assert asyncio.run(to_its_end(timeline(one), log, clock)).output == [0, 1, 2, 3]
+
+
+KILLED = """
+import asyncio, os, signal, sys
+from cerebelum_nb import sleep, step, workflow, connect
+
+@step
+async def one(inputs):
+    for number in range(3):
+        with open("effects", "a") as file:
+            file.write(f"{number}\\n")
+        await sleep(0.01)
+        if number == int(sys.argv[1]):
+            os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+@workflow
+def made(wf):
+    wf.timeline(one)
+
+with connect("log.db") as log:
+    print(asyncio.run(made.execute({}, execution_id="k1", resume=True, store=log)).output)
+"""
+
+
+@pytest.mark.process
+def test_a_killed_step_continues_at_its_line(tmp_path):
+    (tmp_path / "program.py").write_text(KILLED)
+    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")}
+    outputs = [
+        subprocess.run(
+            [sys.executable, "program.py", str(number)], cwd=tmp_path, env=environment, capture_output=True, check=False
+        )
+        for number in (0, 1, 9)
+    ]
+    assert [one.returncode for one in outputs] == [-9, -9, 0], outputs[-1].stderr
+    assert (tmp_path / "effects").read_text().split() == ["0", "1", "2"]
