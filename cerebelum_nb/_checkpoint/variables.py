@@ -15,6 +15,7 @@ import pickle
 import threading
 import types
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -29,7 +30,6 @@ __all__ = ["Frame", "Kept", "Snapshot"]
 
 _JSON_SCALARS = (int, float, str, bool, type(None))
 _SCALARS = (*_JSON_SCALARS, bytes, complex)
-_OURS = (".c", ".r", ".t", ".k", ".v")
 _SHAREABLE = (str, bytes, int, float, type, types.BuiltinFunctionType, types.ModuleType, type(None))
 """What two variables may share without anybody noticing that they no longer do."""
 
@@ -104,7 +104,7 @@ class Frame:
         wanted.update(self.twin.head_names(place))
         rich: dict[str, Any] = {}
         for name, value in variables.items():
-            if name not in wanted if name[0] == "." else name in _OURS:
+            if name not in wanted if name[0] == "." else name in self.free:
                 continue
             if type(value) in _JSON_SCALARS and not (type(value) is float and not math.isfinite(value)):
                 found.plain[name] = value
@@ -180,6 +180,9 @@ class Frame:
         named[id(self.fn.__globals__)] = ("globals", "")
         for name, cell in self.free.items():
             named[id(cell)] = ("free", name)
+            with suppress(ValueError):  # it is empty
+                if type(cell.cell_contents) not in _SCALARS:
+                    named[id(cell.cell_contents)] = ("closure", name)
         for name, cell in self.cells.items():
             named[id(cell)] = ("cell", name)
         return named
@@ -194,6 +197,8 @@ class Frame:
                 return self.fn.__globals__[name]
             case "free":
                 return self.free[name]
+            case "closure":
+                return self.free[name].cell_contents
         return self.cells[name]
 
 

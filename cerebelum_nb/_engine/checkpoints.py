@@ -17,7 +17,7 @@ import json
 import types
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 from .._checkpoint.cursor import CannotEnterError, Cursor, twin_of
 from .._checkpoint.places import IsOperation, Place
@@ -26,6 +26,7 @@ from .._checkpoint.variables import Kept, Snapshot
 from .._core.events import OperationMismatched, SleepCompleted, StepCheckpointed
 from .._core.graph import StepSpec
 from .._core.state import State
+from .._core.state_name import ExecutionState
 from .._core.value import Value
 from .._text.json_text import parse
 from .._values.classes import Home
@@ -89,7 +90,8 @@ class Checkpoints:
     def __init__(self, spec: StepSpec, scope: Scope, host: _KeepsVariables, twin: Twin) -> None:
         self._spec, self._scope, self._host, self._twin = spec, scope, host, twin
         vault = scope.execution.vault
-        self.cursor = Cursor(twin, spec.fn, self._is_left, host.home, vault.reveals if vault else None)
+        fn = cast(types.FunctionType, spec.fn)  # else it had no twin
+        self.cursor = Cursor(twin, fn, self._is_left, host.home, vault.reveals if vault else None)
         self.leaving = False  # the attempt ends, and the step is to be entered again; not when its time is over
         self._last: tuple[Any, ...] = ()
         self._recorded: int | None = None  # the statement at which the last checkpoint is
@@ -165,7 +167,8 @@ class Checkpoints:
 
     def _is_left(self) -> bool:
         """Whether the attempt is left in a wait at which the step will be entered again: then nothing is undone."""
-        if not self.leaving or self._scope.execution.state.cancel is not None:
+        state = self._scope.execution.state
+        if not self.leaving or state.cancel is not None or state.lifecycle is ExecutionState.CANCELLED:
             return False
         return self._recorded is not None and self._recorded == self.cursor.number
 
