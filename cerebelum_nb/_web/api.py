@@ -34,7 +34,7 @@ class Api:
 
     def executions(self, request: Request) -> Response:
         """List executions, newest first; ``before`` asks for the next page."""
-        log, wanted = self._logs[request.path_params["log"]], Wanted.of(request.query_params)
+        log, wanted = self._logs.named(request.path_params["log"]), Wanted.of(request.query_params)
         found = listed(log, wanted)
         rows = [
             {
@@ -55,13 +55,13 @@ class Api:
 
     def execution(self, request: Request) -> Response:
         """Return an execution, as ``cerebelum status --json`` does; nothing is unpickled."""
-        log = self._logs[request.path_params["log"]]
+        log = self._logs.named(request.path_params["log"])
         row = log.store.execution(from_path(request.path_params["id"]))
         return _json(_bounded(status_of(log.store, row, current_clock.get().now()).to_dict()))
 
     def events(self, request: Request) -> Response:
         """Return events in order, after a version; at most a thousand."""
-        log = self._logs[request.path_params["log"]]
+        log = self._logs.named(request.path_params["log"])
         given = request.query_params.get("after", "0")
         if not (given.isascii() and given.isdecimal() and len(given) <= 15):
             raise ValueError(f"after is the number of an event, not {given[:20]!r}")

@@ -34,7 +34,6 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (ResumeError, 409),
     (ExecutionBusyError, 409),
     (StoreError, 503),
-    (KeyError, 404),
     (ValueError, 400),
     (CerebelumError, 409),
 )
@@ -73,8 +72,7 @@ def application(logs: Logs, settings: Settings) -> Starlette:
 
     async def failed(request: Request, error: Exception) -> Response:
         status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
-        message = "There is no such page." if isinstance(error, KeyError) else str(error)
-        return _told(pages, request, status, message)
+        return _told(pages, request, status, str(error))
 
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -90,6 +88,7 @@ def application(logs: Logs, settings: Settings) -> Starlette:
     routes = [
         Route("/", pages.index),
         Route("/static/{name}", _static),
+        Route("/{log}", pages.slash),
         Route("/{log}/", pages.executions),
         Route("/{log}/feed", pages.list_feed),
         Route(one, pages.execution),
@@ -105,7 +104,9 @@ def application(logs: Logs, settings: Settings) -> Starlette:
         HTTPException: refused,
         **{kind: failed for kind, _ in _STATUS},
     }
-    return Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)
+    made = Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)
+    made.router.redirect_slashes = False  # it would name a host and a path, which a proxy may have changed
+    return made
 
 
 def _told(pages: Pages, request: Request, status: int, message: str) -> Response:
@@ -124,5 +125,8 @@ def _told(pages: Pages, request: Request, status: int, message: str) -> Response
 
 
 async def _static(request: Request) -> Response:
-    body, kind = STATIC[request.path_params["name"]]
+    found = STATIC.get(request.path_params["name"])
+    if found is None:
+        raise HTTPException(404)
+    body, kind = found
     return Response(body, media_type=kind, headers={"cache-control": "private, max-age=86400"})

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from starlette.exceptions import HTTPException
+
 from .._store.place import path_of
 from .._store.sqlite import SqliteStore
 from ..errors import StoreError
@@ -127,6 +129,17 @@ class Logs(dict[str, ShownLog]):
                 made.close()
                 raise
         return made
+
+    def named(self, name: str) -> ShownLog:
+        """Return the log of an address.
+
+        Raises:
+            HTTPException: none is called so.
+        """
+        found = self.get(name)
+        if found is None:
+            raise HTTPException(404)
+        return found
 
     def _name(self, path: Path) -> str:
         """Name a log by its file, or by the folder it belongs to."""

@@ -117,6 +117,11 @@ class Picture:
     now: int
 
     @property
+    def states(self) -> dict[str, str]:
+        """The look of every step, for the graph."""
+        return {**self.card.states, **{line.name: line.look for line in self.lines}}
+
+    @property
     def is_live(self) -> bool:
         """Whether time moves on for it."""
         lifecycle = self.state.lifecycle

@@ -42,6 +42,10 @@ class Pages:
             return RedirectResponse(f"./{next(iter(self._logs))}/")
         return self.page("logs.html", request, shown=list(self._logs.values()))
 
+    async def slash(self, request: Request) -> Response:
+        """Go to the list of a log that is named without the slash behind it."""
+        return RedirectResponse(f"./{self.log(request).name}/")
+
     def executions(self, request: Request) -> Response:
         """Show the list."""
         log, wanted = self.log(request), Wanted.of(request.query_params)
@@ -123,9 +127,6 @@ class Pages:
             root="../../../",
             picture=picture,
             document=document,
-            live=False,
-            found=None,
-            earlier="",
         )
 
     def travel(self, request: Request) -> Response:
@@ -142,7 +143,7 @@ class Pages:
 
     def log(self, request: Request) -> ShownLog:
         """Return the log that an address names."""
-        return self._logs[request.path_params["log"]]
+        return self._logs.named(request.path_params["log"])
 
     def look(self, request: Request) -> tuple[ShownLog, Look]:
         """Return the execution that an address names, as the log has it; its id may be shortened."""
@@ -157,8 +158,11 @@ class Pages:
         document = given.get("document")
         if document is not None:
             given["seen"] = seen(document)
+        given.setdefault("log", "")
+        given.setdefault("live", False)
         if "picture" in given:
             given.setdefault("span", f"{given['picture'].span:.3f}")
+            given = {"found": None, "earlier": "", "wanted_type": "", "wanted_step": "", **given}
             given["types"] = list(EVENT_TYPES)
         body = render(
             template,

@@ -12,7 +12,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, FileSystemLoader, Template
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from .._core.state_name import ExecutionState
@@ -156,6 +156,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
+        undefined=StrictUndefined,
     )
     made.globals.update(
         MARKS=MARKS, SHORTCUTS=SHORTCUTS, STATES=[*LOOKS][:-1], badge=_badge, static=STATIC, file_size=file_size
@@ -230,7 +231,7 @@ def list_document(log: ShownLog, entries: tuple[Entry, ...], counted: Mapping[st
         number = counted.get(name)
         parts[f"n-{name}"] = str(_module("list_parts.html").count(f"n-{name}", number))
     parts["p-trouble"] = NO_TROUBLE
-    parts["p-none"] = str(_module("list_parts.html").none(not entries))
+    parts["p-none"] = str(_module("list_parts.html").empty(not entries))
     return Document(parts=parts, lists={"rows": order})
 
 

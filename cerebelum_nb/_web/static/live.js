@@ -33,7 +33,9 @@ const tick = () => {
   const axis = document.getElementById("p-axis"), table = document.getElementById("t-steps")
   if (axis && table) {
     const span = axis.dataset.start ? (now - axis.dataset.start) / 1e6 : +axis.dataset.span
-    table.style.setProperty("--t", Math.max(span, +axis.dataset.span).toFixed(2))
+    const shown = Math.max(span, +axis.dataset.span)
+    table.style.setProperty("--t", shown.toFixed(3))
+    if (axis.dataset.start) document.getElementById("axis-end").textContent = words(shown)
   }
 }
 setInterval(() => document.hidden || tick(), 1000)
