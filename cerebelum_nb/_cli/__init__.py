@@ -27,6 +27,7 @@ _HOMES = {
     "unpack": "pack",
     "prune": "prune",
     "scheduler": "scheduler",
+    "metrics": "metrics",
     "verify": "verify",
     "doctor": "doctor",
     "demo": "demo",

@@ -44,6 +44,7 @@ __all__ = [
     "Failure",
     "again",
     "as_json",
+    "log_argument",
     "log_options",
     "log_path",
     "open_log",
@@ -199,7 +200,7 @@ _DB, _DEBUG = "cerebelum_nb.db", "cerebelum_nb.debug"
 
 def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     if value:  # what stands nearer to the command comes later and wins
-        ctx.meta[_DB if param.name == "db" else _DEBUG] = value
+        ctx.meta[_DEBUG if param.name == "debug" else _DB] = value
 
 
 def log_options(command: F) -> F:
@@ -216,6 +217,13 @@ def log_options(command: F) -> F:
         help="The log. Without it $CEREBELUM_DB, else .cerebelum/history.db here.",
     )
     return db(debug(command))
+
+
+def log_argument(command: F) -> F:
+    """Give a command that is about a whole log its path as an argument too, in place of ``--db``."""
+    return click.argument(
+        "log", metavar="[LOG]", required=False, type=click.Path(), expose_value=False, callback=_remember
+    )(command)
 
 
 trust_options = (
