@@ -27,6 +27,8 @@ _HOMES = {
     "unpack": "pack",
     "prune": "prune",
     "scheduler": "scheduler",
+    "cluster": "cluster",
+    "worker": "cluster",
     "verify": "verify",
     "doctor": "doctor",
     "demo": "demo",
