@@ -16,6 +16,7 @@ _HOMES = {
     "status": "status",
     "watch": "watch",
     "events": "status",
+    "dashboard": "dashboard",
     "debug": "debug",
     "resume": "resume",
     "fork": "fork",

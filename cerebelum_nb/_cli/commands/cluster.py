@@ -87,9 +87,9 @@ def worker(
 ) -> None:
     """Run the steps of workflows for a cluster.
 
-    It works until Ctrl-C or SIGTERM. The workflows are those of the MODULEs (names, with the working directory on the path), .py FILEs and .ipynb
-    NOTEBOOKs; of a notebook only its definitions are run. Start as many workers as you like, on any machine that has
-    the code.
+    It works until Ctrl-C or SIGTERM. The workflows are those of the MODULEs (names, with the working directory on the
+    path), .py FILEs and .ipynb NOTEBOOKs; of a notebook only its definitions are run. Start as many workers as you
+    like, on any machine that has the code.
     """
     made = extension("worker").Worker(core, worker_id, queue=queue, max_steps=max_steps, grace=grace)
     for name in code:
