@@ -12,6 +12,7 @@ from .clock import current_clock
 from .execution import running_here
 from .leases import keeper_of
 from .leaving import leave_off
+from .patience import patiently, short_try
 
 __all__ = ["cancel_execution"]
 
@@ -32,6 +33,15 @@ async def cancel_execution(store: Store, execution_id: ExecutionLike, *, reason:
         ExecutionNotFoundError: there is no such execution.
         ResumeError: it has ended already.
     """
+
+    def write() -> str:
+        with short_try():
+            return _cancel(store, execution_id, reason, by)
+
+    return await patiently(write)
+
+
+def _cancel(store: Store, execution_id: ExecutionLike, reason: str | None, by: str | None) -> str:
     row = store.execution(execution_id)
     execution_id = row.execution_id
     if row.summary.state.is_final:

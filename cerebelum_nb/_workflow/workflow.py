@@ -12,6 +12,7 @@ from .._core.limits import NoStage
 from .._dsl.builder import WorkflowBuilder
 from .._engine.cancel import cancel_execution
 from .._engine.inputs import Inputs, check_inputs
+from .._engine.patience import briefly, patiently
 from .._engine.sync import run_sync
 from .._store.base import Store
 from .._store.session import resolve_store
@@ -162,7 +163,8 @@ class Workflow(Definition):
             result: Result = await _distributed_engine().execute(self, inputs, execution_id=execution_id)
             return result
         await watch_holder(execution_id, resume, store)
-        return await launch_once(self, inputs, store, execution_id, resume=resume, wait=wait).foreground()
+        make = partial(launch_once, self, inputs, store, execution_id, resume=resume, wait=wait)
+        return await (await patiently(make)).foreground()
 
     def run(
         self,
@@ -205,7 +207,8 @@ class Workflow(Definition):
             Otherwise as :meth:`execute`, as far as it can be told before it runs.
         """
         self._need_a_loop("in the background", "start")
-        return launch_once(self, inputs, store, execution_id, resume=resume, wait=wait).background()
+        make = partial(launch_once, self, inputs, store, execution_id, resume=resume, wait=wait)
+        return briefly(make).background()
 
     async def resume(
         self,
@@ -245,7 +248,8 @@ class Workflow(Definition):
             Otherwise as :meth:`execute`.
         """
         __tracebackhide__ = True
-        run = take_up(
+        make = partial(
+            take_up,
             self,
             await wait_until_seen(self, execution_id, store),
             skip_completed_steps=skip_completed_steps,
@@ -256,7 +260,7 @@ class Workflow(Definition):
             wait=wait,
             store=store,
         )
-        return await run.foreground()
+        return await (await patiently(make)).foreground()
 
     def resume_sync(
         self,
@@ -352,7 +356,7 @@ class Workflow(Definition):
         """
         self._need_a_loop("cell by cell", "begin")
         log = resolve_store(store)
-        run = launch_once(self, inputs, log, execution_id, resume=resume)
+        run = briefly(partial(launch_once, self, inputs, log, execution_id, resume=resume))
         run.execution.limit = NoStage()
         run.background()
         error = run.execution.done.exception() if run.execution.done.done() else None
