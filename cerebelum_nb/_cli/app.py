@@ -44,6 +44,8 @@ __all__ = [
     "Failure",
     "again",
     "as_json",
+    "debug_option",
+    "log_argument",
     "log_options",
     "log_path",
     "open_log",
@@ -199,14 +201,18 @@ _DB, _DEBUG = "cerebelum_nb.db", "cerebelum_nb.debug"
 
 def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     if value:  # what stands nearer to the command comes later and wins
-        ctx.meta[_DB if param.name == "db" else _DEBUG] = value
+        ctx.meta[_DEBUG if param.name == "debug" else _DB] = value
+
+
+def debug_option(command: F) -> F:
+    """Give a command ``--debug``, which may also stand before its name."""
+    return click.option(
+        "--debug", is_flag=True, expose_value=False, callback=_remember, help="Show the traceback of an error."
+    )(command)
 
 
 def log_options(command: F) -> F:
     """Give a command ``--db`` and ``--debug``; both may also stand before its name."""
-    debug = click.option(
-        "--debug", is_flag=True, expose_value=False, callback=_remember, help="Show the traceback of an error."
-    )
     db = click.option(
         "--db",
         metavar="PATH",
@@ -215,7 +221,14 @@ def log_options(command: F) -> F:
         callback=_remember,
         help="The log. Without it $CEREBELUM_DB, else .cerebelum/history.db here.",
     )
-    return db(debug(command))
+    return db(debug_option(command))
+
+
+def log_argument(command: F) -> F:
+    """Give a command that is about a whole log its path as an argument too, in place of ``--db``."""
+    return click.argument(
+        "log", metavar="[LOG]", required=False, type=click.Path(), expose_value=False, callback=_remember
+    )(command)
 
 
 trust_options = (

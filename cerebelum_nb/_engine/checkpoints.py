@@ -15,8 +15,7 @@ import hashlib
 import inspect
 import json
 import types
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, cast, runtime_checkable
 
 from .._checkpoint.cursor import CannotEnterError, Cursor, twin_of
@@ -178,7 +177,7 @@ class Checkpoints:
 
     # -- recording ------------------------------------------------------------------------------------------
 
-    def operation_named(self, counts: Counter[str]) -> None:
+    def operation_named(self, counts: Mapping[str, int]) -> None:
         """Hear that an operation is about to be named; the first of a statement belongs to its beginning."""
         if self.cursor.fresh:
             self._counts, self.cursor.fresh = dict(counts), False

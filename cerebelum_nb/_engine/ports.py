@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from contextvars import Context
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from .._store.base import Store
 from .._values.secret import Vault
 from .clock import Clock
 
-__all__ = ["Held", "Host", "Outcome", "RunLoop", "Waiter"]
+__all__ = ["Checkpointing", "Held", "Host", "Outcome", "RunLoop", "Waiter"]
 
 E = TypeVar("E", contravariant=True)
 
@@ -132,6 +132,25 @@ class Host(Protocol):
 
     def end_with_loop(self) -> None:
         """Be over if its event loop was closed under it."""
+        ...
+
+
+class Checkpointing(Protocol):
+    """What a scope asks of the checkpoints of its attempt."""
+
+    leaving: bool
+    """Whether the attempt ends and the step is to be entered again; not when its time is over."""
+
+    def operation_named(self, counts: Mapping[str, int]) -> None:
+        """Hear that an operation is about to be named; ``counts`` says how many there were of each name."""
+        ...
+
+    def checkpoint(self, event: type[Any]) -> dict[str, Any] | None:
+        """Return the fields of the checkpoint that is recorded before an operation's event; None when there is none."""
+        ...
+
+    def end(self) -> None:
+        """Hear that the function has returned."""
         ...
 
 

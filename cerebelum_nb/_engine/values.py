@@ -20,8 +20,7 @@ from .._core.value import ErrorInfo, Value
 from .._store.base import Store
 from .._values import Secret, Vault, decode, encode, pickles
 from .._values.classes import Home
-from .._values.foreign import ForeignBytes
-from ..errors import DependencyError, SerializationError, UntrustedValueError
+from ..errors import DependencyError, SerializationError
 from .fence import at_return, describe
 from .scope import current_scope
 
@@ -125,20 +124,6 @@ class ExecutionValues:
             missing=partial(Secret.missing, execution_id=self.id, step=step),
             home=self.home,
         )
-
-    def payload(self, value: Value) -> bytes:
-        """Return the bytes of a recorded value that this process may unpickle.
-
-        Raises:
-            UntrustedValueError: somebody else may have made them.
-            StoreError: the log no longer holds them.
-        """
-        found = self.store.payload(value.digest) if value.codec != "none" else b""
-        if not found:
-            raise SerializationError("some of its variables were not kept")
-        if not self.store.trusted or isinstance(found, ForeignBytes):
-            raise UntrustedValueError("its variables would have to be unpickled, and the log is not trusted")
-        return found
 
     def describe(self, error: BaseException) -> ErrorInfo:
         """Describe a failure for the log, without secrets."""

@@ -22,9 +22,10 @@ from typing import Any, cast
 
 from .._core.events import EVENT_TYPES, HEADER, PAYLOAD_FIELDS, Event
 from .._core.value import ErrorInfo, Value
+from .._text.json_text import parse
 from ..errors import StoreError
 
-__all__ = ["NO_VALUES", "Row", "decode", "encode", "stored_values", "values_of"]
+__all__ = ["NO_VALUES", "Row", "decode", "encode", "stored_values", "value_field", "value_of", "values_of"]
 
 Row = tuple[str, str | None, int | None, int | None, int, str | None]
 """``(type, step, visit, attempt, at, data)``; the middle three are NULL for the execution's own events."""
@@ -109,12 +110,23 @@ def encode(event: Event) -> Row:
     return layout.name, None, None, None, event.at, data
 
 
+def value_of(event: Event) -> Value | None:
+    """Return the value of ``event`` that has a text, if it has one."""
+    name = _LAYOUTS[type(event)].value
+    return getattr(event, name) if name else None
+
+
 def values_of(event: Event) -> tuple[Value, ...]:
-    """Return the values of ``event``."""
+    """Return all values of ``event``, also those that are kept as bytes only."""
     layout = _LAYOUTS[type(event)]
     value = getattr(event, layout.value) if layout.value else None
     kept: tuple[Value, ...] = getattr(event, layout.values) if layout.values else ()
     return kept if value is None else (value, *kept)
+
+
+def value_field(event: Event) -> str:
+    """Return the name of the field that holds the value of such an event; "" when it has none."""
+    return _LAYOUTS[type(event)].value
 
 
 def stored_values(event: Event) -> Iterable[Value]:
@@ -208,7 +220,7 @@ def _fields(layout: _Layout, data: str | None) -> dict[str, Any]:
     # The first marker is the one: within a JSON string its quotes would be escaped, and what nests before the
     # value (an error, a reference) has no member of that name.
     head, marker, tail = data.partition(layout.marker) if name else (data, "", "")
-    found |= json.loads(head + "}" if marker else head)
+    found |= parse(head + "}" if marker else head)
     if name:
         about = found.pop(name + "_ref", None)
         masked = found.pop(name + "_masked", ())
