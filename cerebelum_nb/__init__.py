@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ._core.graph import Plan
     from ._core.state_name import ExecutionState as ExecutionState
     from ._dsl.builder import WorkflowBuilder as WorkflowBuilder
+    from ._dsl.foreach import foreach as foreach
     from ._dsl.step import Step as Step
     from ._dsl.step import step as step
     from ._engine.execution import Execution
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from .errors import ExecutionCancelledError as ExecutionCancelledError
     from .errors import ExecutionNotFoundError as ExecutionNotFoundError
     from .errors import ExecutionStoppedError as ExecutionStoppedError
+    from .errors import ItemError as ItemError
     from .errors import OperationError as OperationError
     from .errors import OutcomeUnknownError as OutcomeUnknownError
     from .errors import PollTimeoutError as PollTimeoutError
@@ -98,6 +100,7 @@ _HOMES = {
     ),
     "._core.state_name": ("ExecutionState",),
     "._dsl.builder": ("WorkflowBuilder",),
+    "._dsl.foreach": ("foreach",),
     "._dsl.step": (
         "Step",
         "step",
@@ -125,6 +128,7 @@ _HOMES = {
         "ExecutionCancelledError",
         "ExecutionNotFoundError",
         "ExecutionStoppedError",
+        "ItemError",
         "OperationError",
         "OutcomeUnknownError",
         "PollTimeoutError",
@@ -177,6 +181,7 @@ __all__ = [
     "ExecutionState",
     "ExecutionStatus",
     "ExecutionStoppedError",
+    "ItemError",
     "OperationError",
     "OutcomeUnknownError",
     "Outlook",
@@ -208,6 +213,7 @@ __all__ = [
     "connect",
     "enable_nesting",
     "flow",
+    "foreach",
     "here",
     "history",
     "observe",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from .._text.duration import format_seconds
-from .._text.text import one_line
+from .._text.text import counted, one_line
 from . import events as e
 from .state import State
 
@@ -117,6 +117,9 @@ def _detail(event: e.Event, state: State) -> str:
             return f"from event {event.parent_version} of {event.parent}{again}"
         case e.StepStarted():
             return ""
+        case e.ItemsListed():
+            shown = ", ".join(event.keys[:10]) + (", ..." if event.keys[10:] else "")
+            return f"{counted(len(event.keys), 'item')}: {shown}" if shown else "no items"
         case e.StepCompleted():
             return f"{'by hand' if event.by_hand else f'after {_took(event, state)}'}, {event.output.text}"
         case e.StepFailed():
@@ -168,6 +171,7 @@ def _resumed(event: e.WorkflowResumed) -> str:
         for what, names in (
             ("again", event.retried),
             ("afresh", event.revisited),
+            ("with its items listed again", event.relisted),
             ("for its value", event.restored),
             ("route of", event.rerouted),
         )
@@ -177,8 +181,8 @@ def _resumed(event: e.WorkflowResumed) -> str:
 
 
 def _took(event: e.StepEvent, state: State) -> str:
-    started = state.steps[event.step].started_at
-    return _span(started, event.at) if started else "no time"
+    step = state.step(event.step)
+    return _span(step.started_at, event.at) if step is not None and step.started_at else "no time"
 
 
 def _span(start: int, end: int) -> str:

@@ -63,7 +63,7 @@ def prospects(
         doubts: what nobody can tell of a completed step's code, by step.
     """
     ahead = _ahead(plan, after)
-    again = {*chosen.retried, *chosen.revisited, *chosen.restored}
+    again = {*chosen.retried, *chosen.revisited, *chosen.restored, *chosen.relisted}
     doubtful = {n for n in dependants(plan, stale) if n in before.finished}
     found: list[Prospect] = []
     comes = {*after.finished, *given, *ahead}
@@ -181,7 +181,7 @@ def _why_again(
         return (f"failed: {error.type}: {error.message}" if error is not None else "failed",)
     if name in chosen.restored:
         return ("its value was kept in memory only",)
-    made_again = {*chosen.revisited} - {*given}
+    made_again = {*chosen.revisited, *chosen.relisted} - {*given}
     uses = (*_uses(plan, name, given, "whose result is given"), *_uses(plan, name, made_again, "which will run"))
     return uses or ("everything runs again",)
 

@@ -17,6 +17,7 @@ from typing import Any, assert_never
 
 from .._core import events as e
 from .._core.drive import (
+    AskItems,
     AskRoute,
     Begin,
     Cancel,
@@ -25,6 +26,8 @@ from .._core.drive import (
     Driver,
     Due,
     End,
+    Items,
+    JoinItems,
     Leave,
     Recorded,
     Released,
@@ -36,15 +39,16 @@ from .._core.drive import (
 )
 from .._core.events import Event
 from .._core.graph import Plan, describe_target
+from .._core.items import closed
 from .._core.limits import Limit
 from .._core.settle import Raised, Returned, ReturnedError, Verdict, settle, tries_again
-from .._core.state import Phase, State
+from .._core.state import Phase, State, StepState
 from .._core.summary import summarise
 from .._core.value import Value
 from .._core.waits import AttemptWaits, may_leave, ripe_at, wake_at
 from .._store.base import Commit, Store
 from .._values import Vault
-from ..errors import CerebelumError, DependencyError, ExecutionBusyError, OperationError
+from ..errors import CerebelumError, DependencyError, ExecutionBusyError, OperationError, SerializationError
 from . import observers
 from .attempt import Attempt, Interruption
 from .clock import Deadline, Timer
@@ -206,7 +210,7 @@ class Execution(ExecutionValues):
             self.driver.ride(lambda: printed)
             return  # still in flight as far as the log knows: the stop interrupts it
         verdict = self._verdict(attempt, outcome)
-        due_at, policy, failures = None, attempt.spec.policy, self.state.steps[scope.step].failures
+        due_at, policy, failures = None, attempt.spec.policy, self._known(scope.step).failures
         if tries_again(policy, failures, verdict):
             deadline = self._retries[scope.step] = Deadline.after(self.clock, policy.delay(failures, random.random()))
             due_at = deadline.at
@@ -295,6 +299,12 @@ class Execution(ExecutionValues):
                     case AskRoute():
                         self.driver.take(Routed(self._choose(command.step)), self.now())
                         answered = True
+                    case AskItems():
+                        self.driver.take(Items(self._list(command.step)), self.now())
+                        answered = True
+                    case JoinItems():
+                        self.driver.take(Items(self._join(command.step)), self.now())
+                        answered = True
                     case SetTimer():
                         answered = self._set_timer(command) or answered
                     case CancelAttempts():
@@ -337,8 +347,8 @@ class Execution(ExecutionValues):
 
     def committed(self) -> None:
         """The batch is in the log: it counts now."""
-        for name in self.driver.forgotten:
-            self.live.pop(name, None)
+        if self.driver.forgotten:
+            self.forget(self.driver.forgotten)
         events = self.driver.committed()
         if self.payloads:
             parts_written(self.store, self.payloads)
@@ -442,7 +452,9 @@ class Execution(ExecutionValues):
     def _launch(self, command: Start) -> None:
         name = command.step
         scope = Scope(self, name, command.visit, command.attempt)
-        attempt = Attempt(self.plan.steps[name], scope)
+        spec = self.plan.spec(name)
+        assert spec is not None, f"nothing is known of step {name}"
+        attempt = Attempt(spec, scope)
         self.attempts[name] = attempt
         try:
             context = self.context.copy()
@@ -485,6 +497,34 @@ class Execution(ExecutionValues):
             self.cause = error
             return e.WorkflowFailed(at=self.now(), error=self.describe(error), failed_step=name)
 
+    def _list(self, name: str) -> e.ItemsListed | e.StepFailed:
+        """Name the items of a foreach; what cannot be listed fails it as a step fails."""
+        try:
+            return self.list_items(name, self.now())
+        except Exception as error:  # noqa: BLE001 - key= and what the source holds are the user's
+            return self._failed(name, error)
+
+    def _join(self, name: str) -> e.StepCompleted | e.StepFailed:
+        """Make the outcome of a foreach from those of its items."""
+        event = closed(self.plan, self.state, name, self.now())
+        if isinstance(event, e.StepCompleted):
+            try:
+                self.check_size(event.output)
+            except SerializationError as error:
+                return self._failed(name, error)
+        return event
+
+    def _failed(self, name: str, error: Exception) -> e.StepFailed:
+        self.cause = error
+        step = self.state.steps.get(name) or StepState()
+        attempt = max(1, step.attempt)
+        return e.StepFailed(at=self.now(), step=name, visit=step.visit, attempt=attempt, error=self.describe(error))
+
+    def _known(self, name: str) -> StepState:
+        step = self.state.step(name)
+        assert step is not None, f"step {name} has begun"
+        return step
+
     def _routed_result(self, name: str) -> Any:
         step = self.state.steps[name]
         if step.phase is Phase.COMPLETED:
@@ -517,16 +557,15 @@ class Execution(ExecutionValues):
         return ripe_at(self._waits(), self._retry_times(), len(self.state.in_flight), after, now)
 
     def _waits(self) -> list[AttemptWaits]:
-        steps = self.state.steps
         return [
-            AttemptWaits(attempt.scope.waits, steps[name].operations, attempt.spec.policy.effect == "external")
+            AttemptWaits(attempt.scope.waits, self._known(name).operations, attempt.spec.policy.effect == "external")
             for name, attempt in self.attempts.items()
         ]
 
     def _retry_times(self) -> list[int]:
         """When the next attempts of failed steps start, µs since the epoch."""
-        steps = self.state.steps
-        return [due for name in self._timers if name in steps and (due := steps[name].due_at) is not None]
+        known = map(self.state.step, self._timers)
+        return [step.due_at for step in known if step is not None and step.due_at is not None]
 
     def _note_stop(self) -> None:
         if self.stopped_at is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._core.events import StepCompleted
+from .._core.graph import owner_of
 from .._core.state import State, StepState
 from .execution import Execution
 
@@ -24,7 +25,8 @@ def by_hand(execution: Execution, state: State, step: str, result: Any, path: st
     Raises:
         SerializationError: it cannot be stored.
     """
-    known = state.steps.get(step) or StepState()
+    owner = state.steps.get(owner_of(step))
+    known = state.step(step) or StepState(visit=1 if owner is None else owner.visit)
     value = execution.encode(result, path=path)
     execution.keep_live(step, known.visit, value, result)
     return StepCompleted(

@@ -31,7 +31,7 @@ from .._engine.loop import engine_of
 from .._engine.marking import by_hand
 from .._engine.origin import origin
 from .._engine.scope import current_scope
-from .._engine.staleness import blueprint_of, keep_parts, why_stale
+from .._engine.staleness import blueprint_of, keep_parts, only_lists_anew, why_stale
 from .._host.caller import in_cells
 from .._operations.context import Context
 from .._store.base import ExecutionRow, Store
@@ -142,6 +142,7 @@ def take_up(
             outdated=why_stale(plan, state, log, execution.vault, value),
             repeat=repeat,
             mark_done=tuple(marks),
+            listed_anew=only_lists_anew(plan, state, value or state.inputs),
         )
         given = [by_hand(execution, state, name, result, f"mark_done[{name!r}]") for name, result in marks.items()]
         execution.stays = wait
@@ -156,6 +157,7 @@ def take_up(
             revisited=chosen.revisited,
             rerouted=chosen.rerouted,
             restored=chosen.restored,
+            relisted=chosen.relisted,
             inputs=value,
             total_steps=sum(map(len, plan.timeline)),
         )
