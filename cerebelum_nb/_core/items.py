@@ -10,7 +10,7 @@ from typing import Any
 
 from .events import StepCompleted, StepFailed
 from .graph import Plan, key_of, of_item
-from .state import Phase, State, StepState
+from .state import State, StepState
 from .value import ErrorInfo, Value
 
 __all__ = ["closed", "digests_of", "failures", "joined", "keys_of"]
@@ -78,12 +78,9 @@ def failures(step: StepState) -> dict[str, tuple[str, ErrorInfo]]:
     """Say of each failed item of a foreach, by its key and in the items' order, which step failed and how."""
     if step.items is None or not step.items.failed:
         return {}
-    found = {
-        key_of(name): (name, known.error)
-        for name, known in step.items.steps.items()
-        if known.phase is Phase.FAILED and known.error is not None
-    }
-    return {key: found[key] for key in step.items.keys if key in found}
+    steps, places = step.items.steps, step.items.keys
+    found = sorted(step.items.failed, key=lambda name: places[key_of(name)])
+    return {key_of(name): (name, error) for name in found if (error := steps[name].error) is not None}
 
 
 def joined(values: Sequence[Value]) -> Value:

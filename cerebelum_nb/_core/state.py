@@ -106,6 +106,12 @@ class StepState:
         return self.phase is Phase.COMPLETED or self.phase is Phase.FAILED
 
     @property
+    def moves(self) -> bool:
+        """Whether an attempt of it is in flight; of a foreach, one for any of its items."""
+        in_flight = self.phase is Phase.RUNNING or self.phase is Phase.RETRYING
+        return in_flight or (self.items is not None and bool(self.items.running))
+
+    @property
     def has_result(self) -> bool:
         """Whether consumers may read ``output``."""
         return self.phase is Phase.COMPLETED
@@ -115,11 +121,17 @@ class StepState:
 class Items:
     """The items of a foreach in its present visit, counted as they settle."""
 
-    keys: dict[str, int]  # in order, each with its place
+    keys: dict[str, int]  # in order, each with its index
     digests: dict[str, str] = field(default_factory=dict)
-    steps: dict[str, StepState] = field(default_factory=dict)  # of what has begun, by their names
+    steps: dict[str, StepState] = field(default_factory=dict)  # what has begun for them, by name
     done: int = 0
-    failed: int = 0
+    failed: dict[str, None] = field(default_factory=dict)  # names of what failed for them
+    running: dict[str, None] = field(default_factory=dict)  # names of what is in flight for them
+
+    @property
+    def settled(self) -> int:
+        """How many have their outcome."""
+        return self.done + len(self.failed)
 
 
 @dataclass(slots=True)
@@ -244,6 +256,8 @@ def evolve(state: State, event: e.Event) -> State:
             step.printed = ""
             state.in_flight[event.step] = None
             state.current_step = event.step
+            if event.step not in state.steps:
+                _items(state, event.step).running[event.step] = None
         case e.StepCompleted():
             step = _step(state, event)
             _leave(state, event.step, step, Phase.COMPLETED, event.at)
@@ -257,7 +271,8 @@ def evolve(state: State, event: e.Event) -> State:
             _step_on(state, event.step)
             if event.step not in state.steps:
                 step.settled_at = state.version
-                _count(state, event.step, done=1)
+                _items(state, event.step).running.pop(event.step, None)
+                _items(state, event.step).done += event.step.endswith("]")  # the last step of the body is the item's
                 return state
             state.finished[event.step] = None
             if event.step in state.restoring:
@@ -273,7 +288,8 @@ def evolve(state: State, event: e.Event) -> State:
             step.output = event.output
             _step_on(state, event.step)
             if event.step not in state.steps:
-                _count(state, event.step, failed=1)
+                _items(state, event.step).running.pop(event.step, None)
+                _items(state, event.step).failed[event.step] = None
         case e.StepRetried():
             step = _step(state, event)
             step.failures += 1
@@ -285,6 +301,8 @@ def evolve(state: State, event: e.Event) -> State:
             step = _step(state, event)
             _leave(state, event.step, step, Phase.PENDING, event.at if event.ended_at is None else event.ended_at)
             step.interrupted = True
+            if event.step not in state.steps:
+                _items(state, event.step).running.pop(event.step, None)
             if not state.hibernated:  # a wait without a process is part of the step, one that was paused is not
                 step.began_at = 0
         case e.StepProgressed():
@@ -301,7 +319,8 @@ def evolve(state: State, event: e.Event) -> State:
             if step.before is not None:
                 _keep_the_same(step.items, step.before, event.step)
                 step.before = None
-            step.code, step.inputs, step.began_at, step.started_at = event.code, state.inputs, event.at, event.at
+            step.attempt, step.code, step.inputs = event.attempt, event.code, state.inputs
+            step.began_at = step.started_at = event.at
         case e.DivergeTaken():
             step = _step(state, event)
             step.diverge, step.diverge_chosen, step.routed_at = event.choice, True, state.version
@@ -421,8 +440,9 @@ def check(state: State) -> None:
         if step.items is not None:
             items = step.items
             done = [n for n, s in items.steps.items() if s.has_result and n.endswith("]")]
-            failed = [n for n, s in items.steps.items() if s.phase is Phase.FAILED]
-            assert (items.done, items.failed) == (len(done), len(failed)), f"the items of {name} are counted wrongly"
+            failed = {n for n, s in items.steps.items() if s.phase is Phase.FAILED}
+            assert (items.done, {*items.failed}) == (len(done), failed), f"the items of {name} are counted wrongly"
+            assert {*items.running} == running.intersection(items.steps), f"the running items of {name} are wrong"
             assert all(key_of(n) in items.keys for n in items.steps), f"{name} runs for an item it does not have"
         assert step.visit >= 1 and step.attempt >= 0, f"{name} counts wrongly"
         assert not step.has_result or step.output is not None, f"{name} completed without an output"
@@ -444,14 +464,6 @@ def _items(state: State, name: str) -> Items:
     items = state.steps[owner_of(name)].items
     assert items is not None, f"the items of {name} are not listed"
     return items
-
-
-def _count(state: State, name: str, done: int = 0, failed: int = 0) -> None:
-    """What a foreach does for one item has its outcome; that of the last step of its body is the item's."""
-    items = _items(state, name)
-    items.failed += failed
-    if name.endswith("]"):
-        items.done += done
 
 
 def _operation(state: State, event: e.OperationEvent) -> Operation:
@@ -495,11 +507,11 @@ def _reopen(state: State, name: str) -> None:
     """The same visit goes on: operations stay, the outcome and the route are decided again."""
     step = state.step(name)
     assert step is not None
-    if step.items is not None and step.items.failed:
-        step.items.failed = 0
-        for item, known in step.items.steps.items():
-            if known.phase is Phase.FAILED:
-                _reopen(state, item)
+    if step.items is not None:
+        step.attempt += 1
+        for item in step.items.failed:
+            _reopen(state, item)
+        step.items.failed.clear()
     step.phase, step.failures, step.output, step.due_at = Phase.PENDING, 0, None, None
     step.began_at = 0
     if name not in state.restoring:
@@ -514,8 +526,10 @@ def _revisit(state: State, name: str) -> None:
     if old is None:
         return
     if name not in state.steps:  # one item of a foreach, which is opened again beside it
-        _count(state, name, done=-old.has_result, failed=-(old.phase is Phase.FAILED))
-        _items(state, name).steps[name] = StepState(visit=old.visit + 1, code=old.code)
+        items = _items(state, name)
+        items.done -= old.has_result and name.endswith("]")
+        items.failed.pop(name, None)
+        items.steps[name] = StepState(visit=old.visit + 1, code=old.code)
         _stop_waiting(state, name, old)
         return
     visits = old.visit if old.items is None else max([old.visit, *(s.visit for s in old.items.steps.values())])

@@ -232,6 +232,7 @@ class ExecutionValues:
             at=at,
             step=name,
             visit=1 if step is None else step.visit,
+            attempt=1 if step is None else max(1, step.attempt),
             keys=keys,
             digests=digests_of(items, keys),
             code=self.plan.steps[name].code,
