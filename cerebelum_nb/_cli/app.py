@@ -44,6 +44,7 @@ __all__ = [
     "Failure",
     "again",
     "as_json",
+    "debug_option",
     "log_options",
     "log_path",
     "open_log",
@@ -202,11 +203,15 @@ def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
         ctx.meta[_DB if param.name == "db" else _DEBUG] = value
 
 
+def debug_option(command: F) -> F:
+    """Give a command ``--debug``, which may also stand before its name."""
+    return click.option(
+        "--debug", is_flag=True, expose_value=False, callback=_remember, help="Show the traceback of an error."
+    )(command)
+
+
 def log_options(command: F) -> F:
     """Give a command ``--db`` and ``--debug``; both may also stand before its name."""
-    debug = click.option(
-        "--debug", is_flag=True, expose_value=False, callback=_remember, help="Show the traceback of an error."
-    )
     db = click.option(
         "--db",
         metavar="PATH",
@@ -215,7 +220,7 @@ def log_options(command: F) -> F:
         callback=_remember,
         help="The log. Without it $CEREBELUM_DB, else .cerebelum/history.db here.",
     )
-    return db(debug(command))
+    return db(debug_option(command))
 
 
 trust_options = (

@@ -9,6 +9,7 @@ from .._core.summary import summarise
 from .._store.base import Commit, Store
 from ..errors import ExecutionBusyError, ResumeError
 from .clock import current_clock
+from .elsewhere import where_it_runs
 from .execution import running_here
 from .leases import keeper_of
 from .leaving import leave_off
@@ -33,7 +34,7 @@ async def cancel_execution(store: Store, execution_id: ExecutionLike, *, reason:
         ResumeError: it has ended already.
     """
     row = store.execution(execution_id)
-    execution_id = row.execution_id
+    execution_id, store = row.execution_id, where_it_runs(store, row)
     if row.summary.state.is_final:
         raise ResumeError(f"execution {execution_id} is {row.summary.state} already; there is nothing to cancel")
     here = running_here(store, execution_id)

@@ -14,9 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from .._core.events import ItemsListed
 from .._core.graph import Plan, StepSpec, key_of, of_item, owner_of
-from .._core.items import digests_of, keys_of
 from .._core.state import Phase, State
 from .._core.value import ErrorInfo, Value
 from .._store.base import Store
@@ -213,31 +211,6 @@ class ExecutionValues:
             )
         return arguments
 
-    def list_items(self, name: str, at: int) -> ItemsListed:
-        """Read the source of a foreach and name its items.
-
-        Raises:
-            TypeError: the source is no collection.
-            DependencyError: the source has no result.
-            ValueError: two items have one key.
-            Whatever ``key=`` raises.
-        """
-        each, step = self.plan.each[name], self.state.steps.get(name)
-        self._listed.pop(name, None)
-        items = self._items(name)
-        keys = keys_of(items, each.key)
-        if self.vault:  # a secret is not shown as the name of a step
-            keys = tuple(key if self.vault.mask(key) == key else f"#{index}" for index, key in enumerate(keys))
-        return ItemsListed(
-            at=at,
-            step=name,
-            visit=1 if step is None else step.visit,
-            attempt=1 if step is None else max(1, step.attempt),
-            keys=keys,
-            digests=digests_of(items, keys),
-            code=self.plan.steps[name].code,
-        )
-
     def forget(self, names: Iterable[str]) -> None:
         """Forget the objects that are results of these steps, or of their items."""
         gone = {*names}
@@ -246,9 +219,18 @@ class ExecutionValues:
         for name in gone:
             self._listed.pop(name, None)
 
-    def _items(self, name: str) -> list[Any]:
-        """The items of a foreach, as its recorded source has them."""
-        found = self._listed.get(name)
+    def items_of(self, name: str, *, anew: bool = False) -> list[Any]:
+        """Return the items of a foreach, as its recorded source has them.
+
+        Args:
+            name: the foreach.
+            anew: read the source again: it may have another result.
+
+        Raises:
+            TypeError: the source is no collection.
+            DependencyError: the source has no result.
+        """
+        found = None if anew else self._listed.get(name)
         if found is None:
             source = self.plan.each[name].source
             kind, _, field = source.rpartition(".")
@@ -279,7 +261,7 @@ class ExecutionValues:
         own: dict[str, Callable[[], Any]] = {
             step: partial(self._give, of_item(owner, key, step), given) for step in each.body
         }
-        return own | {each.parameter: lambda: copy.deepcopy(self._items(owner)[index])}
+        return own | {each.parameter: lambda: copy.deepcopy(self.items_of(owner)[index])}
 
     def keep_live(self, step: str, visit: int, value: Value, live: Any) -> None:
         """Keep the object itself where the log does not hold all of it."""

@@ -24,7 +24,7 @@ from .._core.events import EVENT_TYPES, HEADER, PAYLOAD_FIELDS, Event
 from .._core.value import ErrorInfo, Value
 from ..errors import StoreError
 
-__all__ = ["NO_VALUES", "Row", "decode", "encode", "stored_value", "value_of"]
+__all__ = ["NO_VALUES", "Row", "decode", "encode", "stored_value", "value_field", "value_of"]
 
 Row = tuple[str, str | None, int | None, int | None, int, str | None]
 """``(type, step, visit, attempt, at, data)``; the middle three are NULL for the execution's own events."""
@@ -110,6 +110,11 @@ def value_of(event: Event) -> Value | None:
     """Return the value of ``event``, if it has one."""
     name = _LAYOUTS[type(event)].value
     return getattr(event, name) if name else None
+
+
+def value_field(event: Event) -> str:
+    """Return the name of the field that holds the value of such an event; "" when it has none."""
+    return _LAYOUTS[type(event)].value
 
 
 def stored_value(event: Event) -> Value | None:

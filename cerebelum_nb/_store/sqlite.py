@@ -360,6 +360,15 @@ class SqliteStore:
         self._registrations[key] = registration
         return key
 
+    def adopt(self, cluster: str, now: int) -> int:
+        """Return the key of the holder that stands for a cluster."""
+        who = process.Identity(host=cluster, pid=0, boot_id="", started="")
+        with self._writing() as db:
+            found = db.execute("SELECT key FROM holder WHERE host = ?", (cluster,)).fetchone()
+            if found is not None:
+                return int(found[0])
+            return self._insert_holder(db, None, process.Registration(who), now, 0)
+
     def heartbeat(self, holder: int, now: int, ttl: int) -> None:
         """Say that ``holder``, registered by this store, is alive."""
         registration = self._registrations.get(holder)

@@ -229,7 +229,7 @@ class Stepper:
         refuse_mark(self._state(), name)
 
         def done(execution: Execution) -> StepCompleted:
-            return by_hand(execution, execution.state, name, value, f"the value of step '{name}'")
+            return by_hand(execution, execution.now(), execution.state, name, value, f"the value of step '{name}'")
 
         return await self._go(NoStage(), (), done)
 

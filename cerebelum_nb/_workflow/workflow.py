@@ -11,6 +11,7 @@ from .._core.arguments import ExecutionLike
 from .._core.limits import NoStage
 from .._dsl.builder import WorkflowBuilder
 from .._engine.cancel import cancel_execution
+from .._engine.elsewhere import extension
 from .._engine.inputs import Inputs, check_inputs
 from .._engine.sync import run_sync
 from .._store.base import Store
@@ -112,6 +113,7 @@ class Workflow(Definition):
         resume: Resume = False,
         wait: bool = False,
         distributed: bool = False,
+        core_url: str | None = None,
     ) -> Result:
         """Run it here and wait until it is done.
 
@@ -124,7 +126,9 @@ class Workflow(Definition):
                 without running anything. ``"replace_inputs"`` also takes other inputs than are recorded.
             wait: True waits here to the end, however long; by default a wait longer than the log's
                 ``hibernate_after`` (an hour) ends the run in this process, and the result says when it wakes.
-            distributed: True runs it on the distributed engine.
+            distributed: True runs it on a cluster of workers, and copies its history into this log meanwhile.
+            core_url: HOST:PORT of that cluster's Temporal server; by default ``$CEREBELUM_CORE_URL``, else
+                ``localhost:7233``. Naming one implies ``distributed``.
 
         Returns:
             The outcome of the completed execution; or, SLEEPING or WAITING_FOR_APPROVAL, how far it is and what is
@@ -158,8 +162,9 @@ class Workflow(Definition):
             'hello Ada'
         """
         __tracebackhide__ = True
-        if distributed:
-            result: Result = await _distributed_engine().execute(self, inputs, execution_id=execution_id)
+        if distributed or core_url is not None:
+            executor = _executor(core_url)
+            result: Result = await executor.execute(self, inputs, execution_id=execution_id, store=store, resume=resume)
             return result
         await watch_holder(execution_id, resume, store)
         return await launch_once(self, inputs, store, execution_id, resume=resume, wait=wait).foreground()
@@ -218,6 +223,8 @@ class Workflow(Definition):
         mark_done: Mapping[str, Any] | None = None,
         wait: bool = False,
         store: Store | None = None,
+        distributed: bool = False,
+        core_url: str | None = None,
     ) -> Result:
         """Go on with an execution that failed, was stopped, or whose process died; finished steps are not run again.
 
@@ -231,6 +238,8 @@ class Workflow(Definition):
             mark_done: steps that need not run (any more), with the results they are to have: ``{"charge": receipt}``.
             wait: as in :meth:`execute`.
             store: the log; by default the session's.
+            distributed: True resumes it on a cluster, wherever it ran before.
+            core_url: as in :meth:`execute`.
 
         Returns:
             As :meth:`execute`.
@@ -245,6 +254,18 @@ class Workflow(Definition):
             Otherwise as :meth:`execute`.
         """
         __tracebackhide__ = True
+        if distributed or core_url is not None:
+            result: Result = await _executor(core_url).resume(
+                self,
+                execution_id,
+                skip_completed_steps,
+                inputs,
+                rerun=rerun,
+                repeat=repeat,
+                mark_done=mark_done,
+                store=store,
+            )
+            return result
         run = take_up(
             self,
             await wait_until_seen(self, execution_id, store),
@@ -686,12 +707,6 @@ class Workflow(Definition):
         return Stepper(self, log, execution_id, go_on)
 
 
-def _distributed_engine() -> Any:
-    from importlib.metadata import entry_points
-
-    for entry in entry_points(group="cerebelum_nb.engines"):
-        return entry.load()()
-    raise CerebelumError(
-        "distributed=True needs a distributed engine, and none is installed: this version runs workflows in the "
-        "kernel. Leave distributed out to run it here; the workflow itself need not change"
-    )
+def _executor(core_url: str | None) -> Any:
+    """Make what runs workflows on a cluster; it stands above this package, and needs packages of its own."""
+    return extension("executor").DistributedExecutor(core_url)
