@@ -29,6 +29,7 @@ _HOMES = {
     "prune": "prune",
     "scheduler": "scheduler",
     "metrics": "metrics",
+    "notify": "notify",
     "cluster": "cluster",
     "worker": "cluster",
     "verify": "verify",
