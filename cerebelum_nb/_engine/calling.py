@@ -78,9 +78,9 @@ class PendingOperation(Coroutine[Any, Any, T], _OrItsValue):  # type: ignore[mis
         )
 
     def __bool__(self) -> bool:
-        if sys._getframe(1).f_globals.get("__name__") == "asyncio.base_tasks":
-            return True  # from Python 3.12 on, a task that is shown asks whether it has a coroutine
-        self._refuse()
+        if sys._getframe(1).f_globals.get("__name__") != "asyncio.base_tasks":
+            self._refuse()
+        return True  # from Python 3.12 on, a task that is shown asks whether it has a coroutine
 
     @property
     def __name__(self) -> str:

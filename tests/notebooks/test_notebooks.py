@@ -1,4 +1,4 @@
-"""Every notebook runs from top to bottom in a fresh kernel and, with current versions, shows again what is stored in it."""
+"""Every notebook runs from top to bottom in a fresh kernel, and shows again what is stored in it."""
 
 from __future__ import annotations
 
