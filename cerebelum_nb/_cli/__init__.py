@@ -30,6 +30,7 @@ _HOMES = {
     "scheduler": "scheduler",
     "cluster": "cluster",
     "worker": "cluster",
+    "follow": "cluster",
     "verify": "verify",
     "doctor": "doctor",
     "demo": "demo",
