@@ -203,5 +203,9 @@ def test_a_worker_with_other_code_says_so_before_it_runs(story, start_worker, se
     assert story.told("m9", "StepInterrupted") == [
         ("StepInterrupted", "worked", "worker newer has another version of it")
     ]
-    codes = [event.code for event in story.log.events("m9") if getattr(event, "step", "") == "worked" and event.code]
+    codes = [
+        event.code
+        for event in story.log.events("m9")
+        if getattr(event, "step", "") == "worked" and hasattr(event, "code")
+    ]
     assert len(set(codes)) == 2
