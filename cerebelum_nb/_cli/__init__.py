@@ -28,6 +28,7 @@ _HOMES = {
     "unpack": "pack",
     "prune": "prune",
     "scheduler": "scheduler",
+    "metrics": "metrics",
     "cluster": "cluster",
     "worker": "cluster",
     "follow": "cluster",

@@ -47,6 +47,7 @@ __all__ = [
     "core_of",
     "core_option",
     "debug_option",
+    "log_argument",
     "log_options",
     "log_path",
     "open_either",
@@ -203,7 +204,7 @@ _DB, _DEBUG, _CORE = "cerebelum_nb.db", "cerebelum_nb.debug", "cerebelum_nb.core
 
 def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     if value:  # what stands nearer to the command comes later and wins
-        ctx.meta[f"cerebelum_nb.{param.name}"] = value
+        ctx.meta[{"debug": _DEBUG, "core": _CORE}.get(param.name or "", _DB)] = value
 
 
 def debug_option(command: F) -> F:
@@ -241,6 +242,13 @@ def core_of(ctx: click.Context) -> str | None:
     """Return which cluster is meant; None when a log is."""
     named: str | None = ctx.meta.get(_CORE)
     return named
+
+
+def log_argument(command: F) -> F:
+    """Give a command that is about a whole log its path as an argument too, in place of ``--db``."""
+    return click.argument(
+        "log", metavar="[LOG]", required=False, type=click.Path(), expose_value=False, callback=_remember
+    )(command)
 
 
 trust_options = (

@@ -71,7 +71,7 @@ async def resume_execution(store: Store, execution_id: str, *, skip_completed_st
     while not run.done():
         if keeper.running(execution_id) is not None and store.execution(execution_id).version > row.version:
             return ResumeOutcome("resumed")
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.001)
     return _outcome(run, store.execution(execution_id).version > row.version)
 
 
