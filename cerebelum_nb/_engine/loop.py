@@ -15,6 +15,7 @@ import asyncio
 import contextvars
 import logging
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -27,6 +28,7 @@ from .._core.state import State, fold
 from .._store.base import Rejection, Store, patience
 from .._values import Vault
 from ..errors import CerebelumError, ResumeError, StoreError
+from . import observers
 from .clock import Clock, current_clock
 from .execution import Execution
 from .leases import keeper_of, superseded
@@ -335,11 +337,13 @@ class Engine:
 
     def _write(self, executions: list[Execution]) -> list[Execution]:
         """Commit once; return who has to be committed again, as others appended something before it."""
+        began = time.perf_counter()
         try:
             rejected = self.store.commit([execution.commit() for execution in executions])
         except BaseException as error:  # noqa: BLE001 - a store is a plug-in: whatever it raises ends a run, or is retried
             self._not_written(executions, error)
             return []
+        observers.tell_commit(time.perf_counter() - began)
         again: list[Execution] = []
         for execution in executions:
             if self._held:
