@@ -32,6 +32,7 @@ _HOMES = {
     "notify": "notify",
     "cluster": "cluster",
     "worker": "cluster",
+    "follow": "cluster",
     "verify": "verify",
     "doctor": "doctor",
     "demo": "demo",
