@@ -191,9 +191,9 @@ class ExecutionClient:
             ApprovalRefusedError: the step did not accept the response; the approval is still open.
             ApprovalError: nothing waits for an approval there, or it has to be said which.
         """
-        from .._engine.approvals import decide_approval, verdict
+        from .._engine.approvals import decide, verdict
 
-        decision = decide_approval(
+        decision = await decide(
             self._store, execution_id, approve=True, response=response, reason=reason, by=by, step=step
         )
         await verdict(self._store, decision)
@@ -210,9 +210,9 @@ class ExecutionClient:
         Raises:
             As :meth:`approve`.
         """
-        from .._engine.approvals import decide_approval
+        from .._engine.approvals import decide
 
-        decide_approval(self._store, execution_id, approve=False, reason=reason, by=by, step=step)
+        await decide(self._store, execution_id, approve=False, reason=reason, by=by, step=step)
 
     async def cancel(self, execution_id: str, reason: str | None = None, *, by: str | None = None) -> None:
         """End an execution for good; another process that runs it does so in a moment.

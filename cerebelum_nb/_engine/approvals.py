@@ -32,8 +32,9 @@ from ..errors import ApprovalDecidedError, ApprovalError, ApprovalRefusedError
 from .clock import current_clock
 from .elsewhere import where_it_runs
 from .leases import keeper_of
+from .patience import patiently, short_try
 
-__all__ = ["Decision", "OpenApproval", "decide_approval", "open_approvals", "verdict"]
+__all__ = ["Decision", "OpenApproval", "decide", "decide_approval", "open_approvals", "verdict"]
 
 _LOOK_SECONDS = 0.05
 
@@ -166,6 +167,16 @@ def decide_approval(
         op=chosen.op,
         pending=approve and chosen.validated,
     )
+
+
+async def decide(store: Store, execution_id: str, **decision: Any) -> Decision:
+    """Decide from async code, as :func:`decide_approval` does; the loop turns while the log is locked."""
+
+    def write() -> Decision:
+        with short_try():
+            return decide_approval(store, execution_id, **decision)
+
+    return await patiently(write)
 
 
 async def verdict(store: Store, decision: Decision, seconds: float = 5.0) -> Decision:

@@ -325,6 +325,8 @@ class Execution(ExecutionValues):
 
     def commit(self) -> Commit:
         """Describe what is to be written."""
+        if not self.holder:
+            self.holder = keeper_of(self.store).holder(self.clock.now())
         return Commit(
             execution_id=self.id,
             after=self.written,

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from .._core.events import Event
+from .._core.events import Event, StepCompleted, StepEvent, WorkflowAwakened
 from .._store import rows
 from .._store.opening import explain
 from .._store.sqlite import SqliteStore
@@ -42,6 +42,9 @@ _HOT = 10_000
 """At most so many executions that were active are looked at by name; the others are found by their block."""
 
 _ROW = "SELECT key, version, workflow, state, execution_id, parent FROM execution"
+_OP = "CASE WHEN type GLOB 'Approval*' AND json_valid(data) THEN json_extract(data, '$.op') END"
+_DIED = """type = 'WorkflowAwakened' AND coalesce(instr(data, '"died":true'), 0) > 0"""
+_BY_HAND = """type = 'StepCompleted' AND coalesce(substr(data, 1, 15), '') = '{"by_hand":true'"""
 _APPENDED = "FROM event WHERE execution = ? AND version > ? AND version <= ? ORDER BY version"
 _Row = tuple[int, int, str, str, str, str | None]
 
@@ -78,7 +81,7 @@ class _Block:
 
 
 class Header(NamedTuple):
-    """An event as its row holds it, without its ``data``; times are µs since the epoch."""
+    """An event as its row holds it, and of its ``data`` only what is named here; times are µs since the epoch."""
 
     version: int
     type: str
@@ -86,6 +89,23 @@ class Header(NamedTuple):
     visit: int | None
     attempt: int | None
     at: int
+    op: str | None = None
+    """Of an approval, its identity within the step's visit."""
+    died: bool = False
+    """Of a ``WorkflowAwakened``: the process that ran it had died."""
+    by_hand: bool = False
+    """Of a ``StepCompleted``: the result was given, and nothing was attempted."""
+
+    @classmethod
+    def of(cls, version: int, event: Event) -> Self:
+        """Return the header of an event."""
+        kind = type(event).__name__
+        if isinstance(event, StepEvent):
+            op = getattr(event, "op", None) if kind.startswith("Approval") else None
+            by_hand = isinstance(event, StepCompleted) and event.by_hand
+            return cls(version, kind, event.step, event.visit, event.attempt, event.at, op, by_hand=by_hand)
+        died = isinstance(event, WorkflowAwakened) and event.died
+        return cls(version, kind, None, None, None, event.at, None, died)
 
 
 class Follower:
@@ -193,10 +213,13 @@ class Follower:
 
     def headers(self, change: Change) -> list[Header]:
         """Read what was appended, without the values: quick, and also where a newer version wrote the log."""
-        sql = f"SELECT version, type, step, visit, attempt, at {_APPENDED}"
+        return self.headers_of(change.key, change.after, change.version)
+
+    def headers_of(self, key: int, after: int, upto: int) -> list[Header]:
+        """As :meth:`headers`, of the execution ``key``: events with ``after < version <= upto``."""
+        sql = f"SELECT version, type, step, visit, attempt, at, {_OP}, {_DIED}, {_BY_HAND} {_APPENDED}"
         with self.reading() as db:
-            found = db.execute(sql, (change.key, change.after, change.version))
-            return [Header(*row) for row in found]
+            return [Header(*row) for row in db.execute(sql, (key, after, upto))]
 
     def events(self, change: Change) -> list[tuple[int, Event]]:
         """Read what was appended: versions and events.

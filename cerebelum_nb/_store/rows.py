@@ -22,6 +22,7 @@ from typing import Any, cast
 
 from .._core.events import EVENT_TYPES, HEADER, PAYLOAD_FIELDS, Event
 from .._core.value import ErrorInfo, Value
+from .._text.json_text import parse
 from ..errors import StoreError
 
 __all__ = ["NO_VALUES", "Row", "decode", "encode", "stored_value", "value_field", "value_of"]
@@ -200,7 +201,7 @@ def _fields(layout: _Layout, data: str | None) -> dict[str, Any]:
     # The first marker is the one: within a JSON string its quotes would be escaped, and what nests before the
     # value (an error, a reference) has no member of that name.
     head, marker, tail = data.partition(layout.marker) if name else (data, "", "")
-    found |= json.loads(head + "}" if marker else head)
+    found |= parse(head + "}" if marker else head)
     if name:
         about = found.pop(name + "_ref", None)
         masked = found.pop(name + "_masked", ())

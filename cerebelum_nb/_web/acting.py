@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -107,9 +108,17 @@ def _by(form: Mapping[str, str], who: str) -> str:
 @dataclass
 class _Child:
     process: subprocess.Popen[bytes]
-    output: IO[bytes]
-    began: float
     what: str
+    ended: str = ""
+
+    def wait(self, output: IO[bytes]) -> None:
+        """Wait for its end, and keep the last of what it wrote."""
+        with output:
+            code = self.process.wait()
+            if code:
+                output.seek(max(0, output.seek(0, os.SEEK_END) - _MOST_OUTPUT))
+                text = output.read().decode("utf-8", "replace").strip()
+                self.ended = f"The process that was to {self.what} it ended with code {code}:\n{text}"
 
 
 class Runs:
@@ -129,7 +138,7 @@ class Runs:
             child = self._children.get(key)
             if child is not None and child.process.poll() is None and child.what == what == "resume":
                 return
-            output = tempfile.TemporaryFile()  # noqa: SIM115  # open as long as what happened is shown
+            output = tempfile.TemporaryFile()  # noqa: SIM115  # closed when the process has ended
             command = [sys.executable, "-m", "cerebelum_nb", what, f"--db={log.path}", *options, "--", execution_id]
             process = subprocess.Popen(
                 command,
@@ -138,25 +147,17 @@ class Runs:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-            if child is not None:
-                child.output.close()
-            self._children[key] = _Child(process, output, time.monotonic(), what)
-        threading.Thread(target=process.wait, daemon=True, name="cerebelum-wait").start()
+            child = self._children[key] = _Child(process, what)
+        threading.Thread(target=child.wait, args=(output,), daemon=True, name="cerebelum-wait").start()
 
     def told(self, log: ShownLog, execution_id: str) -> str:
         """Say how the last one for an execution stands; "" when there is nothing to say."""
         child = self._children.get((log.name, execution_id))
         if child is None:
             return ""
-        code = child.process.poll()
-        if code is None:
+        if child.process.returncode is None:
             return f"A process ({child.process.pid}) has been started to {child.what} it."
-        if code == 0:
-            return ""
-        with self._lock:
-            child.output.seek(0)
-            text = child.output.read()[-_MOST_OUTPUT:].decode("utf-8", "replace").strip()
-        return f"The process that was to {child.what} it ended with code {code}:\n{text}"
+        return child.ended
 
 
 def fork_of(log: ShownLog, execution_id: str, since: int) -> str | None:

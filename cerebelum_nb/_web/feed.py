@@ -146,7 +146,7 @@ class Feed:
         """Whether something was committed since the last look; a log that went away is one change."""
         try:
             if self._pulse is None:
-                self._pulse = SqliteStore(self._path, read_only=True)
+                self._pulse = SqliteStore(self._path, read_only=True, trusted=False)
             version = self._pulse.data_version()
         except StoreError:
             if self._pulse is not None:

@@ -56,7 +56,7 @@ class ShownLog:
                     return self._store
                 except StoreError:
                     self._close()
-            self._store = SqliteStore(self.path, read_only=True)
+            self._store = SqliteStore(self.path, read_only=True, trusted=False)
             return self._store
 
     @contextmanager

@@ -6,11 +6,14 @@ import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 
+from .._archive.export import exported
 from .._core.events import EVENT_TYPES
 from ..errors import CerebelumError
+from .details import compared, runs_of, state_of, took_of, tries, value_at
 from .feed import Draw
 from .listing import Wanted, counts, listed, workflows
 from .looking import EVENTS
@@ -139,6 +142,67 @@ class Pages:
         told = self._runs.told(log, look.id)
         return execution_document(picture, self._settings, root="../", told=told), picture
 
+    def step(self, request: Request) -> Response:
+        """Show every attempt of a step, with all it printed."""
+        log, look = self.look(request)
+        name = from_path(request.path_params["name"])
+        found = tries(log.store, look.id, name)
+        picture = look.now()
+        if not found and name not in {line.name for line in picture.lines}:
+            raise HTTPException(404)
+        workflow = picture.state.workflow
+        return self.page(
+            "step.html", request, log=log.name, id=look.id, name=name, tries=found, workflow=workflow, root="../../../"
+        )
+
+    def output(self, request: Request) -> Response:
+        """Return what an attempt of a step printed, as a text to keep."""
+        log, look = self.look(request)
+        name, which = from_path(request.path_params["name"]), request.path_params["which"]
+        for one in tries(log.store, look.id, name):
+            if which == f"{one.attempt.visit}.{one.attempt.attempt}":
+                text = one.attempt.printed.encode("utf-8", "backslashreplace")
+                return _file(text, "text/plain", f"{to_path(look.id)}-{to_path(name)}.txt")
+        raise HTTPException(404)
+
+    def value(self, request: Request) -> Response:
+        """Return a value as the log keeps it."""
+        log, look = self.look(request)
+        found = value_at(log.store, look.id, _number(request.path_params["version"]))
+        if found is None:
+            raise HTTPException(404)
+        body, ending, kind = found
+        return _file(body, kind, f"{to_path(look.id)}-{request.path_params['version']}.{ending}")
+
+    def runbook(self, request: Request) -> Response:
+        """Show the whole record on one page, without its script."""
+        log, look = self.look(request)
+        headers = {"content-security-policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:"}
+        return Response(exported(log.store, look.id, "html"), media_type="text/html", headers=headers)
+
+    def export(self, request: Request) -> Response:
+        """Return the events as JSON lines, or the steps as CSV."""
+        log, look = self.look(request)
+        ending = request.path_params["ending"]
+        if ending not in ("jsonl", "csv"):
+            raise HTTPException(404)
+        kind = "text/csv" if ending == "csv" else "application/jsonl"
+        return _file(exported(log.store, look.id, ending), kind, f"{to_path(look.id)}.{ending}")
+
+    def diff(self, request: Request) -> Response:
+        """Show two executions side by side."""
+        log, query = self.log(request), request.query_params
+        (a, one), (b, other) = (state_of(log, query.get(name, "")[:300]) for name in ("a", "b"))
+        return self.page("diff.html", request, log=log.name, a=a, b=b, rows=compared(one, other))
+
+    def workflow(self, request: Request) -> Response:
+        """Show how the last runs of a workflow went."""
+        log, name = self.log(request), from_path(request.path_params["name"])
+        runs = runs_of(log, name)
+        if not runs.rows:
+            raise HTTPException(404)
+        return self.page("workflow.html", request, log=log.name, name=name, runs=runs, took=took_of, root="../")
+
     # -- what they have in common ---------------------------------------------------------------------------
 
     def log(self, request: Request) -> ShownLog:
@@ -199,6 +263,15 @@ def _calm(draw: Draw) -> Draw:
             return Document(parts={"p-trouble": render("trouble.html", message=str(error)).decode()})
 
     return drawn
+
+
+def _file(body: bytes, kind: str, name: str) -> Response:
+    """Answer with a file to keep: a browser does not open it as a page of this server."""
+    headers = {
+        "content-disposition": f'attachment; filename="{name}"',
+        "content-security-policy": "sandbox; default-src 'none'",
+    }
+    return Response(body, media_type=kind, headers=headers)
 
 
 def _number(text: str) -> int:

@@ -13,6 +13,7 @@ from .._dsl.builder import WorkflowBuilder
 from .._engine.cancel import cancel_execution
 from .._engine.elsewhere import extension
 from .._engine.inputs import Inputs, check_inputs
+from .._engine.patience import briefly, patiently
 from .._engine.sync import run_sync
 from .._store.base import Store
 from .._store.session import resolve_store
@@ -167,7 +168,8 @@ class Workflow(Definition):
             result: Result = await executor.execute(self, inputs, execution_id=execution_id, store=store, resume=resume)
             return result
         await watch_holder(execution_id, resume, store)
-        return await launch_once(self, inputs, store, execution_id, resume=resume, wait=wait).foreground()
+        make = partial(launch_once, self, inputs, store, execution_id, resume=resume, wait=wait)
+        return await (await patiently(make)).foreground()
 
     def run(
         self,
@@ -210,7 +212,8 @@ class Workflow(Definition):
             Otherwise as :meth:`execute`, as far as it can be told before it runs.
         """
         self._need_a_loop("in the background", "start")
-        return launch_once(self, inputs, store, execution_id, resume=resume, wait=wait).background()
+        make = partial(launch_once, self, inputs, store, execution_id, resume=resume, wait=wait)
+        return briefly(make).background()
 
     async def resume(
         self,
@@ -266,7 +269,8 @@ class Workflow(Definition):
                 store=store,
             )
             return result
-        run = take_up(
+        make = partial(
+            take_up,
             self,
             await wait_until_seen(self, execution_id, store),
             skip_completed_steps=skip_completed_steps,
@@ -277,7 +281,7 @@ class Workflow(Definition):
             wait=wait,
             store=store,
         )
-        return await run.foreground()
+        return await (await patiently(make)).foreground()
 
     def resume_sync(
         self,
@@ -373,7 +377,7 @@ class Workflow(Definition):
         """
         self._need_a_loop("cell by cell", "begin")
         log = resolve_store(store)
-        run = launch_once(self, inputs, log, execution_id, resume=resume)
+        run = briefly(partial(launch_once, self, inputs, log, execution_id, resume=resume))
         run.execution.limit = NoStage()
         run.background()
         error = run.execution.done.exception() if run.execution.done.done() else None

@@ -113,7 +113,7 @@ class Caller:
 
     async def _call(self, method: str, path: str, body: object, headers: dict[str, str]) -> httpx.Response:
         transport = httpx.ASGITransport(app=self.guard, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8799") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8799", trust_env=False) as client:
             data = urlencode(body) if isinstance(body, dict) else body
             if data is not None:
                 headers.setdefault("content-type", "application/x-www-form-urlencoded")
