@@ -44,10 +44,13 @@ __all__ = [
     "Failure",
     "again",
     "as_json",
+    "core_of",
+    "core_option",
     "debug_option",
     "log_argument",
     "log_options",
     "log_path",
+    "open_either",
     "open_log",
     "trust_options",
 ]
@@ -196,12 +199,12 @@ def code_of(error: CerebelumError) -> Exit:
 
 # -- the log ------------------------------------------------------------------------------------------------
 
-_DB, _DEBUG = "cerebelum_nb.db", "cerebelum_nb.debug"
+_DB, _DEBUG, _CORE = "cerebelum_nb.db", "cerebelum_nb.debug", "cerebelum_nb.core"
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     if value:  # what stands nearer to the command comes later and wins
-        ctx.meta[_DEBUG if param.name == "debug" else _DB] = value
+        ctx.meta[{"debug": _DEBUG, "core": _CORE}.get(param.name or "", _DB)] = value
 
 
 def debug_option(command: F) -> F:
@@ -222,6 +225,23 @@ def log_options(command: F) -> F:
         help="The log. Without it $CEREBELUM_DB, else .cerebelum/history.db here.",
     )
     return db(debug_option(command))
+
+
+def core_option(command: F) -> F:
+    """Give a command ``--core``: it then means the executions of a cluster."""
+    return click.option(
+        "--core",
+        metavar="HOST:PORT",
+        expose_value=False,
+        callback=_remember,
+        help="The executions of this cluster (a Temporal server), instead of a log's.",
+    )(command)
+
+
+def core_of(ctx: click.Context) -> str | None:
+    """Return which cluster is meant; None when a log is."""
+    named: str | None = ctx.meta.get(_CORE)
+    return named
 
 
 def log_argument(command: F) -> F:
@@ -260,7 +280,25 @@ def log_path(ctx: click.Context) -> Path:
 def again(ctx: click.Context, command: str) -> str:
     """Write a command for the same log, to be copied."""
     named: str | None = ctx.meta.get(_DB)
+    if (core := core_of(ctx)) is not None:
+        return f"cerebelum {command} --core {shlex.quote(core)}"
     return f"cerebelum {command}" if named is None else f"cerebelum {command} --db {shlex.quote(named)}"
+
+
+def open_either(ctx: click.Context) -> SqliteStore:
+    """Open the log until the command ends, or the cluster that ``--core`` names, which reads like one.
+
+    Raises:
+        StoreError: there is none, or it cannot be used.
+    """
+    core = core_of(ctx)
+    if core is None:
+        return open_log(ctx)
+    from .._engine.elsewhere import extension
+
+    remote: SqliteStore = extension("remote").open_remote(core)
+    ctx.call_on_close(remote.close)
+    return remote
 
 
 def open_log(

@@ -12,9 +12,8 @@ from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
 from temporalio.api.common.v1 import WorkflowExecution
-from temporalio.api.enums.v1 import EventType, TaskQueueType
-from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest, DescribeTaskQueueRequest
+from temporalio.api.enums.v1 import EventType, PendingActivityState
+from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.common import (
     SearchAttributeKey,
@@ -29,13 +28,15 @@ from temporalio.service import RPCError
 from .._core.blueprint import dump
 from .._core.events import Event
 from .._core.graph import Plan
-from ..errors import ExecutionBusyError
+from .._core.state import fold
+from ..errors import ExecutionBusyError, WorkflowDefinitionError
 from .blobs import Blobs, blobs_at
 from .connection import connect, explain, is_not_found
 from .settings import DRIVER, SEARCH_STATE, SEARCH_WORKFLOW, Terms, core_url_of, queue_of
+from .shown import shown
 from .wire import Rows, from_rows, pack, to_row, unpack, with_value
 
-__all__ = ["Change", "Cluster"]
+__all__ = ["AtWork", "Change", "Cluster", "linger"]
 
 _STATE = SearchAttributeKey.for_keyword(SEARCH_STATE)
 _WORKFLOW = SearchAttributeKey.for_keyword(SEARCH_WORKFLOW)
@@ -66,6 +67,14 @@ class Change(NamedTuple):
     after: int
     events: list[Event]
     over: str = ""
+
+
+class AtWork(NamedTuple):
+    """What is at work: for how many seconds nobody took the execution, or a step of it; what steps tell meanwhile."""
+
+    untaken: float
+    steps: dict[str, float]
+    told: dict[str, Any]
 
 
 class Cluster:
@@ -111,7 +120,13 @@ class Cluster:
         Raises:
             ExecutionBusyError: it is running there.
             StoreError: the server refuses, or cannot be reached.
+            WorkflowDefinitionError: it has a foreach.
         """
+        if plan.each:
+            raise WorkflowDefinitionError(
+                f"workflow '{plan.workflow}' has foreach({next(iter(plan.each))}), which does not run on a Temporal "
+                f"cluster yet: run it on a local log, with {plan.workflow}.execute(...)"
+            )
         rows: Rows = [to_row(with_value(event, self.blobs.thin)) for event in events]
         reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE if again else WorkflowIDReusePolicy.REJECT_DUPLICATE
         try:
@@ -123,6 +138,7 @@ class Cluster:
                 id_reuse_policy=reuse,
                 id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
                 static_summary=plan.workflow,
+                memo={"shown": shown(fold(events))},
                 search_attributes=TypedSearchAttributes(
                     [SearchAttributePair(_WORKFLOW, plan.workflow), SearchAttributePair(_STATE, "RUNNING")]
                 ),
@@ -162,14 +178,21 @@ class Cluster:
         finally:
             _note_call()
 
-    async def workers_of(self, workflow: str) -> int:
-        """Count the workers that drive executions of a workflow, as the server has seen them of late."""
-        request = DescribeTaskQueueRequest(
-            namespace=self.client.namespace,
-            task_queue=TaskQueue(name=queue_of(workflow)),
-            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
-        )
-        return len((await self.client.workflow_service.describe_task_queue(request)).pollers)
+    async def at_work(self, execution_id: str) -> AtWork:
+        """Read what of an execution waits for a worker now, and what its steps tell with their heartbeats."""
+        found = (await self.handle(execution_id).describe()).raw_description
+        decode, now = self.client.data_converter.decode, time.time()
+        told: dict[str, Any] = {}
+        untaken: dict[str, float] = {}
+        for pending in found.pending_activities:
+            step = pending.activity_id.partition(":")[0]
+            if pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED:
+                untaken[step] = now - pending.scheduled_time.ToSeconds()
+            elif pending.heartbeat_details.payloads:
+                (told[step],) = await decode(pending.heartbeat_details.payloads)
+        task = found.pending_workflow_task
+        waits = found.HasField("pending_workflow_task") and not task.HasField("started_time")
+        return AtWork(now - task.scheduled_time.ToSeconds() if waits else 0.0, untaken, told)
 
     # -- reading ------------------------------------------------------------------------------------------------
 

@@ -5,17 +5,31 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+from functools import cache
 from typing import Any, NoReturn
 
 from temporalio.client import Client
+from temporalio.runtime import LoggingConfig, PrometheusConfig, Runtime, TelemetryConfig, TelemetryFilter
 from temporalio.service import RPCError, RPCStatusCode
 
 from ..errors import ExecutionNotFoundError, StoreError
 from .settings import SEARCH_STATE, SEARCH_WORKFLOW
 
-__all__ = ["connect", "explain", "is_not_found"]
+__all__ = ["connect", "explain", "is_not_found", "runtime"]
 
 _SECONDS = 5.0
+
+
+@cache
+def runtime(metrics: str = "") -> Runtime:
+    """Return the SDK's runtime of this process, which says no more than errors: what is worth saying we say.
+
+    Args:
+        metrics: HOST:PORT where Prometheus may read the SDK's own figures; "" for none.
+    """
+    quiet = LoggingConfig(filter=TelemetryFilter(core_level="ERROR", other_level="ERROR"))
+    shown = PrometheusConfig(bind_address=metrics) if metrics else None
+    return Runtime(telemetry=TelemetryConfig(logging=quiet, metrics=shown))
 
 
 async def connect(url: str, namespace: str | None = None, *, identity: str | None = None, **options: Any) -> Client:
@@ -45,6 +59,7 @@ async def connect(url: str, namespace: str | None = None, *, identity: str | Non
     if identity is not None:
         wanted["identity"] = identity
     wanted["target_host"] = url
+    wanted.setdefault("runtime", runtime())
     try:
         async with asyncio.timeout(_SECONDS):
             client = await Client.connect(**wanted)

@@ -46,9 +46,9 @@ from .._core.events import Event
 from .._core.graph import StepSpec
 from .._core.state import Phase, State, evolve
 from .._core.state_name import ExecutionState
-from .._core.summary import summarise
 from .._core.value import ErrorInfo, Value
 from .settings import ATTEMPT, DRIVER, FOREVER, ROUTE, SEARCH_STATE, Terms, queue_of
+from .shown import shown
 from .wire import Carried, Rows, from_rows, pack, to_row, unpack
 
 __all__ = ["DIED", "Drive"]
@@ -259,9 +259,10 @@ class Drive:
             else:
                 self._take(Woken(name, visit, attempt, f"worker {by} ended"))
             return
-        events = []
+        events, last = list[Event](), self._state.updated_at
         for row in rows:
-            events += from_rows([self._stamped(row)])
+            events += from_rows([self._stamped(row, last)])
+            last = events[-1].at
         if outcome.get("tied"):
             self._tied[name] = outcome["queue"]
         else:
@@ -455,10 +456,10 @@ class Drive:
     def _now(self) -> int:
         return max(workflow.time_ns() // 1000, self._state.updated_at)
 
-    def _stamped(self, row: list[Any]) -> list[Any]:
+    def _stamped(self, row: list[Any], after: int = 0) -> list[Any]:
         """Keep the time of an event made elsewhere within what is known here: clocks differ."""
         row = list(row)
-        row[4] = max(self._state.updated_at, min(row[4], self._now()))
+        row[4] = max(after, self._state.updated_at, min(row[4], self._now()))
         return row
 
     def _note_batch(self) -> None:
@@ -521,18 +522,7 @@ class Drive:
             changes: list[SearchAttributeUpdate[Any]] = [_STATE.value_set(status)]
             workflow.upsert_search_attributes(changes)
         self._shown = (status, now)
-        found = summarise(self._state)
-        return {
-            "version": self._state.version,
-            "started_at": found.started_at,
-            "updated_at": found.updated_at,
-            "completed_at": found.completed_at,
-            "total_steps": found.total_steps,
-            "done_steps": found.done_steps,
-            "current_step": found.current_step,
-            "error": None if found.error is None else found.error[:200],
-            "wake_at": found.wake_at,
-        }
+        return shown(self._state)
 
     def _may_continue_as_new(self) -> bool:
         """Whether this is the moment for it: nothing is at work, so that all there is to know is in the rows."""

@@ -6,7 +6,6 @@ import asyncio
 import atexit
 import contextvars
 import logging
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -45,8 +44,9 @@ __all__ = ["DistributedExecutor"]
 
 log = logging.getLogger("cerebelum_nb")
 
-_NO_WORKER_SECONDS = 3.0
-"""So long nobody may take up an execution before it is said that it waits for a worker."""
+_UNTAKEN_SECONDS = 4.0
+"""So long nobody may take an execution up before it is said that it waits for a worker."""
+_LOOK_SECONDS = 1.0
 
 atexit.register(linger)
 
@@ -243,7 +243,7 @@ class DistributedExecutor:
         followed.name_call(called(followed.state, workflow.variable))
         run = Run(cast(Execution, followed), workflow.variable, stale=stale)
         mirror = Mirror(cluster, execution_id, local, state=followed.state, payloads=payloads, hear=followed.hear)
-        watch = asyncio.ensure_future(_tell_of_missing_worker(cluster, workflow, followed))
+        watch = asyncio.ensure_future(_watch(cluster, workflow, followed, self._terms))
         try:
             with views.shown(cast(Execution, followed)):
                 try:
@@ -327,24 +327,46 @@ class Followed(ExecutionValues):
                 self.done.exception()  # it is raised where it happened, too
 
 
-async def _tell_of_missing_worker(cluster: Cluster, workflow: Definition, followed: Followed) -> None:
-    """Say that it waits for a worker, when none takes it up."""
-    began = time.monotonic()
+class _Told:
+    """What a step told with its heartbeat, as a card looks at the scope of one at work here."""
+
+    def __init__(self, told: Mapping[str, Any]) -> None:
+        self.percent, self.message, self._printed = told["percent"], told["message"], told["printed"]
+        self.scope = self
+        self.printed = self if self._printed else None
+
+    def peek(self, mask: Callable[[str], str]) -> str:
+        """Return what it printed last; the worker has masked it."""
+        return str(self._printed)
+
+
+async def _watch(cluster: Cluster, workflow: Definition, followed: Followed, terms: Terms) -> None:
+    """Have views see what steps tell, and say when nobody takes the execution, or a step of it, up."""
+    said = set[str]()
+
+    def say(key: str, what: str, group: str) -> None:
+        if key not in said and not followed.over:
+            said.add(key)
+            option = f" --queue {group}" if group else ""
+            log.warning(
+                "%s waits: no worker of %s takes it up. If none runs, start one:\n\n"
+                "    cerebelum worker %s --core %s%s\n",
+                *(what, cluster.url, _code_of(workflow), cluster.url, option),
+            )
+
     while not followed.over:
-        await asyncio.sleep(_NO_WORKER_SECONDS)
+        await asyncio.sleep(_LOOK_SECONDS)
         try:
-            count = await cluster.workers_of(workflow.name)
+            found = await cluster.at_work(followed.id)
         except Exception:  # noqa: BLE001 - the server is away: the follower says so
             continue
-        if count:
-            began = time.monotonic()
-        elif time.monotonic() - began >= _NO_WORKER_SECONDS and not followed.over:
-            log.warning(
-                "execution %s waits: no worker of %s runs workflow '%s'. Start one:\n\n"
-                "    cerebelum worker %s --core %s\n",
-                *(followed.id, cluster.url, workflow.name, _code_of(workflow), cluster.url),
-            )
-            return
+        followed.attempts = {step: _Told(told) for step, told in found.told.items() if told}
+        if found.untaken > _UNTAKEN_SECONDS:
+            say("", f"execution {followed.id} of workflow '{workflow.name}'", "")
+        for step, seconds in found.steps.items():
+            group = (terms.queues or {}).get(step, "")
+            if seconds > _UNTAKEN_SECONDS and group:
+                say(step, f"step '{step}' of execution {followed.id} (group '{group}')", group)
 
 
 def _code_of(workflow: Definition) -> str:

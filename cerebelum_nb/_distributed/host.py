@@ -181,7 +181,7 @@ class RemoteHost(ExecutionValues):
             delay = self.spec.policy.delay(step.failures, random.random())
             due_at = Deadline.after(self.clock, delay).at
         event = settle(verdict, due_at=due_at, **header)
-        rows = self._last_rows()
+        rows = self._last_rows(now)
         told: dict[str, Any] = {}
         if isinstance(verdict, Returned):
             self.keep_live(self.step, scope.visit, verdict.value, outcome.live)
@@ -242,7 +242,7 @@ class RemoteHost(ExecutionValues):
     def give_back(self) -> None:
         """End it without an outcome, so that another worker takes it up."""
         if not self._over.done():
-            self._end({"rows": self._last_rows(), "given_back": True, "began": self.began})
+            self._end({"rows": self._last_rows(self.now()), "given_back": True, "began": self.began})
         self.attempt.abandon()
 
     def _end(self, outcome: dict[str, Any]) -> None:
@@ -278,7 +278,7 @@ class RemoteHost(ExecutionValues):
         ripe = long_from(waits, self._release_after, now)
         if ripe is not None and ripe <= now:
             (wait,) = self.scope.waits
-            self._end({"rows": self._last_rows(), "suspended": True, "op": wait.op, "due_at": wait.due_at})
+            self._end({"rows": self._last_rows(now), "suspended": True, "op": wait.op, "due_at": wait.due_at})
             self.attempt.abandon()
             return
         if ripe is not None:
@@ -342,10 +342,10 @@ class RemoteHost(ExecutionValues):
         riders, self._riders = self._riders, []
         return [self._row(event) for make in riders if (event := make()) is not None]
 
-    def _last_rows(self) -> Rows:
+    def _last_rows(self, now: int) -> Rows:
         """Return what rides with the outcome, the last lines it printed among it."""
         rows = self._riding()
-        printed = self.scope.take_printed(self.now(), all_of_it=True)
+        printed = self.scope.take_printed(now, all_of_it=True)
         return rows if printed is None else [*rows, self._row(printed)]
 
     def _row(self, event: Event) -> list[Any]:

@@ -32,7 +32,7 @@ from .._engine.stdout import listen
 from .._values import Secret
 from ..errors import CerebelumError
 from .blobs import Blobs, blobs_at
-from .connection import connect
+from .connection import connect, runtime
 from .driver import Drive
 from .host import RemoteHost, Results, routes_of
 from .settings import ATTEMPT, ROUTE, core_url_of, queue_of
@@ -72,6 +72,7 @@ class Worker:
         namespace: Temporal's namespace; by default ``$TEMPORAL_NAMESPACE``, else ``default``.
         data_converter: Temporal's ``DataConverter`` for payloads, such as one with a codec that encrypts; callers need
             the same one.
+        metrics: HOST:PORT where Prometheus may read the figures of the SDK; by default nowhere.
 
     Example:
         >>> from cerebelum_nb import step, workflow
@@ -97,11 +98,14 @@ class Worker:
         grace: float = 5.0,
         namespace: str | None = None,
         data_converter: Any = None,
+        metrics: str = "",
     ) -> None:
         self.core_url = core_url_of(core_url)
         self.worker_id = worker_id or f"{os.getpid()}@{socket.gethostname()}"
         self.queue, self.max_steps, self.grace, self.namespace = queue, max_steps, grace, namespace
-        self._options = {} if data_converter is None else {"data_converter": data_converter}
+        self._options: dict[str, Any] = {} if data_converter is None else {"data_converter": data_converter}
+        if metrics:
+            self._options["runtime"] = runtime(metrics)
         self._secrets = secrets
         self._blobs: Blobs = blobs_at(blobs)
         self._workflows: dict[str, Registered] = {}

@@ -23,7 +23,7 @@ from .._checkpoint.places import IsOperation, Place
 from .._checkpoint.twin import Twin
 from .._checkpoint.variables import Kept, Snapshot
 from .._core.events import OperationMismatched, SleepCompleted, StepCheckpointed
-from .._core.graph import StepSpec
+from .._core.graph import StepSpec, key_of, of_item, owner_of
 from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._core.value import Value
@@ -70,7 +70,7 @@ def call_step(spec: StepSpec, scope: Scope, arguments: dict[str, Any]) -> Any:
     host, twin = scope.execution, _twin_of(spec)
     if twin is None or not isinstance(host, _KeepsVariables):
         return spec.fn(**arguments)
-    recorded = host.state.steps[spec.name].checkpoint
+    recorded = scope.known.checkpoint
     if not twin.waiting and recorded is None:
         return spec.fn(**arguments)
     scope.checkpoints = checkpoints = Checkpoints(spec, scope, host, twin)
@@ -96,7 +96,7 @@ class Checkpoints:
         self._recorded: int | None = None  # the statement at which the last checkpoint is
         self._alone = True  # no task of the step's own is in an operation beside its frame
         self._counts: dict[str, int] = {}
-        self._digest = _arguments_digest(spec, scope.execution.state)
+        self._digest = _arguments_digest(spec, scope.step, scope.execution.state)
 
     # -- entering -------------------------------------------------------------------------------------------
 
@@ -130,7 +130,7 @@ class Checkpoints:
         again = ["context"] if self._spec.takes_context else []
         state = self._scope.execution.state
         for name in arguments:
-            value = state.inputs if name == "inputs" else state.steps[name].output if name in state.steps else None
+            value = state.inputs if name == "inputs" else _output(state, self._scope.step, name)
             if value is not None and value.masked:
                 again.append(name)
         return again
@@ -244,7 +244,7 @@ def describe_entry(spec: StepSpec, state: State) -> str:
     twin = _twin_of(spec)
     if twin is None:
         return f"starts at its top, as line {recorded.line} cannot be found in it"
-    place, reason = _entry(twin, recorded, _arguments_digest(spec, state))
+    place, reason = _entry(twin, recorded, _arguments_digest(spec, spec.name, state))
     return f"starts at its top: {reason}" if place is None else f"continues at line {place.line}"
 
 
@@ -296,18 +296,29 @@ def _is_operation_in(fn: types.FunctionType) -> IsOperation:
     return is_operation
 
 
-def _arguments_digest(spec: StepSpec, state: State) -> str:
-    """Digest what a step is called with, without decoding it."""
-    steps = state.steps
+def _arguments_digest(spec: StepSpec, name: str, state: State) -> str:
+    """Digest what a step, or one for an item, is called with, without decoding it."""
     names = (*spec.requires, *spec.optional, *(state.finished if spec.takes_rest else ()))
     values: dict[str, Any] = {}
-    for name in names:
-        step = steps.get(name)
-        if step is not None and step.has_result and step.output is not None and name != spec.name:
-            made = step.settled_at if step.output.codec == "none" else 0  # nothing else tells such results apart
-            values[name] = (step.output.codec, step.output.json, step.output.digest, made)
+    for dependency in names:
+        output = _output(state, name, dependency)
+        if output is not None and dependency != spec.name:
+            step = state.steps.get(dependency)
+            made = (
+                step.settled_at if step is not None and output.codec == "none" else 0
+            )  # nothing else tells these apart
+            values[dependency] = (output.codec, output.json, output.digest, made)
     if spec.takes_inputs and state.inputs is not None:
         values["inputs"] = (state.inputs.codec, state.inputs.json, state.inputs.digest)
-    return hashlib.blake2b(
-        json.dumps(values, sort_keys=True).encode("utf-8", "surrogatepass"), digest_size=8
-    ).hexdigest()
+    foreach = state.steps.get(owner_of(name))
+    if name != owner_of(name) and foreach is not None and foreach.items is not None:
+        values["the item"] = (key_of(name), foreach.items.digests.get(key_of(name), ""))
+    text = json.dumps(values, sort_keys=True)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def _output(state: State, name: str, dependency: str) -> Value | None:
+    """What the log holds of a result that a step is given; for an item, of the same item's first."""
+    own = None if owner_of(name) == name else state.step(of_item(owner_of(name), key_of(name), dependency))
+    step = own or state.steps.get(dependency)
+    return step.output if step is not None and step.has_result else None

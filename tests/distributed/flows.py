@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from pathlib import Path
 
 from cerebelum_nb import flow, poll, retry, sleep, step, workflow
 from cerebelum_nb import wait_for_approval as ask
@@ -175,3 +177,62 @@ async def asks(inputs):
 approved = made("approved", lambda wf: wf.timeline(one >> asks))
 
 ALL = [*CONFORMING, approved]
+
+
+# -- workflows whose workers die ------------------------------------------------------------------------------
+
+
+def mark(folder, word):
+    """Leave a word that a test waits for, with who wrote it."""
+    with (Path(folder) / "marks").open("a") as file:
+        file.write(f"{word} {os.getpid()}\n")
+
+
+async def hold(folder, gate):
+    """Be at work until a test opens the gate."""
+    while not (Path(folder) / gate).exists():
+        await asyncio.sleep(0.02)
+
+
+@step
+def quick(inputs):
+    mark(inputs["folder"], "quick")
+    return 1
+
+
+@step
+async def held(inputs, context):
+    context_run = await context.run("once", mark, inputs["folder"], "once")
+    mark(inputs["folder"], "held")
+    await hold(inputs["folder"], "gate")
+    await context.run("late", mark, inputs["folder"], "late")
+    return context_run
+
+
+@step(effect="external")
+async def charged(inputs):
+    mark(inputs["folder"], "charged")
+    await hold(inputs["folder"], "gate")
+    return "receipt"
+
+
+@step
+async def slept(inputs):
+    mark(inputs["folder"], "asleep")
+    await sleep("3s")
+    return "awake"
+
+
+@step
+async def worked(inputs):
+    mark(inputs["folder"], "at work")
+    await hold(inputs["folder"], "gate")
+    return "done"
+
+
+mortal = made("m_mortal", lambda wf: wf.timeline(one >> [quick, held] >> two))
+external = made("m_external", lambda wf: wf.timeline(one >> charged >> two))
+sleeper = made("m_sleeper", lambda wf: wf.timeline(one >> slept >> two))
+long = made("m_long", lambda wf: wf.timeline(one >> worked >> two))
+
+MORTAL = [mortal, external, sleeper, long]

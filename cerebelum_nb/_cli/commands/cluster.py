@@ -1,7 +1,8 @@
-"""``cerebelum cluster`` and ``cerebelum worker``: a server on this machine, and what runs steps for one anywhere."""
+"""``cerebelum cluster``, ``worker`` and ``follow``: a server on this machine, who runs steps, a copy of what runs."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import sys
@@ -12,10 +13,10 @@ from ..._engine.elsewhere import extension
 from ..._workflow.load import load_module, load_notebook
 from ..._workflow.workflow import Workflow
 from ...errors import WorkflowNotFoundError
-from ..app import Exit, debug_option
+from ..app import Exit, debug_option, log_options, open_log
 from .scheduler import tell
 
-__all__ = ["cluster", "worker"]
+__all__ = ["cluster", "follow", "worker"]
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -81,9 +82,16 @@ def status(ctx: click.Context) -> None:
     default=5.0,
     help="How long steps may finish when it is stopped (5); another worker takes the rest up.",
 )
+@click.option("--metrics", metavar="HOST:PORT", default="", help="Where Prometheus may read the SDK's figures.")
 @debug_option
 def worker(
-    code: tuple[str, ...], core: str | None, queue: str, worker_id: str | None, max_steps: int, grace: float
+    code: tuple[str, ...],
+    core: str | None,
+    queue: str,
+    worker_id: str | None,
+    max_steps: int,
+    grace: float,
+    metrics: str,
 ) -> None:
     """Run the steps of workflows for a cluster.
 
@@ -91,7 +99,7 @@ def worker(
     path), .py FILEs and .ipynb NOTEBOOKs; of a notebook only its definitions are run. Start as many workers as you
     like, on any machine that has the code.
     """
-    made = extension("worker").Worker(core, worker_id, queue=queue, max_steps=max_steps, grace=grace)
+    made = extension("worker").Worker(core, worker_id, queue=queue, max_steps=max_steps, grace=grace, metrics=metrics)
     for name in code:
         for found in _workflows_in(name):
             made.register_workflow(found)
@@ -101,6 +109,24 @@ def worker(
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(0)  # a plain step's thread may still be at work, and cannot be ended otherwise
+
+
+@click.command()
+@click.argument("execution_ids", metavar="[ID]...", nargs=-1)
+@click.option("--core", metavar="HOST:PORT", help="The cluster. Without it $CEREBELUM_CORE_URL, else localhost:7233.")
+@click.option("--once", is_flag=True, help="Copy what is there now, also what has ended, and wait for nothing.")
+@log_options
+@click.pass_context
+def follow(ctx: click.Context, execution_ids: tuple[str, ...], core: str | None, once: bool) -> None:
+    """Copy what runs on a cluster into the log.
+
+    With IDs, until those executions have ended; without, everything that runs there, until Ctrl-C. The log then shows
+    them to every command and notebook, and nothing local takes them up while they run there.
+    """
+    store = open_log(ctx, create=True)
+    if not execution_ids and not once:
+        tell(f"following {core or 'the cluster'} into {store.location}")
+    asyncio.run(extension("following").follow(core, store, execution_ids, tell, once=once))
 
 
 def _workflows_in(name: str) -> list[Workflow]:
