@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import dis
 import hashlib
 import inspect
 import json
@@ -67,11 +68,11 @@ def call_step(spec: StepSpec, scope: Scope, arguments: dict[str, Any]) -> Any:
     Returns:
         What the function returns: of an async one an awaitable.
     """
-    host, twin = scope.execution, _twin_of(spec)
-    if twin is None or not isinstance(host, _KeepsVariables):
+    host, recorded = scope.execution, scope.known.checkpoint
+    if (recorded is None and not _may_wait(spec.fn)) or not isinstance(host, _KeepsVariables):
         return spec.fn(**arguments)
-    recorded = scope.known.checkpoint
-    if not twin.waiting and recorded is None:
+    twin = _twin_of(spec)
+    if twin is None or (recorded is None and not twin.waiting):
         return spec.fn(**arguments)
     scope.checkpoints = checkpoints = Checkpoints(spec, scope, host, twin)
     place = None if recorded is None else checkpoints.place_of(recorded)
@@ -246,6 +247,22 @@ def describe_entry(spec: StepSpec, state: State) -> str:
         return f"starts at its top, as line {recorded.line} cannot be found in it"
     place, reason = _entry(twin, recorded, _arguments_digest(spec, spec.name, state))
     return f"starts at its top: {reason}" if place is None else f"continues at line {place.line}"
+
+
+def _may_wait(fn: Callable[..., Any]) -> bool:
+    """Whether a function may wait, by a look at its bytecode: most do not, and to parse them takes milliseconds."""
+    code = getattr(fn, "__code__", None)
+    if code is None or code.co_flags & inspect.CO_COROUTINE:
+        return code is not None and _AWAITS in code.co_code[::2]
+    names = set(code.co_names)
+    if not names.isdisjoint(_NAMES):
+        return True
+    found = [fn.__globals__[name] for name in names if name in fn.__globals__]
+    return any(value is operation for value in found for operation in _operations)
+
+
+_AWAITS = dis.opmap["GET_AWAITABLE"]
+_NAMES = {"run", "sleep", "poll", "retry", "wait_for_approval"}
 
 
 def _twin_of(spec: StepSpec) -> Twin | None:
