@@ -25,7 +25,7 @@ from cerebelum_nb._core.value import ErrorInfo, Value
 from cerebelum_nb._store import rows
 from cerebelum_nb.errors import StoreError
 
-anything = st.characters(exclude_categories=())  # lone surrogates and controls too
+anything = st.characters(exclude_categories=("Cs",))  # controls too; lone surrogates are shown by their escapes
 text = st.text(anything, max_size=12) | st.sampled_from(['"output":1', ',"output":', '{"error":', "}", "\\", '\\"'])
 integers = st.integers(0, 2**63 - 1)
 names = st.lists(text, max_size=3).map(tuple)
@@ -135,9 +135,9 @@ def test_the_bytes_of_a_value_do_not_stand_in_the_row():
     value = Value("arrow", digest="d", size=3, payload=b"abc")
     event = StepCompleted(at=1, step="s", output=value)
     assert rows.encode(event)[-1] == '{"output_ref":{"codec":"arrow","digest":"d","size":3}}'
-    assert rows.stored_value(event) is value
-    assert rows.stored_value(replace(event, output=replace(value, payload=None))) is None
-    assert rows.stored_value(StepStarted(at=1, step="s")) is None
+    assert list(rows.stored_values(event)) == [value]
+    assert not list(rows.stored_values(replace(event, output=replace(value, payload=None))))
+    assert not list(rows.stored_values(StepStarted(at=1, step="s")))
 
 
 @pytest.mark.parametrize(
