@@ -70,6 +70,7 @@ class Cursor:
         self._from_call: tuple[str, ...] = ()
         self._plain: dict[str, Any] = {}
         self._kept: tuple[Kept, ...] = ()
+        self._given: tuple[str, ...] = ()
         self.values: dict[str, Any] = {}
         self.iter = iter
 
@@ -95,9 +96,9 @@ class Cursor:
         """
         self._arguments, self._from_call = arguments, tuple(name for name in again if name in arguments)
 
-    def restore(self, plain: dict[str, Any], kept: Iterable[Kept]) -> None:
-        """Hear which variables the function is entered with."""
-        self._plain, self._kept = plain, tuple(kept)
+    def restore(self, plain: dict[str, Any], kept: Iterable[Kept], given: Iterable[str] = ()) -> None:
+        """Hear which variables the function is entered with; ``given`` names those that its call gives again."""
+        self._plain, self._kept, self._given = plain, tuple(kept), tuple(given)
 
     def forget(self) -> None:
         """Let go of the frame: it holds the cursor, and the cursor holds it."""
@@ -137,7 +138,7 @@ class Cursor:
             self.values = self._about.restore(self._plain, self._kept)
         except Exception as error:  # noqa: BLE001 - unpickling runs whatever the classes define
             raise CannotEnterError(f"its variables cannot be restored here: {type(error).__name__}: {error}") from None
-        self.values.update((name, self._arguments[name]) for name in self._from_call)
+        self.values.update((name, self._arguments[name]) for name in (*self._from_call, *self._given))
         return self.values
 
     def raised(self, level: int) -> BaseException:
@@ -176,4 +177,6 @@ class Cursor:
         if not self._about.cells:
             self._about.take_cells(variables.get(".k"))
         from_call = {name: variables[name] for name in self._from_call if name in variables}
-        return self._about.snapshot(place, variables, from_call, self.hides)
+        found = self._about.snapshot(place, variables, from_call, self.hides)
+        found.given = {name for name, value in self._arguments.items() if variables.get(name) is value}
+        return found

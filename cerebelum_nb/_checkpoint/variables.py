@@ -54,6 +54,8 @@ class Snapshot:
     plain: dict[str, Any] = field(default_factory=dict)
     kept: list[Kept] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
+    given: set[str] = field(default_factory=set)
+    """Parameters that are still the very objects that the function was called with."""
 
     def detach(self) -> None:
         """Make it independent of the variables, which the statement may change before it waits."""

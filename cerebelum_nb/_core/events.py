@@ -262,7 +262,8 @@ class StepCheckpointed(StepEvent):
     ``place`` digests what stands before the statement, and ``line`` is where it stands in its file. ``counts`` says how
     many operations of each name the step had begun before it, ``arguments`` digests what the step was called with.
     ``variables`` holds what is JSON; ``kept`` holds the others, and ``groups`` their names: several together when they
-    share an object. ``missing`` says what could not be kept, and why; nothing behind the place reads it.
+    share an object. ``given`` names arguments that were not changed, which the next call gives again. ``missing`` says
+    what could not be kept, and why; nothing behind the place reads it.
 
     Without a place the checkpoint before it no longer holds, for ``reason``: the step starts at its top.
     """
@@ -273,6 +274,7 @@ class StepCheckpointed(StepEvent):
     arguments: str = ""
     groups: tuple[list[str], ...] = ()
     kept: tuple[Value, ...] = ()
+    given: tuple[str, ...] = ()
     missing: dict[str, str] | None = None
     reason: str = ""
     variables: Value | None = None

@@ -38,6 +38,9 @@ __all__ = ["Checkpoints", "call_step", "describe_entry", "waits_in_plain_steps"]
 _NEEDS_NONE = (OperationMismatched, SleepCompleted)
 """Events with which the variables are those of the event before."""
 
+SMALL = 200
+"""Characters of an argument's JSON that are recorded with every checkpoint rather than compared."""
+
 _operations: list[object] = []
 
 
@@ -97,7 +100,14 @@ class Checkpoints:
         self._recorded: int | None = None  # the statement at which the last checkpoint is
         self._alone = True  # no task of the step's own is in an operation beside its frame
         self._counts: dict[str, int] = {}
+        self._known = {name: self._recorded_value(name) for name in (*spec.requires, *spec.optional, "inputs")}
         self._digest = _arguments_digest(spec, scope.step, scope.execution.state)
+
+    def _recorded_value(self, argument: str) -> Value:
+        """What the log holds of an argument."""
+        state = self._scope.execution.state
+        value = state.inputs if argument == "inputs" else _output(state, self._scope.step, argument)
+        return value or _UNKNOWN
 
     # -- entering -------------------------------------------------------------------------------------------
 
@@ -114,7 +124,7 @@ class Checkpoints:
             return None
         self._counts = recorded.counts or {}
         self._scope.count_from(self._counts)
-        self._last = (recorded.place, tuple(self._counts.items()), recorded.variables, recorded.kept)
+        self._last = (recorded.place, tuple(self._counts.items()), recorded.variables, recorded.kept, recorded.given)
         self._recorded = place.number
         return place
 
@@ -124,17 +134,12 @@ class Checkpoints:
             Kept(tuple(names), value.codec, self._host.payload(value))
             for names, value in zip(recorded.groups, recorded.kept, strict=True)
         ]
-        self.cursor.restore(variables, kept)
+        self.cursor.restore(variables, kept, recorded.given)
 
     def given_again(self, arguments: dict[str, Any]) -> list[str]:
         """Name the parameters that are not kept, as every call gives them: the context, and what holds a secret."""
         again = ["context"] if self._spec.takes_context else []
-        state = self._scope.execution.state
-        for name in arguments:
-            value = state.inputs if name == "inputs" else _output(state, self._scope.step, name)
-            if value is not None and value.masked:
-                again.append(name)
-        return again
+        return again + [name for name in arguments if name in self._known and self._known[name].masked]
 
     def enter(self, place: Place, arguments: dict[str, Any]) -> Any:
         """Call a plain function from a place on."""
@@ -207,18 +212,35 @@ class Checkpoints:
         waits_for = getattr(self._scope.task, "_fut_waiter", None)
         return here is not None and (here is waits_for or here in getattr(waits_for, "_children", ()))
 
+    def _unchanged(self, found: Snapshot) -> tuple[str, ...]:
+        """Name the larger arguments that are as the log holds them already."""
+        return tuple(
+            name
+            for name in found.plain
+            if name in found.given
+            and (known := self._known.get(name, _UNKNOWN)).codec == "json"
+            and len(known.json) > SMALL
+            and self._scope.execution.encode(found.plain[name]).json == known.json
+        )
+
     def _fields(self, place: Place, found: Snapshot) -> dict[str, Any] | None:
         host = self._scope.execution
-        variables = host.encode(found.plain, path="the variables")
+        given = self._unchanged(found)
+        plain = {name: value for name, value in found.plain.items() if name not in given}
+        variables = host.encode(plain, path="the variables")
         missing = dict(found.missing)
         for path in variables.masked:
             missing[path.partition(".")[0].partition("[")[0]] = "it holds a secret"
         if missing.keys() & self._twin.live(place):
             return None  # it could not be entered there; the checkpoint before still holds
-        groups = tuple(list(kept.names) for kept in found.kept)
-        values = tuple(_value(kept) for kept in found.kept)
+        kept = {tuple(one.names): _value(one) for one in found.kept}
+        for (name, *others), value in list(kept.items()):
+            if not others and name in found.given and value.digest == self._known.get(name, _UNKNOWN).digest:
+                given += (name,)
+                del kept[name,]
+        groups, values = tuple(map(list, kept)), tuple(kept.values())
         self._recorded = place.number
-        now = (place.digest, tuple(self._counts.items()), variables, values)
+        now = (place.digest, tuple(self._counts.items()), variables, values, given)
         if now == self._last:
             return None
         self._last = now
@@ -229,6 +251,7 @@ class Checkpoints:
             "arguments": self._digest,
             "groups": groups,
             "kept": values,
+            "given": given,
             "missing": {name: host.vault.mask(why) for name, why in missing.items()} or None,
             "variables": variables,
         }
@@ -287,6 +310,9 @@ def _entry(twin: Twin, recorded: StepCheckpointed, arguments: str) -> tuple[Plac
         name = min(lost)
         return None, f"{name} is used after line {place.line}, and {(recorded.missing or {})[name]}"
     return place, ""
+
+
+_UNKNOWN = Value("none")
 
 
 def _value(kept: Kept) -> Value:

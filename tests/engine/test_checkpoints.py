@@ -496,3 +496,53 @@ def test_a_killed_step_continues_at_its_line(tmp_path):
     ]
     assert [one.returncode for one in outputs] == [-9, -9, 0], outputs[-1].stderr
     assert (tmp_path / "effects").read_text().split() == ["0", "1", "2"]
+
+
+def test_arguments_that_were_not_changed_are_not_recorded_again(log, clock):
+    pandas = pytest.importorskip("pandas")
+    seen = []
+
+    @step
+    def rows():
+        return [{"number": number} for number in range(100)]
+
+    @step
+    def frame():
+        return pandas.DataFrame({"a": range(100)})
+
+    @step
+    async def use(rows, frame, inputs):
+        for number in range(3):
+            await sleep("2h")
+            seen.append(number)
+        return len(rows) + len(frame) + len(inputs["text"])
+
+    @workflow
+    def made(wf):
+        wf.timeline(rows >> frame >> use)
+
+    assert asyncio.run(to_its_end(made, log, clock, {"text": "x" * 1000})).output == 1200
+    assert seen == [0, 1, 2]
+    for event in checkpoints(log):
+        assert set(event.given) == {"rows", "frame", "inputs"}
+        assert not event.kept and len(event.variables.json) < 50
+
+
+def test_an_argument_that_was_changed_is_recorded(log, clock):
+    @step
+    def rows():
+        return [{"number": number} for number in range(100)]
+
+    @step
+    async def use(rows):
+        first = rows[0]
+        rows.pop()
+        first["number"] = 5
+        await sleep("2h")
+        return len(rows), first["number"], rows[0] is first
+
+    @workflow
+    def made(wf):
+        wf.timeline(rows >> use)
+
+    assert asyncio.run(to_its_end(made, log, clock)).output == (99, 5, True)
