@@ -44,6 +44,7 @@ _LOOKS = {
     ExecutionState.PAUSED: "interrupted",
     ExecutionState.SLEEPING: "sleeping",
     ExecutionState.WAITING_FOR_APPROVAL: "approval",
+    ExecutionState.WAITING_FOR_SIGNAL: "sleeping",
 }
 
 
