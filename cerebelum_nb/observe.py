@@ -15,6 +15,7 @@ from ._core.events import Event
 from ._engine import observers
 from ._observe.metrics import LogMetrics, ProcessMetrics
 from ._observe.notify import Notifier
+from ._observe.traces import Traces, trace
 
 if TYPE_CHECKING:
     from ._engine.ports import Host
@@ -27,7 +28,9 @@ __all__ = [
     "Observation",
     "ProcessMetrics",
     "Recorded",
+    "Traces",
     "add",
+    "trace",
 ]
 
 
