@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ._core.graph import Plan
     from ._core.state_name import ExecutionState as ExecutionState
     from ._dsl.builder import WorkflowBuilder as WorkflowBuilder
+    from ._dsl.foreach import foreach as foreach
     from ._dsl.step import Step as Step
     from ._dsl.step import step as step
     from ._engine.execution import Execution
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from .errors import ExecutionCancelledError as ExecutionCancelledError
     from .errors import ExecutionNotFoundError as ExecutionNotFoundError
     from .errors import ExecutionStoppedError as ExecutionStoppedError
+    from .errors import ItemError as ItemError
     from .errors import OperationError as OperationError
     from .errors import OutcomeUnknownError as OutcomeUnknownError
     from .errors import PollTimeoutError as PollTimeoutError
@@ -99,6 +101,7 @@ _HOMES = {
     ),
     "._core.state_name": ("ExecutionState",),
     "._dsl.builder": ("WorkflowBuilder",),
+    "._dsl.foreach": ("foreach",),
     "._dsl.step": (
         "Step",
         "step",
@@ -126,6 +129,7 @@ _HOMES = {
         "ExecutionCancelledError",
         "ExecutionNotFoundError",
         "ExecutionStoppedError",
+        "ItemError",
         "OperationError",
         "OutcomeUnknownError",
         "PollTimeoutError",
@@ -178,6 +182,7 @@ __all__ = [
     "ExecutionState",
     "ExecutionStatus",
     "ExecutionStoppedError",
+    "ItemError",
     "OperationError",
     "OutcomeUnknownError",
     "Outlook",
@@ -209,6 +214,7 @@ __all__ = [
     "connect",
     "enable_nesting",
     "flow",
+    "foreach",
     "here",
     "history",
     "observe",
