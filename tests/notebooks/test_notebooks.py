@@ -20,7 +20,7 @@ def test_runs_and_shows_what_it_showed(notebook: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env"),
-            *("--nbval-sanitize-with", NOTEBOOKS / "sanitize.cfg", "--nbval-cell-timeout", "60"),
+            *("--nbval-sanitize-with", NOTEBOOKS / "sanitize.cfg", "--nbval-cell-timeout", "120"),
             *("-q", "-p", "no:cacheprovider", "-p", "no:asyncio", "--rootdir", tmp_path, notebook.name),
         ],
         cwd=tmp_path,
