@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Self
 from ._core.events import Event
 from ._engine import observers
 from ._observe.metrics import LogMetrics, ProcessMetrics
+from ._observe.notify import Notifier
+from ._observe.traces import Traces, trace
 
 if TYPE_CHECKING:
     from ._engine.ports import Host
@@ -22,10 +24,13 @@ if TYPE_CHECKING:
 __all__ = [
     "AttemptStarting",
     "LogMetrics",
+    "Notifier",
     "Observation",
     "ProcessMetrics",
     "Recorded",
+    "Traces",
     "add",
+    "trace",
 ]
 
 

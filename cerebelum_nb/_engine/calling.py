@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import sys
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
@@ -77,7 +78,14 @@ class PendingOperation(Coroutine[Any, Any, T], _OrItsValue):  # type: ignore[mis
         )
 
     def __bool__(self) -> bool:
-        self._refuse()
+        if sys._getframe(1).f_globals.get("__name__") != "asyncio.base_tasks":
+            self._refuse()
+        return True  # from Python 3.12 on, a task that is shown asks whether it has a coroutine
+
+    @property
+    def __name__(self) -> str:
+        """What a task that runs it calls it."""
+        return self.what.removesuffix("(...)")
 
     def __eq__(self, other: object) -> bool:
         if self is not other:
@@ -111,7 +119,8 @@ def unawaited(scope: Scope) -> OperationError | None:
     names = list(
         dict.fromkeys(operation.what for operation in scope.unawaited if isinstance(operation, PendingOperation))
     )
-    if not scope.execution.plan.steps[scope.step].is_async and not can_start_threads():
+    spec = scope.execution.plan.spec(scope.step)
+    if spec is not None and not spec.is_async and not can_start_threads():
         return OperationError(
             f"step '{scope.step}' of execution {scope.execution.id} called {' and '.join(names[:3])}, and cannot wait "
             f"for it: no thread can start here, so a plain step runs on the event loop. Make it async def, and write "
