@@ -202,7 +202,7 @@ def unpack(
                 f"The file {path} is not as it was packed: {first}{more}. Nothing was unpacked. Have it sent again."
             )
         ids = [packed.execution(name).execution_id for name in execution_ids] or list(found.heads)
-        for name in ids:  # of a file that `pack` made, all are at rest; a scheduler must not take up what others made
+        for name in ids:  # of a file that `pack` made, all are at rest; a scheduler must not resume what others made
             _put_to_rest(packed, name)
         with snapshot(packed) as db:
             records = [read(db, name) for name in ids]
@@ -213,8 +213,8 @@ def unpack(
                 if 0 < here < len(record.events):
                     raise StoreError(
                         f"The log {log.location} has the execution {record.id} as it was earlier, with {here} of these "
-                        f"{len(record.events)} events: it went on elsewhere. Nothing was written. Take it to a log of "
-                        "its own with --db."
+                        f"{len(record.events)} events: it was continued elsewhere. Nothing was written. Add it "
+                        "to a separate log with --db."
                     )
                 if is_new := not here:
                     write(db, replace(record, untrusted=frozenset(record.payloads), is_foreign=True))
@@ -226,7 +226,7 @@ def unpack(
 
 @contextmanager
 def _new_file(target: Path, log: SqliteStore) -> Iterator[Path]:
-    """Give a place beside ``target``, which takes its name when the block ends well."""
+    """Give a place next to ``target``, which takes its name if the block succeeds."""
     with tempfile.TemporaryDirectory(prefix=".packing-", dir=target.parent) as folder:
         place = Path(folder, "pack")
         yield place
@@ -253,7 +253,7 @@ def _copy(path: Path) -> Iterator[SqliteStore]:
 
 
 def _put_to_rest(packed: SqliteStore, execution_id: str) -> None:
-    """Pause what was under way: two copies of a run must not both go on by themselves."""
+    """Pause what was in progress: two copies of a run must not both resume by themselves."""
     row = packed.execution(execution_id)
     if row.summary.state.is_final or row.summary.state is ExecutionState.PAUSED:
         return

@@ -31,7 +31,7 @@ from .attempts import Attempt, attempts
 __all__ = ["Source", "runbook"]
 
 _SHORT = 160
-"""Characters of a value that stand in the table of steps."""
+"""How many characters of a value the table of steps shows."""
 
 _LONGEST = 4_000
 """Characters of one text; what is longer is cut in the middle."""
@@ -121,7 +121,7 @@ def _failure(events: Sequence[e.Event]) -> Html:
 
 
 def _next(source: Source) -> Html:
-    """Say how to go on with it."""
+    """Say how to resume it."""
     advice = advise(
         fold_events(source.events), source.row.execution_id, interrupted=source.interrupted, reader=Reader.TERMINAL
     )

@@ -203,7 +203,7 @@ def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
 
 
 def log_options(command: F) -> F:
-    """Give a command ``--db`` and ``--debug``; both may also stand before its name."""
+    """Give a command ``--db`` and ``--debug``; both may also come before its name."""
     debug = click.option(
         "--debug", is_flag=True, expose_value=False, callback=_remember, help="Show the traceback of an error."
     )

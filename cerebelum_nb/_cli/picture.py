@@ -67,7 +67,7 @@ class Picture:
 
     @property
     def idle(self) -> bool:
-        """Whether nobody runs it, and nobody will unless somebody is told to."""
+        """Whether no process is running it, and none will unless somebody starts one."""
         return self.interrupted or self.row.summary.state is ExecutionState.PAUSED
 
     @property

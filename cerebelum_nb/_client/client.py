@@ -1,4 +1,4 @@
-"""The client: what runs, how far it is, what it waits for; and going on with it, deciding, cancelling.
+"""The client: what runs, how far it is, what it waits for; resuming it, deciding, cancelling.
 
 Only the calls live here; what they return is in status.py, how it is read from the log in reading.py, what is
 done to an execution in acting.py.

@@ -140,7 +140,7 @@ class ApprovalInfo:
 
     Attributes:
         approval_type: what kind of approval.
-        data: what the step gave for whoever decides.
+        data: what the step shows to the person who decides.
         timeout_ms: how long it is waited for, milliseconds; None without end.
         requested_at: since when, UTC.
         remaining_timeout_ms: what is left of the timeout, milliseconds, when the status was read.

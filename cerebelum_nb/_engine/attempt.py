@@ -193,8 +193,8 @@ class Attempt:
         told = f"step '{self.spec.name}' took longer than its timeout of {limit}"
         if self.scope.thread is not None:
             told += (
-                ". A plain step's thread cannot be ended: it goes on until it returns, and a run begins another "
-                "attempt only then. Make it async def, or give what it calls a timeout of its own"
+                ". A plain step's thread cannot be ended: it continues until it returns, and a run begins another "
+                "attempt only then. Make it async def, or give what it calls its own timeout"
             )
         return StepTimeoutError(told)
 

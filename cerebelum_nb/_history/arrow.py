@@ -2,7 +2,7 @@
 
 Used when pyarrow and adbc-driver-sqlite are installed and it pays; it gives what frames.py makes of the same rows.
 
-The driver brings a SQLite of its own, and never gets to see the log's file: POSIX drops every lock that a process
+The driver brings its own SQLite, and never sees the log's file: POSIX drops every lock that a process
 has on a file as soon as any part of it closes that file, so two SQLites in one process take each other's locks
 away, and a second writer gets in (https://www.sqlite.org/howtocorrupt.html, section 2.2.1). It reads a private
 copy instead, which the connection of the snapshot makes: 0.1 s for 100 MB.
@@ -53,7 +53,7 @@ def read(db: sqlite3.Connection, query: Query, columns: Mapping[str, Kind]) -> A
     Args:
         db: the snapshot of the log.
         query: one without a limit.
-        columns: the kinds of its columns, in order; what stands behind them only sorts.
+        columns: the kinds of its columns, in order; what follows them only sorts.
     """
     import pyarrow as pa
     from adbc_driver_sqlite import dbapi

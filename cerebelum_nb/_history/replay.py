@@ -32,7 +32,7 @@ class Transition(NamedTuple):
 def replay(execution_id: ExecutionLike, *, store: Log | None = None) -> Iterator[Transition]:
     """Go through a run again: every event, from the first to the last, with the state it led to.
 
-    Nothing runs: the states are folded from the recorded events. Each is an object of its own, so that one may keep
+    Nothing runs: the states are folded from the recorded events. Each is a separate object, so that one may keep
     them all; what an event did not touch is shared between them, so look at them and do not change them.
 
     Args:
@@ -69,7 +69,7 @@ def replay(execution_id: ExecutionLike, *, store: Log | None = None) -> Iterator
 def slider(execution_id: ExecutionLike, *, store: Log | None = None) -> Any:
     """Make a slider through the events of a run, for a notebook: what happened, and what was known by then.
 
-    It shows the graph, the values, what was printed and the state as of the event one stands at, and what that event
+    It shows the graph, the values, what was printed and the state as of the chosen event, and what that event
     changed. It needs no kernel: it still slides in a notebook that is opened again, and in an exported page.
 
     Args:

@@ -203,7 +203,7 @@ def covered(intervals: Iterable[Interval]) -> list[Interval]:
 
 
 _SLACK = 1_000_000
-"""µs between the event that a run is taken up and those that say what was left open."""
+"""µs between the event of a resume and those that say what was left open."""
 
 
 def _gaps(all_marks: Sequence[Mark]) -> tuple[list[Interval], set[Interval]]:

@@ -61,8 +61,8 @@ def executions(
         - ``state`` (category): RUNNING, SLEEPING, WAITING_FOR_APPROVAL, PAUSED, COMPLETED, FAILED, CANCELLED; one whose
           process died keeps the state it had
         - ``started_at``, ``updated_at`` (datetime, UTC): its first and its last event
-        - ``completed_at`` (datetime, UTC): when it completed, failed or was cancelled; NaT while it may go on
-        - ``duration`` (timedelta): from start to that end, waits and pauses included; NaT while it may go on
+        - ``completed_at`` (datetime, UTC): when it completed, failed or was cancelled; NaT while it may continue
+        - ``duration`` (timedelta): from start to that end, waits and pauses included; NaT while it may continue
         - ``total_steps``, ``done_steps`` (Int64): steps of the timeline, and how many are completed
         - ``current_step`` (str): the step that runs: the last started of those that are not finished; else missing
         - ``inputs``, ``output`` (str): JSON text of what it started or was forked with, and of the last step's value

@@ -80,7 +80,7 @@ class Cell:
         return {name: value for name, value in found.items() if not isinstance(value, _NAMED)}
 
     def digests(self, namespace: dict[str, Any]) -> dict[str, str]:
-        """Digest the data it reads, so that what it changes in place can be told."""
+        """Digest the data it reads, so that what it changes in place can be detected."""
         read = {name: namespace[name] for name in self.reads if name in namespace and name not in self.assigns}
         return {n: fingerprint_args((v,), {}) for n, v in read.items() if not isinstance(v, _NAMED)}
 
@@ -239,7 +239,7 @@ def _stored(node: ast.AST) -> Iterator[str]:
 def _globals_of(table: symtable.SymbolTable, *, inlined: bool = False) -> Iterator[str]:
     """The globals that the scopes inside a cell read; ``inlined`` leaves comprehensions to :func:`_loads`.
 
-    Since Python 3.12 a comprehension at the top is no scope of its own.
+    Since Python 3.12 a comprehension at the top is not a separate scope.
     """
     if not (inlined and table.get_name() in ("listcomp", "setcomp", "dictcomp")):
         inlined = False

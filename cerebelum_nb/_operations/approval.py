@@ -46,7 +46,7 @@ def wait_for_approval(
 
     Args:
         approval_type: what is asked for; text without ``:``.
-        data: shown to whoever decides; a hash of it is recorded with the decision.
+        data: shown to the person who decides; a hash of it is recorded with the decision.
         timeout_ms: how long to wait: milliseconds, a ``timedelta`` or text such as ``"2d"``; None: without end.
         validate: called with the response, sync or async. If it raises or returns a false value other than None, the
             response is refused with that message, the person who decided sees it, and the wait continues.
@@ -84,7 +84,7 @@ def approval(
     Args:
         type: what is asked for; text without ``:``.
         timeout_minutes: how long to wait; None: without end.
-        data: shown to whoever decides; a function is called with the step's arguments.
+        data: shown to the person who decides; a function is called with the step's arguments.
         validate: as in :func:`wait_for_approval`.
 
     Raises:
@@ -117,7 +117,7 @@ def approval(
 
 
 def digest_of(shown: Value | None) -> str:
-    """Hash what was shown to whoever decides.
+    """Hash what was shown to the person who decides.
 
     Example:
         >>> digest_of(None)
@@ -188,7 +188,7 @@ async def _decision(scope: Scope, op: str, due: Deadline | None) -> Operation:
 
 
 async def _denied(scope: Scope, operation: Operation) -> CerebelumError:
-    """Make the error to raise; a run of the step after it asks anew."""
+    """Make the error to raise; a later run of the step asks again."""
     assert operation.error is not None
     where = (
         f"the approval '{operation.approval_type}' that step '{scope.step}' of execution {scope.execution.id} asked for"

@@ -166,7 +166,7 @@ class Rounds:
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever its code raises, it is one of many
             kind = row.summary.workflow if isinstance(error, WorkflowNotFoundError) else execution_id
             told = error if isinstance(error, CerebelumError) else f"{type(error).__name__}: {error}"
-            self._say(f"{execution_id} of {row.summary.workflow} is not taken up: {told}", once=True, about=kind)
+            self._say(f"{execution_id} of {row.summary.workflow} is not resumed: {told}", once=True, about=kind)
             self._put_off(execution_id, 60.0)
             return False
         if run is None:
@@ -256,4 +256,4 @@ def _outcome(result: Result) -> str:
 
 
 def _why(*, died: bool) -> str:
-    return "taken up, as its process has died" if died else "woken, as it is due"
+    return "resumed, as its process has died" if died else "resumed, as it is due"

@@ -43,7 +43,7 @@ class Html(str):
 
 
 def escape(text: str) -> Html:
-    """Return a text as HTML, which may stand in an attribute too."""
+    """Return a text as HTML, also for use in an attribute."""
     return text if isinstance(text, Html) else Html(html.escape(text))
 
 

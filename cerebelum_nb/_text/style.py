@@ -1,6 +1,6 @@
 """What each state of a step looks like: a word, a sign, a shape and colours. The only place that knows them.
 
-The colours are Okabe and Ito's, which the colour-blind tell apart; no state is told by its colour alone. A step's
+The colours are Okabe and Ito's, which the colour-blind can tell apart; no state is shown by its colour alone. A step's
 box brings its own light ground and dark text, so that it is legible on a white page and on a black one.
 """
 

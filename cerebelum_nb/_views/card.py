@@ -96,7 +96,7 @@ class Card:
             graph: the picture of its plan.
             scopes: the steps at work in this process.
             mask: hides secrets in what they print.
-            advice: how to go on with it; None when that is not to be told.
+            advice: how to resume it; None when it is not to be shown.
             known: rows that are taken as they are.
         """
         plan, scopes = graph.plan, scopes or {}
@@ -262,7 +262,7 @@ def _note(step: StepState, message: str, now: int) -> str:
 
 
 def _estimated(message: str, percent: float | None, step: StepState, now: int) -> str:
-    """Say beside its message how long a step with progress will take yet, if it goes on as it went."""
+    """Add to its message how long a step with progress will still take, if it continues at its pace."""
     spent = (now - step.started_at) / 1e6
     if step.phase is not Phase.RUNNING or percent is None or not _EARLY <= percent < 100 or spent < _SOON_SECONDS:
         return message

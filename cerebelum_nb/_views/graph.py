@@ -1,4 +1,4 @@
-"""The picture of a workflow: inline SVG, text, and Mermaid on request. Pure; what stands where is layout.py's."""
+"""The picture of a workflow: inline SVG, text, and Mermaid on request. Pure; layout.py decides what goes where."""
 
 from __future__ import annotations
 
@@ -184,8 +184,8 @@ class Graph:
 
 def _words(target: Target) -> str:
     if isinstance(target, Action):
-        return describe_target(target) if target.kind is not ActionKind.PROCEED else "goes on"
-    return describe_target(target) if target else "goes on"
+        return describe_target(target) if target.kind is not ActionKind.PROCEED else "continues"
+    return describe_target(target) if target else "continues"
 
 
 def _boxes_of(state: str | None, nodes: list[Node]) -> Html:

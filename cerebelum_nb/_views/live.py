@@ -34,7 +34,7 @@ _SHARE = 0.02
 """The part of the time that drawing may take."""
 
 _TALL = 300
-"""A picture of so many px stands below the steps at work, not above them."""
+"""A picture higher than this, in px, goes below the running steps, not above them."""
 
 _LIVE = "shown as it was when this cell began; cerebelum_nb.watch() shows it as it is"
 
@@ -49,7 +49,7 @@ _ended: deque[tuple[Any, ...]] = deque()
 
 
 def live_view(execution: Execution) -> AbstractContextManager[None] | None:
-    """Return a view for whoever is watching, None when nobody is."""
+    """Return a view for the front end that is watching, None when there is none."""
     graph = Graph(execution.plan)
 
     def look() -> Card:
@@ -68,7 +68,7 @@ def live_view(execution: Execution) -> AbstractContextManager[None] | None:
 
 @contextmanager
 def _once(execution: Execution, look: Callable[[], Card]) -> Iterator[None]:
-    """Show the outcome once: whoever executes the notebook keeps only that."""
+    """Show the outcome once: the executed notebook keeps only that."""
     from IPython.display import display
 
     try:

@@ -1,4 +1,4 @@
-"""``watch``: the card of an execution, drawn from the log, in any kernel and whoever runs it."""
+"""``watch``: the card of an execution, drawn from the log, in any kernel and whichever process runs it."""
 
 from __future__ import annotations
 

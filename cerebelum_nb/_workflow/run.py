@@ -202,7 +202,7 @@ class Run:
             self._execution.ask_to_stop(reason)
 
     def drain(self) -> None:
-        """Let the steps at work finish, start no more, and leave the rest to whoever takes it up next."""
+        """Let running steps finish, start no others, and leave the rest to the process that resumes it next."""
         self._execution.drain()
 
     def cancel(self, reason: str | None = None) -> None:

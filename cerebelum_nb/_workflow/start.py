@@ -120,7 +120,7 @@ def take_up(
     live: Collection[str] = (),
     store: Store | None = None,
 ) -> Run:
-    """Make a recorded execution ready to go on; the arguments are those of :meth:`~cerebelum_nb.Workflow.resume`.
+    """Make a recorded execution ready to be resumed; the arguments are those of :meth:`~cerebelum_nb.Workflow.resume`.
 
     ``live`` names completed steps whose unstorable value the caller still has.
     """
@@ -229,7 +229,7 @@ def own(workflow: Definition, execution_id: ExecutionLike, log: Store, verb: str
 
 
 def _newest(workflow: Definition, log: Store) -> str:
-    """The newest that can go on by itself; the prefix of a sweep stands where its variants go on."""
+    """The newest that can be resumed by itself; the prefix of a sweep stays where its variants begin."""
     here, newest = origin(), None
     for row in islice(_resumable(workflow, log), _MOST_LOOKED_AT):
         whose = _origin_of(row, log)
@@ -278,7 +278,7 @@ def _of_another(workflow: Definition, execution_id: str, whose: str) -> str:
     if workflow.fn.__module__ == "__main__" and Path(whose).exists():
         raise ResumeError(
             f"workflow '{workflow.name}' has nothing to resume that was started here. The newest that can be resumed, "
-            f"execution {execution_id}, was started from {whose}, which has a workflow of its own of that name. To "
+            f"execution {execution_id}, was started from {whose}, which has its own workflow of that name. To "
             f"resume it with the code of this one, give its id: {resume_call(workflow.variable, execution_id)}"
         )
     messages.warning("resuming execution %s, which was started from %s", execution_id, whose)
@@ -338,8 +338,8 @@ def check_id(execution_id: Any) -> str:
         raise ValueError(f"an execution id does not begin with '-', as options of commands do: {execution_id!r}")
     if not execution_id.isprintable() or len(execution_id) > 200:
         raise ValueError(
-            f"an execution id has at most 200 characters, all of them printable, as it stands in lists, file names and "
-            f"commands: {cut(repr(execution_id), 80)}"
+            f"an execution id has at most 200 characters, all of them printable, as it is shown in lists, file names "
+            f"and commands: {cut(repr(execution_id), 80)}"
         )
     return execution_id
 

@@ -1,8 +1,8 @@
 """``Stepper``: an execution run cell by cell.
 
-Between two cells the execution is paused in the log and nobody holds it: any kernel may attach and go on. So each
-call here is a resume with a limit, and a handle remembers nothing that the log does not know, except values that
-are kept in memory only.
+Between two cells the execution is paused in the log and no process holds it: any kernel may attach and continue. So
+each call here is a resume with a limit, and a handle remembers nothing that the log does not know, except values
+that are kept in memory only.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = ["Moved", "Stepper"]
 
 
 def _call(rerun: str | None) -> str:
-    """Write the call of this handle that goes on; ``rerun`` is a finished step that has to run again."""
+    """Write the call of this handle that continues; ``rerun`` is a finished step that has to run again."""
     return "await run.next()" if rerun is None else f"await run.rerun({rerun!r})"
 
 
@@ -117,7 +117,7 @@ class Stepper:
 
     @property
     def status(self) -> ExecutionState:
-        """Its state now, whoever moved it."""
+        """Its state now, whichever process moved it."""
         return self._state().status
 
     @property

@@ -193,7 +193,7 @@ async def turns(seconds):
     return longest
 
 
-def test_a_run_waits_for_the_lock_and_goes_on_when_it_is_free(log, go, kinds_of):
+def test_a_run_waits_for_the_lock_and_continues_when_it_is_free(log, go, kinds_of):
     async def meanwhile():
         flow_, gate = held_by_gate()
         run = flow_.start(store=log, execution_id="k1")
@@ -324,12 +324,12 @@ def test_observers_hear_of_runs_in_the_foreground_behind_the_cell_and_of_resumes
             await failing.execute(store=store, execution_id="k3")
         await failing.resume("k3", store=store)
 
-    mended = []
+    fixed = []
 
     @step
     async def once():
-        if not mended:
-            mended.append(1)
+        if not fixed:
+            fixed.append(1)
             raise ValueError
 
     failing = timeline(once)

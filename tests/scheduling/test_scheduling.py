@@ -78,7 +78,7 @@ async def test_it_wakes_what_is_due(log):
     assert not background.running and "5 taken up" in repr(background)
 
 
-async def test_it_goes_on_when_somebody_has_decided(log):
+async def test_it_continues_when_somebody_has_decided(log):
     assert (await asking.execute(store=log, execution_id="k1")).waits_for == ("budget",)
     background = scheduler(log)
     await asyncio.sleep(0)

@@ -22,6 +22,8 @@ from cerebelum_nb._store.owner import Holder, Life
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.errors import ExecutionBusyError
 
+from ..programs import Popen
+
 pytestmark = pytest.mark.process
 
 PRELUDE = """
@@ -48,9 +50,7 @@ def run(tmp_path):
 
     def start(code, name="x"):
         command = [sys.executable, "-W", "error", "-c", PRELUDE + code, str(tmp_path / "log.db"), name]
-        child = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        child = Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         started.append(child)
         return child
 
@@ -244,7 +244,7 @@ while True:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_store_goes_on_in_a_forked_child_also_after_the_parent_has_ended(run, sqlite_log):
+def test_a_store_continues_in_a_forked_child_also_after_the_parent_has_ended(run, sqlite_log):
     child = run(
         """
 store = SqliteStore(path, durability="normal")

@@ -1,4 +1,4 @@
-"""``cerebelum prune``: delete finished executions that nobody needs any more."""
+"""``cerebelum prune``: delete finished executions that are no longer needed."""
 
 from __future__ import annotations
 

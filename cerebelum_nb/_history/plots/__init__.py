@@ -34,7 +34,7 @@ _MOST_TRENDS = 6
 def plot(execution_id: ExecutionLike, *, store: Source | None = None, ax: Axes | None = None) -> Axes:
     """Draw the timeline of one run: a row per step, a bar per attempt, what it waited for inside the bar.
 
-    How an attempt ended is told by its colour and its hatch. Ticks are the tries of polls, retries and
+    Colour and hatch say how an attempt ended. Ticks are the tries of polls, retries and
     ``context.run``. While no process ran it the ground is grey. Where most of the time nothing was at work, long
     waits and pauses are drawn shortened, between dashed lines, with their length on top.
 
@@ -120,7 +120,7 @@ def plot_failures(workflow: Any = None, *, store: Source | None = None, ax: Axes
     """Draw how often attempts of each step fail, with counts and 95 % intervals, the worst on top.
 
     An attempt that was retried failed, too; an interrupted one neither failed nor succeeded and does not count. A
-    returned ``{"error": ...}`` that a route took up is an answer, not a failure.
+    returned ``{"error": ...}`` that a route handled is an answer, not a failure.
     The interval is Wilson's: E. B. Wilson, "Probable inference, the law of succession, and statistical inference",
     Journal of the American Statistical Association 22 (1927), 209-212. Steps that never failed are left out when there
     are others.

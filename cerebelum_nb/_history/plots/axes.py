@@ -100,7 +100,7 @@ def head(ax: Axes, title: str, pad: float = 6) -> None:
 
 
 def note(ax: Axes, text: str, x: float, y: float) -> None:
-    """Write beside the end of a bar."""
+    """Write next to the end of a bar."""
     ax.annotate(text, (x, y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8, color="#333333")
 
 
