@@ -2,6 +2,9 @@
 
 This file only names what is public. Every module is loaded when a name of it is first used, so that importing the
 package costs next to nothing and pandas, ipywidgets and sqlite-utils wait until somebody needs them.
+
+The examples in docstrings use its names without importing them, and ``release``, a workflow of one step, ``build``,
+which returns "image". Where an example names no log, it writes to ``log``, the session's.
 """
 
 from __future__ import annotations

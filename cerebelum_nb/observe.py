@@ -118,17 +118,9 @@ def add(
         TypeError: there is nothing to call.
 
     Example:
-        >>> from cerebelum_nb import observe, step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
         >>> seen = []
         >>> with observe.add(lambda recorded: seen.append(recorded.type)):
-        ...     result = release.run(store=MemoryStore())
+        ...     result = release.run()
         >>> seen
         ['WorkflowStarted', 'StepStarted', 'StepCompleted', 'WorkflowCompleted']
     """

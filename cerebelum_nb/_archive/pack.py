@@ -115,14 +115,7 @@ def pack(
         StoreError: the log cannot be read, or the file not be written.
 
     Example:
-        >>> from cerebelum_nb import archive, connect, step, workflow
         >>> log = connect("example.db")
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
         >>> run = release.run(execution_id="packed-1")
         >>> archive.pack("packed-1", redact=["password"]).masked
         0
@@ -180,14 +173,7 @@ def unpack(
         StoreError: it is no packed file, was altered, or clashes with what is here; nothing was written.
 
     Example:
-        >>> from cerebelum_nb import archive, connect, step, workflow
         >>> log = connect("example.db")
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
         >>> run = release.run(execution_id="packed-2")
         >>> file = archive.pack("packed-2").path
         >>> [run.execution_id for run in archive.unpack(file, store=connect("elsewhere.db"))]

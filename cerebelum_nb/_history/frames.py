@@ -103,17 +103,9 @@ EVENTS = {
     "data": Kind.TEXT,
 }
 
-MOMENT = {
-    "step": Kind.TEXT,
-    "visit": Kind.INT,
-    "attempt": Kind.INT,
-    "state": Kind.CATEGORY,
-    "started_at": Kind.TIME,
-    "completed_at": Kind.TIME,
-    "duration": Kind.DURATION,
-    "output": Kind.TEXT,
-    "error": Kind.TEXT,
-}
+_OF_THE_LOG = ("execution_id", "workflow", "error_type", "code_hash")
+
+MOMENT = {name: kind for name, kind in STEPS.items() if name not in _OF_THE_LOG} | {"step": Kind.TEXT}
 
 DIFF = {
     "step": Kind.TEXT,

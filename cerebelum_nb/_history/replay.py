@@ -47,14 +47,6 @@ def replay(execution_id: ExecutionLike, *, store: Log | None = None) -> Iterator
         StoreError: the log cannot be read.
 
     Example:
-        >>> from cerebelum_nb import connect, history, step, workflow
-        >>> log = connect(":memory:")
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
         >>> result = release.run()
         >>> for event, state in history.replay(result.execution_id):
         ...     print(state.version, type(event).__name__, state.status, list(state.finished))
@@ -84,14 +76,6 @@ def slider(execution_id: ExecutionLike, *, store: Log | None = None) -> Any:
         StoreError: the log cannot be read.
 
     Example:
-        >>> from cerebelum_nb import connect, history, step, workflow
-        >>> log = connect(":memory:")
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
         >>> history.slider(release.run().execution_id)
         release: 4 events
             1 WorkflowStarted

@@ -152,17 +152,8 @@ def steps(
         StoreError: the log cannot be read.
 
     Example:
-        >>> from cerebelum_nb import history, step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
-        >>> log = MemoryStore()
-        >>> run = release.run(store=log)
-        >>> history.steps(run.execution_id, store=log)[["step", "attempt", "state", "output"]]
+        >>> run = release.run()
+        >>> history.steps(run.execution_id)[["step", "attempt", "state", "output"]]
             step  attempt      state   output
         0  build        1  COMPLETED  "image"
     """
@@ -218,17 +209,8 @@ def events(
         StoreError: the log cannot be read.
 
     Example:
-        >>> from cerebelum_nb import history, step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
-        >>> log = MemoryStore()
-        >>> run = release.run(store=log)
-        >>> history.events(run.execution_id, store=log)[["version", "type", "step"]]
+        >>> run = release.run()
+        >>> history.events(run.execution_id)[["version", "type", "step"]]
            version               type   step
         0        1    WorkflowStarted    NaN
         1        2        StepStarted  build
@@ -265,17 +247,8 @@ def outputs(execution_id: ExecutionLike, *, store: Source | None = None) -> Outp
         StoreError: the log cannot be read.
 
     Example:
-        >>> from cerebelum_nb import history, step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
-        >>> log = MemoryStore()
-        >>> run = release.run(store=log)
-        >>> history.outputs(run.execution_id, store=log)["build"]
+        >>> run = release.run()
+        >>> history.outputs(run.execution_id)["build"]
         'image'
     """
     return state_at(execution_id, store=store).results

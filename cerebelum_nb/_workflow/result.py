@@ -43,15 +43,7 @@ class Result:
         lineage: where it was forked from; empty when it was not.
 
     Example:
-        >>> from cerebelum_nb import step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
-        >>> result = release.run(store=MemoryStore(), execution_id="k1")
+        >>> result = release.run(execution_id="k1")
         >>> result
         <release k1: COMPLETED, 1 step, output "image">
         >>> result.output, result.results["build"]

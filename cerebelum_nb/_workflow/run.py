@@ -58,16 +58,8 @@ class Run:
 
     Example:
         >>> import asyncio
-        >>> from cerebelum_nb import step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
         >>> async def main():
-        ...     run = release.start(store=MemoryStore())
+        ...     run = release.start()
         ...     print(run.done)
         ...     return await run
         >>> asyncio.run(main()).output

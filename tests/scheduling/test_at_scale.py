@@ -77,7 +77,7 @@ def test_the_memory_of_a_scheduler_does_not_grow_with_what_sleeps(few_and_many):
 
 def test_what_is_due_is_read_a_page_at_a_time(few_and_many, tmp_path):
     with SqliteStore(tmp_path / "due.db", durability="normal") as store:
-        hibernate(store, 10_000, 1)  # due, and not to be taken up: it has no code
+        hibernate(store, 10_000, 1)  # due, and not to be resumed: it has no code
         held, most = asyncio.run(memory_of_a_scheduler(store))
     assert held < 2_000_000 and most < 4_000_000
 

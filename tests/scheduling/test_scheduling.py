@@ -75,7 +75,7 @@ async def test_it_wakes_what_is_due(log):
     for execution_id in ids:
         await until(log, ExecutionState.COMPLETED, execution_id)
     await background.stop()
-    assert not background.running and "5 taken up" in repr(background)
+    assert not background.running and "5 resumed" in repr(background)
 
 
 async def test_it_continues_when_somebody_has_decided(log):
@@ -128,8 +128,8 @@ async def test_one_that_cannot_be_read_keeps_no_other_from_its_turn(log, monkeyp
     background = scheduler(log, tell=told.append)
     await until(log, ExecutionState.COMPLETED, "k1")
     await background.stop()
-    assert [text for text in told if "not taken up" in text] == [
-        "k0 of lazy is not taken up: RuntimeError: out of order"
+    assert [text for text in told if "is not resumed" in text] == [
+        "k0 of lazy is not resumed: RuntimeError: out of order"
     ]
 
 

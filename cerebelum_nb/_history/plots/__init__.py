@@ -51,14 +51,6 @@ def plot(execution_id: ExecutionLike, *, store: Source | None = None, ax: Axes |
         CerebelumError: matplotlib is not installed, or no step has started yet.
 
     Example:
-        >>> from cerebelum_nb import connect, history, step, workflow
-        >>> log = connect(":memory:")
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
         >>> result = release.run()
         >>> ax = history.plot(result.execution_id)
         >>> [label.get_text() for label in ax.get_yticklabels()]
@@ -94,17 +86,8 @@ def plot_durations(workflow: Any, *, store: Source | None = None, ax: Axes | Non
         CerebelumError: matplotlib is not installed, or the log holds no completed step of that workflow.
 
     Example:
-        >>> from cerebelum_nb import history, step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
-        >>> log = MemoryStore()
-        >>> run = release.run(store=log)
-        >>> ax = history.plot_durations("release", store=log)
+        >>> run = release.run()
+        >>> ax = history.plot_durations("release")
         >>> ax.get_title(loc="left")
         'release: how long its steps take, 1 run'
     """
@@ -137,17 +120,8 @@ def plot_failures(workflow: Any = None, *, store: Source | None = None, ax: Axes
         CerebelumError: matplotlib is not installed, or no attempt has ended.
 
     Example:
-        >>> from cerebelum_nb import history, step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
-        >>> log = MemoryStore()
-        >>> run = release.run(store=log)
-        >>> ax = history.plot_failures("release", store=log)
+        >>> run = release.run()
+        >>> ax = history.plot_failures("release")
         >>> ax.get_title(loc="left")
         'release: attempts that failed'
     """
@@ -188,17 +162,8 @@ def plot_time(workflow: Any, *, waits: bool = True, store: Source | None = None,
         CerebelumError: matplotlib is not installed, or the log holds no run of that workflow.
 
     Example:
-        >>> from cerebelum_nb import history, step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
-        >>> log = MemoryStore()
-        >>> run = release.run(store=log)
-        >>> ax = history.plot_time("release", store=log)
+        >>> run = release.run()
+        >>> ax = history.plot_time("release")
         >>> ax.get_title(loc="left")
         'release: where the time goes, 1 run'
     """
@@ -237,17 +202,8 @@ def plot_trend(
         CerebelumError: matplotlib is not installed, or no such step of that workflow is completed.
 
     Example:
-        >>> from cerebelum_nb import history, step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
-        >>> log = MemoryStore()
-        >>> run = release.run(store=log)
-        >>> ax = history.plot_trend("release", store=log)
+        >>> run = release.run()
+        >>> ax = history.plot_trend("release")
         >>> ax.get_title(loc="left")
         'release: rolling median of its steps'
     """
