@@ -46,6 +46,7 @@ class Parent:
     """The process that programs are forked from."""
 
     _all: ClassVar[dict[tuple[str, ...], Parent]] = {}
+    _making: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self, imports: tuple[str, ...]) -> None:
         self._lock = threading.Lock()
@@ -59,9 +60,10 @@ class Parent:
     @classmethod
     def of(cls, imports: tuple[str, ...]) -> Parent:
         """Return the one of this process that has imported all of them."""
-        if imports not in cls._all:
-            cls._all[imports] = cls(imports)
-        return cls._all[imports]
+        with cls._making:
+            if imports not in cls._all:
+                cls._all[imports] = cls(imports)
+            return cls._all[imports]
 
     def ask(self, what: dict[str, Any], files: list[int]) -> int:
         """Send a request, and return the answer."""
@@ -189,8 +191,8 @@ def become(request: dict[str, Any], path: list[str]) -> None:
         case "-m":
             source, here, sys.argv = "", request["cwd"], ["-m", *argv[2:]]
         case file:
-            name, source, sys.argv = file, Path(file).read_text(encoding="utf-8"), argv
-            here, main.__file__ = str(Path(file).resolve().parent), file
+            name, source, sys.argv = str(Path(file).absolute()), Path(file).read_text(encoding="utf-8"), argv
+            here, main.__file__ = str(Path(file).resolve().parent), name
     more = request["env"].get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:] = [here, *(entry for entry in more if entry), *path]
     try:

@@ -53,15 +53,20 @@ def test_the_stop_button_pauses_an_async_step_and_the_edited_cell_continues(kern
 
 def test_the_stop_button_pauses_a_plain_step_in_its_thread(kernel: LiveKernel) -> None:
     kernel.run(
-        "@step\ndef busy():\n    print('busy', flush=True)\n    time.sleep(3)\n    return 1\n"
+        "import threading\ngate = threading.Event()\n"
+        "@step\ndef busy():\n    print('busy', flush=True)\n    gate.wait(60)\n    return 1\n"
         "@workflow\ndef deploy(wf):\n    wf.timeline(busy)"
     )
-    stopped = kernel.run("t0 = time.monotonic()\nawait deploy.execute()", interrupt_when="busy")
+    stopped = kernel.run("await deploy.execute()", interrupt_when="busy")
     assert "ExecutionStoppedError" in stopped.error
     refused = kernel.run("await deploy.resume()")
     assert "ExecutionBusyError" in refused.error
     assert "still at work" in refused.error
-    later = kernel.run("time.sleep(3.5)\nr = await deploy.resume()\nprint(r.output)", interrupt_when=None)
+    when_free = (
+        "gate.set()\nwhile True:\n    try:\n        r = await deploy.resume()\n        break\n"
+        "    except cerebelum_nb.ExecutionBusyError:\n        await asyncio.sleep(0.05)\nprint(r.output)"
+    )
+    later = kernel.run(when_free)
     assert later.printed.strip().endswith("1"), later
 
 

@@ -272,7 +272,7 @@ def test_a_script_that_is_where_it_was_need_not_be_named_and_is_not_run_as_the_m
     ("module", "source", "told"),
     [
         ("no_such_module", "", "is not found from .* Start the scheduler where it can be"),
-        ("json", "json/__init__.py", "is not in the module 'json' any more"),
+        ("json", "json/__init__.py", "is no longer in the module 'json'"),
         ("__main__", "deploy.py", "cerebelum scheduler FILE.py"),
         ("__main__", "<ipython-input-3>", "--notebook NOTEBOOK.ipynb"),
     ],

@@ -8,8 +8,10 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -145,7 +147,8 @@ def test_a_killed_holder_on_this_host_is_known_dead_at_once(run, sqlite_log):
         sqlite_log.store.claim("deploy-1", sqlite_log.me, 2)
     assert caught.value.free_at is None
     child.send_signal(signal.SIGKILL)
-    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # dead, and not yet reaped: a zombie
+    while Path(f"/proc/{child.pid}/stat").read_text().rpartition(") ")[2][0] != "Z":  # dead, and not yet reaped
+        time.sleep(0.01)
     assert sqlite_log.store.lease_left(holder) == 0
     child.wait()
     assert sqlite_log.store.lease_left(holder) == 0
