@@ -14,9 +14,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ._engine import views
+from ._store import hooks
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from contextlib import AbstractContextManager
 
     from . import archive as archive
@@ -278,6 +279,14 @@ def _slide(execution_id: str, events: Sequence[Event], plan: Plan | None) -> Any
     return Slider(execution_id, events, plan)
 
 
+def _notify(path: str, to: str | Iterable[str]) -> Callable[[], None]:
+    """Tell somebody of what happens in a log."""
+    from ._observe.notify import notify_from_here
+
+    return notify_from_here(path, to)
+
+
+hooks.notifiers.append(_notify)
 views.factories.append(_live_view)
 views.drawers.append(_draw)
 views.sliders.append(_slide)

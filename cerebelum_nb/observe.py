@@ -1,4 +1,4 @@
-"""Observe the executions of this process: each recorded event, and the moment before an attempt starts.
+"""See executions from outside: observers of this process, and metrics of a log or of this process.
 
 Observers are called however an execution is run: in a cell, in the background, by a scheduler. An observer that raises
 is logged once and removed, and the run continues.
@@ -13,12 +13,22 @@ from typing import TYPE_CHECKING, Self
 
 from ._core.events import Event
 from ._engine import observers
+from ._observe.metrics import LogMetrics, ProcessMetrics
+from ._observe.notify import Notifier
 
 if TYPE_CHECKING:
     from ._engine.ports import Host
     from ._engine.scope import Scope
 
-__all__ = ["AttemptStarting", "Observation", "Recorded", "add"]
+__all__ = [
+    "AttemptStarting",
+    "LogMetrics",
+    "Notifier",
+    "Observation",
+    "ProcessMetrics",
+    "Recorded",
+    "add",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

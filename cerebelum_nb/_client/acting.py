@@ -13,12 +13,15 @@ from .._engine.leases import keeper_of
 from .._engine.loading import stop_when_loading
 from .._engine.threads import block_on
 from .._store.base import Store
+from .._store.owner import CLUSTER
 from .._workflow.find import find_workflow, origin_of
 from ..errors import CerebelumError, ExecutionBusyError, ExecutionNotFoundError, StoreError
 
 __all__ = ["ResumeOutcome", "resume_execution", "run_sync"]
 
 T = TypeVar("T")
+
+_LOOK_SECONDS = 0.05
 
 _in_background: set[asyncio.Task[Any]] = set()
 """Runs that this process resumed: a loop alone does not keep its tasks alive."""
@@ -56,13 +59,19 @@ async def resume_execution(store: Store, execution_id: str, *, skip_completed_st
         raise
     except CerebelumError as error:
         return ResumeOutcome("failed_to_resume", str(error))
-    run = asyncio.ensure_future(workflow.resume(execution_id, skip_completed_steps, store=store))
+    there = store.location.startswith(CLUSTER)
+    where: dict[str, Any] = {"core_url": store.location} if there else {"store": store}
+    run = asyncio.ensure_future(workflow.resume(execution_id, skip_completed_steps, **where))
     _in_background.add(run)
     run.add_done_callback(_forget)
+    while there and not run.done():
+        if (await asyncio.to_thread(store.execution, execution_id)).version > row.version:
+            return ResumeOutcome("resumed")
+        await asyncio.sleep(_LOOK_SECONDS)
     while not run.done():
         if keeper.running(execution_id) is not None and store.execution(execution_id).version > row.version:
             return ResumeOutcome("resumed")
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.001)
     return _outcome(run, store.execution(execution_id).version > row.version)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from .._text.json_text import parse
 from .graph import Action, ActionKind, Branch, Diverge, Path, Plan, Policy, StepSpec, Target
 
 __all__ = ["dump", "load"]
@@ -47,7 +48,7 @@ def load(text: str | bytes) -> Plan:
         (('a',),)
     """
     try:
-        told = json.loads(text)
+        told = parse(text)
         timeline = _path(told["timeline"])
         return Plan(
             workflow=str(told["workflow"]),

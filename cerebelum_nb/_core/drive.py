@@ -27,7 +27,7 @@ driver knows three things about a step that no history can tell, as they are fac
 =============  =====================================  ======================  ==========================
 where          what it means                          entered by              left by
 =============  =====================================  ======================  ==========================
-``running``    an attempt of it is at work here       :class:`Start`          Settled, Lost
+``running``    an attempt of it is at work here       :class:`Start`          Settled, Lost, Woken
 ``timers``     its next attempt waits for its time    :class:`SetTimer`       Due
 ``held``       a thread of an attempt that is over    Settled, ``alive=True`` Released
                is still at work: no new one beside it
@@ -74,11 +74,13 @@ __all__ = [
     "Message",
     "Recorded",
     "Released",
+    "Restored",
     "Routed",
     "SetTimer",
     "Settled",
     "Start",
     "Stop",
+    "Woken",
 ]
 
 MOST_LOST = 5
@@ -158,6 +160,29 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
+class Woken:
+    """An attempt gave its place up without an outcome: its step starts again from its top; finished operations stay.
+
+    Only a shell with remote workers says this: the attempt's wait is over, or its worker was told to end.
+    """
+
+    step: str
+    visit: int
+    attempt: int
+    reason: str = "it hibernated"
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """Results that no log holds are gone with the worker that had them: their steps run again, for that alone.
+
+    Only a shell with remote workers says this.
+    """
+
+    steps: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """Pause it: what is in flight is interrupted, what is finished is kept."""
 
@@ -179,12 +204,16 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """All that is in flight waits, and for long: hibernate. ``wake_at`` is when the first wait ends; None: never."""
+    """All that is in flight waits, and for long: hibernate. ``wake_at`` is when the first wait ends; None: never.
+
+    ``stays`` says that this shell wakes it too, step by step: the history shows it hibernated, and it is not over.
+    """
 
     wake_at: int | None
+    stays: bool = False
 
 
-Message = Begin | Settled | Recorded | Due | Released | Routed | Lost | Stop | Cancel | Drain | Leave
+Message = Begin | Settled | Recorded | Due | Released | Routed | Lost | Woken | Restored | Stop | Cancel | Drain | Leave
 
 
 # -- commands -----------------------------------------------------------------------------------------------
@@ -340,6 +369,11 @@ class Driver:
                     self._append(message.event)
             case Lost():
                 return self._lose(message, now)
+            case Woken():
+                return self._wake(message, now)
+            case Restored():
+                self._append(e.WorkflowResumed(at=now, restored=message.steps))
+                self._changed = None
             case Stop():
                 self._interrupt_all(message.reason, now)
                 self._finish(e.WorkflowPaused(at=now, reason=message.reason))
@@ -348,7 +382,7 @@ class Driver:
             case Drain():
                 self._draining = True
             case Leave():
-                self._leave(message.wake_at, now)
+                self._leave(message, now)
             case _:
                 assert_never(message)
         return True
@@ -403,6 +437,11 @@ class Driver:
     def stage(self) -> tuple[str, ...]:
         """The steps of the stage it stands at."""
         return self._position.stage
+
+    @property
+    def routing(self) -> bool:
+        """Whether it waits for the answer to an :class:`AskRoute`."""
+        return self._routing is not None
 
     @property
     def draining(self) -> bool:
@@ -492,10 +531,29 @@ class Driver:
         self._interrupt_all("cancelled", now)
         self._finish(e.WorkflowCancelled(at=now, reason=reason, by=by))
 
-    def _leave(self, wake_at: int | None, now: int) -> None:
+    def _wake(self, message: Woken, now: int) -> bool:
+        name = message.step
+        if self.running.get(name) != (message.visit, message.attempt):
+            return False
+        del self.running[name]
+        self._touch(name)
+        self._interrupt(name, message.reason, now)
+        self._awaken(now)
+        return True
+
+    def _awaken(self, now: int) -> None:
+        """Say that something happens again in an execution that hibernated while its shell stayed."""
+        if self.state.hibernated:
+            self._append(e.WorkflowAwakened(at=now, reason="it was due"))
+
+    def _leave(self, message: Leave, now: int) -> None:
         failed = unroutable_failure(self.plan, self.state)
         if failed is None:
-            self._finish(e.WorkflowHibernated(at=now, wake_at=wake_at))
+            event = e.WorkflowHibernated(at=now, wake_at=message.wake_at)
+            if message.stays:
+                self._append(event)
+            else:
+                self._finish(event)
             return
         error = self.state.steps[failed].error
         assert error is not None
@@ -563,6 +621,7 @@ class Driver:
         """Its time has come, whatever the wall clock shows: a timer measures a length, and only once."""
         step = self.state.steps.get(command.step)
         if step is None or step.phase is Phase.RETRYING or step.phase is Phase.PENDING:
+            self._awaken(now)
             self._start(StartStep(command.step, command.visit, command.attempt), now)
 
     def _set_timer(self, command: StartStep, due_at: int) -> None:

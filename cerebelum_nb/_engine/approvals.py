@@ -30,9 +30,11 @@ from .._text.times import at, utc
 from .._values import Vault, encode
 from ..errors import ApprovalDecidedError, ApprovalError, ApprovalRefusedError
 from .clock import current_clock
+from .elsewhere import where_it_runs
 from .leases import keeper_of
+from .patience import patiently, short_try
 
-__all__ = ["Decision", "OpenApproval", "decide_approval", "open_approvals", "verdict"]
+__all__ = ["Decision", "OpenApproval", "decide", "decide_approval", "open_approvals", "verdict"]
 
 _LOOK_SECONDS = 0.05
 
@@ -119,7 +121,8 @@ def decide_approval(
         ApprovalError: nothing waits for an approval there, or several do and ``step`` does not say which.
         SerializationError: the response cannot be stored.
     """
-    execution_id = store.execution(execution_id).execution_id
+    row = store.execution(execution_id)
+    execution_id, store = row.execution_id, where_it_runs(store, row)
     who = by or _user()
     value = encode(response, vault=Vault(store.redact), path="response")
     while True:
@@ -164,6 +167,16 @@ def decide_approval(
     )
 
 
+async def decide(store: Store, execution_id: str, **decision: Any) -> Decision:
+    """Decide from async code, as :func:`decide_approval` does; the loop turns while the log is locked."""
+
+    def write() -> Decision:
+        with short_try():
+            return decide_approval(store, execution_id, **decision)
+
+    return await patiently(write)
+
+
 async def verdict(store: Store, decision: Decision, seconds: float = 5.0) -> Decision:
     """Wait for the step to validate a response.
 
@@ -178,6 +191,7 @@ async def verdict(store: Store, decision: Decision, seconds: float = 5.0) -> Dec
     Raises:
         ApprovalRefusedError: the step did not take it; the approval is still open.
     """
+    store = where_it_runs(store, store.execution(decision.execution_id))
     loop = asyncio.get_running_loop()
     until = loop.time() + seconds
     while decision.pending:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import sys
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
@@ -77,7 +78,14 @@ class PendingOperation(Coroutine[Any, Any, T], _OrItsValue):  # type: ignore[mis
         )
 
     def __bool__(self) -> bool:
-        self._refuse()
+        if sys._getframe(1).f_globals.get("__name__") != "asyncio.base_tasks":
+            self._refuse()
+        return True  # from Python 3.12 on, a task that is shown asks whether it has a coroutine
+
+    @property
+    def __name__(self) -> str:
+        """What a task that runs it calls it."""
+        return self.what.removesuffix("(...)")
 
     def __eq__(self, other: object) -> bool:
         if self is not other:

@@ -35,24 +35,25 @@ from .._core.drive import (
     Stop,
 )
 from .._core.events import Event
-from .._core.graph import Plan, describe_target
+from .._core.graph import Plan
 from .._core.limits import Limit
-from .._core.settle import Raised, Returned, ReturnedError, Verdict, settle, tries_again
-from .._core.state import Phase, State
+from .._core.settle import Returned, ReturnedError, settle, tries_again
+from .._core.state import State
 from .._core.summary import summarise
 from .._core.value import Value
 from .._core.waits import AttemptWaits, may_leave, ripe_at, wake_at
 from .._store.base import Commit, Store
 from .._values import Vault
-from ..errors import CerebelumError, DependencyError, ExecutionBusyError, OperationError
+from ..errors import CerebelumError, ExecutionBusyError
 from . import observers
 from .attempt import Attempt, Interruption
 from .clock import Deadline, Timer
 from .leases import keeper_of
 from .ports import Outcome, RunLoop, Waiter
 from .remembered import note_end
-from .routing import choose
+from .routing import take_route
 from .scope import Scope, Suspension
+from .settling import verdict_of
 from .staleness import parts_written
 from .values import ExecutionValues, MakeContext
 
@@ -205,7 +206,7 @@ class Execution(ExecutionValues):
         if self.stop_requested is not None and isinstance(outcome.error, _BROKEN_OFF):
             self.driver.ride(lambda: printed)
             return  # still in flight as far as the log knows: the stop interrupts it
-        verdict = self._verdict(attempt, outcome)
+        verdict = verdict_of(self, attempt.spec, outcome)
         due_at, policy, failures = None, attempt.spec.policy, self.state.steps[scope.step].failures
         if tries_again(policy, failures, verdict):
             deadline = self._retries[scope.step] = Deadline.after(self.clock, policy.delay(failures, random.random()))
@@ -314,6 +315,8 @@ class Execution(ExecutionValues):
 
     def commit(self) -> Commit:
         """Describe what is to be written."""
+        if not self.holder:
+            self.holder = keeper_of(self.store).holder(self.clock.now())
         return Commit(
             execution_id=self.id,
             after=self.written,
@@ -451,45 +454,12 @@ class Execution(ExecutionValues):
         except Exception as error:  # noqa: BLE001 - the system may refuse a thread: then that is how the attempt ended
             self.engine.post(self, self.settle, attempt.outcome(error))
 
-    def _verdict(self, attempt: Attempt, outcome: Outcome) -> Verdict:
-        """Say as data how an attempt ended, without secrets."""
-        error, value, live = outcome.error, outcome.value, outcome.live
-        if error is not None:
-            retry_on = attempt.spec.policy.retry_on
-            return Raised(
-                self.describe(error),
-                isinstance(error, retry_on) and not isinstance(error, (DependencyError, OperationError)),
-            )
-        assert value is not None
-        if type(live) is dict and len(live) == 1 and "error" in live:
-            text = str(live["error"])
-            return ReturnedError(value, self.vault.mask(text) if self.vault else text)
-        return Returned(value)
-
     def _choose(self, name: str) -> e.DivergeTaken | e.BranchTaken | e.WorkflowFailed:
         """Hold the outcome of a step against its routes."""
-        step = self.state.steps[name]
-        header: dict[str, Any] = {"at": self.now(), "step": name, "visit": step.visit, "attempt": max(1, step.attempt)}
-        try:
-            if name in self.plan.diverges and not step.diverge_chosen:
-                diverge = self.plan.diverges[name]
-                error = step.error if step.phase is Phase.FAILED else None
-                choice = choose(diverge, error, self._routed_result(name))
-                target = "" if choice is None else describe_target(diverge.choices[choice][1])
-                return e.DivergeTaken(**header, choice=choice, target=target)
-            branch = self.plan.branches[name]
-            truth = bool(branch.predicate(self.result_of(name)))
-            target = describe_target(branch.when_true if truth else branch.when_false)
-            return e.BranchTaken(**header, choice=truth, target=target)
-        except BaseException as error:  # noqa: BLE001 - a route is user code: what it raises fails the run
+        event, error = take_route(self, name, self.now())
+        if error is not None:
             self.cause = error
-            return e.WorkflowFailed(at=self.now(), error=self.describe(error), failed_step=name)
-
-    def _routed_result(self, name: str) -> Any:
-        step = self.state.steps[name]
-        if step.phase is Phase.COMPLETED:
-            return self.result_of(name)
-        return None if step.output is None else self.decode(step.output, f"the result of step '{name}'", name)
+        return event
 
     def _look_at_waits(self, _: None = None) -> None:
         self._looks = False

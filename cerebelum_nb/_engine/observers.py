@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .ports import Host
     from .scope import Scope
 
-__all__ = ["Observer", "add", "prepare", "remove", "tell"]
+__all__ = ["Observer", "add", "prepare", "remove", "tell", "tell_commit"]
 
 log = logging.getLogger("cerebelum_nb")
 
@@ -28,16 +28,20 @@ _observers: tuple[Observer, ...] = ()
 
 
 class Observer:
-    """What is to be called: after a commit for each of its events, and before an attempt starts."""
+    """What is to be called: after a commit for each of its events, before an attempt starts, and how long commits took.
 
-    __slots__ = ("before_attempt", "on_event")
+    ``on_commit`` is given seconds; a commit may hold events of several executions.
+    """
+
+    __slots__ = ("before_attempt", "on_commit", "on_event")
 
     def __init__(
         self,
         on_event: Callable[[Host, int, Event], object] | None = None,
         before_attempt: Callable[[Scope], object] | None = None,
+        on_commit: Callable[[float], object] | None = None,
     ) -> None:
-        self.on_event, self.before_attempt = on_event, before_attempt
+        self.on_event, self.before_attempt, self.on_commit = on_event, before_attempt, on_commit
 
 
 def add(observer: Observer) -> None:
@@ -75,6 +79,19 @@ def prepare(scope: Scope, context: Context) -> None:
             continue
         try:
             context.run(observer.before_attempt, scope)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the fence, as above
+            _drop(observer, error)
+
+
+def tell_commit(seconds: float) -> None:
+    """Tell how long a commit took."""
+    for observer in _observers:
+        if observer.on_commit is None:
+            continue
+        try:
+            observer.on_commit(seconds)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - the fence, as above

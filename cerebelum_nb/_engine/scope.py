@@ -67,6 +67,7 @@ class Scope:
         "_ends",
         "_pid",
         "_progress_at",
+        "_torn",
         "_waiters",
         "attempt",
         "closed",
@@ -95,6 +96,7 @@ class Scope:
         self.message = ""
         self._ends: set[Callable[[], None]] = set()
         self.printed: Printed | None = None
+        self._torn: dict[Callable[[str], Any], str] = {}  # by stream: what is not written yet
         self._counts: Counter[str] | None = None
         self._waiters: set[Waiter] | None = None
         self._progress_at = 0
@@ -243,11 +245,24 @@ class Scope:
             self.printed.asked = True
             self._on_loop(self._note_printed_later)
 
+    def shown(self, text: str, write: Callable[[str], Any]) -> str:
+        """Mask a text that is written to a stream. What may be the beginning of a secret waits for what follows it."""
+        vault = self.execution.vault
+        masked = vault.mask(self._torn.pop(write, "") + text)
+        end = len(masked) if self.closed else len(masked) - vault.begun(masked)
+        if end < len(masked):
+            self._torn[write] = masked[end:]
+        return masked[:end]
+
     def close(self) -> None:
         """End it: what this attempt still tries to record is refused, and what it waits for is called off."""
         self.closed = True
         with _lock:
             _open.discard(self)
+        for write, rest in self._torn.items():
+            with suppress(Exception):  # the stream may be closed
+                write(rest)
+        self._torn = {}
         for end in list(self._ends):
             end()
         for waiter in list(self._waiters or ()):
@@ -395,14 +410,18 @@ def _same_name(op: str) -> str:
     return ":".join(op.split(":", 2)[:2])
 
 
-def hear(text: str) -> str:
-    """Keep a text for the step that prints it, if it is one; return it as it may be shown, without secrets."""
+def hear(text: str, write: Callable[[str], Any]) -> str:
+    """Keep a text for the step that prints it, if it is one; return it as it may be shown, without secrets.
+
+    Args:
+        text: what is written.
+        write: what writes to the stream itself.
+    """
     scope = current_scope.get()
     if scope is None:
         return text
     scope.print(text)
-    vault = scope.execution.vault
-    return vault.mask(text) if vault else text
+    return scope.shown(text, write) if scope.execution.vault else text
 
 
 def _revealed_to() -> Iterable[Vault]:

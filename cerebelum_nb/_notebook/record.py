@@ -22,6 +22,7 @@ from .._dsl.fingerprint import Part, explain
 from .._dsl.step import check_name
 from .._engine.leases import keeper_of
 from .._engine.loop import engine_of
+from .._engine.patience import patiently
 from .._engine.staleness import as_payload, parts_kept, pieces
 from .._operations.context import Context
 from .._store.base import Store
@@ -30,6 +31,7 @@ from .._workflow.run import Run
 from .._workflow.start import new_id
 from ..errors import SerializationError, WorkflowError
 from .cells import Cell
+from .notes import Note
 
 __all__ = ["Record", "Skipped"]
 
@@ -128,7 +130,7 @@ class Record:
         plan = Plan(workflow=self.notebook, timeline=timeline, steps={cell.name: spec}, stage_of={cell.name: 0})
         if self.execution_id is not None:
             await keeper_of(self.store).wait_until_seen(self.execution_id)
-        run = self._taken_up(plan, vault)
+        run = await patiently(lambda: self._taken_up(plan, vault))
         execution = run.execution
         execution.payloads = (as_payload(code, pieces(parts, vault)),)
         execution.handle = lambda _: "run the cell again"
@@ -161,16 +163,19 @@ class Record:
             return Run(execution, self.notebook, resumed)
 
     def _own(self, error: WorkflowError, cell: Cell) -> BaseException:
+        from IPython.display import display
+
         cause = error.__cause__
         if cause is None:
             return error
         if isinstance(cause, SerializationError):
-            cause.add_note(
+            advice = (
                 f"Step '{cell.name}' records the variables it assigns. Begin the name of one that cannot be stored "
                 f"with an underscore, and it is left out; or make it in a cell without %%step."
             )
-        else:
-            cause.add_note(f"Step '{cell.name}' failed; finished steps are kept. Mend the cell and run it again.")
+            cause.args = (f"{cause}\n{advice}",)
+        else:  # beside the error, whose text is the user's own; many versions of IPython do not show its notes
+            display(Note(cell.name, "failed; finished steps are kept. Fix the cell and run it again"))  # type: ignore[no-untyped-call]
         return cause
 
     def _differences(self, cell: Cell, step: StepState, parts: list[Part], namespace: dict[str, Any]) -> list[str]:

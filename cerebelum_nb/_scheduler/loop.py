@@ -15,6 +15,7 @@ from .._core.state import fold
 from .._engine.clock import current_clock
 from .._engine.leases import keeper_of
 from .._engine.leaving import leave_off
+from .._engine.patience import short_try
 from .._store.base import ExecutionRow, Store
 from .._text.times import utc
 from .._workflow.find import Code, origin_of
@@ -160,8 +161,8 @@ class Rounds:
         except OutcomeUnknownError as error:
             self._pause(execution_id, str(error))
             return False
-        except StoreError:
-            self._put_off(execution_id, 10.0)  # if it is this one that cannot be read, the next round goes past it
+        except StoreError as error:  # if it is this one that cannot be read, the next round goes past it
+            self._put_off(execution_id, _LEFT_SECONDS if error.transient else 10.0)
             raise
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever its code raises, it is one of many
             kind = row.summary.workflow if isinstance(error, WorkflowNotFoundError) else execution_id
@@ -218,6 +219,10 @@ class Rounds:
 
     def _pause(self, execution_id: str, reason: str) -> None:
         """Leave an execution to a person."""
+        with short_try():
+            self._pause_now(execution_id, reason)
+
+    def _pause_now(self, execution_id: str, reason: str) -> None:
         try:
             lease = keeper_of(self.store).claim(execution_id, self._now())
         except ExecutionBusyError:

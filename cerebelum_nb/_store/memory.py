@@ -125,6 +125,17 @@ class MemoryStore:
             self.heartbeat(key, now, ttl)
             return key
 
+    def adopt(self, cluster: str, now: int) -> int:
+        """Return the key of the holder that stands for a cluster."""
+        with self._open():
+            for key, holder in self._holders.items():
+                if holder.host == cluster:
+                    return key
+            key = next(self._keys)
+            who = process.Identity(host=cluster, pid=0, boot_id="", started="")
+            self._insert_holder(key, process.Registration(who), now, 0)
+            return key
+
     def heartbeat(self, holder: int, now: int, ttl: int) -> None:
         """Say that ``holder``, registered by this store, is alive."""
         with self._open():

@@ -11,7 +11,7 @@ import sqlite3
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -113,6 +113,7 @@ class SqliteStore:
         self._keys: dict[str, int] = {}  # of executions by id, as far as this connection has met them
         self._heads: dict[int, tuple[int, bytes]] = {}  # of their chains, by key: the last version and its hash
         self.sightings = Sightings()
+        self.closing: list[Callable[[], object]] = []  # what ends with it
         self._registrations: dict[int, process.Registration] = {}
         self._read_only = read_only
         self._identity: Identity | None = None
@@ -204,6 +205,8 @@ class SqliteStore:
 
     def close(self) -> None:
         """Close the file; closing twice is harmless."""
+        while self.closing:
+            self.closing.pop()()
         with self._lock:
             forks.unwatch(self)
             self._registrations.clear()
@@ -359,6 +362,15 @@ class SqliteStore:
             key = self._insert_holder(db, None, registration, now, ttl)
         self._registrations[key] = registration
         return key
+
+    def adopt(self, cluster: str, now: int) -> int:
+        """Return the key of the holder that stands for a cluster."""
+        who = process.Identity(host=cluster, pid=0, boot_id="", started="")
+        with self._writing() as db:
+            found = db.execute("SELECT key FROM holder WHERE host = ?", (cluster,)).fetchone()
+            if found is not None:
+                return int(found[0])
+            return self._insert_holder(db, None, process.Registration(who), now, 0)
 
     def heartbeat(self, holder: int, now: int, ttl: int) -> None:
         """Say that ``holder``, registered by this store, is alive."""

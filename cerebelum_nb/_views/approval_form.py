@@ -7,7 +7,7 @@ import shlex
 from typing import Any
 
 from .._core.state import fold
-from .._engine.approvals import OpenApproval, decide_approval, open_approvals, verdict
+from .._engine.approvals import OpenApproval, decide, open_approvals, verdict
 from .._engine.hints import called, resume_call
 from .._host.caller import shell
 from .._host.frontend import Audience, audience
@@ -121,11 +121,11 @@ def _widget(store: Store, execution_id: str, approval: OpenApproval) -> Any:
         for widget in inputs:
             widget.disabled = not enabled
 
-    async def decide(approved: bool) -> None:
+    async def answer_with(approved: bool) -> None:
         enable(False)
         try:
             answer = _answer(response.value, comment.value)
-            decision = decide_approval(
+            decision = await decide(
                 store,
                 execution_id,
                 approve=approved,
@@ -147,7 +147,7 @@ def _widget(store: Store, execution_id: str, approval: OpenApproval) -> Any:
             say(did + later + _next(store, execution_id))
 
     def press(approved: bool) -> None:
-        task = asyncio.get_running_loop().create_task(decide(approved))
+        task = asyncio.get_running_loop().create_task(answer_with(approved))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 

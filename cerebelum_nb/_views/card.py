@@ -133,9 +133,11 @@ class Card:
         had = (
             ("completed", "failed") if self.state is ExecutionState.COMPLETED else ("completed",)
         )  # then it was routed
-        done = sum(row.state in had for row in self.rows)
+        steps = self.graph.plan.steps  # a failed step that was renamed since counts no more
+        rows = [row for row in self.rows if row.state == "completed" or row.name in steps]
+        done = sum(row.state in had for row in rows)
         words = "starting" if self.state is ExecutionState.UNSPECIFIED else self.state.words
-        return f"{self.workflow}: {words}, {done} of {max(self.total, len(self.rows))} steps"
+        return f"{self.workflow}: {words}, {done} of {max(self.total, len(rows))} steps"
 
     def bundle(self) -> dict[str, str]:
         """Return it as what a saved notebook keeps."""

@@ -139,7 +139,7 @@ class NotebookCard:
         self._states: dict[str, str] | None = None
         self._box = ipywidgets.VBox([self._head, self._graph, self._lines, self._forms])
         # A front end without widgets shows the text, as does a notebook whose tab was closed before the run was over.
-        bundle = self._box._repr_mimebundle_()
+        bundle = _bundle_of(self._box)
         if first is not None:
             bundle = {**bundle, **first.bundle(), "text/plain": f"{first.to_text()}\n{_LIVE}"}
         self._handle = display(bundle, raw=True, display_id=True)  # type: ignore[no-untyped-call]
@@ -190,6 +190,15 @@ class NotebookCard:
         if bar.layout.display != display:
             bar.layout.display = display
         text.value = _line_html(row) + (Html("<div>and {} more at work</div>").format(more) if more > 0 else "")
+
+
+def _bundle_of(widget: Any) -> dict[str, Any]:
+    """What shows a widget in a front end; ipywidgets 7 only displays it, with nothing beside it."""
+    if hasattr(widget, "_repr_mimebundle_"):
+        bundle: dict[str, Any] = widget._repr_mimebundle_()
+        return bundle
+    view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
+    return {"text/plain": repr(widget), "application/vnd.jupyter.widget-view+json": view}
 
 
 def _line_html(row: Row) -> Html:

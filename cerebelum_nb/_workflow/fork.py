@@ -95,7 +95,10 @@ def fork(
         events = made.begin(max(execution.clock.now(), made.before.updated_at), blueprint.digest)
         state = fold(events)
         execution.recall(remembered(log, made.parent).results, state)
-        events += [by_hand(execution, state, name, given, f"overrides[{name!r}]") for name, given in made.given.items()]
+        now = execution.now()
+        events += [
+            by_hand(execution, now, state, name, given, f"overrides[{name!r}]") for name, given in made.given.items()
+        ]
         keep_inputs(execution, made.inputs, made.value)
         execution.payloads = keep_parts(made.plan, log, vault, blueprint)
         execution.stays = wait

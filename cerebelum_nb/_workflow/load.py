@@ -12,7 +12,6 @@ import asyncio
 import builtins
 import contextvars
 import importlib
-import json
 import linecache
 import os
 import sys
@@ -26,6 +25,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from .._engine.loading import RunStartedError, loading
 from .._host.caller import is_library_frame
+from .._text.json_text import parse
 from ..errors import WorkflowNotFoundError
 
 __all__ = ["ELSEWHERE", "load_module", "load_notebook", "load_script"]
@@ -263,7 +263,7 @@ def load_notebook(path: str | os.PathLike[str]) -> ModuleType:
     """
     place = Path(path)
     try:
-        document = json.loads(place.read_text(encoding="utf-8"))
+        document = parse(place.read_text(encoding="utf-8"))
         cells = ["".join(cell["source"]) for cell in document["cells"] if cell["cell_type"] == "code"]
     except OSError as error:
         raise WorkflowNotFoundError(f"the notebook {place} cannot be read ({error.strerror})") from error

@@ -116,7 +116,7 @@ class Run:
         with self._ready(), on_sigint(lambda: self.stop()), views.shown(self._execution):
             self._start()
             await self._settled()
-        return self._outcome()
+        return self.outcome()
 
     async def unseen(self) -> Result:
         """Run it and wait, without a view; the caller sees to stops."""
@@ -124,7 +124,7 @@ class Run:
         with self._ready():
             self._start()
         await self._settled()
-        return self._outcome()
+        return self.outcome()
 
     async def go_as_far_as(self, limit: Limit | None, *events: Event, quietly: bool = False) -> None:
         """Run it up to a limit and wait; ``events`` are recorded first.
@@ -140,7 +140,7 @@ class Run:
             self._start(*events)
             await self._settled()
         if not execution.limited:
-            self._outcome()
+            self.outcome()
 
     def background(self) -> Run:
         """Run it without waiting; that it started is in the log when this returns, unless the log is locked."""
@@ -164,7 +164,7 @@ class Run:
             return
         self._is_heard = True
         try:
-            self._outcome()
+            self.outcome()
         except Exception as error:  # noqa: BLE001 - whatever a log or a codec raised is what is to be told
             with suppress(Exception):  # the log may go to a stream that is closed
                 log.error("in the background: %s", error)
@@ -174,7 +174,7 @@ class Run:
         __tracebackhide__ = True
         self._is_heard = True
         await self._over()
-        return self._outcome()
+        return self.outcome()
 
     def __await__(self) -> Generator[Any, None, Result]:
         return self.wait().__await__()
@@ -265,7 +265,8 @@ class Run:
             advice=advise_on(execution),
         )
 
-    def _outcome(self) -> Result:
+    def outcome(self) -> Result:
+        """Return the result of one that is done, or raise what it failed with."""
         __tracebackhide__ = True
         execution, state = self._execution, self._execution.state
         error = execution.done.exception() if execution.done.done() else None

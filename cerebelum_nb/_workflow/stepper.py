@@ -7,6 +7,7 @@ that are kept in memory only.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from .._engine import views
 from .._engine.execution import Execution, running_here
 from .._engine.leases import keeper_of
 from .._engine.marking import by_hand
+from .._engine.patience import patiently
 from .._store.base import Store
 from .._text.html import Html
 from .._text.text import as_stage
@@ -229,7 +231,7 @@ class Stepper:
         refuse_mark(self._state(), name)
 
         def done(execution: Execution) -> StepCompleted:
-            return by_hand(execution, execution.state, name, value, f"the value of step '{name}'")
+            return by_hand(execution, execution.now(), execution.state, name, value, f"the value of step '{name}'")
 
         return await self._go(NoStage(), (), done)
 
@@ -273,9 +275,13 @@ class Stepper:
         mark: Callable[[Execution], StepCompleted] | None = None,
     ) -> Moved:
         __tracebackhide__ = True
+        here = running_here(self._store, self._id)
+        if here is not None and isinstance(here.limit, NoStage):  # begun while the log was locked
+            await asyncio.wait([here.done])
         unchanged = self._store.execution(self._id).version == self._seen
         await keeper_of(self._store).wait_until_seen(self._id)
-        run = self._take_up(self._id, rerun, self._live if unchanged else ())
+        live = self._live if unchanged else {}
+        run = await patiently(lambda: self._take_up(self._id, rerun, live))
         execution = run.execution
         execution.handle = _call
         before = execution.state.version

@@ -24,6 +24,7 @@ from .._core.state_name import ExecutionState
 from .._engine.hints import sweep_call
 from .._engine.inputs import Inputs, check_inputs
 from .._engine.interrupt import on_sigint
+from .._engine.patience import patiently
 from .._history.frames import answer
 from .._host.caller import in_cells
 from .._store.base import Store
@@ -132,7 +133,7 @@ async def _prefix(
         history = log.events(found)
         if _is_before(workflow, step, fold(history)) or _has_run(step, history):
             return found
-        run = take_up(workflow, found, store=log)
+        run = await patiently(lambda: take_up(workflow, found, store=log))
     call = sweep_call(workflow.variable, step, run.execution_id)
     run.execution.handle = lambda _: call
     await run.go_as_far_as(Before(step))
@@ -208,7 +209,7 @@ class _Sweep:
             if self.stopped:
                 return
             try:
-                run = self._make(variant)
+                run = await patiently(lambda: self._make(variant))
             except StoreError:
                 raise
             except CerebelumError as error:

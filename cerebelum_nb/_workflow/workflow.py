@@ -11,7 +11,9 @@ from .._core.arguments import ExecutionLike
 from .._core.limits import NoStage
 from .._dsl.builder import WorkflowBuilder
 from .._engine.cancel import cancel_execution
+from .._engine.elsewhere import extension
 from .._engine.inputs import Inputs, check_inputs
+from .._engine.patience import briefly, patiently
 from .._engine.sync import run_sync
 from .._store.base import Store
 from .._store.session import resolve_store
@@ -135,6 +137,7 @@ class Workflow(Definition):
         resume: Resume = False,
         wait: bool = False,
         distributed: bool = False,
+        core_url: str | None = None,
     ) -> Result:
         """Run it here and wait until it is done.
 
@@ -147,7 +150,9 @@ class Workflow(Definition):
                 without running anything. ``"replace_inputs"`` also takes other inputs than are recorded.
             wait: True waits here to the end, however long; by default a wait longer than the log's
                 ``hibernate_after`` (an hour) ends the run in this process, and the result says when it wakes.
-            distributed: True runs it on the distributed engine.
+            distributed: True runs it on a cluster of workers, and copies its history into this log meanwhile.
+            core_url: HOST:PORT of that cluster's Temporal server; by default ``$CEREBELUM_CORE_URL``, else
+                ``localhost:7233``. Naming one implies ``distributed``.
 
         Returns:
             The outcome of the completed execution; or, SLEEPING or WAITING_FOR_APPROVAL, how far it is and what is
@@ -181,11 +186,13 @@ class Workflow(Definition):
             'hello Ada'
         """
         __tracebackhide__ = True
-        if distributed:
-            result: Result = await _distributed_engine().execute(self, inputs, execution_id=execution_id)
+        if distributed or core_url is not None:
+            executor = _executor(core_url)
+            result: Result = await executor.execute(self, inputs, execution_id=execution_id, store=store, resume=resume)
             return result
         await watch_holder(execution_id, resume, store)
-        return await launch_once(self, inputs, store, execution_id, resume=resume, wait=wait).foreground()
+        make = partial(launch_once, self, inputs, store, execution_id, resume=resume, wait=wait)
+        return await (await patiently(make)).foreground()
 
     def run(
         self,
@@ -228,7 +235,8 @@ class Workflow(Definition):
             Otherwise as :meth:`execute`, as far as is known before it runs.
         """
         self._need_a_loop("in the background", "start")
-        return launch_once(self, inputs, store, execution_id, resume=resume, wait=wait).background()
+        make = partial(launch_once, self, inputs, store, execution_id, resume=resume, wait=wait)
+        return briefly(make).background()
 
     async def resume(
         self,
@@ -241,6 +249,8 @@ class Workflow(Definition):
         mark_done: Mapping[str, Any] | None = None,
         wait: bool = False,
         store: Store | None = None,
+        distributed: bool = False,
+        core_url: str | None = None,
     ) -> Result:
         """Resume an execution that failed, was stopped, or whose process died; finished steps are not run again.
 
@@ -254,6 +264,8 @@ class Workflow(Definition):
             mark_done: steps that need not run (again), with the results they are to have: ``{"charge": receipt}``.
             wait: as in :meth:`execute`.
             store: the log; by default the session's.
+            distributed: True resumes it on a cluster, wherever it ran before.
+            core_url: as in :meth:`execute`.
 
         Returns:
             As :meth:`execute`.
@@ -287,7 +299,20 @@ class Workflow(Definition):
             'ams3'
         """
         __tracebackhide__ = True
-        run = take_up(
+        if distributed or core_url is not None:
+            result: Result = await _executor(core_url).resume(
+                self,
+                execution_id,
+                skip_completed_steps,
+                inputs,
+                rerun=rerun,
+                repeat=repeat,
+                mark_done=mark_done,
+                store=store,
+            )
+            return result
+        make = partial(
+            take_up,
             self,
             await wait_until_seen(self, execution_id, store),
             skip_completed_steps=skip_completed_steps,
@@ -298,7 +323,7 @@ class Workflow(Definition):
             wait=wait,
             store=store,
         )
-        return await run.foreground()
+        return await (await patiently(make)).foreground()
 
     resume_sync = _for_sync_code(resume)
 
@@ -346,7 +371,7 @@ class Workflow(Definition):
         """
         self._need_a_loop("cell by cell", "begin")
         log = resolve_store(store)
-        run = launch_once(self, inputs, log, execution_id, resume=resume)
+        run = briefly(partial(launch_once, self, inputs, log, execution_id, resume=resume))
         run.execution.limit = NoStage()
         run.background()
         error = run.execution.done.exception() if run.execution.done.done() else None
@@ -596,12 +621,6 @@ class Workflow(Definition):
         return Stepper(self, log, execution_id, go_on)
 
 
-def _distributed_engine() -> Any:
-    from importlib.metadata import entry_points
-
-    for entry in entry_points(group="cerebelum_nb.engines"):
-        return entry.load()()
-    raise CerebelumError(
-        "distributed=True needs a distributed engine, and none is installed: this version runs workflows in the "
-        "kernel. Leave distributed out to run it here; the workflow itself need not change"
-    )
+def _executor(core_url: str | None) -> Any:
+    """Make what runs workflows on a cluster; it stands above this package, and needs packages of its own."""
+    return extension("executor").DistributedExecutor(core_url)

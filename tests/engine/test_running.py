@@ -152,11 +152,6 @@ def test_what_is_finished_is_not_run_again_by_a_resume(store, go, fails):
     assert runs == [1] and result.results["broken"] == 5
 
 
-def test_distributed_execution_is_refused_until_it_exists(store, go):
-    with pytest.raises(CerebelumError, match="distributed engine, and none is installed"):
-        go(calm.execute(store=store, distributed=True))
-
-
 # -- run: from sync code ------------------------------------------------------------------------------------
 
 

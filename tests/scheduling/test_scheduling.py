@@ -109,7 +109,7 @@ async def test_an_execution_that_another_process_took_over_frees_its_place(log):
     taken.set()
     await lazy.execute(store=log, execution_id="k1")
     await until(log, ExecutionState.COMPLETED, "k1")
-    assert background._rounds._runs == {}
+    assert "k0" not in background._rounds._runs
     await background.stop()
 
 

@@ -189,7 +189,7 @@ HERE = f"{BOOT}/{NAMESPACE}/{MACHINE}"
 def test_life_is_proved_or_not_known(monkeypatch, what, is_):
     monkeypatch.setattr(process, "_boot_id", lambda: HERE)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
-        started = process._start_of(child.pid)
+        started = process.start_of(child.pid)
         other = Holder(key=1, host=os.uname().nodename, pid=child.pid, boot_id=HERE, started=started,
                        heartbeat_at=0, expires_at=1)  # fmt: skip
         assert process.life(replace(other, **what)) is is_

@@ -19,7 +19,7 @@ import click
 
 from ..._core.state_name import ExecutionState
 from ..._text.terminal import styled, width
-from ..app import Exit, log_options, open_log
+from ..app import Exit, core_option, log_options, open_either
 from ..echo import emit
 from ..picture import Picture
 from ..reader import Look
@@ -48,6 +48,7 @@ _TAKEN_UP_SECONDS = 5.0
 )
 @click.option("--wait", is_flag=True, help="If no process is running it, wait until one does.")
 @click.option("--exit-status", is_flag=True, help="Exit with 1 if it failed or was cancelled.")
+@core_option
 @log_options
 @click.pass_context
 def watch(ctx: click.Context, execution_id: str, interval: float, wait: bool, exit_status: bool) -> None:
@@ -57,7 +58,7 @@ def watch(ctx: click.Context, execution_id: str, interval: float, wait: bool, ex
     exits with 8. On a terminal it fills the screen; in a pipe it writes a line for each change. Ctrl-C only stops
     watching.
     """
-    look = Look(ctx, open_log(ctx), execution_id)
+    look = Look(ctx, open_either(ctx), execution_id)
     picture = look.take()
     moves = _Moves(picture, forever=wait)
     if moves.on(picture):
