@@ -11,7 +11,7 @@
     ├── StepTimeoutError           a step took longer than its policy allows (also a TimeoutError)
     ├── PollTimeoutError           a poll ran out of attempts or time (also a TimeoutError)
     ├── ApprovalRejectedError      a person rejected an approval
-    ├── ApprovalTimeoutError       nobody answered in time (also a TimeoutError)
+    ├── ApprovalTimeoutError       it was not answered in time (also a TimeoutError)
     ├── ApprovalError              there is nothing to approve or reject
     │   ├── ApprovalDecidedError   it was already decided (.by, .at)
     │   └── ApprovalRefusedError   the step did not accept the response

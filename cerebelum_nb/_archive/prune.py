@@ -86,7 +86,7 @@ def prune(
 
     Args:
         older_than: only those that ended longer ago: a timedelta, or text such as ``"90d"``.
-        keep_last: of each workflow, keep the newest so many of those that are meant.
+        keep_last: of each workflow, keep this many of the newest.
         workflow: only executions of this workflow.
         state: only those in this state, or one of several: completed, failed, cancelled (by default all three), and
             paused, if it is named.

@@ -29,7 +29,7 @@ from .record import Record
 __all__ = ["masked_in", "scrub"]
 
 _FREE_TEXT = frozenset({"message", "text", "reason", "result"})
-"""Fields of events that hold what somebody wrote; the others are names that the fold goes by."""
+"""Fields of events that hold text from people; the others are names that the fold goes by."""
 
 
 def masked_in(record: Record) -> int:

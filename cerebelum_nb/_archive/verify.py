@@ -221,7 +221,7 @@ class Check:
             self.found("there is a row in the table maintenance, which lets events be changed")
 
     def _has_no_tables(self) -> bool:
-        """Tell of views in place of tables: what such a view does when it is read is somebody else's choice."""
+        """Report views in place of tables: whoever made such a view chose what reading it does."""
         sql = (
             "SELECT name FROM sqlite_master WHERE type = 'view' AND name IN ('execution', 'event', 'payload', 'holder')"
         )
@@ -245,7 +245,7 @@ class Check:
         state, before = State(), len(self.findings)
         misfits: list[str] = []
         version, first = 0, 0
-        head: bytes | None = chain.start(execution_id)  # None where it is not known: what stood there is missing
+        head: bytes | None = chain.start(execution_id)  # None where it is not known: the event before is missing
         events = """SELECT version, hash, type, step, visit, attempt, at, data FROM event
             WHERE execution = (SELECT key FROM execution WHERE execution_id = ?) ORDER BY version"""
         for next_version, hashed, *row in self.db.execute(events, (execution_id,)):

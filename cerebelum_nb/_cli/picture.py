@@ -48,7 +48,7 @@ class Picture:
     """Writes a command, so that it means this log."""
 
     def lines(self, room: int | None, *, most_steps: int = _MOST_STEPS) -> list[str]:
-        """Write it in so many columns (None: as many as it takes), coloured."""
+        """Write it in this many columns (None: as many as it takes), coloured."""
         return [
             *self._head(room),
             *self._steps(room, most_steps),
@@ -192,7 +192,7 @@ class Picture:
         return short_seconds(round(left)) if left >= 1 else "0s"
 
     def _asked(self) -> Iterator[str]:
-        """Show what somebody is to decide."""
+        """Show what has to be decided."""
         for key, name in self.state.waiting.items():
             operation = self.state.steps[name].operations.get(key.removesuffix(f"@{name}"))
             if operation is None or operation.kind != "approval" or operation.is_decided:

@@ -118,4 +118,4 @@ def _outcome(run: asyncio.Future[Any], moved: bool) -> ResumeOutcome:
 def _forget(run: asyncio.Task[Any]) -> None:
     _in_background.discard(run)
     if not run.cancelled():
-        run.exception()  # it is in the log: nobody has to fetch it
+        run.exception()  # it is in the log: it need not be fetched

@@ -26,7 +26,7 @@ from .lazy import jsonable, late
 __all__ = ["ApprovalInfo", "ExecutionStatus", "SleepInfo", "StepStatus"]
 
 _LONGEST = 60
-_LONGEST_NAME = 200  # a new id has no more
+_LONGEST_NAME = 200  # a new id is no longer
 _MOST_STEPS = 30
 
 
@@ -129,7 +129,7 @@ class SleepInfo:
 @late("data")
 @dataclass(frozen=True, kw_only=True)
 class ApprovalInfo:
-    """An approval nobody has given yet; of several, the one asked for first.
+    """An approval that has not been given yet; of several, the one asked for first.
 
     Attributes:
         approval_type: what kind of approval.

@@ -79,7 +79,7 @@ def fingerprint(fn: Callable[..., Any]) -> Fingerprint | None:
     """
     code: Any = getattr(fn, "__code__", None)
     kept = None if code is None else _ALONE.get(code)
-    if kept is not None and kept[0] == code.co_filename and _adds_nothing(fn):  # equal code may stand in two files
+    if kept is not None and kept[0] == code.co_filename and _adds_nothing(fn):  # equal code may be in two files
         return kept[1]
     root, around = _unwrap(fn)
     if root is None:

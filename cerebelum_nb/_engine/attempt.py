@@ -129,7 +129,7 @@ class Attempt:
         try:
             scope.check()
             result = self.spec.fn(**scope.execution.arguments(self.spec))
-            if inspect.isawaitable(result):  # a plain wrapper of an async function: it goes on as one
+            if inspect.isawaitable(result):  # a plain wrapper of an async function: it continues as one
                 self._go_on_in_loop(result)
                 return
             if (problem := unawaited(scope)) is not None:

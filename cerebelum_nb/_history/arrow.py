@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["frame", "pays", "read"]
 
 FEWEST = 50_000
-"""Below so many events sqlite3 is as quick."""
+"""Below this many events sqlite3 is as quick."""
 BYTES_AN_EVENT = 1_000
 """Copying a kilobyte takes about as long as Arrow spares on an event; larger files hold other things than events."""
 

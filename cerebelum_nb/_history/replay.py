@@ -30,7 +30,7 @@ class Transition(NamedTuple):
 
 
 def replay(execution_id: ExecutionLike, *, store: Log | None = None) -> Iterator[Transition]:
-    """Go through a run again: every event, from the first to the last, with the state it led to.
+    """Go through a run again: every event in order, with the state it led to.
 
     Nothing runs: the states are folded from the recorded events. Each is a separate object, so that one may keep
     them all; what an event did not touch is shared between them, so look at them and do not change them.

@@ -47,7 +47,7 @@ def executions(
         state: only those in this state, or one of several: ``"failed"``, ``ExecutionState.FAILED``.
         since: only those started since then: a datetime, a timedelta or ``"24h"`` ("the last"), or text that pandas
             understands, ``"2026-03-01"``. A time without a zone is local time, or in ``tz`` when that is given.
-        limit: at most so many, the newest.
+        limit: at most this many, the newest.
         expand: ``"inputs"``, ``"output"``, or True for both: values that are JSON objects become a column per member,
             ``inputs.size``; the other values are parsed, and stay in their column.
         tz: the zone to give times in: ``"Europe/Berlin"``, ``"local"``; by default UTC.
@@ -133,7 +133,7 @@ def steps(
 
         - ``execution_id`` (str), ``workflow`` (category)
         - ``step`` (category): its name
-        - ``visit`` (Int64): 1, and more when a jump or a resume ran it afresh
+        - ``visit`` (Int64): 1, and more when a jump or a resume ran it again
         - ``attempt`` (Int64): 1, and more when it was retried or run again in the same visit
         - ``state`` (category): RUNNING, RETRIED (failed, another attempt follows), INTERRUPTED (stopped, or its process
           died), COMPLETED, FAILED

@@ -37,7 +37,7 @@ class Cell:
         source: the body as it is executed, magics already rewritten.
         assigns: the variables that are its result, in order; empty when its last expression is.
         reads: the globals it reads before it assigns them.
-        shows: whether its last expression is to be shown.
+        shows: whether to show its last expression.
         bound: every name its text binds.
     """
 
@@ -263,7 +263,7 @@ def _loads(node: ast.AST, local: frozenset[str] = frozenset()) -> Iterator[str]:
                 yield from _loads(child, local)
             return
         case ast.Lambda():
-            return  # a scope of its own, see _globals_of
+            return  # a separate scope, see _globals_of
         case ast.GeneratorExp():
             yield from _loads(node.generators[0].iter, local)
             return  # likewise

@@ -30,7 +30,7 @@ __all__ = ["answer_outside", "approval", "digest_of", "wait_for_approval"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 answer_outside: ContextVar[Callable[[str, Any], Any] | None] = ContextVar("cerebelum_answer", default=None)
-"""Who answers outside an execution, where nobody can be asked: tests put a function here."""
+"""Answers outside an execution, where there is no one to ask: tests put a function here."""
 
 
 def wait_for_approval(
@@ -56,8 +56,8 @@ def wait_for_approval(
 
     Raises:
         ApprovalRejectedError: a person rejected it; the error says who and why.
-        ApprovalTimeoutError: nobody decided in time.
-        CerebelumError: outside an execution nobody can be asked; see :func:`cerebelum_nb.testing.answering`.
+        ApprovalTimeoutError: it was not decided in time.
+        CerebelumError: outside an execution there is no one to ask; see :func:`cerebelum_nb.testing.answering`.
 
     Example:
         >>> import asyncio
@@ -144,7 +144,7 @@ async def _ask(
     op = scope.identify("approval", mark + approval_type, f"{digest[:12] or 0}.{limit or 0:g}")
     operation = scope.recorded(op)
     due = _deadline(scope, operation, limit)
-    if operation is None or not operation.is_decided:  # asked anew after an interruption
+    if operation is None or not operation.is_decided:  # asked again after an interruption
         if operation is None:
             await scope.record_mismatch(op)
         request = {"approval_type": approval_type, "data": shown, "digest": digest, "validated": validate is not None}
@@ -183,7 +183,7 @@ async def _decision(scope: Scope, op: str, due: Deadline | None) -> Operation:
     if not look().is_decided:
         await scope.wait_until(due, op, until=lambda: look().is_decided)
     if not look().is_decided:
-        await scope.record(ApprovalTimedOut, op)  # not written when somebody has decided at this very moment
+        await scope.record(ApprovalTimedOut, op)  # not written when it was decided at this very moment
     return look()
 
 
@@ -222,7 +222,7 @@ async def _ask_outside(approval_type: str, data: Any, validate: Callable[[Any], 
     answer = answer_outside.get()
     if answer is None:
         raise CerebelumError(
-            f"the approval '{approval_type}' is asked for outside an execution, where nobody can be asked. Run the "
+            f"the approval '{approval_type}' is asked for outside an execution, where there is no one to ask. Run the "
             f"step in a workflow, or answer in the test: with cerebelum_nb.testing.answering(response): ..."
         )
     response = answer(approval_type, data)

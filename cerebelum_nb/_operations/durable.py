@@ -280,7 +280,7 @@ def _name(fn: Any) -> str:
 
 
 def _fingerprint_of(scope: Scope | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    """Digest arguments, to tell operations of one name apart; outside an execution nobody asks."""
+    """Digest arguments, to tell operations of one name apart; outside an execution it is not used."""
     return "" if scope is None else fingerprint_args(args, kwargs, vault=scope.execution.vault)
 
 

@@ -133,7 +133,7 @@ class _TrialHost(ExecutionValues):
         self.outcome.cancel()
 
     def end_with_loop(self) -> None:
-        """Do nothing: nobody waits for a trial whose loop was closed."""
+        """Do nothing: nothing waits for a trial whose loop was closed."""
 
 
 class _TrialScope(Scope):

@@ -53,7 +53,7 @@ class Rounds:
         self._tell = log.info if tell is None else tell
         self._runs: dict[str, Run] = {}
         self._waiting: set[asyncio.Task[None]] = set()
-        self._not_before: dict[str, int] = {}  # executions that cannot be taken up now, and until when
+        self._not_before: dict[str, int] = {}  # executions that cannot be resumed now, and until when
         self._told: set[str] = set()
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -188,7 +188,7 @@ class Rounds:
             outcome = f"no longer run here: {str(error).splitlines()[0]}"
         except CerebelumError as error:
             outcome = f"{run.status}: {str(error).splitlines()[0]}"
-        except Exception as error:  # noqa: BLE001 - a defect of ours: the others go on
+        except Exception as error:  # noqa: BLE001 - a defect of ours: the others continue
             outcome = f"ended with {type(error).__name__}: {error}"
         finally:
             self._runs.pop(run.execution_id, None)
@@ -198,7 +198,7 @@ class Rounds:
     # -- what dies again and again ---------------------------------------------------------------------------
 
     def _may_try_again(self, row: ExecutionRow) -> bool:
-        """Whether an execution that a dead process left is to be tried now; pause it when that is hopeless."""
+        """Whether an execution that a dead process left can be tried now; pause it when that is hopeless."""
         state = fold(self.store.events(row.execution_id))
         if not state.deaths:
             return True

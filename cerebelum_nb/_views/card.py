@@ -26,7 +26,7 @@ _MOST_PRINTED = 12_000
 """Characters of what steps printed in a saved card."""
 
 _EARLY, _SOON_SECONDS = 5.0, 3.0
-"""Before so many percent and seconds, an estimate of what is left would be a guess."""
+"""Before this many percent and seconds, an estimate of what is left would be a guess."""
 
 _ACTIVE = ("running", "sleeping", "approval", "retrying")
 
@@ -133,7 +133,7 @@ class Card:
         had = (
             ("completed", "failed") if self.state is ExecutionState.COMPLETED else ("completed",)
         )  # then it was routed
-        steps = self.graph.plan.steps  # a failed step that was renamed since counts no more
+        steps = self.graph.plan.steps  # a failed step that was renamed since no longer counts
         rows = [row for row in self.rows if row.state == "completed" or row.name in steps]
         done = sum(row.state in had for row in rows)
         words = "starting" if self.state is ExecutionState.UNSPECIFIED else self.state.words

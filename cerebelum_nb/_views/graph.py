@@ -14,7 +14,7 @@ from .layout import HEIGHT, Edge, Layout, Node, Point, lay_out, routes_of
 __all__ = ["Graph"]
 
 _LINE = "#8a8a8a"
-_PLAIN = ("#3d6fa5", "#eaf1f8")  # a step whose state nobody asked for: its edge and its ground
+_PLAIN = ("#3d6fa5", "#eaf1f8")  # a step whose state was not asked for: its edge and its ground
 _FONT = Html("ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace")
 _TEXT = Html('<text x="{:.0f}" y="{:.0f}">{}{}</text>')
 

@@ -43,7 +43,7 @@ _MOST_LINES = 10
 
 
 _MOST_ENDED = 4
-"""The boxes of so many runs that have ended are kept."""
+"""For how many ended runs the boxes are kept."""
 
 _ended: deque[tuple[Any, ...]] = deque()
 
@@ -193,7 +193,7 @@ class NotebookCard:
 
 
 def _bundle_of(widget: Any) -> dict[str, Any]:
-    """What shows a widget in a front end; ipywidgets 7 only displays it, with nothing beside it."""
+    """What shows a widget in a front end; ipywidgets 7 only displays it, with nothing next to it."""
     if hasattr(widget, "_repr_mimebundle_"):
         bundle: dict[str, Any] = widget._repr_mimebundle_()
         return bundle
@@ -258,7 +258,7 @@ class TerminalCard:
 
     def __enter__(self) -> TerminalCard:
         self._live.start()
-        self._end = listen(hear)  # rich now stands before the streams that are listened to
+        self._end = listen(hear)  # rich has now replaced the streams that are listened to
         return self
 
     def __exit__(self, *_: object) -> None:

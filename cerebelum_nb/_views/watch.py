@@ -114,7 +114,7 @@ class Reading:
 
     @property
     def over(self) -> bool:
-        """Whether nothing more is to be expected."""
+        """Whether nothing more will happen."""
         self.look()
         return self._over
 

@@ -1,4 +1,4 @@
-"""Finding the workflow of a recorded execution: in the module it was started from, or where somebody says.
+"""Finding the workflow of a recorded execution: in the module it was started from, or where the caller says.
 
 Only the workflow object is looked for here; nothing runs it. How code is loaded is in load.py.
 """
@@ -218,7 +218,7 @@ def _in(module: ModuleType, origin: Origin) -> Runnable | None:
 
 
 def _not_trusted(origin: Origin, execution_id: str) -> str:
-    """Say that nobody here chose the code that the log names, and how to choose it."""
+    """Say that the code which the log names was not chosen here, and how to choose it."""
     file = origin.source if origin.module == "__main__" else origin.module
     return (
         f"execution {execution_id} of workflow '{origin.workflow}' was not started by you on this machine, and it "

@@ -44,7 +44,7 @@ _RUNS = {
     "start",
     "sweep",
 }
-"""An assignment that calls a method of such a name runs something, so it defines nothing."""
+"""An assignment that calls a method with one of these names runs something, so it is not a definition."""
 
 ELSEWHERE = "Run this in the folder it is imported from, or name another one with --module"
 """What to do about a module that is not found, for who resumes one execution."""

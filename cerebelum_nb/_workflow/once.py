@@ -94,7 +94,7 @@ def launch_once(
 
 
 async def watch_holder(execution_id: str | None, resume: Resume, store: Store | None) -> None:
-    """Watch who holds an execution that is to be resumed, as ``resume()`` does, until it is known whether it lives."""
+    """Watch the holder of an execution to resume, as ``resume()`` does, until it is known whether it is alive."""
     if resume and execution_id is not None and _is_known(log := resolve_store(store), check_id(execution_id)):
         await keeper_of(log).wait_until_seen(execution_id)
 

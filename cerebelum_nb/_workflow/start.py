@@ -63,7 +63,7 @@ messages = logging.getLogger("cerebelum_nb")
 
 _PAGE = 20
 _MOST_LOOKED_AT = 1000
-"""Of so many unfinished executions of other notebooks, one's own is looked for."""
+"""Among how many unfinished executions of other notebooks this one's own is looked for."""
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _RESUMABLE = (
@@ -157,7 +157,7 @@ def take_up(
 
 @dataclass(frozen=True, slots=True)
 class Resuming:
-    """How somebody wants to go on with an execution: the arguments of :meth:`~cerebelum_nb.Workflow.resume`."""
+    """How to resume an execution: the arguments of :meth:`~cerebelum_nb.Workflow.resume`."""
 
     skip_completed_steps: bool = True
     inputs: Inputs | None = None
@@ -173,7 +173,7 @@ def resumed(
     """Make the events that a resume begins with.
 
     Args:
-        execution: what is recorded, and the plan it is to go on by.
+        execution: what is recorded, and the plan by which it is resumed.
         given: what was asked for.
         now: the time, µs since the epoch; never before the last event.
         blueprint: the digest of the plan's blueprint.
@@ -265,7 +265,7 @@ def find(workflow: Definition, execution_id: ExecutionLike | None, log: Store) -
 
 
 def own(workflow: Definition, execution_id: ExecutionLike, log: Store, verb: str) -> str:
-    """Return the whole id of an execution of this workflow; ``verb`` is what is to be done with it.
+    """Return the whole id of an execution of this workflow; ``verb`` is what will be done with it.
 
     Raises:
         ResumeError: it belongs to another workflow.

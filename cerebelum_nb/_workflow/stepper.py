@@ -183,7 +183,7 @@ class Stepper:
         return Result.of(self._id, state, self._load, lambda: self._store.events(self._id))
 
     async def rerun(self, step: object) -> Moved:
-        """Run one completed step once more, and pause; what depends on it is to be run again as well.
+        """Run one completed step once more, and pause; what depends on it has to run again as well.
 
         Args:
             step: a step or its name.
@@ -199,7 +199,7 @@ class Stepper:
         return await self._go(OneStage(), (name,))
 
     async def back_to(self, step: object) -> Moved:
-        """Go back before a step: it and all that follows is to be run again; runs nothing.
+        """Go back before a step: it and all that follows has to run again; runs nothing.
 
         Args:
             step: a step or its name, which has run.

@@ -140,7 +140,7 @@ async def _prefix(
     if not run.execution.limited:
         ways = ", ".join(run.results) or "there is none"
         raise ResumeError(
-            f"execution {run.execution_id}, the shared prefix of this sweep, is {run.status} and did not come to step "
+            f"execution {run.execution_id}, the shared prefix of this sweep, is {run.status} and did not reach step "
             f"'{step}': it took another route. Sweep at a step that it runs: {ways}"
         )
     return run.execution_id
@@ -255,7 +255,7 @@ class _Sweep:
 
 @contextmanager
 def _told(what: str, total: int) -> Iterator[Callable[[ExecutionState], None]]:
-    """Tell how far it is, in one line on stderr, if somebody looks on; give what is to be called at each end."""
+    """Show how far it is, in one line on stderr, on a terminal; return what to call when a variant ends."""
     ends: Counter[ExecutionState] = Counter()
     stream = sys.stderr if in_cells() or (sys.stderr is not None and sys.stderr.isatty()) else None
 

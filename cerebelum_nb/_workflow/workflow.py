@@ -546,7 +546,7 @@ class Workflow(Definition):
             overrides: one entry per variant: results by step, as :meth:`fork` takes them.
             inputs: a list with one entry per variant, of the inputs which are other in it (the prefix is run with the
                 first); or names to values for all of them.
-            execution_id: an execution that is the prefix: one that has come to ``at``, or the prefix of an earlier
+            execution_id: an execution that is the prefix: one that has reached ``at``, or the prefix of an earlier
                 sweep. Over the same prefix finished variants are kept, and the others are resumed.
             concurrency: how many variants run at once.
             rerun: of variants that are finished: steps to run again, or ``"stale"``, as in :meth:`resume`.
@@ -560,7 +560,7 @@ class Workflow(Definition):
         Raises:
             WorkflowError: the prefix failed; the message ends with the call that resumes it.
             ExecutionStoppedError: it was stopped, and what ran is paused; likewise.
-            ResumeError: the prefix does not come to ``at``.
+            ResumeError: the prefix does not reach ``at``.
             ValueError: there are no variants.
 
         Example:
@@ -622,5 +622,5 @@ class Workflow(Definition):
 
 
 def _executor(core_url: str | None) -> Any:
-    """Make what runs workflows on a cluster; it stands above this package, and needs packages of its own."""
+    """Make what runs workflows on a cluster; it is above this package, and needs extra packages."""
     return extension("executor").DistributedExecutor(core_url)

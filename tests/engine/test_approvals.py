@@ -275,7 +275,7 @@ def test_of_several_one_is_to_be_named(store, decided):
 
 
 def test_outside_an_execution_nobody_can_be_asked():
-    with pytest.raises(CerebelumError, match="outside an execution, where nobody can be asked"):
+    with pytest.raises(CerebelumError, match="outside an execution, where there is no one to ask"):
         asyncio.run(asking()())
 
 

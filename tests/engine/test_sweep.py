@@ -259,7 +259,7 @@ def test_a_prefix_that_takes_another_route_is_refused(store, go):
         wf.timeline(check >> train)
         wf.diverge(from_step=check, patterns={"stop": flow.end()})
 
-    with pytest.raises(ResumeError, match="did not come to step 'train': it took another route"):
+    with pytest.raises(ResumeError, match="did not reach step 'train': it took another route"):
         go(routed.sweep(train, inputs=[{}, {"a": 1}], store=store))
 
 

@@ -346,7 +346,7 @@ def test_an_observer_that_raises_is_dropped_and_the_run_completes(store, go, cap
         assert go(chain.execute(store=store)).output == 2
     assert asked == ["WorkflowStarted"]
     assert [record.message for record in caplog.records] == [
-        f"an observer raised {type(error).__name__} and is told nothing more"
+        f"an observer raised {type(error).__name__} and is not called again"
     ]
 
 

@@ -127,7 +127,7 @@ class Walk(cmd.Cmd):
         self._lines([f"stops at: {', '.join(self._breaks) or 'nothing'}"])
 
     def do_delete(self, argument: str) -> None:
-        """Take such a place away."""
+        """Remove a breakpoint."""
         self._breaks = {name: None for name in self._breaks if argument and name != argument}
         self.do_break("")
 
@@ -191,7 +191,7 @@ class Walk(cmd.Cmd):
     # -- how a line is read ---------------------------------------------------------------------------------
 
     @property
-    def prompt(self) -> str:  # type: ignore[override]  # it says where one stands
+    def prompt(self) -> str:  # type: ignore[override]  # it says where the prompt is
         """Where in the run it is; a pipe needs no prompt."""
         return f"{self._at}/{len(self._events)}> " if self.use_rawinput else ""
 

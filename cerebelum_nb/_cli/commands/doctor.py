@@ -257,7 +257,7 @@ def _executions(store: SqliteStore) -> Iterator[Check]:
         yield Check(
             name="orphans",
             ok=False,
-            message=f"{counted(len(left), 'execution')} that should be running and that nobody holds: {_listed(left)}",
+            message=f"no process is running {counted(len(left), 'execution')} that should be running: {_listed(left)}",
             advice=go_on,
             executions=tuple(left),
         )

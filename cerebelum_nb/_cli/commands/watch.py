@@ -77,7 +77,7 @@ def watch(ctx: click.Context, execution_id: str, interval: float, wait: bool, ex
 
 
 class _Moves:
-    """Knows whether there is something to watch: it has not ended, and somebody runs it, or will in a moment."""
+    """Knows whether there is something to watch: it has not ended, and a process runs it, or will in a moment."""
 
     def __init__(self, first: Picture, *, forever: bool) -> None:
         self._forever = forever

@@ -218,7 +218,7 @@ def plot_trend(
         chosen = [steps] if isinstance(steps, str) else list(steps)
     if len(chosen) > _MOST_TRENDS:
         raise ValueError(
-            f"steps= takes up to {_MOST_TRENDS} names, so that their lines can be told apart, not {len(chosen)}"
+            f"steps= takes up to {_MOST_TRENDS} names, so that their lines can be distinguished, not {len(chosen)}"
         )
     for name in chosen:
         if name not in known:

@@ -89,7 +89,7 @@ def _bars(ax: Axes, run: Timeline, row: dict[str, int], x: Callable[[int], float
 
 
 def _breaks(run: Timeline) -> list[Interval]:
-    """Find the idle times to shorten: nobody ran it, or everything in flight waited."""
+    """Find the idle times to shorten: no process ran it, or everything in flight waited."""
     waits: dict[str, list[Interval]] = {}
     for span in run.waits:
         waits.setdefault(span.step, []).append((span.start, span.end))
