@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ._core.graph import Plan
     from ._core.state_name import ExecutionState as ExecutionState
     from ._dsl.builder import WorkflowBuilder as WorkflowBuilder
+    from ._dsl.foreach import foreach as foreach
     from ._dsl.step import Step as Step
     from ._dsl.step import step as step
     from ._engine.execution import Execution
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from .errors import ExecutionCancelledError as ExecutionCancelledError
     from .errors import ExecutionNotFoundError as ExecutionNotFoundError
     from .errors import ExecutionStoppedError as ExecutionStoppedError
+    from .errors import ItemError as ItemError
     from .errors import OperationError as OperationError
     from .errors import OutcomeUnknownError as OutcomeUnknownError
     from .errors import PollTimeoutError as PollTimeoutError
@@ -102,6 +104,7 @@ _HOMES = {
     ),
     "._core.state_name": ("ExecutionState",),
     "._dsl.builder": ("WorkflowBuilder",),
+    "._dsl.foreach": ("foreach",),
     "._dsl.step": (
         "Step",
         "step",
@@ -129,6 +132,7 @@ _HOMES = {
         "ExecutionCancelledError",
         "ExecutionNotFoundError",
         "ExecutionStoppedError",
+        "ItemError",
         "OperationError",
         "OutcomeUnknownError",
         "PollTimeoutError",
@@ -181,6 +185,7 @@ __all__ = [
     "ExecutionState",
     "ExecutionStatus",
     "ExecutionStoppedError",
+    "ItemError",
     "OperationError",
     "OutcomeUnknownError",
     "Outlook",
@@ -212,6 +217,7 @@ __all__ = [
     "connect",
     "enable_nesting",
     "flow",
+    "foreach",
     "here",
     "history",
     "observe",
