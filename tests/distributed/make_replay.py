@@ -39,7 +39,6 @@ async def make(folder: Path, url: str) -> None:
         "routes": flows.routed,
         "jumps": flows.looped,
         "group": flows.grouped,
-        "timeout": flows.timed,
         "approval": flows.approved,
     }
     cluster = await Cluster.connect(url)
