@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -34,6 +35,17 @@ def opened(url: str) -> str:
     browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
     with browser.open(url, timeout=30) as answer:
         return answer.read().decode()
+
+
+def wait_until_up(port: int) -> None:
+    until = time.monotonic() + 120
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            assert time.monotonic() < until
+            time.sleep(0.2)
 
 
 def test_the_link_leads_to_the_list_and_starts_once(log):
@@ -103,7 +115,8 @@ def test_behind_a_real_jupyter_its_login_is_the_door(log, tmp_path):
     try:
         assert server.stderr is not None
         base = f"http://127.0.0.1:{port}/user/ana/"
-        next(line for line in server.stderr if "is running at" in line)
+        threading.Thread(target=server.stderr.read, daemon=True).start()
+        wait_until_up(port)
         with pytest.raises(urllib.error.HTTPError):
             urllib.request.urlopen(f"{base}cerebelum/shop/", timeout=60)
 
