@@ -9,12 +9,13 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from statistics import median
 
@@ -166,13 +167,13 @@ class Viewer:
     """Somebody who looks at the execution; the versions it was shown, and when."""
 
     def __init__(self, port: int, token: str, execution_id: str) -> None:
-        self._client = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        self._client = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
         headers = {"Authorization": f"Bearer {token}", "Accept": "text/event-stream"}
         self._client.request("GET", f"/dashboard/e/{execution_id}/feed", headers=headers)
+        self._socket = self._client.sock
         self._answer = self._client.getresponse()
         self._seen: dict[int, float] = {}
         self._first = threading.Event()
-        self._over = False
         self._thread = threading.Thread(target=self._read, daemon=True)
 
     def __enter__(self) -> Viewer:
@@ -180,21 +181,24 @@ class Viewer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over = True
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join(20)
+        self._answer.close()
         self._client.close()
 
     def wait(self) -> None:
         """Wait for the first picture."""
-        assert self._first.wait(30)
+        assert self._first.wait(120)
 
     def delays(self, committed: dict[int, float]) -> list[float]:
         """How long after its commit each version that was shown came here, ms."""
         return [(at - committed[version]) * 1e3 for version, at in self._seen.items() if version in committed]
 
     def _read(self) -> None:
-        while not self._over and (line := self._answer.readline()):
-            if line.startswith(b"data: {"):
-                newest = json.loads(line[6:]).get("lists", {}).get("events", ["e-0"])[0]
-                self._seen.setdefault(int(newest.removeprefix("e-")), time.perf_counter())
-                self._first.set()
+        with suppress(OSError, http.client.HTTPException):
+            while line := self._answer.readline():
+                if line.startswith(b"data: {"):
+                    newest = json.loads(line[6:]).get("lists", {}).get("events", ["e-0"])[0]
+                    self._seen.setdefault(int(newest.removeprefix("e-")), time.perf_counter())
+                    self._first.set()

@@ -28,9 +28,13 @@ class Dashboard:
     Attributes:
         url: where it is. Behind Jupyter's login this is a path of the server that shows the notebook; otherwise it
             holds a token.
+
+    Example:
+        >>> Dashboard("/user/ana/cerebelum/")
+        the dashboard is at /user/ana/cerebelum/
     """
 
-    def __init__(self, url: str, process: subprocess.Popen[str] | None) -> None:
+    def __init__(self, url: str, process: subprocess.Popen[str] | None = None) -> None:
         self.url, self._process = url, process
 
     def stop(self) -> None:
@@ -83,7 +87,7 @@ def dashboard(*logs: str | Path, read_only: bool = False, allow_resume: bool = F
     base = _jupyter_base() if find_spec("jupyter_server_proxy") else None
     if base is not None and (file := _shared_file()) is not None:
         _remember(file, paths)
-        return Dashboard(f"{base}{PROXIED}/", None)
+        return Dashboard(f"{base}{PROXIED}/")
     options = [name for name, is_on in (("--read-only", read_only), ("--allow-resume", allow_resume)) if is_on]
     command = (sys.executable, "-m", "cerebelum_nb._web.child", *options, "--", *paths)
     running = _started.get(command)
