@@ -30,6 +30,7 @@ _HOMES = {
     "scheduler": "scheduler",
     "metrics": "metrics",
     "notify": "notify",
+    "trace": "trace",
     "cluster": "cluster",
     "worker": "cluster",
     "follow": "cluster",
