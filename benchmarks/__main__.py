@@ -24,6 +24,7 @@ NAMES = (
     "resume",
     "plan",
     "imports",
+    "dashboard",
     "listing",
     "reading",
     "disk",

@@ -1,7 +1,10 @@
 """cerebelum_nb: durable workflows in a notebook.
 
 This file only names what is public. Every module is loaded when a name of it is first used, so that importing the
-package costs next to nothing and pandas, ipywidgets and sqlite-utils wait until somebody needs them.
+package costs next to nothing and pandas, ipywidgets and sqlite-utils are loaded only when they are needed.
+
+The examples in docstrings use its names without importing them, and ``release``, a workflow of one step, ``build``,
+which returns "image". Where an example names no log, it writes to ``log``, the session's.
 """
 
 from __future__ import annotations
@@ -50,6 +53,8 @@ if TYPE_CHECKING:
     from ._views.approval_form import approval_form as approval_form
     from ._views.progress import ProgressReporter as ProgressReporter
     from ._views.watch import watch as watch
+    from ._web.notebook import Dashboard as Dashboard
+    from ._web.notebook import dashboard as dashboard
     from ._workflow.result import Result as Result
     from ._workflow.resume_plan import Outlook as Outlook
     from ._workflow.run import Run as Run
@@ -156,6 +161,10 @@ _HOMES = {
     "._workflow.stepper": ("Stepper",),
     "._store.session": ("connect",),
     "._values": ("Secret",),
+    "._web.notebook": (
+        "Dashboard",
+        "dashboard",
+    ),
     "._workflow.workflow": (
         "Workflow",
         "workflow",
@@ -174,6 +183,7 @@ __all__ = [
     "ApprovalTimeoutError",
     "CerebelumError",
     "Context",
+    "Dashboard",
     "DependencyError",
     "ExecutionBusyError",
     "ExecutionCancelledError",
@@ -212,6 +222,7 @@ __all__ = [
     "approval_form",
     "archive",
     "connect",
+    "dashboard",
     "enable_nesting",
     "flow",
     "foreach",
@@ -260,7 +271,7 @@ def __dir__() -> list[str]:
 
 
 def _live_view(execution: Execution) -> AbstractContextManager[None] | None:
-    """Show a run, if there is somebody to show it to."""
+    """Show a run, if a front end is watching."""
     if "IPython" not in sys.modules and not (sys.stderr is not None and sys.stderr.isatty()):
         return None
     from ._views.live import live_view
