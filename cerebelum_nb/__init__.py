@@ -54,6 +54,8 @@ if TYPE_CHECKING:
     from ._views.approval_form import approval_form as approval_form
     from ._views.progress import ProgressReporter as ProgressReporter
     from ._views.watch import watch as watch
+    from ._web.notebook import Dashboard as Dashboard
+    from ._web.notebook import dashboard as dashboard
     from ._workflow.result import Result as Result
     from ._workflow.resume_plan import Outlook as Outlook
     from ._workflow.run import Run as Run
@@ -165,6 +167,10 @@ _HOMES = {
     "._workflow.stepper": ("Stepper",),
     "._store.session": ("connect",),
     "._values": ("Secret",),
+    "._web.notebook": (
+        "Dashboard",
+        "dashboard",
+    ),
     "._workflow.workflow": (
         "Workflow",
         "workflow",
@@ -183,6 +189,7 @@ __all__ = [
     "ApprovalTimeoutError",
     "CerebelumError",
     "Context",
+    "Dashboard",
     "DependencyError",
     "ExecutionBusyError",
     "ExecutionCancelledError",
@@ -223,6 +230,7 @@ __all__ = [
     "approval_form",
     "archive",
     "connect",
+    "dashboard",
     "enable_nesting",
     "flow",
     "foreach",
