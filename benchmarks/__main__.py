@@ -30,6 +30,7 @@ NAMES = (
     "disk",
     "keeping",
     "waiting",
+    "foreach",
     "live",
     "distributed",
     "peers",
