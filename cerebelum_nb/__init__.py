@@ -11,9 +11,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ._engine import views
+from ._store import hooks
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from contextlib import AbstractContextManager
 
     from . import archive as archive
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from ._core.graph import Plan
     from ._core.state_name import ExecutionState as ExecutionState
     from ._dsl.builder import WorkflowBuilder as WorkflowBuilder
+    from ._dsl.foreach import foreach as foreach
     from ._dsl.step import Step as Step
     from ._dsl.step import step as step
     from ._engine.execution import Execution
@@ -65,6 +67,7 @@ if TYPE_CHECKING:
     from .errors import ExecutionCancelledError as ExecutionCancelledError
     from .errors import ExecutionNotFoundError as ExecutionNotFoundError
     from .errors import ExecutionStoppedError as ExecutionStoppedError
+    from .errors import ItemError as ItemError
     from .errors import OperationError as OperationError
     from .errors import OutcomeUnknownError as OutcomeUnknownError
     from .errors import PollTimeoutError as PollTimeoutError
@@ -98,6 +101,7 @@ _HOMES = {
     ),
     "._core.state_name": ("ExecutionState",),
     "._dsl.builder": ("WorkflowBuilder",),
+    "._dsl.foreach": ("foreach",),
     "._dsl.step": (
         "Step",
         "step",
@@ -125,6 +129,7 @@ _HOMES = {
         "ExecutionCancelledError",
         "ExecutionNotFoundError",
         "ExecutionStoppedError",
+        "ItemError",
         "OperationError",
         "OutcomeUnknownError",
         "PollTimeoutError",
@@ -177,6 +182,7 @@ __all__ = [
     "ExecutionState",
     "ExecutionStatus",
     "ExecutionStoppedError",
+    "ItemError",
     "OperationError",
     "OutcomeUnknownError",
     "Outlook",
@@ -208,6 +214,7 @@ __all__ = [
     "connect",
     "enable_nesting",
     "flow",
+    "foreach",
     "here",
     "history",
     "observe",
@@ -275,6 +282,14 @@ def _slide(execution_id: str, events: Sequence[Event], plan: Plan | None) -> Any
     return Slider(execution_id, events, plan)
 
 
+def _notify(path: str, to: str | Iterable[str]) -> Callable[[], None]:
+    """Tell somebody of what happens in a log."""
+    from ._observe.notify import notify_from_here
+
+    return notify_from_here(path, to)
+
+
+hooks.notifiers.append(_notify)
 views.factories.append(_live_view)
 views.drawers.append(_draw)
 views.sliders.append(_slide)

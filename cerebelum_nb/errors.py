@@ -6,6 +6,7 @@
     ├── WorkflowError              an execution failed (.execution_id, .failed_step)
     ├── ExecutionStoppedError      a person or a cancellation stopped it; it can be resumed
     ├── ExecutionCancelledError    an execution was cancelled for good
+    ├── ItemError                  items of a foreach failed; stands for one of them with on_error="collect" (.item)
     ├── DependencyError            a step needs a result which does not exist
     ├── OperationError             an operation was not awaited, or was called where no step can record it
     ├── StepTimeoutError           a step took longer than its policy allows (also a TimeoutError)
@@ -46,6 +47,7 @@ __all__ = [
     "ExecutionCancelledError",
     "ExecutionNotFoundError",
     "ExecutionStoppedError",
+    "ItemError",
     "OperationError",
     "OutcomeUnknownError",
     "PollTimeoutError",
@@ -226,6 +228,34 @@ class ExecutionCancelledError(_OutcomeError):
     def __init__(self, message: str = "", *, execution_id: str = "") -> None:
         super().__init__(message)
         self.execution_id = execution_id
+
+
+class ItemError(CerebelumError):
+    """The item of a ``foreach`` failed: what the next step receives in its place with ``on_error="collect"``.
+
+    Attributes:
+        item: the item's key.
+        step: what failed, such as ``"deploy[ams3]"``.
+        type: the name of the exception's class.
+        message: its message.
+
+    Example:
+        >>> ItemError(item="ams3", step="deploy[ams3]", type="TimeoutError", message="no answer")
+        ItemError('deploy[ams3]: TimeoutError: no answer')
+    """
+
+    def __init__(self, item: str, step: str, type: str, message: str) -> None:  # noqa: A002 - as in the log
+        super().__init__(f"{step}: {type}: {message}")
+        self.item, self.step, self.type, self.message = item, step, type, message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return ItemError, (self.item, self.step, self.type, self.message)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ItemError) and self.__reduce__() == other.__reduce__()
+
+    def __hash__(self) -> int:
+        return hash(self.__reduce__())
 
 
 class DependencyError(CerebelumError):

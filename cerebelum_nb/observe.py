@@ -1,4 +1,4 @@
-"""See executions from outside: observers of this process, and metrics of a log or of this process.
+"""See executions from outside: observers of this process, metrics, traces, notifications, and log records.
 
 Observers are called however an execution is run: in a cell, in the background, by a scheduler. An observer that raises
 is logged once and removed, and the run continues.
@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Self
 
 from ._core.events import Event
 from ._engine import observers
+from ._observe.logs import StepFilter, add_step
 from ._observe.metrics import LogMetrics, ProcessMetrics
+from ._observe.notify import Notifier
+from ._observe.traces import Traces, trace
 
 if TYPE_CHECKING:
     from ._engine.ports import Host
@@ -22,10 +25,15 @@ if TYPE_CHECKING:
 __all__ = [
     "AttemptStarting",
     "LogMetrics",
+    "Notifier",
     "Observation",
     "ProcessMetrics",
     "Recorded",
+    "StepFilter",
+    "Traces",
     "add",
+    "add_step",
+    "trace",
 ]
 
 

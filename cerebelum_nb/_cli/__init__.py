@@ -29,6 +29,8 @@ _HOMES = {
     "prune": "prune",
     "scheduler": "scheduler",
     "metrics": "metrics",
+    "notify": "notify",
+    "trace": "trace",
     "cluster": "cluster",
     "worker": "cluster",
     "follow": "cluster",

@@ -156,8 +156,9 @@ class _Details:
     def _open(self, kind: str) -> list[Operation]:
         """The operations of this kind that are waited for now."""
         found = (
-            self._state.steps[step].operations.get(key.removesuffix(f"@{step}"))
+            known.operations.get(key.removesuffix(f"@{step}"))
             for key, step in self._state.waiting.items()
+            if (known := self._state.step(step)) is not None
         )
         return [operation for operation in found if operation is not None and operation.kind == kind]
 

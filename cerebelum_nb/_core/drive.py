@@ -38,8 +38,14 @@ names everything that should be in flight; what is in ``running``, ``timers`` or
 comes twice, late, or not at all (the process died) therefore needs no case of its own: the next decision is made from
 what is recorded. So a resume is a run with a non-empty history, and a second shell drives the same executions.
 
-**Commands.** ``Start`` and ``End`` count only after the commit of the batch they came with. ``SetTimer``, ``AskRoute``
-and ``CancelAttempts`` may be carried out at once: they cause no effect that a lost commit would have to undo.
+A foreach is one step on its path. Its items are attempts under names such as ``deploy[ams3]``, so all of the above
+holds for each of them. Two moments need the shell, which alone may call the user's code and read values:
+:class:`AskItems` (which items are there?) and :class:`JoinItems` (what do their results make?). Both are answered at
+once.
+
+**Commands.** ``Start`` and ``End`` count only after the commit of the batch they came with. ``SetTimer``, the
+three that ask and ``CancelAttempts`` may be carried out at once: they cause no effect that a lost commit would have to
+undo.
 
 Nothing here reads a clock (``now`` is an argument), awaits, or calls user code: predicates, patterns and retry
 conditions are evaluated by the shell and come back as data.
@@ -52,14 +58,15 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from . import events as e
-from .decide import ChooseRoute, Complete, Fail, Jump, Position, StartStep, decide
+from .decide import ChooseRoute, CloseItems, Complete, Fail, Jump, ListItems, Position, StartStep, decide
 from .decide import Command as Decision
 from .events import Event, OperationEvent
-from .graph import Action, Plan
+from .graph import Action, Plan, StepSpec, owner_of
 from .limits import Limit, permits, standing_before
-from .state import Phase, State, evolve
+from .state import Phase, State, StepState, evolve
 
 __all__ = [
+    "AskItems",
     "AskRoute",
     "Begin",
     "Cancel",
@@ -69,6 +76,8 @@ __all__ = [
     "Driver",
     "Due",
     "End",
+    "Items",
+    "JoinItems",
     "Leave",
     "Lost",
     "Message",
@@ -150,6 +159,13 @@ class Routed:
 
 
 @dataclass(frozen=True, slots=True)
+class Items:
+    """The answer to :class:`AskItems` or :class:`JoinItems`: the items, the outcome, or why there is none."""
+
+    event: e.ItemsListed | e.StepCompleted | e.StepFailed
+
+
+@dataclass(frozen=True, slots=True)
 class Lost:
     """An attempt will never settle, as whoever ran it is gone. Only a shell with remote workers says this."""
 
@@ -213,7 +229,22 @@ class Leave:
     stays: bool = False
 
 
-Message = Begin | Settled | Recorded | Due | Released | Routed | Lost | Woken | Restored | Stop | Cancel | Drain | Leave
+Message = (
+    Begin
+    | Settled
+    | Recorded
+    | Due
+    | Released
+    | Routed
+    | Items
+    | Lost
+    | Woken
+    | Restored
+    | Stop
+    | Cancel
+    | Drain
+    | Leave
+)
 
 
 # -- commands -----------------------------------------------------------------------------------------------
@@ -244,6 +275,20 @@ class AskRoute:
 
 
 @dataclass(frozen=True, slots=True)
+class AskItems:
+    """Name the items of a foreach; answer with :class:`Items`."""
+
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
+class JoinItems:
+    """Every item of a foreach has its outcome: make that of the whole; answer with :class:`Items`."""
+
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
 class CancelAttempts:
     """Abandon every attempt and every timer: they are interrupted in the history."""
 
@@ -253,7 +298,7 @@ class End:
     """Nothing more happens here, once the batch is committed; the lease goes back with the same commit."""
 
 
-Command = Start | SetTimer | AskRoute | CancelAttempts | End
+Command = Start | SetTimer | AskRoute | AskItems | JoinItems | CancelAttempts | End
 
 
 # -- the machine --------------------------------------------------------------------------------------------
@@ -367,13 +412,16 @@ class Driver:
                     self._finish(message.event)
                 else:
                     self._append(message.event)
+            case Items():
+                self._routing, self._changed = None, None
+                self._append(message.event)
             case Lost():
                 return self._lose(message, now)
             case Woken():
                 return self._wake(message, now)
             case Restored():
                 self._append(e.WorkflowResumed(at=now, restored=message.steps))
-                self._changed = None
+                self._position, self._changed = Position.at_start(self.plan), None  # as a resume begins
             case Stop():
                 self._interrupt_all(message.reason, now)
                 self._finish(e.WorkflowPaused(at=now, reason=message.reason))
@@ -416,7 +464,8 @@ class Driver:
             now: the time, µs since the epoch; never before the last event.
 
         Returns:
-            What the shell has to do, in order. After an :class:`AskRoute` the shell answers it and asks again.
+            What the shell has to do, in order. After an :class:`AskRoute`, :class:`AskItems` or
+            :class:`JoinItems` the shell answers it and asks again.
         """
         if self.state.cancel is not None and not self.finishing:
             self._cancel(self.state.cancel.reason, self.state.cancel.by, now)
@@ -513,14 +562,14 @@ class Driver:
         self._touch(name)
         self._interrupt(name, message.reason, now)
         times = self._lost[name] = self._lost.get(name, 0) + 1
-        if self.plan.steps[name].policy.effect == "external":
+        if self._spec(name).policy.effect == "external":
             reason = f"step '{name}' (effect='external') began, and how it ended is not known"
         elif times >= MOST_LOST:
             reason = f"{MOST_LOST} attempts of step '{name}' in a row were lost: {message.reason}"
         else:
             if times > 1:  # the first loss says nothing about the step; a second one in a row may be its doing
                 wait = min(LONGEST_BACKOFF, 2 ** (times - 1)) * 1_000_000
-                step = self.state.steps[name]
+                step = self._known(name)
                 self._set_timer(StartStep(name, step.visit, step.attempt + 1, now + wait), now + wait)
             return True
         self._interrupt_all("a step beside it was lost", now)
@@ -562,7 +611,7 @@ class Driver:
 
     def _permitted(self, limit: Limit, decisions: Sequence[Decision], now: int) -> bool:
         """Whether a run step by step goes on; when it does not, it pauses here."""
-        stage = self.stage if decisions and type(decisions[0]) is StartStep else ()
+        stage = self.stage if decisions and isinstance(decisions[0], StartStep | ListItems | CloseItems) else ()
         if permits(limit, self.state, stage, decisions):
             return True
         self._finish(e.WorkflowPaused(at=now, reason=standing_before(stage, limit)))
@@ -578,6 +627,14 @@ class Driver:
             case ChooseRoute():
                 self._routing = command.step
                 self._commands.append(AskRoute(command.step))
+                return False
+            case ListItems():
+                self._routing = command.step
+                self._commands.append(AskItems(command.step))
+                return False
+            case CloseItems():
+                self._routing = command.step
+                self._commands.append(JoinItems(command.step))
                 return False
             case Jump():
                 step = self.state.steps[command.step]
@@ -612,14 +669,14 @@ class Driver:
         elif command.due_at is not None:
             self._set_timer(command, command.due_at)
         else:
-            spec = self.plan.steps[name]
-            self._append(e.StepStarted(at=now, step=name, visit=command.visit, attempt=command.attempt, code=spec.code))
+            code = self._spec(name).code
+            self._append(e.StepStarted(at=now, step=name, visit=command.visit, attempt=command.attempt, code=code))
             self.running[name] = (command.visit, command.attempt)
             self._commands.append(Start(name, command.visit, command.attempt))
 
     def _start_late(self, command: StartStep, now: int) -> None:
         """Its time has come, whatever the wall clock shows: a timer measures a length, and only once."""
-        step = self.state.steps.get(command.step)
+        step = self.state.step(command.step)
         if step is None or step.phase is Phase.RETRYING or step.phase is Phase.PENDING:
             self._awaken(now)
             self._start(StartStep(command.step, command.visit, command.attempt), now)
@@ -632,8 +689,18 @@ class Driver:
         if self._changed is not None:
             self._changed.append(name)
 
+    def _spec(self, name: str) -> StepSpec:
+        spec = self.plan.steps.get(name) or self.plan.body_of(name)
+        assert spec is not None, f"nothing is known of step {name}"
+        return spec
+
+    def _known(self, name: str) -> StepState:
+        step = self.state.step(name)
+        assert step is not None, f"step {name} has begun"
+        return step
+
     def _interrupt(self, name: str, reason: str, now: int, ended_at: int | None = None) -> None:
-        step = self.state.steps[name]
+        step = self._known(name)
         self._append(
             e.StepInterrupted(
                 at=now, step=name, visit=step.visit, attempt=max(1, step.attempt), reason=reason, ended_at=ended_at
@@ -667,12 +734,13 @@ def unroutable_failure(plan: Plan, state: State) -> str | None:
 
 
 def _has_sibling_in_flight(plan: Plan, state: State, name: str) -> bool:
+    flying = set(map(owner_of, state.in_flight))
     paths = [plan.timeline]
     for diverge in plan.diverges.values():
         paths += [target for _, target in diverge.choices.values() if not isinstance(target, Action)]
     for branch in plan.branches.values():
         paths += [target for target in (branch.when_true, branch.when_false) if not isinstance(target, Action)]
-    return any(name in stage and not state.in_flight.keys().isdisjoint(stage) for path in paths for stage in path)
+    return any(name in stage and not flying.isdisjoint(stage) for path in paths for stage in path)
 
 
 def _still_true(event: Event, state: State) -> bool:
@@ -681,5 +749,6 @@ def _still_true(event: Event, state: State) -> bool:
         return False
     if not isinstance(event, e.ApprovalTimedOut):
         return True
-    operation = state.steps[event.step].operations.get(event.op)
+    step = state.step(event.step)
+    operation = None if step is None else step.operations.get(event.op)
     return operation is None or not operation.is_decided

@@ -24,6 +24,7 @@ __all__ = [
     "CancelRequested",
     "DivergeTaken",
     "Event",
+    "ItemsListed",
     "Jumped",
     "OperationCompleted",
     "OperationFailed",
@@ -121,13 +122,15 @@ class TakenUpEvent(WorkflowEvent):
 
     ``retried`` run again in the same visit (their finished operations stay); ``revisited`` start afresh;
     ``rerouted`` keep their result but choose their route again; ``restored`` run again because their value was
-    never kept, on the route they took. ``plan`` is the digest of the plan it goes on by.
+    never kept, on the route they took; ``relisted`` list their items again, and keep the results of those that are the
+    same. ``plan`` is the digest of the plan it goes on by.
     """
 
     retried: tuple[str, ...] = ()
     revisited: tuple[str, ...] = ()
     rerouted: tuple[str, ...] = ()
     restored: tuple[str, ...] = ()
+    relisted: tuple[str, ...] = ()
     inputs: Value | None = None
     total_steps: int = 0
     plan: str = ""
@@ -249,6 +252,19 @@ class StepPrinted(StepEvent):
 
     text: str
     dropped: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class ItemsListed(StepEvent):
+    """A foreach begins: the keys of its items, in order. An item is the value at that place of the recorded source.
+
+    ``digests`` say whether two items of one key are the same, where the key alone does not. Events of an item have the
+    step ``deploy[ams3]``. A foreach ends like any step, with StepCompleted or StepFailed.
+    """
+
+    keys: tuple[str, ...]
+    digests: tuple[str, ...] = ()
+    code: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
@@ -391,6 +407,7 @@ Event = (
     | StepInterrupted
     | StepProgressed
     | StepPrinted
+    | ItemsListed
     | DivergeTaken
     | BranchTaken
     | Jumped

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .._text.text import as_stage
-from .decide import ChooseRoute, Command, Complete, Fail, Jump, Position, StartStep, decide
+from .decide import ChooseRoute, CloseItems, Command, Complete, Fail, Jump, ListItems, Position, StartStep, decide
 from .events import Event, WorkflowPaused
 from .graph import Plan
 from .state import State
@@ -77,7 +77,7 @@ def permits(limit: Limit, state: State, stage: Sequence[str], commands: Sequence
     """
     if any(isinstance(command, Complete) for command in commands):
         return not isinstance(limit, OneStage) or limit.completes
-    if not any(isinstance(command, StartStep) for command in commands):
+    if not any(isinstance(command, StartStep | ListItems | CloseItems) for command in commands):
         return True
     if isinstance(limit, NoStage):
         return False
@@ -133,6 +133,6 @@ def frontier(plan: Plan, state: State) -> tuple[str, ...]:
                 return (command.to,)
             case ChooseRoute():
                 return (command.step,)
-            case StartStep():
+            case StartStep() | ListItems() | CloseItems():
                 break
     return tuple(name for name in at.stage if (step := state.steps.get(name)) is None or not step.settled)

@@ -54,6 +54,7 @@ def validate(plan: Plan) -> Report:
     if not plan.timeline:
         errors.append(f"the timeline is empty: call wf.timeline(first >> second) in workflow '{plan.workflow}'")
     errors.extend(_repeats(plan))
+    errors.extend(_bodies(plan))
     errors.extend(_loops_of_paths(plan))
     errors.extend(_routes(plan))
     if not errors:  # the order is only meaningful when every stage is
@@ -83,6 +84,25 @@ def _repeats(plan: Plan) -> Iterator[str]:
                 )
                 break
             seen[name] = index
+
+
+def _bodies(plan: Plan) -> Iterator[str]:
+    """A step runs for the items of one list, or by itself."""
+    inside: dict[str, str] = {}
+    for owner, each in plan.each.items():
+        for name in each.body:
+            if name in inside:
+                yield f"step '{name}' stands in two foreach, {inside[name]} and {owner}: make a second step of it"
+            elif name != owner and name in plan.steps:
+                yield f"step '{name}' stands in foreach({owner}) and by itself: make a second step of it"
+            inside[name] = owner
+    for user, spec in plan.steps.items():
+        for needed in spec.requires:
+            if needed in inside and inside[needed] != needed:
+                yield (
+                    f"step '{user}' needs '{needed}', which runs for each item: only '{inside[needed]}' is known "
+                    f"outside of its foreach, as the list of its results"
+                )
 
 
 def _loops_of_paths(plan: Plan) -> Iterator[str]:

@@ -96,7 +96,11 @@ class RemoteHost(ExecutionValues):
         secrets: Callable[[str], Any] | None = None,
     ) -> None:
         thick = partial(blobs.fat, whole=False)
-        state = fold([with_value(event, thick) for event in from_rows(request["rows"])])
+        events = [with_value(event, thick) for event in from_rows(request["rows"])]
+        state = fold(events)
+        for event in events:
+            if isinstance(event, e.StepCompleted):  # the jumps that opened its visit are not among these events
+                state.steps[event.step].visit = event.visit
         store = cast(Store, blobs)  # of a log, values ask no more than it has
         super().__init__(store, execution_id, plan, state, Vault(blobs.redact), Context)
         self.blobs, self._send, self._ask, self._results = blobs, send, ask, results

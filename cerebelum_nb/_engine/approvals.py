@@ -83,7 +83,7 @@ def open_approvals(state: State) -> list[OpenApproval]:
             due_at=operation.due_at,
             validated=operation.validated,
         )
-        for name, step in state.steps.items()
+        for name, step in state.attempted()
         if not step.settled
         for operation in step.operations.values()
         if operation.kind == "approval" and not operation.is_decided
@@ -130,11 +130,13 @@ def decide_approval(
         state = fold(events)
         now = max(current_clock.get().now(), state.updated_at)
         chosen = _choose(execution_id, state, events, step, now)
+        known = state.step(chosen.step)
+        assert known is not None
         header: dict[str, Any] = {
             "at": now,
             "step": chosen.step,
-            "visit": state.steps[chosen.step].visit,
-            "attempt": max(1, state.steps[chosen.step].attempt),
+            "visit": known.visit,
+            "attempt": max(1, known.attempt),
             "op": chosen.op,
             "by": who,
             "digest": chosen.digest,

@@ -119,7 +119,8 @@ def unawaited(scope: Scope) -> OperationError | None:
     names = list(
         dict.fromkeys(operation.what for operation in scope.unawaited if isinstance(operation, PendingOperation))
     )
-    if not scope.execution.plan.steps[scope.step].is_async and not can_start_threads():
+    spec = scope.execution.plan.spec(scope.step)
+    if spec is not None and not spec.is_async and not can_start_threads():
         return OperationError(
             f"step '{scope.step}' of execution {scope.execution.id} called {' and '.join(names[:3])}, and cannot wait "
             f"for it: no thread can start here, so a plain step runs on the event loop. Make it async def, and write "

@@ -17,6 +17,7 @@ from typing import Any, assert_never
 
 from .._core import events as e
 from .._core.drive import (
+    AskItems,
     AskRoute,
     Begin,
     Cancel,
@@ -25,6 +26,8 @@ from .._core.drive import (
     Driver,
     Due,
     End,
+    Items,
+    JoinItems,
     Leave,
     Recorded,
     Released,
@@ -38,7 +41,7 @@ from .._core.events import Event
 from .._core.graph import Plan
 from .._core.limits import Limit
 from .._core.settle import Returned, ReturnedError, settle, tries_again
-from .._core.state import State
+from .._core.state import State, StepState
 from .._core.summary import summarise
 from .._core.value import Value
 from .._core.waits import AttemptWaits, may_leave, ripe_at, wake_at
@@ -48,6 +51,7 @@ from ..errors import CerebelumError, ExecutionBusyError
 from . import observers
 from .attempt import Attempt, Interruption
 from .clock import Deadline, Timer
+from .foreach import join_items, list_items
 from .leases import keeper_of
 from .ports import Outcome, RunLoop, Waiter
 from .remembered import note_end
@@ -207,7 +211,7 @@ class Execution(ExecutionValues):
             self.driver.ride(lambda: printed)
             return  # still in flight as far as the log knows: the stop interrupts it
         verdict = verdict_of(self, attempt.spec, outcome)
-        due_at, policy, failures = None, attempt.spec.policy, self.state.steps[scope.step].failures
+        due_at, policy, failures = None, attempt.spec.policy, self._known(scope.step).failures
         if tries_again(policy, failures, verdict):
             deadline = self._retries[scope.step] = Deadline.after(self.clock, policy.delay(failures, random.random()))
             due_at = deadline.at
@@ -296,6 +300,12 @@ class Execution(ExecutionValues):
                     case AskRoute():
                         self.driver.take(Routed(self._choose(command.step)), self.now())
                         answered = True
+                    case AskItems():
+                        self.driver.take(Items(self._list(command.step)), self.now())
+                        answered = True
+                    case JoinItems():
+                        self.driver.take(Items(join_items(self, command.step, self.now())), self.now())
+                        answered = True
                     case SetTimer():
                         answered = self._set_timer(command) or answered
                     case CancelAttempts():
@@ -340,8 +350,8 @@ class Execution(ExecutionValues):
 
     def committed(self) -> None:
         """The batch is in the log: it counts now."""
-        for name in self.driver.forgotten:
-            self.live.pop(name, None)
+        if self.driver.forgotten:
+            self.forget(self.driver.forgotten)
         events = self.driver.committed()
         if self.payloads:
             parts_written(self.store, self.payloads)
@@ -445,7 +455,9 @@ class Execution(ExecutionValues):
     def _launch(self, command: Start) -> None:
         name = command.step
         scope = Scope(self, name, command.visit, command.attempt)
-        attempt = Attempt(self.plan.steps[name], scope)
+        spec = self.plan.spec(name)
+        assert spec is not None, f"nothing is known of step {name}"
+        attempt = Attempt(spec, scope)
         self.attempts[name] = attempt
         try:
             context = self.context.copy()
@@ -460,6 +472,18 @@ class Execution(ExecutionValues):
         if error is not None:
             self.cause = error
         return event
+
+    def _list(self, name: str) -> e.ItemsListed | e.StepFailed:
+        """Name the items of a foreach."""
+        event, error = list_items(self, name, self.now())
+        if error is not None:
+            self.cause = error
+        return event
+
+    def _known(self, name: str) -> StepState:
+        step = self.state.step(name)
+        assert step is not None, f"step {name} has begun"
+        return step
 
     def _look_at_waits(self, _: None = None) -> None:
         self._looks = False
@@ -487,16 +511,15 @@ class Execution(ExecutionValues):
         return ripe_at(self._waits(), self._retry_times(), len(self.state.in_flight), after, now)
 
     def _waits(self) -> list[AttemptWaits]:
-        steps = self.state.steps
         return [
-            AttemptWaits(attempt.scope.waits, steps[name].operations, attempt.spec.policy.effect == "external")
+            AttemptWaits(attempt.scope.waits, self._known(name).operations, attempt.spec.policy.effect == "external")
             for name, attempt in self.attempts.items()
         ]
 
     def _retry_times(self) -> list[int]:
         """When the next attempts of failed steps start, µs since the epoch."""
-        steps = self.state.steps
-        return [due for name in self._timers if name in steps and (due := steps[name].due_at) is not None]
+        known = map(self.state.step, self._timers)
+        return [step.due_at for step in known if step is not None and step.due_at is not None]
 
     def _note_stop(self) -> None:
         if self.stopped_at is None:

@@ -402,7 +402,8 @@ def _secrets(state: State) -> tuple[list[str], list[str]]:
 
 def _asking(state: State) -> Iterator[tuple[str, Operation]]:
     for key, step in state.waiting.items():
-        operation = state.steps[step].operations.get(key.removesuffix(f"@{step}"))
+        known = state.step(step)
+        operation = None if known is None else known.operations.get(key.removesuffix(f"@{step}"))
         if operation is not None and operation.kind == "approval" and not operation.is_decided:
             yield step, operation
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._core.events import StepCompleted
+from .._core.graph import owner_of
 from .._core.state import State, StepState
 from .values import ExecutionValues
 
@@ -25,7 +26,8 @@ def by_hand(values: ExecutionValues, now: int, state: State, step: str, result: 
     Raises:
         SerializationError: it cannot be stored.
     """
-    known = state.steps.get(step) or StepState()
+    owner = state.steps.get(owner_of(step))
+    known = state.step(step) or StepState(visit=1 if owner is None else owner.visit)
     value = values.encode(result, path=path)
     values.keep_live(step, known.visit, value, result)
     return StepCompleted(

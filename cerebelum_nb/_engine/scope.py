@@ -24,7 +24,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .._core.events import OperationMismatched, StepPrinted, StepProgressed
-from .._core.state import Operation
+from .._core.state import Operation, StepState
 from .._core.waits import Wait
 from .._store import at_fork as forks
 from .._values.secret import Vault, reveal_to
@@ -111,6 +111,13 @@ class Scope:
         return self.execution.now()
 
     @property
+    def known(self) -> StepState:
+        """What is recorded of its step."""
+        step = self.execution.state.step(self.step)
+        assert step is not None, f"step {self.step} has begun"
+        return step
+
+    @property
     def waiting(self) -> bool:
         """Whether its code waits for the engine: for a time, a decision or a commit."""
         return bool(self._waiters)
@@ -135,13 +142,13 @@ class Scope:
 
     def _note_earlier(self) -> None:
         """Index, once, what earlier attempts finished: all that this one may fail to match."""
-        for op, operation in self.execution.state.steps[self.step].operations.items():
+        for op, operation in self.known.operations.items():
             if operation.done:
                 self._earlier.setdefault(_same_name(op), {})[op] = None
 
     def recorded(self, op: str) -> Operation | None:
         """Look up what an earlier attempt of this visit recorded under ``op``."""
-        return self.execution.state.steps[self.step].operations.get(op)
+        return self.known.operations.get(op)
 
     def mismatch(self, op: str) -> str | None:
         """Find a finished operation of the same kind and name that was recorded with other arguments."""

@@ -80,6 +80,7 @@ STEPS = {
     "execution_id": Kind.TEXT,
     "workflow": Kind.CATEGORY,
     "step": Kind.CATEGORY,
+    "item": Kind.TEXT,
     "visit": Kind.INT,
     "attempt": Kind.INT,
     "state": Kind.CATEGORY,
@@ -97,6 +98,7 @@ EVENTS = {
     "version": Kind.INT,
     "type": Kind.CATEGORY,
     "step": Kind.CATEGORY,
+    "item": Kind.TEXT,
     "visit": Kind.INT,
     "attempt": Kind.INT,
     "at": Kind.TIME,
@@ -105,6 +107,7 @@ EVENTS = {
 
 MOMENT = {
     "step": Kind.TEXT,
+    "item": Kind.TEXT,
     "visit": Kind.INT,
     "attempt": Kind.INT,
     "state": Kind.CATEGORY,

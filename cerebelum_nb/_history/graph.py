@@ -93,7 +93,10 @@ def _stands(step: StepState) -> str:
         case Phase.RUNNING:
             waits = {operation.kind for operation in step.operations.values() if not operation.done}
             return "approval" if "approval" in waits else "sleeping" if "sleep" in waits else "running"
+        case Phase.PENDING if step.moves:
+            return "running"
         case Phase.PENDING:
-            return "interrupted" if step.interrupted else "waiting"
+            begun = step.items is not None and bool(step.items.steps)
+            return "interrupted" if step.interrupted or begun else "waiting"
         case _:
             return step.phase.value.lower()

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from .._core import events as e
 from .._core.arguments import ExecutionLike
+from .._core.graph import owner_of
 from .._core.state import State, evolve, fold
 from .._engine import views
 from .._engine.staleness import blueprint_kept
@@ -131,10 +132,13 @@ def _apart(state: State, event: e.Event) -> State:
     for name in _DICTS:
         setattr(apart, name, getattr(state, name).copy())
     for name in _touched(event):
-        old = state.steps.get(name)
+        old = state.steps.get(owner_of(name))
         if old is None:
             continue
-        step = apart.steps[name] = copy(old)
+        step = apart.steps[owner_of(name)] = copy(old)
+        if old.items is not None:  # what is known of each item is shared: to copy it for every event is n * n
+            step.items = copy(old.items)
+            step.items.failed, step.items.running = old.items.failed.copy(), old.items.running.copy()
         step.operations = old.operations.copy()
         op = getattr(event, "op", None)
         if op in step.operations:
@@ -148,7 +152,7 @@ def _touched(event: e.Event) -> tuple[str, ...]:
         case e.Jumped():
             return (event.step, event.to, *event.reset)
         case e.TakenUpEvent():  # resumed or forked: both reopen steps
-            return (*event.retried, *event.revisited, *event.restored, *event.rerouted)
+            return (*event.retried, *event.revisited, *event.restored, *event.rerouted, *event.relisted)
         case e.StepEvent():
             return (event.step,)
         case _:

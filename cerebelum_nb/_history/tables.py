@@ -133,6 +133,8 @@ def steps(
 
         - ``execution_id`` (str), ``workflow`` (category)
         - ``step`` (category): its name
+        - ``item`` (str): which item of a ``foreach`` it ran for; missing for other steps, and for the whole of a
+          ``foreach``
         - ``visit`` (Int64): 1, and more when a jump or a resume ran it afresh
         - ``attempt`` (Int64): 1, and more when it was retried or run again in the same visit
         - ``state`` (category): RUNNING, RETRIED (failed, another attempt follows), INTERRUPTED (stopped, or its process
@@ -204,6 +206,7 @@ def events(
         - ``type`` (category): what happened
         - ``step`` (category), ``visit``, ``attempt`` (Int64): to which attempt of which step; missing for what happens
           to the execution as a whole
+        - ``item`` (str): to which item of a ``foreach``; missing for everything else
         - ``at`` (datetime, UTC): when
         - ``data`` (str): the rest, as JSON text; missing when there is none
 

@@ -11,7 +11,7 @@ import sqlite3
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -113,6 +113,7 @@ class SqliteStore:
         self._keys: dict[str, int] = {}  # of executions by id, as far as this connection has met them
         self._heads: dict[int, tuple[int, bytes]] = {}  # of their chains, by key: the last version and its hash
         self.sightings = Sightings()
+        self.closing: list[Callable[[], object]] = []  # what ends with it
         self._registrations: dict[int, process.Registration] = {}
         self._read_only = read_only
         self._identity: Identity | None = None
@@ -204,6 +205,8 @@ class SqliteStore:
 
     def close(self) -> None:
         """Close the file; closing twice is harmless."""
+        while self.closing:
+            self.closing.pop()()
         with self._lock:
             forks.unwatch(self)
             self._registrations.clear()

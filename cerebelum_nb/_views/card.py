@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
+from .._core.describe import items_told
+from .._core.graph import key_of
 from .._core.limits import Before
 from .._core.state import Phase, State, StepState
 from .._core.state_name import ExecutionState
@@ -111,7 +114,7 @@ class Card:
             seconds=max(0, ended - state.started_at) / 1e6 if state.started_at else 0.0,
             rows=tuple(
                 (known and known.get(name))
-                or _row(name, state.steps.get(name), now, name in parallel, over, scopes.get(name), mask)
+                or _row(name, state.steps.get(name), now, name in parallel, over, scopes, mask)
                 for name in names
             ),
             graph=graph,
@@ -198,10 +201,19 @@ STYLE = "font-family:var(--jp-ui-font-family,sans-serif);font-size:13px;max-widt
 
 
 def _row(
-    name: str, step: StepState | None, now: int, parallel: bool, over: bool, scope: Scope | None, mask: object
+    name: str,
+    step: StepState | None,
+    now: int,
+    parallel: bool,
+    over: bool,
+    scopes: Mapping[str, Scope],
+    mask: object,
 ) -> Row:
     if step is None:
         return Row(name=name, state="skipped" if over else "waiting", parallel=parallel)
+    if step.items is not None:
+        return _row_of_items(name, step, now, parallel, over)
+    scope = scopes.get(name)
     percent, message, printed = step.percent, step.message, step.printed
     if scope is not None and scope.percent is not None:
         percent, message = scope.percent, scope.message
@@ -219,6 +231,27 @@ def _row(
     )
 
 
+def _row_of_items(name: str, step: StepState, now: int, parallel: bool, over: bool) -> Row:
+    """One row for all items of a foreach, however many there are."""
+    items = step.items
+    assert items is not None
+    shown = [item for item in (*islice(items.failed, 2), *islice(items.running, 2)) if items.steps[item].printed]
+    error = "" if step.phase is not Phase.FAILED or items.failed else _note(step, "", now)
+    return Row(
+        name=name,
+        state=_state_of(step, over),
+        seconds=((step.ended_at if step.settled else now) - step.started_at) / 1e6 if step.started_at else None,
+        percent=None if step.settled or not items.keys else 100 * items.settled / len(items.keys),
+        note=error or items_told(step, now),
+        parallel=parallel,
+        printed="\n".join(f"[{key_of(item)}] {line}" for item in shown for line in _tail(items.steps[item].printed)),
+    )
+
+
+def _tail(text: str) -> list[str]:
+    return text.splitlines()[-2:]
+
+
 def _state_of(step: StepState, over: bool) -> str:
     match step.phase:
         case Phase.COMPLETED:
@@ -230,8 +263,11 @@ def _state_of(step: StepState, over: bool) -> str:
         case Phase.RUNNING:
             waits = {o.kind for o in step.operations.values() if not o.done}
             return "approval" if "approval" in waits else "sleeping" if "sleep" in waits else "running"
+        case Phase.PENDING if step.moves:
+            return "running"
         case Phase.PENDING:
-            return "interrupted" if step.interrupted else "skipped" if over else "waiting"
+            begun = step.items is not None and bool(step.items.steps)
+            return "interrupted" if step.interrupted or begun else "skipped" if over else "waiting"
 
 
 def _note(step: StepState, message: str, now: int) -> str:

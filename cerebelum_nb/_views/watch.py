@@ -8,8 +8,8 @@ import time
 from typing import Any
 
 from .._client.reading import entry
-from .._core.events import StepCompleted, StepFailed, StepInterrupted, StepStarted
-from .._core.graph import Plan
+from .._core.events import ItemsListed, StepCompleted, StepFailed, StepInterrupted, StepStarted
+from .._core.graph import Plan, owner_of
 from .._core.state import State, evolve
 from .._core.state_name import ExecutionState
 from .._engine import views
@@ -138,15 +138,16 @@ class Recorded:
 
     def take(self, event: object) -> None:
         """Look at the next event."""
-        if isinstance(event, StepStarted):
-            if event.step not in self._known:
-                self._known.add(event.step)
+        if isinstance(event, StepStarted | ItemsListed):
+            name = owner_of(event.step)
+            if name not in self._known:
+                self._known.add(name)
                 if self._open and self._stages:
-                    self._stages[-1].append(event.step)
+                    self._stages[-1].append(name)
                 else:
-                    self._stages.append([event.step])
-            self._open.add(event.step)
-        elif isinstance(event, (StepCompleted, StepFailed, StepInterrupted)):
+                    self._stages.append([name])
+            self._open.add(name)
+        elif isinstance(event, (StepCompleted, StepFailed, StepInterrupted)) and "[" not in event.step:
             self._open.discard(event.step)
             if event.step not in self._known:  # marked as done by hand: it never started
                 self._known.add(event.step)

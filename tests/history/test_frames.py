@@ -41,6 +41,7 @@ STEPS = {
     "execution_id": TEXT,
     "workflow": "category",
     "step": "category",
+    "item": TEXT,
     "visit": INT,
     "attempt": INT,
     "state": "category",
@@ -57,6 +58,7 @@ EVENTS = {
     "version": INT,
     "type": "category",
     "step": "category",
+    "item": TEXT,
     "visit": INT,
     "attempt": INT,
     "at": TIME,
@@ -64,6 +66,7 @@ EVENTS = {
 }
 MOMENT = {
     "step": TEXT,
+    "item": TEXT,
     "visit": INT,
     "attempt": INT,
     "state": "category",

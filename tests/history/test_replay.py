@@ -95,6 +95,7 @@ SAMPLES = {
     "bool": True,
     "float": 50.0,
     "str | None": "y",
+    "tuple[str, ...]": ("x",),
     "Value | None": None,
 }
 

@@ -17,3 +17,12 @@ def log(tmp_path):
     opened = Log(tmp_path / "log.db")
     yield opened
     opened.store.close()
+
+
+@pytest.fixture
+def receiver():
+    from receiver import Receiver
+
+    opened = Receiver()
+    yield opened
+    opened.close()

@@ -140,8 +140,8 @@ class Walk(cmd.Cmd):
         """Show what was known."""
         if not argument:
             self._show_run()
-        elif argument in self._state.steps:
-            self._lines(_step(argument, self._state.steps[argument]))
+        elif (known := self._state.step(argument)) is not None:
+            self._lines(_step(argument, known))
         elif argument == "inputs":
             self._lines(_pretty(self._state.inputs))
         elif argument == "state":
