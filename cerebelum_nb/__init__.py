@@ -1,7 +1,10 @@
 """cerebelum_nb: durable workflows in a notebook.
 
 This file only names what is public. Every module is loaded when a name of it is first used, so that importing the
-package costs next to nothing and pandas, ipywidgets and sqlite-utils wait until somebody needs them.
+package costs next to nothing and pandas, ipywidgets and sqlite-utils are loaded only when they are needed.
+
+The examples in docstrings use its names without importing them, and ``release``, a workflow of one step, ``build``,
+which returns "image". Where an example names no log, it writes to ``log``, the session's.
 """
 
 from __future__ import annotations
@@ -260,7 +263,7 @@ def __dir__() -> list[str]:
 
 
 def _live_view(execution: Execution) -> AbstractContextManager[None] | None:
-    """Show a run, if there is somebody to show it to."""
+    """Show a run, if a front end is watching."""
     if "IPython" not in sys.modules and not (sys.stderr is not None and sys.stderr.isatty()):
         return None
     from ._views.live import live_view

@@ -12,7 +12,7 @@
     ├── StepTimeoutError           a step took longer than its policy allows (also a TimeoutError)
     ├── PollTimeoutError           a poll ran out of attempts or time (also a TimeoutError)
     ├── ApprovalRejectedError      a person rejected an approval
-    ├── ApprovalTimeoutError       nobody answered in time (also a TimeoutError)
+    ├── ApprovalTimeoutError       it was not answered in time (also a TimeoutError)
     ├── ApprovalError              there is nothing to approve or reject
     │   ├── ApprovalDecidedError   it was already decided (.by, .at)
     │   └── ApprovalRefusedError   the step did not accept the response
@@ -68,7 +68,6 @@ class CerebelumError(Exception):
     """Base of every error of this library.
 
     Example:
-        >>> from cerebelum_nb.testing import MemoryStore
         >>> try:
         ...     MemoryStore().execution("k1")
         ... except CerebelumError as error:
@@ -99,7 +98,6 @@ class StepDefinitionError(CerebelumError):
     """A ``@step``, or a decorator under it, has an invalid argument or function.
 
     Example:
-        >>> from cerebelum_nb import step
         >>> try:
         ...     step(retries="twice")(print)
         ... except StepDefinitionError as error:
@@ -116,7 +114,6 @@ class WorkflowDefinitionError(CerebelumError):
         warnings: what is odd but can run.
 
     Example:
-        >>> from cerebelum_nb import workflow
         >>> @workflow
         ... def empty(wf):
         ...     pass
@@ -142,8 +139,6 @@ class WorkflowError(_OutcomeError):
         resume_hint: the call that resumes it.
 
     Example:
-        >>> from cerebelum_nb import step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
         >>> @step
         ... def ship():
         ...     raise ValueError("no room")
@@ -175,9 +170,6 @@ class ExecutionStoppedError(_OutcomeError):
     """An execution was stopped (stop button, Ctrl-C) and is PAUSED; it can be resumed.
 
     Example:
-        >>> import asyncio
-        >>> from cerebelum_nb import step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
         >>> @step
         ... async def copy():
         ...     await asyncio.sleep(60)
@@ -205,9 +197,6 @@ class ExecutionCancelledError(_OutcomeError):
     """An execution was cancelled with ``cancel()``; it cannot be resumed.
 
     Example:
-        >>> import asyncio
-        >>> from cerebelum_nb import step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
         >>> @step
         ... async def copy():
         ...     await asyncio.sleep(60)
@@ -262,8 +251,6 @@ class DependencyError(CerebelumError):
     """A step needs the result of a step that has none (it was skipped, or it failed).
 
     Example:
-        >>> from cerebelum_nb import WorkflowError, flow, step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
         >>> @step
         ... def build():
         ...     return "small"
@@ -294,7 +281,6 @@ class OperationError(CerebelumError):
     """An operation was used without ``await``, or was called where it cannot be recorded under a step.
 
     Example:
-        >>> from cerebelum_nb import poll
         >>> operation = poll(lambda: True)
         >>> try:
         ...     "ready" if operation else "not ready"
@@ -309,9 +295,6 @@ class StepTimeoutError(CerebelumError, TimeoutError):
     """A step took longer than its ``timeout``.
 
     Example:
-        >>> import asyncio
-        >>> from cerebelum_nb import WorkflowError, step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
         >>> @step(timeout="10ms")
         ... async def ask():
         ...     await asyncio.sleep(60)
@@ -335,8 +318,6 @@ class PollTimeoutError(CerebelumError, TimeoutError):
         last_result: what the last check returned.
 
     Example:
-        >>> import asyncio
-        >>> from cerebelum_nb import poll
         >>> try:
         ...     asyncio.run(poll(lambda: 0, interval=1, max_attempts=2))
         ... except PollTimeoutError as error:
@@ -362,9 +343,6 @@ class ApprovalRejectedError(CerebelumError):
     """A person rejected what the step asked for.
 
     Example:
-        >>> import asyncio
-        >>> from cerebelum_nb import wait_for_approval
-        >>> from cerebelum_nb.testing import answering
         >>> try:
         ...     with answering(reject="too dear"):
         ...         asyncio.run(wait_for_approval("budget"))
@@ -383,8 +361,6 @@ class ApprovalTimeoutError(CerebelumError, TimeoutError):
     """Nobody decided an approval in time.
 
     Example:
-        >>> from cerebelum_nb import WorkflowError, step, wait_for_approval, workflow
-        >>> from cerebelum_nb.testing import FakeClock, MemoryStore
         >>> @step
         ... async def ask():
         ...     return await wait_for_approval("budget", timeout_ms="2d")
@@ -404,16 +380,7 @@ class ApprovalError(CerebelumError):
     """An approval cannot be decided: nothing waits for one, or several do and none was named.
 
     Example:
-        >>> from cerebelum_nb import ExecutionClient, step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
-        >>> log = MemoryStore()
-        >>> client, result = ExecutionClient(log), release.run(store=log, execution_id="k1")
+        >>> client, result = ExecutionClient(log), release.run(execution_id="k1")
         >>> try:
         ...     client.run_sync(client.approve("k1"))
         ... except ApprovalError as error:
@@ -430,9 +397,6 @@ class ApprovalDecidedError(ApprovalError):
         at: when, UTC.
 
     Example:
-        >>> import asyncio
-        >>> from cerebelum_nb import ExecutionClient, step, wait_for_approval, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
         >>> @step
         ... async def ask():
         ...     return await wait_for_approval("budget")
@@ -463,9 +427,6 @@ class ApprovalRefusedError(ApprovalError):
     """The step's ``validate`` did not accept the response; the approval is still open.
 
     Example:
-        >>> import asyncio
-        >>> from cerebelum_nb import ExecutionClient, step, wait_for_approval, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
         >>> @step
         ... async def ask():
         ...     return await wait_for_approval("budget", validate=lambda size: size < 3)
@@ -494,16 +455,7 @@ class ExecutionNotFoundError(CerebelumError):
         suggestions: ids that come near.
 
     Example:
-        >>> from cerebelum_nb import step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
-        >>> log = MemoryStore()
-        >>> result = release.run(store=log, execution_id="monday")
+        >>> result = release.run(execution_id="monday")
         >>> try:
         ...     log.execution("munday")
         ... except ExecutionNotFoundError as error:
@@ -526,9 +478,6 @@ class ExecutionBusyError(CerebelumError):
             live, as it does on this machine.
 
     Example:
-        >>> import asyncio
-        >>> from cerebelum_nb import step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
         >>> @step
         ... async def copy():
         ...     await asyncio.sleep(0)
@@ -567,18 +516,9 @@ class ResumeError(CerebelumError):
     """An execution cannot be resumed as asked: it is completed, or its timeline lost a finished step.
 
     Example:
-        >>> from cerebelum_nb import step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
-        >>> log = MemoryStore()
-        >>> result = release.run(store=log, execution_id="k1")
+        >>> result = release.run(execution_id="k1")
         >>> try:
-        ...     release.resume_sync("k1", store=log)
+        ...     release.resume_sync("k1")
         ... except ResumeError as error:
         ...     "there is nothing to resume" in str(error)
         True
@@ -589,9 +529,6 @@ class WorkflowNotFoundError(CerebelumError):
     """The code of a recorded execution cannot be found or imported from here.
 
     Example:
-        >>> import asyncio
-        >>> from cerebelum_nb import scheduler
-        >>> from cerebelum_nb.testing import MemoryStore
         >>> async def main():
         ...     scheduler(MemoryStore(), modules=["no_such_module"])
         >>> try:
@@ -609,9 +546,6 @@ class OutcomeUnknownError(ResumeError):
         steps: the steps in question.
 
     Example:
-        >>> import asyncio
-        >>> from cerebelum_nb import ExecutionStoppedError, step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
         >>> @step(effect="external")
         ... async def charge():
         ...     await asyncio.sleep(60)
@@ -646,7 +580,6 @@ class StoreError(CerebelumError):
         transient: whether the same call may succeed a moment later, as when another program holds the write lock.
 
     Example:
-        >>> from cerebelum_nb import ExecutionClient
         >>> try:
         ...     ExecutionClient("none.db")
         ... except StoreError as error:
@@ -667,8 +600,6 @@ class SerializationError(CerebelumError):
 
     Example:
         >>> import threading
-        >>> from cerebelum_nb import WorkflowError, step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
         >>> @step
         ... def build():
         ...     return {"lock": threading.Lock()}
@@ -691,8 +622,6 @@ class UntrustedValueError(SerializationError):
     """A value would have to be unpickled, which this log does not allow.
 
     Example:
-        >>> from cerebelum_nb import WorkflowError, step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
         >>> @step
         ... def build():
         ...     return slice(3)
@@ -717,7 +646,6 @@ class SecretMissingError(SerializationError):
     """A secret was never written to the log and is not in this process; give it again.
 
     Example:
-        >>> from cerebelum_nb import Secret
         >>> try:
         ...     Secret.missing("token").reveal()
         ... except SecretMissingError as error:

@@ -50,7 +50,7 @@ class Picture:
     """Writes a command, so that it means this log."""
 
     def lines(self, room: int | None, *, most_steps: int = _MOST_STEPS) -> list[str]:
-        """Write it in so many columns (None: as many as it takes), coloured."""
+        """Write it in this many columns (None: as many as it takes), coloured."""
         return [
             *self._head(room),
             *self._steps(room, most_steps),
@@ -69,7 +69,7 @@ class Picture:
 
     @property
     def idle(self) -> bool:
-        """Whether nobody runs it, and nobody will unless somebody is told to."""
+        """Whether no process is running it, and none will unless somebody starts one."""
         return self.interrupted or self.row.summary.state is ExecutionState.PAUSED
 
     @property
@@ -205,7 +205,7 @@ class Picture:
         return short_seconds(round(left)) if left >= 1 else "0s"
 
     def _asked(self) -> Iterator[str]:
-        """Show what somebody is to decide."""
+        """Show what has to be decided."""
         for key, name in self.state.waiting.items():
             known = self.state.step(name)
             operation = None if known is None else known.operations.get(key.removesuffix(f"@{name}"))

@@ -9,20 +9,10 @@ from click.shell_completion import CompletionItem
 
 from .._client.reading import INTERRUPTED
 from .._core.state_name import ExecutionState
+from .._text.style import MARKS, look_of
 from .._text.terminal import Cell
 
 __all__ = ["StateType", "state_cell"]
-
-_STYLES = {
-    ExecutionState.RUNNING: "cyan",
-    ExecutionState.SLEEPING: "yellow",
-    ExecutionState.WAITING_FOR_APPROVAL: "yellow",
-    ExecutionState.PAUSED: "yellow",
-    ExecutionState.COMPLETED: "green",
-    ExecutionState.FAILED: "red",
-    ExecutionState.CANCELLED: "dim",
-    ExecutionState.UNSPECIFIED: "dim",
-}
 
 
 def state_cell(state: ExecutionState, *, interrupted: bool = False, short: bool = False) -> Cell:
@@ -30,7 +20,7 @@ def state_cell(state: ExecutionState, *, interrupted: bool = False, short: bool 
     if interrupted:
         return Cell(INTERRUPTED, "red")
     text = "waiting" if short and state is ExecutionState.WAITING_FOR_APPROVAL else state.words
-    return Cell(text, _STYLES[state])
+    return Cell(text, MARKS[look_of(state)].terminal)
 
 
 class StateType(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on

@@ -1,4 +1,4 @@
-"""The client: what runs, how far it is, what it waits for; and going on with it, deciding, cancelling.
+"""The client: what runs, how far it is, what it waits for; resuming it, deciding, cancelling.
 
 Only the calls live here; what they return is in status.py, how it is read from the log in reading.py, what is
 done to an execution in acting.py.
@@ -119,8 +119,8 @@ class ExecutionClient:
             workflow_name: only those of this workflow.
             status: only those in this state: an ExecutionState, or its name in any case; or ``"interrupted"``, which is
                 no state: those that should run and whose process died.
-            limit: at most so many.
-            offset: leave out so many of the newest first.
+            limit: at most this many.
+            offset: leave out this many of the newest.
 
         Returns:
             The executions, how many match in all, and whether more follow.

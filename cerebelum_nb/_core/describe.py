@@ -57,7 +57,7 @@ _HEADLINES: dict[type[e.WorkflowEvent], str] = {
     e.WorkflowPaused: "paused",
     e.WorkflowResumed: "resumed",
     e.WorkflowHibernated: "left its process",
-    e.WorkflowAwakened: "went on",
+    e.WorkflowAwakened: "woke up",
     e.CancelRequested: "asked to cancel",
     e.WorkflowCancelled: "cancelled",
     e.WorkflowFailed: "failed",

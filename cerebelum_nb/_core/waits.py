@@ -15,7 +15,7 @@ __all__ = ["AttemptWaits", "Wait", "long_from", "may_leave", "ripe_at", "wake_at
 class Wait:
     """A wait of a step: since and until when (µs; None: until somebody decides).
 
-    ``whole`` says that the step does nothing else meanwhile, as far as can be told: its own task or thread waits.
+    ``whole`` says that the step does nothing else meanwhile, as far as is known: its own task or thread waits.
     """
 
     since: int

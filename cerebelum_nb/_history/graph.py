@@ -21,7 +21,7 @@ class RunGraph:
 
     Attributes:
         plan: what the run went by last: its steps, stages and routes, without the code.
-        states: how each step that was reached stands: ``completed``, ``failed``, ``running``, ``retrying``,
+        states: the state of each step that was reached: ``completed``, ``failed``, ``running``, ``retrying``,
             ``sleeping``, ``approval``, ``interrupted``; and ``skipped`` or ``waiting`` of the others.
     """
 

@@ -122,7 +122,7 @@ class _TrialHost(ExecutionValues):
             self.outcome.set_result(outcome)
 
     def note_blocking(self, step: str, seconds: float) -> None:
-        """Say nothing: whoever tries a step waits for it anyway."""
+        """Say nothing: the caller who tries a step waits for it anyway."""
 
     def ask_to_stop(self, reason: str) -> None:
         """Begin nothing more."""
@@ -133,7 +133,7 @@ class _TrialHost(ExecutionValues):
         self.outcome.cancel()
 
     def end_with_loop(self) -> None:
-        """Do nothing: nobody waits for a trial whose loop was closed."""
+        """Do nothing: nothing waits for a trial whose loop was closed."""
 
 
 class _TrialScope(Scope):
@@ -148,7 +148,7 @@ class _TrialScope(Scope):
         self._operations, self._repeat = operations, repeat
 
     def recorded(self, op: str) -> Operation | None:
-        """Look up what the run recorded; refuse what would happen anew."""
+        """Look up what the run recorded; refuse what would happen again."""
         operation = self._operations.get(op)
         kind, _, rest = op.partition(":")
         if kind == "sleep" or (operation is not None and (operation.done or operation.is_decided)):

@@ -24,6 +24,8 @@ from cerebelum_nb._core.state import check, fold
 from cerebelum_nb._engine.approvals import decide_approval
 from cerebelum_nb._store.sqlite import SqliteStore
 
+from ..programs import Popen
+
 SLEEPERS = Path(__file__).with_name("sleepers.py")
 
 
@@ -42,7 +44,7 @@ class Place:
 
     def spawn(self, *arguments: str, **env: str) -> subprocess.Popen[bytes]:
         with self.output.open("ab") as out:
-            process = subprocess.Popen(
+            process = Popen(
                 [sys.executable, "-W", "error", str(SLEEPERS), str(self.log), *arguments],
                 env={**self.env, **env},
                 stdout=out,
@@ -190,10 +192,8 @@ def test_what_a_notebook_started_is_woken_by_its_definitions_alone(place: Place,
     assert place.state("from-notebook") == "SLEEPING"
     with place.output.open("ab") as out:
         command = [sys.executable, "-W", "error", "-m", "cerebelum_nb", "scheduler", "--db", str(place.log)]
-        place.processes.append(
-            subprocess.Popen([*command, "--notebook", "campaign.ipynb"], cwd=tmp_path, stdout=out, stderr=out)
-        )
+        place.processes.append(Popen([*command, "--notebook", "campaign.ipynb"], cwd=tmp_path, stdout=out, stderr=out))
     place.until(lambda: place.state("from-notebook") == "COMPLETED")
     assert (tmp_path / "reported").read_text() == "42"
     assert (tmp_path / "cells").read_text() == "run ", "the other cells were not run again"
-    assert "from-notebook of campaign: woken, as it is due" in place.output.read_text()
+    assert "from-notebook of campaign: resumed, as it is due" in place.output.read_text()

@@ -1,4 +1,4 @@
-"""``cerebelum resume``: going on with an execution, in the foreground of this terminal."""
+"""``cerebelum resume``: resume an execution in the foreground of this terminal."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def resume(
             Exit.REFUSED,
         )
     if row.summary.state is ExecutionState.CANCELLED:
-        raise Failure(f"execution {execution_id} was cancelled and does not go on. Start a new one.", Exit.REFUSED)
+        raise Failure(f"execution {execution_id} was cancelled and cannot be resumed. Start a new one.", Exit.REFUSED)
     workflow = find_workflow(
         origin_of(store, execution_id),
         execution_id,
