@@ -421,7 +421,7 @@ class Driver:
                 return self._wake(message, now)
             case Restored():
                 self._append(e.WorkflowResumed(at=now, restored=message.steps))
-                self._changed = None
+                self._position, self._changed = Position.at_start(self.plan), None  # as a resume begins
             case Stop():
                 self._interrupt_all(message.reason, now)
                 self._finish(e.WorkflowPaused(at=now, reason=message.reason))

@@ -117,7 +117,9 @@ def explain(error: BaseException, url: str, execution_id: str = "") -> NoReturn:
                 ) from None
         raise StoreError(f"the Temporal server at {url} refused: {error.message}") from error
     told = str(error)
-    if "nvalid" in told or "tls" in told.lower() or "protocol" in told.lower() or "http2" in told.lower():
+    if "refused" not in told and (
+        "nvalid" in told or "tls" in told.lower() or "protocol" in told.lower() or "http2" in told.lower()
+    ):
         raise StoreError(_unreachable(url, f"what answers there is no Temporal server: {_first(told)}")) from None
     raise StoreError(_unreachable(url, _first(told)), transient=True) from None
 
@@ -128,6 +130,11 @@ def is_not_found(error: BaseException) -> bool:
 
 
 def _first(text: str) -> str:
+    """Say why in few words; the SDK's own are those of four libraries at once."""
+    if "refused" in text:
+        return "nothing listens there"
+    if "dns" in text.lower() or "resolve" in text:
+        return "there is no host of that name"
     return " ".join(text.split())[:160]
 
 

@@ -437,6 +437,7 @@ class Drive:
             "attempt": step.attempt,
             "failures": step.failures,
             "code": spec.code,
+            "agreed": f"code:{name}" in self._tied,
             "release_after": self._terms.release_after,
             "rows": rows + self._operations.get(name, []),
         }

@@ -320,7 +320,7 @@ class Worker:
                 f"another version of it",
                 non_retryable=True,
             )
-        if spec.code is not None and spec.code != request["code"]:
+        if spec.code is not None and spec.code != request["code"] and not request["agreed"]:
             return {"code": spec.code}
         assert self._client is not None and self._polls is not None
         polls = self._polls

@@ -4,6 +4,10 @@ Async steps run as tasks of the engine's loop, plain ones in a thread of their o
 start). An attempt can be abandoned:
 then its outcome is ignored and what it still tries to record is refused, but a thread cannot be killed, so
 ``alive`` tells whether it is still at work.
+
+From a step's return to its row: ``encode_result`` (values.py) encodes the result here and masks secrets,
+``Execution.settle`` makes the event, and the delay of a retry (`Policy.delay` in _core/graph.py); the loop commits it
+with whatever else has come, and _store/rows.py says how it is laid out.
 """
 
 from __future__ import annotations
@@ -132,7 +136,7 @@ class Attempt:
         try:
             scope.check()
             result = call_step(self.spec, scope, scope.execution.arguments(self.spec))
-            if inspect.isawaitable(result):  # a plain wrapper of an async function: it goes on as one
+            if inspect.isawaitable(result):  # a plain wrapper of an async function: it continues as one
                 self._go_on_in_loop(result)
                 return
             if (problem := unawaited(scope)) is not None:
@@ -201,8 +205,8 @@ class Attempt:
         told = f"step '{self.spec.name}' took longer than its timeout of {limit}"
         if self.scope.thread is not None:
             told += (
-                ". A plain step's thread cannot be ended: it goes on until it returns, and a run begins another "
-                "attempt only then. Make it async def, or give what it calls a timeout of its own"
+                ". A plain step's thread cannot be ended: it continues until it returns, and a run begins another "
+                "attempt only then. Make it async def, or give what it calls its own timeout"
             )
         return StepTimeoutError(told)
 

@@ -285,7 +285,7 @@ def _may_wait(fn: Callable[..., Any]) -> bool:
 
 
 _AWAITS = dis.opmap["GET_AWAITABLE"]
-_NAMES = {"run", "sleep", "poll", "retry", "wait_for_approval"}
+_NAMES = {"run", "sleep", "poll", "retry", "wait_for_approval", "wait_for_signal"}
 
 
 def _twin_of(spec: StepSpec) -> Twin | None:

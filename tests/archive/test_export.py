@@ -64,7 +64,7 @@ def test_the_page_tells_what_happened(store, tmp_path):
         "building\nthe image",
         "def build(inputs):",
         "runs.deploy",
-        "All 13 events",
+        "All 14 events",
         store.execution("failed-1").summary.workflow,
         archive.verify("failed-1", store=store).heads["failed-1"][1],
     ):
@@ -104,7 +104,7 @@ def test_lines_lose_nothing(store, tmp_path):
     assert told[-1]["hash"] == archive.verify("failed-1", store=store).heads["failed-1"][1]
 
 
-@pytest.mark.parametrize(("table", "rows"), [("steps", 4), ("events", 13)])
+@pytest.mark.parametrize(("table", "rows"), [("steps", 4), ("events", 14)])
 def test_tables(store, tmp_path, table, rows):
     file = archive.export("done-1", tmp_path / "run.csv", table=table, store=store)
     with file.open(newline="") as lines:

@@ -103,7 +103,7 @@ def test_a_run_that_went_on_elsewhere_is_a_clash(store, elsewhere, tmp_path):
     archive.unpack(made.path, store=elsewhere)
     with elsewhere.maintenance("test") as db:
         db.execute("DELETE FROM event WHERE version > 9")
-    with pytest.raises(StoreError, match="as it was earlier, with 9 of these 13 events"):
+    with pytest.raises(StoreError, match="as it was earlier, with 9 of these 14 events"):
         archive.unpack(made.path, store=elsewhere)
 
 

@@ -170,7 +170,7 @@ CONFORMING = [
 
 @step
 async def asks(inputs):
-    answer = await ask("deploy", data={"to": "prod"}, timeout="1h")
+    answer = await ask("deploy", data={"to": "prod"}, timeout_ms=3_600_000)
     return {"answered": answer}
 
 

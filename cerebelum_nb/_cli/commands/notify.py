@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 import click
@@ -48,6 +49,8 @@ def notify(ctx: click.Context, to: tuple[str, ...], on: str, link: str, once: bo
     kinds = [kind.strip() for kind in on.split(",") if kind.strip()]
     if unknown := [kind for kind in kinds if kind not in _KINDS]:
         raise click.UsageError(f"--on: there is no {unknown[0]!r}; there are {', '.join(_KINDS)}")
+    if not to and "CEREBELUM_NOTIFY" not in os.environ:
+        raise click.UsageError("whom to tell? Give --to URL, or set CEREBELUM_NOTIFY")
     notifier = Notifier(store.location, to or ("env:CEREBELUM_NOTIFY",), on=kinds, link=link)
     ctx.call_on_close(notifier.close)
     shown = ", ".join(channel.shown for channel in notifier.channels)
