@@ -40,7 +40,10 @@ Named = dict[int, tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Variables that are kept together as bytes: their names, how (``"cloudpickle"`` or ``"arrow"``), and the bytes."""
+    """Variables that are kept together as bytes, one alone as itself, several as a dict.
+
+    ``codec`` is ``"cloudpickle"`` or ``"arrow"``.
+    """
 
     names: tuple[str, ...]
     codec: str
@@ -127,10 +130,8 @@ class Frame:
             if name.startswith(".i") and type(values[name]) is list:
                 values[name] = _read_range(values[name])
         for one in kept:
-            if one.codec == "arrow":
-                values[one.names[0]] = arrow.loads(one.data, trusted=True)
-            else:
-                values.update(_unpickled(one.data, self))
+            made = arrow.loads(one.data, trusted=True) if one.codec == "arrow" else _unpickled(one.data, self)
+            values.update(made if len(one.names) > 1 else {one.names[0]: made})
         return values
 
     def _keep(self, rich: dict[str, Any], named: Named, found: Snapshot, hides: Callable[[bytes], bool] | None) -> None:
@@ -150,8 +151,8 @@ class Frame:
             if alone is not None and self._is_json(rich[alone], named):
                 found.plain[alone] = rich[alone]
                 continue
-            if alone is not None and dumped[alone][0] == "arrow":
-                kept = Kept((alone,), "arrow", dumped[alone][1])
+            if alone is not None:  # as a result is stored, so that an argument nobody changed has the same bytes
+                kept = Kept((alone,), *dumped[alone][:2])
             else:
                 try:
                     data, _ = self._pickle({name: rich[name] for name in group}, named)
@@ -186,7 +187,8 @@ class Frame:
     def _named(self) -> Named:
         named: Named = {}
         for name, value in self.fn.__globals__.items():
-            if name[:1] != "_" and type(value) not in _SCALARS:
+            by_reference = isinstance(value, type) and value.__qualname__ == name  # every pickle does that
+            if name[:1] != "_" and type(value) not in _SCALARS and not by_reference:
                 named[id(value)] = ("global", name)
         named[id(self.fn.__globals__)] = ("globals", "")
         for name, cell in self.free.items():
@@ -274,17 +276,16 @@ def _frame_here() -> Frame:
     return frame
 
 
-def _unpickled(data: bytes, frame: Frame) -> dict[str, Any]:
+def _unpickled(data: bytes, frame: Frame) -> Any:
     class Unpickler(pickles.Unpickler):
         def persistent_load(self, pid: tuple[str, str]) -> Any:
             return frame._find(*pid)
 
     _here.frame = frame
     try:
-        values: dict[str, Any] = Unpickler(io.BytesIO(data), frame.home).load()
+        return Unpickler(io.BytesIO(data), frame.home).load()
     finally:
         del _here.frame
-    return values
 
 
 def _remake(frame: Frame, index: int, cells: dict[str, types.CellType], name: str) -> types.FunctionType:

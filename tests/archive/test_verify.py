@@ -195,10 +195,10 @@ def test_verify_changes_nothing_in_an_older_log(older):
 
 
 def test_an_event_that_an_older_process_appends_meanwhile_is_named(path, edit):
-    insert = f"INSERT INTO event (execution, version, type, at) VALUES ({KEY}, 14, 'WorkflowAwakened', 7)"
-    edit(insert, "UPDATE execution SET version = 14, updated_at = 7 WHERE execution_id = 'done-1'")
+    insert = f"INSERT INTO event (execution, version, type, at) VALUES ({KEY}, 15, 'WorkflowAwakened', 7)"
+    edit(insert, "UPDATE execution SET version = 15, updated_at = 7 WHERE execution_id = 'done-1'")
     (found,) = archive.verify(store=path).findings
-    assert (found.execution_id, found.version) == ("done-1", 14)
+    assert (found.execution_id, found.version) == ("done-1", 15)
 
 
 # -- any byte -----------------------------------------------------------------------------------------------
