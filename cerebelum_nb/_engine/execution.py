@@ -196,12 +196,12 @@ class Execution(ExecutionValues):
         if self.attempts and next(iter(self.attempts.values())).scope.waits:
             self.engine.post(self, self._look_at_waits, None)
         scope.close()
-        at_work = attempt.alive and scope.thread is not None
+        at_work = scope.thread is not None and attempt.alive
         if at_work:
             self._zombies[scope.step] = attempt
             self._when_over(attempt, partial(self._on_end_of_thread, scope.step))
         now = self.now()
-        printed = scope.take_printed(now, all_of_it=True)
+        printed = None if scope.printed is None else scope.take_printed(now, all_of_it=True)
         if self.stop_requested is not None and isinstance(outcome.error, _BROKEN_OFF):
             self.driver.ride(lambda: printed)
             return  # still in flight as far as the log knows: the stop interrupts it
@@ -210,14 +210,14 @@ class Execution(ExecutionValues):
         if tries_again(policy, failures, verdict):
             deadline = self._retries[scope.step] = Deadline.after(self.clock, policy.delay(failures, random.random()))
             due_at = deadline.at
-        event = settle(verdict, due_at=due_at, **_header(now, scope))
+        event = settle(verdict, due_at=due_at, at=now, step=scope.step, visit=scope.visit, attempt=scope.attempt)
         if isinstance(event, e.StepFailed):
             self.cause = outcome.error
         events = [event] if printed is None else [printed, event]
         self.driver.take(Settled(scope.step, scope.visit, scope.attempt, events, at_work), now)
         if isinstance(verdict, Returned):
             self.keep_live(scope.step, scope.visit, verdict.value, outcome.live)
-        if not isinstance(verdict, ReturnedError):
+        if self._given and not isinstance(verdict, ReturnedError):
             self.warn_of_changes(scope.step)
 
     def ask_to_stop(self, reason: str) -> None:
@@ -281,7 +281,7 @@ class Execution(ExecutionValues):
         elif self.stop_requested is not None:  # after what came in together with it: that is done, and is kept
             self.stop(self.stop_requested)
         else:
-            for is_due in list(self.watchers):
+            for is_due in list(self.watchers) if self.watchers else ():
                 is_due()
         if not self.attempts and not self._starts:  # nothing is being measured: by the wall clock again
             self._ahead = self.clock.now() - (self.engine.turn_at or self.clock.monotonic())
@@ -303,7 +303,7 @@ class Execution(ExecutionValues):
                         pass  # the commit gives the lease back, and `committed` sees that it is the last
                     case _:
                         assert_never(command)
-        if self.driver.draining and not self.finishing:
+        if self.driver.draining and not self.driver.finishing:
             self._hibernate(None)
 
     def take_progress(self) -> None:
@@ -314,14 +314,9 @@ class Execution(ExecutionValues):
 
     def commit(self) -> Commit:
         """Describe what is to be written."""
+        driver = self.driver
         return Commit(
-            execution_id=self.id,
-            after=self.written,
-            events=self.driver.batch,
-            summary=summarise(self.state),
-            holder=self.holder,
-            release=self.finishing,
-            payloads=self.payloads,
+            self.id, self.written, driver.batch, summarise(self.state), self.holder, driver.finishing, self.payloads
         )
 
     def rebase(self, state: State) -> None:
@@ -337,9 +332,10 @@ class Execution(ExecutionValues):
 
     def committed(self) -> None:
         """The batch is in the log: it counts now."""
-        for name in self.driver.forgotten:
+        driver = self.driver
+        for name in driver.forgotten:
             self.live.pop(name, None)
-        events = self.driver.committed()
+        events = driver.committed()
         if self.payloads:
             parts_written(self.store, self.payloads)
             self.payloads = ()
@@ -349,7 +345,7 @@ class Execution(ExecutionValues):
             for waiter in answers:
                 if not waiter.done():
                     waiter.set_result(None)
-        if self.state.cancel is not None and not self.finishing:  # it came with what others appended
+        if self.state.cancel is not None and not driver.finishing:  # it came with what others appended
             self._starts.clear()
             self.engine.post(self, _decide_anew, None)
         if self._starts and self.stop_requested is None:
@@ -357,7 +353,7 @@ class Execution(ExecutionValues):
             for command in starts:
                 self._launch(command)
         observers.tell(self, first, events)
-        if self.finishing:
+        if driver.finishing:
             self._cancel_attempts()
             self._end()
 
@@ -576,10 +572,6 @@ def running_here(store: Store, execution_id: str) -> Execution | None:
     """Return the execution if it runs in this process."""
     held = keeper_of(store).running(execution_id)
     return held if isinstance(held, Execution) else None
-
-
-def _header(now: int, scope: Scope) -> dict[str, Any]:
-    return {"at": now, "step": scope.step, "visit": scope.visit, "attempt": scope.attempt}
 
 
 def _decide_anew(_: None) -> None:

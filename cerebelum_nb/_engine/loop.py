@@ -16,7 +16,7 @@ import contextvars
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
@@ -248,10 +248,13 @@ class Engine:
         """Do something for an execution; what it raises ends that execution with its error."""
         try:
             action(*arguments)
-        except BaseException as error:  # whatever it is may end a run, and must never hang it
-            execution.abort(error)
-            if not isinstance(error, Exception):
-                raise
+        except BaseException as error:  # noqa: BLE001 - whatever it is may end a run, and must never hang it
+            self._failed(execution, error)
+
+    def _failed(self, execution: Execution, error: BaseException) -> None:
+        execution.abort(error)
+        if not isinstance(error, Exception):
+            raise error
 
     def _look(self, execution: Execution) -> None:
         try:
@@ -316,14 +319,21 @@ class Engine:
                 execution, handler, argument = inbox.pop()
                 if not execution.over:
                     touched[execution] = None
-                    self.stirs(execution)
-                    self.on_behalf_of(execution, handler, argument)
+                    try:  # as `on_behalf_of`, without its call: most messages are outcomes, one a step
+                        handler(argument)
+                    except BaseException as error:  # noqa: BLE001
+                        self._failed(execution, error)
+            if self.clock.jumps:
+                self._stirring.update(touched)
             for execution in touched:
                 if not execution.over:
-                    self.on_behalf_of(execution, execution.advance)
+                    try:
+                        execution.advance()
+                    except BaseException as error:  # noqa: BLE001
+                        self._failed(execution, error)
         finally:  # also when Ctrl-C broke in: what was not looked at yet is looked at in the next turn
             self._inbox[:0] = reversed(inbox)
-            ready = [execution for execution in touched if execution.batch and not execution.over]
+            ready = [execution for execution in touched if execution.driver.batch and not execution.over]
             if self._retry is not None:
                 self._hold(ready)
             elif ready:
@@ -333,10 +343,11 @@ class Engine:
 
     def _commit(self, executions: list[Execution]) -> None:
         """Write what executions have in their batches, and start what follows from it."""
-        while executions:
-            executions = self._write(executions)
+        again = self._write(executions)
+        while again:
+            again = self._write(again)
 
-    def _write(self, executions: list[Execution]) -> list[Execution]:
+    def _write(self, executions: Sequence[Execution]) -> list[Execution]:
         """Commit once; return who has to be committed again, as others appended something before it."""
         try:
             rejected = self.store.commit([execution.commit() for execution in executions])
@@ -349,7 +360,10 @@ class Engine:
                 self._held.pop(execution, None)
             reason = rejected.get(execution.id) if rejected else None
             if reason is None:
-                self.on_behalf_of(execution, execution.committed)
+                try:
+                    execution.committed()
+                except BaseException as error:  # noqa: BLE001
+                    self._failed(execution, error)
             elif reason != Rejection.STALE:
                 execution.abort(superseded(execution.id))
             else:
@@ -361,7 +375,7 @@ class Engine:
                     self.post(execution, _nothing, None)
         return again
 
-    def _not_written(self, executions: list[Execution], error: BaseException) -> None:
+    def _not_written(self, executions: Sequence[Execution], error: BaseException) -> None:
         if isinstance(error, StoreError) and error.transient:
             self._hold(executions)
         elif isinstance(error, Exception) and len(executions) > 1:  # whose is it?
@@ -373,7 +387,7 @@ class Engine:
             if not isinstance(error, Exception):
                 raise error
 
-    def _hold(self, executions: list[Execution]) -> None:
+    def _hold(self, executions: Sequence[Execution]) -> None:
         """Keep what executions want written until the log's write lock is free.
 
         Tried again by a timer of the loop and not in a thread: a try that finds the lock taken costs the loop little,

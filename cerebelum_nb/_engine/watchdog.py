@@ -35,10 +35,9 @@ class BlockWatch:
         self._told: set[str] = set()
 
     def note(self, name: str, seconds: float) -> None:
-        """Take how long a step has kept the loop from anything else."""
-        if seconds > _TOO_LONG_SECONDS:
-            self._explained = self._loop.time()
-            self._tell([name], seconds)
+        """Take how long a step has kept the loop from anything else: too long."""
+        self._explained = self._loop.time()
+        self._tell([name], seconds)
 
     def start(self) -> None:
         """Begin to watch, if it does not yet."""
@@ -75,11 +74,12 @@ class BlockWatch:
 
 @types.coroutine
 def measured(work: Awaitable[Any], note: Callable[[float], None]) -> Generator[Any, Any, Any]:
-    """Await ``work``, and note how many seconds each stretch of it took that did not let the loop go on."""
+    """Await ``work``, and note how many seconds a stretch of it took that did not let the loop go on for too long."""
     inner: Any = work.__await__()
     error: BaseException | None = None
+    monotonic = time.monotonic
     while True:
-        began = time.monotonic()
+        began = monotonic()
         try:
             if error is None:
                 waits_for = next(inner)
@@ -89,7 +89,8 @@ def measured(work: Awaitable[Any], note: Callable[[float], None]) -> Generator[A
         except StopIteration as end:
             return end.value
         finally:
-            note(time.monotonic() - began)
+            if (took := monotonic() - began) > _TOO_LONG_SECONDS:
+                note(took)
         try:
             yield waits_for
         except GeneratorExit:
