@@ -37,6 +37,7 @@ from .opening import (
     explain,
     interruptible,
     is_busy,
+    make_room,
     open_log,
     open_to_look,
     open_to_read,
@@ -67,6 +68,10 @@ _LAST_VERSION = 2**63 - 1
 _TRY_MILLISECONDS = 50
 """How long one try for SQLite's write lock lasts; an event loop stands still no longer."""
 _PAUSE_SECONDS = 0.01
+_SYNCS_COMMITS = 2
+"""`PRAGMA synchronous` from which on every commit is synced: FULL."""
+_COMMITS_BEFORE_ROOM = 30
+"""After so many commits it is worth while to make room for more."""
 
 
 class SqliteStore:
@@ -116,6 +121,7 @@ class SqliteStore:
         self._registrations: dict[int, process.Registration] = {}
         self._read_only = read_only
         self._identity: Identity | None = None
+        self._before_room = 0  # commits until the -wal file is made as long as it will be; 0: it is not to be
         self._journal = ""  # the -wal file, which is there from the first commit on for as long as the log is open
         self._db: sqlite3.Connection | None = None
         self.trust = FULL
@@ -253,6 +259,10 @@ class SqliteStore:
                     os.stat(self._journal)  # noqa: PTH116
                 except OSError:
                     raise StoreError(rules.journal_gone(self.location)) from None
+                if self._before_room:
+                    self._before_room -= 1
+                    if not self._before_room:
+                        make_room(db, self._journal)
         finally:
             self._lock.release()
         return rejected
@@ -642,6 +652,8 @@ class SqliteStore:
             with suppress(OSError):
                 self._identity = Identity.of(self.location)
             self._journal = f"{self.location}-wal" if db.execute("PRAGMA journal_mode").fetchone()[0] == "wal" else ""
+            is_synced = db.execute("PRAGMA synchronous").fetchone()[0] >= _SYNCS_COMMITS
+            self._before_room = _COMMITS_BEFORE_ROOM if self._journal and is_synced else 0
         return db
 
     def _check_identity(self) -> None:
