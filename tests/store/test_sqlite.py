@@ -339,7 +339,7 @@ def test_what_room_was_made_for_is_in_a_copy_of_the_files(roomy, tmp_path):
 
 @pytest.mark.parametrize("kept", [0.001, 0.01, 0.05, 0.2, 0.9])
 def test_a_torn_wal_file_leaves_the_commits_before_the_tear(roomy, tmp_path, kept):
-    log, lengths = roomy
+    log, _ = roomy
     shutil.copy(tmp_path / "room.db", tmp_path / "torn.db")
     whole = (tmp_path / "room.db-wal").read_bytes()
     (tmp_path / "torn.db-wal").write_bytes(whole[: round(len(whole) * kept)])
