@@ -12,6 +12,7 @@ import asyncio
 import contextvars
 import inspect
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -106,7 +107,10 @@ class Attempt:
                 result = await measured(result, note)
             if scope.unawaited and (problem := unawaited(scope)) is not None:
                 raise problem
+            began = time.monotonic()
             outcome.value = scope.execution.encode_result(self.spec, result)
+            if (took := time.monotonic() - began) > _LONG_SECONDS:
+                scope.execution.note_own(took)
             outcome.live = result
         except asyncio.CancelledError as error:
             if not scope.closed and not self.timed_out and _was_asked_to_stop():
@@ -208,6 +212,9 @@ class Attempt:
         if self._timer is not None:
             self._timer.cancel()
 
+
+_LONG_SECONDS = 0.01
+"""What is worth counting of the time that writing a result takes."""
 
 _NOT_AWAITABLE = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict})
 """Types that `inspect.isawaitable` need not be asked about, which takes half a microsecond."""

@@ -58,6 +58,9 @@ from .values import ExecutionValues, MakeContext
 
 __all__ = ["Execution", "running_here"]
 
+_LAUNCHED_AT_ONCE = 128
+"""The most attempts that are begun in one turn of the loop: to begin one takes 30 us, and a plain step's thread 100."""
+
 _BROKEN_OFF = (Suspension, Interruption, KeyboardInterrupt)
 """What a step raises that a stop broke into, or refused an operation."""
 
@@ -99,7 +102,8 @@ class Execution(ExecutionValues):
         self.done: asyncio.Future[None] = engine.loop.create_future()
         self.context = contextvars.copy_context()
         self._ahead = self.clock.now() - self.clock.monotonic()
-        self._starts: list[Start] = []
+        self._starts: list[Start] = []  # decided on, and not committed yet
+        self._ready: list[Start] = []  # committed, and not launched yet
         self._answers: list[Waiter] = []
         self._timers: dict[str, Timer] = {}
         self._retries: dict[str, Deadline] = {}  # of steps that failed in this turn
@@ -165,13 +169,17 @@ class Execution(ExecutionValues):
         """Take how long an async step has run without letting the loop go on."""
         self.engine.note_blocking(step, seconds)
 
+    def note_own(self, seconds: float) -> None:
+        """Take how long the loop was kept by work that is not the step's."""
+        self.engine.note_own(seconds)
+
     @property
     def all_wait(self) -> bool:
         """Whether everything in flight waits for the clock. Who was at work last is asked first: it mostly still is."""
         busy = self._busy
         if busy is None or busy.scope.waits or self.attempts.get(busy.spec.name) is not busy:
             self._busy = next((attempt for attempt in self.attempts.values() if not attempt.scope.waits), None)
-        return self._busy is None and bool(self.attempts or self._timers)
+        return self._busy is None and not self._ready and bool(self.attempts or self._timers)
 
     # -- messages -------------------------------------------------------------------------------------------
 
@@ -283,7 +291,7 @@ class Execution(ExecutionValues):
         else:
             for is_due in list(self.watchers) if self.watchers else ():
                 is_due()
-        if not self.attempts and not self._starts:  # nothing is being measured: by the wall clock again
+        if not (self.attempts or self._starts or self._ready):  # nothing is being measured: by the wall clock again
             self._ahead = self.clock.now() - (self.engine.turn_at or self.clock.monotonic())
         answered = True
         while answered:
@@ -347,11 +355,12 @@ class Execution(ExecutionValues):
                     waiter.set_result(None)
         if self.state.cancel is not None and not driver.finishing:  # it came with what others appended
             self._starts.clear()
+            self._ready.clear()
             self.engine.post(self, _decide_anew, None)
         if self._starts and self.stop_requested is None:
-            starts, self._starts = self._starts, []
-            for command in starts:
-                self._launch(command)
+            self._ready += self._starts
+            self._starts = []
+            self._launch_some()
         observers.tell(self, first, events)
         if driver.finishing:
             self._cancel_attempts()
@@ -435,6 +444,16 @@ class Execution(ExecutionValues):
         self._zombies.pop(step, None)
         self.driver.take(Released(step), self.now())
 
+    def _launch_some(self) -> None:
+        """Launch what is recorded as started; of very many, some, and the others in the loop's next turns."""
+        if self.over or self.driver.finishing or self.stop_requested is not None:
+            return
+        some, self._ready = self._ready[:_LAUNCHED_AT_ONCE], self._ready[_LAUNCHED_AT_ONCE:]
+        for command in some:
+            self._launch(command)
+        if self._ready:
+            self.loop.call_soon(self.engine.on_behalf_of, self, self._launch_some)
+
     def _launch(self, command: Start) -> None:
         name = command.step
         scope = Scope(self, name, command.visit, command.attempt)
@@ -498,11 +517,11 @@ class Execution(ExecutionValues):
         if self.finishing:
             return
         if self.driver.draining:
-            if self._starts or not all(map(may_leave, self._waits())):
+            if self._starts or self._ready or not all(map(may_leave, self._waits())):
                 return
         else:
             ripe = None if after is None else self._ripe_at(after, now)
-            if ripe is None or ripe > now or self._starts:
+            if ripe is None or ripe > now or self._starts or self._ready:
                 return
         self._ride_all_printed()
         now = self.now()
@@ -533,6 +552,7 @@ class Execution(ExecutionValues):
             timer.cancel()
         self._timers.clear()
         self._starts.clear()
+        self._ready.clear()
         for attempt in self.attempts.values():
             attempt.abandon()
 

@@ -2,7 +2,8 @@
 
 Each stretch of a step's own code between two awaits is measured, so that the step is named which blocked. What a task
 that it started does is not its own code: for that, a timer of the loop looks whether it was called in time, and names
-the steps at work if nobody else explains the delay. It only ever logs.
+the steps at work if nobody else explains the delay: another step, or the engine, whose own work is no step's fault.
+It only ever logs.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class BlockWatch:
         self._handle: asyncio.TimerHandle | None = None
         self._due = 0.0
         self._explained = 0.0  # until when it is known who blocked the loop
+        self.own = 0.0  # seconds since the last look that the engine itself has kept the loop
         self._told: set[str] = set()
 
     def note(self, name: str, seconds: float) -> None:
@@ -52,7 +54,8 @@ class BlockWatch:
             self._handle = None
 
     def _look(self) -> None:
-        late = self._loop.time() - self._due
+        late = self._loop.time() - self._due - self.own
+        self.own = 0.0
         if late > _TOO_LONG_SECONDS and self._explained < self._due:
             self._tell(self._running(), late)
         self._handle = None
