@@ -29,6 +29,8 @@ NAMES = (
     "disk",
     "keeping",
     "waiting",
+    "turns",
+    "cold",
     "live",
     "peers",
 )
