@@ -1,7 +1,10 @@
 """cerebelum_nb: durable workflows in a notebook.
 
 This file only names what is public. Every module is loaded when a name of it is first used, so that importing the
-package costs next to nothing and pandas, ipywidgets and sqlite-utils wait until somebody needs them.
+package costs next to nothing and pandas, ipywidgets and sqlite-utils are loaded only when they are needed.
+
+The examples in docstrings use its names without importing them, and ``release``, a workflow of one step, ``build``,
+which returns "image". Where an example names no log, it writes to ``log``, the session's.
 """
 
 from __future__ import annotations
@@ -11,9 +14,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ._engine import views
+from ._store import hooks
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from contextlib import AbstractContextManager
 
     from . import archive as archive
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
     from ._core.graph import Plan
     from ._core.state_name import ExecutionState as ExecutionState
     from ._dsl.builder import WorkflowBuilder as WorkflowBuilder
+    from ._dsl.foreach import foreach as foreach
     from ._dsl.step import Step as Step
     from ._dsl.step import step as step
     from ._engine.execution import Execution
@@ -42,12 +47,15 @@ if TYPE_CHECKING:
     from ._operations.approval import approval as approval
     from ._operations.approval import wait_for_approval as wait_for_approval
     from ._operations.context import Context as Context
+    from ._operations.signal import wait_for_signal as wait_for_signal
     from ._scheduler.scheduler import scheduler as scheduler
     from ._store.session import connect as connect
     from ._values import Secret as Secret
     from ._views.approval_form import approval_form as approval_form
     from ._views.progress import ProgressReporter as ProgressReporter
     from ._views.watch import watch as watch
+    from ._web.notebook import Dashboard as Dashboard
+    from ._web.notebook import dashboard as dashboard
     from ._workflow.result import Result as Result
     from ._workflow.resume_plan import Outlook as Outlook
     from ._workflow.run import Run as Run
@@ -65,12 +73,15 @@ if TYPE_CHECKING:
     from .errors import ExecutionCancelledError as ExecutionCancelledError
     from .errors import ExecutionNotFoundError as ExecutionNotFoundError
     from .errors import ExecutionStoppedError as ExecutionStoppedError
+    from .errors import ItemError as ItemError
     from .errors import OperationError as OperationError
     from .errors import OutcomeUnknownError as OutcomeUnknownError
     from .errors import PollTimeoutError as PollTimeoutError
     from .errors import ResumeError as ResumeError
     from .errors import SecretMissingError as SecretMissingError
     from .errors import SerializationError as SerializationError
+    from .errors import SignalError as SignalError
+    from .errors import SignalTimeoutError as SignalTimeoutError
     from .errors import StepDefinitionError as StepDefinitionError
     from .errors import StepTimeoutError as StepTimeoutError
     from .errors import StoreError as StoreError
@@ -98,6 +109,7 @@ _HOMES = {
     ),
     "._core.state_name": ("ExecutionState",),
     "._dsl.builder": ("WorkflowBuilder",),
+    "._dsl.foreach": ("foreach",),
     "._dsl.step": (
         "Step",
         "step",
@@ -106,6 +118,7 @@ _HOMES = {
         "approval",
         "wait_for_approval",
     ),
+    "._operations.signal": ("wait_for_signal",),
     "._operations.context": ("Context",),
     "._engine.values": ("SharedValueWarning",),
     "._operations.api": (
@@ -125,12 +138,15 @@ _HOMES = {
         "ExecutionCancelledError",
         "ExecutionNotFoundError",
         "ExecutionStoppedError",
+        "ItemError",
         "OperationError",
         "OutcomeUnknownError",
         "PollTimeoutError",
         "ResumeError",
         "SecretMissingError",
         "SerializationError",
+        "SignalError",
+        "SignalTimeoutError",
         "StepDefinitionError",
         "StepTimeoutError",
         "StoreError",
@@ -151,6 +167,10 @@ _HOMES = {
     "._workflow.stepper": ("Stepper",),
     "._store.session": ("connect",),
     "._values": ("Secret",),
+    "._web.notebook": (
+        "Dashboard",
+        "dashboard",
+    ),
     "._workflow.workflow": (
         "Workflow",
         "workflow",
@@ -169,6 +189,7 @@ __all__ = [
     "ApprovalTimeoutError",
     "CerebelumError",
     "Context",
+    "Dashboard",
     "DependencyError",
     "ExecutionBusyError",
     "ExecutionCancelledError",
@@ -177,6 +198,7 @@ __all__ = [
     "ExecutionState",
     "ExecutionStatus",
     "ExecutionStoppedError",
+    "ItemError",
     "OperationError",
     "OutcomeUnknownError",
     "Outlook",
@@ -189,6 +211,8 @@ __all__ = [
     "SecretMissingError",
     "SerializationError",
     "SharedValueWarning",
+    "SignalError",
+    "SignalTimeoutError",
     "SleepInfo",
     "Step",
     "StepDefinitionError",
@@ -206,8 +230,10 @@ __all__ = [
     "approval_form",
     "archive",
     "connect",
+    "dashboard",
     "enable_nesting",
     "flow",
+    "foreach",
     "here",
     "history",
     "observe",
@@ -218,6 +244,7 @@ __all__ = [
     "step",
     "testing",
     "wait_for_approval",
+    "wait_for_signal",
     "watch",
     "workflow",
 ]
@@ -253,7 +280,7 @@ def __dir__() -> list[str]:
 
 
 def _live_view(execution: Execution) -> AbstractContextManager[None] | None:
-    """Show a run, if there is somebody to show it to."""
+    """Show a run, if a front end is watching."""
     if "IPython" not in sys.modules and not (sys.stderr is not None and sys.stderr.isatty()):
         return None
     from ._views.live import live_view
@@ -275,6 +302,14 @@ def _slide(execution_id: str, events: Sequence[Event], plan: Plan | None) -> Any
     return Slider(execution_id, events, plan)
 
 
+def _notify(path: str, to: str | Iterable[str]) -> Callable[[], None]:
+    """Tell somebody of what happens in a log."""
+    from ._observe.notify import notify_from_here
+
+    return notify_from_here(path, to)
+
+
+hooks.notifiers.append(_notify)
 views.factories.append(_live_view)
 views.drawers.append(_draw)
 views.sliders.append(_slide)

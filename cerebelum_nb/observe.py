@@ -1,4 +1,4 @@
-"""Observe the executions of this process: each recorded event, and the moment before an attempt starts.
+"""See executions from outside: observers of this process, metrics, traces, notifications, and log records.
 
 Observers are called however an execution is run: in a cell, in the background, by a scheduler. An observer that raises
 is logged once and removed, and the run continues.
@@ -13,12 +13,28 @@ from typing import TYPE_CHECKING, Self
 
 from ._core.events import Event
 from ._engine import observers
+from ._observe.logs import StepFilter, add_step
+from ._observe.metrics import LogMetrics, ProcessMetrics
+from ._observe.notify import Notifier
+from ._observe.traces import Traces, trace
 
 if TYPE_CHECKING:
     from ._engine.ports import Host
     from ._engine.scope import Scope
 
-__all__ = ["AttemptStarting", "Observation", "Recorded", "add"]
+__all__ = [
+    "AttemptStarting",
+    "LogMetrics",
+    "Notifier",
+    "Observation",
+    "ProcessMetrics",
+    "Recorded",
+    "StepFilter",
+    "Traces",
+    "add",
+    "add_step",
+    "trace",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +100,7 @@ class Observation:
         self._observer = observer
 
     def stop(self) -> None:
-        """Be told nothing more; calling it twice is harmless."""
+        """Stop being called; calling it twice is harmless."""
         observers.remove(self._observer)
 
     def __enter__(self) -> Self:
@@ -104,7 +120,7 @@ def add(
     """Tell a function what happens in every execution of this process, from now on.
 
     Both are called on the event loop that runs the execution, so they must be quick: put what takes time into a queue.
-    What they return is ignored. One that raises is logged once and told nothing more.
+    What they return is ignored. One that raises is logged once and not called again.
 
     Args:
         on_event: called with each event, after the commit that recorded it, in the order of the log.
@@ -118,17 +134,9 @@ def add(
         TypeError: there is nothing to call.
 
     Example:
-        >>> from cerebelum_nb import observe, step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
         >>> seen = []
         >>> with observe.add(lambda recorded: seen.append(recorded.type)):
-        ...     result = release.run(store=MemoryStore())
+        ...     result = release.run()
         >>> seen
         ['WorkflowStarted', 'StepStarted', 'StepCompleted', 'WorkflowCompleted']
     """

@@ -44,7 +44,7 @@ def attempts(events: Iterable[e.Event]) -> list[Attempt]:
         key = (event.step, event.visit, event.attempt)
         one = found.setdefault(key, Attempt(*key))
         match event:
-            case e.StepStarted():
+            case e.StepStarted() | e.ItemsListed():
                 one.started_at, one.ended_at, one.state = event.at, None, "running"
             case e.StepCompleted() | e.StepFailed() | e.StepRetried() | e.StepInterrupted():
                 one.ended_at, one.state = event.at, _ENDS[type(event)]

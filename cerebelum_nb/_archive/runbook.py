@@ -12,9 +12,9 @@ from datetime import datetime
 
 from .._core import events as e
 from .._core.describe import detail, headline
+from .._core.graph import step_of
 from .._core.state import State, evolve
 from .._core.state import fold as fold_events
-from .._core.state_name import ExecutionState
 from .._core.value import Value
 from .._engine.hints import Reader, advise
 from .._engine.staleness import Parts
@@ -23,7 +23,8 @@ from .._store.rows import Row
 from .._text.duration import format_seconds
 from .._text.html import Html, badge, fold, page, section, table
 from .._text.json_text import indented, parse
-from .._text.text import cut_middle
+from .._text.style import look_of
+from .._text.text import counted, cut_middle
 from .._text.times import clock, stamp
 from .._views.card import Card
 from .attempts import Attempt, attempts
@@ -31,19 +32,14 @@ from .attempts import Attempt, attempts
 __all__ = ["Source", "runbook"]
 
 _SHORT = 160
-"""Characters of a value that stand in the table of steps."""
+"""How many characters of a value the table of steps shows."""
 
 _LONGEST = 4_000
 """Characters of one text; what is longer is cut in the middle."""
 
-_LOOKS = {
-    ExecutionState.COMPLETED: "completed",
-    ExecutionState.FAILED: "failed",
-    ExecutionState.CANCELLED: "skipped",
-    ExecutionState.PAUSED: "interrupted",
-    ExecutionState.SLEEPING: "sleeping",
-    ExecutionState.WAITING_FOR_APPROVAL: "approval",
-}
+
+_MOST_ITEMS = 50
+"""Items of foreach steps that the table of steps lists, the failed first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +97,7 @@ def _head(source: Source) -> Html:
     if shown.parent:
         facts.append(("forked from", shown.parent))
     listed = Html().join(Html("<div><dt>{}</dt><dd>{}</dd></div>").format(name, told) for name, told in facts)
-    look, word = _LOOKS.get(shown.state, "running"), shown.state.words
+    look, word = look_of(shown.state), shown.state.words
     if source.interrupted:
         look, word = "interrupted", "interrupted: its process ended"
     return Html("<header><h1>{} {}</h1><p><code>{}</code></p><dl>{}</dl></header>").format(
@@ -121,7 +117,7 @@ def _failure(events: Sequence[e.Event]) -> Html:
 
 
 def _next(source: Source) -> Html:
-    """Say how to go on with it."""
+    """Say how to resume it."""
     advice = advise(
         fold_events(source.events), source.row.execution_id, interrupted=source.interrupted, reader=Reader.TERMINAL
     )
@@ -130,9 +126,10 @@ def _next(source: Source) -> Html:
     return section("What to do next", Html("<p>{}</p><pre>{}</pre>").format(advice.what, "\n".join(advice.ways)))
 
 
-def _steps(tries: Sequence[Attempt]) -> Html:
-    if not tries:
+def _steps(everything: Sequence[Attempt]) -> Html:
+    if not everything:
         return Html()
+    tries, left_out = _worth_a_row(everything)
     several = any(one.visit > 1 or one.attempt > 1 for one in tries)
     rows = [
         [
@@ -146,7 +143,16 @@ def _steps(tries: Sequence[Attempt]) -> Html:
         for one in tries
     ]
     titles = ["", "step", *(["try"] if several else []), "started", "took", ""]
-    return table(titles, rows)
+    told = f"{counted(left_out, 'attempt')} of items not listed: history.steps() has them all"
+    return table(titles, rows) + (Html("<p>{}</p>").format(told) if left_out else Html())
+
+
+def _worth_a_row(tries: Sequence[Attempt]) -> tuple[list[Attempt], int]:
+    """Of the items of a foreach, list those that failed first, and not too many; return how many are left out."""
+    items = [one for one in tries if "[" in one.step]
+    items.sort(key=lambda one: one.state == "completed")
+    shown = {id(one) for one in items[:_MOST_ITEMS]}
+    return [one for one in tries if "[" not in one.step or id(one) in shown], max(0, len(items) - _MOST_ITEMS)
 
 
 def _count(one: Attempt) -> Html:
@@ -173,7 +179,7 @@ def _inputs(events: Iterable[e.Event]) -> Html:
 
 def _results(tries: Iterable[Attempt]) -> Html:
     """Show the values that the table of steps had no room for."""
-    last = {one.step: one for one in tries if one.state == "completed"}
+    last = {one.step: one for one in tries if one.state == "completed" and "[" not in one.step}
     return Html().join(
         Html("<h3><code>{}</code>{}</h3>{}").format(step, _kind(one.output), _value(one.output))
         for step, one in last.items()
@@ -193,7 +199,8 @@ def _printed(tries: Iterable[Attempt]) -> Html:
         number = "" if one.attempt == 1 else Html(" <small>try {}</small>").format(_count(one))
         return Html("<h3><code>{}</code>{}</h3>").format(one.step, number)
 
-    return Html().join(whose(one) + _block(one.printed.rstrip()) for one in tries if one.printed.strip())
+    shown, _ = _worth_a_row([one for one in tries if one.printed.strip()])
+    return Html().join(whose(one) + _block(one.printed.rstrip()) for one in shown)
 
 
 def _course(events: Iterable[e.Event]) -> Html:
@@ -208,7 +215,7 @@ def _course(events: Iterable[e.Event]) -> Html:
 
 def _code(source: Source) -> Html:
     used = {
-        (event.step, event.code): None
+        (step_of(event.step), event.code): None
         for event in source.events
         if isinstance(event, e.StepStarted) and event.code is not None
     }

@@ -44,8 +44,13 @@ __all__ = [
     "Failure",
     "again",
     "as_json",
+    "core_of",
+    "core_option",
+    "debug_option",
+    "log_argument",
     "log_options",
     "log_path",
+    "open_either",
     "open_log",
     "trust_options",
 ]
@@ -194,19 +199,23 @@ def code_of(error: CerebelumError) -> Exit:
 
 # -- the log ------------------------------------------------------------------------------------------------
 
-_DB, _DEBUG = "cerebelum_nb.db", "cerebelum_nb.debug"
+_DB, _DEBUG, _CORE = "cerebelum_nb.db", "cerebelum_nb.debug", "cerebelum_nb.core"
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
-    if value:  # what stands nearer to the command comes later and wins
-        ctx.meta[_DB if param.name == "db" else _DEBUG] = value
+    if value:  # what is nearer to the command comes later and wins
+        ctx.meta[{"debug": _DEBUG, "core": _CORE}.get(param.name or "", _DB)] = value
+
+
+def debug_option(command: F) -> F:
+    """Give a command ``--debug``, which may also come before its name."""
+    return click.option(
+        "--debug", is_flag=True, expose_value=False, callback=_remember, help="Show the traceback of an error."
+    )(command)
 
 
 def log_options(command: F) -> F:
-    """Give a command ``--db`` and ``--debug``; both may also stand before its name."""
-    debug = click.option(
-        "--debug", is_flag=True, expose_value=False, callback=_remember, help="Show the traceback of an error."
-    )
+    """Give a command ``--db`` and ``--debug``; both may also come before its name."""
     db = click.option(
         "--db",
         metavar="PATH",
@@ -215,7 +224,31 @@ def log_options(command: F) -> F:
         callback=_remember,
         help="The log. Without it $CEREBELUM_DB, else .cerebelum/history.db here.",
     )
-    return db(debug(command))
+    return db(debug_option(command))
+
+
+def core_option(command: F) -> F:
+    """Give a command ``--core``: it then means the executions of a cluster."""
+    return click.option(
+        "--core",
+        metavar="HOST:PORT",
+        expose_value=False,
+        callback=_remember,
+        help="The executions of this cluster (a Temporal server), instead of a log's.",
+    )(command)
+
+
+def core_of(ctx: click.Context) -> str | None:
+    """Return which cluster is meant; None when a log is."""
+    named: str | None = ctx.meta.get(_CORE)
+    return named
+
+
+def log_argument(command: F) -> F:
+    """Give a command that is about a whole log its path as an argument too, in place of ``--db``."""
+    return click.argument(
+        "log", metavar="[LOG]", required=False, type=click.Path(), expose_value=False, callback=_remember
+    )(command)
 
 
 trust_options = (
@@ -247,7 +280,25 @@ def log_path(ctx: click.Context) -> Path:
 def again(ctx: click.Context, command: str) -> str:
     """Write a command for the same log, to be copied."""
     named: str | None = ctx.meta.get(_DB)
+    if (core := core_of(ctx)) is not None:
+        return f"cerebelum {command} --core {shlex.quote(core)}"
     return f"cerebelum {command}" if named is None else f"cerebelum {command} --db {shlex.quote(named)}"
+
+
+def open_either(ctx: click.Context) -> SqliteStore:
+    """Open the log until the command ends, or the cluster that ``--core`` names, which reads like one.
+
+    Raises:
+        StoreError: there is none, or it cannot be used.
+    """
+    core = core_of(ctx)
+    if core is None:
+        return open_log(ctx)
+    from .._engine.elsewhere import extension
+
+    remote: SqliteStore = extension("remote").open_remote(core)
+    ctx.call_on_close(remote.close)
+    return remote
 
 
 def open_log(

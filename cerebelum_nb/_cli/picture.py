@@ -9,7 +9,9 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from .._core.describe import items_told
 from .._core.fork import lineage
+from .._core.graph import owner_of
 from .._core.state import Operation, Phase, State, StepState
 from .._core.state_name import ExecutionState
 from .._core.value import ErrorInfo, Value
@@ -31,7 +33,7 @@ _MARKS = {
     Phase.COMPLETED: ("✓", "green"),
     Phase.FAILED: ("✗", "red"),
 }
-_WAITING_MARKS = {"approval": ("?", "yellow"), "sleep": ("☾", "yellow")}
+_WAITING_MARKS = {"approval": ("?", "yellow"), "signal": ("☾", "yellow"), "sleep": ("☾", "yellow")}
 _STEPS = (Column(title=""), Column(title="step", least=8), Column(title="took", right=True), Column(title="", least=8))
 _BAR, _WIDEST, _MOST_STEPS, _MOST_DATA, _MOST_LINES = 30, 100, 60, 12, 12
 
@@ -48,7 +50,7 @@ class Picture:
     """Writes a command, so that it means this log."""
 
     def lines(self, room: int | None, *, most_steps: int = _MOST_STEPS) -> list[str]:
-        """Write it in so many columns (None: as many as it takes), coloured."""
+        """Write it in this many columns (None: as many as it takes), coloured."""
         return [
             *self._head(room),
             *self._steps(room, most_steps),
@@ -67,7 +69,7 @@ class Picture:
 
     @property
     def idle(self) -> bool:
-        """Whether nobody runs it, and nobody will unless somebody is told to."""
+        """Whether no process is running it, and none will unless somebody starts one."""
         return self.interrupted or self.row.summary.state is ExecutionState.PAUSED
 
     @property
@@ -140,16 +142,20 @@ class Picture:
                 yield from (styled(line, "red") for line in _error(name, step.error))
 
     def _step(self, name: str, step: StepState, room: int | None) -> tuple[Cell, ...]:
-        mark = self._waiting_mark(name) or _MARKS[step.phase]
-        if step.interrupted or (self.interrupted and not step.settled):
+        mark = self._waiting_mark(name) or _MARKS[Phase.RUNNING if step.moves else step.phase]
+        begun = step.items is not None and bool(step.items.steps) and not step.moves
+        if step.interrupted or ((self.interrupted or begun) and not step.settled):
             mark = ("‖", "yellow")
         end = step.ended_at if step.settled else self.now
         took = (end - step.began_at) / 1e6 if step.began_at and (step.settled or self._moves) else None
-        note = Cell(_short(step.output), "dim") if step.phase is Phase.COMPLETED else Cell(self._note(step, room))
+        if step.items is not None and (step.items.failed or not step.settled):
+            note = Cell(self._note_of_items(step, room))
+        else:
+            note = Cell(_short(step.output), "dim") if step.phase is Phase.COMPLETED else Cell(self._note(step, room))
         return Cell(*mark), Cell(name), Cell("" if took is None else short_seconds(took)), note
 
     def _waiting_mark(self, name: str) -> tuple[str, str] | None:
-        kinds = {key.partition(":")[0] for key, step in self.state.waiting.items() if step == name}
+        kinds = {key.partition(":")[0] for key, step in self.state.waiting.items() if owner_of(step) == name}
         return next((_WAITING_MARKS[kind] for kind in _WAITING_MARKS if kind in kinds), None)
 
     @property
@@ -174,6 +180,13 @@ class Picture:
         ]
         return ", ".join(parts)
 
+    def _note_of_items(self, step: StepState, room: int | None) -> str:
+        """Say how far the items of a foreach are, in one row."""
+        assert step.items is not None
+        total, wide = len(step.items.keys), 8 if room is not None and room < 60 else 16
+        share = step.items.settled / total if total else 1.0
+        return f"{'' if step.settled else bar(share, wide) + ' '}{items_told(step, self.now)}"
+
     def _waits(self, operation: Operation) -> str:
         if operation.kind == "sleep":
             return f"sleeps, {self._left(operation.due_at)} left"
@@ -182,6 +195,9 @@ class Picture:
         if operation.kind == "approval":
             left = "waits" if operation.due_at is None else f"{self._left(operation.due_at)} left"
             return f"{left} for {operation.approval_type} approval"
+        if operation.kind == "signal":
+            left = "waits" if operation.due_at is None else f"{self._left(operation.due_at)} left"
+            return f"{left} for signal {operation.op.split(':')[1]}"
         if operation.kind in ("poll", "retry") and operation.number:
             wait = "" if operation.due_at is None else f", the next in {self._left(operation.due_at)}"
             return f"{operation.kind}: {operation.number} {'try' if operation.number == 1 else 'tries'}{wait}"
@@ -192,9 +208,10 @@ class Picture:
         return short_seconds(round(left)) if left >= 1 else "0s"
 
     def _asked(self) -> Iterator[str]:
-        """Show what somebody is to decide."""
+        """Show what has to be decided."""
         for key, name in self.state.waiting.items():
-            operation = self.state.steps[name].operations.get(key.removesuffix(f"@{name}"))
+            known = self.state.step(name)
+            operation = None if known is None else known.operations.get(key.removesuffix(f"@{name}"))
             if operation is None or operation.kind != "approval" or operation.is_decided:
                 continue
             yield ""

@@ -64,8 +64,20 @@ def reference() -> str:
         if command is not None
     )
     parts = [f"{_HEAD}{codes}\n\n## Commands\n\n| command | |\n|---|---|\n{table}"]
-    parts += ["\n".join(_command(context, name, command)) for name, command in commands if command is not None]
+    for name, command in commands:
+        if command is not None:
+            parts += ["\n".join(told) for told in _commands(context, name, command)]
     return "\n\n".join(parts) + "\n"
+
+
+def _commands(parent: click.Context, name: str, command: click.Command) -> Iterator[Iterator[str]]:
+    """Write a command, and those of a group after it."""
+    yield _command(parent, name, command)
+    if isinstance(command, click.Group):
+        inside = click.Context(command, info_name=name, parent=parent)
+        for word in command.list_commands(inside):
+            if (found := command.get_command(inside, word)) is not None:
+                yield _command(inside, f"{name} {word}", found)
 
 
 def _command(parent: click.Context, name: str, command: click.Command) -> Iterator[str]:

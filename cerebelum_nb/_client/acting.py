@@ -1,4 +1,4 @@
-"""What the client does to executions: going on with one, and waiting for it from sync code.
+"""What the client does to executions: resume one, and wait for it from sync code.
 
 The engine does the work; here it is only asked for, and the answer put into a word.
 """
@@ -13,6 +13,7 @@ from .._engine.leases import keeper_of
 from .._engine.loading import stop_when_loading
 from .._engine.threads import block_on
 from .._store.base import Store
+from .._store.owner import CLUSTER
 from .._workflow.find import find_workflow, origin_of
 from ..errors import CerebelumError, ExecutionBusyError, ExecutionNotFoundError, StoreError
 
@@ -20,8 +21,10 @@ __all__ = ["ResumeOutcome", "resume_execution", "run_sync"]
 
 T = TypeVar("T")
 
+_LOOK_SECONDS = 0.05
+
 _in_background: set[asyncio.Task[Any]] = set()
-"""Runs taken up by this process: a loop alone does not keep its tasks."""
+"""Runs that this process resumed: a loop alone does not keep its tasks alive."""
 
 
 class ResumeOutcome(str):
@@ -56,18 +59,24 @@ async def resume_execution(store: Store, execution_id: str, *, skip_completed_st
         raise
     except CerebelumError as error:
         return ResumeOutcome("failed_to_resume", str(error))
-    run = asyncio.ensure_future(workflow.resume(execution_id, skip_completed_steps, store=store))
+    there = store.location.startswith(CLUSTER)
+    where: dict[str, Any] = {"core_url": store.location} if there else {"store": store}
+    run = asyncio.ensure_future(workflow.resume(execution_id, skip_completed_steps, **where))
     _in_background.add(run)
     run.add_done_callback(_forget)
+    while there and not run.done():
+        if (await asyncio.to_thread(store.execution, execution_id)).version > row.version:
+            return ResumeOutcome("resumed")
+        await asyncio.sleep(_LOOK_SECONDS)
     while not run.done():
         if keeper.running(execution_id) is not None and store.execution(execution_id).version > row.version:
             return ResumeOutcome("resumed")
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.001)
     return _outcome(run, store.execution(execution_id).version > row.version)
 
 
 def run_sync(work: Coroutine[Any, Any, T]) -> T:
-    """Wait for a coroutine from sync code, also where a loop is running, and for the runs it has taken up."""
+    """Wait for a coroutine from sync code, also where a loop is running, and for the runs it has resumed."""
     try:
         stop_when_loading()
     except BaseException:
@@ -109,4 +118,4 @@ def _outcome(run: asyncio.Future[Any], moved: bool) -> ResumeOutcome:
 def _forget(run: asyncio.Task[Any]) -> None:
     _in_background.discard(run)
     if not run.cancelled():
-        run.exception()  # it is in the log: nobody has to fetch it
+        run.exception()  # it is in the log: it need not be fetched

@@ -1,4 +1,4 @@
-"""The client: what runs, how far it is, what it waits for; and going on with it, deciding, cancelling.
+"""The client: what runs, how far it is, what it waits for; resuming it, deciding, cancelling.
 
 Only the calls live here; what they return is in status.py, how it is read from the log in reading.py, what is
 done to an execution in acting.py.
@@ -18,7 +18,7 @@ from .._core.state_name import ExecutionState
 from .._store.base import Store
 from .._store.place import path_of
 from .._store.session import resolve_store
-from ..errors import CerebelumError, StoreError
+from ..errors import StoreError
 from .lazy import Preview
 from .reading import ACTIVE, INTERRUPTED, entry, listed, status_of
 from .status import ApprovalInfo, ExecutionStatus, SleepInfo, StepStatus
@@ -53,11 +53,11 @@ class ExecutionClient:
     """Ask a log about its executions, and act on them, from any process.
 
     Args:
-        store: the log, or the path of one; by default the session's.
+        store: the log, the path of one, or HOST:PORT of a cluster's Temporal server; by default the session's log.
 
     Raises:
-        CerebelumError: it is a url: that needs the distributed engine.
-        StoreError: there is no log at that path, or it cannot be read.
+        StoreError: there is no log at that path, or it cannot be read; or no server at that address.
+        CerebelumError: the Temporal SDK is not installed.
 
     Example:
         >>> import asyncio
@@ -68,12 +68,9 @@ class ExecutionClient:
     """
 
     def __init__(self, store: Store | str | os.PathLike[str] | None = None) -> None:
-        self._owned = isinstance(store, (str, os.PathLike))
+        self._owned = isinstance(store, (str, os.PathLike)) and not (isinstance(store, str) and _URL.match(store))
         if isinstance(store, str) and _URL.match(store):
-            raise CerebelumError(
-                f"{store} is a server, and the distributed engine that talks to one is not installed: this version "
-                "reads a log on this machine. Use ExecutionClient() for the session's log, or ExecutionClient(path)"
-            )
+            store = _cluster(store)
         if isinstance(store, (str, os.PathLike)) and not Path(path_of(store)).is_file():
             raise StoreError(f"There is no log at {store}: give the path of a log that exists.")
         self._store: Store = resolve_store(store)
@@ -122,8 +119,8 @@ class ExecutionClient:
             workflow_name: only those of this workflow.
             status: only those in this state: an ExecutionState, or its name in any case; or ``"interrupted"``, which is
                 no state: those that should run and whose process died.
-            limit: at most so many.
-            offset: leave out so many of the newest first.
+            limit: at most this many.
+            offset: leave out this many of the newest.
 
         Returns:
             The executions, how many match in all, and whether more follow.
@@ -194,9 +191,9 @@ class ExecutionClient:
             ApprovalRefusedError: the step did not accept the response; the approval is still open.
             ApprovalError: nothing waits for an approval there, or it has to be said which.
         """
-        from .._engine.approvals import decide_approval, verdict
+        from .._engine.approvals import decide, verdict
 
-        decision = decide_approval(
+        decision = await decide(
             self._store, execution_id, approve=True, response=response, reason=reason, by=by, step=step
         )
         await verdict(self._store, decision)
@@ -213,9 +210,40 @@ class ExecutionClient:
         Raises:
             As :meth:`approve`.
         """
-        from .._engine.approvals import decide_approval
+        from .._engine.approvals import decide
 
-        decide_approval(self._store, execution_id, approve=False, reason=reason, by=by, step=step)
+        await decide(self._store, execution_id, approve=False, reason=reason, by=by, step=step)
+
+    async def send_signal(
+        self,
+        execution_id: str,
+        name: str,
+        data: Any = None,
+        *,
+        signal_id: str | None = None,
+        by: str | None = None,
+    ) -> bool:
+        """Send a signal to an execution, for a step that waits with ``wait_for_signal``, now or later.
+
+        Args:
+            execution_id: its id or an unambiguous beginning.
+            name: the name of the signal.
+            data: what the step receives.
+            signal_id: what makes it this very signal: a second one with the same id is ignored, so that a sender which
+                does not know whether it succeeded may send again.
+            by: who sends it, for the log.
+
+        Returns:
+            False when a signal with this ``signal_id`` was sent before.
+
+        Raises:
+            ExecutionNotFoundError: there is no such execution.
+            SignalError: the execution has ended, or keeps 1,000 signals that no step took.
+            SerializationError: the data cannot be stored.
+        """
+        from .._engine.signals import send
+
+        return await send(self._store, execution_id, name, data=data, signal_id=signal_id, by=by)
 
     async def cancel(self, execution_id: str, reason: str | None = None, *, by: str | None = None) -> None:
         """End an execution for good; another process that runs it does so in a moment.
@@ -247,6 +275,13 @@ class ExecutionClient:
         from .acting import run_sync
 
         return run_sync(work)
+
+
+def _cluster(url: str) -> Store:
+    from .._engine.elsewhere import extension
+
+    remote: Store = extension("remote").open_remote(url)
+    return remote
 
 
 def _now() -> int:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from .graph import Action, ActionKind, Branch, Diverge, Path, Plan, Policy, StepSpec, Target
+from .._text.json_text import parse
+from .graph import Action, ActionKind, Branch, Diverge, Each, Path, Plan, Policy, StepSpec, Target
 
 __all__ = ["dump", "load"]
 
@@ -23,7 +24,7 @@ def dump(plan: Plan) -> str:
         >>> dump(Plan(workflow="w", timeline=(("a",),), steps={}))
         '{"workflow":"w","timeline":[["a"]],"max_jumps":1000,"steps":{},"branches":{},"diverges":{}}'
     """
-    told = {
+    told: dict[str, Any] = {
         "workflow": plan.workflow,
         "timeline": plan.timeline,
         "max_jumps": plan.max_jumps,
@@ -33,6 +34,8 @@ def dump(plan: Plan) -> str:
             name: {label: _target(to) for label, (_, to) in d.choices.items()} for name, d in plan.diverges.items()
         },
     }
+    if plan.each:
+        told["each"] = {name: _each(each) for name, each in plan.each.items()}
     return json.dumps(told, separators=(",", ":"))
 
 
@@ -47,7 +50,7 @@ def load(text: str | bytes) -> Plan:
         (('a',),)
     """
     try:
-        told = json.loads(text)
+        told = parse(text)
         timeline = _path(told["timeline"])
         return Plan(
             workflow=str(told["workflow"]),
@@ -62,6 +65,7 @@ def load(text: str | bytes) -> Plan:
                 name: Diverge(name, {label: (label, _aim(to)) for label, to in choices.items()})
                 for name, choices in told["diverges"].items()
             },
+            each={str(name): _loop(each) for name, each in told.get("each", {}).items()},
             stage_of={name: number for number, stage in enumerate(timeline) for name in stage},
         )
     except (KeyError, TypeError, AttributeError, RecursionError) as exc:
@@ -70,6 +74,26 @@ def load(text: str | bytes) -> Plan:
 
 def _no_code(*_: Any, **__: Any) -> Any:
     raise RuntimeError("this plan was read from a log: it has no code")
+
+
+def _each(each: Each) -> dict[str, Any]:
+    return {
+        "source": each.source,
+        "parameter": each.parameter,
+        "body": {name: _step(spec) for name, spec in each.body.items()},
+        "at_once": each.at_once,
+        "collect": each.collect,
+    }
+
+
+def _loop(told: dict[str, Any]) -> Each:
+    return Each(
+        source=str(told["source"]),
+        parameter=str(told["parameter"]),
+        body={str(name): _spec(name, step) for name, step in told["body"].items()},
+        at_once=int(told["at_once"]),
+        collect=bool(told["collect"]),
+    )
 
 
 def _step(spec: StepSpec) -> dict[str, Any]:

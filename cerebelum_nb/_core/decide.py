@@ -14,16 +14,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from .graph import Action, ActionKind, Path, Plan, Target
+from .graph import Action, ActionKind, Each, Path, Plan, Target, key_of, of_item, owner_of
 from .state import Phase, State, StepState
 from .value import ErrorInfo
 
 __all__ = [
     "ChooseRoute",
+    "CloseItems",
     "Command",
     "Complete",
     "Fail",
     "Jump",
+    "ListItems",
     "Position",
     "StartStep",
     "decide",
@@ -46,6 +48,20 @@ class StartStep:
 @dataclass(frozen=True, slots=True)
 class ChooseRoute:
     """Hold the outcome of a step against its patterns or its predicate, and record the choice."""
+
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListItems:
+    """Name the items of a foreach, and record them."""
+
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
+class CloseItems:
+    """Every item of a foreach has its outcome: record that of the whole."""
 
     step: str
 
@@ -75,7 +91,7 @@ class Fail:
     error: ErrorInfo
 
 
-Command = StartStep | ChooseRoute | Jump | Complete | Fail
+Command = StartStep | ChooseRoute | ListItems | CloseItems | Jump | Complete | Fail
 
 
 @dataclass(slots=True)
@@ -91,6 +107,14 @@ class _Frame:
 
 
 @dataclass(slots=True)
+class _Queue:
+    """Where a run stands in a foreach: the items at work, and those whose turn has not come."""
+
+    waiting: Iterator[str]
+    open: set[str] = field(default_factory=set)
+
+
+@dataclass(slots=True)
 class Position:
     """Where a run stands in its plan: a stack of paths, the innermost last, and the open stage's unsettled steps."""
 
@@ -98,6 +122,7 @@ class Position:
     unsettled: set[str] = field(default_factory=set)
     entered: bool = False
     placed: bool = False
+    queues: dict[str, _Queue] = field(default_factory=dict)
 
     @classmethod
     def at_start(cls, plan: Plan) -> Position:
@@ -136,12 +161,12 @@ def decide(plan: Plan, state: State, at: Position, changed: Sequence[str] | None
         [StartStep(step='a', visit=1, attempt=1, due_at=None)]
     """
     steps = state.steps
-    if changed is not None and len(changed) == 1 and at.entered and not state.restoring:
+    if changed is not None and len(changed) == 1 and at.entered and not (state.restoring or plan.each):
         following = _next_in_chain(plan, steps, at, changed[0])
         if following is not None:
             return [following]
     if state.restoring:
-        return _restore(state)
+        return _restore(plan, state, at, changed)
     if not at.placed:
         _place(plan, state, at)
     while True:
@@ -156,9 +181,12 @@ def decide(plan: Plan, state: State, at: Position, changed: Sequence[str] | None
         if changed is None:
             at.unsettled = {name for name in stage if name not in steps or not steps[name].settled}
             changed = stage
+            at.queues.clear()
         elif at.unsettled:
-            at.unsettled.difference_update([name for name in changed if steps[name].settled])
+            at.unsettled.difference_update([n for n in changed if (step := steps.get(n)) is not None and step.settled])
         if at.unsettled:
+            if plan.each:
+                return _start_with_items(plan, state, at, changed)
             return [
                 _start(name, steps.get(name)) for name in changed if name in at.unsettled and _startable(steps, name)
             ]
@@ -207,13 +235,79 @@ def reset_by(plan: Plan, state: State, target: str, source: str) -> tuple[str, .
     return tuple(name for name in steps_from(plan, target, source) if name in state.steps)
 
 
-def _restore(state: State) -> list[Command]:
+def _start_with_items(plan: Plan, state: State, at: Position, changed: Sequence[str]) -> list[Command]:
+    """As where nothing runs for items; what happened to an item concerns its foreach."""
+    found: list[Command] = []
+    moved: dict[str, list[str]] = {}
+    for name in changed:
+        owner = owner_of(name)
+        if owner not in at.unsettled:
+            continue
+        if owner in plan.each:
+            moved.setdefault(owner, []).append(key_of(name))
+        elif _startable(state.steps, name):
+            found.append(_start(name, state.steps.get(name)))
+    for owner, keys in moved.items():
+        commands = _go_on_with_items(plan, state, at, owner, keys)
+        if commands and not isinstance(commands[0], StartStep):
+            return commands
+        found += commands
+    return found
+
+
+def _go_on_with_items(plan: Plan, state: State, at: Position, name: str, moved: Sequence[str]) -> list[Command]:
+    """The next step of each item that something happened to, and the first of new items where there is room."""
+    each, step = plan.each[name], state.steps.get(name)
+    if step is None or step.items is None:
+        return [ListItems(name)]
+    queue = at.queues.get(name)
+    if queue is None:
+        queue, moved = at.queues.setdefault(name, _Queue(iter(step.items.keys))), ()
+    found: list[Command] = []
+    for key in moved:
+        if key in queue.open:
+            following = _next_of(name, each, step, key)
+            if following is None:
+                queue.open.discard(key)
+            else:
+                found += following
+    while len(queue.open) < each.at_once and (new := next(queue.waiting, None)) is not None:
+        following = _next_of(name, each, step, new)
+        if following is not None:
+            queue.open.add(new)
+            found += following
+    return found if queue.open else [CloseItems(name)]
+
+
+def _next_of(owner: str, each: Each, foreach: StepState, key: str) -> list[StartStep] | None:
+    """What is to start now for an item; None when it has its outcome."""
+    assert foreach.items is not None
+    steps = foreach.items.steps
+    if (last := steps.get(of_item(owner, key))) is not None and last.settled:
+        return None
+    for step in each.body:
+        name = of_item(owner, key, step)
+        known = steps.get(name)
+        if known is None:
+            return [StartStep(name, foreach.visit, 1)]
+        if known.phase is Phase.FAILED:
+            return None
+        if known.phase is not Phase.COMPLETED:
+            return [_start(name, known)] if _startable(steps, name) else []
+    return None
+
+
+def _restore(plan: Plan, state: State, at: Position, changed: Sequence[str] | None) -> list[Command]:
     """Before the run goes on: have a value again that a later step needs and the log does not hold."""
     name = next(iter(state.restoring))
     step = state.steps[name]
     if step.phase is Phase.FAILED:
         assert step.error is not None
         return [Fail(name, step.error)]
+    if name in plan.each:
+        if changed is None:
+            at.queues.clear()
+        return _go_on_with_items(plan, state, at, name, [key_of(n) for n in changed or ()])
     return [_start(name, step)] if _startable(state.steps, name) else []
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from itertools import islice
 from typing import assert_never
 
 from .._text.duration import format_seconds
-from .._text.text import one_line
+from .._text.text import counted, one_line
 from . import events as e
-from .state import State
+from .graph import key_of
+from .state import State, StepState
 
-__all__ = ["detail", "headline", "note", "title"]
+__all__ = ["detail", "headline", "items_told", "note", "title"]
 
 
 def title(event: e.Event) -> str:
@@ -54,12 +57,48 @@ _HEADLINES: dict[type[e.WorkflowEvent], str] = {
     e.WorkflowPaused: "paused",
     e.WorkflowResumed: "resumed",
     e.WorkflowHibernated: "left its process",
-    e.WorkflowAwakened: "went on",
+    e.WorkflowAwakened: "woke up",
     e.CancelRequested: "asked to cancel",
+    e.SignalReceived: "got a signal",
     e.WorkflowCancelled: "cancelled",
     e.WorkflowFailed: "failed",
     e.WorkflowCompleted: "completed",
 }
+
+
+def items_told(step: StepState, now: int) -> str:
+    """Say how far the items of a foreach are, naming the failed ones and the one that has run longest.
+
+    Args:
+        step: what is known of the foreach.
+        now: the time, µs since the epoch.
+
+    Example:
+        >>> from .state import Items
+        >>> items_told(StepState(items=Items(keys={"ams3": 0, "nyc1": 1}, done=1)), now=0)
+        '1 of 2 items done'
+    """
+    items = step.items
+    if items is None:
+        return ""
+    told = [f"{items.done} of {counted(len(items.keys), 'item')} done"]
+    if items.failed:
+        told.append(f"{len(items.failed)} failed ({_few(items.failed)})")
+    if items.running and not step.settled:
+        first = next(iter(items.running))
+        spent = max(0, now - items.steps[first].started_at) / 1e6
+        slow = f", {key_of(first)} for {format_seconds(round(spent))}" if spent >= _SLOW_SECONDS else ""
+        told.append(f"{len(items.running)} running{slow}")
+    return ", ".join(told)
+
+
+_SLOW_SECONDS = 10
+_FEW = 3
+
+
+def _few(names: Collection[str]) -> str:
+    shown = ", ".join(key_of(name) for name in islice(names, _FEW))
+    return f"{shown}, ..." if len(names) > _FEW else shown
 
 
 def note(event: e.StepEvent) -> str:
@@ -90,6 +129,8 @@ def note(event: e.StepEvent) -> str:
             return f"rejected{f' by {by}' if by else ''}: {reason}"
         case e.ApprovalTimedOut():
             return "nobody decided in time"
+        case e.SignalAwaited(name=name):
+            return f"waited for signal {name}"
         case _:
             return ""
 
@@ -117,6 +158,9 @@ def _detail(event: e.Event, state: State) -> str:
             return f"from event {event.parent_version} of {event.parent}{again}"
         case e.StepStarted():
             return ""
+        case e.ItemsListed():
+            shown = ", ".join(event.keys[:10]) + (", ..." if event.keys[10:] else "")
+            return f"{counted(len(event.keys), 'item')}: {shown}" if shown else "no items"
         case e.StepCompleted():
             return f"{'by hand' if event.by_hand else f'after {_took(event, state)}'}, {event.output.text}"
         case e.StepFailed():
@@ -136,6 +180,12 @@ def _detail(event: e.Event, state: State) -> str:
             return f"{event.kind} {event.to}{reset}"
         case e.SleepStarted():
             return f"for {format_seconds(event.duration_ms / 1e3)}"
+        case e.SignalReceived():
+            return f"{event.name}{f' by {event.by}' if event.by else ''}, {event.data.text}"
+        case e.SignalAwaited():
+            return f"{event.name}{'' if event.due_at is None else f', within {_span(event.at, event.due_at)}'}"
+        case e.SignalTaken():
+            return f"{_op(event)}, received as event {event.received}"
         case e.SleepCompleted() | e.ApprovalTimedOut() | e.PollStarted():
             return ""
         case e.PollAttempted():
@@ -168,6 +218,7 @@ def _resumed(event: e.WorkflowResumed) -> str:
         for what, names in (
             ("again", event.retried),
             ("afresh", event.revisited),
+            ("with its items listed again", event.relisted),
             ("for its value", event.restored),
             ("route of", event.rerouted),
         )
@@ -177,8 +228,8 @@ def _resumed(event: e.WorkflowResumed) -> str:
 
 
 def _took(event: e.StepEvent, state: State) -> str:
-    started = state.steps[event.step].started_at
-    return _span(started, event.at) if started else "no time"
+    step = state.step(event.step)
+    return _span(step.started_at, event.at) if step is not None and step.started_at else "no time"
 
 
 def _span(start: int, end: int) -> str:

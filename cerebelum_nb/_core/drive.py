@@ -27,7 +27,7 @@ driver knows three things about a step that no history can tell, as they are fac
 =============  =====================================  ======================  ==========================
 where          what it means                          entered by              left by
 =============  =====================================  ======================  ==========================
-``running``    an attempt of it is at work here       :class:`Start`          Settled, Lost
+``running``    an attempt of it is at work here       :class:`Start`          Settled, Lost, Woken
 ``timers``     its next attempt waits for its time    :class:`SetTimer`       Due
 ``held``       a thread of an attempt that is over    Settled, ``alive=True`` Released
                is still at work: no new one beside it
@@ -38,8 +38,14 @@ names everything that should be in flight; what is in ``running``, ``timers`` or
 comes twice, late, or not at all (the process died) therefore needs no case of its own: the next decision is made from
 what is recorded. So a resume is a run with a non-empty history, and a second shell drives the same executions.
 
-**Commands.** ``Start`` and ``End`` count only after the commit of the batch they came with. ``SetTimer``, ``AskRoute``
-and ``CancelAttempts`` may be carried out at once: they cause no effect that a lost commit would have to undo.
+A foreach is one step on its path. Its items are attempts under names such as ``deploy[ams3]``, so all of the above
+holds for each of them. Two moments need the shell, which alone may call the user's code and read values:
+:class:`AskItems` (which items are there?) and :class:`JoinItems` (what do their results make?). Both are answered at
+once.
+
+**Commands.** ``Start`` and ``End`` count only after the commit of the batch they came with. ``SetTimer``, the
+three that ask and ``CancelAttempts`` may be carried out at once: they cause no effect that a lost commit would have to
+undo.
 
 Nothing here reads a clock (``now`` is an argument), awaits, or calls user code: predicates, patterns and retry
 conditions are evaluated by the shell and come back as data.
@@ -52,14 +58,15 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from . import events as e
-from .decide import ChooseRoute, Complete, Fail, Jump, Position, StartStep, decide
+from .decide import ChooseRoute, CloseItems, Complete, Fail, Jump, ListItems, Position, StartStep, decide
 from .decide import Command as Decision
 from .events import Event, OperationEvent
-from .graph import Action, Plan
+from .graph import Action, Plan, StepSpec, owner_of
 from .limits import Limit, permits, standing_before
-from .state import Phase, State, evolve
+from .state import Phase, State, StepState, evolve
 
 __all__ = [
+    "AskItems",
     "AskRoute",
     "Begin",
     "Cancel",
@@ -69,16 +76,20 @@ __all__ = [
     "Driver",
     "Due",
     "End",
+    "Items",
+    "JoinItems",
     "Leave",
     "Lost",
     "Message",
     "Recorded",
     "Released",
+    "Restored",
     "Routed",
     "SetTimer",
     "Settled",
     "Start",
     "Stop",
+    "Woken",
 ]
 
 MOST_LOST = 5
@@ -151,6 +162,13 @@ class Routed:
 
 
 @dataclass(slots=True)
+class Items:
+    """The answer to :class:`AskItems` or :class:`JoinItems`: the items, the outcome, or why there is none."""
+
+    event: e.ItemsListed | e.StepCompleted | e.StepFailed
+
+
+@dataclass(slots=True)
 class Lost:
     """An attempt will never settle, as whoever ran it is gone. Only a shell with remote workers says this."""
 
@@ -158,6 +176,29 @@ class Lost:
     visit: int
     attempt: int
     reason: str
+
+
+@dataclass(slots=True)
+class Woken:
+    """An attempt gave its place up without an outcome: its step starts again from its top; finished operations stay.
+
+    Only a shell with remote workers says this: the attempt's wait is over, or its worker was told to end.
+    """
+
+    step: str
+    visit: int
+    attempt: int
+    reason: str = "it hibernated"
+
+
+@dataclass(slots=True)
+class Restored:
+    """Results that no log holds are gone with the worker that had them: their steps run again, for that alone.
+
+    Only a shell with remote workers says this.
+    """
+
+    steps: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -182,12 +223,31 @@ class Drain:
 
 @dataclass(slots=True)
 class Leave:
-    """All that is in flight waits, and for long: hibernate. ``wake_at`` is when the first wait ends; None: never."""
+    """All that is in flight waits, and for long: hibernate. ``wake_at`` is when the first wait ends; None: never.
+
+    ``stays`` says that this shell wakes it too, step by step: the history shows it hibernated, and it is not over.
+    """
 
     wake_at: int | None
+    stays: bool = False
 
 
-Message = Begin | Settled | Recorded | Due | Released | Routed | Lost | Stop | Cancel | Drain | Leave
+Message = (
+    Begin
+    | Settled
+    | Recorded
+    | Due
+    | Released
+    | Routed
+    | Items
+    | Lost
+    | Woken
+    | Restored
+    | Stop
+    | Cancel
+    | Drain
+    | Leave
+)
 
 
 # -- commands -----------------------------------------------------------------------------------------------
@@ -218,6 +278,20 @@ class AskRoute:
 
 
 @dataclass(slots=True)
+class AskItems:
+    """Name the items of a foreach; answer with :class:`Items`."""
+
+    step: str
+
+
+@dataclass(slots=True)
+class JoinItems:
+    """Every item of a foreach has its outcome: make that of the whole; answer with :class:`Items`."""
+
+    step: str
+
+
+@dataclass(slots=True)
 class CancelAttempts:
     """Abandon every attempt and every timer: they are interrupted in the history."""
 
@@ -227,7 +301,7 @@ class End:
     """Nothing more happens here, once the batch is committed; the lease goes back with the same commit."""
 
 
-Command = Start | SetTimer | AskRoute | CancelAttempts | End
+Command = Start | SetTimer | AskRoute | AskItems | JoinItems | CancelAttempts | End
 
 
 # -- the machine --------------------------------------------------------------------------------------------
@@ -343,8 +417,16 @@ class Driver:
                     self._finish(message.event)
                 else:
                     self._append(message.event)
+            case Items():
+                self._routing, self._changed = None, None
+                self._append(message.event)
             case Lost():
                 return self._lose(message, now)
+            case Woken():
+                return self._wake(message, now)
+            case Restored():
+                self._append(e.WorkflowResumed(at=now, restored=message.steps))
+                self._position, self._changed = Position.at_start(self.plan), None  # as a resume begins
             case Stop():
                 self._interrupt_all(message.reason, now)
                 self._finish(e.WorkflowPaused(at=now, reason=message.reason))
@@ -353,7 +435,7 @@ class Driver:
             case Drain():
                 self.draining = True
             case Leave():
-                self._leave(message.wake_at, now)
+                self._leave(message, now)
             case _:
                 assert_never(message)
         return True
@@ -387,7 +469,8 @@ class Driver:
             now: the time, µs since the epoch; never before the last event.
 
         Returns:
-            What the shell has to do, in order. After an :class:`AskRoute` the shell answers it and asks again.
+            What the shell has to do, in order. After an :class:`AskRoute`, :class:`AskItems` or
+            :class:`JoinItems` the shell answers it and asks again.
         """
         if self.state.cancel is not None and not self.finishing:
             self._cancel(self.state.cancel.reason, self.state.cancel.by, now)
@@ -411,6 +494,11 @@ class Driver:
     def stage(self) -> tuple[str, ...]:
         """The steps of the stage it stands at."""
         return self._position.stage
+
+    @property
+    def routing(self) -> bool:
+        """Whether it waits for the answer to an :class:`AskRoute`."""
+        return self._routing is not None
 
     # -- around the commit ----------------------------------------------------------------------------------
 
@@ -474,14 +562,14 @@ class Driver:
         self._touch(name)
         self._interrupt(name, message.reason, now)
         times = self._lost[name] = self._lost.get(name, 0) + 1
-        if self.plan.steps[name].policy.effect == "external":
+        if self._spec(name).policy.effect == "external":
             reason = f"step '{name}' (effect='external') began, and how it ended is not known"
         elif times >= MOST_LOST:
             reason = f"{MOST_LOST} attempts of step '{name}' in a row were lost: {message.reason}"
         else:
             if times > 1:  # the first loss says nothing about the step; a second one in a row may be its doing
                 wait = min(LONGEST_BACKOFF, 2 ** (times - 1)) * 1_000_000
-                step = self.state.steps[name]
+                step = self._known(name)
                 self._set_timer(StartStep(name, step.visit, step.attempt + 1, now + wait), now + wait)
             return True
         self._interrupt_all("a step beside it was lost", now)
@@ -492,10 +580,29 @@ class Driver:
         self._interrupt_all("cancelled", now)
         self._finish(e.WorkflowCancelled(at=now, reason=reason, by=by))
 
-    def _leave(self, wake_at: int | None, now: int) -> None:
+    def _wake(self, message: Woken, now: int) -> bool:
+        name = message.step
+        if self.running.get(name) != (message.visit, message.attempt):
+            return False
+        del self.running[name]
+        self._touch(name)
+        self._interrupt(name, message.reason, now)
+        self._awaken(now)
+        return True
+
+    def _awaken(self, now: int) -> None:
+        """Say that something happens again in an execution that hibernated while its shell stayed."""
+        if self.state.hibernated:
+            self._append(e.WorkflowAwakened(at=now, reason="it was due"))
+
+    def _leave(self, message: Leave, now: int) -> None:
         failed = unroutable_failure(self.plan, self.state)
         if failed is None:
-            self._finish(e.WorkflowHibernated(at=now, wake_at=wake_at))
+            event = e.WorkflowHibernated(at=now, wake_at=message.wake_at)
+            if message.stays:
+                self._append(event)
+            else:
+                self._finish(event)
             return
         error = self.state.steps[failed].error
         assert error is not None
@@ -504,7 +611,7 @@ class Driver:
 
     def _permitted(self, limit: Limit, decisions: Sequence[Decision], now: int) -> bool:
         """Whether a run step by step goes on; when it does not, it pauses here."""
-        stage = self.stage if decisions and type(decisions[0]) is StartStep else ()
+        stage = self.stage if decisions and isinstance(decisions[0], StartStep | ListItems | CloseItems) else ()
         if permits(limit, self.state, stage, decisions):
             return True
         self._finish(e.WorkflowPaused(at=now, reason=standing_before(stage, limit)))
@@ -517,6 +624,14 @@ class Driver:
             case ChooseRoute():
                 self._routing = command.step
                 self._commands.append(AskRoute(command.step))
+                return False
+            case ListItems():
+                self._routing = command.step
+                self._commands.append(AskItems(command.step))
+                return False
+            case CloseItems():
+                self._routing = command.step
+                self._commands.append(JoinItems(command.step))
                 return False
             case Jump():
                 step = self.state.steps[command.step]
@@ -551,15 +666,16 @@ class Driver:
         elif command.due_at is not None:
             self._set_timer(command, command.due_at)
         else:
-            spec = self.plan.steps[name]
-            self._append(e.StepStarted(at=now, step=name, visit=command.visit, attempt=command.attempt, code=spec.code))
+            code = self._spec(name).code
+            self._append(e.StepStarted(at=now, step=name, visit=command.visit, attempt=command.attempt, code=code))
             self.running[name] = (command.visit, command.attempt)
             self._commands.append(Start(name, command.visit, command.attempt))
 
     def _start_late(self, command: StartStep, now: int) -> None:
         """Its time has come, whatever the wall clock shows: a timer measures a length, and only once."""
-        step = self.state.steps.get(command.step)
+        step = self.state.step(command.step)
         if step is None or step.phase is Phase.RETRYING or step.phase is Phase.PENDING:
+            self._awaken(now)
             self._start(StartStep(command.step, command.visit, command.attempt), now)
 
     def _set_timer(self, command: StartStep, due_at: int) -> None:
@@ -570,8 +686,18 @@ class Driver:
         if self._changed is not None:
             self._changed.append(name)
 
+    def _spec(self, name: str) -> StepSpec:
+        spec = self.plan.steps.get(name) or self.plan.body_of(name)
+        assert spec is not None, f"nothing is known of step {name}"
+        return spec
+
+    def _known(self, name: str) -> StepState:
+        step = self.state.step(name)
+        assert step is not None, f"step {name} has begun"
+        return step
+
     def _interrupt(self, name: str, reason: str, now: int, ended_at: int | None = None) -> None:
-        step = self.state.steps[name]
+        step = self._known(name)
         self._append(
             e.StepInterrupted(
                 at=now, step=name, visit=step.visit, attempt=max(1, step.attempt), reason=reason, ended_at=ended_at
@@ -605,12 +731,13 @@ def unroutable_failure(plan: Plan, state: State) -> str | None:
 
 
 def _has_sibling_in_flight(plan: Plan, state: State, name: str) -> bool:
+    flying = set(map(owner_of, state.in_flight))
     paths = [plan.timeline]
     for diverge in plan.diverges.values():
         paths += [target for _, target in diverge.choices.values() if not isinstance(target, Action)]
     for branch in plan.branches.values():
         paths += [target for target in (branch.when_true, branch.when_false) if not isinstance(target, Action)]
-    return any(name in stage and not state.in_flight.keys().isdisjoint(stage) for path in paths for stage in path)
+    return any(name in stage and not flying.isdisjoint(stage) for path in paths for stage in path)
 
 
 def _still_true(event: Event, state: State) -> bool:
@@ -619,5 +746,6 @@ def _still_true(event: Event, state: State) -> bool:
         return False
     if not isinstance(event, e.ApprovalTimedOut):
         return True
-    operation = state.steps[event.step].operations.get(event.op)
+    step = state.step(event.step)
+    operation = None if step is None else step.operations.get(event.op)
     return operation is None or not operation.is_decided

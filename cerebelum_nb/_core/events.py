@@ -25,6 +25,7 @@ __all__ = [
     "CancelRequested",
     "DivergeTaken",
     "Event",
+    "ItemsListed",
     "Jumped",
     "OperationCompleted",
     "OperationFailed",
@@ -32,6 +33,9 @@ __all__ = [
     "PollAttempted",
     "PollStarted",
     "RetryAttempted",
+    "SignalAwaited",
+    "SignalReceived",
+    "SignalTaken",
     "SleepCompleted",
     "SleepStarted",
     "StepCompleted",
@@ -122,13 +126,15 @@ class TakenUpEvent(WorkflowEvent):
 
     ``retried`` run again in the same visit (their finished operations stay); ``revisited`` start afresh;
     ``rerouted`` keep their result but choose their route again; ``restored`` run again because their value was
-    never kept, on the route they took. ``plan`` is the digest of the plan it goes on by.
+    never kept, on the route they took; ``relisted`` list their items again, and keep the results of those that are the
+    same. ``plan`` is the digest of the plan it goes on by.
     """
 
     retried: tuple[str, ...] = ()
     revisited: tuple[str, ...] = ()
     rerouted: tuple[str, ...] = ()
     restored: tuple[str, ...] = ()
+    relisted: tuple[str, ...] = ()
     inputs: Value | None = None
     total_steps: int = 0
     plan: str = ""
@@ -174,6 +180,16 @@ class CancelRequested(WorkflowEvent):
     """A signal: whoever runs the execution cancels it when it sees this."""
 
     reason: str | None = None
+    by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class SignalReceived(WorkflowEvent):
+    """Somebody sent a signal: it is kept until a step takes it. A second one with the same ``signal_id`` is ignored."""
+
+    name: str
+    data: Value
+    signal_id: str = ""
     by: str | None = None
 
 
@@ -250,6 +266,19 @@ class StepPrinted(StepEvent):
 
     text: str
     dropped: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class ItemsListed(StepEvent):
+    """A foreach begins: the keys of its items, in order. An item is the value at that place of the recorded source.
+
+    ``digests`` say whether two items of one key are the same, where the key alone does not. Events of an item have the
+    step ``deploy[ams3]``. A foreach ends like any step, with StepCompleted or StepFailed.
+    """
+
+    keys: tuple[str, ...]
+    digests: tuple[str, ...] = ()
+    code: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
@@ -374,6 +403,21 @@ class ApprovalTimedOut(OperationEvent):
     pass
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class SignalAwaited(OperationEvent):
+    """The step waits for a signal of this name, until ``due_at`` (None: without end)."""
+
+    name: str
+    due_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class SignalTaken(OperationEvent):
+    """The step takes the signal that was received as this event of the execution; nobody else gets it."""
+
+    received: int
+
+
 Event = (
     WorkflowStarted
     | WorkflowPaused
@@ -383,6 +427,7 @@ Event = (
     | WorkflowCompleted
     | WorkflowFailed
     | CancelRequested
+    | SignalReceived
     | WorkflowCancelled
     | WorkflowForked
     | StepStarted
@@ -392,6 +437,7 @@ Event = (
     | StepInterrupted
     | StepProgressed
     | StepPrinted
+    | ItemsListed
     | DivergeTaken
     | BranchTaken
     | Jumped
@@ -408,6 +454,8 @@ Event = (
     | ApprovalRejected
     | ApprovalRefused
     | ApprovalTimedOut
+    | SignalAwaited
+    | SignalTaken
 )
 
 EVENT_TYPES: dict[str, type[Any]] = {cls.__name__: cls for cls in Event.__args__}
@@ -420,7 +468,7 @@ PAYLOAD_FIELDS: dict[type[Any], tuple[str, ...]] = {
     cls: tuple(f.name for f in fields(cls) if f.name not in HEADER) for cls in EVENT_TYPES.values()
 }
 
-SIGNALS: frozenset[type[Any]] = frozenset({CancelRequested, ApprovalReceived, ApprovalRejected})
+SIGNALS: frozenset[type[Any]] = frozenset({CancelRequested, ApprovalReceived, ApprovalRejected, SignalReceived})
 
 
 def is_signal(event: Event) -> bool:

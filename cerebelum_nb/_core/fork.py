@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ..errors import OutcomeUnknownError, ResumeError
 from .decide import paths_of, steps_from
 from .events import Event, StepEvent, WorkflowResumed
-from .graph import Plan
+from .graph import Plan, owner_of
 from .limits import frontier
 from .resume import Resumption, named, resumption, route_is_lost, unknown_outcomes
 from .state import State, fold
@@ -30,7 +30,7 @@ class Cut:
         events: of the parent's history, in order.
         version: the last version of the parent before the cut.
         before: the step before which it was cut; None when all is kept.
-        again: steps that stand after the cut in the workflow, though they ran before it.
+        again: steps that come after the cut in the workflow, though they ran before it.
     """
 
     events: tuple[Event, ...]
@@ -70,7 +70,7 @@ def cut(
     later = set().union(*after.values())
     state = fold(history[:at])
     again = tuple(n for n in state.steps if n in later and n in plan.stage_of and state.steps[n].settled)
-    beside = {*state.in_flight, *(n for first in firsts for n in _beside(plan, first))} - later
+    beside = {*map(owner_of, state.in_flight), *(n for first in firsts for n in _beside(plan, first))} - later
     return Cut(
         events=(*history[:at], *_brought_to_an_end(state, beside, history[at:])),
         version=at,
@@ -88,6 +88,7 @@ def plan_fork(
     outdated: Collection[str] = (),
     again: Collection[str] = (),
     given: Collection[str] = (),
+    listed_anew: Collection[str] = (),
 ) -> Resumption:
     """Decide what a fork does again of what it keeps.
 
@@ -97,9 +98,10 @@ def plan_fork(
         execution_id: the parent's id, for messages.
         rerun: names of completed steps to run again with what depends on them, or ``"stale"`` for the outdated.
         outdated: the completed steps that are stale.
-        again: completed steps that run again unasked: they read an input which the fork changes, or stand after the
+        again: completed steps that run again unasked: they read an input which the fork changes, or come after the
             step it is forked from.
         given: steps whose result is given; what depends on them runs again.
+        listed_anew: of ``again``, the foreach steps that only run over another list now.
 
     Raises:
         OutcomeUnknownError: it would repeat an external effect that may have happened.
@@ -110,14 +112,15 @@ def plan_fork(
         raise _outcome_unknown(unknown, execution_id)
     asked = named(plan, state, [n for n in state.finished if n in outdated] if rerun == "stale" else rerun)
     afresh = {*asked, *again, *(name for name in given if name in state.finished)}
-    chosen = resumption(plan, state, again=afresh, outdated=outdated, given=given)
+    anew = {*listed_anew}.difference(asked)
+    chosen = resumption(plan, state, again=afresh, outdated=outdated, given=given, listed_anew=anew)
     gone = tuple(name for name, step in state.steps.items() if step.settled and name not in plan.steps)
     lost = tuple(
         name
         for name, step in state.steps.items()
         if name in plan.steps and name not in chosen.revisited and route_is_lost(plan, step, name)
     )
-    if state.lifecycle is ExecutionState.COMPLETED and not (chosen.revisited or gone or lost):
+    if state.lifecycle is ExecutionState.COMPLETED and not (chosen.revisited or chosen.relisted or gone or lost):
         raise ResumeError(
             f"execution {execution_id} of workflow '{plan.workflow}' is completed, and nothing of it would run again "
             f"in this fork: say from_step=, or give inputs= that a step reads, or overrides="
@@ -127,6 +130,7 @@ def plan_fork(
         revisited=(*chosen.revisited, *gone),
         rerouted=tuple(dict.fromkeys((*chosen.rerouted, *lost))),
         restored=chosen.restored,
+        relisted=chosen.relisted,
         stale=chosen.stale,
     )
 
@@ -145,7 +149,7 @@ def lineage(state: State) -> str:
 
 
 def _after(plan: Plan, step: str) -> set[str]:
-    """The step and all that comes after it; not what runs beside it."""
+    """The step and all that comes after it; not what runs in parallel with it."""
     return steps_from(plan, step, step).keys() - _beside(plan, step)
 
 
@@ -159,7 +163,7 @@ def _first(history: Sequence[Event], *choices: Collection[str]) -> int | None:
 
 
 def _beside(plan: Plan, step: str) -> set[str]:
-    """The other members of the parallel groups it stands in."""
+    """The other members of the parallel groups it is in."""
     paths = [plan.timeline, *(path for name in plan.steps for path in paths_of(plan, name))]
     return {name for path in paths for stage in path if step in stage for name in stage} - {step}
 
@@ -174,12 +178,14 @@ def _brought_to_an_end(state: State, beside: Collection[str], rest: Sequence[Eve
     for event in rest:
         if isinstance(event, WorkflowResumed) or not visits:
             return
-        if not isinstance(event, StepEvent) or event.step not in visits or event.visit != visits[event.step]:
+        if not isinstance(event, StepEvent) or (owner := owner_of(event.step)) not in visits:
+            continue
+        if event.step == owner and event.visit != visits[owner]:
             continue
         yield event
         fold([event], state)
-        if state.steps[event.step].settled:
-            del visits[event.step]
+        if state.steps[owner].settled:
+            del visits[owner]
 
 
 def _outcome_unknown(steps: Sequence[str], execution_id: str) -> OutcomeUnknownError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -15,12 +15,17 @@ __all__ = [
     "ActionKind",
     "Branch",
     "Diverge",
+    "Each",
     "Path",
     "Plan",
     "Policy",
     "StepSpec",
     "Target",
     "describe_target",
+    "key_of",
+    "of_item",
+    "owner_of",
+    "step_of",
 ]
 
 
@@ -149,6 +154,23 @@ class Diverge:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Each:
+    """What runs once for every item of a list that is known only at run time: a *foreach*.
+
+    On a path it is one step, named after the last step of its ``body``; its result is the list of their results. What
+    it does for one item is named by :func:`of_item`. ``source`` is a step, or ``inputs.NAME``; ``at_once`` bounds the
+    items that run at a time; with ``collect`` a failed item does not fail it.
+    """
+
+    source: str
+    parameter: str
+    body: Mapping[str, StepSpec]
+    at_once: int
+    collect: bool = False
+    key: Callable[[Any], object] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """A validated workflow: which steps, in which order, with which routes. Immutable and without clock."""
 
@@ -159,7 +181,66 @@ class Plan:
     diverges: Mapping[str, Diverge] = field(default_factory=dict)
     max_jumps: int = 1000
     stage_of: Mapping[str, int] = field(default_factory=dict)
+    each: Mapping[str, Each] = field(default_factory=dict)
 
     def routed(self, step: str) -> bool:
         """Whether the outcome of ``step`` has to be held against a branch or a diverge."""
         return step in self.diverges or step in self.branches
+
+    def parts(self, name: str) -> tuple[StepSpec, ...]:
+        """Return the steps whose functions run under this name: the body of a foreach, else the step itself."""
+        if name in self.each:
+            return tuple(self.each[name].body.values())
+        return (self.steps[name],)
+
+    def body_of(self, name: str) -> StepSpec | None:
+        """Return the step whose function runs for ``deploy[ams3]``, as it is declared; None for what has no item."""
+        each = self.each.get(owner_of(name)) if "[" in name else None
+        return None if each is None else each.body.get(step_of(name))
+
+    def spec(self, name: str) -> StepSpec | None:
+        """Describe what an attempt runs; for ``deploy[ams3]``, the step that runs for that item, under its name."""
+        if "[" not in name:
+            return self.steps.get(name)
+        spec = self.body_of(name)
+        return None if spec is None else replace(spec, name=name)
+
+
+def of_item(owner: str, key: str, step: str = "") -> str:
+    """Name what a foreach does for one item; ``step`` is a step of its body, by default the last.
+
+    Example:
+        >>> of_item("deploy", "ams3"), of_item("parse", "a.html", "fetch")
+        ('deploy[ams3]', 'parse[a.html].fetch')
+    """
+    return f"{owner}[{key}].{step}" if step and step != owner else f"{owner}[{key}]"
+
+
+def owner_of(name: str) -> str:
+    """Return the step that is on a path; names of steps have no brackets.
+
+    Example:
+        >>> owner_of("parse[a.html].fetch"), owner_of("report")
+        ('parse', 'report')
+    """
+    return name.partition("[")[0]
+
+
+def key_of(name: str) -> str:
+    """Return the item's key; empty for what is done for no item.
+
+    Example:
+        >>> key_of("parse[a.html].fetch"), key_of("report")
+        ('a.html', '')
+    """
+    return name.partition("[")[2].rpartition("]")[0]
+
+
+def step_of(name: str) -> str:
+    """Return the step whose function runs.
+
+    Example:
+        >>> step_of("parse[a.html].fetch"), step_of("deploy[ams3]"), step_of("report")
+        ('fetch', 'deploy', 'report')
+    """
+    return name.rpartition("]")[2].removeprefix(".") or owner_of(name)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from .._text.text import did_you_mean
 from ..errors import OutcomeUnknownError, ResumeError
 from .decide import reset_by
-from .graph import Plan
+from .graph import Plan, key_of, of_item, owner_of, step_of
 from .state import Phase, State, StepState
 from .state_name import ExecutionState
 
@@ -35,12 +35,13 @@ class Resumption:
     revisited: tuple[str, ...] = ()
     rerouted: tuple[str, ...] = ()
     restored: tuple[str, ...] = ()
+    relisted: tuple[str, ...] = ()
     stale: tuple[str, ...] = ()
 
     @property
     def is_nothing(self) -> bool:
         """Whether it runs nothing again that has an outcome."""
-        return not (self.retried or self.revisited or self.rerouted or self.restored)
+        return not (self.retried or self.revisited or self.rerouted or self.restored or self.relisted)
 
 
 def plan_resume(
@@ -54,6 +55,7 @@ def plan_resume(
     repeat: Collection[str] = (),
     mark_done: Collection[str] = (),
     outdated: Collection[str] = (),
+    listed_anew: Collection[str] = (),
 ) -> Resumption:
     """Decide what a resume does.
 
@@ -67,6 +69,7 @@ def plan_resume(
         repeat: external steps that may run again although nobody knows whether their effect happened.
         mark_done: steps whose result is given by hand.
         outdated: the completed steps that are stale: their code or inputs are not those that made their result.
+        listed_anew: those of them that are foreach steps and only run over another list now.
 
     Raises:
         OutcomeUnknownError: it would repeat an external effect that may have happened.
@@ -80,7 +83,7 @@ def plan_resume(
         )
     if state.lifecycle is ExecutionState.CANCELLED:
         raise ResumeError(
-            f"{name} was cancelled{_because(state.reason)} and does not go on. Start a new one with execute()"
+            f"{name} was cancelled{_because(state.reason)} and cannot be resumed. Start a new one with execute()"
         )
     _check_by_hand(plan, state, repeat, mark_done)
     unknown = [n for n in unknown_outcomes(plan, state) if n not in repeat and n not in mark_done]
@@ -89,14 +92,15 @@ def plan_resume(
     if not skip_completed_steps:
         return Resumption(revisited=tuple(state.steps))
     again = named(plan, state, [n for n in state.finished if n in outdated] if rerun == "stale" else rerun)
-    chosen = resumption(plan, state, again=again, outdated=outdated, given=mark_done, live=live)
-    if state.lifecycle is ExecutionState.COMPLETED and not chosen.revisited:
+    anew = listed_anew if rerun == "stale" else ()
+    chosen = resumption(plan, state, again=again, outdated=outdated, given=mark_done, live=live, listed_anew=anew)
+    if state.lifecycle is ExecutionState.COMPLETED and not (chosen.revisited or chosen.relisted):
         what = "no step's code has changed since" if rerun == "stale" else f"it ran none of {rerun!r}"
         raise ResumeError(
             f"{name} of workflow '{plan.workflow}' is completed, and {what}: there is nothing to run again. "
             f"Start a new one with execute()"
         )
-    _refuse_lost(plan, state, execution_id, {*chosen.retried, *chosen.revisited, *chosen.rerouted})
+    _refuse_lost(plan, state, execution_id, {*chosen.retried, *chosen.revisited, *chosen.rerouted, *chosen.relisted})
     return chosen
 
 
@@ -108,8 +112,9 @@ def resumption(
     outdated: Collection[str] = (),
     given: Collection[str] = (),
     live: Collection[str] = (),
+    listed_anew: Collection[str] = (),
 ) -> Resumption:
-    """Say what of a recorded state is done again when it goes on.
+    """Say what of a recorded state is done again by a resume.
 
     Args:
         plan: the workflow as it is now.
@@ -118,15 +123,30 @@ def resumption(
         outdated: the completed steps that are stale.
         given: steps whose result is given by hand.
         live: completed steps whose unstorable value is still in memory.
+        listed_anew: of ``again``, the foreach steps that only run over another list now.
     """
-    revisited = tuple(n for n in dependants(plan, again) if n in state.steps)
+    items = [n for n in again if "[" in n]
+    opened = {owner_of(n) for n in items}.difference(again)
+    afresh = {*again, *opened}.difference(items)
+    revisited = tuple(n for n in dependants(plan, afresh) if n in state.steps and n not in opened)
+    revisited += tuple(n for item in items if owner_of(item) in opened for n in _rest_of_item(plan, state, item))
+    relisted = tuple(
+        n
+        for n in revisited
+        if (n in listed_anew or (n not in afresh and n not in outdated))
+        and _only_the_source_changes(plan, state, n, revisited)
+    )
+    revisited = tuple(n for n in revisited if n not in relisted)
     retried = tuple(
         n
         for n, s in state.steps.items()
-        if s.phase is Phase.FAILED
-        and (s.diverge is None or n == state.failed_step)
+        if (
+            n in opened
+            or (s.phase is Phase.FAILED and (s.diverge is None or n == state.failed_step))
+            or (s.items is not None and s.items.failed and not s.settled)  # it died before it had its outcome
+        )
         and n not in given
-        and n not in revisited
+        and n not in {*revisited, *relisted}
         and n in plan.steps
     )
     failed = state.failed_step
@@ -136,9 +156,27 @@ def resumption(
         retried=retried,
         revisited=revisited,
         rerouted=rerouted,
-        restored=tuple(n for n in restored if n not in revisited),
+        restored=tuple(n for n in restored if n not in {*revisited, *relisted}),
+        relisted=relisted,
         stale=tuple(n for n in state.finished if n in outdated and n not in revisited),
     )
+
+
+def _only_the_source_changes(plan: Plan, state: State, name: str, changed: Collection[str]) -> bool:
+    """Whether all that a foreach reads anew is what it lists."""
+    each = plan.each.get(name)
+    if each is None or state.steps[name].items is None or plan.steps[name].takes_rest:
+        return False
+    inside = {n for body in each.body.values() for n in (*body.requires, *body.optional)}
+    return not inside.intersection(changed) - {each.parameter, *each.body}
+
+
+def _rest_of_item(plan: Plan, state: State, name: str) -> Iterator[str]:
+    """What was done for an item from this step of the body on."""
+    body = list(plan.each[owner_of(name)].body)
+    for step in body[body.index(step_of(name)) :]:
+        if state.step(of_item(owner_of(name), key_of(name), step)) is not None:
+            yield of_item(owner_of(name), key_of(name), step)
 
 
 def code_changed(plan: Plan, state: State, name: str) -> bool:
@@ -154,9 +192,9 @@ def unknown_outcomes(plan: Plan, state: State) -> tuple[str, ...]:
     """
     return tuple(
         name
-        for name, step in state.steps.items()
-        if name in plan.steps
-        and plan.steps[name].policy.effect == "external"
+        for name, step in state.attempted()
+        if (spec := plan.spec(name)) is not None
+        and spec.policy.effect == "external"
         and _has_unknown_outcome(step)
         and not any(o.is_before_body and not o.done for o in step.operations.values())
     )
@@ -195,13 +233,21 @@ def _check_by_hand(plan: Plan, state: State, repeat: Collection[str], mark_done:
                 else f"mark_done takes the steps with their results: mark_done={{{names!r}: ...}}"
             )
         for name in names:
-            if name not in plan.steps:
+            if plan.spec(name) is None or not _is_listed(state, name):
                 raise _unknown(plan, name, f"{what} names")
-    done = [n for n in mark_done if n in state.finished]
+    done = [n for n in mark_done if (step := state.step(n)) is not None and step.has_result]
     if done:
         raise ResumeError(
             f"mark_done names '{done[0]}', which is completed already: its result is recorded and is used"
         )
+
+
+def _is_listed(state: State, name: str) -> bool:
+    """Whether an item is one of those of its foreach."""
+    owner = state.steps.get(owner_of(name))
+    return name in (owner_of(name), step_of(name)) or (
+        owner is not None and owner.items is not None and key_of(name) in owner.items.keys
+    )
 
 
 def _outcome_unknown(steps: Collection[str], name: str) -> OutcomeUnknownError:
@@ -232,9 +278,9 @@ def named(plan: Plan, state: State, rerun: str | Collection[str]) -> tuple[str, 
     for name in names:
         if not isinstance(name, str):
             raise ResumeError(f"rerun takes names of steps, such as rerun=['build'], or 'stale', not {name!r}")
-        if name not in plan.steps:
+        if plan.spec(name) is None:
             raise _unknown(plan, name, "rerun names")
-    return tuple(n for n in names if n in state.steps)
+    return tuple(n for n in names if state.step(n) is not None)
 
 
 def step_named(plan: Plan, step: object, method: str) -> str:
@@ -257,7 +303,7 @@ def step_named(plan: Plan, step: object, method: str) -> str:
 
 
 def following(plan: Plan, state: State, step: str) -> tuple[str, ...]:
-    """Name the started steps that going back to ``step`` opens anew: itself and what follows.
+    """Name the started steps that going back to ``step`` opens again: itself and what follows.
 
     Raises:
         ResumeError: it has not run, so there is nothing to go back to.
@@ -293,9 +339,9 @@ def _refuse_lost(plan: Plan, state: State, execution_id: str, again: Collection[
         return
     added = [f"  + step '{n}'" for n in plan.steps if n not in state.steps]
     raise ResumeError(
-        f"execution {execution_id} cannot go on: workflow '{plan.workflow}' no longer holds what it has done:\n"
+        f"execution {execution_id} cannot be resumed: workflow '{plan.workflow}' no longer holds what it has done:\n"
         + "\n".join([*lost, *added[:5]])
-        + "\nPut it back under its old name, fork the execution, or start anew with execute()"
+        + "\nPut it back under its old name, fork the execution, or start a new one with execute()"
     )
 
 
@@ -307,9 +353,9 @@ def route_is_lost(plan: Plan, step: StepState, name: str) -> bool:
 
 
 def _unkept_needed(plan: Plan, state: State, live: set[str], revisited: set[str]) -> tuple[str, ...]:
-    """Completed steps whose value is nowhere any more although a step that has not run needs it.
+    """Completed steps whose value was not kept although a step that has not run needs it.
 
-    A value that held a secret is there, but for the secret: only whoever opens that one misses it.
+    A value that held a secret is there, except for the secret: only code that reveals that one misses it.
     """
     gone = {
         n

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from .._text.json_text import parse
+from .._text.text import counted
 from .decide import Position, decide
 from .graph import Action, Plan, Target
 from .resume import Resumption, dependants
@@ -63,7 +64,7 @@ def prospects(
         doubts: what nobody can tell of a completed step's code, by step.
     """
     ahead = _ahead(plan, after)
-    again = {*chosen.retried, *chosen.revisited, *chosen.restored}
+    again = {*chosen.retried, *chosen.revisited, *chosen.restored, *chosen.relisted}
     doubtful = {n for n in dependants(plan, stale) if n in before.finished}
     found: list[Prospect] = []
     comes = {*after.finished, *given, *ahead}
@@ -97,7 +98,7 @@ def prospects(
 
 
 def changed_inputs(old: Value | None, new: Value | None) -> tuple[str, ...] | None:
-    """Name the inputs that differ; None when only that something differs can be told.
+    """Name the inputs that differ; None when it is only known that something differs.
 
     Example:
         >>> changed_inputs(Value("json", '{"a":1,"b":2}'), Value("json", '{"a":1,"b":3}'))
@@ -177,12 +178,17 @@ def _why_again(
     if name in asked:
         return ("asked for",)
     if name in chosen.retried or step.phase is Phase.FAILED:
+        if step.items is not None and step.items.failed:
+            failed, total = len(step.items.failed), len(step.items.keys)
+            return (f"{failed} of {counted(total, 'item')} failed: only what failed runs again",)
         error = step.error
         return (f"failed: {error.type}: {error.message}" if error is not None else "failed",)
     if name in chosen.restored:
         return ("its value was kept in memory only",)
-    made_again = {*chosen.revisited} - {*given}
+    made_again = {*chosen.revisited, *chosen.relisted} - {*given}
     uses = (*_uses(plan, name, given, "whose result is given"), *_uses(plan, name, made_again, "which will run"))
+    if name in chosen.relisted:
+        return (*uses, "only items that are new or changed run")
     return uses or ("everything runs again",)
 
 

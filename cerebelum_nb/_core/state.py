@@ -7,16 +7,17 @@ O(1); fold a prefix again to have an earlier state. No clock, no file and no pla
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import assert_never
 
 from . import events as e
+from .graph import key_of, owner_of
 from .state_name import ExecutionState
 from .value import ErrorInfo, Value
 
-__all__ = ["Operation", "Phase", "State", "StepState", "check", "evolve", "fold"]
+__all__ = ["Items", "Operation", "Phase", "State", "StepState", "check", "evolve", "fold"]
 
 
 _LAST_PRINTED = 4_000
@@ -54,7 +55,7 @@ class Operation:
 
     @property
     def kind(self) -> str:
-        """``sleep``, ``poll``, ``retry``, ``approval`` or ``run``."""
+        """``sleep``, ``poll``, ``retry``, ``approval``, ``signal`` or ``run``."""
         return self.op.partition(":")[0]
 
     @property
@@ -96,6 +97,8 @@ class StepState:
     message: str = ""
     printed: str = ""  # the end of what this attempt wrote to stdout and stderr
     operations: dict[str, Operation] = field(default_factory=dict)
+    items: Items | None = None  # of a foreach, once they are listed
+    before: Items | None = None  # those of the last visit, while it is listed again
 
     @property
     def settled(self) -> bool:
@@ -103,9 +106,32 @@ class StepState:
         return self.phase is Phase.COMPLETED or self.phase is Phase.FAILED
 
     @property
+    def moves(self) -> bool:
+        """Whether an attempt of it is in flight; of a foreach, one for any of its items."""
+        in_flight = self.phase is Phase.RUNNING or self.phase is Phase.RETRYING
+        return in_flight or (self.items is not None and bool(self.items.running))
+
+    @property
     def has_result(self) -> bool:
         """Whether consumers may read ``output``."""
         return self.phase is Phase.COMPLETED
+
+
+@dataclass(slots=True)
+class Items:
+    """The items of a foreach in its present visit, counted as they settle."""
+
+    keys: dict[str, int]  # in order, each with its index
+    digests: dict[str, str] = field(default_factory=dict)
+    steps: dict[str, StepState] = field(default_factory=dict)  # what has begun for them, by name
+    done: int = 0
+    failed: dict[str, None] = field(default_factory=dict)  # names of what failed for them
+    running: dict[str, None] = field(default_factory=dict)  # names of what is in flight for them
+
+    @property
+    def settled(self) -> int:
+        """How many have their outcome."""
+        return self.done + len(self.failed)
 
 
 @dataclass(slots=True)
@@ -129,7 +155,7 @@ class State:
     steps: dict[str, StepState] = field(default_factory=dict)
     finished: dict[str, None] = field(default_factory=dict)  # completed steps, in order of completion
     in_flight: dict[str, None] = field(default_factory=dict)
-    waiting: dict[str, str] = field(default_factory=dict)  # op key -> step, of open sleeps and approvals
+    waiting: dict[str, str] = field(default_factory=dict)  # op key -> step, of open sleeps, approvals, signals
     current_step: str | None = None  # of the steps begun and not done, the one that began last
     last_step: str | None = None
     jumps: int = 0
@@ -139,6 +165,9 @@ class State:
     failed_step: str | None = None
     reason: str | None = None  # why it is paused or cancelled
     cancel: e.CancelRequested | None = None
+    signals: dict[int, e.SignalReceived] = field(default_factory=dict)  # received and not taken, by version
+    signal_ids: dict[str, None] = field(default_factory=dict)
+    last_signal: int = 0  # the version of the last one
     hibernated: bool = False  # no process runs it, and none should before wake_at
     wake_at: int | None = None
     deaths: int = 0  # processes that died one after the other without getting anything done
@@ -152,14 +181,32 @@ class State:
         if self.lifecycle is not ExecutionState.RUNNING or not (self.waiting or self.hibernated):
             return self.lifecycle
         if self.hibernated:
-            asks = any(key.startswith("approval:") for key in self.waiting)
-            return ExecutionState.WAITING_FOR_APPROVAL if asks else ExecutionState.SLEEPING
+            return self._waits_for()
         flying = len(self.in_flight)
         if len(self.waiting) < flying or len(set(self.waiting.values())) < flying:
             return ExecutionState.RUNNING
-        if any(key.startswith("approval:") for key in self.waiting):
+        return self._waits_for()
+
+    def _waits_for(self) -> ExecutionState:
+        kinds = {key.partition(":")[0] for key in self.waiting}
+        if "approval" in kinds:
             return ExecutionState.WAITING_FOR_APPROVAL
-        return ExecutionState.SLEEPING
+        return ExecutionState.WAITING_FOR_SIGNAL if "signal" in kinds else ExecutionState.SLEEPING
+
+    def step(self, name: str) -> StepState | None:
+        """What is known of a step, or of what a foreach does for one item: ``deploy[ams3]``."""
+        found = self.steps.get(name)
+        if found is not None or "[" not in name:
+            return found
+        owner = self.steps.get(owner_of(name))
+        return None if owner is None or owner.items is None else owner.items.steps.get(name)
+
+    def attempted(self) -> Iterator[tuple[str, StepState]]:
+        """Everything that has attempts, by name: steps, and what they do for items."""
+        for name, step in self.steps.items():
+            yield name, step
+            if step.items is not None:
+                yield from step.items.steps.items()
 
     def left_at(self, heard_at: int | None, now: int) -> int:
         """Return when a process that is gone was last known to run this, µs.
@@ -215,6 +262,8 @@ def evolve(state: State, event: e.Event) -> State:
             step.printed = ""
             state.in_flight[event.step] = None
             state.current_step = event.step
+            if event.step not in state.steps:
+                _items(state, event.step).running[event.step] = None
         case e.StepCompleted():  # as `_leave`, without the calls: every step comes by here once
             step = state.steps.get(event.step) or _step(state, event)
             step.phase, step.ended_at, step.due_at = Phase.COMPLETED, event.at, None
@@ -227,10 +276,15 @@ def evolve(state: State, event: e.Event) -> State:
             if event.by_hand:
                 step.inputs = None
             step.operations = {}
-            state.finished[event.step] = None
             state.deaths = 0
             if state.current_step == event.step:
                 state.current_step = next(reversed(state.in_flight), None)
+            if event.step not in state.steps:
+                step.settled_at = state.version
+                _items(state, event.step).running.pop(event.step, None)
+                _items(state, event.step).done += event.step.endswith("]")  # the last step of the body is the item's
+                return state
+            state.finished[event.step] = None
             if event.step in state.restoring:
                 del state.restoring[event.step]
             else:
@@ -243,6 +297,9 @@ def evolve(state: State, event: e.Event) -> State:
             step.error, step.settled_at = event.error, state.version
             step.output = event.output
             _step_on(state, event.step)
+            if event.step not in state.steps:
+                _items(state, event.step).running.pop(event.step, None)
+                _items(state, event.step).failed[event.step] = None
         case e.StepRetried():
             step = _step(state, event)
             step.failures += 1
@@ -254,6 +311,8 @@ def evolve(state: State, event: e.Event) -> State:
             step = _step(state, event)
             _leave(state, event.step, step, Phase.PENDING, event.at if event.ended_at is None else event.ended_at)
             step.interrupted = True
+            if event.step not in state.steps:
+                _items(state, event.step).running.pop(event.step, None)
             if not state.hibernated:  # a wait without a process is part of the step, one that was paused is not
                 step.began_at = 0
         case e.StepProgressed():
@@ -262,6 +321,16 @@ def evolve(state: State, event: e.Event) -> State:
         case e.StepPrinted():
             step = _step(state, event)
             step.printed = (step.printed + event.text)[-_LAST_PRINTED:]
+        case e.ItemsListed():
+            step = _step(state, event)
+            keys = {key: place for place, key in enumerate(event.keys)}
+            digests = zip(event.keys, event.digests, strict=False)
+            step.items = Items(keys, {key: digest for key, digest in digests if digest})
+            if step.before is not None:
+                _keep_the_same(step.items, step.before, event.step)
+                step.before = None
+            step.attempt, step.code, step.inputs = event.attempt, event.code, state.inputs
+            step.began_at = step.started_at = event.at
         case e.DivergeTaken():
             step = _step(state, event)
             step.diverge, step.diverge_chosen, step.routed_at = event.choice, True, state.version
@@ -298,6 +367,7 @@ def evolve(state: State, event: e.Event) -> State:
             state.deaths = 0
         case e.OperationFailed():
             _step(state, event).operations.pop(event.op, None)
+            state.waiting.pop(_wait_key(event), None)
         case e.OperationMismatched():
             pass
         case e.ApprovalRequested():
@@ -323,6 +393,23 @@ def evolve(state: State, event: e.Event) -> State:
         case e.ApprovalTimedOut():
             _operation(state, event).error = ErrorInfo(type="ApprovalTimeoutError", message="nobody decided in time")
             _decided(state, event)
+        case e.SignalReceived():
+            if event.signal_id not in state.signal_ids:
+                if event.signal_id:
+                    state.signal_ids[event.signal_id] = None
+                state.signals[state.version], state.last_signal = event, state.version
+                if state.hibernated and any(key.startswith(f"signal:{event.name}:") for key in state.waiting):
+                    state.wake_at = event.at
+        case e.SignalAwaited():
+            operation = _operation(state, event)  # one that goes on after an interruption keeps its beginning
+            operation.due_at = event.due_at
+            state.waiting[_wait_key(event)] = event.step
+        case e.SignalTaken():
+            if (taken := state.signals.pop(event.received, None)) is not None:  # else another step was first
+                operation = _operation(state, event)
+                operation.result, operation.done = taken.data, True
+                state.waiting.pop(_wait_key(event), None)
+                state.deaths = 0
         case e.WorkflowStarted():
             state.lifecycle = ExecutionState.RUNNING
             state.workflow, state.inputs = event.workflow, event.inputs
@@ -365,7 +452,7 @@ def check(state: State) -> None:
 
     Used by tests: any prefix of any history must pass.
     """
-    running = {n for n, s in state.steps.items() if s.phase in (Phase.RUNNING, Phase.RETRYING)}
+    running = {n for n, s in state.attempted() if s.phase in (Phase.RUNNING, Phase.RETRYING)}
     assert running == set(state.in_flight), f"in flight {set(state.in_flight)}, running {running}"
     completed = {n for n, s in state.steps.items() if s.phase is Phase.COMPLETED}
     assert completed == set(state.finished), f"finished {set(state.finished)}, completed {completed}"
@@ -374,10 +461,17 @@ def check(state: State) -> None:
         assert not running, f"{state.lifecycle} while {running} are in flight"
     assert state.lifecycle.is_final == (state.completed_at is not None), "completed_at and state disagree"
     current = state.current_step
-    assert current is None or not state.steps[current].settled, f"the current step {current} is done"
+    assert current is None or (known := state.step(current)) is None or not known.settled, f"{current} is done"
     assert set(state.restoring) <= set(state.steps), "a step is restored that never ran"
     assert state.last_step is None or state.last_step in state.steps, "the last step is unknown"
-    for name, step in state.steps.items():
+    for name, step in state.attempted():
+        if step.items is not None:
+            items = step.items
+            done = [n for n, s in items.steps.items() if s.has_result and n.endswith("]")]
+            failed = {n for n, s in items.steps.items() if s.phase is Phase.FAILED}
+            assert (items.done, {*items.failed}) == (len(done), failed), f"the items of {name} are counted wrongly"
+            assert {*items.running} == running.intersection(items.steps), f"the running items of {name} are wrong"
+            assert all(key_of(n) in items.keys for n in items.steps), f"{name} runs for an item it does not have"
         assert step.visit >= 1 and step.attempt >= 0, f"{name} counts wrongly"
         assert not step.has_result or step.output is not None, f"{name} completed without an output"
         assert step.phase is not Phase.FAILED or step.error is not None, f"{name} failed without an error"
@@ -387,8 +481,17 @@ def check(state: State) -> None:
 def _step(state: State, event: e.StepEvent) -> StepState:
     step = state.steps.get(event.step)
     if step is None:
-        step = state.steps[event.step] = StepState()
+        steps = _items(state, event.step).steps if "[" in event.step else state.steps
+        step = steps.get(event.step)
+        if step is None:
+            step = steps[event.step] = StepState(visit=event.visit)
     return step
+
+
+def _items(state: State, name: str) -> Items:
+    items = state.steps[owner_of(name)].items
+    assert items is not None, f"the items of {name} are not listed"
+    return items
 
 
 def _operation(state: State, event: e.OperationEvent) -> Operation:
@@ -430,7 +533,13 @@ def _stop_waiting(state: State, name: str, step: StepState) -> None:
 
 def _reopen(state: State, name: str) -> None:
     """The same visit goes on: operations stay, the outcome and the route are decided again."""
-    step = state.steps[name]
+    step = state.step(name)
+    assert step is not None
+    if step.items is not None:
+        step.attempt += 1
+        for item in step.items.failed:
+            _reopen(state, item)
+        step.items.failed.clear()
     step.phase, step.failures, step.output, step.due_at = Phase.PENDING, 0, None, None
     step.began_at = 0
     if name not in state.restoring:
@@ -441,16 +550,44 @@ def _reopen(state: State, name: str) -> None:
 
 def _revisit(state: State, name: str) -> None:
     """A new visit: nothing of the last one counts for decisions."""
-    old = state.steps.get(name)
+    old = state.step(name)
     if old is None:
         return
-    state.steps[name] = StepState(visit=old.visit + 1, code=old.code)
+    if name not in state.steps:  # one item of a foreach, which is opened again beside it
+        items = _items(state, name)
+        items.done -= old.has_result and name.endswith("]")
+        items.failed.pop(name, None)
+        items.steps[name] = StepState(visit=old.visit + 1, code=old.code)
+        _stop_waiting(state, name, old)
+        return
+    visits = old.visit if old.items is None else max([old.visit, *(s.visit for s in old.items.steps.values())])
+    state.steps[name] = StepState(visit=visits + 1, code=old.code)
     state.finished.pop(name, None)
     state.in_flight.pop(name, None)
     state.restoring.pop(name, None)
     _stop_waiting(state, name, old)
     if state.last_step == name:
         state.last_step = next(reversed(state.finished), None)
+
+
+def _relist(state: State, name: str) -> None:
+    """A new visit with other items; what is the same in them stands."""
+    before = state.steps[name].items
+    _revisit(state, name)
+    state.steps[name].before = before
+
+
+def _keep_the_same(items: Items, before: Items, owner: str) -> None:
+    same = {
+        key
+        for key in items.keys
+        if key in before.keys
+        and items.digests.get(key) == before.digests.get(key)
+        and (last := before.steps.get(f"{owner}[{key}]")) is not None
+        and last.has_result
+    }
+    items.steps.update((name, known) for name, known in before.steps.items() if key_of(name) in same)
+    items.done = len(same)
 
 
 def _restore(state: State, name: str) -> None:
@@ -483,6 +620,8 @@ def _take_up(state: State, event: e.TakenUpEvent) -> None:
         _reopen(state, name)
     for name in event.revisited:
         _revisit(state, name)
+    for name in event.relisted:
+        _relist(state, name)
     for name in event.restored:
         _restore(state, name)
     for name in event.rerouted:

@@ -16,6 +16,7 @@ from .._core.validate import Report, validate
 from .._text.text import cut
 from ..errors import WorkflowDefinitionError
 from . import flow
+from .foreach import Foreach
 from .step import Chain, Link, Step
 
 __all__ = ["WorkflowBuilder", "build"]
@@ -58,7 +59,8 @@ class WorkflowBuilder:
     def __init__(self, name: str) -> None:
         self.name = name
         self._timeline: list[tuple[str, ...]] = []
-        self._steps: dict[str, Step[..., Any]] = {}
+        self._steps: dict[str, Step[..., Any] | Foreach] = {}
+        self._routed: dict[str, Step[..., Any] | Foreach] = {}
         self._branches: dict[str, Branch] = {}
         self._diverges: dict[str, dict[str, tuple[Any, Target]]] = {}
         self._problems: list[str] = []
@@ -96,7 +98,7 @@ class WorkflowBuilder:
             condition: another name for ``on``.
         """
         where = f"branch after {_said(after)}"
-        name = self._one(after, f"{where}: after=")
+        name = self._named(after, f"{where}: after=")
         if on is not None and condition is not None:
             self._problems.append(f"{where}: on= and condition= are two names of one thing: give one of them")
         predicate = on if on is not None else condition
@@ -141,7 +143,7 @@ class WorkflowBuilder:
                 what was raised; a dict matches as a subset; a function is a predicate on the result.
         """
         where = f"diverge from {_said(from_step)}"
-        name = self._one(from_step, f"{where}: from_step=")
+        name = self._named(from_step, f"{where}: from_step=")
         pairs = _pairs(patterns)
         if not pairs:
             self._problems.append(
@@ -156,17 +158,21 @@ class WorkflowBuilder:
             if wrong:
                 self._problems.append(f"{where}: the pattern {label} {wrong}")
             if isinstance(pattern, str) and label in choices:
-                self._warnings.append(f"{where}: pattern {label} is never reached, it stands before as well")
+                self._warnings.append(f"{where}: pattern {label} is never reached, as it is also given before")
             elif "_" in choices:
                 self._warnings.append(f"{where}: pattern {label} is never reached, '_' before it matches anything")
             while label in choices:
                 label += "'"
             if target is None:
-                self._problems.append(f"{where}: pattern {label} has no path; to go on as usual write flow.proceed()")
+                self._problems.append(
+                    f"{where}: pattern {label} has no path; to continue as usual write flow.proceed()"
+                )
             choices[label] = (pattern, self._target(target, f"{where}: pattern {label}"))
 
     def plan(self, max_jumps: int) -> Plan:
         """Freeze what was described."""
+        for step in self._routed.values():
+            self._same(step)
         specs: dict[str, StepSpec] = {name: step.spec() for name, step in self._steps.items()}
         timeline = tuple(self._timeline)
         return Plan(
@@ -177,13 +183,14 @@ class WorkflowBuilder:
             diverges={name: Diverge(name, choices) for name, choices in self._diverges.items()},
             max_jumps=max_jumps,
             stage_of={name: i for i, stage in reversed(list(enumerate(timeline))) for name in stage},
+            each={name: item.each() for name, item in self._steps.items() if isinstance(item, Foreach)},
         )
 
     def describes(self, plan: Plan, max_jumps: int) -> bool:
         """Whether freezing it would give this very plan; False when that is not plain to see, as with any route."""
         return (
             not (self._branches or self._diverges or self._problems or self._warnings)
-            and not (plan.branches or plan.diverges)
+            and not (plan.branches or plan.diverges or plan.each)
             and (self.name, max_jumps) == (plan.workflow, plan.max_jumps)
             and tuple(self._timeline) == plan.timeline
             and all(step.spec() is plan.steps[name] for name, step in self._steps.items())
@@ -230,19 +237,41 @@ class WorkflowBuilder:
             self._problems.append(f"{where}: a parallel list is empty; remove it or put steps in it")
         return tuple(names)
 
+    def _named(self, item: object, where: str) -> str | None:
+        """Name the step that a route hangs on; of a foreach, the last step of its body names it too."""
+        if not isinstance(item, (Step, Foreach)):
+            self._problems.append(f"{where}: {_not_a_step(item)}")
+            return None
+        self._routed[item.name] = item.newest() if isinstance(item, Step) else item
+        return item.name
+
+    def _same(self, item: Step[..., Any] | Foreach) -> None:
+        """Have a step under its name, and report another one of that name."""
+        known = self._steps.setdefault(item.name, item)
+        if known is item or (isinstance(known, Foreach) and known.body[-1:] == (item,)):
+            return
+        problem = (
+            f"two different steps are named '{item.name}' ({_origin(known)} and {_origin(item)}): "
+            f"give one of them @step(name=...), or run the cell again that lists the older one"
+        )
+        if problem not in self._problems:
+            self._problems.append(problem)
+
     def _one(self, item: object, where: str) -> str | None:
+        if isinstance(item, Foreach):
+            self._problems.extend(problem for problem in item.problems if problem not in self._problems)
+            if item.problems:
+                return None
+            self._same(item)
+            return item.name
         if not isinstance(item, Step):
             self._problems.append(f"{where}: {_not_a_step(item)}")
             return None
         item = item.newest()
-        known = self._steps.setdefault(item.name, item)
-        if known is not item:
-            problem = (
-                f"two different steps are named '{item.name}' ({_origin(known)} and {_origin(item)}): "
-                f"give one of them @step(name=...), or run the cell again that lists the older one"
-            )
-            if problem not in self._problems:
-                self._problems.append(problem)
+        if isinstance(self._steps.get(item.name), Foreach):
+            self._problems.append(f"{where}: step '{item.name}' runs by itself and in a foreach: make two steps of it")
+            return item.name
+        self._same(item)
         return item.name
 
 
@@ -306,11 +335,11 @@ def _takes_one(fn: Callable[..., object]) -> bool:
 
 def _wrong_pattern(pattern: Any) -> str | None:
     if isinstance(pattern, Step):
-        return "is a step; patterns stand left, paths right"
+        return "is a step; patterns go on the left, paths on the right"
     if isinstance(pattern, BaseException):
         return f"is an exception; give its class: {type(pattern).__name__}"
     if isinstance(pattern, tuple) and any(inspect.isclass(member) for member in pattern):
-        return "is a tuple of classes; give each class a line of its own"
+        return "is a tuple of classes; give each class its own line"
     if inspect.isclass(pattern):
         if not issubclass(pattern, BaseException):
             return "is a class, but no exception; use a function of the result"
@@ -322,9 +351,11 @@ def _wrong_pattern(pattern: Any) -> str | None:
 
 _MISJOINED = (
     ("for >>:", "a chain begins with a step; two lists in a row are written a >> [b, c] >> [d, e]"),
+    ("foreach() takes", "the list is named by the parameter that receives an item: foreach(deploy, region=regions)"),
+    ("foreach() got", "the list is named by the parameter that receives an item: foreach(deploy, region=regions)"),
     ("not supported between instances of", "steps are joined by >>, as in a >> b"),
     ("unsupported operand type(s)", "steps are joined by >>, as in a >> [b, c] >> d"),
-    ("unhashable type: 'dict'", "a pattern that cannot be a key stands in a list of pairs, patterns=[({...}, path)]"),
+    ("unhashable type: 'dict'", "a pattern that cannot be a key goes into a list of pairs, patterns=[({...}, path)]"),
 )
 
 
@@ -344,7 +375,7 @@ def _line_of(error: TypeError, fn: Callable[..., object]) -> int:
 
 def _said(item: object) -> str:
     """Name a thing in a message; a workflow's own repr would evaluate it."""
-    if isinstance(item, Step):
+    if isinstance(item, (Step, Foreach)):
         return f"'{item.name}'"
     if type(item).__name__ == "Workflow":
         return f"workflow '{getattr(item, 'name', '')}'"
@@ -367,12 +398,14 @@ def _not_a_step(item: object) -> str:
     if isinstance(item, Action):
         return f"{item} is a flow action; it is a target of branch or diverge, not a part of a path"
     if item is None or item is ...:
-        return f"{item!r} stands where a step is expected; give a step, or leave it out"
+        return f"{item!r} is where a step is expected; give a step, or leave it out"
     if isinstance(item, (set, frozenset)):
-        return f"{_said(item)} is a set, which has no order; steps that run in parallel stand in a list"
+        return f"{_said(item)} is a set, which has no order; steps that run in parallel go into a list"
     return f"{_said(item)} ({type(item).__name__}) is not a step; steps are made by @step"
 
 
-def _origin(step: Step[..., Any]) -> str:
+def _origin(step: Step[..., Any] | Foreach) -> str:
+    if isinstance(step, Foreach):
+        return repr(step)
     code = getattr(inspect.unwrap(step.fn), "__code__", None)
     return f"{code.co_filename.rpartition('/')[2]}:{code.co_firstlineno}" if code else repr(step.fn)

@@ -19,7 +19,18 @@ from .._text.duration import Duration, seconds
 from ..errors import StepDefinitionError
 from .reloading import by_name, load_of, newest
 
-__all__ = ["DECORATIONS", "RESERVED", "Chain", "Link", "Step", "check_name", "is_async", "parts_of", "step"]
+__all__ = [
+    "DECORATIONS",
+    "RESERVED",
+    "Chain",
+    "Composite",
+    "Link",
+    "Step",
+    "check_name",
+    "is_async",
+    "parts_of",
+    "step",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)  # so that a Step[..., int] is a Step[..., object]
@@ -83,6 +94,11 @@ class Step(Generic[P, R]):
         required: tuple[str, ...] = self._needs["requires"]
         return required
 
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names by which it asks for results."""
+        return (*self._needs["requires"], *self._needs["optional"])
+
     def spec(self) -> StepSpec:
         """Describe the step to the engine, with a fingerprint of its code as it is now."""
         code = self.code_hash()
@@ -124,7 +140,19 @@ class Chain:
         return " >> ".join(repr(item) for item in self.items)
 
 
-Link: TypeAlias = Step[..., Any] | Chain | Sequence[Step[..., Any]]
+class Composite:
+    """A step made of others, such as a ``foreach``: it may be placed wherever a step may."""
+
+    name: str
+
+    def __rshift__(self, other: Link) -> Chain:
+        return Chain((self,)) >> other
+
+    def __rrshift__(self, other: Sequence[object]) -> Chain:
+        return Chain((other, self))
+
+
+Link: TypeAlias = Step[..., Any] | Composite | Chain | Sequence[Step[..., Any] | Composite]
 """What ``>>`` joins: a step, a chain, or a list of steps that run in parallel."""
 
 

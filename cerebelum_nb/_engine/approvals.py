@@ -1,6 +1,6 @@
 """Deciding an approval, from any process: the client, the command line and the notebook's form all come here.
 
-A decision is a signal: it is appended beside whatever the running process appends, and the database lets one win.
+A decision is a signal: it is appended alongside whatever the running process appends, and the database lets one win.
 """
 
 from __future__ import annotations
@@ -30,9 +30,11 @@ from .._text.times import at, utc
 from .._values import Vault, encode
 from ..errors import ApprovalDecidedError, ApprovalError, ApprovalRefusedError
 from .clock import current_clock
+from .elsewhere import where_it_runs
 from .leases import keeper_of
+from .patience import patiently, short_try
 
-__all__ = ["Decision", "OpenApproval", "decide_approval", "open_approvals", "verdict"]
+__all__ = ["Decision", "OpenApproval", "decide", "decide_approval", "open_approvals", "verdict"]
 
 _LOOK_SECONDS = 0.05
 
@@ -53,7 +55,7 @@ class OpenApproval:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """A decision that stands in the log.
+    """A decision that is in the log.
 
     ``pending`` is true while the step has still to validate the response: see :func:`verdict`.
     """
@@ -81,7 +83,7 @@ def open_approvals(state: State) -> list[OpenApproval]:
             due_at=operation.due_at,
             validated=operation.validated,
         )
-        for name, step in state.steps.items()
+        for name, step in state.attempted()
         if not step.settled
         for operation in step.operations.values()
         if operation.kind == "approval" and not operation.is_decided
@@ -99,7 +101,7 @@ def decide_approval(
     by: str | None = None,
     step: str | None = None,
 ) -> Decision:
-    """Approve or reject what an execution waits for; whoever runs it goes on, or it is due to be woken.
+    """Approve or reject what an execution waits for; the process that runs it continues, or it is due to be resumed.
 
     Args:
         store: its log.
@@ -119,7 +121,8 @@ def decide_approval(
         ApprovalError: nothing waits for an approval there, or several do and ``step`` does not say which.
         SerializationError: the response cannot be stored.
     """
-    execution_id = store.execution(execution_id).execution_id
+    row = store.execution(execution_id)
+    execution_id, store = row.execution_id, where_it_runs(store, row)
     who = by or _user()
     value = encode(response, vault=Vault(store.redact), path="response")
     while True:
@@ -127,11 +130,13 @@ def decide_approval(
         state = fold(events)
         now = max(current_clock.get().now(), state.updated_at)
         chosen = _choose(execution_id, state, events, step, now)
+        known = state.step(chosen.step)
+        assert known is not None
         header: dict[str, Any] = {
             "at": now,
             "step": chosen.step,
-            "visit": state.steps[chosen.step].visit,
-            "attempt": max(1, state.steps[chosen.step].attempt),
+            "visit": known.visit,
+            "attempt": max(1, known.attempt),
             "op": chosen.op,
             "by": who,
             "digest": chosen.digest,
@@ -164,13 +169,23 @@ def decide_approval(
     )
 
 
+async def decide(store: Store, execution_id: str, **decision: Any) -> Decision:
+    """Decide from async code, as :func:`decide_approval` does; the loop turns while the log is locked."""
+
+    def write() -> Decision:
+        with short_try():
+            return decide_approval(store, execution_id, **decision)
+
+    return await patiently(write)
+
+
 async def verdict(store: Store, decision: Decision, seconds: float = 5.0) -> Decision:
     """Wait for the step to validate a response.
 
     Args:
         store: the log.
         decision: what :func:`decide_approval` returned.
-        seconds: how long; nobody may be running the execution, it is then validated when it goes on.
+        seconds: how long; if no process is running the execution, it is validated when it is resumed.
 
     Returns:
         The decision, no longer ``pending`` when the step has taken the response.
@@ -178,6 +193,7 @@ async def verdict(store: Store, decision: Decision, seconds: float = 5.0) -> Dec
     Raises:
         ApprovalRefusedError: the step did not take it; the approval is still open.
     """
+    store = where_it_runs(store, store.execution(decision.execution_id))
     loop = asyncio.get_running_loop()
     until = loop.time() + seconds
     while decision.pending:

@@ -1,7 +1,7 @@
 """How an operation meets its caller: awaited, blocking in a thread, or wrapped around a step's body.
 
 Where it is to be awaited it is a `PendingOperation`: whatever else is done with it raises, and one that nobody has
-awaited fails its step. A plain coroutine is true, so that ``if wait_for_approval():`` went on as if a person had
+awaited fails its step. A plain coroutine is true, so that ``if wait_for_approval():`` continued as if a person had
 agreed.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import sys
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
@@ -77,7 +78,14 @@ class PendingOperation(Coroutine[Any, Any, T], _OrItsValue):  # type: ignore[mis
         )
 
     def __bool__(self) -> bool:
-        self._refuse()
+        if sys._getframe(1).f_globals.get("__name__") != "asyncio.base_tasks":
+            self._refuse()
+        return True  # from Python 3.12 on, a task that is shown asks whether it has a coroutine
+
+    @property
+    def __name__(self) -> str:
+        """What a task that runs it calls it."""
+        return self.what.removesuffix("(...)")
 
     def __eq__(self, other: object) -> bool:
         if self is not other:
@@ -111,7 +119,8 @@ def unawaited(scope: Scope) -> OperationError | None:
     names = list(
         dict.fromkeys(operation.what for operation in scope.unawaited if isinstance(operation, PendingOperation))
     )
-    if not scope.execution.plan.steps[scope.step].is_async and not can_start_threads():
+    spec = scope.execution.plan.spec(scope.step)
+    if spec is not None and not spec.is_async and not can_start_threads():
         return OperationError(
             f"step '{scope.step}' of execution {scope.execution.id} called {' and '.join(names[:3])}, and cannot wait "
             f"for it: no thread can start here, so a plain step runs on the event loop. Make it async def, and write "
@@ -124,7 +133,7 @@ def unawaited(scope: Scope) -> OperationError | None:
 
 
 def give_up(scope: Scope) -> None:
-    """Close what nobody will await any more."""
+    """Close what nothing will await any longer."""
     for operation in list(scope.unawaited or ()):
         if isinstance(operation, PendingOperation):
             operation.close()
@@ -141,7 +150,7 @@ def offer(
         scope: the step it belongs to, where the caller knows it.
 
     Raises:
-        OperationError: a step may have called it, and it cannot be told which.
+        OperationError: a step may have called it, and it is not known which.
     """
     if scope is None or not scope.is_here():
         scope = scope_here(what)
@@ -157,9 +166,7 @@ def offer(
 def wrap(body: F, around: Callable[..., Any], decoration: tuple[Any, ...]) -> F:
     """Put an operation around a step's body, and say so in its code's fingerprint."""
     if not callable(body) or hasattr(body, "policy"):
-        raise StepDefinitionError(
-            f"@{decoration[0]} stands above @step; write it below, between @step and the function"
-        )
+        raise StepDefinitionError(f"@{decoration[0]} is above @step; write it below, between @step and the function")
     if is_async(body):
 
         @functools.wraps(body)

@@ -9,9 +9,11 @@ from .._core.summary import summarise
 from .._store.base import Commit, Store
 from ..errors import ExecutionBusyError, ResumeError
 from .clock import current_clock
+from .elsewhere import where_it_runs
 from .execution import running_here
 from .leases import keeper_of
 from .leaving import leave_off
+from .patience import patiently, short_try
 
 __all__ = ["cancel_execution"]
 
@@ -32,8 +34,17 @@ async def cancel_execution(store: Store, execution_id: ExecutionLike, *, reason:
         ExecutionNotFoundError: there is no such execution.
         ResumeError: it has ended already.
     """
+
+    def write() -> str:
+        with short_try():
+            return _cancel(store, execution_id, reason, by)
+
+    return await patiently(write)
+
+
+def _cancel(store: Store, execution_id: ExecutionLike, reason: str | None, by: str | None) -> str:
     row = store.execution(execution_id)
-    execution_id = row.execution_id
+    execution_id, store = row.execution_id, where_it_runs(store, row)
     if row.summary.state.is_final:
         raise ResumeError(f"execution {execution_id} is {row.summary.state} already; there is nothing to cancel")
     here = running_here(store, execution_id)

@@ -17,6 +17,7 @@ from typing import Any, assert_never
 
 from .._core import events as e
 from .._core.drive import (
+    AskItems,
     AskRoute,
     Begin,
     Cancel,
@@ -25,6 +26,8 @@ from .._core.drive import (
     Driver,
     Due,
     End,
+    Items,
+    JoinItems,
     Leave,
     Recorded,
     Released,
@@ -35,24 +38,26 @@ from .._core.drive import (
     Stop,
 )
 from .._core.events import Event
-from .._core.graph import Plan, describe_target
+from .._core.graph import Plan
 from .._core.limits import Limit
-from .._core.settle import Raised, Returned, ReturnedError, Verdict, settle, tries_again
-from .._core.state import Phase, State
+from .._core.settle import Returned, ReturnedError, settle, tries_again
+from .._core.state import State, StepState
 from .._core.summary import summarise
 from .._core.value import Value
 from .._core.waits import AttemptWaits, may_leave, ripe_at, wake_at
 from .._store.base import Commit, Store
 from .._values import Vault
-from ..errors import CerebelumError, DependencyError, ExecutionBusyError, OperationError
+from ..errors import CerebelumError, ExecutionBusyError
 from . import observers
 from .attempt import Attempt, Interruption
 from .clock import Deadline, Timer
+from .foreach import join_items, list_items
 from .leases import keeper_of
 from .ports import Outcome, RunLoop, Waiter
 from .remembered import note_end
-from .routing import choose
+from .routing import take_route
 from .scope import Scope, Suspension
+from .settling import verdict_of
 from .staleness import parts_written
 from .values import ExecutionValues, MakeContext
 
@@ -150,6 +155,9 @@ class Execution(ExecutionValues):
         """Take an operation's event; ``waiter`` is answered when it is committed."""
         self.engine.post(self, self._record, (event, waiter))
 
+    def check_signals(self) -> None:
+        """Take signals: they come through the log."""
+
     def ride(self, make: Callable[[], Event | None]) -> None:
         """Record with the next commit what is not worth one of its own; ``make`` is called then."""
         if not self.over and not self.finishing and self.driver.ride(make):
@@ -213,8 +221,8 @@ class Execution(ExecutionValues):
         if self.stop_requested is not None and isinstance(outcome.error, _BROKEN_OFF):
             self.driver.ride(lambda: printed)
             return  # still in flight as far as the log knows: the stop interrupts it
-        verdict = self._verdict(attempt, outcome)
-        due_at, policy, failures = None, attempt.spec.policy, self.state.steps[scope.step].failures
+        verdict = verdict_of(self, attempt.spec, outcome)
+        due_at, policy, failures = None, attempt.spec.policy, self._known(scope.step).failures
         if tries_again(policy, failures, verdict):
             deadline = self._retries[scope.step] = Deadline.after(self.clock, policy.delay(failures, random.random()))
             due_at = deadline.at
@@ -303,6 +311,12 @@ class Execution(ExecutionValues):
                     case AskRoute():
                         self.driver.take(Routed(self._choose(command.step)), self.now())
                         answered = True
+                    case AskItems():
+                        self.driver.take(Items(self._list(command.step)), self.now())
+                        answered = True
+                    case JoinItems():
+                        self.driver.take(Items(join_items(self, command.step, self.now())), self.now())
+                        answered = True
                     case SetTimer():
                         answered = self._set_timer(command) or answered
                     case CancelAttempts():
@@ -322,6 +336,8 @@ class Execution(ExecutionValues):
 
     def commit(self) -> Commit:
         """Describe what is to be written."""
+        if not self.holder:
+            self.holder = keeper_of(self.store).holder(self.clock.now())
         driver = self.driver
         return Commit(
             self.id, self.written, driver.batch, summarise(self.state), self.holder, driver.finishing, self.payloads
@@ -341,8 +357,8 @@ class Execution(ExecutionValues):
     def committed(self) -> None:
         """The batch is in the log: it counts now."""
         driver = self.driver
-        for name in driver.forgotten:
-            self.live.pop(name, None)
+        if driver.forgotten:
+            self.forget(driver.forgotten)
         events = driver.committed()
         if self.payloads:
             parts_written(self.store, self.payloads)
@@ -457,7 +473,9 @@ class Execution(ExecutionValues):
     def _launch(self, command: Start) -> None:
         name = command.step
         scope = Scope(self, name, command.visit, command.attempt)
-        attempt = Attempt(self.plan.steps[name], scope)
+        spec = self.plan.spec(name)
+        assert spec is not None, f"nothing is known of step {name}"
+        attempt = Attempt(spec, scope)
         self.attempts[name] = attempt
         try:
             context = self.context.copy()
@@ -466,45 +484,24 @@ class Execution(ExecutionValues):
         except Exception as error:  # noqa: BLE001 - the system may refuse a thread: then that is how the attempt ended
             self.engine.post(self, self.settle, attempt.outcome(error))
 
-    def _verdict(self, attempt: Attempt, outcome: Outcome) -> Verdict:
-        """Say as data how an attempt ended, without secrets."""
-        error, value, live = outcome.error, outcome.value, outcome.live
-        if error is not None:
-            retry_on = attempt.spec.policy.retry_on
-            return Raised(
-                self.describe(error),
-                isinstance(error, retry_on) and not isinstance(error, (DependencyError, OperationError)),
-            )
-        assert value is not None
-        if type(live) is dict and len(live) == 1 and "error" in live:
-            text = str(live["error"])
-            return ReturnedError(value, self.vault.mask(text) if self.vault else text)
-        return Returned(value)
-
     def _choose(self, name: str) -> e.DivergeTaken | e.BranchTaken | e.WorkflowFailed:
         """Hold the outcome of a step against its routes."""
-        step = self.state.steps[name]
-        header: dict[str, Any] = {"at": self.now(), "step": name, "visit": step.visit, "attempt": max(1, step.attempt)}
-        try:
-            if name in self.plan.diverges and not step.diverge_chosen:
-                diverge = self.plan.diverges[name]
-                error = step.error if step.phase is Phase.FAILED else None
-                choice = choose(diverge, error, self._routed_result(name))
-                target = "" if choice is None else describe_target(diverge.choices[choice][1])
-                return e.DivergeTaken(**header, choice=choice, target=target)
-            branch = self.plan.branches[name]
-            truth = bool(branch.predicate(self.result_of(name)))
-            target = describe_target(branch.when_true if truth else branch.when_false)
-            return e.BranchTaken(**header, choice=truth, target=target)
-        except BaseException as error:  # noqa: BLE001 - a route is user code: what it raises fails the run
+        event, error = take_route(self, name, self.now())
+        if error is not None:
             self.cause = error
-            return e.WorkflowFailed(at=self.now(), error=self.describe(error), failed_step=name)
+        return event
 
-    def _routed_result(self, name: str) -> Any:
-        step = self.state.steps[name]
-        if step.phase is Phase.COMPLETED:
-            return self.result_of(name)
-        return None if step.output is None else self.decode(step.output, f"the result of step '{name}'", name)
+    def _list(self, name: str) -> e.ItemsListed | e.StepFailed:
+        """Name the items of a foreach."""
+        event, error = list_items(self, name, self.now())
+        if error is not None:
+            self.cause = error
+        return event
+
+    def _known(self, name: str) -> StepState:
+        step = self.state.step(name)
+        assert step is not None, f"step {name} has begun"
+        return step
 
     def _look_at_waits(self, _: None = None) -> None:
         self._looks = False
@@ -532,16 +529,15 @@ class Execution(ExecutionValues):
         return ripe_at(self._waits(), self._retry_times(), len(self.state.in_flight), after, now)
 
     def _waits(self) -> list[AttemptWaits]:
-        steps = self.state.steps
         return [
-            AttemptWaits(attempt.scope.waits, steps[name].operations, attempt.spec.policy.effect == "external")
+            AttemptWaits(attempt.scope.waits, self._known(name).operations, attempt.spec.policy.effect == "external")
             for name, attempt in self.attempts.items()
         ]
 
     def _retry_times(self) -> list[int]:
         """When the next attempts of failed steps start, µs since the epoch."""
-        steps = self.state.steps
-        return [due for name in self._timers if name in steps and (due := steps[name].due_at) is not None]
+        known = map(self.state.step, self._timers)
+        return [step.due_at for step in known if step is not None and step.due_at is not None]
 
     def _note_stop(self) -> None:
         if self.stopped_at is None:

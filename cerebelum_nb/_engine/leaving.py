@@ -17,12 +17,13 @@ def interruptions(state: State, at: int, reason: str, heard_at: int | None = Non
         StepInterrupted(
             at=at,
             step=name,
-            visit=state.steps[name].visit,
-            attempt=max(1, state.steps[name].attempt),
+            visit=known.visit,
+            attempt=max(1, known.attempt),
             reason=reason,
             ended_at=ended_at,
         )
         for name in state.in_flight
+        if (known := state.step(name)) is not None
     ]
 
 

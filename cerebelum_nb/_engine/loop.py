@@ -28,9 +28,11 @@ from .._core.state import State, fold
 from .._store.base import Rejection, Store, patience
 from .._values import Vault
 from ..errors import CerebelumError, ResumeError, StoreError
+from . import observers
 from .clock import Clock, current_clock
 from .execution import Execution
 from .leases import keeper_of, superseded
+from .patience import LOCKED_SECONDS, RETRY_SECONDS, TRY_SECONDS, short_try
 from .ports import Outcome
 from .remembered import remembered
 from .scope import hear
@@ -47,15 +49,6 @@ come together would keep it from everything else for a second."""
 
 _FLUSH_SECONDS = 1.0
 """The longest that a progress event waits for a commit to ride on."""
-
-_PATIENCE_SECONDS = 0.1
-"""How long a commit on the loop waits for another program's write lock before it is put off."""
-
-_RETRY_SECONDS = 0.1
-"""How long the loop then has for everything else between two tries."""
-
-_LOCKED_SECONDS = 600.0
-"""How long runs wait for the lock before they end with the error."""
 
 _STOP_SECONDS = 5.0
 """How long a run that was stopped meanwhile waits on: whoever stops it wants the cell back."""
@@ -99,7 +92,7 @@ class Engine:
         self._held: dict[Execution, float] = {}  # whose events wait for the log's write lock, and since when
         self._retry: asyncio.TimerHandle | None = None
         self._context = contextvars.copy_context()
-        self._context.run(patience.set, _PATIENCE_SECONDS)
+        self._context.run(patience.set, TRY_SECONDS)
         self._watch = BlockWatch(loop, self._async_steps)
         self._listening: dict[str, Callable[[], None]] = {}
 
@@ -107,17 +100,18 @@ class Engine:
     def create(self, execution_id: str, plan: Plan, vault: Vault, make_context: MakeContext) -> Iterator[Execution]:
         """Make an execution that has no history yet; what raises in the block gives it back.
 
+        Nothing is written, so it waits for no lock: the holder is registered when the first events are committed.
+
         Raises:
             ResumeError: the log has one of that id.
         """
         keeper = keeper_of(self.store)
         if keeper.running(execution_id) is not None or self.store.events(execution_id, upto=1):
             raise ResumeError(
-                f"execution {execution_id} exists already: add resume=True to go on with it or get its "
+                f"execution {execution_id} exists already: add resume=True to resume it or get its "
                 f"recorded result, or choose another execution_id (without one, each gets its own)"
             )
-        holder = keeper.holder(self.clock.now())
-        execution = Execution(self, execution_id, plan, State(), holder, vault, make_context)
+        execution = Execution(self, execution_id, plan, State(), 0, vault, make_context)
         with self.made_ready(execution):
             self._enter(execution)
             yield execution
@@ -128,8 +122,10 @@ class Engine:
 
         Raises:
             ExecutionBusyError: somebody else runs it.
+            StoreError: the log is locked (transient): to be tried again, see patience.py.
         """
-        lease = keeper_of(self.store).claim(execution_id, self.clock.now())
+        with short_try():
+            lease = keeper_of(self.store).claim(execution_id, self.clock.now())
         execution = Execution(self, execution_id, plan, State(), lease.holder, vault, make_context)
         execution.heard_at = lease.heard_at
         with self.made_ready(execution):
@@ -209,15 +205,17 @@ class Engine:
         While the log is locked it is tried again. A lease that cannot be given back at all stays with this process,
         which can resume the execution all the same; for others it is free when this process ends.
         """
+        if not execution.holder:
+            return  # it never had one
         if until is not None and keeper_of(self.store).running(execution.id) is not None:
             return  # it was resumed here meanwhile: the lease is that run's now
         here = contextvars.copy_context() if self.loop.is_closed() else self._context.copy()
         try:
             here.run(self.store.release, execution.id, execution.holder)
         except Exception as error:  # noqa: BLE001 - the run has ended with an error of its own, which is the one to tell
-            until = until or self.loop.time() + _LOCKED_SECONDS
+            until = until or self.loop.time() + LOCKED_SECONDS
             if getattr(error, "transient", False) and not self.loop.is_closed() and self.loop.time() < until:
-                self.loop.call_later(_RETRY_SECONDS, self.release, execution, until)
+                self.loop.call_later(RETRY_SECONDS, self.release, execution, until)
             else:
                 _say("the lease of execution %s could not be given back: %s", execution.id, error)
 
@@ -363,11 +361,13 @@ class Engine:
 
     def _write(self, executions: Sequence[Execution]) -> list[Execution]:
         """Commit once; return who has to be committed again, as others appended something before it."""
+        began = time.perf_counter()
         try:
             rejected = self.store.commit([execution.commit() for execution in executions])
         except BaseException as error:  # noqa: BLE001 - a store is a plug-in: whatever it raises ends a run, or is retried
             self._not_written(executions, error)
             return []
+        observers.tell_commit(time.perf_counter() - began)
         again: list[Execution] = []
         for execution in executions:
             if self._held:
@@ -413,7 +413,7 @@ class Engine:
         for execution in executions:
             self._held.setdefault(execution, self.loop.time())
         if self._held and self._retry is None:
-            self._retry = self.loop.call_later(_RETRY_SECONDS, self._try_again, context=self._context)
+            self._retry = self.loop.call_later(RETRY_SECONDS, self._try_again, context=self._context)
 
     def _try_again(self) -> None:
         self._retry = None
@@ -423,7 +423,7 @@ class Engine:
             now = self.loop.time()
             for execution, since in list(self._held.items()):
                 stopped = execution.stopped_at
-                if now - since > _LOCKED_SECONDS or (stopped is not None and now - stopped > _STOP_SECONDS):
+                if now - since > LOCKED_SECONDS or (stopped is not None and now - stopped > _STOP_SECONDS):
                     execution.abort(_locked(self.store.location, now - since))
         finally:
             self._pumping = False

@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from .._core.events import StepCompleted
+from .._core.graph import owner_of
 from .._core.state import State, StepState
-from .execution import Execution
+from .values import ExecutionValues
 
 __all__ = ["by_hand"]
 
 
-def by_hand(execution: Execution, state: State, step: str, result: Any, path: str) -> StepCompleted:
+def by_hand(values: ExecutionValues, now: int, state: State, step: str, result: Any, path: str) -> StepCompleted:
     """Make the event of a result that was given by hand.
 
     Args:
-        execution: whose step it is.
+        values: the execution whose step it is.
+        now: the time, µs since the epoch.
         state: what is recorded of it.
         step: the step's name.
         result: what it would have returned.
@@ -24,11 +26,12 @@ def by_hand(execution: Execution, state: State, step: str, result: Any, path: st
     Raises:
         SerializationError: it cannot be stored.
     """
-    known = state.steps.get(step) or StepState()
-    value = execution.encode(result, path=path)
-    execution.keep_live(step, known.visit, value, result)
+    owner = state.steps.get(owner_of(step))
+    known = state.step(step) or StepState(visit=1 if owner is None else owner.visit)
+    value = values.encode(result, path=path)
+    values.keep_live(step, known.visit, value, result)
     return StepCompleted(
-        at=max(execution.now(), state.updated_at),
+        at=max(now, state.updated_at),
         step=step,
         visit=known.visit,
         attempt=max(1, known.attempt),

@@ -1,6 +1,6 @@
-"""Who is told what happens in the executions of this process.
+"""Observers: what is called with every event of the executions of this process.
 
-Every way of running asks the same registry: foreground, background, a scheduler. An observer stands behind a fence:
+Every way of running asks the same registry: foreground, background, a scheduler. An observer runs behind a fence:
 one that raises is logged once and dropped. It watches a run, so it must never be able to end or to hang it.
 """
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .ports import Host
     from .scope import Scope
 
-__all__ = ["Observer", "add", "prepare", "remove", "tell"]
+__all__ = ["Observer", "add", "prepare", "remove", "tell", "tell_commit"]
 
 log = logging.getLogger("cerebelum_nb")
 
@@ -28,16 +28,20 @@ _observers: tuple[Observer, ...] = ()
 
 
 class Observer:
-    """What is to be called: after a commit for each of its events, and before an attempt starts."""
+    """What is to be called: after a commit for each of its events, before an attempt starts, and how long commits took.
 
-    __slots__ = ("before_attempt", "on_event")
+    ``on_commit`` is given seconds; a commit may hold events of several executions.
+    """
+
+    __slots__ = ("before_attempt", "on_commit", "on_event")
 
     def __init__(
         self,
         on_event: Callable[[Host, int, Event], object] | None = None,
         before_attempt: Callable[[Scope], object] | None = None,
+        on_commit: Callable[[float], object] | None = None,
     ) -> None:
-        self.on_event, self.before_attempt = on_event, before_attempt
+        self.on_event, self.before_attempt, self.on_commit = on_event, before_attempt, on_commit
 
 
 def add(observer: Observer) -> None:
@@ -48,7 +52,7 @@ def add(observer: Observer) -> None:
 
 
 def remove(observer: Observer) -> None:
-    """Tell ``observer`` no more; harmless when it is not told already."""
+    """Stop calling ``observer``; harmless if it is not registered."""
     global _observers
     with _lock:
         _observers = tuple(other for other in _observers if other is not observer)
@@ -81,7 +85,20 @@ def prepare(scope: Scope, context: Context) -> None:
             _drop(observer, error)
 
 
+def tell_commit(seconds: float) -> None:
+    """Tell how long a commit took."""
+    for observer in _observers:
+        if observer.on_commit is None:
+            continue
+        try:
+            observer.on_commit(seconds)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the fence, as above
+            _drop(observer, error)
+
+
 def _drop(observer: Observer, error: BaseException) -> None:
     remove(observer)
     with suppress(Exception):  # a logging handler or filter may raise too
-        log.warning("an observer raised %s and is told nothing more", type(error).__name__, exc_info=error)
+        log.warning("an observer raised %s and is not called again", type(error).__name__, exc_info=error)

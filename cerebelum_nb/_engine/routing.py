@@ -9,12 +9,52 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from .._core.graph import Diverge
+from .._core.events import BranchTaken, DivergeTaken, WorkflowFailed
+from .._core.graph import Diverge, describe_target
+from .._core.state import Phase
 from .._core.value import ErrorInfo
+from .values import ExecutionValues
 
-__all__ = ["choose"]
+__all__ = ["choose", "take_route"]
 
 _FAILED = object()
+
+
+def take_route(
+    values: ExecutionValues, name: str, at: int
+) -> tuple[DivergeTaken | BranchTaken | WorkflowFailed, BaseException | None]:
+    """Hold the outcome of a step against its patterns, or else against its predicate.
+
+    Args:
+        values: the execution, in whose state the step has its outcome.
+        name: the step.
+        at: the time, µs since the epoch.
+
+    Returns:
+        The event of the choice; what choosing raised, if it did: that fails the run.
+    """
+    step, plan = values.state.steps[name], values.plan
+    header: dict[str, Any] = {"at": at, "step": name, "visit": step.visit, "attempt": max(1, step.attempt)}
+    try:
+        if name in plan.diverges and not step.diverge_chosen:
+            diverge = plan.diverges[name]
+            error = step.error if step.phase is Phase.FAILED else None
+            choice = choose(diverge, error, _result(values, name))
+            target = "" if choice is None else describe_target(diverge.choices[choice][1])
+            return DivergeTaken(**header, choice=choice, target=target), None
+        branch = plan.branches[name]
+        truth = bool(branch.predicate(values.result_of(name)))
+        target = describe_target(branch.when_true if truth else branch.when_false)
+        return BranchTaken(**header, choice=truth, target=target), None
+    except BaseException as error:  # noqa: BLE001 - a route is user code: what it raises fails the run
+        return WorkflowFailed(at=at, error=values.describe(error), failed_step=name), error
+
+
+def _result(values: ExecutionValues, name: str) -> Any:
+    step = values.state.steps[name]
+    if step.phase is Phase.COMPLETED:
+        return values.result_of(name)
+    return None if step.output is None else values.decode(step.output, f"the result of step '{name}'", name)
 
 
 def choose(diverge: Diverge, error: ErrorInfo | None, result: Any) -> str | None:

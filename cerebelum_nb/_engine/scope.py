@@ -24,7 +24,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .._core.events import OperationMismatched, StepPrinted, StepProgressed
-from .._core.state import Operation
+from .._core.state import Operation, StepState
 from .._core.waits import Wait
 from .._store import at_fork as forks
 from .._values.secret import Vault, reveal_to
@@ -68,6 +68,7 @@ class Scope:
         "_ends",
         "_pid",
         "_progress_at",
+        "_torn",
         "_waiters",
         "attempt",
         "closed",
@@ -96,6 +97,7 @@ class Scope:
         self.message = ""
         self._ends: set[Callable[[], None]] = set()
         self.printed: Printed | None = None
+        self._torn: dict[Callable[[str], Any], str] = {}  # by stream: what is not written yet
         self._counts: Counter[str] | None = None
         self._waiters: set[Waiter] | None = None
         self._progress_at = 0
@@ -107,6 +109,13 @@ class Scope:
     def now(self) -> int:
         """Return the engine's time, µs since the epoch."""
         return self.execution.now()
+
+    @property
+    def known(self) -> StepState:
+        """What is recorded of its step."""
+        step = self.execution.state.step(self.step)
+        assert step is not None, f"step {self.step} has begun"
+        return step
 
     @property
     def waiting(self) -> bool:
@@ -133,13 +142,13 @@ class Scope:
 
     def _note_earlier(self) -> None:
         """Index, once, what earlier attempts finished: all that this one may fail to match."""
-        for op, operation in self.execution.state.steps[self.step].operations.items():
+        for op, operation in self.known.operations.items():
             if operation.done:
                 self._earlier.setdefault(_same_name(op), {})[op] = None
 
     def recorded(self, op: str) -> Operation | None:
         """Look up what an earlier attempt of this visit recorded under ``op``."""
-        return self.execution.state.steps[self.step].operations.get(op)
+        return self.known.operations.get(op)
 
     def mismatch(self, op: str) -> str | None:
         """Find a finished operation of the same kind and name that was recorded with other arguments."""
@@ -243,10 +252,24 @@ class Scope:
             self.printed.asked = True
             self._on_loop(self._note_printed_later)
 
+    def shown(self, text: str, write: Callable[[str], Any]) -> str:
+        """Mask a text that is written to a stream. What may be the beginning of a secret waits for what follows it."""
+        vault = self.execution.vault
+        masked = vault.mask(self._torn.pop(write, "") + text)
+        end = len(masked) if self.closed else len(masked) - vault.begun(masked)
+        if end < len(masked):
+            self._torn[write] = masked[end:]
+        return masked[:end]
+
     def close(self) -> None:
         """End it: what this attempt still tries to record is refused, and what it waits for is called off."""
         self.closed = True
         _open.pop(id(self), None)
+        if self._torn:
+            for write, rest in self._torn.items():
+                with suppress(Exception):  # the stream may be closed
+                    write(rest)
+            self._torn = {}
         for end in list(self._ends) if self._ends else ():
             end()
         for waiter in list(self._waiters) if self._waiters else ():
@@ -356,7 +379,7 @@ def scope_here(what: str) -> Scope | None:
         what: the operation, as an error names it.
 
     Raises:
-        OperationError: a step may have called it, and it cannot be told which: in a thread that does not know its
+        OperationError: a step may have called it, and it is not known which: in a thread that does not know its
             step while steps are at work, or in a forked process.
     """
     scope = current_scope.get()
@@ -397,14 +420,18 @@ def _same_name(op: str) -> str:
     return ":".join(op.split(":", 2)[:2])
 
 
-def hear(text: str) -> str:
-    """Keep a text for the step that prints it, if it is one; return it as it may be shown, without secrets."""
+def hear(text: str, write: Callable[[str], Any]) -> str:
+    """Keep a text for the step that prints it, if it is one; return it as it may be shown, without secrets.
+
+    Args:
+        text: what is written.
+        write: what writes to the stream itself.
+    """
     scope = current_scope.get()
     if scope is None:
         return text
     scope.print(text)
-    vault = scope.execution.vault
-    return vault.mask(text) if vault else text
+    return scope.shown(text, write) if scope.execution.vault else text
 
 
 def _revealed_to() -> Iterable[Vault]:

@@ -1,6 +1,6 @@
 """The code of steps in the log: what a result was made with, so that a later plan can say what changed.
 
-The parts of a step's fingerprint are kept once per content, beside the events of a start or a resume, without
+The parts of a step's fingerprint are kept once per content, alongside the events of a start or a resume, without
 secrets. They are only ever read to word a reason; what is stale, the digests on the events say.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from hashlib import sha256
 
 from .._core.blueprint import dump, load
-from .._core.graph import Plan, StepSpec
+from .._core.graph import Plan, StepSpec, step_of
 from .._core.resume import code_changed
 from .._core.resume_plan import changed_inputs
 from .._core.state import State
@@ -30,6 +30,7 @@ __all__ = [
     "blueprint_of",
     "doubts",
     "keep_parts",
+    "only_lists_anew",
     "parts_kept",
     "parts_written",
     "pieces",
@@ -47,7 +48,8 @@ Parts = tuple[tuple[str, str, str, str], ...]
 def keep_parts(plan: Plan, store: Store, vault: Vault, blueprint: Value | None = None) -> tuple[Value, ...]:
     """Return what the log may not hold yet of a plan, to be written with the next commit: its steps' parts, itself."""
     known = _known.get(store, ())
-    new = {spec.code: spec for spec in plan.steps.values() if spec.code is not None and _key(spec.code) not in known}
+    specs = (spec for name in plan.steps for spec in plan.parts(name))
+    new = {spec.code: spec for spec in specs if spec.code is not None and _key(spec.code) not in known}
     parts = tuple(as_payload(code, pieces(parts_of(spec.fn), vault)) for code, spec in new.items())
     return parts if blueprint is None or blueprint.digest in known else (*parts, blueprint)
 
@@ -121,7 +123,7 @@ def why_stale(
         inputs: the inputs a resume replaces the recorded ones by.
     """
     changed = [name for name in state.finished if name in plan.steps and code_changed(plan, state, name)]
-    reasons = {name: _why_changed(plan.steps[name], state.steps[name].code, store, vault) for name in changed}
+    reasons = {name: _why_changed(plan, state, name, store, vault) for name in changed}
     for name, words in why_inputs_changed(plan, state, inputs or state.inputs).items():
         reasons.setdefault(name, []).extend(words)
     return reasons
@@ -131,7 +133,11 @@ def doubts(plan: Plan, state: State) -> dict[str, list[str]]:
     """Say of each completed step what it reads of which nobody can tell whether it changed."""
     from .._dsl.fingerprint import unseen
 
-    found = {name: unseen(parts_of(plan.steps[name].fn)) for name in state.finished if name in plan.steps}
+    found = {
+        name: list(dict.fromkeys(words for spec in plan.parts(name) for words in unseen(parts_of(spec.fn))))
+        for name in state.finished
+        if name in plan.steps
+    }
     return {name: words for name, words in found.items() if words}
 
 
@@ -148,12 +154,39 @@ def why_inputs_changed(plan: Plan, state: State, now: Value | None) -> dict[str,
         names = differ[id(then)]
         if names == () or not (spec.takes_inputs or spec.takes_context):
             continue
-        if words := _which_inputs(spec, names):
+        if words := _which_inputs(plan, name, names):
             reasons[name] = words
     return reasons
 
 
-def _why_changed(spec: StepSpec, code: str | None, store: Store, vault: Vault) -> list[str]:
+def only_lists_anew(plan: Plan, state: State, now: Value | None) -> tuple[str, ...]:
+    """Name the completed foreach of which the inputs ``now`` change nothing but the list it runs over."""
+    found = []
+    for name, each in plan.each.items():
+        if name not in state.finished or not each.source.startswith("inputs."):
+            continue
+        names = changed_inputs(state.steps[name].inputs, now)
+        if names and not any(_inputs_of(spec, names) for spec in plan.parts(name)):
+            found.append(name)
+    return tuple(found)
+
+
+def _why_changed(plan: Plan, state: State, name: str, store: Store, vault: Vault) -> list[str]:
+    specs = plan.parts(name)
+    if len(specs) == 1:
+        return _what_changed(specs[0], state.steps[name].code, store, vault)
+    items = state.steps[name].items
+    ran = {} if items is None else {step_of(part): known.code for part, known in items.steps.items()}
+    words = [
+        f"`{spec.name}`: {told}"
+        for spec in specs
+        if spec.name in ran and ran[spec.name] != spec.code
+        for told in _what_changed(spec, ran[spec.name], store, vault)
+    ]
+    return words or ["its code changed"]
+
+
+def _what_changed(spec: StepSpec, code: str | None, store: Store, vault: Vault) -> list[str]:
     from .._dsl.fingerprint import Part, explain
 
     old = parts_kept(store, code) if code is not None else None
@@ -169,7 +202,15 @@ def _why_changed(spec: StepSpec, code: str | None, store: Store, vault: Vault) -
     return explain(was, now) or ["its code changed"]
 
 
-def _which_inputs(spec: StepSpec, changed: tuple[str, ...] | None) -> list[str]:
+def _which_inputs(plan: Plan, name: str, changed: tuple[str, ...] | None) -> list[str]:
+    words = [words for spec in plan.parts(name) for words in _inputs_of(spec, changed)]
+    source = plan.each[name].source.removeprefix("inputs.") if name in plan.each else None
+    if source is not None and (changed is None or source in changed):
+        words.append(f"input `{source}` changed")
+    return list(dict.fromkeys(words))
+
+
+def _inputs_of(spec: StepSpec, changed: tuple[str, ...] | None) -> list[str]:
     from .._dsl.input_reads import inputs_read
 
     read = inputs_read(spec.fn, takes_inputs=spec.takes_inputs, takes_context=spec.takes_context)

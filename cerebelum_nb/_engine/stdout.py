@@ -87,8 +87,8 @@ def as_seen(text: str) -> str:
     return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines)
 
 
-def listen(tell: Callable[[str], str | None]) -> Callable[[], None]:
-    """Tell of every text written to stdout and stderr, and write what is answered, if anything is.
+def listen(tell: Callable[[str, Callable[[str], Any]], str | None]) -> Callable[[], None]:
+    """Tell of every text written to stdout and stderr, and what writes it; write what is answered, if anything is.
 
     Returns:
         What ends it. Calls nest and count.
@@ -103,7 +103,7 @@ def listen(tell: Callable[[str], str | None]) -> Callable[[], None]:
     return end
 
 
-def _ear_on(stream: Any, tell: Callable[[str], str | None]) -> _Ear | None:
+def _ear_on(stream: Any, tell: Callable[[str, Callable[[str], Any]], str | None]) -> _Ear | None:
     with _lock:
         ear = _heard.get(id(stream))
         if ear is None:
@@ -119,7 +119,7 @@ def _ear_on(stream: Any, tell: Callable[[str], str | None]) -> _Ear | None:
 class _Ear:
     """Listens to one stream while somebody wants it to."""
 
-    def __init__(self, stream: Any, tell: Callable[[str], str | None]) -> None:
+    def __init__(self, stream: Any, tell: Callable[[str, Callable[[str], Any]], str | None]) -> None:
         write = stream.write
         self.stream, self.listeners = stream, 0
         self._before = vars(stream).get("write") if hasattr(stream, "__dict__") else None
@@ -127,9 +127,9 @@ class _Ear:
         def heard(text: Any) -> Any:
             if type(text) is not str:
                 return write(text)
-            shown = tell(text)
+            shown = tell(text, write)
             written = write(text if shown is None else shown)
-            return written if shown is None or shown == text else len(text)  # whoever writes counts its own characters
+            return written if shown is None or shown == text else len(text)  # the caller counts its own characters
 
         self._write = heard
         stream.write = heard

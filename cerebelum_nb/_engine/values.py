@@ -10,11 +10,11 @@ import copy
 import hashlib
 import inspect
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from .._core.graph import Plan, StepSpec
+from .._core.graph import Plan, StepSpec, key_of, of_item, owner_of
 from .._core.state import Phase, State
 from .._core.value import ErrorInfo, Value
 from .._store.base import Store
@@ -82,6 +82,7 @@ class ExecutionValues:
         self.store, self.id, self.plan, self.state, self.vault = store, execution_id, plan, state, vault
         self._make_context = make_context
         self.live: dict[str, Any] = {}
+        self._listed: dict[str, list[Any]] = {}
         self._given: dict[str, list[Given]] = {}
         self.live_inputs: dict[str, Any] | None = None
         self.masked_results: dict[tuple[str, int], Any] = {}  # by step and visit: results that held a secret
@@ -95,6 +96,11 @@ class ExecutionValues:
                 failure of the step that made it; said by the commit, it would be nobody's.
         """
         made = encode(value, keep=keep, vault=self.vault, path=path, home=self.home)
+        self.check_size(made, path)
+        return made
+
+    def check_size(self, made: Value, path: str = "output") -> None:
+        """Raise SerializationError when a value is larger than the log takes."""
         most = self.store.largest - _BESIDE
         size = made.size or len(made.json)
         if size * 4 > most and (made.size or len(made.json.encode("utf-8", "surrogatepass"))) > most:
@@ -103,7 +109,6 @@ class ExecutionValues:
                 f"and return the path, or declare the step with @step(keep=False)",
                 path=path,
             )
-        return made
 
     def encode_result(self, spec: StepSpec, result: Any) -> Value:
         """Encode what a step returned; what cannot be stored is told at the step's own line."""
@@ -140,8 +145,11 @@ class ExecutionValues:
 
     def result_of(self, step: str) -> Any:
         """Return a completed step's value, afresh."""
-        output = self.state.steps[step].output
+        known = self.state.step(step)
+        output = None if known is None else known.output
         assert output is not None, f"step {step} has no output"
+        if known is not None and known.items is not None and not output.restorable:
+            return [self.result_of(of_item(step, key)) for key in known.items.keys]
         if step in self.live:
             live = self.live[step]
             return live if output.codec == "none" else copy.deepcopy(live)
@@ -165,35 +173,95 @@ class ExecutionValues:
             return arguments
         steps = self.state.steps
         given: list[Given] = []
+        own = self._of_the_item(spec.name, given) if "[" in spec.name else {}
         for name in spec.requires:
+            if name in own:
+                arguments[name] = own[name]()
+                continue
             step = steps.get(name)
             if step is None or not step.has_result:
                 raise DependencyError(_no_result(spec.name, name, self.state), step=spec.name, dependency=name)
             arguments[name] = self._give(name, given)
         for name in spec.optional:
             step = steps.get(name)
-            if step is not None and step.has_result:
+            if name in own:
+                arguments[name] = own[name]()
+            elif step is not None and step.has_result:
                 arguments[name] = self._give(name, given)
         if spec.takes_rest:
             for name in list(self.state.finished):  # a plain step gathers in its thread, while the loop goes on
-                if name not in arguments and name != spec.name:
+                if name not in arguments and name not in own and name != spec.name:
                     arguments[name] = self._give(name, given)
         if given:
             self._given[spec.name] = given
         if spec.takes_inputs:
             arguments["inputs"] = self.inputs()
         if spec.takes_context:
-            step = steps[spec.name]
+            known = self.state.step(spec.name)
+            assert known is not None, f"step {spec.name} has begun"
             arguments["context"] = self._make_context(
                 inputs=self.inputs(),
                 execution_id=self.id,
                 workflow_name=self.plan.workflow,
                 step_name=spec.name,
-                attempt=step.attempt,
-                visit=step.visit,
+                attempt=known.attempt,
+                visit=known.visit,
+                item=key_of(spec.name) if own else None,
                 _scope=current_scope.get(),
             )
         return arguments
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Forget the objects that are results of these steps, or of their items."""
+        gone = {*names}
+        for name in [one for one in self.live if owner_of(one) in gone]:
+            del self.live[name]
+        for name in gone:
+            self._listed.pop(name, None)
+
+    def items_of(self, name: str, *, anew: bool = False) -> list[Any]:
+        """Return the items of a foreach, as its recorded source has them.
+
+        Args:
+            name: the foreach.
+            anew: read the source again: it may have another result.
+
+        Raises:
+            TypeError: the source is no collection.
+            DependencyError: the source has no result.
+        """
+        found = None if anew else self._listed.get(name)
+        if found is None:
+            source = self.plan.each[name].source
+            kind, _, field = source.rpartition(".")
+            if kind:
+                given = self.inputs()
+                if field not in given:
+                    raise DependencyError(
+                        f"foreach({name}) runs over the input {field!r}, which this execution was not given: "
+                        f"execute({{{field!r}: [...]}})",
+                        step=name,
+                        dependency=source,
+                    )
+                over = given[field]
+            else:
+                step = self.state.steps.get(source)
+                if step is None or not step.has_result:
+                    raise DependencyError(_no_result(name, source, self.state), step=name, dependency=source)
+                over = self.result_of(source)
+            found = self._listed[name] = _as_items(over, name, source)
+        return found
+
+    def _of_the_item(self, name: str, given: list[Given]) -> dict[str, Callable[[], Any]]:
+        """What the parameters of a step mean for its item: the item itself, and the steps of the body before it."""
+        owner, key = owner_of(name), key_of(name)
+        each, foreach = self.plan.each[owner], self.state.steps[owner]
+        assert foreach.items is not None, f"the items of {owner} are listed"
+        index = foreach.items.keys[key]
+        own: dict[str, Callable[[], Any]] = {
+            step: partial(self._give, of_item(owner, key, step), given) for step in each.body
+        }
+        return own | {each.parameter: lambda: copy.deepcopy(self.items_of(owner)[index])}
 
     def keep_live(self, step: str, visit: int, value: Value, live: Any) -> None:
         """Keep the object itself where the log does not hold all of it."""
@@ -208,7 +276,7 @@ class ExecutionValues:
     def recall(self, results: Mapping[tuple[str, int], Any], state: State) -> None:
         """Have results whose secrets this process still knows, by step and visit; they are masked from now on."""
         for (name, visit), value in results.items():
-            step = state.steps.get(name)
+            step = state.step(name)
             if step is not None and step.has_result and step.visit == visit and step.output is not None:
                 self.encode(value)  # the vault learns them
                 self.keep_live(name, visit, step.output, value)
@@ -225,7 +293,9 @@ class ExecutionValues:
                 )
 
     def _give(self, name: str, given: list[Given]) -> Any:
-        value, output = self.result_of(name), self.state.steps[name].output
+        known = self.state.step(name)
+        output = None if known is None else known.output
+        value = self.result_of(name)
         assert output is not None
         if output.digest and output.size <= MOST_WATCHED:
             given.append(Given(name, value, _fingerprint(value, self.home), output.type))
@@ -250,6 +320,33 @@ def home_of(plan: Plan) -> Home:
         if space is not None:
             spaces[id(space)] = space
     return tuple(spaces.values())
+
+
+def _as_items(source: Any, name: str, where: str) -> list[Any]:
+    """Return what a foreach runs for, in order.
+
+    Raises:
+        TypeError: it is no collection.
+    """
+    if isinstance(source, Mapping):
+        return list(source.items())
+    if isinstance(source, (set, frozenset)):
+        try:
+            return sorted(source)
+        except TypeError:
+            return sorted(source, key=repr)
+    if isinstance(source, (list, tuple, range)):
+        return list(source)
+    if hasattr(source, "itertuples"):  # a DataFrame
+        return list(source.itertuples(index=False, name="Row"))
+    if hasattr(source, "tolist"):  # a Series, an array
+        found = source.tolist()
+        if isinstance(found, list):
+            return found
+    raise TypeError(
+        f"foreach({name}) runs over {where if '.' in where else f'the result of {where!r}'}, which is a "
+        f"{type(source).__name__}, not a collection: use a list, tuple, dict, range, set, Series or DataFrame"
+    )
 
 
 def _no_result(user: str, name: str, state: State) -> str:

@@ -77,7 +77,7 @@ class BlockWatch:
 
 @types.coroutine
 def measured(work: Awaitable[Any], note: Callable[[float], None]) -> Generator[Any, Any, Any]:
-    """Await ``work``, and note how many seconds a stretch of it took that did not let the loop go on for too long."""
+    """Await ``work``; note how many seconds a stretch of it took that did not yield to the loop for too long."""
     inner: Any = work.__await__()
     error: BaseException | None = None
     monotonic = time.monotonic

@@ -11,7 +11,7 @@ from enum import Enum
 from pathlib import PurePath
 from typing import Any
 
-from .._core.state import Operation, State, StepState
+from .._core.state import Items, Operation, State, StepState
 from .._core.value import Value
 from .._text.text import one_line
 from .._text.times import clock, stamp
@@ -36,7 +36,7 @@ _TIMES = (
 )
 _MOST_NAMES = 12
 _ALWAYS = ("version", "updated_at", "active_at")
-"""These change with every event, so that nobody need be told."""
+"""These change with every event, so they are not worth showing."""
 
 
 def facts(state: State) -> dict[str, str]:
@@ -116,6 +116,8 @@ def _text(name: str, value: Any) -> str:
             return str(value.value)
         case Value():
             return one_line(value.text)
+        case Items():
+            return f"{value.done} of {len(value.keys)} done, {len(value.failed)} failed, {len(value.running)} running"
         case dict():
             told = [f"{key}: {item}" if isinstance(item, int) else str(key) for key, item in value.items()]
             return ", ".join(

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from .._core.state_name import ExecutionState
-from .._store.extracts import ended_at, error, error_type, type_in, value
+from .._store.extracts import ended_at, error, error_type, item_in, step_in, type_in, value
 from .._store.row_sql import STARTED, iso_of
+from .._store.views import STARTS
 
 __all__ = ["Query", "events", "executions", "steps"]
 
@@ -97,7 +98,7 @@ def executions(
     )
 
 
-_STATE = "CASE last.type WHEN 'StepStarted' THEN 'RUNNING' ELSE upper(substr(last.type, 5)) END"
+_STATE = f"CASE WHEN last.type IN ({STARTS}) THEN 'RUNNING' ELSE upper(substr(last.type, 5)) END"
 
 
 def steps(
@@ -110,28 +111,28 @@ def steps(
     where, parameters = _of(execution_id, workflow, steps)
     # One row per attempt: its last start and its last word. A step completed by hand has no start.
     return Query(
-        f"""SELECT a.execution_id, a.workflow, a.step, a.visit, a.attempt,
+        f"""SELECT a.execution_id, a.workflow, {step_in("a.step")}, {item_in("a.step")}, a.visit, a.attempt,
             {_STATE},
             coalesce(first.at, last.at),
-            CASE WHEN last.type <> 'StepStarted' THEN {ended_at("last")} END,
-            CASE WHEN last.type <> 'StepStarted' THEN {ended_at("last")} - coalesce(first.at, last.at) END,
+            CASE WHEN last.type NOT IN ({STARTS}) THEN {ended_at("last")} END,
+            CASE WHEN last.type NOT IN ({STARTS}) THEN {ended_at("last")} - coalesce(first.at, last.at) END,
             CASE WHEN last.type IN ('StepCompleted', 'StepFailed') THEN {_value("last.data", "output")} END,
             CASE WHEN last.type IN ('StepFailed', 'StepRetried') THEN {error("last.data")} END,
             CASE WHEN last.type IN ('StepFailed', 'StepRetried') THEN {error_type("last.data")} END,
             json_extract(first.data, '$.code'), a.key, coalesce(a.began, a.ended)
         FROM (
             SELECT x.key, x.execution_id, x.workflow, e.step, e.visit, e.attempt,
-                max(CASE e.type WHEN 'StepStarted' THEN e.version END) AS began, max(e.version) AS ended
+                max(CASE WHEN e.type IN ({STARTS}) THEN e.version END) AS began, max(e.version) AS ended
             FROM execution x CROSS JOIN event e ON e.execution = x.key
             WHERE {where} AND e.type IN
-                ('StepStarted', 'StepCompleted', 'StepFailed', 'StepRetried', 'StepInterrupted')
+                ({STARTS}, 'StepCompleted', 'StepFailed', 'StepRetried', 'StepInterrupted')
             GROUP BY x.key, e.step, e.visit, e.attempt
         ) a
         JOIN event last ON last.execution = a.key AND last.version = a.ended
         LEFT JOIN event first ON first.execution = a.key AND first.version = a.began
         {f"WHERE {_STATE} IN ({_marks(states)})" if states else ""}""",
         (*parameters, *states),
-        order=(14, 15),
+        order=(15, 16),
         is_bulk=execution_id is None,
     )
 
@@ -143,10 +144,11 @@ def events(execution_id: str | None = None, types: Sequence[str] = (), steps: Se
         where += f" AND e.type IN ({_marks(types)})"
         parameters += tuple(types)
     return Query(
-        f"""SELECT x.execution_id, e.version, e.type, e.step, e.visit, e.attempt, e.at, e.data, x.key
+        f"""SELECT x.execution_id, e.version, e.type, {step_in("e.step")}, {item_in("e.step")}, e.visit, e.attempt,
+            e.at, e.data, x.key
         FROM execution x CROSS JOIN event e ON e.execution = x.key WHERE {where}""",
         parameters,
-        order=(9, 2),
+        order=(10, 2),
         is_bulk=execution_id is None,
     )
 
@@ -160,8 +162,9 @@ def _of(execution_id: str | None, workflow: str | None, steps: Sequence[str]) ->
         terms.append("x.workflow = ?")
         parameters.append(workflow)
     if steps:
-        terms.append(f"e.step IN ({_marks(steps)})")
-        parameters.extend(steps)
+        marks, cut = _marks(steps), step_in("e.step")
+        terms.append(f"(e.step IN ({marks}) OR (instr(e.step, '[') AND {cut} IN ({marks})))")
+        parameters.extend((*steps, *steps))
     return " AND ".join(terms), tuple(parameters)
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from .._core import events as e
 from .._core.arguments import ExecutionLike
+from .._core.graph import owner_of
 from .._core.state import State, evolve, fold
 from .._engine import views
 from .._engine.staleness import blueprint_kept
@@ -30,9 +31,9 @@ class Transition(NamedTuple):
 
 
 def replay(execution_id: ExecutionLike, *, store: Log | None = None) -> Iterator[Transition]:
-    """Go through a run again: every event, from the first to the last, with the state it led to.
+    """Go through a run again: every event in order, with the state it led to.
 
-    Nothing runs: the states are folded from the recorded events. Each is an object of its own, so that one may keep
+    Nothing runs: the states are folded from the recorded events. Each is a separate object, so that one may keep
     them all; what an event did not touch is shared between them, so look at them and do not change them.
 
     Args:
@@ -47,14 +48,6 @@ def replay(execution_id: ExecutionLike, *, store: Log | None = None) -> Iterator
         StoreError: the log cannot be read.
 
     Example:
-        >>> from cerebelum_nb import connect, history, step, workflow
-        >>> log = connect(":memory:")
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
         >>> result = release.run()
         >>> for event, state in history.replay(result.execution_id):
         ...     print(state.version, type(event).__name__, state.status, list(state.finished))
@@ -69,7 +62,7 @@ def replay(execution_id: ExecutionLike, *, store: Log | None = None) -> Iterator
 def slider(execution_id: ExecutionLike, *, store: Log | None = None) -> Any:
     """Make a slider through the events of a run, for a notebook: what happened, and what was known by then.
 
-    It shows the graph, the values, what was printed and the state as of the event one stands at, and what that event
+    It shows the graph, the values, what was printed and the state as of the chosen event, and what that event
     changed. It needs no kernel: it still slides in a notebook that is opened again, and in an exported page.
 
     Args:
@@ -84,14 +77,6 @@ def slider(execution_id: ExecutionLike, *, store: Log | None = None) -> Any:
         StoreError: the log cannot be read.
 
     Example:
-        >>> from cerebelum_nb import connect, history, step, workflow
-        >>> log = connect(":memory:")
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
         >>> history.slider(release.run().execution_id)
         release: 4 events
             1 WorkflowStarted
@@ -131,10 +116,13 @@ def _apart(state: State, event: e.Event) -> State:
     for name in _DICTS:
         setattr(apart, name, getattr(state, name).copy())
     for name in _touched(event):
-        old = state.steps.get(name)
+        old = state.steps.get(owner_of(name))
         if old is None:
             continue
-        step = apart.steps[name] = copy(old)
+        step = apart.steps[owner_of(name)] = copy(old)
+        if old.items is not None:  # what is known of each item is shared: to copy it for every event is n * n
+            step.items = copy(old.items)
+            step.items.failed, step.items.running = old.items.failed.copy(), old.items.running.copy()
         step.operations = old.operations.copy()
         op = getattr(event, "op", None)
         if op in step.operations:
@@ -148,7 +136,7 @@ def _touched(event: e.Event) -> tuple[str, ...]:
         case e.Jumped():
             return (event.step, event.to, *event.reset)
         case e.TakenUpEvent():  # resumed or forked: both reopen steps
-            return (*event.retried, *event.revisited, *event.restored, *event.rerouted)
+            return (*event.retried, *event.revisited, *event.restored, *event.rerouted, *event.relisted)
         case e.StepEvent():
             return (event.step,)
         case _:

@@ -8,8 +8,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from .._core.arguments import ExecutionLike
+from .._core.describe import items_told
 from .._core.events import Event, StepCompleted, StepFailed
-from .._core.state import Operation, State, StepState, fold
+from .._core.graph import key_of, step_of
+from .._core.state import Operation, Phase, State, StepState, fold
 from .._core.state_name import ExecutionState
 from .._core.value import Value
 from .._text.duration import format_seconds
@@ -86,22 +88,25 @@ class Moment:
     def waiting(self) -> dict[str, str]:
         """What each waiting step waited for, in words."""
         return {
-            step: ", ".join(_wait(self.state.steps[step].operations[key.rpartition("@")[0]]) for key in keys)
+            step: ", ".join(_wait(known.operations[key.removesuffix(f"@{step}")]) for key in keys)
             for step, keys in _by_step(self.state.waiting).items()
+            if (known := self.state.step(step)) is not None
         }
 
     @property
     def steps(self) -> pd.DataFrame:
         """A frame of the steps that had started, one row each, in the order in which they first did.
 
-        Its columns: ``step`` (str); ``visit``, ``attempt`` (Int64): the present one; ``state`` (category): PENDING (to
-        be run again), RUNNING, RETRYING, COMPLETED, FAILED; ``started_at``, ``completed_at`` (datetime, UTC) and
-        ``duration`` (timedelta) of that attempt; ``output`` (str): JSON text, or the preview of what is not JSON;
-        ``error`` (str): of the last failed attempt.
+        Its columns: ``step`` (str); ``item`` (str): of a ``foreach``, which also has a row for the whole; ``visit``,
+        ``attempt`` (Int64): the present one; ``state`` (category): PENDING (to be run again), RUNNING, RETRYING,
+        COMPLETED, FAILED; ``started_at``, ``completed_at`` (datetime, UTC) and ``duration`` (timedelta) of that
+        attempt; ``output`` (str): JSON text, or the preview of what is not JSON; ``error`` (str): of the last failed
+        attempt.
         """
         from .frames import MOMENT, frame
 
-        return frame([(name, *_row(step)) for name, step in self.state.steps.items()], MOMENT)
+        rows = [(step_of(name), key_of(name) or None, *_row(step)) for name, step in self.state.attempted()]
+        return frame(rows, MOMENT)
 
     def __repr__(self) -> str:
         head, rows, notes = self._shown()
@@ -123,7 +128,9 @@ class Moment:
         for name, known in self.state.steps.items():
             took = format_seconds((known.ended_at - known.started_at) / 1e6) if known.settled else ""
             told = short(known.output) if known.has_result else str(known.error) if known.error else ""
-            rows.append((name, known.phase, str(known.attempt), took, cut(told, 60)))
+            if known.items is not None and not known.settled:
+                told = items_told(known, self.state.updated_at)
+            rows.append((name, Phase.RUNNING if known.moves else known.phase, str(known.attempt), took, cut(told, 60)))
         notes = [f"waits: {name}, {what}" for name, what in self.waiting.items()]
         if self.error:
             notes.append(f"failed: {cut(self.error, 100)}")

@@ -22,6 +22,7 @@ from .._dsl.fingerprint import Part, explain
 from .._dsl.step import check_name
 from .._engine.leases import keeper_of
 from .._engine.loop import engine_of
+from .._engine.patience import patiently
 from .._engine.staleness import as_payload, parts_kept, pieces
 from .._operations.context import Context
 from .._store.base import Store
@@ -30,6 +31,7 @@ from .._workflow.run import Run
 from .._workflow.start import new_id
 from ..errors import SerializationError, WorkflowError
 from .cells import Cell
+from .notes import Note
 
 __all__ = ["Record", "Skipped"]
 
@@ -66,7 +68,7 @@ class Record:
         return State() if found is None else fold(self.store.events(found))
 
     def look(self, cell: Cell, namespace: dict[str, Any]) -> Skipped | list[str]:
-        """Return a cell's recorded result, or why it is to be run; no reason when it never was."""
+        """Return a cell's recorded result, or why it has to run; no reason when it never did."""
         check_name(cell.name)
         state = self.state()
         step = state.steps.get(cell.name)
@@ -128,7 +130,7 @@ class Record:
         plan = Plan(workflow=self.notebook, timeline=timeline, steps={cell.name: spec}, stage_of={cell.name: 0})
         if self.execution_id is not None:
             await keeper_of(self.store).wait_until_seen(self.execution_id)
-        run = self._taken_up(plan, vault)
+        run = await patiently(lambda: self._taken_up(plan, vault))
         execution = run.execution
         execution.payloads = (as_payload(code, pieces(parts, vault)),)
         execution.handle = lambda _: "run the cell again"
@@ -161,20 +163,23 @@ class Record:
             return Run(execution, self.notebook, resumed)
 
     def _own(self, error: WorkflowError, cell: Cell) -> BaseException:
+        from IPython.display import display
+
         cause = error.__cause__
         if cause is None:
             return error
         if isinstance(cause, SerializationError):
-            cause.add_note(
+            advice = (
                 f"Step '{cell.name}' records the variables it assigns. Begin the name of one that cannot be stored "
                 f"with an underscore, and it is left out; or make it in a cell without %%step."
             )
-        else:
-            cause.add_note(f"Step '{cell.name}' failed; finished steps are kept. Mend the cell and run it again.")
+            cause.args = (f"{cause}\n{advice}",)
+        else:  # next to the error, whose text is the user's own; many versions of IPython do not show its notes
+            display(Note(cell.name, "failed; finished steps are kept. Fix the cell and run it again"))  # type: ignore[no-untyped-call]
         return cause
 
     def _differences(self, cell: Cell, step: StepState, parts: list[Part], namespace: dict[str, Any]) -> list[str]:
-        """Say why a cell is to be run again; nothing when all that differs is what it made itself."""
+        """Say why a cell has to run again; nothing when all that differs is what it made itself."""
         old = parts_kept(self.store, step.code) if step.code is not None else None
         if old is None:
             return ["its code changed"]

@@ -27,6 +27,7 @@ class Context:
         step_name: the step's name.
         attempt: which attempt of this visit, from 1.
         visit: which visit of the step, from 1; a ``flow.back_to`` opens a new one.
+        item: the key of the item of a ``foreach`` that it runs for; None in other steps.
 
     Example:
         >>> Context(inputs={"size": 2}, execution_id="e1", step_name="build").idempotency_key
@@ -39,6 +40,7 @@ class Context:
     step_name: str = ""
     attempt: int = 1
     visit: int = 1
+    item: str | None = None
     _scope: Scope | None = field(default=None, repr=False, compare=False)
     """The attempt it was made for: a pool's thread knows its step by nothing else."""
 

@@ -79,6 +79,13 @@ class Store(Protocol):
         """
         ...
 
+    def adopt(self, cluster: str, now: int) -> int:
+        """Return the key of the holder that stands for a cluster, the same for every process; it never dies.
+
+        ``cluster`` is its address, which begins with ``temporal://``.
+        """
+        ...
+
     def heartbeat(self, holder: int, now: int, ttl: int) -> None:
         """Say that ``holder``, registered by this store, is alive; it is registered again if it was cleared away."""
         ...

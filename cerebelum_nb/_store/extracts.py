@@ -5,7 +5,7 @@ The views of every log hold this text: to change it takes a migration.
 
 from __future__ import annotations
 
-__all__ = ["ended_at", "error", "error_type", "iso", "type_in", "value"]
+__all__ = ["ended_at", "error", "error_type", "iso", "item_in", "step_in", "type_in", "value"]
 
 
 def iso(micros: str) -> str:
@@ -42,6 +42,22 @@ def ended_at(event: str) -> str:
     """Write when an attempt ended, µs, by the event ``event`` that ended it: its process may have died before."""
     died = f"{event}.type = 'StepInterrupted' AND json_valid({event}.data)"
     return f"coalesce(CASE WHEN {died} THEN json_extract({event}.data, '$.ended_at') END, {event}.at)"
+
+
+def step_in(name: str) -> str:
+    """Cut the step whose function runs out of what an attempt is of: ``deploy[ams3]``, ``parse[a.html].fetch``."""
+    last = f"CASE WHEN substr({name}, -1) = ']' THEN substr({name}, 1, instr({name}, '[') - 1) END"
+    return (
+        f"CASE WHEN instr({name}, '[') THEN coalesce({last}, substr({name}, instr({name}, '].') + 2)) ELSE {name} END"
+    )
+
+
+def item_in(name: str) -> str:
+    """Cut the item's key out of what an attempt is of; NULL for what is of no item."""
+    return (
+        f"CASE WHEN instr({name}, '[') "
+        f"THEN substr({name}, instr({name}, '[') + 1, instr({name}, ']') - instr({name}, '[') - 1) END"
+    )
 
 
 def type_in(error: str) -> str:

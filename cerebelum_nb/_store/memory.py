@@ -25,7 +25,12 @@ from .sightings import Sightings
 __all__ = ["MemoryStore"]
 
 
-_ACTIVE = (ExecutionState.RUNNING, ExecutionState.SLEEPING, ExecutionState.WAITING_FOR_APPROVAL)
+_ACTIVE = (
+    ExecutionState.RUNNING,
+    ExecutionState.SLEEPING,
+    ExecutionState.WAITING_FOR_APPROVAL,
+    ExecutionState.WAITING_FOR_SIGNAL,
+)
 
 
 @dataclass(slots=True)
@@ -123,6 +128,17 @@ class MemoryStore:
             key = next(self._keys)
             self._registrations[key] = process.Registration(process.current() if who is None else who, ttl)
             self.heartbeat(key, now, ttl)
+            return key
+
+    def adopt(self, cluster: str, now: int) -> int:
+        """Return the key of the holder that stands for a cluster."""
+        with self._open():
+            for key, holder in self._holders.items():
+                if holder.host == cluster:
+                    return key
+            key = next(self._keys)
+            who = process.Identity(host=cluster, pid=0, boot_id="", started="")
+            self._insert_holder(key, process.Registration(who), now, 0)
             return key
 
     def heartbeat(self, holder: int, now: int, ttl: int) -> None:

@@ -15,7 +15,11 @@ from enum import Enum
 from functools import cache
 from pathlib import Path
 
-__all__ = ["Holder", "Identity", "Life", "Registration", "current", "is_this_process", "life"]
+__all__ = ["CLUSTER", "Holder", "Identity", "Life", "Registration", "current", "is_this_process", "life", "start_of"]
+
+
+CLUSTER = "temporal://"
+"""How the host of a holder begins that stands for a cluster."""
 
 
 class Life(Enum):
@@ -52,8 +56,13 @@ class Holder:
     heartbeat_at: int
     expires_at: int
 
+    @property
+    def is_cluster(self) -> bool:
+        """Whether it stands for a cluster, of which this log holds a copy."""
+        return self.host.startswith(CLUSTER)
+
     def __str__(self) -> str:
-        return f"process {self.pid} on {self.host}"
+        return self.host if self.is_cluster else f"process {self.pid} on {self.host}"
 
 
 class Registration:
@@ -73,7 +82,7 @@ _registered: weakref.WeakValueDictionary[str, Registration] = weakref.WeakValueD
 def current() -> Identity:
     """Say who this process is."""
     pid = os.getpid()
-    return Identity(host=socket.gethostname(), pid=pid, boot_id=_boot_id(), started=_start_of(pid) or "")
+    return Identity(host=socket.gethostname(), pid=pid, boot_id=_boot_id(), started=start_of(pid) or "")
 
 
 def is_this_process(holder: Holder) -> bool:
@@ -88,9 +97,11 @@ def life(holder: Holder, token: str = "") -> Life:
     Of this process itself more is known: a holder whose registration (``token``) nobody keeps any more, as its store
     was closed, is gone.
     """
+    if holder.is_cluster:
+        return Life.ALIVE  # it goes on there whatever dies here; whoever copies its end gives the lease back
     if not _shares_pids(holder):
         return Life.GONE if _was_before_this_boot(holder) else Life.UNSEEN
-    started = _start_of(holder.pid)
+    started = start_of(holder.pid)
     if started is None:
         return Life.GONE
     if not (started and holder.started):
@@ -132,7 +143,7 @@ def _boot_id() -> str:
     return f"{boot}/{namespace}/{machine}"
 
 
-def _start_of(pid: int) -> str | None:
+def start_of(pid: int) -> str | None:
     """When ``pid`` started, in its system's own words; "" when unknown, None when it is gone."""
     if Path("/proc/self/stat").exists():
         return _start_by_proc(pid)

@@ -61,6 +61,16 @@ def busy(execution_id: str, holder: Holder, left: float, now: int) -> ExecutionB
             execution_id=execution_id,
             holder=str(holder),
         )
+    if holder.is_cluster:
+        url = holder.host.removeprefix(process.CLUSTER)
+        return ExecutionBusyError(
+            f"Execution {execution_id} runs on the cluster {holder}, and this log holds a copy of it. See it there "
+            f"with `cerebelum status {execution_id} --core {url}`. If it has ended there, bring the copy up to date "
+            f"with `cerebelum follow {execution_id} --core {url}`, then try again; to resume it there, add "
+            f"distributed=True.",
+            execution_id=execution_id,
+            holder=str(holder),
+        )
     if left == math.inf:
         return ExecutionBusyError(
             f"Execution {execution_id} is being run by {holder}, which is alive. Wait for it, or stop that process "

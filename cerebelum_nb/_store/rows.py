@@ -22,9 +22,10 @@ from typing import Any, cast
 
 from .._core.events import EVENT_TYPES, HEADER, PAYLOAD_FIELDS, Event, StepCompleted, StepStarted
 from .._core.value import ErrorInfo, Value
+from .._text.json_text import parse
 from ..errors import StoreError
 
-__all__ = ["NO_VALUES", "Row", "decode", "encode", "stored_value", "value_of"]
+__all__ = ["NO_VALUES", "Row", "decode", "encode", "stored_value", "value_field", "value_of"]
 
 Row = tuple[str, str | None, int | None, int | None, int, str | None]
 """``(type, step, visit, attempt, at, data)``; the middle three are NULL for the execution's own events."""
@@ -124,6 +125,11 @@ def value_of(event: Event) -> Value | None:
     return getattr(event, name) if name else None
 
 
+def value_field(event: Event) -> str:
+    """Return the name of the field that holds the value of such an event; "" when it has none."""
+    return _LAYOUTS[type(event)].value
+
+
 def stored_value(event: Event) -> Value | None:
     """Return the value of ``event`` whose bytes are to be stored beside it, if it has one."""
     name = _LAYOUTS[type(event)].value
@@ -207,7 +213,7 @@ def _fields(layout: _Layout, data: str | None) -> dict[str, Any]:
     # The first marker is the one: within a JSON string its quotes would be escaped, and what nests before the
     # value (an error, a reference) has no member of that name.
     head, marker, tail = data.partition(layout.marker) if name else (data, "", "")
-    found |= json.loads(head + "}" if marker else head)
+    found |= parse(head + "}" if marker else head)
     if name:
         about = found.pop(name + "_ref", None)
         masked = found.pop(name + "_masked", ())

@@ -163,6 +163,7 @@ MIGRATIONS: dict[int, tuple[_Work, ...]] = {
     9: _REDACTION,
     10: _TRUST,
     11: (),  # the views: an attempt whose process died ended with it, and not when somebody noticed
+    12: (),  # the views: what runs for an item of a foreach is told by `step` and `item`
 }
 """By the version that each makes, what it takes to come there from the version before."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import StoreError
+from . import hooks
 from .base import Store
 from .place import path_of
 from .sqlite import SqliteStore
@@ -27,6 +28,7 @@ def connect(
     trusted: bool | None = None,
     hibernate_after: timedelta = timedelta(hours=1),
     redact: Iterable[str] = (),
+    notify: str | Iterable[str] = (),
 ) -> SqliteStore:
     """Open a log and make it the session's default.
 
@@ -40,6 +42,8 @@ def connect(
         hibernate_after: longer waits hibernate: the run leaves the process until they are due.
         redact: names of inputs and of dictionary keys whose values never reach the log. They are kept in it, and hold
             from then on for whoever opens it.
+        notify: whom to tell, from this process, of what fails, waits for a person or is left by a dead process: a URL
+            or several, ``"env:NAME"`` or ``"file:PATH"`` where they are kept.
 
     Returns:
         The log. Several can be open side by side: ``execute(..., store=)`` picks one.
@@ -62,6 +66,10 @@ def connect(
     store.hibernate_after = hibernate_after
     store.redact = tuple(redact)
     store.keep_settings()
+    if notify:
+        if store.path is None:
+            raise StoreError("A log in memory cannot be followed: to notify somebody, give the path of a file.")
+        store.closing.extend(start(store.location, notify) for start in hooks.notifiers)
     with _lock:
         _default = store
     return store

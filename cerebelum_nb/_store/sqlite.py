@@ -11,7 +11,7 @@ import sqlite3
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -118,6 +118,7 @@ class SqliteStore:
         self._keys: dict[str, int] = {}  # of executions by id, as far as this connection has met them
         self._heads: dict[int, tuple[int, bytes]] = {}  # of their chains, by key: the last version and its hash
         self.sightings = Sightings()
+        self.closing: list[Callable[[], object]] = []  # what ends with it
         self._registrations: dict[int, process.Registration] = {}
         self._read_only = read_only
         self._identity: Identity | None = None
@@ -210,6 +211,8 @@ class SqliteStore:
 
     def close(self) -> None:
         """Close the file; closing twice is harmless."""
+        while self.closing:
+            self.closing.pop()()
         with self._lock:
             forks.unwatch(self)
             self._registrations.clear()
@@ -376,6 +379,15 @@ class SqliteStore:
         self._registrations[key] = registration
         return key
 
+    def adopt(self, cluster: str, now: int) -> int:
+        """Return the key of the holder that stands for a cluster."""
+        who = process.Identity(host=cluster, pid=0, boot_id="", started="")
+        with self._writing() as db:
+            found = db.execute("SELECT key FROM holder WHERE host = ?", (cluster,)).fetchone()
+            if found is not None:
+                return int(found[0])
+            return self._insert_holder(db, None, process.Registration(who), now, 0)
+
     def heartbeat(self, holder: int, now: int, ttl: int) -> None:
         """Say that ``holder``, registered by this store, is alive."""
         registration = self._registrations.get(holder)
@@ -539,9 +551,8 @@ class SqliteStore:
 
     def abandoned(self, *, limit: int) -> list[ExecutionRow]:
         """Read the executions that should be running and that no living process runs, the oldest first."""
-        active = (
-            "+state IN ('RUNNING', 'SLEEPING', 'WAITING_FOR_APPROVAL')"  # + leaves the search to its holder's index
-        )
+        active = "+state IN ('RUNNING', 'SLEEPING', 'WAITING_FOR_APPROVAL', 'WAITING_FOR_SIGNAL')"
+        # The + leaves the search to its holder's index.
         left = projection.SELECT.replace("FROM execution", "FROM execution INDEXED BY execution_left")
         oldest = "ORDER BY started_at LIMIT ?"
         looked_at = self.sightings.monotonic()

@@ -17,6 +17,7 @@ import re
 import secrets
 import sqlite3
 import stat
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,10 @@ from .place import MEMORY
 __all__ = ["FULL", "Trust", "find", "mark", "recognise_old", "state_folder"]
 
 _ID = re.compile(r"[0-9a-f]{32}")
+_MOST_MARKS = 1000
+_UNUSED_SECONDS = 365 * 86_400.0
+_USED_EVERY = 86_400.0
+
 _made_here: set[str] = set()
 """The ids of logs that this process made: where the state folder cannot be written, it knows its own all the same."""
 
@@ -72,9 +77,15 @@ def is_own(db: sqlite3.Connection) -> bool:
     found = read_id(db)
     if found is None:
         return False
+    if found in _made_here:
+        return True
     folder = state_folder()
     with suppress(OSError):
-        return found in _made_here or (folder is not None and (folder / found).is_file())
+        if folder is not None and stat.S_ISREG((about := (folder / found).stat()).st_mode):
+            if time.time() - about.st_mtime > _USED_EVERY:
+                with suppress(OSError):  # it need not be ours to write
+                    os.utime(folder / found)
+            return True
     return False
 
 
@@ -99,8 +110,25 @@ def mark(db: sqlite3.Connection, location: str) -> None:
             folder.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)
             place = os.open(folder / new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, stat.S_IRUSR | stat.S_IWUSR)
             with os.fdopen(place, "w", encoding="utf-8", errors="surrogateescape") as file:
-                file.write(f"{location}\n")  # for people: what made this file
+                file.write(f"{location}\n")  # what it was made for
+            _prune(folder)
     db.execute("INSERT OR REPLACE INTO setting (name, value) VALUES ('id', ?)", (new,))
+
+
+def _prune(folder: Path) -> None:
+    """Delete the marks of logs that are gone, once there are many: the log is not where it was made, for a year unused.
+
+    A log that was moved keeps its mark as long as it is opened once in a year.
+    """
+    marks = list(folder.iterdir())
+    if len(marks) <= _MOST_MARKS:
+        return
+    for one in marks:
+        with suppress(OSError):
+            if time.time() - one.stat().st_mtime > _UNUSED_SECONDS:
+                made_for = one.read_text(encoding="utf-8", errors="surrogateescape").rstrip("\n")
+                if not Path(made_for).exists():
+                    one.unlink()
 
 
 def recognise_old(db: sqlite3.Connection, location: str) -> bool:

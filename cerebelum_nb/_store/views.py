@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import sqlite3
 
-from .extracts import ended_at, error, error_type, iso, type_in, value
+from .extracts import ended_at, error, error_type, iso, item_in, step_in, type_in, value
 
-__all__ = ["VIEWS", "create"]
+__all__ = ["STARTS", "VIEWS", "create"]
 
 _EXECUTIONS = f"""
     SELECT x.execution_id, x.workflow, x.state,
@@ -47,24 +47,28 @@ _EXECUTIONS = f"""
     FROM execution x
 """
 
+STARTS = "'StepStarted', 'ItemsListed'"
+"""What begins an attempt; a foreach begins when its items are listed."""
+
 _STEPS = f"""
-    SELECT x.execution_id, x.workflow, last.step, last.visit, last.attempt,
-        CASE last.type WHEN 'StepStarted' THEN 'RUNNING' ELSE upper(substr(last.type, 5)) END AS state,
+    SELECT x.execution_id, x.workflow, {step_in("last.step")} AS step, last.visit, last.attempt,
+        CASE WHEN last.type IN ({STARTS}) THEN 'RUNNING' ELSE upper(substr(last.type, 5)) END AS state,
         {iso("coalesce(first.at, last.at)")} AS started_at,
-        CASE WHEN last.type <> 'StepStarted' THEN {iso(ended_at("last"))} END AS completed_at,
-        CASE WHEN last.type <> 'StepStarted'
+        CASE WHEN last.type NOT IN ({STARTS}) THEN {iso(ended_at("last"))} END AS completed_at,
+        CASE WHEN last.type NOT IN ({STARTS})
             THEN ({ended_at("last")} - coalesce(first.at, last.at)) / 1e6 END AS duration,
         CASE WHEN last.type IN ('StepCompleted', 'StepFailed') THEN {value("last.data", "output")} END AS output,
         CASE WHEN last.type IN ('StepFailed', 'StepRetried') THEN {error("last.data")} END AS error,
         json_extract(first.data, '$.code') AS code_hash,
-        CASE WHEN last.type IN ('StepFailed', 'StepRetried') THEN {error_type("last.data")} END AS error_type
+        CASE WHEN last.type IN ('StepFailed', 'StepRetried') THEN {error_type("last.data")} END AS error_type,
+        {item_in("last.step")} AS item
     FROM execution x
     CROSS JOIN json_each((
         SELECT json_group_array(json_array(began, ended)) FROM (
-            SELECT max(CASE e.type WHEN 'StepStarted' THEN e.version END) AS began, max(e.version) AS ended
+            SELECT max(CASE WHEN e.type IN ({STARTS}) THEN e.version END) AS began, max(e.version) AS ended
             FROM event e
             WHERE e.execution = x.key
-                AND e.type IN ('StepStarted', 'StepCompleted', 'StepFailed', 'StepRetried', 'StepInterrupted')
+                AND e.type IN ({STARTS}, 'StepCompleted', 'StepFailed', 'StepRetried', 'StepInterrupted')
             GROUP BY e.step, e.visit, e.attempt
             ORDER BY coalesce(began, ended)))) a
     CROSS JOIN event last ON last.execution = x.key AND last.version = json_extract(a.value, '$[1]')
@@ -74,9 +78,10 @@ _STEPS = f"""
 all of them would sort the whole log before it gave the first row."""
 
 _EVENTS = f"""
-    SELECT x.execution_id, e.version, e.type, e.step, e.visit, e.attempt,
+    SELECT x.execution_id, e.version, e.type, {step_in("e.step")} AS step, e.visit, e.attempt,
         {iso("e.at")} AS at,
-        coalesce(e.data, '{{}}') AS data
+        coalesce(e.data, '{{}}') AS data,
+        {item_in("e.step")} AS item
     FROM execution x JOIN event e ON e.execution = x.key
 """
 

@@ -42,9 +42,18 @@ class Html(str):
         return Html(str.join(self, map(escape, parts)))
 
 
+_CONTROLS = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\t\n\r"} | {127: "\u2421"}
+"""Control characters are shown by their pictures: a page may hold none, and a terminal that prints it would obey."""
+
+
 def escape(text: str) -> Html:
-    """Return a text as HTML, which may stand in an attribute too."""
-    return text if isinstance(text, Html) else Html(html.escape(text))
+    r"""Return a text as HTML, also for use in an attribute.
+
+    Example:
+        >>> escape("<b>\x1b[2J")
+        '&lt;b&gt;␛[2J'
+    """
+    return text if isinstance(text, Html) else Html(html.escape(text).translate(_CONTROLS))
 
 
 def quoted(text: str) -> Html:
@@ -54,7 +63,7 @@ def quoted(text: str) -> Html:
         >>> quoted('{"a": "<"}')
         '{"a": "&lt;"}'
     """
-    return Html(html.escape(text, quote=False))
+    return Html(html.escape(text, quote=False).translate(_CONTROLS))
 
 
 def _fill(value: Any) -> Any:

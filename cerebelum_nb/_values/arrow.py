@@ -207,6 +207,8 @@ def _pandas(frame: Any, **about: Any) -> Any:
 
     if any(dtype == "object" for dtype in frame.dtypes):
         return None
+    if frame.index.nlevels > 1 and not all(name is None or isinstance(name, str) for name in frame.index.names):
+        return None  # pyarrow would make text of the names, and warn
     return _marked(pa.Table.from_pandas(frame), freq=getattr(frame.index, "freqstr", None), **about)
 
 

@@ -111,6 +111,8 @@ def decode(
             f"{name} was not kept (keep=False): it was {_what(value)}. Run the step that returned it again.",
             path=where,
         )
+    if value.codec == "list":
+        return _from_members(value, load, trusted, name, missing, home)
     if value.codec == "arrow":
         return _from_arrow(value, load, trusted, where)
     if value.codec != "cloudpickle":
@@ -139,6 +141,30 @@ def decode(
             f"Define or import `{value.type}` as it was, or run the step that returned it again.",
             path=where,
         ) from exc
+
+
+def _from_members(
+    value: Value,
+    load: Callable[[str], bytes],
+    trusted: bool,
+    name: str,
+    missing: Callable[[str], Secret[Any]],
+    home: Home,
+) -> Any:
+    """Restore a list of values of several codecs, as :func:`~cerebelum_nb._core.items.joined` writes it."""
+    masked: dict[int, list[str]] = {}
+    for path in value.masked:
+        index, _, inner = path[1:].partition("]")
+        masked.setdefault(int(index), []).append(inner.removeprefix("."))
+    restored = []
+    for place, (codec, *rest) in enumerate(parse(value.json)):
+        if len(rest) == 1:
+            member = Value(codec, _encoder.encode(rest[0]), masked=tuple(masked.get(place, ())))
+        else:
+            digest, kind, shown = rest
+            member = Value(codec, digest=digest, type=kind, preview=shown)
+        restored.append(decode(member, load, trusted=trusted, where=f"{name}[{place}]", missing=missing, home=home))
+    return restored
 
 
 def _masked_back(tree: Any, value: Value, missing: Callable[[str], Secret[Any]]) -> Any:

@@ -229,6 +229,15 @@ class Vault:
         # What stood left and right of a secret may now spell another one: then nothing of it is kept.
         return MASK if any(form in masked for form in self._forms) else masked
 
+    def begun(self, text: str) -> int:
+        """Return how many characters at the end of a text may be the beginning of a secret."""
+        longest = max(map(len, self._forms), default=0)
+        for size in range(min(longest - 1, len(text)), 0, -1):
+            end = text[-size:]
+            if any(form.startswith(end) for form in self._forms):
+                return size
+        return 0
+
     def covers(self, number: int | float) -> bool:
         """Whether this number is, as a text, a secret."""
         return bool(self._forms) and str(number) in self._forms

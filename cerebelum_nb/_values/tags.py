@@ -26,6 +26,7 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from ..errors import ItemError
 from .classes import Home, UnknownClassError, reference, resolve
 from .secret import MASK, Secret, Vault, join_path
 
@@ -198,6 +199,9 @@ class Writer:
         if dataclasses.is_dataclass(cls):
             members = _fields(value)
             return {"$dataclass": {"class": self._class(cls), "fields": self._dict(members, path, depth)}}
+        if cls is ItemError:
+            members = {name: getattr(value, name) for name in ("item", "step", "type", "message")}
+            return {"$item_error": self._dict(members, path, depth)}
         if cls.__module__ == "numpy":
             return self._numpy(value, path)
         raise NotJsonError
@@ -517,6 +521,7 @@ _MAKE: dict[str, Callable[[Any], Any]] = {
     "$OrderedDict": OrderedDict,
     "$Counter": _counter,
     "$defaultdict": _defaultdict,
+    "$item_error": lambda content: ItemError(**content),
     "$deque": lambda content: deque(content["items"], content["maxlen"]),
 }
 

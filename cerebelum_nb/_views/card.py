@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
+from .._core.describe import items_told
+from .._core.graph import key_of
 from .._core.limits import Before
 from .._core.state import Phase, State, StepState
 from .._core.state_name import ExecutionState
@@ -26,7 +29,7 @@ _MOST_PRINTED = 12_000
 """Characters of what steps printed in a saved card."""
 
 _EARLY, _SOON_SECONDS = 5.0, 3.0
-"""Before so many percent and seconds, an estimate of what is left would be a guess."""
+"""Before this many percent and seconds, an estimate of what is left would be a guess."""
 
 _ACTIVE = ("running", "sleeping", "approval", "retrying")
 
@@ -96,7 +99,7 @@ class Card:
             graph: the picture of its plan.
             scopes: the steps at work in this process.
             mask: hides secrets in what they print.
-            advice: how to go on with it; None when that is not to be told.
+            advice: how to resume it; None when it is not to be shown.
             known: rows that are taken as they are.
         """
         plan, scopes = graph.plan, scopes or {}
@@ -111,7 +114,7 @@ class Card:
             seconds=max(0, ended - state.started_at) / 1e6 if state.started_at else 0.0,
             rows=tuple(
                 (known and known.get(name))
-                or _row(name, state.steps.get(name), now, name in parallel, over, scopes.get(name), mask)
+                or _row(name, state.steps.get(name), now, name in parallel, over, scopes, mask)
                 for name in names
             ),
             graph=graph,
@@ -133,9 +136,11 @@ class Card:
         had = (
             ("completed", "failed") if self.state is ExecutionState.COMPLETED else ("completed",)
         )  # then it was routed
-        done = sum(row.state in had for row in self.rows)
+        steps = self.graph.plan.steps  # a failed step that was renamed since no longer counts
+        rows = [row for row in self.rows if row.state == "completed" or row.name in steps]
+        done = sum(row.state in had for row in rows)
         words = "starting" if self.state is ExecutionState.UNSPECIFIED else self.state.words
-        return f"{self.workflow}: {words}, {done} of {max(self.total, len(self.rows))} steps"
+        return f"{self.workflow}: {words}, {done} of {max(self.total, len(rows))} steps"
 
     def bundle(self) -> dict[str, str]:
         """Return it as what a saved notebook keeps."""
@@ -196,10 +201,19 @@ STYLE = "font-family:var(--jp-ui-font-family,sans-serif);font-size:13px;max-widt
 
 
 def _row(
-    name: str, step: StepState | None, now: int, parallel: bool, over: bool, scope: Scope | None, mask: object
+    name: str,
+    step: StepState | None,
+    now: int,
+    parallel: bool,
+    over: bool,
+    scopes: Mapping[str, Scope],
+    mask: object,
 ) -> Row:
     if step is None:
         return Row(name=name, state="skipped" if over else "waiting", parallel=parallel)
+    if step.items is not None:
+        return _row_of_items(name, step, now, parallel, over)
+    scope = scopes.get(name)
     percent, message, printed = step.percent, step.message, step.printed
     if scope is not None and scope.percent is not None:
         percent, message = scope.percent, scope.message
@@ -217,6 +231,27 @@ def _row(
     )
 
 
+def _row_of_items(name: str, step: StepState, now: int, parallel: bool, over: bool) -> Row:
+    """One row for all items of a foreach, however many there are."""
+    items = step.items
+    assert items is not None
+    shown = [item for item in (*islice(items.failed, 2), *islice(items.running, 2)) if items.steps[item].printed]
+    error = "" if step.phase is not Phase.FAILED or items.failed else _note(step, "", now)
+    return Row(
+        name=name,
+        state=_state_of(step, over),
+        seconds=((step.ended_at if step.settled else now) - step.started_at) / 1e6 if step.started_at else None,
+        percent=None if step.settled or not items.keys else 100 * items.settled / len(items.keys),
+        note=error or items_told(step, now),
+        parallel=parallel,
+        printed="\n".join(f"[{key_of(item)}] {line}" for item in shown for line in _tail(items.steps[item].printed)),
+    )
+
+
+def _tail(text: str) -> list[str]:
+    return text.splitlines()[-2:]
+
+
 def _state_of(step: StepState, over: bool) -> str:
     match step.phase:
         case Phase.COMPLETED:
@@ -227,9 +262,12 @@ def _state_of(step: StepState, over: bool) -> str:
             return "retrying"
         case Phase.RUNNING:
             waits = {o.kind for o in step.operations.values() if not o.done}
-            return "approval" if "approval" in waits else "sleeping" if "sleep" in waits else "running"
+            return "approval" if "approval" in waits else "sleeping" if {"sleep", "signal"} & waits else "running"
+        case Phase.PENDING if step.moves:
+            return "running"
         case Phase.PENDING:
-            return "interrupted" if step.interrupted else "skipped" if over else "waiting"
+            begun = step.items is not None and bool(step.items.steps)
+            return "interrupted" if step.interrupted or begun else "skipped" if over else "waiting"
 
 
 def _note(step: StepState, message: str, now: int) -> str:
@@ -255,6 +293,9 @@ def _note(step: StepState, message: str, now: int) -> str:
                 kind = f": {operation.approval_type}" if operation.approval_type else ""
                 ends = "" if operation.due_at is None else f", its time ends {_left(operation.due_at, now)}"
                 parts.append(f"waits for approval{kind}{ends}")
+            case "signal":
+                ends = "" if operation.due_at is None else f", its time ends {_left(operation.due_at, now)}"
+                parts.append(f"waits for signal: {operation.op.split(':')[1]}{ends}")
             case "poll" | "retry" if operation.number:
                 tries = f"{operation.kind}: {operation.number} tr{'y' if operation.number == 1 else 'ies'}"
                 parts.append(tries + (f", the next {_left(operation.due_at, now)}" if operation.due_at else ""))
@@ -262,7 +303,7 @@ def _note(step: StepState, message: str, now: int) -> str:
 
 
 def _estimated(message: str, percent: float | None, step: StepState, now: int) -> str:
-    """Say beside its message how long a step with progress will take yet, if it goes on as it went."""
+    """Add to its message how long a step with progress will still take, if it continues at its pace."""
     spent = (now - step.started_at) / 1e6
     if step.phase is not Phase.RUNNING or percent is None or not _EARLY <= percent < 100 or spent < _SOON_SECONDS:
         return message

@@ -1,4 +1,4 @@
-"""The failure card: which step, where, why, with what inputs, and the call to go on. Data, text and HTML."""
+"""The failure card: which step, where, why, with what inputs, and the call that resumes it. Data, text and HTML."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Failure:
         traceback: the user's own, without library frames.
         inputs: what the step was given, as previews, by parameter.
         printed: the last lines it printed.
-        advice: how to go on; None when that is not to be told.
+        advice: how to resume it; None when it is not to be shown.
         kept: how many steps are finished and are not run again.
     """
 
@@ -63,7 +63,7 @@ class Failure:
             where=_where(error.traceback),
             traceback=_shorten(error.traceback),
             inputs=tuple(_inputs(plan, state, step)) if step is not None else (),
-            printed="\n".join(state.steps[step].printed.splitlines()[-_LAST_PRINTED:]) if step in state.steps else "",
+            printed="\n".join(_printed(state, step).splitlines()[-_LAST_PRINTED:]),
             advice=advice,
             kept=len(state.finished),
         )
@@ -109,6 +109,14 @@ def _where(traceback: str) -> str:
         return ""
     file, line = next(((f, n) for f, n in reversed(frames) if _CELL.fullmatch(f)), frames[0])
     return f"{file.replace(chr(92), '/').rpartition('/')[2]}, line {line}"
+
+
+def _printed(state: State, step: str | None) -> str:
+    """What a failed step printed last; of a foreach, what the first failed item did."""
+    known = state.steps.get(step or "")
+    if known is not None and known.items is not None and known.items.failed:
+        known = known.items.steps[next(iter(known.items.failed))]
+    return "" if known is None else known.printed
 
 
 def _inputs(plan: Plan, state: State, step: str) -> list[tuple[str, str]]:

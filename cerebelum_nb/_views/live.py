@@ -34,7 +34,7 @@ _SHARE = 0.02
 """The part of the time that drawing may take."""
 
 _TALL = 300
-"""A picture of so many px stands below the steps at work, not above them."""
+"""A picture higher than this, in px, goes below the running steps, not above them."""
 
 _LIVE = "shown as it was when this cell began; cerebelum_nb.watch() shows it as it is"
 
@@ -43,13 +43,13 @@ _MOST_LINES = 10
 
 
 _MOST_ENDED = 4
-"""The boxes of so many runs that have ended are kept."""
+"""For how many ended runs the boxes are kept."""
 
 _ended: deque[tuple[Any, ...]] = deque()
 
 
 def live_view(execution: Execution) -> AbstractContextManager[None] | None:
-    """Return a view for whoever is watching, None when nobody is."""
+    """Return a view for the front end that is watching, None when there is none."""
     graph = Graph(execution.plan)
 
     def look() -> Card:
@@ -68,7 +68,7 @@ def live_view(execution: Execution) -> AbstractContextManager[None] | None:
 
 @contextmanager
 def _once(execution: Execution, look: Callable[[], Card]) -> Iterator[None]:
-    """Show the outcome once: whoever executes the notebook keeps only that."""
+    """Show the outcome once: the executed notebook keeps only that."""
     from IPython.display import display
 
     try:
@@ -139,7 +139,7 @@ class NotebookCard:
         self._states: dict[str, str] | None = None
         self._box = ipywidgets.VBox([self._head, self._graph, self._lines, self._forms])
         # A front end without widgets shows the text, as does a notebook whose tab was closed before the run was over.
-        bundle = self._box._repr_mimebundle_()
+        bundle = _bundle_of(self._box)
         if first is not None:
             bundle = {**bundle, **first.bundle(), "text/plain": f"{first.to_text()}\n{_LIVE}"}
         self._handle = display(bundle, raw=True, display_id=True)  # type: ignore[no-untyped-call]
@@ -190,6 +190,15 @@ class NotebookCard:
         if bar.layout.display != display:
             bar.layout.display = display
         text.value = _line_html(row) + (Html("<div>and {} more at work</div>").format(more) if more > 0 else "")
+
+
+def _bundle_of(widget: Any) -> dict[str, Any]:
+    """What shows a widget in a front end; ipywidgets 7 only displays it, with nothing next to it."""
+    if hasattr(widget, "_repr_mimebundle_"):
+        bundle: dict[str, Any] = widget._repr_mimebundle_()
+        return bundle
+    view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
+    return {"text/plain": repr(widget), "application/vnd.jupyter.widget-view+json": view}
 
 
 def _line_html(row: Row) -> Html:
@@ -249,7 +258,7 @@ class TerminalCard:
 
     def __enter__(self) -> TerminalCard:
         self._live.start()
-        self._end = listen(hear)  # rich now stands before the streams that are listened to
+        self._end = listen(hear)  # rich has now replaced the streams that are listened to
         return self
 
     def __exit__(self, *_: object) -> None:

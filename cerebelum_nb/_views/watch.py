@@ -1,4 +1,4 @@
-"""``watch``: the card of an execution, drawn from the log, in any kernel and whoever runs it."""
+"""``watch``: the card of an execution, drawn from the log, in any kernel and whichever process runs it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import time
 from typing import Any
 
 from .._client.reading import entry
-from .._core.events import StepCompleted, StepFailed, StepInterrupted, StepStarted
-from .._core.graph import Plan
+from .._core.events import ItemsListed, StepCompleted, StepFailed, StepInterrupted, StepStarted
+from .._core.graph import Plan, owner_of
 from .._core.state import State, evolve
 from .._core.state_name import ExecutionState
 from .._engine import views
@@ -46,17 +46,8 @@ def watch(execution_id: str | None = None, *, store: Store | None = None) -> Non
         ExecutionNotFoundError: there is no such execution; near ids are suggested.
 
     Example:
-        >>> from cerebelum_nb import step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
-        >>> log = MemoryStore()
-        >>> result = release.run(store=log, execution_id="k1")
-        >>> watch("k1", store=log)
+        >>> result = release.run(execution_id="k1")
+        >>> watch("k1")
     """
     log = resolve_store(store)
     found = _newest(log) if execution_id is None else log.execution(execution_id).execution_id
@@ -123,7 +114,7 @@ class Reading:
 
     @property
     def over(self) -> bool:
-        """Whether nothing more is to be expected."""
+        """Whether nothing more will happen."""
         self.look()
         return self._over
 
@@ -138,15 +129,16 @@ class Recorded:
 
     def take(self, event: object) -> None:
         """Look at the next event."""
-        if isinstance(event, StepStarted):
-            if event.step not in self._known:
-                self._known.add(event.step)
+        if isinstance(event, StepStarted | ItemsListed):
+            name = owner_of(event.step)
+            if name not in self._known:
+                self._known.add(name)
                 if self._open and self._stages:
-                    self._stages[-1].append(event.step)
+                    self._stages[-1].append(name)
                 else:
-                    self._stages.append([event.step])
-            self._open.add(event.step)
-        elif isinstance(event, (StepCompleted, StepFailed, StepInterrupted)):
+                    self._stages.append([name])
+            self._open.add(name)
+        elif isinstance(event, (StepCompleted, StepFailed, StepInterrupted)) and "[" not in event.step:
             self._open.discard(event.step)
             if event.step not in self._known:  # marked as done by hand: it never started
                 self._known.add(event.step)

@@ -23,7 +23,7 @@ from .._engine.leaving import interruptions
 from .._engine.loop import engine_of
 from .._engine.marking import by_hand
 from .._engine.remembered import remembered
-from .._engine.staleness import blueprint_of, keep_parts, why_inputs_changed, why_stale
+from .._engine.staleness import blueprint_of, keep_parts, only_lists_anew, why_inputs_changed, why_stale
 from .._operations.context import Context
 from .._store.base import Store
 from .._store.session import resolve_store
@@ -65,6 +65,7 @@ class _Fork:
             revisited=self.chosen.revisited,
             rerouted=self.chosen.rerouted,
             restored=self.chosen.restored,
+            relisted=self.chosen.relisted,
             inputs=None if self.value == self.before.inputs else self.value,
             total_steps=sum(map(len, self.plan.timeline)),
             plan="" if plan == self.before.plan else plan,
@@ -95,7 +96,10 @@ def fork(
         events = made.begin(max(execution.clock.now(), made.before.updated_at), blueprint.digest)
         state = fold(events)
         execution.recall(remembered(log, made.parent).results, state)
-        events += [by_hand(execution, state, name, given, f"overrides[{name!r}]") for name, given in made.given.items()]
+        now = execution.now()
+        events += [
+            by_hand(execution, now, state, name, given, f"overrides[{name!r}]") for name, given in made.given.items()
+        ]
         keep_inputs(execution, made.inputs, made.value)
         execution.payloads = keep_parts(made.plan, log, vault, blueprint)
         execution.stays = wait
@@ -154,7 +158,16 @@ def _prepare(
     merged, value = merge_inputs(log, vault, parent, before.inputs, inputs, fork_id)
     changed = () if inputs is None else why_inputs_changed(plan, before, value)
     stale = why_stale(plan, before, log, vault, value)
-    chosen = plan_fork(plan, before, parent, rerun=rerun, outdated=stale, again=(*kept.again, *changed), given=given)
+    chosen = plan_fork(
+        plan,
+        before,
+        parent,
+        rerun=rerun,
+        outdated=stale,
+        again=(*kept.again, *changed),
+        given=given,
+        listed_anew=only_lists_anew(plan, before, value) if changed else (),
+    )
     return _Fork(
         plan=plan,
         parent=parent,

@@ -14,7 +14,7 @@ from .._core.state_name import ExecutionState
 from .._engine.execution import running_here
 from .._engine.hints import in_terminal
 from .._engine.inputs import merge_inputs
-from .._engine.staleness import doubts, why_stale
+from .._engine.staleness import doubts, only_lists_anew, why_stale
 from .._store.base import Store
 from .._text.html import Html
 from .._values import Vault
@@ -129,7 +129,8 @@ def look_ahead(
     if before.lifecycle is ExecutionState.COMPLETED and not rerun:
         chosen = Resumption(stale=tuple(stale))
     else:
-        chosen = plan_resume(plan, before, execution_id, rerun=rerun, live=live, outdated=stale)
+        anew = only_lists_anew(plan, before, value or before.inputs)
+        chosen = plan_resume(plan, before, execution_id, rerun=rerun, live=live, outdated=stale, listed_anew=anew)
         evolve(
             after,
             WorkflowResumed(
@@ -138,6 +139,7 @@ def look_ahead(
                 revisited=chosen.revisited,
                 rerouted=chosen.rerouted,
                 restored=chosen.restored,
+                relisted=chosen.relisted,
                 inputs=value,
             ),
         )

@@ -11,18 +11,19 @@ import inspect
 import logging
 import os
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from .._core.arguments import ExecutionLike, id_of
 from .._core.events import Event, WorkflowAwakened, WorkflowResumed, WorkflowStarted
+from .._core.graph import Plan
 from .._core.limits import is_shared_prefix
 from .._core.resume import plan_resume
 from .._core.state import fold
 from .._core.state_name import ExecutionState
 from .._core.value import Value
-from .._engine.execution import Execution
 from .._engine.hints import advise, execute_call, is_script, resume_call
 from .._engine.inputs import Inputs, check_inputs, keep_inputs, merge_inputs
 from .._engine.leases import keeper_of
@@ -31,7 +32,8 @@ from .._engine.loop import engine_of
 from .._engine.marking import by_hand
 from .._engine.origin import origin
 from .._engine.scope import current_scope
-from .._engine.staleness import blueprint_of, keep_parts, why_stale
+from .._engine.staleness import blueprint_of, keep_parts, only_lists_anew, why_stale
+from .._engine.values import ExecutionValues
 from .._host.caller import in_cells
 from .._operations.context import Context
 from .._store.base import ExecutionRow, Store
@@ -43,12 +45,15 @@ from .definition import Definition
 from .run import Run
 
 __all__ = [
+    "Resuming",
     "check_id",
     "find",
     "launch",
     "new_id",
     "own",
     "refuse_in_step",
+    "resumed",
+    "started",
     "take_up",
     "wait_until_seen",
     "wake",
@@ -58,7 +63,7 @@ messages = logging.getLogger("cerebelum_nb")
 
 _PAGE = 20
 _MOST_LOOKED_AT = 1000
-"""Of so many unfinished executions of other notebooks, one's own is looked for."""
+"""Among how many unfinished executions of other notebooks this one's own is looked for."""
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _RESUMABLE = (
@@ -67,6 +72,7 @@ _RESUMABLE = (
     ExecutionState.RUNNING,
     ExecutionState.SLEEPING,
     ExecutionState.WAITING_FOR_APPROVAL,
+    ExecutionState.WAITING_FOR_SIGNAL,
 )
 
 
@@ -85,20 +91,33 @@ def launch(
         execution.stays = wait
         keep_inputs(execution, given, value)
         blueprint = blueprint_of(plan, vault)
-        event = WorkflowStarted(
-            at=execution.clock.now(),
-            workflow=workflow.name,
-            inputs=value,
-            total_steps=sum(map(len, plan.timeline)),
-            module=workflow.fn.__module__,
-            qualname=workflow.fn.__qualname__,
-            source=_source_of(workflow),
-            origin=origin(),
-            plan=blueprint.digest,
-        )
+        event = started(workflow, plan, value, execution.clock.now(), blueprint.digest)
         _tell_of_unfinished(workflow, log, value)
         execution.payloads = keep_parts(plan, log, vault, blueprint)
         return Run(execution, workflow.variable, event)
+
+
+def started(workflow: Definition, plan: Plan, inputs: Value, now: int, blueprint: str) -> WorkflowStarted:
+    """Make the event that starts an execution.
+
+    Args:
+        workflow: the workflow.
+        plan: the same as it is now.
+        inputs: what steps receive, as the log holds it.
+        now: the time, µs since the epoch.
+        blueprint: the digest of the plan's blueprint.
+    """
+    return WorkflowStarted(
+        at=now,
+        workflow=workflow.name,
+        inputs=inputs,
+        total_steps=sum(map(len, plan.timeline)),
+        module=workflow.fn.__module__,
+        qualname=workflow.fn.__qualname__,
+        source=_source_of(workflow),
+        origin=origin(),
+        plan=blueprint,
+    )
 
 
 def _source_of(workflow: Definition) -> str:
@@ -120,50 +139,86 @@ def take_up(
     live: Collection[str] = (),
     store: Store | None = None,
 ) -> Run:
-    """Make a recorded execution ready to go on; the arguments are those of :meth:`~cerebelum_nb.Workflow.resume`.
+    """Make a recorded execution ready to be resumed; the arguments are those of :meth:`~cerebelum_nb.Workflow.resume`.
 
     ``live`` names completed steps whose unstorable value the caller still has.
     """
     refuse_in_step(workflow.variable)
-    marks = mark_done or {}
     plan = workflow.plan()
     log = resolve_store(store)
     found = find(workflow, execution_id, log)
     with engine_of(log).claim(found, plan, Vault(log.redact), Context) as execution:
-        state = execution.state
-        value = _resume_inputs(execution, inputs)
-        chosen = plan_resume(
-            plan,
-            state,
-            found,
-            skip_completed_steps=skip_completed_steps,
-            rerun=rerun,
-            live={*execution.live, *live},
-            outdated=why_stale(plan, state, log, execution.vault, value),
-            repeat=repeat,
-            mark_done=tuple(marks),
-        )
-        given = [by_hand(execution, state, name, result, f"mark_done[{name!r}]") for name, result in marks.items()]
         execution.stays = wait
-        events: list[Event] = []
-        if state.hibernated:
-            events.append(WorkflowAwakened(at=execution.now(), reason="resumed by hand"))
+        given = Resuming(skip_completed_steps, inputs, rerun, repeat, mark_done or {}, live)
         blueprint = blueprint_of(plan, execution.vault)
-        resumed = WorkflowResumed(
-            at=execution.now(),
-            plan="" if blueprint.digest == state.plan else blueprint.digest,
-            retried=chosen.retried,
-            revisited=chosen.revisited,
-            rerouted=chosen.rerouted,
-            restored=chosen.restored,
-            inputs=value,
-            total_steps=sum(map(len, plan.timeline)),
-        )
-        if not state.hibernated or not chosen.is_nothing or value is not None:
-            events.append(resumed)
-        events += given
+        events, stale = resumed(execution, given, execution.now(), blueprint.digest)
         execution.payloads = keep_parts(plan, log, execution.vault, blueprint)
-        return Run(execution, workflow.variable, *events, stale=chosen.stale)
+        return Run(execution, workflow.variable, *events, stale=stale)
+
+
+@dataclass(frozen=True, slots=True)
+class Resuming:
+    """How to resume an execution: the arguments of :meth:`~cerebelum_nb.Workflow.resume`."""
+
+    skip_completed_steps: bool = True
+    inputs: Inputs | None = None
+    rerun: str | Collection[str] = ()
+    repeat: Collection[str] = ()
+    mark_done: Mapping[str, Any] = field(default_factory=dict)
+    live: Collection[str] = ()
+
+
+def resumed(
+    execution: ExecutionValues, given: Resuming, now: int, blueprint: str
+) -> tuple[list[Event], tuple[str, ...]]:
+    """Make the events that a resume begins with.
+
+    Args:
+        execution: what is recorded, and the plan by which it is resumed.
+        given: what was asked for.
+        now: the time, µs since the epoch; never before the last event.
+        blueprint: the digest of the plan's blueprint.
+
+    Returns:
+        The events, and the steps whose results are kept although they are stale.
+
+    Raises:
+        ResumeError: it cannot be resumed as asked.
+    """
+    state, plan = execution.state, execution.plan
+    value = _resume_inputs(execution, given.inputs)
+    chosen = plan_resume(
+        plan,
+        state,
+        execution.id,
+        skip_completed_steps=given.skip_completed_steps,
+        rerun=given.rerun,
+        live={*execution.live, *given.live},
+        outdated=why_stale(plan, state, execution.store, execution.vault, value),
+        repeat=given.repeat,
+        mark_done=tuple(given.mark_done),
+        listed_anew=only_lists_anew(plan, state, value or state.inputs),
+    )
+    marks = [
+        by_hand(execution, now, state, name, result, f"mark_done[{name!r}]") for name, result in given.mark_done.items()
+    ]
+    events: list[Event] = []
+    if state.hibernated:
+        events.append(WorkflowAwakened(at=now, reason="resumed by hand"))
+    event = WorkflowResumed(
+        at=now,
+        plan="" if blueprint == state.plan else blueprint,
+        retried=chosen.retried,
+        revisited=chosen.revisited,
+        rerouted=chosen.rerouted,
+        restored=chosen.restored,
+        relisted=chosen.relisted,
+        inputs=value,
+        total_steps=sum(map(len, plan.timeline)),
+    )
+    if not state.hibernated or not chosen.is_nothing or value is not None:
+        events.append(event)
+    return [*events, *marks], chosen.stale
 
 
 async def wait_until_seen(workflow: Definition, execution_id: ExecutionLike | None, store: Store | None) -> str:
@@ -213,7 +268,7 @@ def find(workflow: Definition, execution_id: ExecutionLike | None, log: Store) -
 
 
 def own(workflow: Definition, execution_id: ExecutionLike, log: Store, verb: str) -> str:
-    """Return the whole id of an execution of this workflow; ``verb`` is what is to be done with it.
+    """Return the whole id of an execution of this workflow; ``verb`` is what will be done with it.
 
     Raises:
         ResumeError: it belongs to another workflow.
@@ -229,7 +284,7 @@ def own(workflow: Definition, execution_id: ExecutionLike, log: Store, verb: str
 
 
 def _newest(workflow: Definition, log: Store) -> str:
-    """The newest that can go on by itself; the prefix of a sweep stands where its variants go on."""
+    """The newest that can be resumed by itself; the prefix of a sweep stays where its variants begin."""
     here, newest = origin(), None
     for row in islice(_resumable(workflow, log), _MOST_LOOKED_AT):
         whose = _origin_of(row, log)
@@ -278,7 +333,7 @@ def _of_another(workflow: Definition, execution_id: str, whose: str) -> str:
     if workflow.fn.__module__ == "__main__" and Path(whose).exists():
         raise ResumeError(
             f"workflow '{workflow.name}' has nothing to resume that was started here. The newest that can be resumed, "
-            f"execution {execution_id}, was started from {whose}, which has a workflow of its own of that name. To "
+            f"execution {execution_id}, was started from {whose}, which has its own workflow of that name. To "
             f"resume it with the code of this one, give its id: {resume_call(workflow.variable, execution_id)}"
         )
     messages.warning("resuming execution %s, which was started from %s", execution_id, whose)
@@ -316,7 +371,7 @@ def _is_prefix(row: ExecutionRow, log: Store) -> bool:
     return any(map(is_shared_prefix, log.events(row.execution_id, after=row.version - 1)))
 
 
-def _resume_inputs(execution: Execution, inputs: Inputs | None) -> Value | None:
+def _resume_inputs(execution: ExecutionValues, inputs: Inputs | None) -> Value | None:
     """Put new inputs over the recorded ones; return them when that changes something."""
     store, recorded = execution.store, execution.state.inputs
     merged, value = merge_inputs(store, execution.vault, execution.id, recorded, inputs)
@@ -338,8 +393,8 @@ def check_id(execution_id: Any) -> str:
         raise ValueError(f"an execution id does not begin with '-', as options of commands do: {execution_id!r}")
     if not execution_id.isprintable() or len(execution_id) > 200:
         raise ValueError(
-            f"an execution id has at most 200 characters, all of them printable, as it stands in lists, file names and "
-            f"commands: {cut(repr(execution_id), 80)}"
+            f"an execution id has at most 200 characters, all of them printable, as it is shown in lists, file names "
+            f"and commands: {cut(repr(execution_id), 80)}"
         )
     return execution_id
 

@@ -1,12 +1,13 @@
 """``Stepper``: an execution run cell by cell.
 
-Between two cells the execution is paused in the log and nobody holds it: any kernel may attach and go on. So each
-call here is a resume with a limit, and a handle remembers nothing that the log does not know, except values that
-are kept in memory only.
+Between two cells the execution is paused in the log and no process holds it: any kernel may attach and continue. So
+each call here is a resume with a limit, and a handle remembers nothing that the log does not know, except values
+that are kept in memory only.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from .._engine import views
 from .._engine.execution import Execution, running_here
 from .._engine.leases import keeper_of
 from .._engine.marking import by_hand
+from .._engine.patience import patiently
 from .._store.base import Store
 from .._text.html import Html
 from .._text.text import as_stage
@@ -37,7 +39,7 @@ __all__ = ["Moved", "Stepper"]
 
 
 def _call(rerun: str | None) -> str:
-    """Write the call of this handle that goes on; ``rerun`` is a finished step that has to run again."""
+    """Write the call of this handle that continues; ``rerun`` is a finished step that has to run again."""
     return "await run.next()" if rerun is None else f"await run.rerun({rerun!r})"
 
 
@@ -117,7 +119,7 @@ class Stepper:
 
     @property
     def status(self) -> ExecutionState:
-        """Its state now, whoever moved it."""
+        """Its state now, whichever process moved it."""
         return self._state().status
 
     @property
@@ -181,7 +183,7 @@ class Stepper:
         return Result.of(self._id, state, self._load, lambda: self._store.events(self._id))
 
     async def rerun(self, step: object) -> Moved:
-        """Run one completed step once more, and pause; what depends on it is to be run again as well.
+        """Run one completed step once more, and pause; what depends on it has to run again as well.
 
         Args:
             step: a step or its name.
@@ -197,7 +199,7 @@ class Stepper:
         return await self._go(OneStage(), (name,))
 
     async def back_to(self, step: object) -> Moved:
-        """Go back before a step: it and all that follows is to be run again; runs nothing.
+        """Go back before a step: it and all that follows has to run again; runs nothing.
 
         Args:
             step: a step or its name, which has run.
@@ -229,7 +231,7 @@ class Stepper:
         refuse_mark(self._state(), name)
 
         def done(execution: Execution) -> StepCompleted:
-            return by_hand(execution, execution.state, name, value, f"the value of step '{name}'")
+            return by_hand(execution, execution.now(), execution.state, name, value, f"the value of step '{name}'")
 
         return await self._go(NoStage(), (), done)
 
@@ -273,9 +275,13 @@ class Stepper:
         mark: Callable[[Execution], StepCompleted] | None = None,
     ) -> Moved:
         __tracebackhide__ = True
+        here = running_here(self._store, self._id)
+        if here is not None and isinstance(here.limit, NoStage):  # begun while the log was locked
+            await asyncio.wait([here.done])
         unchanged = self._store.execution(self._id).version == self._seen
         await keeper_of(self._store).wait_until_seen(self._id)
-        run = self._take_up(self._id, rerun, self._live if unchanged else ())
+        live = self._live if unchanged else {}
+        run = await patiently(lambda: self._take_up(self._id, rerun, live))
         execution = run.execution
         execution.handle = _call
         before = execution.state.version

@@ -80,7 +80,7 @@ def test_a_page_says_how_to_see_the_next(call):
     assert page.err == "2 to 3 of 8; the next: --offset 3\n"
 
 
-def test_nothing_found_is_said_beside_the_output(call):
+def test_nothing_found_is_said_next_to_the_output(call):
     done = call("list", "--workflow", "none")
     assert (done.code, done.out, done.err) == (0, "", "no execution is like that\n")
 
@@ -118,7 +118,7 @@ def test_active_is_what_runs_sleeps_or_waits(call):
 def test_active_says_what_each_waits_for(call):
     shown = {line.split()[0]: line for line in call("active").out.splitlines()}
     assert "resume it" in shown["died-1"]
-    assert re.search(r"wakes in (2h|1h 5\dm)", shown["asleep-1"])  # by how fast the log was made
+    assert re.search(r"wakes in (2h|1h \d+m)", shown["asleep-1"])  # by how fast the log was made
     assert "left for budget approval" in shown["asking-1"]
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from cerebelum_nb._core import events as e
 from cerebelum_nb._core.decide import Jump, Position, StartStep, decide
-from cerebelum_nb._core.graph import Action, ActionKind, Branch, Diverge, Plan, StepSpec
+from cerebelum_nb._core.graph import Action, ActionKind, Branch, Diverge, Each, Plan, StepSpec, owner_of
+from cerebelum_nb._core.items import closed
 from cerebelum_nb._core.state import check, evolve, fold
 from cerebelum_nb._core.value import ErrorInfo, Value
 
@@ -38,10 +39,11 @@ def spec(name, **options):
     return StepSpec(name=name, fn=print, is_async=True, **options)
 
 
-def make_plan(timeline, *, branch=None, diverge=None, specs=(), max_jumps=1000):
+def make_plan(timeline, *, branch=None, diverge=None, specs=(), max_jumps=1000, each=None):
     """Make a plan from texts.
 
-    ``branch={"a": ("when true", "when false")}``, ``diverge={"a": {"label": "path or action"}}``.
+    ``branch={"a": ("when true", "when false")}``, ``diverge={"a": {"label": "path or action"}}``,
+    ``each={"b": "a", "c": ("a", "fetch >> c", 2)}``: over what, its body, how many items at once.
     """
     stages = path(timeline)
     branches = {n: Branch(n, bool, action(yes), action(no)) for n, (yes, no) in (branch or {}).items()}
@@ -55,7 +57,10 @@ def make_plan(timeline, *, branch=None, diverge=None, specs=(), max_jumps=1000):
     for target in targets:
         if not isinstance(target, Action):
             named.update(dict.fromkeys(n for stage in target for n in stage))
-    steps = {n: spec(n) for n in named} | {s.name: s for s in specs}
+    each = {n: (how, n, 99) if isinstance(how, str) else how for n, how in (each or {}).items()}
+    sources = {n: spec(n, requires=(source,)) for n, (source, _, _) in each.items()}
+    steps = {n: spec(n) for n in named} | sources | {s.name: s for s in specs}
+    own = {s.name: s for s in specs}
     return Plan(
         workflow="w",
         timeline=stages,
@@ -64,6 +69,16 @@ def make_plan(timeline, *, branch=None, diverge=None, specs=(), max_jumps=1000):
         diverges=diverges,
         max_jumps=max_jumps,
         stage_of={n: i for i, stage in reversed(list(enumerate(stages))) for n in stage},
+        each={
+            n: Each(
+                source=source,
+                parameter="item",
+                body={part: own.get(part) or spec(part) for (part,) in path(body)},
+                at_once=at_once,
+                collect=n.startswith("collected"),
+            )
+            for n, (source, body, at_once) in each.items()
+        },
     )
 
 
@@ -104,13 +119,23 @@ class Machine:
         return [command.step for command in self.commands]
 
     def header(self, name):
-        step = self.state.steps[name]
+        step = self.state.step(name)
         return {"at": 0, "step": name, "visit": step.visit, "attempt": step.attempt}
+
+    def list(self, name, *keys):
+        """Name the items of a foreach."""
+        step = self.state.steps.get(name)
+        return self.feed(e.ItemsListed(at=0, step=name, visit=step.visit if step else 1, keys=keys))
+
+    def close(self):
+        """Carry out that a foreach has its outcome."""
+        (command,) = self.commands
+        return self.feed(closed(self.plan, self.state, command.step, 0))
 
     def start(self, *names):
         for name in names:
-            step = self.state.steps.get(name)
-            visit, attempt = (step.visit, step.attempt + 1) if step else (1, 1)
+            step, owner = self.state.step(name), self.state.steps.get(owner_of(name))
+            visit, attempt = (step.visit, step.attempt + 1) if step else (owner.visit if owner else 1, 1)
             self.feed(e.StepStarted(at=0, step=name, visit=visit, attempt=attempt))
         return self.commands
 

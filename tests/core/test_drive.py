@@ -18,11 +18,13 @@ from cerebelum_nb._core.drive import (
     Lost,
     Recorded,
     Released,
+    Restored,
     Routed,
     SetTimer,
     Settled,
     Start,
     Stop,
+    Woken,
 )
 from cerebelum_nb._core.graph import Policy
 from cerebelum_nb._core.limits import OneStage
@@ -131,7 +133,7 @@ def test_a_timer_that_rings_is_believed_although_the_wall_clock_was_set_back(dri
     assert run.tell(Due("a")) == [Start("a", 1, 2)]
 
 
-def test_no_attempt_starts_beside_a_thread_that_is_still_at_work(driven):
+def test_no_attempt_starts_next_to_a_thread_that_is_still_at_work(driven):
     run = driven("a")
     run.begin()
     assert run.tell(run.fails("a", retry_at=9, alive=True)) == []
@@ -208,7 +210,7 @@ def test_a_run_that_only_waits_leaves_its_process(driven):
     assert run.driver.state.wake_at == 99
 
 
-def test_a_failure_beside_a_wait_that_no_route_takes_up_fails_instead_of_waiting(driven):
+def test_a_failure_during_a_wait_that_no_route_takes_up_fails_instead_of_waiting(driven):
     run = driven("[a, b]")
     run.begin()
     run.tell(run.fails("a"))
@@ -267,7 +269,7 @@ def test_riders_are_recorded_with_the_next_event_and_before_it(driven):
     assert run.kinds[-3:] == ["StepProgressed", "StepCompleted", "WorkflowCompleted"]
 
 
-def test_a_resume_interrupts_what_nobody_runs_any_more_and_goes_on(driven):
+def test_a_resume_interrupts_what_nobody_runs_any_more_and_continues(driven):
     run = driven("a >> b")
     run.begin()
     run.tell(run.done("a"))
@@ -381,3 +383,40 @@ def test_what_retry_on_does_not_name_is_not_tried_again():
 def test_an_empty_driver_has_nothing_to_commit(plan_of):
     driver = Driver(plan_of("a"), State())
     assert (driver.batch, driver.running, driver.finishing) == ([], {}, False)
+
+
+def test_an_attempt_that_gave_its_place_up_starts_again_without_counting_as_lost(driven):
+    run = driven("a")
+    run.begin()
+    for attempt in range(1, 2 * MOST_LOST):
+        assert run.tell(Woken("a", 1, attempt)) == [Start("a", 1, attempt + 1)]
+    assert run.history[-2].reason == "it hibernated"
+    assert not run.driver.take(Woken("a", 1, 1), run.now)
+
+
+def test_a_shell_that_stays_wakes_one_step_of_a_hibernating_run_and_says_so(driven):
+    run = driven("[a, b]")
+    run.begin()
+    assert run.tell(Leave(wake_at=99, stays=True)) == [] and not run.driver.finishing
+    assert run.driver.state.hibernated
+    assert run.tell(Woken("a", 1, 1)) == [Start("a", 1, 2)]
+    assert run.kinds[-4:] == ["WorkflowHibernated", "StepInterrupted", "WorkflowAwakened", "StepStarted"]
+    assert not run.driver.state.hibernated and run.driver.running["b"] == (1, 1)
+
+
+def test_a_retry_that_comes_due_wakes_a_run_whose_shell_stayed(driven):
+    run = driven("a")
+    run.begin()
+    run.tell(run.fails("a", retry_at=90))
+    run.tell(Leave(wake_at=90, stays=True))
+    assert run.tell(Due("a")) == [Start("a", 1, 2)]
+    assert run.kinds[-2:] == ["WorkflowAwakened", "StepStarted"]
+
+
+def test_a_result_that_went_with_its_worker_is_made_again_before_its_user_starts(driven):
+    run = driven("a >> b")
+    run.begin()
+    run.tell(run.done("a"))
+    assert run.tell(Woken("b", 1, 1, "gone"), Restored(("a",))) == [Start("a", 2, 1)]
+    assert run.tell(run.done("a")) == [Start("b", 1, 2)]
+    assert run.tell(run.done("b")) == [End()]

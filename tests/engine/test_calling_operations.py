@@ -22,7 +22,7 @@ def timeline(*items):
 
 @pytest.fixture
 def run(go, memory):
-    """Run one step in a workflow of its own, and return its result."""
+    """Run one step in its own workflow, and return its result."""
 
     def run(fn, name="one", **policy):
         flow = timeline(fn if hasattr(fn, "policy") else step(name=name, **policy)(fn))
@@ -133,6 +133,7 @@ def test_a_plain_step_with_a_loop_of_its_own_must_await_too(error_of):
 def test_operations_are_gathered_and_made_tasks_as_coroutines_are(run):
     async def both():
         task = asyncio.create_task(poll(lambda: "a"))
+        assert "coro=<poll()>" in repr(task)
         return [await task, *await asyncio.gather(poll(lambda: "b"), retry(lambda: "c"))]
 
     assert run(both) == ["a", "b", "c"]

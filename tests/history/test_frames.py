@@ -41,6 +41,7 @@ STEPS = {
     "execution_id": TEXT,
     "workflow": "category",
     "step": "category",
+    "item": TEXT,
     "visit": INT,
     "attempt": INT,
     "state": "category",
@@ -57,6 +58,7 @@ EVENTS = {
     "version": INT,
     "type": "category",
     "step": "category",
+    "item": TEXT,
     "visit": INT,
     "attempt": INT,
     "at": TIME,
@@ -64,6 +66,7 @@ EVENTS = {
 }
 MOMENT = {
     "step": TEXT,
+    "item": TEXT,
     "visit": INT,
     "attempt": INT,
     "state": "category",
@@ -137,7 +140,7 @@ def test_several_logs_add_a_first_column(runs, empty, read, expected):
 @pytest.mark.skipif(not HAS_ARROW, reason="compares with Arrow")
 @pytest.mark.parametrize("read", [history.steps, history.events])
 def test_both_ways_of_reading_give_the_same(runs, monkeypatch, read):
-    runs.mend("deploy-1")
+    runs.fix("deploy-1")
     one = read(store=runs.store)
     monkeypatch.setattr(arrow, "pays", lambda db: False)
     pd.testing.assert_frame_equal(one, read(store=runs.store))

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ..._text.json_text import parse
-from ..app import again, as_json, log_options, open_log
+from ..app import again, as_json, core_option, log_options, open_either
 from ..echo import paint
 from .completion import execution_argument
 
@@ -31,6 +31,7 @@ _json = click.option("--json", "json_", is_flag=True, help="The decision as one 
 @_by
 @_step
 @_json
+@core_option
 @log_options
 @click.pass_context
 def approve(
@@ -57,6 +58,7 @@ def approve(
 @_by
 @_step
 @_json
+@core_option
 @log_options
 @click.pass_context
 def reject(ctx: click.Context, execution_id: str, reason: str, by: str | None, step: str | None, json_: bool) -> None:
@@ -72,6 +74,7 @@ def reject(ctx: click.Context, execution_id: str, reason: str, by: str | None, s
 @click.option("--reason", metavar="TEXT", help="Why, for the log.")
 @click.option("--by", metavar="NAME", help="Who cancels it, for the log; by default your user name.")
 @click.option("--json", "json_", is_flag=True, help="One object: execution_id, outcome.")
+@core_option
 @log_options
 @click.pass_context
 def cancel(ctx: click.Context, execution_id: str, reason: str | None, by: str | None, json_: bool) -> None:
@@ -81,7 +84,7 @@ def cancel(ctx: click.Context, execution_id: str, reason: str | None, by: str | 
     """
     from ..._engine.cancel import cancel_execution
 
-    store = open_log(ctx)
+    store = open_either(ctx)
     execution_id = store.execution(execution_id).execution_id
     outcome = asyncio.run(cancel_execution(store, execution_id, reason=reason, by=by or user()))
     if json_:
@@ -90,7 +93,7 @@ def cancel(ctx: click.Context, execution_id: str, reason: str | None, by: str | 
         paint(f"{execution_id} is cancelled")
     else:
         shows = again(ctx, f"status {shlex.quote(execution_id)}")
-        paint(f"{execution_id} is told to stop; `{shows}` shows when it has")
+        paint(f"{execution_id} has been asked to stop; `{shows}` shows when it has")
 
 
 def _decide(
@@ -108,7 +111,7 @@ def _decide(
     from ..._engine.approvals import decide_approval, verdict
     from ..._engine.hints import Reader, advise
 
-    store = open_log(ctx)
+    store = open_either(ctx)
     decision = decide_approval(
         store, execution_id, approve=approve, response=response, reason=reason, by=by or user(), step=step
     )
@@ -160,7 +163,7 @@ def read_json(text: str | None, option: str = "--response") -> Any:
     except ValueError as error:
         raise click.UsageError(
             f"{option} takes JSON, and this is none ({error}): {text}\n"
-            f"Text has quotes of its own, and the shell wants quotes around it all:\n"
+            f"Text needs its own quotes, and the shell needs quotes around everything:\n"
             f"    {option} '\"yes\"'\n"
             f"    {option} '{{\"ok\": true}}'"
         ) from None

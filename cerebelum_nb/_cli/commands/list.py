@@ -12,7 +12,7 @@ from ..._client.status import ExecutionStatus
 from ..._core.state_name import ExecutionState
 from ..._text.duration import short_seconds
 from ..._text.terminal import Cell, Column, table, width
-from ..app import as_json, log_options, open_log
+from ..app import as_json, core_option, log_options, open_either
 from ..echo import emit
 from ..states import StateType, state_cell
 from .completion import workflows
@@ -34,6 +34,7 @@ __all__ = ["active", "list"]
 @click.option(
     "--json", "json_", is_flag=True, help="One object: executions (without their steps and values), total, has_more."
 )
+@core_option
 @log_options
 @click.pass_context
 def list(  # noqa: A001  # the command's name
@@ -44,7 +45,7 @@ def list(  # noqa: A001  # the command's name
     ID is what the other commands take. AGE is the time since the start; TOOK is from the start to the end, or to now,
     including waits and the time between a failure and a resume.
     """
-    store = open_log(ctx)
+    store = open_either(ctx)
     now = _now()
     found, total = listed(store, now, workflow=workflow, status=status, limit=limit, offset=offset)
     more = offset + len(found) < total
@@ -68,6 +69,7 @@ def list(  # noqa: A001  # the command's name
 
 @click.command()
 @click.option("--json", "json_", is_flag=True, help="One object: executions (whole), total, has_more.")
+@core_option
 @log_options
 @click.pass_context
 def active(ctx: click.Context, json_: bool) -> None:
@@ -75,7 +77,7 @@ def active(ctx: click.Context, json_: bool) -> None:
 
     An execution whose process died is shown as interrupted: `cerebelum resume ID` resumes it.
     """
-    store = open_log(ctx)
+    store = open_either(ctx)
     rows, _ = store.executions(states=ACTIVE)
     now = _now()
     found = [entry(store, row, now) for row in rows]

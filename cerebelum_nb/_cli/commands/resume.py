@@ -1,4 +1,4 @@
-"""``cerebelum resume``: going on with an execution, in the foreground of this terminal."""
+"""``cerebelum resume``: resume an execution in the foreground of this terminal."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from typing import Any
 import click
 
 from ..._core.state_name import ExecutionState
+from ..._engine.elsewhere import extension
+from ..._store.sqlite import SqliteStore
 from ..._workflow.find import find_workflow, origin_of
 from ...errors import ExecutionCancelledError, ExecutionStoppedError, OutcomeUnknownError, WorkflowError
-from ..app import Exit, Failure, again, log_options, open_log, trust_options
+from ..app import Exit, Failure, again, core_of, core_option, log_options, open_log, trust_options
 from ..foreground import end, foreground
 from .completion import execution_argument
 from .decide import read_json
@@ -94,7 +96,7 @@ def workflow_options(command: Any) -> Any:
 
 
 @click.command()
-@execution_argument(("RUNNING", "SLEEPING", "WAITING_FOR_APPROVAL", "PAUSED", "FAILED"))
+@execution_argument(("RUNNING", "SLEEPING", "WAITING_FOR_APPROVAL", "WAITING_FOR_SIGNAL", "PAUSED", "FAILED"))
 @workflow_options
 @click.option(
     "--rerun",
@@ -122,6 +124,7 @@ def workflow_options(command: Any) -> Any:
     help="Stay in this process through long waits; otherwise it hibernates, and a scheduler resumes it.",
 )
 @click.option("--json", "json_", is_flag=True, help="When the execution has ended, print it as `status --json` does.")
+@core_option
 @log_options
 @click.pass_context
 def resume(
@@ -144,11 +147,15 @@ def resume(
 
     The module it was started from is imported, with the working directory on the path. A script runs from its top up to
     the line where it would start a run, without the block under `if __name__ == "__main__":`. Finished steps do not run
-    again. The execution runs here, in the foreground: Ctrl-C pauses it. At the end its state is shown.
+    again. The execution runs here, in the foreground: Ctrl-C pauses it. With --core it runs on that cluster, and is
+    followed here. At the end its state is shown.
     """
     if module is not None and notebook is not None:
         raise click.UsageError("--module and --notebook both say where the workflow is: give one of them")
-    store = open_log(ctx, trusted=trust)
+    core = core_of(ctx)
+    store = open_log(ctx, trusted=trust, create=core is not None)
+    if core is not None:
+        _copy(core, store, execution_id)
     row = store.execution(execution_id)
     execution_id = row.execution_id
     if row.summary.state is ExecutionState.COMPLETED and not (everything or rerun):
@@ -158,7 +165,7 @@ def resume(
             Exit.REFUSED,
         )
     if row.summary.state is ExecutionState.CANCELLED:
-        raise Failure(f"execution {execution_id} was cancelled and does not go on. Start a new one.", Exit.REFUSED)
+        raise Failure(f"execution {execution_id} was cancelled and cannot be resumed. Start a new one.", Exit.REFUSED)
     workflow = find_workflow(
         origin_of(store, execution_id),
         execution_id,
@@ -166,7 +173,8 @@ def resume(
         notebook=notebook,
         may_run=trust_code or store.may_run(execution_id),
     )
-    chosen = {"rerun": "stale" if rerun == ("stale",) else rerun, "repeat": repeat, "mark_done": mark_done}
+    there = {} if core is None else {"core_url": core}
+    chosen = {**there, "rerun": "stale" if rerun == ("stale",) else rerun, "repeat": repeat, "mark_done": mark_done}
     given = {**(inputs or {}), **secrets} or inputs
     failure: str | None = None
     try:
@@ -179,6 +187,12 @@ def resume(
     except OutcomeUnknownError as error:
         raise Failure(_guarded(ctx, execution_id, error.steps), Exit.REFUSED) from error
     end(ctx, store, execution_id, failure, json_)
+
+
+def _copy(core: str, store: SqliteStore, execution_id: str) -> None:
+    """Have the log know what happened to an execution on a cluster."""
+    whole = extension("remote").open_remote(core).execution(execution_id).execution_id
+    asyncio.run(extension("following").follow(core, store, [whole], lambda line: None, once=True))
 
 
 def _guarded(ctx: click.Context, execution_id: str, steps: tuple[str, ...]) -> str:

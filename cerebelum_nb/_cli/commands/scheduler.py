@@ -1,4 +1,4 @@
-"""``cerebelum scheduler``: wakes what is due and takes up what was left, until it is told to stop."""
+"""``cerebelum scheduler``: resume what is due and what was left behind, until it is stopped."""
 
 from __future__ import annotations
 
@@ -30,6 +30,12 @@ __all__ = ["scheduler"]
     default=5,
     help="Pause an execution when N processes in a row died in it without finishing anything (5).",
 )
+@click.option(
+    "--notify",
+    metavar="URL",
+    multiple=True,
+    help="Tell somebody what happens in the log, as `cerebelum notify --to URL` does; may be repeated.",
+)
 @trust_options[0]
 @trust_options[1]
 @log_options
@@ -39,6 +45,7 @@ def scheduler(
     modules: tuple[str, ...],
     notebook: Path | None,
     max_deaths: int,
+    notify: tuple[str, ...],
     trust: bool,
     trust_code: bool,
 ) -> None:
@@ -52,6 +59,10 @@ def scheduler(
     from ..._scheduler.scheduler import run_forever
 
     store = open_log(ctx, trusted=trust)
+    if notify:
+        from ..._observe.notify import Notifier
+
+        ctx.call_on_close(Notifier(store.location, notify).start().close)
     tell(f"at work on {store.location}")
     run_forever(store, modules=modules, notebook=notebook, max_deaths=max_deaths, trust_code=trust_code, tell=tell)
     tell("stopped")

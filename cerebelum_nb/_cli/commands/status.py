@@ -1,4 +1,4 @@
-"""``cerebelum status`` and ``cerebelum events``: one execution, as it stands and as it came to that."""
+"""``cerebelum status`` and ``cerebelum events``: one execution: its state now, and the events that led to it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..._client.reading import status_of
 from ..._text.json_text import parse
 from ..._text.terminal import Cell, Column, table, width
 from ..._text.times import clock
-from ..app import as_json, log_options, open_log
+from ..app import as_json, core_option, log_options, open_either
 from ..echo import emit
 from ..reader import Look
 from .completion import execution_argument
@@ -30,11 +30,12 @@ __all__ = ["events", "status"]
 @click.command()
 @execution_argument()
 @click.option("--json", "json_", is_flag=True, help="The execution as one object, with its steps and values.")
+@core_option
 @log_options
 @click.pass_context
 def status(ctx: click.Context, execution_id: str, json_: bool) -> None:
     """Show one execution: its steps, waits, errors, what to do next."""
-    store = open_log(ctx)
+    store = open_either(ctx)
     if json_:
         as_json(status_of(store, store.execution(execution_id), time.time_ns() // 1000).to_dict())
         return
@@ -74,6 +75,7 @@ def _known(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -
 @click.option("--limit", metavar="N", type=click.IntRange(min=0), default=200, help="At most N (200).")
 @click.option("--offset", metavar="N", type=click.IntRange(min=0), default=0, help="Skip the first N (0).")
 @click.option("--json", "json_", is_flag=True, help="One object: execution_id, events, total, has_more.")
+@core_option
 @log_options
 @click.pass_context
 def events(
@@ -86,7 +88,7 @@ def events(
     json_: bool,
 ) -> None:
     """Show the events of one execution, in order."""
-    store = open_log(ctx)
+    store = open_either(ctx)
     execution_id = store.execution(execution_id).execution_id
     terms, values = ["execution_id = ?"], [execution_id]
     if types:
@@ -161,7 +163,7 @@ def _data(text: str) -> Any:
 
 
 def _told(data: str) -> str:
-    """Leave out of an event's data what has a line of its own elsewhere, or is for programs only."""
+    """Leave out of an event's data what has its own line elsewhere, or is for programs only."""
     found = _data(data)
     if not isinstance(found, dict):
         return str(found)

@@ -1,0 +1,138 @@
+"""``cerebelum cluster``, ``worker`` and ``follow``: a server on this machine, who runs steps, a copy of what runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+
+import click
+
+from ..._engine.elsewhere import extension
+from ..._workflow.load import load_module, load_notebook
+from ..._workflow.workflow import Workflow
+from ...errors import WorkflowNotFoundError
+from ..app import Exit, debug_option, log_options, open_log
+from .scheduler import tell
+
+__all__ = ["cluster", "follow", "worker"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cluster() -> None:
+    """Start and stop a Temporal server on this machine.
+
+    It is for one machine and for trying: it listens on the loopback interface only, and keeps its history in a file.
+    """
+
+
+@cluster.command()
+@click.option("--port", type=click.IntRange(1024, 65532), default=7233, help="Where it takes calls (7233).")
+@debug_option
+def up(port: int) -> None:
+    """Start it, unless it runs; it keeps running when this terminal is closed."""
+    server = extension("server").start(port)
+    click.echo(f"the cluster is at localhost:{server.port} (process {server.pid}); its pages: {server.ui}")
+    core = "" if port == 7233 else f" --core localhost:{port}"
+    click.echo(f"next, where your code is: cerebelum worker MODULE{core}")
+
+
+@cluster.command()
+@click.option("--port", type=click.IntRange(1024, 65532), default=7233, help="Where it takes calls (7233).")
+@debug_option
+@click.pass_context
+def down(ctx: click.Context, port: int) -> None:
+    """End it; its history stays in its file, and executions continue when it is started again."""
+    servers = extension("server")
+    running = servers.server_at(port)
+    if running is None:
+        click.echo(f"no server that `cerebelum cluster up` started runs on port {port}", err=True)
+        ctx.exit(Exit.FAILED)
+    servers.stop(running)
+    click.echo(f"stopped the cluster at localhost:{port}; its history is in {running.database}")
+
+
+@cluster.command()
+@debug_option
+@click.pass_context
+def status(ctx: click.Context) -> None:
+    """Show which run."""
+    servers = extension("server")
+    found = servers.servers()
+    for server in found:
+        click.echo(f"localhost:{server.port}  process {server.pid}  pages {server.ui}  history {server.database}")
+    if not found:
+        click.echo("no server that `cerebelum cluster up` started runs here", err=True)
+        ctx.exit(Exit.FAILED)
+
+
+@click.command()
+@click.argument("code", metavar="MODULE|FILE|NOTEBOOK...", nargs=-1, required=True)
+@click.option("--core", metavar="HOST:PORT", help="The cluster. Without it $CEREBELUM_CORE_URL, else localhost:7233.")
+@click.option("--queue", metavar="NAME", default="", help="The group of workers it belongs to, such as gpu.")
+@click.option("--id", "worker_id", metavar="NAME", help="What the history calls it; by default its process and host.")
+@click.option(
+    "--max-steps", metavar="N", type=click.IntRange(min=1), default=200, help="So many steps run at a time (200)."
+)
+@click.option(
+    "--grace",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0),
+    default=5.0,
+    help="How long steps may finish when it is stopped (5); another worker takes the rest up.",
+)
+@click.option("--metrics", metavar="HOST:PORT", default="", help="Where Prometheus may read the SDK's figures.")
+@debug_option
+def worker(
+    code: tuple[str, ...],
+    core: str | None,
+    queue: str,
+    worker_id: str | None,
+    max_steps: int,
+    grace: float,
+    metrics: str,
+) -> None:
+    """Run the steps of workflows for a cluster.
+
+    It works until Ctrl-C or SIGTERM. The workflows are those of the MODULEs (names, with the working directory on the
+    path), .py FILEs and .ipynb NOTEBOOKs; of a notebook only its definitions are run. Start as many workers as you
+    like, on any machine that has the code.
+    """
+    made = extension("worker").Worker(core, worker_id, queue=queue, max_steps=max_steps, grace=grace, metrics=metrics)
+    for name in code:
+        for found in _workflows_in(name):
+            made.register_workflow(found)
+    made.run_forever(tell)
+    tell("stopped")
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(0)  # a plain step's thread may still be at work, and cannot be ended otherwise
+
+
+@click.command()
+@click.argument("execution_ids", metavar="[ID]...", nargs=-1)
+@click.option("--core", metavar="HOST:PORT", help="The cluster. Without it $CEREBELUM_CORE_URL, else localhost:7233.")
+@click.option("--once", is_flag=True, help="Copy what is there now, also what has ended, and wait for nothing.")
+@log_options
+@click.pass_context
+def follow(ctx: click.Context, execution_ids: tuple[str, ...], core: str | None, once: bool) -> None:
+    """Copy what runs on a cluster into the log.
+
+    With IDs, until those executions have ended; without, everything that runs there, until Ctrl-C. The log then shows
+    them to every command and notebook, and nothing local takes them up while they run there.
+    """
+    store = open_log(ctx, create=True)
+    if not execution_ids and not once:
+        tell(f"following {core or 'the cluster'} into {store.location}")
+    asyncio.run(extension("following").follow(core, store, execution_ids, tell, once=once))
+
+
+def _workflows_in(name: str) -> list[Workflow]:
+    advice = "Name a module that can be imported from here, a .py file or an .ipynb notebook"
+    module = load_notebook(name) if name.endswith(".ipynb") else load_module(name, advice)
+    found = [value for value in vars(module).values() if isinstance(value, Workflow)]
+    if not found:
+        raise WorkflowNotFoundError(f"{name} holds no workflow: nothing in it is decorated with @workflow")
+    return found

@@ -1,0 +1,81 @@
+"""``cerebelum dashboard``: the executions of logs in a browser, live."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+
+from ..._engine.hints import in_terminal
+from ...errors import CerebelumError
+from ..app import log_options, log_path, open_log
+
+__all__ = ["dashboard"]
+
+
+@click.command()
+@click.argument("logs", metavar="[LOG]...", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--port", metavar="N", type=click.IntRange(0, 65535), default=8799, help="Listen on this port (8799).")
+@click.option(
+    "--uds",
+    metavar="PATH",
+    type=click.Path(),
+    help="Listen on this Unix socket instead, in a folder that only you can enter; there is no token.",
+)
+@click.option("--read-only", is_flag=True, help="Only show: no approving, cancelling or resuming.")
+@click.option(
+    "--allow-resume",
+    is_flag=True,
+    help="Offer to resume and fork; each starts a `cerebelum resume` or `fork`, which runs the workflow's code.",
+)
+@click.option(
+    "--allow-host",
+    "hosts",
+    metavar="HOST",
+    multiple=True,
+    help="Also answer under this name, which a reverse proxy passes on. Can be repeated.",
+)
+@click.option("--open", "open_", is_flag=True, help="Open it in the browser.")
+@log_options
+@click.pass_context
+def dashboard(
+    ctx: click.Context,
+    logs: tuple[Path, ...],
+    port: int,
+    uds: str | None,
+    read_only: bool,
+    allow_resume: bool,
+    hosts: tuple[str, ...],
+    open_: bool,
+) -> None:
+    """Watch and control executions in a browser, live.
+
+    Prints an address that holds a token: whoever has it can see the LOGs and, without --read-only, approve and cancel.
+    It listens on this machine only. Ctrl-C stops the dashboard, and no execution.
+    """
+    if read_only and allow_resume:
+        raise click.UsageError("--read-only and --allow-resume contradict each other: give one of them")
+    if any(find_spec(name) is None for name in ("starlette", "uvicorn", "jinja2")):
+        raise CerebelumError("the dashboard needs more packages: pip install 'cerebelum_nb[web]'")
+    from ..._web.rendering import Settings
+    from ..._web.serving import serve
+
+    if not logs:
+        open_log(ctx, read_only=True).close()  # says what to do when there is none
+
+    def ready(address: str) -> None:
+        click.echo(f"The dashboard is at {address}" if uds else address)
+        click.echo("Ctrl-C stops it.", err=True)
+        if open_ and uds is None:
+            click.launch(address)
+
+    in_terminal.set(True)
+    serve(
+        logs or [log_path(ctx)],
+        port=port,
+        uds=uds,
+        hosts=hosts,
+        settings=Settings(read_only=read_only, allow_resume=allow_resume),
+        ready=ready,
+    )

@@ -1,0 +1,52 @@
+"""``cerebelum metrics``: what a log holds and what happens in it, for Prometheus."""
+
+from __future__ import annotations
+
+import threading
+
+import click
+
+from ..app import log_argument, log_options, open_log
+from ..echo import emit
+from ..ending import until_told_to_end
+
+__all__ = ["metrics"]
+
+
+@click.command()
+@log_argument
+@click.option(
+    "--port",
+    metavar="N",
+    type=click.IntRange(0, 65535),
+    default=9464,
+    help="The port to serve on (9464); 0 takes a free one.",
+)
+@click.option(
+    "--host",
+    metavar="ADDRESS",
+    default="127.0.0.1",
+    help="The address to listen on (127.0.0.1, which only this machine reaches).",
+)
+@click.option("--once", is_flag=True, help="Print the metrics and exit.")
+@log_options
+@click.pass_context
+def metrics(ctx: click.Context, port: int, host: str, once: bool) -> None:
+    """Serve the metrics of a log to Prometheus.
+
+    It reads the log, so that it tells what all processes do that run executions of it. Gauges tell what the log holds;
+    counters count from the start of the command. It needs `pip install 'cerebelum_nb[metrics]'`. Ctrl-C or SIGTERM ends
+    it.
+    """
+    from ..._observe.metrics import LogMetrics
+    from ..._observe.serve import Exporter, as_text
+
+    path = open_log(ctx, read_only=True).location
+    found = LogMetrics(path)
+    ctx.call_on_close(found.close)
+    if once:
+        click.echo(as_text(found), nl=False)
+        return
+    with Exporter(found, host, port) as exporter:
+        emit(f"metrics of {path} at {exporter.url}")
+        until_told_to_end(threading.Event())

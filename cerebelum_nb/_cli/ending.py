@@ -1,0 +1,26 @@
+"""A command that works until it is told to end."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from types import FrameType
+
+__all__ = ["until_told_to_end"]
+
+
+def until_told_to_end(ended: threading.Event) -> None:
+    """Wait until Ctrl-C, SIGTERM, or until ``ended`` is set; then the command ends as one that is done."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        ended.set()
+
+    sys.stdout.flush()  # what the command said so far, also in a pipe
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        while not ended.wait(3600):
+            pass
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,130 @@
+"""Values that are too big for a history: files by digest, in a folder or a bucket that all machines share.
+
+What is small travels in the history itself, so that machines which share no folder work too until a value is big.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import secrets
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from .._core.value import Value
+from ..errors import StoreError
+
+__all__ = ["INLINE_BYTES", "Blobs", "blobs_at"]
+
+INLINE_BYTES = 8 * 1024
+"""A value of so many bytes at most stands in the history; the server takes 2 MB in one message, and 50 MB in all."""
+
+_BLOB = '"@blob"'
+_MOST_BYTES = 1 << 30
+
+
+class Blobs:
+    """Bytes by their digest.
+
+    Args:
+        place: a folder, or a URL that fsspec knows, such as ``s3://bucket/cerebelum``.
+
+    It also is what the values of an execution ask of a log: ``payload``, ``largest``, ``trusted``, ``redact``.
+    """
+
+    trusted = True
+    largest = _MOST_BYTES
+
+    def __init__(self, place: str, redact: tuple[str, ...] = ()) -> None:
+        self.location, self.redact = place, redact
+        self._remote: Any = None
+        if "://" in place:
+            try:
+                fsspec = import_module("fsspec")
+            except ImportError as error:
+                raise StoreError(
+                    f"values at {place} need fsspec (and what it needs for that kind of URL): pip install fsspec"
+                ) from error
+            self._remote, root = fsspec.core.url_to_fs(place)
+            self._root = str(root)
+        else:
+            self._root = str(Path(place).expanduser())
+
+    def put(self, digest: str, data: bytes) -> None:
+        """Keep bytes; those of one digest are kept once.
+
+        Raises:
+            StoreError: they cannot be written.
+        """
+        path = self._path(digest)
+        try:
+            if self._remote is not None:
+                if not self._remote.exists(path):
+                    self._remote.makedirs(path.rpartition("/")[0], exist_ok=True)
+                    self._remote.pipe_file(path, data)
+                return
+            final = Path(path)
+            if final.exists():
+                return
+            final.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            half = final.with_name(f"{final.name}.{secrets.token_hex(4)}")
+            half.write_bytes(data)
+            half.replace(final)
+        except OSError as error:
+            raise StoreError(f"a value of {len(data):,} bytes cannot be written to {self.location}: {error}") from error
+
+    def payload(self, digest: str) -> bytes:
+        """Read bytes.
+
+        Raises:
+            StoreError: they are not there.
+        """
+        path = self._path(digest)
+        try:
+            found = self._remote.cat_file(path) if self._remote is not None else Path(path).read_bytes()
+        except OSError as error:
+            raise StoreError(
+                f"the value {digest[:16]}... is not in {self.location}. Values over {INLINE_BYTES >> 10} KB go through "
+                f"a folder (or a URL such as s3://...) that the caller and every worker share: set CEREBELUM_BLOBS to "
+                f"the same place for all of them"
+            ) from error
+        return bytes(found)
+
+    def thin(self, value: Value) -> Value:
+        """Return what of a value stands in the history; the rest is kept here."""
+        if value.payload is not None:
+            if len(value.payload) <= INLINE_BYTES:
+                return replace(value, payload=None, json=f'"{base64.b64encode(value.payload).decode()}"')
+            self.put(value.digest, value.payload)
+            return replace(value, payload=None)
+        if value.is_json and len(value.json) > INLINE_BYTES and not value.digest:
+            data = value.json.encode("utf-8", "surrogatepass")
+            digest = hashlib.sha256(data).hexdigest()
+            self.put(digest, data)
+            return replace(value, json=_BLOB, digest=digest, size=len(data))
+        return value
+
+    def fat(self, value: Value, *, whole: bool = True) -> Value:
+        """Return a value as a local log would be given it; without ``whole`` bytes are read when they are asked for."""
+        if value.is_json:
+            if value.json != _BLOB or not value.digest:
+                return value
+            text = self.payload(value.digest).decode("utf-8", "surrogatepass")
+            return replace(value, json=text, digest="", size=0)
+        if value.json:
+            return replace(value, json="", payload=base64.b64decode(value.json.strip('"')))
+        if whole and value.digest and value.payload is None and value.codec != "none":
+            return replace(value, payload=self.payload(value.digest))
+        return value
+
+    def _path(self, digest: str) -> str:
+        name = digest.replace(":", "-").replace("/", "-")
+        return f"{self._root}/{name[:2]}/{name}"
+
+
+def blobs_at(place: str | None, redact: tuple[str, ...] = ()) -> Blobs:
+    """Open the place that is named, or ``$CEREBELUM_BLOBS``, or a folder of this user on this machine."""
+    return Blobs(place or os.environ.get("CEREBELUM_BLOBS") or "~/.cerebelum/blobs", redact)

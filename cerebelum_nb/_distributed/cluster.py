@@ -1,0 +1,293 @@
+"""Executions on a cluster: starting them, reading their events from Temporal's history, steering them.
+
+Reading asks the server alone: no worker has to be there, nothing is replayed, and a history that another release wrote
+reads as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple
+
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.enums.v1 import EventType, PendingActivityState
+from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
+from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
+from temporalio.common import (
+    SearchAttributeKey,
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError
+
+from .._core.blueprint import dump
+from .._core.events import Event
+from .._core.graph import Plan
+from .._core.state import fold
+from ..errors import ExecutionBusyError, WorkflowDefinitionError
+from .blobs import Blobs, blobs_at
+from .connection import connect, explain, is_not_found
+from .settings import DRIVER, SEARCH_STATE, SEARCH_WORKFLOW, Terms, core_url_of, queue_of
+from .shown import shown
+from .wire import Rows, from_rows, pack, to_row, unpack, with_value
+
+__all__ = ["AtWork", "Change", "Cluster", "linger"]
+
+_STATE = SearchAttributeKey.for_keyword(SEARCH_STATE)
+_WORKFLOW = SearchAttributeKey.for_keyword(SEARCH_WORKFLOW)
+_ENDINGS = {
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED: "failed",
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED: "was cancelled",
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED: "was terminated",
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT: "timed out",
+}
+
+_SHORTEST_LIFE = 0.1
+"""Seconds after the last call before which a process must not end: the SDK aborts it in one of five exits otherwise
+(github.com/temporalio/sdk-python/issues/300)."""
+
+_last_call = 0.0
+
+
+def linger() -> None:
+    """Wait until this process may end; called at its exit."""
+    left = _last_call + _SHORTEST_LIFE - time.monotonic()
+    if left > 0:
+        time.sleep(left)
+
+
+class Change(NamedTuple):
+    """Some events of an execution, in order: those behind version ``after``; ``over`` is how the run of them ended."""
+
+    after: int
+    events: list[Event]
+    over: str = ""
+
+
+class AtWork(NamedTuple):
+    """What is at work: for how many seconds nobody took the execution, or a step of it; what steps tell meanwhile."""
+
+    untaken: float
+    steps: dict[str, float]
+    told: dict[str, Any]
+
+
+class Cluster:
+    """A connection to one.
+
+    Args:
+        client: the SDK's client.
+        url: HOST:PORT.
+        blobs: where big values are.
+    """
+
+    def __init__(self, client: Client, url: str, blobs: Blobs) -> None:
+        self.client, self.url, self.blobs = client, url, blobs
+
+    @classmethod
+    async def connect(
+        cls,
+        url: str | None = None,
+        *,
+        namespace: str | None = None,
+        blobs: str | None = None,
+        redact: tuple[str, ...] = (),
+        **options: Any,
+    ) -> Cluster:
+        """Connect.
+
+        Raises:
+            StoreError: no Temporal server can be reached.
+        """
+        where = core_url_of(url)
+        return cls(await connect(where, namespace, **options), where, blobs_at(blobs, redact))
+
+    @property
+    def location(self) -> str:
+        """Its address, as logs name it."""
+        return f"temporal://{self.url}"
+
+    # -- starting -----------------------------------------------------------------------------------------------
+
+    async def launch(self, execution_id: str, plan: Plan, events: list[Event], terms: Terms, *, again: bool) -> None:
+        """Have an execution driven from its events on; ``again`` when its id was used before.
+
+        Raises:
+            ExecutionBusyError: it is running there.
+            StoreError: the server refuses, or cannot be reached.
+            WorkflowDefinitionError: it has a foreach.
+        """
+        if plan.each:
+            raise WorkflowDefinitionError(
+                f"workflow '{plan.workflow}' has foreach({next(iter(plan.each))}), which does not run on a Temporal "
+                f"cluster yet: run it on a local log, with {plan.workflow}.execute(...)"
+            )
+        rows: Rows = [to_row(with_value(event, self.blobs.thin)) for event in events]
+        reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE if again else WorkflowIDReusePolicy.REJECT_DUPLICATE
+        try:
+            await self.client.start_workflow(
+                DRIVER,
+                args=[{"plan": dump(plan), "terms": terms.to_dict()}, pack(rows)],
+                id=execution_id,
+                task_queue=queue_of(plan.workflow),
+                id_reuse_policy=reuse,
+                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                static_summary=plan.workflow,
+                memo={"shown": shown(fold(events))},
+                search_attributes=TypedSearchAttributes(
+                    [SearchAttributePair(_WORKFLOW, plan.workflow), SearchAttributePair(_STATE, "RUNNING")]
+                ),
+            )
+        except WorkflowAlreadyStartedError:
+            raise ExecutionBusyError(
+                f"Execution {execution_id} is on {self.location} already. Follow it with "
+                f"`cerebelum watch {execution_id} --core {self.url}`; when it has failed or is paused, resume it",
+                execution_id=execution_id,
+                holder=self.location,
+            ) from None
+        except RPCError as error:
+            explain(error, self.url, execution_id)
+        finally:
+            _note_call()
+
+    async def run_id(self, execution_id: str) -> str | None:
+        """Return Temporal's id of the newest run of an execution; None when there is none."""
+        try:
+            return (await self.handle(execution_id).describe()).run_id
+        except RPCError as error:
+            if is_not_found(error):
+                return None
+            explain(error, self.url, execution_id)
+
+    async def forget_run(self, execution_id: str, run_id: str) -> None:
+        """Delete a run that a later one carries on, so that lists show the execution once."""
+        request = DeleteWorkflowExecutionRequest(
+            namespace=self.client.namespace,
+            workflow_execution=WorkflowExecution(workflow_id=execution_id, run_id=run_id),
+        )
+        try:
+            await self.client.workflow_service.delete_workflow_execution(request)
+        except RPCError as error:
+            if not is_not_found(error):
+                explain(error, self.url, execution_id)
+        finally:
+            _note_call()
+
+    async def at_work(self, execution_id: str) -> AtWork:
+        """Read what of an execution waits for a worker now, and what its steps tell with their heartbeats."""
+        found = (await self.handle(execution_id).describe()).raw_description
+        decode, now = self.client.data_converter.decode, time.time()
+        told: dict[str, Any] = {}
+        untaken: dict[str, float] = {}
+        for pending in found.pending_activities:
+            step = pending.activity_id.partition(":")[0]
+            if pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED:
+                untaken[step] = now - pending.scheduled_time.ToSeconds()
+            elif pending.heartbeat_details.payloads:
+                (told[step],) = await decode(pending.heartbeat_details.payloads)
+        task = found.pending_workflow_task
+        waits = found.HasField("pending_workflow_task") and not task.HasField("started_time")
+        return AtWork(now - task.scheduled_time.ToSeconds() if waits else 0.0, untaken, told)
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    async def changes(self, execution_id: str, *, after: int = 0, wait: bool = True) -> AsyncIterator[Change]:
+        """Read events behind version ``after``; with ``wait``, until the execution's run has ended.
+
+        Raises:
+            RPCError: the server cannot be reached, or has no such execution.
+        """
+        run_id: str | None = (await self.handle(execution_id).describe()).run_id
+        while run_id is not None:
+            handle = self.client.get_workflow_handle(execution_id, run_id=run_id)
+            run_id = None
+            async for event in handle.fetch_history_events(wait_new_event=wait):
+                _note_call()
+                if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW:
+                    run_id = event.workflow_execution_continued_as_new_event_attributes.new_execution_run_id
+                    break
+                begins, rows, over = await self._carried(event)
+                rows = rows[max(0, after - begins) :]
+                if rows or over:
+                    yield Change(after, from_rows(rows), over)
+                    after += len(rows)
+
+    async def events(self, execution_id: str) -> list[Event]:
+        """Read all events so far; none when there is no such execution."""
+        found: list[Event] = []
+        try:
+            async for change in self.changes(execution_id, wait=False):
+                found += change.events
+        except RPCError as error:
+            if not is_not_found(error):
+                explain(error, self.url, execution_id)
+        return found
+
+    async def _carried(self, event: Any) -> tuple[int, Rows, str]:
+        """Take our events out of one of Temporal's, and say how the run ended if that is what it tells."""
+        decode = self.client.data_converter.decode
+        kind = event.event_type
+        carried: Any = None
+        if kind == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
+            payloads = event.workflow_execution_started_event_attributes.input.payloads
+            (packed,) = await decode(payloads[1:2], [bytes])
+            return 0, unpack(packed), ""
+        if kind == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
+            payloads = event.activity_task_scheduled_event_attributes.input.payloads
+            (carried,) = await decode(payloads[1:2]) if len(payloads) > 1 else (None,)
+        elif kind == EventType.EVENT_TYPE_WORKFLOW_PROPERTIES_MODIFIED:
+            fields = event.workflow_properties_modified_event_attributes.upserted_memo.fields
+            if "events" in fields:
+                (carried,) = await decode([fields["events"]])
+        elif kind == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED:
+            payloads = event.workflow_execution_completed_event_attributes.result.payloads
+            (carried,) = await decode(payloads)
+            return carried["after"], carried["rows"], "completed"
+        if carried is not None:
+            return carried["after"], carried["rows"], ""
+        return 0, [], _ENDINGS.get(kind, "")
+
+    # -- steering -----------------------------------------------------------------------------------------------
+
+    def handle(self, execution_id: str) -> WorkflowHandle[Any, Any]:
+        """Return the SDK's handle on the newest run."""
+        return self.client.get_workflow_handle(execution_id)
+
+    async def append(self, execution_id: str, event: Event) -> bool:
+        """Append what others may (a decision, a request to cancel); return False when it came too late.
+
+        Raises:
+            StoreError: the server cannot be reached.
+        """
+        return await self._update(execution_id, "decide", to_row(with_value(event, self.blobs.thin)))
+
+    async def stop(self, execution_id: str, reason: str) -> bool:
+        """Pause an execution; return False when it is over."""
+        return await self._update(execution_id, "stop", reason)
+
+    async def _update(self, execution_id: str, name: str, argument: Any) -> bool:
+        try:
+            await self.handle(execution_id).execute_update(name, argument)
+        except WorkflowUpdateFailedError:
+            return False
+        except RPCError as error:
+            if is_not_found(error):
+                return False
+            explain(error, self.url, execution_id)
+        finally:
+            _note_call()
+        return True
+
+    async def close(self) -> None:
+        """Let the SDK finish what it does; the connection ends with the process."""
+        await asyncio.sleep(0)
+
+
+def _note_call() -> None:
+    global _last_call
+    _last_call = time.monotonic()

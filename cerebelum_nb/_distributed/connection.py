@@ -1,0 +1,152 @@
+"""Reaching a cluster: one connection, and what is said when there is none, or when it is not what it should be."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from functools import cache
+from typing import Any, NoReturn
+
+from temporalio.client import Client
+from temporalio.runtime import LoggingConfig, PrometheusConfig, Runtime, TelemetryConfig, TelemetryFilter
+from temporalio.service import RPCError, RPCStatusCode
+
+from ..errors import ExecutionNotFoundError, StoreError
+from .settings import SEARCH_STATE, SEARCH_WORKFLOW
+
+__all__ = ["connect", "explain", "is_not_found", "runtime"]
+
+_SECONDS = 5.0
+
+
+@cache
+def runtime(metrics: str = "") -> Runtime:
+    """Return the SDK's runtime of this process, which says no more than errors: what is worth saying we say.
+
+    Args:
+        metrics: HOST:PORT where Prometheus may read the SDK's own figures; "" for none.
+    """
+    quiet = LoggingConfig(filter=TelemetryFilter(core_level="ERROR", other_level="ERROR"))
+    shown = PrometheusConfig(bind_address=metrics) if metrics else None
+    return Runtime(telemetry=TelemetryConfig(logging=quiet, metrics=shown))
+
+
+async def connect(url: str, namespace: str | None = None, *, identity: str | None = None, **options: Any) -> Client:
+    """Connect to a cluster.
+
+    TLS, an API key and the address are read as Temporal's own tools read them, from its environment variables and its
+    configuration file, if ``TEMPORAL_PROFILE``, ``TEMPORAL_API_KEY`` or ``TEMPORAL_TLS...`` is set.
+
+    Args:
+        url: HOST:PORT.
+        namespace: by default ``$TEMPORAL_NAMESPACE``, else ``default``.
+        identity: who connects, as Temporal's own pages show it.
+        options: others of ``temporalio.client.Client.connect``.
+
+    Raises:
+        StoreError: nobody answers there, or not as a Temporal server, or it has no such namespace.
+    """
+    wanted: dict[str, Any] = {}
+    if any(name in os.environ for name in ("TEMPORAL_PROFILE", "TEMPORAL_API_KEY", "TEMPORAL_CONFIG_FILE")) or any(
+        name.startswith("TEMPORAL_TLS") for name in os.environ
+    ):
+        from temporalio.envconfig import ClientConfig
+
+        wanted = dict(ClientConfig.load_client_connect_config())
+    wanted |= options
+    wanted["namespace"] = namespace or os.environ.get("TEMPORAL_NAMESPACE") or wanted.get("namespace") or "default"
+    if identity is not None:
+        wanted["identity"] = identity
+    wanted["target_host"] = url
+    wanted.setdefault("runtime", runtime())
+    try:
+        async with asyncio.timeout(_SECONDS):
+            client = await Client.connect(**wanted)
+            await _look_at_namespace(client, url)
+    except TimeoutError:
+        raise StoreError(_unreachable(url, "it does not answer"), transient=True) from None
+    except (RuntimeError, RPCError) as error:
+        explain(error, url)
+    return client
+
+
+async def _look_at_namespace(client: Client, url: str) -> None:
+    from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
+
+    try:
+        await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=client.namespace))
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            raise StoreError(
+                f"the Temporal server at {url} has no namespace {client.namespace!r}. Create it with\n\n"
+                f"    temporal operator namespace create -n {client.namespace} --address {url} --retention 720h\n\n"
+                f"or name another one with TEMPORAL_NAMESPACE"
+            ) from None
+        if error.status is RPCStatusCode.PERMISSION_DENIED:  # it may all the same be used
+            return
+        raise
+
+
+def explain(error: BaseException, url: str, execution_id: str = "") -> NoReturn:
+    """Raise what an error of the SDK means, and what to do."""
+    if isinstance(error, RPCError):
+        match error.status:
+            case RPCStatusCode.NOT_FOUND if execution_id:
+                raise ExecutionNotFoundError(
+                    f"There is no execution {execution_id!r} on {url}. List what there is with "
+                    f"`cerebelum list --core {url}`."
+                ) from None
+            case RPCStatusCode.UNAVAILABLE | RPCStatusCode.DEADLINE_EXCEEDED | RPCStatusCode.CANCELLED:
+                raise StoreError(_unreachable(url, error.message), transient=True) from None
+            case RPCStatusCode.UNAUTHENTICATED | RPCStatusCode.PERMISSION_DENIED:
+                raise StoreError(
+                    f"the Temporal server at {url} refuses access ({error.message}). Set TEMPORAL_API_KEY, or the "
+                    f"TEMPORAL_TLS variables: docs/howto/cluster.md says which"
+                ) from None
+            case RPCStatusCode.INVALID_ARGUMENT if re.search(r"search attribute", error.message, re.IGNORECASE):
+                raise StoreError(
+                    f"the Temporal server at {url} does not have the search attributes that lists need. Add them with\n"
+                    f"\n    temporal operator search-attribute create --address {url} "
+                    f"--name {SEARCH_STATE} --type Keyword --name {SEARCH_WORKFLOW} --type Keyword"
+                ) from None
+            case RPCStatusCode.UNIMPLEMENTED:
+                raise StoreError(
+                    f"what answers at {url} is no Temporal server, or too old a one ({error.message}). "
+                    f"Its gRPC port is 7233 unless it was changed"
+                ) from None
+        raise StoreError(f"the Temporal server at {url} refused: {error.message}") from error
+    told = str(error)
+    if "refused" not in told and (
+        "nvalid" in told or "tls" in told.lower() or "protocol" in told.lower() or "http2" in told.lower()
+    ):
+        raise StoreError(_unreachable(url, f"what answers there is no Temporal server: {_first(told)}")) from None
+    raise StoreError(_unreachable(url, _first(told)), transient=True) from None
+
+
+def is_not_found(error: BaseException) -> bool:
+    """Whether there is no such execution."""
+    return isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND
+
+
+def _first(text: str) -> str:
+    """Say why in few words; the SDK's own are those of four libraries at once."""
+    if "refused" in text:
+        return "nothing listens there"
+    if "dns" in text.lower() or "resolve" in text:
+        return "there is no host of that name"
+    return " ".join(text.split())[:160]
+
+
+def _unreachable(url: str, why: str) -> str:
+    host, _, port = url.rpartition(":")
+    start = f"cerebelum cluster up --port {port}" if host in ("localhost", "127.0.0.1") else ""
+    how = (
+        f"Start one on this machine with\n\n    {start}\n"
+        if start
+        else "Is it running, and can this machine reach that port?\n"
+    )
+    return (
+        f"no Temporal server can be reached at {url} ({_first(why)}). {how}\n"
+        f"or name another one: core_url='HOST:PORT', or CEREBELUM_CORE_URL"
+    )

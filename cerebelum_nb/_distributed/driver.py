@@ -1,0 +1,566 @@
+"""The one Temporal workflow: a shell around :mod:`.._core.drive` whose attempts are activities.
+
+Every run starts from rows: a start, a resume, a fork and a continue-as-new differ only in them. No user code runs here,
+so any worker of the workflow can drive it, and users have no rules of determinism to follow. What is committed is what
+Temporal's history holds: each turn's events ride on the input of the first activity that the turn schedules, else they
+are written as a memo, and the last turn's are the result. See ``cluster.py`` for how they are read.
+
+Deterministic by construction: of cerebelum_nb it uses the core and the row codec, which know neither clock nor chance.
+The history of a run that is still open must replay: ``tests/distributed/replay`` holds such histories.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from typing import Any, NamedTuple, cast
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy, SearchAttributeKey, SearchAttributeUpdate
+from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import TimeoutError as ActivityTimeoutError
+
+from .._core import events as e
+from .._core.blueprint import load
+from .._core.drive import (
+    AskRoute,
+    Cancel,
+    CancelAttempts,
+    Driver,
+    Due,
+    Leave,
+    Lost,
+    Recorded,
+    Restored,
+    Routed,
+    SetTimer,
+    Settled,
+    Start,
+    Stop,
+    Woken,
+)
+from .._core.events import Event
+from .._core.graph import StepSpec
+from .._core.state import Phase, State, evolve
+from .._core.state_name import ExecutionState
+from .._core.value import ErrorInfo, Value
+from .settings import ATTEMPT, DRIVER, FOREVER, ROUTE, SEARCH_STATE, Terms, queue_of
+from .shown import shown
+from .wire import Carried, Rows, from_rows, pack, to_row, unpack
+
+__all__ = ["DIED", "Drive"]
+
+DIED = "its worker died"
+
+_ONCE = RetryPolicy(maximum_attempts=1)  # the driver makes the attempts: each is an event of ours
+_STATE = SearchAttributeKey.for_keyword(SEARCH_STATE)
+_SHOWN_EVERY = 2_000_000
+"""µs between two changes of what lists show while the state stays the same: each is a row in the visibility store."""
+_MEMO_BYTES = 400_000
+"""So much of a turn's events stands in one memo; the server takes 2 MB in one message."""
+_TURN_BYTES = 1_000_000
+"""So much of attempts' requests is scheduled in one turn; the server takes 4 MB in one answer of a worker."""
+_TIED_SECONDS = 10.0
+"""So long an attempt waits for the one worker that has what it needs in memory."""
+_NOTHING = Value("json", json="{}")
+
+
+class _AtWork(NamedTuple):
+    visit: int
+    attempt: int
+    handle: workflow.ActivityHandle[Any]
+
+
+@workflow.defn(name=DRIVER)
+class Drive:
+    """One execution, or what is left of it since its last continue-as-new."""
+
+    @workflow.init
+    def __init__(self, meta: dict[str, Any], packed: bytes, left: dict[str, Any] | None = None) -> None:
+        """Fold what is recorded; ``left`` is what a continue-as-new knows beside the rows."""
+        self._meta, self._terms = meta, Terms.of(meta["terms"])
+        self._rows: Rows = unpack(packed)
+        self._carried = len(self._rows)  # how many of them Temporal's history holds
+        plan = load(meta["plan"])
+        self._specs = cast("dict[str, StepSpec]", plan.steps)
+        self._results: dict[str, list[Any]] = {}  # the row of each completed step
+        self._operations: dict[str, Rows] = {}  # the rows of each step's operations, in its present visit
+        state = State()
+        for row, event in zip(self._rows, from_rows(self._rows), strict=True):
+            evolve(state, event)
+            self._index(row, event)
+        self._driver = Driver(plan, state)
+        left = left or {}
+        self._suspended: dict[str, list[Any]] = left.get("suspended", {})  # which operation waits, and until when
+        self._tied: dict[str, str] = left.get("tied", {})  # the queue of the only worker that can run a step's users
+        self._waiting: list[str] = []  # steps that have started and are not scheduled yet
+        self._at_work: dict[str, _AtWork] = {}
+        self._timers: dict[str, asyncio.Task[None]] = {}
+        self._routes: dict[str, Rows] = {}
+        self._inbox: list[Callable[[], object]] = []
+        self._natively = False
+        self._shown: tuple[str, int] = ("", 0)
+        for name in state.in_flight:
+            step = state.steps[name]
+            if step.phase is Phase.RUNNING:
+                self._driver.running[name] = (step.visit, step.attempt)
+                if name not in self._suspended:
+                    self._waiting.append(name)
+
+    @property
+    def _state(self) -> State:
+        return self._driver.state
+
+    # -- the loop -------------------------------------------------------------------------------------------
+
+    @workflow.run
+    async def run(self, meta: dict[str, Any], packed: bytes, left: dict[str, Any] | None = None) -> Carried:
+        """Drive it to its end, or to the next continue-as-new."""
+        self._shown = (self._state.status.value, self._now())
+        for name, (op, due_at) in list(self._suspended.items()):
+            self._suspend(name, op, due_at)
+        while True:
+            self._turn()
+            if self._driver.finishing:
+                await workflow.wait_condition(workflow.all_handlers_finished)
+                return self._end()
+            if self._may_continue_as_new():
+                await workflow.wait_condition(workflow.all_handlers_finished)
+                workflow.continue_as_new(
+                    args=[self._meta, pack(self._rows), {"suspended": self._suspended, "tied": self._tied}]
+                )
+            try:
+                await workflow.wait_condition(lambda: bool(self._inbox))
+            except asyncio.CancelledError:
+                self._natively = True
+                self._inbox.append(lambda: self._take(Cancel("cancelled in Temporal")))
+
+    def _turn(self) -> None:
+        """Take what has happened, decide, and write it into Temporal's history. Nothing in here awaits."""
+        inbox, self._inbox = self._inbox, []
+        for handle in inbox:
+            handle()
+        answered = True
+        while answered:
+            answered = False
+            for command in self._driver.advance(self._now()):
+                match command:
+                    case Start():
+                        self._waiting.append(command.step)
+                    case SetTimer():
+                        self._set_timer(command.step, command.due_at)
+                    case AskRoute():
+                        answered = self._route(command.step) or answered
+                    case CancelAttempts():
+                        self._cancel_attempts()
+                    case _:
+                        pass  # End: `finishing` says it
+        self._doze()
+        self._note_batch()
+        if not self._driver.finishing and not self._may_continue_as_new():
+            self._write()
+
+    # -- messages of workers, people and operators ------------------------------------------------------------
+
+    @workflow.signal
+    def record(self, step: str, visit: int, attempt: int, rows: Rows) -> None:
+        """Take what an operation of an attempt at work records; of one that is over, nothing."""
+        if self._driver.running.get(step) == (visit, attempt) and step in self._at_work:
+            self._inbox.append(lambda: self._record(rows))
+
+    @workflow.update(name="decide")
+    def decide(self, row: list[Any]) -> None:
+        """Append what others may: a decision on an approval, a request to cancel."""
+        (event,) = from_rows([self._stamped(row)])
+        evolve(self._state, event)
+        self._driver.rebase(self._state)
+        self._note(event)
+        self._inbox.append(self._look_at_decisions)
+
+    @decide.validator
+    def _may_decide(self, row: list[Any]) -> None:
+        (event,) = from_rows([row])
+        if not e.is_signal(event):
+            raise ApplicationError(f"{row[0]} is nothing that others may append", type="refused", non_retryable=True)
+        if self._driver.finishing:
+            raise ApplicationError("it is over", type="over", non_retryable=True)
+        if isinstance(event, (e.ApprovalReceived, e.ApprovalRejected)):
+            step = self._state.steps.get(event.step)
+            asked = None if step is None or step.visit != event.visit else step.operations.get(event.op)
+            if asked is None or asked.is_decided:
+                raise ApplicationError("it is decided already", type="stale", non_retryable=True)
+
+    @workflow.update
+    def stop(self, reason: str) -> None:
+        """Pause it: what is finished is kept."""
+        self._inbox.append(lambda: self._take(Stop(reason)))
+
+    @stop.validator
+    def _may_stop(self, reason: str) -> None:
+        if self._driver.finishing:
+            raise ApplicationError("it is over", type="over", non_retryable=True)
+
+    @workflow.query
+    def operations(self, step: str) -> Rows:
+        """Return the rows of a step's operations, for an attempt that waits in its worker."""
+        return self._operations.get(step, [])
+
+    # -- what has happened ------------------------------------------------------------------------------------
+
+    def _take(self, message: Any) -> bool:
+        return self._driver.take(message, self._now())
+
+    def _record(self, rows: Rows) -> None:
+        for row in rows:
+            (event,) = from_rows([self._stamped(row)])
+            if isinstance(event, e.OperationEvent):
+                self._take(Recorded(event))
+            else:
+                self._ride(event)
+
+    def _ride(self, event: Event) -> None:
+        """Record what an attempt printed, or how far it is."""
+        if not self._driver.finishing:
+            self._driver.ride(lambda: event)
+            self._driver.take_riders()
+
+    def _settled(self, name: str, at_work: _AtWork) -> None:
+        if self._at_work.get(name) is not at_work:
+            return
+        del self._at_work[name]
+        visit, attempt, handle = at_work
+        try:
+            outcome: dict[str, Any] = handle.result()
+        except (ActivityError, asyncio.CancelledError) as error:
+            self._lost(name, visit, attempt, error)
+            return
+        by = outcome.get("by", "")
+        if "code" in outcome:  # it has not begun
+            self._specs[name] = replace(self._specs[name], code=outcome["code"])
+            self._tied[f"code:{name}"] = outcome["queue"]
+            self._take(Woken(name, visit, attempt, f"worker {by} has another version of it"))
+            return
+        if "missing" in outcome:  # it has not begun either: what it needs is in the memory of another worker
+            missed = _listed(outcome["missing"])
+            self._take(Woken(name, visit, attempt, f"worker {by} does not have the result of {missed}"))
+            self._restore(outcome["missing"])
+            return
+        rows = outcome["rows"]
+        if outcome.get("suspended") or outcome.get("given_back"):
+            for row in rows:
+                self._record([row])
+            if outcome.get("suspended"):
+                self._suspend(name, outcome["op"], outcome["due_at"])
+            elif self._specs[name].policy.effect == "external" and outcome.get("began"):
+                self._take(Lost(name, visit, attempt, f"worker {by} ended"))
+            else:
+                self._take(Woken(name, visit, attempt, f"worker {by} ended"))
+            return
+        events, last = list[Event](), self._state.updated_at
+        for row in rows:
+            events += from_rows([self._stamped(row, last)])
+            last = events[-1].at
+        if outcome.get("tied"):
+            self._tied[name] = outcome["queue"]
+        else:
+            self._tied.pop(name, None)
+        self._routes[name] = outcome.get("routes", [])
+        self._take(Settled(name, visit, attempt, events))
+
+    def _lost(self, name: str, visit: int, attempt: int, error: BaseException) -> None:
+        """An attempt has no outcome: nobody knows how far it came."""
+        cause = getattr(error, "cause", None) or error
+        kind = getattr(cause, "type", None)
+        if isinstance(cause, ActivityTimeoutError) and kind is not None and kind.name == "SCHEDULE_TO_START":
+            self._take(Woken(name, visit, attempt, "the worker that has what it needs is gone"))
+            self._tied.pop(f"code:{name}", None)
+            gone = [user for user in self._needs(name) if user in self._tied]
+            for step in gone:
+                del self._tied[step]
+            self._restore(gone)
+            return
+        died = isinstance(cause, ActivityTimeoutError)
+        self._take(Lost(name, visit, attempt, DIED if died else _short(cause)))
+
+    def _restore(self, steps: list[str]) -> None:
+        """Have results made again that are in no log and whose worker is gone."""
+        known = [step for step in steps if step in self._state.finished]
+        if known and not self._driver.finishing:
+            self._take(Restored(tuple(known)))
+
+    def _look_at_decisions(self) -> None:
+        for name, (op, _) in list(self._suspended.items()):
+            if self._is_decided(name, op):
+                self._wake(name)
+
+    # -- waits ------------------------------------------------------------------------------------------------
+
+    def _is_decided(self, name: str, op: str) -> bool:
+        operation = self._state.steps[name].operations.get(op)
+        return operation is not None and operation.is_decided
+
+    def _suspend(self, name: str, op: str, due_at: int | None) -> None:
+        self._suspended[name] = [op, due_at]
+        if self._is_decided(name, op):
+            self._inbox.append(partial(self._wake, name))  # it was decided while its worker gave it up
+        elif due_at is not None:
+            self._nap(f"wait:{name}", due_at, partial(self._wake, name))
+
+    def _wake(self, name: str) -> None:
+        if name in self._suspended:
+            del self._suspended[name]
+            self._end_nap(f"wait:{name}")
+            self._take(Woken(name, *self._driver.running.get(name, (0, 0))))
+
+    def _set_timer(self, name: str, due_at: int) -> None:
+        self._nap(name, due_at, lambda: self._take(Due(name)))
+
+    def _nap(self, key: str, due_at: int, then: Callable[[], object]) -> None:
+        seconds = max(0.0, (due_at - self._now()) / 1e6)
+
+        async def nap() -> None:
+            await asyncio.sleep(seconds)
+            self._timers.pop(key, None)
+            self._inbox.append(then)
+
+        self._end_nap(key)
+        self._timers[key] = asyncio.create_task(nap())
+
+    def _end_nap(self, key: str) -> None:
+        if (timer := self._timers.pop(key, None)) is not None:
+            timer.cancel()
+
+    def _doze(self) -> None:
+        """Say that it hibernates when all there is to do is a long wait."""
+        state = self._state
+        busy = self._at_work or self._waiting or self._inbox or self._driver.finishing or self._driver.routing
+        if busy or state.hibernated or not state.in_flight:
+            return
+        due = [at for _, at in self._suspended.values() if at is not None]
+        due += [at for name in self._driver.timers if name in state.steps and (at := state.steps[name].due_at)]
+        wake_at, now = min(due, default=None), self._now()
+        if wake_at is None or wake_at - now > self._terms.release_after * 1e6:
+            self._take(Leave(wake_at, stays=True))
+
+    # -- routes -----------------------------------------------------------------------------------------------
+
+    def _route(self, name: str) -> bool:
+        """Answer with what the worker chose that ran the step; where none has, ask one. Say whether it is answered."""
+        rows = self._routes.get(name)
+        if rows:
+            (event,) = from_rows([self._stamped(rows.pop(0))])
+            self._take(Routed(cast("e.DivergeTaken | e.BranchTaken | e.WorkflowFailed", event)))
+            return True
+        step = self._state.steps[name]
+        request = self._request(name)
+        if step.phase is Phase.FAILED and step.error is not None:
+            header: dict[str, Any] = {"at": step.ended_at, "step": name, "visit": step.visit, "attempt": step.attempt}
+            failed = e.StepFailed(**header, error=step.error, output=step.output)
+            request["rows"].append(to_row(failed))
+        elif name in self._results:
+            request["rows"].append(self._results[name])
+        self._note_batch()
+        handle = workflow.start_activity(
+            ROUTE,
+            args=[request, self._take_carried()],
+            start_to_close_timeout=timedelta(minutes=1),
+            task_queue=self._queue(name),
+            summary=f"route of {name}",
+        )
+        handle.add_done_callback(lambda done: self._inbox.append(partial(self._routed, name, handle)))
+        return False
+
+    def _routed(self, name: str, handle: workflow.ActivityHandle[Any]) -> None:
+        try:
+            self._routes[name] = handle.result()["routes"]
+        except ActivityError as error:  # after Temporal's own retries
+            told = ErrorInfo(type="RouteError", message=_short(error.cause or error))
+            failed = e.WorkflowFailed(at=self._now(), error=told, failed_step=name)
+            self._take(Routed(failed))
+            return
+        self._route(name)
+
+    # -- attempts ---------------------------------------------------------------------------------------------
+
+    def _launch(self, name: str, request: dict[str, Any]) -> None:
+        step = self._state.steps[name]
+        queue, tied = self._queue(name), self._tied_to(name)
+        handle = workflow.start_activity(
+            ATTEMPT,
+            args=[request, self._take_carried()],
+            activity_id=f"{name}:{step.visit}:{step.attempt}",
+            task_queue=tied or queue,
+            start_to_close_timeout=FOREVER,
+            schedule_to_start_timeout=timedelta(seconds=_TIED_SECONDS) if tied else None,
+            heartbeat_timeout=timedelta(seconds=self._terms.heartbeat),
+            retry_policy=_ONCE,
+            cancellation_type=workflow.ActivityCancellationType.TRY_CANCEL,
+            summary=name,
+        )
+        at_work = self._at_work[name] = _AtWork(step.visit, step.attempt, handle)
+        handle.add_done_callback(lambda _: self._inbox.append(partial(self._settled, name, at_work)))
+
+    def _queue(self, name: str) -> str | None:
+        group = (self._terms.queues or {}).get(name)
+        return queue_of(self._driver.plan.workflow, group) if group else None
+
+    def _tied_to(self, name: str) -> str | None:
+        """The queue of the only worker that has the code of a step, or a value it needs that is in no log."""
+        code = self._tied.get(f"code:{name}")
+        return code or next((self._tied[needed] for needed in self._needs(name) if needed in self._tied), None)
+
+    def _needs(self, name: str) -> list[str]:
+        spec, finished = self._specs[name], self._state.finished
+        return list(finished) if spec.takes_rest else [n for n in (*spec.requires, *spec.optional) if n in finished]
+
+    def _request(self, name: str) -> dict[str, Any]:
+        """Gather what an attempt has to know: the rows that fold to its part of the state."""
+        spec, state = self._specs[name], self._state
+        step = state.steps[name]
+        begun = e.WorkflowStarted(
+            at=state.started_at,
+            workflow=state.workflow,
+            inputs=(state.inputs or _NOTHING) if spec.takes_inputs or spec.takes_context else _NOTHING,
+            total_steps=state.total_steps,
+            module=state.module,
+            qualname=state.qualname,
+            source=state.source,
+            origin=state.origin,
+        )
+        rows = [to_row(begun), *(self._results[needed] for needed in self._needs(name) if needed in self._results)]
+        return {
+            "step": name,
+            "visit": step.visit,
+            "attempt": step.attempt,
+            "failures": step.failures,
+            "code": spec.code,
+            "agreed": f"code:{name}" in self._tied,
+            "release_after": self._terms.release_after,
+            "rows": rows + self._operations.get(name, []),
+        }
+
+    def _cancel_attempts(self) -> None:
+        for _, _, handle in self._at_work.values():
+            handle.cancel()
+        for timer in self._timers.values():
+            timer.cancel()
+        self._at_work.clear()
+        self._timers.clear()
+        self._suspended.clear()
+        self._waiting.clear()
+
+    # -- into Temporal's history ------------------------------------------------------------------------------
+
+    def _now(self) -> int:
+        return max(workflow.time_ns() // 1000, self._state.updated_at)
+
+    def _stamped(self, row: list[Any], after: int = 0) -> list[Any]:
+        """Keep the time of an event made elsewhere within what is known here: clocks differ."""
+        row = list(row)
+        row[4] = max(after, self._state.updated_at, min(row[4], self._now()))
+        return row
+
+    def _note_batch(self) -> None:
+        for event in self._driver.committed():
+            self._note(event)
+
+    def _note(self, event: Event) -> None:
+        row = to_row(event)
+        self._rows.append(row)
+        self._index(row, event)
+
+    def _index(self, row: list[Any], event: Event) -> None:
+        if isinstance(event, e.OperationEvent):
+            self._operations.setdefault(event.step, []).append(row)
+        elif isinstance(event, e.StepCompleted):
+            self._results[event.step] = row
+            self._operations.pop(event.step, None)
+        elif isinstance(event, e.Jumped):
+            for name in event.reset:
+                self._operations.pop(name, None)
+        elif isinstance(event, (e.WorkflowResumed, e.WorkflowForked)):
+            for name in event.revisited:
+                self._operations.pop(name, None)
+
+    def _take_carried(self) -> Carried | None:
+        if self._carried == len(self._rows):
+            return None
+        carried = {"after": self._carried, "rows": self._rows[self._carried :]}
+        self._carried = len(self._rows)
+        return carried
+
+    def _write(self) -> None:
+        """Schedule what can be scheduled; the events ride on the first, or stand in a memo."""
+        written = 0
+        while self._waiting and len(self._at_work) < self._terms.most_at_work and written < _TURN_BYTES:
+            name = self._waiting.pop(0)
+            request = self._request(name)
+            written += 500 + sum(len(row[5] or "") for row in request["rows"])
+            self._launch(name, request)
+        if self._waiting and len(self._at_work) < self._terms.most_at_work:
+            self._nap("more", self._now(), lambda: None)  # the rest in the next turn
+        self._write_memo()
+
+    def _write_memo(self, *, last: bool = False) -> None:
+        while self._carried < len(self._rows):
+            first, size = self._carried, 0
+            while self._carried < len(self._rows) and (size < _MEMO_BYTES or first == self._carried):
+                size += len(self._rows[self._carried][5] or "") + 80
+                self._carried += 1
+            workflow.upsert_memo({"events": {"after": first, "rows": self._rows[first : self._carried]}})
+        if shown := self._shown_now(last=last):
+            workflow.upsert_memo({"shown": shown})
+
+    def _shown_now(self, *, last: bool) -> dict[str, Any] | None:
+        """What lists show of it, when that is to be written."""
+        status, now = self._state.status.value, self._now()
+        if not last and status == self._shown[0] and now - self._shown[1] < _SHOWN_EVERY:
+            return None
+        if status != self._shown[0]:
+            changes: list[SearchAttributeUpdate[Any]] = [_STATE.value_set(status)]
+            workflow.upsert_search_attributes(changes)
+        self._shown = (status, now)
+        return shown(self._state)
+
+    def _may_continue_as_new(self) -> bool:
+        """Whether this is the moment for it: nothing is at work, so that all there is to know is in the rows."""
+        if self._at_work or self._driver.routing or self._inbox or self._driver.finishing:
+            return False
+        info = workflow.info()
+        if info.is_continue_as_new_suggested():
+            return True
+        # Before a wait of more than an hour: what then stands open is one event and a timer, which any release replays.
+        wake_at = self._state.wake_at
+        long = self._state.hibernated and (wake_at is None or wake_at - self._now() > 3_600_000_000)
+        return long and not self._waiting and info.get_current_history_length() > _SHORT_HISTORY
+
+    def _end(self) -> Carried:
+        state = self._state
+        if state.lifecycle is ExecutionState.COMPLETED:
+            carried = self._take_carried()
+            self._write_memo(last=True)
+            return carried or {"after": self._carried, "rows": []}
+        self._write_memo(last=True)
+        if state.lifecycle is ExecutionState.CANCELLED:
+            if self._natively:
+                raise asyncio.CancelledError
+            raise ApplicationError(f"cancelled: {state.reason or ''}", type="Cancelled", non_retryable=True)
+        error = state.error or ErrorInfo(type="Paused", message=state.reason or "")
+        where = f"step '{state.failed_step}': " if state.failed_step else ""
+        raise ApplicationError(f"{where}{error}"[:1000], type=error.type, non_retryable=True)
+
+
+_SHORT_HISTORY = 50
+"""Events of Temporal's that are not worth a continue-as-new."""
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
+
+
+def _short(error: BaseException) -> str:
+    told = getattr(error, "message", "") or str(error)
+    return f"its worker could not run it: {told}"[:500]

@@ -1,0 +1,401 @@
+"""Running a workflow on a cluster from the caller's side: start or resume it there, follow it here, have its result."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextvars
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+from .._core.arguments import ExecutionLike
+from .._core.drive import Begin, Driver
+from .._core.events import Event
+from .._core.graph import Plan
+from .._core.limits import Limit
+from .._core.state import State, fold
+from .._core.state_name import ExecutionState
+from .._core.value import Value
+from .._engine import observers, views
+from .._engine.clock import current_clock
+from .._engine.execution import Execution
+from .._engine.hints import called, is_cell
+from .._engine.inputs import Inputs, check_inputs
+from .._engine.origin import origin
+from .._engine.staleness import blueprint_of, keep_parts
+from .._engine.values import ExecutionValues
+from .._operations.context import Context
+from .._store.base import Store
+from .._store.session import resolve_store
+from .._values import Vault, encode
+from .._workflow.definition import Definition
+from .._workflow.result import Result
+from .._workflow.run import Run
+from .._workflow.start import Resuming, check_id, new_id, own, refuse_in_step, resumed, started
+from ..errors import CerebelumError, ExecutionBusyError, ExecutionNotFoundError, ResumeError
+from .cluster import Cluster, linger
+from .mirror import Mirror
+from .settings import Terms, core_url_of
+from .wire import with_value
+
+__all__ = ["DistributedExecutor"]
+
+log = logging.getLogger("cerebelum_nb")
+
+_UNTAKEN_SECONDS = 4.0
+"""So long nobody may take an execution up before it is said that it waits for a worker."""
+_LOOK_SECONDS = 1.0
+
+atexit.register(linger)
+
+
+class DistributedExecutor:
+    """Run workflows on a cluster.
+
+    Args:
+        core_url: HOST:PORT of the Temporal server; by default ``$CEREBELUM_CORE_URL``, else ``localhost:7233``.
+        queues: which group of workers runs a step, by the step's name: ``{"train": "gpu"}``.
+        heartbeat: seconds after which a worker that is not heard of has died.
+        release_after: seconds that a step may wait in its worker; a longer wait holds nothing there.
+        blobs: where values over 8 KB are: a folder that all machines share, or a URL for fsspec; by default
+            ``$CEREBELUM_BLOBS``, else a folder of this user.
+        namespace: Temporal's namespace; by default ``$TEMPORAL_NAMESPACE``, else ``default``.
+        data_converter: Temporal's ``DataConverter`` for payloads; workers need the same one.
+
+    Example:
+        >>> DistributedExecutor("localhost:7233", queues={"train": "gpu"})
+        <executor on localhost:7233>
+    """
+
+    def __init__(
+        self,
+        core_url: str | None = None,
+        *,
+        queues: Mapping[str, str] | None = None,
+        heartbeat: float = 10.0,
+        release_after: float = 2.0,
+        blobs: str | None = None,
+        namespace: str | None = None,
+        data_converter: Any = None,
+    ) -> None:
+        self.core_url = core_url_of(core_url)
+        self._terms = Terms(heartbeat=heartbeat, release_after=release_after, queues=dict(queues or {}))
+        self._blobs, self._namespace = blobs, namespace
+        self._options = {} if data_converter is None else {"data_converter": data_converter}
+
+    def __repr__(self) -> str:
+        return f"<executor on {self.core_url}>"
+
+    async def execute(
+        self,
+        workflow: Definition,
+        inputs: Inputs | None = None,
+        *,
+        execution_id: str | None = None,
+        store: Store | None = None,
+        resume: bool | str = False,
+    ) -> Result:
+        """Run a workflow there, and wait until it is done; the local log gets a copy of its history meanwhile.
+
+        Args:
+            workflow: what ``@workflow`` made.
+            inputs: what steps receive as ``inputs``; names to values. Secrets do not travel: workers have them by name.
+            execution_id: an id of your own; by default a new short one.
+            store: the local log; by default the session's.
+            resume: True returns the result of an execution of that id, resumes it, or starts it.
+
+        Returns:
+            The outcome of the completed execution.
+
+        Raises:
+            WorkflowError: a step failed; the message ends with the call that resumes it.
+            StoreError: no Temporal server can be reached.
+            Otherwise as ``workflow.execute``.
+        """
+        __tracebackhide__ = True
+        refuse_in_step(workflow.variable)
+        plan, local = workflow.plan(), resolve_store(store)
+        made_id = new_id() if execution_id is None else check_id(execution_id)
+        vault = Vault(local.redact)
+        value = encode(check_inputs(inputs), vault=vault, path="inputs")
+        cluster = await self._cluster(local)
+        if execution_id is not None and (known := await cluster.events(made_id) or _known(local, made_id)):
+            if not resume:
+                raise ResumeError(
+                    f"execution {made_id} exists already: add resume=True to go on with it or get its recorded "
+                    f"result, or choose another execution_id (without one, each gets its own)"
+                )
+            state = fold(known)
+            if state.lifecycle in (ExecutionState.FAILED, ExecutionState.PAUSED):
+                return await self.resume(workflow, made_id, store=local, inputs=inputs)
+            return await self._follow(workflow, plan, cluster, made_id, local)
+        blueprint = blueprint_of(plan, vault)
+        event = started(workflow, plan, value, current_clock.get().now(), blueprint.digest)
+        await cluster.launch(made_id, plan, [event], self._terms, again=False)
+        payloads = keep_parts(plan, local, vault, blueprint)
+        return await self._follow(workflow, plan, cluster, made_id, local, payloads)
+
+    async def resume(
+        self,
+        workflow: Definition,
+        execution_id: ExecutionLike | None = None,
+        skip_completed_steps: bool = True,
+        inputs: Inputs | None = None,
+        *,
+        rerun: str | Collection[str] = (),
+        repeat: Collection[str] = (),
+        mark_done: Mapping[str, Any] | None = None,
+        store: Store | None = None,
+    ) -> Result:
+        """Go on there with what failed, was stopped or paused, there or here; finished steps are not run again.
+
+        The arguments are those of ``workflow.resume``.
+
+        Raises:
+            ExecutionBusyError: it is running, there or here.
+            Otherwise as ``workflow.resume``.
+        """
+        __tracebackhide__ = True
+        refuse_in_step(workflow.variable)
+        plan, local = workflow.plan(), resolve_store(store)
+        cluster = await self._cluster(local)
+        found = await self._found(workflow, execution_id, cluster, local)
+        now = current_clock.get().now()
+        holder = local.adopt(cluster.location, now)
+        local.claim(found, holder, now)
+        try:
+            followed = Followed(cluster, found, plan, fold(local.events(found)), local)
+            blueprint = blueprint_of(plan, followed.vault)
+            given = Resuming(skip_completed_steps, inputs, rerun, repeat, mark_done or {})
+            events, stale = resumed(followed, given, followed.now(), blueprint.digest)
+            recorded = [_with_payload(event, local) for event in local.events(found)]
+            driver = Driver(plan, fold(local.events(found)))
+            driver.take(Begin(events), followed.now())
+            before = await cluster.run_id(found)
+            await cluster.launch(found, plan, [*recorded, *driver.batch], self._terms, again=True)
+        except ExecutionBusyError:
+            raise
+        except BaseException:
+            local.release(found, holder)
+            raise
+        if before is not None:
+            await cluster.forget_run(found, before)
+        payloads = keep_parts(plan, local, followed.vault, blueprint)
+        return await self._follow(workflow, plan, cluster, found, local, payloads, stale)
+
+    async def follow(self, workflow: Definition, execution_id: ExecutionLike, *, store: Store | None = None) -> Result:
+        """Follow an execution that runs there, as the call that started it does, and have its result."""
+        __tracebackhide__ = True
+        local = resolve_store(store)
+        cluster = await self._cluster(local)
+        found = await self._found(workflow, execution_id, cluster, local)
+        return await self._follow(workflow, workflow.plan(), cluster, found, local)
+
+    async def stop(self, execution_id: ExecutionLike, reason: str = "stopped by hand") -> bool:
+        """Pause an execution that runs there: what is finished is kept. Return False when it is over already."""
+        cluster = await self._cluster(None)
+        name = execution_id if isinstance(execution_id, str) else str(getattr(execution_id, "execution_id", ""))
+        return await cluster.stop(name, reason)
+
+    # -- private --------------------------------------------------------------------------------------------
+
+    async def _cluster(self, local: Store | None) -> Cluster:
+        redact = () if local is None else local.redact
+        return await Cluster.connect(
+            self.core_url, namespace=self._namespace, blobs=self._blobs, redact=redact, **self._options
+        )
+
+    async def _found(
+        self, workflow: Definition, execution_id: ExecutionLike | None, cluster: Cluster, local: Store
+    ) -> str:
+        """Return the whole id of an execution, and have the local log know all of it."""
+        if execution_id is None:
+            rows, _ = local.executions(workflow=workflow.name, states=_RESUMABLE, limit=1)
+            if not rows:
+                raise ResumeError(
+                    f"workflow '{workflow.name}' has nothing to resume that this log knows. Give the id of an "
+                    f"execution on {cluster.url}: `cerebelum list --core {cluster.url}` shows them"
+                )
+            execution_id = rows[0].execution_id
+        try:
+            found = own(workflow, execution_id, local, "resume")
+        except ExecutionNotFoundError:
+            found = check_id(execution_id if isinstance(execution_id, str) else execution_id.execution_id)
+        if await cluster.run_id(found) is not None and not _held_here(local, found):
+            await Mirror(cluster, found, local).follow(wait=False)
+        return own(workflow, found, local, "resume")
+
+    async def _follow(
+        self,
+        workflow: Definition,
+        plan: Plan,
+        cluster: Cluster,
+        execution_id: str,
+        local: Store,
+        payloads: Sequence[Value] = (),
+        stale: tuple[str, ...] = (),
+    ) -> Result:
+        """Show it while it runs, and make of its end what a run in the kernel would."""
+        __tracebackhide__ = True
+        followed = Followed(cluster, execution_id, plan, fold(local.events(execution_id)), local)
+        followed.name_call(called(followed.state, workflow.variable))
+        run = Run(cast(Execution, followed), workflow.variable, stale=stale)
+        mirror = Mirror(cluster, execution_id, local, state=followed.state, payloads=payloads, hear=followed.hear)
+        watch = asyncio.ensure_future(_watch(cluster, workflow, followed, self._terms))
+        try:
+            with views.shown(cast(Execution, followed)):
+                try:
+                    ended = await mirror.follow()
+                except BaseException as error:
+                    followed.end(error)
+                    raise
+                followed.state = mirror.state
+                if mirror.ended:
+                    followed.end()
+                else:
+                    followed.end(CerebelumError(f"its run on {cluster.url} {ended} without a word of its own"))
+        except asyncio.CancelledError:
+            log.warning(
+                "nothing here follows execution %s any more; it goes on on %s. To follow it: cerebelum watch %s "
+                "--core %s",
+                *(execution_id, cluster.url, execution_id, cluster.url),
+            )
+            raise
+        finally:
+            watch.cancel()
+        return run.outcome()
+
+
+_RESUMABLE = (
+    ExecutionState.FAILED,
+    ExecutionState.PAUSED,
+    ExecutionState.RUNNING,
+    ExecutionState.SLEEPING,
+    ExecutionState.WAITING_FOR_APPROVAL,
+    ExecutionState.WAITING_FOR_SIGNAL,
+)
+
+
+class Followed(ExecutionValues):
+    """An execution on a cluster, as views and results see one of this process."""
+
+    def __init__(self, cluster: Cluster, execution_id: str, plan: Plan, state: State, store: Store) -> None:
+        super().__init__(store, execution_id, plan, state, Vault(store.redact), Context)
+        self.cluster = cluster
+        self.loop, self.clock = asyncio.get_running_loop(), current_clock.get()
+        self.context = contextvars.copy_context()
+        self.variable = ""
+        self.handle: Callable[[str | None], str] | None = None
+        self.traceback_shown = False
+        self.attempts: dict[str, Any] = {}
+        self.limit: Limit | None = None
+        self.limited = self.over = self.superseded = False
+        self.stop_requested: str | None = None
+        self.watchers: set[Callable[[], None]] = set()
+        self.cause: BaseException | None = None
+        self.unrecorded: list[str] = []
+        self.done: asyncio.Future[None] = self.loop.create_future()
+
+    def now(self) -> int:
+        """Return the time, µs since the epoch; never before the last event."""
+        return max(self.clock.now(), self.state.updated_at)
+
+    def name_call(self, variable: str) -> None:
+        """Have whoever is told how to go on with it be told the call that does so there."""
+
+        def call(rerun: str | None) -> str:
+            again = "" if rerun is None else f", rerun=[{rerun!r}]"
+            known = self.cluster.url == core_url_of(None)
+            there = "distributed=True" if known else f'core_url="{self.cluster.url}"'
+            return f'await {variable}.resume("{self.id}", {there}{again})'
+
+        self.handle = call
+
+    def hear(self, after: int, events: Sequence[Event]) -> None:
+        """Tell observers of what was copied."""
+        observers.tell(cast(Any, self), after + 1, events)
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Hear that nothing more comes."""
+        self.over = True
+        if not self.done.done():
+            if error is None:
+                self.done.set_result(None)
+            else:
+                self.done.set_exception(error)
+                self.done.exception()  # it is raised where it happened, too
+
+
+class _Told:
+    """What a step told with its heartbeat, as a card looks at the scope of one at work here."""
+
+    def __init__(self, told: Mapping[str, Any]) -> None:
+        self.percent, self.message, self._printed = told["percent"], told["message"], told["printed"]
+        self.scope = self
+        self.printed = self if self._printed else None
+
+    def peek(self, mask: Callable[[str], str]) -> str:
+        """Return what it printed last; the worker has masked it."""
+        return str(self._printed)
+
+
+async def _watch(cluster: Cluster, workflow: Definition, followed: Followed, terms: Terms) -> None:
+    """Have views see what steps tell, and say when nobody takes the execution, or a step of it, up."""
+    said = set[str]()
+
+    def say(key: str, what: str, group: str) -> None:
+        if key not in said and not followed.over:
+            said.add(key)
+            option = f" --queue {group}" if group else ""
+            log.warning(
+                "%s waits: no worker of %s takes it up. If none runs, start one:\n\n"
+                "    cerebelum worker %s --core %s%s\n",
+                *(what, cluster.url, _code_of(workflow), cluster.url, option),
+            )
+
+    while not followed.over:
+        await asyncio.sleep(_LOOK_SECONDS)
+        try:
+            found = await cluster.at_work(followed.id)
+        except Exception:  # noqa: BLE001 - the server is away: the follower says so
+            continue
+        followed.attempts = {step: _Told(told) for step, told in found.told.items() if told}
+        if found.untaken > _UNTAKEN_SECONDS:
+            say("", f"execution {followed.id} of workflow '{workflow.name}'", "")
+        for step, seconds in found.steps.items():
+            group = (terms.queues or {}).get(step, "")
+            if seconds > _UNTAKEN_SECONDS and group:
+                say(step, f"step '{step}' of execution {followed.id} (group '{group}')", group)
+
+
+def _code_of(workflow: Definition) -> str:
+    """Name what a worker loads."""
+    fn = workflow.fn
+    if fn.__module__ != "__main__":
+        return fn.__module__
+    source = fn.__code__.co_filename
+    return origin() or "NOTEBOOK.ipynb" if is_cell(source) else source
+
+
+def _known(local: Store, execution_id: str) -> list[Event]:
+    return local.events(execution_id)
+
+
+def _held_here(local: Store, execution_id: str) -> bool:
+    """Whether a process of this machine runs an execution, of which the cluster has an older part."""
+    try:
+        holder = local.execution(execution_id).holder
+    except ExecutionNotFoundError:
+        return False
+    return holder is not None and not holder.is_cluster and bool(local.lease_left(holder))
+
+
+def _with_payload(event: Event, local: Store) -> Event:
+    def load(value: Value) -> Value:
+        if value.is_json or not value.digest or value.codec == "none":
+            return value
+        return replace(value, payload=local.payload(value.digest))
+
+    return with_value(event, load)

@@ -1,0 +1,387 @@
+"""One attempt of one step in an activity, with the product's own attempts, scopes and operations.
+
+`RemoteHost` gives them what ``_engine/execution.py`` gives them in the kernel. What an operation records is sent to the
+driver and counts when Temporal has it. Where the kernel's engine would hibernate, the attempt ends as suspended, and
+the driver holds its timer: nothing of it stays in the worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import random
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, cast
+
+from .._core import events as e
+from .._core.events import Event
+from .._core.graph import Plan
+from .._core.settle import Returned, settle, tries_again
+from .._core.state import Phase, State, StepState, evolve, fold
+from .._core.waits import AttemptWaits, long_from
+from .._engine import observers
+from .._engine.attempt import Attempt
+from .._engine.clock import Clock, Deadline, SystemClock, Timer
+from .._engine.ports import Outcome, Waiter
+from .._engine.routing import take_route
+from .._engine.scope import Scope, Suspension
+from .._engine.settling import verdict_of
+from .._engine.values import ExecutionValues
+from .._operations.context import Context
+from .._store.base import Store
+from .._values import Vault
+from ..errors import CerebelumError, StoreError
+from .blobs import Blobs
+from .wire import Rows, from_rows, to_row, with_value
+
+__all__ = ["RemoteHost", "Results", "routes_of"]
+
+Send = Callable[[Rows], Awaitable[None]]
+Ask = Callable[[], Awaitable[Rows]]
+
+_LOOK_SECONDS = 1.0
+"""How often a wait that stays in the worker asks for decisions."""
+_MOST_RIDERS = 40
+_TRIES_KEPT = 20
+"""So many tries of one poll or retry are each recorded; of more, one in ``_TRIES_EVERY`` µs."""
+_TRIES_EVERY = 10_000_000
+
+
+class Results:
+    """What steps returned here and no log holds whole, by execution, step and visit; the newest few."""
+
+    def __init__(self, most: int = 1000) -> None:
+        self._kept: dict[tuple[str, str, int], Any] = {}
+        self._most = most
+
+    def keep(self, execution_id: str, step: str, visit: int, live: Any) -> None:
+        """Keep one."""
+        self._kept[execution_id, step, visit] = live
+        while len(self._kept) > self._most:
+            del self._kept[next(iter(self._kept))]
+
+    def of(self, execution_id: str, state: State) -> dict[tuple[str, int], Any]:
+        """Return those of one execution that hold in its state, by step and visit."""
+        return {
+            (name, step.visit): self._kept[execution_id, name, step.visit]
+            for name, step in state.steps.items()
+            if (execution_id, name, step.visit) in self._kept and step.has_result
+        }
+
+
+class RemoteHost(ExecutionValues):
+    """What an attempt sees of the execution around it.
+
+    Args:
+        execution_id: its id.
+        plan: the workflow as this worker has it.
+        request: what the driver sent: see ``Drive._request``.
+        blobs: where big values are.
+        send: takes rows to the driver; returns when Temporal has them.
+        ask: reads the rows of the step's operations from the driver.
+        inputs: the inputs with the secrets that this worker knows.
+        results: what earlier steps of this worker returned.
+    """
+
+    def __init__(
+        self,
+        execution_id: str,
+        plan: Plan,
+        request: dict[str, Any],
+        blobs: Blobs,
+        send: Send,
+        ask: Ask,
+        results: Results,
+        secrets: Callable[[str], Any] | None = None,
+    ) -> None:
+        thick = partial(blobs.fat, whole=False)
+        events = [with_value(event, thick) for event in from_rows(request["rows"])]
+        state = fold(events)
+        for event in events:
+            if isinstance(event, e.StepCompleted):  # the jumps that opened its visit are not among these events
+                state.steps[event.step].visit = event.visit
+        store = cast(Store, blobs)  # of a log, values ask no more than it has
+        super().__init__(store, execution_id, plan, state, Vault(blobs.redact), Context)
+        self.blobs, self._send, self._ask, self._results = blobs, send, ask, results
+        self._release_after = round(request["release_after"] * 1e6)
+        self.loop = asyncio.get_running_loop()
+        self.clock: Clock = SystemClock()
+        self.context = contextvars.copy_context()
+        self.watchers: set[Callable[[], None]] = set()
+        self.stop_requested: str | None = None
+        self.superseded = False
+        name = self.step = request["step"]
+        step = state.steps.setdefault(name, StepState())
+        step.visit, step.attempt, step.failures = request["visit"], request["attempt"], request["failures"]
+        step.phase = Phase.RUNNING
+        state.in_flight[name] = None
+        self.spec = plan.steps[name]
+        self.scope = Scope(self, name, step.visit, step.attempt)
+        self.attempt = Attempt(self.spec, self.scope)
+        self.began = False
+        self._outbox: list[tuple[Event, Waiter]] = []
+        self._sender: asyncio.Task[None] | None = None
+        self._looker: asyncio.Task[None] | None = None
+        self._ripening: Timer | None = None
+        self._over: asyncio.Future[dict[str, Any]] = self.loop.create_future()
+        self._riders: list[Callable[[], Event | None]] = []
+        self._tries: dict[str, int] = {}
+        if secrets is not None:
+            self._give_secrets(secrets)
+        self.recall(results.of(execution_id, state), state)
+
+    @property
+    def missing(self) -> list[str]:
+        """The steps whose results it needs, and which are in the memory of another worker."""
+        spec, steps = self.spec, self.state.steps
+        needed = list(self.state.finished) if spec.takes_rest else [*spec.requires, *spec.optional]
+        outputs = {name: steps[name].output for name in needed if name in self.state.finished}
+        return [name for name, value in outputs.items() if value and not value.restorable and name not in self.live]
+
+    # -- what attempts, scopes and operations ask ---------------------------------------------------------------
+
+    def now(self) -> int:
+        """Return the time of what happens now, µs since the epoch; never before the last event."""
+        return max(self.clock.now(), self.state.updated_at)
+
+    def post_record(self, event: Event, waiter: Waiter) -> None:
+        """Send an operation's event; ``waiter`` is answered when Temporal has it."""
+        evolve(self.state, event)
+        if self._is_sampled_out(event):
+            waiter.set_result(None)
+            return
+        self._outbox.append((event, waiter))
+        if self._sender is None or self._sender.done():
+            self._sender = self.loop.create_task(self._send_all())
+
+    def check_signals(self) -> None:
+        """Refuse to wait for a signal, which nobody could send."""
+        raise CerebelumError(
+            f"wait_for_signal does not work on a Temporal cluster yet: run workflow "
+            f"'{self.plan.workflow}' on a local log"
+        )
+
+    def ride(self, make: Callable[[], Event | None]) -> None:
+        """Send with the next record, or with the outcome, what is not worth a message of its own."""
+        self._riders.append(make)
+        del self._riders[:-_MOST_RIDERS]
+
+    def waits_changed(self) -> None:
+        """Hear that the step began to wait: if for long, it gives its place up."""
+        if not self._over.done():
+            self.loop.call_soon(self._look_at_waits)
+
+    def wait_ended(self) -> None:
+        """Do nothing: only a clock that jumps has to know."""
+
+    def confirm(self) -> None:
+        """Let an effect begin: a worker that was superseded has heard so by its next heartbeat, and is closed then."""
+
+    def ended(self, outcome: Outcome) -> None:
+        """Take the outcome, and make of it what the driver records."""
+        scope = self.scope
+        if scope.closed or self._over.done():
+            return
+        scope.close()
+        now = self.now()
+        step, verdict = self.state.steps[self.step], verdict_of(self, self.spec, outcome)
+        header: dict[str, Any] = {"at": now, "step": self.step, "visit": scope.visit, "attempt": scope.attempt}
+        due_at = None
+        if tries_again(self.spec.policy, step.failures, verdict):
+            delay = self.spec.policy.delay(step.failures, random.random())
+            due_at = Deadline.after(self.clock, delay).at
+        event = settle(verdict, due_at=due_at, **header)
+        rows = self._last_rows(now)
+        told: dict[str, Any] = {}
+        if isinstance(verdict, Returned):
+            self.keep_live(self.step, scope.visit, verdict.value, outcome.live)
+            if not verdict.value.restorable:
+                self._results.keep(self.id, self.step, scope.visit, outcome.live)
+                told["tied"] = True
+        self.warn_of_changes(self.step)
+        rows.append(self._row(event))
+        evolve(self.state, event)
+        if due_at is not None:
+            told["again"] = True
+        else:
+            told["routes"] = [self._row(route) for route in routes_of(self, self.step)]
+        self._end({"rows": rows, **told})
+
+    def note_blocking(self, step: str, seconds: float) -> None:
+        """Do nothing: heartbeats are sent from another thread."""
+
+    def ask_to_stop(self, reason: str) -> None:
+        """Give the attempt back, from any thread."""
+        self.stop_requested = reason
+        self.loop.call_soon_threadsafe(self.give_back)
+
+    def cancelled_from_outside(self, step: str) -> None:
+        """Give the attempt back: its task was cancelled by somebody else, as at the end of ``asyncio.run``."""
+        self.give_back()
+
+    def end_with_loop(self) -> None:
+        """Do nothing: without its loop nothing can be told, and its heartbeats end."""
+
+    # -- the attempt --------------------------------------------------------------------------------------------
+
+    async def run(self) -> dict[str, Any]:
+        """Run it and say how it ended, as rows for the driver."""
+        observed = contextvars.copy_context()
+        observers.prepare(self.scope, observed)
+        self.began = True
+        try:
+            self.attempt.start(observed)
+        except Exception as error:  # noqa: BLE001 - the system may refuse a thread: then that is how it ended
+            self.ended(self.attempt.outcome(error))
+        try:
+            outcome = await asyncio.shield(self._over)
+        finally:
+            if self._looker is not None:
+                self._looker.cancel()
+            if self._ripening is not None:
+                self._ripening.cancel()
+        if self.scope.thread is not None and ("suspended" in outcome or outcome.get("again")):
+            await self._thread_over()  # no second one beside it
+        return outcome
+
+    def details(self) -> dict[str, Any]:
+        """Return what a heartbeat tells: how far it is, and the last it printed."""
+        printed = self.scope.printed.peek(self.vault.mask)[-500:] if self.scope.printed is not None else ""
+        return {"percent": self.scope.percent, "message": self.vault.mask(self.scope.message), "printed": printed}
+
+    def give_back(self) -> None:
+        """End it without an outcome, so that another worker takes it up."""
+        if not self._over.done():
+            self._end({"rows": self._last_rows(self.now()), "given_back": True, "began": self.began})
+        self.attempt.abandon()
+
+    def _end(self, outcome: dict[str, Any]) -> None:
+        if not self._over.done():
+            self._over.set_result(outcome)
+
+    async def _thread_over(self) -> None:
+        over = asyncio.Event()
+        self.attempt.when_over(over.set)
+        if self.attempt.alive:
+            await over.wait()
+
+    def _give_secrets(self, secrets: Callable[[str], Any]) -> None:
+        """Put the secrets that this worker has by name where the inputs hold masks."""
+        recorded = self.state.inputs
+        if recorded is None or not recorded.masked:
+            return
+        given = self.inputs()
+        for name in recorded.masked:
+            if name in given and (found := secrets(name)) is not None:
+                given[name] = found
+        self.live_inputs = given
+        self.encode(given)  # the vault learns them
+
+    # -- waits ----------------------------------------------------------------------------------------------------
+
+    def _look_at_waits(self) -> None:
+        if self._over.done() or self.scope.closed:
+            return
+        now = self.clock.now()
+        operations = self.state.steps[self.step].operations
+        waits = AttemptWaits(self.scope.waits, operations, self.spec.policy.effect == "external")
+        ripe = long_from(waits, self._release_after, now)
+        if ripe is not None and ripe <= now:
+            (wait,) = self.scope.waits
+            self._end({"rows": self._last_rows(now), "suspended": True, "op": wait.op, "due_at": wait.due_at})
+            self.attempt.abandon()
+            return
+        if ripe is not None:
+            if self._ripening is not None:
+                self._ripening.cancel()
+            self._ripening = self.clock.call_at(Deadline(self.clock, ripe), self._look_at_waits)
+        if self.watchers and (self._looker is None or self._looker.done()):
+            self._looker = self.loop.create_task(self._look())
+
+    async def _look(self) -> None:
+        """While it waits here for somebody, ask the driver now and then."""
+        while self.watchers and not self.scope.closed:
+            await asyncio.sleep(_LOOK_SECONDS)
+            try:
+                rows = await self._ask()
+            except Exception:  # noqa: BLE001 - no worker answers, or the server is away: asked again
+                continue
+            operations = self.state.steps[self.step].operations
+            for event in from_rows(rows):
+                if isinstance(event, (e.ApprovalReceived, e.ApprovalRejected)):
+                    asked = operations.get(event.op)
+                    if asked is not None and not asked.is_decided:
+                        evolve(self.state, with_value(event, partial(self.blobs.fat, whole=False)))
+            for is_due in list(self.watchers):
+                is_due()
+
+    # -- to the driver --------------------------------------------------------------------------------------------
+
+    async def _send_all(self) -> None:
+        while self._outbox:
+            batch, self._outbox = self._outbox, []
+            try:
+                rows = [*self._riding(), *(self._row(event) for event, _ in batch)]
+                await self._send(rows)
+            except Exception as error:  # noqa: BLE001 - the driver is gone, or a value cannot be written
+                self._not_sent(batch, error)
+                continue
+            for _, waiter in batch:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+    def _not_sent(self, batch: list[tuple[Event, Waiter]], error: Exception) -> None:
+        if isinstance(error, StoreError):
+            raised: BaseException = error
+        else:
+            raised = Suspension(f"execution {self.id} has ended, or cannot be reached ({error}); nothing is recorded")
+        for _, waiter in batch:
+            if not waiter.done():
+                waiter.set_exception(raised)
+
+    def _is_sampled_out(self, event: Event) -> bool:
+        """Whether a try of a long poll is left out: a run of the driver takes 10,000 messages."""
+        if not isinstance(event, (e.PollAttempted, e.RetryAttempted)) or event.number <= _TRIES_KEPT:
+            return False
+        if event.due_at - event.at > self._release_after or event.at - self._tries.get(event.op, 0) >= _TRIES_EVERY:
+            self._tries[event.op] = event.at
+            return False
+        return True
+
+    def _riding(self) -> Rows:
+        riders, self._riders = self._riders, []
+        return [self._row(event) for make in riders if (event := make()) is not None]
+
+    def _last_rows(self, now: int) -> Rows:
+        """Return what rides with the outcome, the last lines it printed among it."""
+        rows = self._riding()
+        printed = self.scope.take_printed(now, all_of_it=True)
+        return rows if printed is None else [*rows, self._row(printed)]
+
+    def _row(self, event: Event) -> list[Any]:
+        return to_row(with_value(event, self.blobs.thin))
+
+
+def routes_of(values: ExecutionValues, name: str) -> list[e.DivergeTaken | e.BranchTaken | e.WorkflowFailed]:
+    """Hold the outcome of a step against its routes: all that the driver may ask for, in its order.
+
+    Args:
+        values: an execution in whose state the step has its outcome; the choices are folded into it.
+        name: the step.
+    """
+    plan, chosen = values.plan, list[e.DivergeTaken | e.BranchTaken | e.WorkflowFailed]()
+    step = values.state.steps[name]
+
+    def take() -> bool:
+        event, error = take_route(values, name, values.state.updated_at)
+        chosen.append(event)
+        if error is None:
+            evolve(values.state, event)
+        return error is None
+
+    if name in plan.diverges and not step.diverge_chosen and not take():
+        return chosen
+    if name in plan.branches and step.diverge is None and step.phase is Phase.COMPLETED and step.branch is None:
+        take()
+    return chosen

@@ -1,0 +1,163 @@
+"""A copy of an execution on a cluster in a local log: the same events under the same versions.
+
+While it runs there, the cluster holds its lease here, so that nothing local takes it up. When its run has ended, the
+lease is given back: what failed there can be resumed here, and the other way round.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from temporalio.service import RPCError
+
+from .._core.events import Event
+from .._core.state import State, evolve, fold
+from .._core.state_name import ExecutionState
+from .._core.summary import summarise
+from .._core.value import Value
+from .._store.base import Commit, Rejection, Store
+from ..errors import ExecutionBusyError, StoreError
+from .cluster import Change, Cluster
+from .connection import explain, is_not_found
+from .wire import with_value
+
+__all__ = ["Mirror"]
+
+log = logging.getLogger("cerebelum_nb")
+
+_RETRY_SECONDS = 0.5
+_TOLD_AFTER_SECONDS = 5.0
+
+
+class Mirror:
+    """Copies one execution.
+
+    Args:
+        cluster: where it runs.
+        execution_id: its id.
+        store: the local log.
+        state: the fold of what the log holds; it goes on with the copy.
+        payloads: what is written with the first commit besides.
+        hear: is called after each commit, with the version before it and its events.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        execution_id: str,
+        store: Store,
+        *,
+        state: State | None = None,
+        payloads: Sequence[Value] = (),
+        hear: Callable[[int, Sequence[Event]], None] | None = None,
+    ) -> None:
+        self.cluster, self.id, self.store = cluster, execution_id, store
+        self.state = fold(store.events(execution_id)) if state is None else state
+        self._payloads, self._hear = payloads, hear
+        self._holder = store.adopt(cluster.location, _now())
+        self._held = self.state.version == 0
+
+    async def follow(self, *, wait: bool = True) -> str:
+        """Copy until its run has ended; without ``wait``, up to now.
+
+        While the server is away it is tried again, for as long as it takes.
+
+        Returns:
+            How the run ended, in a word; "" when it has not.
+
+        Raises:
+            ExecutionNotFoundError: the cluster has no such execution.
+            StoreError: the local log cannot be written, or holds another history of that id.
+        """
+        away_since: float | None = None
+        told = False
+        while True:
+            try:
+                async for change in self.cluster.changes(self.id, after=self.state.version, wait=wait):
+                    away_since = None
+                    self._take(change)
+                    if change.over:
+                        self._let_go()
+                        return change.over
+                if not wait:
+                    return ""
+            except RPCError as error:
+                if not wait or is_not_found(error):
+                    explain(error, self.cluster.url, self.id)
+                away_since = away_since or time.monotonic()
+                if time.monotonic() - away_since > _TOLD_AFTER_SECONDS and not told:
+                    told = True
+                    log.warning(
+                        "the Temporal server at %s cannot be reached (%s). Steps at work go on; what they finish is "
+                        "recorded when it is back. Waiting for it",
+                        self.cluster.url,
+                        error.message,
+                    )
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    def _take(self, change: Change) -> None:
+        """Write what is new of a change."""
+        known = self.state.version - change.after
+        events = [with_value(event, self.cluster.blobs.fat) for event in change.events[known:]]
+        if not events:
+            return
+        self._claim()
+        before = self.state.version
+        for event in events:
+            evolve(self.state, event)
+        commit = Commit(
+            execution_id=self.id,
+            after=before,
+            events=events,
+            summary=summarise(self.state),
+            holder=self._holder,
+            release=False,
+            payloads=self._payloads,
+        )
+        rejected = self.store.commit([commit]).get(self.id)
+        if rejected is not None:
+            self._catch_up(before, events, rejected)
+        self._payloads, self._held = (), True
+        if self._hear is not None:
+            self._hear(before, events)
+
+    def _catch_up(self, before: int, events: list[Event], rejected: str) -> None:
+        """Another follower was quicker: what it wrote is what is written here."""
+        recorded = self.store.events(self.id, after=before)
+        if rejected == Rejection.STALE and recorded[: len(events)] == events[: len(recorded)]:
+            if len(recorded) < len(events):
+                self.state = fold(self.store.events(self.id))
+                rest = Change(self.state.version, events[len(recorded) :])
+                self._take(rest)
+            return
+        raise StoreError(
+            f"the log {self.store.location} holds another execution {self.id} than {self.cluster.location}: nothing "
+            f"was written. Look at the one there with --core {self.cluster.url}, or choose another execution_id"
+        )
+
+    def _claim(self) -> None:
+        if self._held:
+            return
+        try:
+            self.store.claim(self.id, self._holder, _now())
+        except ExecutionBusyError as error:
+            raise StoreError(
+                f"execution {self.id} runs on {self.cluster.location} and, by the log {self.store.location}, here too. "
+                f"{error}"
+            ) from error
+
+    def _let_go(self) -> None:
+        """Give the lease back: the run there has ended."""
+        self.store.release(self.id, self._holder)
+
+    @property
+    def ended(self) -> bool:
+        """Whether what was copied says that the run has ended."""
+        return self.state.lifecycle.is_final or self.state.lifecycle is ExecutionState.PAUSED
+
+
+def _now() -> int:
+    return time.time_ns() // 1000

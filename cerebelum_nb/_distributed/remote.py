@@ -1,0 +1,315 @@
+"""A cluster as a log: what clients, commands and approvals do to a log works on it unchanged.
+
+Reading is reading Temporal's history and its lists. The only writing is what others may append (a decision, a request
+to cancel), which becomes an update of the driver.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import math
+import threading
+import time
+from collections.abc import Coroutine, Sequence
+from datetime import timedelta
+from functools import partial
+from typing import Any, TypeVar
+
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import WorkflowExecution, WorkflowExecutionStatus
+from temporalio.service import RPCError
+
+from .._core.arguments import ExecutionLike, id_of
+from .._core.events import Event
+from .._core.state import State, fold
+from .._core.state_name import ExecutionState
+from .._core.summary import Summary, summarise
+from .._store import refusals as rules
+from .._store.base import Commit, ExecutionRow, Rejection
+from .._store.owner import CLUSTER, Holder, Identity
+from .._store.sqlite import SqliteStore
+from ..errors import ExecutionBusyError, ExecutionNotFoundError, StoreError
+from .cluster import Cluster
+from .connection import explain
+from .mirror import Mirror
+from .settings import DRIVER, SEARCH_STATE, SEARCH_WORKFLOW, core_url_of
+from .wire import with_value
+
+__all__ = ["RemoteStore", "open_remote"]
+
+T = TypeVar("T")
+
+_LIVE = (
+    ExecutionState.RUNNING,
+    ExecutionState.SLEEPING,
+    ExecutionState.WAITING_FOR_APPROVAL,
+    ExecutionState.WAITING_FOR_SIGNAL,
+)
+_SUGGESTED = 500
+_LOOK_SECONDS = 0.5
+
+
+class RemoteStore:
+    """The executions of a cluster, as a log that takes nothing but signals.
+
+    Args:
+        url: HOST:PORT, with or without ``temporal://``; by default ``$CEREBELUM_CORE_URL``, else ``localhost:7233``.
+
+    Raises:
+        StoreError: no Temporal server can be reached.
+    """
+
+    trusted = True
+    largest = 1 << 30
+    hibernate_after = timedelta.max
+    redact: tuple[str, ...] = ()
+
+    def __init__(self, url: str | None = None, **options: Any) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="cerebelum-remote", daemon=True)
+        self._thread.start()
+        self._closed = False
+        self._cache: tuple[str, list[Event], float] | None = None
+        atexit.register(self.close)
+        try:
+            self.cluster = self._do(Cluster.connect(url, **options))
+        except BaseException:
+            self.close()
+            raise
+        self.location = self.cluster.location
+
+    def __repr__(self) -> str:
+        return f"RemoteStore({self.location!r})"
+
+    def close(self) -> None:
+        """End the connection; closing twice is harmless."""
+        if not self._closed:
+            self._closed = True
+            atexit.unregister(self.close)
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(5)
+            self._loop.close()
+
+    def _do(self, work: Coroutine[Any, Any, T]) -> T:
+        if self._closed:
+            work.close()
+            raise StoreError("this connection to a cluster was closed: open another one")
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    def events(self, execution_id: str, after: int = 0, upto: int | None = None) -> list[Event]:
+        """Read the events with ``after < version <= upto`` in order."""
+        thick = partial(self.cluster.blobs.fat, whole=False)
+        return [with_value(event, thick) for event in self._events(execution_id)[after:upto]]
+
+    def _events(self, execution_id: str) -> list[Event]:
+        """Read the events, or take those read a moment ago: a look at an execution asks several times."""
+        if self._cache is not None and self._cache[0] == execution_id and time.monotonic() - self._cache[2] < 0.05:
+            return self._cache[1]
+        found = self._do(self.cluster.events(execution_id))
+        self._cache = (execution_id, found, time.monotonic())
+        return found
+
+    def payload(self, digest: str) -> bytes:
+        """Read the bytes of a value."""
+        return self.cluster.blobs.payload(digest)
+
+    def execution(self, execution_id: ExecutionLike) -> ExecutionRow:
+        """Read one row, by id or unambiguous prefix."""
+        name = id_of(execution_id)
+        events = self._events(name) if name else []
+        if events:
+            return self._row(name, fold(events))
+        recent = [row.execution_id for row in self.executions(limit=_SUGGESTED)[0]]
+        matches = [one for one in recent if name and one.startswith(name)]
+        if len(matches) == 1:
+            return self.execution(matches[0])
+        if matches:
+            raise rules.ambiguous(name, matches)
+        missing = rules.not_found(name, recent)
+        told = str(missing).replace("in this log", f"on {self.cluster.url}")
+        told = told.replace("cerebelum list`", f"cerebelum list --core {self.cluster.url}`")
+        raise ExecutionNotFoundError(told, suggestions=missing.suggestions)
+
+    def executions(
+        self,
+        *,
+        workflow: str | None = None,
+        states: Sequence[ExecutionState] = (),
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> tuple[list[ExecutionRow], int]:
+        """Read rows, newest first, and the total that matches."""
+        terms = [f"WorkflowType = '{DRIVER}'", "ExecutionStatus != 'ContinuedAsNew'"]
+        if workflow is not None:
+            terms.append(f"{SEARCH_WORKFLOW} = '{_quoted(workflow)}'")
+        if states:
+            terms.append(f"{SEARCH_STATE} IN ({', '.join(repr(str(state.value)) for state in states)})")
+        query = " AND ".join(terms)
+        try:
+            return self._do(self._list(query, limit, offset))
+        except RPCError as error:
+            explain(error, self.cluster.url)
+
+    async def _list(self, query: str, limit: int | None, offset: int) -> tuple[list[ExecutionRow], int]:
+        client = self.cluster.client
+        total = (await client.count_workflows(query)).count
+        if limit == 0:
+            return [], total
+        listed = client.list_workflows(query, limit=None if limit is None else offset + limit)
+        found = [self._listed(one, await one.memo_value("shown", None) or {}) async for one in listed]
+        return found[offset:], total
+
+    def _listed(self, found: WorkflowExecution, shown: dict[str, Any]) -> ExecutionRow:
+        attributes = {name: values[0] for name, values in found.search_attributes.items() if values}
+        state = ExecutionState(str(attributes.get(SEARCH_STATE, "RUNNING")))
+        if found.status is WorkflowExecutionStatus.TERMINATED:
+            state = ExecutionState.CANCELLED
+        began = round(found.start_time.timestamp() * 1e6)
+        closed = None if found.close_time is None else round(found.close_time.timestamp() * 1e6)
+        summary = Summary(
+            workflow=str(attributes.get(SEARCH_WORKFLOW, "")),
+            state=state,
+            started_at=shown.get("started_at", began),
+            updated_at=shown.get("updated_at", closed or began),
+            completed_at=shown.get("completed_at", closed if state.is_final else None),
+            total_steps=shown.get("total_steps", 0),
+            done_steps=shown.get("done_steps", 0),
+            current_step=shown.get("current_step"),
+            error=shown.get("error"),
+            wake_at=shown.get("wake_at"),
+        )
+        return ExecutionRow(
+            execution_id=found.id, version=shown.get("version", 1), summary=summary, holder=self._holder(state)
+        )
+
+    def _row(self, execution_id: str, state: State) -> ExecutionRow:
+        return ExecutionRow(
+            execution_id=execution_id,
+            version=state.version,
+            summary=summarise(state),
+            holder=self._holder(state.status),
+        )
+
+    def _holder(self, state: ExecutionState) -> Holder | None:
+        if state not in _LIVE:
+            return None
+        now = time.time_ns() // 1000
+        return Holder(key=1, host=self.location, pid=0, boot_id="", started="", heartbeat_at=now, expires_at=now)
+
+    def read_connection(self) -> Any:
+        """Open a copy in memory of the execution that was read last, for what asks in SQL; the caller closes it."""
+        assert self._cache is not None, "an execution was read before"
+        copy = SqliteStore(":memory:")
+        try:
+            self._do(Mirror(self.cluster, self._cache[0], copy).follow(wait=False))
+            return copy.read_connection()
+        finally:
+            copy.close()
+
+    def blueprint(self, execution_id: str) -> str | None:
+        """Return the plan that an execution goes by, as text; None when there is no such execution."""
+
+        async def read() -> str | None:
+            handle = self.cluster.handle(execution_id)
+            async for event in handle.fetch_history_events():
+                if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
+                    payloads = event.workflow_execution_started_event_attributes.input.payloads
+                    (meta,) = await self.cluster.client.data_converter.decode(payloads[:1])
+                    return str(meta["plan"])
+            return None
+
+        return self._do(read())
+
+    def due(self, now: int, *, limit: int, offset: int = 0) -> list[ExecutionRow]:
+        """Return nothing: the cluster wakes what is due."""
+        return []
+
+    def next_wake(self) -> int | None:
+        """Return None: the cluster wakes what is due."""
+        return None
+
+    def abandoned(self, *, limit: int) -> list[ExecutionRow]:
+        """Return nothing: the cluster takes up what a dead worker left."""
+        return []
+
+    def lease_left(self, holder: Holder) -> float:
+        """Say that the cluster lives."""
+        return math.inf
+
+    def may_run(self, execution_id: str) -> bool:
+        """Say no: code that others named is not run unless a person names it."""
+        return False
+
+    def data_version(self) -> int:
+        """Return a number that changes twice a second."""
+        return int(time.monotonic() / _LOOK_SECONDS)
+
+    # -- steering -----------------------------------------------------------------------------------------------
+
+    def commit(self, commits: Sequence[Commit]) -> dict[str, str]:
+        """Append signals; return ``{execution_id: Rejection}`` of those that came too late."""
+        rules.check(commits)
+        rejected: dict[str, str] = {}
+        for commit in commits:
+            if commit.holder is not None:
+                raise ValueError(f"execution {commit.execution_id} is driven by the cluster: only signals are appended")
+            self._cache = None
+            for event in commit.events:
+                if not self._do(self.cluster.append(commit.execution_id, event)):
+                    rejected[commit.execution_id] = Rejection.STALE
+        return rejected
+
+    def claim(self, execution_id: str, holder: int, now: int) -> int | None:
+        """Refuse: the cluster runs its executions itself."""
+        row = self.execution(execution_id)
+        raise ExecutionBusyError(
+            f"Execution {row.execution_id} is on the cluster {self.location}, which runs it.",
+            execution_id=row.execution_id,
+            holder=self.location,
+        )
+
+    def register(self, now: int, ttl: int, who: Identity | None = None) -> int:
+        """Return a key; nobody holds anything here."""
+        return 2
+
+    def adopt(self, cluster: str, now: int) -> int:
+        """Return a key; nobody holds anything here."""
+        return 1
+
+    def heartbeat(self, holder: int, now: int, ttl: int) -> None:
+        """Do nothing, as above."""
+
+    def retire(self, holder: int) -> None:
+        """Do nothing, as above."""
+
+    def release(self, execution_id: str, holder: int) -> None:
+        """Do nothing, as above."""
+
+    def holds(self, execution_id: str, holder: int) -> bool:
+        """Say no."""
+        return False
+
+
+_open: dict[str, RemoteStore] = {}
+_lock = threading.Lock()
+
+
+def open_remote(url: str | None = None) -> RemoteStore:
+    """Return this process's connection to a cluster, opened at first use.
+
+    Raises:
+        StoreError: no Temporal server can be reached.
+    """
+    where = CLUSTER + core_url_of(url)
+    with _lock:
+        found = _open.get(where)
+        if found is None or found._closed:
+            found = _open[where] = RemoteStore(where)
+        return found
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("'", "\\'")

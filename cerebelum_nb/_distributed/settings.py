@@ -1,0 +1,95 @@
+"""Names and numbers that callers, drivers and workers have to agree on, and where the cluster is."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from ..errors import CerebelumError
+
+__all__ = [
+    "ATTEMPT",
+    "DEFAULT_URL",
+    "DRIVER",
+    "FOREVER",
+    "ROUTE",
+    "SEARCH_STATE",
+    "SEARCH_WORKFLOW",
+    "Terms",
+    "core_url_of",
+    "queue_of",
+]
+
+DRIVER = "cerebelum"
+"""The one workflow type."""
+ATTEMPT, ROUTE = "cerebelum.attempt", "cerebelum.route"
+"""The activities."""
+SEARCH_STATE, SEARCH_WORKFLOW = "CerebelumState", "CerebelumWorkflow"
+"""Search attributes, both of type Keyword."""
+FOREVER = timedelta(days=3650)
+DEFAULT_URL = "localhost:7233"
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What an execution on a cluster goes by; it travels with it. Times are in seconds.
+
+    Attributes:
+        heartbeat: a worker that was not heard of for so long has died.
+        release_after: a step that waits longer gives its place in the worker up meanwhile.
+        queues: the group of workers that runs a step, by the step's name.
+        most_at_work: so many attempts of one execution are scheduled at a time; the server takes 2,000.
+    """
+
+    heartbeat: float = 10.0
+    release_after: float = 2.0
+    queues: dict[str, str] | None = None
+    most_at_work: int = 1000
+
+    def to_dict(self) -> dict[str, object]:
+        """Return it as plain data."""
+        return {
+            "heartbeat": self.heartbeat,
+            "release_after": self.release_after,
+            "queues": self.queues or {},
+            "most_at_work": self.most_at_work,
+        }
+
+    @classmethod
+    def of(cls, told: dict[str, object]) -> Terms:
+        """Read them; what a newer version added is left out."""
+        return replace(cls(), **{name: told[name] for name in cls.__slots__ if name in told})  # type: ignore[arg-type]
+
+
+def queue_of(workflow: str, group: str = "") -> str:
+    """Name the task queue of a workflow, or of one group of its workers.
+
+    Example:
+        >>> queue_of("deploy"), queue_of("deploy", "gpu")
+        ('cerebelum:deploy', 'cerebelum:deploy:gpu')
+    """
+    return f"cerebelum:{workflow}:{group}" if group else f"cerebelum:{workflow}"
+
+
+def core_url_of(url: str | None) -> str:
+    """Return HOST:PORT of the cluster: as given, else ``$CEREBELUM_CORE_URL``, else the local one.
+
+    Raises:
+        CerebelumError: it is no HOST:PORT.
+
+    Example:
+        >>> core_url_of("temporal://10.0.0.5:7233")
+        '10.0.0.5:7233'
+    """
+    given = url or os.environ.get("CEREBELUM_CORE_URL") or DEFAULT_URL
+    bare = given.removeprefix("temporal://").rstrip("/")
+    host, colon, port = bare.rpartition(":")
+    if not colon:
+        host, port = bare, "7233"
+    if "://" in bare or not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise CerebelumError(
+            f"a core url is HOST:PORT, such as {DEFAULT_URL}, not {given!r}. It is where the Temporal server listens "
+            f"(gRPC), not its web page"
+        )
+    return f"{host}:{port}"

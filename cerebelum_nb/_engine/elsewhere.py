@@ -1,0 +1,40 @@
+"""Where an execution is decided on: in its log, or on the cluster of which the log holds a copy."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from .._store.base import ExecutionRow, Store
+from ..errors import CerebelumError
+
+__all__ = ["extension", "where_it_runs"]
+
+
+def where_it_runs(store: Store, row: ExecutionRow) -> Store:
+    """Return the store that takes what others append to an execution.
+
+    Args:
+        store: the log.
+        row: the execution's row in it.
+    """
+    if row.holder is None or not row.holder.is_cluster or store.location == row.holder.host:
+        return store
+    remote: Store = extension("remote").open_remote(row.holder.host)
+    return remote
+
+
+def extension(module: str) -> Any:
+    """Import a module of the package for clusters, which stands above this one and needs packages of its own.
+
+    Raises:
+        CerebelumError: those packages are not installed.
+    """
+    try:
+        return import_module(f"cerebelum_nb._distributed.{module}")
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != "temporalio":
+            raise
+        raise CerebelumError(
+            "a cluster needs the Temporal SDK, which is not installed here: pip install 'cerebelum_nb[temporal]'"
+        ) from None

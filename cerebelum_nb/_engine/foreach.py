@@ -1,0 +1,59 @@
+"""What a driver asks about a foreach: which items there are, and what their results make together."""
+
+from __future__ import annotations
+
+from .._core.events import ItemsListed, StepCompleted, StepFailed
+from .._core.items import closed, digests_of, keys_of
+from .._core.state import StepState
+from ..errors import SerializationError
+from .values import ExecutionValues
+
+__all__ = ["join_items", "list_items"]
+
+
+def list_items(values: ExecutionValues, name: str, now: int) -> tuple[ItemsListed | StepFailed, Exception | None]:
+    """Read the source of a foreach and name its items; what cannot be listed fails it like a step.
+
+    Args:
+        values: the execution.
+        name: the foreach.
+        now: the time, µs since the epoch.
+
+    Returns:
+        The event to record, and the exception when the items cannot be listed.
+    """
+    each, step = values.plan.each[name], values.state.steps.get(name) or StepState()
+    attempt = max(1, step.attempt)
+    try:
+        items = values.items_of(name, anew=True)
+        keys = keys_of(items, each.key)
+    except Exception as error:  # noqa: BLE001 - key= and what the source holds are the user's
+        return _failed(values, name, error, now), error
+    if values.vault:  # a secret is not shown as the name of an item
+        keys = tuple(key if values.vault.mask(key) == key else f"#{index}" for index, key in enumerate(keys))
+    listed = ItemsListed(
+        at=now,
+        step=name,
+        visit=step.visit,
+        attempt=attempt,
+        keys=keys,
+        digests=digests_of(items, keys),
+        code=values.plan.steps[name].code,
+    )
+    return listed, None
+
+
+def join_items(values: ExecutionValues, name: str, now: int) -> StepCompleted | StepFailed:
+    """Make the outcome of a foreach from those of its items; the list may be larger than the log takes."""
+    event = closed(values.plan, values.state, name, now)
+    if isinstance(event, StepCompleted):
+        try:
+            values.check_size(event.output)
+        except SerializationError as error:
+            return _failed(values, name, error, now)
+    return event
+
+
+def _failed(values: ExecutionValues, name: str, error: Exception, now: int) -> StepFailed:
+    step = values.state.steps.get(name) or StepState()
+    return StepFailed(at=now, step=name, visit=step.visit, attempt=max(1, step.attempt), error=values.describe(error))

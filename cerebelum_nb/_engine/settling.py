@@ -1,0 +1,24 @@
+"""How an attempt ended, as data: what an exception or an object means, without secrets. Every host asks here."""
+
+from __future__ import annotations
+
+from .._core.graph import StepSpec
+from .._core.settle import Raised, Returned, ReturnedError, Verdict
+from ..errors import DependencyError, OperationError
+from .ports import Outcome
+from .values import ExecutionValues
+
+__all__ = ["verdict_of"]
+
+
+def verdict_of(values: ExecutionValues, spec: StepSpec, outcome: Outcome) -> Verdict:
+    """Say as data how an attempt of a step ended, without secrets."""
+    error, value, live = outcome.error, outcome.value, outcome.live
+    if error is not None:
+        retriable = isinstance(error, spec.policy.retry_on) and not isinstance(error, (DependencyError, OperationError))
+        return Raised(values.describe(error), retriable)
+    assert value is not None
+    if type(live) is dict and len(live) == 1 and "error" in live:
+        text = str(live["error"])
+        return ReturnedError(value, values.vault.mask(text) if values.vault else text)
+    return Returned(value)

@@ -1,0 +1,196 @@
+"""What of a log is worth telling somebody, and in which words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from .._core.events import (
+    ApprovalReceived,
+    ApprovalRefused,
+    ApprovalRejected,
+    ApprovalRequested,
+    ApprovalTimedOut,
+    Event,
+    WorkflowCompleted,
+    WorkflowFailed,
+)
+from .._core.state import fold
+from .._engine.hints import Reader, advise, command_for
+from .._store.base import ExecutionRow, Store
+from .._text.duration import format_seconds
+from .._text.text import cut, one_line
+from .._text.times import utc
+
+__all__ = ["KINDS", "News", "news_of", "of_interrupted", "of_late", "still_asked", "summed_up"]
+
+KINDS = {
+    "failed": "an execution failed",
+    "approval": "an execution waits for a person's decision",
+    "interrupted": "the process that ran an execution is gone",
+    "late": "an execution should have been woken and was not",
+    "completed": "an execution is completed",
+}
+"""What can be told."""
+
+_MOST_NAMED = 5
+_LONGEST = 1500
+_DECISIONS = (ApprovalReceived, ApprovalRejected, ApprovalTimedOut)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """One thing to tell, once.
+
+    Attributes:
+        kind: one of ``KINDS``.
+        execution_id: the execution it is about; "" of several.
+        workflow: the name of its workflow.
+        version: of the event that it is about.
+        at: when that happened, µs since the epoch.
+        title: it in one line.
+        text: the rest: why, and what to do next. Secrets are masked in it, as they are in the log.
+        step: the step that it is about, "" when it is about none.
+        error: of a failure, the exception's class and message.
+    """
+
+    kind: str
+    execution_id: str
+    workflow: str
+    version: int
+    at: int
+    title: str
+    text: str = ""
+    step: str = ""
+    error: str = ""
+
+
+def news_of(
+    store: Store, execution_id: str, workflow: str, events: Sequence[tuple[int, Event]], kinds: frozenset[str]
+) -> Iterator[News]:
+    """Tell what is worth telling of events of one execution; an approval that was decided meanwhile is not."""
+    decided = {(event.step, event.op) for _, event in events if isinstance(event, _DECISIONS)}
+    name = f"{workflow} {execution_id}"
+    for version, event in events:
+        match event:
+            case WorkflowFailed() if "failed" in kinds:
+                own = event.error.type in ("flow.fail", "flow.retry", "JumpLimit", "returned error")
+                error = event.error.message if own else f"{event.error.type}: {event.error.message}"
+                step = event.failed_step or ""
+                where = f" in step '{step}'" if step else ""
+                yield News(
+                    kind="failed",
+                    execution_id=execution_id,
+                    workflow=workflow,
+                    version=version,
+                    at=event.at,
+                    title=one_line(f"{name} failed{where}: {error}", 200),
+                    text=_advice(store, execution_id, version, cut(error, _LONGEST)),
+                    step=step,
+                    error=error,
+                )
+            case ApprovalRequested() if "approval" in kinds and (event.step, event.op) not in decided:
+                shown = "" if event.data is None else cut(event.data.text, _LONGEST)
+                until = "" if event.due_at is None else f"Until {utc(event.due_at)}. "
+                yield News(
+                    kind="approval",
+                    execution_id=execution_id,
+                    workflow=workflow,
+                    version=version,
+                    at=event.at,
+                    title=one_line(f"{name} waits for approval '{event.approval_type}' in step '{event.step}'", 200),
+                    text=_advice(store, execution_id, version, f"{until}{shown}".strip()),
+                    step=event.step,
+                )
+            case WorkflowCompleted() if "completed" in kinds:
+                yield News(
+                    kind="completed",
+                    execution_id=execution_id,
+                    workflow=workflow,
+                    version=version,
+                    at=event.at,
+                    title=one_line(f"{name} is completed", 200),
+                )
+            case _:
+                pass
+
+
+def still_asked(events: Sequence[tuple[int, Event]]) -> list[tuple[int, Event]]:
+    """Return the requests for approval among all events of an execution that nobody has decided."""
+    asked: dict[tuple[str, str], tuple[int, Event]] = {}
+    for version, event in events:
+        match event:
+            case ApprovalRequested():
+                asked[event.step, event.op] = (version, event)
+            case ApprovalReceived() | ApprovalRejected() | ApprovalTimedOut():
+                asked.pop((event.step, event.op), None)
+            case ApprovalRefused():
+                asked.setdefault((event.step, event.op), (version, event))
+            case _:
+                pass
+    return [*asked.values()]
+
+
+def of_interrupted(store: Store, row: ExecutionRow) -> News:
+    """Tell that the process of an execution is gone."""
+    shown = row.summary
+    step = shown.current_step or ""
+    where = f" in step '{step}'" if step else ""
+    by = f"{row.holder} is gone; it" if row.holder is not None else "No process is running it; it"
+    told = f"{by} was last active at {utc(shown.updated_at)}."
+    return News(
+        kind="interrupted",
+        execution_id=row.execution_id,
+        workflow=shown.workflow,
+        version=row.version,
+        at=shown.updated_at,
+        title=one_line(f"{shown.workflow} {row.execution_id} was interrupted{where}: its process is gone", 200),
+        text=_advice(store, row.execution_id, row.version, told, interrupted=True),
+        step=step,
+    )
+
+
+def of_late(store: Store, row: ExecutionRow, now: int) -> News:
+    """Tell that an execution should have been woken."""
+    due = row.summary.wake_at or now
+    late = format_seconds((now - due) / 1e6)
+    command = command_for(store)
+    run = "" if command is None else f" Start one: {command('scheduler')}"
+    return News(
+        kind="late",
+        execution_id=row.execution_id,
+        workflow=row.summary.workflow,
+        version=row.version,
+        at=due,
+        title=one_line(f"{row.summary.workflow} {row.execution_id} should have been woken {late} ago", 200),
+        text=f"It was due at {utc(due)}, and no scheduler took it up.{run}",
+    )
+
+
+def summed_up(news: Sequence[News]) -> News:
+    """Tell several of one kind in one message."""
+    first, count = news[0], len(news)
+    what = {
+        "failed": "executions failed",
+        "approval": "executions wait for approval",
+        "interrupted": "executions were interrupted",
+        "late": "executions should have been woken",
+        "completed": "executions are completed",
+    }[first.kind]
+    more = f"\n... and {count - _MOST_NAMED} more" if count > _MOST_NAMED else ""
+    return News(
+        kind=first.kind,
+        execution_id="",
+        workflow="",
+        version=0,
+        at=max(one.at for one in news),
+        title=f"{count} more {what}",
+        text="\n".join(one.title for one in news[:_MOST_NAMED]) + more,
+    )
+
+
+def _advice(store: Store, execution_id: str, version: int, told: str, *, interrupted: bool = False) -> str:
+    """Add to what is told how to go on, as of that version."""
+    state = fold(store.events(execution_id, upto=version))
+    advice = advise(state, execution_id, interrupted=interrupted, reader=Reader.TERMINAL, command=command_for(store))
+    return told if advice is None else f"{told}\n\n{advice}".strip()

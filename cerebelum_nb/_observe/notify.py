@@ -1,0 +1,286 @@
+"""Tells people what happens in a log: it follows the log, so it also tells of what a killed process left.
+
+A notifier is a thread that looks, words and sends. It never raises into a run. What was told is in outbox.py, whom to
+tell in channels.py, what is worth telling in news.py.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import quote
+
+from .._core.events import Event
+from .._core.state_name import ExecutionState
+from .._store.place import path_of
+from ..errors import CerebelumError
+from .channels import Channel, channels
+from .follow import Follower
+from .news import KINDS, News, news_of, of_interrupted, of_late, still_asked, summed_up
+from .outbox import Due, Outbox
+
+__all__ = ["DEFAULT", "Notifier", "notify_from_here"]
+
+log = logging.getLogger("cerebelum_nb")
+
+DEFAULT = ("failed", "approval", "interrupted", "late")
+"""What is told when nobody says."""
+
+_OVERLAP = 600_000_000
+"""µs before the last look from which events are read again: a commit may wait so long for the log's lock."""
+_PER_MINUTE = 4
+"""Messages of one kind; with five kinds at most twenty a minute."""
+_AT_ONCE = 100
+_TRIES = 3
+_LATE = 60_000_000
+
+
+class Notifier:
+    """Tells of a log until it is closed; make it with a URL or several.
+
+    Args:
+        path: the log's file; it is only read. What was told is kept beside it, in ``LOG.notified``.
+        to: whom to tell: see :func:`cerebelum_nb._observe.channels.channels`.
+        on: what to tell: ``failed``, ``approval``, ``interrupted``, ``late``, ``completed``; by default all but the
+            last.
+        link: the address of a dashboard of this log, to which ``/e/ID`` is added.
+        every: seconds between two looks.
+        patience: seconds that a process must be gone before its executions count as interrupted: a scheduler may take
+            them up meanwhile.
+        now: returns the time, µs since the epoch.
+        pause: waits before a message is sent again.
+
+    Raises:
+        CerebelumError: nobody can be told, or the log or what was told cannot be read.
+
+    Example:
+        >>> Notifier("history.db", "somebody")
+        Traceback (most recent call last):
+        ...
+        cerebelum_nb.errors.CerebelumError: what is to be notified is a URL, such as https://..., env:NAME or file:PATH
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        to: str | Iterable[str],
+        *,
+        on: Iterable[str] = DEFAULT,
+        link: str = "",
+        every: float = 1.0,
+        patience: float = 10.0,
+        now: Callable[[], int] = lambda: time.time_ns() // 1000,
+        pause: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self._kinds = frozenset(on)
+        if unknown := self._kinds - KINDS.keys():
+            raise CerebelumError(f"nobody is told of {', '.join(sorted(unknown))}: there are {', '.join(KINDS)}")
+        self.channels: tuple[Channel, ...] = channels([to] if isinstance(to, str) else to)
+        self._link, self._every, self._patience = link.rstrip("/"), every, round(patience * 1e6)
+        self._now, self._pause = now, pause
+        self._sent: dict[str, deque[int]] = {kind: deque() for kind in KINDS}
+        self._gone: dict[tuple[str, int], int | None] = {}  # since when it is known, None when it was told
+        self._late: set[tuple[str, int]] = set()
+        self._said = ""
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+        began, location = now(), path_of(path)
+        if not Path(location).exists():
+            Follower(location)  # says what is wrong; nothing is put beside a log that is not there
+        self.outbox = Outbox(f"{location}.notified")
+        try:
+            since = self.outbox.seen
+            self._follower = Follower(location, since=None if since is None else since - _OVERLAP)
+        except BaseException:
+            self.outbox.close()
+            raise
+        self._seen_at = since or 0
+        if since is None:
+            self.outbox.seen = began
+        self._is_first = since is None
+
+    def start(self) -> Self:
+        """Look again and again, in a thread, until :meth:`close`."""
+        self._thread = threading.Thread(target=self._work, name="notifier", daemon=True)
+        self._thread.start()
+        return self
+
+    def close(self) -> None:
+        """Tell what is known by now, and end; closing twice is harmless."""
+        if self._ended.is_set():
+            return
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join(30)
+        self._follower.close()
+        self.outbox.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def look(self) -> None:
+        """Look once: keep what is new, and send what is due.
+
+        Raises:
+            CerebelumError: the log, or what was told, cannot be read or written.
+        """
+        now = self._now()
+        found = [*self._events(), *self._conditions(now)]
+        self.outbox.add(found, now)
+        if found or now - self._seen_at > 60_000_000:
+            self.outbox.seen = self._seen_at = now
+        for kind, waiting in self.outbox.waiting(now).items():
+            self._send(kind, waiting, now)
+
+    def send_test(self) -> None:
+        """Send a message to every destination that says it is a test.
+
+        Raises:
+            CerebelumError: one could not be reached.
+        """
+        store = self._follower.store
+        title = f"A test of cerebelum notify, for the log {store.location}"
+        news = News(kind="test", execution_id="", workflow="", version=0, at=self._now(), title=title)
+        for channel in self.channels:
+            try:
+                channel.send(news, self._link)
+            except CerebelumError as error:
+                raise CerebelumError(f"{channel.shown} could not be reached: {error}") from None
+
+    def _work(self) -> None:
+        while True:
+            last = self._ended.is_set()
+            try:
+                self.look()
+                self._said = ""
+            except Exception as error:  # noqa: BLE001 - nothing that happens here may reach a run
+                if str(error) != self._said:
+                    self._said = str(error)
+                    log.warning("notifications: %s", error)
+            if last:
+                return
+            self._ended.wait(self._every)
+
+    # -- what there is to tell ------------------------------------------------------------------------------
+
+    def _events(self) -> Iterator[News]:
+        store = self._follower.store
+        changes = self._follower.look()
+        if self._is_first:  # what waits for a person is told also when it was asked for before
+            self._is_first = False
+            yield from self._asked_before()
+        for change in changes:
+            try:
+                events = self._follower.events(change)
+                yield from news_of(store, change.execution_id, change.workflow, events, self._kinds)
+            except CerebelumError as error:  # this one cannot be read; the others can
+                log.warning("notifications: %s: %s", change.execution_id, error)
+
+    def _asked_before(self) -> Iterator[News]:
+        if "approval" not in self._kinds:
+            return
+        store = self._follower.store
+        rows, _ = store.executions(states=[ExecutionState.WAITING_FOR_APPROVAL], limit=_AT_ONCE)
+        for row in rows:
+            events: list[tuple[int, Event]] = [*enumerate(store.events(row.execution_id, upto=row.version), start=1)]
+            yield from news_of(store, row.execution_id, row.summary.workflow, still_asked(events), self._kinds)
+
+    def _conditions(self, now: int) -> Iterator[News]:
+        """Tell what no event says: that a process is gone, and that nobody woke what was due."""
+        store = self._follower.store
+        if "interrupted" in self._kinds:
+            rows = {(row.execution_id, row.version): row for row in store.abandoned(limit=_AT_ONCE)}
+            self._gone = {key: self._gone.get(key, now) for key in rows}
+            for key, row in rows.items():
+                since = self._gone[key]
+                if since is not None and now - since >= self._patience:
+                    self._gone[key] = None
+                    yield of_interrupted(store, row)
+        if "late" in self._kinds:
+            late = {(row.execution_id, row.version): row for row in store.due(now - _LATE, limit=_AT_ONCE)}
+            yield from (of_late(store, row, now) for key, row in late.items() if key not in self._late)
+            self._late = set(late)
+
+    # -- telling --------------------------------------------------------------------------------------------
+
+    def _send(self, kind: str, waiting: int, now: int) -> None:
+        """Send what waits, as far as the minute allows; of many, the last message sums the rest up."""
+        sent = self._sent[kind]
+        while sent and now - sent[0] >= 60_000_000:
+            sent.popleft()
+        free = _PER_MINUTE - len(sent)
+        if free <= 0:
+            return
+        due = self.outbox.claim(kind, now, max(waiting, free))
+        alone = due if len(due) <= free else due[: free - 1]
+        for one in alone:
+            self._tell(one.news, [one], now)
+        rest = due[len(alone) :]
+        if rest:
+            self._tell(summed_up([one.news for one in rest]), rest, now)
+
+    def _tell(self, news: News, due: list[Due], now: int) -> None:
+        self._sent[news.kind].append(now)
+        link = ""
+        if self._link:
+            link = f"{self._link}/e/{quote(news.execution_id)}" if news.execution_id else self._link
+        reached = set(frozenset.intersection(*(one.reached for one in due)))
+        for channel in self.channels:
+            if channel.name not in reached and self._reaches(channel, news, link):
+                reached.add(channel.name)
+        told = [one.news for one in due]
+        if all(channel.name in reached for channel in self.channels):
+            self.outbox.told(told, now)
+        elif not self.outbox.failed(told, frozenset(reached), now):
+            log.warning("notifications: given up after a day: %s", news.title)
+
+    def _reaches(self, channel: Channel, news: News, link: str) -> bool:
+        told = ""
+        for number in range(_TRIES):
+            if number:
+                if self._ended.is_set():
+                    break
+                self._pause(float(number))
+            try:
+                channel.send(news, link)
+                return True
+            except Exception as error:  # noqa: BLE001 - a service is somebody else's code
+                told = str(error) if isinstance(error, CerebelumError) else type(error).__name__
+        log.warning("notifications: %s could not be reached: %s", channel.shown, told)
+        return False
+
+
+_running: dict[str, Notifier] = {}
+"""The notifiers that `connect` started, by log."""
+
+
+def notify_from_here(path: str, to: str | Iterable[str]) -> Callable[[], None]:
+    """Tell of a log from this process, in the background, until it ends; return what ends it before.
+
+    Raises:
+        CerebelumError: nobody can be told.
+    """
+    if (before := _running.pop(path, None)) is not None:
+        before.close()
+    notifier = _running[path] = Notifier(path, to).start()
+    process = os.getpid()
+
+    def end() -> None:
+        if os.getpid() == process:  # a forked child has the thread no more, and must not close what its parent uses
+            notifier.close()
+
+    atexit.register(end)
+    return end

@@ -1,0 +1,144 @@
+"""The page that Prometheus scrapes: one address, over HTTP, read-only."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from ..errors import CerebelumError
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.registry import Collector
+
+__all__ = ["Exporter", "as_text"]
+
+log = logging.getLogger("cerebelum_nb")
+
+_HOME = b"<!DOCTYPE html><title>cerebelum metrics</title><p>The metrics are at <a href='metrics'>/metrics</a>.\n"
+
+
+def as_text(collector: Collector) -> str:
+    """Return metrics in the text format of Prometheus."""
+    from prometheus_client import generate_latest
+
+    return generate_latest(_registry(collector)).decode()
+
+
+def _registry(collector: Collector) -> CollectorRegistry:
+    from prometheus_client import CollectorRegistry
+
+    registry = CollectorRegistry()
+    registry.register(collector)
+    return registry
+
+
+class Exporter:
+    """Serves metrics at ``/metrics`` until it is closed.
+
+    Args:
+        collector: what is served.
+        host: the address to listen on.
+        port: the port; 0 takes a free one.
+
+    Raises:
+        CerebelumError: it cannot listen there.
+
+    Example:
+        >>> from cerebelum_nb._observe.metrics import ProcessMetrics
+        >>> with Exporter(ProcessMetrics(), port=0) as exporter:
+        ...     exporter.url.startswith("http://127.0.0.1:")
+        True
+    """
+
+    def __init__(self, collector: Collector, host: str = "127.0.0.1", port: int = 9464) -> None:
+        try:
+            self._server = _Server((host, port), _registry(collector))
+        except OSError as error:
+            raise CerebelumError(
+                f"cannot listen on {host}:{port} ({error.strerror}): choose another with --port, or --port 0 for a "
+                "free one"
+            ) from error
+        shown = f"[{host}]" if ":" in host else host
+        self.url = f"http://{shown}:{self._server.server_port}/metrics"
+        self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop serving; closing twice is harmless."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], registry: CollectorRegistry) -> None:
+        if ":" in address[0]:
+            import socket
+
+            self.address_family = socket.AF_INET6
+        self.registry = registry
+        self.told = ""
+        super().__init__(address, _Handler)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    timeout = 30
+    server_version = "cerebelum"
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        """Answer a scrape."""
+        path = self.path.partition("?")[0]
+        if path == "/":
+            self._answer(HTTPStatus.OK, "text/html; charset=utf-8", _HOME)
+        elif path != "/metrics":
+            self._answer(HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8", b"The metrics are at /metrics.\n")
+        else:
+            self._scrape()
+
+    do_HEAD = do_GET  # noqa: N815 - the name that http.server looks for
+
+    def _scrape(self) -> None:
+        from prometheus_client.exposition import choose_encoder
+
+        encode, kind = choose_encoder(self.headers.get("Accept", ""))
+        try:
+            found = encode(self.server.registry)
+        except CerebelumError as error:
+            if self.server.told != str(error):  # once, not at every scrape
+                self.server.told = str(error)
+                log.warning("the metrics cannot be read: %s", error)
+            told = f"{error}\n".encode(errors="replace")
+            self._answer(HTTPStatus.SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", told)
+            return
+        self.server.told = ""
+        self._answer(HTTPStatus.OK, kind, found)
+
+    def _answer(self, status: HTTPStatus, kind: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the name of the method it replaces
+        """Write nothing for each scrape."""

@@ -1,0 +1,139 @@
+"""The application: which address is which page, and what is said when something is not there or not allowed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from ..errors import ApprovalError, CerebelumError, ExecutionBusyError, ExecutionNotFoundError, ResumeError, StoreError
+from . import acting
+from .api import Api
+from .names import to_path
+from .pages import Pages
+from .rendering import STATIC, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from .logs import Logs
+
+__all__ = ["application"]
+
+_STATUS: tuple[tuple[type[Exception], int], ...] = (
+    (ExecutionNotFoundError, 404),
+    (ApprovalError, 409),
+    (ResumeError, 409),
+    (ExecutionBusyError, 409),
+    (StoreError, 503),
+    (ValueError, 400),
+    (CerebelumError, 409),
+)
+
+
+def application(logs: Logs, settings: Settings) -> Starlette:
+    """Make the application. It lets in everybody: see ``guard``."""
+    runs = acting.Runs()
+    pages, api = Pages(logs, settings, runs), Api(logs)
+
+    async def act(request: Request) -> Response:
+        log, look = await run_in_threadpool(pages.look, request)
+        what, who = request.path_params["what"], settings.who
+        form = acting.form_of(await request.body())
+        began = time.time_ns() // 1000
+        shown = look.id
+        match what:
+            case "approve":
+                await run_in_threadpool(acting.approve, log, look.id, form, who)
+            case "reject":
+                await run_in_threadpool(acting.reject, log, look.id, form, who)
+            case "cancel":
+                await acting.cancel(log, look.id, form, who)
+            case "resume" | "fork" if not settings.allow_resume:
+                raise HTTPException(403, "Start the dashboard with --allow-resume to run workflows from here.")
+            case "resume":
+                await run_in_threadpool(runs.start, log, look.id, "resume", [])
+            case "fork":
+                await run_in_threadpool(runs.start, log, look.id, "fork", acting.fork_arguments(form))
+                fork = await run_in_threadpool(acting.fork_of, log, look.id, began)
+                shown = look.id if fork is None else fork
+            case _:
+                raise HTTPException(404)
+        log.feed.poke()
+        return RedirectResponse(f"../{to_path(shown)}", 303)
+
+    async def failed(request: Request, error: Exception) -> Response:
+        status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
+        return _told(pages, request, status, str(error))
+
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        message = "There is no such page." if error.status_code == 404 else error.detail
+        return _told(pages, request, error.status_code, message)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        logs.close()
+
+    one = "/{log}/e/{id}"
+    routes = [
+        Route("/", pages.index),
+        Route("/static/{name}", _static),
+        Route("/{log}", pages.slash),
+        Route("/{log}/", pages.executions),
+        Route("/{log}/feed", pages.list_feed),
+        Route(one, pages.execution),
+        Route(f"{one}/feed", pages.execution_feed),
+        Route(f"{one}/at", pages.travel),
+        Route(f"{one}/at/{{version}}", pages.earlier),
+        Route(f"{one}/step/{{name}}", pages.step),
+        Route(f"{one}/output/{{which}}/{{name}}", pages.output),
+        Route(f"{one}/value/{{version}}", pages.value),
+        Route(f"{one}/runbook", pages.runbook),
+        Route(f"{one}/export.{{ending}}", pages.export),
+        Route("/{log}/diff", pages.diff),
+        Route("/{log}/w/{name}", pages.workflow),
+        Route("/{log}/api/executions", api.executions),
+        Route("/{log}/api/executions/{id}", api.execution),
+        Route("/{log}/api/executions/{id}/events", api.events),
+        Route(f"{one}/{{what}}", act, methods=["POST"]),
+    ]
+    handlers: dict[type[Exception] | int, Callable[[Request, Exception], Awaitable[Response]]] = {
+        HTTPException: refused,
+        **{kind: failed for kind, _ in _STATUS},
+    }
+    made = Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)
+    made.router.redirect_slashes = False  # it would name a host and a path, which a proxy may have changed
+    return made
+
+
+def _told(pages: Pages, request: Request, status: int, message: str) -> Response:
+    if "/api/" in request.url.path:
+        return JSONResponse({"error": message}, status)
+    heading = {404: "Not found", 403: "Not allowed", 409: "Not possible", 503: "The log cannot be read"}
+    back = "../" + request.path_params["id"] if request.method == "POST" and "id" in request.path_params else ""
+    return pages.page(
+        "message.html",
+        request,
+        status=status,
+        heading=heading.get(status, "Not understood"),
+        message=message,
+        back=back,
+    )
+
+
+async def _static(request: Request) -> Response:
+    found = STATIC.get(request.path_params["name"])
+    if found is None:
+        raise HTTPException(404)
+    body, kind = found
+    return Response(body, media_type=kind, headers={"cache-control": "private, max-age=86400"})

@@ -1,0 +1,241 @@
+"""What pages beside that of an execution show: a step's attempts, two executions side by side, a workflow's runs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import median, quantiles
+from typing import TYPE_CHECKING
+
+from .._archive.attempts import Attempt, attempts
+from .._core import events as e
+from .._core.state import Phase, State, StepState, fold
+from .._core.value import Value
+from .._history.value_diff import compare
+from .._store.base import ExecutionRow, Store
+from .._store.row_sql import SELECT, STARTED, to_row
+from .._store.rows import value_of
+from .._text.json_text import parse
+from ..errors import StoreError
+
+if TYPE_CHECKING:
+    from .logs import ShownLog
+
+__all__ = ["Compared", "Runs", "StepRuns", "Tried", "compared", "runs_of", "state_of", "took_of", "tries", "value_at"]
+
+_RUNS, _RUNS_READ = 60, 30
+"""So many of the last runs are drawn, and of so many the steps are read."""
+
+
+# -- a step ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tried:
+    """An attempt of a step; ``version`` is the event that holds its value, 0 when there is none."""
+
+    attempt: Attempt
+    version: int
+
+
+def tries(store: Store, execution_id: str, step: str) -> list[Tried]:
+    """Gather the attempts of a step, the last one first."""
+    events = store.events(execution_id)
+    versions = {
+        (event.visit, event.attempt): version
+        for version, event in enumerate(events, 1)
+        if isinstance(event, (e.StepCompleted, e.StepFailed)) and event.step == step and event.output is not None
+    }
+    found = attempts(event for event in events if getattr(event, "step", None) == step)
+    return [Tried(attempt=one, version=versions.get((one.visit, one.attempt), 0)) for one in reversed(found)]
+
+
+def value_at(store: Store, execution_id: str, version: int) -> tuple[bytes, str, str] | None:
+    """Return the value an event holds, as it is kept: its bytes, their ending and their type; never unpickled."""
+    found = store.events(execution_id, after=version - 1, upto=version) if version else []
+    value = value_of(found[0]) if found else None
+    if value is None or value.codec == "none":
+        return None
+    if value.is_json:
+        return value.json.encode("utf-8", "backslashreplace"), "json", "application/json"
+    ending = "arrow" if value.codec == "arrow" else "pkl"
+    return store.payload(value.digest), ending, "application/octet-stream"
+
+
+# -- two executions -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """A step in two executions; what is None cannot be compared."""
+
+    name: str
+    steps: tuple[StepState | None, StepState | None]
+    took: tuple[float | None, float | None]
+    shown: tuple[str, str]
+    difference: str
+    has_changed: bool
+    code_changed: bool
+
+    @property
+    def is_same(self) -> bool:
+        """Whether both have ended and came to the same."""
+        return not self.has_changed and all(step is None or step.settled for step in self.steps)
+
+
+def compared(one: State, other: State) -> list[Compared]:
+    """Compare the inputs of two executions, and then step by step."""
+    inputs = _difference(one.inputs, other.inputs)
+    shown = (_text(one.inputs), _text(other.inputs))
+    head = Compared(
+        name="",
+        steps=(None, None),
+        took=(None, None),
+        shown=shown,
+        difference=inputs,
+        has_changed=bool(inputs),
+        code_changed=False,
+    )
+    return [head, *(_step(name, one, other) for name in {**one.steps, **other.steps})]
+
+
+def state_of(log: ShownLog, execution_id: str) -> tuple[ExecutionRow, State]:
+    """Fold an execution."""
+    row = log.store.execution(execution_id)
+    return row, fold(log.store.events(row.execution_id, upto=row.version))
+
+
+def _step(name: str, one: State, other: State) -> Compared:
+    a, b = one.steps.get(name), other.steps.get(name)
+    difference, is_both = "", a is not None and b is not None
+    if a is not None and b is not None and a.settled and b.settled:
+        if a.phase is not b.phase:
+            difference = f"{a.phase.lower()} → {b.phase.lower()}"
+        elif a.phase is Phase.COMPLETED:
+            difference = _difference(a.output, b.output)
+        elif str(a.error) != str(b.error):
+            difference = "another error"
+    return Compared(
+        name=name,
+        steps=(a, b),
+        took=(_took(a), _took(b)),
+        shown=(_outcome(a), _outcome(b)),
+        difference=difference,
+        has_changed=bool(difference) or not is_both,
+        code_changed=bool(a and b and a.code and b.code and a.code != b.code),
+    )
+
+
+def _difference(one: Value | None, other: Value | None) -> str:
+    """Say how two values differ, "" when they do not; only JSON is looked into."""
+    if one is None or other is None:
+        return "" if one is other else "only one has a value"
+    if (one.codec, one.json, one.digest, one.preview) == (other.codec, other.json, other.digest, other.preview):
+        return ""
+    if one.codec == other.codec == "json":
+        try:
+            return str(compare(parse(one.json), parse(other.json)))
+        except (ValueError, RecursionError):
+            return "another value"
+    return "another value"
+
+
+def _took(step: StepState | None) -> float | None:
+    return (step.ended_at - step.started_at) / 1e6 if step is not None and step.settled and step.started_at else None
+
+
+def _outcome(step: StepState | None) -> str:
+    if step is None or not step.settled:
+        return ""
+    return _text(step.output) if step.has_result else str(step.error)
+
+
+def _text(value: Value | None) -> str:
+    return "" if value is None else value.text[:2_000]
+
+
+# -- the runs of a workflow -----------------------------------------------------------------------------------
+
+
+@dataclass(kw_only=True)
+class StepRuns:
+    """How the attempts of a step went in the last runs; times in seconds."""
+
+    name: str
+    durations: list[float] = field(default_factory=list)
+    failed: int = 0
+    retried: int = 0
+
+    @property
+    def median(self) -> float:
+        """The median of what its completed attempts took."""
+        return median(self.durations) if self.durations else 0.0
+
+    @property
+    def p95(self) -> float:
+        """What nineteen of twenty took at most."""
+        return quantiles(self.durations, n=20)[-1] if len(self.durations) > 1 else self.median
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runs:
+    """The last runs of a workflow, the oldest first, and its steps over the last of them."""
+
+    rows: tuple[ExecutionRow, ...]
+    steps: tuple[StepRuns, ...]
+    read: int
+
+    @property
+    def longest(self) -> float:
+        """What the longest of the runs took, seconds."""
+        return max((took_of(row) for row in self.rows), default=0.0) or 1.0
+
+    @property
+    def ended(self) -> dict[str, int]:
+        """How many are in each state."""
+        found: dict[str, int] = defaultdict(int)
+        for row in self.rows:
+            found[row.summary.state.words] += 1
+        return dict(found)
+
+
+def took_of(row: ExecutionRow) -> float:
+    """Return how long a run took, or takes as far as is known, seconds."""
+    shown = row.summary
+    return max(0.0, ((shown.completed_at or shown.updated_at) - shown.started_at) / 1e6)
+
+
+def runs_of(log: ShownLog, workflow: str) -> Runs:
+    """Read the last runs of a workflow."""
+    columns = SELECT.replace("SELECT execution_id", "SELECT execution.key, execution_id", 1)
+    sql = f"{columns} WHERE workflow = ? ORDER BY {STARTED} DESC, execution.key DESC LIMIT ?"
+    with log.query() as db:
+        found = db.execute(sql, (workflow, _RUNS)).fetchall()
+        keys = [key for key, *_ in found[:_RUNS_READ]]
+        steps = """SELECT execution, type, step, visit, attempt, at FROM event
+            WHERE execution IN ({}) AND type IN ('StepStarted', 'StepCompleted', 'StepFailed', 'StepRetried')
+            ORDER BY execution, version""".format(", ".join("?" * len(keys)))
+        marks = db.execute(steps, keys).fetchall()
+    rows = []
+    for _, *one in reversed(found):
+        try:
+            rows.append(to_row(tuple(one)))
+        except StoreError:  # something else has written to it; `cerebelum verify` tells of it
+            continue
+    return Runs(rows=tuple(rows), steps=tuple(_step_runs(marks)), read=len(keys))
+
+
+def _step_runs(marks: Sequence[tuple[int, str, str, int, int, int]]) -> list[StepRuns]:
+    found: dict[str, StepRuns] = {}
+    began: dict[tuple[int, str, int, int], int] = {}
+    for execution, kind, step, visit, attempt, at in marks:
+        one = found.setdefault(step, StepRuns(name=step))
+        key = (execution, step, visit, attempt)
+        if kind == "StepStarted":
+            began[key] = at
+        elif kind == "StepCompleted" and key in began:
+            one.durations.append(max(0.0, (at - began[key]) / 1e6))
+        one.failed += kind == "StepFailed"
+        one.retried += kind == "StepRetried"
+    return list(found.values())

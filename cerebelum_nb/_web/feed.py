@@ -1,0 +1,164 @@
+"""What changed in a log, sent to everybody who looks: one poll of one number and one drawing for all viewers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+
+from .._store.sqlite import SqliteStore
+from ..errors import StoreError
+from .parts import Document, Hashes
+
+__all__ = ["Draw", "Feed"]
+
+POLL_SECONDS = 0.05
+LOOK_AGAIN_SECONDS = 5.0
+"""What is not in the log changes too: a process dies, a wake-up is due."""
+STILL_HERE_SECONDS = 15.0
+"""A comment so often keeps proxies from closing a feed."""
+MOST_VIEWERS = 100
+_MOST_DRAWN, _MOST_REMEMBERED = 256, 2_000
+
+Draw = Callable[[], Document]
+
+
+class Feed:
+    """The changes of one log.
+
+    Args:
+        path: the log.
+        count: shared by the feeds of all logs: how many viewers there are.
+    """
+
+    def __init__(self, path: str, count: list[int]) -> None:
+        self._path, self._count = path, count
+        self._pulse: SqliteStore | None = None
+        self._version = -1
+        self._stamp = 0
+        self._waiting: set[asyncio.Event] = set()
+        self._poll: asyncio.Task[None] | None = None
+        self._drawn: OrderedDict[str, tuple[int, Document]] = OrderedDict()
+        self._drawing: dict[str, asyncio.Future[Document]] = {}
+        self._known: OrderedDict[tuple[str, str], Hashes] = OrderedDict()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are as many viewers as this server takes."""
+        return self._count[0] >= MOST_VIEWERS
+
+    def close(self) -> None:
+        """Stop polling."""
+        if self._poll is not None:
+            self._poll.cancel()
+        if self._pulse is not None:
+            self._pulse.close()
+
+    def poke(self) -> None:
+        """Let everybody look again, now."""
+        self._stamp += 1
+        for event in self._waiting:
+            event.set()
+
+    async def document(self, key: str, draw: Draw) -> Document:
+        """Return what is to be seen now; asked for twice before anything has changed, it is drawn once."""
+        if not self._waiting:
+            self._look()
+        while True:
+            stamp = self._stamp
+            found = self._drawn.get(key)
+            if found is not None and found[0] == stamp:
+                return found[1]
+            drawing = self._drawing.get(key)
+            if drawing is None:
+                break
+            with suppress(Exception):  # whoever draws it is told
+                await asyncio.shield(drawing)
+        drawing = self._drawing[key] = asyncio.ensure_future(run_in_threadpool(draw))
+        try:
+            document = await asyncio.shield(drawing)
+        finally:
+            del self._drawing[key]
+        self._drawn[key] = stamp, document
+        self._drawn.move_to_end(key)
+        if len(self._drawn) > _MOST_DRAWN:
+            self._drawn.popitem(last=False)
+        self._known[key, document.digest] = document.hashes
+        if len(self._known) > _MOST_REMEMBERED:
+            self._known.popitem(last=False)
+        return document
+
+    async def once(self, key: str, draw: Draw, seen: str) -> str:
+        """Return what changed since the moment ``seen`` as JSON; empty when nothing did."""
+        document = await self.document(key, draw)
+        if document.digest == seen:
+            return ""
+        return _told(document, self._known.get((key, seen), {}))
+
+    async def follow(self, key: str, draw: Draw, seen: str, every: float) -> AsyncIterator[str]:
+        """Yield what changes, as server-sent events, at most every so many seconds."""
+        self._count[0] += 1
+        changed = asyncio.Event()
+        self._waiting.add(changed)
+        if self._poll is None:
+            self._look()
+            self._poll = asyncio.ensure_future(self._watch())
+        try:
+            yield "retry: 1000\n\n"
+            hashes = self._known.get((key, seen), {})
+            while True:
+                changed.clear()
+                document = await self.document(key, draw)
+                if document.digest != seen:
+                    yield f"id: {document.digest}\ndata: {_told(document, hashes)}\n\n"
+                    seen, hashes = document.digest, document.hashes
+                    await asyncio.sleep(every)
+                if document.over:
+                    yield "event: over\ndata:\n\n"
+                    return
+                try:
+                    await asyncio.wait_for(changed.wait(), STILL_HERE_SECONDS)
+                except TimeoutError:
+                    yield ": still here\n\n"
+        finally:
+            self._waiting.discard(changed)
+            self._count[0] -= 1
+            if not self._waiting and self._poll is not None:
+                self._poll.cancel()
+                self._poll = None
+
+    async def _watch(self) -> None:
+        last = time.monotonic()
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            now = time.monotonic()
+            if self._look() or now - last >= LOOK_AGAIN_SECONDS:
+                last = now
+                self.poke()
+
+    def _look(self) -> bool:
+        """Whether something was committed since the last look; a log that went away is one change."""
+        try:
+            if self._pulse is None:
+                self._pulse = SqliteStore(self._path, read_only=True, trusted=False)
+            version = self._pulse.data_version()
+        except StoreError:
+            if self._pulse is not None:
+                self._pulse.close()
+            self._pulse, version = None, -2
+        if version == self._version:
+            return False
+        self._version = version
+        self._stamp += 1
+        return True
+
+
+def _told(document: Document, hashes: Hashes) -> str:
+    told: dict[str, Any] = {"now": time.time_ns() // 1000, "digest": document.digest, **document.since(hashes)}
+    return json.dumps(told, ensure_ascii=True)

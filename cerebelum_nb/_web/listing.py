@@ -1,0 +1,236 @@
+"""The list of executions: what is asked for, and the page of rows that answers it.
+
+Only the compact table is read, by its indexes and by keyset; never a view, and nothing is counted beyond a hundred.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, time, timedelta
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlencode
+
+from .._client.reading import ACTIVE, INTERRUPTED, entry
+from .._core.state_name import ExecutionState
+from .._engine.clock import current_clock
+from .._store.base import ExecutionRow
+from .._store.row_sql import SELECT, STARTED, iso_of, to_row
+from .._text.duration import seconds
+from .._text.times import to_micros
+from ..errors import StoreError
+
+if TYPE_CHECKING:
+    from .logs import ShownLog
+
+__all__ = ["SHORTCUTS", "Entry", "Listed", "Wanted", "counts", "listed", "workflows"]
+
+PAGE, MOST = 50, 200
+_COUNTED = 99
+_LONGEST = 200
+_RETRYING_AMONG = 500
+
+SHORTCUTS = {
+    "active": "Active",
+    "waiting": "Waiting for me",
+    "retrying": "Retrying",
+    "interrupted": "Interrupted",
+    "failed-today": "Failed today",
+}
+"""Lists that are one click away, by their names in addresses."""
+
+_RETRYING = """EXISTS (SELECT 1 FROM event r WHERE r.execution = execution.key AND r.type = 'StepRetried'
+    AND NOT EXISTS (SELECT 1 FROM event d WHERE d.execution = r.execution AND d.version > r.version
+        AND d.step = r.step AND d.type IN ('StepCompleted', 'StepFailed', 'StepInterrupted')))"""
+"""An attempt of a step failed, and the step has not ended since."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What is asked for; every part of it stands in the address.
+
+    Raises:
+        ValueError: a part of it is not understood; the message says which.
+    """
+
+    q: str = ""
+    workflow: str = ""
+    state: str = ""
+    show: str = ""
+    since: str = ""
+    before: str = ""
+    limit: int = PAGE
+
+    @classmethod
+    def of(cls, query: Mapping[str, str]) -> Self:
+        """Read it from an address; parts without a meaning here are ignored."""
+        told = {name: query.get(name, "")[:_LONGEST].strip() for name in ("q", "workflow", "state", "show", "since")}
+        if told["state"]:
+            told["state"] = ExecutionState(told["state"]).value
+        if told["show"] and told["show"] not in SHORTCUTS:
+            raise ValueError(f"there is no shortcut {told['show']!r}. There are: {', '.join(SHORTCUTS)}")
+        if told["since"]:
+            seconds(told["since"], unit="s", what="since")
+        before = query.get("before", "")
+        if before and not _is_cursor(before):
+            raise ValueError("before is what an earlier page gave as the next one")
+        limit = query.get("limit", "")
+        if limit and not (limit.isascii() and limit.isdecimal() and 1 <= int(limit[:9]) <= MOST):
+            raise ValueError(f"limit is a number from 1 to {MOST}, not {limit[:20]!r}")
+        return cls(**told, before=before, limit=int(limit) if limit else PAGE)
+
+    def __str__(self) -> str:
+        """Write it as the query of an address."""
+        told = {name: value for name, value in vars(self).items() if value and (name, value) != ("limit", PAGE)}
+        return urlencode(told, errors="surrogatepass")
+
+    def but(self, **changes: Any) -> str:
+        """Write it with changes, from its first page on."""
+        return str(replace(self, before="", **changes))
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is asked for but the newest."""
+        return not str(replace(self, before="", limit=PAGE))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A row of the list."""
+
+    row: ExecutionRow
+    interrupted: bool
+    is_live: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """A page of the list; ``before`` asks for the next one, "" when there is none."""
+
+    entries: tuple[Entry, ...]
+    before: str
+
+
+def listed(log: ShownLog, wanted: Wanted) -> Listed:
+    """Read a page, newest first.
+
+    Raises:
+        StoreError: the log cannot be read, or the search takes too long.
+    """
+    now = current_clock.get().now()
+    if wanted.show == INTERRUPTED:
+        return _interrupted(log, wanted, now)
+    terms, values = _terms(wanted, now)
+    source = "execution"
+    if wanted.show == "retrying":
+        source = f"""(SELECT * FROM execution WHERE state IN
+            ('RUNNING', 'SLEEPING', 'WAITING_FOR_APPROVAL', 'WAITING_FOR_SIGNAL')
+            ORDER BY {STARTED} DESC LIMIT {_RETRYING_AMONG}) AS execution"""
+    columns = SELECT.replace("FROM execution", f"FROM {source}", 1).replace(
+        "SELECT execution_id", "SELECT execution.key, execution_id", 1
+    )
+    sql = f"{columns} WHERE {' AND '.join(terms)} ORDER BY {STARTED} DESC, execution.key DESC LIMIT ?"
+    with log.query() as db:
+        found = db.execute(sql, [*values, wanted.limit + 1]).fetchall()
+    page = found[: wanted.limit]
+    rows = [row for _, *columns in page if (row := _row(tuple(columns))) is not None]
+    before = f"{page[-1][5]}.{page[-1][0]}" if len(found) > wanted.limit else ""
+    return Listed(entries=tuple(_entry(log, row, now) for row in rows), before=before)
+
+
+def counts(log: ShownLog) -> dict[str, int]:
+    """Count what the shortcuts would show, up to a hundred of each."""
+    now = current_clock.get().now()
+    found = {}
+    with log.query() as db:
+        for name in ("active", "waiting", "failed-today"):
+            terms, values = _terms(Wanted(show=name), now)
+            sql = f"SELECT count(*) FROM (SELECT 1 FROM execution WHERE {' AND '.join(terms)} LIMIT {_COUNTED + 1})"
+            (found[name],) = db.execute(sql, values).fetchone()
+    found[INTERRUPTED] = len(log.store.abandoned(limit=_COUNTED + 1))
+    return found
+
+
+def workflows(db: sqlite3.Connection) -> list[str]:
+    """Name the workflows of a log, by one probe of the index for each."""
+    sql = """WITH RECURSIVE w (n) AS (SELECT min(workflow) FROM execution
+        UNION ALL SELECT (SELECT min(workflow) FROM execution WHERE workflow > n) FROM w WHERE n IS NOT NULL)
+        SELECT n FROM w WHERE n IS NOT NULL LIMIT 500"""
+    return [str(name) for (name,) in db.execute(sql)]
+
+
+def _terms(wanted: Wanted, now: int) -> tuple[list[str], list[Any]]:
+    terms, values = ["1"], list[Any]()
+
+    def add(term: str, *given: Any) -> None:
+        terms.append(term)
+        values.extend(given)
+
+    if wanted.workflow:
+        add("workflow = ?", wanted.workflow)
+    if wanted.state:
+        add("state = ?", wanted.state)
+    match wanted.show:
+        case "active":
+            add(f"state IN ({', '.join('?' * len(ACTIVE))})", *(state.value for state in ACTIVE))
+        case "waiting":
+            add("state = ?", ExecutionState.WAITING_FOR_APPROVAL.value)
+        case "retrying":
+            add(_RETRYING)
+        case "failed-today":
+            add("state = ?", ExecutionState.FAILED.value)
+            add("completed_at >= ?", _midnight(now))
+    if wanted.since:
+        span = timedelta(seconds=seconds(wanted.since, unit="s", what="since")) // timedelta(microseconds=1)
+        add(f"{STARTED} >= ?", iso_of(max(0, now - span)))
+    if wanted.q:
+        text = "%" + wanted.q.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
+        like = " OR ".join(f"{column} LIKE ? ESCAPE '\\'" for column in ("execution_id", "workflow", "error"))
+        add(f"({like})", *[text] * 3)
+    if wanted.before:
+        at, _, key = wanted.before.partition(".")
+        add(f"({STARTED}, execution.key) < (?, ?)", iso_of(int(at)), int(key))
+    return terms, values
+
+
+def _interrupted(log: ShownLog, wanted: Wanted, now: int) -> Listed:
+    """The executions whose process died: the log tells them apart from those that run, no index does."""
+    rows = [
+        row
+        for row in log.store.abandoned(limit=MOST)
+        if wanted.workflow in ("", row.summary.workflow)
+        and wanted.state in ("", row.summary.state.value)
+        and wanted.q.lower() in f"{row.execution_id} {row.summary.workflow}".lower()
+    ]
+    rows.sort(key=lambda row: row.summary.started_at, reverse=True)
+    return Listed(entries=tuple(_entry(log, row, now) for row in rows), before="")
+
+
+def _entry(log: ShownLog, row: ExecutionRow, now: int) -> Entry:
+    is_active = row.summary.state in ACTIVE
+    interrupted = is_active and entry(log.store, row, now).interrupted
+    return Entry(row=row, interrupted=interrupted, is_live=is_active and not interrupted)
+
+
+def _row(columns: tuple[Any, ...]) -> ExecutionRow | None:
+    """Read a row; one that something else has written to is left out, `cerebelum verify` tells of it."""
+    with suppress(StoreError):
+        return to_row(columns)
+    return None
+
+
+def _is_cursor(text: str) -> bool:
+    at, _, key = text.partition(".")
+    if not all(part.isascii() and part.isdecimal() and len(part) <= 18 for part in (at, key)):
+        return False
+    with suppress(OverflowError, ValueError):
+        return bool(iso_of(int(at)))
+    return False
+
+
+def _midnight(now: int) -> int:
+    """When this day began, where the dashboard runs."""
+    today = datetime.fromtimestamp(now / 1e6).astimezone().date()
+    return to_micros(datetime.combine(today, time()).astimezone())

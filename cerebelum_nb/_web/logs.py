@@ -1,0 +1,172 @@
+"""The logs that are shown: opened to be read only, under names that stand in addresses."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from starlette.exceptions import HTTPException
+
+from .._store.place import path_of
+from .._store.sqlite import SqliteStore
+from ..errors import StoreError
+from .feed import Feed
+from .looking import Looks
+
+__all__ = ["Logs", "ShownLog"]
+
+LONGEST_SECONDS = 2.0
+"""A search that takes longer is broken off."""
+
+
+class ShownLog:
+    """One log.
+
+    Attributes:
+        name: how it is called on pages and in addresses.
+        path: its file.
+        feed: what tells viewers of its changes.
+        looks: what was read of its executions.
+    """
+
+    def __init__(self, name: str, path: Path, count: list[int]) -> None:
+        self.name, self.path = name, path
+        self.feed = Feed(str(path), count)
+        self.looks = Looks(self)
+        self._lock = threading.Lock()
+        self._store: SqliteStore | None = None
+        self._queries: sqlite3.Connection | None = None
+        self._querying = threading.Lock()
+
+    @property
+    def store(self) -> SqliteStore:
+        """The log, read-only; opened again if its file was replaced.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        with self._lock:
+            if self._store is not None:
+                try:
+                    self._store.data_version()
+                    return self._store
+                except StoreError:
+                    self._close()
+            self._store = SqliteStore(self.path, read_only=True, trusted=False)
+            return self._store
+
+    @contextmanager
+    def query(self) -> Iterator[sqlite3.Connection]:
+        """Read by SQL, beside whatever else reads; what takes too long is broken off.
+
+        Raises:
+            StoreError: the log cannot be read, or it took too long.
+        """
+        store = self.store
+        with self._querying:
+            if self._queries is None:
+                self._queries = store.read_connection()
+            db, late = self._queries, threading.Event()
+
+            def stop() -> None:
+                late.set()
+                db.interrupt()
+
+            timer = threading.Timer(LONGEST_SECONDS, stop)
+            timer.daemon = True
+            timer.start()
+            try:
+                yield db
+            except sqlite3.Error as error:
+                if late.is_set():
+                    raise StoreError(
+                        f"The search took longer than {LONGEST_SECONDS:g} seconds and was stopped. "
+                        "Choose a workflow or a state too."
+                    ) from None
+                raise StoreError(f"The log {self.path} cannot be read: {error}.") from error
+            finally:
+                timer.cancel()
+
+    def close(self) -> None:
+        """Close the log."""
+        self.feed.close()
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
+        if self._store is not None:
+            self._store.close()
+        with self._querying:
+            if self._queries is not None:
+                self._queries.close()
+        self._store = self._queries = None
+
+
+class Logs(dict[str, ShownLog]):
+    """The logs by their names."""
+
+    def __init__(self, more: Callable[[], Iterable[Path]] | None = None) -> None:
+        super().__init__()
+        self._more, self._count = more, [0]
+
+    @classmethod
+    def of(cls, paths: Iterable[str | Path], more: Callable[[], Iterable[Path]] | None = None) -> Logs:
+        """Take logs by their paths; each must be there. ``more`` names others, which may come later.
+
+        Raises:
+            StoreError: one cannot be read.
+        """
+        made = cls(more)
+        try:
+            for path in paths:
+                made._add(path)
+        except StoreError:
+            made.close()
+            raise
+        return made
+
+    def look_again(self) -> None:
+        """Take up the logs that have come since."""
+        for path in self._more() if self._more is not None else ():
+            with suppress(StoreError):
+                self._add(path)
+
+    def _add(self, given: str | Path) -> None:
+        path = Path(path_of(given)).absolute()
+        if all(log.path != path for log in self.values()):
+            log = ShownLog(self._name(path), path, self._count)
+            log.store  # noqa: B018  # says now what is wrong with it
+            self[log.name] = log
+
+    def named(self, name: str) -> ShownLog:
+        """Return the log of an address.
+
+        Raises:
+            HTTPException: none is called so.
+        """
+        if name not in self:
+            self.look_again()
+        if name not in self:
+            raise HTTPException(404)
+        return self[name]
+
+    def _name(self, path: Path) -> str:
+        """Name a log by its file, or by the folder it belongs to."""
+        told = path.parent.parent.name if path.parent.name == ".cerebelum" and path.parent.parent.name else path.stem
+        name = re.sub(r"[^A-Za-z0-9_-]+", "-", told).strip("-") or "log"
+        if name in ("static", "favicon"):
+            name = f"{name}-log"
+        number, free = 1, name
+        while free in self:
+            number += 1
+            free = f"{name}-{number}"
+        return free
+
+    def close(self) -> None:
+        """Close them all."""
+        for log in self.values():
+            log.close()

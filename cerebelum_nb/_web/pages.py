@@ -1,0 +1,283 @@
+"""The pages, and the feeds that keep them true."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+
+from .._archive.export import exported
+from .._core.events import EVENT_TYPES
+from ..errors import CerebelumError
+from .details import compared, runs_of, state_of, took_of, tries, value_at
+from .feed import Draw
+from .listing import Wanted, counts, listed, workflows
+from .looking import EVENTS
+from .names import from_path, to_path
+from .parts import Document
+from .rendering import Settings, execution_document, list_document, render, seen
+
+if TYPE_CHECKING:
+    from .acting import Runs
+    from .logs import Logs, ShownLog
+    from .looking import Look, Picture
+
+__all__ = ["Pages"]
+
+_EVERY, _EVERY_SEARCH = 0.25, 2.0
+
+
+class Pages:
+    """The pages of a dashboard."""
+
+    def __init__(self, logs: Logs, settings: Settings, runs: Runs) -> None:
+        self._logs, self._settings, self._runs = logs, settings, runs
+
+    # -- pages ----------------------------------------------------------------------------------------------
+
+    async def index(self, request: Request) -> Response:
+        """Go to the only log, or list them."""
+        self._logs.look_again()
+        if len(self._logs) == 1:
+            return RedirectResponse(f"./{next(iter(self._logs))}/")
+        return self.page("logs.html", request, shown=list(self._logs.values()))
+
+    async def slash(self, request: Request) -> Response:
+        """Go to the list of a log that is named without the slash behind it."""
+        return RedirectResponse(f"./{self.log(request).name}/")
+
+    def executions(self, request: Request) -> Response:
+        """Show the list."""
+        log, wanted = self.log(request), Wanted.of(request.query_params)
+        found = listed(log, wanted)
+        document = list_document(log, found.entries, counts(log), root="./")
+        with log.query() as db:
+            names = workflows(db)
+        return self.page(
+            "list.html",
+            request,
+            log=log.name,
+            wanted=wanted,
+            document=document,
+            older=wanted.but() + f"&before={found.before}" if found.before else "",
+            workflows=names,
+            live=not wanted.before,
+        )
+
+    async def list_feed(self, request: Request) -> Response:
+        """Send what changes in the list."""
+        log, wanted = self.log(request), Wanted.of(request.query_params)
+
+        def draw() -> Document:
+            return list_document(log, listed(log, wanted).entries, counts(log), root="./")
+
+        every = _EVERY_SEARCH if wanted.q or wanted.show in ("retrying", "interrupted") else _EVERY
+        return await self._feed(request, log, f"list {wanted}", draw, every)
+
+    def execution(self, request: Request) -> Response:
+        """Show an execution."""
+        log, look = self.look(request)
+        document, picture = self._drawn(log, look)
+        query = request.query_params
+        type_, step, before = query.get("type", ""), query.get("step", ""), _number(query.get("before", ""))
+        is_filtered = bool(type_ or step or before)
+        found = look.events(type_=type_, step=step, before=before, most=EVENTS + 1) if is_filtered else None
+        last = found[EVENTS - 1].version if found is not None and len(found) > EVENTS else 0
+        if found is None and picture.version > EVENTS:
+            last = picture.version - EVENTS + 1
+        asked = {"type": type_, "step": step, "before": str(last)}
+        return self.page(
+            "execution.html",
+            request,
+            log=log.name,
+            id=look.id,
+            root="../",
+            picture=picture,
+            document=document,
+            live=not document.over,
+            feed=f"{to_path(look.id)}/feed",
+            found=None if found is None else found[:EVENTS],
+            earlier=urlencode({k: v for k, v in asked.items() if v}, errors="surrogatepass") if last else "",
+            wanted_type=type_,
+            wanted_step=step,
+        )
+
+    async def execution_feed(self, request: Request) -> Response:
+        """Send what changes of an execution."""
+        log, look = self.look(request)
+
+        def draw() -> Document:
+            return self._drawn(log, look)[0]
+
+        return await self._feed(request, log, f"one {look.id}", draw, _EVERY)
+
+    def earlier(self, request: Request) -> Response:
+        """Show an execution as it was at an event; with ``?parts`` what differs from the page that asks."""
+        log, look = self.look(request)
+        version = _number(request.path_params["version"])
+        picture = look.at(version)
+        document = execution_document(picture, self._settings, root="../../../")
+        if "parts" in request.query_params:
+            return JSONResponse({"digest": document.digest, **document.since({})})
+        return self.page(
+            "execution.html",
+            request,
+            log=log.name,
+            id=look.id,
+            root="../../../",
+            picture=picture,
+            document=document,
+        )
+
+    def travel(self, request: Request) -> Response:
+        """Go to the page of a version that a form asks for."""
+        self.look(request)
+        return RedirectResponse(f"./at/{_number(request.query_params.get('version', ''))}", 303)
+
+    def _drawn(self, log: ShownLog, look: Look) -> tuple[Document, Picture]:
+        picture = look.now()
+        told = self._runs.told(log, look.id)
+        return execution_document(picture, self._settings, root="../", told=told), picture
+
+    def step(self, request: Request) -> Response:
+        """Show every attempt of a step, with all it printed."""
+        log, look = self.look(request)
+        name = from_path(request.path_params["name"])
+        found = tries(log.store, look.id, name)
+        picture = look.now()
+        if not found and name not in {line.name for line in picture.lines}:
+            raise HTTPException(404)
+        workflow = picture.state.workflow
+        return self.page(
+            "step.html", request, log=log.name, id=look.id, name=name, tries=found, workflow=workflow, root="../../../"
+        )
+
+    def output(self, request: Request) -> Response:
+        """Return what an attempt of a step printed, as a text to keep."""
+        log, look = self.look(request)
+        name, which = from_path(request.path_params["name"]), request.path_params["which"]
+        for one in tries(log.store, look.id, name):
+            if which == f"{one.attempt.visit}.{one.attempt.attempt}":
+                text = one.attempt.printed.encode("utf-8", "backslashreplace")
+                return _file(text, "text/plain", f"{to_path(look.id)}-{to_path(name)}.txt")
+        raise HTTPException(404)
+
+    def value(self, request: Request) -> Response:
+        """Return a value as the log keeps it."""
+        log, look = self.look(request)
+        found = value_at(log.store, look.id, _number(request.path_params["version"]))
+        if found is None:
+            raise HTTPException(404)
+        body, ending, kind = found
+        return _file(body, kind, f"{to_path(look.id)}-{request.path_params['version']}.{ending}")
+
+    def runbook(self, request: Request) -> Response:
+        """Show the whole record on one page, without its script."""
+        log, look = self.look(request)
+        headers = {"content-security-policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:"}
+        return Response(exported(log.store, look.id, "html"), media_type="text/html", headers=headers)
+
+    def export(self, request: Request) -> Response:
+        """Return the events as JSON lines, or the steps as CSV."""
+        log, look = self.look(request)
+        ending = request.path_params["ending"]
+        if ending not in ("jsonl", "csv"):
+            raise HTTPException(404)
+        kind = "text/csv" if ending == "csv" else "application/jsonl"
+        return _file(exported(log.store, look.id, ending), kind, f"{to_path(look.id)}.{ending}")
+
+    def diff(self, request: Request) -> Response:
+        """Show two executions side by side."""
+        log, query = self.log(request), request.query_params
+        (a, one), (b, other) = (state_of(log, query.get(name, "")[:300]) for name in ("a", "b"))
+        return self.page("diff.html", request, log=log.name, a=a, b=b, rows=compared(one, other))
+
+    def workflow(self, request: Request) -> Response:
+        """Show how the last runs of a workflow went."""
+        log, name = self.log(request), from_path(request.path_params["name"])
+        runs = runs_of(log, name)
+        if not runs.rows:
+            raise HTTPException(404)
+        return self.page("workflow.html", request, log=log.name, name=name, runs=runs, took=took_of, root="../")
+
+    # -- what they have in common ---------------------------------------------------------------------------
+
+    def log(self, request: Request) -> ShownLog:
+        """Return the log that an address names."""
+        return self._logs.named(request.path_params["log"])
+
+    def look(self, request: Request) -> tuple[ShownLog, Look]:
+        """Return the execution that an address names, as the log has it; its id may be shortened."""
+        log = self.log(request)
+        row = log.store.execution(from_path(request.path_params["id"]))
+        return log, log.looks[row.execution_id]
+
+    def page(self, template: str, request: Request, *, status: int = 200, **given: Any) -> Response:
+        """Fill in a page."""
+        raw = request.scope.get("raw_path") or request.url.path.encode()
+        path = raw.decode("latin-1").partition("?")[0].removeprefix(request.scope.get("root_path", ""))
+        document = given.get("document")
+        if document is not None:
+            given["seen"] = seen(document)
+        given.setdefault("log", "")
+        given.setdefault("live", False)
+        if "picture" in given:
+            given.setdefault("span", f"{given['picture'].span:.3f}")
+            given = {"found": None, "earlier": "", "wanted_type": "", "wanted_step": "", **given}
+            given["types"] = list(EVENT_TYPES)
+        body = render(
+            template,
+            up="../" * (path.count("/") - 1) or "./",
+            logs=list(self._logs),
+            settings=self._settings,
+            now=time.time_ns() // 1000,
+            **given,
+        )
+        return Response(body, status, media_type="text/html")
+
+    async def _feed(self, request: Request, log: ShownLog, key: str, draw: Draw, every: float) -> Response:
+        last = request.query_params.get("seen", "")[:40]
+        if "once" in request.query_params:
+            told = await log.feed.once(key, _calm(draw), last)
+            return Response(told, 200, media_type="application/json") if told else Response(status_code=204)
+        if log.feed.is_full:
+            return Response("Too many pages are open.\n", 503, media_type="text/plain")
+        last = request.headers.get("last-event-id", last)
+        return StreamingResponse(
+            log.feed.follow(key, _calm(draw), last, every),
+            media_type="text/event-stream",
+            headers={"x-accel-buffering": "no"},
+        )
+
+
+def _calm(draw: Draw) -> Draw:
+    """Draw what is the matter, where a picture cannot be drawn."""
+
+    def drawn() -> Document:
+        try:
+            return draw()
+        except CerebelumError as error:
+            return Document(parts={"p-trouble": render("trouble.html", message=str(error)).decode()})
+
+    return drawn
+
+
+def _file(body: bytes, kind: str, name: str) -> Response:
+    """Answer with a file to keep: a browser does not open it as a page of this server."""
+    headers = {
+        "content-disposition": f'attachment; filename="{name}"',
+        "content-security-policy": "sandbox; default-src 'none'",
+    }
+    return Response(body, media_type=kind, headers=headers)
+
+
+def _number(text: str) -> int:
+    if not text:
+        return 0
+    if not (text.isascii() and text.isdecimal() and len(text) <= 15):
+        raise ValueError(f"a version is the number of an event, not {text[:20]!r}")
+    return int(text)

@@ -1,0 +1,279 @@
+"""Pages as HTML: the templates, what they may use, and the documents made of pictures and lists."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from .._core.state_name import ExecutionState
+from .._core.value import Value
+from .._text.duration import format_seconds
+from .._text.json_text import indented
+from .._text.style import MARKS
+from .._text.terminal import clean
+from .._text.text import cut, file_size
+from .._text.times import clock, stamp
+from .listing import SHORTCUTS, Entry
+from .names import to_path
+from .parts import Document
+
+if TYPE_CHECKING:
+    from .._text.html import Html
+    from .logs import ShownLog
+    from .looking import Picture
+
+__all__ = ["LOOKS", "STATIC", "Settings", "execution_document", "list_document", "render"]
+
+HERE = Path(__file__).parent
+_LONGEST_NAME, _LONGEST_VALUE, _LONGEST_LINE = 200, 6_000, 240
+
+NO_TROUBLE = '<div id="p-trouble" hidden></div>'
+"""In the place where it is said that the log cannot be read."""
+
+LOOKS = {
+    ExecutionState.COMPLETED: "completed",
+    ExecutionState.FAILED: "failed",
+    ExecutionState.RUNNING: "running",
+    ExecutionState.SLEEPING: "sleeping",
+    ExecutionState.WAITING_FOR_APPROVAL: "approval",
+    ExecutionState.WAITING_FOR_SIGNAL: "sleeping",
+    ExecutionState.PAUSED: "interrupted",
+    ExecutionState.CANCELLED: "skipped",
+    ExecutionState.UNSPECIFIED: "waiting",
+}
+"""The key of ``MARKS`` for each state of an execution."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a dashboard was started.
+
+    Attributes:
+        read_only: no page has a form, and nothing is changed.
+        allow_resume: resume and fork are offered; each starts a process that runs the workflow's code.
+    """
+
+    read_only: bool = False
+    allow_resume: bool = False
+
+    @property
+    def who(self) -> str:
+        """Who is logged in, as JupyterHub says; "" when nobody does."""
+        return os.environ.get("JUPYTERHUB_USER", "")
+
+
+# -- what templates may use -----------------------------------------------------------------------------------
+
+
+def _name(text: str | None) -> str:
+    """Show a name: one of a log from elsewhere may have any length, and hold control characters."""
+    return clean(cut(text or "", _LONGEST_NAME))
+
+
+def _utc(micros: int | None) -> Markup:
+    """Write a time."""
+    if not micros:
+        return Markup()
+    return Markup('<time datetime="{}Z">{}</time>').format(_moment(micros).replace(" ", "T"), _moment(micros))
+
+
+def _moment(micros: int) -> str:
+    try:
+        return stamp(micros)
+    except (OverflowError, ValueError):
+        return "?"
+
+
+def _clock(micros: int) -> str:
+    try:
+        return clock(micros)
+    except (OverflowError, ValueError):
+        return "?"
+
+
+def _since(micros: int) -> Markup:
+    """Write for how long it has lasted; the page counts on."""
+    told = format_seconds(max(0, round((time.time_ns() // 1000 - micros) / 1e6)))
+    return Markup('<time data-since="{}">{}</time>').format(micros, told)
+
+
+def _until(micros: int) -> Markup:
+    """Write how long it will last yet; the page counts on."""
+    left = round((micros - time.time_ns() // 1000) / 1e6)
+    return Markup('<time data-until="{}">{}</time>').format(micros, f"in {format_seconds(left)}" if left > 0 else "now")
+
+
+def _badge(look: str, words: str) -> Markup:
+    """Write a state: its sign and its word, coloured."""
+    return Markup('<span class="badge s-{}"><b aria-hidden="true">{}</b>{}</span>').format(
+        look, MARKS[look].sign, words
+    )
+
+
+def _pretty(value: Value | None, most: int = _LONGEST_VALUE) -> str:
+    """Write a value as a block: JSON laid out, else its preview; the beginning of a long one."""
+    if value is None:
+        return ""
+    text = value.json if value.is_json else value.text
+    if value.is_json and len(text) <= most:
+        text = indented(text)
+    return text if len(text) <= most else f"{text[:most]}\n… {len(text) - most:,} more characters"
+
+
+def _line(value: Value | None) -> str:
+    """Write a value in one line; None and nothing are not worth one."""
+    if value is None or value.json in ("null", "{}"):
+        return ""
+    return cut(" ".join(value.text[: 4 * _LONGEST_LINE].split()), _LONGEST_LINE)
+
+
+def _kind(value: Value | None) -> str:
+    """Say what a value that is not JSON is."""
+    if value is None or value.is_json:
+        return ""
+    size = file_size(value.size) if value.size else "not kept"
+    return f"{value.type.removeprefix('builtins.')}, {size}"
+
+
+def _tail(text: str, lines: int = 5) -> str:
+    return "\n".join(line[:400] for line in text.splitlines()[-lines:])
+
+
+@cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+        undefined=StrictUndefined,
+    )
+    made.globals.update(
+        MARKS=MARKS, SHORTCUTS=SHORTCUTS, STATES=[*LOOKS][:-1], badge=_badge, static=STATIC, file_size=file_size
+    )
+    made.filters.update(
+        name=_name,
+        path=to_path,
+        utc=_utc,
+        moment=_moment,
+        clock=_clock,
+        since=_since,
+        until=_until,
+        seconds=format_seconds,
+        pretty=_pretty,
+        line=_line,
+        kind=_kind,
+        tail=_tail,
+        look=LOOKS.__getitem__,
+        ours=_ours,
+        cut=cut,
+    )
+    return made
+
+
+def _ours(html: Html) -> Markup:
+    """Put in what this library has made as HTML: pictures, which escape every name themselves."""
+    return Markup(str(html))
+
+
+# -- what is loaded by pages ----------------------------------------------------------------------------------
+
+
+def _style() -> bytes:
+    """The style sheet, with the colours of the states that everything else here has too."""
+    marks = "".join(f".s-{look}{{--c:{mark.colour};--g:{mark.ground}}}\n" for look, mark in MARKS.items())
+    return ((HERE / "static" / "look.css").read_text(encoding="utf-8") + marks).encode()
+
+
+class _Static(dict[str, tuple[bytes, str]]):
+    """The files by name, with their types; in a template, ``static.address(name)`` has the file's hash."""
+
+    def address(self, name: str) -> str:
+        return f"static/{name}?{blake2b(self[name][0], digest_size=4).hexdigest()}"
+
+
+STATIC = _Static(
+    {
+        "look.css": (_style(), "text/css"),
+        "live.js": ((HERE / "static" / "live.js").read_bytes(), "text/javascript"),
+        "mark.svg": ((HERE / "static" / "mark.svg").read_bytes(), "image/svg+xml"),
+    }
+)
+
+
+# -- documents and pages --------------------------------------------------------------------------------------
+
+
+def render(template: str, **given: Any) -> bytes:
+    """Fill in a page."""
+    return _template(template).render(**given).encode("utf-8", "backslashreplace")
+
+
+def seen(document: Document) -> str:
+    """Write the hashes of a document, for the page that shows it."""
+    return json.dumps(document.hashes)
+
+
+def list_document(log: ShownLog, entries: tuple[Entry, ...], counted: Mapping[str, int], *, root: str) -> Document:
+    """Draw the list."""
+    parts, order = _rows("list_parts.html", "entry", [(f"x-{e.row.execution_id}", e) for e in entries], root=root)
+    for name in SHORTCUTS:
+        number = counted.get(name)
+        parts[f"n-{name}"] = str(_module("list_parts.html").count(f"n-{name}", number))
+    parts["p-trouble"] = NO_TROUBLE
+    parts["p-none"] = str(_module("list_parts.html").empty(not entries))
+    return Document(parts=parts, lists={"rows": order})
+
+
+def execution_document(picture: Picture, settings: Settings, *, root: str, told: str = "") -> Document:
+    """Draw an execution."""
+    module, id_ = _module("execution_parts.html"), picture.row.execution_id
+    given = {"p": picture, "root": root, "id": id_, "settings": settings}
+    parts: dict[str, str] = {
+        f"p-{name}": str(getattr(module, name)(**given))
+        for name in ("head", "next", "graph", "axis", "values", "actions")
+    }
+    parts["p-told"] = str(module.told(told))
+    parts["p-trouble"] = NO_TROUBLE
+    lists = {}
+    rows: dict[str, list[tuple[str, Any]]] = {
+        "asks": [(f"a-{ask.step}-{ask.op}", ask) for ask in picture.approvals],
+        "steps": [(f"s-{number}", line) for number, line in enumerate(picture.lines)],
+        "events": [(f"e-{event.version}", event) for event in picture.events],
+    }
+    for name, found in rows.items():
+        made, lists[name] = _rows("execution_parts.html", name, found, **given)
+        parts |= made
+    done = (ExecutionState.COMPLETED, ExecutionState.CANCELLED)
+    return Document(parts=parts, lists=lists, over=picture.state.lifecycle in done and picture.is_now)
+
+
+def _rows(
+    template: str, macro: str, rows: list[tuple[str, Any]], **given: Any
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Draw the rows of a list by their ids, and tell their order."""
+    draw = getattr(_module(template), macro)
+    made = {name: str(draw(name, row, **given)) for name, row in rows}
+    return made, tuple(made)
+
+
+@cache
+def _template(name: str) -> Template:
+    return _environment().get_template(name)
+
+
+@cache
+def _module(name: str) -> Any:
+    """The macros of a template."""
+    return _template(name).module

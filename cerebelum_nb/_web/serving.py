@@ -1,0 +1,136 @@
+"""Listening: the address that is printed, the socket, and the server around the application."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import stat
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+
+import uvicorn
+
+from ..errors import CerebelumError
+from .app import application
+from .guard import Guard
+from .logs import Logs
+from .rendering import Settings
+
+__all__ = ["serve"]
+
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+
+
+def serve(
+    paths: Iterable[str | Path],
+    *,
+    port: int = 8799,
+    uds: str | None = None,
+    hosts: Collection[str] = (),
+    settings: Settings,
+    ready: Callable[[str], None],
+    more: Callable[[], Iterable[Path]] | None = None,
+) -> None:
+    """Serve the dashboard of some logs until it is told to stop.
+
+    Args:
+        paths: the logs.
+        port: where to listen on 127.0.0.1; 0 takes a free one.
+        uds: listen on this Unix socket instead: who may open it may come in, without a token.
+        hosts: other names under which the server may be addressed, behind a proxy.
+        settings: what pages may do.
+        ready: told the address when it can be opened.
+        more: names other logs, whenever one is looked for that is not known.
+
+    Raises:
+        StoreError: a log cannot be read.
+        CerebelumError: the port or the socket cannot be used.
+    """
+    logs = Logs.of(paths, more)
+    try:
+        if uds is not None:
+            token, names = None, None
+            listener, address = _on_socket(Path(uds)), f"the socket {uds}"
+        else:
+            token, names = secrets.token_urlsafe(24), {*LOOPBACK, *(host.lower() for host in hosts)}
+            listener = _on_port(port)
+            address = f"http://127.0.0.1:{listener.getsockname()[1]}/?token={token}"
+        with listener:
+            guard = Guard(application(logs, settings), token=token, hosts=names, read_only=settings.read_only)
+            server = _Server(
+                uvicorn.Config(
+                    guard,
+                    log_level="warning",
+                    access_log=False,  # addresses may hold the token
+                    server_header=False,
+                    timeout_graceful_shutdown=2,  # a feed never ends by itself
+                    lifespan="on",
+                    http="h11",
+                    ws="none",
+                    h11_max_incomplete_event_size=64 * 1024,
+                ),
+                lambda: ready(address),
+            )
+            server.run(sockets=[listener])
+    finally:
+        logs.close()
+        if uds is not None:
+            Path(uds).unlink(missing_ok=True)
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if not self.should_exit:
+            self._ready()
+
+
+def _on_port(port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+    except OSError as error:
+        listener.close()
+        raise CerebelumError(
+            f"port {port} of 127.0.0.1 cannot be used ({error.strerror}). Choose another with --port, or --port 0 for "
+            "any that is free"
+        ) from error
+    return listener
+
+
+def _on_socket(path: Path) -> socket.socket:
+    """Bind a socket that only this user can open: uvicorn itself would let everybody."""
+    path = path.absolute()
+    folder = path.parent
+    folder.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)
+    found = folder.stat()
+    if found.st_uid != os.getuid() or found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise CerebelumError(
+            f"the folder {folder} of the socket can be entered by others: make one of your own for it, "
+            f"`chmod 700`, and try again"
+        )
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        if path.is_socket():
+            with socket.socket(socket.AF_UNIX) as probe:
+                if probe.connect_ex(str(path)) == 0:
+                    raise CerebelumError(f"another dashboard listens on {path}: use that, or another path")
+            path.unlink()
+        mask = os.umask(0o177)
+        try:
+            listener.bind(str(path))
+        finally:
+            os.umask(mask)
+    except OSError as error:
+        listener.close()
+        raise CerebelumError(f"the socket {path} cannot be made ({error.strerror or error})") from error
+    except CerebelumError:
+        listener.close()
+        raise
+    return listener

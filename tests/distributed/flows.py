@@ -1,0 +1,238 @@
+"""Workflows that run on both engines."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+from cerebelum_nb import flow, poll, retry, sleep, step, workflow
+from cerebelum_nb import wait_for_approval as ask
+
+tries: dict[str, int] = {}
+
+
+def shaky(key):
+    tries[key] = tries.get(key, 0) + 1
+    if tries[key] < 3:
+        raise ConnectionError("not yet")
+    return tries[key]
+
+
+@step
+async def retried(context):
+    return await retry(shaky, context.execution_id, max_attempts=5, delay=20)
+
+
+@step
+def with_operations(context):
+    print("hello")
+    number = context.run("once", len, "abcd")
+    sleep("30ms")
+    return poll(lambda: number, interval=10)
+
+
+@step
+def returns_error(inputs):
+    return {"error": "limit"}
+
+
+@step
+def by_hand(inputs):
+    return "person"
+
+
+@step(timeout=0.2, retries=1, retry_delay=0.1)
+async def times_out():
+    await asyncio.sleep(5)
+
+
+@step
+def of_a_class():
+    return (1, {2, 3})
+
+
+@step
+def uses(of_a_class, missing=None):
+    return [list(of_a_class[0:1]), missing]
+
+
+@step
+def raises(inputs):
+    raise ValueError("it cannot")
+
+
+@step
+def one():
+    return 1
+
+
+@step
+def two():
+    return 2
+
+
+@step
+def fails_beside():
+    raise OSError("cut")
+
+
+@step
+def total(one, two):
+    return one + two
+
+
+@step
+def count(context):
+    return context.visit
+
+
+def is_early(visit):
+    return visit < 3
+
+
+def made(name, describe):
+    describe.__name__ = describe.__qualname__ = name
+    return workflow(describe)
+
+
+operations = made("c_operations", lambda wf: wf.timeline(retried >> with_operations))
+routed = made(
+    "c_routed",
+    lambda wf: (
+        wf.timeline(returns_error >> with_operations),
+        wf.diverge(from_step=returns_error, patterns={"limit": by_hand}),
+    ),
+)
+unrouted = made("c_unrouted", lambda wf: wf.timeline(returns_error))
+pickled = made("c_pickled", lambda wf: wf.timeline(of_a_class >> uses))
+predicate = made(
+    "c_predicate",
+    lambda wf: (
+        wf.timeline(by_hand >> of_a_class),
+        wf.branch(after=by_hand, on=lambda r: r.nothing, when_true=one, when_false=None),
+    ),
+)
+branched = made(
+    "c_branched",
+    lambda wf: (
+        wf.timeline(by_hand >> of_a_class),
+        wf.branch(after=by_hand, on=lambda r: r == "person", when_true=one, when_false=None),
+    ),
+)
+again = made(
+    "c_again",
+    lambda wf: (
+        wf.timeline(by_hand >> of_a_class),
+        wf.diverge(from_step=by_hand, patterns={"person": flow.retry(max_attempts=3)}),
+    ),
+)
+ended = made(
+    "c_ended",
+    lambda wf: (wf.timeline(by_hand >> of_a_class), wf.diverge(from_step=by_hand, patterns={"_": flow.end()})),
+)
+skipped = made(
+    "c_skipped",
+    lambda wf: (
+        wf.timeline(by_hand >> returns_error >> of_a_class),
+        wf.diverge(from_step=by_hand, patterns={"_": flow.skip_to(of_a_class)}),
+    ),
+)
+looped = made(
+    "c_looped",
+    lambda wf: (
+        wf.timeline(one >> count >> of_a_class),
+        wf.diverge(from_step=count, patterns={is_early: flow.back_to(one), "_": flow.proceed()}),
+    ),
+)
+timed = made("c_timed", lambda wf: wf.timeline(times_out))
+failing = made("c_failing", lambda wf: wf.timeline(one >> raises >> two))
+grouped = made("c_grouped", lambda wf: wf.timeline([one, two] >> total))
+beside = made("c_beside", lambda wf: wf.timeline([one, fails_beside] >> by_hand))
+
+CONFORMING = [
+    operations,
+    routed,
+    unrouted,
+    pickled,
+    predicate,
+    branched,
+    again,
+    ended,
+    skipped,
+    looped,
+    timed,
+    failing,
+    grouped,
+    beside,
+]
+
+
+@step
+async def asks(inputs):
+    answer = await ask("deploy", data={"to": "prod"}, timeout_ms=3_600_000)
+    return {"answered": answer}
+
+
+approved = made("approved", lambda wf: wf.timeline(one >> asks))
+
+ALL = [*CONFORMING, approved]
+
+
+# -- workflows whose workers die ------------------------------------------------------------------------------
+
+
+def mark(folder, word):
+    """Leave a word that a test waits for, with who wrote it."""
+    with (Path(folder) / "marks").open("a") as file:
+        file.write(f"{word} {os.getpid()}\n")
+
+
+async def hold(folder, gate):
+    """Be at work until a test opens the gate."""
+    while not (Path(folder) / gate).exists():
+        await asyncio.sleep(0.02)
+
+
+@step
+def quick(inputs):
+    mark(inputs["folder"], "quick")
+    return 1
+
+
+@step
+async def held(inputs, context):
+    context_run = await context.run("once", mark, inputs["folder"], "once")
+    mark(inputs["folder"], "held")
+    await hold(inputs["folder"], "gate")
+    await context.run("late", mark, inputs["folder"], "late")
+    return context_run
+
+
+@step(effect="external")
+async def charged(inputs):
+    mark(inputs["folder"], "charged")
+    await hold(inputs["folder"], "gate")
+    return "receipt"
+
+
+@step
+async def slept(inputs):
+    mark(inputs["folder"], "asleep")
+    await sleep("3s")
+    return "awake"
+
+
+@step
+async def worked(inputs):
+    mark(inputs["folder"], "at work")
+    await hold(inputs["folder"], "gate")
+    return "done"
+
+
+mortal = made("m_mortal", lambda wf: wf.timeline(one >> [quick, held] >> two))
+external = made("m_external", lambda wf: wf.timeline(one >> charged >> two))
+sleeper = made("m_sleeper", lambda wf: wf.timeline(one >> slept >> two))
+long = made("m_long", lambda wf: wf.timeline(one >> worked >> two))
+
+MORTAL = [mortal, external, sleeper, long]

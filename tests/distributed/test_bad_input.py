@@ -1,0 +1,117 @@
+"""What is wrong with a cluster is said on one screen, with the command that helps."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import threading
+
+import flows
+import pytest
+
+from cerebelum_nb import CerebelumError, ExecutionBusyError, ResumeError, StoreError
+from cerebelum_nb._distributed import server as servers
+from cerebelum_nb._distributed.executor import DistributedExecutor
+from cerebelum_nb._distributed.worker import Worker
+
+from .conftest import HERE, free_ports
+
+
+@pytest.fixture
+def web_page():
+    """Something that listens, and is no Temporal server."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    over = threading.Event()
+
+    def serve():
+        listener.settimeout(0.1)
+        while not over.is_set():
+            try:
+                one, _ = listener.accept()
+            except OSError:
+                continue
+            with one:
+                one.recv(1000)
+                one.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield f"127.0.0.1:{listener.getsockname()[1]}"
+    over.set()
+    thread.join()
+    listener.close()
+
+
+async def test_without_a_server_it_says_how_to_start_one(log):
+    (port,) = free_ports(1)
+    with pytest.raises(
+        StoreError,
+        match=rf"(?s)reached at 127.0.0.1:{port} \(nothing listens there\).*cerebelum cluster up --port {port}",
+    ) as told:
+        await DistributedExecutor(f"127.0.0.1:{port}").execute(flows.grouped, store=log)
+    assert len(str(told.value).splitlines()) < 10 and log.executions() == ([], 0)
+
+
+async def test_what_is_no_temporal_server_is_named_so(web_page, log):
+    with pytest.raises(StoreError, match="no Temporal server can be reached"):
+        await DistributedExecutor(web_page).execute(flows.grouped, store=log)
+
+
+async def test_a_missing_namespace_comes_with_the_command_that_creates_it(server, log):
+    with pytest.raises(
+        StoreError, match=r"no namespace 'nowhere'.*\n.*\n +temporal operator namespace create -n nowhere"
+    ):
+        await DistributedExecutor(server.url, namespace="nowhere").execute(flows.grouped, store=log)
+
+
+async def test_a_worker_without_a_workflow_says_what_to_name(server):
+    with pytest.raises(CerebelumError, match="cerebelum worker MODULE"):
+        await Worker(server.url).run()
+
+
+async def test_an_id_that_was_used_is_refused_unless_it_is_to_go_on(server, worker, log):
+    executor = DistributedExecutor(server.url)
+    await executor.execute(flows.grouped, execution_id="used", store=log)
+    with pytest.raises(ResumeError, match="exists already: add resume=True"):
+        await executor.execute(flows.grouped, execution_id="used", store=log)
+
+
+async def test_what_runs_there_is_not_resumed_here_meanwhile(server, worker, log):
+    import asyncio
+
+    executor = DistributedExecutor(server.url)
+    running = asyncio.ensure_future(executor.execute(flows.approved, execution_id="there", store=log))
+    while not any(type(event).__name__ == "ApprovalRequested" for event in log.events("there")):
+        await asyncio.sleep(0.02)
+    with pytest.raises(ExecutionBusyError, match=f"runs on the cluster temporal://{server.url}.*--core {server.url}"):
+        await flows.approved.resume("there", store=log)
+    with pytest.raises(ExecutionBusyError, match=r"is on temporal://.* already"):
+        await executor.resume(flows.approved, "there", store=log)
+    await executor.stop("there")
+    with pytest.raises(CerebelumError):
+        await running
+
+
+def test_a_port_that_is_taken_is_not_taken_for_a_server(web_page, tmp_path):
+    port = int(web_page.rpartition(":")[2])
+    with pytest.raises(CerebelumError, match=f"port {port} is taken by another program"):
+        servers.start(port, tmp_path)
+
+
+def test_without_the_sdk_it_says_what_to_install():
+    program = """
+import sys
+sys.modules["temporalio"] = None
+import flows
+from cerebelum_nb import connect
+connect(":memory:")
+try:
+    flows.grouped.run()
+    import asyncio
+    asyncio.run(flows.grouped.execute(distributed=True))
+except Exception as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=HERE, capture_output=True, text=True, check=True)
+    assert "pip install 'cerebelum_nb[temporal]'" in done.stdout, done.stderr

@@ -1,0 +1,84 @@
+"""The command line on a cluster: the same commands with ``--core``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+
+import flows
+import pytest
+
+from cerebelum_nb import WorkflowError
+from cerebelum_nb._distributed.executor import DistributedExecutor
+from cerebelum_nb._store.sqlite import SqliteStore
+
+from .conftest import HERE, free_ports
+
+
+def cerebelum(*words, code=0, folder=HERE, **env):
+    done = subprocess.run(
+        [sys.executable, "-m", "cerebelum_nb", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **env},
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture
+async def failed(server, worker, log, request):
+    name = f"{request.node.name[5:]}-1"
+    with pytest.raises(WorkflowError):
+        await DistributedExecutor(server.url).execute(flows.failing, execution_id=name, store=log)
+    return name
+
+
+def test_reading_commands_show_what_is_there(server, failed):
+    there = ("--core", server.url)
+    assert failed in cerebelum("list", *there)
+    assert "raises: ValueError: it cannot" in cerebelum("status", failed[:-2], *there)
+    shown = json.loads(cerebelum("events", failed, "--json", *there))
+    assert [event["type"] for event in shown["events"]][-2:] == ["StepFailed", "WorkflowFailed"]
+    assert "failed" in cerebelum("watch", failed, *there)
+
+
+def test_following_copies_what_is_there_into_a_log(server, failed, tmp_path):
+    cerebelum("follow", failed, "--core", server.url, "--db", str(tmp_path / "copy.db"))
+    with SqliteStore(tmp_path / "copy.db") as copy:
+        assert copy.execution(failed).summary.state == "FAILED"
+        assert copy.execution(failed).holder is None
+
+
+async def test_an_approval_is_decided_and_an_execution_cancelled_by_command(server, worker, log):
+    executor = DistributedExecutor(server.url)
+    for name, words in (
+        ("by-command", ("approve", "--response", "7")),
+        ("cancelled", ("cancel", "--reason", "enough")),
+    ):
+        running = asyncio.ensure_future(executor.execute(flows.approved, execution_id=name, store=log))
+        while not any(type(event).__name__ == "ApprovalRequested" for event in log.events(name)):
+            await asyncio.sleep(0.02)
+        verb, *options = words
+        await asyncio.to_thread(cerebelum, verb, name, *options, "--core", server.url)
+        await asyncio.wait([running])
+    assert log.execution("by-command").summary.state == "COMPLETED"
+    assert log.execution("cancelled").summary.state == "CANCELLED"
+
+
+@pytest.mark.soak
+def test_a_cluster_is_started_shown_and_stopped(tmp_path):
+    home = {"CEREBELUM_CLUSTER_HOME": str(tmp_path)}
+    port = str(next(port for port in free_ports(20) if port < 65000))
+    try:
+        assert f"the cluster is at localhost:{port}" in cerebelum("cluster", "up", "--port", port, **home)
+        assert f"localhost:{port}" in cerebelum("cluster", "status", **home)
+        assert f"localhost:{port}" in cerebelum("cluster", "up", "--port", port, **home)
+    finally:
+        cerebelum("cluster", "down", "--port", port, **home)
+    assert "runs here" in cerebelum("cluster", "status", code=1, **home)

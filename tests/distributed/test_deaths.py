@@ -1,0 +1,211 @@
+"""Workers, servers and callers that die: what the history says, and that nothing finished is done again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+
+import flows
+import pytest
+
+from cerebelum_nb import ExecutionStoppedError, OutcomeUnknownError
+from cerebelum_nb._distributed.executor import DistributedExecutor
+from cerebelum_nb._distributed.worker import Worker
+
+from .conftest import HERE, Server, die_with_parent
+
+
+class Story:
+    """One execution, what its steps left in a folder, and the workers that run it."""
+
+    def __init__(self, url, folder, log, heartbeat=2.0):
+        self.url, self.folder, self.log = url, folder, log
+        self.executor = DistributedExecutor(url, heartbeat=heartbeat, release_after=0.5)
+
+    @property
+    def marks(self):
+        path = self.folder / "marks"
+        return [line.split()[0] for line in path.read_text().splitlines()] if path.exists() else []
+
+    async def seen(self, word):
+        async with asyncio.timeout(60):
+            while word not in self.marks:
+                await asyncio.sleep(0.02)
+
+    def start(self, flow, execution_id):
+        running = self.executor.execute(flow, {"folder": str(self.folder)}, execution_id=execution_id, store=self.log)
+        return asyncio.ensure_future(running)
+
+    def open_gate(self):
+        (self.folder / "gate").touch()
+
+    def told(self, execution_id, *kinds):
+        """Say of each event of these kinds its step and its reason."""
+        return [
+            (type(event).__name__, getattr(event, "step", None), getattr(event, "reason", None))
+            for event in self.log.events(execution_id)
+            if type(event).__name__ in kinds
+        ]
+
+
+@pytest.fixture
+def story(server, tmp_path, log):
+    return Story(server.url, tmp_path, log)
+
+
+@pytest.fixture
+async def other(server):
+    """Start a worker in this process, once another one is gone."""
+    started = []
+
+    async def start(flow, url=server.url):
+        worker = Worker(url, "other").register_workflow(flow).start()
+        started.append(worker)
+        await worker.ready()
+        return worker
+
+    yield start
+    for worker in started:
+        await worker.close()
+
+
+async def test_a_worker_killed_in_a_group_costs_no_finished_step_and_no_finished_operation(
+    story, start_worker, other, server
+):
+    doomed = start_worker(server.url, "doomed").ready()
+    running = story.start(flows.mortal, "m1")
+    await story.seen("held")
+    await story.seen("quick")
+    doomed.kill()
+    await other(flows.mortal)
+    story.open_gate()
+    assert (await running).output == 2
+    assert sorted(story.marks) == ["held", "held", "late", "once", "quick"]
+    assert story.told("m1", "StepInterrupted") == [("StepInterrupted", "held", "its worker died")]
+
+
+async def test_a_worker_killed_in_an_external_effect_pauses_the_run_and_a_person_says_what_happened(
+    story, start_worker, other, server
+):
+    doomed = start_worker(server.url, "doomed").ready()
+    running = story.start(flows.external, "m2")
+    await story.seen("charged")
+    doomed.kill()
+    await other(flows.external)
+    with pytest.raises(ExecutionStoppedError, match=r"'charged'.*began, and how it ended is not known"):
+        await running
+    with pytest.raises(OutcomeUnknownError):
+        await story.executor.resume(flows.external, "m2", store=story.log)
+    done = {"charged": "receipt by hand"}
+    result = await story.executor.resume(flows.external, "m2", mark_done=done, store=story.log)
+    assert result.results["charged"] == "receipt by hand" and story.marks == ["charged"]
+
+
+async def test_a_sleep_outlives_the_worker_in_which_it_began(story, start_worker, other, server):
+    doomed = start_worker(server.url, "doomed").ready()
+    running = story.start(flows.sleeper, "m3")
+    await story.seen("asleep")
+    wait_until_hibernated = ("WorkflowHibernated", None, None)
+    while wait_until_hibernated not in story.told("m3", "WorkflowHibernated"):
+        await asyncio.sleep(0.05)
+    doomed.kill()
+    await other(flows.sleeper)
+    assert (await running).results["slept"] == "awake"
+    assert story.told("m3", "StepInterrupted", "WorkflowAwakened") == [
+        ("StepInterrupted", "slept", "it hibernated"),
+        ("WorkflowAwakened", None, "it was due"),
+    ]
+
+
+async def test_a_worker_that_is_told_to_end_gives_back_what_it_cannot_finish(story, start_worker, other, server):
+    ended = start_worker(server.url, "ended", "--grace", "0.2").ready()
+    running = story.start(flows.long, "m4")
+    await story.seen("at")
+    ended.send(signal.SIGTERM)
+    ended.process.wait(30)
+    await other(flows.long)
+    story.open_gate()
+    assert (await running).results["worked"] == "done"
+    assert story.told("m4", "StepInterrupted") == [("StepInterrupted", "worked", "worker ended ended")]
+
+
+async def test_a_worker_that_stood_still_causes_no_late_effect(story, start_worker, other, server):
+    frozen = start_worker(server.url, "frozen").ready()
+    running = story.start(flows.mortal, "m5")
+    await story.seen("held")
+    frozen.send(signal.SIGSTOP)
+    await other(flows.mortal)
+    while story.marks.count("held") < 2:
+        await asyncio.sleep(0.05)
+    frozen.send(signal.SIGCONT)
+    await asyncio.sleep(2.5)  # a heartbeat, which tells it that it was superseded
+    story.open_gate()
+    assert (await running).output == 2
+    lines = (story.folder / "marks").read_text().splitlines()
+    assert [line for line in lines if line.startswith("late")] == [f"late {os.getpid()}"]
+
+
+async def test_a_server_killed_in_a_step_loses_nothing(tmp_path, log, other):
+    server = Server(tmp_path, str(tmp_path / "temporal.db")).start()
+    try:
+        story = Story(server.url, tmp_path, log, heartbeat=30.0)
+        await other(flows.long, server.url)
+        running = story.start(flows.long, "m6")
+        await story.seen("at")
+        server.kill()
+        story.open_gate()
+        await asyncio.sleep(0.5)
+        server.start()
+        assert (await running).results["worked"] == "done"
+        assert story.marks == ["at"] and story.told("m6", "StepInterrupted") == []
+    finally:
+        server.kill()
+
+
+async def test_an_execution_outlives_who_started_it(story, other, server, log):
+    await other(flows.long)
+    program = (
+        "import asyncio, flows; from cerebelum_nb import connect; connect(':memory:'); "
+        f"asyncio.run(flows.long.execute({{'folder': {str(story.folder)!r}}}, execution_id='m7', "
+        f"core_url={server.url!r}))"
+    )
+    caller = subprocess.Popen([sys.executable, "-c", program], cwd=HERE, preexec_fn=die_with_parent)
+    await story.seen("at")
+    caller.kill()
+    caller.wait()
+    story.open_gate()
+    assert (await story.executor.follow(flows.long, "m7", store=log)).results["worked"] == "done"
+
+
+async def test_it_is_said_that_an_execution_waits_for_a_worker(story, other, caplog):
+    story.open_gate()
+    running = story.start(flows.long, "m8")
+    while "no worker of" not in caplog.text:
+        await asyncio.sleep(0.05)
+        assert not running.done()
+    assert f"cerebelum worker flows --core {story.url}" in caplog.text
+    await other(flows.long)
+    await running
+
+
+def test_a_worker_with_other_code_says_so_before_it_runs(story, start_worker, server, tmp_path):
+    changed = (HERE / "flows.py").read_text().replace('return "done"', 'return "done otherwise"')
+    (tmp_path / "flows.py").write_text(changed)
+    start_worker(server.url, "newer", code=tmp_path / "flows.py").ready()
+    story.open_gate()
+    result = asyncio.run(
+        story.executor.execute(flows.long, {"folder": str(story.folder)}, execution_id="m9", store=story.log)
+    )
+    assert result.results["worked"] == "done otherwise"
+    assert story.told("m9", "StepInterrupted") == [
+        ("StepInterrupted", "worked", "worker newer has another version of it")
+    ]
+    codes = [
+        event.code
+        for event in story.log.events("m9")
+        if getattr(event, "step", "") == "worked" and hasattr(event, "code")
+    ]
+    assert len(set(codes)) == 2

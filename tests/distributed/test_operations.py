@@ -1,0 +1,247 @@
+"""What steps and people do to an execution there: approvals, cancelling, stopping, secrets, values, waits."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import flows
+import pytest
+
+from cerebelum_nb import (
+    ApprovalDecidedError,
+    ExecutionCancelledError,
+    ExecutionClient,
+    ExecutionStoppedError,
+    ProgressReporter,
+    Secret,
+    sleep,
+    step,
+    wait_for_approval,
+    workflow,
+)
+from cerebelum_nb._distributed.cluster import Cluster
+from cerebelum_nb._distributed.executor import DistributedExecutor
+from cerebelum_nb._distributed.worker import Worker
+
+
+@pytest.fixture
+def executor(server):
+    return DistributedExecutor(server.url, heartbeat=3.0, release_after=0.3)
+
+
+@pytest.fixture
+async def served(server):
+    """Serve workflows of a test, from its own loop; each worker has its options."""
+    started = []
+
+    async def serve(*described, **options):
+        worker = Worker(server.url, options.pop("worker_id", "test"), **options)
+        for one in described:
+            worker.register_workflow(one)
+        started.append(worker.start())
+        await worker.ready()
+        return worker
+
+    yield serve
+    for worker in started:
+        await worker.close()
+
+
+def kinds(log, execution_id):
+    return [type(event).__name__ for event in log.events(execution_id)]
+
+
+async def until(condition, seconds=60):
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+def flow_of(name, *steps):
+    def describe(wf):
+        chain = steps[0]
+        for one in steps[1:]:
+            chain = chain >> one
+        wf.timeline(chain)
+
+    describe.__name__ = describe.__qualname__ = name
+    return workflow(describe)
+
+
+async def test_an_approval_that_waits_holds_nothing_and_is_decided_from_anywhere(server, worker, log, executor):
+    running = asyncio.ensure_future(executor.execute(flows.approved, execution_id="ap1", store=log))
+    await until(lambda: "WorkflowHibernated" in kinds(log, "ap1"))
+    client = ExecutionClient(server.url)
+    status = await client.get_execution_status("ap1")
+    assert (status.status, status.approval_info.approval_type) == ("WAITING_FOR_APPROVAL", "deploy")
+    await client.approve("ap1", {"ok": True}, by="ana")
+    assert (await running).output == {"answered": {"ok": True}}
+    with pytest.raises(ApprovalDecidedError, match="was approved by ana"):
+        await client.approve("ap1")
+
+
+async def test_an_approval_given_to_the_local_copy_reaches_the_cluster(server, worker, log, executor):
+    running = asyncio.ensure_future(executor.execute(flows.approved, execution_id="ap2", store=log))
+    await until(lambda: "ApprovalRequested" in kinds(log, "ap2"))
+    await ExecutionClient(log).approve("ap2", "yes", by="bo")
+    assert (await running).output == {"answered": "yes"}
+
+
+async def test_cancelling_ends_it_for_good(server, worker, log, executor):
+    running = asyncio.ensure_future(executor.execute(flows.approved, execution_id="c1", store=log))
+    await until(lambda: "ApprovalRequested" in kinds(log, "c1"))
+    await ExecutionClient(server.url).cancel("c1", "no longer needed", by="ana")
+    with pytest.raises(ExecutionCancelledError, match="no longer needed"):
+        await running
+    assert kinds(log, "c1")[-1] == "WorkflowCancelled"
+
+
+async def test_stopping_pauses_it_and_a_resume_goes_on(server, worker, log, executor):
+    running = asyncio.ensure_future(executor.execute(flows.approved, execution_id="s1", store=log))
+    await until(lambda: "ApprovalRequested" in kinds(log, "s1"))
+    assert await executor.stop("s1", "lunch")
+    with pytest.raises(ExecutionStoppedError, match="lunch"):
+        await running
+    resumed = asyncio.ensure_future(executor.resume(flows.approved, "s1", store=log))
+    await until(lambda: kinds(log, "s1").count("StepStarted") == 3)
+    await ExecutionClient(server.url).approve("s1", 1)
+    assert (await resumed).output == {"answered": 1}
+
+
+async def test_a_secret_reaches_the_step_by_its_name_and_the_history_never(server, log, executor, served):
+    @step
+    def call(inputs):
+        print("with", inputs["token"].reveal())
+        return "called"
+
+    flow = flow_of("with_a_secret", call)
+    await served(flow, secrets={"token": "s3cr3t-token-of-ana"})
+    result = await executor.execute(flow, {"token": Secret("s3cr3t-token-of-ana")}, execution_id="sec1", store=log)
+    assert result.output == "called"
+    cluster = await Cluster.connect(server.url)
+    history = await cluster.handle("sec1").fetch_history()
+    assert "s3cr3t" not in json.dumps(history.to_json_dict()) and b"s3cr3t" not in str(history).encode()
+    assert any("with ********" in getattr(event, "text", "") for event in log.events("sec1"))
+
+
+async def test_a_value_that_is_not_kept_goes_to_the_worker_that_has_it(server, log, executor, served):
+    made = []
+
+    @step(keep=False)
+    def connection():
+        made.append(object())
+        return made[-1]
+
+    @step
+    def use(connection):
+        return connection is made[-1]
+
+    flow = flow_of("unkept", connection, use)
+    await served(flow, worker_id="first")
+    await served(flow, worker_id="second")
+    results = [await executor.execute(flow, execution_id=f"k{n}", store=log) for n in range(3)]
+    assert [result.output for result in results] == [True] * 3 and len(made) == 3
+
+
+async def test_a_value_that_is_not_kept_is_made_again_when_its_worker_is_gone(server, log, executor, served):
+    made = []
+
+    @step(keep=False)
+    def connection():
+        made.append(object())
+        return made[-1]
+
+    @step
+    async def pause(context):
+        await sleep("3s")
+
+    @step
+    def use(connection, pause):
+        return connection is made[-1]
+
+    flow = flow_of("unkept_lost", connection, pause, use)
+    first = await served(flow, worker_id="first")
+    running = asyncio.ensure_future(executor.execute(flow, execution_id="kl1", store=log))
+    await until(lambda: "WorkflowHibernated" in kinds(log, "kl1"))
+    await first.close()
+    await served(flow, worker_id="second")
+    assert (await running).output is True and len(made) == 2
+
+
+async def test_a_big_value_travels_beside_the_history(server, log, executor, served):
+    @step
+    def big():
+        return "x" * 3_000_000
+
+    @step
+    def length(big):
+        return len(big)
+
+    flow = flow_of("big_values", big, length)
+    await served(flow)
+    assert (await executor.execute(flow, execution_id="b1", store=log)).output == 3_000_000
+    cluster = await Cluster.connect(server.url)
+    history = await cluster.handle("b1").fetch_history()
+    assert len(json.dumps(history.to_json_dict())) < 100_000
+
+
+async def test_progress_is_seen_while_a_step_is_at_work(server, log, executor, served):
+    gate = asyncio.Event()
+
+    @step
+    async def load(context):
+        ProgressReporter(context).update(40, "rows")
+        await gate.wait()
+
+    flow = flow_of("with_progress", load)
+    await served(flow)
+    running = asyncio.ensure_future(executor.execute(flow, execution_id="p1", store=log))
+    cluster = await Cluster.connect(server.url)
+    await until(lambda: "StepStarted" in kinds(log, "p1"))
+    async with asyncio.timeout(20):
+        while not (told := (await cluster.at_work("p1")).told.get("load")):
+            await asyncio.sleep(0.1)
+    assert (told["percent"], told["message"]) == (40, "rows")
+    gate.set()
+    await running
+
+
+async def test_a_step_runs_in_its_group(server, log, served, caplog):
+    ran = []
+
+    @step
+    def plain():
+        ran.append("plain")
+
+    @step
+    def train():
+        ran.append("train")
+
+    flow = flow_of("in_groups", plain, train)
+    executor = DistributedExecutor(server.url, queues={"train": "gpu"})
+    await served(flow, worker_id="cpu")
+    running = asyncio.ensure_future(executor.execute(flow, execution_id="g1", store=log))
+    await until(lambda: "--queue gpu" in caplog.text)
+    assert ran == ["plain"]
+    await served(flow, worker_id="gpu1", queue="gpu")
+    await running
+    assert ran == ["plain", "train"]
+
+
+async def test_an_external_step_waits_in_its_worker_once_its_body_has_begun(server, log, executor, served):
+    begun = []
+
+    @step(effect="external")
+    async def charge(context):
+        begun.append(1)
+        return await wait_for_approval("charge")
+
+    flow = flow_of("charging", charge)
+    await served(flow)
+    running = asyncio.ensure_future(executor.execute(flow, execution_id="x1", store=log))
+    await until(lambda: "ApprovalRequested" in kinds(log, "x1"))
+    await asyncio.sleep(0.6)
+    await ExecutionClient(server.url).approve("x1", "go")
+    assert (await running).output == "go" and begun == [1]
+    assert "StepInterrupted" not in kinds(log, "x1")

@@ -1,0 +1,71 @@
+"""What fails there is fixed, and goes on there or here; the local log holds the whole history."""
+
+from __future__ import annotations
+
+import pytest
+
+from cerebelum_nb import WorkflowError, step, workflow
+from cerebelum_nb._distributed.executor import DistributedExecutor
+from cerebelum_nb._distributed.worker import Worker
+from cerebelum_nb.archive import verify
+
+
+@pytest.fixture
+async def shop(server):
+    """A workflow whose second step fails until it is fixed, and a worker for it on the test's own loop."""
+    runs = []
+
+    @step
+    def build():
+        runs.append("build")
+        return "image"
+
+    @step
+    def ship(build):
+        runs.append("ship")
+        if not fixed:
+            raise OSError("no room")
+        return f"{build} shipped"
+
+    @workflow
+    def shop(wf):
+        wf.timeline(build >> ship)
+
+    fixed = []
+    shop.runs, shop.fixed = runs, fixed
+    worker = Worker(server.url, "kernel").register_workflow(shop).start()
+    await worker.ready()
+    yield shop
+    await worker.close()
+
+
+async def test_a_run_that_failed_there_is_resumed_there(shop, server, log):
+    with pytest.raises(WorkflowError, match=f'await shop.resume\\("t1", core_url="{server.url}"\\)'):
+        await shop.execute(store=log, execution_id="t1", core_url=server.url)
+    shop.fixed.append(True)
+    result = await shop.resume("t1", store=log, core_url=server.url)
+    assert result.output == "image shipped" and shop.runs == ["build", "ship", "ship"]
+    assert verify(store=log).ok
+
+
+async def test_a_run_that_failed_there_is_resumed_here(shop, server, log):
+    with pytest.raises(WorkflowError):
+        await shop.execute(store=log, execution_id="t2", core_url=server.url)
+    shop.fixed.append(True)
+    assert (await shop.resume("t2", store=log)).output == "image shipped"
+    assert shop.runs == ["build", "ship", "ship"]
+
+
+async def test_a_run_that_failed_here_is_resumed_there(shop, server, log):
+    with pytest.raises(WorkflowError):
+        await shop.execute(store=log, execution_id="t3")
+    shop.fixed.append(True)
+    assert (await shop.resume("t3", store=log, core_url=server.url)).output == "image shipped"
+    assert shop.runs == ["build", "ship", "ship"]
+
+
+async def test_an_id_gives_its_recorded_result_when_it_is_asked_for_again(shop, server, log):
+    shop.fixed.append(True)
+    for _ in range(2):
+        result = await DistributedExecutor(server.url).execute(shop, execution_id="t4", store=log, resume=True)
+    assert result.output == "image shipped" and shop.runs == ["build", "ship"]

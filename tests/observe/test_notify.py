@@ -1,0 +1,368 @@
+"""People are told once of what needs them, and no run suffers from it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hmac
+import json
+import logging
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import time
+from contextlib import closing
+from datetime import timedelta
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from observed import deploy, release
+
+from cerebelum_nb import CerebelumError, ExecutionClient, Secret, connect, sleep, step, workflow
+from cerebelum_nb._observe.notify import Notifier
+
+SECOND = 1_000_000
+
+
+class Now:
+    """A clock that a test sets forward."""
+
+    def __init__(self):
+        self.ahead = 0
+
+    def __call__(self):
+        return time.time_ns() // 1000 + self.ahead
+
+    def forward(self, seconds):
+        self.ahead += round(seconds * SECOND)
+
+
+@pytest.fixture
+def now():
+    return Now()
+
+
+@pytest.fixture
+def notifier(log, receiver, now):
+    with Notifier(log.path, receiver.url, now=now, pause=lambda seconds: None) as opened:
+        yield opened
+
+
+async def test_a_failure_is_told_once_with_why_and_what_to_do(log, notifier, receiver):
+    await log.run("k1", broken=True)
+    notifier.look()
+    notifier.look()
+    (told,) = receiver.told
+    assert told["title"] == "deploy k1 failed in step 'check': ValueError: it is broken"
+    assert (told["kind"], told["execution_id"], told["step"]) == ("failed", "k1", "check")
+    assert f"cerebelum resume k1 --db {log.path}" in told["text"]
+
+
+async def test_a_second_failure_of_the_same_execution_is_news(log, notifier, receiver):
+    await log.run("k1", broken=True)
+    notifier.look()
+    await log.resume("k1")
+    notifier.look()
+    assert len(receiver.told) == 2
+
+
+async def test_what_is_not_asked_for_is_not_told(log, notifier, receiver):
+    await log.run("k1")
+    notifier.look()
+    assert receiver.told == []
+
+
+async def test_a_completion_is_told_if_it_is_asked_for(log, receiver):
+    with Notifier(log.path, receiver.url, on=["completed"]) as notifier:
+        await log.run("k1")
+        await log.run("k2", broken=True)
+        notifier.look()
+    assert receiver.titles == ["deploy k1 is completed"]
+
+
+async def test_an_approval_is_told_with_what_is_shown_and_how_to_decide(log, notifier, receiver):
+    run = release.start(store=log.store, execution_id="r1")
+    while not receiver.told:
+        await asyncio.sleep(0.01)
+        notifier.look()
+    (told,) = receiver.told
+    assert told["title"] == "release r1 waits for approval 'release' in step 'ask'"
+    assert '{"size":1}' in told["text"] and "cerebelum approve r1" in told["text"]
+    await ExecutionClient(log.store).approve("r1")
+    await run
+
+
+async def test_an_approval_that_was_decided_meanwhile_is_not_told(log, notifier, receiver):
+    run = release.start(store=log.store, execution_id="r1")
+    client = ExecutionClient(log.store)
+    while not (await client.list_executions(status="WAITING_FOR_APPROVAL"))[1]:
+        await asyncio.sleep(0.01)
+    await client.approve("r1")
+    await run
+    notifier.look()
+    assert receiver.told == []
+
+
+async def test_an_approval_asked_for_before_the_first_start_is_told(log, receiver):
+    run = release.start(store=log.store, execution_id="r1")
+    client = ExecutionClient(log.store)
+    while not (await client.list_executions(status="WAITING_FOR_APPROVAL"))[1]:
+        await asyncio.sleep(0.01)
+    with Notifier(log.path, receiver.url) as notifier:
+        notifier.look()
+    assert [told["kind"] for told in receiver.told] == ["approval"]
+    await client.approve("r1")
+    await run
+
+
+async def test_what_happened_while_no_notifier_ran_is_told_by_the_next(log, receiver):
+    with Notifier(log.path, receiver.url) as notifier:
+        notifier.look()
+    await log.run("k1", broken=True)
+    for _ in range(2):
+        with Notifier(log.path, receiver.url) as notifier:
+            notifier.look()
+    assert receiver.titles == ["deploy k1 failed in step 'check': ValueError: it is broken"]
+
+
+async def test_of_two_notifiers_one_tells(log, notifier, receiver, now):
+    with Notifier(log.path, receiver.url, now=now) as other:
+        await log.run("k1", broken=True)
+        other.look()
+        notifier.look()
+    assert len(receiver.told) == 1
+
+
+async def test_many_failures_are_few_messages(log, notifier, receiver, now):
+    for number in range(15):
+        await log.run(f"k{number:02}", broken=True)
+    notifier.look()
+    assert len(receiver.told) == 4
+    assert receiver.told[-1]["title"] == "12 more executions failed"
+    assert "deploy k03 failed" in receiver.told[-1]["text"] and "... and 7 more" in receiver.told[-1]["text"]
+    await log.run("k15", broken=True)
+    notifier.look()
+    assert len(receiver.told) == 4
+    now.forward(61)
+    notifier.look()
+    assert receiver.titles[4:] == ["deploy k15 failed in step 'check': ValueError: it is broken"]
+
+
+async def test_a_wake_up_that_nobody_takes_is_told(log, notifier, receiver, now):
+    log.store.hibernate_after = timedelta(0)
+
+    @step
+    async def rest():
+        await sleep("1h")
+
+    @workflow
+    def later(wf):
+        wf.timeline(rest)
+
+    await later.execute(store=log.store, execution_id="s1")
+    notifier.look()
+    assert receiver.told == []
+    now.forward(3600 + 120)
+    notifier.look()
+    notifier.look()
+    assert [told["kind"] for told in receiver.told] == ["late"]
+    assert receiver.titles[0].startswith("later s1 should have been woken 2m")
+    assert "cerebelum scheduler" in receiver.told[0]["text"]
+
+
+async def test_a_webhook_is_tried_three_times(log, notifier, receiver):
+    receiver.answers[:] = [503, 500]
+    await log.run("k1", broken=True)
+    notifier.look()
+    assert len(receiver.requests) == 3
+    assert len({headers["webhook-id"] for _, headers, _ in receiver.requests}) == 1
+
+
+async def test_what_could_not_be_delivered_is_told_later(log, notifier, receiver, now, caplog):
+    receiver.answers[:] = [503] * 3
+    await log.run("k1", broken=True)
+    notifier.look()
+    notifier.look()
+    assert len(receiver.requests) == 3
+    assert "http://... could not be reached: it answered 503" in caplog.text
+    now.forward(31)
+    notifier.look()
+    assert len(receiver.requests) == 4
+    now.forward(3600)
+    notifier.look()
+    assert len(receiver.requests) == 4
+
+
+async def test_who_was_reached_is_not_told_again_for_the_sake_of_who_was_not(log, receiver, now):
+    from receiver import Receiver
+
+    other = Receiver()
+    other.answers[:] = [500] * 3
+    with Notifier(log.path, [receiver.url, other.url], now=now, pause=lambda seconds: None) as notifier:
+        await log.run("k1", broken=True)
+        notifier.look()
+        now.forward(31)
+        notifier.look()
+    other.close()
+    assert (len(receiver.requests), len(other.requests)) == (1, 4)
+
+
+async def test_a_webhook_is_signed_as_the_standard_says(log, receiver, monkeypatch):
+    key = b"0123456789abcdef"
+    monkeypatch.setenv("CEREBELUM_NOTIFY_SECRET", "whsec_" + base64.b64encode(key).decode())
+    with Notifier(log.path, receiver.url) as notifier:
+        await log.run("k1", broken=True)
+        notifier.look()
+    ((_, headers, body),) = receiver.requests
+    signed = b"%s.%s.%s" % (headers["webhook-id"].encode(), headers["webhook-timestamp"].encode(), body)
+    wanted = base64.b64encode(hmac.digest(key, signed, sha256)).decode()
+    assert headers["webhook-signature"] == f"v1,{wanted}"
+
+
+async def test_a_redirect_is_not_followed(log, notifier, receiver):
+    receiver.answers[:] = [302] * 3
+    await log.run("k1", broken=True)
+    notifier.look()
+    assert len(receiver.requests) == 3
+
+
+async def test_apprise_takes_every_other_url(log, receiver):
+    where = receiver.url.removeprefix("http://")
+    with Notifier(log.path, f"form://{where}") as notifier:  # not one of ours
+        await log.run("k1", broken=True)
+        notifier.look()
+    ((_, _, body),) = receiver.requests
+    assert b"deploy+k1+failed" in body and b"type=failure" in body
+
+
+async def test_secrets_are_masked_in_what_is_told(log, notifier, receiver):
+    @step
+    def leak(inputs):
+        raise ValueError(f"no access with {inputs['token'].reveal()}")
+
+    @workflow
+    def leaks(wf):
+        wf.timeline(leak)
+
+    await log.run("k1", workflow=leaks, token=Secret("s3cr3t-token"))
+    notifier.look()
+    assert receiver.told and b"s3cr3t-token" not in receiver.requests[0][2]
+
+
+async def test_where_it_goes_is_neither_shown_nor_kept(log, tmp_path, caplog, receiver):
+    receiver.answers[:] = [404] * 3
+    url = receiver.url + "?token=s3cr3t-token"
+    with Notifier(log.path, url, pause=lambda seconds: None) as notifier:
+        await log.run("k1", broken=True)
+        notifier.look()
+    kept = Path(f"{log.path}.notified")
+    assert "could not be reached" in caplog.text and "s3cr3t" not in caplog.text
+    assert b"s3cr3t" not in kept.read_bytes()
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+
+
+def test_urls_come_from_the_environment_or_a_file(log, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOOKS", "https://a.example/x https://b.example/y")
+    kept = tmp_path / "hooks"
+    kept.write_text("# the team\njson://c.example/z\n")
+    with Notifier(log.path, ["env:HOOKS", f"file:{kept}", "https://a.example/x"]) as notifier:
+        assert [channel.shown for channel in notifier.channels] == ["https://...", "https://...", "json://..."]
+
+
+@pytest.mark.parametrize("place", ["env:NO_SUCH", "file:/no/such", "somebody", "", "no-such-service://x"])
+def test_who_cannot_be_told_is_said_without_the_secret(log, place):
+    with pytest.raises(CerebelumError):
+        Notifier(log.path, place)
+
+
+def test_a_log_that_is_not_there_leaves_no_file(tmp_path):
+    with pytest.raises(CerebelumError, match="log"):
+        Notifier(tmp_path / "none.db", "https://a.example")
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_session_tells_by_itself_and_ends_with_its_log(tmp_path, receiver):
+    store = connect(tmp_path / "log.db", durability="normal", notify=receiver.url)
+    try:
+        await deploy.start({"broken": True}, store=store, execution_id="k1").wait()
+    except CerebelumError:
+        pass
+    store.close()  # it tells what it knows first
+    assert receiver.titles == ["deploy k1 failed in step 'check': ValueError: it is broken"]
+
+
+async def test_a_notifier_that_cannot_work_warns_once_and_harms_no_run(log, receiver, caplog):
+    caplog.set_level(logging.WARNING)
+    with Notifier(log.path, receiver.url, every=0.01) as notifier:
+        with closing(sqlite3.connect(f"{log.path}.notified")) as db:
+            db.execute("DROP TABLE news")
+        notifier.start()
+        for number in range(5):
+            await log.run(f"k{number}")
+    assert caplog.text.count("notifications: what was told cannot be kept") == 1
+
+
+KILLED = """
+import os, signal, sys
+from cerebelum_nb import connect, step, workflow
+
+@step
+def stuck():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+@workflow
+def doomed(wf):
+    wf.timeline(stuck)
+
+connect(sys.argv[1])
+doomed.run(execution_id="k1")
+"""
+
+
+@pytest.mark.process
+def test_a_process_that_was_killed_is_told_of_and_counted_as_interrupted(log, receiver, now):
+    from prometheus_client import CollectorRegistry
+
+    from cerebelum_nb import observe
+
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(log.path)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    with Notifier(log.path, receiver.url, now=now) as notifier:
+        notifier.look()
+        assert receiver.told == []  # a scheduler may take it up
+        now.forward(11)
+        notifier.look()
+        notifier.look()
+    assert receiver.titles == ["doomed k1 was interrupted in step 'stuck': its process is gone"]
+    registry, metrics = CollectorRegistry(), observe.LogMetrics(log.path)
+    registry.register(metrics)
+    assert registry.get_sample_value("cerebelum_executions_interrupted") == 1
+    metrics.close()
+
+
+@pytest.mark.process
+def test_the_command_tells_and_shows_no_secret(log, receiver):
+    command = [sys.executable, "-W", "error", "-m", "cerebelum_nb", "notify", str(log.path)]
+    process = subprocess.Popen(
+        [*command, "--to", "env:HOOK", "--link", "http://localhost:8799"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "HOOK": receiver.url + "?token=s3cr3t"},
+    )
+    line = process.stdout.readline()
+    assert "http://..." in line
+    asyncio.run(log.run("k1", broken=True))
+    end = time.monotonic() + 60
+    while not receiver.told and time.monotonic() < end:
+        time.sleep(0.05)
+    process.terminate()
+    rest, _ = process.communicate()
+    assert process.returncode == 0
+    assert receiver.told[0]["link"] == "http://localhost:8799/e/k1"
+    assert "s3cr3t" not in line + rest
+    assert json.loads(receiver.requests[0][2])["text"].endswith("http://localhost:8799/e/k1")

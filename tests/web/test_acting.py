@@ -1,0 +1,142 @@
+"""What forms do: deciding, cancelling; resuming and forking in processes of their own."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from cerebelum_nb._core.events import ApprovalReceived, ApprovalRejected, WorkflowCancelled
+from cerebelum_nb._store.sqlite import SqliteStore
+
+from .conftest import Caller, Page
+
+SCRIPT = """
+from pathlib import Path
+from cerebelum_nb import connect, step, workflow
+
+log = connect({log!r})
+
+@step
+def build(inputs):
+    return inputs.get("size", "small")
+
+@step
+def ship(build):
+    if not Path("fixed").exists():
+        raise RuntimeError("no crane")
+    return f"{{build}} shipped"
+
+@workflow
+def deliver(wf):
+    wf.timeline(build >> ship)
+
+if __name__ == "__main__":
+    deliver.run(execution_id="late-1")
+"""
+
+
+def events_of(log, execution_id):
+    with SqliteStore(log, read_only=True) as store:
+        return store.events(execution_id)
+
+
+@pytest.mark.parametrize(
+    ("response", "kept"),
+    [('{"ok": true}', '{"ok":true}'), ("fine by me", '"fine by me"'), ("", "null"), (" 7 ", "7"), ("[" * 5000, None)],
+)
+def test_an_approval_takes_json_or_text(dashboard, log, response, kept):
+    answer = dashboard.post("/shop/e/asking-1/approve", step="review", response=response, reason="seen", by="ana")
+    assert (answer.status_code, answer.headers["location"]) == (303, "../asking-1")
+    last = events_of(log, "asking-1")[-1]
+    assert isinstance(last, ApprovalReceived)
+    assert (last.by, last.reason) == ("ana via dashboard", "seen")
+    assert last.response.json == kept or kept is None
+
+
+def test_a_rejection_keeps_its_reason_and_who(dashboard, log):
+    dashboard.post("/shop/e/asking-1/reject", step="review", reason="too dear", by="")
+    last = events_of(log, "asking-1")[-1]
+    assert isinstance(last, ApprovalRejected) and (last.by, last.reason) == ("dashboard", "too dear")
+
+
+def test_who_is_logged_in_at_the_hub_needs_not_say_so(dashboard, log, monkeypatch):
+    monkeypatch.setenv("JUPYTERHUB_USER", "maria")
+    dashboard.post("/shop/e/asking-1/approve", by="somebody else")
+    last = events_of(log, "asking-1")[-1]
+    assert isinstance(last, ApprovalReceived) and last.by == "maria via dashboard"
+
+
+def test_the_second_to_decide_is_told_who_was_first(dashboard):
+    dashboard.post("/shop/e/asking-1/approve", by="ana")
+    answer = dashboard.post("/shop/e/asking-1/reject", by="bob")
+    assert answer.status_code == 409
+    assert "was approved by ana via dashboard" in Page(answer.text).words
+
+
+def test_cancelling_ends_it_for_good(dashboard, log):
+    assert dashboard.post("/shop/e/asleep-1/cancel", reason="no need", by="ana").status_code == 303
+    last = events_of(log, "asleep-1")[-1]
+    assert isinstance(last, WorkflowCancelled) and (last.reason, last.by) == ("no need", "ana via dashboard")
+    assert dashboard.post("/shop/e/asleep-1/cancel").status_code == 409
+
+
+def test_a_step_that_asks_for_nothing_cannot_be_approved(dashboard):
+    assert dashboard.post("/shop/e/asking-1/approve", step="build").status_code == 409
+    assert dashboard.post("/shop/e/done-1/approve").status_code == 409
+
+
+def wait_until(page, words, seconds=60.0):
+    """Read a page until it shows some words."""
+    until = time.monotonic() + seconds
+    while words not in (shown := Page(page()).words):
+        assert time.monotonic() < until, shown
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def late(tmp_path, monkeypatch):
+    """A failed execution of a script in the working directory, and a dashboard that may resume it."""
+    import runpy
+    from contextlib import suppress
+
+    from cerebelum_nb import WorkflowError, connect
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "late.py").write_text(SCRIPT.format(log=str(tmp_path / "late.db")))
+    with suppress(WorkflowError):
+        runpy.run_path("late.py", run_name="__main__")
+    connect(":memory:")
+    caller = Caller(tmp_path / "late.db", allow_resume=True)
+    yield caller
+    caller.logs.close()
+
+
+@pytest.mark.process
+def test_a_resume_is_a_process_of_its_own(late, tmp_path):
+    (tmp_path / "fixed").touch()
+    assert late.post("/late/e/late-1/resume").headers["location"] == "../late-1"
+    wait_until(lambda: late.get("/late/e/late-1"), "small shipped")
+
+
+@pytest.mark.process
+def test_a_fork_is_shown_as_soon_as_it_is_there(late, tmp_path):
+    (tmp_path / "fixed").touch()
+    answer = late.post("/late/e/late-1/fork", step="build", inputs='{"size": "large"}')
+    fork = answer.headers["location"].removeprefix("../")
+    assert fork != "late-1"
+    wait_until(lambda: late.get(f"/late/e/{fork}"), "large shipped")
+
+
+@pytest.mark.process
+def test_a_resume_that_cannot_begin_says_why(late, tmp_path):
+    (tmp_path / "late.py").unlink()
+    late.post("/late/e/late-1/resume")
+    wait_until(lambda: late.get("/late/e/late-1"), "ended with code 6")
+
+
+@pytest.mark.parametrize("inputs", ["[1]", "{", "x"])
+def test_new_inputs_of_a_fork_are_names_with_values(dashboard, log, inputs):
+    caller = Caller(log, allow_resume=True)
+    assert caller.post("/shop/e/failed-1/fork", step="build", inputs=inputs).status_code == 400
+    caller.logs.close()

@@ -1,0 +1,121 @@
+"""What viewers are sent: only the parts that changed, and one drawing for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+
+import pytest
+
+from cerebelum_nb._engine.approvals import decide_approval
+from cerebelum_nb._store.sqlite import SqliteStore
+from cerebelum_nb._web import feed as feeds
+from cerebelum_nb._web.feed import Feed
+from cerebelum_nb._web.parts import Document
+
+
+def of(*rows: str, head: str = "head") -> Document:
+    return Document(parts={"head": head, **{row: f"<p>{row}</p>" for row in rows}}, lists={"rows": rows})
+
+
+def test_only_what_differs_is_sent():
+    before, after = of("a", "b"), of("c", "a", "b")
+    assert after.since(before.hashes) == {"parts": {"c": "<p>c</p>"}, "lists": {"rows": ("c", "a", "b")}}
+    assert after.since(after.hashes) == {}
+
+
+def test_time_that_a_page_counts_by_itself_is_no_change():
+    html = '<b><time data-since="5">{}</time></b>'
+    assert of(head=html.format("1s")).digest == of(head=html.format("2s")).digest
+    assert of(head=html.format("1s")).digest != of(head=html.replace("5", "6").format("1s")).digest
+
+
+def test_a_page_of_an_earlier_moment_gets_what_has_changed_since(dashboard):
+    page = dashboard.get("/shop/e/asking-1")
+    digest = page.partition('data-digest="')[2].partition('"')[0]
+    assert dashboard("GET", f"/shop/e/asking-1/feed?once=1&seen={digest}").status_code == 204
+    dashboard.post("/shop/e/asking-1/approve", by="ana")
+    told = dashboard("GET", f"/shop/e/asking-1/feed?once=1&seen={digest}").json()
+    assert "p-head" in told["parts"] and "p-values" not in told["parts"]
+    assert told["lists"]["asks"] == []
+    everything = dashboard("GET", "/shop/e/asking-1/feed?once=1&seen=unknown").json()
+    assert "p-values" in everything["parts"]
+
+
+async def messages(stream, count):
+    """Read so many messages of a stream."""
+    found = []
+    async for text in stream:
+        data = [line.removeprefix("data: ") for line in text.splitlines() if line.startswith("data: ")]
+        if data:
+            found.append(json.loads(data[0]))
+            if len(found) == count:
+                await stream.aclose()
+                break
+    return found
+
+
+def test_a_commit_reaches_every_viewer_and_is_drawn_once(log):
+    drawn = []
+
+    async def main():
+        feed = Feed(str(log), [0])
+
+        def draw():
+            with SqliteStore(log, read_only=True) as store:
+                drawn.append(store.execution("asking-1").version)
+                return of(head=str(drawn[-1]))
+
+        viewers = [asyncio.ensure_future(messages(feed.follow("k", draw, "", 0.0), 2)) for _ in range(5)]
+        while len(drawn) < 1:
+            await asyncio.sleep(0.01)
+        with SqliteStore(log) as store:
+            decide_approval(store, "asking-1", approve=True)
+        found = await asyncio.wait_for(asyncio.gather(*viewers), 20)
+        feed.close()
+        return found
+
+    found = asyncio.run(main())
+    assert all([one["parts"]["head"] for one in two] == [str(drawn[0]), str(drawn[0] + 1)] for two in found)
+    assert drawn == sorted(set(drawn))
+
+
+def test_nobody_is_polled_for_when_nobody_looks(log):
+    async def main():
+        feed = Feed(str(log), count := [0])
+        (message,) = await messages(feed.follow("k", lambda: of("a"), "", 0.0), 1)
+        await asyncio.sleep(0)
+        polls = [task for task in asyncio.all_tasks() if "_watch" in repr(task)]
+        feed.close()
+        return message, count, polls
+
+    message, count, polls = asyncio.run(main())
+    assert message["lists"] == {"rows": ["a"]}
+    assert count == [0] and polls == []
+
+
+def test_more_viewers_than_there_is_room_for_are_turned_away(dashboard, monkeypatch):
+    monkeypatch.setattr(feeds, "MOST_VIEWERS", 0)
+    assert dashboard("GET", "/shop/feed").status_code == 503
+
+
+def test_a_feed_ends_when_nothing_more_can_come(dashboard):
+    answer = dashboard("GET", "/shop/e/done-1/feed")
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert answer.text.endswith("event: over\ndata:\n\n")
+
+
+def test_a_log_that_went_away_is_told_and_found_again(dashboard, log, tmp_path):
+    kept = shutil.copy(log, tmp_path / "kept.db")
+    dashboard.get("/shop/")
+    log.unlink()
+    assert "p-trouble" in dashboard("GET", "/shop/feed?once=1").json()["parts"]
+    assert dashboard("GET", "/shop/").status_code == 503
+    shutil.copy(kept, log)
+    assert "x-done-1" in dashboard("GET", "/shop/feed?once=1").json()["parts"]
+
+
+@pytest.mark.parametrize("query", ["", "show=retrying", "show=interrupted", "q=done", "state=failed"])
+def test_every_list_has_a_feed(dashboard, query):
+    assert "lists" in dashboard("GET", f"/shop/feed?once=1&{query}").json()

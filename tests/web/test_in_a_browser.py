@@ -1,0 +1,324 @@
+"""The dashboard in a real Chromium, while a real process runs what it shows."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from ..browser.lab import CHROMIUM, FLAGS, MARKS, ROOT, shoot
+
+pytestmark = [*MARKS, pytest.mark.browser]
+
+HERE = Path(__file__).parent
+DESK, PHONE, NARROW = ({"width": w, "height": h} for w, h in ((1280, 800), (390, 780), (320, 640)))
+
+
+@contextmanager
+def running(*command: str, folder: Path, **more: Any) -> Iterator[subprocess.Popen[str]]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen([sys.executable, *command], cwd=folder, env=environment, text=True, **{**quiet, **more})
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+class Relay:
+    """Stands between the browser and the dashboard, and can be cut."""
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self._open: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.is_cut = False
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def cut(self) -> None:
+        """End every connection, and take no other."""
+        self.is_cut = True
+        for one in [*self._open]:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    def mend(self) -> None:
+        """Take connections again."""
+        self.is_cut = False
+
+    def close(self) -> None:
+        self.cut()
+        self._listener.close()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                if self.is_cut:
+                    client.close()
+                    continue
+                server = socket.create_connection(("127.0.0.1", self._to))
+                self._open += [client, server]
+                for one, other in ((client, server), (server, client)):
+                    threading.Thread(target=self._pass, args=(one, other), daemon=True).start()
+
+    @staticmethod
+    def _pass(one: socket.socket, other: socket.socket) -> None:
+        with suppress(OSError):
+            while data := one.recv(65536):
+                other.sendall(data)
+        for end in (one, other):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+
+class Shop:
+    """A folder with a log, a dashboard of it, and a browser."""
+
+    def __init__(self, folder: Path, address: str, browser: Browser, stack: ExitStack) -> None:
+        self.folder, self.browser, self._stack = folder, browser, stack
+        self.base, _, self.token = address.partition("/?token=")
+        self._contexts: list[Any] = []
+
+    def run(self, what: str, execution_id: str) -> subprocess.Popen[str]:
+        """Start a process that runs a workflow."""
+        command = running(
+            "shop.py", what, execution_id, folder=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        return self._stack.enter_context(command)
+
+    def finished(self, what: str, execution_id: str) -> None:
+        """Run a workflow to its end."""
+        self.run(what, execution_id).wait(60)
+
+    def open(self, path: str, *, base: str = "", **options: Any) -> Page:
+        """Open a page in a window of its own, coming in by the printed address."""
+        context = self.browser.new_context(**{"viewport": DESK, **options})
+        self._contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        base = base or self.base
+        page.goto(f"{base}/?token={self.token}")
+        page.goto(f"{base}/shop/{path}")
+        return page
+
+    def close_pages(self) -> None:
+        while self._contexts:
+            self._contexts.pop().close()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    folder = tmp_path_factory.mktemp("shop")
+    shutil.copy(HERE / "shop.py", folder)
+    with ExitStack() as stack:
+        with running(
+            "shop.py", "deploy", "failed-1", folder=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as first:
+            first.wait(60)
+        command = ["-m", "cerebelum_nb", "dashboard", "shop.db", "--port", "0", "--allow-resume"]
+        server = stack.enter_context(running(*command, folder=folder, stdout=subprocess.PIPE))
+        assert server.stdout is not None
+        address = server.stdout.readline().strip()
+        playwright = stack.enter_context(sync_playwright())
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        stack.callback(browser.close)
+        yield Shop(folder, address, browser, stack)
+        (folder / "stop").touch()
+
+
+@pytest.fixture
+def shop(place: Shop) -> Iterator[Shop]:
+    """The place, without windows of another test."""
+    yield place
+    place.close_pages()
+
+
+@pytest.fixture(scope="module")
+def busy(place: Shop) -> str:
+    """An execution that writes events all the time, and asks for approval."""
+    place.run("release", "busy-1")
+    return "e/busy-1"
+
+
+def when_there(page: Page) -> None:
+    """Wait until what a process has just started is shown."""
+    expect(page.locator("#steps .live").first).to_be_visible(timeout=30_000)
+
+
+def opened(shop: Shop, path: str, **options: Any) -> Page:
+    """Open the page of an execution that may not have begun yet."""
+    page = shop.open("", **options)
+    expect(page.locator(f"a[href$='{path}']")).to_be_visible(timeout=30_000)
+    page.goto(f"{shop.base}/shop/{path}")
+    return page
+
+
+def version(page: Page) -> int:
+    return int(page.locator("#p-head dd a[title='Go back in time']").inner_text())
+
+
+def later(page: Page, than: int) -> None:
+    """Wait for an event after another one."""
+    script = "n => +document.querySelector('#p-head dd a[title]').textContent > n"
+    page.wait_for_function(script, arg=than)
+
+
+def test_a_new_execution_appears_in_the_list_by_itself(shop):
+    page = shop.open("")
+    expect(page.locator("#link")).to_have_text("live")
+    expect(page.locator("#x-new-1")).to_have_count(0)
+    shop.finished("deploy", "new-1")
+    expect(page.locator("#x-new-1")).to_contain_text("no healthy backend")
+
+
+def test_typing_goes_on_while_the_page_changes_and_enter_approves(shop, busy):
+    page = opened(shop, busy)
+    answer = page.get_by_label("Response")
+    answer.wait_for()
+    before = version(page)
+    answer.press_sequentially('{"window": "tonight", "hosts": [1, 2, 3]}', delay=40)
+    later(page, before + 5)
+    expect(answer).to_have_value('{"window": "tonight", "hosts": [1, 2, 3]}')
+    expect(answer).to_be_focused()
+    shoot(page, "dashboard-live")
+    page.keyboard.press("Tab")
+    page.keyboard.insert_text("tests are green")
+    page.keyboard.press("Tab")
+    page.keyboard.insert_text("ana")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="Approve")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator(".ask")).to_have_count(0)
+    expect(page.locator("#steps")).to_contain_text('"window":"tonight"')
+    page.goto(f"{page.url}?type=ApprovalReceived")
+    expect(page.locator(".ev")).to_contain_text("by ana via dashboard")
+
+
+@pytest.mark.soak
+def test_what_is_opened_stays_open_while_the_page_changes(shop, busy):
+    page = opened(shop, busy)
+    when_there(page)
+    page.locator("#p-actions summary", has_text="Cancel").click()
+    page.get_by_label("Reason").fill("a reason")
+    later(page, version(page) + 20)
+    expect(page.get_by_label("Reason")).to_have_value("a reason")
+
+
+def test_a_connection_that_is_lost_is_told_and_comes_back(shop, busy):
+    relay = Relay(int(shop.base.rpartition(":")[2]))
+    page = shop.open(busy, base=f"http://127.0.0.1:{relay.port}")
+    when_there(page)
+    expect(page.locator("#link")).to_have_text("live")
+    relay.cut()
+    expect(page.locator("#link")).to_contain_text("not connected")
+    before = version(page)
+    relay.mend()
+    expect(page.locator("#link")).to_have_text("live", timeout=20_000)
+    later(page, before)
+    relay.close()
+
+
+def test_dragging_goes_back_in_time_without_another_page(shop):
+    page = shop.open("e/failed-1")
+    page.locator("#p-head dd a[title]").click()
+    expect(page.locator("#p-head .badge")).to_contain_text("failed")
+    page.evaluate("window.stayed = true")
+    bar = page.get_by_role("slider")
+    bar.focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowLeft")
+    expect(page.locator("#p-head .badge")).to_contain_text("running")
+    expect(page.locator("#travel-at")).to_have_text(str(int(bar.get_attribute("max") or 0) - 3))
+    assert page.evaluate("window.stayed") and page.url.endswith(f"/at/{page.locator('#travel-at').inner_text()}")
+
+
+def test_the_keyboard_finds_and_opens_an_execution(shop):
+    page = shop.open("")
+    page.keyboard.press("/")
+    expect(page.get_by_label("Search")).to_be_focused()
+    page.keyboard.insert_text("failed-1")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/?q=failed-1")
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/e/failed-1")
+    page.go_back()
+    expect(page.get_by_label("Search")).to_have_value("failed-1")
+
+
+def test_pages_work_without_a_script(shop):
+    page = shop.open("e/failed-1", java_script_enabled=False)
+    expect(page.locator("#p-next")).to_contain_text("no healthy backend")
+    page.get_by_label("Type").select_option("StepFailed")
+    page.get_by_role("button", name="Show").click()
+    assert page.locator(".ev tbody tr").count() == 1
+    page.get_by_role("link", name="All runs of deploy").click()
+    expect(page.locator(".chart a").first).to_be_visible()
+
+
+LOOKS: dict[str, dict[str, Any]] = {
+    "desk": {},
+    "dark": {"color_scheme": "dark"},
+    "phone": {"viewport": PHONE},
+    "narrow": {"viewport": NARROW},
+}
+PAGES = {
+    "list": "",
+    "failed": "e/failed-1",
+    "earlier": "e/failed-1/at/3",
+    "step": "e/failed-1/step/build",
+    "runs": "w/deploy",
+    "compared": "diff?a=failed-1&b=failed-1",
+}
+
+
+@pytest.mark.parametrize(
+    "look", [look if look == "narrow" else pytest.param(look, marks=pytest.mark.soak) for look in LOOKS]
+)
+def test_pages_fit_their_window_and_serve_everybody(shop, look):
+    """No sideways scrolling, nothing that axe calls serious, no complaint of the browser about the policy."""
+    complaints: list[str] = []
+    page = shop.open("", **LOOKS[look])
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    for name, path in PAGES.items():
+        page.goto(f"{shop.base}/shop/{path}")
+        shoot(page, f"dashboard-{name}-{look}")
+        wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+        found = Axe().run(page).response["violations"]
+        bad = [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")]
+        assert (name, max(0, wide), bad) == (name, 0, [])
+    assert complaints == []
+
+
+@pytest.mark.soak
+def test_nothing_moves_for_who_asked_for_less_motion(shop, busy):
+    still, moving = (opened(shop, busy, reduced_motion=wish) for wish in ("reduce", "no-preference"))
+
+    def animations(page: Page) -> int:
+        return int(page.evaluate("document.getAnimations().length"))
+
+    for page in (still, moving):
+        when_there(page)
+    assert animations(still) == 0 and animations(moving) > 0

@@ -1,0 +1,142 @@
+"""What the pages show, and that they need no script."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .conftest import Caller, Page
+
+
+def ids(page: str) -> list[str]:
+    """The executions of a list, in their order."""
+    rows = [row["id"] or "" for row in Page(page).of("tr") if row.get("id")]
+    return [name.removeprefix("x-") for name in rows if name.startswith("x-")]
+
+
+def test_one_log_is_shown_at_once(dashboard):
+    assert dashboard("GET", "/").headers["location"] == "./shop/"
+
+
+def test_the_list_is_newest_first(dashboard):
+    assert ids(dashboard.get("/shop/")) == ["asleep-1", "asking-1", "failed-1", "done-2", "done-1"]
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("state=failed", ["failed-1"]),
+        ("workflow=check", ["done-2", "done-1"]),
+        ("q=CRANE", ["failed-1"]),
+        ("q=done-", ["done-2", "done-1"]),
+        ("q=100%25", []),
+        ("q=_", []),
+        ("show=active", ["asleep-1", "asking-1"]),
+        ("show=waiting", ["asking-1"]),
+        ("show=retrying", []),
+        ("show=interrupted", []),
+        ("show=failed-today", ["failed-1"]),
+        ("since=1h&workflow=check", ["done-2", "done-1"]),
+        ("since=1h&show=active&q=asl", ["asleep-1"]),
+    ],
+)
+def test_a_filter_stands_in_the_address(dashboard, query, found):
+    assert ids(dashboard.get(f"/shop/?{query}")) == found
+
+
+def test_pages_of_a_list_join_without_a_gap(dashboard):
+    seen, address = [], "/shop/?limit=2"
+    while address:
+        page = dashboard.get(address)
+        seen += ids(page)
+        older = [link["href"] for link in Page(page).of("a") if link.get("rel") == "next"]
+        address = f"/shop/{older[0]}" if older else ""
+    assert seen == ["asleep-1", "asking-1", "failed-1", "done-2", "done-1"]
+
+
+@pytest.mark.parametrize("query", ["state=nonsense", "show=all", "since=soon", "before=1", "before=9e9.1", "limit=0"])
+def test_a_filter_that_means_nothing_is_explained(dashboard, query):
+    answer = dashboard("GET", f"/shop/?{query}")
+    assert answer.status_code == 400 and "Not understood" in answer.text
+
+
+def test_a_failed_execution_says_why_and_what_to_do(dashboard, log):
+    words = Page(dashboard.get("/shop/e/failed-1")).words
+    assert "RuntimeError: no <crane>" in words
+    assert "1 finished step is kept" in words
+    assert "raise RuntimeError" in words
+    assert "cerebelum resume failed-1" in words or "deliver.resume" in words
+
+
+def test_an_id_may_be_shortened(dashboard):
+    assert "failed-1" in dashboard.get("/shop/e/fai")
+
+
+def test_a_page_shows_graph_steps_values_prints_and_events(dashboard):
+    page = dashboard.get("/shop/e/done-1")
+    told = Page(page)
+    assert told.of("svg")
+    assert [link["href"] for link in told.of("a") if "/step/" in (link["href"] or "")] == [
+        "../e/done-1/step/build",
+        "../e/done-1/step/finish",
+    ]
+    assert "layer 1: pulled" in told.words
+    assert '"size": "small"' in told.words
+    assert "WorkflowCompleted" in told.words
+    assert "hush" not in page
+
+
+def test_what_waits_for_a_person_has_a_form(dashboard):
+    page = Page(dashboard.get("/shop/e/asking-1"))
+    forms = [form["action"] for form in page.of("form") if form.get("method") == "post"]
+    assert "../e/asking-1/approve" in forms and "../e/asking-1/cancel" in forms
+    assert '"cost": 36' in page.words
+
+
+def test_a_dashboard_that_only_shows_has_no_form_that_changes_anything(log):
+    caller = Caller(log, read_only=True)
+    for path in ("/shop/", "/shop/e/asking-1", "/shop/e/failed-1"):
+        assert [form for form in Page(caller.get(path)).of("form") if form.get("method") == "post"] == []
+    caller.logs.close()
+
+
+def test_events_are_filtered_by_type_and_step(dashboard):
+    page = Page(dashboard.get("/shop/e/done-1?type=StepCompleted&step=build"))
+    rows = [row["id"] for row in page.of("tr") if (row.get("id") or "").startswith("f-")]
+    assert len(rows) == 1
+
+
+def test_an_earlier_state_is_shown_as_it_was(dashboard):
+    page = dashboard.get("/shop/e/failed-1/at/3")
+    assert "As it was at event" in page and "no &lt;crane&gt;" not in page
+    assert [form for form in Page(page).of("form") if form.get("method") == "post"] == []
+
+
+@pytest.mark.parametrize("version", ["0", "99", "-1", "x", "9" * 30])
+def test_a_version_that_is_not_there_is_explained(dashboard, version):
+    assert dashboard("GET", f"/shop/e/failed-1/at/{version}").status_code == 400
+
+
+@pytest.mark.parametrize("path", ["/none/", "/shop/e/none", "/shop/none/x", "/shop/e/none/feed", "/static/none"])
+def test_what_is_not_there_is_not_found(dashboard, path):
+    assert dashboard("GET", path).status_code == 404
+
+
+def test_every_address_in_a_page_is_relative(dashboard):
+    for path in ("/shop/", "/shop/e/asking-1", "/shop/e/failed-1/at/3"):
+        page = Page(dashboard.get(path))
+        addresses = [
+            value or ""
+            for _, attributes in page.tags
+            for name, value in attributes.items()
+            if name in ("href", "src", "action", "formaction", "data-feed")
+        ]
+        assert addresses and [a for a in addresses if a.startswith("/") or "://" in a] == []
+
+
+def test_the_files_of_pages_are_in_the_package():
+    import cerebelum_nb._web
+
+    folder = Path(cerebelum_nb._web.__file__).parent
+    assert {path.name for path in (folder / "static").iterdir()} == {"look.css", "live.js", "mark.svg"}
