@@ -618,7 +618,7 @@ class Driver:
         self.limited = True
         return False
 
-    def _follow(self, command: ChooseRoute | Jump | Complete | Fail, now: int) -> bool:
+    def _follow(self, command: ChooseRoute | ListItems | CloseItems | Jump | Complete | Fail, now: int) -> bool:
         """Carry out one decision; return whether there is more to decide at once."""
         match command:
             case ChooseRoute():
