@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Mapping
@@ -217,11 +216,6 @@ STATIC = _Static(
 def render(template: str, **given: Any) -> bytes:
     """Fill in a page."""
     return _template(template).render(**given).encode("utf-8", "backslashreplace")
-
-
-def seen(document: Document) -> str:
-    """Write the hashes of a document, for the page that shows it."""
-    return json.dumps(document.hashes)
 
 
 def list_document(log: ShownLog, entries: tuple[Entry, ...], counted: Mapping[str, int], *, root: str) -> Document:
