@@ -26,7 +26,16 @@ if TYPE_CHECKING:
 
 __all__ = ["LogMetrics", "ProcessMetrics"]
 
-_STATES = ("RUNNING", "SLEEPING", "WAITING_FOR_APPROVAL", "PAUSED", "COMPLETED", "FAILED", "CANCELLED")
+_STATES = (
+    "RUNNING",
+    "SLEEPING",
+    "WAITING_FOR_APPROVAL",
+    "WAITING_FOR_SIGNAL",
+    "PAUSED",
+    "COMPLETED",
+    "FAILED",
+    "CANCELLED",
+)
 
 
 class LogMetrics:
