@@ -29,6 +29,7 @@ NAMES = (
     "disk",
     "keeping",
     "waiting",
+    "observing",
     "live",
     "peers",
 )
