@@ -24,6 +24,7 @@ NAMES = (
     "resume",
     "plan",
     "imports",
+    "dashboard",
     "listing",
     "reading",
     "disk",
@@ -31,9 +32,12 @@ NAMES = (
     "waiting",
     "observing",
     "live",
+    "distributed",
     "peers",
 )
-"""In the order in which they run. ``peers`` installs other libraries: it runs when named, or with --all."""
+"""In the order in which they run."""
+ON_DEMAND = ("distributed", "peers")
+"""These run when named, or with --all: they start a server, or install other libraries."""
 
 
 def measure(name: str, settings: Settings) -> list[Figure]:
@@ -45,8 +49,8 @@ def measure(name: str, settings: Settings) -> list[Figure]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="name", help=f"which: {', '.join(NAMES)} (all but peers)")
-    parser.add_argument("--all", action="store_true", help="with peers, which are installed from the package index")
+    parser.add_argument("names", nargs="*", metavar="name", help=f"which: {', '.join(NAMES)} (all but the last two)")
+    parser.add_argument("--all", action="store_true", help="with the last two, which start a server, install libraries")
     parser.add_argument("--repeat", type=int, default=7, help="measurements per side, in turns (7)")
     parser.add_argument("--scale", type=float, default=1.0, help="sizes as a part of the real ones, to try things out")
     parser.add_argument("--directory", type=Path, help="where the databases go: a real disk (the temporary folder)")
@@ -55,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     if unknown := set(given.names) - set(NAMES):
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
-    names = given.names or [name for name in NAMES if given.all or name != "peers"]
+    names = given.names or [name for name in NAMES if given.all or name not in ON_DEMAND]
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory(prefix="benchmarks-", dir=given.directory) as directory:
         for name in names:

@@ -1,7 +1,10 @@
 """cerebelum_nb: durable workflows in a notebook.
 
 This file only names what is public. Every module is loaded when a name of it is first used, so that importing the
-package costs next to nothing and pandas, ipywidgets and sqlite-utils wait until somebody needs them.
+package costs next to nothing and pandas, ipywidgets and sqlite-utils are loaded only when they are needed.
+
+The examples in docstrings use its names without importing them, and ``release``, a workflow of one step, ``build``,
+which returns "image". Where an example names no log, it writes to ``log``, the session's.
 """
 
 from __future__ import annotations
@@ -44,12 +47,15 @@ if TYPE_CHECKING:
     from ._operations.approval import approval as approval
     from ._operations.approval import wait_for_approval as wait_for_approval
     from ._operations.context import Context as Context
+    from ._operations.signal import wait_for_signal as wait_for_signal
     from ._scheduler.scheduler import scheduler as scheduler
     from ._store.session import connect as connect
     from ._values import Secret as Secret
     from ._views.approval_form import approval_form as approval_form
     from ._views.progress import ProgressReporter as ProgressReporter
     from ._views.watch import watch as watch
+    from ._web.notebook import Dashboard as Dashboard
+    from ._web.notebook import dashboard as dashboard
     from ._workflow.result import Result as Result
     from ._workflow.resume_plan import Outlook as Outlook
     from ._workflow.run import Run as Run
@@ -74,6 +80,8 @@ if TYPE_CHECKING:
     from .errors import ResumeError as ResumeError
     from .errors import SecretMissingError as SecretMissingError
     from .errors import SerializationError as SerializationError
+    from .errors import SignalError as SignalError
+    from .errors import SignalTimeoutError as SignalTimeoutError
     from .errors import StepDefinitionError as StepDefinitionError
     from .errors import StepTimeoutError as StepTimeoutError
     from .errors import StoreError as StoreError
@@ -110,6 +118,7 @@ _HOMES = {
         "approval",
         "wait_for_approval",
     ),
+    "._operations.signal": ("wait_for_signal",),
     "._operations.context": ("Context",),
     "._engine.values": ("SharedValueWarning",),
     "._operations.api": (
@@ -136,6 +145,8 @@ _HOMES = {
         "ResumeError",
         "SecretMissingError",
         "SerializationError",
+        "SignalError",
+        "SignalTimeoutError",
         "StepDefinitionError",
         "StepTimeoutError",
         "StoreError",
@@ -156,6 +167,10 @@ _HOMES = {
     "._workflow.stepper": ("Stepper",),
     "._store.session": ("connect",),
     "._values": ("Secret",),
+    "._web.notebook": (
+        "Dashboard",
+        "dashboard",
+    ),
     "._workflow.workflow": (
         "Workflow",
         "workflow",
@@ -174,6 +189,7 @@ __all__ = [
     "ApprovalTimeoutError",
     "CerebelumError",
     "Context",
+    "Dashboard",
     "DependencyError",
     "ExecutionBusyError",
     "ExecutionCancelledError",
@@ -195,6 +211,8 @@ __all__ = [
     "SecretMissingError",
     "SerializationError",
     "SharedValueWarning",
+    "SignalError",
+    "SignalTimeoutError",
     "SleepInfo",
     "Step",
     "StepDefinitionError",
@@ -212,6 +230,7 @@ __all__ = [
     "approval_form",
     "archive",
     "connect",
+    "dashboard",
     "enable_nesting",
     "flow",
     "foreach",
@@ -225,6 +244,7 @@ __all__ = [
     "step",
     "testing",
     "wait_for_approval",
+    "wait_for_signal",
     "watch",
     "workflow",
 ]
@@ -260,7 +280,7 @@ def __dir__() -> list[str]:
 
 
 def _live_view(execution: Execution) -> AbstractContextManager[None] | None:
-    """Show a run, if there is somebody to show it to."""
+    """Show a run, if a front end is watching."""
     if "IPython" not in sys.modules and not (sys.stderr is not None and sys.stderr.isatty()):
         return None
     from ._views.live import live_view

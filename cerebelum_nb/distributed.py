@@ -1,6 +1,6 @@
 """Run workflows across machines, on a cluster of workers around a Temporal server.
 
-Needs ``pip install 'cerebelum_nb[temporal]'``. A worker in a process of its own is ``cerebelum worker MODULE``; behind
+Needs ``pip install 'cerebelum_nb[temporal]'``. A worker in a separate process is ``cerebelum worker MODULE``; behind
 the cells of a notebook it is::
 
     from cerebelum_nb.distributed import Worker

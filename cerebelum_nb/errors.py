@@ -12,10 +12,12 @@
     ├── StepTimeoutError           a step took longer than its policy allows (also a TimeoutError)
     ├── PollTimeoutError           a poll ran out of attempts or time (also a TimeoutError)
     ├── ApprovalRejectedError      a person rejected an approval
-    ├── ApprovalTimeoutError       nobody answered in time (also a TimeoutError)
+    ├── ApprovalTimeoutError       it was not answered in time (also a TimeoutError)
     ├── ApprovalError              there is nothing to approve or reject
     │   ├── ApprovalDecidedError   it was already decided (.by, .at)
     │   └── ApprovalRefusedError   the step did not accept the response
+    ├── SignalError                a signal cannot be sent there
+    ├── SignalTimeoutError         no signal came in time (also a TimeoutError)
     ├── ExecutionNotFoundError     no such id (.suggestions)
     ├── ExecutionBusyError         another process is running it (.holder, .free_at)
     ├── ResumeError                the execution cannot be resumed as asked
@@ -54,6 +56,8 @@ __all__ = [
     "ResumeError",
     "SecretMissingError",
     "SerializationError",
+    "SignalError",
+    "SignalTimeoutError",
     "StepDefinitionError",
     "StepTimeoutError",
     "StoreError",
@@ -68,7 +72,6 @@ class CerebelumError(Exception):
     """Base of every error of this library.
 
     Example:
-        >>> from cerebelum_nb.testing import MemoryStore
         >>> try:
         ...     MemoryStore().execution("k1")
         ... except CerebelumError as error:
@@ -99,7 +102,6 @@ class StepDefinitionError(CerebelumError):
     """A ``@step``, or a decorator under it, has an invalid argument or function.
 
     Example:
-        >>> from cerebelum_nb import step
         >>> try:
         ...     step(retries="twice")(print)
         ... except StepDefinitionError as error:
@@ -116,7 +118,6 @@ class WorkflowDefinitionError(CerebelumError):
         warnings: what is odd but can run.
 
     Example:
-        >>> from cerebelum_nb import workflow
         >>> @workflow
         ... def empty(wf):
         ...     pass
@@ -142,8 +143,6 @@ class WorkflowError(_OutcomeError):
         resume_hint: the call that resumes it.
 
     Example:
-        >>> from cerebelum_nb import step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
         >>> @step
         ... def ship():
         ...     raise ValueError("no room")
@@ -175,9 +174,6 @@ class ExecutionStoppedError(_OutcomeError):
     """An execution was stopped (stop button, Ctrl-C) and is PAUSED; it can be resumed.
 
     Example:
-        >>> import asyncio
-        >>> from cerebelum_nb import step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
         >>> @step
         ... async def copy():
         ...     await asyncio.sleep(60)
@@ -205,9 +201,6 @@ class ExecutionCancelledError(_OutcomeError):
     """An execution was cancelled with ``cancel()``; it cannot be resumed.
 
     Example:
-        >>> import asyncio
-        >>> from cerebelum_nb import step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
         >>> @step
         ... async def copy():
         ...     await asyncio.sleep(60)
@@ -262,8 +255,6 @@ class DependencyError(CerebelumError):
     """A step needs the result of a step that has none (it was skipped, or it failed).
 
     Example:
-        >>> from cerebelum_nb import WorkflowError, flow, step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
         >>> @step
         ... def build():
         ...     return "small"
@@ -294,7 +285,6 @@ class OperationError(CerebelumError):
     """An operation was used without ``await``, or was called where it cannot be recorded under a step.
 
     Example:
-        >>> from cerebelum_nb import poll
         >>> operation = poll(lambda: True)
         >>> try:
         ...     "ready" if operation else "not ready"
@@ -309,9 +299,6 @@ class StepTimeoutError(CerebelumError, TimeoutError):
     """A step took longer than its ``timeout``.
 
     Example:
-        >>> import asyncio
-        >>> from cerebelum_nb import WorkflowError, step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
         >>> @step(timeout="10ms")
         ... async def ask():
         ...     await asyncio.sleep(60)
@@ -335,8 +322,6 @@ class PollTimeoutError(CerebelumError, TimeoutError):
         last_result: what the last check returned.
 
     Example:
-        >>> import asyncio
-        >>> from cerebelum_nb import poll
         >>> try:
         ...     asyncio.run(poll(lambda: 0, interval=1, max_attempts=2))
         ... except PollTimeoutError as error:
@@ -362,9 +347,6 @@ class ApprovalRejectedError(CerebelumError):
     """A person rejected what the step asked for.
 
     Example:
-        >>> import asyncio
-        >>> from cerebelum_nb import wait_for_approval
-        >>> from cerebelum_nb.testing import answering
         >>> try:
         ...     with answering(reject="too dear"):
         ...         asyncio.run(wait_for_approval("budget"))
@@ -383,8 +365,6 @@ class ApprovalTimeoutError(CerebelumError, TimeoutError):
     """Nobody decided an approval in time.
 
     Example:
-        >>> from cerebelum_nb import WorkflowError, step, wait_for_approval, workflow
-        >>> from cerebelum_nb.testing import FakeClock, MemoryStore
         >>> @step
         ... async def ask():
         ...     return await wait_for_approval("budget", timeout_ms="2d")
@@ -404,16 +384,7 @@ class ApprovalError(CerebelumError):
     """An approval cannot be decided: nothing waits for one, or several do and none was named.
 
     Example:
-        >>> from cerebelum_nb import ExecutionClient, step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
-        >>> log = MemoryStore()
-        >>> client, result = ExecutionClient(log), release.run(store=log, execution_id="k1")
+        >>> client, result = ExecutionClient(log), release.run(execution_id="k1")
         >>> try:
         ...     client.run_sync(client.approve("k1"))
         ... except ApprovalError as error:
@@ -430,9 +401,6 @@ class ApprovalDecidedError(ApprovalError):
         at: when, UTC.
 
     Example:
-        >>> import asyncio
-        >>> from cerebelum_nb import ExecutionClient, step, wait_for_approval, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
         >>> @step
         ... async def ask():
         ...     return await wait_for_approval("budget")
@@ -463,9 +431,6 @@ class ApprovalRefusedError(ApprovalError):
     """The step's ``validate`` did not accept the response; the approval is still open.
 
     Example:
-        >>> import asyncio
-        >>> from cerebelum_nb import ExecutionClient, step, wait_for_approval, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
         >>> @step
         ... async def ask():
         ...     return await wait_for_approval("budget", validate=lambda size: size < 3)
@@ -487,14 +452,12 @@ class ApprovalRefusedError(ApprovalError):
     """
 
 
-class ExecutionNotFoundError(CerebelumError):
-    """No execution of this log has that id, or several share that prefix.
-
-    Attributes:
-        suggestions: ids that come near.
+class SignalError(CerebelumError):
+    """A signal cannot be sent: the execution has ended, or holds too many that nobody took.
 
     Example:
-        >>> from cerebelum_nb import step, workflow
+        >>> import asyncio
+        >>> from cerebelum_nb import ExecutionClient, step, workflow
         >>> from cerebelum_nb.testing import MemoryStore
         >>> @step
         ... def build():
@@ -503,7 +466,32 @@ class ExecutionNotFoundError(CerebelumError):
         ... def release(wf):
         ...     wf.timeline(build)
         >>> log = MemoryStore()
-        >>> result = release.run(store=log, execution_id="monday")
+        >>> run = release.run(store=log, execution_id="r1")
+        >>> try:
+        ...     asyncio.run(ExecutionClient(log).send_signal("r1", "payment"))
+        ... except SignalError as error:
+        ...     print(error)
+        execution r1 is COMPLETED: it takes no signals any more
+    """
+
+
+class SignalTimeoutError(CerebelumError, TimeoutError):
+    """No signal came within the ``timeout`` of ``wait_for_signal``.
+
+    Example:
+        >>> isinstance(SignalTimeoutError("no payment"), TimeoutError)
+        True
+    """
+
+
+class ExecutionNotFoundError(CerebelumError):
+    """No execution of this log has that id, or several share that prefix.
+
+    Attributes:
+        suggestions: ids that come near.
+
+    Example:
+        >>> result = release.run(execution_id="monday")
         >>> try:
         ...     log.execution("munday")
         ... except ExecutionNotFoundError as error:
@@ -526,9 +514,6 @@ class ExecutionBusyError(CerebelumError):
             live, as it does on this machine.
 
     Example:
-        >>> import asyncio
-        >>> from cerebelum_nb import step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
         >>> @step
         ... async def copy():
         ...     await asyncio.sleep(0)
@@ -567,18 +552,9 @@ class ResumeError(CerebelumError):
     """An execution cannot be resumed as asked: it is completed, or its timeline lost a finished step.
 
     Example:
-        >>> from cerebelum_nb import step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
-        >>> log = MemoryStore()
-        >>> result = release.run(store=log, execution_id="k1")
+        >>> result = release.run(execution_id="k1")
         >>> try:
-        ...     release.resume_sync("k1", store=log)
+        ...     release.resume_sync("k1")
         ... except ResumeError as error:
         ...     "there is nothing to resume" in str(error)
         True
@@ -589,9 +565,6 @@ class WorkflowNotFoundError(CerebelumError):
     """The code of a recorded execution cannot be found or imported from here.
 
     Example:
-        >>> import asyncio
-        >>> from cerebelum_nb import scheduler
-        >>> from cerebelum_nb.testing import MemoryStore
         >>> async def main():
         ...     scheduler(MemoryStore(), modules=["no_such_module"])
         >>> try:
@@ -609,9 +582,6 @@ class OutcomeUnknownError(ResumeError):
         steps: the steps in question.
 
     Example:
-        >>> import asyncio
-        >>> from cerebelum_nb import ExecutionStoppedError, step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
         >>> @step(effect="external")
         ... async def charge():
         ...     await asyncio.sleep(60)
@@ -646,7 +616,6 @@ class StoreError(CerebelumError):
         transient: whether the same call may succeed a moment later, as when another program holds the write lock.
 
     Example:
-        >>> from cerebelum_nb import ExecutionClient
         >>> try:
         ...     ExecutionClient("none.db")
         ... except StoreError as error:
@@ -667,8 +636,6 @@ class SerializationError(CerebelumError):
 
     Example:
         >>> import threading
-        >>> from cerebelum_nb import WorkflowError, step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
         >>> @step
         ... def build():
         ...     return {"lock": threading.Lock()}
@@ -691,8 +658,6 @@ class UntrustedValueError(SerializationError):
     """A value would have to be unpickled, which this log does not allow.
 
     Example:
-        >>> from cerebelum_nb import WorkflowError, step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
         >>> @step
         ... def build():
         ...     return slice(3)
@@ -717,7 +682,6 @@ class SecretMissingError(SerializationError):
     """A secret was never written to the log and is not in this process; give it again.
 
     Example:
-        >>> from cerebelum_nb import Secret
         >>> try:
         ...     Secret.missing("token").reveal()
         ... except SecretMissingError as error:

@@ -100,7 +100,7 @@ class Observation:
         self._observer = observer
 
     def stop(self) -> None:
-        """Be told nothing more; calling it twice is harmless."""
+        """Stop being called; calling it twice is harmless."""
         observers.remove(self._observer)
 
     def __enter__(self) -> Self:
@@ -120,7 +120,7 @@ def add(
     """Tell a function what happens in every execution of this process, from now on.
 
     Both are called on the event loop that runs the execution, so they must be quick: put what takes time into a queue.
-    What they return is ignored. One that raises is logged once and told nothing more.
+    What they return is ignored. One that raises is logged once and not called again.
 
     Args:
         on_event: called with each event, after the commit that recorded it, in the order of the log.
@@ -134,17 +134,9 @@ def add(
         TypeError: there is nothing to call.
 
     Example:
-        >>> from cerebelum_nb import observe, step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
         >>> seen = []
         >>> with observe.add(lambda recorded: seen.append(recorded.type)):
-        ...     result = release.run(store=MemoryStore())
+        ...     result = release.run()
         >>> seen
         ['WorkflowStarted', 'StepStarted', 'StepCompleted', 'WorkflowCompleted']
     """

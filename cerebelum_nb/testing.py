@@ -102,7 +102,7 @@ class FakeClock:
         self._move_to(end)
 
     def set(self, to: datetime) -> None:
-        """Show another time at once, forwards or backwards, as when somebody sets the clock; fires nothing."""
+        """Show another time at once, forwards or backwards, as when a clock is set; fires nothing."""
         self._now = round(to.timestamp() * 1e6)
         self._timers.wall_clock_was_set()
 

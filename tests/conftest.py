@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import compileall
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -31,8 +32,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# An example takes as long as the machine is busy; a test that hangs meets the time limit of every test.
-settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# An example takes as long as the machine is busy; a test that hangs meets the time limit of every test. Few examples
+# in every run find what is broken now; `.ci/full` looks for rarer things with --hypothesis-profile=thorough.
+for name, examples in (("suite", 25), ("thorough", 400)):
+    settings.register_profile(name, max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
 
 
@@ -43,6 +46,15 @@ def _state_of_its_own() -> None:
     os.environ["XDG_STATE_HOME"] = folder.name
 
 
+def _logs_in_memory() -> None:
+    """Put the tests' folders where a commit need not wait for a disk, if there is such a place with enough room."""
+    memory = "/dev/shm"
+    if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 4 << 30:
+        os.environ.setdefault("TMPDIR", memory)
+        tempfile.tempdir = None  # it is asked for again
+
+
+_logs_in_memory()
 _state_of_its_own()
 
 

@@ -6,18 +6,25 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.__main__ import NAMES, measure
+from benchmarks.__main__ import NAMES, ON_DEMAND, measure
 from benchmarks.measure import Figure, Settings, compare
 from benchmarks.report import markdown
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "peers"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ON_DEMAND])
 def test_a_benchmark_gives_its_figures(name: str, tmp_path: Path) -> None:
     figures = measure(name, Settings(directory=tmp_path, repeat=1, scale=0.01))
     assert figures
     assert all(figure.benchmark == name and figure.value >= 0 for figure in figures)
     assert len(markdown(figures).splitlines()) == 2 + len(figures)
+
+
+@pytest.mark.soak
+@pytest.mark.process
+def test_the_benchmark_of_a_cluster_gives_its_figures(tmp_path: Path) -> None:
+    pytest.importorskip("temporalio")
+    assert len(measure("distributed", Settings(directory=tmp_path, repeat=1, scale=0.01))) == 7
 
 
 @pytest.mark.process

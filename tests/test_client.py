@@ -39,6 +39,8 @@ from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.errors import CerebelumError, ExecutionNotFoundError, StoreError
 from cerebelum_nb.testing import FakeClock, MemoryStore
 
+from .programs import Popen
+
 HOUR = 3_600_000
 
 
@@ -371,7 +373,7 @@ asyncio.run(stuck.execute(store=SqliteStore(sys.argv[1]), execution_id="stuck-1"
 def hanging(tmp_path):
     """Another process that runs ``stuck-1``."""
     command = [sys.executable, "-W", "error", "-c", FOREVER, str(tmp_path / "log.db")]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    child = Popen(command, stdout=subprocess.PIPE, text=True)
     assert child.stdout.readline() == "hangs\n"
     yield child
     child.kill()

@@ -12,7 +12,7 @@ from cerebelum_nb import ExecutionClient, WorkflowError, sleep, step, wait_for_a
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.errors import ApprovalDecidedError, ApprovalError, ExecutionNotFoundError, ResumeError
 
-mended = False
+fixed = False
 
 
 @step
@@ -22,7 +22,7 @@ def build():
 
 @step
 def ship(build):
-    if not mended:
+    if not fixed:
         raise RuntimeError("no crane")
     return f"{build} shipped"
 
@@ -54,7 +54,7 @@ def nap(wf):
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules[__name__], "mended", False)
+    monkeypatch.setattr(sys.modules[__name__], "fixed", False)
     with SqliteStore(tmp_path / "log.db", durability="normal") as store:
         yield store
 
@@ -75,20 +75,20 @@ async def reached(client, execution_id, state):
         await asyncio.sleep(0.01)
 
 
-def mend(monkeypatch):
-    monkeypatch.setattr(sys.modules[__name__], "mended", True)
+def fix(monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "fixed", True)
 
 
-async def test_a_resumed_execution_goes_on_in_the_background(client, store, monkeypatch):
+async def test_a_resumed_execution_continues_in_the_background(client, store, monkeypatch):
     with pytest.raises(WorkflowError):
         await deliver.execute(store=store, execution_id="deliver-1")
-    mend(monkeypatch)
+    fix(monkeypatch)
     assert await client.resume_execution("deliver") == "resumed"
     await reached(client, "deliver-1", "COMPLETED")
 
 
 def test_from_sync_code_it_is_waited_for(client, failed, monkeypatch):
-    mend(monkeypatch)
+    fix(monkeypatch)
     assert client.run_sync(client.resume_execution("deliver-1")) == "resumed"
     status = client.run_sync(client.get_execution_status("deliver-1"))
     assert (status.status, status.step_outputs["ship"]) == ("COMPLETED", "image shipped")
@@ -100,7 +100,7 @@ def test_one_that_fails_again_was_resumed(client, failed):
 
 
 def test_a_completed_execution_is_not_resumed_and_the_reason_is_told(client, store, failed, monkeypatch):
-    mend(monkeypatch)
+    fix(monkeypatch)
     client.run_sync(client.resume_execution("deliver-1"))
     outcome = client.run_sync(client.resume_execution("deliver-1"))
     assert outcome == "failed_to_resume"

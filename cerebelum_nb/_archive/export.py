@@ -65,14 +65,7 @@ def export(
         StoreError: the log cannot be read, or the file not be written.
 
     Example:
-        >>> from cerebelum_nb import archive, connect, step, workflow
         >>> log = connect("example.db")
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
         >>> run = release.run(execution_id="exported-1")
         >>> archive.export("exported-1", "report.html")
         PosixPath('report.html')

@@ -115,14 +115,7 @@ def pack(
         StoreError: the log cannot be read, or the file not be written.
 
     Example:
-        >>> from cerebelum_nb import archive, connect, step, workflow
         >>> log = connect("example.db")
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
         >>> run = release.run(execution_id="packed-1")
         >>> archive.pack("packed-1", redact=["password"]).masked
         0
@@ -180,14 +173,7 @@ def unpack(
         StoreError: it is no packed file, was altered, or clashes with what is here; nothing was written.
 
     Example:
-        >>> from cerebelum_nb import archive, connect, step, workflow
         >>> log = connect("example.db")
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
         >>> run = release.run(execution_id="packed-2")
         >>> file = archive.pack("packed-2").path
         >>> [run.execution_id for run in archive.unpack(file, store=connect("elsewhere.db"))]
@@ -202,7 +188,7 @@ def unpack(
                 f"The file {path} is not as it was packed: {first}{more}. Nothing was unpacked. Have it sent again."
             )
         ids = [packed.execution(name).execution_id for name in execution_ids] or list(found.heads)
-        for name in ids:  # of a file that `pack` made, all are at rest; a scheduler must not take up what others made
+        for name in ids:  # of a file that `pack` made, all are at rest; a scheduler must not resume what others made
             _put_to_rest(packed, name)
         with snapshot(packed) as db:
             records = [read(db, name) for name in ids]
@@ -213,8 +199,8 @@ def unpack(
                 if 0 < here < len(record.events):
                     raise StoreError(
                         f"The log {log.location} has the execution {record.id} as it was earlier, with {here} of these "
-                        f"{len(record.events)} events: it went on elsewhere. Nothing was written. Take it to a log of "
-                        "its own with --db."
+                        f"{len(record.events)} events: it was continued elsewhere. Nothing was written. Add it "
+                        "to a separate log with --db."
                     )
                 if is_new := not here:
                     write(db, replace(record, untrusted=frozenset(record.payloads), is_foreign=True))
@@ -226,7 +212,7 @@ def unpack(
 
 @contextmanager
 def _new_file(target: Path, log: SqliteStore) -> Iterator[Path]:
-    """Give a place beside ``target``, which takes its name when the block ends well."""
+    """Give a place next to ``target``, which takes its name if the block succeeds."""
     with tempfile.TemporaryDirectory(prefix=".packing-", dir=target.parent) as folder:
         place = Path(folder, "pack")
         yield place
@@ -253,7 +239,7 @@ def _copy(path: Path) -> Iterator[SqliteStore]:
 
 
 def _put_to_rest(packed: SqliteStore, execution_id: str) -> None:
-    """Pause what was under way: two copies of a run must not both go on by themselves."""
+    """Pause what was in progress: two copies of a run must not both resume by themselves."""
     row = packed.execution(execution_id)
     if row.summary.state.is_final or row.summary.state is ExecutionState.PAUSED:
         return

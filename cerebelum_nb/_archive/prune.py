@@ -42,7 +42,7 @@ class Pruned:
     Attributes:
         execution_ids: the executions, the newest first.
         events: how many events they had.
-        values: how many values nobody used any more.
+        values: how many values were no longer used.
         freed: bytes the log is smaller by; what was deleted but not given back is used again by the log itself.
         archive: the log that holds them now, if one was named.
         dry_run: whether nothing was deleted.
@@ -86,7 +86,7 @@ def prune(
 
     Args:
         older_than: only those that ended longer ago: a timedelta, or text such as ``"90d"``.
-        keep_last: of each workflow, keep the newest so many of those that are meant.
+        keep_last: of each workflow, keep this many of the newest.
         workflow: only executions of this workflow.
         state: only those in this state, or one of several: completed, failed, cancelled (by default all three), and
             paused, if it is named.
@@ -163,7 +163,7 @@ def _choose(
 
 
 def _copy(log: SqliteStore, cold: SqliteStore, batch: list[_Run]) -> None:
-    """Write executions to the archive, unless they are there; one that went on takes the place of its beginning."""
+    """Write executions to the archive, unless they are there; a longer copy replaces a shorter one."""
     with snapshot(log) as source:
         exists = "SELECT 1 FROM execution WHERE key = ?"
         records = [read(source, run.id) for run in batch if source.execute(exists, (run.key,)).fetchone()]
@@ -189,14 +189,15 @@ def _delete(log: SqliteStore, batch: list[_Run], states: Iterable[str]) -> list[
 
 
 def _reclaim(log: SqliteStore) -> int:
-    """Delete the bytes that no event names any more; return how many values that were."""
+    """Delete the bytes that no event names any longer; return how many values that was."""
     with log.maintenance("reclaim") as db:
         stored = dict(db.execute("SELECT digest, codec FROM payload"))
         if not stored:
             return 0
         used = set(_named(db))
         # A run writes its code before the first event that names it, so code waits until nothing is under way.
-        live = "SELECT EXISTS (SELECT 1 FROM execution WHERE state IN ('RUNNING', 'SLEEPING', 'WAITING_FOR_APPROVAL'))"
+        live = """SELECT EXISTS (SELECT 1 FROM execution
+            WHERE state IN ('RUNNING', 'SLEEPING', 'WAITING_FOR_APPROVAL', 'WAITING_FOR_SIGNAL'))"""
         (is_live,) = db.execute(live).fetchone()
         unused = [d for d, codec in stored.items() if d not in used and not (is_live and codec == "code")]
         for table in ("payload", "untrusted"):

@@ -1,6 +1,6 @@
 """One execution as the rows a log holds of it: read from one log, written to another. SQL, and no decisions.
 
-Rows are copied as they stand, hashes included, so that a copy is the same to the last byte.
+Rows are copied unchanged, hashes included, so that a copy is the same to the last byte.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def write(db: sqlite3.Connection, record: Record) -> None:
 
 
 def held(db: sqlite3.Connection, record: Record, location: str) -> int:
-    """Return how many events of this execution the log has: 0 when it is not there, more when it went on there.
+    """Return how many events of this execution the log has: 0 when it is not there, more when it was continued there.
 
     Raises:
         StoreError: it has another execution under that id.
@@ -94,7 +94,7 @@ def held(db: sqlite3.Connection, record: Record, location: str) -> int:
     if common and there[common - 1][0] != record.events[common - 1][1]:
         raise StoreError(
             f"The log {location} has another execution {record.id}: its events are not these. Nothing was "
-            "written. Take them to a log of their own with --db."
+            "written. Add them to a separate log with --db."
         )
     return len(there)
 

@@ -1,6 +1,6 @@
 """``repair``: rebuild an execution's row from its events, where something else than this library wrote to the row.
 
-The row is a summary of the events and nothing more, so nothing is lost. What does not stand in intact events is left
+The row is a summary of the events and nothing more, so nothing is lost. What is not in intact events is left
 as it is.
 """
 

@@ -15,7 +15,6 @@ from .._core.describe import detail, headline
 from .._core.graph import step_of
 from .._core.state import State, evolve
 from .._core.state import fold as fold_events
-from .._core.state_name import ExecutionState
 from .._core.value import Value
 from .._engine.hints import Reader, advise
 from .._engine.staleness import Parts
@@ -24,6 +23,7 @@ from .._store.rows import Row
 from .._text.duration import format_seconds
 from .._text.html import Html, badge, fold, page, section, table
 from .._text.json_text import indented, parse
+from .._text.style import look_of
 from .._text.text import counted, cut_middle
 from .._text.times import clock, stamp
 from .._views.card import Card
@@ -32,19 +32,10 @@ from .attempts import Attempt, attempts
 __all__ = ["Source", "runbook"]
 
 _SHORT = 160
-"""Characters of a value that stand in the table of steps."""
+"""How many characters of a value the table of steps shows."""
 
 _LONGEST = 4_000
 """Characters of one text; what is longer is cut in the middle."""
-
-_LOOKS = {
-    ExecutionState.COMPLETED: "completed",
-    ExecutionState.FAILED: "failed",
-    ExecutionState.CANCELLED: "skipped",
-    ExecutionState.PAUSED: "interrupted",
-    ExecutionState.SLEEPING: "sleeping",
-    ExecutionState.WAITING_FOR_APPROVAL: "approval",
-}
 
 
 _MOST_ITEMS = 50
@@ -106,7 +97,7 @@ def _head(source: Source) -> Html:
     if shown.parent:
         facts.append(("forked from", shown.parent))
     listed = Html().join(Html("<div><dt>{}</dt><dd>{}</dd></div>").format(name, told) for name, told in facts)
-    look, word = _LOOKS.get(shown.state, "running"), shown.state.words
+    look, word = look_of(shown.state), shown.state.words
     if source.interrupted:
         look, word = "interrupted", "interrupted: its process ended"
     return Html("<header><h1>{} {}</h1><p><code>{}</code></p><dl>{}</dl></header>").format(
@@ -126,7 +117,7 @@ def _failure(events: Sequence[e.Event]) -> Html:
 
 
 def _next(source: Source) -> Html:
-    """Say how to go on with it."""
+    """Say how to resume it."""
     advice = advise(
         fold_events(source.events), source.row.execution_id, interrupted=source.interrupted, reader=Reader.TERMINAL
     )

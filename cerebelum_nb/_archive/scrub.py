@@ -1,7 +1,7 @@
 """Taking secrets out of an execution that was recorded without knowing them, before it leaves the house.
 
-What stands under a redacted name is masked there, and its text wherever else it turns up. The events are other ones
-then, so they are chained anew. Values that are bytes cannot be masked: they are left out, their previews stay.
+What is stored under a redacted name is masked, and so is its text wherever else it turns up. That changes the
+events, so they are chained again. Values that are bytes cannot be masked: they are left out, their previews stay.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .record import Record
 __all__ = ["masked_in", "scrub"]
 
 _FREE_TEXT = frozenset({"message", "text", "reason", "result"})
-"""Fields of events that hold what somebody wrote; the others are names that the fold goes by."""
+"""Fields of events that hold text from people; the others are names that the fold goes by."""
 
 
 def masked_in(record: Record) -> int:
@@ -38,7 +38,7 @@ def masked_in(record: Record) -> int:
 
 
 def scrub(record: Record, names: Collection[str]) -> tuple[Record, int]:
-    """Mask what stands under these names; return the record, and how many values were left out."""
+    """Mask what is stored under these names; return the record, and how many values were left out."""
     events = rows.decode(row for row, _ in record.events)
     vault = Vault(names)
     for value in _values(events):
@@ -66,7 +66,7 @@ def _values(events: Iterable[Event]) -> Iterable[Value]:
 
 
 def _tells(codec: str, data: bytes, vault: Vault) -> bool:
-    """Whether bytes hold a secret, or a name under which one may stand, or cannot be searched."""
+    """Whether bytes hold a secret, or a name under which one may be stored, or cannot be searched."""
     searched = _uncompressed(data) if codec == "arrow" else data
     if searched is None:
         return True

@@ -33,7 +33,7 @@ __all__ = ["Finding", "Verification", "verify"]
 
 _MOST_NAMED = 5
 _DAMAGES = 20
-"""So many of SQLite's own complaints are told."""
+"""How many of SQLite's own complaints are shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +119,7 @@ def verify(execution_id: str | None = None, *, store: Log | None = None) -> Veri
 
     Found are events that were changed, deleted, put in or moved, an execution's row that says something else than its
     events, values whose bytes were changed or deleted, guards that were taken away, and damage to the file. Not found
-    is what somebody did who also computed the chain anew: compare ``heads`` with those you kept elsewhere.
+    is a change by somebody who also recomputed the chain: compare ``heads`` with those you kept elsewhere.
 
     Args:
         execution_id: only this execution, its events, row and values; its id may be shortened.
@@ -218,16 +218,16 @@ class Check:
         for key, count in self.db.execute(orphans):
             self.found(f"an execution was deleted: {counted(count, 'event')} of it are left (its key was {key})")
         if self.db.execute("SELECT count(*) FROM maintenance").fetchone() != (0,):
-            self.found("a row stands in the table maintenance, which lets events be changed")
+            self.found("there is a row in the table maintenance, which lets events be changed")
 
     def _has_no_tables(self) -> bool:
-        """Tell of views in place of tables: what such a view does when it is read is somebody else's choice."""
+        """Report views in place of tables: whoever made such a view chose what reading it does."""
         sql = (
             "SELECT name FROM sqlite_master WHERE type = 'view' AND name IN ('execution', 'event', 'payload', 'holder')"
         )
         found = [name for (name,) in self.db.execute(sql)]
         for name in found:
-            self.found(f"the table {name} is gone, and a view stands in its place")
+            self.found(f"the table {name} is gone, and a view has taken its place")
         return bool(found)
 
     def _schema(self) -> None:
@@ -240,12 +240,12 @@ class Check:
         """Look at one execution, a row of ``projection.SELECT``."""
         execution_id, last = columns[:2]
         if _is_damaged(execution_id):
-            self.found(f"an execution's id is no text any more: {execution_id!a}")
+            self.found(f"an execution's id is no longer text: {execution_id!a}")
             return
         state, before = State(), len(self.findings)
         misfits: list[str] = []
         version, first = 0, 0
-        head: bytes | None = chain.start(execution_id)  # None where it is not known: what stood there is missing
+        head: bytes | None = chain.start(execution_id)  # None where it is not known: the event before is missing
         events = """SELECT version, hash, type, step, visit, attempt, at, data FROM event
             WHERE execution = (SELECT key FROM execution WHERE execution_id = ?) ORDER BY version"""
         for next_version, hashed, *row in self.db.execute(events, (execution_id,)):
@@ -332,7 +332,7 @@ class Check:
 
 
 def _is_damaged(text: object) -> bool:
-    """Whether it is no text any more, or :func:`_text` found bytes in it that are no UTF-8."""
+    """Whether it is no longer text, or :func:`_text` found bytes in it that are not UTF-8."""
     return not isinstance(text, str) or any("\ud800" <= sign <= "\udfff" for sign in text)
 
 
@@ -367,5 +367,5 @@ def _events(first: int, last: int) -> str:
 
 
 def _text(raw: bytes) -> str:
-    """Read what stands there, also when it is no UTF-8 any more."""
+    """Read a text, even when it is no longer UTF-8."""
     return raw.decode("utf-8", "surrogateescape")

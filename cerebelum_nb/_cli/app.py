@@ -203,19 +203,19 @@ _DB, _DEBUG, _CORE = "cerebelum_nb.db", "cerebelum_nb.debug", "cerebelum_nb.core
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
-    if value:  # what stands nearer to the command comes later and wins
+    if value:  # what is nearer to the command comes later and wins
         ctx.meta[{"debug": _DEBUG, "core": _CORE}.get(param.name or "", _DB)] = value
 
 
 def debug_option(command: F) -> F:
-    """Give a command ``--debug``, which may also stand before its name."""
+    """Give a command ``--debug``, which may also come before its name."""
     return click.option(
         "--debug", is_flag=True, expose_value=False, callback=_remember, help="Show the traceback of an error."
     )(command)
 
 
 def log_options(command: F) -> F:
-    """Give a command ``--db`` and ``--debug``; both may also stand before its name."""
+    """Give a command ``--db`` and ``--debug``; both may also come before its name."""
     db = click.option(
         "--db",
         metavar="PATH",

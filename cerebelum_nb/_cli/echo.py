@@ -1,4 +1,4 @@
-"""Printing: in colour if somebody looks at it and does not mind."""
+"""Printing: in colour on a terminal, unless NO_COLOR is set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run in the foreground of this terminal, as `resume` and `fork` have it: what is told meanwhile, and its end."""
+"""A run in the foreground of this terminal, for `resume` and `fork`: what is shown meanwhile, and how it ends."""
 
 from __future__ import annotations
 
@@ -93,6 +93,6 @@ def end(ctx: click.Context, store: Store, execution_id: str, failure: str | None
             raise Failure(failure)
         case _:
             click.echo(
-                "it waits, and no process is kept for that: `cerebelum scheduler` goes on with it when it is due",
+                "it waits, and no process is running it: `cerebelum scheduler` resumes it when it is due",
                 err=True,
             )

@@ -33,7 +33,7 @@ _MARKS = {
     Phase.COMPLETED: ("✓", "green"),
     Phase.FAILED: ("✗", "red"),
 }
-_WAITING_MARKS = {"approval": ("?", "yellow"), "sleep": ("☾", "yellow")}
+_WAITING_MARKS = {"approval": ("?", "yellow"), "signal": ("☾", "yellow"), "sleep": ("☾", "yellow")}
 _STEPS = (Column(title=""), Column(title="step", least=8), Column(title="took", right=True), Column(title="", least=8))
 _BAR, _WIDEST, _MOST_STEPS, _MOST_DATA, _MOST_LINES = 30, 100, 60, 12, 12
 
@@ -50,7 +50,7 @@ class Picture:
     """Writes a command, so that it means this log."""
 
     def lines(self, room: int | None, *, most_steps: int = _MOST_STEPS) -> list[str]:
-        """Write it in so many columns (None: as many as it takes), coloured."""
+        """Write it in this many columns (None: as many as it takes), coloured."""
         return [
             *self._head(room),
             *self._steps(room, most_steps),
@@ -69,7 +69,7 @@ class Picture:
 
     @property
     def idle(self) -> bool:
-        """Whether nobody runs it, and nobody will unless somebody is told to."""
+        """Whether no process is running it, and none will unless somebody starts one."""
         return self.interrupted or self.row.summary.state is ExecutionState.PAUSED
 
     @property
@@ -195,6 +195,9 @@ class Picture:
         if operation.kind == "approval":
             left = "waits" if operation.due_at is None else f"{self._left(operation.due_at)} left"
             return f"{left} for {operation.approval_type} approval"
+        if operation.kind == "signal":
+            left = "waits" if operation.due_at is None else f"{self._left(operation.due_at)} left"
+            return f"{left} for signal {operation.op.split(':')[1]}"
         if operation.kind in ("poll", "retry") and operation.number:
             wait = "" if operation.due_at is None else f", the next in {self._left(operation.due_at)}"
             return f"{operation.kind}: {operation.number} {'try' if operation.number == 1 else 'tries'}{wait}"
@@ -205,7 +208,7 @@ class Picture:
         return short_seconds(round(left)) if left >= 1 else "0s"
 
     def _asked(self) -> Iterator[str]:
-        """Show what somebody is to decide."""
+        """Show what has to be decided."""
         for key, name in self.state.waiting.items():
             known = self.state.step(name)
             operation = None if known is None else known.operations.get(key.removesuffix(f"@{name}"))

@@ -9,28 +9,18 @@ from click.shell_completion import CompletionItem
 
 from .._client.reading import INTERRUPTED
 from .._core.state_name import ExecutionState
+from .._text.style import MARKS, look_of
 from .._text.terminal import Cell
 
 __all__ = ["StateType", "state_cell"]
-
-_STYLES = {
-    ExecutionState.RUNNING: "cyan",
-    ExecutionState.SLEEPING: "yellow",
-    ExecutionState.WAITING_FOR_APPROVAL: "yellow",
-    ExecutionState.PAUSED: "yellow",
-    ExecutionState.COMPLETED: "green",
-    ExecutionState.FAILED: "red",
-    ExecutionState.CANCELLED: "dim",
-    ExecutionState.UNSPECIFIED: "dim",
-}
 
 
 def state_cell(state: ExecutionState, *, interrupted: bool = False, short: bool = False) -> Cell:
     """Write a state in its colour; of one whose process died, that."""
     if interrupted:
         return Cell(INTERRUPTED, "red")
-    text = "waiting" if short and state is ExecutionState.WAITING_FOR_APPROVAL else state.words
-    return Cell(text, _STYLES[state])
+    text = "waiting" if short and state.startswith("WAITING") else state.words
+    return Cell(text, MARKS[look_of(state)].terminal)
 
 
 class StateType(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
@@ -50,6 +40,8 @@ class StateType(click.ParamType):  # type: ignore[type-arg]  # generic from clic
         begun = [state for state in _OFFERED if _starts(state, str(value))]
         if len(begun) == 1:
             return begun[0]
+        if begun and value.strip().upper() == "WAITING":
+            return ExecutionState(value)
         if begun and str(value).strip():
             self.fail(f"{value!r} is short for several states: {', '.join(map(str.lower, begun))}", param, ctx)
         try:

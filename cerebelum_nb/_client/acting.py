@@ -1,4 +1,4 @@
-"""What the client does to executions: going on with one, and waiting for it from sync code.
+"""What the client does to executions: resume one, and wait for it from sync code.
 
 The engine does the work; here it is only asked for, and the answer put into a word.
 """
@@ -24,7 +24,7 @@ T = TypeVar("T")
 _LOOK_SECONDS = 0.05
 
 _in_background: set[asyncio.Task[Any]] = set()
-"""Runs taken up by this process: a loop alone does not keep its tasks."""
+"""Runs that this process resumed: a loop alone does not keep its tasks alive."""
 
 
 class ResumeOutcome(str):
@@ -76,7 +76,7 @@ async def resume_execution(store: Store, execution_id: str, *, skip_completed_st
 
 
 def run_sync(work: Coroutine[Any, Any, T]) -> T:
-    """Wait for a coroutine from sync code, also where a loop is running, and for the runs it has taken up."""
+    """Wait for a coroutine from sync code, also where a loop is running, and for the runs it has resumed."""
     try:
         stop_when_loading()
     except BaseException:
@@ -118,4 +118,4 @@ def _outcome(run: asyncio.Future[Any], moved: bool) -> ResumeOutcome:
 def _forget(run: asyncio.Task[Any]) -> None:
     _in_background.discard(run)
     if not run.cancelled():
-        run.exception()  # it is in the log: nobody has to fetch it
+        run.exception()  # it is in the log: it need not be fetched

@@ -1,4 +1,4 @@
-"""The client: what runs, how far it is, what it waits for; and going on with it, deciding, cancelling.
+"""The client: what runs, how far it is, what it waits for; resuming it, deciding, cancelling.
 
 Only the calls live here; what they return is in status.py, how it is read from the log in reading.py, what is
 done to an execution in acting.py.
@@ -119,8 +119,8 @@ class ExecutionClient:
             workflow_name: only those of this workflow.
             status: only those in this state: an ExecutionState, or its name in any case; or ``"interrupted"``, which is
                 no state: those that should run and whose process died.
-            limit: at most so many.
-            offset: leave out so many of the newest first.
+            limit: at most this many.
+            offset: leave out this many of the newest.
 
         Returns:
             The executions, how many match in all, and whether more follow.
@@ -213,6 +213,37 @@ class ExecutionClient:
         from .._engine.approvals import decide
 
         await decide(self._store, execution_id, approve=False, reason=reason, by=by, step=step)
+
+    async def send_signal(
+        self,
+        execution_id: str,
+        name: str,
+        data: Any = None,
+        *,
+        signal_id: str | None = None,
+        by: str | None = None,
+    ) -> bool:
+        """Send a signal to an execution, for a step that waits with ``wait_for_signal``, now or later.
+
+        Args:
+            execution_id: its id or an unambiguous beginning.
+            name: the name of the signal.
+            data: what the step receives.
+            signal_id: what makes it this very signal: a second one with the same id is ignored, so that a sender which
+                does not know whether it succeeded may send again.
+            by: who sends it, for the log.
+
+        Returns:
+            False when a signal with this ``signal_id`` was sent before.
+
+        Raises:
+            ExecutionNotFoundError: there is no such execution.
+            SignalError: the execution has ended, or keeps 1,000 signals that no step took.
+            SerializationError: the data cannot be stored.
+        """
+        from .._engine.signals import send
+
+        return await send(self._store, execution_id, name, data=data, signal_id=signal_id, by=by)
 
     async def cancel(self, execution_id: str, reason: str | None = None, *, by: str | None = None) -> None:
         """End an execution for good; another process that runs it does so in a moment.

@@ -1,4 +1,4 @@
-"""Fields of a status that are read from the log, or decoded, when somebody looks at them.
+"""Fields of a status that are read from the log, or decoded, when they are first used.
 
 Nothing here knows what a status is made of.
 """

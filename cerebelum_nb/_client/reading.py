@@ -1,7 +1,7 @@
 """How a status is read: the row of the execution, and when more is asked for, the fold of its events.
 
 A row is a summary of the fold, made in the same transaction as the events. So an entry of a list costs its row,
-and the whole of it, when somebody looks, one fold of the events up to the row's version.
+and the whole of it, when it is looked at, one fold of the events up to the row's version.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from .status import ApprovalInfo, ExecutionStatus, SleepInfo, StepStatus
 
 __all__ = ["ACTIVE", "INTERRUPTED", "entry", "listed", "status_of"]
 
-ACTIVE = (ExecutionState.RUNNING, ExecutionState.SLEEPING, ExecutionState.WAITING_FOR_APPROVAL)
-"""States in which somebody should be running an execution, or will wake it."""
+_WAITING = (ExecutionState.SLEEPING, ExecutionState.WAITING_FOR_APPROVAL, ExecutionState.WAITING_FOR_SIGNAL)
+ACTIVE = (ExecutionState.RUNNING, *_WAITING)
+"""States in which a process should be running an execution, or will wake it."""
 
 INTERRUPTED = "interrupted"
 """No state, but what lists show, and find, where the process of an active execution has died."""
 
-_WAITING = (ExecutionState.SLEEPING, ExecutionState.WAITING_FOR_APPROVAL)
 _NEARLY_DONE = 99.9
 
 
@@ -48,7 +48,7 @@ def listed(
 def status_of(store: Store, row: ExecutionRow, now: int) -> ExecutionStatus:
     """Read an execution whole; ``now`` is in µs since the epoch."""
     status = entry(store, row, now)
-    status.completed_steps  # noqa: B018  # folds the events now, not when the log has gone on
+    status.completed_steps  # noqa: B018  # folds the events now, not when the log has grown
     return status
 
 
@@ -173,12 +173,12 @@ class _Details:
 
 
 def _is_interrupted(store: Store, row: ExecutionRow) -> bool:
-    """Whether nobody runs an execution that should run: its holder is dead, or gave it back half-way."""
+    """Whether no process is running an execution that should run: its holder is dead, or gave it back half-way."""
     if row.summary.state not in ACTIVE or keeper_of(store).running(row.execution_id) is not None:
         return False
     if row.holder is not None:
         return not store.lease_left(row.holder)
-    # Hibernating, nobody is meant to hold it.
+    # Hibernating, no process should hold it.
     return not (
         row.summary.state in _WAITING
         and (row.summary.wake_at is not None or isinstance(_last_event(store, row), WorkflowHibernated))

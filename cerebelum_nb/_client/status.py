@@ -15,6 +15,7 @@ from typing import Any
 from .._core.state_name import ExecutionState
 from .._text.duration import format_seconds
 from .._text.html import Html
+from .._text.style import MARKS, look_of
 from .._text.terminal import clean
 from .._text.text import cut
 from .._text.times import timestamp
@@ -25,7 +26,7 @@ from .lazy import jsonable, late
 __all__ = ["ApprovalInfo", "ExecutionStatus", "SleepInfo", "StepStatus"]
 
 _LONGEST = 60
-_LONGEST_NAME = 200  # a new id has no more
+_LONGEST_NAME = 200  # a new id is no longer
 _MOST_STEPS = 30
 
 
@@ -45,16 +46,8 @@ class StepStatus:
         error: why it failed; None for a completed step.
 
     Example:
-        >>> from cerebelum_nb import ExecutionClient, step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
-        >>> client = ExecutionClient(log := MemoryStore())
-        >>> result = release.run(store=log, execution_id="k1")
+        >>> client = ExecutionClient()
+        >>> result = release.run(execution_id="k1")
         >>> (done,) = client.run_sync(client.get_execution_status("k1")).completed_steps
         >>> done.step_name, done.output
         ('build', 'image')
@@ -136,11 +129,11 @@ class SleepInfo:
 @late("data")
 @dataclass(frozen=True, kw_only=True)
 class ApprovalInfo:
-    """An approval nobody has given yet; of several, the one asked for first.
+    """An approval that has not been given yet; of several, the one asked for first.
 
     Attributes:
         approval_type: what kind of approval.
-        data: what the step gave for whoever decides.
+        data: what the step shows to the person who decides.
         timeout_ms: how long it is waited for, milliseconds; None without end.
         requested_at: since when, UTC.
         remaining_timeout_ms: what is left of the timeout, milliseconds, when the status was read.
@@ -211,16 +204,8 @@ class ExecutionStatus:
         interrupted: whether it should run, but no process runs it: its process died. It can be resumed.
 
     Example:
-        >>> from cerebelum_nb import ExecutionClient, step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
-        >>> client = ExecutionClient(log := MemoryStore())
-        >>> result = release.run(store=log, execution_id="k1")
+        >>> client = ExecutionClient()
+        >>> result = release.run(execution_id="k1")
         >>> status = client.run_sync(client.get_execution_status("k1"))
         >>> status.progress_percentage, dict(status.step_outputs)
         (100.0, {'build': 'image'})
@@ -328,7 +313,7 @@ def _as_text(status: ExecutionStatus) -> str:
 def _as_html(status: ExecutionStatus) -> Html:
     """Say it as a heading, a bar, and a table of the completed steps."""
     share = f"{status.progress_percentage:g}"
-    color = {ExecutionState.COMPLETED: "#2e7d32", ExecutionState.FAILED: "#c62828"}.get(status.status, "#1565c0")
+    color = MARKS[look_of(status.status)].colour
     at = Html(" at <b>{}</b>").format(_name(status.current_step_name)) if status.current_step_name else ""
     notes = Html().join(map(Html("<div>{}</div>").format, _notes(status)))
     row = Html(

@@ -30,7 +30,7 @@ class Cut:
         events: of the parent's history, in order.
         version: the last version of the parent before the cut.
         before: the step before which it was cut; None when all is kept.
-        again: steps that stand after the cut in the workflow, though they ran before it.
+        again: steps that come after the cut in the workflow, though they ran before it.
     """
 
     events: tuple[Event, ...]
@@ -98,7 +98,7 @@ def plan_fork(
         execution_id: the parent's id, for messages.
         rerun: names of completed steps to run again with what depends on them, or ``"stale"`` for the outdated.
         outdated: the completed steps that are stale.
-        again: completed steps that run again unasked: they read an input which the fork changes, or stand after the
+        again: completed steps that run again unasked: they read an input which the fork changes, or come after the
             step it is forked from.
         given: steps whose result is given; what depends on them runs again.
         listed_anew: of ``again``, the foreach steps that only run over another list now.
@@ -149,7 +149,7 @@ def lineage(state: State) -> str:
 
 
 def _after(plan: Plan, step: str) -> set[str]:
-    """The step and all that comes after it; not what runs beside it."""
+    """The step and all that comes after it; not what runs in parallel with it."""
     return steps_from(plan, step, step).keys() - _beside(plan, step)
 
 
@@ -163,7 +163,7 @@ def _first(history: Sequence[Event], *choices: Collection[str]) -> int | None:
 
 
 def _beside(plan: Plan, step: str) -> set[str]:
-    """The other members of the parallel groups it stands in."""
+    """The other members of the parallel groups it is in."""
     paths = [plan.timeline, *(path for name in plan.steps for path in paths_of(plan, name))]
     return {name for path in paths for stage in path if step in stage for name in stage} - {step}
 

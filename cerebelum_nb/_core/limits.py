@@ -1,4 +1,4 @@
-"""How far a run goes on before it pauses: one stage, up to a step or before it, or not at all. Pure.
+"""How far a run goes before it pauses: one stage, up to a step or before it, or not at all. Pure.
 
 A limit is asked before a stage is entered, when nothing is in flight; inside a stage everything may start, so that
 the retries of a step and the members of a parallel group belong to one call.
@@ -43,14 +43,14 @@ class OneStage:
 
 @dataclass(frozen=True, slots=True)
 class UpTo:
-    """Go on until this step has its outcome; the rest of its stage goes on with it."""
+    """Run until this step has its outcome; the rest of its stage runs with it."""
 
     step: str
 
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """Go on until this step would start, with what stands beside it."""
+    """Run until this step, and its stage, would start."""
 
     step: str
 
@@ -66,7 +66,7 @@ def permits(limit: Limit, state: State, stage: Sequence[str], commands: Sequence
     Args:
         limit: how far it may go; a :class:`OneStage` learns here which stage is its own.
         state: the fold of everything recorded.
-        stage: the stage the run stands at.
+        stage: the stage the run is at.
         commands: what was decided there.
 
     Example:
@@ -93,7 +93,7 @@ def permits(limit: Limit, state: State, stage: Sequence[str], commands: Sequence
 
 
 def standing_before(stage: Sequence[str], limit: Limit | None = None) -> str:
-    """Say why a run is paused between two cells, or before the step at which others go on from it.
+    """Say why a run is paused between two cells, or before the step at which its forks begin.
 
     Example:
         >>> standing_before(("a", "b"))
@@ -106,7 +106,7 @@ def standing_before(stage: Sequence[str], limit: Limit | None = None) -> str:
 
 
 def is_shared_prefix(event: Event) -> bool:
-    """Whether an execution whose last event this is stands where others go on from it, and has done what it is for.
+    """Whether an execution whose last event this is is paused where its forks begin, and has done what it is for.
 
     Example:
         >>> is_shared_prefix(WorkflowPaused(at=0, reason=standing_before(("fit",), Before("fit"))))

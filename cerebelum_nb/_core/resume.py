@@ -83,7 +83,7 @@ def plan_resume(
         )
     if state.lifecycle is ExecutionState.CANCELLED:
         raise ResumeError(
-            f"{name} was cancelled{_because(state.reason)} and does not go on. Start a new one with execute()"
+            f"{name} was cancelled{_because(state.reason)} and cannot be resumed. Start a new one with execute()"
         )
     _check_by_hand(plan, state, repeat, mark_done)
     unknown = [n for n in unknown_outcomes(plan, state) if n not in repeat and n not in mark_done]
@@ -114,7 +114,7 @@ def resumption(
     live: Collection[str] = (),
     listed_anew: Collection[str] = (),
 ) -> Resumption:
-    """Say what of a recorded state is done again when it goes on.
+    """Say what of a recorded state is done again by a resume.
 
     Args:
         plan: the workflow as it is now.
@@ -303,7 +303,7 @@ def step_named(plan: Plan, step: object, method: str) -> str:
 
 
 def following(plan: Plan, state: State, step: str) -> tuple[str, ...]:
-    """Name the started steps that going back to ``step`` opens anew: itself and what follows.
+    """Name the started steps that going back to ``step`` opens again: itself and what follows.
 
     Raises:
         ResumeError: it has not run, so there is nothing to go back to.
@@ -339,9 +339,9 @@ def _refuse_lost(plan: Plan, state: State, execution_id: str, again: Collection[
         return
     added = [f"  + step '{n}'" for n in plan.steps if n not in state.steps]
     raise ResumeError(
-        f"execution {execution_id} cannot go on: workflow '{plan.workflow}' no longer holds what it has done:\n"
+        f"execution {execution_id} cannot be resumed: workflow '{plan.workflow}' no longer holds what it has done:\n"
         + "\n".join([*lost, *added[:5]])
-        + "\nPut it back under its old name, fork the execution, or start anew with execute()"
+        + "\nPut it back under its old name, fork the execution, or start a new one with execute()"
     )
 
 
@@ -353,9 +353,9 @@ def route_is_lost(plan: Plan, step: StepState, name: str) -> bool:
 
 
 def _unkept_needed(plan: Plan, state: State, live: set[str], revisited: set[str]) -> tuple[str, ...]:
-    """Completed steps whose value is nowhere any more although a step that has not run needs it.
+    """Completed steps whose value was not kept although a step that has not run needs it.
 
-    A value that held a secret is there, but for the secret: only whoever opens that one misses it.
+    A value that held a secret is there, except for the secret: only code that reveals that one misses it.
     """
     gone = {
         n

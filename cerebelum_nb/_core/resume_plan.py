@@ -98,7 +98,7 @@ def prospects(
 
 
 def changed_inputs(old: Value | None, new: Value | None) -> tuple[str, ...] | None:
-    """Name the inputs that differ; None when only that something differs can be told.
+    """Name the inputs that differ; None when it is only known that something differs.
 
     Example:
         >>> changed_inputs(Value("json", '{"a":1,"b":2}'), Value("json", '{"a":1,"b":3}'))

@@ -72,14 +72,14 @@ def _repeats(plan: Plan) -> Iterator[str]:
         for stage in path:
             for name, count in Counter(stage).items():
                 if count > 1:
-                    yield f"step '{name}' stands {count} times in one parallel list of {where}: keep it once"
+                    yield f"step '{name}' appears {count} times in one parallel list of {where}: keep it once"
         seen: dict[str, int] = {}
         order = [name for stage in path for name in dict.fromkeys(stage)]
         for index, name in enumerate(order):
             if name in seen:
                 loop = " -> ".join(_shortened(order[seen[name] : index + 1]))
                 yield (
-                    f"{where} comes back to a step it has passed: {loop}. Each step stands once; "
+                    f"{where} comes back to a step it has passed: {loop}. Each step may be in it only once; "
                     f"to repeat it use wf.diverge(from_step=..., patterns={{...: flow.back_to({name})}})"
                 )
                 break
@@ -106,7 +106,7 @@ def _bodies(plan: Plan) -> Iterator[str]:
 
 
 def _loops_of_paths(plan: Plan) -> Iterator[str]:
-    """Say which steps beside the timeline have a route whose path comes back to them."""
+    """Say which steps off the timeline have a route whose path comes back to them."""
     ahead: dict[str, dict[str, None]] = {}
     for owner, _, target, _ in _targets(plan):
         if not isinstance(target, Action):
@@ -122,7 +122,7 @@ def _loops_of_paths(plan: Plan) -> Iterator[str]:
                 if name == start and start not in plan.stage_of and start not in told:
                     told.update(way[here])
                     yield (
-                        f"the paths beside the timeline come back to a step they have passed: "
+                        f"the paths off the timeline come back to a step they have passed: "
                         f"{' -> '.join((*way[here], start))}. Put '{start}' on the timeline, where a path may "
                         f"rejoin, or repeat it with flow.retry()"
                     )
@@ -136,7 +136,7 @@ def _routes(plan: Plan) -> Iterator[str]:
     for kind, name in [*(("diverge", n) for n in plan.diverges), *(("branch", n) for n in plan.branches)]:
         if name not in placed:
             yield (
-                f"{kind} hangs on '{name}', which stands on no path"
+                f"{kind} hangs on '{name}', which is on no path"
                 f"{_did_you_mean(name, placed, f'put {name} on the timeline, or take the {kind} out')}"
             )
     for name, label, target, leaves in _targets(plan):
@@ -150,13 +150,13 @@ def _routes(plan: Plan) -> Iterator[str]:
                 continue
             if not leaves:
                 yield (
-                    f"{where}: '{on_timeline[0]}' stands on the timeline already, and a branch runs in between: "
+                    f"{where}: '{on_timeline[0]}' is already on the timeline, and a branch runs in between: "
                     f"use flow.skip_to({on_timeline[0]}), or a diverge"
                 )
             elif len(stage) > 1 or len(plan.timeline[plan.stage_of[on_timeline[0]]]) > 1:
                 yield (
                     f"{where}: the path meets the timeline inside a parallel list at '{on_timeline[0]}': "
-                    f"rejoin at a step that stands alone"
+                    f"rejoin at a step that is alone in its stage"
                 )
             elif i < len(target) - 1:
                 rest = ", ".join(n for later in target[i + 1 :] for n in later)
@@ -173,14 +173,14 @@ def _action(plan: Plan, placed: dict[str, None], name: str, where: str, action: 
         return
     if target not in placed:
         hint = f"put {target} on the timeline, or name another step"
-        yield f"{where}: {action} names a step that stands on no path{_did_you_mean(target, placed, hint)}"
+        yield f"{where}: {action} names a step that is on no path{_did_you_mean(target, placed, hint)}"
         return
     index = plan.stage_of.get(target)
     if index is None:
         yield from _action_on_path(plan, name, where, action)
         return
     if len(plan.timeline[index]) > 1:
-        yield f"{where}: {action} would enter a parallel list in its middle; jump to a step that stands alone"
+        yield f"{where}: {action} would enter a parallel list in its middle; jump to a step that is alone in its stage"
         return
     starts = _timeline_indices(plan, name)
     if action.kind is ActionKind.SKIP_TO and any(index <= here for here in starts):
@@ -190,7 +190,7 @@ def _action(plan: Plan, placed: dict[str, None], name: str, where: str, action: 
 
 
 def _action_on_path(plan: Plan, name: str, where: str, action: Action) -> Iterator[str]:
-    """A jump to a step beside the timeline stays on the path it starts on."""
+    """A jump to a step off the timeline stays on the path it starts on."""
     target = action.step
     places = []
     for _, path in _every_path(plan):
@@ -200,7 +200,7 @@ def _action_on_path(plan: Plan, name: str, where: str, action: Action) -> Iterat
     if not places:
         yield f"{where}: {action} names a step of another path; jump to a step of the timeline or of the same path"
     elif any(size > 1 for _, _, size in places):
-        yield f"{where}: {action} would enter a parallel list in its middle; jump to a step that stands alone"
+        yield f"{where}: {action} would enter a parallel list in its middle; jump to a step that is alone in its stage"
     elif action.kind is ActionKind.SKIP_TO and any(there <= here for here, there, _ in places):
         yield f"{where}: {action} goes backwards; use flow.back_to({target})"
     elif action.kind is ActionKind.BACK_TO and any(there > here for here, there, _ in places):
@@ -362,7 +362,7 @@ def _targets_of(plan: Plan, name: str) -> Iterator[tuple[str, Target, bool]]:
 
 
 def _timeline_indices(plan: Plan, name: str) -> set[int]:
-    """Where on the timeline a step stands, or the paths hang that it is on."""
+    """Where on the timeline a step is, or where the paths it is on leave the timeline."""
     found: set[int] = set()
     seen, todo = {name}, [name]
     while todo:

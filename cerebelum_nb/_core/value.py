@@ -14,7 +14,7 @@ class Value:
     ``codec`` is ``"json"`` (then ``json`` is its text), ``"tagged"`` (JSON with tags for what JSON lacks, such as
     ``{"$date": "2026-01-02"}``), ``"cloudpickle"`` or ``"arrow"`` (then ``digest``
     names the payload, stored once per content) or ``"none"`` (not kept: only type and preview are known).
-    ``masked`` lists the paths at which a secret stood; such a value cannot be restored whole.
+    ``masked`` lists the paths at which a secret was masked; such a value cannot be restored whole.
     """
 
     codec: str

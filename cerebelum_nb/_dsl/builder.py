@@ -158,13 +158,15 @@ class WorkflowBuilder:
             if wrong:
                 self._problems.append(f"{where}: the pattern {label} {wrong}")
             if isinstance(pattern, str) and label in choices:
-                self._warnings.append(f"{where}: pattern {label} is never reached, it stands before as well")
+                self._warnings.append(f"{where}: pattern {label} is never reached, as it is also given before")
             elif "_" in choices:
                 self._warnings.append(f"{where}: pattern {label} is never reached, '_' before it matches anything")
             while label in choices:
                 label += "'"
             if target is None:
-                self._problems.append(f"{where}: pattern {label} has no path; to go on as usual write flow.proceed()")
+                self._problems.append(
+                    f"{where}: pattern {label} has no path; to continue as usual write flow.proceed()"
+                )
             choices[label] = (pattern, self._target(target, f"{where}: pattern {label}"))
 
     def plan(self, max_jumps: int) -> Plan:
@@ -333,11 +335,11 @@ def _takes_one(fn: Callable[..., object]) -> bool:
 
 def _wrong_pattern(pattern: Any) -> str | None:
     if isinstance(pattern, Step):
-        return "is a step; patterns stand left, paths right"
+        return "is a step; patterns go on the left, paths on the right"
     if isinstance(pattern, BaseException):
         return f"is an exception; give its class: {type(pattern).__name__}"
     if isinstance(pattern, tuple) and any(inspect.isclass(member) for member in pattern):
-        return "is a tuple of classes; give each class a line of its own"
+        return "is a tuple of classes; give each class its own line"
     if inspect.isclass(pattern):
         if not issubclass(pattern, BaseException):
             return "is a class, but no exception; use a function of the result"
@@ -353,7 +355,7 @@ _MISJOINED = (
     ("foreach() got", "the list is named by the parameter that receives an item: foreach(deploy, region=regions)"),
     ("not supported between instances of", "steps are joined by >>, as in a >> b"),
     ("unsupported operand type(s)", "steps are joined by >>, as in a >> [b, c] >> d"),
-    ("unhashable type: 'dict'", "a pattern that cannot be a key stands in a list of pairs, patterns=[({...}, path)]"),
+    ("unhashable type: 'dict'", "a pattern that cannot be a key goes into a list of pairs, patterns=[({...}, path)]"),
 )
 
 
@@ -396,9 +398,9 @@ def _not_a_step(item: object) -> str:
     if isinstance(item, Action):
         return f"{item} is a flow action; it is a target of branch or diverge, not a part of a path"
     if item is None or item is ...:
-        return f"{item!r} stands where a step is expected; give a step, or leave it out"
+        return f"{item!r} is where a step is expected; give a step, or leave it out"
     if isinstance(item, (set, frozenset)):
-        return f"{_said(item)} is a set, which has no order; steps that run in parallel stand in a list"
+        return f"{_said(item)} is a set, which has no order; steps that run in parallel go into a list"
     return f"{_said(item)} ({type(item).__name__}) is not a step; steps are made by @step"
 
 

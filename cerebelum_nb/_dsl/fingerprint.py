@@ -1,7 +1,7 @@
 """What a step's code is, and why it differs from what it was.
 
 A fingerprint rests on the source of a function and on everything it reaches in user code: helpers, classes,
-constants, defaults, closures. Values are read anew at every call, only parses are kept, so that nothing stale
+constants, defaults, closures. Values are read again at every call, only parses are kept, so that nothing stale
 is served. What has a value counts by it, a user's object by its attributes. Installed code, modules, other steps, and
 what the function or its class changes by itself count by name; so do live objects (connections, sessions), of which
 `unseen` tells. Finding a source lives in `source`, writing a value down in `constants`.
@@ -79,7 +79,7 @@ def fingerprint(fn: Callable[..., Any]) -> Fingerprint | None:
     """
     code: Any = getattr(fn, "__code__", None)
     kept = None if code is None else _ALONE.get(code)
-    if kept is not None and kept[0] == code.co_filename and _adds_nothing(fn):  # equal code may stand in two files
+    if kept is not None and kept[0] == code.co_filename and _adds_nothing(fn):  # equal code may be in two files
         return kept[1]
     root, around = _unwrap(fn)
     if root is None:
@@ -190,7 +190,7 @@ def _is_alone(fn: Any) -> bool:
 
 
 def _adds_nothing(fn: Any) -> bool:
-    """Whether a function is no more than its code."""
+    """Whether a function is nothing but its code."""
     return (
         not fn.__defaults__
         and not fn.__kwdefaults__

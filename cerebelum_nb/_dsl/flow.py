@@ -20,7 +20,7 @@ def back_to(step: Step[..., object] | str) -> Action:
 
 
 def skip_to(step: Step[..., object] | str) -> Action:
-    """Go on at a later step of the timeline; what stands between is skipped.
+    """Continue at a later step of the timeline; the steps in between are skipped.
 
     Example:
         >>> str(skip_to("notify"))

@@ -1,7 +1,7 @@
-"""What became of a definition whose module was executed anew, by ``%autoreload`` or ``importlib.reload``.
+"""What became of a definition whose module was executed again, by ``%autoreload`` or ``importlib.reload``.
 
 Functions and classes that a notebook imported by name are brought up to date by IPython itself; other objects are not,
-so that a mended step went on with its old code.
+so that a fixed step was run with its old code.
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ def class_source(cls: type, files: Iterable[tuple[str, dict[str, Any]]]) -> Sour
 
 
 class _File:
-    """One version of a file's text. It is read, parsed and compiled once, however many functions stand in it."""
+    """One version of a file's text. It is read, parsed and compiled once, however many functions it holds."""
 
     def __init__(self, name: str, lines: list[str]) -> None:
         self.name, self.lines = name, lines
@@ -360,9 +360,9 @@ _CHANGING = {
 
 
 def _changes(nodes: Iterable[ast.AST]) -> Iterator[str]:
-    """The names of what is changed in place, by a method or a member, or bound anew from inside.
+    """The names of what is changed in place, by a method or a member, or bound again from inside.
 
-    One of whose attributes is given stands with a dot behind it.
+    A name whose attribute is used is followed by a dot.
     """
     for inner in nodes:
         match inner:

@@ -1,6 +1,6 @@
 """Deciding an approval, from any process: the client, the command line and the notebook's form all come here.
 
-A decision is a signal: it is appended beside whatever the running process appends, and the database lets one win.
+A decision is a signal: it is appended alongside whatever the running process appends, and the database lets one win.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class OpenApproval:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """A decision that stands in the log.
+    """A decision that is in the log.
 
     ``pending`` is true while the step has still to validate the response: see :func:`verdict`.
     """
@@ -101,7 +101,7 @@ def decide_approval(
     by: str | None = None,
     step: str | None = None,
 ) -> Decision:
-    """Approve or reject what an execution waits for; whoever runs it goes on, or it is due to be woken.
+    """Approve or reject what an execution waits for; the process that runs it continues, or it is due to be resumed.
 
     Args:
         store: its log.
@@ -185,7 +185,7 @@ async def verdict(store: Store, decision: Decision, seconds: float = 5.0) -> Dec
     Args:
         store: the log.
         decision: what :func:`decide_approval` returned.
-        seconds: how long; nobody may be running the execution, it is then validated when it goes on.
+        seconds: how long; if no process is running the execution, it is validated when it is resumed.
 
     Returns:
         The decision, no longer ``pending`` when the step has taken the response.

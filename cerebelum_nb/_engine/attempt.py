@@ -129,7 +129,7 @@ class Attempt:
         try:
             scope.check()
             result = self.spec.fn(**scope.execution.arguments(self.spec))
-            if inspect.isawaitable(result):  # a plain wrapper of an async function: it goes on as one
+            if inspect.isawaitable(result):  # a plain wrapper of an async function: it continues as one
                 self._go_on_in_loop(result)
                 return
             if (problem := unawaited(scope)) is not None:
@@ -193,8 +193,8 @@ class Attempt:
         told = f"step '{self.spec.name}' took longer than its timeout of {limit}"
         if self.scope.thread is not None:
             told += (
-                ". A plain step's thread cannot be ended: it goes on until it returns, and a run begins another "
-                "attempt only then. Make it async def, or give what it calls a timeout of its own"
+                ". A plain step's thread cannot be ended: it continues until it returns, and a run begins another "
+                "attempt only then. Make it async def, or give what it calls its own timeout"
             )
         return StepTimeoutError(told)
 

@@ -1,7 +1,7 @@
 """How an operation meets its caller: awaited, blocking in a thread, or wrapped around a step's body.
 
 Where it is to be awaited it is a `PendingOperation`: whatever else is done with it raises, and one that nobody has
-awaited fails its step. A plain coroutine is true, so that ``if wait_for_approval():`` went on as if a person had
+awaited fails its step. A plain coroutine is true, so that ``if wait_for_approval():`` continued as if a person had
 agreed.
 """
 
@@ -133,7 +133,7 @@ def unawaited(scope: Scope) -> OperationError | None:
 
 
 def give_up(scope: Scope) -> None:
-    """Close what nobody will await any more."""
+    """Close what nothing will await any longer."""
     for operation in list(scope.unawaited or ()):
         if isinstance(operation, PendingOperation):
             operation.close()
@@ -150,7 +150,7 @@ def offer(
         scope: the step it belongs to, where the caller knows it.
 
     Raises:
-        OperationError: a step may have called it, and it cannot be told which.
+        OperationError: a step may have called it, and it is not known which.
     """
     if scope is None or not scope.is_here():
         scope = scope_here(what)
@@ -166,9 +166,7 @@ def offer(
 def wrap(body: F, around: Callable[..., Any], decoration: tuple[Any, ...]) -> F:
     """Put an operation around a step's body, and say so in its code's fingerprint."""
     if not callable(body) or hasattr(body, "policy"):
-        raise StepDefinitionError(
-            f"@{decoration[0]} stands above @step; write it below, between @step and the function"
-        )
+        raise StepDefinitionError(f"@{decoration[0]} is above @step; write it below, between @step and the function")
     if is_async(body):
 
         @functools.wraps(body)

@@ -1,7 +1,7 @@
-"""How to go on with an execution, in the words of who reads it: the one place that says so.
+"""How to resume an execution, worded for its reader: the one place that says so.
 
 Exceptions, cards, results, the command line and exported pages all ask :func:`advise`, so that they agree, and what
-it returns works as it stands when it is pasted: a fault was that three of four advised a call that failed again.
+it returns works when it is pasted: once, three of four places advised a call that failed again.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from_sync: ContextVar[bool] = ContextVar("from_sync", default=False)
 """Set while sync code waits: what it is told to call is sync too."""
 
 in_terminal: ContextVar[bool] = ContextVar("in_terminal", default=False)
-"""Set while a command runs something: what it is told to do are commands."""
+"""Set while a command runs something: what it advises are commands."""
 
 
 class Reader(Enum):
@@ -102,7 +102,7 @@ class Advice:
 
     Attributes:
         what: what to do first, a sentence that ends with a colon.
-        ways: the calls or commands of which one is then to be used, the best first; each works as it stands.
+        ways: the calls or commands of which one is then to be used, the best first; each works when pasted.
         short: the first way as it is in every run, without an id.
     """
 
@@ -128,7 +128,7 @@ Command = Callable[[str], str]
 
 
 def advise_on(execution: Execution, what: str = "") -> Advice | None:
-    """Say how to go on with a run of this process; ``what`` as for :func:`advise`."""
+    """Say how to resume a run of this process; ``what`` as for :func:`advise`."""
     return advise(
         execution.state,
         execution.id,
@@ -152,7 +152,7 @@ def advise(
     handle: Callable[[str | None], str] | None = None,
     command: Command | None = "cerebelum {}".format,
 ) -> Advice | None:
-    """Say how to go on with an execution.
+    """Say how to resume an execution.
 
     Args:
         state: the fold of its events.
@@ -160,13 +160,13 @@ def advise(
         plan: its workflow as it is now, if it is known.
         interrupted: whether the process that ran it has died.
         what: what is said before a resume, of a run that ended in a way its state does not tell.
-        reader: who is told; by default whoever calls now.
+        reader: who reads it; by default the present caller.
         variable: how its workflow is called here, if that is known.
-        handle: writes the call that goes on with it where that is not a resume, given the step that has to run again.
+        handle: writes the call that resumes it where that is not a resume(), given the step that has to run again.
         command: writes a command for its log; None for a log that no other process can read.
 
     Returns:
-        The advice; None when it runs, or has ended and does not go on.
+        The advice; None when it runs, or has ended and cannot be resumed.
 
     Example:
         >>> print(advise(State(lifecycle=ExecutionState.PAUSED, qualname="deploy"), "k1"))
@@ -188,6 +188,8 @@ def advise(
             return writer.resume(paused, plan)
         case ExecutionState.WAITING_FOR_APPROVAL:
             return writer.decide()
+        case ExecutionState.WAITING_FOR_SIGNAL:
+            return writer.signal()
         case ExecutionState.SLEEPING if state.hibernated:
             return writer.wake()
         case _:
@@ -219,7 +221,7 @@ def _after_failure(writer: _Writer, state: State, plan: Plan | None) -> Advice:
 
 @dataclass(frozen=True, slots=True)
 class _Writer:
-    """Writes the ways to go on with one execution for one reader."""
+    """Writes the ways to resume one execution for one reader."""
 
     state: State
     id: str
@@ -283,6 +285,18 @@ class _Writer:
         ways = tuple(self.command(f"{verb} {quoted}{step}") for step in steps for verb in ("approve", "reject"))
         return Advice(what=what, ways=ways, short="cerebelum approve")
 
+    def signal(self) -> Advice:
+        """Advise who is to send what it waits for."""
+        waits = (key.split(":")[1] for key in self.state.waiting if key.startswith("signal:"))
+        names = list(dict.fromkeys(waits))
+        what = f"It waits for a signal ({', '.join(names)}). To send it, with data if you like:"
+        if self.reader is Reader.CELL or self.command is None:
+            start = "from cerebelum_nb import ExecutionClient; await ExecutionClient().send_signal("
+            calls = tuple(f"{start}{json.dumps(self.id)}, {json.dumps(name)})" for name in names)
+            return Advice(what=what, ways=calls, short=calls[0] if calls else "send_signal(...)")
+        ways = tuple(self.command(f"signal {shlex.quote(self.id)} {shlex.quote(name)}") for name in names)
+        return Advice(what=what, ways=ways, short="cerebelum signal")
+
     def wake(self) -> Advice:
         """Advise on one that sleeps without a process."""
         call = resume_call(self._called(), self.id)
@@ -327,7 +341,7 @@ def resume_call(variable: str, execution_id: str | None, **given: str) -> str:
 
 
 def execute_call(variable: str, execution_id: str | None = None) -> str:
-    """Write the call that starts a new execution; with an id, the one that goes on with it or returns its result.
+    """Write the call that starts a new execution; with an id, the one that resumes it or returns its result.
 
     Example:
         >>> execute_call("deploy"), execute_call("deploy", "v42")
@@ -338,7 +352,7 @@ def execute_call(variable: str, execution_id: str | None = None) -> str:
 
 
 def sweep_call(variable: str, step: str, prefix: str) -> str:
-    """Write the call that goes on with a sweep.
+    """Write the call that resumes a sweep.
 
     Example:
         >>> sweep_call("fit", "rate", "k1")

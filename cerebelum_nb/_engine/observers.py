@@ -1,6 +1,6 @@
-"""Who is told what happens in the executions of this process.
+"""Observers: what is called with every event of the executions of this process.
 
-Every way of running asks the same registry: foreground, background, a scheduler. An observer stands behind a fence:
+Every way of running asks the same registry: foreground, background, a scheduler. An observer runs behind a fence:
 one that raises is logged once and dropped. It watches a run, so it must never be able to end or to hang it.
 """
 
@@ -52,7 +52,7 @@ def add(observer: Observer) -> None:
 
 
 def remove(observer: Observer) -> None:
-    """Tell ``observer`` no more; harmless when it is not told already."""
+    """Stop calling ``observer``; harmless if it is not registered."""
     global _observers
     with _lock:
         _observers = tuple(other for other in _observers if other is not observer)
@@ -101,4 +101,4 @@ def tell_commit(seconds: float) -> None:
 def _drop(observer: Observer, error: BaseException) -> None:
     remove(observer)
     with suppress(Exception):  # a logging handler or filter may raise too
-        log.warning("an observer raised %s and is told nothing more", type(error).__name__, exc_info=error)
+        log.warning("an observer raised %s and is not called again", type(error).__name__, exc_info=error)

@@ -40,7 +40,7 @@ _lock = threading.Lock()
 
 
 def remembered(store: Store, execution_id: str) -> Remembered:
-    """Return what this process knows of an execution beside its log, whether it runs or has ended."""
+    """Return what this process knows of an execution in addition to its log, whether it runs or has ended."""
     running = keeper_of(store).running(execution_id)
     if isinstance(running, ExecutionValues):
         return _of(running)

@@ -379,7 +379,7 @@ def scope_here(what: str) -> Scope | None:
         what: the operation, as an error names it.
 
     Raises:
-        OperationError: a step may have called it, and it cannot be told which: in a thread that does not know its
+        OperationError: a step may have called it, and it is not known which: in a thread that does not know its
             step while steps are at work, or in a forked process.
     """
     scope = current_scope.get()

@@ -1,6 +1,6 @@
 """The code of steps in the log: what a result was made with, so that a later plan can say what changed.
 
-The parts of a step's fingerprint are kept once per content, beside the events of a start or a resume, without
+The parts of a step's fingerprint are kept once per content, alongside the events of a start or a resume, without
 secrets. They are only ever read to word a reason; what is stale, the digests on the events say.
 """
 

@@ -129,7 +129,7 @@ class _Ear:
                 return write(text)
             shown = tell(text, write)
             written = write(text if shown is None else shown)
-            return written if shown is None or shown == text else len(text)  # whoever writes counts its own characters
+            return written if shown is None or shown == text else len(text)  # the caller counts its own characters
 
         self._write = heard
         stream.write = heard

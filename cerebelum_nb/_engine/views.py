@@ -1,6 +1,6 @@
 """Who shows a run while it runs. Faces register here; the engine knows none of them.
 
-What a face raises never reaches the run: it is logged, and the run goes on unseen.
+What a view raises never reaches the run: it is logged, and the run continues unseen.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ factories: list[View] = []
 """Each is asked, when a run starts in the foreground, for a view of it; None when it has nothing to show here."""
 
 outcome_is_told: ContextVar[bool] = ContextVar("outcome_is_told", default=False)
-"""Set by a caller that tells the outcome on the same terminal: a view there leaves none of its own."""
+"""Set by a caller that reports the outcome on the same terminal: a view there leaves nothing behind."""
 
 
 @contextmanager
@@ -91,7 +91,7 @@ class Drawing(Protocol):
     """The picture of a plan."""
 
     def bundle(self, states: Mapping[str, str] | None = None) -> dict[str, str]:
-        """Return it by media type; ``states`` says of each step how it stands, "completed" or so."""
+        """Return it by media type; ``states`` holds the state of each step, such as "completed"."""
         ...
 
     def to_mermaid(self) -> str:

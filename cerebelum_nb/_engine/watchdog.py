@@ -75,7 +75,7 @@ class BlockWatch:
 
 @types.coroutine
 def measured(work: Awaitable[Any], note: Callable[[float], None]) -> Generator[Any, Any, Any]:
-    """Await ``work``, and note how many seconds each stretch of it took that did not let the loop go on."""
+    """Await ``work``, and note how many seconds each stretch of it took without yielding to the loop."""
     inner: Any = work.__await__()
     error: BaseException | None = None
     while True:

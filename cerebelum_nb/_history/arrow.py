@@ -2,7 +2,7 @@
 
 Used when pyarrow and adbc-driver-sqlite are installed and it pays; it gives what frames.py makes of the same rows.
 
-The driver brings a SQLite of its own, and never gets to see the log's file: POSIX drops every lock that a process
+The driver brings its own SQLite, and never sees the log's file: POSIX drops every lock that a process
 has on a file as soon as any part of it closes that file, so two SQLites in one process take each other's locks
 away, and a second writer gets in (https://www.sqlite.org/howtocorrupt.html, section 2.2.1). It reads a private
 copy instead, which the connection of the snapshot makes: 0.1 s for 100 MB.
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["frame", "pays", "read"]
 
 FEWEST = 50_000
-"""Below so many events sqlite3 is as quick."""
+"""Below this many events sqlite3 is as quick."""
 BYTES_AN_EVENT = 1_000
 """Copying a kilobyte takes about as long as Arrow spares on an event; larger files hold other things than events."""
 
@@ -53,7 +53,7 @@ def read(db: sqlite3.Connection, query: Query, columns: Mapping[str, Kind]) -> A
     Args:
         db: the snapshot of the log.
         query: one without a limit.
-        columns: the kinds of its columns, in order; what stands behind them only sorts.
+        columns: the kinds of its columns, in order; what follows them only sorts.
     """
     import pyarrow as pa
     from adbc_driver_sqlite import dbapi

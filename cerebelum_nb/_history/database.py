@@ -15,7 +15,7 @@ __all__ = ["database"]
 def database(*, store: Source | None = None) -> Database:
     """Open the log as a ``sqlite_utils.Database`` that can only read.
 
-    It has a connection of its own and sees what is committed later; of a log in memory it reads a copy made now. The
+    It has its own connection and sees what is committed later; of a log in memory it reads a copy made now. The
     tables for everybody are the views ``executions``, ``steps`` and ``events``.
 
     Args:

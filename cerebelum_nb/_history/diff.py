@@ -30,8 +30,8 @@ _Load = Callable[[Value], Any]
 def diff(a: ExecutionLike, b: ExecutionLike, *, store: Source | None = None) -> pd.DataFrame:
     """Compare two executions step by step.
 
-    A step counts as it stands at the end: its last visit, of that its last attempt. What was equal under a mask cannot
-    be told apart: secrets are not compared.
+    A step counts as it is at the end: its last visit, and of that its last attempt. What is masked counts as equal:
+    secrets are not compared.
 
     Args:
         a: an execution: its id or an unambiguous beginning, or its result.
@@ -39,7 +39,7 @@ def diff(a: ExecutionLike, b: ExecutionLike, *, store: Source | None = None) -> 
         store: the log, or its path; by default the session's.
 
     Returns:
-        A frame with a row for the inputs of the two, whose ``step`` is ``(inputs)`` and whose values stand where those
+        A frame with a row for the inputs of the two, whose ``step`` is ``(inputs)`` and whose values are where those
         of steps do, then a row per step, in the order in which they started in ``a``, then in ``b``:
 
         - ``step`` (str)

@@ -36,7 +36,7 @@ _TIMES = (
 )
 _MOST_NAMES = 12
 _ALWAYS = ("version", "updated_at", "active_at")
-"""These change with every event, so that nobody need be told."""
+"""These change with every event, so they are not worth showing."""
 
 
 def facts(state: State) -> dict[str, str]:

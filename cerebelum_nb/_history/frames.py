@@ -105,18 +105,9 @@ EVENTS = {
     "data": Kind.TEXT,
 }
 
-MOMENT = {
-    "step": Kind.TEXT,
-    "item": Kind.TEXT,
-    "visit": Kind.INT,
-    "attempt": Kind.INT,
-    "state": Kind.CATEGORY,
-    "started_at": Kind.TIME,
-    "completed_at": Kind.TIME,
-    "duration": Kind.DURATION,
-    "output": Kind.TEXT,
-    "error": Kind.TEXT,
-}
+_OF_THE_LOG = ("execution_id", "workflow", "error_type", "code_hash")
+
+MOMENT = {name: kind for name, kind in STEPS.items() if name not in _OF_THE_LOG} | {"step": Kind.TEXT}
 
 DIFF = {
     "step": Kind.TEXT,
@@ -189,7 +180,7 @@ def frame(rows: Rows, columns: Mapping[str, Kind]) -> pd.DataFrame:
 def expand(events: pd.DataFrame) -> pd.DataFrame:
     """Put the payload of events into columns, in place of ``data``.
 
-    A field that is an object of its own (an output, an error) becomes a column per member, ``output.ip``. All the
+    A field that is an object (an output, an error) becomes a column per member, ``output.ip``. All the
     JSON is parsed in one go.
     """
     import pandas as pd
@@ -320,7 +311,7 @@ def text(column: Column) -> Column:
 
 @cache
 def _has_str() -> bool:
-    """Whether this pandas has a dtype of its own for text (3.0 and later)."""
+    """Whether this pandas has its own dtype for text (3.0 and later)."""
     import pandas as pd
 
     return pd.Series([None], dtype="object").astype("str").isna().all().item()

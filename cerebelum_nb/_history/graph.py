@@ -21,7 +21,7 @@ class RunGraph:
 
     Attributes:
         plan: what the run went by last: its steps, stages and routes, without the code.
-        states: how each step that was reached stands: ``completed``, ``failed``, ``running``, ``retrying``,
+        states: the state of each step that was reached: ``completed``, ``failed``, ``running``, ``retrying``,
             ``sleeping``, ``approval``, ``interrupted``; and ``skipped`` or ``waiting`` of the others.
     """
 
@@ -92,7 +92,7 @@ def _stands(step: StepState) -> str:
     match step.phase:
         case Phase.RUNNING:
             waits = {operation.kind for operation in step.operations.values() if not operation.done}
-            return "approval" if "approval" in waits else "sleeping" if "sleep" in waits else "running"
+            return "approval" if "approval" in waits else "sleeping" if {"sleep", "signal"} & waits else "running"
         case Phase.PENDING if step.moves:
             return "running"
         case Phase.PENDING:

@@ -58,7 +58,7 @@ class History(Logs):
     """One log or several, with every function of ``history`` as a method; ``open`` makes it.
 
     Frames have a first column ``log`` (category), the name of the log a row is from. An execution is found in
-    whichever log holds it. ``logs["prod"]`` is the same over that log only.
+    the log that holds it. ``logs["prod"]`` is the same over that log only.
     """
 
     executions = over_all(tables.executions)
@@ -97,7 +97,7 @@ def open(  # noqa: A001  # history.open is what it does
     Returns:
         Every function of ``history`` as a method, over these logs. Frames have a first column ``log`` (category), and
         so have the views that ``sql`` asks: one query over all of them, which may group, sort and count across logs
-        (of more than ten, SQLite's limit, it reads all first). An execution is found in whichever log holds it; an id,
+        (of more than ten, SQLite's limit, it reads all first). An execution is found in the log that holds it; an id,
         or the beginning of one, that several logs hold is refused. ``logs["prod"]`` asks one of them. A path is opened
         for each call, and closed.
 

@@ -31,9 +31,9 @@ class Transition(NamedTuple):
 
 
 def replay(execution_id: ExecutionLike, *, store: Log | None = None) -> Iterator[Transition]:
-    """Go through a run again: every event, from the first to the last, with the state it led to.
+    """Go through a run again: every event in order, with the state it led to.
 
-    Nothing runs: the states are folded from the recorded events. Each is an object of its own, so that one may keep
+    Nothing runs: the states are folded from the recorded events. Each is a separate object, so that one may keep
     them all; what an event did not touch is shared between them, so look at them and do not change them.
 
     Args:
@@ -48,14 +48,6 @@ def replay(execution_id: ExecutionLike, *, store: Log | None = None) -> Iterator
         StoreError: the log cannot be read.
 
     Example:
-        >>> from cerebelum_nb import connect, history, step, workflow
-        >>> log = connect(":memory:")
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
         >>> result = release.run()
         >>> for event, state in history.replay(result.execution_id):
         ...     print(state.version, type(event).__name__, state.status, list(state.finished))
@@ -70,7 +62,7 @@ def replay(execution_id: ExecutionLike, *, store: Log | None = None) -> Iterator
 def slider(execution_id: ExecutionLike, *, store: Log | None = None) -> Any:
     """Make a slider through the events of a run, for a notebook: what happened, and what was known by then.
 
-    It shows the graph, the values, what was printed and the state as of the event one stands at, and what that event
+    It shows the graph, the values, what was printed and the state as of the chosen event, and what that event
     changed. It needs no kernel: it still slides in a notebook that is opened again, and in an exported page.
 
     Args:
@@ -85,14 +77,6 @@ def slider(execution_id: ExecutionLike, *, store: Log | None = None) -> Any:
         StoreError: the log cannot be read.
 
     Example:
-        >>> from cerebelum_nb import connect, history, step, workflow
-        >>> log = connect(":memory:")
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
         >>> history.slider(release.run().execution_id)
         release: 4 events
             1 WorkflowStarted

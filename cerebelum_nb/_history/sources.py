@@ -1,4 +1,4 @@
-"""How history gets at a log, or at several: connections of its own that can only read, one snapshot at a time.
+"""How history reads a log, or several: through its own read-only connections, one snapshot at a time.
 
 Nothing here knows a table. Whatever SQLite says is put into words of this library.
 """

@@ -1,4 +1,4 @@
-"""What took time in a run: attempts, waits inside them, delays between them, and when nobody ran it.
+"""What took time in a run: attempts, waits inside them, delays between them, and when no process ran it.
 
 Pure: events in, spans out. Times are µs since the epoch.
 """
@@ -20,6 +20,7 @@ _WAITS = {
     "SleepStarted": "sleep",
     "ApprovalRequested": "approval",
     "ApprovalRefused": "approval",
+    "SignalAwaited": "signal",
     "PollStarted": "poll",
 }
 _WAIT_ENDS = {
@@ -27,6 +28,7 @@ _WAIT_ENDS = {
     "ApprovalReceived",
     "ApprovalRejected",
     "ApprovalTimedOut",
+    "SignalTaken",
     "OperationCompleted",
     "OperationFailed",
 }
@@ -89,7 +91,7 @@ class Timeline:
         return list(dict.fromkeys(span.step for span in self.attempts))
 
     def pieces(self, span: Span) -> list[Interval]:
-        """When somebody was at work on an attempt."""
+        """When a process was at work on an attempt."""
         return outside((span.start, span.end), self.gaps)
 
 
@@ -203,11 +205,11 @@ def covered(intervals: Iterable[Interval]) -> list[Interval]:
 
 
 _SLACK = 1_000_000
-"""µs between the event that a run is taken up and those that say what was left open."""
+"""µs between the event of a resume and those that say what was left open."""
 
 
 def _gaps(all_marks: Sequence[Mark]) -> tuple[list[Interval], set[Interval]]:
-    """Find when nobody ran it: after it was left, or from the last word of a process that died."""
+    """Find when no process ran it: after it was left, or from the last sign of a process that died."""
     gaps: list[Interval] = []
     hibernations: set[Interval] = set()
     left: Mark | None = None

@@ -47,7 +47,7 @@ def executions(
         state: only those in this state, or one of several: ``"failed"``, ``ExecutionState.FAILED``.
         since: only those started since then: a datetime, a timedelta or ``"24h"`` ("the last"), or text that pandas
             understands, ``"2026-03-01"``. A time without a zone is local time, or in ``tz`` when that is given.
-        limit: at most so many, the newest.
+        limit: at most this many, the newest.
         expand: ``"inputs"``, ``"output"``, or True for both: values that are JSON objects become a column per member,
             ``inputs.size``; the other values are parsed, and stay in their column.
         tz: the zone to give times in: ``"Europe/Berlin"``, ``"local"``; by default UTC.
@@ -58,11 +58,11 @@ def executions(
 
         - ``execution_id`` (str)
         - ``workflow`` (category): its name
-        - ``state`` (category): RUNNING, SLEEPING, WAITING_FOR_APPROVAL, PAUSED, COMPLETED, FAILED, CANCELLED; one whose
-          process died keeps the state it had
+        - ``state`` (category): RUNNING, SLEEPING, WAITING_FOR_APPROVAL, WAITING_FOR_SIGNAL, PAUSED, COMPLETED, FAILED,
+          CANCELLED; one whose process died keeps the state it had
         - ``started_at``, ``updated_at`` (datetime, UTC): its first and its last event
-        - ``completed_at`` (datetime, UTC): when it completed, failed or was cancelled; NaT while it may go on
-        - ``duration`` (timedelta): from start to that end, waits and pauses included; NaT while it may go on
+        - ``completed_at`` (datetime, UTC): when it completed, failed or was cancelled; NaT while it may continue
+        - ``duration`` (timedelta): from start to that end, waits and pauses included; NaT while it may continue
         - ``total_steps``, ``done_steps`` (Int64): steps of the timeline, and how many are completed
         - ``current_step`` (str): the step that runs: the last started of those that are not finished; else missing
         - ``inputs``, ``output`` (str): JSON text of what it started or was forked with, and of the last step's value
@@ -135,7 +135,7 @@ def steps(
         - ``step`` (category): its name
         - ``item`` (str): which item of a ``foreach`` it ran for; missing for other steps, and for the whole of a
           ``foreach``
-        - ``visit`` (Int64): 1, and more when a jump or a resume ran it afresh
+        - ``visit`` (Int64): 1, and more when a jump or a resume ran it again
         - ``attempt`` (Int64): 1, and more when it was retried or run again in the same visit
         - ``state`` (category): RUNNING, RETRIED (failed, another attempt follows), INTERRUPTED (stopped, or its process
           died), COMPLETED, FAILED
@@ -154,17 +154,8 @@ def steps(
         StoreError: the log cannot be read.
 
     Example:
-        >>> from cerebelum_nb import history, step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
-        >>> log = MemoryStore()
-        >>> run = release.run(store=log)
-        >>> history.steps(run.execution_id, store=log)[["step", "attempt", "state", "output"]]
+        >>> run = release.run()
+        >>> history.steps(run.execution_id)[["step", "attempt", "state", "output"]]
             step  attempt      state   output
         0  build        1  COMPLETED  "image"
     """
@@ -221,17 +212,8 @@ def events(
         StoreError: the log cannot be read.
 
     Example:
-        >>> from cerebelum_nb import history, step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
-        >>> log = MemoryStore()
-        >>> run = release.run(store=log)
-        >>> history.events(run.execution_id, store=log)[["version", "type", "step"]]
+        >>> run = release.run()
+        >>> history.events(run.execution_id)[["version", "type", "step"]]
            version               type   step
         0        1    WorkflowStarted    NaN
         1        2        StepStarted  build
@@ -268,17 +250,8 @@ def outputs(execution_id: ExecutionLike, *, store: Source | None = None) -> Outp
         StoreError: the log cannot be read.
 
     Example:
-        >>> from cerebelum_nb import history, step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
-        >>> log = MemoryStore()
-        >>> run = release.run(store=log)
-        >>> history.outputs(run.execution_id, store=log)["build"]
+        >>> run = release.run()
+        >>> history.outputs(run.execution_id)["build"]
         'image'
     """
     return state_at(execution_id, store=store).results

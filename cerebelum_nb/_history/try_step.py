@@ -42,7 +42,7 @@ def try_step(
     """Run a step as it is now on what recorded runs gave it, and compare; nothing is written.
 
     It works in a cell and in a script alike, without ``await``, also for an async step (which then runs on an event
-    loop of its own). Each run is one attempt, under the step's timeout, with the results of other steps and the inputs
+    separate loop). Each run is one attempt, under the step's timeout, with the results of other steps and the inputs
     as they were when the step last began. Operations in it return what they returned then; sleeps are skipped.
 
     Args:
@@ -64,7 +64,7 @@ def try_step(
 
     Raises:
         CerebelumError: it has an external effect; nothing has run.
-        ValueError: no run has reached it, or it is to be tried on none.
+        ValueError: no run has reached it, or there is none to try it on.
         StoreError: the log cannot be read.
 
     Example:

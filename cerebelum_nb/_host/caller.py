@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 _MACHINERY = ("IPython", "ipykernel", "asyncio", "concurrent")
-"""Packages whose frames stand between a caller and the library, and tell the caller nothing."""
+"""Packages whose frames are between a caller and the library, and mean nothing to the caller."""
 
 _PACKAGE = __package__.rpartition(".")[0]
 
@@ -31,7 +31,7 @@ _REWRITTEN = f"__import__('{_PACKAGE}._notebook')"
 
 
 def _inside(file: str) -> str:
-    """Return how the names of files beside this one begin."""
+    """Return the prefix of the names of this package's files."""
     return str(Path(file).with_name("_"))[:-1]
 
 
@@ -153,7 +153,7 @@ def show_errors_briefly() -> None:
     """Have this script, should it end by an error of this library, show its own frames only.
 
     A stop, which is a KeyboardInterrupt that came from an error of this library, shows its message and nothing else.
-    Whatever hook was set goes on to show everything else.
+    The hook that was set shows everything else.
     """
     if not in_cells() and not getattr(sys.excepthook, "brief", False):
         sys.excepthook = _Brief(sys.excepthook)

@@ -1,4 +1,4 @@
-"""Who is watching: a notebook, a terminal, or nobody."""
+"""What is watching: a notebook, a terminal, or nothing."""
 
 from __future__ import annotations
 

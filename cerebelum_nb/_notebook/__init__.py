@@ -64,7 +64,7 @@ async def run_step(line: str, body: str) -> Any:
     """Run a ``%%step`` cell, or use its recorded result.
 
     Args:
-        line: what stands after ``%%step``: the step's name.
+        line: what follows ``%%step``: the step's name.
         body: the rest of the cell.
 
     Returns:
@@ -143,7 +143,7 @@ def _expanded(shell: Any, line: str) -> str:
 
 
 def _start_over() -> Note:
-    """End the notebook's own run, so that every step runs anew."""
+    """End the notebook's own run, so that every step runs again."""
     store = resolve_store(None)
     found = Record(notebook_name(), store).execution_id
     if found is not None:
@@ -157,7 +157,7 @@ def _never(line: str, cell: str) -> None:
     Its assigned variables, or its last expression, are recorded; run again unchanged, it is skipped and they are
     restored.
     """
-    raise CerebelumError("%%step stands in the first line of a cell; it cannot be run by another magic")
+    raise CerebelumError("%%step must be the first line of a cell; another magic cannot run it")
 
 
 def _read(shell: Any, name: str, body: str, file: str | None) -> Cell:

@@ -37,7 +37,7 @@ class Cell:
         source: the body as it is executed, magics already rewritten.
         assigns: the variables that are its result, in order; empty when its last expression is.
         reads: the globals it reads before it assigns them.
-        shows: whether its last expression is to be shown.
+        shows: whether to show its last expression.
         bound: every name its text binds.
     """
 
@@ -80,7 +80,7 @@ class Cell:
         return {name: value for name, value in found.items() if not isinstance(value, _NAMED)}
 
     def digests(self, namespace: dict[str, Any]) -> dict[str, str]:
-        """Digest the data it reads, so that what it changes in place can be told."""
+        """Digest the data it reads, so that what it changes in place can be detected."""
         read = {name: namespace[name] for name in self.reads if name in namespace and name not in self.assigns}
         return {n: fingerprint_args((v,), {}) for n, v in read.items() if not isinstance(v, _NAMED)}
 
@@ -239,7 +239,7 @@ def _stored(node: ast.AST) -> Iterator[str]:
 def _globals_of(table: symtable.SymbolTable, *, inlined: bool = False) -> Iterator[str]:
     """The globals that the scopes inside a cell read; ``inlined`` leaves comprehensions to :func:`_loads`.
 
-    Since Python 3.12 a comprehension at the top is no scope of its own.
+    Since Python 3.12 a comprehension at the top is not a separate scope.
     """
     if not (inlined and table.get_name() in ("listcomp", "setcomp", "dictcomp")):
         inlined = False
@@ -263,7 +263,7 @@ def _loads(node: ast.AST, local: frozenset[str] = frozenset()) -> Iterator[str]:
                 yield from _loads(child, local)
             return
         case ast.Lambda():
-            return  # a scope of its own, see _globals_of
+            return  # a separate scope, see _globals_of
         case ast.GeneratorExp():
             yield from _loads(node.generators[0].iter, local)
             return  # likewise

@@ -143,7 +143,7 @@ def _decided(execution_id: str, decide: Callable[[ExecutionClient], Coroutine[An
     run_sync(lambda: decide(ExecutionClient()))
     if resolve_store(None).execution(execution_id).holder is not None:
         return Note(execution_id, word)
-    return Note(execution_id, f"{word}; a scheduler goes on with it, or %cerebelum resume {execution_id}")
+    return Note(execution_id, f"{word}; a scheduler resumes it, or %cerebelum resume {execution_id}")
 
 
 def _json(text: str) -> Any:
@@ -152,7 +152,7 @@ def _json(text: str) -> Any:
     except ValueError as error:
         raise CerebelumError(
             f"a response is JSON, and this is none ({error}): {text}\n"
-            f'Text has quotes of its own, as in %cerebelum approve ID "yes", and %cerebelum approve ID {{"ok": true}}'
+            f'Text needs its own quotes, as in %cerebelum approve ID "yes", and %cerebelum approve ID {{"ok": true}}'
         ) from None
 
 

@@ -80,7 +80,7 @@ def here(
         failure: the error of a run, or the id of an execution; by default the last failure.
         into: where to put the names as well: ``here(into=globals())`` puts them into the notebook. A name that is a
             step or a workflow there is left as it is; the value is on what is returned. A variable in which a secret
-            stands is a `Secret`.
+            is in it is a `Secret`.
         store: the log; by default the session's.
 
     Raises:

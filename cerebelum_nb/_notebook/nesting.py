@@ -26,6 +26,6 @@ def enable_nesting() -> None:
         nest_asyncio2.apply(error_on_mispatched=True)
     except (ValueError, RuntimeError) as error:
         raise CerebelumError(
-            f"this event loop cannot be nested: {error}. Run the code in a thread of its own instead, "
+            f"this event loop cannot be nested: {error}. Run the code in a separate thread instead, "
             f"with await asyncio.to_thread(...)"
         ) from error

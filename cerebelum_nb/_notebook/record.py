@@ -68,7 +68,7 @@ class Record:
         return State() if found is None else fold(self.store.events(found))
 
     def look(self, cell: Cell, namespace: dict[str, Any]) -> Skipped | list[str]:
-        """Return a cell's recorded result, or why it is to be run; no reason when it never was."""
+        """Return a cell's recorded result, or why it has to run; no reason when it never did."""
         check_name(cell.name)
         state = self.state()
         step = state.steps.get(cell.name)
@@ -174,12 +174,12 @@ class Record:
                 f"with an underscore, and it is left out; or make it in a cell without %%step."
             )
             cause.args = (f"{cause}\n{advice}",)
-        else:  # beside the error, whose text is the user's own; many versions of IPython do not show its notes
+        else:  # next to the error, whose text is the user's own; many versions of IPython do not show its notes
             display(Note(cell.name, "failed; finished steps are kept. Fix the cell and run it again"))  # type: ignore[no-untyped-call]
         return cause
 
     def _differences(self, cell: Cell, step: StepState, parts: list[Part], namespace: dict[str, Any]) -> list[str]:
-        """Say why a cell is to be run again; nothing when all that differs is what it made itself."""
+        """Say why a cell has to run again; nothing when all that differs is what it made itself."""
         old = parts_kept(self.store, step.code) if step.code is not None else None
         if old is None:
             return ["its code changed"]

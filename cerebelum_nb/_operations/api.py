@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class Decorator(Protocol):
-    """What stands between ``@step`` and the function: it returns a function that is called in the same way."""
+    """A decorator between ``@step`` and the function: it returns a function that is called in the same way."""
 
     def __call__(self, body: F, /) -> F:
         """Wrap the body of a step."""

@@ -30,7 +30,7 @@ __all__ = ["answer_outside", "approval", "digest_of", "wait_for_approval"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 answer_outside: ContextVar[Callable[[str, Any], Any] | None] = ContextVar("cerebelum_answer", default=None)
-"""Who answers outside an execution, where nobody can be asked: tests put a function here."""
+"""Answers outside an execution, where there is no one to ask: tests put a function here."""
 
 
 def wait_for_approval(
@@ -46,7 +46,7 @@ def wait_for_approval(
 
     Args:
         approval_type: what is asked for; text without ``:``.
-        data: shown to whoever decides; a hash of it is recorded with the decision.
+        data: shown to the person who decides; a hash of it is recorded with the decision.
         timeout_ms: how long to wait: milliseconds, a ``timedelta`` or text such as ``"2d"``; None: without end.
         validate: called with the response, sync or async. If it raises or returns a false value other than None, the
             response is refused with that message, the person who decided sees it, and the wait continues.
@@ -56,8 +56,8 @@ def wait_for_approval(
 
     Raises:
         ApprovalRejectedError: a person rejected it; the error says who and why.
-        ApprovalTimeoutError: nobody decided in time.
-        CerebelumError: outside an execution nobody can be asked; see :func:`cerebelum_nb.testing.answering`.
+        ApprovalTimeoutError: it was not decided in time.
+        CerebelumError: outside an execution there is no one to ask; see :func:`cerebelum_nb.testing.answering`.
 
     Example:
         >>> import asyncio
@@ -84,7 +84,7 @@ def approval(
     Args:
         type: what is asked for; text without ``:``.
         timeout_minutes: how long to wait; None: without end.
-        data: shown to whoever decides; a function is called with the step's arguments.
+        data: shown to the person who decides; a function is called with the step's arguments.
         validate: as in :func:`wait_for_approval`.
 
     Raises:
@@ -117,7 +117,7 @@ def approval(
 
 
 def digest_of(shown: Value | None) -> str:
-    """Hash what was shown to whoever decides.
+    """Hash what was shown to the person who decides.
 
     Example:
         >>> digest_of(None)
@@ -144,7 +144,7 @@ async def _ask(
     op = scope.identify("approval", mark + approval_type, f"{digest[:12] or 0}.{limit or 0:g}")
     operation = scope.recorded(op)
     due = _deadline(scope, operation, limit)
-    if operation is None or not operation.is_decided:  # asked anew after an interruption
+    if operation is None or not operation.is_decided:  # asked again after an interruption
         if operation is None:
             await scope.record_mismatch(op)
         request = {"approval_type": approval_type, "data": shown, "digest": digest, "validated": validate is not None}
@@ -183,12 +183,12 @@ async def _decision(scope: Scope, op: str, due: Deadline | None) -> Operation:
     if not look().is_decided:
         await scope.wait_until(due, op, until=lambda: look().is_decided)
     if not look().is_decided:
-        await scope.record(ApprovalTimedOut, op)  # not written when somebody has decided at this very moment
+        await scope.record(ApprovalTimedOut, op)  # not written when it was decided at this very moment
     return look()
 
 
 async def _denied(scope: Scope, operation: Operation) -> CerebelumError:
-    """Make the error to raise; a run of the step after it asks anew."""
+    """Make the error to raise; a later run of the step asks again."""
     assert operation.error is not None
     where = (
         f"the approval '{operation.approval_type}' that step '{scope.step}' of execution {scope.execution.id} asked for"
@@ -222,7 +222,7 @@ async def _ask_outside(approval_type: str, data: Any, validate: Callable[[Any], 
     answer = answer_outside.get()
     if answer is None:
         raise CerebelumError(
-            f"the approval '{approval_type}' is asked for outside an execution, where nobody can be asked. Run the "
+            f"the approval '{approval_type}' is asked for outside an execution, where there is no one to ask. Run the "
             f"step in a workflow, or answer in the test: with cerebelum_nb.testing.answering(response): ..."
         )
     response = answer(approval_type, data)

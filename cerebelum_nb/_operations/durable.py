@@ -62,7 +62,7 @@ async def durable_poll(
     succeeded: Callable[[Any], object],
     on_attempt: Callable[[int, Any], object] | None,
 ) -> Any:
-    """Check until it succeeds, going on after the recorded checks."""
+    """Check until it succeeds, continuing after the recorded checks."""
     scope = scope or scope_here("poll(...)")
     record = _Record.of(scope, "poll", check_fn, f"{interval}:{max_attempts}:{within}")
     found, result = record.finished()
@@ -115,7 +115,7 @@ async def durable_retry(
     errors: type[BaseException] | tuple[type[BaseException], ...],
     on_attempt: Callable[[int, BaseException | None], object] | None,
 ) -> Any:
-    """Call until it does not raise, going on after the recorded attempts."""
+    """Call until it does not raise, continuing after the recorded attempts."""
     scope = scope or scope_here("retry(...)")
     told = f"{_fingerprint_of(scope, args, kwargs)}:{max_attempts}:{policy.retry_delay}:{policy.backoff}"
     if policy.max_delay is not None or policy.jitter:
@@ -280,7 +280,7 @@ def _name(fn: Any) -> str:
 
 
 def _fingerprint_of(scope: Scope | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    """Digest arguments, to tell operations of one name apart; outside an execution nobody asks."""
+    """Digest arguments, to tell operations of one name apart; outside an execution it is not used."""
     return "" if scope is None else fingerprint_args(args, kwargs, vault=scope.execution.vault)
 
 

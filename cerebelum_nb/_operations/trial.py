@@ -104,6 +104,9 @@ class _TrialHost(ExecutionValues):
         if not waiter.done():
             waiter.set_result(None)
 
+    def check_signals(self) -> None:
+        """Refuse to wait: nobody sends a signal to a trial, and one that was received is in its operation."""
+
     def ride(self, make: Callable[[], Event | None]) -> None:
         """Keep nothing: what is printed is seen where it is printed."""
 
@@ -122,7 +125,7 @@ class _TrialHost(ExecutionValues):
             self.outcome.set_result(outcome)
 
     def note_blocking(self, step: str, seconds: float) -> None:
-        """Say nothing: whoever tries a step waits for it anyway."""
+        """Say nothing: the caller who tries a step waits for it anyway."""
 
     def ask_to_stop(self, reason: str) -> None:
         """Begin nothing more."""
@@ -133,7 +136,7 @@ class _TrialHost(ExecutionValues):
         self.outcome.cancel()
 
     def end_with_loop(self) -> None:
-        """Do nothing: nobody waits for a trial whose loop was closed."""
+        """Do nothing: nothing waits for a trial whose loop was closed."""
 
 
 class _TrialScope(Scope):
@@ -148,14 +151,14 @@ class _TrialScope(Scope):
         self._operations, self._repeat = operations, repeat
 
     def recorded(self, op: str) -> Operation | None:
-        """Look up what the run recorded; refuse what would happen anew."""
+        """Look up what the run recorded; refuse what would happen again."""
         operation = self._operations.get(op)
         kind, _, rest = op.partition(":")
         if kind == "sleep" or (operation is not None and (operation.done or operation.is_decided)):
             return operation
-        if not self._repeat or kind == "approval":
+        if not self._repeat or kind in ("approval", "signal"):
             what = _WORDS[kind].format(rest.partition(":")[0])
-            way = ": nobody is asked in a trial" if kind == "approval" else "; repeat=True does it for real"
+            way = ": nobody is asked in a trial" if kind in ("approval", "signal") else "; repeat=True does it for real"
             raise CerebelumError(
                 f"step '{self.step}' would do {what}, which the recorded run did not do with these arguments{way}"
             )
@@ -172,4 +175,5 @@ _WORDS = {
     "poll": "a poll of {}",
     "retry": "a retry of {}",
     "approval": "an approval '{}'",
+    "signal": "a wait for the signal '{}'",
 }

@@ -1,1 +1,1 @@
-"""Wakes what is due and takes up what a dead process left."""
+"""Resumes what is due, and what a dead process left."""

@@ -53,7 +53,7 @@ class Rounds:
         self._tell = log.info if tell is None else tell
         self._runs: dict[str, Run] = {}
         self._waiting: set[asyncio.Task[None]] = set()
-        self._not_before: dict[str, int] = {}  # executions that cannot be taken up now, and until when
+        self._not_before: dict[str, int] = {}  # executions that cannot be resumed now, and until when
         self._told: set[str] = set()
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -167,7 +167,7 @@ class Rounds:
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever its code raises, it is one of many
             kind = row.summary.workflow if isinstance(error, WorkflowNotFoundError) else execution_id
             told = error if isinstance(error, CerebelumError) else f"{type(error).__name__}: {error}"
-            self._say(f"{execution_id} of {row.summary.workflow} is not taken up: {told}", once=True, about=kind)
+            self._say(f"{execution_id} of {row.summary.workflow} is not resumed: {told}", once=True, about=kind)
             self._put_off(execution_id, 60.0)
             return False
         if run is None:
@@ -188,7 +188,7 @@ class Rounds:
             outcome = f"no longer run here: {str(error).splitlines()[0]}"
         except CerebelumError as error:
             outcome = f"{run.status}: {str(error).splitlines()[0]}"
-        except Exception as error:  # noqa: BLE001 - a defect of ours: the others go on
+        except Exception as error:  # noqa: BLE001 - a defect of ours: the others continue
             outcome = f"ended with {type(error).__name__}: {error}"
         finally:
             self._runs.pop(run.execution_id, None)
@@ -198,7 +198,7 @@ class Rounds:
     # -- what dies again and again ---------------------------------------------------------------------------
 
     def _may_try_again(self, row: ExecutionRow) -> bool:
-        """Whether an execution that a dead process left is to be tried now; pause it when that is hopeless."""
+        """Whether an execution that a dead process left can be tried now; pause it when that is hopeless."""
         state = fold(self.store.events(row.execution_id))
         if not state.deaths:
             return True
@@ -261,4 +261,4 @@ def _outcome(result: Result) -> str:
 
 
 def _why(*, died: bool) -> str:
-    return "taken up, as its process has died" if died else "woken, as it is due"
+    return "resumed, as its process has died" if died else "resumed, as it is due"

@@ -1,4 +1,4 @@
-"""The scheduler: wakes what is due, takes up what a dead process left, and sleeps in between.
+"""The scheduler: resumes what is due and what a dead process left, and sleeps in between.
 
 What it does round by round is in loop.py; how it finds a workflow's code is in _workflow/find.py.
 """
@@ -44,7 +44,7 @@ class Scheduler:
 
     def __repr__(self) -> str:
         state = "running" if self.running else "stopped"
-        return f"<scheduler of {self._rounds.store.location}: {state}, {self._rounds.taken} taken up>"
+        return f"<scheduler of {self._rounds.store.location}: {state}, {self._rounds.taken} resumed>"
 
 
 def scheduler(
@@ -78,7 +78,7 @@ def scheduler(
         ...     await background.stop()
         ...     return background
         >>> asyncio.run(cell())
-        <scheduler of :memory:: stopped, 0 taken up>
+        <scheduler of :memory:: stopped, 0 resumed>
     """
     stop_when_loading()
     try:
@@ -104,7 +104,7 @@ def run_forever(
     """Wake hibernated executions until SIGTERM or Ctrl-C; what the command line's ``scheduler`` does.
 
     The first signal lets the steps at work finish, and leaves the rest to other schedulers. A second one ends at once;
-    what is then in a step is taken up by another scheduler as left by a dead process.
+    what is then in a step is resumed by another scheduler as left by a dead process.
 
     Args:
         store: as for :func:`scheduler`.

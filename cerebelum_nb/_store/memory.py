@@ -25,7 +25,12 @@ from .sightings import Sightings
 __all__ = ["MemoryStore"]
 
 
-_ACTIVE = (ExecutionState.RUNNING, ExecutionState.SLEEPING, ExecutionState.WAITING_FOR_APPROVAL)
+_ACTIVE = (
+    ExecutionState.RUNNING,
+    ExecutionState.SLEEPING,
+    ExecutionState.WAITING_FOR_APPROVAL,
+    ExecutionState.WAITING_FOR_SIGNAL,
+)
 
 
 @dataclass(slots=True)

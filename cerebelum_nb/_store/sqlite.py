@@ -535,9 +535,8 @@ class SqliteStore:
 
     def abandoned(self, *, limit: int) -> list[ExecutionRow]:
         """Read the executions that should be running and that no living process runs, the oldest first."""
-        active = (
-            "+state IN ('RUNNING', 'SLEEPING', 'WAITING_FOR_APPROVAL')"  # + leaves the search to its holder's index
-        )
+        active = "+state IN ('RUNNING', 'SLEEPING', 'WAITING_FOR_APPROVAL', 'WAITING_FOR_SIGNAL')"
+        # The + leaves the search to its holder's index.
         left = projection.SELECT.replace("FROM execution", "FROM execution INDEXED BY execution_left")
         oldest = "ORDER BY started_at LIMIT ?"
         looked_at = self.sightings.monotonic()

@@ -66,7 +66,7 @@ def seconds(duration: Duration, *, unit: str, what: str = "duration") -> float:
 
 
 def backed_off(delay: float, backoff: float, times: int) -> float:
-    """Return a delay that was multiplied so many times; never more than a time of the log can be away.
+    """Return a delay that was multiplied this many times; never more than a time of the log can be away.
 
     Example:
         >>> backed_off(0.5, 2.0, 3), backed_off(1.0, 10.0, 100_000) == LONGEST

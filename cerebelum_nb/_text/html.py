@@ -47,7 +47,7 @@ _CONTROLS = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in 
 
 
 def escape(text: str) -> Html:
-    r"""Return a text as HTML, which may stand in an attribute too.
+    r"""Return a text as HTML, also for use in an attribute.
 
     Example:
         >>> escape("<b>\x1b[2J")

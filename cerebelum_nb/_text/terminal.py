@@ -43,7 +43,7 @@ class Column:
 
 
 def width() -> int | None:
-    """How many columns there are to write in; None when the output is no terminal and nothing is to be cut."""
+    """How many columns there are to write in; None when the output is not a terminal and nothing is cut."""
     if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
         return None
     return shutil.get_terminal_size().columns
@@ -86,7 +86,7 @@ def fit(text: str) -> list[str]:
 
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], room: int | None) -> list[str]:
-    """Write a table in so many columns of a terminal (None: as many as it takes).
+    """Write a table in this many columns of a terminal (None: as many as it takes).
 
     Example:
         >>> table([Column(title="A"), Column(title="B", right=True)], [[Cell("x"), Cell("10")]], 80)[1]

@@ -48,7 +48,7 @@ def _columns_of(char: str) -> int:
 
 
 def cut(text: str, most: int) -> str:
-    """Return the beginning of a text, at most so many columns of a terminal.
+    """Return the beginning of a text, at most this many columns of a terminal.
 
     Example:
         >>> cut("provision", 9), cut("provision", 5), cut("東京都", 5)

@@ -33,7 +33,7 @@ def utc(moment: Moment) -> str:
 
 
 def stamp(moment: Moment) -> str:
-    """Write a time where it stands beside that all are UTC.
+    """Write a time where the heading says that all are UTC.
 
     Example:
         >>> stamp(0)

@@ -143,7 +143,7 @@ def _widget(store: Store, execution_id: str, approval: OpenApproval) -> Any:
             enable("still open" in str(error))
         else:
             did = f"{'Approved' if approved else 'Rejected'} by {decision.by or 'you'}."
-            later = " It is checked when the execution goes on." if decision.pending else ""
+            later = " It is checked when the execution is resumed." if decision.pending else ""
             say(did + later + _next(store, execution_id))
 
     def press(approved: bool) -> None:
@@ -157,20 +157,20 @@ def _widget(store: Store, execution_id: str, approval: OpenApproval) -> Any:
 
 
 def _next(store: Store, execution_id: str) -> str:
-    """Say how an execution goes on that nobody runs."""
+    """Say how an execution is resumed that no process is running."""
     if store.execution(execution_id).holder is not None:
         return ""
     state = fold(store.events(execution_id))
     if state.lifecycle.is_final:
         return ""
     call = resume_call(called(state), execution_id)
-    return f" A scheduler goes on with it, or {call}"
+    return f" A scheduler resumes it, or {call}"
 
 
 def _acknowledge(field: Any) -> None:
     """Have the front end told that what was typed has arrived; until then it holds back what is typed next.
 
-    A kernel that hears it beside a cell that waits (ipykernel 7.4) does not say so itself.
+    A kernel that handles it while a cell waits (ipykernel 7.4) does not say so itself.
     """
     kernel = getattr(shell(), "kernel", None)
     if kernel is None:

@@ -29,7 +29,7 @@ _MOST_PRINTED = 12_000
 """Characters of what steps printed in a saved card."""
 
 _EARLY, _SOON_SECONDS = 5.0, 3.0
-"""Before so many percent and seconds, an estimate of what is left would be a guess."""
+"""Before this many percent and seconds, an estimate of what is left would be a guess."""
 
 _ACTIVE = ("running", "sleeping", "approval", "retrying")
 
@@ -99,7 +99,7 @@ class Card:
             graph: the picture of its plan.
             scopes: the steps at work in this process.
             mask: hides secrets in what they print.
-            advice: how to go on with it; None when that is not to be told.
+            advice: how to resume it; None when it is not to be shown.
             known: rows that are taken as they are.
         """
         plan, scopes = graph.plan, scopes or {}
@@ -136,7 +136,7 @@ class Card:
         had = (
             ("completed", "failed") if self.state is ExecutionState.COMPLETED else ("completed",)
         )  # then it was routed
-        steps = self.graph.plan.steps  # a failed step that was renamed since counts no more
+        steps = self.graph.plan.steps  # a failed step that was renamed since no longer counts
         rows = [row for row in self.rows if row.state == "completed" or row.name in steps]
         done = sum(row.state in had for row in rows)
         words = "starting" if self.state is ExecutionState.UNSPECIFIED else self.state.words
@@ -262,7 +262,7 @@ def _state_of(step: StepState, over: bool) -> str:
             return "retrying"
         case Phase.RUNNING:
             waits = {o.kind for o in step.operations.values() if not o.done}
-            return "approval" if "approval" in waits else "sleeping" if "sleep" in waits else "running"
+            return "approval" if "approval" in waits else "sleeping" if {"sleep", "signal"} & waits else "running"
         case Phase.PENDING if step.moves:
             return "running"
         case Phase.PENDING:
@@ -293,6 +293,9 @@ def _note(step: StepState, message: str, now: int) -> str:
                 kind = f": {operation.approval_type}" if operation.approval_type else ""
                 ends = "" if operation.due_at is None else f", its time ends {_left(operation.due_at, now)}"
                 parts.append(f"waits for approval{kind}{ends}")
+            case "signal":
+                ends = "" if operation.due_at is None else f", its time ends {_left(operation.due_at, now)}"
+                parts.append(f"waits for signal: {operation.op.split(':')[1]}{ends}")
             case "poll" | "retry" if operation.number:
                 tries = f"{operation.kind}: {operation.number} tr{'y' if operation.number == 1 else 'ies'}"
                 parts.append(tries + (f", the next {_left(operation.due_at, now)}" if operation.due_at else ""))
@@ -300,7 +303,7 @@ def _note(step: StepState, message: str, now: int) -> str:
 
 
 def _estimated(message: str, percent: float | None, step: StepState, now: int) -> str:
-    """Say beside its message how long a step with progress will take yet, if it goes on as it went."""
+    """Add to its message how long a step with progress will still take, if it continues at its pace."""
     spent = (now - step.started_at) / 1e6
     if step.phase is not Phase.RUNNING or percent is None or not _EARLY <= percent < 100 or spent < _SOON_SECONDS:
         return message

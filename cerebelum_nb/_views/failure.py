@@ -1,4 +1,4 @@
-"""The failure card: which step, where, why, with what inputs, and the call to go on. Data, text and HTML."""
+"""The failure card: which step, where, why, with what inputs, and the call that resumes it. Data, text and HTML."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Failure:
         traceback: the user's own, without library frames.
         inputs: what the step was given, as previews, by parameter.
         printed: the last lines it printed.
-        advice: how to go on; None when that is not to be told.
+        advice: how to resume it; None when it is not to be shown.
         kept: how many steps are finished and are not run again.
     """
 

@@ -1,4 +1,4 @@
-"""The picture of a workflow: inline SVG, text, and Mermaid on request. Pure; what stands where is layout.py's."""
+"""The picture of a workflow: inline SVG, text, and Mermaid on request. Pure; layout.py decides what goes where."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .layout import HEIGHT, Edge, Layout, Node, Point, lay_out, routes_of
 __all__ = ["Graph"]
 
 _LINE = "#8a8a8a"
-_PLAIN = ("#3d6fa5", "#eaf1f8")  # a step whose state nobody asked for: its edge and its ground
+_PLAIN = ("#3d6fa5", "#eaf1f8")  # a step whose state was not asked for: its edge and its ground
 _FONT = Html("ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace")
 _TEXT = Html('<text x="{:.0f}" y="{:.0f}">{}{}</text>')
 
@@ -184,8 +184,8 @@ class Graph:
 
 def _words(target: Target) -> str:
     if isinstance(target, Action):
-        return describe_target(target) if target.kind is not ActionKind.PROCEED else "goes on"
-    return describe_target(target) if target else "goes on"
+        return describe_target(target) if target.kind is not ActionKind.PROCEED else "continues"
+    return describe_target(target) if target else "continues"
 
 
 def _boxes_of(state: str | None, nodes: list[Node]) -> Html:

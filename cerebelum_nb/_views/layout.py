@@ -1,8 +1,8 @@
-"""Where the parts of a plan's picture stand: steps from left to right in rows, routes in lanes below, as numbers.
+"""Where the parts of a plan's picture go: steps from left to right in rows, routes in lanes below, as numbers.
 
 The plan's timeline is a sequence of stages. A stage is a column of steps; a large one is a framed grid. The routes
-of a stage's steps are lanes to its right, each with a label and a path of its own. What does not fit into the width
-goes on in the next row, like text. Nothing here knows colours or SVG.
+of a stage's steps are lanes to its right, each with its own label and path. What does not fit into the width
+continues in the next row, like text. Nothing here knows colours or SVG.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Node:
 
 @dataclass(slots=True)
 class Edge:
-    """A line through points; ``label`` stands at its end, ``loop`` leads back or past the order of the rows."""
+    """A line through points; ``label`` is at its end, ``loop`` leads back or past the order of the rows."""
 
     points: tuple[Point, ...]
     label: str = ""

@@ -34,7 +34,7 @@ _SHARE = 0.02
 """The part of the time that drawing may take."""
 
 _TALL = 300
-"""A picture of so many px stands below the steps at work, not above them."""
+"""A picture higher than this, in px, goes below the running steps, not above them."""
 
 _LIVE = "shown as it was when this cell began; cerebelum_nb.watch() shows it as it is"
 
@@ -43,13 +43,13 @@ _MOST_LINES = 10
 
 
 _MOST_ENDED = 4
-"""The boxes of so many runs that have ended are kept."""
+"""For how many ended runs the boxes are kept."""
 
 _ended: deque[tuple[Any, ...]] = deque()
 
 
 def live_view(execution: Execution) -> AbstractContextManager[None] | None:
-    """Return a view for whoever is watching, None when nobody is."""
+    """Return a view for the front end that is watching, None when there is none."""
     graph = Graph(execution.plan)
 
     def look() -> Card:
@@ -68,7 +68,7 @@ def live_view(execution: Execution) -> AbstractContextManager[None] | None:
 
 @contextmanager
 def _once(execution: Execution, look: Callable[[], Card]) -> Iterator[None]:
-    """Show the outcome once: whoever executes the notebook keeps only that."""
+    """Show the outcome once: the executed notebook keeps only that."""
     from IPython.display import display
 
     try:
@@ -193,7 +193,7 @@ class NotebookCard:
 
 
 def _bundle_of(widget: Any) -> dict[str, Any]:
-    """What shows a widget in a front end; ipywidgets 7 only displays it, with nothing beside it."""
+    """What shows a widget in a front end; ipywidgets 7 only displays it, with nothing next to it."""
     if hasattr(widget, "_repr_mimebundle_"):
         bundle: dict[str, Any] = widget._repr_mimebundle_()
         return bundle
@@ -258,7 +258,7 @@ class TerminalCard:
 
     def __enter__(self) -> TerminalCard:
         self._live.start()
-        self._end = listen(hear)  # rich now stands before the streams that are listened to
+        self._end = listen(hear)  # rich has now replaced the streams that are listened to
         return self
 
     def __exit__(self, *_: object) -> None:

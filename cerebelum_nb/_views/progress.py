@@ -1,4 +1,4 @@
-"""``ProgressReporter``: how far a step is, for whoever watches and for the log."""
+"""``ProgressReporter``: how far a step is, for the viewer and for the log."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class Slider:
         return {"text/plain": repr(self), "text/html": self.to_html()}
 
     def to_html(self) -> Html:
-        """Write the whole slider; what stands in it needs nothing from elsewhere."""
+        """Write the whole slider; it needs nothing from elsewhere."""
         script = files(__package__).joinpath("slider.js").read_text(encoding="utf-8")
         told = self._data()
         seen: dict[str, dict[str, None]] = {}

@@ -1,4 +1,4 @@
-"""``watch``: the card of an execution, drawn from the log, in any kernel and whoever runs it."""
+"""``watch``: the card of an execution, drawn from the log, in any kernel and whichever process runs it."""
 
 from __future__ import annotations
 
@@ -46,17 +46,8 @@ def watch(execution_id: str | None = None, *, store: Store | None = None) -> Non
         ExecutionNotFoundError: there is no such execution; near ids are suggested.
 
     Example:
-        >>> from cerebelum_nb import step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
-        >>> log = MemoryStore()
-        >>> result = release.run(store=log, execution_id="k1")
-        >>> watch("k1", store=log)
+        >>> result = release.run(execution_id="k1")
+        >>> watch("k1")
     """
     log = resolve_store(store)
     found = _newest(log) if execution_id is None else log.execution(execution_id).execution_id
@@ -123,7 +114,7 @@ class Reading:
 
     @property
     def over(self) -> bool:
-        """Whether nothing more is to be expected."""
+        """Whether nothing more will happen."""
         self.look()
         return self._over
 

@@ -125,7 +125,8 @@ def listed(log: ShownLog, wanted: Wanted) -> Listed:
     terms, values = _terms(wanted, now)
     source = "execution"
     if wanted.show == "retrying":
-        source = f"""(SELECT * FROM execution WHERE state IN ('RUNNING', 'SLEEPING', 'WAITING_FOR_APPROVAL')
+        source = f"""(SELECT * FROM execution WHERE state IN
+            ('RUNNING', 'SLEEPING', 'WAITING_FOR_APPROVAL', 'WAITING_FOR_SIGNAL')
             ORDER BY {STARTED} DESC LIMIT {_RETRYING_AMONG}) AS execution"""
     columns = SELECT.replace("FROM execution", f"FROM {source}", 1).replace(
         "SELECT execution_id", "SELECT execution.key, execution_id", 1

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from starlette.exceptions import HTTPException
@@ -109,26 +109,38 @@ class ShownLog:
 class Logs(dict[str, ShownLog]):
     """The logs by their names."""
 
+    def __init__(self, more: Callable[[], Iterable[Path]] | None = None) -> None:
+        super().__init__()
+        self._more, self._count = more, [0]
+
     @classmethod
-    def of(cls, paths: Iterable[str | Path]) -> Logs:
-        """Take logs by their paths; each must be there.
+    def of(cls, paths: Iterable[str | Path], more: Callable[[], Iterable[Path]] | None = None) -> Logs:
+        """Take logs by their paths; each must be there. ``more`` names others, which may come later.
 
         Raises:
             StoreError: one cannot be read.
         """
-        made, count = cls(), [0]
-        for given in paths:
-            path = Path(path_of(given)).absolute()
-            if any(log.path == path for log in made.values()):
-                continue
-            name = made._name(path)
-            made[name] = ShownLog(name, path, count)
-            try:
-                made[name].store  # noqa: B018  # says now what is wrong with it
-            except StoreError:
-                made.close()
-                raise
+        made = cls(more)
+        try:
+            for path in paths:
+                made._add(path)
+        except StoreError:
+            made.close()
+            raise
         return made
+
+    def look_again(self) -> None:
+        """Take up the logs that have come since."""
+        for path in self._more() if self._more is not None else ():
+            with suppress(StoreError):
+                self._add(path)
+
+    def _add(self, given: str | Path) -> None:
+        path = Path(path_of(given)).absolute()
+        if all(log.path != path for log in self.values()):
+            log = ShownLog(self._name(path), path, self._count)
+            log.store  # noqa: B018  # says now what is wrong with it
+            self[log.name] = log
 
     def named(self, name: str) -> ShownLog:
         """Return the log of an address.
@@ -136,10 +148,11 @@ class Logs(dict[str, ShownLog]):
         Raises:
             HTTPException: none is called so.
         """
-        found = self.get(name)
-        if found is None:
+        if name not in self:
+            self.look_again()
+        if name not in self:
             raise HTTPException(404)
-        return found
+        return self[name]
 
     def _name(self, path: Path) -> str:
         """Name a log by its file, or by the folder it belongs to."""

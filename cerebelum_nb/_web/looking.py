@@ -320,6 +320,9 @@ def _wait(operation: Operation) -> Wait | None:
             kind = f" ({operation.approval_type})" if operation.approval_type else ""
             ends = ", its time ends" if operation.due_at is not None else ""
             return Wait(what=f"waits for approval{kind}{ends}", until=operation.due_at)
+        case "signal":
+            ends = ", its time ends" if operation.due_at is not None else ""
+            return Wait(what=f"waits for signal {operation.op.split(':')[1]}{ends}", until=operation.due_at)
         case "poll" | "retry" if operation.number:
             tries = f"{operation.kind}: {operation.number} tr{'y' if operation.number == 1 else 'ies'}"
             return Wait(what=f"{tries}, the next" if operation.due_at else tries, until=operation.due_at)

@@ -41,6 +41,7 @@ class Pages:
 
     async def index(self, request: Request) -> Response:
         """Go to the only log, or list them."""
+        self._logs.look_again()
         if len(self._logs) == 1:
             return RedirectResponse(f"./{next(iter(self._logs))}/")
         return self.page("logs.html", request, shown=list(self._logs.values()))

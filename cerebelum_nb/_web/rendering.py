@@ -46,6 +46,7 @@ LOOKS = {
     ExecutionState.RUNNING: "running",
     ExecutionState.SLEEPING: "sleeping",
     ExecutionState.WAITING_FOR_APPROVAL: "approval",
+    ExecutionState.WAITING_FOR_SIGNAL: "sleeping",
     ExecutionState.PAUSED: "interrupted",
     ExecutionState.CANCELLED: "skipped",
     ExecutionState.UNSPECIFIED: "waiting",

@@ -30,6 +30,7 @@ def serve(
     hosts: Collection[str] = (),
     settings: Settings,
     ready: Callable[[str], None],
+    more: Callable[[], Iterable[Path]] | None = None,
 ) -> None:
     """Serve the dashboard of some logs until it is told to stop.
 
@@ -40,12 +41,13 @@ def serve(
         hosts: other names under which the server may be addressed, behind a proxy.
         settings: what pages may do.
         ready: told the address when it can be opened.
+        more: names other logs, whenever one is looked for that is not known.
 
     Raises:
         StoreError: a log cannot be read.
         CerebelumError: the port or the socket cannot be used.
     """
-    logs = Logs.of(paths)
+    logs = Logs.of(paths, more)
     try:
         if uds is not None:
             token, names = None, None

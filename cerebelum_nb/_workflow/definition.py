@@ -1,6 +1,6 @@
 """What a workflow is, before it runs: a function that describes a timeline, the plan it makes, and how that is shown.
 
-The function is evaluated anew at every start and every resume, in its own module: a step whose cell was edited and run
+The function is evaluated again at every start and every resume, in its own module: a step whose cell was edited and run
 again is the one that runs.
 """
 

@@ -1,4 +1,4 @@
-"""Finding the workflow of a recorded execution: in the module it was started from, or where somebody says.
+"""Finding the workflow of a recorded execution: in the module it was started from, or where the caller says.
 
 Only the workflow object is looked for here; nothing runs it. How code is loaded is in load.py.
 """
@@ -181,14 +181,14 @@ def _to_be_named(origin: Origin) -> str:
     what = f"workflow '{origin.workflow}'"
     if origin.module and origin.module != "__main__":
         return (
-            f"{what} is not in the module {origin.module!r} any more. Put it back under its name, or resume the "
+            f"{what} is no longer in the module {origin.module!r}. Put it back under its name, or resume the "
             f"execution with the workflow that follows it"
         )
     if is_script(origin.source):
         script = Path(origin.source)
         return (
-            f"{what} was started from the script {script}, which holds it no more: name the file that does, "
-            f"`cerebelum scheduler FILE.py`. What that runs must stand under `if __name__ == '__main__':`"
+            f"{what} was started from the script {script}, which no longer holds it: name the file that does, "
+            f"`cerebelum scheduler FILE.py`. What that runs must be under `if __name__ == '__main__':`"
         )
     return (
         f"{what} was defined in a notebook: name it, `cerebelum scheduler --notebook NOTEBOOK.ipynb`, or call "
@@ -218,7 +218,7 @@ def _in(module: ModuleType, origin: Origin) -> Runnable | None:
 
 
 def _not_trusted(origin: Origin, execution_id: str) -> str:
-    """Say that nobody here chose the code that the log names, and how to choose it."""
+    """Say that the code which the log names was not chosen here, and how to choose it."""
     file = origin.source if origin.module == "__main__" else origin.module
     return (
         f"execution {execution_id} of workflow '{origin.workflow}' was not started by you on this machine, and it "
@@ -233,7 +233,7 @@ def _not_a_module(origin: Origin, execution_id: str) -> str:
     told = f"execution {execution_id} of workflow '{origin.workflow}' was started "
     if is_script(origin.source):
         return (
-            f"{told}by the script {origin.source}, which is not there any more. Name the file that holds it now:\n\n"
+            f"{told}by the script {origin.source}, which is no longer there. Name the file that holds it now:\n\n"
             f"    cerebelum resume {shlex.quote(execution_id)} --module PATH.py"
         )
     *command, call = ways(origin, execution_id)

@@ -1,7 +1,7 @@
 """Running code that was recorded: a module, a script's file, the definitions of a notebook.
 
 Importing a module runs the module, as it does everywhere. A script is run from its top, as Python does for a process
-pool: what stands under ``if __name__ == "__main__":`` is left out, and where it would start a run, it ends. Of a
+pool: what is under ``if __name__ == "__main__":`` is left out, and where it would start a run, it ends. Of a
 notebook, whose cells do everything, only what defines something is run.
 """
 
@@ -44,7 +44,7 @@ _RUNS = {
     "start",
     "sweep",
 }
-"""An assignment that calls a method of such a name runs something, so it defines nothing."""
+"""An assignment that calls a method with one of these names runs something, so it is not a definition."""
 
 ELSEWHERE = "Run this in the folder it is imported from, or name another one with --module"
 """What to do about a module that is not found, for who resumes one execution."""
@@ -95,7 +95,7 @@ def _root_of(name: str, source: str) -> str:
 def load_script(path: str | os.PathLike[str]) -> ModuleType:
     """Run a script up to where it would start a run, and return it as a module.
 
-    Its own top level runs, as Python runs it for a process pool: what stands under ``if __name__ == "__main__":`` does
+    Its own top level runs, as Python runs it for a process pool: what is under ``if __name__ == "__main__":`` does
     not. So its definitions see the settings they saw when it was run. A file in a package may import from that
     package, as with ``python -m``.
 
@@ -133,7 +133,7 @@ def _line_of(error: BaseException, file: str) -> int | None:
 def _refuse_other_settings(what: str, place: Path, module: ModuleType, stopped_at: int | None) -> None:
     """Raise WorkflowNotFoundError when what was left out changes something that steps read.
 
-    A step would go on with other settings than those the recorded run had, and nobody would know.
+    A step would run with other settings than those of the recorded run, and nobody would know.
     """
     body = ast.parse(place.read_bytes(), str(place)).body
     wanted = _wanted(body)
@@ -153,7 +153,7 @@ def _refuse_other_settings(what: str, place: Path, module: ModuleType, stopped_a
                 how = "under `if __name__ == '__main__':`" if node is not statement else "after it starts a run"
                 raise WorkflowNotFoundError(
                     f"{what} sets {', '.join(map(repr, sorted(changed)))} at line {statement.lineno}, {how}: its steps "
-                    f"read it, and which value the recorded run had cannot be told from here. Set it at the top of the "
+                    f"read it, and which value the recorded run had is not known here. Set it at the top of the "
                     f"script, or pass it as an input; or resume in the script itself"
                 )
 
@@ -233,14 +233,14 @@ def _as_main(place: Path) -> ModuleType:
 
 
 def _look_beside(path: Path) -> None:
-    """Let a file import what stands beside it."""
+    """Let a file import what is next to it."""
     folder = str(path.resolve().parent)
     if folder not in sys.path:
         sys.path.insert(0, folder)
 
 
 def _look_in_package(path: Path) -> str | None:
-    """Let a file import what stands beside it, and from its package, if it is in one; return the package's name."""
+    """Let a file import what is next to it, and from its package, if it is in one; return the package's name."""
     _look_beside(path)
     folder, parts = path.parent, list[str]()
     while (folder / "__init__.py").is_file():
@@ -256,7 +256,7 @@ def load_notebook(path: str | os.PathLike[str]) -> ModuleType:
 
     Run, in the notebook's order: imports, functions (so steps and workflows), classes, and the assignments of names
     that these use, unless they await or start something (``result = deploy.run()``). Calls, magics, loops and
-    whatever else stands in a cell are left out.
+    whatever else is in a cell are left out.
 
     Raises:
         WorkflowNotFoundError: it is no notebook, or a definition raised.
@@ -315,7 +315,7 @@ def _raised(what: str, error: BaseException) -> str:
 
 
 def _at(error: BaseException) -> str:
-    """Name the line of the user's code, on a line of its own."""
+    """Name the line of the user's code, on a separate line."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"\n  at {error.filename}, line {error.lineno}"
     machinery = {importlib.__file__, ast.__file__}
@@ -430,7 +430,7 @@ def _used(node: ast.AST) -> Iterator[str]:
 
 
 def _runs(node: ast.AST) -> bool:
-    """Whether it runs something at once; what stands in a lambda is only defined."""
+    """Whether it runs something at once; what is in a lambda is only defined."""
     match node:
         case ast.Lambda():
             return False

@@ -51,7 +51,7 @@ def launch_once(
     resume: Resume,
     wait: bool = False,
 ) -> Run:
-    """Make the execution of an id ready: a new one, a recorded one that goes on, or one that has ended.
+    """Make the execution of an id ready: a new one, a recorded one that is resumed, or one that has ended.
 
     The arguments are those of :meth:`~cerebelum_nb.Workflow.execute`.
 
@@ -66,8 +66,8 @@ def launch_once(
     refuse_in_step(workflow.variable)
     if execution_id is None:
         raise CerebelumError(
-            "resume=True goes on with the execution of an id of yours: give it, as in "
-            'execution_id="2026-05-report"; without an id, resume() goes on with the newest'
+            "resume=True resumes the execution with an id of your choice: give it, as in "
+            'execution_id="2026-05-report"; without an id, resume() takes the newest'
         )
     log = resolve_store(store)
     if keeper_of(log).running(check_id(execution_id)) is not None:  # it may have begun just now and not be in the log
@@ -94,7 +94,7 @@ def launch_once(
 
 
 async def watch_holder(execution_id: str | None, resume: Resume, store: Store | None) -> None:
-    """Watch who holds an execution that is to be resumed, as ``resume()`` does, until it is known whether it lives."""
+    """Watch the holder of an execution to resume, as ``resume()`` does, until it is known whether it is alive."""
     if resume and execution_id is not None and _is_known(log := resolve_store(store), check_id(execution_id)):
         await keeper_of(log).wait_until_seen(execution_id)
 
@@ -145,7 +145,7 @@ def _other_inputs(
     workflow: Definition, execution_id: str, differing: Mapping[str, str], *, has_ended: bool
 ) -> ResumeError:
     listed = "\n".join(f"  - {name} {how}" for name, how in differing.items())
-    replace = "" if has_ended else 'resume="replace_inputs" to go on with these inputs; '
+    replace = "" if has_ended else 'resume="replace_inputs" to resume with these inputs; '
     return ResumeError(
         f"execution {execution_id} of workflow '{workflow.name}' was started with other inputs:\n{listed}\n"
         f"Use another execution_id to start a new one; {replace}or leave the inputs out to "

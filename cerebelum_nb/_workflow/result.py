@@ -36,22 +36,14 @@ class Result:
         results: every completed step's value, by name.
         started_at: when it started, UTC.
         completed_at: when it ended, UTC; None while it has not.
-        wake_at: when a hibernated execution is to be woken, UTC; None when it waits for a person, or does not wait.
+        wake_at: when a hibernated execution is due to wake, UTC; None when it waits for a person, or does not wait.
         waits_for: the kinds of approval it waits for.
         resume_hint: the call that resumes it, unless it has ended.
         next: what happens next if it has not ended, and how to resume it; empty when it has ended.
         lineage: where it was forked from; empty when it was not.
 
     Example:
-        >>> from cerebelum_nb import step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
-        >>> result = release.run(store=MemoryStore(), execution_id="k1")
+        >>> result = release.run(execution_id="k1")
         >>> result
         <release k1: COMPLETED, 1 step, output "image">
         >>> result.output, result.results["build"]
@@ -129,7 +121,7 @@ class Result:
 
     @property
     def wake_at(self) -> datetime | None:
-        """When a hibernated execution is to be woken, UTC."""
+        """When a hibernated execution is due to wake, UTC."""
         return None if self._state.wake_at is None else at(self._state.wake_at)
 
     @property
@@ -183,10 +175,16 @@ class Result:
         )
 
 
+_UNTIL = {
+    ExecutionState.WAITING_FOR_APPROVAL: "its time to decide ends",
+    ExecutionState.WAITING_FOR_SIGNAL: "its time to wait ends",
+}
+
+
 def _next(state: State, advice: Advice | None, resume_hint: str) -> str:
     told = [] if advice is None else [f"{advice.what} {'; '.join(advice.ways)}"]
     if state.wake_at is not None:
-        until = "its time to decide ends" if state.status is ExecutionState.WAITING_FOR_APPROVAL else "it wakes"
+        until = _UNTIL.get(state.status, "it wakes")
         told.append(f"{until} at {utc(state.wake_at)}, if a scheduler runs (cerebelum scheduler)")
     if resume_hint and (advice is None or resume_hint not in advice.ways):
         told.append(f"to resume it yourself: {resume_hint}")

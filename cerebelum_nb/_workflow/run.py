@@ -19,6 +19,7 @@ from .._engine.execution import Execution
 from .._engine.fence import describe, without_secrets
 from .._engine.hints import advise_on, execute_call, rerun_stale, resume_call
 from .._engine.interrupt import on_sigint
+from .._engine.signals import send
 from .._engine.sync import STOPPED
 from .._host.caller import is_library_frame
 from .._values import Vault
@@ -41,7 +42,7 @@ _GRACE_SECONDS = 1.0
 
 
 _HEARD_SECONDS = 0.2
-"""So long after a failure in the background somebody may still begin to wait for it."""
+"""How long after a failure in the background it may still be awaited."""
 
 _unheard: set[Run] = set()
 """Those that failed in the background just now; told at the exit when their loop has ended before."""
@@ -58,16 +59,8 @@ class Run:
 
     Example:
         >>> import asyncio
-        >>> from cerebelum_nb import step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
         >>> async def main():
-        ...     run = release.start(store=MemoryStore())
+        ...     run = release.start()
         ...     print(run.done)
         ...     return await run
         >>> asyncio.run(main()).output
@@ -85,7 +78,7 @@ class Run:
         self._execution, self._variable, self._events = execution, variable, events
         self.stale = stale
         execution.variable = variable
-        self._is_heard = False  # whether somebody waits for it, or sees it
+        self._is_heard = False  # whether it is awaited, or shown
         if stale:
             log.warning(
                 "kept the results of %s, whose code or inputs have changed since; to run them again: %s",
@@ -159,11 +152,11 @@ class Run:
         return self
 
     def _tell_later(self, done: asyncio.Future[None]) -> None:
-        """Have a failure told that nobody waits for: behind a cell it would pass unseen."""
+        """Report a failure that is not awaited: behind a cell it would pass unseen."""
         if self._is_heard or (done.exception() is None and self.status is not ExecutionState.FAILED):
             return
         _unheard.add(self)
-        # In a context of its own: what is written goes to the cell in sight, not to the one that started it.
+        # In its own context: what is written goes to the cell in sight, not to the one that started it.
         self._execution.loop.call_later(_HEARD_SECONDS, self._tell, context=contextvars.Context())
 
     def _tell(self) -> None:
@@ -173,7 +166,7 @@ class Run:
         self._is_heard = True
         try:
             self.outcome()
-        except Exception as error:  # noqa: BLE001 - whatever a log or a codec raised is what is to be told
+        except Exception as error:  # noqa: BLE001 - whatever a log or a codec raised is what to show
             with suppress(Exception):  # the log may go to a stream that is closed
                 log.error("in the background: %s", error)
 
@@ -202,8 +195,24 @@ class Run:
             self._execution.ask_to_stop(reason)
 
     def drain(self) -> None:
-        """Let the steps at work finish, start no more, and leave the rest to whoever takes it up next."""
+        """Let running steps finish, start no others, and leave the rest to the process that resumes it next."""
         self._execution.drain()
+
+    async def send_signal(self, name: str, data: Any = None, *, signal_id: str | None = None) -> bool:
+        """Send it a signal, for a step that waits with ``wait_for_signal``, now or later.
+
+        Args:
+            name: the name of the signal.
+            data: what the step receives.
+            signal_id: what makes it this very signal: a second one with the same id is ignored.
+
+        Returns:
+            False when a signal with this ``signal_id`` was sent before.
+
+        Raises:
+            SignalError: it has ended, or keeps 1,000 signals that no step took.
+        """
+        return await send(self._execution.store, self.execution_id, name, data=data, signal_id=signal_id)
 
     def cancel(self, reason: str | None = None) -> None:
         """End it for good."""
@@ -359,4 +368,4 @@ def _own_traceback(error: BaseException | None, vault: Vault) -> BaseException |
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None and is_library_frame(trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next
-    return BaseException.with_traceback(error, trace)  # a class of the user may have one of its own, which raises
+    return BaseException.with_traceback(error, trace)  # a user's class may define its own, which raises

@@ -63,7 +63,7 @@ messages = logging.getLogger("cerebelum_nb")
 
 _PAGE = 20
 _MOST_LOOKED_AT = 1000
-"""Of so many unfinished executions of other notebooks, one's own is looked for."""
+"""Among how many unfinished executions of other notebooks this one's own is looked for."""
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _RESUMABLE = (
@@ -72,6 +72,7 @@ _RESUMABLE = (
     ExecutionState.RUNNING,
     ExecutionState.SLEEPING,
     ExecutionState.WAITING_FOR_APPROVAL,
+    ExecutionState.WAITING_FOR_SIGNAL,
 )
 
 
@@ -138,7 +139,7 @@ def take_up(
     live: Collection[str] = (),
     store: Store | None = None,
 ) -> Run:
-    """Make a recorded execution ready to go on; the arguments are those of :meth:`~cerebelum_nb.Workflow.resume`.
+    """Make a recorded execution ready to be resumed; the arguments are those of :meth:`~cerebelum_nb.Workflow.resume`.
 
     ``live`` names completed steps whose unstorable value the caller still has.
     """
@@ -157,7 +158,7 @@ def take_up(
 
 @dataclass(frozen=True, slots=True)
 class Resuming:
-    """How somebody wants to go on with an execution: the arguments of :meth:`~cerebelum_nb.Workflow.resume`."""
+    """How to resume an execution: the arguments of :meth:`~cerebelum_nb.Workflow.resume`."""
 
     skip_completed_steps: bool = True
     inputs: Inputs | None = None
@@ -173,7 +174,7 @@ def resumed(
     """Make the events that a resume begins with.
 
     Args:
-        execution: what is recorded, and the plan it is to go on by.
+        execution: what is recorded, and the plan by which it is resumed.
         given: what was asked for.
         now: the time, µs since the epoch; never before the last event.
         blueprint: the digest of the plan's blueprint.
@@ -267,7 +268,7 @@ def find(workflow: Definition, execution_id: ExecutionLike | None, log: Store) -
 
 
 def own(workflow: Definition, execution_id: ExecutionLike, log: Store, verb: str) -> str:
-    """Return the whole id of an execution of this workflow; ``verb`` is what is to be done with it.
+    """Return the whole id of an execution of this workflow; ``verb`` is what will be done with it.
 
     Raises:
         ResumeError: it belongs to another workflow.
@@ -283,7 +284,7 @@ def own(workflow: Definition, execution_id: ExecutionLike, log: Store, verb: str
 
 
 def _newest(workflow: Definition, log: Store) -> str:
-    """The newest that can go on by itself; the prefix of a sweep stands where its variants go on."""
+    """The newest that can be resumed by itself; the prefix of a sweep stays where its variants begin."""
     here, newest = origin(), None
     for row in islice(_resumable(workflow, log), _MOST_LOOKED_AT):
         whose = _origin_of(row, log)
@@ -332,7 +333,7 @@ def _of_another(workflow: Definition, execution_id: str, whose: str) -> str:
     if workflow.fn.__module__ == "__main__" and Path(whose).exists():
         raise ResumeError(
             f"workflow '{workflow.name}' has nothing to resume that was started here. The newest that can be resumed, "
-            f"execution {execution_id}, was started from {whose}, which has a workflow of its own of that name. To "
+            f"execution {execution_id}, was started from {whose}, which has its own workflow of that name. To "
             f"resume it with the code of this one, give its id: {resume_call(workflow.variable, execution_id)}"
         )
     messages.warning("resuming execution %s, which was started from %s", execution_id, whose)
@@ -392,8 +393,8 @@ def check_id(execution_id: Any) -> str:
         raise ValueError(f"an execution id does not begin with '-', as options of commands do: {execution_id!r}")
     if not execution_id.isprintable() or len(execution_id) > 200:
         raise ValueError(
-            f"an execution id has at most 200 characters, all of them printable, as it stands in lists, file names and "
-            f"commands: {cut(repr(execution_id), 80)}"
+            f"an execution id has at most 200 characters, all of them printable, as it is shown in lists, file names "
+            f"and commands: {cut(repr(execution_id), 80)}"
         )
     return execution_id
 

@@ -1,8 +1,8 @@
 """``Stepper``: an execution run cell by cell.
 
-Between two cells the execution is paused in the log and nobody holds it: any kernel may attach and go on. So each
-call here is a resume with a limit, and a handle remembers nothing that the log does not know, except values that
-are kept in memory only.
+Between two cells the execution is paused in the log and no process holds it: any kernel may attach and continue. So
+each call here is a resume with a limit, and a handle remembers nothing that the log does not know, except values
+that are kept in memory only.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = ["Moved", "Stepper"]
 
 
 def _call(rerun: str | None) -> str:
-    """Write the call of this handle that goes on; ``rerun`` is a finished step that has to run again."""
+    """Write the call of this handle that continues; ``rerun`` is a finished step that has to run again."""
     return "await run.next()" if rerun is None else f"await run.rerun({rerun!r})"
 
 
@@ -119,7 +119,7 @@ class Stepper:
 
     @property
     def status(self) -> ExecutionState:
-        """Its state now, whoever moved it."""
+        """Its state now, whichever process moved it."""
         return self._state().status
 
     @property
@@ -183,7 +183,7 @@ class Stepper:
         return Result.of(self._id, state, self._load, lambda: self._store.events(self._id))
 
     async def rerun(self, step: object) -> Moved:
-        """Run one completed step once more, and pause; what depends on it is to be run again as well.
+        """Run one completed step once more, and pause; what depends on it has to run again as well.
 
         Args:
             step: a step or its name.
@@ -199,7 +199,7 @@ class Stepper:
         return await self._go(OneStage(), (name,))
 
     async def back_to(self, step: object) -> Moved:
-        """Go back before a step: it and all that follows is to be run again; runs nothing.
+        """Go back before a step: it and all that follows has to run again; runs nothing.
 
         Args:
             step: a step or its name, which has run.

@@ -1,8 +1,8 @@
 """``sweep``: variants of a run from one shared prefix, side by side, and the table that compares them.
 
-The prefix is an execution that stands before the step where the variants part; each variant is a fork of it, under
+The prefix is an execution that is paused before the step where the variants part; each variant is a fork of it, under
 an id that follows from the prefix and the variant. So a sweep that is run again over the same prefix finds what it
-has done, and goes on with the rest.
+has done, and resumes the rest.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def _digest(*values: Any) -> str:
 async def _prefix(
     workflow: Definition, step: str, inputs: Inputs, execution_id: ExecutionLike | None, log: Store
 ) -> str:
-    """Have an execution that has run what stands before the step, and return its id."""
+    """Make sure that an execution has run the steps before the step, and return its id."""
     __tracebackhide__ = True
     if execution_id is None:
         run = launch(workflow, inputs, log, None)
@@ -140,7 +140,7 @@ async def _prefix(
     if not run.execution.limited:
         ways = ", ".join(run.results) or "there is none"
         raise ResumeError(
-            f"execution {run.execution_id}, the shared prefix of this sweep, is {run.status} and did not come to step "
+            f"execution {run.execution_id}, the shared prefix of this sweep, is {run.status} and did not reach step "
             f"'{step}': it took another route. Sweep at a step that it runs: {ways}"
         )
     return run.execution_id
@@ -177,7 +177,7 @@ class _Sweep:
         """Run what is not done yet.
 
         Raises:
-            ExecutionStoppedError: it was stopped; everything can go on.
+            ExecutionStoppedError: it was stopped; everything can be resumed.
         """
         __tracebackhide__ = True
         with on_sigint(self.stop), _told(f"{self.workflow.name} at {self.step}", len(variants)) as self.ended:
@@ -193,13 +193,13 @@ class _Sweep:
             call = sweep_call(self.workflow.variable, self.step, self.prefix)
             raise ExecutionStoppedError(
                 f"the sweep over execution {self.prefix} of workflow '{self.workflow.name}' is paused. What is "
-                f"finished is kept; to go on, give the same variants again with the prefix they share:\n\n    {call}",
+                f"finished is kept; to resume, give the same variants again with the prefix they share:\n\n    {call}",
                 execution_id=self.prefix,
                 resume_hint=call,
             )
 
     def stop(self) -> None:
-        """Pause all of them, and start no more."""
+        """Pause all of them, and start no others."""
         self.stopped = True
         for run in list(self.running):
             run.stop()
@@ -255,7 +255,7 @@ class _Sweep:
 
 @contextmanager
 def _told(what: str, total: int) -> Iterator[Callable[[ExecutionState], None]]:
-    """Tell how far it is, in one line on stderr, if somebody looks on; give what is to be called at each end."""
+    """Show how far it is, in one line on stderr, on a terminal; return what to call when a variant ends."""
     ends: Counter[ExecutionState] = Counter()
     stream = sys.stderr if in_cells() or (sys.stderr is not None and sys.stderr.isatty()) else None
 

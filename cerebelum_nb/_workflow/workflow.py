@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any, overload
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 
 from .._core.arguments import ExecutionLike
 from .._core.limits import NoStage
@@ -32,11 +32,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Workflow", "registered", "workflow"]
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 _registry: dict[tuple[str, str], Workflow] = {}
 
 
 def registered() -> dict[tuple[str, str], Workflow]:
-    """Return the workflows defined in this process by module and name, for tools that take one up by name."""
+    """Return the workflows defined in this process by module and name, for tools that run one by name."""
     return dict(_registry)
 
 
@@ -87,6 +90,26 @@ def workflow(
         return made
 
     return make if fn is None else make(fn)
+
+
+def _for_sync_code(
+    call: Callable[Concatenate[Workflow, P], Coroutine[Any, Any, R]],
+) -> Callable[Concatenate[Workflow, P], R]:
+    """Make the twin of an async method that waits for it, with its arguments."""
+
+    @wraps(call)
+    def twin(self: Workflow, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        __tracebackhide__ = True
+        refuse_in_step(self.variable)
+        return run_sync(lambda: call(self, *args, **kwargs))
+
+    twin.__name__, twin.__qualname__ = f"{call.__name__}_sync", f"{call.__qualname__}_sync"
+    twin.__doc__ = f"""Call :meth:`{call.__name__}` and wait, from sync code: a script, or a cell.
+
+        The arguments, the result and the errors are those of :meth:`{call.__name__}`. In a cell it runs on a separate
+        loop in a thread, so that nothing needs patching; inside a step it raises CerebelumError.
+        """
+    return twin
 
 
 class Workflow(Definition):
@@ -209,7 +232,7 @@ class Workflow(Definition):
 
         Raises:
             CerebelumError: no event loop is running here (use :meth:`run` in a script).
-            Otherwise as :meth:`execute`, as far as it can be told before it runs.
+            Otherwise as :meth:`execute`, as far as is known before it runs.
         """
         self._need_a_loop("in the background", "start")
         make = partial(launch_once, self, inputs, store, execution_id, resume=resume, wait=wait)
@@ -229,7 +252,7 @@ class Workflow(Definition):
         distributed: bool = False,
         core_url: str | None = None,
     ) -> Result:
-        """Go on with an execution that failed, was stopped, or whose process died; finished steps are not run again.
+        """Resume an execution that failed, was stopped, or whose process died; finished steps are not run again.
 
         Args:
             execution_id: its id or an unambiguous beginning; None takes the newest that can be resumed.
@@ -238,7 +261,7 @@ class Workflow(Definition):
             rerun: names of completed steps to run again with what depends on them; ``"stale"`` means those whose
                 code changed.
             repeat: steps with ``effect="external"`` that may run again although their outcome is unknown.
-            mark_done: steps that need not run (any more), with the results they are to have: ``{"charge": receipt}``.
+            mark_done: steps that need not run (again), with the results they are to have: ``{"charge": receipt}``.
             wait: as in :meth:`execute`.
             store: the log; by default the session's.
             distributed: True resumes it on a cluster, wherever it ran before.
@@ -255,6 +278,25 @@ class Workflow(Definition):
                 container), its heartbeat is watched first, for up to the 30 s that a lease lasts.
             ExecutionNotFoundError: there is no such execution.
             Otherwise as :meth:`execute`.
+
+        Example:
+            >>> import asyncio
+            >>> from cerebelum_nb import WorkflowError, step
+            >>> from cerebelum_nb.testing import MemoryStore
+            >>> room = []
+            >>> @step
+            ... def ship():
+            ...     return room[0]
+            >>> @workflow
+            ... def release(wf):
+            ...     wf.timeline(ship)
+            >>> log = MemoryStore()
+            >>> try:
+            ...     release.run(store=log)
+            ... except WorkflowError:
+            ...     room.append("ams3")
+            >>> asyncio.run(release.resume(store=log)).output  # release.resume_sync(store=log) in a script
+            'ams3'
         """
         __tracebackhide__ = True
         if distributed or core_url is not None:
@@ -283,58 +325,10 @@ class Workflow(Definition):
         )
         return await (await patiently(make)).foreground()
 
-    def resume_sync(
-        self,
-        execution_id: ExecutionLike | None = None,
-        skip_completed_steps: bool = True,
-        inputs: Inputs | None = None,
-        *,
-        rerun: str | Collection[str] = (),
-        repeat: Collection[str] = (),
-        mark_done: Mapping[str, Any] | None = None,
-        wait: bool = False,
-        store: Store | None = None,
-    ) -> Result:
-        """Go on with an execution from sync code; this is to :meth:`resume` what :meth:`run` is to :meth:`execute`.
-
-        Args:
-            execution_id: as for :meth:`resume`, like all others.
-            skip_completed_steps: likewise.
-            inputs: likewise.
-            rerun: likewise.
-            repeat: likewise.
-            mark_done: likewise.
-            wait: likewise.
-            store: likewise.
-
-        Raises:
-            As :meth:`run` and :meth:`resume`.
-
-        Example:
-            >>> from cerebelum_nb import WorkflowError, step
-            >>> from cerebelum_nb.testing import MemoryStore
-            >>> room = []
-            >>> @step
-            ... def ship():
-            ...     return room[0]
-            >>> @workflow
-            ... def release(wf):
-            ...     wf.timeline(ship)
-            >>> log = MemoryStore()
-            >>> try:
-            ...     release.run(store=log)
-            ... except WorkflowError:
-            ...     room.append("ams3")
-            >>> release.resume_sync(store=log).output
-            'ams3'
-        """
-        __tracebackhide__ = True
-        refuse_in_step(self.variable)
-        resumed = partial(self.resume, rerun=rerun, repeat=repeat, mark_done=mark_done, wait=wait, store=store)
-        return run_sync(lambda: resumed(execution_id, skip_completed_steps, inputs))
+    resume_sync = _for_sync_code(resume)
 
     def wake(self, execution_id: str, *, store: Store, reason: str, died: bool) -> Run | None:
-        """Go on with an execution that is due, or that a dead process left; for schedulers.
+        """Resume an execution that is due, or that a dead process left; for schedulers.
 
         Unlike :meth:`resume` it makes no decision of a person's: a step that failed stays failed.
 
@@ -345,7 +339,7 @@ class Workflow(Definition):
             died: whether the process that ran it has died.
 
         Returns:
-            The run, not yet started; None when there is nothing to do any more.
+            The run, not yet started; None when there is nothing left to do.
 
         Raises:
             OutcomeUnknownError: it would repeat an external effect that may have happened.
@@ -386,7 +380,7 @@ class Workflow(Definition):
         return self._stepper(run.execution_id, log)
 
     def attach(self, execution_id: ExecutionLike | None = None, *, store: Store | None = None) -> Stepper:
-        """Take up an execution cell by cell: after a kernel restart, or one that stopped or failed.
+        """Continue an execution cell by cell: after a kernel restart, or one that stopped or failed.
 
         Args:
             execution_id: its id or an unambiguous beginning; None takes the newest that can be resumed.
@@ -444,8 +438,8 @@ class Workflow(Definition):
     ) -> Result:
         """Run on from a point of another execution, as a new one; the other stays as it is, whatever its state.
 
-        The fork keeps the results recorded before ``from_step``, and of what ran beside it, and runs the rest as the
-        workflow is now. Of what it keeps, steps that read an input which is changed run again, and so does what
+        The fork keeps the results recorded before ``from_step``, and of what ran in parallel with it, and runs the
+        rest as the workflow is now. Of what it keeps, steps that read a changed input run again, and so does what
         depends on them or on a result that is given.
 
         Args:
@@ -507,51 +501,7 @@ class Workflow(Definition):
         )
         return await run.foreground()
 
-    def fork_sync(
-        self,
-        execution_id: ExecutionLike,
-        from_step: object = None,
-        inputs: Inputs | None = None,
-        overrides: Mapping[Any, Any] | None = None,
-        *,
-        rerun: str | Collection[str] = (),
-        fork_id: str | None = None,
-        wait: bool = False,
-        store: Store | None = None,
-    ) -> Result:
-        """Fork an execution from sync code; this is to :meth:`fork` what :meth:`run` is to :meth:`execute`.
-
-        Args:
-            execution_id: as for :meth:`fork`, like all others.
-            from_step: likewise.
-            inputs: likewise.
-            overrides: likewise.
-            rerun: likewise.
-            fork_id: likewise.
-            wait: likewise.
-            store: likewise.
-
-        Raises:
-            As :meth:`run` and :meth:`fork`.
-
-        Example:
-            >>> from cerebelum_nb import step
-            >>> from cerebelum_nb.testing import MemoryStore
-            >>> @step
-            ... def build(inputs):
-            ...     return inputs["name"]
-            >>> @workflow
-            ... def release(wf):
-            ...     wf.timeline(build)
-            >>> log = MemoryStore()
-            >>> done = release.run({"name": "web"}, store=log)
-            >>> release.fork_sync(done, build, {"name": "api"}, store=log).output
-            'api'
-        """
-        __tracebackhide__ = True
-        refuse_in_step(self.variable)
-        forked = partial(self.fork, rerun=rerun, fork_id=fork_id, wait=wait, store=store)
-        return run_sync(lambda: forked(execution_id, from_step, inputs, overrides))
+    fork_sync = _for_sync_code(fork)
 
     def plan_fork(
         self,
@@ -596,7 +546,7 @@ class Workflow(Definition):
             overrides: one entry per variant: results by step, as :meth:`fork` takes them.
             inputs: a list with one entry per variant, of the inputs which are other in it (the prefix is run with the
                 first); or names to values for all of them.
-            execution_id: an execution that is the prefix: one that has come to ``at``, or the prefix of an earlier
+            execution_id: an execution that is the prefix: one that has reached ``at``, or the prefix of an earlier
                 sweep. Over the same prefix finished variants are kept, and the others are resumed.
             concurrency: how many variants run at once.
             rerun: of variants that are finished: steps to run again, or ``"stale"``, as in :meth:`resume`.
@@ -610,7 +560,7 @@ class Workflow(Definition):
         Raises:
             WorkflowError: the prefix failed; the message ends with the call that resumes it.
             ExecutionStoppedError: it was stopped, and what ran is paused; likewise.
-            ResumeError: the prefix does not come to ``at``.
+            ResumeError: the prefix does not reach ``at``.
             ValueError: there are no variants.
 
         Example:
@@ -647,47 +597,7 @@ class Workflow(Definition):
             store=store,
         )
 
-    def sweep_sync(
-        self,
-        at: object,
-        overrides: Sequence[Mapping[Any, Any]] | None = None,
-        inputs: Inputs | Sequence[Inputs] | None = None,
-        *,
-        execution_id: ExecutionLike | None = None,
-        concurrency: int = 4,
-        rerun: str | Collection[str] = (),
-        store: Store | None = None,
-    ) -> pd.DataFrame:
-        """Sweep from sync code; this is to :meth:`sweep` what :meth:`run` is to :meth:`execute`.
-
-        Args:
-            at: as for :meth:`sweep`, like all others.
-            overrides: likewise.
-            inputs: likewise.
-            execution_id: likewise.
-            concurrency: likewise.
-            rerun: likewise.
-            store: likewise.
-
-        Raises:
-            As :meth:`run` and :meth:`sweep`.
-
-        Example:
-            >>> from cerebelum_nb import step
-            >>> from cerebelum_nb.testing import MemoryStore
-            >>> @step
-            ... def double(inputs):
-            ...     return 2 * inputs["n"]
-            >>> @workflow
-            ... def doubled(wf):
-            ...     wf.timeline(double)
-            >>> doubled.sweep_sync(double, inputs=[{"n": 1}, {"n": 2}], store=MemoryStore())["output"].tolist()
-            [2, 4]
-        """
-        __tracebackhide__ = True
-        refuse_in_step(self.variable)
-        swept = partial(self.sweep, execution_id=execution_id, concurrency=concurrency, rerun=rerun, store=store)
-        return run_sync(lambda: swept(at, overrides, inputs))
+    sweep_sync = _for_sync_code(sweep)
 
     async def cancel(
         self, execution_id: ExecutionLike, reason: str | None = None, *, store: Store | None = None
@@ -712,5 +622,5 @@ class Workflow(Definition):
 
 
 def _executor(core_url: str | None) -> Any:
-    """Make what runs workflows on a cluster; it stands above this package, and needs packages of its own."""
+    """Make what runs workflows on a cluster; it is above this package, and needs extra packages."""
     return extension("executor").DistributedExecutor(core_url)

@@ -15,6 +15,8 @@ from cerebelum_nb._core.events import OperationCompleted, SleepCompleted, StepCo
 from cerebelum_nb._core.state import check, fold
 from cerebelum_nb._store.sqlite import SqliteStore
 
+from ..programs import run
+
 MORTAL = Path(__file__).with_name("mortal.py")
 RESULTS = {
     "create": {"id": "create s"},
@@ -32,7 +34,7 @@ MORE_THAN_ENOUGH = 52
 
 def go(folder: Path, mode: str, die_after: int) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(MORTAL), str(folder / "log.db"), str(folder / "marks"), mode, str(die_after)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return run(command, capture_output=True, text=True)
 
 
 def events_of(folder: Path, execution_id: str = "the-one"):
@@ -109,7 +111,7 @@ def test_a_process_that_is_killed_again_and_again_still_comes_to_the_same_end(tm
     assert set(completed.values()) == {1}
 
 
-def test_a_fork_whose_process_is_killed_goes_on_and_its_parent_stays_as_it_was(tmp_path: Path) -> None:
+def test_a_fork_whose_process_is_killed_continues_and_its_parent_stays_as_it_was(tmp_path: Path) -> None:
     folder = tmp_path / "fork"
     folder.mkdir()
     assert go(folder, "start", 0).returncode == 0

@@ -1,4 +1,4 @@
-"""A script that fails, or is stopped at the keyboard: what its terminal shows, and how it goes on."""
+"""A script that fails, or is stopped at the keyboard: what its terminal shows, and how it is resumed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from ..programs import Popen, run
 
 SCRIPT = """
 import asyncio, os, sys, time
@@ -45,7 +47,7 @@ def script(tmp_path: Path):
     (tmp_path / "dep.py").write_text(SCRIPT)
 
     def start(call: str, **more: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        return Popen(
             [sys.executable, "-W", "error", "dep.py", call],
             cwd=tmp_path,
             env={**os.environ, **more},
@@ -73,7 +75,7 @@ def test_a_failure_shows_the_script_s_own_frames_and_how_to_go_on(script) -> Non
     )
 
 
-def test_it_goes_on_from_a_script(script, tmp_path: Path) -> None:
+def test_it_continues_from_a_script(script, tmp_path: Path) -> None:
     ended(script("deploy.run()"))
     (tmp_path / "room").touch()
     assert ended(script("deploy.resume_sync()"))[:2] == (0, "shipped\n")
@@ -86,11 +88,11 @@ def test_it_forks_and_sweeps_from_a_script(script, tmp_path: Path) -> None:
     assert ended(script("deploy.sweep_sync(build, [{'build': 1}, {'build': 2}])"))[1].count("shipped") == 2
 
 
-def test_it_goes_on_by_the_command_it_was_told(script, tmp_path: Path) -> None:
+def test_it_continues_by_the_command_it_was_told(script, tmp_path: Path) -> None:
     _, _, told = ended(script("deploy.run(execution_id='k-1')"))
     (command,) = re.findall(r"    cerebelum (resume .*) #", told)
     (tmp_path / "room").touch()
-    done = subprocess.run([sys.executable, "-m", "cerebelum_nb", *command.split()], cwd=tmp_path, check=False)
+    done = run([sys.executable, "-m", "cerebelum_nb", *command.split()], cwd=tmp_path)
     assert done.returncode == 0
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from ..programs import run
+
 SHARED = """
 from pathlib import Path
 from cerebelum_nb import connect, step, workflow
@@ -40,7 +42,7 @@ else:
 
 def _call(folder: Path, who: str, what: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, f"{who}.py", what]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    return run(command, cwd=folder, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize("first_runs", [True, False])

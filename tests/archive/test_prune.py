@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
-import subprocess
 import sys
 import threading
 from contextlib import closing
@@ -21,6 +20,8 @@ from cerebelum_nb._core.summary import summarise
 from cerebelum_nb._store.base import Commit
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.errors import StoreError
+
+from ..programs import run
 
 
 def ids(store):
@@ -69,7 +70,7 @@ def test_only_one_workflow_or_state(empty, finish):
     assert ids(empty) == ["a-1", "b-1"]
 
 
-def test_what_goes_on_is_never_touched(empty, finish):
+def test_what_continues_is_never_touched(empty, finish):
     for end in ("completed", "failed", "cancelled", "paused", "sleeping", "running"):
         finish(empty, end, days=500, end=end)
     archive.prune(keep_last=0, store=empty)
@@ -86,7 +87,7 @@ def test_what_somebody_holds_is_never_touched(empty, finish):
     assert ids(empty) == ["failed-1"]
 
 
-def test_what_goes_on_in_the_last_moment_stays(empty, finish, monkeypatch, tmp_path):
+def test_what_continues_in_the_last_moment_stays(empty, finish, monkeypatch, tmp_path):
     from cerebelum_nb._archive import prune as pruning
 
     finish(empty, "failed-1", end="failed")
@@ -278,7 +279,7 @@ archive.prune(keep_last=0, workflow="old", archive="cold.db", store=store)
 
 
 @pytest.mark.process
-def test_killed_at_any_moment_it_leaves_a_whole_log_and_the_next_one_goes_on(tmp_path, finish, monkeypatch):
+def test_killed_at_any_moment_it_leaves_a_whole_log_and_the_next_one_continues(tmp_path, finish, monkeypatch):
     monkeypatch.chdir(tmp_path)
     everything = {f"old-{n}" for n in range(60)} | {"new"}
     with SqliteStore("log.db", durability="normal") as store:
@@ -287,7 +288,7 @@ def test_killed_at_any_moment_it_leaves_a_whole_log_and_the_next_one_goes_on(tmp
     deaths, steps = 0, 1
     while True:
         command = [sys.executable, "-W", "error", "-c", KILLED, str(steps)]
-        done = subprocess.run(command, check=False, timeout=120, env={**os.environ, "PYTHONPATH": str(root())})
+        done = run(command, env={**os.environ, "PYTHONPATH": str(root())})
         found = archive.verify(store="log.db")
         assert found.ok, str(found)
         cold = archive.verify(store="cold.db").heads if Path("cold.db").exists() else {}

@@ -83,7 +83,7 @@ def test_what_was_altered_is_named(path, edit, statement, execution_id, version,
     "change",
     ["state = 'x'", "state = 'FAILED', completed_at = NULL", "done_steps = 1", "version = 11", "started_at = 'then'"],
 )
-def test_a_row_is_made_anew_of_intact_events(path, edit, change):
+def test_a_row_is_rebuilt_from_intact_events(path, edit, change):
     with SqliteStore(path) as log:
         before = log.executions()
     edit(f"UPDATE execution SET {change} WHERE execution_id = 'done-1'")
@@ -127,7 +127,7 @@ def test_tables_of_ones_own_are_nobodys_business(path):
     assert archive.verify(store=path).ok
 
 
-def test_a_chain_that_was_computed_anew_shows_in_its_head(path, edit):
+def test_a_chain_that_was_recomputed_shows_in_its_head(path, edit):
     before = archive.verify(store=path).heads["done-1"]
     with closing(sqlite3.connect(path)) as db:
         rows = db.execute(
@@ -236,7 +236,7 @@ def is_said_to_be_fine(path):
         return False
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(offset=st.integers(0, 2**32), bits=st.integers(1, 255))
 def test_whatever_byte_is_flipped_a_log_that_is_said_to_be_fine_reads_as_it_was_written(made, tmp_path, offset, bits):
     """Bytes in which nothing is recorded may change: free space, SQLite's own counters, who held a lease."""

@@ -76,7 +76,7 @@ class Lab:
         return path
 
     def open(self, context: BrowserContext, name: str, *, kernel: bool = True) -> Notebook:
-        """Open a notebook in a page of its own."""
+        """Open a notebook in its own page."""
         page = context.new_page()
         workspace = f"w{time.monotonic_ns()}"
         page.goto(f"{self.url}/lab/workspaces/{workspace}/tree/{name}?token={self.token}")
@@ -138,7 +138,7 @@ class Notebook:
         )
 
     def edit(self, number: int, source: str) -> None:
-        """Write a cell anew."""
+        """Write a cell again."""
         self.cell(number).locator(".jp-InputArea-editor").click()
         self.page.keyboard.press("Control+a")
         self.page.keyboard.insert_text(source)
@@ -189,7 +189,7 @@ def running_lab(folder: Path) -> Iterator[Lab]:
 
 @contextmanager
 def running_browser(folder: Path) -> Iterator[BrowserContext]:
-    """Start Chromium with a profile of its own."""
+    """Start Chromium with its own profile."""
     with sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(
             str(folder / "profile"),

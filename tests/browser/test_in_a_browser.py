@@ -74,7 +74,7 @@ def publish(check, settle, inputs):
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_run_fail_mend_resume_save_and_open_again(lab: Lab, browser: BrowserContext, theme: str) -> None:
+def test_run_fail_fix_resume_save_and_open_again(lab: Lab, browser: BrowserContext, theme: str) -> None:
     lab.theme(f"JupyterLab {theme.title()}")
     path = lab.notebook(
         f"story_{theme}.ipynb", SETUP, STEPS, "release", 'await release.execute({"size": "large"})', MENDED,

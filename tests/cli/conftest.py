@@ -23,14 +23,12 @@ from click.testing import CliRunner
 
 from cerebelum_nb._cli import main
 
+from ..programs import Popen, run
+
 HERE = Path(__file__).parent
 LOG = Path(".cerebelum", "history.db")
+CEREBELUM = (sys.executable, "-W", "error", "-m", "cerebelum_nb")
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-_AS_A_SESSION = """
-import os, sys
-os.login_tty(int(sys.argv[1]))
-os.execv(sys.executable, [sys.executable, "-W", "error", "-m", "cerebelum_nb", *sys.argv[2:]])
-"""
 
 
 @dataclass
@@ -56,7 +54,7 @@ def made(tmp_path_factory):
     for name in ("shop.py", "make.py"):
         shutil.copy(HERE / name, folder)
     (folder / "dies").touch()
-    subprocess.run([sys.executable, "-W", "error", "make.py"], cwd=folder, check=True, timeout=120, env=environment())
+    run([sys.executable, "-W", "error", "make.py"], cwd=folder, check=True, env=environment())
     (folder / "dies").unlink()
     return folder.rename(folder.with_name("moved-shop"))
 
@@ -94,14 +92,13 @@ def call(folder, monkeypatch):
 
 @pytest.fixture
 def spawn(folder):
-    """Call it in a process of its own."""
+    """Call it in its own process."""
 
-    def run(*arguments, **more):
-        command = [sys.executable, "-W", "error", "-m", "cerebelum_nb", *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment(**more), check=False)
+    def start(*arguments, **more):
+        done = run([*CEREBELUM, *map(str, arguments)], capture_output=True, text=True, env=environment(**more))
         return Done(done.returncode, done.stdout, done.stderr)
 
-    return run
+    return start
 
 
 class Terminal:
@@ -110,8 +107,8 @@ class Terminal:
     def __init__(self, *arguments, columns=80, lines=24, **more):
         self._master, slave = pty.openpty()
         self.resize(columns, lines)
-        command = [sys.executable, "-W", "error", "-c", _AS_A_SESSION, str(slave), *arguments]
-        self.process = subprocess.Popen(command, pass_fds=(slave,), env=environment(**more))
+        streams = dict.fromkeys(("stdin", "stdout", "stderr"), slave)
+        self.process = Popen([*CEREBELUM, *arguments], **streams, env=environment(**more), start_new_session=True)
         os.close(slave)
         self.raw = ""
 
@@ -185,7 +182,7 @@ def terminal(folder):
 def moving(folder):
     """Another process that runs ``moving-1`` until the file ``arrived`` is there."""
     code = "import shop; print('imported', flush=True); shop.move.run(execution_id='moving-1')"
-    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment(), text=True)
+    child = Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment(), text=True)
     assert child.stdout.readline() == "imported\n"
     wait_until(lambda: "moving-1" in rows("executions", "current_step = 'copy'"))
     yield child
@@ -215,8 +212,7 @@ def piped(folder):
     started = []
 
     def start(*arguments, **more):
-        command = [sys.executable, "-W", "error", "-m", "cerebelum_nb", *arguments]
-        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, env=environment(), text=True, **more))
+        started.append(Popen([*CEREBELUM, *arguments], stdout=subprocess.PIPE, env=environment(), text=True, **more))
         return started[-1]
 
     yield start

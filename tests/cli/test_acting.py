@@ -12,7 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import LOG, environment, rows, wait_until
+from cerebelum_nb._store.sqlite import SqliteStore
+from cerebelum_nb._values import MASK
+
+from ..programs import Popen, run
+from .conftest import CEREBELUM, LOG, environment, rows, wait_until
 
 
 def state(call, name):
@@ -22,7 +26,7 @@ def state(call, name):
 # -- resume -------------------------------------------------------------------------------------------------
 
 
-def test_a_mended_execution_goes_on_in_the_foreground(spawn, folder):
+def test_a_fixed_execution_continues_in_the_foreground(spawn, folder):
     (folder / "fixed").touch()
     done = spawn("resume", "failed")
     assert done.code == 0
@@ -42,10 +46,12 @@ def test_its_end_as_json(spawn, folder):
     assert (found["status"], found["step_outputs"]["verify"]) == ("COMPLETED", "fine")
 
 
-def test_inputs_can_be_replaced(spawn, folder):
+def test_inputs_can_be_replaced_and_what_the_log_redacts_is_masked_by_another_process_too(spawn, folder):
     (folder / "fixed").touch()
+    with SqliteStore(LOG) as log:
+        log.redact = ("image",)
     done = spawn("resume", "failed-1", "--inputs", '{"size": "s-2"}', "--rerun", "build", "--json")
-    assert done.json["step_outputs"]["build"]["size"] == "s-2"
+    assert done.json["step_outputs"]["build"] == {"image": MASK, "size": "s-2"}
 
 
 def test_all_of_a_completed_one_runs_again(spawn):
@@ -71,12 +77,12 @@ def script(folder):
     """An execution that failed, started by running a script that starts a run whenever it is run."""
     path = folder / "release.py"
     path.write_text(f"{(folder / 'shop.py').read_text()}\ndeploy.run(execution_id='script-1')\n")
-    subprocess.run([sys.executable, path], env=environment(), capture_output=True, check=False)
+    run([sys.executable, path], env=environment(), capture_output=True)
     assert rows("executions", "execution_id = 'script-1' AND state = 'FAILED'")
     return path
 
 
-def test_one_that_a_script_started_goes_on_without_running_the_script(spawn, folder, script):
+def test_one_that_a_script_started_continues_without_running_the_script(spawn, folder, script):
     (folder / "fixed").touch()
     before = rows("executions", "true")
     assert spawn("resume", "script-1").code == 0
@@ -155,7 +161,7 @@ def test_where_the_status_is_json_the_terminal_still_shows_the_outcome(terminal,
 def visit(folder):
     """An execution that failed and reads a secret input."""
     code = "import shop, cerebelum_nb as c; shop.visit.run({'token': c.Secret('hunter2-x')}, execution_id='visit-1')"
-    subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, check=False)
+    run([sys.executable, "-c", code], env=environment(), capture_output=True)
     (folder / "fixed").touch()
 
 
@@ -230,7 +236,7 @@ def test_a_rejected_one_asks_again_and_says_what_decides(spawn, call, piped):
     call("reject", "asking-1", "--reason", "too dear")
     done = spawn("resume", "asking-1")
     assert "To let 'review' ask again:\n    cerebelum resume asking-1\n" in done.out
-    assert "mend" not in done.out
+    assert "fix" not in done.out
     again = piped("resume", "asking-1", stderr=subprocess.PIPE)
     assert re.fullmatch(r"'review' waits for budget approval, (2h|1h 5\dm.*) left.*\n", again.stderr.readline())
     assert again.stderr.readline() == "    cerebelum approve asking-1\n"
@@ -444,7 +450,7 @@ def test_when_its_process_dies_watching_ends_soon(terminal, moving):
     assert "cerebelum resume moving-1" in shown.left_behind
 
 
-def test_told_to_wait_it_watches_when_somebody_goes_on(folder, call, piped):
+def test_told_to_wait_it_watches_when_somebody_continues(folder, call, piped):
     watching = piped("watch", "died-1", "--wait", "--interval", "0.1")
     assert watching.stdout.readline() == "buy died-1: interrupted at charge, 1 of 2 steps\n"
     assert call("resume", "died-1", "--repeat", "charge").code == 0
@@ -453,7 +459,7 @@ def test_told_to_wait_it_watches_when_somebody_goes_on(folder, call, piped):
     assert "buy died-1: completed, 2 of 2 steps\n" in rest
 
 
-def test_a_resized_terminal_is_drawn_anew(terminal, moving):
+def test_a_resized_terminal_is_redrawn(terminal, moving):
     shown = terminal("watch", "moving-1", "--interval", "0.1", columns=80, lines=24)
     shown.wait_for("Ctrl-C stops watching")
     shown.resize(40, 12)
@@ -500,9 +506,8 @@ def test_a_scheduler_without_its_code_says_so(call):
     assert (done.code, "no_such_module" in done.err) == (6, True)
 
 
-def test_a_scheduler_goes_on_with_what_was_decided_and_stops_when_told(folder, call):
-    command = [sys.executable, "-W", "error", "-m", "cerebelum_nb", "scheduler"]
-    scheduler = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment(), text=True)
+def test_a_scheduler_continues_with_what_was_decided_and_stops_when_told(folder, call):
+    scheduler = Popen([*CEREBELUM, "scheduler"], stdout=subprocess.PIPE, env=environment(), text=True)
     try:
         assert "at work on" in scheduler.stdout.readline()
         assert call("approve", "asking-1").code == 0
@@ -579,7 +584,7 @@ def test_a_help_is_written_in_the_narrowest_terminal(call, columns):
 def test_an_id_is_quoted_in_what_is_to_be_copied(spawn, call, folder):
     code = "import shop; from cerebelum_nb import WorkflowError\ntry: shop.deploy.run(execution_id='a b/c')\n"
     code += "except WorkflowError: pass\nshop.deploy.run(execution_id='-x')"
-    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=False)
+    done = run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
     assert "ValueError: an execution id does not begin with '-'" in done.stderr
     assert "    cerebelum resume 'a b/c'\n" in call("status", "a b/c").out
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import subprocess
 import sys
 from contextlib import closing
 
@@ -12,6 +11,7 @@ from click.testing import CliRunner
 
 from cerebelum_nb._cli import main
 
+from ..programs import run
 from .conftest import LOG, environment
 
 
@@ -35,7 +35,7 @@ def places(out):
 
 
 def test_it_reads_commands_from_a_pipe(folder):
-    done = subprocess.run(
+    done = run(
         [sys.executable, "-W", "error", "-m", "cerebelum_nb", "debug", "failed-1"],
         input="n\nn\nq\n",
         capture_output=True,
@@ -112,7 +112,7 @@ def test_show_is_as_of_the_event(debug):
         ("values", ['build = {"image":"app:1","size":"s-1"}']),
         ("list", ["   4  StepStarted verify", ">  6  WorkflowFailed"]),
         ("l all", ["   1  WorkflowStarted"]),
-        ("help", ["break [STEP|EVENT]", "    go on by one event, or by N"]),
+        ("help", ["break [STEP|EVENT]", "    go to the next event, or N events ahead"]),
         ("?", ["break [STEP|EVENT]"]),
     ],
 )

@@ -183,7 +183,7 @@ def test_verify_says_where_a_log_was_altered(call):
     assert (finding["execution_id"], finding["version"]) == ("done-1", 3)
 
 
-def test_a_list_that_was_altered_is_named_and_made_anew(call):
+def test_a_list_that_was_altered_is_named_and_rebuilt(call):
     before = call("list", "--json").json["total"]
     alter("UPDATE execution SET state = 'x'")
     for command in (["list"], ["status", "done-1"], ["resume", "failed-1"], ["pack", "done-1"], ["export", "done-1"]):
@@ -195,8 +195,8 @@ def test_a_list_that_was_altered_is_named_and_made_anew(call):
     assert "cerebelum verify --repair" in " ".join(doctor.out.split())
     told = call("verify")
     assert told.code == 1
-    assert told.out.endswith("To make it of them anew:\n    cerebelum verify --repair\n")
-    assert call("verify", "done-1", "--repair").out.startswith("the row of done-1 was made anew of its events\n")
+    assert told.out.endswith("To rebuild it from them:\n    cerebelum verify --repair\n")
+    assert call("verify", "done-1", "--repair").out.startswith("the row of done-1 was rebuilt from its events\n")
     assert len(call("verify", "--repair", "--json").json["repaired"]) == 7
     assert call("verify").code == 0
     assert call("list", "--json").json["total"] == before

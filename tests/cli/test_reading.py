@@ -80,7 +80,7 @@ def test_a_page_says_how_to_see_the_next(call):
     assert page.err == "2 to 3 of 8; the next: --offset 3\n"
 
 
-def test_nothing_found_is_said_beside_the_output(call):
+def test_nothing_found_is_said_next_to_the_output(call):
     done = call("list", "--workflow", "none")
     assert (done.code, done.out, done.err) == (0, "", "no execution is like that\n")
 

@@ -13,6 +13,7 @@ from cerebelum_nb._cli import main
 from cerebelum_nb._cli.app import EXITS, Exit
 from cerebelum_nb._cli.reference import reference
 
+from ..programs import run
 from .conftest import environment
 
 PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
@@ -49,7 +50,7 @@ def test_every_exit_code_is_documented():
         ("cerebelum status do", {"done-1", "done-2"}),
         ("cerebelum resume ", {"failed-1", "asking-1", "asleep-1", "paused-1", "died-1"}),
         ("cerebelum list --workflow r", {"rollout"}),
-        ("cerebelum list --status wai", {"waiting_for_approval"}),
+        ("cerebelum list --status wai", {"waiting_for_approval", "waiting_for_signal"}),
         ("cerebelum events done-1 --type stepf", {"StepFailed"}),
         ("cerebelum status --db none.db ", set()),
     ],
@@ -57,7 +58,7 @@ def test_every_exit_code_is_documented():
 def test_the_shell_completes(folder, words, offered):
     more = {"_CEREBELUM_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)}
     code = "from cerebelum_nb._cli import main; main(prog_name='cerebelum')"
-    done = subprocess.run(
+    done = run(
         [sys.executable, "-W", "error", "-c", code],
         capture_output=True,
         text=True,

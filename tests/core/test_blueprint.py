@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from cerebelum_nb._core.blueprint import dump, load
 from cerebelum_nb._core.decide import Position, decide
@@ -15,7 +15,7 @@ from cerebelum_nb._views.graph import Graph
 from . import test_properties as random_runs
 
 
-@settings(random_runs.quickly, max_examples=60)
+@random_runs.quickly
 @given(random_runs.shapes())
 def test_a_plan_is_the_same_after_a_round_trip(shape):
     plan = random_runs.make_workflow(shape).plan()
@@ -27,7 +27,7 @@ def test_a_plan_is_the_same_after_a_round_trip(shape):
     assert Graph(again).to_mermaid() == Graph(plan).to_mermaid()
 
 
-@settings(random_runs.quickly, max_examples=40)
+@random_runs.quickly
 @given(random_runs.shapes())
 def test_the_same_is_decided_from_it(shape):
     random_runs.world.__init__()

@@ -99,7 +99,7 @@ def test_a_branch_runs_the_chosen_path(machine, choice, step):
     assert m.branched("a", choice) == [StartStep(step, 1, 1)]
 
 
-def test_after_a_branch_the_timeline_goes_on(machine):
+def test_after_a_branch_the_timeline_continues(machine):
     m = machine("a >> z", branch={"a": ("p >> [q, r]", None)})
     m.done("a")
     m.branched("a", True)
@@ -107,7 +107,7 @@ def test_after_a_branch_the_timeline_goes_on(machine):
     assert m.done("r") == [StartStep("z", 1, 1)]
 
 
-def test_a_branch_without_a_path_goes_on_at_once(machine):
+def test_a_branch_without_a_path_continues_at_once(machine):
     m = machine("a >> z", branch={"a": ("p", None)})
     m.done("a")
     assert m.branched("a", False) == [StartStep("z", 1, 1)]
@@ -170,7 +170,7 @@ def test_a_routed_failure_does_not_fail_the_run(machine):
     assert m.diverged("a", "error") == [StartStep("p", 1, 1)]
 
 
-def test_without_a_match_a_success_goes_on(machine):
+def test_without_a_match_a_success_continues(machine):
     m = machine("a >> z", diverge={"a": {"x": "p"}})
     m.done("a")
     assert m.diverged("a", None) == [StartStep("z", 1, 1)]
@@ -216,7 +216,7 @@ def test_a_diverge_on_a_branch_leaves_the_timeline_too(machine):
 # -- rejoin -------------------------------------------------------------------------------------------------
 
 
-def test_a_path_that_reaches_a_step_ahead_goes_on_there(machine):
+def test_a_path_that_reaches_a_step_ahead_continues_there(machine):
     m = machine("a >> b >> c >> z", diverge={"a": {"x": "p >> c"}})
     m.done("a")
     m.diverged("a", "x")
@@ -344,7 +344,7 @@ def test_back_to_keeps_what_ran_before_its_target(machine):
     assert m.jump() == [StartStep("b", 2, 1)]
 
 
-def test_a_resume_does_not_walk_again_over_a_path_that_a_loop_opened_anew(machine):
+def test_a_resume_does_not_walk_again_over_a_path_that_a_loop_opened_again(machine):
     routes = {"a": {"x": "p >> c"}, "d": {"y": "p >> c"}}
     m = machine("a >> b >> c >> d", diverge=routes)
     m.done("a")
@@ -389,7 +389,7 @@ def test_back_to_a_step_of_the_same_path_stays_on_it(machine):
     assert m.done("r") == [StartStep("z", 1, 1)]
 
 
-def test_back_to_resets_the_path_it_is_on_though_its_target_stands_on_another_too(machine):
+def test_back_to_resets_the_path_it_is_on_though_its_target_is_on_another_too(machine):
     m = machine(
         "a >> z",
         branch={"a": ("p >> q >> r", "r >> p")},
@@ -457,7 +457,7 @@ def test_a_jump_back_before_a_skip_takes_the_skip_again(machine):
     assert m.diverged("a", "x") == [StartStep("c", 3, 1)]
 
 
-def test_skip_to_leaves_out_what_stands_between(machine):
+def test_skip_to_leaves_out_what_is_between(machine):
     m = routed(machine, "skip_to c", at="a")
     assert m.commands == [StartStep("c", 1, 1)]
     assert m.done("c") == [Complete("c")]
@@ -469,7 +469,7 @@ def test_skip_to_after_a_failure(machine):
     assert m.diverged("a", "error") == [StartStep("c", 1, 1)]
 
 
-def test_skip_to_from_a_diverge_path_goes_on_with_the_timeline(machine):
+def test_skip_to_from_a_diverge_path_continues_with_the_timeline(machine):
     m = machine("a >> b >> c", diverge={"a": {"x": "p"}, "p": {"y": "skip_to c"}})
     m.done("a")
     m.diverged("a", "x")
@@ -503,7 +503,7 @@ def test_retry_of_a_result_ends_with_an_error_that_names_it(machine):
     assert fail.error.message == "step 'a' still gave busy after 2 attempts (flow.retry)"
 
 
-def test_retry_counts_anew_after_a_jump_back(machine):
+def test_retry_counts_again_after_a_jump_back(machine):
     m = machine("a >> b", diverge={"a": {"x": "retry 2"}, "b": {"y": "back_to a"}})
     m.done("a")
     m.diverged("a", "x")
@@ -547,11 +547,11 @@ def test_end_after_a_failure_completes_with_the_value_before(machine):
     assert m.diverged("b", "error") == [Complete("a")]
 
 
-def test_proceed_goes_on(machine):
+def test_proceed_continues(machine):
     assert routed(machine, "proceed").commands == [StartStep("c", 1, 1)]
 
 
-def test_proceed_goes_on_after_a_failure(machine):
+def test_proceed_continues_after_a_failure(machine):
     m = machine("a >> b", diverge={"a": {"error": "proceed"}})
     m.failed("a")
     assert m.diverged("a", "error") == [StartStep("b", 1, 1)]
@@ -671,7 +671,7 @@ def test_a_restored_step_that_failed_is_tried_again_by_the_next_resume(machine):
     assert m.done("a") == [StartStep("b", 1, 2)]
 
 
-def test_restored_steps_run_one_after_another_before_the_run_goes_on(machine):
+def test_restored_steps_run_one_after_another_before_the_run_continues(machine):
     m = machine("a >> b >> c")
     m.done("a", "b")
     m.failed("c")
@@ -696,7 +696,7 @@ def test_a_rerouted_step_keeps_its_result_and_chooses_again(machine):
     assert m.resume(rerouted=("b",)) == [ChooseRoute("b")]
 
 
-def test_a_run_that_starts_all_over_counts_its_jumps_anew(machine):
+def test_a_run_that_starts_all_over_counts_its_jumps_again(machine):
     m = machine("a", diverge={"a": {"x": "retry 9"}}, max_jumps=1)
     m.done("a")
     m.diverged("a", "x")

@@ -133,7 +133,7 @@ def test_a_timer_that_rings_is_believed_although_the_wall_clock_was_set_back(dri
     assert run.tell(Due("a")) == [Start("a", 1, 2)]
 
 
-def test_no_attempt_starts_beside_a_thread_that_is_still_at_work(driven):
+def test_no_attempt_starts_next_to_a_thread_that_is_still_at_work(driven):
     run = driven("a")
     run.begin()
     assert run.tell(run.fails("a", retry_at=9, alive=True)) == []
@@ -210,7 +210,7 @@ def test_a_run_that_only_waits_leaves_its_process(driven):
     assert run.driver.state.wake_at == 99
 
 
-def test_a_failure_beside_a_wait_that_no_route_takes_up_fails_instead_of_waiting(driven):
+def test_a_failure_during_a_wait_that_no_route_takes_up_fails_instead_of_waiting(driven):
     run = driven("[a, b]")
     run.begin()
     run.tell(run.fails("a"))
@@ -269,7 +269,7 @@ def test_riders_are_recorded_with_the_next_event_and_before_it(driven):
     assert run.kinds[-3:] == ["StepProgressed", "StepCompleted", "WorkflowCompleted"]
 
 
-def test_a_resume_interrupts_what_nobody_runs_any_more_and_goes_on(driven):
+def test_a_resume_interrupts_what_nobody_runs_any_more_and_continues(driven):
     run = driven("a >> b")
     run.begin()
     run.tell(run.done("a"))

@@ -49,7 +49,7 @@ def plans(draw):
     names = [name for stage in timeline for name in stage]
 
     def side():
-        """A path beside the timeline."""
+        """A path off the timeline."""
         path = tuple(tuple(f"p{next(count)}" for _ in range(n)) for n in draw(st.sampled_from([[1], [1, 1], [1, 2]])))
         names.extend(name for stage in path for name in stage)
         return path
@@ -228,7 +228,7 @@ def act(shell, action, index):
         shell.begin(Begin([e.WorkflowResumed(at=shell.now)]))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=4 * settings().max_examples)
 @given(plans(), st.integers(0, 99), ACTIONS)
 def test_however_messages_are_ordered_and_whatever_dies_the_run_ends_the_same(plan, seed, actions):
     straight = Shell(plan, seed)
@@ -248,7 +248,7 @@ def test_however_messages_are_ordered_and_whatever_dies_the_run_ends_the_same(pl
     assert set(shell.completed.values()) <= {1}, "a step was completed twice in one visit"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=2 * settings().max_examples)
 @given(plans(), st.integers(0, 99), st.integers(0, 60))
 def test_a_driver_made_from_any_prefix_of_the_history_ends_the_same(plan, seed, length):
     straight = Shell(plan, seed)

@@ -36,7 +36,7 @@ def test_of_a_group_what_the_others_brought_to_their_end_is_kept(machine):
     assert kept(m, "c") == (("a", "b"), ())
 
 
-def test_what_was_at_work_beside_the_step_when_the_parent_was_left_is_not(machine):
+def test_what_was_at_work_in_parallel_with_the_step_when_the_parent_was_left_is_not(machine):
     m = machine("[a, b] >> c")
     m.start("a", "b")
     m.done("a", start=False)
@@ -62,7 +62,7 @@ def test_of_a_step_that_is_new_the_fork_begins_before_what_comes_after_it(machin
     assert kept(m, "b", plan=plan_of("a >> b >> c")) == (("a",), ())
 
 
-def test_what_stands_after_the_step_now_runs_again_though_it_ran_before(machine, plan_of):
+def test_what_comes_after_the_step_now_runs_again_though_it_ran_before(machine, plan_of):
     m = machine("a >> c >> b")
     m.done("a", "c", "b")
     assert kept(m, "b", plan=plan_of("a >> b >> c")) == (("a", "c"), ("c",))

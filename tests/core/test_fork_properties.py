@@ -31,15 +31,15 @@ from .test_properties import (
 
 
 def fork_to_the_end(made: Any, store: MemoryStore, parent: str, fork_id: str, **how: Any) -> list[Any]:
-    """Fork, mend what is broken, and judge the fork's history and every prefix of it."""
+    """Fork, fix what is broken, and judge the fork's history and every prefix of it."""
 
     async def live() -> None:
         async with asyncio.timeout(120):
             try:
                 await made.fork(parent, fork_id=fork_id, store=store, **how)
             except WorkflowError:
-                assert not world.mended, "it failed though everything is mended"
-                world.mended = True
+                assert not world.fixed, "it failed though everything is fixed"
+                world.fixed = True
                 await made.resume(fork_id, store=store)
 
     with FakeClock():

@@ -38,10 +38,10 @@ ID = "k1"
 
 
 class World:
-    """What is outside of the workflow: it outlives the process, and a broken step can be mended in it."""
+    """What is outside of the workflow: it outlives the process, and a broken step can be fixed in it."""
 
     def __init__(self) -> None:
-        self.mended = False
+        self.fixed = False
         self.asked: Counter[str] = Counter()
 
 
@@ -120,7 +120,7 @@ def make_step(part: Part) -> Any:
             await sleep("1h")
         if way.endswith("flaky") and context.attempt == 1:
             raise ConnectionError(name)
-        if way == "broken" and not world.mended:
+        if way == "broken" and not world.fixed:
             raise RuntimeError(name)
         return answer(context, known)
 
@@ -191,7 +191,7 @@ def shapes(draw: st.DrawFn) -> Shape:
         shape.parts[name] = Part(name, draw(st.sampled_from(WAYS)), reads)
 
     def path(reads: tuple[str, ...]) -> Stages:
-        """Some steps beside the timeline, the first of them alone; at times a path that is there already."""
+        """Some steps off the timeline, the first of them alone; at times a path that is there already."""
         if made and draw(st.integers(0, 4)) == 0:
             return draw(st.sampled_from(made))
         stages = [[f"p{next(count)}" for _ in range(size)] for size in draw(st.sampled_from([[1], [1, 1], [1, 2]]))]
@@ -249,7 +249,7 @@ def shapes(draw: st.DrawFn) -> Shape:
                 if shape.diverges[name]["error"] == "path":
                     shape.diverges[name] = {"refused": path(seen)}
             elif route == "end":
-                told.way = "plain"  # a failure would be routed on, and mending it would change the way
+                told.way = "plain"  # a failure would be routed on, and fixing it would change the way
                 shape.diverges[name] = {"ok": flow.end(), "_": flow.proceed()}
     return shape
 
@@ -258,7 +258,7 @@ def shapes(draw: st.DrawFn) -> Shape:
 
 
 def run_to_the_end(flow_: Any, store: MemoryStore, *, resumed: bool = False) -> None:
-    """Run or resume; when a step is broken, mend it and go on, and when it hibernates, wake it."""
+    """Run or resume; when a step is broken, fix it and go on, and when it hibernates, wake it."""
 
     async def live() -> None:
         async with asyncio.timeout(120):
@@ -271,8 +271,8 @@ def run_to_the_end(flow_: Any, store: MemoryStore, *, resumed: bool = False) -> 
                     call = flow_.resume(ID, store=store) if again else flow_.execute(store=store, execution_id=ID)
                     result = await call
                 except WorkflowError:
-                    assert not world.mended, "it failed though everything is mended"
-                    world.mended = True
+                    assert not world.fixed, "it failed though everything is fixed"
+                    world.fixed = True
 
     with FakeClock() as clock:
         asyncio.run(live())
@@ -346,9 +346,7 @@ def dies_and_resumes(shape: Shape, choose: Any, hibernates: bool = False) -> Non
         history = again  # the next death is one of the resumed run
 
 
-quickly = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
+quickly = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 @quickly

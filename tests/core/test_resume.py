@@ -243,10 +243,10 @@ def test_a_timeline_that_lost_a_completed_step_is_refused_with_a_diff(machine, p
     m.plan = plan_of("x >> b")
     text = refused(m)
     assert "- step 'a' (completed, gone" in text and "+ step 'x'" in text
-    assert "Put it back" in text and "fork" in text and "start anew" in text
+    assert "Put it back" in text and "fork" in text and "start a new one" in text
 
 
-def test_a_timeline_that_lost_a_step_which_failed_goes_on(machine, plan_of):
+def test_a_timeline_that_lost_a_step_which_failed_continues(machine, plan_of):
     m = machine("a >> b")
     m.done("a")
     failed_at(m, "b")

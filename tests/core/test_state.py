@@ -189,7 +189,7 @@ def test_progress_is_that_of_the_present_attempt():
     assert story(BEGUN, started("a"), told, *again).steps["a"].percent is None
 
 
-def test_a_retried_failure_starts_its_retries_anew():
+def test_a_retried_failure_starts_its_retries_again():
     history = (
         BEGUN,
         started("a"),
@@ -374,7 +374,7 @@ def test_check_notices_what_no_history_says(spoil):
         check(state)
 
 
-def test_a_fold_goes_on_from_a_state():
+def test_a_fold_continues_from_a_state():
     history = (BEGUN, started("a"), completed("a"))
     assert fold(history[1:], fold(history[:1])) == fold(history)
 

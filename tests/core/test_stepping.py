@@ -1,4 +1,4 @@
-"""How far a run goes on before it pauses, and what it stands before."""
+"""How far a run goes before it pauses, and what it pauses before."""
 
 from __future__ import annotations
 

@@ -1,14 +1,32 @@
-"""Run the examples in the docstrings of a package or a module, in a process of their own: they may change it.
+"""Run the examples in the docstrings of a package or a module, in their own process: they may change it.
 
 python run_examples.py cerebelum_nb._engine
+
+An example may use what `cerebelum_nb` and its `testing` export without importing it, and ``release``, a workflow of one
+step, ``build``, which returns "image". The log of the session, ``log``, is a new one in memory for each example.
 """
 
 from __future__ import annotations
 
+import asyncio
 import doctest
 import importlib
 import pkgutil
 import sys
+from typing import Any
+
+import cerebelum_nb
+from cerebelum_nb import connect, step, testing, workflow
+
+
+@step
+def build() -> str:
+    return "image"
+
+
+@workflow
+def release(wf: Any) -> None:
+    wf.timeline(build)
 
 
 def modules(name: str) -> list[str]:
@@ -17,9 +35,18 @@ def modules(name: str) -> list[str]:
     return [name, *(module.name for module in inner)]
 
 
+def known() -> dict[str, Any]:
+    """The names that an example may use."""
+    public = {name: getattr(found, name) for found in (cerebelum_nb, testing) for name in found.__all__}
+    return {**public, "asyncio": asyncio, "build": build, "release": release}
+
+
 if __name__ == "__main__":
-    results = [
-        doctest.testmod(importlib.import_module(module), optionflags=doctest.ELLIPSIS)
-        for module in modules(sys.argv[1])
-    ]
-    sys.exit(any(result.failed for result in results))
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    names = known()
+    for name in modules(sys.argv[1]):
+        for test in doctest.DocTestFinder(exclude_empty=True).find(importlib.import_module(name), name):
+            with connect(":memory:") as log:
+                test.globs = {**names, "log": log, **test.globs}
+                runner.run(test)
+    sys.exit(runner.failures > 0)

@@ -49,7 +49,8 @@ def blocks(page: str) -> list[Block]:
 
 
 def without_ids(text: str) -> str:
-    return re.sub(r"\b(?=[a-z0-9]*\d)[a-z][a-z0-9]{9}\b", "ID", text)
+    one = r"(?=[a-z0-9]*\d)[a-z][a-z0-9]{9}"  # in a sentence; where it must be one, it may be without a digit
+    return re.sub(rf"(?:(?<=execution )|(?<=\(\"))[a-z][a-z0-9]{{9}}\b|\b{one}\b", "ID", text)
 
 
 async def run(path: Path) -> None:

@@ -1,13 +1,14 @@
-"""README and docs are executed, page by page, each in a process and a folder of its own."""
+"""README and docs are executed, page by page, each in its own process and folder."""
 
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from ..programs import FRAMES, run
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -20,13 +21,8 @@ def name(page: Path) -> str:
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_what_the_page_shows_runs(page: Path, tmp_path: Path) -> None:
     runner = Path(__file__).with_name("run_page.py")
-    done = subprocess.run(
-        [sys.executable, "-W", "error", runner, page],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [sys.executable, "-W", "error", runner, page]
+    done = run(command, cwd=tmp_path, capture_output=True, text=True, imports=FRAMES)
     if done.returncode:
         pytest.fail(f"{name(page)}\n{done.stdout}{done.stderr}", pytrace=False)
 

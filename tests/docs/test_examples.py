@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import Any
 import pytest
 
 import cerebelum_nb
+
+from ..programs import FRAMES, run
 
 OLD_PLACES = {"client", "store", "values"}  # importing one warns
 PARTS = sorted({found.name for found in pkgutil.iter_modules(cerebelum_nb.__path__)} - {"__main__", *OLD_PLACES})
@@ -35,13 +36,8 @@ PUBLIC = dict(public())
 @pytest.mark.parametrize("part", PARTS)
 def test_its_examples_show_what_happens(part: str, tmp_path: Path) -> None:
     runner = Path(__file__).with_name("run_examples.py")
-    done = subprocess.run(
-        [sys.executable, "-W", "error", runner, f"cerebelum_nb.{part}"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [sys.executable, "-W", "error", runner, f"cerebelum_nb.{part}"]
+    done = run(command, cwd=tmp_path, capture_output=True, text=True, imports=FRAMES)
     if done.returncode:
         pytest.fail(f"{done.stdout}{done.stderr}", pytrace=False)
 

@@ -213,7 +213,7 @@ def test_a_decorator_of_the_step_itself_is_not_its_code() -> None:
     assert of(text).digest == fingerprint(step(load(text).f)).digest  # type: ignore[union-attr]
 
 
-def test_a_variable_in_the_closure_is_read_anew() -> None:
+def test_a_variable_in_the_closure_is_read_again() -> None:
     made = load(
         "def make():\n    n = 1\n    def f(): return n\n"
         "    def assign(v):\n        nonlocal n\n        n = v\n    return f, assign"
@@ -254,14 +254,14 @@ def test_a_container_that_it_only_reads_counts_by_value() -> None:
     assert fingerprint(cell.f) != before
 
 
-def test_a_constant_is_read_anew() -> None:
+def test_a_constant_is_read_again() -> None:
     f = load("N = 1\ndef f(): return N").f
     before = fingerprint(f)
     f.__globals__["N"] = 2
     assert fingerprint(f) != before
 
 
-def test_a_redefined_helper_is_read_anew() -> None:
+def test_a_redefined_helper_is_read_again() -> None:
     f = load("def a(): return 1\ndef f(): return a()").f
     before = fingerprint(f)
     f.__globals__["a"] = load("def a(): return 2").a
@@ -408,7 +408,7 @@ def test_the_line_is_that_of_the_change_and_not_of_a_comment_before_it() -> None
     assert reasons(old, "def f():\n    # new\n    a = 1\n    return -a") == ["the step's own code changed at line 4"]
 
 
-def test_an_added_statement_is_where_it_stands() -> None:
+def test_an_added_statement_is_where_it_is() -> None:
     assert reasons("def f():\n    a = 1", "def f():\n    a = 1\n    b = 2") == ["the step's own code changed at line 3"]
 
 

@@ -200,7 +200,7 @@ IMPORTS = (
 
 
 def program(n):
-    """All of them in one file, each under names of its own; it prints what each counts as."""
+    """All of them in one file, each under its own names; it prints what each counts as."""
     text = IMPORTS
     for number, body in enumerate(HELPERS.values()):
         names = re.findall(r"^(?:def|class) (\w+)|^(\w+) =", body, re.MULTILINE)

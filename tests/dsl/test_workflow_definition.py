@@ -206,7 +206,7 @@ def test_several_calls_follow_each_other():
     assert workflow(describe).plan().timeline == (("a",), ("b",), ("c",))
 
 
-def test_a_plan_knows_where_each_step_stands():
+def test_a_plan_knows_where_each_step_is():
     assert plan_of(a >> [b, c] >> d).stage_of == {"a": 0, "b": 1, "c": 1, "d": 2}
 
 
@@ -307,7 +307,7 @@ def test_a_path_may_rejoin_the_timeline():
     assert choices_of({"x": c >> b})["x"] == (("c",), ("b",))
 
 
-def test_a_routed_step_stands_on_the_plan():
+def test_a_routed_step_is_on_the_plan():
     plan = plan_of(a >> b, routes=lambda wf: wf.diverge(from_step=a, patterns={"x": c}))
     assert set(plan.steps) == {"a", "b", "c"}
 
@@ -391,13 +391,13 @@ def test_a_step_that_was_defined_again_is_what_a_resume_runs():
     cells = notebook(FIRST, BROKEN, TIMELINE)
     store = MemoryStore()
 
-    async def fail_and_mend():
+    async def fail_and_fix():
         with pytest.raises(WorkflowError) as caught:
             await cells["w"].execute(store=store)
         exec(MENDED, cells)
         return await cells["w"].resume(caught.value.execution_id, store=store)
 
-    assert asyncio.run(fail_and_mend()).output == 2
+    assert asyncio.run(fail_and_fix()).output == 2
 
 
 # -- what is wrong ------------------------------------------------------------------------------------------
@@ -417,7 +417,7 @@ def test_a_long_cycle_is_shortened():
     assert "s0 -> s1 -> s2 -> s3 -> ... -> s18 -> s19 -> s0" in text
 
 
-def test_a_cycle_of_paths_beside_the_timeline():
+def test_a_cycle_of_paths_off_the_timeline():
     def describe(wf):
         wf.timeline(a >> b)
         wf.diverge(from_step=a, patterns={"x": c})
@@ -476,7 +476,7 @@ def user_of(*names, name="user", optional=()):
     return step(name=name)(eval(f"lambda {text}: None"))
 
 
-def test_a_dependency_that_stands_later():
+def test_a_dependency_that_comes_later():
     text = the_error(lambda wf: wf.timeline(user_of("a") >> a))
     assert "needs the result of 'a', which never runs before it" in text and "default" in text
 
@@ -546,7 +546,7 @@ def test_a_path_may_need_what_ran_before_it():
 
 
 def test_a_step_twice_in_a_parallel_list():
-    assert "'b' stands 2 times" in the_error(lambda wf: wf.timeline(a >> [b, b]))
+    assert "'b' appears 2 times" in the_error(lambda wf: wf.timeline(a >> [b, b]))
 
 
 def test_two_steps_of_one_name():
@@ -559,7 +559,7 @@ def test_one_step_in_two_variables_is_one_step():
     assert "a -> a" in the_error(lambda wf: wf.timeline(a >> other))
 
 
-def test_a_route_of_a_step_that_stands_nowhere():
+def test_a_route_of_a_step_that_is_nowhere():
     def describe(wf):
         wf.timeline(a)
         wf.branch(after=d, on=bool, when_true=e)
@@ -583,7 +583,7 @@ def test_to_rejoin_at_a_member_of_a_list():
     assert "inside a parallel list" in the_error(describe)
 
 
-def test_a_path_that_goes_on_after_it_rejoined():
+def test_a_path_that_continues_after_it_rejoined():
     def describe(wf):
         wf.timeline(a >> b)
         wf.diverge(from_step=a, patterns={"x": c >> b >> d})
@@ -598,7 +598,7 @@ def test_a_path_that_goes_on_after_it_rejoined():
         (b, flow.skip_to(b), "use flow.back_to(b)"),
         (a, flow.back_to(b), "use flow.skip_to(b)"),
         (a, flow.skip_to(d), "parallel list in its middle"),
-        (a, flow.skip_to("zzz"), "stands on no path"),
+        (a, flow.skip_to("zzz"), "is on no path"),
     ],
     ids=str,
 )
@@ -694,7 +694,7 @@ def test_patterns_after_anything_are_a_warning():
     assert any("pattern x is never reached" in text for text in report_of(describe).warnings)
 
 
-def test_a_pattern_that_stands_twice_is_a_warning():
+def test_a_pattern_that_is_given_twice_is_a_warning():
     def describe(wf):
         wf.timeline(a >> b)
         wf.diverge(from_step=a, patterns=[("x", c), ("x", d)])

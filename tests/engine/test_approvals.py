@@ -132,7 +132,7 @@ def test_a_rejection_fails_the_step_and_says_who_and_why(store, decided):
     assert (cause.by, cause.reason) == ("ana", "too dear")
 
 
-def test_a_step_that_was_rejected_asks_anew_when_it_is_resumed(store, decided, go):
+def test_a_step_that_was_rejected_asks_again_when_it_is_resumed(store, decided, go):
     made = timeline(asking())
     decided(made, lambda: decide_approval(store, "k1", approve=False))
 
@@ -179,7 +179,7 @@ def small(response):
 
 
 @pytest.mark.parametrize("kind", ["raises", "is false", "async"])
-def test_a_response_that_is_not_valid_is_refused_and_the_wait_goes_on(store, decided, kind):
+def test_a_response_that_is_not_valid_is_refused_and_the_wait_continues(store, decided, kind):
     async def later(response):
         await asyncio.sleep(0)
         return response["size"] <= 3
@@ -275,7 +275,7 @@ def test_of_several_one_is_to_be_named(store, decided):
 
 
 def test_outside_an_execution_nobody_can_be_asked():
-    with pytest.raises(CerebelumError, match="outside an execution, where nobody can be asked"):
+    with pytest.raises(CerebelumError, match="outside an execution, where there is no one to ask"):
         asyncio.run(asking()())
 
 

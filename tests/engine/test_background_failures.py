@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +11,8 @@ import pytest
 
 from cerebelum_nb import WorkflowError, step, workflow
 from cerebelum_nb.testing import MemoryStore
+
+from ..programs import run
 
 
 @step
@@ -74,5 +75,5 @@ async def main():
 asyncio.run(main())
 """
     )
-    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert "step 'upload' of execution k1" in done.stderr

@@ -61,7 +61,7 @@ def test_an_async_step_that_blocks_the_loop_is_named(named, body):
     assert "plain def" in told and "await sleep(...)" in told
 
 
-def test_the_step_is_named_that_blocks_and_not_the_one_beside_it(named):
+def test_the_step_is_named_that_blocks_and_not_the_one_next_to_it(named):
     async def waits():
         await asyncio.sleep(0.9)
 

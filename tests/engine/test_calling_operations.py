@@ -22,7 +22,7 @@ def timeline(*items):
 
 @pytest.fixture
 def run(go, memory):
-    """Run one step in a workflow of its own, and return its result."""
+    """Run one step in its own workflow, and return its result."""
 
     def run(fn, name="one", **policy):
         flow = timeline(fn if hasattr(fn, "policy") else step(name=name, **policy)(fn))

@@ -163,7 +163,7 @@ ERRORS = [
 ]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=2 * settings().max_examples, suppress_health_check=list(HealthCheck))
 @given(
     kind=st.sampled_from(["chain", "group", "loop", "waits"]),
     place=st.sampled_from(PLACES),

@@ -102,7 +102,7 @@ def test_a_fork_from_a_step_runs_it_and_what_comes_after(done, go):
     assert forked(go, done, from_step=ship)[0] == ["ship"]
 
 
-def test_what_runs_beside_the_step_is_kept(done, go):
+def test_what_runs_in_parallel_with_the_step_is_kept(done, go):
     assert forked(go, done, from_step="left")[0] == ["left", "ship"]
 
 
@@ -564,7 +564,7 @@ def test_attempts_after_the_fork_are_counted_from_one(done, go):
     assert starts[-1] == ("ship", 1)
 
 
-def test_a_failure_kept_beside_the_step_is_tried_again(store, go, fails):
+def test_a_failure_kept_in_parallel_with_the_step_is_tried_again(store, go, fails):
     fails(release.execute({**GIVEN, "broken": True}, store=store, execution_id="k1"))
     with pytest.raises(WorkflowError):
         go(release.fork("k1", "left", store=store))

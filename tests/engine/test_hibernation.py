@@ -1,4 +1,4 @@
-"""Waits that are longer than the log's ``hibernate_after`` end the run in the process; a resume goes on."""
+"""Waits that are longer than the log's ``hibernate_after`` end the run in the process; a resume continues."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_a_run_in_the_background_waits_to_the_end_too_when_told_so(log, go):
     assert go(work()).output == "rested"
 
 
-def test_it_stays_as_long_as_a_step_beside_it_is_at_work(log, go, clock):
+def test_it_stays_as_long_as_a_step_next_to_it_is_at_work(log, go, clock):
     @step
     async def working():
         await sleep("30m")
@@ -161,7 +161,7 @@ def test_the_first_of_several_waits_wakes_it(log, go):
     assert go(run(timeline([longer, of(napping)]), log)).wake_at.hour == 2
 
 
-def test_a_failure_beside_a_long_wait_surfaces(log, go, kinds_of):
+def test_a_failure_during_a_long_wait_surfaces(log, go, kinds_of):
     @step
     async def broken():
         raise ValueError("no")
@@ -175,7 +175,7 @@ def test_a_failure_beside_a_long_wait_surfaces(log, go, kinds_of):
     assert kinds_of(log)[-2:] == ["StepInterrupted", "WorkflowFailed"]
 
 
-def test_a_failure_beside_a_waiting_thread_can_be_resumed_at_once(log, go):
+def test_a_failure_during_a_waiting_thread_can_be_resumed_at_once(log, go):
     @step
     def naps():
         sleep("3h")
@@ -216,7 +216,7 @@ def test_a_failure_that_may_be_routed_waits_for_the_join(log, go):
     assert go(routed.resume("k1", store=log, wait=True)).output == "nothing"
 
 
-def test_work_beside_a_wait_in_one_step_keeps_it_here(log, go):
+def test_work_during_a_wait_in_one_step_keeps_it_here(log, go):
     @step
     async def one():
         async def work():
@@ -395,7 +395,7 @@ def test_an_approval_hibernates_when_it_has_lasted_long(log, go, clock):
     assert decides in repr(result)
 
 
-def test_an_approval_that_has_lasted_long_waits_for_a_short_sleep_beside_it(log, go, clock):
+def test_an_approval_that_has_lasted_long_waits_for_a_short_sleep_next_to_it(log, go, clock):
     @step
     async def asks():
         await wait_for_approval()

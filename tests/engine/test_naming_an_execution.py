@@ -60,7 +60,7 @@ def test_none_is_no_execution(store, result):
         history.outputs(None, store=store)
 
 
-def test_a_workflow_goes_on_with_what_an_error_or_a_result_names(store, go, result):
+def test_a_workflow_continues_with_what_an_error_or_a_result_names(store, go, result):
     with pytest.raises(WorkflowError) as failed:
         go(release.execute({"bad": 1}, store=store, execution_id="k2"))
     assert go(release.resume(failed.value, inputs={"bad": 0}, store=store)).execution_id == "k2"

@@ -72,7 +72,7 @@ def test_a_completed_one_returns_its_recorded_result_and_runs_nothing(go, store)
     assert store.events("v42") == events
 
 
-def test_a_failed_one_goes_on(go, store):
+def test_a_failed_one_continues(go, store):
     broken.append(True)
     with pytest.raises(WorkflowError):
         go(execute(store))
@@ -81,7 +81,7 @@ def test_a_failed_one_goes_on(go, store):
     assert ran == ["build", "ship", "ship"]
 
 
-def test_a_stopped_one_goes_on(go, store):
+def test_a_stopped_one_continues(go, store):
     async def stopped():
         run = release.start(store=store, execution_id="v42", resume=True)
         run.stop()
@@ -92,7 +92,7 @@ def test_a_stopped_one_goes_on(go, store):
     assert go(execute(store)).output == "shipped web"
 
 
-def test_a_cancelled_one_says_so_and_is_not_started_anew(go, store):
+def test_a_cancelled_one_says_so_and_is_not_started_again(go, store):
     async def cancelled():
         run = release.start(store=store, execution_id="v42")
         run.cancel("not now")

@@ -89,7 +89,7 @@ def test_a_sleep_carries_data(memory, execute):
     assert named(memory, "SleepStarted")[0].data.json == '{"for":"dns"}'
 
 
-def test_a_sleep_that_was_interrupted_goes_on_for_what_remains(store, execute, resume, clock):
+def test_a_sleep_that_was_interrupted_continues_for_what_remains(store, execute, resume, clock):
     async def body():
         await sleep("1h")
 
@@ -120,14 +120,14 @@ def test_a_sleep_whose_end_has_passed_is_over_at_once(store, execute, resume, cl
 
 
 def test_a_finished_sleep_is_not_slept_again(store, execute, fails, resume):
-    mended = []
+    fixed = []
 
     async def body():
         await sleep("1h")
-        return mended[0]
+        return fixed[0]
 
     fails(one(body).execute(store=store, execution_id="k1"))
-    mended.append(7)
+    fixed.append(7)
     assert resume(one(body), store).output == 7
     assert len(named(store, "SleepStarted")) == 1
 
@@ -159,7 +159,7 @@ def test_an_execution_in_which_every_step_sleeps_is_sleeping(store, go, clock):
     assert go(watch()) == "SLEEPING"
 
 
-def test_a_sleep_that_goes_on_after_a_resume_is_sleeping_too(memory, go):
+def test_a_sleep_that_continues_after_a_resume_is_sleeping_too(memory, go):
     async def body():
         await sleep("1h")
 
@@ -266,7 +266,7 @@ def test_a_poll_that_runs_out_of_attempts_says_so(memory, fails):
     assert "3 checks in 4s" in str(error) and "booting" in str(error)
 
 
-def test_with_a_timeout_a_poll_goes_on_until_then(memory, fails):
+def test_with_a_timeout_a_poll_continues_until_then(memory, fails):
     async def body():
         await poll(lambda: None, interval="1m", timeout="2h")
 
@@ -288,7 +288,7 @@ def test_an_error_of_the_check_is_the_polls(memory, fails):
     assert isinstance(fails(one(body).execute(store=memory)).__cause__, ZeroDivisionError)
 
 
-def test_a_poll_that_was_interrupted_goes_on_at_its_next_attempt(store, execute, resume):
+def test_a_poll_that_was_interrupted_continues_at_its_next_attempt(store, execute, resume):
     check = answers(None, None, None, "up")
     told = []
 
@@ -329,7 +329,7 @@ def test_a_poll_keeps_its_original_deadline(memory, execute, resume, clock):
 
 
 def test_a_finished_poll_is_not_polled_again(store, fails, resume):
-    checks, mended = [], []
+    checks, fixed = [], []
 
     def check():
         checks.append(1)
@@ -337,22 +337,22 @@ def test_a_finished_poll_is_not_polled_again(store, fails, resume):
 
     async def body():
         found = await poll(check)
-        return found["ip"] if mended else 1 / 0
+        return found["ip"] if fixed else 1 / 0
 
     fails(one(body).execute(store=store, execution_id="k1"))
-    mended.append(1)
+    fixed.append(1)
     assert resume(one(body), store).output == "10.0.0.1"
     assert len(checks) == 1
 
 
 def test_a_poll_that_had_raised_starts_afresh(store, fails, resume):
-    mended = []
+    fixed = []
 
     async def body():
-        return await poll(lambda: bool(mended), interval=1, max_attempts=2)
+        return await poll(lambda: bool(fixed), interval=1, max_attempts=2)
 
     fails(one(body).execute(store=store, execution_id="k1"))
-    mended.append(1)
+    fixed.append(1)
     resume(one(body), store)
     assert named(store, "OperationCompleted")[0].number == 1
 
@@ -360,7 +360,7 @@ def test_a_poll_that_had_raised_starts_afresh(store, fails, resume):
 def test_a_poll_of_a_live_object_runs_once_more(memory, fails, resume):
     import threading
 
-    checks, mended = [], []
+    checks, fixed = [], []
 
     def check():
         checks.append(1)
@@ -368,10 +368,10 @@ def test_a_poll_of_a_live_object_runs_once_more(memory, fails, resume):
 
     async def body():
         lock = await poll(check)
-        return lock.locked() if mended else 1 / 0
+        return lock.locked() if fixed else 1 / 0
 
     fails(one(body).execute(store=memory, execution_id="k1"))
-    mended.append(1)
+    fixed.append(1)
     assert resume(one(body), memory).output is False
     assert len(checks) == 2
 
@@ -447,7 +447,7 @@ def test_a_retry_in_a_thread_blocks_it(store, execute):
     assert execute(one(lambda: retry(call, delay="1h")), store).output == ["done"]
 
 
-def test_a_retry_that_was_interrupted_goes_on_at_its_next_attempt(store, execute, resume):
+def test_a_retry_that_was_interrupted_continues_at_its_next_attempt(store, execute, resume):
     call, again = raising(OSError("1"), OSError("2"), OSError("3")), []
 
     def counted():
@@ -476,14 +476,14 @@ def test_a_retry_that_had_raised_starts_afresh(store, fails, resume):
 
 
 def test_a_finished_retry_is_not_done_again(store, fails, resume):
-    calls, mended = [], []
+    calls, fixed = [], []
 
     async def body():
         await retry(calls.append, 1)
-        return mended[0]
+        return fixed[0]
 
     fails(one(body).execute(store=store, execution_id="k1"))
-    mended.append(1)
+    fixed.append(1)
     resume(one(body), store)
     assert calls == [1]
 
@@ -492,27 +492,27 @@ def test_a_finished_retry_is_not_done_again(store, fails, resume):
 
 
 def test_a_side_effect_is_done_once_even_if_its_step_is_run_again(store, fails, resume):
-    sent, mended = [], []
+    sent, fixed = [], []
 
     async def body(context):
         address = await context.run("mail", lambda to: sent.append(to) or f"sent to {to}", "ana")
-        return address if mended else 1 / 0
+        return address if fixed else 1 / 0
 
     fails(one(body).execute(store=store, execution_id="k1"))
-    mended.append(1)
+    fixed.append(1)
     assert resume(one(body), store).output == "sent to ana"
     assert sent == ["ana"]
 
 
 def test_a_side_effect_in_a_thread_is_done_once_too(store, fails, resume):
-    sent, mended = [], []
+    sent, fixed = [], []
 
     def body(context):
         context.run("mail", sent.append, "ana")
-        return mended[0]
+        return fixed[0]
 
     fails(one(body).execute(store=store, execution_id="k1"))
-    mended.append(1)
+    fixed.append(1)
     resume(one(body), store)
     assert sent == ["ana"]
 
@@ -530,42 +530,42 @@ def test_a_side_effect_survives_the_retries_of_its_step(store, execute):
 
 
 def test_side_effects_of_one_name_are_told_apart_by_arguments(store, fails, resume):
-    sent, mended = [], []
+    sent, fixed = [], []
 
     async def body(context):
         for to in ("ana", "bo", "ana"):
             await context.run("mail", sent.append, to)
-        return mended[0]
+        return fixed[0]
 
     fails(one(body).execute(store=store, execution_id="k1"))
-    mended.append(1)
+    fixed.append(1)
     resume(one(body), store)
     assert sent == ["ana", "bo", "ana"]
 
 
 def test_side_effects_may_change_their_order(store, fails, resume):
-    sent, mended = [], []
+    sent, fixed = [], []
 
     async def body(context):
-        for to in ["bo", "ana"] if mended else ["ana", "bo"]:
+        for to in ["bo", "ana"] if fixed else ["ana", "bo"]:
             await context.run("mail", sent.append, to)
-        return mended[0]
+        return fixed[0]
 
     fails(one(body).execute(store=store, execution_id="k1"))
-    mended.append(1)
+    fixed.append(1)
     resume(one(body), store)
     assert sent == ["ana", "bo"]
 
 
 def test_a_side_effect_with_other_arguments_is_another_one_and_the_log_says_so(store, fails, resume):
-    sent, mended = [], []
+    sent, fixed = [], []
 
     async def body(context):
-        await context.run("mail", sent.append, "bo" if mended else "ana")
-        return mended[0]
+        await context.run("mail", sent.append, "bo" if fixed else "ana")
+        return fixed[0]
 
     fails(one(body).execute(store=store, execution_id="k1"))
-    mended.append(1)
+    fixed.append(1)
     resume(one(body), store)
     assert sent == ["ana", "bo"]
     (event,) = named(store, "OperationMismatched")
@@ -615,15 +615,15 @@ def test_a_side_effect_may_be_async(memory, execute):
 
 
 def test_the_result_of_a_side_effect_cannot_be_changed_for_the_next_life(store, fails, resume):
-    mended = []
+    fixed = []
 
     async def body(context):
         rows = await context.run("rows", list, "ab")
         rows.append("c")
-        return rows if mended else 1 / 0
+        return rows if fixed else 1 / 0
 
     fails(one(body).execute(store=store, execution_id="k1"))
-    mended.append(1)
+    fixed.append(1)
     assert resume(one(body), store).output == ["a", "b", "c"]
 
 

@@ -158,13 +158,13 @@ def test_before_a_first_run_every_step_of_the_timeline_runs(notebook, store, go)
     assert said(go(work())) == dict.fromkeys(("build", "ship", "test", "tell"), ("run", ["has not run yet"]))
 
 
-def test_steps_beside_the_timeline_are_told_apart(store, go):
+def test_steps_off_the_timeline_are_told_apart(store, go):
     @step
     def look():
         return "bad"
 
     @step
-    def mend():
+    def fix():
         raise ValueError("cannot")
 
     @step
@@ -178,12 +178,12 @@ def test_steps_beside_the_timeline_are_told_apart(store, go):
     @workflow
     def w(wf):
         wf.timeline(look >> ship)
-        wf.diverge(from_step=look, patterns={"bad": mend, "awful": shout})
+        wf.diverge(from_step=look, patterns={"bad": fix, "awful": shout})
 
     async def before():
         return w.begin(store=store, execution_id="k1").plan()
 
-    assert said(go(before()))["mend"] == ("may run", ["if `look` gives 'bad'"])
+    assert said(go(before()))["fix"] == ("may run", ["if `look` gives 'bad'"])
 
     async def after():
         with pytest.raises(WorkflowError):
@@ -192,7 +192,7 @@ def test_steps_beside_the_timeline_are_told_apart(store, go):
     go(after())
     assert said(w.plan_resume("k1", store=store)) == {
         "look": ("keep", ["done, unchanged"]),
-        "mend": ("run", ["failed: ValueError: cannot"]),
+        "fix": ("run", ["failed: ValueError: cannot"]),
         "shout": ("skip", ["`look` took another route"]),
         "ship": ("skip", ["passed by on the route this run took"]),
     }

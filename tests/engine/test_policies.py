@@ -109,7 +109,7 @@ def test_a_policy_that_means_nothing_is_refused(wrong):
         step(name="one", retries=1, **wrong)(print)
 
 
-def test_the_error_of_a_timeout_says_that_the_thread_goes_on(store, fails):
+def test_the_error_of_a_timeout_says_that_the_thread_continues(store, fails):
     @step(timeout=5)
     def late():
         sleep("1h")

@@ -214,16 +214,16 @@ def test_a_pattern_that_raises_fails_the_run_with_its_own_error(store, fails, er
     assert isinstance(failure.__cause__, error)
 
 
-def test_a_mended_predicate_is_asked_again_by_a_resume(store, go, fails):
-    first, mended = outcome(0), []
+def test_a_fixed_predicate_is_asked_again_by_a_resume(store, go, fails):
+    first, fixed = outcome(0), []
 
     @workflow
     def w(wf):
         wf.timeline(first >> rest)
-        wf.branch(after=first, on=lambda n: bool(mended or 1 / 0), when_true=matched)
+        wf.branch(after=first, on=lambda n: bool(fixed or 1 / 0), when_true=matched)
 
     error = fails(w.execute(store=store))
-    mended.append(1)
+    fixed.append(1)
     assert "matched" in go(w.resume(error.execution_id, store=store)).results
 
 
@@ -283,7 +283,7 @@ def test_to_fail_by_route_tells_the_reason(store, fails):
 
 
 def test_a_failure_by_route_of_a_result_says_how_to_make_that_result_again(store, go, fails):
-    """The step completed, so mending it alone changes nothing: the hint has to run it again."""
+    """The step completed, so fixing it alone changes nothing: the hint has to run it again."""
     answers = ["bad", "good"]
     first = step(name="first")(lambda: answers.pop(0))
 

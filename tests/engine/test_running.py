@@ -135,7 +135,7 @@ def test_siblings_finish_when_one_fails(store, fails):
 
 
 def test_what_is_finished_is_not_run_again_by_a_resume(store, go, fails):
-    runs, mended = [], []
+    runs, fixed = [], []
 
     @step
     async def counted():
@@ -143,11 +143,11 @@ def test_what_is_finished_is_not_run_again_by_a_resume(store, go, fails):
 
     @step
     async def broken():
-        return mended[0]
+        return fixed[0]
 
     flow_ = timeline([[counted, broken], last])
     error = fails(flow_.execute(store=store))
-    mended.append(5)
+    fixed.append(5)
     result = go(flow_.resume(error.execution_id, store=store))
     assert runs == [1] and result.results["broken"] == 5
 
@@ -267,7 +267,7 @@ def test_a_stopped_attempt_is_no_failure(store, go, still, kinds_of):
     assert "StepInterrupted" in kinds_of(store) and "StepFailed" not in kinds_of(store)
 
 
-def test_a_stopped_run_goes_on_where_it_was(store, go, still):
+def test_a_stopped_run_continues_where_it_was(store, go, still):
     stopped_in_its_sleep(store, go)
 
     async def cell():

@@ -118,7 +118,7 @@ def test_run_to_says_when_the_run_took_another_way(go, store):
     go(work())
 
 
-def test_a_failed_step_raises_is_mended_and_the_same_handle_goes_on(go, store):
+def test_a_failed_step_raises_is_fixed_and_the_same_handle_continues(go, store):
     tries = []
 
     @step

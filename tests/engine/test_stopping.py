@@ -200,7 +200,7 @@ def test_an_effect_in_a_thread_does_not_start_while_the_loop_is_still_blocked(lo
 
 
 def test_a_stop_reaches_a_blocked_loop_in_another_thread_at_once(log, before):
-    """As in a cell, where run() has a thread of its own and the cell waits for it."""
+    """As in a cell, where run() has its own thread and the cell waits for it."""
     done = []
     main = threading.get_ident()
 

@@ -148,7 +148,7 @@ def test_a_variant_that_fails_does_not_stop_the_others(store, go, fit, world):
     assert table["output.loss"].isna().tolist() == [False, True, False]
 
 
-def test_over_the_same_prefix_only_what_is_not_finished_goes_on(store, go, fit, world):
+def test_over_the_same_prefix_only_what_is_not_finished_continues(store, go, fit, world):
     world.broken[0.2] = True
     first = go(fit.sweep("rate", RATES, store=store))
     world.broken.clear()
@@ -167,7 +167,7 @@ def test_finished_variants_run_again_when_asked(store, go, fit, world):
     assert sorted(world.trained) == [0.1, 0.2, 0.3]
 
 
-def test_a_prefix_that_failed_goes_on(store, go, fails, fit, world):
+def test_a_prefix_that_failed_continues(store, go, fails, fit, world):
     world.broken["load"] = True
     error = fails(fit.sweep("rate", RATES, store=store))
     assert error.failed_step == "load"
@@ -259,7 +259,7 @@ def test_a_prefix_that_takes_another_route_is_refused(store, go):
         wf.timeline(check >> train)
         wf.diverge(from_step=check, patterns={"stop": flow.end()})
 
-    with pytest.raises(ResumeError, match="did not come to step 'train': it took another route"):
+    with pytest.raises(ResumeError, match="did not reach step 'train': it took another route"):
         go(routed.sweep(train, inputs=[{}, {"a": 1}], store=store))
 
 

@@ -193,7 +193,7 @@ async def turns(seconds):
     return longest
 
 
-def test_a_run_waits_for_the_lock_and_goes_on_when_it_is_free(log, go, kinds_of):
+def test_a_run_waits_for_the_lock_and_continues_when_it_is_free(log, go, kinds_of):
     async def meanwhile():
         flow_, gate = held_by_gate()
         run = flow_.start(store=log, execution_id="k1")
@@ -346,7 +346,7 @@ def test_an_observer_that_raises_is_dropped_and_the_run_completes(store, go, cap
         assert go(chain.execute(store=store)).output == 2
     assert asked == ["WorkflowStarted"]
     assert [record.message for record in caplog.records] == [
-        f"an observer raised {type(error).__name__} and is told nothing more"
+        f"an observer raised {type(error).__name__} and is not called again"
     ]
 
 
@@ -369,12 +369,12 @@ def test_observers_hear_of_runs_in_the_foreground_behind_the_cell_and_of_resumes
             await failing.execute(store=store, execution_id="k3")
         await failing.resume("k3", store=store)
 
-    mended = []
+    fixed = []
 
     @step
     async def once():
-        if not mended:
-            mended.append(1)
+        if not fixed:
+            fixed.append(1)
             raise ValueError
 
     failing = timeline(once)

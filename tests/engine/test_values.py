@@ -236,7 +236,7 @@ def test_a_shared_value_that_nobody_changes_is_no_cause_to_warn(store, go):
 
 def test_a_restored_value_that_nobody_changes_is_no_cause_to_warn(memory, go, fails):
     """The bytes of a pickled value may differ from those of its own copy: the order of a set does."""
-    mended = []
+    fixed = []
 
     @step
     def sparse():
@@ -248,11 +248,11 @@ def test_a_restored_value_that_nobody_changes_is_no_cause_to_warn(memory, go, fa
 
     @step
     def reads(sparse):
-        return sorted(sparse) if mended else 1 / 0
+        return sorted(sparse) if fixed else 1 / 0
 
     flow_ = timeline(sparse >> reads)
     fails(flow_.execute(store=memory, execution_id="k1"))
-    mended.append(1)
+    fixed.append(1)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         assert go(flow_.resume("k1", store=memory)).output == [1, 8]

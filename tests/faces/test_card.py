@@ -215,7 +215,7 @@ def test_two_hundred_steps_fit_into_a_saved_notebook(store):
     parse(bundle["text/html"])
 
 
-def test_a_run_is_read_from_the_log_as_it_goes_on(store):
+def test_a_run_is_read_from_the_log_as_it_continues(store):
     run(store, size="small")
     reading = Reading(store, "k1")
     assert reading.over

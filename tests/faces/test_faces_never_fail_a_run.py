@@ -1,4 +1,4 @@
-"""Whatever a face raises, the run it shows goes on and is recorded as it was."""
+"""Whatever a face raises, the run it shows continues and is recorded as it was."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from cerebelum_nb._engine import views
 from cerebelum_nb._engine.execution import Execution
 from cerebelum_nb._engine.fence import describe
 from cerebelum_nb.testing import MemoryStore
+
+from ..programs import Popen, run
 
 
 @step
@@ -122,7 +124,7 @@ def test_a_script_whose_stderr_has_no_reader_completes(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     reader, writer = os.pipe()
     os.close(reader)
-    subprocess.run([sys.executable, "script.py"], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=writer, timeout=120)
+    run([sys.executable, "script.py"], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=writer, timeout=120)
     os.close(writer)
     (state,) = history.open(tmp_path / "h.db").executions()["state"]
     assert state == "COMPLETED"
@@ -137,7 +139,7 @@ def test_a_terminal_of_an_odd_width_shows_the_run_and_keeps_what_goes_into_a_fil
     ours, theirs = pty.openpty()
     with (tmp_path / "out.txt").open("w") as out:
         environment = {**os.environ, "TERM": "xterm", "COLUMNS": columns}
-        process = subprocess.Popen(
+        process = Popen(
             [sys.executable, "script.py"], cwd=tmp_path, stdin=theirs, stdout=out, stderr=theirs, env=environment
         )
         os.close(theirs)

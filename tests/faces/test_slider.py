@@ -1,4 +1,4 @@
-"""The slider as a page of its own: what it carries, what is seen without its script, that nothing breaks out of it."""
+"""The slider as its own page: what it carries, what is seen without its script, that nothing breaks out of it."""
 
 from __future__ import annotations
 

@@ -1,14 +1,15 @@
-"""The card in a real terminal: what steps print stands above it and, unmixed with it, in the log."""
+"""The card in a real terminal: what steps print is above it and, unmixed with it, in the log."""
 
 from __future__ import annotations
 
 import os
 import pty
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from ..programs import Popen
 
 SCRIPT = """
 import asyncio
@@ -40,7 +41,7 @@ def test_bars_in_a_terminal_are_not_what_the_step_printed(tmp_path: Path) -> Non
     (tmp_path / "script.py").write_text(SCRIPT)
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
-    with subprocess.Popen(
+    with Popen(
         [sys.executable, "script.py"], cwd=tmp_path, stdin=theirs, stdout=theirs, stderr=theirs, env=environment
     ) as process:
         os.close(theirs)

@@ -1,4 +1,4 @@
-"""A log of real runs: a deployment that fails, is mended and resumed, and a small workflow beside it."""
+"""A log of real runs: a deployment that fails, is fixed and resumed, and a small workflow next to it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.testing import FakeClock
 
 TEXT = "str" if int(pd.__version__.split(".")[0]) >= 3 else "object"
-"""The dtype of text: pandas 3 has one of its own."""
+"""The dtype of text: pandas 3 has its own."""
 
 BROKEN = {"verify"}
 
@@ -98,7 +98,7 @@ class Runs:
     def probe(self, execution_id):
         asyncio.run(probing.execute(store=self.store, execution_id=execution_id))
 
-    def mend(self, execution_id):
+    def fix(self, execution_id):
         BROKEN.clear()
         try:
             asyncio.run(deploy.resume(execution_id, store=self.store))

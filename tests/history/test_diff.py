@@ -106,12 +106,12 @@ def test_steps_that_only_one_has_are_there_without_a_verdict(log):
 
 def test_other_code_is_told(runs, log):
     @step(name="last")
-    async def mended(inputs):
+    async def fixed(inputs):
         return b"other bytes"
 
     @workflow(name="flow")
     def again(wf):
-        wf.timeline(table >> nap >> mended)
+        wf.timeline(table >> nap >> fixed)
 
     asyncio.run(again.execute({"n": 0}, store=log, execution_id="five"))
     found = row(history.diff("one", "five", store=log), "last")

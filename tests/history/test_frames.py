@@ -140,7 +140,7 @@ def test_several_logs_add_a_first_column(runs, empty, read, expected):
 @pytest.mark.skipif(not HAS_ARROW, reason="compares with Arrow")
 @pytest.mark.parametrize("read", [history.steps, history.events])
 def test_both_ways_of_reading_give_the_same(runs, monkeypatch, read):
-    runs.mend("deploy-1")
+    runs.fix("deploy-1")
     one = read(store=runs.store)
     monkeypatch.setattr(arrow, "pays", lambda db: False)
     pd.testing.assert_frame_equal(one, read(store=runs.store))

@@ -288,7 +288,7 @@ def test_the_error_of_an_attempt_is_its_type_and_message(runs):
 
 
 def test_a_resume_shows_as_another_attempt(runs):
-    runs.mend("deploy-1")
+    runs.fix("deploy-1")
     frame = history.steps("deploy-1", store=runs.store)
     assert frame.loc[frame["step"] == "verify", ["attempt", "state"]].values.tolist() == [
         [1, "FAILED"],

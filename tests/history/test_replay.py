@@ -1,11 +1,11 @@
-"""A run again, event by event: every state as the fold of what was recorded until then, each an object of its own."""
+"""A run again, event by event: every state as the fold of what was recorded until then, each a separate object."""
 
 from __future__ import annotations
 
 from dataclasses import MISSING, fields
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from cerebelum_nb import ExecutionNotFoundError, history
 from cerebelum_nb._core import events as e
@@ -53,7 +53,7 @@ def test_the_states_before_a_run_is_taken_up_stay_as_they_were(kind, names):
     assert kept == [fold(happened[:number]) for number in range(1, len(happened) + 1)]
 
 
-@settings(random_runs.quickly, max_examples=40)
+@random_runs.quickly
 @given(random_runs.shapes())
 def test_the_states_of_any_run_are_the_folds_of_its_prefixes(shape):
     random_runs.world.__init__()

@@ -89,7 +89,7 @@ def test_an_attempt_of_a_process_that_died_ends_with_its_last_heartbeat_when_tha
     assert made.gaps == [(40, 90)]
 
 
-def test_a_sleep_goes_on_while_nobody_runs_it():
+def test_a_sleep_continues_while_nobody_runs_it():
     made = run("""
         0 StepStarted a
         1 SleepStarted a @sleep

@@ -1,4 +1,4 @@
-"""One kernel a module; each test has it in a folder and with a log of its own, after the module's ``SETUP`` cell."""
+"""One kernel a module; each test has it in its own folder and with its own log, after the module's ``SETUP`` cell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real kernel in a process of its own, driven as a front end drives it."""
+"""A real kernel in its own process, driven as a front end drives it."""
 
 from __future__ import annotations
 

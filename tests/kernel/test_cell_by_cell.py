@@ -53,7 +53,7 @@ def test_each_cell_moves_the_run_and_shows_what_happened(kernel: LiveKernel) -> 
     assert text(kernel.run("(await run.finish()).output")) == "'shipped WEB'"
 
 
-def test_a_killed_kernel_attaches_and_goes_on(tmp_path: Path) -> None:
+def test_a_killed_kernel_attaches_and_continues(tmp_path: Path) -> None:
     with live_kernel(tmp_path) as kernel:
         assert kernel.run(SETUP).ok
         kernel.run("run = release.begin({'name': 'web'})\nawait run.next()")
@@ -67,13 +67,13 @@ def test_a_killed_kernel_attaches_and_goes_on(tmp_path: Path) -> None:
         assert "COMPLETED" in text(kernel.run("await run.finish()"))
 
 
-def test_the_stop_button_pauses_and_the_next_cell_goes_on(kernel: LiveKernel) -> None:
+def test_the_stop_button_pauses_and_the_next_cell_continues(kernel: LiveKernel) -> None:
     kernel.run("@step\nasync def ship(build):\n    print('ship waits', flush=True)\n    await asyncio.sleep(60)")
     kernel.run("run = release.begin({'name': 'web'})\nawait run.next()")
     stopped = kernel.run("await run.next()", interrupt_when="ship waits")
     assert "ExecutionStoppedError" in stopped.error
-    kernel.run("@step\nasync def ship(build):\n    return 'mended'")
-    assert text(kernel.run("await run.next()")) == 'ship: done, "mended"\nnext: tell'
+    kernel.run("@step\nasync def ship(build):\n    return 'fixed'")
+    assert text(kernel.run("await run.next()")) == 'ship: done, "fixed"\nnext: tell'
 
 
 def test_the_plan_in_a_kernel_names_the_edited_cell(kernel: LiveKernel) -> None:
@@ -135,7 +135,7 @@ def test_the_line_magic_lists_inspects_and_resumes(kernel: LiveKernel) -> None:
     assert "FAILED" in text(kernel.run("%cerebelum list release"))
     assert "ship" in text(kernel.run("%cerebelum status"))
     assert "ship" in text(kernel.run("%cerebelum history"))
-    kernel.run("@step\ndef ship(build):\n    return 'mended'")
+    kernel.run("@step\ndef ship(build):\n    return 'fixed'")
     assert "COMPLETED" in text(kernel.run("%cerebelum resume"))
     assert "%cerebelum resume [EXECUTION] [STEP]" in text(kernel.run("%cerebelum help"))
 

@@ -48,7 +48,7 @@ def test_a_fork_in_a_cell_says_where_it_comes_from(kernel: LiveKernel) -> None:
     assert "\nforked from k1 at event " in shown(cell) and "(before step 'rate')" in shown(cell)
 
 
-def test_a_sweep_in_a_cell_is_stopped_and_goes_on(kernel: LiveKernel) -> None:
+def test_a_sweep_in_a_cell_is_stopped_and_continues(kernel: LiveKernel) -> None:
     assert kernel.run("hold = True").ok
     stopped = kernel.run("await fit.sweep(rate, rates)", interrupt_when="training at 0.3")
     assert "ExecutionStoppedError" in stopped.error

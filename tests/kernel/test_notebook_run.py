@@ -140,8 +140,8 @@ def test_a_failed_cell_raises_its_own_error_and_runs_again(kernel: LiveKernel) -
     assert "ZeroDivisionError" in failed.error
     assert "ratio = 1 / 0" in failed.error
     assert "WorkflowError" not in failed.error
-    mended = kernel.run("%%step bad\nnote('bad')\nratio = 1")
-    assert shown(mended) == ["bad: runs again: it failed"]
+    fixed = kernel.run("%%step bad\nnote('bad')\nratio = 1")
+    assert shown(fixed) == ["bad: runs again: it failed"]
     assert kernel.run("%%step other\nx = 1").ok
     assert ran(kernel) == ["load", "bad", "bad"]
 

@@ -1,4 +1,4 @@
-"""``cerebelum demo``, as a user calls it: a process of its own, whose output is piped."""
+"""``cerebelum demo``, as a user calls it: in a process, with its output piped."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COMMAND = [sys.executable, "-m", "cerebelum_nb", "demo"]
 
 
 @pytest.mark.kernel
-def test_it_fails_is_mended_goes_on_and_says_where_the_log_is(tmp_path: Path) -> None:
+def test_it_fails_is_fixed_continues_and_says_where_the_log_is(tmp_path: Path) -> None:
     environment = os.environ | {"CEREBELUM_DB": str(tmp_path / "someone-elses.db"), "COLUMNS": "80"}
     done = subprocess.run(
         [*COMMAND, "--dir", str(tmp_path / "here")],
@@ -38,7 +38,8 @@ def test_it_fails_is_mended_goes_on_and_says_where_the_log_is(tmp_path: Path) ->
     assert (tmp_path / "here" / ".cerebelum" / "history.db").exists()
     assert not (tmp_path / "someone-elses.db").exists()
     assert "\x1b" not in done.stdout
-    assert [line for line in done.stdout.splitlines() if len(line) > 80 and str(tmp_path) not in line] == []
+    lines = [line.rstrip() for line in done.stdout.splitlines()]  # rich 13.0 pads some of them
+    assert [line for line in lines if len(line) > 80 and str(tmp_path) not in line] == []
 
 
 @pytest.mark.kernel

@@ -1,4 +1,4 @@
-"""What notebook 01 promises at its end: the kernel may die, and the run goes on all the same."""
+"""What notebook 01 promises at its end: the kernel may die, and the run continues all the same."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.kernel
-def test_a_new_kernel_goes_on_where_the_killed_one_failed(folder: Path) -> None:
+def test_a_new_kernel_continues_where_the_killed_one_failed(folder: Path) -> None:
     cells = {
         cell["id"]: "".join(cell["source"])
         for cell in json.loads(NOTEBOOK.read_text())["cells"]

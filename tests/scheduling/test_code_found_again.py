@@ -58,7 +58,7 @@ def test_a_script_is_loaded_with_the_settings_of_its_own_top_level(script, tail)
     assert read(load_script(script(tail))) == 50
 
 
-async def test_a_script_that_starts_a_loop_is_loaded_beside_a_running_one(script):
+async def test_a_script_that_starts_a_loop_is_loaded_next_to_a_running_one(script):
     path = script("import asyncio\nS['n'] = 50\nasyncio.run(asyncio.sleep(0))\nasyncio.run(deploy.execute())")
     assert read(load_script(path)) == 50
     assert asyncio.get_running_loop().is_running()

@@ -75,10 +75,10 @@ async def test_it_wakes_what_is_due(log):
     for execution_id in ids:
         await until(log, ExecutionState.COMPLETED, execution_id)
     await background.stop()
-    assert not background.running and "5 taken up" in repr(background)
+    assert not background.running and "5 resumed" in repr(background)
 
 
-async def test_it_goes_on_when_somebody_has_decided(log):
+async def test_it_continues_when_somebody_has_decided(log):
     assert (await asking.execute(store=log, execution_id="k1")).waits_for == ("budget",)
     background = scheduler(log)
     await asyncio.sleep(0)
@@ -128,8 +128,8 @@ async def test_one_that_cannot_be_read_keeps_no_other_from_its_turn(log, monkeyp
     background = scheduler(log, tell=told.append)
     await until(log, ExecutionState.COMPLETED, "k1")
     await background.stop()
-    assert [text for text in told if "not taken up" in text] == [
-        "k0 of lazy is not taken up: RuntimeError: out of order"
+    assert [text for text in told if "is not resumed" in text] == [
+        "k0 of lazy is not resumed: RuntimeError: out of order"
     ]
 
 
@@ -272,7 +272,7 @@ def test_a_script_that_is_where_it_was_need_not_be_named_and_is_not_run_as_the_m
     ("module", "source", "told"),
     [
         ("no_such_module", "", "is not found from .* Start the scheduler where it can be"),
-        ("json", "json/__init__.py", "is not in the module 'json' any more"),
+        ("json", "json/__init__.py", "is no longer in the module 'json'"),
         ("__main__", "deploy.py", "cerebelum scheduler FILE.py"),
         ("__main__", "<ipython-input-3>", "--notebook NOTEBOOK.ipynb"),
     ],

@@ -8,8 +8,10 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +23,8 @@ from cerebelum_nb._store.base import Commit
 from cerebelum_nb._store.owner import Holder, Life
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.errors import ExecutionBusyError
+
+from ..programs import Popen
 
 pytestmark = pytest.mark.process
 
@@ -48,9 +52,7 @@ def run(tmp_path):
 
     def start(code, name="x"):
         command = [sys.executable, "-W", "error", "-c", PRELUDE + code, str(tmp_path / "log.db"), name]
-        child = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        child = Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         started.append(child)
         return child
 
@@ -145,7 +147,8 @@ def test_a_killed_holder_on_this_host_is_known_dead_at_once(run, sqlite_log):
         sqlite_log.store.claim("deploy-1", sqlite_log.me, 2)
     assert caught.value.free_at is None
     child.send_signal(signal.SIGKILL)
-    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # dead, and not yet reaped: a zombie
+    while Path(f"/proc/{child.pid}/stat").read_text().rpartition(") ")[2][0] != "Z":  # dead, and not yet reaped
+        time.sleep(0.01)
     assert sqlite_log.store.lease_left(holder) == 0
     child.wait()
     assert sqlite_log.store.lease_left(holder) == 0
@@ -244,7 +247,7 @@ while True:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_store_goes_on_in_a_forked_child_also_after_the_parent_has_ended(run, sqlite_log):
+def test_a_store_continues_in_a_forked_child_also_after_the_parent_has_ended(run, sqlite_log):
     child = run(
         """
 store = SqliteStore(path, durability="normal")

@@ -17,6 +17,8 @@ from cerebelum_nb._store.schema import FIRST_VERSION, MIGRATIONS, SCHEMA_VERSION
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.errors import StoreError
 
+from ..programs import Popen, run
+
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 FIRST = (FIXTURES / "version_3.sql").read_text(encoding="utf-8")
 LEDGER = """
@@ -99,7 +101,7 @@ def test_a_log_that_another_process_has_migrated_meanwhile_is_taken_as_it_is(log
     path = log_of_version(FIRST_VERSION)
     code = "import sys; input(); from cerebelum_nb._store.sqlite import SqliteStore; SqliteStore(sys.argv[1]).close()"
     racing = [
-        subprocess.Popen(
+        Popen(
             [sys.executable, "-c", code, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True,
         )
@@ -127,7 +129,7 @@ last = int(sys.argv[2])
 schema.MIGRATIONS[last] = (*schema.MIGRATIONS[last], lambda db: os.kill(os.getpid(), signal.SIGKILL))
 SqliteStore(sys.argv[1])
 """
-    killed = subprocess.run([sys.executable, "-c", code, path, str(last)], capture_output=True, text=True)
+    killed = run([sys.executable, "-c", code, path, str(last)], capture_output=True, text=True)
     assert (killed.returncode, killed.stderr) == (-signal.SIGKILL, "")
     assert text_of(path) == before
     with SqliteStore(path) as store, closing(store.read_connection()) as reader:

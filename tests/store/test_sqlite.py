@@ -27,6 +27,8 @@ from cerebelum_nb._store.schema import SCHEMA_VERSION
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.errors import StoreError
 
+from ..programs import run
+
 NO = ErrorInfo(type="ValueError", message="no")
 
 
@@ -112,7 +114,7 @@ def test_maintenance_that_fails_changes_nothing(sqlite_log):
     assert sqlite_log.append("deploy-1", 1, *sqlite_log.step()) == {}
 
 
-def test_an_execution_made_anew_under_a_pruned_id_is_not_taken_for_the_old_one(sqlite_log, tmp_path):
+def test_an_execution_made_again_under_a_pruned_id_is_not_taken_for_the_old_one(sqlite_log, tmp_path):
     sqlite_log.start("deploy-1")
     with SqliteStore(tmp_path / "log.db", durability="normal") as other:
         with other.maintenance("prune") as inside:
@@ -301,7 +303,7 @@ def test_opening_a_log_that_is_there_imports_neither_sqlite_utils_nor_pandas(sql
         "import sys; from cerebelum_nb._store.sqlite import SqliteStore; SqliteStore(sys.argv[1]).close();"
         "print([m for m in ('pandas', 'sqlite_utils') if m in sys.modules])"
     )
-    ran = subprocess.run([sys.executable, "-c", code, sqlite_log.store.path], capture_output=True, text=True)
+    ran = run([sys.executable, "-c", code, sqlite_log.store.path], capture_output=True, text=True)
     assert (ran.stdout, ran.stderr) == ("[]\n", "")
 
 
@@ -477,7 +479,7 @@ def fill(log):
 
 
 @pytest.mark.process
-def test_on_a_full_disk_what_was_committed_is_kept_and_it_goes_on_when_there_is_room(disk, log_of):
+def test_on_a_full_disk_what_was_committed_is_kept_and_it_continues_when_there_is_room(disk, log_of):
     place, remount = disk
     with SqliteStore(place / "log.db") as store:
         log = log_of(store)

@@ -291,13 +291,13 @@ def test_a_view_in_place_of_a_table_is_told_and_not_read(log):
     run_sql(log, "PRAGMA foreign_keys = OFF", "PRAGMA legacy_alter_table = ON", "ALTER TABLE payload RENAME TO was")
     run_sql(log, "CREATE VIEW payload AS WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i FROM n) SELECT i FROM n")
     found = archive.verify(store=log)
-    assert [one.message for one in found.findings] == ["the table payload is gone, and a view stands in its place"]
+    assert [one.message for one in found.findings] == ["the table payload is gone, and a view has taken its place"]
 
 
 # -- how it was connected to --------------------------------------------------------------------------------
 
 
-def test_whoever_goes_on_by_the_path_has_the_settings_of_the_last_connect(tmp_path, monkeypatch):
+def test_whoever_continues_by_the_path_has_the_settings_of_the_last_connect(tmp_path, monkeypatch):
     monkeypatch.setattr(default, "_default", None)
     connect(tmp_path / "h.db", durability="normal", hibernate_after=timedelta(minutes=5)).close()
     with SqliteStore(tmp_path / "h.db") as again:

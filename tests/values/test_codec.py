@@ -288,7 +288,7 @@ def test_an_integer_with_too_many_digits_for_json_comes_back() -> None:
     assert around(10**5000) == 10**5000
 
 
-def test_a_secret_within_a_tag_is_masked_where_it_stands() -> None:
+def test_a_secret_within_a_tag_is_masked_where_it_is() -> None:
     value = {"pair": (1, Secret("s3cr3t")), "by number": {7: Secret("s3cr3t")}, "who": Point(1, "a", Secret("s3cr3t"))}
     encoded = encode(value)
     assert "s3cr3t" not in encoded.json

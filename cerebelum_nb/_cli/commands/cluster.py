@@ -31,7 +31,7 @@ def cluster() -> None:
 @click.option("--port", type=click.IntRange(1024, 65532), default=7233, help="Where it takes calls (7233).")
 @debug_option
 def up(port: int) -> None:
-    """Start it, unless it runs; it goes on when this terminal is closed."""
+    """Start it, unless it runs; it keeps running when this terminal is closed."""
     server = extension("server").start(port)
     click.echo(f"the cluster is at localhost:{server.port} (process {server.pid}); its pages: {server.ui}")
     core = "" if port == 7233 else f" --core localhost:{port}"

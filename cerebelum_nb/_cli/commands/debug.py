@@ -1,6 +1,6 @@
 """``cerebelum debug``: go through a run event by event at a prompt, as through a program in a debugger.
 
-Nothing runs: where one stands is a number, and the state there a fold of the events up to it.
+Nothing runs: the position is the number of an event, and the state there is a fold of the events up to it.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def debug(ctx: click.Context, execution_id: str) -> None:
 
 
 class Walk(cmd.Cmd):
-    """A prompt that stands at one of a run's events."""
+    """A prompt at one of a run's events."""
 
     def __init__(self, execution_id: str, events: list[Event]) -> None:
         super().__init__(stdin=sys.stdin, stdout=sys.stdout)
@@ -76,7 +76,7 @@ class Walk(cmd.Cmd):
         self._stand(1)
 
     def greet(self) -> None:
-        """Say which run it is, and where one stands."""
+        """Say which run it is, and where in it the prompt is."""
         last = fold(self._events)
         done = f"{len(last.finished)} of {last.total_steps} steps"
         head = f"{last.workflow} {self._id}: {last.status.words}, {done}, {len(self._events)} events"
@@ -127,7 +127,7 @@ class Walk(cmd.Cmd):
         self._lines([f"stops at: {', '.join(self._breaks) or 'nothing'}"])
 
     def do_delete(self, argument: str) -> None:
-        """Take such a place away."""
+        """Remove a breakpoint."""
         self._breaks = {name: None for name in self._breaks if argument and name != argument}
         self.do_break("")
 
@@ -191,8 +191,8 @@ class Walk(cmd.Cmd):
     # -- how a line is read ---------------------------------------------------------------------------------
 
     @property
-    def prompt(self) -> str:  # type: ignore[override]  # it says where one stands
-        """Where one stands; a pipe needs no prompt."""
+    def prompt(self) -> str:  # type: ignore[override]  # it says where the prompt is
+        """Where in the run it is; a pipe needs no prompt."""
         return f"{self._at}/{len(self._events)}> " if self.use_rawinput else ""
 
     def emptyline(self) -> bool:
@@ -315,12 +315,12 @@ class Walk(cmd.Cmd):
 
 
 _COMMANDS = {
-    "next": ("[N]", "go on by one event, or by N"),
+    "next": ("[N]", "go to the next event, or N events ahead"),
     "prev": ("[N]", "go back by one event, or by N"),
     "jump": ("N|STEP|start|end", "go to event N, to the first of a step, to the first, to the last"),
     "break": ("[STEP|EVENT]", "stop where a step starts, or at a type of event such as StepFailed; without, list them"),
-    "delete": ("[STEP|EVENT]", "stop there no more; without, nowhere"),
-    "continue": ("", "go on to where it is to stop, or to the end"),
+    "delete": ("[STEP|EVENT]", "remove that breakpoint; without an argument, all of them"),
+    "continue": ("", "go to the next breakpoint, or to the end"),
     "show": ("[STEP|inputs|state]", "the run, a step, its inputs, or all of the state, as of this event"),
     "list": ("[N|all]", "the events around this one, around event N, or all"),
     "values": ("", "what the completed steps have returned, as of this event"),

@@ -93,7 +93,7 @@ def cancel(ctx: click.Context, execution_id: str, reason: str | None, by: str | 
         paint(f"{execution_id} is cancelled")
     else:
         shows = again(ctx, f"status {shlex.quote(execution_id)}")
-        paint(f"{execution_id} is told to stop; `{shows}` shows when it has")
+        paint(f"{execution_id} has been asked to stop; `{shows}` shows when it has")
 
 
 def _decide(
@@ -163,7 +163,7 @@ def read_json(text: str | None, option: str = "--response") -> Any:
     except ValueError as error:
         raise click.UsageError(
             f"{option} takes JSON, and this is none ({error}): {text}\n"
-            f"Text has quotes of its own, and the shell wants quotes around it all:\n"
+            f"Text needs its own quotes, and the shell needs quotes around everything:\n"
             f"    {option} '\"yes\"'\n"
             f"    {option} '{{\"ok\": true}}'"
         ) from None

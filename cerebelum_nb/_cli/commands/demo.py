@@ -1,4 +1,4 @@
-"""``cerebelum demo``: the first notebook, run cell by cell in a real kernel while somebody watches.
+"""``cerebelum demo``: the first notebook, run cell by cell in a real kernel, shown as it runs.
 
 Only the kernel runs the workflow. This module starts it, sends it the cells and shows what comes back.
 """
@@ -143,7 +143,7 @@ async def _start_kernel(place: Path) -> AsyncKernelManager:
             return KernelSpec(argv=command, language="python", display_name=kernel_name)
 
     kernel = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=ThisPython())
-    environment = {name: value for name, value in os.environ.items() if name != "CEREBELUM_DB"}  # a log of its own
+    environment = {name: value for name, value in os.environ.items() if name != "CEREBELUM_DB"}  # its own log
     await kernel.start_kernel(cwd=str(place), env=environment)
     return kernel
 

@@ -1,6 +1,6 @@
-"""``cerebelum doctor``: is the log sound, does everything in it go on, and what to do if not.
+"""``cerebelum doctor``: is the log sound, can everything in it be resumed, and what to do if not.
 
-It only reads; nothing is mended here.
+It only reads; nothing is repaired here.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def _file(path: Path, db: sqlite3.Connection) -> Iterator[Check]:
         message=f"{path}, {size}, schema version {schema} of {SCHEMA_VERSION}{older}, journal mode {journal}",
     )
     if path.stat().st_size > _LARGE_LOG:
-        told = f"{size}; `cerebelum prune --older-than 90d --dry-run` says which executions nobody may need any more"
+        told = f"{size}; `cerebelum prune --older-than 90d --dry-run` lists the executions that may no longer be needed"
         yield Check(name="room", ok=True, message=told)
     if not os.access(path, os.W_OK) or not os.access(path.absolute().parent, os.W_OK):
         yield Check(
@@ -153,7 +153,7 @@ def _file(path: Path, db: sqlite3.Connection) -> Iterator[Check]:
         yield Check(
             name="journal",
             ok=False,
-            message=f"{beside.name} has grown to {file_size(grown)}: some program keeps an old view open",
+            message=f"{beside.name} has grown to {file_size(grown)}: some program keeps an old read transaction open",
             advice="Close what reads the log (a database browser, an old kernel); the file shrinks at the next write.",
         )
     kind = network_file_system(path)
@@ -228,7 +228,7 @@ def _consistency(db: sqlite3.Connection) -> Iterator[Check]:
             ok=False,
             message=f"states that are none, or not those of the events: {_listed(ids)}",
             advice="Something else has written to this file. `cerebelum verify` says what differs, and "
-            "`cerebelum verify --repair` makes the list anew of the events, where these are intact.",
+            "`cerebelum verify --repair` rebuilds the list from the events, if they are intact.",
             executions=ids,
         )
 
@@ -257,7 +257,7 @@ def _executions(store: SqliteStore) -> Iterator[Check]:
         yield Check(
             name="orphans",
             ok=False,
-            message=f"{counted(len(left), 'execution')} that should be running and that nobody holds: {_listed(left)}",
+            message=f"no process is running {counted(len(left), 'execution')} that should be running: {_listed(left)}",
             advice=go_on,
             executions=tuple(left),
         )

@@ -1,4 +1,4 @@
-"""``cerebelum prune``: delete finished executions that nobody needs any more."""
+"""``cerebelum prune``: delete finished executions that are no longer needed."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def prune(
     if older_than is None and keep_last is None:
         raise click.UsageError("say which executions: --older-than 90d, --keep-last 20, or both")
     if not (dry_run or yes or sys.stdin.isatty()):
-        raise click.UsageError("nobody is here to be asked: say --yes to delete, or --dry-run to see what")
+        raise click.UsageError("there is no terminal to ask on: say --yes to delete, or --dry-run to see what")
     store = open_log(ctx)
     wanted: dict[str, Any] = {
         "older_than": older_than,

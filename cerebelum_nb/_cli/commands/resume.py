@@ -1,4 +1,4 @@
-"""``cerebelum resume``: going on with an execution, in the foreground of this terminal."""
+"""``cerebelum resume``: resume an execution in the foreground of this terminal."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def workflow_options(command: Any) -> Any:
 
 
 @click.command()
-@execution_argument(("RUNNING", "SLEEPING", "WAITING_FOR_APPROVAL", "PAUSED", "FAILED"))
+@execution_argument(("RUNNING", "SLEEPING", "WAITING_FOR_APPROVAL", "WAITING_FOR_SIGNAL", "PAUSED", "FAILED"))
 @workflow_options
 @click.option(
     "--rerun",
@@ -165,7 +165,7 @@ def resume(
             Exit.REFUSED,
         )
     if row.summary.state is ExecutionState.CANCELLED:
-        raise Failure(f"execution {execution_id} was cancelled and does not go on. Start a new one.", Exit.REFUSED)
+        raise Failure(f"execution {execution_id} was cancelled and cannot be resumed. Start a new one.", Exit.REFUSED)
     workflow = find_workflow(
         origin_of(store, execution_id),
         execution_id,

@@ -1,4 +1,4 @@
-"""``cerebelum scheduler``: wakes what is due and takes up what was left, until it is told to stop."""
+"""``cerebelum scheduler``: resume what is due and what was left behind, until it is stopped."""
 
 from __future__ import annotations
 

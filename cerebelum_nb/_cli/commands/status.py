@@ -1,4 +1,4 @@
-"""``cerebelum status`` and ``cerebelum events``: one execution, as it stands and as it came to that."""
+"""``cerebelum status`` and ``cerebelum events``: one execution: its state now, and the events that led to it."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def _data(text: str) -> Any:
 
 
 def _told(data: str) -> str:
-    """Leave out of an event's data what has a line of its own elsewhere, or is for programs only."""
+    """Leave out of an event's data what has its own line elsewhere, or is for programs only."""
     found = _data(data)
     if not isinstance(found, dict):
         return str(found)

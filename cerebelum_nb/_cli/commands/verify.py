@@ -47,7 +47,7 @@ def verify(ctx: click.Context, execution_id: str | None, repairs: bool, json_: b
         as_json({**found.to_dict(), "repaired": list(repaired)})
     else:
         for name in repaired:
-            paint(f"the row of {name} was made anew of its events")
+            paint(f"the row of {name} was rebuilt from its events")
         for finding in found.findings[:_MOST]:
             first, *rest = wrap(str(finding), "  ")
             emit(f"{styled('✗', 'red')} {first.strip()}")
@@ -66,7 +66,7 @@ def verify(ctx: click.Context, execution_id: str | None, repairs: bool, json_: b
             emit(line.replace(word, styled(word, colour)))
         if found.repairable:
             what = f"The events of {counted(len(found.repairable), 'execution')} are intact, and only the list differs."
-            for line in wrap(f"{what} To make it of them anew:"):
+            for line in wrap(f"{what} To rebuild it from them:"):
                 emit(line)
             emit(f"    {again(ctx, ' '.join(['verify', *map(shlex.quote, filter(None, [execution_id])), '--repair']))}")
     if not found.ok:

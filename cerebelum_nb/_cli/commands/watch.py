@@ -1,6 +1,6 @@
 """``cerebelum watch``: one execution, live.
 
-On a terminal it is drawn on the alternate screen, anew each time and for the size the terminal has then; the last
+On a terminal it is redrawn on the alternate screen, each time for the size the terminal has then; the last
 picture is left behind. Elsewhere each change is a line.
 """
 
@@ -34,11 +34,11 @@ _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l\x1b[?7l", "\x1b[?7h\x1b[?25h\x1b[?1049l"
 """The alternate screen, without a cursor and without line wrap; and back."""
 
 _TAKEN_UP_SECONDS = 5.0
-"""How long one that nobody runs any more is still watched: a scheduler would take it up in a second."""
+"""How long an execution that no process is running is still watched: a scheduler would resume it in a second."""
 
 
 @click.command()
-@execution_argument(("RUNNING", "SLEEPING", "WAITING_FOR_APPROVAL", "PAUSED"))
+@execution_argument(("RUNNING", "SLEEPING", "WAITING_FOR_APPROVAL", "WAITING_FOR_SIGNAL", "PAUSED"))
 @click.option(
     "--interval",
     metavar="SECONDS",
@@ -77,14 +77,14 @@ def watch(ctx: click.Context, execution_id: str, interval: float, wait: bool, ex
 
 
 class _Moves:
-    """Knows whether there is something to watch: it has not ended, and somebody runs it, or will in a moment."""
+    """Knows whether there is something to watch: it has not ended, and a process runs it, or will in a moment."""
 
     def __init__(self, first: Picture, *, forever: bool) -> None:
         self._forever = forever
         self._idle_since: float | None = -math.inf if first.idle else None
 
     def on(self, picture: Picture) -> bool:
-        """Whether to look again; one that stops while it is watched is given a scheduler's time to be taken up."""
+        """Whether to look again; one that stops meanwhile is given the time a scheduler needs to resume it."""
         if picture.over or self._forever or not picture.idle:
             self._idle_since = None
             return not picture.over

@@ -34,7 +34,7 @@ _MOST_TRENDS = 6
 def plot(execution_id: ExecutionLike, *, store: Source | None = None, ax: Axes | None = None) -> Axes:
     """Draw the timeline of one run: a row per step, a bar per attempt, what it waited for inside the bar.
 
-    How an attempt ended is told by its colour and its hatch. Ticks are the tries of polls, retries and
+    Colour and hatch say how an attempt ended. Ticks are the tries of polls, retries and
     ``context.run``. While no process ran it the ground is grey. Where most of the time nothing was at work, long
     waits and pauses are drawn shortened, between dashed lines, with their length on top.
 
@@ -51,14 +51,6 @@ def plot(execution_id: ExecutionLike, *, store: Source | None = None, ax: Axes |
         CerebelumError: matplotlib is not installed, or no step has started yet.
 
     Example:
-        >>> from cerebelum_nb import connect, history, step, workflow
-        >>> log = connect(":memory:")
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
         >>> result = release.run()
         >>> ax = history.plot(result.execution_id)
         >>> [label.get_text() for label in ax.get_yticklabels()]
@@ -94,17 +86,8 @@ def plot_durations(workflow: Any, *, store: Source | None = None, ax: Axes | Non
         CerebelumError: matplotlib is not installed, or the log holds no completed step of that workflow.
 
     Example:
-        >>> from cerebelum_nb import history, step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
-        >>> log = MemoryStore()
-        >>> run = release.run(store=log)
-        >>> ax = history.plot_durations("release", store=log)
+        >>> run = release.run()
+        >>> ax = history.plot_durations("release")
         >>> ax.get_title(loc="left")
         'release: how long its steps take, 1 run'
     """
@@ -120,7 +103,7 @@ def plot_failures(workflow: Any = None, *, store: Source | None = None, ax: Axes
     """Draw how often attempts of each step fail, with counts and 95 % intervals, the worst on top.
 
     An attempt that was retried failed, too; an interrupted one neither failed nor succeeded and does not count. A
-    returned ``{"error": ...}`` that a route took up is an answer, not a failure.
+    returned ``{"error": ...}`` that a route handled is an answer, not a failure.
     The interval is Wilson's: E. B. Wilson, "Probable inference, the law of succession, and statistical inference",
     Journal of the American Statistical Association 22 (1927), 209-212. Steps that never failed are left out when there
     are others.
@@ -137,17 +120,8 @@ def plot_failures(workflow: Any = None, *, store: Source | None = None, ax: Axes
         CerebelumError: matplotlib is not installed, or no attempt has ended.
 
     Example:
-        >>> from cerebelum_nb import history, step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
-        >>> log = MemoryStore()
-        >>> run = release.run(store=log)
-        >>> ax = history.plot_failures("release", store=log)
+        >>> run = release.run()
+        >>> ax = history.plot_failures("release")
         >>> ax.get_title(loc="left")
         'release: attempts that failed'
     """
@@ -188,17 +162,8 @@ def plot_time(workflow: Any, *, waits: bool = True, store: Source | None = None,
         CerebelumError: matplotlib is not installed, or the log holds no run of that workflow.
 
     Example:
-        >>> from cerebelum_nb import history, step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
-        >>> log = MemoryStore()
-        >>> run = release.run(store=log)
-        >>> ax = history.plot_time("release", store=log)
+        >>> run = release.run()
+        >>> ax = history.plot_time("release")
         >>> ax.get_title(loc="left")
         'release: where the time goes, 1 run'
     """
@@ -237,17 +202,8 @@ def plot_trend(
         CerebelumError: matplotlib is not installed, or no such step of that workflow is completed.
 
     Example:
-        >>> from cerebelum_nb import history, step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
-        >>> log = MemoryStore()
-        >>> run = release.run(store=log)
-        >>> ax = history.plot_trend("release", store=log)
+        >>> run = release.run()
+        >>> ax = history.plot_trend("release")
         >>> ax.get_title(loc="left")
         'release: rolling median of its steps'
     """
@@ -262,7 +218,7 @@ def plot_trend(
         chosen = [steps] if isinstance(steps, str) else list(steps)
     if len(chosen) > _MOST_TRENDS:
         raise ValueError(
-            f"steps= takes up to {_MOST_TRENDS} names, so that their lines can be told apart, not {len(chosen)}"
+            f"steps= takes up to {_MOST_TRENDS} names, so that their lines can be distinguished, not {len(chosen)}"
         )
     for name in chosen:
         if name not in known:

@@ -50,6 +50,7 @@ STYLES: dict[str, dict[str, Any]] = {
     "running": {"facecolor": "#56b4e9", "hatch": "---"},
     "sleep": {"facecolor": "#c9d3f0", "hatch": "...."},
     "approval": {"facecolor": "#f0e442", "hatch": "ooo"},
+    "signal": {"facecolor": "#d9c9ee", "hatch": "..o"},
     "poll": {"facecolor": "#ffffff", "hatch": "\\\\\\\\"},
     "delay": {"facecolor": "none", "linestyle": "--"},
 }
@@ -71,7 +72,7 @@ class Paper(Figure):
 
 
 def _png(figure: Figure | None) -> tuple[bytes, dict[str, int]]:
-    """Render in double density; the size in px says how large it is to be shown."""
+    """Render in double density; the size in px says how large to show it."""
     assert figure is not None
     made = io.BytesIO()
     figure.savefig(made, format="png", dpi=2 * figure.dpi)
@@ -82,7 +83,7 @@ def _png(figure: Figure | None) -> tuple[bytes, dict[str, int]]:
 
 
 def paper(ax: Axes | None, rows: int | None = None) -> Axes:
-    """Return the axes to draw on: the caller's, or new ones, tall enough for so many rows."""
+    """Return the axes to draw on: the caller's, or new ones, tall enough for this many rows."""
     if ax is not None:
         return ax
     height = 4.5 if rows is None else min(_TALLEST, max(2.2, _ROW * rows + _REST))
@@ -100,7 +101,7 @@ def head(ax: Axes, title: str, pad: float = 6) -> None:
 
 
 def note(ax: Axes, text: str, x: float, y: float) -> None:
-    """Write beside the end of a bar."""
+    """Write next to the end of a bar."""
     ax.annotate(text, (x, y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8, color="#333333")
 
 
@@ -117,7 +118,7 @@ def kinds_of(kinds: Mapping[str, str]) -> list[Patch]:
 
 
 def legend(ax: Axes, handles: Sequence[Any], wide: float = 85) -> None:
-    """Say below the picture what its parts mean; each takes so many points."""
+    """Say below the picture what its parts mean; each takes this many points."""
     figure = ax.get_figure(root=True)
     assert figure is not None
     how: dict[str, Any] = {"handles": handles, "handlelength": 2.2, "columnspacing": 1.4, "frameon": False}
@@ -148,7 +149,7 @@ def name_rows(ax: Axes, names: Sequence[str]) -> int:
 
 
 def unit_of(seconds: float) -> tuple[str, float]:
-    """Choose a unit for lengths of up to so many seconds; return its name and how many seconds it has.
+    """Choose a unit for lengths of up to this many seconds; return its name and how many seconds it has.
 
     Example:
         >>> unit_of(600)

@@ -43,7 +43,7 @@ def attempts(workflow: str | None, store: Source | None) -> pd.DataFrame:
 
 
 def answers(attempts: pd.DataFrame, store: Source | None) -> pd.Series[bool]:
-    """Say of each attempt whether it returned an error on purpose: one that a route took up."""
+    """Say of each attempt whether it returned an error on purpose: one that a route handled."""
     import pandas as pd
 
     keys = ["execution_id", "step", "visit"]

@@ -26,7 +26,7 @@ _DENSE = 60
 
 
 def draw(run: Timeline, title: str, ax: Axes | None = None) -> Axes:
-    """Draw it; a bar stands for an attempt, and its colour and hatch say how it ended."""
+    """Draw it; a bar is an attempt, and its colour and hatch say how it ended."""
     steps = run.steps
     ax = paper(ax, len(steps))
     row = {step: place for place, step in enumerate(steps)}
@@ -67,7 +67,7 @@ def _bars(ax: Axes, run: Timeline, row: dict[str, int], x: Callable[[int], float
         found = kinds.get(kind, [])
         if not found:
             continue
-        inner = kind in ("sleep", "approval", "poll")
+        inner = kind in ("sleep", "approval", "signal", "poll")
         looks = style(kind)
         if len(row) > _DENSE:
             looks |= {"hatch": "", "edgecolor": looks["facecolor"] if kind != "delay" else "#888888"}
@@ -89,7 +89,7 @@ def _bars(ax: Axes, run: Timeline, row: dict[str, int], x: Callable[[int], float
 
 
 def _breaks(run: Timeline) -> list[Interval]:
-    """Find the idle times to shorten: nobody ran it, or everything in flight waited."""
+    """Find the idle times to shorten: no process ran it, or everything in flight waited."""
     waits: dict[str, list[Interval]] = {}
     for span in run.waits:
         waits.setdefault(span.step, []).append((span.start, span.end))
@@ -140,7 +140,7 @@ class _Scale:
 
     @staticmethod
     def _through(values: np.ndarray, old: np.ndarray, new: np.ndarray) -> np.ndarray:
-        """Interpolate, and go on with slope one beyond both ends."""
+        """Interpolate, and continue with slope one beyond both ends."""
         values = np.asarray(values, dtype=float)
         inside = np.interp(values, old, new)
         outside_too: np.ndarray = inside + np.minimum(values - old[0], 0) + np.maximum(values - old[-1], 0)

@@ -1,0 +1,119 @@
+"""Sizes beyond what one message, one run or one turn of Temporal's takes: it works, or it refuses in words."""
+
+from __future__ import annotations
+
+import pytest
+
+from cerebelum_nb import poll, step, workflow
+from cerebelum_nb._core.events import PollAttempted
+from cerebelum_nb._distributed.cluster import Cluster
+from cerebelum_nb._distributed.executor import DistributedExecutor
+from cerebelum_nb._distributed.worker import Worker
+
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
+
+
+async def run(server, log, flow, execution_id, **options):
+    worker = Worker(server.url, "limits").register_workflow(flow).start()
+    await worker.ready()
+    try:
+        return await DistributedExecutor(server.url, **options).execute(flow, execution_id=execution_id, store=log)
+    finally:
+        await worker.close()
+
+
+def no_op(name, value=1):
+    async def body():
+        return value
+
+    body.__name__ = body.__qualname__ = name
+    return step(body)
+
+
+async def test_a_group_of_2100_members_runs_whole(server, log):
+    members = [no_op(f"m{number}") for number in range(2100)]
+
+    @step
+    def last(m0, m2099):
+        return m0 + m2099
+
+    @workflow
+    def group(wf):
+        wf.timeline(members >> last)
+
+    assert (await run(server, log, group, "l1")).output == 2
+    assert len(log.events("l1")) == 2 * 2101 + 2
+
+
+async def test_a_chain_is_longer_than_one_history(server, log):
+    steps = [no_op(f"s{number}") for number in range(1500)]
+
+    @workflow
+    def chain(wf):
+        path = steps[0]
+        for one in steps[1:]:
+            path = path >> one
+        wf.timeline(path)
+
+    await run(server, log, chain, "l2")
+    assert len(log.events("l2")) == 2 * 1500 + 2
+    cluster = await Cluster.connect(server.url)
+    runs = [found.run_id async for found in cluster.client.list_workflows("WorkflowId = 'l2'")]
+    assert len(runs) > 1  # it continued as new, and was read as one
+
+
+async def test_a_poll_of_12000_tries_leaves_a_short_history(server, log):
+    tries = []
+
+    def check():
+        tries.append(1)
+        return len(tries) >= 12_000
+
+    @step
+    async def polls():
+        return await poll(check, interval=1, max_attempts=20_000)
+
+    @workflow
+    def polling(wf):
+        wf.timeline(polls)
+
+    assert (await run(server, log, polling, "l3")).output is True
+    assert sum(isinstance(event, PollAttempted) for event in log.events("l3")) < 100
+
+
+async def test_a_value_of_300_megabytes_travels(server, log):
+    @step
+    def big():
+        return b"x" * 300_000_000
+
+    @step
+    def size(big):
+        return len(big)
+
+    @workflow
+    def bytes_(wf):
+        wf.timeline(big >> size)
+
+    assert (await run(server, log, bytes_, "l4")).output == 300_000_000
+
+
+async def test_a_hundred_sleepers_wake_from_one_hibernation(server, log):
+    from cerebelum_nb import sleep
+
+    def sleeper(number):
+        async def body():
+            await sleep("5s")
+            return number
+
+        body.__name__ = body.__qualname__ = f"z{number}"
+        return step(body)
+
+    sleepers = [sleeper(number) for number in range(100)]
+
+    @workflow
+    def dormitory(wf):
+        wf.timeline(sleepers)
+
+    result = await run(server, log, dormitory, "l5", release_after=0.5)
+    assert len(result.results) == 100
+    assert {type(event).__name__ for event in log.events("l5")} >= {"WorkflowHibernated", "WorkflowAwakened"}
