@@ -166,8 +166,8 @@ class LogMetrics:
             sql = f"SELECT key, workflow, version FROM execution WHERE state IN {ACTIVE!r} LIMIT 10000"
             active = db.execute(sql).fetchall()
         past = Tally(lambda key, event: None)
-        for key, workflow, version in active:
-            for event in self._follower.headers_of(key, 0, version):
+        for key, workflow, last in active:
+            for event in self._follower.headers_of(key, 0, last):
                 past.add(key, workflow, event)
         self._tally.take_open_approvals(past)
 
