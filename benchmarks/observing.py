@@ -11,11 +11,14 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from cerebelum_nb import Workflow, observe
+from cerebelum_nb import observe
+from cerebelum_nb._core.events import Event
+from cerebelum_nb._engine import observers
+from cerebelum_nb._engine.ports import Host
 from cerebelum_nb._store.sqlite import SqliteStore
 
 from .measure import Figure, Settings, interleave, value_of
-from .workloads import chain, timed_cpu
+from .workloads import chain
 
 __all__ = ["run"]
 
@@ -29,43 +32,50 @@ def run(settings: Settings) -> list[Figure]:
 
 
 def _observers(settings: Settings) -> list[Figure]:
-    """Compare the CPU of runs that are observed with that of runs that are not."""
+    """Tell observers the events of a real run once more: a difference of whole runs would drown in their noise."""
     from opentelemetry.sdk.trace import SpanProcessor
 
     settings.progress("observers")
     steps = settings.size(STEPS)
-    work = chain(steps)
-    events = 2 * steps + 2
-    watched: dict[str, Callable[[], AbstractContextManager[object]]] = {
-        "nobody": nullcontext,
-        "observer": lambda: observe.add(lambda recorded: None),
-        "metrics": lambda: closing(observe.ProcessMetrics()),
-        "traces": lambda: observe.Traces(processor=SpanProcessor()),  # without what a collector costs
-    }
-    with SqliteStore(settings.file("observed.db"), durability="normal") as store, asyncio.Runner() as loop:
+    told: list[tuple[Host, Event]] = []
+    recorder = observers.Observer(lambda execution, version, event: told.append((execution, event)))
+    with SqliteStore(settings.file("observed.db"), durability="normal") as store:
+        observers.add(recorder)
+        asyncio.run(chain(steps).execute(store=store))
+        observers.remove(recorder)
+    execution, events = told[0][0], [event for _, event in told]
 
-        def side(enter: Callable[[], AbstractContextManager[object]], work: Workflow) -> Callable[[], float]:
-            def measure() -> float:
-                with enter():
-                    return loop.run(timed_cpu(work, store)) * 1e6
+    def side(enter: Callable[[], AbstractContextManager[object]]) -> Callable[[], float]:
+        def measure() -> float:
+            with enter():
+                began = time.process_time()
+                for version, event in enumerate(events, start=1):
+                    observers.tell(execution, version, (event,))
+                return (time.process_time() - began) * 1e6
 
-            return measure
+        return measure
 
-        sides = {name: side(enter, work) for name, enter in watched.items()}
-        for measure in sides.values():
-            measure()
-        taken = interleave(sides, settings.repeat)
+    taken = interleave(
+        {
+            "nobody": side(nullcontext),
+            "observer": side(lambda: observe.add(lambda recorded: None)),
+            "metrics": side(lambda: closing(observe.ProcessMetrics())),
+            "traces": side(lambda: observe.Traces(processor=SpanProcessor())),  # without what a collector costs
+        },
+        settings.repeat,
+    )
 
     def more(name: str, per: int) -> list[float]:
         return [max(0.0, mine - plain) / per for mine, plain in zip(taken[name], taken["nobody"], strict=True)]
 
-    told = f"CPU of {steps:,} no-op steps more than without it"
+    about = f"CPU; a run of {steps:,} no-op steps"
+    count = len(events)
     return [
         value_of(
-            NAME, "an observer that does nothing, an event", more("observer", events), "us", target=2, detail=told
+            NAME, "an observer that does nothing, an event", more("observer", count), "us", target=2, detail=about
         ),
-        value_of(NAME, "the metrics of the process, an event", more("metrics", events), "us", target=None, detail=told),
-        value_of(NAME, "traces, a step", more("traces", steps), "us", target=40, detail=f"{told}; nothing is sent"),
+        value_of(NAME, "the metrics of the process, an event", more("metrics", count), "us", target=None, detail=about),
+        value_of(NAME, "traces, a step", more("traces", steps), "us", target=40, detail=f"{about}; nothing is sent"),
     ]
 
 
