@@ -31,6 +31,7 @@ NAMES = (
     "keeping",
     "waiting",
     "observing",
+    "foreach",
     "live",
     "distributed",
     "peers",
