@@ -30,6 +30,7 @@ NAMES = (
     "disk",
     "keeping",
     "waiting",
+    "observing",
     "foreach",
     "live",
     "distributed",
