@@ -63,8 +63,8 @@ _MEMO_BYTES = 400_000
 """So much of a turn's events stands in one memo; the server takes 2 MB in one message."""
 _TURN_BYTES = 1_000_000
 """So much of attempts' requests is scheduled in one turn; the server takes 4 MB in one answer of a worker."""
-_TURN_STARTS = 200
-"""So many attempts are scheduled in one turn: a turn that takes longer than ten seconds is taken from its worker."""
+_TURN_STARTS = 50
+"""So many attempts are scheduled in one turn: the SDK breaks a turn off that takes longer than two seconds."""
 _TIED_SECONDS = 10.0
 """So long an attempt waits for the one worker that has what it needs in memory."""
 _NOTHING = Value("json", json="{}")

@@ -283,8 +283,6 @@ class Worker:
             graceful_shutdown_timeout=timedelta(seconds=self.grace),
             # By default 10 s, which a failover takes longer when the dead worker had the driver in its cache.
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
-            # It has one effect here: no turn of a driver is broken off after 2 s, which a busy machine may need for it.
-            debug_mode=True,
         )
 
     # -- activities ---------------------------------------------------------------------------------------------
