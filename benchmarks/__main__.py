@@ -30,6 +30,8 @@ NAMES = (
     "disk",
     "keeping",
     "waiting",
+    "observing",
+    "foreach",
     "live",
     "distributed",
     "peers",

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from ._operations.approval import approval as approval
     from ._operations.approval import wait_for_approval as wait_for_approval
     from ._operations.context import Context as Context
+    from ._operations.signal import wait_for_signal as wait_for_signal
     from ._scheduler.scheduler import scheduler as scheduler
     from ._store.session import connect as connect
     from ._values import Secret as Secret
@@ -79,6 +80,8 @@ if TYPE_CHECKING:
     from .errors import ResumeError as ResumeError
     from .errors import SecretMissingError as SecretMissingError
     from .errors import SerializationError as SerializationError
+    from .errors import SignalError as SignalError
+    from .errors import SignalTimeoutError as SignalTimeoutError
     from .errors import StepDefinitionError as StepDefinitionError
     from .errors import StepTimeoutError as StepTimeoutError
     from .errors import StoreError as StoreError
@@ -115,6 +118,7 @@ _HOMES = {
         "approval",
         "wait_for_approval",
     ),
+    "._operations.signal": ("wait_for_signal",),
     "._operations.context": ("Context",),
     "._engine.values": ("SharedValueWarning",),
     "._operations.api": (
@@ -141,6 +145,8 @@ _HOMES = {
         "ResumeError",
         "SecretMissingError",
         "SerializationError",
+        "SignalError",
+        "SignalTimeoutError",
         "StepDefinitionError",
         "StepTimeoutError",
         "StoreError",
@@ -205,6 +211,8 @@ __all__ = [
     "SecretMissingError",
     "SerializationError",
     "SharedValueWarning",
+    "SignalError",
+    "SignalTimeoutError",
     "SleepInfo",
     "Step",
     "StepDefinitionError",
@@ -236,6 +244,7 @@ __all__ = [
     "step",
     "testing",
     "wait_for_approval",
+    "wait_for_signal",
     "watch",
     "workflow",
 ]

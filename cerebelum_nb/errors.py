@@ -16,6 +16,8 @@
     ├── ApprovalError              there is nothing to approve or reject
     │   ├── ApprovalDecidedError   it was already decided (.by, .at)
     │   └── ApprovalRefusedError   the step did not accept the response
+    ├── SignalError                a signal cannot be sent there
+    ├── SignalTimeoutError         no signal came in time (also a TimeoutError)
     ├── ExecutionNotFoundError     no such id (.suggestions)
     ├── ExecutionBusyError         another process is running it (.holder, .free_at)
     ├── ResumeError                the execution cannot be resumed as asked
@@ -54,6 +56,8 @@ __all__ = [
     "ResumeError",
     "SecretMissingError",
     "SerializationError",
+    "SignalError",
+    "SignalTimeoutError",
     "StepDefinitionError",
     "StepTimeoutError",
     "StoreError",
@@ -445,6 +449,38 @@ class ApprovalRefusedError(ApprovalError):
         ...     return await run
         >>> asyncio.run(main()).output
         2
+    """
+
+
+class SignalError(CerebelumError):
+    """A signal cannot be sent: the execution has ended, or holds too many that nobody took.
+
+    Example:
+        >>> import asyncio
+        >>> from cerebelum_nb import ExecutionClient, step, workflow
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> @step
+        ... def build():
+        ...     return "image"
+        >>> @workflow
+        ... def release(wf):
+        ...     wf.timeline(build)
+        >>> log = MemoryStore()
+        >>> run = release.run(store=log, execution_id="r1")
+        >>> try:
+        ...     asyncio.run(ExecutionClient(log).send_signal("r1", "payment"))
+        ... except SignalError as error:
+        ...     print(error)
+        execution r1 is COMPLETED: it takes no signals any more
+    """
+
+
+class SignalTimeoutError(CerebelumError, TimeoutError):
+    """No signal came within the ``timeout`` of ``wait_for_signal``.
+
+    Example:
+        >>> isinstance(SignalTimeoutError("no payment"), TimeoutError)
+        True
     """
 
 

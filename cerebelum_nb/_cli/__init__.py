@@ -23,6 +23,7 @@ _HOMES = {
     "approve": "decide",
     "reject": "decide",
     "cancel": "decide",
+    "signal": "signal",
     "export": "export",
     "pack": "pack",
     "unpack": "pack",

@@ -33,7 +33,7 @@ _MARKS = {
     Phase.COMPLETED: ("✓", "green"),
     Phase.FAILED: ("✗", "red"),
 }
-_WAITING_MARKS = {"approval": ("?", "yellow"), "sleep": ("☾", "yellow")}
+_WAITING_MARKS = {"approval": ("?", "yellow"), "signal": ("☾", "yellow"), "sleep": ("☾", "yellow")}
 _STEPS = (Column(title=""), Column(title="step", least=8), Column(title="took", right=True), Column(title="", least=8))
 _BAR, _WIDEST, _MOST_STEPS, _MOST_DATA, _MOST_LINES = 30, 100, 60, 12, 12
 
@@ -195,6 +195,9 @@ class Picture:
         if operation.kind == "approval":
             left = "waits" if operation.due_at is None else f"{self._left(operation.due_at)} left"
             return f"{left} for {operation.approval_type} approval"
+        if operation.kind == "signal":
+            left = "waits" if operation.due_at is None else f"{self._left(operation.due_at)} left"
+            return f"{left} for signal {operation.op.split(':')[1]}"
         if operation.kind in ("poll", "retry") and operation.number:
             wait = "" if operation.due_at is None else f", the next in {self._left(operation.due_at)}"
             return f"{operation.kind}: {operation.number} {'try' if operation.number == 1 else 'tries'}{wait}"

@@ -19,7 +19,7 @@ def state_cell(state: ExecutionState, *, interrupted: bool = False, short: bool 
     """Write a state in its colour; of one whose process died, that."""
     if interrupted:
         return Cell(INTERRUPTED, "red")
-    text = "waiting" if short and state is ExecutionState.WAITING_FOR_APPROVAL else state.words
+    text = "waiting" if short and state.startswith("WAITING") else state.words
     return Cell(text, MARKS[look_of(state)].terminal)
 
 
@@ -40,6 +40,8 @@ class StateType(click.ParamType):  # type: ignore[type-arg]  # generic from clic
         begun = [state for state in _OFFERED if _starts(state, str(value))]
         if len(begun) == 1:
             return begun[0]
+        if begun and value.strip().upper() == "WAITING":
+            return ExecutionState(value)
         if begun and str(value).strip():
             self.fail(f"{value!r} is short for several states: {', '.join(map(str.lower, begun))}", param, ctx)
         try:

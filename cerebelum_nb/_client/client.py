@@ -214,6 +214,37 @@ class ExecutionClient:
 
         await decide(self._store, execution_id, approve=False, reason=reason, by=by, step=step)
 
+    async def send_signal(
+        self,
+        execution_id: str,
+        name: str,
+        data: Any = None,
+        *,
+        signal_id: str | None = None,
+        by: str | None = None,
+    ) -> bool:
+        """Send a signal to an execution, for a step that waits with ``wait_for_signal``, now or later.
+
+        Args:
+            execution_id: its id or an unambiguous beginning.
+            name: the name of the signal.
+            data: what the step receives.
+            signal_id: what makes it this very signal: a second one with the same id is ignored, so that a sender which
+                does not know whether it succeeded may send again.
+            by: who sends it, for the log.
+
+        Returns:
+            False when a signal with this ``signal_id`` was sent before.
+
+        Raises:
+            ExecutionNotFoundError: there is no such execution.
+            SignalError: the execution has ended, or keeps 1,000 signals that no step took.
+            SerializationError: the data cannot be stored.
+        """
+        from .._engine.signals import send
+
+        return await send(self._store, execution_id, name, data=data, signal_id=signal_id, by=by)
+
     async def cancel(self, execution_id: str, reason: str | None = None, *, by: str | None = None) -> None:
         """End an execution for good; another process that runs it does so in a moment.
 

@@ -22,13 +22,13 @@ from .status import ApprovalInfo, ExecutionStatus, SleepInfo, StepStatus
 
 __all__ = ["ACTIVE", "INTERRUPTED", "entry", "listed", "status_of"]
 
-ACTIVE = (ExecutionState.RUNNING, ExecutionState.SLEEPING, ExecutionState.WAITING_FOR_APPROVAL)
+_WAITING = (ExecutionState.SLEEPING, ExecutionState.WAITING_FOR_APPROVAL, ExecutionState.WAITING_FOR_SIGNAL)
+ACTIVE = (ExecutionState.RUNNING, *_WAITING)
 """States in which a process should be running an execution, or will wake it."""
 
 INTERRUPTED = "interrupted"
 """No state, but what lists show, and find, where the process of an active execution has died."""
 
-_WAITING = (ExecutionState.SLEEPING, ExecutionState.WAITING_FOR_APPROVAL)
 _NEARLY_DONE = 99.9
 
 

@@ -59,6 +59,7 @@ _HEADLINES: dict[type[e.WorkflowEvent], str] = {
     e.WorkflowHibernated: "left its process",
     e.WorkflowAwakened: "woke up",
     e.CancelRequested: "asked to cancel",
+    e.SignalReceived: "got a signal",
     e.WorkflowCancelled: "cancelled",
     e.WorkflowFailed: "failed",
     e.WorkflowCompleted: "completed",
@@ -73,6 +74,7 @@ def items_told(step: StepState, now: int) -> str:
         now: the time, µs since the epoch.
 
     Example:
+        >>> from .state import Items
         >>> items_told(StepState(items=Items(keys={"ams3": 0, "nyc1": 1}, done=1)), now=0)
         '1 of 2 items done'
     """
@@ -127,6 +129,8 @@ def note(event: e.StepEvent) -> str:
             return f"rejected{f' by {by}' if by else ''}: {reason}"
         case e.ApprovalTimedOut():
             return "nobody decided in time"
+        case e.SignalAwaited(name=name):
+            return f"waited for signal {name}"
         case _:
             return ""
 
@@ -176,6 +180,12 @@ def _detail(event: e.Event, state: State) -> str:
             return f"{event.kind} {event.to}{reset}"
         case e.SleepStarted():
             return f"for {format_seconds(event.duration_ms / 1e3)}"
+        case e.SignalReceived():
+            return f"{event.name}{f' by {event.by}' if event.by else ''}, {event.data.text}"
+        case e.SignalAwaited():
+            return f"{event.name}{'' if event.due_at is None else f', within {_span(event.at, event.due_at)}'}"
+        case e.SignalTaken():
+            return f"{_op(event)}, received as event {event.received}"
         case e.SleepCompleted() | e.ApprovalTimedOut() | e.PollStarted():
             return ""
         case e.PollAttempted():

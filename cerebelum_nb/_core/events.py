@@ -32,6 +32,9 @@ __all__ = [
     "PollAttempted",
     "PollStarted",
     "RetryAttempted",
+    "SignalAwaited",
+    "SignalReceived",
+    "SignalTaken",
     "SleepCompleted",
     "SleepStarted",
     "StepCompleted",
@@ -176,6 +179,16 @@ class CancelRequested(WorkflowEvent):
     """A signal: whoever runs the execution cancels it when it sees this."""
 
     reason: str | None = None
+    by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class SignalReceived(WorkflowEvent):
+    """Somebody sent a signal: it is kept until a step takes it. A second one with the same ``signal_id`` is ignored."""
+
+    name: str
+    data: Value
+    signal_id: str = ""
     by: str | None = None
 
 
@@ -389,6 +402,21 @@ class ApprovalTimedOut(OperationEvent):
     pass
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class SignalAwaited(OperationEvent):
+    """The step waits for a signal of this name, until ``due_at`` (None: without end)."""
+
+    name: str
+    due_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class SignalTaken(OperationEvent):
+    """The step takes the signal that was received as this event of the execution; nobody else gets it."""
+
+    received: int
+
+
 Event = (
     WorkflowStarted
     | WorkflowPaused
@@ -398,6 +426,7 @@ Event = (
     | WorkflowCompleted
     | WorkflowFailed
     | CancelRequested
+    | SignalReceived
     | WorkflowCancelled
     | WorkflowForked
     | StepStarted
@@ -424,6 +453,8 @@ Event = (
     | ApprovalRejected
     | ApprovalRefused
     | ApprovalTimedOut
+    | SignalAwaited
+    | SignalTaken
 )
 
 EVENT_TYPES: dict[str, type[Any]] = {cls.__name__: cls for cls in Event.__args__}
@@ -436,7 +467,7 @@ PAYLOAD_FIELDS: dict[type[Any], tuple[str, ...]] = {
     cls: tuple(f.name for f in fields(cls) if f.name not in HEADER) for cls in EVENT_TYPES.values()
 }
 
-_SIGNALS = (CancelRequested, ApprovalReceived, ApprovalRejected)
+_SIGNALS = (CancelRequested, ApprovalReceived, ApprovalRejected, SignalReceived)
 
 
 def is_signal(event: Event) -> bool:

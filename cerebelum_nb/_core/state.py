@@ -55,7 +55,7 @@ class Operation:
 
     @property
     def kind(self) -> str:
-        """``sleep``, ``poll``, ``retry``, ``approval`` or ``run``."""
+        """``sleep``, ``poll``, ``retry``, ``approval``, ``signal`` or ``run``."""
         return self.op.partition(":")[0]
 
     @property
@@ -155,7 +155,7 @@ class State:
     steps: dict[str, StepState] = field(default_factory=dict)
     finished: dict[str, None] = field(default_factory=dict)  # completed steps, in order of completion
     in_flight: dict[str, None] = field(default_factory=dict)
-    waiting: dict[str, str] = field(default_factory=dict)  # op key -> step, of open sleeps and approvals
+    waiting: dict[str, str] = field(default_factory=dict)  # op key -> step, of open sleeps, approvals, signals
     current_step: str | None = None  # of the steps begun and not done, the one that began last
     last_step: str | None = None
     jumps: int = 0
@@ -165,6 +165,9 @@ class State:
     failed_step: str | None = None
     reason: str | None = None  # why it is paused or cancelled
     cancel: e.CancelRequested | None = None
+    signals: dict[int, e.SignalReceived] = field(default_factory=dict)  # received and not taken, by version
+    signal_ids: dict[str, None] = field(default_factory=dict)
+    last_signal: int = 0  # the version of the last one
     hibernated: bool = False  # no process runs it, and none should before wake_at
     wake_at: int | None = None
     deaths: int = 0  # processes that died one after the other without getting anything done
@@ -178,14 +181,17 @@ class State:
         if self.lifecycle is not ExecutionState.RUNNING or not (self.waiting or self.hibernated):
             return self.lifecycle
         if self.hibernated:
-            asks = any(key.startswith("approval:") for key in self.waiting)
-            return ExecutionState.WAITING_FOR_APPROVAL if asks else ExecutionState.SLEEPING
+            return self._waits_for()
         flying = len(self.in_flight)
         if len(self.waiting) < flying or len(set(self.waiting.values())) < flying:
             return ExecutionState.RUNNING
-        if any(key.startswith("approval:") for key in self.waiting):
+        return self._waits_for()
+
+    def _waits_for(self) -> ExecutionState:
+        kinds = {key.partition(":")[0] for key in self.waiting}
+        if "approval" in kinds:
             return ExecutionState.WAITING_FOR_APPROVAL
-        return ExecutionState.SLEEPING
+        return ExecutionState.WAITING_FOR_SIGNAL if "signal" in kinds else ExecutionState.SLEEPING
 
     def step(self, name: str) -> StepState | None:
         """What is known of a step, or of what a foreach does for one item: ``deploy[ams3]``."""
@@ -357,6 +363,7 @@ def evolve(state: State, event: e.Event) -> State:
             state.deaths = 0
         case e.OperationFailed():
             _step(state, event).operations.pop(event.op, None)
+            state.waiting.pop(_wait_key(event), None)
         case e.OperationMismatched():
             pass
         case e.ApprovalRequested():
@@ -382,6 +389,23 @@ def evolve(state: State, event: e.Event) -> State:
         case e.ApprovalTimedOut():
             _operation(state, event).error = ErrorInfo(type="ApprovalTimeoutError", message="nobody decided in time")
             _decided(state, event)
+        case e.SignalReceived():
+            if event.signal_id not in state.signal_ids:
+                if event.signal_id:
+                    state.signal_ids[event.signal_id] = None
+                state.signals[state.version], state.last_signal = event, state.version
+                if state.hibernated and any(key.startswith(f"signal:{event.name}:") for key in state.waiting):
+                    state.wake_at = event.at
+        case e.SignalAwaited():
+            operation = _operation(state, event)  # one that goes on after an interruption keeps its beginning
+            operation.due_at = event.due_at
+            state.waiting[_wait_key(event)] = event.step
+        case e.SignalTaken():
+            if (taken := state.signals.pop(event.received, None)) is not None:  # else another step was first
+                operation = _operation(state, event)
+                operation.result, operation.done = taken.data, True
+                state.waiting.pop(_wait_key(event), None)
+                state.deaths = 0
         case e.WorkflowStarted():
             state.lifecycle = ExecutionState.RUNNING
             state.workflow, state.inputs = event.workflow, event.inputs

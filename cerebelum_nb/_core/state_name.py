@@ -26,6 +26,7 @@ class ExecutionState(StrEnum):
     RUNNING = "RUNNING"
     SLEEPING = "SLEEPING"
     WAITING_FOR_APPROVAL = "WAITING_FOR_APPROVAL"
+    WAITING_FOR_SIGNAL = "WAITING_FOR_SIGNAL"
     PAUSED = "PAUSED"
     COMPLETED = "COMPLETED"
     FAILED = "FAILED"
@@ -40,7 +41,7 @@ class ExecutionState(StrEnum):
             return cls[name]
         known = [state.value for state in cls if state is not cls.UNSPECIFIED]
         begun = [state for state in known if state.startswith(name)]
-        if len(begun) == 1:
+        if len(begun) == 1 or (begun and name == "WAITING"):  # older than the second state that begins with it
             return cls(begun[0])
         from .._text.text import did_you_mean  # late: it takes a while, and most names are right
 

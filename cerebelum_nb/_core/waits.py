@@ -52,8 +52,8 @@ def may_leave(attempt: AttemptWaits) -> bool:
 def long_from(attempt: AttemptWaits, after: int, now: int) -> int | None:
     """Say from when on an attempt is in a long wait, µs; None while it is at work or in a short wait.
 
-    A sleep or a pause is long when more than ``after`` (µs) of it remains; an approval, whose end nobody knows, when
-    it has lasted so long.
+    A sleep or a pause is long when more than ``after`` (µs) of it remains; an approval or a signal, whose end nobody
+    knows, when it has lasted so long.
 
     Example:
         >>> wait = Wait(since=0, due_at=90, whole=True, op="sleep:90s:0:0")
@@ -66,7 +66,7 @@ def long_from(attempt: AttemptWaits, after: int, now: int) -> int | None:
     operation = attempt.operations.get(wait.op)
     if operation is not None and operation.is_decided:
         return None
-    if operation is None or operation.kind != "approval":
+    if operation is None or operation.kind not in ("approval", "signal"):
         return now if wait.due_at is not None and wait.due_at - now > after else None
     ripe = wait.since + after
     return ripe if wait.due_at is None or wait.due_at > ripe else None

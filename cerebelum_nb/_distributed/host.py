@@ -31,7 +31,7 @@ from .._engine.values import ExecutionValues
 from .._operations.context import Context
 from .._store.base import Store
 from .._values import Vault
-from ..errors import StoreError
+from ..errors import CerebelumError, StoreError
 from .blobs import Blobs
 from .wire import Rows, from_rows, to_row, with_value
 
@@ -154,6 +154,13 @@ class RemoteHost(ExecutionValues):
         self._outbox.append((event, waiter))
         if self._sender is None or self._sender.done():
             self._sender = self.loop.create_task(self._send_all())
+
+    def check_signals(self) -> None:
+        """Refuse to wait for a signal, which nobody could send."""
+        raise CerebelumError(
+            f"wait_for_signal does not work on a Temporal cluster yet: run workflow "
+            f"'{self.plan.workflow}' on a local log"
+        )
 
     def ride(self, make: Callable[[], Event | None]) -> None:
         """Send with the next record, or with the outcome, what is not worth a message of its own."""

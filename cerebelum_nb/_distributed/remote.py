@@ -40,7 +40,12 @@ __all__ = ["RemoteStore", "open_remote"]
 
 T = TypeVar("T")
 
-_LIVE = (ExecutionState.RUNNING, ExecutionState.SLEEPING, ExecutionState.WAITING_FOR_APPROVAL)
+_LIVE = (
+    ExecutionState.RUNNING,
+    ExecutionState.SLEEPING,
+    ExecutionState.WAITING_FOR_APPROVAL,
+    ExecutionState.WAITING_FOR_SIGNAL,
+)
 _SUGGESTED = 500
 _LOOK_SECONDS = 0.5
 

@@ -188,6 +188,8 @@ def advise(
             return writer.resume(paused, plan)
         case ExecutionState.WAITING_FOR_APPROVAL:
             return writer.decide()
+        case ExecutionState.WAITING_FOR_SIGNAL:
+            return writer.signal()
         case ExecutionState.SLEEPING if state.hibernated:
             return writer.wake()
         case _:
@@ -282,6 +284,18 @@ class _Writer:
         quoted = shlex.quote(self.id)
         ways = tuple(self.command(f"{verb} {quoted}{step}") for step in steps for verb in ("approve", "reject"))
         return Advice(what=what, ways=ways, short="cerebelum approve")
+
+    def signal(self) -> Advice:
+        """Advise who is to send what it waits for."""
+        waits = (key.split(":")[1] for key in self.state.waiting if key.startswith("signal:"))
+        names = list(dict.fromkeys(waits))
+        what = f"It waits for a signal ({', '.join(names)}). To send it, with data if you like:"
+        if self.reader is Reader.CELL or self.command is None:
+            start = "from cerebelum_nb import ExecutionClient; await ExecutionClient().send_signal("
+            calls = tuple(f"{start}{json.dumps(self.id)}, {json.dumps(name)})" for name in names)
+            return Advice(what=what, ways=calls, short=calls[0] if calls else "send_signal(...)")
+        ways = tuple(self.command(f"signal {shlex.quote(self.id)} {shlex.quote(name)}") for name in names)
+        return Advice(what=what, ways=ways, short="cerebelum signal")
 
     def wake(self) -> Advice:
         """Advise on one that sleeps without a process."""

@@ -92,7 +92,7 @@ def _stands(step: StepState) -> str:
     match step.phase:
         case Phase.RUNNING:
             waits = {operation.kind for operation in step.operations.values() if not operation.done}
-            return "approval" if "approval" in waits else "sleeping" if "sleep" in waits else "running"
+            return "approval" if "approval" in waits else "sleeping" if {"sleep", "signal"} & waits else "running"
         case Phase.PENDING if step.moves:
             return "running"
         case Phase.PENDING:

@@ -20,6 +20,7 @@ _WAITS = {
     "SleepStarted": "sleep",
     "ApprovalRequested": "approval",
     "ApprovalRefused": "approval",
+    "SignalAwaited": "signal",
     "PollStarted": "poll",
 }
 _WAIT_ENDS = {
@@ -27,6 +28,7 @@ _WAIT_ENDS = {
     "ApprovalReceived",
     "ApprovalRejected",
     "ApprovalTimedOut",
+    "SignalTaken",
     "OperationCompleted",
     "OperationFailed",
 }

@@ -104,6 +104,9 @@ class _TrialHost(ExecutionValues):
         if not waiter.done():
             waiter.set_result(None)
 
+    def check_signals(self) -> None:
+        """Refuse to wait: nobody sends a signal to a trial, and one that was received is in its operation."""
+
     def ride(self, make: Callable[[], Event | None]) -> None:
         """Keep nothing: what is printed is seen where it is printed."""
 
@@ -153,9 +156,9 @@ class _TrialScope(Scope):
         kind, _, rest = op.partition(":")
         if kind == "sleep" or (operation is not None and (operation.done or operation.is_decided)):
             return operation
-        if not self._repeat or kind == "approval":
+        if not self._repeat or kind in ("approval", "signal"):
             what = _WORDS[kind].format(rest.partition(":")[0])
-            way = ": nobody is asked in a trial" if kind == "approval" else "; repeat=True does it for real"
+            way = ": nobody is asked in a trial" if kind in ("approval", "signal") else "; repeat=True does it for real"
             raise CerebelumError(
                 f"step '{self.step}' would do {what}, which the recorded run did not do with these arguments{way}"
             )
@@ -172,4 +175,5 @@ _WORDS = {
     "poll": "a poll of {}",
     "retry": "a retry of {}",
     "approval": "an approval '{}'",
+    "signal": "a wait for the signal '{}'",
 }

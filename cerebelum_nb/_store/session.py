@@ -41,7 +41,7 @@ def connect(
             on this machine; True says that you know who wrote it, False refuses in any case.
         hibernate_after: longer waits hibernate: the run leaves the process until they are due.
         redact: names of inputs and of dictionary keys whose values never reach the log. They are kept in it, and hold
-            from then on for whoever opens it.
+            from then on for every process that opens it.
         notify: whom to tell, from this process, of what fails, waits for a person or is left by a dead process: a URL
             or several, ``"env:NAME"`` or ``"file:PATH"`` where they are kept.
 

@@ -213,6 +213,13 @@ class SqliteStore:
             if self._db is not None:
                 self._db.close()
 
+    def __del__(self) -> None:
+        """Close what nobody holds any more: from Python 3.13 on, SQLite's connections warn when they are not."""
+        db = getattr(self, "_db", None)
+        if db is not None:
+            with suppress(sqlite3.Error):
+                db.close()
+
     # -- appending ------------------------------------------------------------------------------------------
 
     def commit(self, commits: Sequence[Commit]) -> dict[str, str]:
@@ -535,9 +542,8 @@ class SqliteStore:
 
     def abandoned(self, *, limit: int) -> list[ExecutionRow]:
         """Read the executions that should be running and that no living process runs, the oldest first."""
-        active = (
-            "+state IN ('RUNNING', 'SLEEPING', 'WAITING_FOR_APPROVAL')"  # + leaves the search to its holder's index
-        )
+        active = "+state IN ('RUNNING', 'SLEEPING', 'WAITING_FOR_APPROVAL', 'WAITING_FOR_SIGNAL')"
+        # The + leaves the search to its holder's index.
         left = projection.SELECT.replace("FROM execution", "FROM execution INDEXED BY execution_left")
         oldest = "ORDER BY started_at LIMIT ?"
         looked_at = self.sightings.monotonic()

@@ -47,6 +47,7 @@ _LOOKS = {
     "PAUSED": "interrupted",
     "SLEEPING": "sleeping",
     "WAITING_FOR_APPROVAL": "approval",
+    "WAITING_FOR_SIGNAL": "sleeping",
     "UNSPECIFIED": "waiting",
 }
 

@@ -262,7 +262,7 @@ def _state_of(step: StepState, over: bool) -> str:
             return "retrying"
         case Phase.RUNNING:
             waits = {o.kind for o in step.operations.values() if not o.done}
-            return "approval" if "approval" in waits else "sleeping" if "sleep" in waits else "running"
+            return "approval" if "approval" in waits else "sleeping" if {"sleep", "signal"} & waits else "running"
         case Phase.PENDING if step.moves:
             return "running"
         case Phase.PENDING:
@@ -293,6 +293,9 @@ def _note(step: StepState, message: str, now: int) -> str:
                 kind = f": {operation.approval_type}" if operation.approval_type else ""
                 ends = "" if operation.due_at is None else f", its time ends {_left(operation.due_at, now)}"
                 parts.append(f"waits for approval{kind}{ends}")
+            case "signal":
+                ends = "" if operation.due_at is None else f", its time ends {_left(operation.due_at, now)}"
+                parts.append(f"waits for signal: {operation.op.split(':')[1]}{ends}")
             case "poll" | "retry" if operation.number:
                 tries = f"{operation.kind}: {operation.number} tr{'y' if operation.number == 1 else 'ies'}"
                 parts.append(tries + (f", the next {_left(operation.due_at, now)}" if operation.due_at else ""))

@@ -41,6 +41,7 @@ SHORTCUTS = {
 }
 """Lists that are one click away, by their names in addresses."""
 
+_ACTIVE = ", ".join(f"'{state.value}'" for state in ACTIVE)
 _RETRYING = """EXISTS (SELECT 1 FROM event r WHERE r.execution = execution.key AND r.type = 'StepRetried'
     AND NOT EXISTS (SELECT 1 FROM event d WHERE d.execution = r.execution AND d.version > r.version
         AND d.step = r.step AND d.type IN ('StepCompleted', 'StepFailed', 'StepInterrupted')))"""
@@ -125,7 +126,8 @@ def listed(log: ShownLog, wanted: Wanted) -> Listed:
     terms, values = _terms(wanted, now)
     source = "execution"
     if wanted.show == "retrying":
-        source = f"""(SELECT * FROM execution WHERE state IN ('RUNNING', 'SLEEPING', 'WAITING_FOR_APPROVAL')
+        source = f"""(SELECT * FROM execution WHERE state IN
+            ('RUNNING', 'SLEEPING', 'WAITING_FOR_APPROVAL', 'WAITING_FOR_SIGNAL')
             ORDER BY {STARTED} DESC LIMIT {_RETRYING_AMONG}) AS execution"""
     columns = SELECT.replace("FROM execution", f"FROM {source}", 1).replace(
         "SELECT execution_id", "SELECT execution.key, execution_id", 1

@@ -175,10 +175,16 @@ class Result:
         )
 
 
+_UNTIL = {
+    ExecutionState.WAITING_FOR_APPROVAL: "its time to decide ends",
+    ExecutionState.WAITING_FOR_SIGNAL: "its time to wait ends",
+}
+
+
 def _next(state: State, advice: Advice | None, resume_hint: str) -> str:
     told = [] if advice is None else [f"{advice.what} {'; '.join(advice.ways)}"]
     if state.wake_at is not None:
-        until = "its time to decide ends" if state.status is ExecutionState.WAITING_FOR_APPROVAL else "it wakes"
+        until = _UNTIL.get(state.status, "it wakes")
         told.append(f"{until} at {utc(state.wake_at)}, if a scheduler runs (cerebelum scheduler)")
     if resume_hint and (advice is None or resume_hint not in advice.ways):
         told.append(f"to resume it yourself: {resume_hint}")

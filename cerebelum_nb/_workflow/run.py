@@ -19,6 +19,7 @@ from .._engine.execution import Execution
 from .._engine.fence import describe, without_secrets
 from .._engine.hints import advise_on, execute_call, rerun_stale, resume_call
 from .._engine.interrupt import on_sigint
+from .._engine.signals import send
 from .._engine.sync import STOPPED
 from .._host.caller import is_library_frame
 from .._values import Vault
@@ -196,6 +197,22 @@ class Run:
     def drain(self) -> None:
         """Let running steps finish, start no others, and leave the rest to the process that resumes it next."""
         self._execution.drain()
+
+    async def send_signal(self, name: str, data: Any = None, *, signal_id: str | None = None) -> bool:
+        """Send it a signal, for a step that waits with ``wait_for_signal``, now or later.
+
+        Args:
+            name: the name of the signal.
+            data: what the step receives.
+            signal_id: what makes it this very signal: a second one with the same id is ignored.
+
+        Returns:
+            False when a signal with this ``signal_id`` was sent before.
+
+        Raises:
+            SignalError: it has ended, or keeps 1,000 signals that no step took.
+        """
+        return await send(self._execution.store, self.execution_id, name, data=data, signal_id=signal_id)
 
     def cancel(self, reason: str | None = None) -> None:
         """End it for good."""

@@ -72,6 +72,7 @@ _RESUMABLE = (
     ExecutionState.RUNNING,
     ExecutionState.SLEEPING,
     ExecutionState.WAITING_FOR_APPROVAL,
+    ExecutionState.WAITING_FOR_SIGNAL,
 )
 
 

@@ -10,7 +10,6 @@ from datetime import timedelta
 from pathlib import Path
 
 from cerebelum_nb import approval, sleep, step, workflow
-from cerebelum_nb._engine import leases as lease
 from cerebelum_nb._scheduler.scheduler import run_forever
 from cerebelum_nb._store.sqlite import SqliteStore
 
@@ -48,35 +47,6 @@ def campaign(wf):
     wf.timeline(before >> nap >> after)
 
 
-def note(name):
-    """Do something that is recorded, and say which process did it."""
-    mark(f"note {name} {os.getpid()}")
-    return name.upper()
-
-
-@step
-async def work(context):
-    await sleep("200ms")
-    return context.execution_id
-
-
-@step
-def more(work, context):
-    sleep("100ms")
-    return context.run("note", note, work)
-
-
-@step
-async def last(more):
-    await sleep("300ms")
-    return more
-
-
-@workflow
-def busy(wf):
-    wf.timeline(work >> [more] >> last)
-
-
 @step
 async def deadly():
     if os.environ.get("DEADLY"):
@@ -107,7 +77,7 @@ def open_log(path):
 
 
 async def start(store, name, ids):
-    flow = {"campaign": campaign, "busy": busy, "crashing": crashing, "asking": asking}[name]
+    flow = {"campaign": campaign, "crashing": crashing, "asking": asking}[name]
     results = await asyncio.gather(*(flow.execute(store=store, execution_id=i) for i in ids))
     print(*(result.status for result in results))
 
@@ -116,9 +86,6 @@ if __name__ == "__main__":
     import sleepers  # the workflows are to be known by a module that others can import
 
     log, mode, *rest = sys.argv[1:]
-    if "LEASE" in os.environ:
-        length = float(os.environ["LEASE"])
-        lease.times = lease.LeaseTimes(lease=length, heartbeat=length / 5, look=length / 10)
     if mode == "start":
         asyncio.run(sleepers.start(open_log(log), rest[0], rest[1:]))
     else:

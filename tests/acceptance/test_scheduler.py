@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -15,7 +14,6 @@ import nbformat
 import pytest
 
 from cerebelum_nb._core.events import (
-    OperationCompleted,
     SleepStarted,
     StepCompleted,
     StepStarted,
@@ -199,90 +197,3 @@ def test_what_a_notebook_started_is_woken_by_its_definitions_alone(place: Place,
     assert (tmp_path / "reported").read_text() == "42"
     assert (tmp_path / "cells").read_text() == "run ", "the other cells were not run again"
     assert "from-notebook of campaign: resumed, as it is due" in place.output.read_text()
-
-
-def disturb_at_random(place: Place, seconds: float, seed: int) -> None:
-    """Two schedulers and three starting processes, until all that was started is complete.
-
-    They are killed and replaced; or they stand still, also together, for longer than the lease, and then go on.
-    """
-    chance = random.Random(seed)
-    ids: list[str] = []
-    workers: list[subprocess.Popen[bytes]] = []
-
-    def begin() -> subprocess.Popen[bytes]:
-        names = [f"k{len(ids) + n}" for n in range(5)]
-        ids.extend(names)
-        return place.spawn("start", "busy", *names, LEASE="1")
-
-    def schedule() -> subprocess.Popen[bytes]:
-        return place.spawn("schedule", MAX_DEATHS="1000", LEASE="1")
-
-    workers = [begin() for _ in range(3)]
-    schedulers = [schedule() for _ in range(2)]
-    killed: set[int] = set()
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        time.sleep(chance.uniform(0.3, 1.2))
-        group, replace = (schedulers, schedule) if chance.random() < 0.5 else (workers, begin)
-        which = chance.randrange(len(group))
-        match chance.choice(["kill", "kill", "stand still", "all stand still", "terminate"]):
-            case "stand still":
-                stand_still(chance, [group[which]])
-            case "all stand still":
-                stand_still(chance, workers + schedulers)
-            case "terminate" if group is schedulers:
-                group[which].terminate()
-                group[which] = replace()
-            case _:
-                killed.add(group[which].pid)
-                group[which].kill()
-                group[which].wait()
-                group[which] = replace()
-    for worker in workers:
-        worker.wait()
-
-    def all_done() -> bool:
-        rows = place.read(lambda store: store.executions()[0])
-        return {row.summary.state for row in rows} == {"COMPLETED"}
-
-    place.until(all_done, 100)
-    assert "database is locked" not in place.output.read_text()
-    with SqliteStore(place.log) as store:
-        rows, total = store.executions()
-        assert total > 5
-        for row in rows:
-            events = store.events(row.execution_id)
-            assert row.version == len(events), "versions are dense"
-            check(fold(events))
-            completed = Counter((e.step, e.visit) for e in events if isinstance(e, StepCompleted))
-            assert completed == {("work", 1): 1, ("more", 1): 1, ("last", 1): 1}, row.execution_id
-            done = Counter(e.op for e in events if isinstance(e, OperationCompleted))
-            assert set(done.values()) <= {1}
-    effects: dict[str, list[int]] = {}
-    for line in place.marks.read_text().splitlines():
-        _, name, pid = line.split()
-        effects.setdefault(name, []).append(int(pid))
-    assert len(effects) == total
-    for name, pids in effects.items():
-        assert killed.issuperset(pids[:-1]), f"the effect of {name} was done again, and nobody had died: {pids}"
-
-
-def stand_still(chance: random.Random, processes: list[subprocess.Popen[bytes]]) -> None:
-    """Stop processes for longer than their lease, and let them go on."""
-    for process in processes:
-        process.send_signal(signal.SIGSTOP)
-    time.sleep(chance.uniform(1.1, 1.6))
-    for process in processes:
-        process.send_signal(signal.SIGCONT)
-
-
-def test_random_kills_and_standstills_lose_and_repeat_nothing(place: Place) -> None:
-    disturb_at_random(place, 6, seed=1)
-
-
-@pytest.mark.soak
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("seed", range(3))
-def test_two_minutes_of_random_kills_and_standstills_lose_and_repeat_nothing(place: Place, seed: int) -> None:
-    disturb_at_random(place, 120, seed)

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from cerebelum_nb._store.sqlite import SqliteStore
+from cerebelum_nb._values import MASK
+
 from ..programs import Popen, run
 from .conftest import CEREBELUM, LOG, environment, rows, wait_until
 
@@ -43,10 +46,12 @@ def test_its_end_as_json(spawn, folder):
     assert (found["status"], found["step_outputs"]["verify"]) == ("COMPLETED", "fine")
 
 
-def test_inputs_can_be_replaced(spawn, folder):
+def test_inputs_can_be_replaced_and_what_the_log_redacts_is_masked_by_another_process_too(spawn, folder):
     (folder / "fixed").touch()
+    with SqliteStore(LOG) as log:
+        log.redact = ("image",)
     done = spawn("resume", "failed-1", "--inputs", '{"size": "s-2"}', "--rerun", "build", "--json")
-    assert done.json["step_outputs"]["build"]["size"] == "s-2"
+    assert done.json["step_outputs"]["build"] == {"image": MASK, "size": "s-2"}
 
 
 def test_all_of_a_completed_one_runs_again(spawn):

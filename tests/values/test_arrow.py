@@ -88,3 +88,9 @@ def test_a_frame_comes_back_equal_and_can_be_written_to(frame):
     pd.testing.assert_frame_equal(found, frame)
     for name in frame.columns:
         found.loc[:, name] = found[name].iloc[::-1].to_numpy()
+
+
+def test_a_frame_whose_levels_are_named_by_numbers_keeps_them():
+    frame = pd.DataFrame({"a": [1, 2]}, index=pd.MultiIndex.from_tuples([(1, 2), (3, 4)], names=[0, 1]))
+    stored = encode(frame)
+    pd.testing.assert_frame_equal(decode(stored, lambda digest: stored.payload), frame)

@@ -50,6 +50,7 @@ STYLES: dict[str, dict[str, Any]] = {
     "running": {"facecolor": "#56b4e9", "hatch": "---"},
     "sleep": {"facecolor": "#c9d3f0", "hatch": "...."},
     "approval": {"facecolor": "#f0e442", "hatch": "ooo"},
+    "signal": {"facecolor": "#d9c9ee", "hatch": "..o"},
     "poll": {"facecolor": "#ffffff", "hatch": "\\\\\\\\"},
     "delay": {"facecolor": "none", "linestyle": "--"},
 }

@@ -1,0 +1,58 @@
+"""``cerebelum signal``: what a step waits for with ``wait_for_signal``, sent from a terminal."""
+
+from __future__ import annotations
+
+import shlex
+
+import click
+
+from ..app import again, as_json, log_options, open_log
+from ..echo import paint
+from .completion import execution_argument
+from .decide import read_json, user
+
+__all__ = ["signal"]
+
+
+@click.command()
+@execution_argument(("WAITING_FOR_SIGNAL", "RUNNING", "SLEEPING", "WAITING_FOR_APPROVAL", "PAUSED"))
+@click.argument("name")
+@click.option("--data", metavar="JSON", help="What the step receives; by default null.")
+@click.option("--signal-id", metavar="ID", help="A second signal with the same id is ignored.")
+@click.option("--by", metavar="NAME", help="Who sends it, for the log; by default your user name.")
+@click.option("--json", "json_", is_flag=True, help="One object: execution_id, name, sent.")
+@log_options
+@click.pass_context
+def signal(
+    ctx: click.Context,
+    execution_id: str,
+    name: str,
+    data: str | None,
+    signal_id: str | None,
+    by: str | None,
+    json_: bool,
+) -> None:
+    """Send a signal to an execution.
+
+    A step that waits for NAME with wait_for_signal receives the data. A signal that comes before a step waits is kept.
+    """
+    from ..._engine.signals import deliver
+
+    value = read_json(data, "--data")
+    store = open_log(ctx)
+    row = store.execution(execution_id)
+    try:
+        sent = deliver(store, row.execution_id, name, value, signal_id, by or user())
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    if json_:
+        as_json({"execution_id": row.execution_id, "name": name, "sent": sent})
+        return
+    if not sent:
+        paint(f"a signal with the id {signal_id} was sent before: nothing is sent")
+        return
+    paint(f"sent: signal '{name}' to {row.execution_id}")
+    if store.execution(row.execution_id).holder is None:
+        resume = again(ctx, f"resume {shlex.quote(row.execution_id)}")
+        paint("No process is running it. A scheduler resumes it if a step waits for this signal, or:")
+        paint(f"    {resume}")

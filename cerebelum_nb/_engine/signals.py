@@ -1,0 +1,133 @@
+"""Sending a signal, from any process: the client, a run and the command line all come here.
+
+A signal is appended beside whatever the running process appends. Whether the execution still takes it is decided by
+the state at the very version it is appended behind.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import OrderedDict
+from typing import Any
+
+from .._core.arguments import ExecutionLike
+from .._core.events import SignalReceived
+from .._core.state import State, evolve, fold
+from .._core.summary import summarise
+from .._store.base import Commit, Store
+from .._values import Vault, encode
+from ..errors import CerebelumError, SignalError
+from .clock import current_clock
+from .elsewhere import where_it_runs
+from .leases import keeper_of
+from .patience import patiently, short_try
+
+__all__ = ["MOST_UNTAKEN", "check_name", "deliver", "send"]
+
+MOST_UNTAKEN = 1_000
+"""Signals that an execution keeps while no step takes them; more are refused."""
+
+_MOST_FOLDED = 8
+_folded: weakref.WeakKeyDictionary[Store, OrderedDict[str, State]] = weakref.WeakKeyDictionary()
+"""The states of the executions that signals were sent to last: who sends many folds each event once."""
+
+_lock = threading.Lock()
+
+
+def check_name(name: object) -> None:
+    """Raise ValueError unless this can be the name of a signal."""
+    if not isinstance(name, str) or not name or ":" in name or not name.isprintable():
+        raise ValueError(f"the name of a signal is text such as 'payment', without ':', not {name!r}")
+
+
+def deliver(
+    store: Store,
+    execution_id: ExecutionLike,
+    name: str,
+    data: Any = None,
+    signal_id: str | None = None,
+    by: str | None = None,
+) -> bool:
+    """Send a signal to an execution; the step that waits for it goes on, or it is kept until one does.
+
+    Args:
+        store: its log.
+        execution_id: its id or an unambiguous beginning.
+        name: the name of the signal.
+        data: what the step receives; must be storable.
+        signal_id: what makes it this very signal: a second one with the same id is ignored.
+        by: who sends it, for the log.
+
+    Returns:
+        False when a signal with this ``signal_id`` was sent before.
+
+    Raises:
+        ExecutionNotFoundError: there is no such execution.
+        SignalError: the execution has ended, or keeps as many signals as it may.
+        SerializationError: the data cannot be stored.
+    """
+    check_name(name)
+    if signal_id is not None and (not isinstance(signal_id, str) or not signal_id):
+        raise TypeError(f"signal_id is text that no other signal of this execution has, not {signal_id!r}")
+    row = store.execution(execution_id)
+    found = row.execution_id
+    if where_it_runs(store, row) is not store:
+        raise CerebelumError(f"execution {found} runs on a Temporal cluster, where it takes no signals yet")
+    value = encode(data, vault=Vault(store.redact), path="data")
+    while True:
+        with _lock:
+            state = _state(store, found)
+            if state.lifecycle.is_final:
+                raise SignalError(f"execution {found} is {state.lifecycle}: it takes no signals any more")
+            if signal_id and signal_id in state.signal_ids:
+                return False
+            if len(state.signals) >= MOST_UNTAKEN:
+                raise SignalError(
+                    f"execution {found} keeps {MOST_UNTAKEN:,} signals that no step has taken, and takes no more until "
+                    f"a step waits for them: see `cerebelum events {found} --type SignalReceived`"
+                )
+            now = max(current_clock.get().now(), state.updated_at)
+            event = SignalReceived(at=now, name=name, data=value, signal_id=signal_id or "", by=by)
+            if _append(store, found, state, event):
+                break
+    keeper = keeper_of(store)
+    here = keeper.running(found)
+    if here is not None:
+        here.look_soon()
+    keeper.tell()
+    return True
+
+
+async def send(store: Store, execution_id: ExecutionLike, name: str, **signal: Any) -> bool:
+    """Send a signal from async code, as :func:`deliver` does; the loop turns while the log is locked."""
+
+    def write() -> bool:
+        with short_try():
+            return deliver(store, execution_id, name, **signal)
+
+    return await patiently(write)
+
+
+def _state(store: Store, execution_id: str) -> State:
+    """Fold what is recorded, going on from the last time."""
+    known = _folded.setdefault(store, OrderedDict())
+    state = known.pop(execution_id, None) or State()
+    fold(store.events(execution_id, after=state.version), state)
+    known[execution_id] = state
+    while len(known) > _MOST_FOLDED:
+        known.popitem(last=False)
+    return state
+
+
+def _append(store: Store, execution_id: str, state: State, event: SignalReceived) -> bool:
+    """Write the signal behind this state; False when somebody else has written in between."""
+    after, written = state.version, False
+    evolve(state, event)
+    try:
+        commit = Commit(execution_id=execution_id, after=after, events=[event], summary=summarise(state), holder=None)
+        written = not store.commit([commit])
+    finally:
+        if not written:
+            del _folded[store][execution_id]
+    return written

@@ -1,0 +1,117 @@
+"""``wait_for_signal``: a step waits, durably, for what somebody outside sends. See _engine/signals.py."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from .._core.events import OperationFailed, SignalAwaited, SignalReceived, SignalTaken
+from .._engine.calling import PendingOperation, offer
+from .._engine.clock import Deadline
+from .._engine.scope import Scope, scope_here
+from .._engine.signals import check_name
+from .._text.duration import Duration, format_seconds, seconds
+from ..errors import CerebelumError, SignalTimeoutError
+from .approval import answer_outside
+from .durable import invoke
+
+__all__ = ["wait_for_signal"]
+
+
+def wait_for_signal(
+    name: str, *, timeout: Duration | None = None, match: Callable[[Any], object] | None = None
+) -> PendingOperation[Any]:
+    """Wait for a signal, whether or not this process lives that long, and return its data.
+
+    A signal is sent with ``client.send_signal``, ``run.send_signal`` or ``cerebelum signal``. One that comes before
+    anybody waits is kept. Each is delivered to one waiting step, in the order in which they came.
+
+    Args:
+        name: the name of the signal; text without ``:``.
+        timeout: how long to wait: milliseconds, a ``timedelta`` or text such as ``"2 days"``; None: without end.
+        match: called with the data, sync or async; a signal for which it returns a false value stays for others.
+
+    Returns:
+        What was sent with it.
+
+    Raises:
+        SignalTimeoutError: none came in time.
+        CerebelumError: outside an execution nobody can send one; see :func:`cerebelum_nb.testing.answering`.
+
+    Example:
+        >>> import asyncio
+        >>> from cerebelum_nb.testing import answering
+        >>> with answering({"order": 7}):
+        ...     asyncio.run(wait_for_signal("payment", timeout="2 days"))
+        {'order': 7}
+    """
+    check_name(name)
+    if match is not None and not callable(match):
+        raise TypeError(f"wait_for_signal: match is a function of the data, not {match!r}")
+    limit = None if timeout is None else seconds(timeout, unit="ms", what="wait_for_signal: timeout")
+    return offer(f"wait_for_signal({name!r})", lambda scope: _wait(scope, name, limit, match))
+
+
+async def _wait(scope: Scope | None, name: str, limit: float | None, match: Callable[[Any], object] | None) -> Any:
+    scope = scope or scope_here(f"wait_for_signal({name!r})")
+    if scope is None:
+        return await _outside(name)
+    scope.execution.check_signals()
+    op = scope.identify("signal", name, f"{limit or 0:g}")
+    operation = scope.recorded(op)
+    if operation is not None and operation.result is not None:
+        return scope.execution.decode(operation.result, f"the signal '{name}'")
+    clock = scope.execution.clock
+    if operation is not None:  # one that goes on after an interruption keeps its end
+        due = None if operation.due_at is None else Deadline(clock, operation.due_at)
+    else:
+        due = None if limit is None else Deadline.after(clock, limit)
+    await scope.record(SignalAwaited, op, name=name, due_at=None if due is None else due.at)
+    looked: dict[int, None] = {}
+    while True:
+        state = scope.execution.state
+        seen = state.last_signal
+        for version, signal in list(state.signals.items()):
+            if signal.name != name or version in looked:
+                continue
+            looked[version] = None
+            if not await _matches(scope, signal, match):
+                continue
+            await scope.record(SignalTaken, op, received=version)
+            taken = scope.recorded(op)
+            if taken is not None and taken.result is not None:  # else another step was first
+                return scope.execution.decode(taken.result, f"the signal '{name}'")
+        if scope.execution.state.last_signal > seen:
+            continue
+        if due is not None and due.rest() <= 0:
+            break
+        await scope.wait_until(due, op, until=functools.partial(_came, scope, seen))
+    assert due is not None
+    error = SignalTimeoutError(
+        f"no signal '{name}' came within {format_seconds(limit or 0)} for step '{scope.step}' of execution "
+        f"{scope.execution.id}. Resume the execution to wait again"
+    )
+    await scope.record(OperationFailed, op, error=scope.execution.describe(error))
+    raise error
+
+
+def _came(scope: Scope, seen: int) -> bool:
+    return scope.execution.state.last_signal > seen
+
+
+async def _matches(scope: Scope, signal: SignalReceived, match: Callable[[Any], object] | None) -> bool:
+    if match is None:
+        return True
+    data = scope.execution.decode(signal.data, f"the signal '{signal.name}'")
+    return bool(await invoke(functools.partial(match, data)))
+
+
+async def _outside(name: str) -> Any:
+    answer = answer_outside.get()
+    if answer is None:
+        raise CerebelumError(
+            f"the signal '{name}' is waited for outside an execution, where nobody can send it. Run the step in a "
+            f"workflow, or send it in the test: with cerebelum_nb.testing.answering(data): ..."
+        )
+    return answer(name, None)

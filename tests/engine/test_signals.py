@@ -1,0 +1,239 @@
+"""Signals: sent before, while and after a step waits, on both stores."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from cerebelum_nb import (
+    CerebelumError,
+    ExecutionClient,
+    ExecutionState,
+    SignalError,
+    SignalTimeoutError,
+    foreach,
+    step,
+    wait_for_signal,
+    workflow,
+)
+from cerebelum_nb._core.events import SignalReceived, SignalTaken
+from cerebelum_nb._core.state import check, fold
+from cerebelum_nb._engine.signals import MOST_UNTAKEN, deliver
+from cerebelum_nb.testing import answering
+
+
+@step
+async def payment():
+    return await wait_for_signal("payment", timeout="2 days")
+
+
+@workflow
+def shop(wf):
+    wf.timeline(payment)
+
+
+async def until(run, state):
+    while run.status is not state:
+        await asyncio.sleep(0)
+
+
+def test_a_step_gets_what_is_sent_while_it_waits(go, store):
+    async def live():
+        run = shop.start(store=store, execution_id="k1")
+        await until(run, ExecutionState.WAITING_FOR_SIGNAL)
+        assert await run.send_signal("payment", {"order": 7})
+        return await run
+
+    assert go(live()).output == {"order": 7}
+    check(fold(store.events("k1")))
+
+
+def test_a_signal_that_comes_before_the_step_waits_is_kept(go, store):
+    started = asyncio.Event()
+    sent = asyncio.Event()
+
+    @step
+    async def prepare():
+        started.set()
+        await sent.wait()
+
+    @workflow
+    def early(wf):
+        wf.timeline(prepare >> payment)
+
+    async def live():
+        run = early.start(store=store)
+        await started.wait()
+        await run.send_signal("payment", 1)
+        await run.send_signal("payment", 2)
+        sent.set()
+        return await run
+
+    assert go(live()).output == 1
+
+
+def test_a_signal_is_delivered_to_one_of_those_who_wait_in_the_order_they_were_sent(go, store):
+    @step
+    async def take(item):
+        return await wait_for_signal("go")
+
+    @workflow
+    def many(wf):
+        wf.timeline(foreach(take, item="inputs.items"))
+
+    async def live():
+        run = many.start({"items": [1, 2, 3]}, store=store, execution_id="k1")
+        await until(run, ExecutionState.WAITING_FOR_SIGNAL)
+        for number in range(3):
+            await run.send_signal("go", number)
+        return await run
+
+    assert sorted(go(live()).output) == [0, 1, 2]
+    taken = [event.received for event in store.events("k1") if isinstance(event, SignalTaken)]
+    assert len(set(taken)) == 3
+
+
+def test_a_signal_that_does_not_match_is_left_for_others(go, store):
+    @step
+    async def payment(inputs):
+        return await wait_for_signal("payment", match=lambda found: found["order"] == inputs["order"])
+
+    @workflow
+    def shop(wf):
+        wf.timeline(payment)
+
+    async def live():
+        run = shop.start({"order": 2}, store=store, execution_id="k1")
+        await until(run, ExecutionState.WAITING_FOR_SIGNAL)
+        for order in (1, 2):
+            await run.send_signal("payment", {"order": order})
+        return await run
+
+    assert go(live()).output == {"order": 2}
+    assert [signal.data.json for signal in fold(store.events("k1")).signals.values()] == ['{"order":1}']
+
+
+def test_the_same_signal_id_counts_once(go, store):
+    async def live():
+        run = shop.start(store=store, execution_id="k1")
+        await until(run, ExecutionState.WAITING_FOR_SIGNAL)
+        return await run.send_signal("other", 1, signal_id="a"), await run.send_signal("other", 1, signal_id="a"), run
+
+    async def both():
+        first, second, run = await live()
+        run.cancel()
+        with pytest.raises(CerebelumError):
+            await run
+        return first, second
+
+    assert go(both()) == (True, False)
+    assert sum(isinstance(event, SignalReceived) for event in store.events("k1")) == 1
+
+
+def test_a_step_that_runs_again_keeps_the_signal_it_took(go, fails, store):
+    broken = [True]
+
+    @step
+    async def payment():
+        found = await wait_for_signal("payment")
+        if broken:
+            raise RuntimeError("no printer")
+        return found
+
+    @workflow
+    def shop(wf):
+        wf.timeline(payment)
+
+    async def live():
+        run = shop.start(store=store, execution_id="k1")
+        await until(run, ExecutionState.WAITING_FOR_SIGNAL)
+        await run.send_signal("payment", 5)
+        await run
+
+    fails(live())
+    broken.clear()
+    assert go(shop.resume("k1", store=store)).output == 5
+
+
+def test_nobody_sends_in_time(go, fails, store, clock):
+    store.hibernate_after = timedelta.max
+    error = fails(shop.execute(store=store, execution_id="k1"))
+    assert isinstance(error.__cause__, SignalTimeoutError)
+    assert "no signal 'payment' came within 2d for step 'payment' of execution k1" in str(error)
+
+
+def test_one_who_left_its_process_is_woken_by_its_signal_only(go, memory, clock):
+    memory.hibernate_after = timedelta(minutes=1)
+    result = go(shop.execute(store=memory, execution_id="k1"))
+    assert (result.status, fold(memory.events("k1")).hibernated) == (ExecutionState.WAITING_FOR_SIGNAL, True)
+    assert memory.abandoned(limit=9) == []
+    until_then = memory.execution("k1").summary.wake_at
+    deliver(memory, "k1", "weather", "rain")
+    assert memory.execution("k1").summary.wake_at == until_then
+    deliver(memory, "k1", "payment", "paid", by="ana")
+    assert memory.execution("k1").summary.wake_at <= clock.now()
+    assert go(shop.resume("k1", store=memory)).output == "paid"
+
+
+def test_an_execution_that_has_ended_takes_no_signals(go, store):
+    @step
+    def build():
+        return 1
+
+    @workflow
+    def quick(wf):
+        wf.timeline(build)
+
+    go(quick.execute(store=store, execution_id="k1"))
+    with pytest.raises(SignalError, match="execution k1 is COMPLETED: it takes no signals any more"):
+        go(ExecutionClient(store).send_signal("k1", "payment"))
+
+
+def test_signals_that_nobody_takes_are_bounded(go, memory):
+    memory.hibernate_after = timedelta(0)
+    go(shop.execute(store=memory, execution_id="k1"))
+    for number in range(MOST_UNTAKEN):
+        deliver(memory, "k1", "noise", number)
+    with pytest.raises(SignalError, match="keeps 1,000 signals that no step has taken"):
+        deliver(memory, "k1", "noise", 0)
+
+
+def test_more_than_that_may_be_sent_when_they_are_taken(go, memory):
+    got = []
+
+    @step
+    async def count(inputs):
+        while len(got) < inputs["times"]:
+            got.append(await wait_for_signal("tick"))
+        return sum(got)
+
+    @workflow
+    def counting(wf):
+        wf.timeline(count)
+
+    async def live():
+        run = counting.start({"times": 1_200}, store=memory)
+        for number in range(1_200):
+            await run.send_signal("tick", 1)
+            while len(got) <= number:
+                await asyncio.sleep(0)
+        return await run
+
+    assert go(live()).output == 1_200
+
+
+@pytest.mark.parametrize("name", ["", "a:b", None, "two\nlines"])
+def test_a_name_that_is_none_is_refused(name, memory):
+    with pytest.raises(ValueError, match="the name of a signal is text such as 'payment'"):
+        wait_for_signal(name)
+    with pytest.raises(ValueError, match="the name of a signal"):
+        deliver(memory, "k1", name)
+
+
+def test_outside_an_execution_a_test_sends_it():
+    with answering("paid"):
+        assert asyncio.run(payment()) == "paid"
+    with pytest.raises(CerebelumError, match="answering"):
+        asyncio.run(payment())
