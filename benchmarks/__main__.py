@@ -32,6 +32,8 @@ NAMES = (
     "waiting",
     "turns",
     "cold",
+    "observing",
+    "foreach",
     "live",
     "distributed",
     "peers",

@@ -67,6 +67,12 @@ def pytest_configure(config: pytest.Config) -> None:
         compileall.compile_dir(TESTS.parent / "cerebelum_nb", quiet=2)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out a folder that ``-m`` leaves out as a whole: what its files import takes seconds."""
+    need = NEEDS.get(collection_path.name) if collection_path.parent == TESTS else None
+    return True if need is not None and f"not {need}" in config.option.markexpr else None
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark each test with what its folder says it needs; leave out soak tests unless ``-m`` asks for them."""

@@ -1,7 +1,7 @@
 """What the outcome of an attempt is, as the one event that says so. Pure: every way of running asks here.
 
 A shell knows the exception and the object; what they mean for the history (completed, failed, or another attempt and
-when) is decided here from data.
+when) is decided here from data. How long a retry waits is `Policy.delay`, in graph.py; the shell draws the chance.
 """
 
 from __future__ import annotations

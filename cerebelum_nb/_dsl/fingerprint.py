@@ -98,12 +98,12 @@ def fingerprint(fn: Callable[..., Any]) -> Fingerprint | None:
 
 
 def reach(code: types.CodeType, names: Iterable[str], namespace: dict[str, Any]) -> tuple[Part, ...]:
-    """Collect what some of the globals that a code object reads stand for, as far as it is user code.
+    """Collect what some of the globals that a code object reads refer to, as far as it is user code.
 
     Args:
         code: the compiled code of a cell.
         names: which of its globals to follow: of objects among them only the code, since they are the cell's data.
-        namespace: what they stand for.
+        namespace: what they refer to.
     """
     walk = _Walk(namespace.get("__name__"))
     wanted = set(names)
@@ -235,7 +235,7 @@ class _Walk:
         self.parts: list[Part] = []
         self.home = home
         self.names: dict[int, str] = {}
-        self.alive: list[object] = []  # so that an id stands for one object
+        self.alive: list[object] = []  # so that an id means one object
         self.read: set[str] = set()
         self.data: dict[str, object] = {}  # globals that are to be added when all code that may change them is known
         self.changed: set[str] = set()
@@ -263,7 +263,7 @@ class _Walk:
         self.parts.append(Part(kind=kind, name=name, digest=digest_of(text), text=text))
 
     def visited(self, kind: Kind, name: str, value: object) -> bool:
-        """Whether this object was seen before; that another name stands for it counts too."""
+        """Whether this object was seen before; that another name refers to it counts too."""
         first = self.names.get(id(value))
         if first is None:
             self.names[id(value)] = name
@@ -394,12 +394,12 @@ class _Walk:
         )
 
     def variable(self, kind: Kind, name: str, value: object, short: str, changed: Collection[str]) -> None:
-        """Add what a name stands for; what the code itself changes is its state, and counts by name.
+        """Add what a name refers to; what the code itself changes is its state, and counts by name.
 
         Args:
             kind: what it is to the function.
             name: the name in the fingerprint.
-            value: what it stands for.
+            value: what it refers to.
             short: the name in the source.
             changed: what the source changes, as in `Source.changes`.
         """

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def load_of(fn: Callable[..., Any]) -> object:
-    """Return what stands for the present execution of a function's module: each reload makes a new spec."""
+    """Return what identifies the present execution of a function's module: each reload makes a new spec."""
     return getattr(sys.modules.get(fn.__module__ or ""), "__spec__", None)
 
 

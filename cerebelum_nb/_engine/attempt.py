@@ -4,6 +4,10 @@ Async steps run as tasks of the engine's loop, plain ones in a thread of their o
 start). An attempt can be abandoned:
 then its outcome is ignored and what it still tries to record is refused, but a thread cannot be killed, so
 ``alive`` tells whether it is still at work.
+
+From a step's return to its row: ``encode_result`` (values.py) encodes the result here and masks secrets,
+``Execution.settle`` makes the event, and the delay of a retry (`Policy.delay` in _core/graph.py); the loop commits it
+with whatever else has come, and _store/rows.py says how it is laid out.
 """
 
 from __future__ import annotations

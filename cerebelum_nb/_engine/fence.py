@@ -97,7 +97,7 @@ def _formatted(error: BaseException) -> list[str]:
 def at_return(error: BaseException, function: Callable[..., Any]) -> BaseException:
     """Give an error the place where a function returned what caused it: its ``return``, or its head if it has several.
 
-    The function is over by then, so its frame is made anew, as template engines do for the lines of a template.
+    The function is over by then, so its frame is made again, as template engines do for the lines of a template.
     """
     code = getattr(inspect.unwrap(function), "__code__", None)
     if code is None:
@@ -124,7 +124,7 @@ def _returns(code: CodeType) -> Iterator[int | None]:
 def _message(error: BaseException) -> str:
     try:
         return str(error)
-    except BaseException:  # noqa: BLE001 - a user's __str__ may raise; the failure itself must still be told
+    except BaseException:  # noqa: BLE001 - a user's __str__ may raise; the failure itself must still be reported
         return f"<{type(error).__name__} whose text cannot be made>"
 
 

@@ -2,12 +2,12 @@
 
 A lease is the right to append to an execution. One process has it; the store refuses the commits of any other. On
 the holder's own machine it lasts as long as the holder's process, which can be seen there. Only a process that cannot
-see the holder goes by its heartbeat, and may take the execution over once it has watched that stand still for the
-length of a lease (store/sightings.py). So a holder that stood still may have been superseded: it finds out from its
+see the holder goes by its heartbeat, and may take the execution over once it has not seen it move for the
+length of a lease (store/sightings.py). So a holder that was suspended may have been superseded: it finds out from its
 next commit, from the look at the log that follows every write of another process, or right before its next effect
 (:meth:`LeaseKeeper.check`), whichever comes first. A forked child holds nothing.
 
-One holder per store and process; the heartbeat is a thread of its own where threads start, so that a busy event loop
+One holder per store and process; the heartbeat has its own thread where threads start, so that a busy event loop
 does not lose its leases. The same thread notices that another process has written to the log.
 """
 
@@ -58,7 +58,7 @@ class Lease(NamedTuple):
 
 
 times = LeaseTimes()
-"""Those of this process; a test with processes of its own puts shorter ones."""
+"""Those of this process; a test with its own processes sets shorter ones."""
 
 _keepers: weakref.WeakKeyDictionary[Store, LeaseKeeper] = weakref.WeakKeyDictionary()
 _keepers_lock = threading.Lock()
@@ -190,7 +190,7 @@ class LeaseKeeper:
     def running(self, execution_id: str) -> Held | None:
         """Return the execution if it runs in this process.
 
-        One whose event loop was closed under it, as at the end of ``asyncio.run``, can never go on: it is over.
+        One whose event loop was closed under it, as at the end of ``asyncio.run``, can never continue: it is over.
         """
         execution = self._running.get(execution_id)
         if execution is not None:
@@ -229,7 +229,7 @@ class LeaseKeeper:
         return store
 
     def _beat(self) -> None:
-        """Beat in a thread of its own."""
+        """Beat in a separate thread."""
         for _ in self._rounds():
             time.sleep(times.look)
 

@@ -17,7 +17,7 @@ _is_loading: ContextVar[bool] = ContextVar("cerebelum_nb.loading", default=False
 
 
 class RunStartedError(BaseException):
-    """A program that is only loaded has come to where it starts a run; no ``except Exception`` of its own takes it."""
+    """A program that is only loaded has come to where it starts a run; ``except Exception`` does not catch it."""
 
 
 @contextmanager

@@ -204,8 +204,8 @@ def _what_changed(spec: StepSpec, code: str | None, store: Store, vault: Vault) 
 
 def _which_inputs(plan: Plan, name: str, changed: tuple[str, ...] | None) -> list[str]:
     words = [words for spec in plan.parts(name) for words in _inputs_of(spec, changed)]
-    source = plan.each[name].source.removeprefix("inputs.") if name in plan.each else None
-    if source is not None and (changed is None or source in changed):
+    kind, _, source = plan.each[name].source.partition(".") if name in plan.each else ("", "", "")
+    if kind == "inputs" and (changed is None or source in changed):
         words.append(f"input `{source}` changed")
     return list(dict.fromkeys(words))
 

@@ -1,7 +1,7 @@
 """What steps print: it reaches the cell as ever, and its last lines are kept for the log.
 
 While an execution runs in this process, ``sys.stdout`` and ``sys.stderr`` also tell the scope of the step that
-writes, which they find in its context variable. The streams themselves stay where they are, so whoever holds one
+writes, which they find in its context variable. The streams themselves stay where they are, so code that holds one
 already (a logging handler) is heard too, and what reaches the cell is masked as the log is. What is written is
 bounded; it is masked by who takes it.
 """
@@ -142,7 +142,7 @@ class _Ear:
                 return
             _heard.pop(id(self.stream), None)
             if vars(self.stream).get("write") is not self._write:
-                return  # somebody listens on top of us, and calls us: there is nothing to hear any more
+                return  # somebody listens on top of us, and calls us: there is nothing left to hear
             if self._before is None:
                 del self.stream.write
             else:

@@ -1,7 +1,7 @@
 """Whether this system starts threads, as Python in a browser (Pyodide, JupyterLite) does not; and blocking on one.
 
 Asked by everything that would start one. Without threads, plain steps run inline on the event loop and the heartbeat
-beats from it; what would have to block beside a running loop says so.
+beats from it; what would have to block while a loop runs says so.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _known: dict[str, bool] = {}
 def can_start_threads() -> bool:
     """Whether threads start here.
 
-    Found out by starting one when the first is wanted. A yes stands: where threads have started, one that the system
+    Found out by starting one when the first is wanted. A yes is final: where threads have started, one that the system
     refuses later (a limit is reached) is the failure of whatever wanted it, and blocking the loop instead would hide
     that. A no is asked again each time, as that limit may have been reached already at the first look.
     """

@@ -45,7 +45,8 @@ def shielded(what: str) -> Iterator[None]:
     """Log what a face raises in the block instead of raising it.
 
     A closed pipe, a terminal that hung up, a widget that cannot be made: none of that is the run's fault, and
-    whoever showed it cannot be told. Faces are therefore fenced as steps are; see :mod:`cerebelum_nb._engine.fence`.
+    the code that showed it does not hear of it. Views are therefore fenced as steps are; see
+    :mod:`cerebelum_nb._engine.fence`.
     """
     try:
         yield

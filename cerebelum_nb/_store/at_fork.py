@@ -1,12 +1,12 @@
 """What a process does with its open logs, and with what else is its own, when it forks: the one place for it.
 
 SQLite keeps file locks per process and trusts its own books about them, so a connection that a fork carries
-into the child is a trap: a log opened beside it takes no locks of its own, and its commits vanish when the
+into the child is a trap: a log opened next to it takes no locks, and its commits vanish when the
 parent exits. Therefore no fork happens in the middle of a transaction, and the child closes at once what it
 inherited (which the parent's locks keep harmless); a store opens its file again when it is next used.
 
 A forked child is another process: it has none of its parent's leases and runs nothing that its parent runs. What
-holds such things is told by :func:`in_child`.
+holds such things is called by :func:`in_child`.
 """
 
 from __future__ import annotations

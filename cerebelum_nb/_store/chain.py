@@ -2,9 +2,9 @@
 
     hash(n) = BLAKE2b-128(hash(n - 1) + '[version,"type",step,visit,attempt,at,data]')
 
-The text is the row as a compact JSON array in UTF-8, its ``data`` as it is; before the first event stands the
+The text is the row as a compact JSON array in UTF-8, its ``data`` as it is; before the first event comes the
 execution's id. So no event can be changed, put in, taken out or moved without all later hashes. Sixteen bytes tell
-any accident and any edit; they are no signature: who may write the file can also compute the chain anew. No I/O.
+any accident and any edit; they are no signature: who may write the file can also recompute the chain. No I/O.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LENGTH = 16
 
 
 def start(execution_id: str) -> bytes:
-    """Return what stands before the first event."""
+    """Return what comes before the first event."""
     return execution_id.encode()
 
 

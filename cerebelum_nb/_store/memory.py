@@ -43,7 +43,7 @@ class _Execution:
 class MemoryStore:
     """An append-only event log in memory, with the behaviour of :class:`SqliteStore`.
 
-    As no other process could go on with a run, waits stay in the process, however long; set ``hibernate_after`` to
+    As no other process could resume a run, waits stay in the process, however long; set ``hibernate_after`` to
     change that.
 
     Example:
@@ -85,7 +85,7 @@ class MemoryStore:
         return f"MemoryStore({len(self._executions)} executions)"
 
     def close(self) -> None:
-        """Say that nobody uses it any more; closing twice is harmless."""
+        """Close it; closing twice is harmless."""
         self._closed = True
         self._registrations.clear()
         forks.unwatch(self)
@@ -162,7 +162,7 @@ class MemoryStore:
         )
 
     def _register_again(self, holder: int, now: int) -> None:
-        """Put a holder back before it gets a lease: while it stood still and held nothing, it was cleared."""
+        """Put a holder back before it gets a lease: while it was suspended and held nothing, it was cleared."""
         registration = self._registrations.get(holder)
         if registration is not None and holder not in self._holders:
             self._insert_holder(holder, registration, now, registration.ttl)

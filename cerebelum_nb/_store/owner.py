@@ -94,7 +94,7 @@ def is_this_process(holder: Holder) -> bool:
 def life(holder: Holder, token: str = "") -> Life:
     """Say what can be proved of the process of ``holder``.
 
-    Of this process itself more is known: a holder whose registration (``token``) nobody keeps any more, as its store
+    Of this process itself more is known: a holder whose registration (``token``) is no longer kept, as its store
     was closed, is gone.
     """
     if holder.is_cluster:
@@ -122,7 +122,7 @@ def _shares_pids(holder: Holder) -> bool:
 
 
 def _was_before_this_boot(holder: Holder) -> bool:
-    """Whether ``holder`` certainly ran on this machine, before it was started anew."""
+    """Whether ``holder`` certainly ran on this machine, before it was restarted."""
     mine, theirs = _boot_id().split("/"), holder.boot_id.split("/")
     if len(mine) < 3 or len(theirs) < 3 or not mine[2]:
         return False

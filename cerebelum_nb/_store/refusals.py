@@ -1,6 +1,6 @@
 """What every store refuses, and in which words.
 
-The two stores differ in how they keep events; what they refuse and how they say it stands here once. No I/O.
+The two stores differ in how they keep events; what they refuse and how they say it is here, once. No I/O.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def no_payload(digest: str) -> str:
 
 
 def gone(location: str, *, replaced: bool) -> str:
-    """The message for a log whose file is not the one that was opened any more."""
+    """The message for a log whose file is no longer the one that was opened."""
     if replaced:
         return (
             f"The log {location} is another file than the one this process opened: it was replaced. Nothing more is "

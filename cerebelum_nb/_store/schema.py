@@ -1,7 +1,7 @@
 """The tables and guards of a log, and how an older log becomes a current one.
 
 Tables are compact (integer keys, integer microseconds); what people query are the views in views.py. The version of
-the schema stands in the file's ``user_version``: a log of version n has had the migrations up to n. A new log is made
+the schema is the file's ``user_version``: a log of version n has had the migrations up to n. A new log is made
 as it is now, by one script; a log of an earlier version gets the migrations that it lacks, in order and in one
 transaction. A migration is never edited once a log may have it; another follows it. The views hold no data: whatever
 is migrated gets them as they are now.
@@ -31,7 +31,7 @@ def versions(connection: sqlite3.Connection) -> tuple[int, int]:
 
 
 def migrate(connection: sqlite3.Connection, location: str) -> None:
-    """Create or bring up to date the schema, in one transaction; whoever comes second finds it done."""
+    """Create or bring up to date the schema, in one transaction; the second to come finds it done."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         _, version = versions(connection)  # asked again: another process may have migrated it meanwhile
@@ -73,7 +73,7 @@ def alien(connection: sqlite3.Connection) -> list[str]:
     """Name what runs by itself in a log and is not of this library: triggers and views that are new or changed."""
     if versions(connection)[1] == SCHEMA_VERSION:
         return [told for told in differences(connection) if told.startswith(("the trigger ", "the view "))]
-    known = _objects_of_new()  # with the names of the views: their text is made anew when the log is migrated
+    known = _objects_of_new()  # with the names of the views: their text is made again when the log is migrated
     return [
         f"the {kind} {name} is none of a log's"
         for (kind, name), text in _objects(connection).items()
@@ -107,7 +107,7 @@ def _run(connection: sqlite3.Connection, work: tuple[_Work, ...]) -> None:
 
 
 def _chain_all(db: sqlite3.Connection) -> None:
-    """Chain what an older version wrote, as it stands now."""
+    """Chain what an older version wrote, as it is now."""
     db.execute("INSERT INTO maintenance (reason) VALUES ('chain')")
     for key, execution_id in db.execute("SELECT key, execution_id FROM execution").fetchall():
         head, hashes = chain.start(execution_id), []
@@ -119,11 +119,11 @@ def _chain_all(db: sqlite3.Connection) -> None:
     db.execute("DELETE FROM maintenance")
 
 
-# The texts stand in the log letter by letter, as `differences` compares them; that is why they are indented, and why
-# a column of a later version stands where ALTER TABLE puts it.
+# The texts are in the log letter by letter, as `differences` compares them; that is why they are indented, and why
+# a column of a later version is where ALTER TABLE puts it.
 
 _WAKE_UPS = (
-    # Only what a scheduler may take up stands in them: small, and untouched by the commits of a running execution.
+    # Only what a scheduler may resume is in them: small, and untouched by the commits of a running execution.
     f"CREATE INDEX execution_by_wake ON execution (wake_at) WHERE {DUE}",
     f"CREATE INDEX execution_left ON execution (started_at) WHERE {LEFT}",
 )
@@ -135,7 +135,7 @@ _ORDER = (
     f"CREATE INDEX execution_by_workflow ON execution (workflow, {STARTED})",
     f"CREATE INDEX execution_by_state ON execution (state, {STARTED})",
 )
-# The names given as `redact=`: they hold for every process that goes on with what this log holds.
+# The names given as `redact=`: they hold for every process that resumes what this log holds.
 _REDACTION = ("CREATE TABLE redaction (name TEXT PRIMARY KEY) WITHOUT ROWID",)
 _TRUST = (
     # `setting` keeps what belongs to the log as a whole: its id (see trust.py), and how it was last connected to.
@@ -155,7 +155,7 @@ MIGRATIONS: dict[int, tuple[_Work, ...]] = {
         *_ORDER,
     ),
     # What a process on another machine shows of itself is a count: its clock may be wrong. `token` tells a process
-    # which of its own registrations are still in use. New columns stand last: sqlite.py reads them by place.
+    # which of its own registrations are still in use. New columns come last: sqlite.py reads them by place.
     8: (
         "ALTER TABLE holder ADD COLUMN beats INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE holder ADD COLUMN token TEXT NOT NULL DEFAULT ''",

@@ -1,4 +1,4 @@
-"""How long a lease is still to be respected, by what was seen from here of whoever holds it.
+"""How long a lease is still to be respected, by what was seen from here of its holder.
 
 Where process.py can prove that a holder lives or is gone, that decides, at once. Of any other holder (another
 machine, another container) only its heartbeat shows: each beat changes its row. Its lease has run out when this
@@ -6,8 +6,8 @@ process has watched the row for the lease's length, on its own monotonic clock, 
 the row are of the holder's clock, which may be wrong by hours: they are never compared with a clock here. Their
 difference is the lease's length, which its holder may be taken at its word for.
 
-So whoever sees a holder for the first time has to watch it for the whole length, even if its last beat was, by the
-clock, last year: that is the price of not robbing a process whose clock is wrong.
+So a process that sees a holder for the first time has to watch it for the whole length, even if its last beat was,
+by the clock, last year: that is the price of not robbing a process whose clock is wrong.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Sightings:
             holder: the holder, read just now.
             token: of its registration.
             pulse: what changes with each of its heartbeats.
-            looked_at: the monotonic time before it was read: were it the time after, a reader that stood still in
+            looked_at: the monotonic time before it was read: were it the time after, a reader that was suspended in
                 between would count a time in which it saw nothing.
 
         Returns:

@@ -6,7 +6,7 @@ both the log and the user's state folder then hold the same random id. A log tha
 is known here, and cannot have: ids are 128 random bits and never leave this user's files but inside the log.
 
 A log of a version before there were ids is taken for this user's own when this user owns the file, not everybody may
-write to it, and a process of this machine, since it was last started, stands in it: the boot id is as random, and no
+write to it, and a process of this machine, since it was last started, is in it: the boot id is as random, and no
 log from elsewhere can name it. Anything else about such a log can be made up: paths, host names, times.
 """
 

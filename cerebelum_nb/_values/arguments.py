@@ -73,7 +73,7 @@ class _Digest:
             self.hash.update(data)
 
     def feed(self, value: Any) -> None:
-        """Add a value; a value inside itself counts by how far up it stands."""
+        """Add a value; a value inside itself counts by how far up it is."""
         if type(value) in SCALARS or type(value) in (bytes, bytearray):
             self._leaf(value)
             return

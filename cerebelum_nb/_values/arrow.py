@@ -69,7 +69,7 @@ def loads(payload: bytes, *, trusted: bool = True) -> Any:
 def _decompressed_sizes(payload: bytes) -> Iterator[int]:
     """Give the size that each compressed buffer claims, which is what Arrow allocates for it.
 
-    The claim stands before the compressed bytes, and where that is stands in the metadata of each message, a
+    The claim is before the compressed bytes, and where that is, is in the metadata of each message, a
     flatbuffer of the Arrow format (Message.fbs); pyarrow tells neither without decompressing.
     """
     import pyarrow as pa
@@ -96,7 +96,7 @@ def _decompressed_sizes(payload: bytes) -> Iterator[int]:
 def _follow(data: memoryview, table: int, field: int | None = None) -> int:
     """Return where the table or vector is that a field of a flatbuffer's table refers to; 0 when it has none.
 
-    Without a field, what stands at ``table`` is the reference itself: that of the root.
+    Without a field, what is at ``table`` is the reference itself: that of the root.
     """
     at = table
     if field is not None:

@@ -26,7 +26,7 @@ MOVED = {
     "cerebelum_nb.values.classes": __name__,
 }
 """Where our own modules are now that values in older logs name: for ``ExecutionState``, for ``Context``, and
-`main_class`, which stands there for every class of ``__main__``."""
+`main_class`, which is there in place of every class of ``__main__``."""
 
 
 class UnknownClassError(LookupError):

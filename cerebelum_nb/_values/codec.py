@@ -44,7 +44,7 @@ def encode(
         home: where the classes of ``__main__`` may be found besides.
 
     Returns:
-        A `Value`; ``masked`` lists where secrets stood: ``token``, ``db.password``, ``[2].key``,
+        A `Value`; ``masked`` lists where secrets were: ``token``, ``db.password``, ``[2].key``,
         ``["a key"]``, or ``""`` for the whole value.
 
     Raises:
@@ -91,11 +91,11 @@ def decode(
         load: reads the payload of a digest.
         trusted: False refuses whatever would have to be unpickled.
         where: what the value is, for errors: ``"the output of step 'fetch'"``.
-        missing: makes what stands for the secret that was masked at a path.
+        missing: makes what replaces the secret that was masked at a path.
         home: where the classes of ``__main__`` may be found besides.
 
     Returns:
-        The value; where a secret was masked stands a `Secret` that is missing.
+        The value; where a secret was masked there is a `Secret` that is missing.
 
     Raises:
         UntrustedValueError: it is pickled and ``trusted`` is False.

@@ -1,4 +1,4 @@
-"""Bytes that came from elsewhere: whoever made them is not known here, so they are never unpickled."""
+"""Bytes that came from elsewhere: who made them is not known here, so they are never unpickled."""
 
 from __future__ import annotations
 

@@ -22,10 +22,10 @@ from ..errors import SecretMissingError, SerializationError
 __all__ = ["MASK", "Secret", "Vault", "reveal_to"]
 
 MASK = "********"
-"""What stands in a text where a secret stood."""
+"""What a text has in place of a secret."""
 
 SHORTEST = 4
-"""Secrets with a shorter text are masked where they stand, but not looked for inside other texts."""
+"""Secrets with a shorter text are masked where they are, but not looked for inside other texts."""
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ class Secret(Generic[T]):
         """Stand for a secret that was masked at ``path`` and is not in this process.
 
         Args:
-            path: where it stood in the value.
+            path: where it was in the value.
             execution_id: whose value it was.
             step: which step's result; "" for the inputs.
         """
@@ -88,7 +88,7 @@ class Secret(Generic[T]):
         raise SecretMissingError(_what_is_missing(self._missing, *self._source), path=self._missing)
 
     def __getattr__(self, name: str) -> Any:
-        """A text in which a secret stood is masked whole: whoever takes the missing one for a text is told so."""
+        """A text that held a secret is masked whole: using the missing one as a text says so."""
         if not name.startswith("_") and self._missing is not None:
             self.reveal()
         raise AttributeError(f"a Secret has no attribute {name!r}: reveal() gives its value")
@@ -179,7 +179,7 @@ class Vault:
     A secret is looked for as its text ``str(value)`` and as that text looks in JSON, in a repr, in a URL, in HTML,
     in base64 (also as a part of something longer, such as ``user:password``) and in hex; of a secret that is a
     container, every text and number in it is looked for. Texts shorter than 4 characters are not looked for: masking
-    every "1" would destroy the log and tell where the secret stands.
+    every "1" would destroy the log and tell where the secret is.
 
     Args:
         names: dict keys (whole, any case) whose values are secrets too.
@@ -226,7 +226,7 @@ class Vault:
                 pieces += [text[end:start], MASK]
             end = max(end, stop)
         masked = "".join([*pieces, text[end:]])
-        # What stood left and right of a secret may now spell another one: then nothing of it is kept.
+        # What was left and right of a secret may now spell another one: then nothing of it is kept.
         return MASK if any(form in masked for form in self._forms) else masked
 
     def begun(self, text: str) -> int:
@@ -304,7 +304,7 @@ def _escaped(text: str) -> Iterator[str]:
     }
     for form in once:
         yield form
-        # A repr escapes one kind of quotes, which one depends on what stands around.
+        # A repr escapes one kind of quotes, which one depends on what is around it.
         yield form.replace("'", "\\'")
         yield json.dumps(form)[1:-1]
         yield json.dumps(form, ensure_ascii=False)[1:-1]
@@ -312,7 +312,7 @@ def _escaped(text: str) -> Iterator[str]:
 
 
 def _within_base64(data: bytes, encode: Callable[[bytes], bytes]) -> Iterator[str]:
-    """What base64 makes of bytes at each of the three places where they may stand in something longer.
+    """What base64 makes of bytes at each of the three offsets they may have in something longer.
 
     The characters at either end also depend on the neighbours and are left out.
     """

@@ -36,7 +36,7 @@ DEEPEST = 200
 """Deeper values are pickled: sqlite's JSON functions and browsers stop at some 1,000 levels."""
 
 LONGEST_BYTES = 100_000
-"""Longer bytes are pickled: they are kept once per content, beside the events and not in them."""
+"""Longer bytes are pickled: they are kept once per content, alongside the events and not in them."""
 
 _MOST_BITS = 10_000
 """Ints of more bits have too many digits for JSON (sys.set_int_max_str_digits)."""
@@ -63,7 +63,7 @@ class Writer:
         tags: False refuses what needs a tag.
 
     Attributes:
-        masked: the paths at which a secret stood.
+        masked: the paths at which a secret was.
     """
 
     def __init__(self, vault: Vault | None = None, home: Home = (), *, tags: bool = True) -> None:
@@ -279,7 +279,7 @@ def _zone(value: dt.datetime | dt.time) -> str:
         text = f"[{zone.key}]"
     elif type(zone) is dt.timezone:
         if repr(zone) != repr(dt.timezone(zone.utcoffset(None))) and zone is not dt.UTC:
-            raise NotJsonError  # it has a name of its own
+            raise NotJsonError  # it has its own name
     elif zone is not None:
         raise NotJsonError
     return f"{text}[fold=1]" if value.fold else text
@@ -325,7 +325,7 @@ _HOOKS = ("__reduce__", "__reduce_ex__", "__setstate__", "__getnewargs__", "__ge
 
 
 def _is_plain_class(cls: type) -> bool:
-    """Whether its objects are no more than their fields: no way of their own to be pickled."""
+    """Whether its objects are nothing but their fields: they do not say how to be pickled."""
     for base in cls.__mro__:
         if base in (object, tuple):
             continue
@@ -530,7 +530,7 @@ _MAKE: dict[str, Callable[[Any], Any]] = {
 
 
 def put(tree: Any, path: list[str | int], item: object, *, tagged: bool) -> Any:
-    """Set what stands at a masked path of a decoded JSON tree, in place; returns the tree.
+    """Set what is at a masked path of a decoded JSON tree, in place; returns the tree.
 
     Args:
         tree: what ``json.loads`` gave.
@@ -539,12 +539,12 @@ def put(tree: Any, path: list[str | int], item: object, *, tagged: bool) -> Any:
         tagged: whether the tree holds tags.
     """
     if path and tagged and str(path[-1])[:1] == "$":
-        path = path[:-1]  # a tag is one value: a part of its text is no value of its own
+        path = path[:-1]  # a tag is one value: a part of its text is not a separate value
     if not path:
         return item
     holder, place = _place(tree, path[0], tagged)
     for key in path[1:]:
-        if isinstance(holder[place], Secret):  # it stands under a place that was masked as a whole
+        if isinstance(holder[place], Secret):  # it is under a place that was masked as a whole
             return tree
         holder, place = _place(holder[place], key, tagged)
     holder[place] = item

@@ -1,4 +1,4 @@
-"""The members of a value, with the words for where they stand: ``['rows'][3].price``.
+"""The members of a value, with the words for where they are: ``['rows'][3].price``.
 
 Used to name the culprit inside a value that cannot be stored. It must not import cloudpickle or change
 anything it looks at.
@@ -84,7 +84,7 @@ def find(
         deepest: the question holds for every holder of the culprit too, so only descend where it holds.
     """
     seen: set[int] = set()
-    holders: list[object] = []  # keeps temporary members alive, so that an id stands for one object
+    holders: list[object] = []  # keeps temporary members alive, so that an id means one object
 
     def look(value: object, path: str, depth: int) -> Found | None:
         if id(value) in seen or depth > 100:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from .._archive.attempts import Attempt, attempts
 from .._core import events as e
-from .._core.state import Phase, State, StepState, fold
+from .._core.state import Phase, State, StepState
 from .._core.value import Value
 from .._history.value_diff import compare
 from .._store.base import ExecutionRow, Store
@@ -18,6 +18,7 @@ from .._store.row_sql import SELECT, STARTED, to_row
 from .._store.rows import value_of
 from .._text.json_text import parse
 from ..errors import StoreError
+from .looking import evolved
 
 if TYPE_CHECKING:
     from .logs import ShownLog
@@ -103,7 +104,10 @@ def compared(one: State, other: State) -> list[Compared]:
 def state_of(log: ShownLog, execution_id: str) -> tuple[ExecutionRow, State]:
     """Fold an execution."""
     row = log.store.execution(execution_id)
-    return row, fold(log.store.events(row.execution_id, upto=row.version))
+    state = State()
+    for event in log.store.events(row.execution_id, upto=row.version):
+        evolved(state, event, row.execution_id)
+    return row, state
 
 
 def _step(name: str, one: State, other: State) -> Compared:

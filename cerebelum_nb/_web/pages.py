@@ -19,7 +19,7 @@ from .listing import Wanted, counts, listed, workflows
 from .looking import EVENTS
 from .names import from_path, to_path
 from .parts import Document
-from .rendering import Settings, execution_document, list_document, render, seen
+from .rendering import Settings, execution_document, list_document, render
 
 if TYPE_CHECKING:
     from .acting import Runs
@@ -220,9 +220,6 @@ class Pages:
         """Fill in a page."""
         raw = request.scope.get("raw_path") or request.url.path.encode()
         path = raw.decode("latin-1").partition("?")[0].removeprefix(request.scope.get("root_path", ""))
-        document = given.get("document")
-        if document is not None:
-            given["seen"] = seen(document)
         given.setdefault("log", "")
         given.setdefault("live", False)
         if "picture" in given:

@@ -9,10 +9,12 @@ step, ``build``, which returns "image". The log of the session, ``log``, is a ne
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import doctest
 import importlib
 import pkgutil
 import sys
+import tempfile
 from typing import Any
 
 import cerebelum_nb
@@ -41,12 +43,19 @@ def known() -> dict[str, Any]:
     return {**public, "asyncio": asyncio, "build": build, "release": release}
 
 
-if __name__ == "__main__":
+def run(examples: list[str]) -> int:
+    """Run the examples of these modules; return how many failed."""
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
     names = known()
-    for name in modules(sys.argv[1]):
+    for name in examples:
         for test in doctest.DocTestFinder(exclude_empty=True).find(importlib.import_module(name), name):
             with connect(":memory:") as log:
                 test.globs = {**names, "log": log, **test.globs}
                 runner.run(test)
-    sys.exit(runner.failures > 0)
+    return runner.failures
+
+
+if __name__ == "__main__":
+    found = modules(sys.argv[1])
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):  # some write files
+        sys.exit(run(found) > 0)

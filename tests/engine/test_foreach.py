@@ -533,6 +533,20 @@ def test_a_fork_with_more_items_in_its_inputs_runs_only_the_new_ones(go, store):
     assert (fork.output, ran) == (["LON1", "AMS3"], ["ams3", "nyc1", "lon1"])
 
 
+def test_an_input_named_like_the_source_concerns_the_source_only(go, store):
+    ran = []
+
+    @step
+    async def deploy(region, inputs):
+        ran.append(region)
+        return f"{region} {inputs['version']}"
+
+    flow_ = make(deploy)
+    go(flow_.execute({"regions": ["ams3"], "version": 1}, store=store, execution_id="k1"))
+    fork = go(flow_.fork("k1", inputs={"regions": ["ams3", "lon1"]}, store=store))
+    assert (fork.output, ran) == (["ams3 1", "lon1 1"], ["ams3", "lon1"])
+
+
 def test_an_item_of_the_same_key_but_another_value_runs_again(go, store):
     ran = []
     flow_ = make(recording(ran), key=lambda region: region["name"])
