@@ -179,7 +179,11 @@ def decide(plan: Plan, state: State, at: Position, changed: Sequence[str] | None
             changed = stage
             at.queues.clear()
         elif at.unsettled:
-            at.unsettled.difference_update([n for n in changed if (step := steps.get(n)) is not None and step.settled])
+            if plan.each:  # an item is no step of the stage
+                changed_steps = [name for name in changed if name in steps]
+                at.unsettled.difference_update([name for name in changed_steps if steps[name].settled])
+            else:
+                at.unsettled.difference_update([name for name in changed if steps[name].settled])
         if at.unsettled:
             if plan.each:
                 return _start_with_items(plan, state, at, changed)

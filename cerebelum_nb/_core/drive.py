@@ -669,7 +669,7 @@ class Driver:
         elif command.due_at is not None:
             self._set_timer(command, command.due_at)
         else:
-            code = self._spec(name).code
+            code = (self.plan.steps.get(name) or self._spec(name)).code
             self._append(e.StepStarted(at=now, step=name, visit=command.visit, attempt=command.attempt, code=code))
             self.running[name] = (command.visit, command.attempt)
             self._commands.append(Start(name, command.visit, command.attempt))

@@ -213,6 +213,13 @@ class SqliteStore:
             if self._db is not None:
                 self._db.close()
 
+    def __del__(self) -> None:
+        """Close what nobody holds any more: from Python 3.13 on, SQLite's connections warn when they are not."""
+        db = getattr(self, "_db", None)
+        if db is not None:
+            with suppress(sqlite3.Error):
+                db.close()
+
     # -- appending ------------------------------------------------------------------------------------------
 
     def commit(self, commits: Sequence[Commit]) -> dict[str, str]:
