@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 __all__ = ["Traces", "send", "trace"]
 
 _BATCH = 500
-_NOT_TAKEN = "the collector did not take the trace: is its address right, and does it take OTLP over HTTP (port 4318, as a rule)?"
+_NOT_TAKEN = (
+    "the collector did not take the trace: is its address right, and does it take OTLP over HTTP "
+    "(port 4318, as a rule)?"
+)
 
 
 class Traces:
