@@ -49,8 +49,9 @@ def run(settings: Settings) -> list[Figure]:
         figures = []
         for what, (address, target) in pages.items():
             server.first_byte(address)
-            taken = [server.first_byte(address) for _ in range(settings.repeat * 4)]
-            detail = f"{count} executions in the log"
+            cpu, times = server.cpu(), settings.repeat * 4
+            taken = [server.first_byte(address) for _ in range(times)]
+            detail = f"{count} executions in the log; {(server.cpu() - cpu) / times * 1e3:.0f} ms of the server's CPU"
             figures.append(value_of(NAME, what, taken, "ms", target=target, detail=detail))
         events = max(20, settings.times(EVENTS))
         alone = writer.write(events)

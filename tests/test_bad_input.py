@@ -287,6 +287,12 @@ RUNS = [
         ValueError,
         r"hibernate_after is a timedelta",
     ),
+    (
+        "hibernation at some time",
+        lambda: connect(":memory:", hibernate_after="soon"),
+        ValueError,
+        r"hibernate_after 'soon' is not understood: write it as .* '2 days'",
+    ),
 ]
 
 OPERATIONS = [

@@ -7,6 +7,7 @@ reads as well.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import time
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
@@ -54,8 +55,9 @@ _SHORTEST_LIFE = 0.1
 _last_call = 0.0
 
 
+@atexit.register
 def linger() -> None:
-    """Wait until this process may end; called at its exit."""
+    """Wait until this process may end."""
     left = _last_call + _SHORTEST_LIFE - time.monotonic()
     if left > 0:
         time.sleep(left)

@@ -63,6 +63,8 @@ _MEMO_BYTES = 400_000
 """So much of a turn's events stands in one memo; the server takes 2 MB in one message."""
 _TURN_BYTES = 1_000_000
 """So much of attempts' requests is scheduled in one turn; the server takes 4 MB in one answer of a worker."""
+_TURN_STARTS = 50
+"""So many attempts are scheduled in one turn: the SDK breaks a turn off that takes longer than two seconds."""
 _TIED_SECONDS = 10.0
 """So long an attempt waits for the one worker that has what it needs in memory."""
 _NOTHING = Value("json", json="{}")
@@ -494,8 +496,8 @@ class Drive:
 
     def _write(self) -> None:
         """Schedule what can be scheduled; the events ride on the first, or stand in a memo."""
-        written = 0
-        while self._waiting and len(self._at_work) < self._terms.most_at_work and written < _TURN_BYTES:
+        written, most = 0, min(self._terms.most_at_work, len(self._at_work) + _TURN_STARTS)
+        while self._waiting and len(self._at_work) < most and written < _TURN_BYTES:
             name = self._waiting.pop(0)
             request = self._request(name)
             written += 500 + sum(len(row[5] or "") for row in request["rows"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextvars
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -35,7 +34,7 @@ from .._workflow.result import Result
 from .._workflow.run import Run
 from .._workflow.start import Resuming, check_id, new_id, own, refuse_in_step, resumed, started
 from ..errors import CerebelumError, ExecutionBusyError, ExecutionNotFoundError, ResumeError
-from .cluster import Cluster, linger
+from .cluster import Cluster
 from .mirror import Mirror
 from .settings import Terms, core_url_of
 from .wire import with_value
@@ -47,8 +46,6 @@ log = logging.getLogger("cerebelum_nb")
 _UNTAKEN_SECONDS = 4.0
 """So long nobody may take an execution up before it is said that it waits for a worker."""
 _LOOK_SECONDS = 1.0
-
-atexit.register(linger)
 
 
 class DistributedExecutor:
@@ -357,6 +354,8 @@ async def _watch(cluster: Cluster, workflow: Definition, followed: Followed, ter
 
     while not followed.over:
         await asyncio.sleep(_LOOK_SECONDS)
+        if current_clock.get().now() - followed.state.updated_at < _LOOK_SECONDS * 1e6:
+            continue  # it goes on: there is nothing to say, and asking costs the server
         try:
             found = await cluster.at_work(followed.id)
         except Exception:  # noqa: BLE001 - the server is away: the follower says so

@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -110,6 +111,7 @@ class Worker:
         self._blobs: Blobs = blobs_at(blobs)
         self._workflows: dict[str, Registered] = {}
         self._results = Results()
+        self._plans: dict[str, tuple[object, Plan]] = {}
         self._own_queue = f"cerebelum:worker:{self.worker_id}:{os.urandom(4).hex()}"
         self._ready = threading.Event()
         self._client: Client | None = None
@@ -281,7 +283,6 @@ class Worker:
             graceful_shutdown_timeout=timedelta(seconds=self.grace),
             # By default 10 s, which a failover takes longer when the dead worker had the driver in its cache.
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
-            debug_mode=bool(os.environ.get("TEMPORAL_DEBUG")),
         )
 
     # -- activities ---------------------------------------------------------------------------------------------
@@ -375,7 +376,13 @@ class Worker:
         workflow = self._workflows.get(started.workflow)
         if workflow is None:
             raise ApplicationError(f"worker {self.worker_id} has no workflow '{started.workflow}'", non_retryable=True)
-        return workflow.plan()
+        # Made again for each attempt it would cost more than the attempt. Code changes with a reload, which makes
+        # another function, or with a cell that is run.
+        key = (getattr(workflow, "fn", None), _cells_run())
+        known = self._plans.get(workflow.name)
+        if known is None or known[0] != key:
+            known = self._plans[workflow.name] = (key, workflow.plan())
+        return known[1]
 
     def _secret(self, name: str) -> Any:
         """Return the secret of a name that this worker has; None when it has none."""
@@ -392,6 +399,13 @@ class Worker:
 def _polling() -> PollerBehaviorAutoscaling:
     """Poll with few calls while there is little to do: a worker has a queue for each workflow."""
     return PollerBehaviorAutoscaling(minimum=1, initial=2, maximum=20)
+
+
+def _cells_run() -> int:
+    """Count the cells that ran in this kernel; 0 where there is none."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return 0 if shell is None else int(shell.execution_count)
 
 
 def _tell_of_failure(task: asyncio.Task[None]) -> None:

@@ -114,7 +114,7 @@ class Follower:
     Args:
         path: the log's file. It is opened read-only, as it is.
         since: µs since the epoch; the first look tells what was appended from then on. None: from now on.
-        budget: seconds that one look may spend on finding what is not likely to have changed.
+        budget: seconds of CPU that one look may spend on finding what is not likely to have changed.
 
     Raises:
         StoreError: there is no such log, or it cannot be read.
@@ -265,12 +265,12 @@ class Follower:
 
     def _to_check(self, budget: float) -> Iterator[int]:
         """Go round the blocks from where the last look ended, one at least."""
-        end = time.perf_counter() + budget
+        end = time.thread_time() + budget
         while self._unchecked:
             self._unchecked -= 1
             self._place = (self._place + 1) % len(self._order)
             yield self._order[self._place]
-            if time.perf_counter() > end:
+            if time.thread_time() > end:
                 return
 
     def _compare(self, db: sqlite3.Connection, block: int) -> list[Change]:

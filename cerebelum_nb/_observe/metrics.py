@@ -9,6 +9,8 @@ import os
 import threading
 import time
 from collections.abc import Hashable, Iterable, Iterator, Mapping
+from functools import cache
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from .._engine import observers
@@ -164,8 +166,8 @@ class LogMetrics:
             sql = f"SELECT key, workflow, version FROM execution WHERE state IN {ACTIVE!r} LIMIT 10000"
             active = db.execute(sql).fetchall()
         past = Tally(lambda key, event: None)
-        for key, workflow, version in active:
-            for event in self._follower.headers_of(key, 0, version):
+        for key, workflow, last in active:
+            for event in self._follower.headers_of(key, 0, last):
                 past.add(key, workflow, event)
         self._tally.take_open_approvals(past)
 
@@ -239,12 +241,15 @@ class ProcessMetrics:
 
 
 def _build() -> Iterator[Metric]:
-    from importlib.metadata import version
-
     from prometheus_client.core import InfoMetricFamily
 
     told = "The version of cerebelum_nb that tells this."
-    yield InfoMetricFamily("cerebelum_build", told, {"version": version("cerebelum_nb")})
+    yield InfoMetricFamily("cerebelum_build", told, {"version": _version()})
+
+
+@cache  # it is read from a file, which took a third of a scrape
+def _version() -> str:
+    return version("cerebelum_nb")
 
 
 def _counted(tally: Tally) -> Iterator[Metric]:

@@ -16,6 +16,7 @@ from ..errors import StoreError
 __all__ = ["MEMORY", "Identity", "create_private", "free_bytes", "network_file_system", "path_of", "readable_as"]
 
 MEMORY = ":memory:"
+_MOUNTS = Path("/proc/self/mountinfo")
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/|file:")  # two letters at least: C:/ is a Windows drive
 _VARIABLE = re.compile(r"\$(\w+|\{[^}]*\})|%\w+%" if os.name == "nt" else r"\$(\w+|\{[^}]*\})")
@@ -77,7 +78,7 @@ class Identity:
             OSError: that cannot be found out at the moment (permissions, a network file system that is away).
         """
         try:
-            found = os.stat(path)  # noqa: PTH116  # twice as fast as Path.stat, and asked around every commit
+            found = os.stat(path)  # noqa: PTH116
         except (FileNotFoundError, NotADirectoryError):
             return None
         return cls(found.st_dev, found.st_ino)
@@ -117,7 +118,7 @@ def free_bytes(path: str | os.PathLike[str]) -> int | None:
 def network_file_system(path: str | os.PathLike[str]) -> str:
     """Name the network or FUSE file system a file is on; empty when it is on a local disk, or that cannot be told."""
     try:
-        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        mounts = _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
         place = os.path.realpath(path)
     except OSError:
         return ""

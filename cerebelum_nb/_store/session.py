@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
+from .._text.duration import seconds
 from ..errors import StoreError
 from . import hooks
 from .base import Store
@@ -26,7 +27,7 @@ def connect(
     *,
     durability: Literal["full", "normal"] = "full",
     trusted: bool | None = None,
-    hibernate_after: timedelta = timedelta(hours=1),
+    hibernate_after: timedelta | str = timedelta(hours=1),
     redact: Iterable[str] = (),
     notify: str | Iterable[str] = (),
 ) -> SqliteStore:
@@ -39,7 +40,8 @@ def connect(
         durability: ``"full"`` survives power loss (one fsync per commit), ``"normal"`` the death of the process.
         trusted: whether the log's pickled values are restored, which can run any code. By default if you made the log
             on this machine; True says that you know who wrote it, False refuses in any case.
-        hibernate_after: longer waits hibernate: the run leaves the process until they are due.
+        hibernate_after: longer waits hibernate: the run leaves the process until they are due. A ``timedelta``, or
+            text such as ``"2 hours"``.
         redact: names of inputs and of dictionary keys whose values never reach the log. They are kept in it, and hold
             from then on for every process that opens it.
         notify: whom to tell, from this process, of what fails, waits for a person or is left by a dead process: a URL
@@ -58,6 +60,8 @@ def connect(
     global _default
     if durability not in ("full", "normal"):
         raise ValueError(f"durability is 'full' or 'normal', not {durability!r}")
+    if isinstance(hibernate_after, str):
+        hibernate_after = timedelta(seconds=seconds(hibernate_after, unit="s", what="hibernate_after"))
     if not isinstance(hibernate_after, timedelta) or hibernate_after < timedelta(0):
         raise ValueError(f"hibernate_after is a timedelta of zero or more, not {hibernate_after!r}")
     if isinstance(redact, str):

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from .._archive.attempts import Attempt, attempts
 from .._core import events as e
-from .._core.state import Phase, State, StepState, fold
+from .._core.graph import owner_of
+from .._core.state import Phase, State, StepState
 from .._core.value import Value
 from .._history.value_diff import compare
 from .._store.base import ExecutionRow, Store
@@ -18,6 +19,7 @@ from .._store.row_sql import SELECT, STARTED, to_row
 from .._store.rows import value_of
 from .._text.json_text import parse
 from ..errors import StoreError
+from .looking import evolved
 
 if TYPE_CHECKING:
     from .logs import ShownLog
@@ -40,15 +42,15 @@ class Tried:
 
 
 def tries(store: Store, execution_id: str, step: str) -> list[Tried]:
-    """Gather the attempts of a step, the last one first."""
+    """Gather the attempts of a step, of a foreach also those for its items; the last one first."""
     events = store.events(execution_id)
     versions = {
-        (event.visit, event.attempt): version
+        (event.step, event.visit, event.attempt): version
         for version, event in enumerate(events, 1)
-        if isinstance(event, (e.StepCompleted, e.StepFailed)) and event.step == step and event.output is not None
+        if isinstance(event, (e.StepCompleted, e.StepFailed)) and event.output is not None
     }
-    found = attempts(event for event in events if getattr(event, "step", None) == step)
-    return [Tried(attempt=one, version=versions.get((one.visit, one.attempt), 0)) for one in reversed(found)]
+    found = attempts(event for event in events if step in (name := getattr(event, "step", ""), owner_of(name)))
+    return [Tried(attempt=one, version=versions.get((one.step, one.visit, one.attempt), 0)) for one in reversed(found)]
 
 
 def value_at(store: Store, execution_id: str, version: int) -> tuple[bytes, str, str] | None:
@@ -103,7 +105,10 @@ def compared(one: State, other: State) -> list[Compared]:
 def state_of(log: ShownLog, execution_id: str) -> tuple[ExecutionRow, State]:
     """Fold an execution."""
     row = log.store.execution(execution_id)
-    return row, fold(log.store.events(row.execution_id, upto=row.version))
+    state = State()
+    for event in log.store.events(row.execution_id, upto=row.version):
+        evolved(state, event, row.execution_id)
+    return row, state
 
 
 def _step(name: str, one: State, other: State) -> Compared:

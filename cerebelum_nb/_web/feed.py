@@ -7,7 +7,6 @@ import json
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -45,7 +44,7 @@ class Feed:
         self._waiting: set[asyncio.Event] = set()
         self._poll: asyncio.Task[None] | None = None
         self._drawn: OrderedDict[str, tuple[int, Document]] = OrderedDict()
-        self._drawing: dict[str, asyncio.Future[Document]] = {}
+        self._drawing: dict[str, asyncio.Future[tuple[int, Document]]] = {}
         self._known: OrderedDict[tuple[str, str], Hashes] = OrderedDict()
 
     @property
@@ -75,24 +74,27 @@ class Feed:
             found = self._drawn.get(key)
             if found is not None and found[0] == stamp:
                 return found[1]
-            drawing = self._drawing.get(key)
-            if drawing is None:
-                break
-            with suppress(Exception):  # whoever draws it is told
-                await asyncio.shield(drawing)
-        drawing = self._drawing[key] = asyncio.ensure_future(run_in_threadpool(draw))
+            if key not in self._drawing:
+                self._drawing[key] = asyncio.ensure_future(self._draw(key, draw, stamp))
+            drawing = self._drawing[key]
+            began, document = await asyncio.shield(drawing)  # a viewer who leaves does not take it from the others
+            if began == stamp:
+                return document
+
+    async def _draw(self, key: str, draw: Draw, stamp: int) -> tuple[int, Document]:
+        """Draw, and remember; who waits for it never sees it finished but not remembered."""
         try:
-            document = await asyncio.shield(drawing)
+            document = await run_in_threadpool(draw)
+            self._drawn[key] = stamp, document
+            self._drawn.move_to_end(key)
+            if len(self._drawn) > _MOST_DRAWN:
+                self._drawn.popitem(last=False)
+            self._known[key, document.digest] = document.hashes
+            if len(self._known) > _MOST_REMEMBERED:
+                self._known.popitem(last=False)
+            return stamp, document
         finally:
             del self._drawing[key]
-        self._drawn[key] = stamp, document
-        self._drawn.move_to_end(key)
-        if len(self._drawn) > _MOST_DRAWN:
-            self._drawn.popitem(last=False)
-        self._known[key, document.digest] = document.hashes
-        if len(self._known) > _MOST_REMEMBERED:
-            self._known.popitem(last=False)
-        return document
 
     async def once(self, key: str, draw: Draw, seen: str) -> str:
         """Return what changed since the moment ``seen`` as JSON; empty when nothing did."""

@@ -41,6 +41,7 @@ SHORTCUTS = {
 }
 """Lists that are one click away, by their names in addresses."""
 
+_ACTIVE = ", ".join(f"'{state.value}'" for state in ACTIVE)
 _RETRYING = """EXISTS (SELECT 1 FROM event r WHERE r.execution = execution.key AND r.type = 'StepRetried'
     AND NOT EXISTS (SELECT 1 FROM event d WHERE d.execution = r.execution AND d.version > r.version
         AND d.step = r.step AND d.type IN ('StepCompleted', 'StepFailed', 'StepInterrupted')))"""

@@ -10,8 +10,8 @@ from typing import Protocol
 
 from .._client.reading import entry
 from .._core import events as e
-from .._core.describe import detail
-from .._core.graph import Plan
+from .._core.describe import detail, items_told
+from .._core.graph import Plan, owner_of
 from .._core.state import Operation, Phase, State, StepState, evolve
 from .._core.state_name import ExecutionState
 from .._engine.approvals import OpenApproval, open_approvals
@@ -23,8 +23,9 @@ from .._store.base import ExecutionRow, Store
 from .._views.card import Card
 from .._views.graph import Graph
 from .._views.watch import Recorded
+from ..errors import StoreError
 
-__all__ = ["EVENTS", "Bar", "Happened", "Look", "Looks", "Picture", "StepLine", "Wait"]
+__all__ = ["EVENTS", "Bar", "Happened", "Look", "Looks", "Picture", "StepLine", "Wait", "evolved"]
 
 _MOST_KEPT = 64
 EVENTS = 100
@@ -155,9 +156,12 @@ class Look:
             store, now = self.log.store, current_clock.get().now()
             row = store.execution(self.id)
             if row.version < self._state.version:  # another log stands in the place of the one that was read
-                self._state, self._recorded, self._marks = State(), Recorded(), []
-                self._happened.clear()
-            self._take(store.events(self.id, after=self._state.version, upto=row.version))
+                self._forget()
+            try:
+                self._take(store.events(self.id, after=self._state.version, upto=row.version))
+            except StoreError:
+                self._forget()  # half of it is no picture
+                raise
             final = row.summary.state.is_final or row.summary.state is ExecutionState.PAUSED
             interrupted = not final and entry(store, row, now).interrupted
             key = (row.version, row.holder and row.holder.key, interrupted)
@@ -188,15 +192,19 @@ class Look:
         state = State()
         found: deque[Happened] = deque(maxlen=most)
         for event in self.log.store.events(self.id, upto=before - 1 if before else None):
-            evolve(state, event)
+            evolved(state, event, self.id)
             if type_ in ("", type(event).__name__) and step in ("", getattr(event, "step", "")):
                 found.append(_happened(event, state))
         return [*reversed(found)]
 
+    def _forget(self) -> None:
+        self._state, self._recorded, self._marks = State(), Recorded(), []
+        self._happened.clear()
+
     def _take(self, events: Iterable[e.Event]) -> None:
         new = []
         for event in events:
-            evolve(self._state, event)
+            evolved(self._state, event, self.id)
             self._recorded.take(event)
             self._happened.append(_happened(event, self._state))
             if not isinstance(event, _LOUD):
@@ -228,7 +236,7 @@ class Look:
                     look=look,
                     step=state.steps.get(name),
                     bars=tuple(bars.get(name, ())),
-                    waits=tuple(_waits(state.steps[name])) if name in state.steps else (),
+                    waits=tuple(_waits(state.steps[name], shown_at)) if name in state.steps else (),
                 )
                 for name, look in looks.items()
             ),
@@ -267,12 +275,27 @@ class Looks:
             return look
 
 
+def evolved(state: State, event: e.Event, execution_id: str) -> State:
+    """Fold an event of a log that anybody may have written.
+
+    Raises:
+        StoreError: it does not fit those before it.
+    """
+    try:
+        return evolve(state, event)
+    except (KeyError, AssertionError) as error:
+        raise StoreError(
+            f"Event {state.version} of execution {execution_id} does not fit those before it: something else has "
+            "written to the log. `cerebelum verify` says more."
+        ) from error
+
+
 def _bars(spans: Timeline, state: State, start: int, *, lasting: bool) -> dict[str, list[Bar]]:
     found: dict[str, list[Bar]] = {}
     for span in (*spans.attempts, *spans.waits):
         if span.end < start:  # a fork keeps it, and does not run it
             continue
-        step = state.steps.get(span.step)
+        step = state.step(span.step)
         is_last = step is not None and (step.visit, step.attempt) == (span.visit, span.attempt)
         is_open = step is not None and is_last and step.phase in (Phase.RUNNING, Phase.RETRYING)
         lasts = lasting and is_open and span.end >= spans.end and not state.lifecycle.is_final
@@ -282,7 +305,7 @@ def _bars(spans: Timeline, state: State, start: int, *, lasting: bool) -> dict[s
             end=None if lasts else max(0.0, (span.end - start) / 1e6),
             title=_title(span),
         )
-        found.setdefault(span.step, []).append(bar)
+        found.setdefault(owner_of(span.step), []).append(bar)
     return found
 
 
@@ -301,7 +324,9 @@ def _title(span: Span) -> str:
     return f"attempt {span.attempt}{visit}: {span.kind}"
 
 
-def _waits(step: StepState) -> Iterator[Wait]:
+def _waits(step: StepState, now: int) -> Iterator[Wait]:
+    if step.items is not None:
+        yield Wait(what=items_told(step, now))
     if step.phase is Phase.RETRYING:
         error = f" ({step.error.type})" if step.error is not None else ""
         yield Wait(what=f"attempt {step.attempt} failed{error}, the next", until=step.due_at)
@@ -320,6 +345,9 @@ def _wait(operation: Operation) -> Wait | None:
             kind = f" ({operation.approval_type})" if operation.approval_type else ""
             ends = ", its time ends" if operation.due_at is not None else ""
             return Wait(what=f"waits for approval{kind}{ends}", until=operation.due_at)
+        case "signal":
+            ends = ", its time ends" if operation.due_at is not None else ""
+            return Wait(what=f"waits for signal {operation.op.split(':')[1]}{ends}", until=operation.due_at)
         case "signal":
             ends = ", its time ends" if operation.due_at is not None else ""
             return Wait(what=f"waits for signal {operation.op.split(':')[1]}{ends}", until=operation.due_at)

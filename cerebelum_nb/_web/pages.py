@@ -19,7 +19,7 @@ from .listing import Wanted, counts, listed, workflows
 from .looking import EVENTS
 from .names import from_path, to_path
 from .parts import Document
-from .rendering import Settings, execution_document, list_document, render, seen
+from .rendering import Settings, execution_document, list_document, render
 
 if TYPE_CHECKING:
     from .acting import Runs
@@ -161,7 +161,7 @@ class Pages:
         log, look = self.look(request)
         name, which = from_path(request.path_params["name"]), request.path_params["which"]
         for one in tries(log.store, look.id, name):
-            if which == f"{one.attempt.visit}.{one.attempt.attempt}":
+            if one.attempt.step == name and which == f"{one.attempt.visit}.{one.attempt.attempt}":
                 text = one.attempt.printed.encode("utf-8", "backslashreplace")
                 return _file(text, "text/plain", f"{to_path(look.id)}-{to_path(name)}.txt")
         raise HTTPException(404)
@@ -220,9 +220,6 @@ class Pages:
         """Fill in a page."""
         raw = request.scope.get("raw_path") or request.url.path.encode()
         path = raw.decode("latin-1").partition("?")[0].removeprefix(request.scope.get("root_path", ""))
-        document = given.get("document")
-        if document is not None:
-            given["seen"] = seen(document)
         given.setdefault("log", "")
         given.setdefault("live", False)
         if "picture" in given:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ from .._core.state_name import ExecutionState
 from .._core.value import Value
 from .._text.duration import format_seconds
 from .._text.json_text import indented
-from .._text.style import MARKS
+from .._text.style import MARKS, look_of
 from .._text.terminal import clean
 from .._text.text import cut, file_size
 from .._text.times import clock, stamp
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from .logs import ShownLog
     from .looking import Picture
 
-__all__ = ["LOOKS", "STATIC", "Settings", "execution_document", "list_document", "render"]
+__all__ = ["STATIC", "Settings", "execution_document", "list_document", "render"]
 
 HERE = Path(__file__).parent
 _LONGEST_NAME, _LONGEST_VALUE, _LONGEST_LINE = 200, 6_000, 240
@@ -40,18 +39,7 @@ _LONGEST_NAME, _LONGEST_VALUE, _LONGEST_LINE = 200, 6_000, 240
 NO_TROUBLE = '<div id="p-trouble" hidden></div>'
 """In the place where it is said that the log cannot be read."""
 
-LOOKS = {
-    ExecutionState.COMPLETED: "completed",
-    ExecutionState.FAILED: "failed",
-    ExecutionState.RUNNING: "running",
-    ExecutionState.SLEEPING: "sleeping",
-    ExecutionState.WAITING_FOR_APPROVAL: "approval",
-    ExecutionState.WAITING_FOR_SIGNAL: "sleeping",
-    ExecutionState.PAUSED: "interrupted",
-    ExecutionState.CANCELLED: "skipped",
-    ExecutionState.UNSPECIFIED: "waiting",
-}
-"""The key of ``MARKS`` for each state of an execution."""
+STATES = tuple(state for state in ExecutionState if state is not ExecutionState.UNSPECIFIED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +148,7 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
     )
     made.globals.update(
-        MARKS=MARKS, SHORTCUTS=SHORTCUTS, STATES=[*LOOKS][:-1], badge=_badge, static=STATIC, file_size=file_size
+        MARKS=MARKS, SHORTCUTS=SHORTCUTS, STATES=STATES, badge=_badge, static=STATIC, file_size=file_size
     )
     made.filters.update(
         name=_name,
@@ -175,7 +163,7 @@ def _environment() -> Environment:
         line=_line,
         kind=_kind,
         tail=_tail,
-        look=LOOKS.__getitem__,
+        look=look_of,
         ours=_ours,
         cut=cut,
     )
@@ -218,11 +206,6 @@ STATIC = _Static(
 def render(template: str, **given: Any) -> bytes:
     """Fill in a page."""
     return _template(template).render(**given).encode("utf-8", "backslashreplace")
-
-
-def seen(document: Document) -> str:
-    """Write the hashes of a document, for the page that shows it."""
-    return json.dumps(document.hashes)
 
 
 def list_document(log: ShownLog, entries: tuple[Entry, ...], counted: Mapping[str, int], *, root: str) -> Document:

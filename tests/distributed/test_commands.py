@@ -82,3 +82,9 @@ def test_a_cluster_is_started_shown_and_stopped(tmp_path):
     finally:
         cerebelum("cluster", "down", "--port", port, **home)
     assert "runs here" in cerebelum("cluster", "status", code=1, **home)
+
+
+@pytest.mark.soak
+def test_short_commands_end_as_they_should(server):
+    for _ in range(40):  # the SDK aborts one in five processes that end right after a call
+        cerebelum("list", "--core", server.url)

@@ -20,6 +20,7 @@ from cerebelum_nb import (
     wait_for_approval,
     workflow,
 )
+from cerebelum_nb._core.state import fold
 from cerebelum_nb._distributed.cluster import Cluster
 from cerebelum_nb._distributed.executor import DistributedExecutor
 from cerebelum_nb._distributed.worker import Worker
@@ -227,6 +228,34 @@ async def test_a_step_runs_in_its_group(server, log, served, caplog):
     await served(flow, worker_id="gpu1", queue="gpu")
     await running
     assert ran == ["plain", "train"]
+
+
+async def test_a_long_history_is_left_behind_before_a_wait_without_end_and_read_as_one(server, log, executor, served):
+    def number(count):
+        def body():
+            return count
+
+        body.__name__ = body.__qualname__ = f"n{count}"
+        return step(body)
+
+    @step
+    async def ask(n0):
+        return n0, await wait_for_approval("go")
+
+    flow = flow_of("continued", *(number(count) for count in range(10)), ask)
+    await served(flow)
+    running = asyncio.ensure_future(executor.execute(flow, execution_id="can1", store=log))
+    cluster = await Cluster.connect(server.url)
+    first = None
+    async with asyncio.timeout(60):
+        while first is None or await cluster.run_id("can1") == first:
+            first = first or await cluster.run_id("can1")
+            await asyncio.sleep(0.05)
+    await ExecutionClient(server.url).approve("can1", "yes")
+    assert (await running).output == (0, "yes")
+    found = kinds(log, "can1")
+    assert found.count("StepCompleted") == 11 and found.count("WorkflowStarted") == 1
+    assert fold(log.events("can1")).lifecycle == "COMPLETED"
 
 
 async def test_an_external_step_waits_in_its_worker_once_its_body_has_begun(server, log, executor, served):

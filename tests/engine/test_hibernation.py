@@ -14,6 +14,7 @@ from cerebelum_nb import (
     OutcomeUnknownError,
     WorkflowError,
     approval,
+    connect,
     flow,
     poll,
     retry,
@@ -570,3 +571,7 @@ def test_it_hibernates_by_the_wall_clock_too(store):
     store.hibernate_after = timedelta(milliseconds=1)
     result = asyncio.run(asyncio.wait_for(run(timeline(of(napping)), store), 10))
     assert result.status is ExecutionState.SLEEPING
+
+
+def test_a_log_is_told_in_words_from_when_on_waits_are_long():
+    assert connect(":memory:", hibernate_after="1h30m").hibernate_after == timedelta(minutes=90)

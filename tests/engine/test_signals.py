@@ -6,6 +6,7 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+from click.testing import CliRunner
 
 from cerebelum_nb import (
     CerebelumError,
@@ -18,9 +19,11 @@ from cerebelum_nb import (
     wait_for_signal,
     workflow,
 )
+from cerebelum_nb._cli import main
 from cerebelum_nb._core.events import SignalReceived, SignalTaken
 from cerebelum_nb._core.state import check, fold
 from cerebelum_nb._engine.signals import MOST_UNTAKEN, deliver
+from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.testing import answering
 
 
@@ -237,3 +240,17 @@ def test_outside_an_execution_a_test_sends_it():
         assert asyncio.run(payment()) == "paid"
     with pytest.raises(CerebelumError, match="answering"):
         asyncio.run(payment())
+
+
+def test_a_terminal_sends_it(go, tmp_path):
+    path = tmp_path / "log.db"
+    with SqliteStore(path, durability="normal") as store:
+        store.hibernate_after = timedelta(0)
+        go(shop.execute(store=store, execution_id="k1"))
+        told = CliRunner().invoke(main, ["--db", str(path), "status", "k1"]).output
+        assert "waiting for signal" in told and "cerebelum" in told and "signal k1 payment" in told
+        sent = CliRunner().invoke(main, ["--db", str(path), "signal", "k1", "payment", "--data", '{"order": 7}'])
+        assert (sent.exit_code, sent.output.splitlines()[0]) == (0, "sent: signal 'payment' to k1")
+        wrong = CliRunner().invoke(main, ["--db", str(path), "signal", "k1", "pay:ment"])
+        assert wrong.exit_code == 2 and "without ':'" in wrong.output
+        assert go(shop.resume("k1", store=store)).output == {"order": 7}

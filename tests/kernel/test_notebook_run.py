@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import signal
+import sys
 import time
 from pathlib import Path
 
+import IPython
 import pytest
 
 from .live import Cell, LiveKernel, live_kernel
@@ -160,6 +162,10 @@ def test_what_cannot_be_stored_says_how_to_leave_it_out(kernel: LiveKernel) -> N
     assert kernel.run("%%step gen\n_running = (n for n in [1])\nfirst = next(_running)").ok
 
 
+@pytest.mark.skipif(
+    IPython.version_info < (8,) and sys.version_info >= (3, 12),
+    reason="IPython 7 does not find `x = !command` in any cell from Python 3.12 on, whose tokenizer is another",
+)
 def test_magics_and_shell_lines_work_inside(kernel: LiveKernel) -> None:
     cell = kernel.run("%%step shell\nlines = !echo hello\nlines = list(lines)\n")
     assert cell.ok, cell.error

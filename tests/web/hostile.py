@@ -23,7 +23,7 @@ WORDS = (
     "{{ 7 * 7 }}{% raw %}<!--",
     "../../..",
     "a/b?c=d#e&f=g;h",
-    "\u202egnp.exe\x00\x1b[31m\r\n",
+    "\u202egnp.exe\x00\x1b(B\r\n",
     "&lt;script&gt;&#60;b&#62;",
     "x" * 5_000,
 )

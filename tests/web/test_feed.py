@@ -81,6 +81,31 @@ def test_a_commit_reaches_every_viewer_and_is_drawn_once(log):
     assert drawn == sorted(set(drawn))
 
 
+def test_viewers_who_come_at_any_moment_of_a_drawing_get_it(log):
+    async def main():
+        feed, drawn = Feed(str(log), [0]), 0
+
+        def draw():
+            nonlocal drawn
+            drawn += 1
+            return of(head=str(drawn))
+
+        async def waits_for_the_end_of_a_drawing():
+            while not any(task.done() for task in feed._drawing.values()) and drawn < 20:
+                await asyncio.sleep(0)
+            await feed.document("k", draw)
+
+        late = [asyncio.ensure_future(waits_for_the_end_of_a_drawing()) for _ in range(3)]
+        while drawn < 20:
+            feed.poke()
+            await feed.document("k", draw)
+        await asyncio.gather(*late)
+        feed.close()
+        return drawn
+
+    assert asyncio.run(main()) == 20
+
+
 def test_nobody_is_polled_for_when_nobody_looks(log):
     async def main():
         feed = Feed(str(log), count := [0])

@@ -140,6 +140,23 @@ def test_no_value_is_unpickled_also_of_a_log_that_is_trusted(log):
     caller.logs.close()
 
 
+def test_events_that_do_not_fit_together_are_told_not_raised(log):
+    with closing(sqlite3.connect(log)) as db:
+        db.execute("INSERT INTO maintenance (reason) VALUES ('test')")
+        changed = "UPDATE event SET step = 'lost[1]' WHERE step = 'ship' AND type = 'StepStarted'"
+        assert db.execute(changed).rowcount == 1
+        db.execute("DELETE FROM maintenance")
+        db.commit()
+    caller = Caller(log)
+    for path in ("e/failed-1", "e/failed-1/at/5", "e/failed-1?type=StepFailed", "diff?a=failed-1&b=done-1"):
+        answer = caller("GET", f"/shop/{path}")
+        assert answer.status_code == 503 and "does not fit those before it" in answer.text
+    told = caller("GET", "/shop/e/failed-1/feed?once=1").json()
+    assert "does not fit those before it" in told["parts"]["p-trouble"]
+    assert "x-failed-1" in caller.get("/shop/")
+    caller.logs.close()
+
+
 def test_looking_writes_nothing(log):
     before = log.read_bytes()
     caller = Caller(log)

@@ -2,7 +2,6 @@
 "use strict"
 const main = document.getElementById("main")
 const link = document.getElementById("link")
-const seen = JSON.parse(main.dataset.seen || "{}")
 const skew = main.dataset.now ? Date.now() * 1000 - main.dataset.now : 0
 const micros = () => Date.now() * 1000 - skew
 
