@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from .._archive.attempts import Attempt, attempts
 from .._core import events as e
+from .._core.graph import owner_of
 from .._core.state import Phase, State, StepState
 from .._core.value import Value
 from .._history.value_diff import compare
@@ -41,15 +42,15 @@ class Tried:
 
 
 def tries(store: Store, execution_id: str, step: str) -> list[Tried]:
-    """Gather the attempts of a step, the last one first."""
+    """Gather the attempts of a step, of a foreach also those for its items; the last one first."""
     events = store.events(execution_id)
     versions = {
-        (event.visit, event.attempt): version
+        (event.step, event.visit, event.attempt): version
         for version, event in enumerate(events, 1)
-        if isinstance(event, (e.StepCompleted, e.StepFailed)) and event.step == step and event.output is not None
+        if isinstance(event, (e.StepCompleted, e.StepFailed)) and event.output is not None
     }
-    found = attempts(event for event in events if getattr(event, "step", None) == step)
-    return [Tried(attempt=one, version=versions.get((one.visit, one.attempt), 0)) for one in reversed(found)]
+    found = attempts(event for event in events if step in (name := getattr(event, "step", ""), owner_of(name)))
+    return [Tried(attempt=one, version=versions.get((one.step, one.visit, one.attempt), 0)) for one in reversed(found)]
 
 
 def value_at(store: Store, execution_id: str, version: int) -> tuple[bytes, str, str] | None:

@@ -161,7 +161,7 @@ class Pages:
         log, look = self.look(request)
         name, which = from_path(request.path_params["name"]), request.path_params["which"]
         for one in tries(log.store, look.id, name):
-            if which == f"{one.attempt.visit}.{one.attempt.attempt}":
+            if one.attempt.step == name and which == f"{one.attempt.visit}.{one.attempt.attempt}":
                 text = one.attempt.printed.encode("utf-8", "backslashreplace")
                 return _file(text, "text/plain", f"{to_path(look.id)}-{to_path(name)}.txt")
         raise HTTPException(404)

@@ -176,6 +176,7 @@ def test_the_events_view_reads_well(sqlite_log, db):
             "attempt": 3,
             "at": "2026-11-20T13:00:00.123456Z",
             "data": "{}",
+            "item": None,
         }
     ]
 

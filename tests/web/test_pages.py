@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from cerebelum_nb import WorkflowError, foreach, step, workflow
+from cerebelum_nb._store.sqlite import SqliteStore
+
 from .conftest import Caller, Page
+
+
+@step
+def regions():
+    return ["ams3", "nyc1", "sfo3"]
+
+
+@step
+def place(region):
+    print("placing", region)
+    if region == "nyc1":
+        raise RuntimeError("no room")
+    return region
+
+
+@workflow
+def rollout(wf):
+    wf.timeline(regions >> foreach(place, region=regions))
 
 
 def ids(page: str) -> list[str]:
@@ -98,6 +120,19 @@ def test_a_dashboard_that_only_shows_has_no_form_that_changes_anything(log):
     caller = Caller(log, read_only=True)
     for path in ("/shop/", "/shop/e/asking-1", "/shop/e/failed-1"):
         assert [form for form in Page(caller.get(path)).of("form") if form.get("method") == "post"] == []
+    caller.logs.close()
+
+
+def test_a_foreach_has_one_line_and_a_page_with_its_items(tmp_path):
+    log = tmp_path / "each.db"
+    with SqliteStore(log) as store, suppress(WorkflowError):
+        rollout.run(store=store, execution_id="each-1")
+    caller = Caller(log)
+    assert "2 of 3 items done, 1 failed (nyc1)" in Page(caller.get("/each/e/each-1")).words
+    page = Page(caller.get("/each/e/each-1/step/place"))
+    assert {"place[ams3]", "place[nyc1]", "place[sfo3]"} <= set(page.words.split())
+    downloads = [link["href"] or "" for link in page.of("a") if "/output/" in (link["href"] or "")]
+    assert caller.get(f"/each/e/each-1/step/{downloads[-1]}") == "placing ams3\n"
     caller.logs.close()
 
 
