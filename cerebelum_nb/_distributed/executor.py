@@ -393,8 +393,8 @@ def _plan_of(workflow: Definition) -> Plan:
     plan = workflow.plan()
     if plan.each:
         raise WorkflowDefinitionError(
-            f"workflow '{workflow.name}' has a foreach ('{next(iter(plan.each))}'), which a cluster cannot run yet: run "
-            f"it here, without distributed=True and core_url=, or write the members as a parallel group"
+            f"workflow '{workflow.name}' has a foreach ('{next(iter(plan.each))}'), which a cluster cannot run yet: "
+            "run it here, without distributed=True and core_url=, or write the members as a parallel group"
         )
     return plan
 
