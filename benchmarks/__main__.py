@@ -30,6 +30,8 @@ NAMES = (
     "disk",
     "keeping",
     "waiting",
+    "turns",
+    "cold",
     "observing",
     "foreach",
     "live",

@@ -13,13 +13,14 @@ from cerebelum_nb._store.sqlite import Durability, SqliteStore
 
 from .floor import Floor
 from .measure import Figure, Settings, compare, interleave
-from .workloads import chain, commits_of, timed
+from .workloads import carrying, chain, commits_of, timed
 
 __all__ = ["run"]
 
 NAME = "sequential"
 STEPS = 1_000
 TARGETS: dict[Durability, float] = {"normal": 2.0, "full": 1.3}
+CARRYING_TARGETS: dict[Durability, float] = {"normal": 1.6, "full": 1.3}
 
 
 def run(settings: Settings) -> list[Figure]:
@@ -30,11 +31,55 @@ def run(settings: Settings) -> list[Figure]:
     return [
         *_counts(work, settings),
         *(_against_floor(work, recorded, durability, settings) for durability in TARGETS),
+        _on_fresh_logs(work, recorded, settings),
+        *_carrying(settings),
     ]
 
 
-def _against_floor(work: Workflow, recorded: Path, durability: Durability, settings: Settings) -> Figure:
-    settings.progress(durability)
+def _carrying(settings: Settings) -> list[Figure]:
+    """Measure a chain in which every step takes the result of the one before it and returns a small dict."""
+    work = carrying(settings.size(STEPS))
+    recorded = settings.file("carried.db")
+    with SqliteStore(recorded) as store:
+        asyncio.run(work.execute(store=store))
+    return [
+        _against_floor(work, recorded, durability, settings, target, ", each with a value")
+        for durability, target in CARRYING_TARGETS.items()
+    ]
+
+
+def _on_fresh_logs(work: Workflow, recorded: Path, settings: Settings) -> Figure:
+    """Measure the first run in a new log, whose -wal file is still short; the floor begins anew as well."""
+    settings.progress("full, fresh log")
+    steps = settings.size(STEPS)
+
+    def ours() -> float:
+        with SqliteStore(settings.file("fresh.db"), durability="full") as store:
+            return asyncio.run(timed(work, store)) / steps
+
+    def plain() -> float:
+        floor = Floor(settings.file("fresh-floor.db"), "full", recorded)
+        try:
+            return floor.write(floor.commits()) / steps
+        finally:
+            floor.close()
+
+    ours(), plain()
+    taken = interleave({"ours": ours, "floor": plain}, settings.repeat)
+    return compare(
+        NAME,
+        f"{steps:,} steps, full, fresh log",
+        taken["ours"],
+        taken["floor"],
+        target=1.2,
+        detail=lambda a, b: f"{a * 1e6:.0f} us a step, floor {b * 1e6:.0f} us",
+    )
+
+
+def _against_floor(
+    work: Workflow, recorded: Path, durability: Durability, settings: Settings, target: float = 0.0, what: str = ""
+) -> Figure:
+    settings.progress(durability + what)
     steps = settings.size(STEPS)
     floor = Floor(settings.file("floor.db"), durability, recorded)
     with SqliteStore(settings.file("ours.db"), durability=durability) as store, asyncio.Runner() as loop:
@@ -50,10 +95,10 @@ def _against_floor(work: Workflow, recorded: Path, durability: Durability, setti
     floor.close()
     return compare(
         NAME,
-        f"{steps:,} steps, {durability}",
+        f"{steps:,} steps{what}, {durability}",
         taken["ours"],
         taken["floor"],
-        target=TARGETS[durability],
+        target=target or TARGETS[durability],
         detail=lambda a, b: f"{a * 1e6:.0f} us a step, floor {b * 1e6:.0f} us",
     )
 

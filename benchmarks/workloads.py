@@ -12,7 +12,7 @@ from cerebelum_nb._dsl.builder import WorkflowBuilder
 from cerebelum_nb._store.base import Store
 from cerebelum_nb._store.sqlite import SqliteStore
 
-__all__ = ["chain", "commits_of", "fan", "no_op", "timed", "timed_cpu"]
+__all__ = ["carrying", "chain", "commits_of", "fan", "no_op", "timed", "timed_cpu"]
 
 
 def no_op(name: str) -> Step[[], Any]:
@@ -45,6 +45,27 @@ def chain(count: int, notes: Mapping[int, Callable[[], None]] | None = None, *, 
         wf.timeline(steps)
 
     return sequential
+
+
+def carrying(count: int) -> Workflow:
+    """Make a workflow of ``count`` steps, each of which takes the small dict of the one before it and returns one."""
+
+    @step(name="step_1")
+    async def first() -> dict[str, Any]:
+        return {"number": 1, "name": "first", "done": False}
+
+    steps: list[Step[..., Any]] = [first]
+    for number in range(2, count + 1):
+        before = f"step_{number - 1}"
+        names: dict[str, Any] = {}
+        exec(f"async def carried({before}): return {{**{before}, 'number': {number}}}", names)  # by name
+        steps.append(step(name=f"step_{number}")(names["carried"]))
+
+    @workflow(name="carrying")
+    def carried(wf: WorkflowBuilder) -> None:
+        wf.timeline(steps)
+
+    return carried
 
 
 def fan(count: int) -> Workflow:

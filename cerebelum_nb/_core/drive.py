@@ -102,8 +102,11 @@ LONGEST_BACKOFF = 60
 
 # -- messages -----------------------------------------------------------------------------------------------
 
+# Messages and commands are not frozen: each lives for one turn and is held by nobody, and freezing doubles the time it
+# takes to make one.
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class Begin:
     """Start it or go on with it. ``events`` say how: started, resumed, awakened, forked, results given by hand.
 
@@ -116,7 +119,7 @@ class Begin:
     heard_at: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Settled:
     """An attempt ended. ``events`` are what it printed last and its one outcome, as :mod:`.settle` makes it.
 
@@ -130,42 +133,42 @@ class Settled:
     alive: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Recorded:
     """A running attempt records an operation."""
 
     event: Event
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Due:
     """The timer of a step has rung."""
 
     step: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Released:
     """The thread of an attempt that was over has ended at last."""
 
     step: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Routed:
     """The answer to :class:`AskRoute`: the choice, or ``WorkflowFailed`` when choosing raised."""
 
     event: e.DivergeTaken | e.BranchTaken | e.WorkflowFailed
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Items:
     """The answer to :class:`AskItems` or :class:`JoinItems`: the items, the outcome, or why there is none."""
 
     event: e.ItemsListed | e.StepCompleted | e.StepFailed
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Lost:
     """An attempt will never settle, as whoever ran it is gone. Only a shell with remote workers says this."""
 
@@ -175,7 +178,7 @@ class Lost:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Woken:
     """An attempt gave its place up without an outcome: its step starts again from its top; finished operations stay.
 
@@ -188,7 +191,7 @@ class Woken:
     reason: str = "it hibernated"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Restored:
     """Results that no log holds are gone with the worker that had them: their steps run again, for that alone.
 
@@ -198,14 +201,14 @@ class Restored:
     steps: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Stop:
     """Pause it: what is in flight is interrupted, what is finished is kept."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Cancel:
     """End it for good, as who runs it asks. Others append ``CancelRequested``, which the state then shows."""
 
@@ -213,12 +216,12 @@ class Cancel:
     by: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Drain:
     """Start nothing more: another process is to go on with it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Leave:
     """All that is in flight waits, and for long: hibernate. ``wake_at`` is when the first wait ends; None: never.
 
@@ -250,7 +253,7 @@ Message = (
 # -- commands -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Start:
     """Run an attempt of a step, once the batch is committed; answer with :class:`Settled`."""
 
@@ -259,7 +262,7 @@ class Start:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SetTimer:
     """Answer with :class:`Due` at ``due_at`` (µs since the epoch); at once when that has passed by its clock."""
 
@@ -267,33 +270,33 @@ class SetTimer:
     due_at: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AskRoute:
     """Hold the outcome of a step against its patterns or its predicate; answer with :class:`Routed`."""
 
     step: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AskItems:
     """Name the items of a foreach; answer with :class:`Items`."""
 
     step: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class JoinItems:
     """Every item of a foreach has its outcome: make that of the whole; answer with :class:`Items`."""
 
     step: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CancelAttempts:
     """Abandon every attempt and every timer: they are interrupted in the history."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class End:
     """Nothing more happens here, once the batch is committed; the lease goes back with the same commit."""
 
@@ -316,6 +319,8 @@ class Driver:
         batch: events that are folded and not committed yet.
         finishing: whether the batch ends it in this process.
         limited: whether ``limit`` is what ended it.
+        draining: whether it starts nothing more, as another process is to go on with it.
+        held_back: whether a step would have started if it were not draining: it is due at once in the next process.
         forgotten: steps whose results a jump has made void since the last commit.
 
     Example:
@@ -334,16 +339,16 @@ class Driver:
     __slots__ = (
         "_changed",
         "_commands",
-        "_draining",
-        "_held_back",
         "_lost",
         "_position",
         "_riders",
         "_routing",
         "batch",
+        "draining",
         "finishing",
         "forgotten",
         "held",
+        "held_back",
         "limit",
         "limited",
         "plan",
@@ -365,7 +370,7 @@ class Driver:
         self._commands: list[Command] = []
         self._riders: list[Callable[[], Event | None]] = []
         self._routing: str | None = None
-        self._draining = self._held_back = False
+        self.draining = self.held_back = False
         self._lost: dict[str, int] = {}
 
     # -- messages -------------------------------------------------------------------------------------------
@@ -428,7 +433,7 @@ class Driver:
             case Cancel():
                 self._cancel(message.reason, message.by, now)
             case Drain():
-                self._draining = True
+                self.draining = True
             case Leave():
                 self._leave(message, now)
             case _:
@@ -475,8 +480,11 @@ class Driver:
             if self.limit is not None and not self._permitted(self.limit, decisions, now):
                 break
             more = False
-            for decision in decisions:
-                more = self._follow(decision, now)  # several are all StartStep, after which there is nothing more
+            for decision in decisions:  # several are all StartStep, after which there is nothing more
+                if isinstance(decision, StartStep):
+                    self._start(decision, now)
+                else:
+                    more = self._follow(decision, now)
             if not more:
                 break
         commands, self._commands = self._commands, []
@@ -491,16 +499,6 @@ class Driver:
     def routing(self) -> bool:
         """Whether it waits for the answer to an :class:`AskRoute`."""
         return self._routing is not None
-
-    @property
-    def draining(self) -> bool:
-        """Whether it starts nothing more, as another process is to go on with it."""
-        return self._draining
-
-    @property
-    def held_back(self) -> bool:
-        """Whether a step would have started if it were not draining: it is due at once in the next process."""
-        return self._held_back
 
     # -- around the commit ----------------------------------------------------------------------------------
 
@@ -546,10 +544,12 @@ class Driver:
         if self.running.get(name) != (message.visit, message.attempt):
             return False
         del self.running[name]
-        self._lost.pop(name, None)
+        if self._lost:
+            self._lost.pop(name, None)
         if message.alive:
             self.held.add(name)
-        self._touch(name)
+        if self._changed is not None:
+            self._changed.append(name)
         for event in message.events:
             self._append(event)
         return True
@@ -618,12 +618,9 @@ class Driver:
         self.limited = True
         return False
 
-    def _follow(self, command: Decision, now: int) -> bool:
+    def _follow(self, command: ChooseRoute | ListItems | CloseItems | Jump | Complete | Fail, now: int) -> bool:
         """Carry out one decision; return whether there is more to decide at once."""
         match command:
-            case StartStep():
-                self._start(command, now)
-                return False
             case ChooseRoute():
                 self._routing = command.step
                 self._commands.append(AskRoute(command.step))
@@ -662,8 +659,8 @@ class Driver:
 
     def _start(self, command: StartStep, now: int) -> None:
         name = command.step
-        if self._draining:
-            self._held_back = True
+        if self.draining:
+            self.held_back = True
         elif name in self.timers or name in self.running or name in self.held:
             pass
         elif command.due_at is not None:

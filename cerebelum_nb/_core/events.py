@@ -15,6 +15,7 @@ from .value import ErrorInfo, Value
 __all__ = [
     "EVENT_TYPES",
     "HEADER",
+    "SIGNALS",
     "ApprovalReceived",
     "ApprovalRefused",
     "ApprovalRejected",
@@ -467,9 +468,9 @@ PAYLOAD_FIELDS: dict[type[Any], tuple[str, ...]] = {
     cls: tuple(f.name for f in fields(cls) if f.name not in HEADER) for cls in EVENT_TYPES.values()
 }
 
-_SIGNALS = (CancelRequested, ApprovalReceived, ApprovalRejected, SignalReceived)
+SIGNALS: frozenset[type[Any]] = frozenset({CancelRequested, ApprovalReceived, ApprovalRejected, SignalReceived})
 
 
 def is_signal(event: Event) -> bool:
     """Whether any process may append this event to an execution which another one is running."""
-    return isinstance(event, _SIGNALS)
+    return type(event) in SIGNALS

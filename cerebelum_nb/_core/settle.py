@@ -15,7 +15,7 @@ from .value import ErrorInfo, Value
 __all__ = ["Raised", "Returned", "ReturnedError", "Verdict", "settle", "tries_again"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made per step
 class Returned:
     """The function returned; ``value`` is its result as the log holds it."""
 

@@ -246,11 +246,11 @@ def evolve(state: State, event: e.Event) -> State:
     """Fold one event into ``state``, in place, and return it."""
     state.version += 1
     state.updated_at = event.at
-    if not e.is_signal(event):
+    if type(event) not in e.SIGNALS:
         state.active_at = event.at
     match event:
         case e.StepStarted():
-            step = _step(state, event)
+            step = state.steps.get(event.step) or _step(state, event)
             step.attempt = event.attempt
             step.phase = Phase.RUNNING
             step.started_at = event.at
@@ -264,9 +264,12 @@ def evolve(state: State, event: e.Event) -> State:
             state.current_step = event.step
             if event.step not in state.steps:
                 _items(state, event.step).running[event.step] = None
-        case e.StepCompleted():
-            step = _step(state, event)
-            _leave(state, event.step, step, Phase.COMPLETED, event.at)
+        case e.StepCompleted():  # as `_leave`, without the calls: every step comes by here once
+            step = state.steps.get(event.step) or _step(state, event)
+            step.phase, step.ended_at, step.due_at = Phase.COMPLETED, event.at, None
+            state.in_flight.pop(event.step, None)
+            if state.waiting:
+                _stop_waiting(state, event.step, step)
             step.output = event.output
             step.error = None
             step.by_hand = event.by_hand
@@ -274,7 +277,8 @@ def evolve(state: State, event: e.Event) -> State:
                 step.inputs = None
             step.operations = {}
             state.deaths = 0
-            _step_on(state, event.step)
+            if state.current_step == event.step:
+                state.current_step = next(reversed(state.in_flight), None)
             if event.step not in state.steps:
                 step.settled_at = state.version
                 _items(state, event.step).running.pop(event.step, None)

@@ -10,7 +10,7 @@ from .state_name import ExecutionState
 __all__ = ["Summary", "summarise"]
 
 
-@dataclass(slots=True, kw_only=True)  # not frozen: one is made per commit, and freezing doubles what that takes
+@dataclass(slots=True)  # not frozen: one is made per commit, and freezing doubles what that takes
 class Summary:
     """What the ``executions`` table shows of an execution: the part of its folded state that lists need."""
 
@@ -34,17 +34,17 @@ def summarise(state: State) -> Summary:
         >>> summarise(State(workflow="deploy")).workflow
         'deploy'
     """
-    error = state.error
-    return Summary(
-        workflow=state.workflow,
-        state=state.status,
-        started_at=state.started_at,
-        updated_at=state.updated_at,
-        completed_at=state.completed_at,
-        total_steps=max(state.total_steps, len(state.finished)),  # a route may run more than the timeline holds
-        done_steps=len(state.finished),
-        current_step=state.current_step,
-        error=None if error is None else f"{error.type}: {error.message}",
-        wake_at=state.wake_at,
-        parent=state.parent,
+    error, done, total = state.error, len(state.finished), state.total_steps
+    return Summary(  # by place, as one is made per commit
+        state.workflow,
+        state.status,
+        state.started_at,
+        state.updated_at,
+        state.completed_at,
+        total if total > done else done,  # a route may run more than the timeline holds
+        done,
+        state.current_step,
+        None if error is None else f"{error.type}: {error.message}",
+        state.wake_at,
+        state.parent,
     )

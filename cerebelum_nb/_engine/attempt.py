@@ -16,6 +16,7 @@ import asyncio
 import contextvars
 import inspect
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -100,17 +101,20 @@ class Attempt:
         """Call the function, or take over ``result``, what a plain one returned, and await it."""
         scope = self.scope
         current_scope.set(scope)
-        outcome = self.outcome()
+        outcome = Outcome(scope.step, scope.visit, scope.attempt)
         note = partial(scope.execution.note_blocking, self.spec.name)
         try:
             scope.check()
             if result is None:
                 result = self.spec.fn(**scope.execution.arguments(self.spec))
-            while inspect.isawaitable(result):
+            while type(result) not in _NOT_AWAITABLE and inspect.isawaitable(result):
                 result = await measured(result, note)
-            if (problem := unawaited(scope)) is not None:
+            if scope.unawaited and (problem := unawaited(scope)) is not None:
                 raise problem
+            began = time.monotonic()
             outcome.value = scope.execution.encode_result(self.spec, result)
+            if (took := time.monotonic() - began) > _LONG_SECONDS:
+                scope.execution.note_own(took)
             outcome.live = result
         except asyncio.CancelledError as error:
             if not scope.closed and not self.timed_out and _was_asked_to_stop():
@@ -133,7 +137,8 @@ class Attempt:
         try:
             scope.check()
             result = self.spec.fn(**scope.execution.arguments(self.spec))
-            if inspect.isawaitable(result):  # a plain wrapper of an async function: it continues as one
+            if type(result) not in _NOT_AWAITABLE and inspect.isawaitable(result):
+                # a plain wrapper of an async function: it continues as one
                 self._go_on_in_loop(result)
                 return
             if (problem := unawaited(scope)) is not None:
@@ -177,13 +182,17 @@ class Attempt:
             callback()
 
     def _over(self, outcome: Outcome) -> None:
-        self._stop_timer()
-        give_up(self.scope)
-        self._tell_ended()
-        if self.timed_out and not self.scope.closed and self.scope.thread is None:
+        scope = self.scope
+        if self._timer is not None:
+            self._timer.cancel()
+        if scope.unawaited:
+            give_up(scope)
+        if self._ended:
+            self._tell_ended()
+        if self.timed_out and not scope.closed and scope.thread is None:
             outcome.error, outcome.value = self._timeout_error(), None
-        if not self.scope.closed:
-            self.scope.execution.ended(outcome)
+        if not scope.closed:
+            scope.execution.ended(outcome)
 
     def _time_out(self) -> None:
         self.timed_out = True
@@ -205,6 +214,13 @@ class Attempt:
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+
+
+_LONG_SECONDS = 0.01
+"""What is worth counting of the time that writing a result takes."""
+
+_NOT_AWAITABLE = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict})
+"""Types that `inspect.isawaitable` need not be asked about."""
 
 
 def _close(result: Any) -> None:

@@ -63,6 +63,9 @@ from .values import ExecutionValues, MakeContext
 
 __all__ = ["Execution", "running_here"]
 
+_LAUNCHED_AT_ONCE = 128
+"""The most attempts that are begun in one turn of the loop."""
+
 _BROKEN_OFF = (Suspension, Interruption, KeyboardInterrupt)
 """What a step raises that a stop broke into, or refused an operation."""
 
@@ -104,7 +107,8 @@ class Execution(ExecutionValues):
         self.done: asyncio.Future[None] = engine.loop.create_future()
         self.context = contextvars.copy_context()
         self._ahead = self.clock.now() - self.clock.monotonic()
-        self._starts: list[Start] = []
+        self._starts: list[Start] = []  # decided on, and not committed yet
+        self._ready: list[Start] = []  # committed, and not launched yet
         self._answers: list[Waiter] = []
         self._timers: dict[str, Timer] = {}
         self._retries: dict[str, Deadline] = {}  # of steps that failed in this turn
@@ -173,13 +177,17 @@ class Execution(ExecutionValues):
         """Take how long an async step has run without letting the loop go on."""
         self.engine.note_blocking(step, seconds)
 
+    def note_own(self, seconds: float) -> None:
+        """Take how long the loop was kept by work that is not the step's."""
+        self.engine.note_own(seconds)
+
     @property
     def all_wait(self) -> bool:
         """Whether everything in flight waits for the clock. Who was at work last is asked first: it mostly still is."""
         busy = self._busy
         if busy is None or busy.scope.waits or self.attempts.get(busy.spec.name) is not busy:
             self._busy = next((attempt for attempt in self.attempts.values() if not attempt.scope.waits), None)
-        return self._busy is None and bool(self.attempts or self._timers)
+        return self._busy is None and not self._ready and bool(self.attempts or self._timers)
 
     # -- messages -------------------------------------------------------------------------------------------
 
@@ -204,12 +212,12 @@ class Execution(ExecutionValues):
         if self.attempts and next(iter(self.attempts.values())).scope.waits:
             self.engine.post(self, self._look_at_waits, None)
         scope.close()
-        at_work = attempt.alive and scope.thread is not None
+        at_work = scope.thread is not None and attempt.alive
         if at_work:
             self._zombies[scope.step] = attempt
             self._when_over(attempt, partial(self._on_end_of_thread, scope.step))
         now = self.now()
-        printed = scope.take_printed(now, all_of_it=True)
+        printed = None if scope.printed is None else scope.take_printed(now, all_of_it=True)
         if self.stop_requested is not None and isinstance(outcome.error, _BROKEN_OFF):
             self.driver.ride(lambda: printed)
             return  # still in flight as far as the log knows: the stop interrupts it
@@ -218,14 +226,14 @@ class Execution(ExecutionValues):
         if tries_again(policy, failures, verdict):
             deadline = self._retries[scope.step] = Deadline.after(self.clock, policy.delay(failures, random.random()))
             due_at = deadline.at
-        event = settle(verdict, due_at=due_at, **_header(now, scope))
+        event = settle(verdict, due_at=due_at, at=now, step=scope.step, visit=scope.visit, attempt=scope.attempt)
         if isinstance(event, e.StepFailed):
             self.cause = outcome.error
         events = [event] if printed is None else [printed, event]
         self.driver.take(Settled(scope.step, scope.visit, scope.attempt, events, at_work), now)
         if isinstance(verdict, Returned):
             self.keep_live(scope.step, scope.visit, verdict.value, outcome.live)
-        if not isinstance(verdict, ReturnedError):
+        if self._given and not isinstance(verdict, ReturnedError):
             self.warn_of_changes(scope.step)
 
     def ask_to_stop(self, reason: str) -> None:
@@ -289,9 +297,9 @@ class Execution(ExecutionValues):
         elif self.stop_requested is not None:  # after what came in together with it: that is done, and is kept
             self.stop(self.stop_requested)
         else:
-            for is_due in list(self.watchers):
+            for is_due in list(self.watchers) if self.watchers else ():
                 is_due()
-        if not self.attempts and not self._starts:  # nothing is being measured: by the wall clock again
+        if not (self.attempts or self._starts or self._ready):  # nothing is being measured: by the wall clock again
             self._ahead = self.clock.now() - (self.engine.turn_at or self.clock.monotonic())
         answered = True
         while answered:
@@ -317,7 +325,7 @@ class Execution(ExecutionValues):
                         pass  # the commit gives the lease back, and `committed` sees that it is the last
                     case _:
                         assert_never(command)
-        if self.driver.draining and not self.finishing:
+        if self.driver.draining and not self.driver.finishing:
             self._hibernate(None)
 
     def take_progress(self) -> None:
@@ -330,14 +338,9 @@ class Execution(ExecutionValues):
         """Describe what is to be written."""
         if not self.holder:
             self.holder = keeper_of(self.store).holder(self.clock.now())
+        driver = self.driver
         return Commit(
-            execution_id=self.id,
-            after=self.written,
-            events=self.driver.batch,
-            summary=summarise(self.state),
-            holder=self.holder,
-            release=self.finishing,
-            payloads=self.payloads,
+            self.id, self.written, driver.batch, summarise(self.state), self.holder, driver.finishing, self.payloads
         )
 
     def rebase(self, state: State) -> None:
@@ -353,9 +356,10 @@ class Execution(ExecutionValues):
 
     def committed(self) -> None:
         """The batch is in the log: it counts now."""
-        if self.driver.forgotten:
-            self.forget(self.driver.forgotten)
-        events = self.driver.committed()
+        driver = self.driver
+        if driver.forgotten:
+            self.forget(driver.forgotten)
+        events = driver.committed()
         if self.payloads:
             parts_written(self.store, self.payloads)
             self.payloads = ()
@@ -365,15 +369,16 @@ class Execution(ExecutionValues):
             for waiter in answers:
                 if not waiter.done():
                     waiter.set_result(None)
-        if self.state.cancel is not None and not self.finishing:  # it came with what others appended
+        if self.state.cancel is not None and not driver.finishing:  # it came with what others appended
             self._starts.clear()
+            self._ready.clear()
             self.engine.post(self, _decide_anew, None)
         if self._starts and self.stop_requested is None:
-            starts, self._starts = self._starts, []
-            for command in starts:
-                self._launch(command)
+            self._ready += self._starts
+            self._starts = []
+            self._launch_some()
         observers.tell(self, first, events)
-        if self.finishing:
+        if driver.finishing:
             self._cancel_attempts()
             self._end()
 
@@ -455,6 +460,16 @@ class Execution(ExecutionValues):
         self._zombies.pop(step, None)
         self.driver.take(Released(step), self.now())
 
+    def _launch_some(self) -> None:
+        """Launch what is recorded as started; of very many, some, and the others in the loop's next turns."""
+        if self.over or self.driver.finishing or self.stop_requested is not None:
+            return
+        some, self._ready = self._ready[:_LAUNCHED_AT_ONCE], self._ready[_LAUNCHED_AT_ONCE:]
+        for command in some:
+            self._launch(command)
+        if self._ready:
+            self.loop.call_soon(self.engine.on_behalf_of, self, self._launch_some)
+
     def _launch(self, command: Start) -> None:
         name = command.step
         scope = Scope(self, name, command.visit, command.attempt)
@@ -499,11 +514,11 @@ class Execution(ExecutionValues):
         if self.finishing:
             return
         if self.driver.draining:
-            if self._starts or not all(map(may_leave, self._waits())):
+            if self._starts or self._ready or not all(map(may_leave, self._waits())):
                 return
         else:
             ripe = None if after is None else self._ripe_at(after, now)
-            if ripe is None or ripe > now or self._starts:
+            if ripe is None or ripe > now or self._starts or self._ready:
                 return
         self._ride_all_printed()
         now = self.now()
@@ -533,6 +548,7 @@ class Execution(ExecutionValues):
             timer.cancel()
         self._timers.clear()
         self._starts.clear()
+        self._ready.clear()
         for attempt in self.attempts.values():
             attempt.abandon()
 
@@ -572,10 +588,6 @@ def running_here(store: Store, execution_id: str) -> Execution | None:
     """Return the execution if it runs in this process."""
     held = keeper_of(store).running(execution_id)
     return held if isinstance(held, Execution) else None
-
-
-def _header(now: int, scope: Scope) -> dict[str, Any]:
-    return {"at": now, "step": scope.step, "visit": scope.visit, "attempt": scope.attempt}
 
 
 def _decide_anew(_: None) -> None:

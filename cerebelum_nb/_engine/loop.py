@@ -17,7 +17,7 @@ import logging
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
@@ -42,6 +42,10 @@ from .values import MakeContext
 from .watchdog import BlockWatch
 
 __all__ = ["Engine", "engine_of", "engines_on"]
+
+_TURN_MOST = 128
+"""The most messages that share a commit before the loop gets its turn. Ten thousand outcomes that
+come together would keep it from everything else for a second."""
 
 _FLUSH_SECONDS = 1.0
 """The longest that a progress event waits for a commit to ride on."""
@@ -168,11 +172,11 @@ class Engine:
             self.post(execution, execution.settle, outcome)
 
     def flush(self) -> None:
-        """Work off the inbox now."""
+        """Work off the inbox now, all of it."""
         if not self._pumping:
             if self._pump_handle is not None:
                 self._pump_handle.cancel()
-            self._context.run(self._pump)
+            self._context.run(self._pump, whole=True)
 
     def flush_later(self, execution: Execution) -> None:
         """Commit waiting progress by itself if nothing else comes."""
@@ -247,10 +251,13 @@ class Engine:
         """Do something for an execution; what it raises ends that execution with its error."""
         try:
             action(*arguments)
-        except BaseException as error:  # whatever it is may end a run, and must never hang it
-            execution.abort(error)
-            if not isinstance(error, Exception):
-                raise
+        except BaseException as error:  # noqa: BLE001 - whatever it is may end a run, and must never hang it
+            self._failed(execution, error)
+
+    def _failed(self, execution: Execution, error: BaseException) -> None:
+        execution.abort(error)
+        if not isinstance(error, Exception):
+            raise error
 
     def _look(self, execution: Execution) -> None:
         try:
@@ -266,6 +273,10 @@ class Engine:
     def note_blocking(self, step: str, seconds: float) -> None:
         """Take how long an async step has run without letting the loop go on."""
         self._watch.note(step, seconds)
+
+    def note_own(self, seconds: float) -> None:
+        """Take how long the loop was kept by the engine's own work, which no step is to blame for."""
+        self._watch.own += seconds
 
     def stirs(self, execution: Execution) -> None:
         """Hear that an execution does something, so that a clock that jumps must not."""
@@ -288,22 +299,27 @@ class Engine:
         if not execution.over:
             self.post(execution, lambda _: execution.take_progress(), None)
 
-    def _pump(self) -> None:
+    def _pump(self, *, whole: bool = False) -> None:
         self._pump_handle = None
         self._pumping = True
+        began = time.monotonic()
         try:
-            while self._inbox:
+            is_long = False
+            while self._inbox and not is_long:
+                is_long = len(self._inbox) > _TURN_MOST and not whole
                 self._turn()
         finally:
             self._pumping = False
             self.turn_at = None
-            if self._inbox and not self.loop.is_closed():  # Ctrl-C broke in: the others go on
+            self._watch.own += time.monotonic() - began
+            if self._inbox and not self.loop.is_closed():  # there were many, or Ctrl-C broke in: the others go on
                 self._pump_handle = self.loop.call_soon(self._pump, context=self._context)
         if self.clock.jumps:
             self.check_idle()
 
     def _turn(self) -> None:
-        inbox, self._inbox = self._inbox, []
+        inbox = self._inbox[:_TURN_MOST]
+        del self._inbox[:_TURN_MOST]
         try:
             self.turn_at = self.clock.monotonic()
         except Exception:  # noqa: BLE001 - each execution then asks the clock itself, and fails by itself
@@ -315,14 +331,21 @@ class Engine:
                 execution, handler, argument = inbox.pop()
                 if not execution.over:
                     touched[execution] = None
-                    self.stirs(execution)
-                    self.on_behalf_of(execution, handler, argument)
+                    try:  # as `on_behalf_of`, without its call: most messages are outcomes, one a step
+                        handler(argument)
+                    except BaseException as error:  # noqa: BLE001
+                        self._failed(execution, error)
+            if self.clock.jumps:
+                self._stirring.update(touched)
             for execution in touched:
                 if not execution.over:
-                    self.on_behalf_of(execution, execution.advance)
+                    try:
+                        execution.advance()
+                    except BaseException as error:  # noqa: BLE001
+                        self._failed(execution, error)
         finally:  # also when Ctrl-C broke in: what was not looked at yet is looked at in the next turn
             self._inbox[:0] = reversed(inbox)
-            ready = [execution for execution in touched if execution.batch and not execution.over]
+            ready = [execution for execution in touched if execution.driver.batch and not execution.over]
             if self._retry is not None:
                 self._hold(ready)
             elif ready:
@@ -332,10 +355,11 @@ class Engine:
 
     def _commit(self, executions: list[Execution]) -> None:
         """Write what executions have in their batches, and start what follows from it."""
-        while executions:
-            executions = self._write(executions)
+        again = self._write(executions)
+        while again:
+            again = self._write(again)
 
-    def _write(self, executions: list[Execution]) -> list[Execution]:
+    def _write(self, executions: Sequence[Execution]) -> list[Execution]:
         """Commit once; return who has to be committed again, as others appended something before it."""
         began = time.perf_counter()
         try:
@@ -350,7 +374,10 @@ class Engine:
                 self._held.pop(execution, None)
             reason = rejected.get(execution.id) if rejected else None
             if reason is None:
-                self.on_behalf_of(execution, execution.committed)
+                try:
+                    execution.committed()
+                except BaseException as error:  # noqa: BLE001
+                    self._failed(execution, error)
             elif reason != Rejection.STALE:
                 execution.abort(superseded(execution.id))
             else:
@@ -362,7 +389,7 @@ class Engine:
                     self.post(execution, _nothing, None)
         return again
 
-    def _not_written(self, executions: list[Execution], error: BaseException) -> None:
+    def _not_written(self, executions: Sequence[Execution], error: BaseException) -> None:
         if isinstance(error, StoreError) and error.transient:
             self._hold(executions)
         elif isinstance(error, Exception) and len(executions) > 1:  # whose is it?
@@ -374,7 +401,7 @@ class Engine:
             if not isinstance(error, Exception):
                 raise error
 
-    def _hold(self, executions: list[Execution]) -> None:
+    def _hold(self, executions: Sequence[Execution]) -> None:
         """Keep what executions want written until the log's write lock is free.
 
         Tried again by a timer of the loop and not in a thread: a try that finds the lock taken costs the loop little,

@@ -126,6 +126,10 @@ class Host(Protocol):
         """Take how long an async step has run without letting the loop go on."""
         ...
 
+    def note_own(self, seconds: float) -> None:
+        """Take how long the loop was kept by work that is not the step's."""
+        ...
+
     def ask_to_stop(self, reason: str) -> None:
         """Stop it: nothing starts any more."""
         ...
@@ -216,6 +220,10 @@ class RunLoop(Protocol[E]):
 
     def note_blocking(self, step: str, seconds: float) -> None:
         """Take how long an async step has run without letting the loop go on."""
+        ...
+
+    def note_own(self, seconds: float) -> None:
+        """Take how long the loop was kept by the engine's own work."""
         ...
 
     def forget(self, execution: E, leftovers: list[Callable[[], bool]]) -> None:

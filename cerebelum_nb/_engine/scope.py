@@ -39,9 +39,10 @@ __all__ = ["Scope", "Suspension", "current_scope", "hear", "scope_here"]
 
 current_scope: ContextVar[Scope | None] = ContextVar("cerebelum_scope", default=None)
 
-_open: weakref.WeakSet[Scope] = weakref.WeakSet()
+_open: dict[int, weakref.ref[Scope]] = {}
+"""The attempts at work, by the object's id. Not a WeakSet, whose entries each have a callback."""
 _lock = threading.Lock()
-"""Guards ``_open``, and the counts of scopes: a step's pool threads name operations at the same time."""
+"""Guards the counts of scopes: a step's pool threads name operations at the same time."""
 
 PROGRESS_EVERY = 250_000
 """µs between two progress events of one step in the log."""
@@ -103,8 +104,7 @@ class Scope:
         self._pid = os.getpid()
         self._earlier: dict[str, dict[str, None]] = {}
         self.unawaited: dict[object, None] | None = None
-        with _lock:
-            _open.add(self)
+        _open[id(self)] = weakref.ref(self)
 
     def now(self) -> int:
         """Return the engine's time, µs since the epoch."""
@@ -264,15 +264,15 @@ class Scope:
     def close(self) -> None:
         """End it: what this attempt still tries to record is refused, and what it waits for is called off."""
         self.closed = True
-        with _lock:
-            _open.discard(self)
-        for write, rest in self._torn.items():
-            with suppress(Exception):  # the stream may be closed
-                write(rest)
-        self._torn = {}
-        for end in list(self._ends):
+        _open.pop(id(self), None)
+        if self._torn:
+            for write, rest in self._torn.items():
+                with suppress(Exception):  # the stream may be closed
+                    write(rest)
+            self._torn = {}
+        for end in list(self._ends) if self._ends else ():
             end()
-        for waiter in list(self._waiters or ()):
+        for waiter in list(self._waiters) if self._waiters else ():
             if isinstance(waiter, concurrent.futures.Future) and not waiter.done():
                 waiter.set_exception(self.over())
 
@@ -384,8 +384,7 @@ def scope_here(what: str) -> Scope | None:
     """
     scope = current_scope.get()
     if scope is None:
-        with _lock:
-            at_work = [one for one in _open if one.is_here()]
+        at_work = [one for one in _at_work() if one.is_here()]
         scope = next((one for one in at_work if one.is_callers()), None)  # its context was lost
         if scope is None and at_work and threading.current_thread() is not threading.main_thread():
             raise OperationError(
@@ -400,6 +399,10 @@ def scope_here(what: str) -> Scope | None:
             f"step itself, and give the process only the work"
         )
     return scope
+
+
+def _at_work() -> Iterable[Scope]:
+    return [scope for ref in list(_open.values()) if (scope := ref()) is not None]  # list(): threads enter theirs
 
 
 def _in_child() -> None:
@@ -434,8 +437,7 @@ def hear(text: str, write: Callable[[str], Any]) -> str:
 def _revealed_to() -> Iterable[Vault]:
     """Whose step reveals a secret; where nothing tells, as in a thread of a pool, it may be any that is at work."""
     scope = current_scope.get()
-    with _lock:
-        scopes = tuple(_open) if scope is None else (scope,)
+    scopes = _at_work() if scope is None else (scope,)
     return {one.execution.vault for one in scopes}
 
 

@@ -2,7 +2,8 @@
 
 Each stretch of a step's own code between two awaits is measured, so that the step is named which blocked. What a task
 that it started does is not its own code: for that, a timer of the loop looks whether it was called in time, and names
-the steps at work if nobody else explains the delay. It only ever logs.
+the steps at work if nobody else explains the delay: another step, or the engine, whose own work is no step's fault.
+It only ever logs.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ class BlockWatch:
         self._handle: asyncio.TimerHandle | None = None
         self._due = 0.0
         self._explained = 0.0  # until when it is known who blocked the loop
+        self.own = 0.0  # seconds since the last look that the engine itself has kept the loop
         self._told: set[str] = set()
 
     def note(self, name: str, seconds: float) -> None:
-        """Take how long a step has kept the loop from anything else."""
-        if seconds > _TOO_LONG_SECONDS:
-            self._explained = self._loop.time()
-            self._tell([name], seconds)
+        """Take how long a step has kept the loop from anything else: too long."""
+        self._explained = self._loop.time()
+        self._tell([name], seconds)
 
     def start(self) -> None:
         """Begin to watch, if it does not yet."""
@@ -53,7 +54,8 @@ class BlockWatch:
             self._handle = None
 
     def _look(self) -> None:
-        late = self._loop.time() - self._due
+        late = self._loop.time() - self._due - self.own
+        self.own = 0.0
         if late > _TOO_LONG_SECONDS and self._explained < self._due:
             self._tell(self._running(), late)
         self._handle = None
@@ -75,11 +77,12 @@ class BlockWatch:
 
 @types.coroutine
 def measured(work: Awaitable[Any], note: Callable[[float], None]) -> Generator[Any, Any, Any]:
-    """Await ``work``, and note how many seconds each stretch of it took without yielding to the loop."""
+    """Await ``work``; note how many seconds a stretch of it took that did not yield to the loop for too long."""
     inner: Any = work.__await__()
     error: BaseException | None = None
+    monotonic = time.monotonic
     while True:
-        began = time.monotonic()
+        began = monotonic()
         try:
             if error is None:
                 waits_for = next(inner)
@@ -89,7 +92,8 @@ def measured(work: Awaitable[Any], note: Callable[[float], None]) -> Generator[A
         except StopIteration as end:
             return end.value
         finally:
-            note(time.monotonic() - began)
+            if (took := monotonic() - began) > _TOO_LONG_SECONDS:
+                note(took)
         try:
             yield waits_for
         except GeneratorExit:

@@ -122,9 +122,9 @@ class _Apprise:
         """Send a message."""
         import apprise
 
-        kinds = {"failed": "failure", "interrupted": "failure", "late": "warning", "completed": "success"}
+        kinds = {"failed": "FAILURE", "interrupted": "FAILURE", "late": "WARNING", "completed": "SUCCESS"}
         body = "\n\n".join(part for part in (news.text, link) if part) or news.title
-        kind = apprise.NotifyType(kinds.get(news.kind, "info"))
+        kind = getattr(apprise.NotifyType, kinds.get(news.kind, "INFO"))
         if not self._apprise.notify(title=news.title, body=body, notify_type=kind):
             raise CerebelumError("it was not delivered")
 

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 __all__ = ["Traces", "send", "trace"]
 
 _BATCH = 500
+_NOT_TAKEN = (
+    "the collector did not take the trace: is its address right, and does it take OTLP over HTTP "
+    "(port 4318, as a rule)?"
+)
 
 
 class Traces:
@@ -184,10 +188,9 @@ def send(spans: Iterable[Span], endpoint: str | None = None) -> int:
     try:
         for start in range(0, len(known), _BATCH):
             if exporter.export(known[start : start + _BATCH]) is not SpanExportResult.SUCCESS:
-                raise CerebelumError(
-                    "the collector did not take the trace: is its address right, and does it take OTLP over HTTP "
-                    "(port 4318, as a rule)?"
-                )
+                raise CerebelumError(_NOT_TAKEN)
+    except OSError as error:  # older exporters raise what others return
+        raise CerebelumError(_NOT_TAKEN) from error
     finally:
         exporter.shutdown()
     return len(known)

@@ -127,6 +127,9 @@ class _TrialHost(ExecutionValues):
     def note_blocking(self, step: str, seconds: float) -> None:
         """Say nothing: the caller who tries a step waits for it anyway."""
 
+    def note_own(self, seconds: float) -> None:
+        """Say nothing, as above."""
+
     def ask_to_stop(self, reason: str) -> None:
         """Begin nothing more."""
         self.stop_requested = reason

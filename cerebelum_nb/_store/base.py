@@ -28,7 +28,7 @@ A variable and no argument, as it belongs to who calls: an event loop has next t
 """
 
 
-@dataclass(slots=True, kw_only=True)  # not frozen: one is made per commit, and freezing doubles what that takes
+@dataclass(slots=True)  # not frozen: one is made per commit, and freezing doubles what that takes
 class Commit:
     """Events to append to one execution, after version ``after`` (0 creates it).
 

@@ -78,7 +78,7 @@ class Identity:
             OSError: that cannot be found out at the moment (permissions, a network file system that is away).
         """
         try:
-            found = os.stat(path)  # noqa: PTH116  # twice as fast as Path.stat, and asked around every commit
+            found = os.stat(path)  # noqa: PTH116
         except (FileNotFoundError, NotADirectoryError):
             return None
         return cls(found.st_dev, found.st_ino)

@@ -83,7 +83,7 @@ def progress(commit: Commit) -> tuple[Any, ...]:
         shown.total_steps,
         shown.done_steps,
         shown.current_step,
-        shown_text(shown.error),
+        None if shown.error is None else shown_text(shown.error),
     )
 
 

@@ -20,7 +20,7 @@ from dataclasses import MISSING, dataclass, fields
 from json.encoder import encode_basestring as _quote
 from typing import Any, cast
 
-from .._core.events import EVENT_TYPES, HEADER, PAYLOAD_FIELDS, Event
+from .._core.events import EVENT_TYPES, HEADER, PAYLOAD_FIELDS, Event, StepCompleted, StepStarted
 from .._core.value import ErrorInfo, Value
 from .._text.json_text import parse
 from ..errors import StoreError
@@ -84,6 +84,18 @@ _BY_NAME = {layout.name: layout for layout in _LAYOUTS.values()}
 
 def encode(event: Event) -> Row:
     """Return the row of ``event``."""
+    # These two are nearly all there is, so they are written out; what follows would write the same.
+    if isinstance(event, StepStarted):
+        code = event.code
+        data = None if code is None else f'{{"code":{_quote(code)}}}'
+        if data is None or data.isascii():
+            return "StepStarted", event.step, event.visit, event.attempt, event.at, data
+    elif isinstance(event, StepCompleted) and not event.by_hand:
+        value = event.output
+        if value.codec == "json" and not (value.masked or value.type or value.preview or value.digest or value.size):
+            data = f'{{"output":{value.json}}}'
+            if data.isascii():
+                return "StepCompleted", event.step, event.visit, event.attempt, event.at, data
     layout = _LAYOUTS[type(event)]
     members = []
     for name, key, default in layout.plain:

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from .._core.arguments import ExecutionLike, id_of
-from .._core.events import Event
+from .._core.events import Event, StepStarted
 from .._core.state_name import ExecutionState
 from .._core.value import Value
 from .._host.caller import is_library_frame
@@ -37,6 +37,7 @@ from .opening import (
     explain,
     interruptible,
     is_busy,
+    make_room,
     open_log,
     open_to_look,
     open_to_read,
@@ -67,6 +68,10 @@ _LAST_VERSION = 2**63 - 1
 _TRY_MILLISECONDS = 50
 """How long one try for SQLite's write lock lasts; an event loop stands still no longer."""
 _PAUSE_SECONDS = 0.01
+_SYNCS_COMMITS = 2
+"""`PRAGMA synchronous` from which on every commit is synced: FULL."""
+_COMMITS_BEFORE_ROOM = 30
+"""After so many commits it is worth while to make room for more."""
 
 
 class SqliteStore:
@@ -117,6 +122,7 @@ class SqliteStore:
         self._registrations: dict[int, process.Registration] = {}
         self._read_only = read_only
         self._identity: Identity | None = None
+        self._before_room = 0  # commits until the -wal file is made as long as it will be; 0: it is not to be
         self._journal = ""  # the -wal file, which is there from the first commit on for as long as the log is open
         self._db: sqlite3.Connection | None = None
         self.trust = FULL
@@ -227,7 +233,7 @@ class SqliteStore:
         rules.check(commits)
         encoded = [[rows.encode(event) for event in commit.events] for commit in commits]
         rejected: dict[str, str] = {}
-        db = self._begin()  # as in _writing, without the cost of a generator: this is the hot path
+        db = self._begin(looked_at_after=True)  # as in _writing, without the cost of a generator: this is the hot path
         try:
             try:
                 for commit, events in zip(commits, encoded, strict=True):
@@ -246,7 +252,7 @@ class SqliteStore:
                         db.execute(_APPEND[len(chunk)], parameters)
                     self._heads[key] = version, head
                     for event in commit.events:
-                        if (value := rows.stored_value(event)) is not None:
+                        if type(event) is not StepStarted and (value := rows.stored_value(event)) is not None:
                             self._keep(db, value)
                     for value in commit.payloads:
                         self._keep(db, value)
@@ -257,15 +263,25 @@ class SqliteStore:
             except BaseException:
                 self._undo(db)
                 raise
-            self._check_identity()  # the file may have gone since it was looked at: then this commit is in no log
-            if self._journal and not os.path.exists(self._journal):  # noqa: PTH110
-                raise StoreError(rules.journal_gone(self.location))
+            self._check_identity()  # the file may be gone: then this commit is in no log
+            if self._journal:
+                try:
+                    os.stat(self._journal)  # noqa: PTH116
+                except OSError:
+                    raise StoreError(rules.journal_gone(self.location)) from None
+                if self._before_room:
+                    self._before_room -= 1
+                    if not self._before_room:
+                        make_room(db, self._journal)
         finally:
             self._lock.release()
         return rejected
 
-    def _begin(self) -> sqlite3.Connection:
+    def _begin(self, *, looked_at_after: bool = False) -> sqlite3.Connection:
         """Take this store's lock and SQLite's write lock; the caller releases the first after its transaction.
+
+        With ``looked_at_after`` the caller looks, after its transaction, whether the file is still there. That also
+        says what a look before it would have said.
 
         While another program holds SQLite's, this store's is let go between the tries: otherwise a thread that waits
         (the heartbeat's) would keep the event loop waiting as long, which may not wait at all.
@@ -274,7 +290,7 @@ class SqliteStore:
         while True:
             self._lock.acquire()
             try:
-                db = self._connected()
+                db = self._db if looked_at_after and self._db is not None else self._connected()
                 db.execute("BEGIN IMMEDIATE")
             except BaseException as exc:
                 self._lock.release()
@@ -327,7 +343,7 @@ class SqliteStore:
         shown = projection.progress(commit)
         # exact types only: sqlite3 looks up an adapter for a bool or an enum at every call
         guard = (key, commit.after, 1 if commit.holder is None else 0, commit.holder)
-        state, wake_at = commit.summary.state.value, commit.summary.wake_at
+        state, wake_at = commit.summary.state._value_, commit.summary.wake_at  # .value is two calls
         if not commit.release and db.execute(projection.ADVANCE, (*shown, *guard, state, wake_at)).rowcount:
             return key, ""
         if db.execute(projection.CHANGE, (*shown, state, wake_at, int(commit.release), *guard)).rowcount:
@@ -654,6 +670,8 @@ class SqliteStore:
             with suppress(OSError):
                 self._identity = Identity.of(self.location)
             self._journal = f"{self.location}-wal" if db.execute("PRAGMA journal_mode").fetchone()[0] == "wal" else ""
+            is_synced = db.execute("PRAGMA synchronous").fetchone()[0] >= _SYNCS_COMMITS
+            self._before_room = _COMMITS_BEFORE_ROOM if self._journal and is_synced else 0
         return db
 
     def _check_identity(self) -> None:
@@ -661,14 +679,17 @@ class SqliteStore:
 
         What is written then goes into a file without a name, and nobody will ever read it.
         """
-        if self._identity is None:
+        identity = self._identity
+        if identity is None:
             return
         try:
-            now = Identity.of(self.location)
+            now = os.stat(self.location)  # noqa: PTH116  # twice as fast as Path.stat, and asked after every commit
+        except (FileNotFoundError, NotADirectoryError):
+            raise StoreError(rules.gone(self.location, replaced=False)) from None
         except OSError:  # it cannot be told at the moment; SQLite will say what it cannot do
             return
-        if now != self._identity:
-            raise StoreError(rules.gone(self.location, replaced=now is not None))
+        if now.st_ino != identity.inode or now.st_dev != identity.device:
+            raise StoreError(rules.gone(self.location, replaced=True))
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from contextlib import closing
 
 import pytest
 
 from cerebelum_nb import step, workflow
+from cerebelum_nb._core.events import StepCompleted
 from cerebelum_nb._engine import watchdog as blocking
 from cerebelum_nb.testing import MemoryStore
 
@@ -81,7 +83,7 @@ def test_a_plain_step_that_sleeps_is_not_named(named):
 
 def test_what_a_step_awaits_sees_its_cancellation_and_its_value():
     async def main():
-        seen, stretches = [], []
+        seen = []
 
         async def work():
             try:
@@ -91,11 +93,65 @@ def test_what_a_step_awaits_sees_its_cancellation_and_its_value():
                 return 42
 
         async def around():
-            return await blocking.measured(work(), stretches.append)
+            return await blocking.measured(work(), seen.append)
 
         task = asyncio.create_task(around())
         await asyncio.sleep(0)
         task.cancel()
-        return await task, seen, len(stretches)
+        return await task, seen
 
-    assert asyncio.run(main()) == (42, ["cancelled"], 2)
+    assert asyncio.run(main()) == (42, ["cancelled"])
+
+
+def test_no_step_is_blamed_for_the_time_that_the_engine_takes_itself(named, monkeypatch):
+    def slow(self, commits):
+        time.sleep(0.6)
+        return commit(self, commits)
+
+    commit = MemoryStore.commit
+    monkeypatch.setattr(MemoryStore, "commit", slow)
+
+    async def waits():
+        await asyncio.sleep(0.05)
+
+    async def waits_longer():
+        await asyncio.sleep(0.1)
+
+    assert named([waits, waits_longer]) == []
+
+
+def test_many_steps_that_begin_and_end_together_leave_the_loop_its_turns():
+    turns, begun, committed = [0], Counter(), []
+
+    class Watched(MemoryStore):
+        def commit(self, commits):
+            committed.append(sum(isinstance(event, StepCompleted) for one in commits for event in one.events))
+            return super().commit(commits)
+
+    async def main():
+        gate, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def tick():
+            turns[0] += 1
+            if sum(begun.values()) == 300:
+                gate.set()
+            ticking.append(loop.call_soon(tick))
+
+        async def waits():
+            begun[turns[0]] += 1
+            await gate.wait()
+
+        async def first():
+            pass
+
+        steps = [step(name=f"s{number}")(waits) for number in range(300)]
+        ticking = []
+        tick()
+        with closing(Watched()) as log:
+            await workflow(name="w")(lambda wf: wf.timeline(step(first) >> steps)).execute(store=log)
+        ticking[-1].cancel()
+
+    asyncio.run(main())
+    assert sum(committed) == 301
+    assert max(committed) <= 128
+    assert max(begun.values()) <= 128

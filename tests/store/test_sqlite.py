@@ -308,6 +308,56 @@ def test_opening_a_log_that_is_there_imports_neither_sqlite_utils_nor_pandas(sql
     assert (ran.stdout, ran.stderr) == ("[]\n", "")
 
 
+# -- the room that is made in the -wal file ------------------------------------------------------------------
+
+
+@pytest.fixture
+def roomy(tmp_path, log_of):
+    """A synced log whose -wal file has been made long, with its files as they were copied between the commits."""
+    log = log_of(SqliteStore(tmp_path / "room.db", durability="full"))
+    log.start("x")
+    lengths = []
+    for number in range(1, 40):
+        log.append("x", number, StepStarted(at=number, step=f"s{number}"))
+        lengths.append((tmp_path / "room.db-wal").stat().st_size)
+    yield log, lengths
+    log.store.close()
+
+
+def test_a_synced_log_makes_room_once_and_no_later_commit_lengthens_the_file(roomy):
+    _, lengths = roomy
+    assert lengths[0] < 100_000
+    assert lengths[-1] > 1_800_000
+    assert len(set(lengths[-8:])) == 1
+
+
+def test_what_room_was_made_for_is_in_a_copy_of_the_files(roomy, tmp_path):
+    log, _ = roomy
+    for suffix in ("", "-wal"):
+        shutil.copy(tmp_path / f"room.db{suffix}", tmp_path / f"copy.db{suffix}")
+    with SqliteStore(tmp_path / "copy.db") as copy:
+        assert copy.events("x") == log.store.events("x")
+        assert closing_check(copy) == "ok"
+
+
+@pytest.mark.parametrize("kept", [0.001, 0.01, 0.05, 0.2, 0.9])
+def test_a_torn_wal_file_leaves_the_commits_before_the_tear(roomy, tmp_path, kept):
+    log, _ = roomy
+    shutil.copy(tmp_path / "room.db", tmp_path / "torn.db")
+    whole = (tmp_path / "room.db-wal").read_bytes()
+    (tmp_path / "torn.db-wal").write_bytes(whole[: round(len(whole) * kept)])
+    with SqliteStore(tmp_path / "torn.db") as torn:
+        there, everything = torn.events("x") if torn.executions()[1] else [], log.store.events("x")
+        assert there == everything[: len(there)]
+        assert len(there) == len(everything) or kept < 0.2
+        assert closing_check(torn) == "ok"
+
+
+def closing_check(store):
+    with closing(store.read_connection()) as connection:
+        return connection.execute("PRAGMA integrity_check").fetchone()[0]
+
+
 def test_durability_is_what_was_asked_for(tmp_path):
     for durability, level in (("full", 2), ("normal", 1)):
         with SqliteStore(tmp_path / "log.db", durability=durability) as store, store._reading() as db:
