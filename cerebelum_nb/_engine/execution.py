@@ -64,7 +64,7 @@ from .values import ExecutionValues, MakeContext
 __all__ = ["Execution", "running_here"]
 
 _LAUNCHED_AT_ONCE = 128
-"""The most attempts that are begun in one turn of the loop: to begin one takes 30 us, and a plain step's thread 100."""
+"""The most attempts that are begun in one turn of the loop."""
 
 _BROKEN_OFF = (Suspension, Interruption, KeyboardInterrupt)
 """What a step raises that a stop broke into, or refused an operation."""

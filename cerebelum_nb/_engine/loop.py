@@ -44,7 +44,7 @@ from .watchdog import BlockWatch
 __all__ = ["Engine", "engine_of", "engines_on"]
 
 _TURN_MOST = 128
-"""The most messages that share a commit before the loop gets its turn: they take some 8 ms. Ten thousand outcomes that
+"""The most messages that share a commit before the loop gets its turn. Ten thousand outcomes that
 come together would keep it from everything else for a second."""
 
 _FLUSH_SECONDS = 1.0

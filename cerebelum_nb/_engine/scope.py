@@ -40,7 +40,7 @@ __all__ = ["Scope", "Suspension", "current_scope", "hear", "scope_here"]
 current_scope: ContextVar[Scope | None] = ContextVar("cerebelum_scope", default=None)
 
 _open: dict[int, weakref.ref[Scope]] = {}
-"""The attempts at work, by the object's id. Not a WeakSet, whose entry takes 2 us, mostly its callback."""
+"""The attempts at work, by the object's id. Not a WeakSet, whose entries each have a callback."""
 _lock = threading.Lock()
 """Guards the counts of scopes: a step's pool threads name operations at the same time."""
 
