@@ -33,7 +33,13 @@ from .._workflow.definition import Definition
 from .._workflow.result import Result
 from .._workflow.run import Run
 from .._workflow.start import Resuming, check_id, new_id, own, refuse_in_step, resumed, started
-from ..errors import CerebelumError, ExecutionBusyError, ExecutionNotFoundError, ResumeError
+from ..errors import (
+    CerebelumError,
+    ExecutionBusyError,
+    ExecutionNotFoundError,
+    ResumeError,
+    WorkflowDefinitionError,
+)
 from .cluster import Cluster
 from .mirror import Mirror
 from .settings import Terms, core_url_of
@@ -113,7 +119,7 @@ class DistributedExecutor:
         """
         __tracebackhide__ = True
         refuse_in_step(workflow.variable)
-        plan, local = workflow.plan(), resolve_store(store)
+        plan, local = _plan_of(workflow), resolve_store(store)
         made_id = new_id() if execution_id is None else check_id(execution_id)
         vault = Vault(local.redact)
         value = encode(check_inputs(inputs), vault=vault, path="inputs")
@@ -156,7 +162,7 @@ class DistributedExecutor:
         """
         __tracebackhide__ = True
         refuse_in_step(workflow.variable)
-        plan, local = workflow.plan(), resolve_store(store)
+        plan, local = _plan_of(workflow), resolve_store(store)
         cluster = await self._cluster(local)
         found = await self._found(workflow, execution_id, cluster, local)
         now = current_clock.get().now()
@@ -188,7 +194,7 @@ class DistributedExecutor:
         local = resolve_store(store)
         cluster = await self._cluster(local)
         found = await self._found(workflow, execution_id, cluster, local)
-        return await self._follow(workflow, workflow.plan(), cluster, found, local)
+        return await self._follow(workflow, _plan_of(workflow), cluster, found, local)
 
     async def stop(self, execution_id: ExecutionLike, reason: str = "stopped by hand") -> bool:
         """Pause an execution that runs there: what is finished is kept. Return False when it is over already."""
@@ -376,6 +382,21 @@ def _code_of(workflow: Definition) -> str:
         return fn.__module__
     source = fn.__code__.co_filename
     return origin() or "NOTEBOOK.ipynb" if is_cell(source) else source
+
+
+def _plan_of(workflow: Definition) -> Plan:
+    """Return the workflow as it is now.
+
+    Raises:
+        WorkflowDefinitionError: it has what only the kernel can run.
+    """
+    plan = workflow.plan()
+    if plan.each:
+        raise WorkflowDefinitionError(
+            f"workflow '{workflow.name}' has a foreach ('{next(iter(plan.each))}'), which a cluster cannot run yet: "
+            "run it here, without distributed=True and core_url=, or write the members as a parallel group"
+        )
+    return plan
 
 
 def _known(local: Store, execution_id: str) -> list[Event]:

@@ -10,7 +10,16 @@ import threading
 import flows
 import pytest
 
-from cerebelum_nb import CerebelumError, ExecutionBusyError, ResumeError, StoreError
+from cerebelum_nb import (
+    CerebelumError,
+    ExecutionBusyError,
+    ResumeError,
+    StoreError,
+    WorkflowDefinitionError,
+    foreach,
+    step,
+    workflow,
+)
 from cerebelum_nb._distributed import server as servers
 from cerebelum_nb._distributed.executor import DistributedExecutor
 from cerebelum_nb._distributed.worker import Worker
@@ -63,6 +72,23 @@ async def test_a_missing_namespace_comes_with_the_command_that_creates_it(server
         StoreError, match=r"no namespace 'nowhere'.*\n.*\n +temporal operator namespace create -n nowhere"
     ):
         await DistributedExecutor(server.url, namespace="nowhere").execute(flows.grouped, store=log)
+
+
+async def test_a_foreach_is_refused_before_anything_is_started(log):
+    @step
+    def regions():
+        return ["ams3"]
+
+    @step
+    def deploy(region):
+        return region
+
+    @workflow
+    def everywhere(wf):
+        wf.timeline(regions >> foreach(deploy, region=regions))
+
+    with pytest.raises(WorkflowDefinitionError, match=r"a foreach .*a cluster cannot run yet: run it here"):
+        await DistributedExecutor("127.0.0.1:1").execute(everywhere, store=log)
 
 
 async def test_a_worker_without_a_workflow_says_what_to_name(server):

@@ -117,7 +117,7 @@ class Caller:
             data = urlencode(body) if isinstance(body, dict) else body
             if data is not None:
                 headers.setdefault("content-type", "application/x-www-form-urlencoded")
-            return await client.request(method, path, content=data, headers=headers)  # type: ignore[arg-type]
+            return await client.request(method, f"http://127.0.0.1:8799{path}", content=data, headers=headers)  # type: ignore[arg-type]
 
     def get(self, path: str) -> str:
         """Return a page that must be there."""
