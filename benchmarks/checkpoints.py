@@ -35,7 +35,7 @@ def run(settings: Settings) -> list[Figure]:
     }
     for title, make in stores.items():
         taken = _sides(settings, lambda made, make=make: _cpu(made, make(), count) / count * 1e6, _waiting)  # type: ignore[misc]
-        added = [on - off for on, off in zip(taken["with"], taken["without"], strict=True)]
+        added = [max(0.0, on - off) for on, off in zip(taken["with"], taken["without"], strict=True)]
         detail = f"{count} waits; a dict, a list and a loop over a range are kept each time"
         figures.append(value_of(NAME, f"a checkpoint, {title}", added, "us", target=150, detail=detail))
     taken = _sides(settings, lambda made: _cpu(made, MemoryStore(), statements), _computing)

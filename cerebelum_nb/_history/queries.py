@@ -144,8 +144,8 @@ def events(execution_id: str | None = None, types: Sequence[str] = (), steps: Se
         where += f" AND e.type IN ({_marks(types)})"
         parameters += tuple(types)
     return Query(
-        f"""SELECT x.execution_id, e.version, e.type, {step_in("e.step")}, {item_in("e.step")}, e.visit, e.attempt,
-            e.at, e.data, x.key
+        f"""SELECT x.execution_id, e.version, e.type, {step_in("e.step")} AS step, {item_in("e.step")} AS item,
+            e.visit, e.attempt, e.at, e.data, x.key
         FROM execution x CROSS JOIN event e ON e.execution = x.key WHERE {where}""",
         parameters,
         order=(10, 2),

@@ -47,11 +47,15 @@ def campaign(wf):
     wf.timeline(before >> nap >> after)
 
 
-@step
-async def deadly():
+def how_long():
     if os.environ.get("DEADLY"):
         os.kill(os.getpid(), 9)
-    await sleep("1500ms")
+    return "1500ms"
+
+
+@step
+async def deadly():
+    await sleep(how_long())  # evaluated again whenever the step is entered here
 
 
 @workflow

@@ -73,7 +73,7 @@ def publish(check, settle, inputs):
 """
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.soak)])
 def test_run_fail_fix_resume_save_and_open_again(lab: Lab, browser: BrowserContext, theme: str) -> None:
     lab.theme(f"JupyterLab {theme.title()}")
     path = lab.notebook(
@@ -282,7 +282,7 @@ await asyncio.wait([run.execution.done])
 """
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.soak)])
 def test_a_slider_goes_through_a_failed_run_also_when_the_notebook_is_opened_again(
     lab: Lab, browser: BrowserContext, theme: str
 ) -> None:

@@ -162,7 +162,7 @@ def test_prune_refuses_what_makes_no_sense(call, arguments, told):
 
 def test_verify_finds_a_log_as_it_was_written(call):
     done = call("verify")
-    assert (done.code, done.out) == (0, "✓ as it was written: 8 executions, 41 events, 0 values\n")
+    assert (done.code, done.out) == (0, "✓ as it was written: 8 executions, 44 events, 0 values\n")
     found = call("verify", "--json").json
     assert found["ok"] and found["findings"] == []
     assert found["heads"]["done-1"]["version"] == 4

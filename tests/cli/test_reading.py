@@ -65,7 +65,7 @@ def test_a_list_of_one_state(call, state):
     assert first_column(call("list", "--status", state).out) == ["failed-1"]
 
 
-@pytest.mark.parametrize("state", ["waiting_for_approval", "waiting for approval", "WAITING-FOR-APPROVAL", "wait"])
+@pytest.mark.parametrize("state", ["waiting_for_approval", "waiting for approval", "WAITING-FOR-APPROVAL", "waiting"])
 def test_a_state_of_several_words_may_be_written_as_one_likes(call, state):
     assert first_column(call("list", "--status", state).out) == ["asking-1"]
 

@@ -41,7 +41,7 @@ async def failed(server, worker, log, request):
 
 def test_reading_commands_show_what_is_there(server, failed):
     there = ("--core", server.url)
-    assert failed in cerebelum("list", *there)
+    assert failed in cerebelum("list", *there, COLUMNS="200")
     assert "raises: ValueError: it cannot" in cerebelum("status", failed[:-2], *there)
     shown = json.loads(cerebelum("events", failed, "--json", *there))
     assert [event["type"] for event in shown["events"]][-2:] == ["StepFailed", "WorkflowFailed"]

@@ -6,15 +6,19 @@ import flows
 import pytest
 
 from cerebelum_nb import WorkflowError
-from cerebelum_nb._core.events import StepPrinted
+from cerebelum_nb._core.events import StepCheckpointed, StepPrinted
 from cerebelum_nb._distributed.executor import DistributedExecutor
 
 
 def shape(log, execution_id):
-    """What must be equal of each event; what is printed is recorded by the clock, between any two others."""
+    """What must be equal of each event.
+
+    What is printed is recorded by the clock, between any two others. On a cluster steps start at their top: it has no
+    checkpoints.
+    """
     told = []
     for event in log.events(execution_id):
-        if isinstance(event, StepPrinted):
+        if isinstance(event, (StepPrinted, StepCheckpointed)):
             continue
         names = ("step", "visit", "attempt", "choice")
         op = (getattr(event, "op", None) or "").partition(":")[0]

@@ -15,6 +15,7 @@ import pytest
 from cerebelum_nb import (
     ExecutionCancelledError,
     ExecutionClient,
+    ExecutionStoppedError,
     Secret,
     WorkflowError,
     connect,
@@ -272,6 +273,31 @@ def test_finally_and_except_around_the_wait_run_at_the_true_end_only(log, clock)
 
     asyncio.run(to_its_end(timeline(one), log, clock))
     assert sent == ["finally"]
+
+
+def test_a_stopped_step_continues_at_its_line_and_cleans_up_once(log, clock):
+    sent = []
+
+    @step
+    async def one():
+        sent.append("top")
+        try:
+            await sleep("30m")
+        finally:
+            sent.append("finally")
+
+    async def live():
+        made = timeline(one)
+        run = made.start({}, execution_id="k1", store=log)
+        while not any(type(event).__name__ == "SleepStarted" for event in log.events("k1")):
+            await asyncio.sleep(0)
+        run.stop()
+        with pytest.raises(ExecutionStoppedError):
+            await run
+        await made.resume("k1", store=log)
+
+    asyncio.run(live())
+    assert sent == ["top", "finally"]
 
 
 def test_finally_runs_when_it_is_cancelled_in_the_wait(log, clock):

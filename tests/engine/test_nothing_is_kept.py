@@ -193,7 +193,7 @@ def test_a_run_whose_loop_ends_while_it_waits_for_a_retry_can_be_resumed(tmp_pat
 def test_a_run_whose_loop_ends_while_a_plain_step_sleeps_can_be_resumed(tmp_path):
     slept = threading.Event()
 
-    @step
+    @step(checkpoint=None)  # it sleeps only the first time
     def nap(context):
         if not slept.is_set():
             slept.set()

@@ -281,10 +281,10 @@ def test_a_stopped_run_continues_where_it_was(store, go, still):
     assert go(cell()).output == 2
 
 
-def test_a_stopped_step_may_clean_up(memory, go, still):
+def test_a_stopped_step_may_clean_up_if_it_starts_at_its_top_again(memory, go, still):
     cleaned = []
 
-    @step
+    @step(checkpoint=None)
     async def tidy():
         try:
             await sleep("1h")
@@ -305,7 +305,7 @@ def test_a_stopped_step_may_clean_up(memory, go, still):
 def test_what_a_stopped_thread_still_does_is_not_recorded(memory, go, still, kinds_of):
     seen = []
 
-    @step
+    @step(checkpoint=None)
     def deaf(context):
         try:
             sleep("1h")
