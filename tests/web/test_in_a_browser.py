@@ -225,6 +225,16 @@ def test_what_is_opened_stays_open_while_the_page_changes(shop, busy):
     expect(page.get_by_label("Reason")).to_have_value("a reason")
 
 
+def test_a_form_in_use_keeps_text_and_focus_when_its_part_is_sent_again(shop, busy):
+    page = opened(shop, busy)
+    answer = page.get_by_label("Response")
+    answer.press_sequentially('{"a"')
+    page.evaluate("() => { const part = document.activeElement.closest('main [id]'); put(part.id, part.outerHTML) }")
+    expect(answer).to_be_focused()
+    page.keyboard.type(": 1}")
+    expect(answer).to_have_value('{"a": 1}')
+
+
 def test_a_connection_that_is_lost_is_told_and_comes_back(shop, busy):
     relay = Relay(int(shop.base.rpartition(":")[2]))
     page = shop.open(busy, base=f"http://127.0.0.1:{relay.port}")

@@ -49,6 +49,7 @@ const made = html => {
 const isUsed = form => form.contains(document.activeElement) ||
   [...form.elements].some(field => "defaultValue" in field && field.type !== "hidden" && !field.dataset.remember && field.value !== field.defaultValue)
 const keep = (old, fresh) => {  // what somebody has opened stays open, what somebody has begun to fill in is kept
+  const focus = old.contains(document.activeElement) && document.activeElement  // a form that is moved loses it
   for (const details of old.querySelectorAll("details[open][data-k]"))
     fresh.querySelector(`details[data-k="${CSS.escape(details.dataset.k)}"]`)?.setAttribute("open", "")
   const forms = [...fresh.querySelectorAll("form")]
@@ -56,7 +57,6 @@ const keep = (old, fresh) => {  // what somebody has opened stays open, what som
     const same = forms.find(other => other.getAttribute("action") === form.getAttribute("action"))
     if (same && isUsed(form)) same.replaceWith(form)
   }
-  const focus = old.contains(document.activeElement) && document.activeElement
   return () => {
     if (!focus) return
     if (fresh.contains(focus)) return focus.focus()
