@@ -153,7 +153,11 @@ def patient(wf):
     ("kind", "steps"),
     [
         ("async", ASYNC),
-        ("sync", ASYNC.replace("async def", "def").replace("await asyncio.sleep(120)", "time.sleep(20)")),
+        pytest.param(
+            "sync",
+            ASYNC.replace("async def", "def").replace("await asyncio.sleep(120)", "time.sleep(20)"),
+            marks=pytest.mark.soak,
+        ),
     ],
 )
 def test_the_stop_button_stops(lab: Lab, browser: BrowserContext, kind: str, steps: str) -> None:
@@ -252,6 +256,7 @@ def test_watch_follows_a_run_of_another_process(lab: Lab, browser: BrowserContex
     lab.end_kernels()
 
 
+@pytest.mark.soak
 def test_two_hundred_steps_stay_smooth_and_watch_shows_them_again(lab: Lab, browser: BrowserContext) -> None:
     lab.theme("JupyterLab Light")
     watching = "cerebelum_nb.watch(result.execution_id)"
@@ -343,6 +348,7 @@ def test_a_slider_goes_through_a_failed_run_also_when_the_notebook_is_opened_aga
     page.close()
 
 
+@pytest.mark.soak
 def test_a_slider_in_a_notebook_from_elsewhere_which_is_not_trusted_shows_how_it_ended(
     lab: Lab, browser: BrowserContext
 ) -> None:

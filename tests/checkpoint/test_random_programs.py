@@ -13,7 +13,7 @@ from .harness import Run, interrupted, uninterrupted
 from .programs import write_program
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the programs' own, such as iterators that cannot be pickled in 3.14
-_ANY = settings(deadline=None, suppress_health_check=list(HealthCheck))  # as many as the profile says
+_ANY = settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=12)  # thousands in the soak
 
 
 def _compiled(source: str) -> bool:
