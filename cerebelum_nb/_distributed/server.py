@@ -82,7 +82,7 @@ def start(port: int = 7233, folder: Path | None = None) -> Server:
     """Start a server and wait until it takes calls.
 
     Args:
-        port: where it is to take calls; the pages are on the second port behind it.
+        port: where it is to take calls; HTTP, the pages and metrics are on the next free ports.
         folder: where its database and its log are; by default :func:`home`.
 
     Returns:
@@ -96,14 +96,12 @@ def start(port: int = 7233, folder: Path | None = None) -> Server:
         return running
     place = folder or home()
     place.mkdir(parents=True, exist_ok=True, mode=0o700)
-    http, ui, metrics = port + 1, port + 2, port + 3
-    for wanted in (port, http, ui, metrics):
-        if not _is_free(wanted):
-            raise CerebelumError(
-                f"port {wanted} is taken by another program (a server needs {port}, {http}, {ui} and {metrics}). If it "
-                f"is a Temporal server, use it: --core localhost:{wanted}. Otherwise choose another port:\n\n"
-                f"    cerebelum cluster up --port {port + 10}"
-            )
+    if not _is_free(port):
+        raise CerebelumError(
+            f"port {port} is taken by another program. If it is a Temporal server, use it: --core localhost:{port}. "
+            f"Otherwise choose another port:\n\n    cerebelum cluster up --port {port + 10}"
+        )
+    http, ui, metrics = _free_ports(port + 1, 3)
     database = str(place / f"temporal-{port}.db")
     output = place / f"server-{port}.log"
     with output.open("ab") as log:
@@ -216,6 +214,17 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def _free_ports(first: int, count: int) -> list[int]:
+    """Return the first ports, from one on, that nobody has taken; at the end of the range from its lower half on."""
+    found: list[int] = []
+    while len(found) < count:
+        first = first if first <= 65_535 else 32_768
+        if _is_free(first):
+            found.append(first)
+        first += 1
+    return found
 
 
 def _record(port: int, folder: Path | None) -> Path:
