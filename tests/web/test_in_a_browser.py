@@ -192,6 +192,20 @@ def test_a_new_execution_appears_in_the_list_by_itself(shop):
     expect(page.locator("#x-new-1")).to_contain_text("no healthy backend")
 
 
+def test_a_form_in_use_keeps_text_and_focus_when_its_part_is_sent_again(shop, busy):
+    page = opened(shop, busy)
+    page.get_by_label("Response").wait_for()
+    kept = page.evaluate("""() => {
+        const answer = document.querySelector("textarea[name=response]")
+        answer.focus()
+        answer.value = "half an answer"
+        const part = answer.closest("main [id]")
+        put(part.id, part.outerHTML)
+        return [document.activeElement === answer, answer.isConnected, answer.value]
+    }""")
+    assert kept == [True, True, "half an answer"]
+
+
 def test_typing_goes_on_while_the_page_changes_and_enter_approves(shop, busy):
     page = opened(shop, busy)
     answer = page.get_by_label("Response")
@@ -223,20 +237,6 @@ def test_what_is_opened_stays_open_while_the_page_changes(shop, busy):
     page.get_by_label("Reason").fill("a reason")
     later(page, version(page) + 20)
     expect(page.get_by_label("Reason")).to_have_value("a reason")
-
-
-def test_a_form_in_use_keeps_text_and_focus_when_its_part_is_sent_again(shop, busy):
-    page = opened(shop, busy)
-    page.get_by_label("Response").wait_for()
-    kept = page.evaluate("""() => {
-        const answer = document.querySelector("textarea[name=response]")
-        answer.focus()
-        answer.value = "half an answer"
-        const part = answer.closest("main [id]")
-        put(part.id, part.outerHTML)
-        return [document.activeElement === answer, answer.isConnected, answer.value]
-    }""")
-    assert kept == [True, True, "half an answer"]
 
 
 def test_a_connection_that_is_lost_is_told_and_comes_back(shop, busy):
