@@ -289,9 +289,9 @@ def _prepare(connection: sqlite3.Connection, durability: str) -> None:
 def make_room(connection: sqlite3.Connection, journal: str) -> None:
     """Make the -wal file at once as long as it will become, at a log whose commits are synced.
 
-    A synced commit that lengthens the file takes nearly twice the time of one that overwrites (230 us and 130), since
-    the file system records the new length too. SQLite deletes the file when the log is last closed, so that every
-    session would begin slowly. This takes some 7 ms, as much as 70 commits gain.
+    A synced commit that lengthens the file takes longer than one that overwrites, since the file system records the new
+    length too. SQLite deletes the file when the log is last closed, so that every session would begin slowly. It is
+    worth its time only for a log that gets many commits.
 
     A transaction larger than the page cache is written into the file before it is committed, and is rolled back: what
     it leaves there are frames of no commit, which no reader looks at and the next commits overwrite.

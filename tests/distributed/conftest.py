@@ -115,7 +115,8 @@ def wait_until(condition, what, seconds=30.0):
     """Wait until a condition holds; what did not come true is named."""
     until = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < until, f"not within {seconds} s: {what}"
+        if time.monotonic() > until:  # it hangs: no speed is asserted
+            pytest.fail(f"it never happened: {what}")
         time.sleep(0.02)
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from datetime import timedelta
 
+import pandas
 import pytest
 
 from cerebelum_nb import (
@@ -525,7 +526,6 @@ def test_a_killed_step_continues_at_its_line(tmp_path):
 
 
 def test_arguments_that_were_not_changed_are_not_recorded_again(log, clock):
-    pandas = pytest.importorskip("pandas")
     seen = []
 
     @step
