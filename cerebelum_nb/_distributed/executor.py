@@ -127,7 +127,7 @@ class DistributedExecutor:
         if execution_id is not None and (known := await cluster.events(made_id) or _known(local, made_id)):
             if not resume:
                 raise ResumeError(
-                    f"execution {made_id} exists already: add resume=True to go on with it or get its recorded "
+                    f"execution {made_id} exists already: add resume=True to resume it or get its recorded "
                     f"result, or choose another execution_id (without one, each gets its own)"
                 )
             state = fold(known)
@@ -258,10 +258,10 @@ class DistributedExecutor:
                 if mirror.ended:
                     followed.end()
                 else:
-                    followed.end(CerebelumError(f"its run on {cluster.url} {ended} without a word of its own"))
+                    followed.end(CerebelumError(f"its run on {cluster.url} {ended} without saying why"))
         except asyncio.CancelledError:
             log.warning(
-                "nothing here follows execution %s any more; it goes on on %s. To follow it: cerebelum watch %s "
+                "nothing here follows execution %s any more; it continues on %s. To follow it: cerebelum watch %s "
                 "--core %s",
                 *(execution_id, cluster.url, execution_id, cluster.url),
             )
@@ -306,7 +306,7 @@ class Followed(ExecutionValues):
         return max(self.clock.now(), self.state.updated_at)
 
     def name_call(self, variable: str) -> None:
-        """Have whoever is told how to go on with it be told the call that does so there."""
+        """Make hints that say how to resume it give the call that does so on the cluster."""
 
         def call(rerun: str | None) -> str:
             again = "" if rerun is None else f", rerun=[{rerun!r}]"
@@ -361,7 +361,7 @@ async def _watch(cluster: Cluster, workflow: Definition, followed: Followed, ter
     while not followed.over:
         await asyncio.sleep(_LOOK_SECONDS)
         if current_clock.get().now() - followed.state.updated_at < _LOOK_SECONDS * 1e6:
-            continue  # it goes on: there is nothing to say, and asking costs the server
+            continue  # it continues: there is nothing to say, and asking costs the server
         try:
             found = await cluster.at_work(followed.id)
         except Exception:  # noqa: BLE001 - the server is away: the follower says so

@@ -163,7 +163,7 @@ class RemoteHost(ExecutionValues):
         )
 
     def ride(self, make: Callable[[], Event | None]) -> None:
-        """Send with the next record, or with the outcome, what is not worth a message of its own."""
+        """Send with the next record, or with the outcome, what is not worth a separate message."""
         self._riders.append(make)
         del self._riders[:-_MOST_RIDERS]
 

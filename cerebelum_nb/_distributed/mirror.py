@@ -39,7 +39,7 @@ class Mirror:
         cluster: where it runs.
         execution_id: its id.
         store: the local log.
-        state: the fold of what the log holds; it goes on with the copy.
+        state: the fold of what the log holds; it is continued with the copy.
         payloads: what is written with the first commit besides.
         hear: is called after each commit, with the version before it and its events.
     """
@@ -91,7 +91,7 @@ class Mirror:
                 if time.monotonic() - away_since > _TOLD_AFTER_SECONDS and not told:
                     told = True
                     log.warning(
-                        "the Temporal server at %s cannot be reached (%s). Steps at work go on; what they finish is "
+                        "the Temporal server at %s cannot be reached (%s). Running steps continue; what they finish is "
                         "recorded when it is back. Waiting for it",
                         self.cluster.url,
                         error.message,

@@ -1,4 +1,4 @@
-"""A worker: it runs the steps of workflows for a cluster, in a process of its own or behind a notebook's cells.
+"""A worker: it runs the steps of workflows for a cluster, in a separate process or behind a notebook's cells.
 
 Polls and heartbeats are on a loop in a thread; steps run on the loop that awaits :meth:`Worker.run`. So a step that
 blocks its loop stops no heartbeat, and in a kernel steps run where cells do.

@@ -190,7 +190,7 @@ def summed_up(news: Sequence[News]) -> News:
 
 
 def _advice(store: Store, execution_id: str, version: int, told: str, *, interrupted: bool = False) -> str:
-    """Add to what is told how to go on, as of that version."""
+    """Add to what is told how to resume, as of that version."""
     state = fold(store.events(execution_id, upto=version))
     advice = advise(state, execution_id, interrupted=interrupted, reader=Reader.TERMINAL, command=command_for(store))
     return told if advice is None else f"{told}\n\n{advice}".strip()

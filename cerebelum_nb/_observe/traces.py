@@ -116,7 +116,7 @@ class Traces:
             self._folds.pop(execution.id, None)
 
     def _begin(self, execution: Execution, version: int) -> Fold:
-        """Make the fold of an execution that begins here, or goes on here after what the log says."""
+        """Make the fold of an execution that begins here, or continues here after what the log says."""
         workflow, caller = execution.plan.workflow, execution.context.run(_current) if version == 1 else None
         if version == 1 and execution.state.parent is None:
             return Fold(execution.id, workflow, 1, self._send, self._per, caller)

@@ -122,7 +122,7 @@ class _Child:
 
 
 class Runs:
-    """Resumes and forks that were asked for: each is a ``cerebelum`` of its own, which outlives the dashboard.
+    """Resumes and forks that were asked for: each is a separate ``cerebelum`` process, which outlives the dashboard.
 
     No code of a workflow ever runs in the process that serves pages.
     """

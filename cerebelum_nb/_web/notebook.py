@@ -59,13 +59,13 @@ _started: dict[tuple[str, ...], Dashboard] = {}
 def dashboard(*logs: str | Path, read_only: bool = False, allow_resume: bool = False) -> Dashboard:
     """Start the dashboard of this notebook's log, or of others, and return its link.
 
-    It runs in a process of its own, which ends with the kernel. Where jupyter-server-proxy is installed, the dashboard
+    It runs in a separate process, which ends with the kernel. Where jupyter-server-proxy is installed, the dashboard
     is a page of Jupyter, behind Jupyter's login, and all notebooks of a user share one.
 
     Args:
         logs: paths of logs; by default the session's log.
         read_only: only show; ignored where the dashboard is shared.
-        allow_resume: offer to resume and fork, each in a process of its own; ignored where the dashboard is shared.
+        allow_resume: offer to resume and fork, each in a separate process; ignored where the dashboard is shared.
 
     Returns:
         A :class:`Dashboard`, which a notebook shows as a link.
