@@ -274,10 +274,11 @@ class StepCheckpointed(StepEvent):
     """Where a step waits: its next attempt is entered at ``place`` with these variables.
 
     ``place`` digests what stands before the statement, and ``line`` is where it stands in its file. ``counts`` says how
-    many operations of each name the step had begun before it, ``arguments`` digests what the step was called with.
-    ``variables`` holds what is JSON; ``kept`` holds the others, and ``groups`` their names: several together when they
-    share an object. ``given`` names arguments that were not changed, which the next call gives again. ``missing`` says
-    what could not be kept, and why; nothing behind the place reads it.
+    many operations of each name the step had begun before it: of the names that changed since the checkpoint before, so
+    that many operations do not make long events. ``arguments`` digests what the step was called with. ``variables``
+    holds what is JSON; ``kept`` holds the others, and ``groups`` their names: several together when they share an
+    object. ``given`` names arguments that were not changed, which the next call gives again. ``missing`` says what
+    could not be kept, and why; nothing behind the place reads it.
 
     Without a place the checkpoint before it no longer holds, for ``reason``: the step starts at its top.
     """

@@ -98,6 +98,7 @@ class StepState:
     printed: str = ""  # the end of what this attempt wrote to stdout and stderr
     operations: dict[str, Operation] = field(default_factory=dict)
     checkpoint: e.StepCheckpointed | None = None  # where its next attempt is entered
+    counts: dict[str, int] = field(default_factory=dict)  # how many operations of each name were begun before that
     items: Items | None = None  # of a foreach, once they are listed
     before: Items | None = None  # those of the last visit, while it is listed again
 
@@ -276,7 +277,7 @@ def evolve(state: State, event: e.Event) -> State:
             step.by_hand = event.by_hand
             if event.by_hand:
                 step.inputs = None
-            step.operations, step.checkpoint = {}, None
+            step.operations, step.checkpoint, step.counts = {}, None, {}
             state.deaths = 0
             if state.current_step == event.step:
                 state.current_step = next(reversed(state.in_flight), None)
@@ -306,7 +307,7 @@ def evolve(state: State, event: e.Event) -> State:
             step.failures += 1
             step.error = event.error
             step.phase = Phase.RETRYING
-            step.checkpoint = None  # another attempt starts at the top; one that was only left is entered where it was
+            step.checkpoint, step.counts = None, {}  # from the top; one that was only left is entered where it was
             step.due_at = event.due_at
             _stop_waiting(state, event.step, step)
         case e.StepInterrupted():
@@ -327,6 +328,8 @@ def evolve(state: State, event: e.Event) -> State:
             step = _step(state, event)
             if (step.visit, step.attempt) == (event.visit, event.attempt):
                 step.checkpoint = event if event.place else None
+                step.counts = step.counts if event.place else {}
+                step.counts.update(event.counts or {})
         case e.ItemsListed():
             step = _step(state, event)
             keys = {key: place for place, key in enumerate(event.keys)}

@@ -16,7 +16,7 @@ import hashlib
 import inspect
 import json
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Protocol, cast, runtime_checkable
 
 from .._checkpoint.cursor import CannotEnterError, Cursor, twin_of
@@ -99,7 +99,8 @@ class Checkpoints:
         self._last: tuple[Any, ...] = ()
         self._recorded: int | None = None  # the statement at which the last checkpoint is
         self._alone = True  # no task of the step's own is in an operation beside its frame
-        self._counts: dict[str, int] = {}
+        self._counts: dict[str, int] = {}  # of operations before the running statement, since the last checkpoint
+        self._since: dict[str, int] = {}  # of the running statement's
         self._known = {name: self._recorded_value(name) for name in (*spec.requires, *spec.optional, "inputs")}
         self._digest = _arguments_digest(spec, scope.step, scope.execution.state)
 
@@ -122,9 +123,8 @@ class Checkpoints:
         if place is None:
             self._start_at_top(recorded.line, reason)
             return None
-        self._counts = recorded.counts or {}
-        self._scope.count_from(self._counts)
-        self._last = (recorded.place, tuple(self._counts.items()), recorded.variables, recorded.kept, recorded.given)
+        self._scope.count_from(self._scope.known.counts)
+        self._last = (recorded.place, recorded.variables, recorded.kept, recorded.given)
         self._recorded = place.number
         return place
 
@@ -183,10 +183,12 @@ class Checkpoints:
 
     # -- recording ------------------------------------------------------------------------------------------
 
-    def operation_named(self, counts: Mapping[str, int]) -> None:
-        """Hear that an operation is about to be named; the first of a statement belongs to its beginning."""
-        if self.cursor.fresh:
-            self._counts, self.cursor.fresh = dict(counts), False
+    def operation_named(self, name: str, count: int) -> None:
+        """Hear that an operation begins; ``count`` says how many of its name there are with it."""
+        if self.cursor.fresh:  # the first of its statement: what was named before belongs to the statement's beginning
+            self._counts.update(self._since)
+            self._since, self.cursor.fresh = {}, False
+        self._since[name] = count
 
     def checkpoint(self, event: type[Any]) -> dict[str, Any] | None:
         """Return the fields of the checkpoint that is recorded before an operation's event; None when there is none.
@@ -240,14 +242,15 @@ class Checkpoints:
                 del kept[name,]
         groups, values = tuple(map(list, kept)), tuple(kept.values())
         self._recorded = place.number
-        now = (place.digest, tuple(self._counts.items()), variables, values, given)
-        if now == self._last:
+        now = (place.digest, variables, values, given)
+        counts, self._counts = self._counts, {}
+        if now == self._last and not counts:
             return None
         self._last = now
         return {
             "place": place.digest,
             "line": place.line,
-            "counts": self._counts or None,
+            "counts": counts or None,
             "arguments": self._digest,
             "groups": groups,
             "kept": values,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from contextvars import Context
 from dataclasses import dataclass
@@ -149,8 +149,8 @@ class Checkpointing(Protocol):
     leaving: bool
     """Whether the attempt ends and the step is to be entered again; not when its time is over."""
 
-    def operation_named(self, counts: Mapping[str, int]) -> None:
-        """Hear that an operation is about to be named; ``counts`` says how many there were of each name."""
+    def operation_named(self, name: str, count: int) -> None:
+        """Hear that an operation begins; ``count`` says how many of its name there are with it."""
         ...
 
     def checkpoint(self, event: type[Any]) -> dict[str, Any] | None:

@@ -136,10 +136,10 @@ class Scope:
             if self._counts is None:
                 self._counts = Counter()
                 self._note_earlier()
-            if self.checkpoints is not None:
-                self.checkpoints.operation_named(self._counts)
             op = f"{key}:{self._counts[key]}"
             self._counts[key] += 1
+            if self.checkpoints is not None:
+                self.checkpoints.operation_named(key, self._counts[key])
             if self._earlier:
                 self._earlier.get(_same_name(op), {}).pop(op, None)
         return op
