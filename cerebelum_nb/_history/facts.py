@@ -11,17 +11,18 @@ from enum import Enum
 from pathlib import PurePath
 from typing import Any
 
+from .._core import events as e
 from .._core.state import Items, Operation, State, StepState
 from .._core.value import Value
 from .._text.text import one_line
 from .._text.times import clock, stamp
 
-__all__ = ["Change", "changes", "facts", "step_facts"]
+__all__ = ["Change", "changes", "facts", "operation_of", "step_facts"]
 
 Change = tuple[str, str | None, str | None]
 """A fact's name, what it was and what it is; None when it is not known."""
 
-_APART = ("steps", "operations", "op", "plan")
+_APART = ("steps", "operations", "op", "plan", "counts")
 _TIMES = (
     "at",
     "due_at",
@@ -35,6 +36,7 @@ _TIMES = (
     "wake_at",
 )
 _MOST_NAMES = 12
+_CHANGE_NONE = (e.StepPrinted, e.StepProgressed, e.StepCheckpointed)
 _ALWAYS = ("version", "updated_at", "active_at")
 """These change with every event, so they are not worth showing."""
 
@@ -76,7 +78,7 @@ def changes(before: State, after: State, op: str | None = None) -> list[Change]:
     Args:
         before: one state.
         after: the state one event later.
-        op: the operation which that event is about, if it is about one: no other has changed then.
+        op: what :func:`operation_of` says of that event; by default all operations are compared.
 
     Example:
         >>> from cerebelum_nb._core.events import StepStarted
@@ -91,6 +93,18 @@ def changes(before: State, after: State, op: str | None = None) -> list[Change]:
         if old is not new:
             found += _differ(step_facts(name, old, op) if old else {}, step_facts(name, new, op) if new else {})
     return found
+
+
+def operation_of(event: e.Event) -> str | None:
+    """Name the operation that an event changes; "" when it changes none, None when it may change all.
+
+    To compare all operations of a step after each event takes the square of their number.
+
+    Example:
+        >>> operation_of(e.StepPrinted(at=1, step="build", text="ready"))
+        ''
+    """
+    return "" if isinstance(event, _CHANGE_NONE) else getattr(event, "op", None)
 
 
 def _differ(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[Change]:
@@ -116,6 +130,8 @@ def _text(name: str, value: Any) -> str:
             return str(value.value)
         case Value():
             return one_line(value.text)
+        case e.StepCheckpointed():
+            return f"line {value.line}"
         case Items():
             return f"{value.done} of {len(value.keys)} done, {len(value.failed)} failed, {len(value.running)} running"
         case dict():

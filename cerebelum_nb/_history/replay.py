@@ -124,6 +124,8 @@ def _apart(state: State, event: e.Event) -> State:
             step.items = copy(old.items)
             step.items.failed, step.items.running = old.items.failed.copy(), old.items.running.copy()
         step.operations = old.operations.copy()
+        if isinstance(event, e.StepCheckpointed):
+            step.counts = old.counts.copy()
         op = getattr(event, "op", None)
         if op in step.operations:
             step.operations[op] = copy(step.operations[op])

@@ -17,7 +17,7 @@ from .._core.events import Event
 from .._core.graph import Plan
 from .._core.state import State, fold
 from .._engine.hints import advise
-from .._history.facts import changes
+from .._history.facts import changes, operation_of
 from .._history.replay import Transition, transitions
 from .._text.duration import format_seconds
 from .._text.html import Html
@@ -119,7 +119,7 @@ class Slider:
         told: dict[str, str | None] = {}
         listed, before, shown = [], State(), None
         for (event, state), card in zip(self._transitions, self._cards, strict=True):
-            op = getattr(event, "op", None) if before.version else None
+            op = operation_of(event) if before.version else None
             slots = (*_shown(card, shown, state), *_changed(before, state, op))
             changed = [(slot, text) for slot, text in slots if told.get(slot) != text]
             told.update(changed)
