@@ -20,6 +20,7 @@ from cerebelum_nb import (
     Secret,
     WorkflowError,
     connect,
+    history,
     poll,
     sleep,
     step,
@@ -572,3 +573,54 @@ def test_an_argument_that_was_changed_is_recorded(log, clock):
         wf.timeline(rows >> use)
 
     assert asyncio.run(to_its_end(made, log, clock)).output == (99, 5, True)
+
+
+def test_many_operations_make_no_long_checkpoints(memory, clock):
+    @step
+    async def one(context):
+        for number in range(200):
+            await context.run("count", int, number)
+
+    timeline(one).run(execution_id="k1", store=memory)
+    found = checkpoints(memory)
+    assert len(found) == 200
+    assert max(len(event.counts or {}) for event in found) == 1
+
+
+def test_counts_of_many_operations_are_whole_when_it_is_entered_again(log, clock):
+    sent = []
+
+    @step
+    async def one(context):
+        for number in range(5):
+            sent.append(await context.run("send", int, number % 2))
+            await sleep("2h")
+        return len(sent)
+
+    assert asyncio.run(to_its_end(timeline(one), log, clock)).output == 5
+    assert sent == [0, 1, 0, 1, 0]
+
+
+def test_the_slider_takes_time_as_there_are_operations(memory, clock):
+    def calls(count):
+        @step
+        async def one(context):
+            for number in range(count):
+                await context.run("count", int, number)
+
+        timeline(one).run(execution_id=f"n{count}", store=memory)
+        made = 0
+
+        def see(*_):
+            nonlocal made
+            made += 1
+
+        sys.setprofile(see)
+        try:
+            history.slider(f"n{count}", store=memory)._repr_mimebundle_()
+        finally:
+            sys.setprofile(None)
+        return made / count
+
+    calls(5)  # what is imported at first use is not counted
+    assert calls(160) < 2 * calls(40)
