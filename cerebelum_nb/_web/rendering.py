@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["STATIC", "Settings", "execution_document", "list_document", "render"]
 
 HERE = Path(__file__).parent
+_MOST_ASKED = 50
+"""So many approvals of an execution have a form; the others follow when these are decided."""
 _LONGEST_NAME, _LONGEST_VALUE, _LONGEST_LINE = 200, 6_000, 240
 
 NO_TROUBLE = '<div id="p-trouble" hidden></div>'
@@ -230,8 +232,10 @@ def execution_document(picture: Picture, settings: Settings, *, root: str, told:
     parts["p-told"] = str(module.told(told))
     parts["p-trouble"] = NO_TROUBLE
     lists = {}
+    can_send = picture.is_now and not settings.read_only
     rows: dict[str, list[tuple[str, Any]]] = {
-        "asks": [(f"a-{ask.step}-{ask.op}", ask) for ask in picture.approvals],
+        "asks": [(f"a-{ask.step}-{ask.op}", ask) for ask in picture.approvals[:_MOST_ASKED]],
+        "signals": [(f"g-{signal.name}", signal) for signal in picture.signals[:_MOST_ASKED]] if can_send else [],
         "steps": [(f"s-{number}", line) for number, line in enumerate(picture.lines)],
         "events": [(f"e-{event.version}", event) for event in picture.events],
     }
