@@ -43,6 +43,12 @@ NO_TROUBLE = '<div id="p-trouble" hidden></div>'
 
 STATES = tuple(state for state in ExecutionState if state is not ExecutionState.UNSPECIFIED)
 
+WAITS = {
+    ExecutionState.WAITING_FOR_APPROVAL: "waits for approval",
+    ExecutionState.WAITING_FOR_SIGNAL: "waits for a signal",
+}
+"""What a list says instead of the step that began last, which need not be the one that waits."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -150,7 +156,7 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
     )
     made.globals.update(
-        MARKS=MARKS, SHORTCUTS=SHORTCUTS, STATES=STATES, badge=_badge, static=STATIC, file_size=file_size
+        MARKS=MARKS, SHORTCUTS=SHORTCUTS, STATES=STATES, WAITS=WAITS, badge=_badge, static=STATIC, file_size=file_size
     )
     made.filters.update(
         name=_name,
