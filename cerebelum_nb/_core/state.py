@@ -60,6 +60,11 @@ class Operation:
         return self.op.partition(":")[0]
 
     @property
+    def signal(self) -> str:
+        """The name of the signal that this waits for."""
+        return self.op.partition(":")[2].partition(":")[0]
+
+    @property
     def is_decided(self) -> bool:
         """Whether somebody has answered this approval, or its time is over."""
         return self.done or self.result is not None or self.error is not None

@@ -30,7 +30,7 @@ from .._engine.settling import verdict_of
 from .._engine.values import ExecutionValues
 from .._operations.context import Context
 from .._store.base import Store
-from .._values import Vault
+from .._values import Redactor
 from ..errors import CerebelumError, StoreError
 from .blobs import Blobs
 from .wire import Rows, from_rows, to_row, with_value
@@ -102,7 +102,7 @@ class RemoteHost(ExecutionValues):
             if isinstance(event, e.StepCompleted):  # the jumps that opened its visit are not among these events
                 state.steps[event.step].visit = event.visit
         store = cast(Store, blobs)  # of a log, values ask no more than it has
-        super().__init__(store, execution_id, plan, state, Vault(blobs.redact), Context)
+        super().__init__(store, execution_id, plan, state, Redactor(blobs.redact), Context)
         self.blobs, self._send, self._ask, self._results = blobs, send, ask, results
         self._release_after = round(request["release_after"] * 1e6)
         self.loop = asyncio.get_running_loop()
@@ -250,8 +250,8 @@ class RemoteHost(ExecutionValues):
 
     def details(self) -> dict[str, Any]:
         """Return what a heartbeat tells: how far it is, and the last it printed."""
-        printed = self.scope.printed.peek(self.vault.mask)[-500:] if self.scope.printed is not None else ""
-        return {"percent": self.scope.percent, "message": self.vault.mask(self.scope.message), "printed": printed}
+        printed = self.scope.printed.peek(self.redactor.mask)[-500:] if self.scope.printed is not None else ""
+        return {"percent": self.scope.percent, "message": self.redactor.mask(self.scope.message), "printed": printed}
 
     def give_back(self) -> None:
         """End it without an outcome, so that another worker takes it up."""
@@ -279,7 +279,7 @@ class RemoteHost(ExecutionValues):
             if name in given and (found := secrets(name)) is not None:
                 given[name] = found
         self.live_inputs = given
-        self.encode(given)  # the vault learns them
+        self.encode(given)  # the redactor learns them
 
     # -- waits ----------------------------------------------------------------------------------------------------
 

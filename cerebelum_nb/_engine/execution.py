@@ -46,14 +46,14 @@ from .._core.summary import summarise
 from .._core.value import Value
 from .._core.waits import AttemptWaits, may_leave, ripe_at, wake_at
 from .._store.base import Commit, Store
-from .._values import Vault
+from .._values import Redactor
 from .._values.foreign import ForeignBytes
 from ..errors import CerebelumError, ExecutionBusyError, SerializationError, UntrustedValueError
 from . import observers
 from .attempt import Attempt, Interruption
 from .clock import Deadline, Timer
 from .foreach import join_items, list_items
-from .leases import keeper_of
+from .leases import leases_of
 from .ports import Outcome, RunLoop, Waiter
 from .remembered import note_end
 from .routing import take_route
@@ -81,10 +81,10 @@ class Execution(ExecutionValues):
         plan: Plan,
         state: State,
         holder: int,
-        vault: Vault,
+        redactor: Redactor,
         make_context: MakeContext,
     ) -> None:
-        super().__init__(engine.store, execution_id, plan, state, vault, make_context)
+        super().__init__(engine.store, execution_id, plan, state, redactor, make_context)
         self.engine = engine
         self.loop, self.clock, self.holder = engine.loop, engine.clock, holder
         self.driver = Driver(plan, state)
@@ -356,7 +356,7 @@ class Execution(ExecutionValues):
     def commit(self) -> Commit:
         """Describe what is to be written."""
         if not self.holder:
-            self.holder = keeper_of(self.store).holder(self.clock.now())
+            self.holder = leases_of(self.store).holder(self.clock.now())
         driver = self.driver
         return Commit(
             self.id, self.written, driver.batch, summarise(self.state), self.holder, driver.finishing, self.payloads
@@ -408,7 +408,7 @@ class Execution(ExecutionValues):
             ExecutionBusyError: another process has taken it over.
         """
         try:
-            keeper_of(self.store).check(self)
+            leases_of(self.store).check(self)
         except ExecutionBusyError as error:
             self.loop.call_soon_threadsafe(self.abort, error)
             raise
@@ -590,7 +590,7 @@ class Execution(ExecutionValues):
             note_end(self)
             self.engine.forget(self, [partial(getattr, a, "alive") for a in left])
             for attempt in left:
-                self._when_over(attempt, partial(keeper_of(self.store).forget_ended, self.id))
+                self._when_over(attempt, partial(leases_of(self.store).forget_ended, self.id))
         except Exception as trouble:  # noqa: BLE001 - whoever waits for this run is told its end in any case
             error = error or trouble
         if error is not None:
@@ -605,7 +605,7 @@ class Execution(ExecutionValues):
 
 def running_here(store: Store, execution_id: str) -> Execution | None:
     """Return the execution if it runs in this process."""
-    held = keeper_of(store).running(execution_id)
+    held = leases_of(store).running(execution_id)
     return held if isinstance(held, Execution) else None
 
 

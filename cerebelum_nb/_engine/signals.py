@@ -16,11 +16,11 @@ from .._core.events import SignalReceived
 from .._core.state import State, evolve, fold
 from .._core.summary import summarise
 from .._store.base import Commit, Store
-from .._values import Vault, encode
+from .._values import Redactor, encode
 from ..errors import CerebelumError, SignalError
 from .clock import current_clock
 from .elsewhere import where_it_runs
-from .leases import keeper_of
+from .leases import leases_of
 from .patience import patiently, short_try
 
 __all__ = ["MOST_UNTAKEN", "check_name", "deliver", "send"]
@@ -74,7 +74,7 @@ def deliver(
     found = row.execution_id
     if where_it_runs(store, row) is not store:
         raise CerebelumError(f"execution {found} runs on a Temporal cluster, where it takes no signals yet")
-    value = encode(data, vault=Vault(store.redact), path="data")
+    value = encode(data, redactor=Redactor(store.redact), path="data")
     while True:
         with _lock:
             state = _state(store, found)
@@ -91,11 +91,11 @@ def deliver(
             event = SignalReceived(at=now, name=name, data=value, signal_id=signal_id or "", by=by)
             if _append(store, found, state, event):
                 break
-    keeper = keeper_of(store)
-    here = keeper.running(found)
+    leases = leases_of(store)
+    here = leases.running(found)
     if here is not None:
         here.look_soon()
-    keeper.tell()
+    leases.tell()
     return True
 
 
