@@ -30,7 +30,7 @@ from .._engine.settling import verdict_of
 from .._engine.values import ExecutionValues
 from .._operations.context import Context
 from .._store.base import Store
-from .._values import Vault
+from .._values import Redactor
 from ..errors import StoreError
 from .blobs import Blobs
 from .needs import needs
@@ -98,7 +98,7 @@ class RemoteHost(ExecutionValues):
     ) -> None:
         state = part_of(request, blobs)
         store = cast(Store, blobs)  # of a log, values ask no more than it has
-        super().__init__(store, execution_id, plan, state, Vault(blobs.redact), Context)
+        super().__init__(store, execution_id, plan, state, Redactor(blobs.redact), Context)
         self.blobs, self._send, self._ask, self._results = blobs, send, ask, results
         self._release_after = round(request["release_after"] * 1e6)
         self.loop = asyncio.get_running_loop()
@@ -163,7 +163,7 @@ class RemoteHost(ExecutionValues):
         if not self._over.done():
             self.loop.call_soon(self._look_at_waits)
 
-    def wait_ended(self) -> None:
+    def wait_ended(self, step: str) -> None:
         """Do nothing: only a clock that jumps has to know."""
 
     def confirm(self) -> None:
@@ -248,8 +248,8 @@ class RemoteHost(ExecutionValues):
 
     def details(self) -> dict[str, Any]:
         """Return what a heartbeat tells: how far it is, and the last it printed."""
-        printed = self.scope.printed.peek(self.vault.mask)[-500:] if self.scope.printed is not None else ""
-        return {"percent": self.scope.percent, "message": self.vault.mask(self.scope.message), "printed": printed}
+        printed = self.scope.printed.peek(self.redactor.mask)[-500:] if self.scope.printed is not None else ""
+        return {"percent": self.scope.percent, "message": self.redactor.mask(self.scope.message), "printed": printed}
 
     def give_back(self) -> None:
         """End it without an outcome, so that another worker takes it up."""
@@ -414,7 +414,7 @@ def give_secrets(values: ExecutionValues, secrets: Callable[[str], Any]) -> None
         if name in given and (found := secrets(name)) is not None:
             given[name] = found
     values.live_inputs = given
-    values.encode(given)  # the vault learns them
+    values.encode(given)  # the redactor learns them
 
 
 def routes_of(values: ExecutionValues, name: str) -> list[e.DivergeTaken | e.BranchTaken | e.WorkflowFailed]:

@@ -36,7 +36,7 @@ from .._engine.stdout import listen
 from .._engine.values import ExecutionValues
 from .._operations.context import Context
 from .._store.base import Store
-from .._values import Secret, Vault
+from .._values import Redactor, Secret
 from ..errors import CerebelumError
 from .blobs import Blobs, blobs_at
 from .cluster import Cluster
@@ -418,7 +418,7 @@ class Worker:
         """Return the values of an execution, for what is asked beside its attempts."""
         store = cast(Store, self._blobs)
         plan = self._plan(request)
-        values = ExecutionValues(store, execution_id, plan, state, Vault(self._blobs.redact), Context)
+        values = ExecutionValues(store, execution_id, plan, state, Redactor(self._blobs.redact), Context)
         give_secrets(values, self._secret)
         values.recall(self._results.of(execution_id, state), state)
         return values

@@ -17,12 +17,12 @@ from .._core.state import State, evolve, fold
 from .._core.state_name import ExecutionState
 from .._core.summary import summarise
 from .._store.base import Commit, Store
-from .._store.owner import CLUSTER
-from .._values import Vault, encode
+from .._store.holder import CLUSTER
+from .._values import Redactor, encode
 from ..errors import SignalError
 from .clock import current_clock
 from .elsewhere import where_it_runs
-from .leases import keeper_of
+from .leases import leases_of
 from .patience import patiently, short_try
 
 __all__ = ["MOST_UNTAKEN", "check_name", "deliver", "send"]
@@ -78,7 +78,7 @@ def deliver(
     row = store.execution(execution_id)
     found = row.execution_id
     store = where_it_runs(store, row)
-    value = encode(data, vault=Vault(store.redact), path="data")
+    value = encode(data, redactor=Redactor(store.redact), path="data")
     there, tries = store.location.startswith(CLUSTER), 0
     while True:
         with _lock:
@@ -102,11 +102,11 @@ def deliver(
             event = SignalReceived(at=now, name=name, data=value, signal_id=signal_id or "", by=by)
             if _append(store, found, state, event):
                 break
-    keeper = keeper_of(store)
-    here = keeper.running(found)
+    leases = leases_of(store)
+    here = leases.running(found)
     if here is not None:
         here.look_soon()
-    keeper.tell()
+    leases.tell()
     return True
 
 

@@ -17,7 +17,7 @@ from .._core.events import Event
 from .._core.state_name import ExecutionState
 from .._core.summary import Summary
 from .._core.value import Value
-from .owner import Holder, Identity
+from .holder import Holder, ProcessIdentity
 
 __all__ = ["Commit", "ExecutionRow", "Rejection", "Store", "patience"]
 
@@ -72,7 +72,7 @@ class Store(Protocol):
     hibernate_after: timedelta
     redact: tuple[str, ...]
 
-    def register(self, now: int, ttl: int, who: Identity | None = None) -> int:
+    def register(self, now: int, ttl: int, who: ProcessIdentity | None = None) -> int:
         """Record a holder and return its key; its leases last ``ttl`` µs from each heartbeat on.
 
         ``who`` is its process: by default this one.
@@ -167,7 +167,7 @@ class Store(Protocol):
         """Return for how many seconds the leases of ``holder`` are to be respected.
 
         Infinity while its process is known to live, 0 when it is known to be gone, or when this store has watched
-        its heartbeat stand still for the length of its lease (see sightings.py).
+        its heartbeat stand still for the length of its lease (see heartbeats.py).
         """
         ...
 

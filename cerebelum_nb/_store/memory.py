@@ -14,13 +14,10 @@ from .._core.events import Event
 from .._core.state_name import ExecutionState
 from .._core.summary import Summary
 from ..errors import ExecutionNotFoundError, StoreError
-from . import at_fork as forks
-from . import owner as process
-from . import refusals as rules
-from . import rows
+from . import at_fork, refusals, rows
 from .base import Commit, ExecutionRow, Rejection
-from .owner import Holder
-from .sightings import Sightings
+from .heartbeats import HeartbeatMonitor
+from .holder import Holder, ProcessIdentity, Registration, this_process
 
 __all__ = ["MemoryStore"]
 
@@ -69,13 +66,13 @@ class MemoryStore:
         self._lock = RLock()
         self._executions: dict[str, _Execution] = {}
         self._payloads: dict[str, bytes] = {}
-        self.sightings = Sightings()
+        self.heartbeats = HeartbeatMonitor()
         self._holders: dict[int, Holder] = {}
         self._beats: dict[int, int] = {}
-        self._registrations: dict[int, process.Registration] = {}
+        self._registrations: dict[int, Registration] = {}
         self._keys = count(1)
         self._closed = False
-        forks.watch(self)
+        at_fork.watch(self)
 
     def may_run(self, execution_id: str) -> bool:
         """Whether the code named for an execution may be run: what is in memory was made here."""
@@ -88,11 +85,11 @@ class MemoryStore:
         """Close it; closing twice is harmless."""
         self._closed = True
         self._registrations.clear()
-        forks.unwatch(self)
+        at_fork.unwatch(self)
 
     def commit(self, commits: Sequence[Commit]) -> dict[str, str]:
         """Write every commit; return ``{execution_id: Rejection}`` of those not written."""
-        rules.check(commits)
+        refusals.check(commits)
         rejected: dict[str, str] = {}
         with self._open():
             for commit in commits:
@@ -121,12 +118,12 @@ class MemoryStore:
                 self._payloads.setdefault(value.digest, value.payload)
         return ""
 
-    def register(self, now: int, ttl: int, who: process.Identity | None = None) -> int:
+    def register(self, now: int, ttl: int, who: ProcessIdentity | None = None) -> int:
         """Record a holder (by default this process) and return its key."""
         with self._open():
             self._clear_holders()
             key = next(self._keys)
-            self._registrations[key] = process.Registration(process.current() if who is None else who, ttl)
+            self._registrations[key] = Registration(this_process() if who is None else who, ttl)
             self.heartbeat(key, now, ttl)
             return key
 
@@ -137,8 +134,8 @@ class MemoryStore:
                 if holder.host == cluster:
                     return key
             key = next(self._keys)
-            who = process.Identity(host=cluster, pid=0, boot_id="", started="")
-            self._insert_holder(key, process.Registration(who), now, 0)
+            who = ProcessIdentity(host=cluster, pid=0, boot_id="", started="")
+            self._insert_holder(key, Registration(who), now, 0)
             return key
 
     def heartbeat(self, holder: int, now: int, ttl: int) -> None:
@@ -149,7 +146,7 @@ class MemoryStore:
                 self._insert_holder(holder, registration, now, ttl)
             self._clear_holders(besides=holder)
 
-    def _insert_holder(self, key: int, registration: process.Registration, now: int, ttl: int) -> None:
+    def _insert_holder(self, key: int, registration: Registration, now: int, ttl: int) -> None:
         who = registration.who
         self._holders[key] = Holder(
             key=key,
@@ -175,7 +172,7 @@ class MemoryStore:
         for key in others - {found.holder for found in self._executions.values()}:
             if not self.lease_left(self._holders[key]):
                 del self._holders[key]
-                self.sightings.forget(key)
+                self.heartbeats.forget(key)
 
     def retire(self, holder: int) -> None:
         """Give back every lease of ``holder``."""
@@ -194,7 +191,7 @@ class MemoryStore:
                 raise self._not_found(execution_id)
             by = self._holders.get(found.holder) if found.holder is not None else None
             if by is not None and by.key != holder and (left := self.lease_left(by)):
-                raise rules.busy(execution_id, by, left, now)
+                raise refusals.busy(execution_id, by, left, now)
             self._register_again(holder, now)
             found.holder = holder
             return None if by is None or by.key == holder else by.heartbeat_at
@@ -214,13 +211,13 @@ class MemoryStore:
 
     def lease_left(self, holder: Holder) -> float:
         """Return for how many seconds the leases of ``holder`` are to be respected."""
-        looked_at = self.sightings.monotonic()
+        looked_at = self.heartbeats.monotonic()
         with self._open():
             known, registration = self._holders.get(holder.key), self._registrations.get(holder.key)
             if known is None:
                 return 0.0
             pulse = (self._beats[holder.key], known)
-            return self.sightings.left(known, "" if registration is None else registration.token, pulse, looked_at)
+            return self.heartbeats.left(known, "" if registration is None else registration.token, pulse, looked_at)
 
     def events(self, execution_id: str, after: int = 0, upto: int | None = None) -> list[Event]:
         """Read the events with ``after < version <= upto`` in order."""
@@ -233,7 +230,7 @@ class MemoryStore:
         with self._open():
             found = self._payloads.get(digest)
         if found is None:
-            raise StoreError(rules.no_payload(digest))
+            raise StoreError(refusals.no_payload(digest))
         return found
 
     def execution(self, execution_id: ExecutionLike) -> ExecutionRow:
@@ -246,7 +243,7 @@ class MemoryStore:
             if not matches:
                 raise self._not_found(execution_id)
             if len(matches) > 1:
-                raise rules.ambiguous(execution_id, matches)
+                raise refusals.ambiguous(execution_id, matches)
             return self._row(matches[0])
 
     def executions(
@@ -312,7 +309,7 @@ class MemoryStore:
         )
 
     def _not_found(self, execution_id: str) -> ExecutionNotFoundError:
-        return rules.not_found(execution_id, self._newest()[:500])
+        return refusals.not_found(execution_id, self._newest()[:500])
 
     def _before_fork(self) -> None:
         self._lock.acquire()

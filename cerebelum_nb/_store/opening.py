@@ -9,9 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..errors import StoreError
-from . import refusals as rules
-from . import schema, trust
-from .place import MEMORY, create_private, free_bytes
+from . import refusals, schema, trust
+from .log_file import MEMORY, create_private, free_bytes
 from .schema import APPLICATION_ID, FIRST_VERSION, SCHEMA_VERSION, versions
 from .trust import Trust
 
@@ -75,7 +74,7 @@ def open_log(location: str, durability: str | None, said: bool | None) -> tuple[
         _check(location, found, is_empty=not tables)
         is_ours = not tables or trust.find(connection, location, said).schema or _is_old_and_own(connection, location)
         if not is_ours and (alien := schema.alien(connection)):
-            raise StoreError(rules.alien(location, alien))
+            raise StoreError(refusals.alien(location, alien))
         if found[1] < SCHEMA_VERSION:
             if not tables:
                 connection.execute("PRAGMA page_size = 2048")  # half the bytes per commit, a ninth less time
@@ -192,7 +191,7 @@ def explain(exc: Exception, location: str) -> StoreError:
                 "kept. Free space, then resume."
             )
         case sqlite3.SQLITE_READONLY:
-            told = rules.read_only(location)
+            told = refusals.read_only(location)
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             told = (
                 f"The log {location} stayed locked by another process. "

@@ -13,9 +13,8 @@ from .._core.events import is_signal
 from .._host.caller import in_cells
 from .._text.times import at, utc
 from ..errors import ExecutionBusyError, ExecutionNotFoundError
-from . import owner as process
 from .base import Commit
-from .owner import Holder
+from .holder import CLUSTER, Holder, is_this_process
 
 __all__ = [
     "SUGGESTED",
@@ -54,7 +53,7 @@ def busy(execution_id: str, holder: Holder, left: float, now: int) -> ExecutionB
         now: the time, µs since the epoch.
     """
     heard = utc(holder.heartbeat_at)
-    if process.is_this_process(holder):
+    if is_this_process(holder):
         return ExecutionBusyError(
             f"Execution {execution_id} is already being run by this process ({holder}, last heard of at "
             f"{heard}). Await that run, or stop it, then try again.",
@@ -62,7 +61,7 @@ def busy(execution_id: str, holder: Holder, left: float, now: int) -> ExecutionB
             holder=str(holder),
         )
     if holder.is_cluster:
-        url = holder.host.removeprefix(process.CLUSTER)
+        url = holder.host.removeprefix(CLUSTER)
         return ExecutionBusyError(
             f"Execution {execution_id} runs on the cluster {holder}, and this log holds a copy of it. See it there "
             f"with `cerebelum status {execution_id} --core {url}`. If it has ended there, bring the copy up to date "

@@ -14,21 +14,21 @@ from .._text.times import timestamp
 from ..errors import StoreError
 from .base import Commit, ExecutionRow
 from .extracts import iso
-from .owner import Holder
+from .holder import Holder
 
 __all__ = [
+    "ABANDONED",
     "ADVANCE",
     "CHANGE",
     "CREATE",
     "DUE",
-    "LEFT",
-    "MEND",
+    "REPAIR",
     "SELECT",
     "STARTED",
     "created",
     "iso_of",
-    "mended",
     "progress",
+    "repaired",
     "shown_text",
     "to_holder",
     "to_row",
@@ -51,12 +51,12 @@ CHANGE = f"""UPDATE execution SET {_PROGRESS}, state = ?, wake_at = ?,
     holder = CASE WHEN ? THEN NULL ELSE holder END WHERE {_GUARD}"""
 """progress, (state, wake_at, release), (key, after, is signal, holder)."""
 
-MEND = f"""UPDATE execution SET {_PROGRESS}, workflow = ?, state = ?, started_at = ?, wake_at = ?, parent = ?
+REPAIR = f"""UPDATE execution SET {_PROGRESS}, workflow = ?, state = ?, started_at = ?, wake_at = ?, parent = ?
     WHERE execution_id = ?"""
 """What the events say, in place of what stands there; the lease stays as it is."""
 
 DUE = "wake_at IS NOT NULL AND holder IS NULL"
-LEFT = "state IN ('RUNNING', 'SLEEPING') AND holder IS NULL AND wake_at IS NULL"
+ABANDONED = "state IN ('RUNNING', 'SLEEPING') AND holder IS NULL AND wake_at IS NULL"
 """Which executions wait for a wake-up, and which ones everybody left half-way; there is an index for each."""
 
 STARTED = iso("started_at")
@@ -103,8 +103,8 @@ def created(commit: Commit) -> tuple[Any, ...]:
     )
 
 
-def mended(execution_id: str, version: int, shown: Summary) -> tuple[Any, ...]:
-    """Return the parameters of ``MEND``."""
+def repaired(execution_id: str, version: int, shown: Summary) -> tuple[Any, ...]:
+    """Return the parameters of ``REPAIR``."""
     whole = Commit(execution_id=execution_id, after=version, events=(), summary=shown, holder=None)
     named = shown.workflow, shown.state.value, shown.started_at, shown.wake_at, shown.parent
     return (*progress(whole), *named, execution_id)

@@ -1,7 +1,7 @@
 """The event log in one SQLite file.
 
 Every write is one ``BEGIN IMMEDIATE`` transaction on one connection, behind a lock. Rows are made by rows.py,
-tables by schema.py, files are opened and errors worded by connection.py; no event is looked into here.
+tables by schema.py, files are opened and errors worded by opening.py; no event is looked into here.
 """
 
 from __future__ import annotations
@@ -27,12 +27,11 @@ from .._core.value import Value
 from .._host.caller import is_library_frame
 from .._values.foreign import ForeignBytes
 from ..errors import ExecutionNotFoundError, StoreError
-from . import at_fork as forks
-from . import chain, rows
-from . import owner as process
-from . import refusals as rules
-from . import row_sql as projection
+from . import at_fork, chain, refusals, row_sql, rows
 from .base import Commit, ExecutionRow, Rejection, patience
+from .heartbeats import HeartbeatMonitor
+from .holder import Holder, ProcessIdentity, Registration, this_process
+from .log_file import MEMORY, FileIdentity, network_file_system, path_of
 from .opening import (
     explain,
     interruptible,
@@ -44,9 +43,6 @@ from .opening import (
     raise_interrupt,
     read_setting,
 )
-from .owner import Holder
-from .place import MEMORY, Identity, network_file_system, path_of
-from .sightings import Sightings
 from .trust import FULL
 
 __all__ = ["SqliteStore"]
@@ -117,11 +113,11 @@ class SqliteStore:
         self._lock = RLock()
         self._keys: dict[str, int] = {}  # of executions by id, as far as this connection has met them
         self._heads: dict[int, tuple[int, bytes]] = {}  # of their chains, by key: the last version and its hash
-        self.sightings = Sightings()
+        self.heartbeats = HeartbeatMonitor()
         self.closing: list[Callable[[], object]] = []  # what ends with it
-        self._registrations: dict[int, process.Registration] = {}
+        self._registrations: dict[int, Registration] = {}
         self._read_only = read_only
-        self._identity: Identity | None = None
+        self._identity: FileIdentity | None = None
         self._before_room = 0  # commits until the -wal file is made as long as it will be; 0: it is not to be
         self._journal = ""  # the -wal file, which is there from the first commit on for as long as the log is open
         self._db: sqlite3.Connection | None = None
@@ -130,7 +126,7 @@ class SqliteStore:
         self.durability: Durability = durability or "full"
         self._take_settings(self._db)
         _warn_of_network(self.location)
-        forks.watch(self)
+        at_fork.watch(self)
 
     @property
     def trusted(self) -> bool:
@@ -214,7 +210,7 @@ class SqliteStore:
         while self.closing:
             self.closing.pop()()
         with self._lock:
-            forks.unwatch(self)
+            at_fork.unwatch(self)
             self._registrations.clear()
             if self._db is not None:
                 self._db.close()
@@ -230,7 +226,7 @@ class SqliteStore:
 
     def commit(self, commits: Sequence[Commit]) -> dict[str, str]:
         """Write every commit in one transaction; return ``{execution_id: Rejection}`` of those not."""
-        rules.check(commits)
+        refusals.check(commits)
         encoded = [[rows.encode(event) for event in commit.events] for commit in commits]
         rejected: dict[str, str] = {}
         db = self._begin(looked_at_after=True)  # as in _writing, without the cost of a generator: this is the hot path
@@ -269,7 +265,7 @@ class SqliteStore:
                 try:
                     os.stat(self._journal)  # noqa: PTH116
                 except OSError:
-                    raise StoreError(rules.journal_gone(self.location)) from None
+                    raise StoreError(refusals.journal_gone(self.location)) from None
                 if self._before_room:
                     self._before_room -= 1
                     if not self._before_room:
@@ -341,20 +337,20 @@ class SqliteStore:
         key = self._keys.get(commit.execution_id)
         if key is None:
             key = self._key_of(db, commit.execution_id)
-        shown = projection.progress(commit)
+        shown = row_sql.progress(commit)
         # exact types only: sqlite3 looks up an adapter for a bool or an enum at every call
         guard = (key, commit.after, 1 if commit.holder is None else 0, commit.holder)
         state, wake_at = commit.summary.state._value_, commit.summary.wake_at  # .value is two calls
-        if not commit.release and db.execute(projection.ADVANCE, (*shown, *guard, state, wake_at)).rowcount:
+        if not commit.release and db.execute(row_sql.ADVANCE, (*shown, *guard, state, wake_at)).rowcount:
             return key, ""
-        if db.execute(projection.CHANGE, (*shown, state, wake_at, int(commit.release), *guard)).rowcount:
+        if db.execute(row_sql.CHANGE, (*shown, state, wake_at, int(commit.release), *guard)).rowcount:
             return key, ""
         return key, self._why_not(db, commit)
 
     def _create(self, db: sqlite3.Connection, commit: Commit) -> tuple[int, str]:
         if commit.holder is not None:
             self._register_again(db, commit.holder, commit.events[0].at)
-        made = db.execute(projection.CREATE, projection.created(commit))
+        made = db.execute(row_sql.CREATE, row_sql.created(commit))
         if made.rowcount and made.lastrowid:
             return made.lastrowid, ""
         return 0, self._why_not(db, commit)
@@ -378,9 +374,9 @@ class SqliteStore:
 
     # -- leases ---------------------------------------------------------------------------------------------
 
-    def register(self, now: int, ttl: int, who: process.Identity | None = None) -> int:
+    def register(self, now: int, ttl: int, who: ProcessIdentity | None = None) -> int:
         """Record a holder (by default this process) and return its key."""
-        registration = process.Registration(process.current() if who is None else who, ttl)
+        registration = Registration(this_process() if who is None else who, ttl)
         with self._writing() as db:
             self._clear_holders(db)
             key = self._insert_holder(db, None, registration, now, ttl)
@@ -389,12 +385,12 @@ class SqliteStore:
 
     def adopt(self, cluster: str, now: int) -> int:
         """Return the key of the holder that stands for a cluster."""
-        who = process.Identity(host=cluster, pid=0, boot_id="", started="")
+        who = ProcessIdentity(host=cluster, pid=0, boot_id="", started="")
         with self._writing() as db:
             found = db.execute("SELECT key FROM holder WHERE host = ?", (cluster,)).fetchone()
             if found is not None:
                 return int(found[0])
-            return self._insert_holder(db, None, process.Registration(who), now, 0)
+            return self._insert_holder(db, None, Registration(who), now, 0)
 
     def heartbeat(self, holder: int, now: int, ttl: int) -> None:
         """Say that ``holder``, registered by this store, is alive."""
@@ -406,7 +402,7 @@ class SqliteStore:
             self._clear_holders(db)
 
     def _insert_holder(
-        self, db: sqlite3.Connection, key: int | None, registration: process.Registration, now: int, ttl: int
+        self, db: sqlite3.Connection, key: int | None, registration: Registration, now: int, ttl: int
     ) -> int:
         who = registration.who
         made = db.execute(
@@ -424,12 +420,12 @@ class SqliteStore:
 
     def _clear_holders(self, db: sqlite3.Connection) -> None:
         """Delete the holders that hold nothing and are dead: nobody else would, and a log can outlive many."""
-        looked_at = self.sightings.monotonic()
+        looked_at = self.heartbeats.monotonic()
         idle = "SELECT * FROM holder WHERE NOT EXISTS (SELECT 1 FROM execution WHERE holder = holder.key)"
         for row in db.execute(idle).fetchall():
             if not self._left(row, looked_at):
                 db.execute("DELETE FROM holder WHERE key = ?", row[:1])
-                self.sightings.forget(row[0])
+                self.heartbeats.forget(row[0])
 
     def retire(self, holder: int) -> None:
         """Give back every lease of ``holder``."""
@@ -440,14 +436,14 @@ class SqliteStore:
 
     def claim(self, execution_id: str, holder: int, now: int) -> int | None:
         """Take the lease of an execution, unless another process holds it that lives or may live."""
-        looked_at = self.sightings.monotonic()
+        looked_at = self.heartbeats.monotonic()
         with self._writing() as db:
             found = self._row(db, execution_id)
             if found is None:
                 raise self._not_found(db, execution_id)
             by = found.holder
             if by is not None and by.key != holder and (left := self._left_of(db, by.key, looked_at)):
-                raise rules.busy(execution_id, by, left, now)
+                raise refusals.busy(execution_id, by, left, now)
             self._register_again(db, holder, now)
             db.execute("UPDATE execution SET holder = ? WHERE execution_id = ?", (holder, execution_id))
         return None if by is None or by.key == holder else by.heartbeat_at
@@ -466,7 +462,7 @@ class SqliteStore:
 
     def lease_left(self, holder: Holder) -> float:
         """Return for how many seconds the leases of ``holder`` are to be respected."""
-        looked_at = self.sightings.monotonic()
+        looked_at = self.heartbeats.monotonic()
         with self._reading() as db:
             return self._left_of(db, holder.key, looked_at)
 
@@ -475,9 +471,9 @@ class SqliteStore:
         return 0.0 if row is None else self._left(row, looked_at)
 
     def _left(self, row: tuple[Any, ...], looked_at: float) -> float:
-        """As :meth:`Sightings.left`, of all columns of a holder; a log that is only read may lack the newer ones."""
+        """As :meth:`HeartbeatMonitor.left`; a log that is only read may lack the newer columns of a holder."""
         token = row[8] if len(row) > 8 else ""
-        return self.sightings.left(projection.to_holder(row[:7]), token, row, looked_at)
+        return self.heartbeats.left(row_sql.to_holder(row[:7]), token, row, looked_at)
 
     # -- reading --------------------------------------------------------------------------------------------
 
@@ -498,7 +494,7 @@ class SqliteStore:
         with self._reading() as db:
             found = db.execute(sql, (digest,)).fetchone()
         if found is None:
-            raise StoreError(rules.no_payload(digest))
+            raise StoreError(refusals.no_payload(digest))
         data, is_foreign = found
         return ForeignBytes(data) if is_foreign else bytes(data)
 
@@ -512,14 +508,14 @@ class SqliteStore:
             matches = db.execute(
                 "SELECT execution_id FROM execution WHERE execution_id >= ? AND execution_id < ? AND ? "
                 "ORDER BY execution_id LIMIT ?",
-                (execution_id, execution_id + chr(0x10FFFF), bool(execution_id), rules.SUGGESTED + 1),
+                (execution_id, execution_id + chr(0x10FFFF), bool(execution_id), refusals.SUGGESTED + 1),
             ).fetchall()
             if not matches:
                 raise self._not_found(db, execution_id)
             if len(matches) > 1:
-                raise rules.ambiguous(execution_id, [name for (name,) in matches])
-            (row,) = db.execute(f"{projection.SELECT} WHERE execution_id = ?", matches[0])
-            return projection.to_row(row)
+                raise refusals.ambiguous(execution_id, [name for (name,) in matches])
+            (row,) = db.execute(f"{row_sql.SELECT} WHERE execution_id = ?", matches[0])
+            return row_sql.to_row(row)
 
     def executions(
         self,
@@ -538,48 +534,48 @@ class SqliteStore:
             terms.append(f"state IN ({', '.join('?' * len(states))})")
             values.extend(states)
         where = " AND ".join(terms)
-        newest = f"ORDER BY {projection.STARTED} DESC, execution.key DESC LIMIT ? OFFSET ?"
+        newest = f"ORDER BY {row_sql.STARTED} DESC, execution.key DESC LIMIT ? OFFSET ?"
         with self._reading() as db:
             (total,) = db.execute(f"SELECT count(*) FROM execution WHERE {where}", values).fetchone()
             page = [*values, -1 if limit is None else limit, offset]
-            found = db.execute(f"{projection.SELECT} WHERE {where} {newest}", page).fetchall()
-        return [projection.to_row(row) for row in found], total
+            found = db.execute(f"{row_sql.SELECT} WHERE {where} {newest}", page).fetchall()
+        return [row_sql.to_row(row) for row in found], total
 
     def due(self, now: int, *, limit: int, offset: int = 0) -> list[ExecutionRow]:
         """Read the hibernated executions that are to be woken, the earliest first."""
-        sql = f"{projection.SELECT} WHERE {projection.DUE} AND wake_at <= ? ORDER BY wake_at LIMIT ? OFFSET ?"
+        sql = f"{row_sql.SELECT} WHERE {row_sql.DUE} AND wake_at <= ? ORDER BY wake_at LIMIT ? OFFSET ?"
         with self._reading() as db:
-            return [projection.to_row(row) for row in db.execute(sql, (now, limit, offset)).fetchall()]
+            return [row_sql.to_row(row) for row in db.execute(sql, (now, limit, offset)).fetchall()]
 
     def next_wake(self) -> int | None:
         """Return when the next hibernated execution is to be woken, µs since the epoch; None when there is none."""
         with self._reading() as db:
-            found = db.execute(f"SELECT min(wake_at) FROM execution WHERE {projection.DUE}").fetchone()
+            found = db.execute(f"SELECT min(wake_at) FROM execution WHERE {row_sql.DUE}").fetchone()
         return None if found[0] is None else int(found[0])
 
     def abandoned(self, *, limit: int) -> list[ExecutionRow]:
         """Read the executions that should be running and that no living process runs, the oldest first."""
         active = "+state IN ('RUNNING', 'SLEEPING', 'WAITING_FOR_APPROVAL', 'WAITING_FOR_SIGNAL')"
         # The + leaves the search to its holder's index.
-        left = projection.SELECT.replace("FROM execution", "FROM execution INDEXED BY execution_left")
+        left = row_sql.SELECT.replace("FROM execution", "FROM execution INDEXED BY execution_left")
         oldest = "ORDER BY started_at LIMIT ?"
-        looked_at = self.sightings.monotonic()
+        looked_at = self.heartbeats.monotonic()
         with self._reading() as db:
             held = db.execute("SELECT DISTINCT holder FROM execution WHERE holder IS NOT NULL").fetchall()
-            found = db.execute(f"{left} WHERE {projection.LEFT} {oldest}", (limit,)).fetchall()
+            found = db.execute(f"{left} WHERE {row_sql.ABANDONED} {oldest}", (limit,)).fetchall()
             for (holder,) in held:
                 if not self._left_of(db, holder, looked_at):
-                    sql = f"{projection.SELECT} WHERE execution.holder = ? AND {active} {oldest}"
+                    sql = f"{row_sql.SELECT} WHERE execution.holder = ? AND {active} {oldest}"
                     found += db.execute(sql, (holder, limit)).fetchall()
-        return [projection.to_row(row) for row in found][:limit]
+        return [row_sql.to_row(row) for row in found][:limit]
 
     def _row(self, db: sqlite3.Connection, execution_id: str) -> ExecutionRow | None:
-        found = db.execute(f"{projection.SELECT} WHERE execution_id = ?", (execution_id,)).fetchone()
-        return None if found is None else projection.to_row(found)
+        found = db.execute(f"{row_sql.SELECT} WHERE execution_id = ?", (execution_id,)).fetchone()
+        return None if found is None else row_sql.to_row(found)
 
     def _not_found(self, db: sqlite3.Connection, execution_id: str) -> ExecutionNotFoundError:
-        recent = db.execute(f"SELECT execution_id FROM execution ORDER BY {projection.STARTED} DESC LIMIT 500")
-        return rules.not_found(execution_id, [name for (name,) in recent])
+        recent = db.execute(f"SELECT execution_id FROM execution ORDER BY {row_sql.STARTED} DESC LIMIT 500")
+        return refusals.not_found(execution_id, [name for (name,) in recent])
 
     # -- the connection -------------------------------------------------------------------------------------
 
@@ -669,7 +665,7 @@ class SqliteStore:
             db.execute(f"PRAGMA busy_timeout = {_TRY_MILLISECONDS}")  # the rest of the waiting is done in _begin
         if self.path is not None:
             with suppress(OSError):
-                self._identity = Identity.of(self.location)
+                self._identity = FileIdentity.of(self.location)
             self._journal = f"{self.location}-wal" if db.execute("PRAGMA journal_mode").fetchone()[0] == "wal" else ""
             is_synced = db.execute("PRAGMA synchronous").fetchone()[0] >= _SYNCS_COMMITS
             self._before_room = _COMMITS_BEFORE_ROOM if self._journal and is_synced else 0
@@ -686,11 +682,11 @@ class SqliteStore:
         try:
             now = os.stat(self.location)  # noqa: PTH116  # twice as fast as Path.stat, and asked after every commit
         except (FileNotFoundError, NotADirectoryError):
-            raise StoreError(rules.gone(self.location, replaced=False)) from None
+            raise StoreError(refusals.gone(self.location, replaced=False)) from None
         except OSError:  # it cannot be told at the moment; SQLite will say what it cannot do
             return
         if now.st_ino != identity.inode or now.st_dev != identity.device:
-            raise StoreError(rules.gone(self.location, replaced=True))
+            raise StoreError(refusals.gone(self.location, replaced=True))
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
@@ -726,7 +722,7 @@ def _warn_of_network(location: str) -> None:
     if location == MEMORY or location in _warned or not (kind := network_file_system(location)):
         return
     _warned.add(location)
-    warnings.warn(rules.on_network(location, kind), RuntimeWarning, stacklevel=_caller())
+    warnings.warn(refusals.on_network(location, kind), RuntimeWarning, stacklevel=_caller())
 
 
 _warned: set[str] = set()

@@ -2,7 +2,7 @@
 
 Life is proved, never timed. Within one boot of one machine and one pid namespace, a process that exists with the
 start time it recorded is alive, however long ago it was heard of; one that does not is gone. Of a process anywhere
-else nothing can be proved from here, and sightings.py watches its heartbeat. No store and no clock is known here.
+else nothing can be proved from here, and heartbeats.py watches its heartbeat. No store and no clock is known here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,17 @@ from enum import Enum
 from functools import cache
 from pathlib import Path
 
-__all__ = ["CLUSTER", "Holder", "Identity", "Life", "Registration", "current", "is_this_process", "life", "start_of"]
+__all__ = [
+    "CLUSTER",
+    "Holder",
+    "Life",
+    "ProcessIdentity",
+    "Registration",
+    "is_this_process",
+    "life",
+    "start_of",
+    "this_process",
+]
 
 
 CLUSTER = "temporal://"
@@ -31,7 +41,7 @@ class Life(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
+class ProcessIdentity:
     """A process, told apart from every other one, also from a later one with the same pid.
 
     ``boot_id`` is ``"<boot>/<pid namespace>/<machine>"``: a pid means something only within the first two. Outside
@@ -70,7 +80,7 @@ class Registration:
 
     __slots__ = ("__weakref__", "token", "ttl", "who")
 
-    def __init__(self, who: Identity, ttl: int = 0) -> None:
+    def __init__(self, who: ProcessIdentity, ttl: int = 0) -> None:
         self.who, self.ttl = who, ttl  # ttl: the length of its leases, µs
         self.token = os.urandom(12).hex()
         _registered[self.token] = self
@@ -79,15 +89,15 @@ class Registration:
 _registered: weakref.WeakValueDictionary[str, Registration] = weakref.WeakValueDictionary()
 
 
-def current() -> Identity:
+def this_process() -> ProcessIdentity:
     """Say who this process is."""
     pid = os.getpid()
-    return Identity(host=socket.gethostname(), pid=pid, boot_id=_boot_id(), started=start_of(pid) or "")
+    return ProcessIdentity(host=socket.gethostname(), pid=pid, boot_id=_boot_id(), started=start_of(pid) or "")
 
 
 def is_this_process(holder: Holder) -> bool:
     """Whether ``holder`` was registered by this very process."""
-    me = current()
+    me = this_process()
     return (holder.pid, holder.started) == (me.pid, me.started) and _shares_pids(holder)
 
 

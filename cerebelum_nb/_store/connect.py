@@ -13,7 +13,7 @@ from .._text.duration import seconds
 from ..errors import StoreError
 from . import hooks
 from .base import Store
-from .place import path_of
+from .log_file import path_of
 from .sqlite import SqliteStore
 
 __all__ = ["connect", "default_store", "resolve_store"]

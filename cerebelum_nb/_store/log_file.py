@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..errors import StoreError
 
-__all__ = ["MEMORY", "Identity", "create_private", "free_bytes", "network_file_system", "path_of", "readable_as"]
+__all__ = ["MEMORY", "FileIdentity", "create_private", "free_bytes", "network_file_system", "path_of", "readable_as"]
 
 MEMORY = ":memory:"
 _MOUNTS = Path("/proc/self/mountinfo")
@@ -64,14 +64,14 @@ def path_of(path: str | os.PathLike[str]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class FileIdentity:
     """Which file a path led to when it was opened: a device and an inode."""
 
     device: int
     inode: int
 
     @classmethod
-    def of(cls, path: str) -> Identity | None:
+    def of(cls, path: str) -> FileIdentity | None:
         """Return the file a path leads to now, None when there is none.
 
         Raises:

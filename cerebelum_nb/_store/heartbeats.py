@@ -1,6 +1,6 @@
 """How long a lease is still to be respected, by what was seen from here of its holder.
 
-Where process.py can prove that a holder lives or is gone, that decides, at once. Of any other holder (another
+Where holder.py can prove that a holder lives or is gone, that decides, at once. Of any other holder (another
 machine, another container) only its heartbeat shows: each beat changes its row. Its lease has run out when this
 process has watched the row for the lease's length, on its own monotonic clock, and it did not change. The two times in
 the row are of the holder's clock, which may be wrong by hours: they are never compared with a clock here. Their
@@ -16,12 +16,12 @@ import math
 import time
 from collections.abc import Callable
 
-from .owner import Holder, Life, life
+from .holder import Holder, Life, life
 
-__all__ = ["Sightings"]
+__all__ = ["HeartbeatMonitor"]
 
 
-class Sightings:
+class HeartbeatMonitor:
     """What one store has seen of the holders in it; ``monotonic`` returns seconds."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
