@@ -55,7 +55,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Any, assert_never
 
 from . import events as e
 from .decide import ChooseRoute, CloseItems, Complete, Fail, Jump, ListItems, Position, StartStep, decide
@@ -176,6 +176,7 @@ class Lost:
     visit: int
     attempt: int
     reason: str
+    worker: str = ""
 
 
 @dataclass(slots=True)
@@ -189,6 +190,7 @@ class Woken:
     visit: int
     attempt: int
     reason: str = "it hibernated"
+    worker: str = ""
 
 
 @dataclass(slots=True)
@@ -563,7 +565,7 @@ class Driver:
             return False
         del self.running[name]
         self._touch(name)
-        self._interrupt(name, message.reason, now)
+        self._interrupt(name, message.reason, now, worker=message.worker)
         times = self._lost[name] = self._lost.get(name, 0) + 1
         if self._spec(name).policy.effect == "external":
             reason = f"step '{name}' (effect='external') began, and how it ended is not known"
@@ -589,7 +591,7 @@ class Driver:
             return False
         del self.running[name]
         self._touch(name)
-        self._interrupt(name, message.reason, now)
+        self._interrupt(name, message.reason, now, worker=message.worker)
         self._awaken(now)
         return True
 
@@ -699,13 +701,10 @@ class Driver:
         assert step is not None, f"step {name} has begun"
         return step
 
-    def _interrupt(self, name: str, reason: str, now: int, ended_at: int | None = None) -> None:
+    def _interrupt(self, name: str, reason: str, now: int, ended_at: int | None = None, worker: str = "") -> None:
         step = self._known(name)
-        self._append(
-            e.StepInterrupted(
-                at=now, step=name, visit=step.visit, attempt=max(1, step.attempt), reason=reason, ended_at=ended_at
-            )
-        )
+        where: dict[str, Any] = {"step": name, "visit": step.visit, "attempt": max(1, step.attempt)}
+        self._append(e.StepInterrupted(at=now, reason=reason, ended_at=ended_at, worker=worker, **where))
 
     def _interrupt_all(self, reason: str, now: int) -> None:
         if self._riders:
