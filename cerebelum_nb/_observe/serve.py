@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from prometheus_client.registry import Collector
 
-__all__ = ["Exporter", "as_text"]
+__all__ = ["Exporter", "as_text", "encoded", "registry_of"]
 
 log = logging.getLogger("cerebelum_nb")
 
@@ -26,10 +26,23 @@ def as_text(collector: Collector) -> str:
     """Return metrics in the text format of Prometheus."""
     from prometheus_client import generate_latest
 
-    return generate_latest(_registry(collector)).decode()
+    return generate_latest(registry_of(collector)).decode()
 
 
-def _registry(collector: Collector) -> CollectorRegistry:
+def encoded(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
+    """Return metrics in the format that a scrape accepts, and its content type.
+
+    Raises:
+        StoreError: the log cannot be read.
+    """
+    from prometheus_client.exposition import choose_encoder
+
+    encode, kind = choose_encoder(accept)
+    return encode(registry), kind
+
+
+def registry_of(collector: Collector) -> CollectorRegistry:
+    """Make a registry of one collector."""
     from prometheus_client import CollectorRegistry
 
     registry = CollectorRegistry()
@@ -57,7 +70,7 @@ class Exporter:
 
     def __init__(self, collector: Collector, host: str = "127.0.0.1", port: int = 9464) -> None:
         try:
-            self._server = _Server((host, port), _registry(collector))
+            self._server = _Server((host, port), registry_of(collector))
         except OSError as error:
             raise CerebelumError(
                 f"cannot listen on {host}:{port} ({error.strerror}): choose another with --port, or --port 0 for a "
@@ -115,11 +128,8 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET  # noqa: N815 - the name that http.server looks for
 
     def _scrape(self) -> None:
-        from prometheus_client.exposition import choose_encoder
-
-        encode, kind = choose_encoder(self.headers.get("Accept", ""))
         try:
-            found = encode(self.server.registry)
+            found, kind = encoded(self.server.registry, self.headers.get("Accept", ""))
         except CerebelumError as error:
             if self.server.told != str(error):  # once, not at every scrape
                 self.server.told = str(error)
