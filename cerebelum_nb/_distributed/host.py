@@ -172,7 +172,7 @@ class RemoteHost(ExecutionValues):
         if not self._over.done():
             self.loop.call_soon(self._look_at_waits)
 
-    def wait_ended(self) -> None:
+    def wait_ended(self, step: str) -> None:
         """Do nothing: only a clock that jumps has to know."""
 
     def confirm(self) -> None:

@@ -92,7 +92,7 @@ class Execution(ExecutionValues):
         self.handle: Callable[[str | None], str] | None = None  # writes the call of a handle that goes on with it
         self.traceback_shown = False  # by its view, so that the exception below does not show it again
         self.attempts: dict[str, Attempt] = {}
-        self._busy: Attempt | None = None  # one of them that was found at work
+        self._awake: dict[str, Attempt] = {}  # those that may be at work; who is found to wait is taken out
         self._looks = False
         self.written = state.version
         self.over = False
@@ -184,8 +184,10 @@ class Execution(ExecutionValues):
             self._looks = True
             self.loop.call_soon(self.engine.on_behalf_of, self, self._look_at_waits)
 
-    def wait_ended(self) -> None:
+    def wait_ended(self, step: str) -> None:
         """Hear that a step waits no more."""
+        if step in self.attempts:
+            self._awake[step] = self.attempts[step]
         self.engine.stirs(self)
 
     def note_blocking(self, step: str, seconds: float) -> None:
@@ -198,11 +200,12 @@ class Execution(ExecutionValues):
 
     @property
     def all_wait(self) -> bool:
-        """Whether everything in flight waits for the clock. Who was at work last is asked first: it mostly still is."""
-        busy = self._busy
-        if busy is None or busy.scope.waits or self.attempts.get(busy.spec.name) is not busy:
-            self._busy = next((attempt for attempt in self.attempts.values() if not attempt.scope.waits), None)
-        return self._busy is None and not self._ready and bool(self.attempts or self._timers)
+        """Whether everything in flight waits for the clock; each that begins to wait is looked at once."""
+        while self._awake:
+            if not next(iter(self._awake.values())).scope.waits:
+                return False
+            del self._awake[next(iter(self._awake))]
+        return not self._ready and bool(self.attempts or self._timers)
 
     # -- messages -------------------------------------------------------------------------------------------
 
@@ -221,6 +224,7 @@ class Execution(ExecutionValues):
         if attempt is None or (attempt.scope.visit, attempt.scope.attempt) != (outcome.visit, outcome.attempt):
             return
         del self.attempts[outcome.step]
+        self._awake.pop(outcome.step, None)
         scope = attempt.scope
         if scope.closed:
             return
@@ -491,7 +495,7 @@ class Execution(ExecutionValues):
         spec = self.plan.spec(name)
         assert spec is not None, f"nothing is known of step {name}"
         attempt = Attempt(spec, scope)
-        self.attempts[name] = attempt
+        self.attempts[name] = self._awake[name] = attempt
         try:
             context = self.context.copy()
             observers.prepare(scope, context)

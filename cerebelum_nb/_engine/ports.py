@@ -104,7 +104,7 @@ class Host(Protocol):
         """Hear that a step began to wait, or has waited for long."""
         ...
 
-    def wait_ended(self) -> None:
+    def wait_ended(self, step: str) -> None:
         """Hear that a step waits no more."""
         ...
 

@@ -219,7 +219,7 @@ class Scope:
             with suppress(ValueError):
                 self.waits.remove(wait)
             self._ends.discard(end)
-            self.execution.wait_ended()
+            self.execution.wait_ended(self.step)
 
         def over(waiter: Waiter) -> None:
             end()

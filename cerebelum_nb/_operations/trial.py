@@ -113,7 +113,7 @@ class _TrialHost(ExecutionValues):
     def waits_changed(self) -> None:
         """Do nothing: a trial does not hibernate."""
 
-    def wait_ended(self) -> None:
+    def wait_ended(self, step: str) -> None:
         """Do nothing, as above."""
 
     def confirm(self) -> None:
