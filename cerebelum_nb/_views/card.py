@@ -75,7 +75,7 @@ class Card:
         stops_before = execution.limited and isinstance(execution.limit, Before)
         advice = None if stops_before else advise_on(execution)
         return cls.at(
-            execution.id, execution.state, execution.now(), graph, scopes, mask=execution.vault.mask, advice=advice
+            execution.id, execution.state, execution.now(), graph, scopes, mask=execution.redactor.mask, advice=advice
         )
 
     @classmethod
