@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from prometheus_client.registry import Collector
 
-__all__ = ["Exporter", "as_text", "encoded", "registry_of"]
+__all__ = ["Exporter", "Scrapes", "as_text"]
 
 log = logging.getLogger("cerebelum_nb")
 
@@ -26,28 +26,33 @@ def as_text(collector: Collector) -> str:
     """Return metrics in the text format of Prometheus."""
     from prometheus_client import generate_latest
 
-    return generate_latest(registry_of(collector)).decode()
+    return generate_latest(_registry(collector)).decode()
 
 
-def encoded(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
-    """Return metrics in the format that a scrape accepts, and its content type.
-
-    Raises:
-        StoreError: the log cannot be read.
-    """
-    from prometheus_client.exposition import choose_encoder
-
-    encode, kind = choose_encoder(accept)
-    return encode(registry), kind
-
-
-def registry_of(collector: Collector) -> CollectorRegistry:
-    """Make a registry of one collector."""
+def _registry(collector: Collector) -> CollectorRegistry:
     from prometheus_client import CollectorRegistry
 
     registry = CollectorRegistry()
     registry.register(collector)
     return registry
+
+
+class Scrapes:
+    """Answers scrapes with the metrics of a collector, in the format that each of them accepts."""
+
+    def __init__(self, collector: Collector) -> None:
+        self._registry = _registry(collector)
+
+    def answer(self, accept: str) -> tuple[bytes, str]:
+        """Return the metrics, and their content type.
+
+        Raises:
+            StoreError: the log cannot be read.
+        """
+        from prometheus_client.exposition import choose_encoder
+
+        encode, kind = choose_encoder(accept)
+        return encode(self._registry), kind
 
 
 class Exporter:
@@ -70,7 +75,7 @@ class Exporter:
 
     def __init__(self, collector: Collector, host: str = "127.0.0.1", port: int = 9464) -> None:
         try:
-            self._server = _Server((host, port), registry_of(collector))
+            self._server = _Server((host, port), Scrapes(collector))
         except OSError as error:
             raise CerebelumError(
                 f"cannot listen on {host}:{port} ({error.strerror}): choose another with --port, or --port 0 for a "
@@ -99,12 +104,12 @@ class Exporter:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, address: tuple[str, int], registry: CollectorRegistry) -> None:
+    def __init__(self, address: tuple[str, int], scrapes: Scrapes) -> None:
         if ":" in address[0]:
             import socket
 
             self.address_family = socket.AF_INET6
-        self.registry = registry
+        self.scrapes = scrapes
         self.told = ""
         super().__init__(address, _Handler)
 
@@ -129,7 +134,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _scrape(self) -> None:
         try:
-            found, kind = encoded(self.server.registry, self.headers.get("Accept", ""))
+            found, kind = self.server.scrapes.answer(self.headers.get("Accept", ""))
         except CerebelumError as error:
             if self.server.told != str(error):  # once, not at every scrape
                 self.server.told = str(error)

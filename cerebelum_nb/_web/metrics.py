@@ -9,12 +9,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from .._observe.metrics import LogMetrics
-from .._observe.serve import encoded, registry_of
+from .._observe.serve import Scrapes
 from ..errors import CerebelumError, StoreError
 
 if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry
-
     from .logs import Logs, ShownLog
 
 __all__ = ["Metrics"]
@@ -25,7 +23,7 @@ class Metrics:
 
     def __init__(self, logs: Logs) -> None:
         self._logs = logs
-        self._kept: dict[str, tuple[LogMetrics, CollectorRegistry]] = {}
+        self._kept: dict[str, tuple[LogMetrics, Scrapes]] = {}
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -49,8 +47,8 @@ class Metrics:
             try:
                 if log.name not in self._kept:
                     metrics = LogMetrics(log.path)
-                    self._kept[log.name] = metrics, registry_of(metrics)
-                body, kind = encoded(self._kept[log.name][1], request.headers.get("accept", ""))
+                    self._kept[log.name] = metrics, Scrapes(metrics)
+                body, kind = self._kept[log.name][1].answer(request.headers.get("accept", ""))
             except CerebelumError as error:
                 if isinstance(error, StoreError) and log.name in self._kept:  # its file was replaced: begin again
                     self._kept.pop(log.name)[0].close()
