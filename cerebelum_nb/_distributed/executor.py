@@ -12,7 +12,7 @@ from typing import Any, cast
 from .._core.arguments import ExecutionLike
 from .._core.drive import Begin, Driver
 from .._core.events import Event
-from .._core.graph import Plan
+from .._core.graph import Plan, step_of
 from .._core.limits import Limit
 from .._core.state import State, fold
 from .._core.state_name import ExecutionState
@@ -370,7 +370,7 @@ async def _watch(cluster: Cluster, workflow: Definition, followed: Followed, ter
         if found.untaken > _UNTAKEN_SECONDS:
             say("", f"execution {followed.id} of workflow '{workflow.name}'", "")
         for step, seconds in found.steps.items():
-            group = (terms.queues or {}).get(step, "")
+            group = (terms.queues or {}).get(step_of(step), "")
             if seconds > _UNTAKEN_SECONDS and group:
                 say(step, f"step '{step}' of execution {followed.id} (group '{group}')", group)
 
@@ -391,11 +391,13 @@ def _plan_of(workflow: Definition) -> Plan:
         WorkflowDefinitionError: it has what only the kernel can run.
     """
     plan = workflow.plan()
-    if plan.each:
-        raise WorkflowDefinitionError(
-            f"workflow '{workflow.name}' has a foreach ('{next(iter(plan.each))}'), which a cluster cannot run yet: "
-            "run it here, without distributed=True and core_url=, or write the members as a parallel group"
-        )
+    for name, each in plan.each.items():
+        if not each.body[name].policy.keep:
+            raise WorkflowDefinitionError(
+                f"foreach({name}) of workflow '{workflow.name}' keeps no results (keep=False). On a cluster they "
+                f"would be in the memory of several workers, where no step can have all of them. Keep them, or run it "
+                f"here, without distributed=True and core_url="
+            )
     return plan
 
 

@@ -170,9 +170,6 @@ class Execution(ExecutionValues):
         """Take an operation's event; ``waiter`` is answered when it is committed."""
         self.engine.post(self, self._record, (event, waiter))
 
-    def check_signals(self) -> None:
-        """Take signals: they come through the log."""
-
     def ride(self, make: Callable[[], Event | None]) -> None:
         """Record with the next commit what is not worth one of its own; ``make`` is called then."""
         if not self.over and not self.finishing and self.driver.ride(make):

@@ -92,10 +92,6 @@ class Host(Protocol):
         """Record an operation's event; ``waiter`` is answered when it is committed."""
         ...
 
-    def check_signals(self) -> None:
-        """Raise CerebelumError where signals cannot be sent to this execution."""
-        ...
-
     def ride(self, make: Callable[[], Event | None]) -> None:
         """Record with the next commit what is not worth one of its own; ``make`` is called then."""
         ...

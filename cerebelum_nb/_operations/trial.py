@@ -104,9 +104,6 @@ class _TrialHost(ExecutionValues):
         if not waiter.done():
             waiter.set_result(None)
 
-    def check_signals(self) -> None:
-        """Refuse to wait: nobody sends a signal to a trial, and one that was received is in its operation."""
-
     def ride(self, make: Callable[[], Event | None]) -> None:
         """Keep nothing: what is printed is seen where it is printed."""
 
