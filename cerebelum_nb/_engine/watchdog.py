@@ -24,7 +24,7 @@ log = logging.getLogger("cerebelum_nb")
 _LOOK_SECONDS = 0.25
 _TOO_LONG_SECONDS = 1.0
 _MOST_SUSPECTS = 20
-"""With more steps at work than this, a late timer accuses none: a turn of the loop is long then though each is short."""
+"""With more steps at work, a late timer accuses none: a turn of the loop is long then though each of them is short."""
 
 
 class BlockWatch:
