@@ -216,7 +216,7 @@ class Engine:
         here = contextvars.copy_context() if self.loop.is_closed() else self._context.copy()
         try:
             here.run(self.store.release, execution.id, execution.holder)
-        except Exception as error:  # noqa: BLE001 - the run ended with another error: that is reported
+        except Exception as error:  # noqa: BLE001 - the run ended with another error, to be reported
             until = until or self.loop.time() + LOCKED_SECONDS
             if getattr(error, "transient", False) and not self.loop.is_closed() and self.loop.time() < until:
                 self.loop.call_later(RETRY_SECONDS, self.release, execution, until)

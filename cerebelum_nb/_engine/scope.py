@@ -365,7 +365,7 @@ class Scope:
             self.execution.ride(partial(self.take_printed, self.now()))
 
     def _act(self, action: Callable[[Waiter], None], waiter: Waiter) -> None:
-        """Do what a thread asked for; if its attempt has ended since, say so, as nobody else would answer."""
+        """Do what a thread asked for; if its attempt has ended since, say so, as nobody else will."""
         if not self.closed:
             try:
                 action(waiter)
