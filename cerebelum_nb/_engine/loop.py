@@ -206,8 +206,8 @@ class Engine:
     def release(self, execution: Execution, until: float | None = None) -> None:
         """Give back the lease of an execution that ended without its last commit; never raises.
 
-        While the log is locked it is retried. A lease that cannot be given back stays with this process, which can still
-        resume the execution; for others it becomes free when this process ends.
+        While the log is locked it is retried. A lease that cannot be given back stays with this process, which can
+        still resume the execution; for others it becomes free when this process ends.
         """
         if not execution.holder:
             return  # it never had one

@@ -275,7 +275,7 @@ class Scope:
             self._on_loop(self._note_printed_later)
 
     def shown(self, text: str, write: Callable[[str], Any]) -> str:
-        """Mask a text that is written to a stream. What may be the start of a secret is held back until more follows."""
+        """Mask a text written to a stream. What may be the start of a secret is held back until more follows."""
         redactor = self.execution.redactor
         masked = redactor.mask(self._torn.pop(write, "") + text)
         end = len(masked) if self.closed else len(masked) - redactor.begun(masked)
