@@ -185,14 +185,6 @@ class ProcessMetrics:
 
     Example:
         >>> from prometheus_client import CollectorRegistry
-        >>> from cerebelum_nb import step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
         >>> registry, metrics = CollectorRegistry(), ProcessMetrics()
         >>> registry.register(metrics)
         >>> result = release.run(store=MemoryStore())

@@ -67,14 +67,6 @@ class Traces:
     Example:
         >>> from opentelemetry.sdk.trace.export import SimpleSpanProcessor
         >>> from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-        >>> from cerebelum_nb import step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
         >>> spans = InMemorySpanExporter()
         >>> with Traces(processor=SimpleSpanProcessor(spans)):
         ...     result = release.run(store=MemoryStore())
@@ -165,14 +157,6 @@ def trace(execution_id: ExecutionLike, *, store: Store | None = None, per: Per =
         ExecutionNotFoundError: there is no such execution.
 
     Example:
-        >>> from cerebelum_nb import step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
         >>> log = MemoryStore()
         >>> result = release.run(store=log)
         >>> [span.attributes.get("cerebelum.step.outcome") for span in trace(result, store=log)]
