@@ -464,10 +464,13 @@ class Engine:
                 f"the log {self.store.location} refuses to append to execution {execution.id} after its version "
                 f"{execution.written}, and itself has {state.version}. Check it with `cerebelum verify`"
             )
-        if execution.batch and events[execution.written :][: len(execution.batch)] == execution.batch:
+        others, batch = execution.written, execution.batch
+        if batch and events[others : others + len(batch)] == batch:
+            others += len(batch)
             execution.was_written(state)
         else:
             execution.rebase(state)
+        observers.tell(execution, others + 1, events[others:])
 
 
 def _nothing(_: Any) -> None:
