@@ -25,12 +25,14 @@ from temporalio.exceptions import TimeoutError as ActivityTimeoutError
 
 from .._core import events as e
 from .._core.blueprint import load
-from .._core.drive import (
+from .._core.drive import Driver
+from .._core.events import Event
+from .._core.graph import StepSpec, key_of, owner_of, step_of
+from .._core.messages import (
     AskItems,
     AskRoute,
     Cancel,
     CancelAttempts,
-    Driver,
     Due,
     Items,
     JoinItems,
@@ -45,8 +47,6 @@ from .._core.drive import (
     Stop,
     Woken,
 )
-from .._core.events import Event
-from .._core.graph import StepSpec, key_of, owner_of, step_of
 from .._core.state import Phase, State, StepState, evolve
 from .._core.state_name import ExecutionState
 from .._core.value import ErrorInfo, Value

@@ -1,13 +1,13 @@
-"""How long a lease is still to be respected, by what was seen from here of its holder.
+"""How long a lease must still be respected, from the heartbeats of its holder that were seen here.
 
-Where holder.py can prove that a holder lives or is gone, that decides, at once. Of any other holder (another
-machine, another container) only its heartbeat shows: each beat changes its row. Its lease has run out when this
-process has watched the row for the lease's length, on its own monotonic clock, and it did not change. The two times in
-the row are of the holder's clock, which may be wrong by hours: they are never compared with a clock here. Their
-difference is the lease's length, which its holder may be taken at its word for.
+Where holder.py can prove that a holder is alive or gone, that decides at once. Any other holder (on another machine, in
+another container) is only seen through its heartbeats, each of which changes its row. Its lease has expired once this
+process has watched the row for the length of the lease, by its own monotonic clock, without seeing a change. The two
+times in the row are from the holder's clock, which may be wrong by hours, so they are never compared with a clock here;
+only their difference, the length of the lease, is used.
 
-So a process that sees a holder for the first time has to watch it for the whole length, even if its last beat was,
-by the clock, last year: that is the price of not robbing a process whose clock is wrong.
+So a process that sees a holder for the first time must watch it for that whole length, even if its last heartbeat was,
+by the clock, a year ago. That is the price of never taking an execution from a process whose clock is wrong.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["HeartbeatMonitor"]
 
 
 class HeartbeatMonitor:
-    """What one store has seen of the holders in it; ``monotonic`` returns seconds."""
+    """What one store has seen of its holders; ``monotonic`` returns seconds."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.monotonic = monotonic
@@ -33,17 +33,17 @@ class HeartbeatMonitor:
         self._seen.pop(key, None)
 
     def left(self, holder: Holder, token: str, pulse: object, looked_at: float) -> float:
-        """Return for how many seconds the leases of ``holder`` are to be respected.
+        """Return for how many seconds the leases of ``holder`` must be respected.
 
         Args:
-            holder: the holder, read just now.
+            holder: the holder, as just read.
             token: of its registration.
             pulse: what changes with each of its heartbeats.
-            looked_at: the monotonic time before it was read: were it the time after, a reader that was suspended in
-                between would count a time in which it saw nothing.
+            looked_at: the monotonic time before it was read. With the time after, a reader suspended in between would
+                count time during which it saw nothing.
 
         Returns:
-            Infinity while its process is known to live, 0 when it is gone or its lease has run out.
+            Infinity while its process is known to be alive, 0 once it is gone or its lease has expired.
         """
         match life(holder, token):
             case Life.ALIVE:

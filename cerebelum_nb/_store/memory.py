@@ -40,17 +40,10 @@ class _Execution:
 class MemoryStore:
     """An append-only event log in memory, with the behaviour of :class:`SqliteStore`.
 
-    As no other process could resume a run, waits stay in the process, however long; set ``hibernate_after`` to
-    change that.
+    No other process could resume a run from it, so waits stay in the process, however long; set ``hibernate_after``
+    to change that.
 
     Example:
-        >>> from cerebelum_nb import step, workflow
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
         >>> log = MemoryStore()
         >>> result = release.run(store=log, execution_id="k1")
         >>> [type(event).__name__ for event in log.events("k1")]
@@ -75,7 +68,7 @@ class MemoryStore:
         at_fork.watch(self)
 
     def may_run(self, execution_id: str) -> bool:
-        """Whether the code named for an execution may be run: what is in memory was made here."""
+        """Whether the code named for an execution may be run: always, what is in memory was made here."""
         return True
 
     def __repr__(self) -> str:
@@ -88,7 +81,7 @@ class MemoryStore:
         at_fork.unwatch(self)
 
     def commit(self, commits: Sequence[Commit]) -> dict[str, str]:
-        """Write every commit; return ``{execution_id: Rejection}`` of those not written."""
+        """Write all commits; return ``{execution_id: Rejection}`` for those not written."""
         refusals.check(commits)
         rejected: dict[str, str] = {}
         with self._open():
@@ -159,13 +152,13 @@ class MemoryStore:
         )
 
     def _register_again(self, holder: int, now: int) -> None:
-        """Put a holder back before it gets a lease: while it was suspended and held nothing, it was cleared."""
+        """Restore a holder before it gets a lease: while it was suspended without one, it was forgotten."""
         registration = self._registrations.get(holder)
         if registration is not None and holder not in self._holders:
             self._insert_holder(holder, registration, now, registration.ttl)
 
     def _clear_holders(self, besides: int = 0) -> None:
-        """Forget the holders that hold nothing and are dead."""
+        """Forget the holders that are dead and hold nothing."""
         others = self._holders.keys() - {besides}
         if not others:
             return
@@ -184,7 +177,7 @@ class MemoryStore:
             self._registrations.pop(holder, None)
 
     def claim(self, execution_id: str, holder: int, now: int) -> int | None:
-        """Take the lease of an execution, unless another holder has it that lives or may live."""
+        """Take the lease of an execution, unless another holder has it and is or may be alive."""
         with self._open():
             found = self._executions.get(execution_id)
             if found is None:
@@ -210,7 +203,7 @@ class MemoryStore:
             return found is not None and found.holder == holder
 
     def lease_left(self, holder: Holder) -> float:
-        """Return for how many seconds the leases of ``holder`` are to be respected."""
+        """Return for how many seconds the leases of ``holder`` must be respected."""
         looked_at = self.heartbeats.monotonic()
         with self._open():
             known, registration = self._holders.get(holder.key), self._registrations.get(holder.key)
@@ -254,7 +247,7 @@ class MemoryStore:
         limit: int | None = None,
         offset: int = 0,
     ) -> tuple[list[ExecutionRow], int]:
-        """Read rows, newest first, and the total that matches."""
+        """Read a page of rows, newest first, and count all that match."""
         with self._open():
             found = [
                 name
@@ -266,18 +259,18 @@ class MemoryStore:
             return [self._row(name) for name in found[offset:end]], len(found)
 
     def due(self, now: int, *, limit: int, offset: int = 0) -> list[ExecutionRow]:
-        """Read the hibernated executions that are to be woken, the earliest first."""
+        """Read the hibernated executions that are due by ``now``, the earliest first."""
         with self._open():
             found = sorted((at, name) for name, at in self._wake_ups() if at <= now)
             return [self._row(name) for _, name in found[offset : offset + limit]]
 
     def next_wake(self) -> int | None:
-        """Return when the next hibernated execution is to be woken, µs since the epoch; None when there is none."""
+        """Return when the next hibernated execution is due, µs since the epoch; None if there is none."""
         with self._open():
             return min((at for _, at in self._wake_ups()), default=None)
 
     def abandoned(self, *, limit: int) -> list[ExecutionRow]:
-        """Read the executions that should be running and that no living process runs, the oldest first."""
+        """Read the executions that should be running but that no living process is running, the oldest first."""
         with self._open():
             rows = [self._row(name) for name in self._newest()[::-1]]
         found = [row for row in rows if self._is_left(row)]

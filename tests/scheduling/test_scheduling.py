@@ -111,7 +111,7 @@ async def test_an_execution_that_another_process_took_over_frees_its_place(log):
     taken.set()
     await lazy.execute(store=log, execution_id="k1")
     await until(log, ExecutionState.COMPLETED, "k1")
-    assert "k0" not in background._rounds._runs
+    assert "k0" not in background._loop._runs
     await background.stop()
 
 
@@ -143,7 +143,7 @@ async def test_two_share_the_work(log):
         await until(log, ExecutionState.COMPLETED, f"k{n}")
     for one in both:
         await one.stop()
-    assert sum(one._rounds.taken for one in both) >= 8
+    assert sum(one._loop.taken for one in both) >= 8
 
 
 async def test_what_it_stops_in_the_middle_of_is_left_to_others(log):

@@ -159,7 +159,7 @@ def test_a_signal_after_a_version_that_has_passed_is_stale(log):
 
 def test_only_signals_are_written_without_a_lease(log):
     log.start("deploy-1")
-    with pytest.raises(ValueError, match="deploy-1: without a lease only signals"):
+    with pytest.raises(ValueError, match="deploy-1: only signals can be appended without a lease"):
         log.append("deploy-1", 1, CANCEL, *log.step(), holder=None)
     assert len(log.store.events("deploy-1")) == 1
 
