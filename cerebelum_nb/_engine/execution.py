@@ -16,14 +16,17 @@ from functools import partial
 from typing import Any, assert_never
 
 from .._core import events as e
-from .._core.drive import (
+from .._core.drive import Driver
+from .._core.events import Event
+from .._core.graph import Plan
+from .._core.limits import Limit
+from .._core.messages import (
     AskItems,
     AskRoute,
     Begin,
     Cancel,
     CancelAttempts,
     Drain,
-    Driver,
     Due,
     End,
     Items,
@@ -37,9 +40,6 @@ from .._core.drive import (
     Start,
     Stop,
 )
-from .._core.events import Event
-from .._core.graph import Plan
-from .._core.limits import Limit
 from .._core.settle import Returned, ReturnedError, settle, tries_again
 from .._core.state import State, StepState
 from .._core.summary import summarise
