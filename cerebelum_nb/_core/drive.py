@@ -54,7 +54,7 @@ conditions are evaluated by the shell and come back as data.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import assert_never
+from typing import Any, assert_never
 
 from . import events as e
 from .decide import ChooseRoute, CloseItems, Complete, Fail, Jump, ListItems, Position, StartStep, decide
@@ -354,7 +354,7 @@ class Driver:
             return False
         del self.running[name]
         self._touch(name)
-        self._interrupt(name, message.reason, now)
+        self._interrupt(name, message.reason, now, worker=message.worker)
         times = self._lost[name] = self._lost.get(name, 0) + 1
         if self._spec(name).policy.effect == "external":
             reason = f"step '{name}' (effect='external') began, and how it ended is not known"
@@ -380,7 +380,7 @@ class Driver:
             return False
         del self.running[name]
         self._touch(name)
-        self._interrupt(name, message.reason, now)
+        self._interrupt(name, message.reason, now, worker=message.worker)
         self._awaken(now)
         return True
 
@@ -490,13 +490,10 @@ class Driver:
         assert step is not None, f"step {name} has begun"
         return step
 
-    def _interrupt(self, name: str, reason: str, now: int, ended_at: int | None = None) -> None:
+    def _interrupt(self, name: str, reason: str, now: int, ended_at: int | None = None, worker: str = "") -> None:
         step = self._known(name)
-        self._append(
-            e.StepInterrupted(
-                at=now, step=name, visit=step.visit, attempt=max(1, step.attempt), reason=reason, ended_at=ended_at
-            )
-        )
+        where: dict[str, Any] = {"step": name, "visit": step.visit, "attempt": max(1, step.attempt)}
+        self._append(e.StepInterrupted(at=now, reason=reason, ended_at=ended_at, worker=worker, **where))
 
     def _interrupt_all(self, reason: str, now: int) -> None:
         if self._riders:

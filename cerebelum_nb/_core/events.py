@@ -223,8 +223,11 @@ class StepStarted(StepEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class StepCompleted(StepEvent):
+    """``worker`` is who ran it, on a cluster; "" in a kernel. So it is in the other events that end an attempt."""
+
     output: Value
     by_hand: bool = False
+    worker: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
@@ -233,6 +236,7 @@ class StepFailed(StepEvent):
 
     error: ErrorInfo
     output: Value | None = None
+    worker: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
@@ -241,6 +245,7 @@ class StepRetried(StepEvent):
 
     error: ErrorInfo
     due_at: int
+    worker: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
@@ -253,6 +258,7 @@ class StepInterrupted(StepEvent):
 
     reason: str
     ended_at: int | None = None
+    worker: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)

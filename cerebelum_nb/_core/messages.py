@@ -111,6 +111,7 @@ class Lost:
     visit: int
     attempt: int
     reason: str
+    worker: str = ""
 
 
 @dataclass(slots=True)
@@ -124,6 +125,7 @@ class Woken:
     visit: int
     attempt: int
     reason: str = "it hibernated"
+    worker: str = ""
 
 
 @dataclass(slots=True)

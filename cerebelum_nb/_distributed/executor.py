@@ -336,7 +336,8 @@ class _Told:
     """What a step told with its heartbeat, as a card looks at the scope of one at work here."""
 
     def __init__(self, told: Mapping[str, Any]) -> None:
-        self.percent, self.message, self._printed = told["percent"], told["message"], told["printed"]
+        self.percent, self._printed = told["percent"], told["printed"]
+        self.message = " ".join(filter(None, (told["message"], f"on {told['by']}" if told.get("by") else "")))
         self.scope = self
         self.printed = self if self._printed else None
 
