@@ -122,9 +122,9 @@ def explain(error: BaseException, url: str, execution_id: str = "") -> NoReturn:
                 raise StoreError(_not_temporal(url, "it does not know the calls of one, or is too old")) from None
         raise StoreError(f"the Temporal server at {url} refused: {error.message}") from error
     told = str(error)
-    if "refused" not in told and re.search(r"invalid|tls|protocol|http2|h2|internal", told, re.IGNORECASE):
-        raise StoreError(_not_temporal(url, "it does not speak gRPC")) from None
-    raise StoreError(_unreachable(url, _first(told)), transient=True) from None
+    if re.search(r"refused|dns|resolve|unreachable|no route|timed out", told, re.IGNORECASE):
+        raise StoreError(_unreachable(url, _first(told)), transient=True) from None
+    raise StoreError(_not_temporal(url, "it does not speak gRPC")) from None
 
 
 def is_not_found(error: BaseException) -> bool:
