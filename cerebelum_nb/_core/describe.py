@@ -63,6 +63,8 @@ _HEADLINES: dict[type[e.WorkflowEvent], str] = {
     e.WorkflowCancelled: "cancelled",
     e.WorkflowFailed: "failed",
     e.WorkflowCompleted: "completed",
+    e.RollbackStarted: "began to roll back",
+    e.WorkflowRolledBack: "rolled back",
 }
 
 
@@ -156,7 +158,11 @@ def _detail(event: e.Event, state: State) -> str:
         case e.WorkflowForked():
             again = f", to run {event.from_step} again" if event.from_step else ""
             return f"from event {event.parent_version} of {event.parent}{again}"
-        case e.StepStarted():
+        case e.RollbackStarted():
+            behind = f"back to {event.to}, " if event.to else ""
+            told = ", ".join(event.todo[:10]) + (", ..." if event.todo[10:] else "")
+            return f"{behind}to undo: {told or 'nothing'}{f'; {event.error}' if event.error else ''}"
+        case e.StepStarted() | e.WorkflowRolledBack():
             return ""
         case e.ItemsListed():
             shown = ", ".join(event.keys[:10]) + (", ..." if event.keys[10:] else "")

@@ -122,8 +122,13 @@ class Cluster:
         Raises:
             ExecutionBusyError: it is running there.
             StoreError: the server refuses, or cannot be reached.
-            WorkflowDefinitionError: it has a foreach.
+            WorkflowDefinitionError: it has a foreach, or is rolled back when it fails.
         """
+        if plan.rolls_back:
+            raise WorkflowDefinitionError(
+                f"workflow '{plan.workflow}' has on_failure='rollback', which does not work on a Temporal cluster yet: "
+                f"leave it out, and roll back where you are with rollback()"
+            )
         if plan.each:
             raise WorkflowDefinitionError(
                 f"workflow '{plan.workflow}' has foreach({next(iter(plan.each))}), which does not run on a Temporal "

@@ -10,8 +10,9 @@ from collections.abc import Generator
 from contextlib import AbstractContextManager, ExitStack, suppress
 from typing import Any
 
-from .._core.events import CancelRequested, Event
+from .._core.events import CancelRequested, Event, RollbackStarted
 from .._core.fork import lineage
+from .._core.graph import undone_by
 from .._core.limits import Limit
 from .._core.state_name import ExecutionState
 from .._engine import views
@@ -78,6 +79,7 @@ class Run:
         self._execution, self._variable, self._events = execution, variable, events
         self.stale = stale
         execution.variable = variable
+        self._undoes = execution.state.is_rolling_back or any(isinstance(event, RollbackStarted) for event in events)
         self._is_heard = False  # whether it is awaited, or shown
         if stale:
             log.warning(
@@ -295,7 +297,11 @@ class Run:
             raise self._ended_by(error, where, kept, unrecorded)
         match state.lifecycle:
             case ExecutionState.FAILED:
-                raise self._failure(where, kept) from _own_traceback(execution.cause, execution.vault)
+                raise self._failure(where, self._undone() or kept) from _own_traceback(execution.cause, execution.vault)
+            case ExecutionState.ROLLED_BACK if not self._undoes:
+                raise self._failure(where, f"It is rolled back: {self._undone()}") from _own_traceback(
+                    execution.cause, execution.vault
+                )
             case ExecutionState.PAUSED:
                 advice = advise_on(execution)
                 assert advice is not None  # of a paused one there is always one
@@ -312,6 +318,14 @@ class Run:
                 )
             case _:
                 return self._result()
+
+    def _undone(self) -> str:
+        """Say how far a rollback is; empty when there is none."""
+        rollback = self._execution.state.rollback
+        if rollback is None:
+            return ""
+        left = f", {len(rollback.todo)} still to undo" if rollback.todo else ""
+        return f"{len(rollback.steps) - len(rollback.todo.keys() & map(undone_by, rollback.steps))} undone{left}"
 
     def _ended_by(self, error: BaseException, where: str, kept: str, unrecorded: list[str]) -> BaseException:
         """Say what ended a run that could not record its end, and how to resume it."""
@@ -339,6 +353,8 @@ class Run:
         advice = advise_on(self._execution)
         assert advice is not None  # of a failed one there is always one
         what = f"step '{step}' of {where} failed" if step else f"{where} failed"
+        if step and undone_by(step):
+            what = f"undoing step '{undone_by(step)}' of {where} failed"
         message = (
             state.error.message
             if state.error.type in ("flow.fail", "flow.retry", "JumpLimit")

@@ -52,6 +52,7 @@ __all__ = [
     "new_id",
     "own",
     "refuse_in_step",
+    "replaced_inputs",
     "resumed",
     "started",
     "take_up",
@@ -73,6 +74,7 @@ _RESUMABLE = (
     ExecutionState.SLEEPING,
     ExecutionState.WAITING_FOR_APPROVAL,
     ExecutionState.WAITING_FOR_SIGNAL,
+    ExecutionState.ROLLED_BACK,
 )
 
 
@@ -186,7 +188,7 @@ def resumed(
         ResumeError: it cannot be resumed as asked.
     """
     state, plan = execution.state, execution.plan
-    value = _resume_inputs(execution, given.inputs)
+    value = replaced_inputs(execution, given.inputs)
     chosen = plan_resume(
         plan,
         state,
@@ -248,7 +250,7 @@ def wake(workflow: Definition, execution_id: str, store: Store, reason: str, *, 
             engine.give_back(execution)
             return None
         chosen = plan_resume(plan, state, execution_id)
-        _resume_inputs(execution, None)
+        replaced_inputs(execution, None)
         events: list[Event] = [WorkflowAwakened(at=execution.now(), reason=reason, died=died)]
         if chosen.restored:
             events.append(WorkflowResumed(at=execution.now(), restored=chosen.restored))
@@ -371,7 +373,7 @@ def _is_prefix(row: ExecutionRow, log: Store) -> bool:
     return any(map(is_shared_prefix, log.events(row.execution_id, after=row.version - 1)))
 
 
-def _resume_inputs(execution: ExecutionValues, inputs: Inputs | None) -> Value | None:
+def replaced_inputs(execution: ExecutionValues, inputs: Inputs | None) -> Value | None:
     """Put new inputs over the recorded ones; return them when that changes something."""
     store, recorded = execution.store, execution.state.inputs
     merged, value = merge_inputs(store, execution.vault, execution.id, recorded, inputs)
