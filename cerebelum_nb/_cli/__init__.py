@@ -20,6 +20,7 @@ _HOMES = {
     "debug": "debug",
     "resume": "resume",
     "fork": "fork",
+    "rollback": "rollback",
     "approve": "decide",
     "reject": "decide",
     "cancel": "decide",

@@ -281,7 +281,9 @@ def step_of(name: str) -> str:
     """Return the step whose function runs.
 
     Example:
-        >>> step_of("parse[a.html].fetch"), step_of("deploy[ams3]"), step_of("report")
-        ('fetch', 'deploy', 'report')
+        >>> step_of("parse[a.html].fetch"), step_of("deploy[ams3]"), step_of("~parse[a.html].fetch")
+        ('fetch', 'deploy', '~fetch')
     """
+    if undone := undone_by(name):
+        return undo_of(step_of(undone))
     return name.rpartition("]")[2].removeprefix(".") or owner_of(name)

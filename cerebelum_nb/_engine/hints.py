@@ -205,7 +205,7 @@ def _after_failure(writer: _Writer, state: State, plan: Plan | None) -> Advice:
     if undone := undone_by(step):
         handler = None if plan is None else plan.spec(step)
         fix = f"what undoes '{undone}'" if plan is None or handler is None else f"'{plan.undo[step_of(undone)].name}'"
-        return writer.resume(f"Fix {fix}, then continue the rollback:", plan)
+        return writer.roll_back(f"Fix {fix}, then continue the rollback:", plan)
     if error.type in ("ApprovalRejectedError", "ApprovalTimeoutError"):  # a decision: there is nothing to fix
         return writer.resume(f"To let '{step}' ask again:", plan)
     if error.type == "SecretMissingError":
@@ -245,6 +245,17 @@ class _Writer:
         if unknown:
             return self._guarded(unknown)
         return self._written(what, rerun=rerun, asks=asks)
+
+    def roll_back(self, what: str, plan: Plan | None) -> Advice:
+        """Advise to continue a rollback; what a resume is given, it is given too."""
+        advice = self.resume(what, plan)
+        ways = tuple(
+            way.replace("cerebelum resume ", "cerebelum rollback ", 1)
+            if way.startswith("cerebelum ")
+            else way.replace(".resume", ".rollback", 1)
+            for way in advice.ways
+        )
+        return Advice(what=advice.what, ways=ways, short=advice.short)
 
     def _written(self, what: str, *, rerun: str | None = None, asks: bool = False) -> Advice:
         again = {} if rerun is None else {"rerun": json.dumps([rerun], ensure_ascii=False)}

@@ -16,6 +16,7 @@ from .._core.events import (
     WorkflowFailed,
     WorkflowHibernated,
     WorkflowPaused,
+    WorkflowRolledBack,
 )
 
 if TYPE_CHECKING:
@@ -24,7 +25,14 @@ if TYPE_CHECKING:
 
 __all__ = ["LEAVES", "Unbroken"]
 
-LEAVES = (WorkflowCompleted, WorkflowFailed, WorkflowCancelled, WorkflowPaused, WorkflowHibernated)
+LEAVES = (
+    WorkflowCompleted,
+    WorkflowFailed,
+    WorkflowCancelled,
+    WorkflowRolledBack,
+    WorkflowPaused,
+    WorkflowHibernated,
+)
 """After these no process runs it."""
 
 

@@ -10,8 +10,8 @@ from typing import Protocol
 
 from .._client.reading import entry
 from .._core import events as e
-from .._core.describe import detail, items_told
-from .._core.graph import Plan, owner_of
+from .._core.describe import detail, items_told, row_of, undo_rows
+from .._core.graph import Plan
 from .._core.state import Operation, Phase, State, StepState, evolve
 from .._core.state_name import ExecutionState
 from .._engine.approvals import OpenApproval, open_approvals
@@ -223,6 +223,7 @@ class Look:
         lasting = is_now and not interrupted
         bars = _bars(spans, state, start, lasting=lasting)
         looks = {r.name: r.state for r in card.rows}
+        steps = {**state.steps, **undo_rows(state)}
         if interrupted:
             looks = {name: "interrupted" if look in _AT_WORK else look for name, look in looks.items()}
         return Picture(
@@ -234,9 +235,9 @@ class Look:
                 StepLine(
                     name=name,
                     look=look,
-                    step=state.steps.get(name),
+                    step=steps.get(name),
                     bars=tuple(bars.get(name, ())),
-                    waits=tuple(_waits(state.steps[name], shown_at)) if name in state.steps else (),
+                    waits=tuple(_waits(steps[name], shown_at)) if name in steps else (),
                 )
                 for name, look in looks.items()
             ),
@@ -305,7 +306,7 @@ def _bars(spans: Timeline, state: State, start: int, *, lasting: bool) -> dict[s
             end=None if lasts else max(0.0, (span.end - start) / 1e6),
             title=_title(span),
         )
-        found.setdefault(owner_of(span.step), []).append(bar)
+        found.setdefault(row_of(span.step), []).append(bar)
     return found
 
 

@@ -10,6 +10,7 @@ from collections.abc import Generator
 from contextlib import AbstractContextManager, ExitStack, suppress
 from typing import Any
 
+from .._core.describe import rollback_told
 from .._core.events import CancelRequested, Event, RollbackStarted
 from .._core.fork import lineage
 from .._core.graph import undone_by
@@ -297,9 +298,11 @@ class Run:
             raise self._ended_by(error, where, kept, unrecorded)
         match state.lifecycle:
             case ExecutionState.FAILED:
-                raise self._failure(where, self._undone() or kept) from _own_traceback(execution.cause, execution.vault)
+                raise self._failure(where, rollback_told(state) or kept) from _own_traceback(
+                    execution.cause, execution.vault
+                )
             case ExecutionState.ROLLED_BACK if not self._undoes:
-                raise self._failure(where, f"It is rolled back: {self._undone()}") from _own_traceback(
+                raise self._failure(where, f"It is rolled back: {rollback_told(state)}") from _own_traceback(
                     execution.cause, execution.vault
                 )
             case ExecutionState.PAUSED:
@@ -318,14 +321,6 @@ class Run:
                 )
             case _:
                 return self._result()
-
-    def _undone(self) -> str:
-        """Say how far a rollback is; empty when there is none."""
-        rollback = self._execution.state.rollback
-        if rollback is None:
-            return ""
-        left = f", {len(rollback.todo)} still to undo" if rollback.todo else ""
-        return f"{len(rollback.steps) - len(rollback.todo.keys() & map(undone_by, rollback.steps))} undone{left}"
 
     def _ended_by(self, error: BaseException, where: str, kept: str, unrecorded: list[str]) -> BaseException:
         """Say what ended a run that could not record its end, and how to resume it."""
