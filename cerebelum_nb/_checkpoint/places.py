@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
-from .._dsl import source as sources
+from .._dsl import source
 
 __all__ = ["COMPREHENSIONS", "Block", "IsOperation", "Place", "Statements", "blocks", "is_text", "own_nodes"]
 
@@ -166,7 +166,7 @@ class Statements:
 
         def text(node: ast.AST) -> str:
             if id(node) not in texts:
-                texts[id(node)] = sources.plain_text(node)
+                texts[id(node)] = source.plain_text(node)
             return texts[id(node)]
 
         signature = ast.Lambda(self.node.args, ast.Constant(None))

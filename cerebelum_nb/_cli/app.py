@@ -270,8 +270,8 @@ def log_path(ctx: click.Context) -> Path:
     Raises:
         StoreError: what was given is no path of a file.
     """
-    from .._store.place import path_of
-    from .._store.session import default_path
+    from .._store.connect import default_path
+    from .._store.log_file import path_of
 
     named: str | None = ctx.meta.get(_DB)
     return Path(path_of(named)) if named is not None else default_path()

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 from .._core.arguments import count
 from .._core.state_name import ExecutionState
 from .._store.base import Store
-from .._store.place import path_of
-from .._store.session import resolve_store
+from .._store.connect import resolve_store
+from .._store.log_file import path_of
 from ..errors import StoreError
 from .lazy import Preview
 from .reading import ACTIVE, INTERRUPTED, entry, listed, status_of

@@ -438,8 +438,11 @@ class Driver:
             case Woken():
                 return self._wake(message, now)
             case Restored():
-                self._append(e.WorkflowResumed(at=now, restored=message.steps))
+                steps = [name for name in message.steps if "[" not in name]
+                items = [name for name in message.steps if "[" in name]
+                self._append(e.WorkflowResumed(at=now, restored=tuple(steps), revisited=tuple(items)))
                 self._position, self._changed = Position.at_start(self.plan), None  # as a resume begins
+                self._routing = None
             case Stop():
                 self._interrupt_all(message.reason, now)
                 self._finish(e.WorkflowPaused(at=now, reason=message.reason))

@@ -13,7 +13,7 @@ from .state import Phase, State, StepState
 from .state_name import ExecutionState
 
 __all__ = [
-    "Resumption",
+    "ResumeDecision",
     "code_changed",
     "dependants",
     "following",
@@ -30,7 +30,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Resumption:
+class ResumeDecision:
     """Which recorded steps a resume touches; see :class:`~cerebelum_nb._core.events.WorkflowResumed`."""
 
     retried: tuple[str, ...] = ()
@@ -58,7 +58,7 @@ def plan_resume(
     mark_done: Collection[str] = (),
     outdated: Collection[str] = (),
     listed_anew: Collection[str] = (),
-) -> Resumption:
+) -> ResumeDecision:
     """Decide what a resume does.
 
     Args:
@@ -93,7 +93,7 @@ def plan_resume(
     if state.is_rolling_back:
         return _in_rollback(plan, state, execution_id, rerun or not skip_completed_steps)
     if not skip_completed_steps:
-        return Resumption(revisited=tuple(state.steps))
+        return ResumeDecision(revisited=tuple(state.steps))
     again = named(plan, state, [n for n in state.finished if n in outdated] if rerun == "stale" else rerun)
     anew = listed_anew if rerun == "stale" else ()
     chosen = resumption(plan, state, again=again, outdated=outdated, given=mark_done, live=live, listed_anew=anew)
@@ -107,7 +107,7 @@ def plan_resume(
     return chosen
 
 
-def _in_rollback(plan: Plan, state: State, execution_id: str, other: object) -> Resumption:
+def _in_rollback(plan: Plan, state: State, execution_id: str, other: object) -> ResumeDecision:
     """A rollback that ended before it was over is finished first."""
     if other:
         raise ResumeError(
@@ -116,7 +116,7 @@ def _in_rollback(plan: Plan, state: State, execution_id: str, other: object) -> 
         )
     refuse_lost_handlers(plan, state, execution_id)
     assert state.rollback is not None
-    return Resumption(retried=tuple(n for n, s in state.rollback.steps.items() if s.phase is Phase.FAILED))
+    return ResumeDecision(retried=tuple(n for n, s in state.rollback.steps.items() if s.phase is Phase.FAILED))
 
 
 def refuse_lost_handlers(plan: Plan, state: State, execution_id: str) -> None:
@@ -140,7 +140,7 @@ def resumption(
     given: Collection[str] = (),
     live: Collection[str] = (),
     listed_anew: Collection[str] = (),
-) -> Resumption:
+) -> ResumeDecision:
     """Say what of a recorded state is done again by a resume.
 
     Args:
@@ -179,7 +179,7 @@ def resumption(
     failed = state.failed_step
     rerouted = (failed,) if failed in state.finished and failed not in revisited and failed in plan.steps else ()
     restored = _unkept_needed(plan, state, {*live}, {*revisited})
-    return Resumption(
+    return ResumeDecision(
         retried=retried,
         revisited=revisited,
         rerouted=rerouted,

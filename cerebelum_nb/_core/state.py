@@ -7,6 +7,7 @@ O(1); fold a prefix again to have an earlier state. No clock, no file and no pla
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -57,6 +58,11 @@ class Operation:
     def kind(self) -> str:
         """``sleep``, ``poll``, ``retry``, ``approval``, ``signal`` or ``run``."""
         return self.op.partition(":")[0]
+
+    @property
+    def signal(self) -> str:
+        """The name of the signal that this waits for."""
+        return self.op.partition(":")[2].partition(":")[0]
 
     @property
     def is_decided(self) -> bool:
@@ -171,6 +177,8 @@ class State:
     finished: dict[str, None] = field(default_factory=dict)  # completed steps, in order of completion
     in_flight: dict[str, None] = field(default_factory=dict)
     waiting: dict[str, str] = field(default_factory=dict)  # op key -> step, of open sleeps, approvals, signals
+    waiters: dict[str, int] = field(default_factory=dict)  # step -> how many of them it has
+    waits: dict[str, int] = field(default_factory=dict)  # "sleep", "approval", "signal" -> how many of them are open
     current_step: str | None = None  # of the steps begun and not done, the one that began last
     last_step: str | None = None
     jumps: int = 0
@@ -198,16 +206,12 @@ class State:
             return self.lifecycle
         if self.hibernated:
             return self._waits_for()
-        flying = len(self.in_flight)
-        if len(self.waiting) < flying or len(set(self.waiting.values())) < flying:
-            return ExecutionState.RUNNING
-        return self._waits_for()
+        return ExecutionState.RUNNING if len(self.waiters) < len(self.in_flight) else self._waits_for()
 
     def _waits_for(self) -> ExecutionState:
-        kinds = {key.partition(":")[0] for key in self.waiting}
-        if "approval" in kinds:
+        if "approval" in self.waits:
             return ExecutionState.WAITING_FOR_APPROVAL
-        return ExecutionState.WAITING_FOR_SIGNAL if "signal" in kinds else ExecutionState.SLEEPING
+        return ExecutionState.WAITING_FOR_SIGNAL if "signal" in self.waits else ExecutionState.SLEEPING
 
     @property
     def is_rolling_back(self) -> bool:
@@ -386,10 +390,10 @@ def evolve(state: State, event: e.Event) -> State:
         case e.SleepStarted():
             operation = _operation(state, event)  # one that goes on after an interruption keeps its beginning
             operation.due_at, operation.duration_ms, operation.data = event.due_at, event.duration_ms, event.data
-            state.waiting[_wait_key(event)] = event.step
+            _start_wait(state, event)
         case e.SleepCompleted():
             _operation(state, event).done = True
-            state.waiting.pop(_wait_key(event), None)
+            _end_wait(state, _wait_key(event))
             state.deaths = 0
         case e.PollStarted():
             _step(state, event).operations[event.op] = Operation(event.op, event.at, deadline=event.deadline)
@@ -402,14 +406,14 @@ def evolve(state: State, event: e.Event) -> State:
             state.deaths = 0
         case e.OperationFailed():
             _step(state, event).operations.pop(event.op, None)
-            state.waiting.pop(_wait_key(event), None)
+            _end_wait(state, _wait_key(event))
         case e.OperationMismatched():
             pass
         case e.ApprovalRequested():
             operation = _operation(state, event)  # one that goes on after an interruption keeps its beginning
             operation.due_at, operation.data, operation.digest = event.due_at, event.data, event.digest
             operation.approval_type, operation.validated = event.approval_type, event.validated
-            state.waiting[_wait_key(event)] = event.step
+            _start_wait(state, event)
         case e.ApprovalReceived():
             operation = _operation(state, event)
             operation.result = event.response
@@ -424,7 +428,7 @@ def evolve(state: State, event: e.Event) -> State:
             operation = _operation(state, event)
             operation.result = None
             if event.step in state.in_flight:
-                state.waiting[_wait_key(event)] = event.step
+                _start_wait(state, event)
         case e.ApprovalTimedOut():
             _operation(state, event).error = ErrorInfo(type="ApprovalTimeoutError", message="nobody decided in time")
             _decided(state, event)
@@ -438,12 +442,12 @@ def evolve(state: State, event: e.Event) -> State:
         case e.SignalAwaited():
             operation = _operation(state, event)  # one that goes on after an interruption keeps its beginning
             operation.due_at = event.due_at
-            state.waiting[_wait_key(event)] = event.step
+            _start_wait(state, event)
         case e.SignalTaken():
             if (taken := state.signals.pop(event.received, None)) is not None:  # else another step was first
                 operation = _operation(state, event)
                 operation.result, operation.done = taken.data, True
-                state.waiting.pop(_wait_key(event), None)
+                _end_wait(state, _wait_key(event))
                 state.deaths = 0
         case e.WorkflowStarted():
             state.lifecycle = ExecutionState.RUNNING
@@ -497,6 +501,10 @@ def check(state: State) -> None:
     completed = {n for n, s in state.steps.items() if s.phase is Phase.COMPLETED}
     assert completed == set(state.finished), f"finished {set(state.finished)}, completed {completed}"
     assert set(state.waiting.values()) <= running, "a step waits that is not in flight"
+    assert state.waiters == Counter(state.waiting.values()), "the waits of each step are counted wrong"
+    assert state.waits == Counter(key.partition(":")[0] for key in state.waiting), (
+        "the kinds of waits are counted wrong"
+    )
     if state.lifecycle.is_final or state.lifecycle is ExecutionState.PAUSED:
         assert not running, f"{state.lifecycle} while {running} are in flight"
     assert state.lifecycle.is_final == (state.completed_at is not None), "completed_at and state disagree"
@@ -596,9 +604,27 @@ def _wait_key(event: e.OperationEvent) -> str:
     return f"{event.op}@{event.step}"
 
 
+def _start_wait(state: State, event: e.OperationEvent) -> None:
+    key, step = _wait_key(event), event.step
+    if key not in state.waiting:
+        state.waiting[key] = step
+        state.waiters[step] = state.waiters.get(step, 0) + 1
+        kind = key.partition(":")[0]
+        state.waits[kind] = state.waits.get(kind, 0) + 1
+
+
+def _end_wait(state: State, key: str) -> None:
+    step = state.waiting.pop(key, None)
+    if step is not None:
+        for counts, what in (state.waiters, step), (state.waits, key.partition(":")[0]):
+            counts[what] -= 1
+            if not counts[what]:
+                del counts[what]
+
+
 def _decided(state: State, event: e.OperationEvent) -> None:
     """An approval is waited for no more; whoever hibernates for it is to be woken now."""
-    state.waiting.pop(_wait_key(event), None)
+    _end_wait(state, _wait_key(event))
     if state.hibernated:
         state.wake_at = event.at
 
@@ -618,7 +644,7 @@ def _step_on(state: State, name: str) -> None:
 def _stop_waiting(state: State, name: str, step: StepState) -> None:
     if state.waiting and step.operations:
         for op in step.operations:
-            state.waiting.pop(f"{op}@{name}", None)
+            _end_wait(state, f"{op}@{name}")
 
 
 def _reopen(state: State, name: str) -> None:

@@ -122,17 +122,12 @@ class Cluster:
         Raises:
             ExecutionBusyError: it is running there.
             StoreError: the server refuses, or cannot be reached.
-            WorkflowDefinitionError: it has a foreach, or is rolled back when it fails.
+            WorkflowDefinitionError: it is rolled back when it fails.
         """
         if plan.rolls_back:
             raise WorkflowDefinitionError(
                 f"workflow '{plan.workflow}' has on_failure='rollback', which does not work on a Temporal cluster yet: "
                 f"leave it out, and roll back where you are with rollback()"
-            )
-        if plan.each:
-            raise WorkflowDefinitionError(
-                f"workflow '{plan.workflow}' has foreach({next(iter(plan.each))}), which does not run on a Temporal "
-                f"cluster yet: run it on a local log, with {plan.workflow}.execute(...)"
             )
         rows: Rows = [to_row(with_value(event, self.blobs.thin)) for event in events]
         reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE if again else WorkflowIDReusePolicy.REJECT_DUPLICATE
@@ -192,7 +187,7 @@ class Cluster:
         told: dict[str, Any] = {}
         untaken: dict[str, float] = {}
         for pending in found.pending_activities:
-            step = pending.activity_id.partition(":")[0]
+            step = pending.activity_id.rsplit(":", 2)[0]
             if pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED:
                 untaken[step] = now - pending.scheduled_time.ToSeconds()
             elif pending.heartbeat_details.payloads:

@@ -92,9 +92,9 @@ class Checkpoints:
 
     def __init__(self, spec: StepSpec, scope: Scope, host: _KeepsVariables, twin: Twin) -> None:
         self._spec, self._scope, self._host, self._twin = spec, scope, host, twin
-        vault = scope.execution.vault
+        redactor = scope.execution.redactor
         fn = cast(types.FunctionType, spec.fn)  # else it had no twin
-        self.cursor = Cursor(twin, fn, self._is_left, host.home, vault.reveals if vault else None)
+        self.cursor = Cursor(twin, fn, self._is_left, host.home, redactor.reveals if redactor else None)
         self.leaving = False  # the attempt ends, and the step is to be entered again; not when its time is over
         self._last: tuple[Any, ...] = ()
         self._recorded: int | None = None  # the statement at which the last checkpoint is
@@ -165,8 +165,8 @@ class Checkpoints:
         return self.cursor.function()(**arguments)
 
     def _start_at_top(self, line: int, reason: str) -> None:
-        vault = self._scope.execution.vault
-        self._scope.ride(StepCheckpointed, line=line, reason=vault.mask(reason))
+        redactor = self._scope.execution.redactor
+        self._scope.ride(StepCheckpointed, line=line, reason=redactor.mask(reason))
 
     # -- leaving --------------------------------------------------------------------------------------------
 
@@ -255,7 +255,7 @@ class Checkpoints:
             "groups": groups,
             "kept": values,
             "given": given,
-            "missing": {name: host.vault.mask(why) for name, why in missing.items()} or None,
+            "missing": {name: host.redactor.mask(why) for name, why in missing.items()} or None,
             "variables": variables,
         }
 

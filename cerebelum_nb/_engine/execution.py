@@ -46,14 +46,14 @@ from .._core.summary import summarise
 from .._core.value import Value
 from .._core.waits import AttemptWaits, may_leave, ripe_at, wake_at
 from .._store.base import Commit, Store
-from .._values import Vault
+from .._values import Redactor
 from .._values.foreign import ForeignBytes
 from ..errors import CerebelumError, ExecutionBusyError, SerializationError, UntrustedValueError
 from . import observers
 from .attempt import Attempt, Interruption
 from .clock import Deadline, Timer
 from .foreach import join_items, list_items
-from .leases import keeper_of
+from .leases import leases_of
 from .ports import Outcome, RunLoop, Waiter
 from .remembered import note_end
 from .routing import take_route
@@ -81,10 +81,10 @@ class Execution(ExecutionValues):
         plan: Plan,
         state: State,
         holder: int,
-        vault: Vault,
+        redactor: Redactor,
         make_context: MakeContext,
     ) -> None:
-        super().__init__(engine.store, execution_id, plan, state, vault, make_context)
+        super().__init__(engine.store, execution_id, plan, state, redactor, make_context)
         self.engine = engine
         self.loop, self.clock, self.holder = engine.loop, engine.clock, holder
         self.driver = Driver(plan, state)
@@ -92,7 +92,7 @@ class Execution(ExecutionValues):
         self.handle: Callable[[str | None], str] | None = None  # writes the call of a handle that goes on with it
         self.traceback_shown = False  # by its view, so that the exception below does not show it again
         self.attempts: dict[str, Attempt] = {}
-        self._busy: Attempt | None = None  # one of them that was found at work
+        self._awake: dict[str, Attempt] = {}  # those that may be at work; who is found to wait is taken out
         self._looks = False
         self.written = state.version
         self.over = False
@@ -170,9 +170,6 @@ class Execution(ExecutionValues):
         """Take an operation's event; ``waiter`` is answered when it is committed."""
         self.engine.post(self, self._record, (event, waiter))
 
-    def check_signals(self) -> None:
-        """Take signals: they come through the log."""
-
     def ride(self, make: Callable[[], Event | None]) -> None:
         """Record with the next commit what is not worth one of its own; ``make`` is called then."""
         if not self.over and not self.finishing and self.driver.ride(make):
@@ -184,8 +181,10 @@ class Execution(ExecutionValues):
             self._looks = True
             self.loop.call_soon(self.engine.on_behalf_of, self, self._look_at_waits)
 
-    def wait_ended(self) -> None:
+    def wait_ended(self, step: str) -> None:
         """Hear that a step waits no more."""
+        if step in self.attempts:
+            self._awake[step] = self.attempts[step]
         self.engine.stirs(self)
 
     def note_blocking(self, step: str, seconds: float) -> None:
@@ -198,11 +197,12 @@ class Execution(ExecutionValues):
 
     @property
     def all_wait(self) -> bool:
-        """Whether everything in flight waits for the clock. Who was at work last is asked first: it mostly still is."""
-        busy = self._busy
-        if busy is None or busy.scope.waits or self.attempts.get(busy.spec.name) is not busy:
-            self._busy = next((attempt for attempt in self.attempts.values() if not attempt.scope.waits), None)
-        return self._busy is None and not self._ready and bool(self.attempts or self._timers)
+        """Whether everything in flight waits for the clock; each that begins to wait is looked at once."""
+        while self._awake:
+            if not next(iter(self._awake.values())).scope.waits:
+                return False
+            del self._awake[next(iter(self._awake))]
+        return not self._ready and bool(self.attempts or self._timers)
 
     # -- messages -------------------------------------------------------------------------------------------
 
@@ -221,6 +221,7 @@ class Execution(ExecutionValues):
         if attempt is None or (attempt.scope.visit, attempt.scope.attempt) != (outcome.visit, outcome.attempt):
             return
         del self.attempts[outcome.step]
+        self._awake.pop(outcome.step, None)
         scope = attempt.scope
         if scope.closed:
             return
@@ -352,7 +353,7 @@ class Execution(ExecutionValues):
     def commit(self) -> Commit:
         """Describe what is to be written."""
         if not self.holder:
-            self.holder = keeper_of(self.store).holder(self.clock.now())
+            self.holder = leases_of(self.store).holder(self.clock.now())
         driver = self.driver
         return Commit(
             self.id, self.written, driver.batch, summarise(self.state), self.holder, driver.finishing, self.payloads
@@ -404,7 +405,7 @@ class Execution(ExecutionValues):
             ExecutionBusyError: another process has taken it over.
         """
         try:
-            keeper_of(self.store).check(self)
+            leases_of(self.store).check(self)
         except ExecutionBusyError as error:
             self.loop.call_soon_threadsafe(self.abort, error)
             raise
@@ -491,7 +492,7 @@ class Execution(ExecutionValues):
         spec = self.plan.spec(name)
         assert spec is not None, f"nothing is known of step {name}"
         attempt = Attempt(spec, scope)
-        self.attempts[name] = attempt
+        self.attempts[name] = self._awake[name] = attempt
         try:
             context = self.context.copy()
             observers.prepare(scope, context)
@@ -586,7 +587,7 @@ class Execution(ExecutionValues):
             note_end(self)
             self.engine.forget(self, [partial(getattr, a, "alive") for a in left])
             for attempt in left:
-                self._when_over(attempt, partial(keeper_of(self.store).forget_ended, self.id))
+                self._when_over(attempt, partial(leases_of(self.store).forget_ended, self.id))
         except Exception as trouble:  # noqa: BLE001 - whoever waits for this run is told its end in any case
             error = error or trouble
         if error is not None:
@@ -601,7 +602,7 @@ class Execution(ExecutionValues):
 
 def running_here(store: Store, execution_id: str) -> Execution | None:
     """Return the execution if it runs in this process."""
-    held = keeper_of(store).running(execution_id)
+    held = leases_of(store).running(execution_id)
     return held if isinstance(held, Execution) else None
 
 

@@ -3,9 +3,9 @@
 A lease is the right to append to an execution. One process has it; the store refuses the commits of any other. On
 the holder's own machine it lasts as long as the holder's process, which can be seen there. Only a process that cannot
 see the holder goes by its heartbeat, and may take the execution over once it has not seen it move for the
-length of a lease (store/sightings.py). So a holder that was suspended may have been superseded: it finds out from its
+length of a lease (_store/heartbeats.py). So a holder that was suspended may have been superseded: it finds out from its
 next commit, from the look at the log that follows every write of another process, or right before its next effect
-(:meth:`LeaseKeeper.check`), whichever comes first. A forked child holds nothing.
+(:meth:`Leases.check`), whichever comes first. A forked child holds nothing.
 
 One holder per store and process; the heartbeat has its own thread where threads start, so that a busy event loop
 does not lose its leases. The same thread notices that another process has written to the log.
@@ -24,13 +24,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from .._store import at_fork as forks
+from .._store import at_fork
 from .._store.base import Store
 from ..errors import ExecutionBusyError, StoreError
 from .ports import Held
 from .threads import can_start_threads
 
-__all__ = ["Lease", "LeaseKeeper", "LeaseTimes", "keeper_of", "superseded"]
+__all__ = ["Lease", "LeaseTimes", "Leases", "leases_of", "superseded"]
 
 log = logging.getLogger("cerebelum_nb")
 
@@ -60,17 +60,17 @@ class Lease(NamedTuple):
 times = LeaseTimes()
 """Those of this process; a test with its own processes sets shorter ones."""
 
-_keepers: weakref.WeakKeyDictionary[Store, LeaseKeeper] = weakref.WeakKeyDictionary()
-_keepers_lock = threading.Lock()
+_by_store: weakref.WeakKeyDictionary[Store, Leases] = weakref.WeakKeyDictionary()
+_by_store_lock = threading.Lock()
 
 
-def keeper_of(store: Store) -> LeaseKeeper:
-    """Return this process's keeper of leases in ``store``."""
-    with _keepers_lock:
-        keeper = _keepers.get(store)
-        if keeper is None:
-            keeper = _keepers[store] = LeaseKeeper(store)
-        return keeper
+def leases_of(store: Store) -> Leases:
+    """Return this process's leases in ``store``."""
+    with _by_store_lock:
+        leases = _by_store.get(store)
+        if leases is None:
+            leases = _by_store[store] = Leases(store)
+        return leases
 
 
 def superseded(execution_id: str) -> ExecutionBusyError:
@@ -84,7 +84,7 @@ def superseded(execution_id: str) -> ExecutionBusyError:
     )
 
 
-class LeaseKeeper:
+class Leases:
     """The leases of this process in one store."""
 
     def __init__(self, store: Store) -> None:
@@ -225,7 +225,7 @@ class LeaseKeeper:
 
     def _must_store(self) -> Store:
         store = self._store()
-        assert store is not None, "the store outlives its keeper"
+        assert store is not None, "the store outlives its leases"
         return store
 
     def _beat(self) -> None:
@@ -282,10 +282,10 @@ class LeaseKeeper:
 
 def _in_child() -> None:
     """Have nothing of what the parent process runs: its leases, its thread and its locks stayed there."""
-    global _keepers_lock
-    _keepers_lock = threading.Lock()
-    for keeper in list(_keepers.values()):
-        keeper.disown()
+    global _by_store_lock
+    _by_store_lock = threading.Lock()
+    for leases in list(_by_store.values()):
+        leases.disown()
 
 
-forks.in_child(_in_child)
+at_fork.in_child(_in_child)

@@ -26,12 +26,12 @@ from .._core.events import Event
 from .._core.graph import Plan
 from .._core.state import State, fold
 from .._store.base import Rejection, Store, patience
-from .._values import Vault
+from .._values import Redactor
 from ..errors import CerebelumError, ResumeError, StoreError
 from . import observers
 from .clock import Clock, current_clock
 from .execution import Execution
-from .leases import keeper_of, superseded
+from .leases import leases_of, superseded
 from .patience import LOCKED_SECONDS, RETRY_SECONDS, TRY_SECONDS, short_try
 from .ports import Outcome
 from .remembered import remembered
@@ -97,7 +97,9 @@ class Engine:
         self._listening: dict[str, Callable[[], None]] = {}
 
     @contextmanager
-    def create(self, execution_id: str, plan: Plan, vault: Vault, make_context: MakeContext) -> Iterator[Execution]:
+    def create(
+        self, execution_id: str, plan: Plan, redactor: Redactor, make_context: MakeContext
+    ) -> Iterator[Execution]:
         """Make an execution that has no history yet; what raises in the block gives it back.
 
         Nothing is written, so it waits for no lock: the holder is registered when the first events are committed.
@@ -105,19 +107,21 @@ class Engine:
         Raises:
             ResumeError: the log has one of that id.
         """
-        keeper = keeper_of(self.store)
-        if keeper.running(execution_id) is not None or self.store.events(execution_id, upto=1):
+        leases = leases_of(self.store)
+        if leases.running(execution_id) is not None or self.store.events(execution_id, upto=1):
             raise ResumeError(
                 f"execution {execution_id} exists already: add resume=True to resume it or get its "
                 f"recorded result, or choose another execution_id (without one, each gets its own)"
             )
-        execution = Execution(self, execution_id, plan, State(), 0, vault, make_context)
+        execution = Execution(self, execution_id, plan, State(), 0, redactor, make_context)
         with self.made_ready(execution):
             self._enter(execution)
             yield execution
 
     @contextmanager
-    def claim(self, execution_id: str, plan: Plan, vault: Vault, make_context: MakeContext) -> Iterator[Execution]:
+    def claim(
+        self, execution_id: str, plan: Plan, redactor: Redactor, make_context: MakeContext
+    ) -> Iterator[Execution]:
         """Take up a recorded execution; what raises in the block gives it back.
 
         Raises:
@@ -125,8 +129,8 @@ class Engine:
             StoreError: the log is locked (transient): to be tried again, see patience.py.
         """
         with short_try():
-            lease = keeper_of(self.store).claim(execution_id, self.clock.now())
-        execution = Execution(self, execution_id, plan, State(), lease.holder, vault, make_context)
+            lease = leases_of(self.store).claim(execution_id, self.clock.now())
+        execution = Execution(self, execution_id, plan, State(), lease.holder, redactor, make_context)
         execution.heard_at = lease.heard_at
         with self.made_ready(execution):
             execution.rebase(fold(self.store.events(execution_id)))
@@ -191,7 +195,7 @@ class Engine:
             self._watch.stop()
         if (end := self._listening.pop(execution.id, None)) is not None:
             end()
-        keeper_of(self.store).leave(execution, leftovers)
+        leases_of(self.store).leave(execution, leftovers)
 
     def give_back(self, execution: Execution) -> None:
         """Let go of a claimed execution that was not started after all."""
@@ -207,7 +211,7 @@ class Engine:
         """
         if not execution.holder:
             return  # it never had one
-        if until is not None and keeper_of(self.store).running(execution.id) is not None:
+        if until is not None and leases_of(self.store).running(execution.id) is not None:
             return  # it was resumed here meanwhile: the lease is that run's now
         here = contextvars.copy_context() if self.loop.is_closed() else self._context.copy()
         try:
@@ -293,7 +297,7 @@ class Engine:
         self.stirs(execution)
         self._watch.start()
         self._listening[execution.id] = listen(hear)
-        keeper_of(self.store).enter(execution)
+        leases_of(self.store).enter(execution)
 
     def _flush_progress(self, execution: Execution) -> None:
         if not execution.over:

@@ -20,7 +20,7 @@ from .._core.graph import Plan, StepSpec
 from .._core.state import State
 from .._core.value import ErrorInfo, Value
 from .._store.base import Store
-from .._values.secret import Vault
+from .._values.secret import Redactor
 from .clock import Clock
 
 __all__ = ["Checkpointing", "Held", "Host", "Outcome", "RunLoop", "Waiter"]
@@ -49,7 +49,7 @@ class Host(Protocol):
     id: str
     plan: Plan
     state: State
-    vault: Vault
+    redactor: Redactor
     loop: asyncio.AbstractEventLoop
     clock: Clock
     context: Context
@@ -92,10 +92,6 @@ class Host(Protocol):
         """Record an operation's event; ``waiter`` is answered when it is committed."""
         ...
 
-    def check_signals(self) -> None:
-        """Raise CerebelumError where signals cannot be sent to this execution."""
-        ...
-
     def ride(self, make: Callable[[], Event | None]) -> None:
         """Record with the next commit what is not worth one of its own; ``make`` is called then."""
         ...
@@ -104,7 +100,7 @@ class Host(Protocol):
         """Hear that a step began to wait, or has waited for long."""
         ...
 
-    def wait_ended(self) -> None:
+    def wait_ended(self, step: str) -> None:
         """Hear that a step waits no more."""
         ...
 

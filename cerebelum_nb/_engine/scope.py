@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Any
 from .._core.events import OperationMismatched, StepCheckpointed, StepPrinted, StepProgressed
 from .._core.state import Operation, StepState
 from .._core.waits import Wait
-from .._store import at_fork as forks
-from .._values.secret import Vault, reveal_to
+from .._store import at_fork
+from .._values.secret import Redactor, reveal_to
 from ..errors import ExecutionBusyError, OperationError
 from .ports import Checkpointing, Host, Waiter
 from .stdout import Printed
@@ -131,7 +131,7 @@ class Scope:
 
     def identify(self, kind: str, name: str, fingerprint: str) -> str:
         """Name an operation by kind, name, arguments and occurrence, never by its position alone."""
-        key = f"{kind}:{self.execution.vault.mask(name)}:{fingerprint}"
+        key = f"{kind}:{self.execution.redactor.mask(name)}:{fingerprint}"
         with _lock:
             if self._counts is None:
                 self._counts = Counter()
@@ -219,7 +219,7 @@ class Scope:
             with suppress(ValueError):
                 self.waits.remove(wait)
             self._ends.discard(end)
-            self.execution.wait_ended()
+            self.execution.wait_ended(self.step)
 
         def over(waiter: Waiter) -> None:
             end()
@@ -276,9 +276,9 @@ class Scope:
 
     def shown(self, text: str, write: Callable[[str], Any]) -> str:
         """Mask a text that is written to a stream. What may be the beginning of a secret waits for what follows it."""
-        vault = self.execution.vault
-        masked = vault.mask(self._torn.pop(write, "") + text)
-        end = len(masked) if self.closed else len(masked) - vault.begun(masked)
+        redactor = self.execution.redactor
+        masked = redactor.mask(self._torn.pop(write, "") + text)
+        end = len(masked) if self.closed else len(masked) - redactor.begun(masked)
         if end < len(masked):
             self._torn[write] = masked[end:]
         return masked[:end]
@@ -335,7 +335,7 @@ class Scope:
         if self.printed is None:
             return None
         self.printed.asked = False
-        text, dropped = self.printed.take(self.execution.vault.mask, all_of_it=all_of_it)
+        text, dropped = self.printed.take(self.execution.redactor.mask, all_of_it=all_of_it)
         if not text:
             return None
         return StepPrinted(at=at, step=self.step, visit=self.visit, attempt=self.attempt, text=text, dropped=dropped)
@@ -343,14 +343,14 @@ class Scope:
     def _note_progress(self) -> None:
         if self.closed or self.percent is None:
             return
-        vault = self.execution.vault
+        redactor = self.execution.redactor
         event = StepProgressed(
             at=self.now(),
             step=self.step,
             visit=self.visit,
             attempt=self.attempt,
             percent=self.percent,
-            message=vault.mask(self.message) if vault else self.message,
+            message=redactor.mask(self.message) if redactor else self.message,
         )
         self.execution.ride(lambda: event)
 
@@ -434,7 +434,7 @@ def _in_child() -> None:
     _open.clear()
 
 
-forks.in_child(_in_child)
+at_fork.in_child(_in_child)
 
 
 def _same_name(op: str) -> str:
@@ -453,14 +453,14 @@ def hear(text: str, write: Callable[[str], Any]) -> str:
     if scope is None:
         return text
     scope.print(text)
-    return scope.shown(text, write) if scope.execution.vault else text
+    return scope.shown(text, write) if scope.execution.redactor else text
 
 
-def _revealed_to() -> Iterable[Vault]:
+def _revealed_to() -> Iterable[Redactor]:
     """Whose step reveals a secret; where nothing tells, as in a thread of a pool, it may be any that is at work."""
     scope = current_scope.get()
     scopes = _at_work() if scope is None else (scope,)
-    return {one.execution.vault for one in scopes}
+    return {one.execution.redactor for one in scopes}
 
 
 reveal_to(_revealed_to)

@@ -20,5 +20,5 @@ def verdict_of(values: ExecutionValues, spec: StepSpec, outcome: Outcome) -> Ver
     assert value is not None
     if type(live) is dict and len(live) == 1 and "error" in live:
         text = str(live["error"])
-        return ReturnedError(value, values.vault.mask(text) if values.vault else text)
+        return ReturnedError(value, values.redactor.mask(text) if values.redactor else text)
     return Returned(value)

@@ -14,19 +14,24 @@ from typing import Any
 from .._core.arguments import ExecutionLike
 from .._core.events import SignalReceived
 from .._core.state import State, evolve, fold
+from .._core.state_name import ExecutionState
 from .._core.summary import summarise
 from .._store.base import Commit, Store
-from .._values import Vault, encode
-from ..errors import CerebelumError, SignalError
+from .._store.holder import CLUSTER
+from .._values import Redactor, encode
+from ..errors import SignalError
 from .clock import current_clock
 from .elsewhere import where_it_runs
-from .leases import keeper_of
+from .leases import leases_of
 from .patience import patiently, short_try
 
 __all__ = ["MOST_UNTAKEN", "check_name", "deliver", "send"]
 
 MOST_UNTAKEN = 1_000
 """Signals that an execution keeps while no step takes them; more are refused."""
+
+_MOST_TRIES = 20
+"""So often a signal is sent to a cluster that does not take it."""
 
 _MOST_FOLDED = 8
 _folded: weakref.WeakKeyDictionary[Store, OrderedDict[str, State]] = weakref.WeakKeyDictionary()
@@ -72,14 +77,20 @@ def deliver(
         raise TypeError(f"signal_id is text that no other signal of this execution has, not {signal_id!r}")
     row = store.execution(execution_id)
     found = row.execution_id
-    if where_it_runs(store, row) is not store:
-        raise CerebelumError(f"execution {found} runs on a Temporal cluster, where it takes no signals yet")
-    value = encode(data, vault=Vault(store.redact), path="data")
+    store = where_it_runs(store, row)
+    value = encode(data, redactor=Redactor(store.redact), path="data")
+    there, tries = store.location.startswith(CLUSTER), 0
     while True:
         with _lock:
             state = _state(store, found)
             if state.lifecycle.is_final:
                 raise SignalError(f"execution {found} is {state.lifecycle}: it takes no signals any more")
+            if there and (state.lifecycle is ExecutionState.PAUSED or tries == _MOST_TRIES):
+                raise SignalError(
+                    f"execution {found} on {store.location} is not running, and takes no signals there: resume it "
+                    f"first, or send the signal to a log that has a copy of it"
+                )
+            tries += 1
             if signal_id and signal_id in state.signal_ids:
                 return False
             if len(state.signals) >= MOST_UNTAKEN:
@@ -91,11 +102,11 @@ def deliver(
             event = SignalReceived(at=now, name=name, data=value, signal_id=signal_id or "", by=by)
             if _append(store, found, state, event):
                 break
-    keeper = keeper_of(store)
-    here = keeper.running(found)
+    leases = leases_of(store)
+    here = leases.running(found)
     if here is not None:
         here.look_soon()
-    keeper.tell()
+    leases.tell()
     return True
 
 

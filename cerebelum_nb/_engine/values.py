@@ -18,7 +18,7 @@ from .._core.graph import Plan, StepSpec, key_of, of_item, owner_of, undone_by
 from .._core.state import Phase, State, StepState
 from .._core.value import ErrorInfo, Value
 from .._store.base import Store
-from .._values import Secret, Vault, decode, encode, pickles
+from .._values import Redactor, Secret, decode, encode, pickles
 from .._values.classes import Home
 from ..errors import DependencyError, SerializationError, WorkflowError
 from .fence import at_return, describe
@@ -77,9 +77,9 @@ class ExecutionValues:
     """What an execution holds, and how its steps get at it."""
 
     def __init__(
-        self, store: Store, execution_id: str, plan: Plan, state: State, vault: Vault, make_context: MakeContext
+        self, store: Store, execution_id: str, plan: Plan, state: State, redactor: Redactor, make_context: MakeContext
     ) -> None:
-        self.store, self.id, self.plan, self.state, self.vault = store, execution_id, plan, state, vault
+        self.store, self.id, self.plan, self.state, self.redactor = store, execution_id, plan, state, redactor
         self._make_context = make_context
         self.live: dict[str, Any] = {}
         self._listed: dict[str, list[Any]] = {}
@@ -95,7 +95,7 @@ class ExecutionValues:
             SerializationError: it cannot be stored. Also when it is larger than the log takes: said here, it is the
                 failure of the step that made it; said by the commit, it would be nobody's.
         """
-        made = encode(value, keep=keep, vault=self.vault, path=path, home=self.home)
+        made = encode(value, keep=keep, redactor=self.redactor, path=path, home=self.home)
         self.check_size(made, path)
         return made
 
@@ -133,14 +133,14 @@ class ExecutionValues:
     def describe(self, error: BaseException) -> ErrorInfo:
         """Describe a failure for the log, without secrets."""
         info = describe(error)
-        if not self.vault:
+        if not self.redactor:
             return info
         return ErrorInfo(
             type=info.type,
-            message=self.vault.mask(info.message),
-            traceback=self.vault.mask(info.traceback),
+            message=self.redactor.mask(info.message),
+            traceback=self.redactor.mask(info.traceback),
             mro=info.mro,
-            reason=None if info.reason is None else self.vault.mask(info.reason),
+            reason=None if info.reason is None else self.redactor.mask(info.reason),
         )
 
     def result_of(self, step: str) -> Any:
@@ -300,7 +300,7 @@ class ExecutionValues:
         for (name, visit), value in results.items():
             step = state.step(name)
             if step is not None and step.has_result and step.visit == visit and step.output is not None:
-                self.encode(value)  # the vault learns them
+                self.encode(value)  # the redactor learns them
                 self.keep_live(name, visit, step.output, value)
 
     def warn_of_changes(self, step: str) -> None:

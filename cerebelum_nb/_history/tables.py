@@ -14,10 +14,10 @@ from .._values.outputs import Outputs
 from . import queries
 from . import sql as _sql
 from .queries import Query
-from .several import attached, together
 from .since import Since, Zone, converted, since_micros
 from .snapshot import state_at
 from .sources import Source, each, located, snapshot
+from .union import attached, together
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from .._engine import observers
-from .._store.row_sql import DUE, LEFT, to_holder
+from .._store.row_sql import ABANDONED, DUE, to_holder
 from .extras import need
 from .follow import ACTIVE, Follower, Header
 from .live import Unbroken
@@ -122,7 +122,9 @@ class LogMetrics:
             (next_at,) = db.execute(
                 f"SELECT min(wake_at) FROM execution WHERE {DUE} AND wake_at > ?", (now,)
             ).fetchone()
-            (left,) = db.execute(f"SELECT count(*) FROM execution INDEXED BY execution_left WHERE {LEFT}").fetchone()
+            (left,) = db.execute(
+                f"SELECT count(*) FROM execution INDEXED BY execution_left WHERE {ABANDONED}"
+            ).fetchone()
             columns = "key, host, pid, boot_id, started, heartbeat_at, expires_at"
             holders = [to_holder(row) for row in db.execute(f"SELECT {columns} FROM holder")]
             held = dict(

@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from .._core.events import Event
 from .._core.state_name import ExecutionState
-from .._store.place import path_of
+from .._store.log_file import path_of
 from ..errors import CerebelumError
 from .channels import Channel, channels
 from .follow import Follower

@@ -15,7 +15,7 @@ from .._core.arguments import ExecutionLike
 from .._core.events import Event
 from .._engine import observers
 from .._store.base import Store
-from .._store.session import resolve_store
+from .._store.connect import resolve_store
 from ..errors import CerebelumError
 from .extras import need
 from .live import LEAVES, Unbroken

@@ -76,7 +76,7 @@ class Card:
         stops_before = execution.limited and isinstance(execution.limit, Before)
         advice = None if stops_before else advise_on(execution)
         return cls.at(
-            execution.id, execution.state, execution.now(), graph, scopes, mask=execution.vault.mask, advice=advice
+            execution.id, execution.state, execution.now(), graph, scopes, mask=execution.redactor.mask, advice=advice
         )
 
     @classmethod
@@ -305,7 +305,7 @@ def _note(step: StepState, message: str, now: int) -> str:
                 parts.append(f"waits for approval{kind}{ends}")
             case "signal":
                 ends = "" if operation.due_at is None else f", its time ends {_left(operation.due_at, now)}"
-                parts.append(f"waits for signal: {operation.op.split(':')[1]}{ends}")
+                parts.append(f"waits for signal: {operation.signal}{ends}")
             case "poll" | "retry" if operation.number:
                 tries = f"{operation.kind}: {operation.number} tr{'y' if operation.number == 1 else 'ies'}"
                 parts.append(tries + (f", the next {_left(operation.due_at, now)}" if operation.due_at else ""))

@@ -15,13 +15,14 @@ from urllib.parse import parse_qsl
 
 from .._engine.approvals import decide_approval
 from .._engine.cancel import cancel_execution
+from .._engine.signals import deliver
 from .._store.sqlite import SqliteStore
 from .._text.json_text import parse
 
 if TYPE_CHECKING:
     from .logs import ShownLog
 
-__all__ = ["Runs", "approve", "cancel", "fork_arguments", "fork_of", "form_of", "reject"]
+__all__ = ["Runs", "approve", "cancel", "fork_arguments", "fork_of", "form_of", "reject", "signal"]
 
 _VIA = "via dashboard"
 _TAKEN_UP_SECONDS = 10.0
@@ -60,6 +61,24 @@ def reject(log: ShownLog, execution_id: str, form: Mapping[str, str], who: str) 
             reason=form.get("reason") or None,
             step=form.get("step") or None,
             by=_by(form, who),
+        )
+
+
+def signal(log: ShownLog, execution_id: str, form: Mapping[str, str], who: str) -> bool:
+    """Send a signal; return False when one with the same ``signal_id`` was sent before.
+
+    Raises:
+        SignalError: the execution has ended.
+        ValueError: no signal can have this name.
+    """
+    with SqliteStore(log.path) as store:
+        return deliver(
+            store,
+            execution_id,
+            form.get("name", ""),
+            _response(form.get("data", "").strip()),
+            form.get("signal_id") or None,
+            _by(form, who),
         )
 
 

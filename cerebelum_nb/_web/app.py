@@ -14,7 +14,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from ..errors import ApprovalError, CerebelumError, ExecutionBusyError, ExecutionNotFoundError, ResumeError, StoreError
+from ..errors import (
+    ApprovalError,
+    CerebelumError,
+    ExecutionBusyError,
+    ExecutionNotFoundError,
+    ResumeError,
+    SignalError,
+    StoreError,
+)
 from . import acting
 from .api import Api
 from .names import to_path
@@ -32,6 +40,7 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (ExecutionNotFoundError, 404),
     (ApprovalError, 409),
     (ResumeError, 409),
+    (SignalError, 409),
     (ExecutionBusyError, 409),
     (StoreError, 503),
     (ValueError, 400),
@@ -55,6 +64,8 @@ def application(logs: Logs, settings: Settings) -> Starlette:
                 await run_in_threadpool(acting.approve, log, look.id, form, who)
             case "reject":
                 await run_in_threadpool(acting.reject, log, look.id, form, who)
+            case "signal":
+                await run_in_threadpool(acting.signal, log, look.id, form, who)
             case "cancel":
                 await acting.cancel(log, look.id, form, who)
             case "resume" | "fork" if not settings.allow_resume:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from starlette.exceptions import HTTPException
 
-from .._store.place import path_of
+from .._store.log_file import path_of
 from .._store.sqlite import SqliteStore
 from ..errors import StoreError
 from .feed import Feed

@@ -8,7 +8,7 @@ from typing import Any
 
 from .._core.arguments import ExecutionLike
 from .._core.resume import step_named, unknown_outcomes
-from .._core.resume_plan import Fate, Prospect
+from .._core.resume_plan import Fate, PlannedStep
 from .._core.rollback import plan_rollback, standings
 from .._core.state import fold
 from .._engine.inputs import Inputs
@@ -17,9 +17,9 @@ from .._engine.marking import by_hand
 from .._engine.staleness import blueprint_of, keep_parts
 from .._operations.context import Context
 from .._store.base import Store
-from .._store.session import resolve_store
+from .._store.connect import resolve_store
 from .._text.text import counted
-from .._values import Vault
+from .._values import Redactor
 from .definition import Definition
 from .resume_plan import Outlook
 from .run import Run
@@ -43,7 +43,9 @@ def roll_back(
     refuse_in_step(workflow.variable)
     plan, log = workflow.plan(), resolve_store(store)
     last = None if to is None else step_named(plan, to, "rollback")
-    with engine_of(log).claim(own(workflow, execution_id, log, "roll back"), plan, Vault(log.redact), Context) as found:
+    with engine_of(log).claim(
+        own(workflow, execution_id, log, "roll back"), plan, Redactor(log.redact), Context
+    ) as found:
         found.stays = wait
         now = found.now()
         value = replaced_inputs(found, inputs)
@@ -53,8 +55,8 @@ def roll_back(
         ]
         marked = fold(marks, fold(log.events(found.id)))
         event = plan_rollback(plan, marked, found.id, last, repeat=repeat, mark_done=tuple(mark_done or ()))
-        blueprint = blueprint_of(plan, found.vault)
-        found.payloads = keep_parts(plan, log, found.vault, blueprint)
+        blueprint = blueprint_of(plan, found.redactor)
+        found.payloads = keep_parts(plan, log, found.redactor, blueprint)
         event = replace(event, at=now, inputs=value, plan="" if blueprint.digest == marked.plan else blueprint.digest)
         return Run(found, workflow.variable, *marks, event)
 
@@ -69,7 +71,7 @@ def preview(
     state = fold(log.events(found))
     unknown = unknown_outcomes(plan, state)
     told = [
-        Prospect(
+        PlannedStep(
             step=name,
             fate=Fate.ASK,
             reasons=("effect='external' began, and how it ended is not known: say repeat= or mark_done=",),
@@ -80,14 +82,14 @@ def preview(
         if undone:
             handler = next(iter({plan.undo[part.name].name for part in plan.parts(step) if part.name in plan.undo}))
             what = "undoes it" if known.items is None else f"undoes {counted(undone, 'item')}"
-            told.append(Prospect(step=step, fate=Fate.UNDO, reasons=(f"{handler} {what}",)))
+            told.append(PlannedStep(step=step, fate=Fate.UNDO, reasons=(f"{handler} {what}",)))
         elif is_kept:
             told.append(
-                Prospect(
+                PlannedStep(
                     step=step, fate=Fate.KEEP, reasons=(f"done before '{last}'" if step != last else "stays done",)
                 )
             )
         else:
             why = f"nothing undoes it: it has no @{step}.on_rollback"
-            told.append(Prospect(step=step, fate=Fate.FORGET, reasons=(why,)))
+            told.append(PlannedStep(step=step, fate=Fate.FORGET, reasons=(why,)))
     return Outlook(plan.workflow, found, tuple(told), rollback=True)

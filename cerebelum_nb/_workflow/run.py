@@ -24,7 +24,7 @@ from .._engine.interrupt import on_sigint
 from .._engine.signals import send
 from .._engine.sync import STOPPED
 from .._host.caller import is_library_frame
-from .._values import Vault
+from .._values import Redactor
 from ..errors import (
     CerebelumError,
     ExecutionBusyError,
@@ -299,11 +299,11 @@ class Run:
         match state.lifecycle:
             case ExecutionState.FAILED:
                 raise self._failure(where, rollback_told(state) or kept) from _own_traceback(
-                    execution.cause, execution.vault
+                    execution.cause, execution.redactor
                 )
             case ExecutionState.ROLLED_BACK if not self._undoes:
                 raise self._failure(where, f"It is rolled back: {rollback_told(state)}") from _own_traceback(
-                    execution.cause, execution.vault
+                    execution.cause, execution.redactor
                 )
             case ExecutionState.PAUSED:
                 advice = advise_on(execution)
@@ -371,11 +371,11 @@ def _sentence(error: BaseException) -> str:
     return told.message if isinstance(error, CerebelumError) else f"{told.type}: {told.message}"
 
 
-def _own_traceback(error: BaseException | None, vault: Vault) -> BaseException | None:
+def _own_traceback(error: BaseException | None, redactor: Redactor) -> BaseException | None:
     """Leave out the library's frames above the user's own, and the secrets."""
     if error is None:
         return None
-    error = without_secrets(error, vault)
+    error = without_secrets(error, redactor)
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None and is_library_frame(trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next

@@ -16,9 +16,9 @@ from .conftest import SAME, Caller
 
 
 def test_lists_have_the_names_of_the_status_client(dashboard):
-    found = dashboard("GET", "/shop/api/executions?limit=2").json()
-    assert [one["execution_id"] for one in found["executions"]] == ["asleep-1", "asking-1"]
-    assert found["executions"][1]["status"] == "WAITING_FOR_APPROVAL"
+    found = dashboard("GET", "/shop/api/executions?limit=3").json()
+    assert [one["execution_id"] for one in found["executions"]] == ["paying-1", "asleep-1", "asking-1"]
+    assert [one["status"] for one in found["executions"]] == ["WAITING_FOR_SIGNAL", "SLEEPING", "WAITING_FOR_APPROVAL"]
     older = dashboard("GET", f"/shop/api/executions?limit=50&before={found['before']}").json()
     assert [one["execution_id"] for one in older["executions"]] == ["failed-1", "done-2", "done-1"]
     assert older["before"] is None
@@ -110,7 +110,7 @@ def test_no_path_makes_it_fail(shared, segments):
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.binary(max_size=200), st.sampled_from(["approve", "reject", "cancel", "resume", "fork"]))
+@given(st.binary(max_size=200), st.sampled_from(["approve", "reject", "cancel", "signal", "resume", "fork"]))
 def test_no_form_makes_it_fail(shared, body, what):
     headers = {"content-type": "application/x-www-form-urlencoded", **SAME}
     answer = shared("POST", f"/shop/e/done-1/{what}", body, **headers)
