@@ -208,7 +208,7 @@ def test_an_undo_may_ask_a_person(go, store, clock):
 
     @create.on_rollback
     async def destroy(create):
-        return (await wait_for_approval("destroy")).response
+        return await wait_for_approval("destroy")
 
     @workflow
     def deploy(wf):
