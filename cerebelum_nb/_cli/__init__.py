@@ -11,6 +11,7 @@ from .app import Cli, log_options
 __all__ = ["main"]
 
 _HOMES = {
+    "run": "run",
     "list": "list",
     "active": "list",
     "status": "status",

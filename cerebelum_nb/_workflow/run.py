@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 from typing import Any
 
 from .._core.describe import rollback_told
+from .._core.drive import Drain
 from .._core.events import CancelRequested, Event, RollbackStarted
 from .._core.fork import lineage
 from .._core.graph import undone_by
@@ -129,6 +130,12 @@ class Run:
             self._start()
         await self._settled()
         return self.outcome()
+
+    async def leave(self) -> Result:
+        """Record that it started, and run nothing: whoever looks for what is due runs it."""
+        __tracebackhide__ = True
+        self._execution.driver.take(Drain(), self._execution.now())
+        return await self.unseen()
 
     async def go_as_far_as(self, limit: Limit | None, *events: Event, quietly: bool = False) -> None:
         """Run it up to a limit and wait; ``events`` are recorded first.
