@@ -92,6 +92,7 @@ class StepState:
     code: str | None = None
     inputs: Value | None = None  # what the execution was given when it started
     by_hand: bool = False
+    worker: str = ""  # who ran its last attempt, on a cluster
     diverge: str | None = None  # label of the pattern that matched
     diverge_chosen: bool = False
     branch: bool | None = None
@@ -287,6 +288,7 @@ def evolve(state: State, event: e.Event) -> State:
             step.due_at = None
             step.code, step.inputs = event.code, state.inputs
             step.interrupted = False
+            step.worker = ""
             step.percent = None
             step.printed = ""
             state.in_flight[event.step] = None
@@ -301,7 +303,7 @@ def evolve(state: State, event: e.Event) -> State:
                 _stop_waiting(state, event.step, step)
             step.output = event.output
             step.error = None
-            step.by_hand = event.by_hand
+            step.by_hand, step.worker = event.by_hand, event.worker
             if event.by_hand:
                 step.inputs = None
             step.operations, step.checkpoint, step.counts = {}, None, {}
@@ -325,7 +327,7 @@ def evolve(state: State, event: e.Event) -> State:
         case e.StepFailed():
             step = _step(state, event)
             _leave(state, event.step, step, Phase.FAILED, event.at)
-            step.attempt = event.attempt
+            step.attempt, step.worker = event.attempt, event.worker
             step.error, step.settled_at = event.error, state.version
             step.output = event.output
             _step_on(state, event.step)
@@ -335,7 +337,7 @@ def evolve(state: State, event: e.Event) -> State:
         case e.StepRetried():
             step = _step(state, event)
             step.failures += 1
-            step.error = event.error
+            step.error, step.worker = event.error, event.worker
             step.phase = Phase.RETRYING
             step.checkpoint, step.counts = None, {}  # from the top; one that was only left is entered where it was
             step.due_at = event.due_at
@@ -343,7 +345,7 @@ def evolve(state: State, event: e.Event) -> State:
         case e.StepInterrupted():
             step = _step(state, event)
             _leave(state, event.step, step, Phase.PENDING, event.at if event.ended_at is None else event.ended_at)
-            step.interrupted = True
+            step.interrupted, step.worker = True, event.worker
             if event.step not in state.steps and event.step[0] != UNDO:
                 _items(state, event.step).running.pop(event.step, None)
             if not state.hibernated:  # a wait without a process is part of the step, one that was paused is not

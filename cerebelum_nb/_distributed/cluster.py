@@ -10,6 +10,7 @@ import asyncio
 import atexit
 import time
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 from temporalio.api.common.v1 import WorkflowExecution
@@ -139,6 +140,8 @@ class Cluster:
                 task_queue=queue_of(plan.workflow),
                 id_reuse_policy=reuse,
                 id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                # A worker that stands still may hold a task of the driver for so long; a long history needs seconds.
+                task_timeout=timedelta(seconds=min(10.0, max(5.0, terms.heartbeat))),
                 static_summary=plan.workflow,
                 memo={"shown": shown(fold(events))},
                 search_attributes=TypedSearchAttributes(

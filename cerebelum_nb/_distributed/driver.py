@@ -25,12 +25,14 @@ from temporalio.exceptions import TimeoutError as ActivityTimeoutError
 
 from .._core import events as e
 from .._core.blueprint import load
-from .._core.drive import (
+from .._core.drive import Driver
+from .._core.events import Event
+from .._core.graph import StepSpec, key_of, owner_of, step_of
+from .._core.messages import (
     AskItems,
     AskRoute,
     Cancel,
     CancelAttempts,
-    Driver,
     Due,
     Items,
     JoinItems,
@@ -45,8 +47,6 @@ from .._core.drive import (
     Stop,
     Woken,
 )
-from .._core.events import Event
-from .._core.graph import StepSpec, key_of, owner_of, step_of
 from .._core.state import Phase, State, StepState, evolve
 from .._core.state_name import ExecutionState
 from .._core.value import ErrorInfo, Value
@@ -80,8 +80,6 @@ _TURN_BYTES = 1_000_000
 """So much of attempts' requests is scheduled in one turn; the server takes 4 MB in one answer of a worker."""
 _TURN_STARTS = 50
 """So many attempts are scheduled in one turn: the SDK breaks a turn off that takes longer than two seconds."""
-_TIED_SECONDS = 10.0
-"""So long an attempt waits for the one worker that has what it needs in memory."""
 _MOST_OF_A_SUMMARY = 100
 """Characters; the server takes 400 bytes."""
 _NOTHING = Value("json", json="{}")
@@ -93,6 +91,15 @@ class _AtWork(NamedTuple):
     visit: int
     attempt: int
     handle: workflow.ActivityHandle[Any]
+
+
+class _Suspended(NamedTuple):
+    """A step that gave its place up: which operation waits, until when, the last signal it has seen, who ran it."""
+
+    op: str
+    due_at: int | None
+    seen: int = 0
+    by: str = ""
 
 
 @workflow.defn(name=DRIVER)
@@ -115,10 +122,7 @@ class Drive:
             self._index(row, event)
         self._driver = Driver(plan, state)
         left = left or {}
-        # Which operation waits, until when, and the last signal it has seen.
-        self._suspended: dict[str, tuple[str, int | None, int]] = {
-            name: (op, due_at, *(seen or (0,))) for name, (op, due_at, *seen) in left.get("suspended", {}).items()
-        }
+        self._suspended = {name: _Suspended(*told) for name, told in left.get("suspended", {}).items()}
         self._tied: dict[str, str] = left.get("tied", {})  # the queue of the only worker that can run a step's users
         self._waiting: list[str] = []  # steps that have started and are not scheduled yet
         self._at_work: dict[str, _AtWork] = {}
@@ -155,8 +159,8 @@ class Drive:
     async def run(self, meta: dict[str, Any], packed: bytes, left: dict[str, Any] | None = None) -> Carried:
         """Drive it to its end, or to the next continue-as-new."""
         self._shown = (self._state.status.value, self._now())
-        for name, (op, due_at, seen) in list(self._suspended.items()):
-            self._suspend(name, op, due_at, seen)
+        for name, suspended in list(self._suspended.items()):
+            self._suspend(name, *suspended)
         while True:
             self._turn()
             if self._driver.finishing:
@@ -306,14 +310,15 @@ class Drive:
             self._lost(name, visit, attempt, error)
             return
         by = outcome.get("by", "")
+        lost, woken = partial(Lost, name, visit, attempt, worker=by), partial(Woken, name, visit, attempt, worker=by)
         if "code" in outcome:  # it has not begun
             self._note_code(name, outcome["code"])
             self._tied[_code_of(name)] = outcome["queue"]
-            self._take(Woken(name, visit, attempt, f"worker {by} has another version of it"))
+            self._take(woken(reason=f"worker {by} has another version of it"))
             return
         if "missing" in outcome:  # it has not begun either: what it needs is in the memory of another worker
             missed = _in_words(outcome["missing"])
-            self._take(Woken(name, visit, attempt, f"worker {by} does not have the result of {missed}"))
+            self._take(woken(reason=f"worker {by} does not have the result of {missed}"))
             self._restore(outcome["missing"])
             return
         rows = outcome["rows"]
@@ -321,11 +326,11 @@ class Drive:
             for row in rows:
                 self._record([row])
             if outcome.get("suspended"):
-                self._suspend(name, outcome["op"], outcome["due_at"], outcome.get("seen", 0))
+                self._suspend(name, outcome["op"], outcome["due_at"], outcome.get("seen", 0), by)
             elif self._spec(name).policy.effect == "external" and outcome.get("began"):
-                self._take(Lost(name, visit, attempt, f"worker {by} ended"))
+                self._take(lost(reason=f"worker {by} ended"))
             else:
-                self._take(Woken(name, visit, attempt, f"worker {by} ended"))
+                self._take(woken(reason=f"worker {by} ended"))
             return
         events, last = list[Event](), self._state.updated_at
         for row in rows:
@@ -346,8 +351,8 @@ class Drive:
             self._tied.pop(_code_of(name), None)
             self._restore(self._untie(name))
             return
-        died = isinstance(cause, ActivityTimeoutError)
-        self._take(Lost(name, visit, attempt, DIED if died else _short(cause)))
+        died, by = isinstance(cause, ActivityTimeoutError), _last_heard(cause)
+        self._take(Lost(name, visit, attempt, DIED if died else _short(cause), by))
 
     def _restore(self, steps: list[str]) -> None:
         """Have results made again that are in no log and whose worker is gone."""
@@ -356,32 +361,33 @@ class Drive:
             self._take(Restored(tuple(known)))
 
     def _look_at_decisions(self) -> None:
-        for name, (op, _, seen) in list(self._suspended.items()):
-            if self._is_decided(name, op, seen):
+        for name, suspended in list(self._suspended.items()):
+            if self._is_decided(name, suspended):
                 self._wake(name)
 
     # -- waits ------------------------------------------------------------------------------------------------
 
-    def _is_decided(self, name: str, op: str, seen: int) -> bool:
+    def _is_decided(self, name: str, suspended: _Suspended) -> bool:
         """Whether what a step waits for is there: a decision, or a signal that it has not looked at."""
+        op, _, seen, _ = suspended
         operation, state = self._step(name).operations.get(op), self._state
         if operation is not None and operation.is_decided:
             return True
         new = state.last_signal > seen and op.startswith("signal:")
         return new and any(at > seen and is_for(op, signal.name) for at, signal in state.signals.items())
 
-    def _suspend(self, name: str, op: str, due_at: int | None, seen: int) -> None:
-        self._suspended[name] = (op, due_at, seen)
-        if self._is_decided(name, op, seen):
+    def _suspend(self, name: str, op: str, due_at: int | None, seen: int, by: str) -> None:
+        suspended = self._suspended[name] = _Suspended(op, due_at, seen, by)
+        if self._is_decided(name, suspended):
             self._inbox.append(partial(self._wake, name))  # it was decided while its worker gave it up
         elif due_at is not None:
             self._nap(f"wait:{name}", due_at, partial(self._wake, name))
 
     def _wake(self, name: str) -> None:
-        if name in self._suspended:
-            del self._suspended[name]
+        suspended = self._suspended.pop(name, None)
+        if suspended is not None:
             self._end_nap(f"wait:{name}")
-            self._take(Woken(name, *self._driver.running.get(name, (0, 0))))
+            self._take(Woken(name, *self._driver.running.get(name, (0, 0)), worker=suspended.by))
 
     def _set_timer(self, name: str, due_at: int) -> None:
         self._nap(name, due_at, lambda: self._take(Due(name)))
@@ -407,7 +413,7 @@ class Drive:
         busy = self._at_work or self._waiting or self._inbox or self._driver.finishing or self._driver.routing
         if busy or state.hibernated or not state.in_flight:
             return
-        due = [at for _, at, _ in self._suspended.values() if at is not None]
+        due = [one.due_at for one in self._suspended.values() if one.due_at is not None]
         due += [at for name in self._driver.timers if (step := state.step(name)) is not None and (at := step.due_at)]
         wake_at, now = min(due, default=None), self._now()
         if wake_at is None or wake_at - now > self._terms.release_after * 1e6:
@@ -478,7 +484,7 @@ class Drive:
             kind,
             args=[request, self._take_carried()],
             start_to_close_timeout=timedelta(minutes=1),
-            schedule_to_start_timeout=timedelta(seconds=_TIED_SECONDS) if tied else None,
+            schedule_to_start_timeout=timedelta(seconds=self._terms.heartbeat) if tied else None,
             task_queue=tied or self._queue(name),
             summary=_summary(f"{kind.rpartition('.')[2]} of {name}"),
         )
@@ -506,7 +512,7 @@ class Drive:
             activity_id=activity_id(name, step.visit, step.attempt),
             task_queue=tied or queue,
             start_to_close_timeout=FOREVER,
-            schedule_to_start_timeout=timedelta(seconds=_TIED_SECONDS) if tied else None,
+            schedule_to_start_timeout=timedelta(seconds=self._terms.heartbeat) if tied else None,
             heartbeat_timeout=timedelta(seconds=self._terms.heartbeat),
             retry_policy=_ONCE,
             cancellation_type=workflow.ActivityCancellationType.TRY_CANCEL,
@@ -723,6 +729,12 @@ def _code_of(name: str) -> str:
 def _is_untaken(error: BaseException | None) -> bool:
     """Whether the one worker that has what an activity needs did not take it."""
     return isinstance(error, ActivityTimeoutError) and error.type is TimeoutType.SCHEDULE_TO_START
+
+
+def _last_heard(error: object) -> str:
+    """Name the worker that died, if a heartbeat told it."""
+    details = getattr(error, "last_heartbeat_details", ())
+    return str(details[0].get("by", "")) if details and isinstance(details[0], dict) else ""
 
 
 def _summary(text: str) -> str:

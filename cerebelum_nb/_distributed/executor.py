@@ -10,10 +10,11 @@ from dataclasses import replace
 from typing import Any, cast
 
 from .._core.arguments import ExecutionLike
-from .._core.drive import Begin, Driver
+from .._core.drive import Driver
 from .._core.events import Event
 from .._core.graph import Plan, step_of
 from .._core.limits import Limit
+from .._core.messages import Begin
 from .._core.state import State, fold
 from .._core.state_name import ExecutionState
 from .._core.value import Value
@@ -335,7 +336,8 @@ class _Told:
     """What a step told with its heartbeat, as a card looks at the scope of one at work here."""
 
     def __init__(self, told: Mapping[str, Any]) -> None:
-        self.percent, self.message, self._printed = told["percent"], told["message"], told["printed"]
+        self.percent, self._printed = told["percent"], told["printed"]
+        self.message = " ".join(filter(None, (told["message"], f"on {told['by']}" if told.get("by") else "")))
         self.scope = self
         self.printed = self if self._printed else None
 

@@ -11,6 +11,7 @@ import asyncio
 import contextvars
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -83,6 +84,7 @@ class RemoteHost(ExecutionValues):
         ask: reads from the driver what has become of the step's waits; it is told the last signal known here.
         results: what earlier steps of this worker returned.
         secrets: gives what this worker has under the name of a secret.
+        worker: what the worker is called.
     """
 
     def __init__(
@@ -95,11 +97,13 @@ class RemoteHost(ExecutionValues):
         ask: Ask,
         results: Results,
         secrets: Callable[[str], Any] | None = None,
+        worker: str = "",
     ) -> None:
         state = part_of(request, blobs)
         store = cast(Store, blobs)  # of a log, values ask no more than it has
         super().__init__(store, execution_id, plan, state, Redactor(blobs.redact), Context)
         self.blobs, self._send, self._ask, self._results = blobs, send, ask, results
+        self.worker = worker
         self._release_after = round(request["release_after"] * 1e6)
         self.loop = asyncio.get_running_loop()
         self.clock: Clock = SystemClock()
@@ -189,7 +193,7 @@ class RemoteHost(ExecutionValues):
         if tries_again(self.spec.policy, step.failures, verdict):
             delay = self.spec.policy.delay(step.failures, random.random())
             due_at = Deadline.after(self.clock, delay).at
-        event = settle(verdict, due_at=due_at, **header)
+        event = replace(settle(verdict, due_at=due_at, **header), worker=self.worker)
         rows = self._last_rows(now)
         told: dict[str, Any] = {}
         if isinstance(verdict, Returned):
@@ -249,7 +253,8 @@ class RemoteHost(ExecutionValues):
     def details(self) -> dict[str, Any]:
         """Return what a heartbeat tells: how far it is, and the last it printed."""
         printed = self.scope.printed.peek(self.redactor.mask)[-500:] if self.scope.printed is not None else ""
-        return {"percent": self.scope.percent, "message": self.redactor.mask(self.scope.message), "printed": printed}
+        told = {"percent": self.scope.percent, "message": self.redactor.mask(self.scope.message), "printed": printed}
+        return {**told, "by": self.worker}
 
     def give_back(self) -> None:
         """End it without an outcome, so that another worker takes it up."""

@@ -41,7 +41,8 @@ class Terms:
     """What an execution on a cluster goes by; it travels with it. Times are in seconds.
 
     Attributes:
-        heartbeat: a worker that was not heard of for so long has died.
+        heartbeat: a worker that was not heard of for so long has died; so has the one worker that has what an attempt
+            needs, and does not take it for so long.
         release_after: a step that waits longer gives its place in the worker up meanwhile.
         queues: the group of workers that runs a step, by the step's name.
         most_at_work: so many attempts of one execution are scheduled at a time; the server takes 2,000.

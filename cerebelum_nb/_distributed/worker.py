@@ -51,6 +51,8 @@ __all__ = ["Worker"]
 log = logging.getLogger("cerebelum_nb")
 
 _BEAT_SECONDS = 1.0
+_FIRST_BEAT_SECONDS = 0.2
+"""The first heartbeat says who is at work; a step that ends before it costs no call."""
 _MOST_FOR_ITEMS = 1_000_000
 """Bytes of their source that the requests of all items of a foreach carry together; beyond that, its digest."""
 
@@ -304,13 +306,14 @@ class Worker:
         hosts: list[RemoteHost] = []
         running = asyncio.run_coroutine_threadsafe(self._run_attempt(about, request, hosts), self._steps)
         wrapped = asyncio.wrap_future(running)
-        told = {"by": self.worker_id, "queue": self._own_queue}
+        told, beat = {"by": self.worker_id, "queue": self._own_queue}, _FIRST_BEAT_SECONDS
         try:
             while True:
-                done, _ = await asyncio.wait({wrapped}, timeout=_BEAT_SECONDS)
+                done, _ = await asyncio.wait({wrapped}, timeout=beat)
                 if done:
                     return {**wrapped.result(), **told}
                 activity.heartbeat(hosts[0].details() if hosts else None)
+                beat = _BEAT_SECONDS
         except asyncio.CancelledError:
             for host in hosts:
                 self._steps.call_soon_threadsafe(host.give_back)
@@ -346,7 +349,9 @@ class Worker:
             told: dict[str, Any] = await asyncio.wrap_future(asked)
             return told
 
-        host = RemoteHost(about.workflow_id or "", plan, request, self._blobs, send, ask, self._results, self._secret)
+        host = RemoteHost(
+            about.workflow_id or "", plan, request, self._blobs, send, ask, self._results, self._secret, self.worker_id
+        )
         if missed := missing(host, host.step):
             return {"missing": missed}
         hosts.append(host)

@@ -105,7 +105,7 @@ def decide_approval(
 
     Args:
         store: its log.
-        execution_id: its id or an unambiguous beginning.
+        execution_id: its id or an unambiguous prefix.
         approve: True approves, False rejects.
         response: what the step receives when it is approved; must be storable.
         reason: why, for the log; of a rejection also for the step.

@@ -23,7 +23,7 @@ async def cancel_execution(store: Store, execution_id: ExecutionLike, *, reason:
 
     Args:
         store: its log.
-        execution_id: its id or an unambiguous beginning.
+        execution_id: its id or an unambiguous prefix.
         reason: why, for the log.
         by: who, for the log.
 

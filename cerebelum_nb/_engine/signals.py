@@ -31,11 +31,11 @@ MOST_UNTAKEN = 1_000
 """Signals that an execution keeps while no step takes them; more are refused."""
 
 _MOST_TRIES = 20
-"""So often a signal is sent to a cluster that does not take it."""
+"""How often a signal is sent to a cluster that does not take it."""
 
 _MOST_FOLDED = 8
 _folded: weakref.WeakKeyDictionary[Store, OrderedDict[str, State]] = weakref.WeakKeyDictionary()
-"""The states of the executions that signals were sent to last: who sends many folds each event once."""
+"""The states of the executions that signals were last sent to, so that sending many folds each event once."""
 
 _lock = threading.Lock()
 
@@ -54,14 +54,14 @@ def deliver(
     signal_id: str | None = None,
     by: str | None = None,
 ) -> bool:
-    """Send a signal to an execution; the step that waits for it goes on, or it is kept until one does.
+    """Append a signal to an execution; the step that waits for it continues, or it is kept until one waits.
 
     Args:
         store: its log.
-        execution_id: its id or an unambiguous beginning.
+        execution_id: its id or an unambiguous prefix.
         name: the name of the signal.
         data: what the step receives; must be storable.
-        signal_id: what makes it this very signal: a second one with the same id is ignored.
+        signal_id: identifies the signal: a second one with the same id is ignored.
         by: who sends it, for the log.
 
     Returns:
@@ -69,7 +69,7 @@ def deliver(
 
     Raises:
         ExecutionNotFoundError: there is no such execution.
-        SignalError: the execution has ended, or keeps as many signals as it may.
+        SignalError: the execution has ended, or keeps too many signals already.
         SerializationError: the data cannot be stored.
     """
     check_name(name)
@@ -111,7 +111,7 @@ def deliver(
 
 
 async def send(store: Store, execution_id: ExecutionLike, name: str, **signal: Any) -> bool:
-    """Send a signal from async code, as :func:`deliver` does; the loop turns while the log is locked."""
+    """Send a signal from async code, as :func:`deliver` does; the loop runs while the log is locked."""
 
     def write() -> bool:
         with short_try():
@@ -121,7 +121,7 @@ async def send(store: Store, execution_id: ExecutionLike, name: str, **signal: A
 
 
 def _state(store: Store, execution_id: str) -> State:
-    """Fold what is recorded, going on from the last time."""
+    """Fold what is recorded, starting from the last known state."""
     known = _folded.setdefault(store, OrderedDict())
     state = known.pop(execution_id, None) or State()
     fold(store.events(execution_id, after=state.version), state)

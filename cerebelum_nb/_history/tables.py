@@ -146,6 +146,7 @@ def steps(
         - ``error`` (str): why this attempt failed, ``type: message``
         - ``error_type`` (category): the type alone, to count failures by
         - ``code_hash`` (str): fingerprint of the code that ran
+        - ``worker`` (category): who ran it, on a cluster; missing for what ran in a kernel, and while it runs
 
     Raises:
         ExecutionNotFoundError: there is no such execution.

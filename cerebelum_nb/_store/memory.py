@@ -44,13 +44,6 @@ class MemoryStore:
     to change that.
 
     Example:
-        >>> from cerebelum_nb import step, workflow
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
         >>> log = MemoryStore()
         >>> result = release.run(store=log, execution_id="k1")
         >>> [type(event).__name__ for event in log.events("k1")]

@@ -282,10 +282,11 @@ def _state_of(step: StepState, over: bool) -> str:
 
 def _note(step: StepState, message: str, now: int) -> str:
     if step.phase is Phase.COMPLETED:
-        return "done by hand" if step.by_hand else ""
+        return "done by hand" if step.by_hand else f"on {step.worker}" if step.worker else ""
     if step.phase is Phase.FAILED and step.error is not None:
         on = "" if step.diverge is None else ", and was routed on"
-        return f"{step.error.type}: {step.error.message}".splitlines()[0][:200] + on
+        where = f" (on {step.worker})" if step.worker else ""
+        return f"{step.error.type}: {step.error.message}".splitlines()[0][:200] + where + on
     if step.phase is Phase.RETRYING and step.error is not None and step.due_at is not None:
         return f"attempt {step.attempt} failed ({step.error.type}), the next {_left(step.due_at, now)}"
     if step.phase is not Phase.RUNNING:

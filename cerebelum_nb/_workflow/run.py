@@ -11,11 +11,11 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 from typing import Any
 
 from .._core.describe import rollback_told
-from .._core.drive import Drain
 from .._core.events import CancelRequested, Event, RollbackStarted
 from .._core.fork import lineage
 from .._core.graph import undone_by
 from .._core.limits import Limit
+from .._core.messages import Drain
 from .._core.state_name import ExecutionState
 from .._engine import views
 from .._engine.execution import Execution

@@ -117,10 +117,12 @@ class Shop:
         self._contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(20_000)
-        base = base or self.base
-        page.goto(f"{base}/?token={self.token}")
-        page.goto(f"{base}/shop/{path}")
+        page.goto(f"{base or self.base}/shop/{path}{'&' if '?' in path else '?'}token={self.token}")
         return page
+
+    def go(self, page: Page, path: str) -> None:
+        """Go on to another page in the same window."""
+        page.goto(page.url.partition("/shop/")[0] + f"/shop/{path}")
 
     def close_pages(self) -> None:
         while self._contexts:
@@ -170,7 +172,7 @@ def opened(shop: Shop, path: str, **options: Any) -> Page:
     """Open the page of an execution that may not have begun yet."""
     page = shop.open("", **options)
     expect(page.locator(f"a[href$='{path}']")).to_be_visible(timeout=30_000)
-    page.goto(f"{shop.base}/shop/{path}")
+    shop.go(page, path)
     return page
 
 
@@ -318,7 +320,7 @@ def test_pages_fit_their_window_and_serve_everybody(shop, look):
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     for name, path in PAGES.items():
-        page.goto(f"{shop.base}/shop/{path}")
+        shop.go(page, path)
         shoot(page, f"dashboard-{name}-{look}")
         wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
         found = Axe().run(page).response["violations"]
