@@ -145,7 +145,7 @@ class ExecutionValues:
 
     def result_of(self, step: str) -> Any:
         """Return a new copy of a completed step's value."""
-        known = self._known(step)
+        known = self._standing(step)
         output = None if known is None else known.output
         assert output is not None, f"step {step} has no output"
         if known is not None and known.items is not None and not output.restorable:
@@ -179,12 +179,12 @@ class ExecutionValues:
             if name in own:
                 arguments[name] = own[name]()
                 continue
-            step = self._known(name)
+            step = self._standing(name)
             if step is None or not step.has_result:
                 raise DependencyError(_no_result(spec.name, name, self.state), step=spec.name, dependency=name)
             arguments[name] = self._give(name, given)
         for name in spec.optional:
-            step = self._known(name)
+            step = self._standing(name)
             if name in own:
                 arguments[name] = own[name]()
             elif step is not None and step.has_result:
@@ -214,7 +214,7 @@ class ExecutionValues:
             )
         return arguments
 
-    def _known(self, name: str) -> StepState | None:
+    def _standing(self, name: str) -> StepState | None:
         """What is known of a step; what undoes one may also ask for what is undone already."""
         rollback = self.state.rollback
         undone = None if rollback is None or rollback.is_over else rollback.undone.get(name)
@@ -267,7 +267,7 @@ class ExecutionValues:
                     )
                 over = given[field]
             else:
-                step = self._known(source)
+                step = self._standing(source)
                 if step is None or not step.has_result:
                     raise DependencyError(_no_result(name, source, self.state), step=name, dependency=source)
                 over = self.result_of(source)
@@ -315,7 +315,7 @@ class ExecutionValues:
                 )
 
     def _give(self, name: str, given: list[Given]) -> Any:
-        known = self._known(name)
+        known = self._standing(name)
         output = None if known is None else known.output
         value = self.result_of(name)
         assert output is not None
