@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response, Stream
 from .._archive.export import exported
 from .._core.events import EVENT_TYPES
 from .._core.graph import owner_of
-from ..errors import CerebelumError
+from ..errors import CerebelumError, StoreError
 from .details import compared, items_of, runs_of, state_of, took_of, tries, value_at
 from .feed import Draw
 from .listing import Wanted, counts, listed, workflows
@@ -40,12 +40,18 @@ class Pages:
 
     # -- pages ----------------------------------------------------------------------------------------------
 
-    async def index(self, request: Request) -> Response:
-        """Go to the only log, or list them."""
+    def index(self, request: Request) -> Response:
+        """Go to the only log, or list them with what goes on in each."""
         self._logs.look_again()
         if len(self._logs) == 1:
             return RedirectResponse(f"./{next(iter(self._logs))}/")
-        return self.page("logs.html", request, shown=list(self._logs.values()))
+        shown = []
+        for log in self._logs.values():
+            try:
+                shown.append((log, counts(log), ""))
+            except StoreError as error:
+                shown.append((log, {}, str(error)))
+        return self.page("logs.html", request, shown=shown)
 
     async def slash(self, request: Request) -> Response:
         """Go to the list of a log that is named without the slash behind it."""
