@@ -146,6 +146,11 @@ class Cursor:
         error: BaseException = self.values[f".e{level}"]
         return error
 
+    @property
+    def instruction(self) -> int:
+        """The instruction at which the frame stands; -1 where it is not known."""
+        return -1 if self._frame is None else self._frame.f_lasti
+
     # -- what the engine asks -------------------------------------------------------------------------------
 
     def standing(self) -> tuple[Place, Snapshot] | None:
@@ -164,9 +169,29 @@ class Cursor:
             if place.impure:
                 return None  # it may have changed variables already
             found = self._take(place)
-        if any(name[0] == "." for name in found.missing) or found.missing.keys() & self.twin.live(place):
+        return (place, found) if self.twin.may_enter(place, found.missing) else None
+
+    def place_at(self, instruction: int) -> Place | None:
+        """Return the statement to which an instruction of the frame that raised belongs."""
+        return None if self._frame is None else self.twin.place_at(self._frame.f_code, instruction)
+
+    def raised_in(self, traceback: types.TracebackType | None) -> tuple[Place, Snapshot] | None:
+        """Return where to enter a function that raised, and its variables; None when only its top will do."""
+        codes = [self.fn.__code__, *self.twin.made()]
+        while traceback is not None and not any(traceback.tb_frame.f_code is code for code in codes):
+            traceback = traceback.tb_next
+        if traceback is None:
             return None
-        return place, found
+        frame = self._frame = traceback.tb_frame
+        place = stood = self.twin.place_at(frame.f_code, traceback.tb_lasti)
+        if place is not None:
+            place = self.twin.statements.after_raise(place)
+        if place is None or place.refusal or any(f".i{loop.level}" not in frame.f_locals for loop in place.loops):
+            return None
+        if place is not stood or place.number != self.number:
+            self._early = None
+        found = self._early or self._take(place)
+        return (place, found) if self.twin.may_enter(place, found.missing) else None
 
     def _begins(self, number: int, frame: types.FrameType) -> None:
         self.number, self.fresh, self._early, self._frame = number, True, None, frame

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import ast
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from .._dsl import source as sources
@@ -85,6 +85,24 @@ class Twin:
                 else live_at(self.code, place.node) | frozenset(self.code.co_cellvars)
             )
         return self._live[place.number]
+
+    def may_enter(self, place: Place, missing: Iterable[str]) -> bool:
+        """Whether nothing that is read from this place on is missing."""
+        live = self.live(place)
+        return not any(name[0] == "." or name in live for name in missing)
+
+    def made(self) -> list[types.CodeType]:
+        """Return the twins that were compiled so far."""
+        return [*([self._first] if self._first is not None else ()), *self._entries.values()]
+
+    def is_top(self, place: Place) -> bool:
+        """Whether nothing stands before a place."""
+        return place.digest == self.places[0].digest
+
+    def names_before(self, place: Place) -> set[str]:
+        """Return the names that the statements before a place read."""
+        nodes = [node for node in self.statements.before(place) if isinstance(node, ast.AST)]
+        return {one.id for node in nodes for one in ast.walk(node) if isinstance(one, ast.Name)}
 
     def bound_by(self, place: Place) -> list[str]:
         """Return the names that a `with` gives values to."""

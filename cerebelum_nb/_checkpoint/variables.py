@@ -24,6 +24,7 @@ from typing import Any
 from .._values import arrow, pickles
 from .._values.classes import Home
 from .._values.codec import plain
+from .._values.preview import preview
 from .places import Place
 from .twin import Twin, code_position
 
@@ -42,12 +43,13 @@ Named = dict[int, tuple[str, str]]
 class Kept:
     """Variables that are kept together as bytes, one alone as itself, several as a dict.
 
-    ``codec`` is ``"cloudpickle"`` or ``"arrow"``.
+    ``codec`` is ``"cloudpickle"`` or ``"arrow"``; ``shown`` is what a person is shown of them.
     """
 
     names: tuple[str, ...]
     codec: str
     data: bytes
+    shown: str = ""
 
 
 @dataclass(slots=True)
@@ -152,14 +154,14 @@ class Frame:
                 found.plain[alone] = rich[alone]
                 continue
             if alone is not None:  # as a result is stored, so that an argument nobody changed has the same bytes
-                kept = Kept((alone,), *dumped[alone][:2])
+                kept = Kept((alone,), *dumped[alone][:2], preview(rich[alone]))
             else:
                 try:
                     data, _ = self._pickle({name: rich[name] for name in group}, named)
                 except Exception as error:  # noqa: BLE001 - as above
                     found.missing.update((name, _reason(rich[name], error)) for name in group)
                     continue
-                kept = Kept(tuple(group), "cloudpickle", data)
+                kept = Kept(tuple(group), "cloudpickle", data, preview({name: rich[name] for name in group}))
             if hides is not None and hides(kept.data):
                 found.missing.update(dict.fromkeys(group, "it holds a secret"))
             else:
@@ -180,6 +182,7 @@ class Frame:
         pickler = _pickler()(out)
         pickler.home, pickler.twin, pickler.named = self.home, self.twin, named
         pickler.arrays, pickler.bases = set(), {}
+        pickler.has_no_cells = bool(self.twin.code.co_cellvars) and not self.cells
         pickler.dump(value)
         shared = {number for number, (_, one) in pickler.memo.copy().items() if type(one) not in _SHAREABLE}
         return out.getvalue(), shared | pickler.arrays
@@ -225,6 +228,7 @@ def _pickler() -> Any:
         named: Named
         arrays: set[int]
         bases: dict[int, int]
+        has_no_cells: bool
 
         def persistent_id(self, obj: Any) -> Any:
             found = self.named.get(id(obj))
@@ -250,6 +254,8 @@ def _pickler() -> Any:
             if type(obj) is types.FunctionType and obj.__code__.co_filename == self.twin.code.co_filename:
                 known = self.twin.nested().get(code_position(obj.__code__))
                 if known is not None:
+                    if obj.__closure__ and self.has_no_cells:
+                        raise pickle.PicklingError("it shares variables with the step")
                     cells = dict(zip(obj.__code__.co_freevars, obj.__closure__ or (), strict=True))
                     dress = (obj.__defaults__, obj.__kwdefaults__, obj.__dict__)
                     return _remake, (_FrameHere(), known[0], cells, obj.__name__), dress, None, None, _dress

@@ -144,6 +144,11 @@ class Scope:
                 self._earlier.get(_same_name(op), {}).pop(op, None)
         return op
 
+    @property
+    def names_operations(self) -> bool:
+        """Whether an operation was begun in this attempt."""
+        return bool(self._counts)
+
     def count_from(self, counts: dict[str, int]) -> None:
         """Name operations as if so many of each name had been named already: the step is entered behind them."""
         with _lock:

@@ -12,7 +12,7 @@ from .._core.resume import Resumption, plan_resume
 from .._core.resume_plan import Fate, Prospect, prospects
 from .._core.state import State, evolve, fold
 from .._core.state_name import ExecutionState
-from .._engine.checkpoints import describe_entry
+from .._engine import entry
 from .._engine.execution import running_here
 from .._engine.hints import in_terminal
 from .._engine.inputs import merge_inputs
@@ -152,5 +152,5 @@ def look_ahead(
 
 def _with_entry(prospect: Prospect, plan: Plan, state: State) -> Prospect:
     """Add to a step that runs where it is entered, if it waited somewhere."""
-    entry = describe_entry(plan.steps[prospect.step], state) if prospect.fate is Fate.RUN else ""
-    return replace(prospect, reasons=(*prospect.reasons, entry)) if entry else prospect
+    told = entry.look_ahead(plan.steps[prospect.step], state) if prospect.fate is Fate.RUN else ""
+    return replace(prospect, reasons=(*prospect.reasons, told)) if told else prospect
