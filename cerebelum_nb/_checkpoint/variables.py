@@ -25,10 +25,11 @@ from .._values import arrow, pickles
 from .._values.classes import Home
 from .._values.codec import plain
 from .._values.preview import preview
+from .._values.secret import Secret
 from .places import Place
 from .twin import Twin, code_position
 
-__all__ = ["Frame", "Kept", "Snapshot"]
+__all__ = ["Frame", "Kept", "Path", "Snapshot", "secret_at", "secrets_in"]
 
 _JSON_SCALARS = (int, float, str, bool, type(None))
 _SCALARS = (*_JSON_SCALARS, bytes, complex)
@@ -52,6 +53,10 @@ class Kept:
     shown: str = ""
 
 
+Path = list[str | int]
+"""Where a secret stands in the arguments: a parameter, keys and indexes; at last whether it was revealed, as 0 or 1."""
+
+
 @dataclass(slots=True)
 class Snapshot:
     """What a place needs: variables as JSON, others as bytes, and those that cannot be kept, with the reason."""
@@ -61,6 +66,10 @@ class Snapshot:
     missing: dict[str, str] = field(default_factory=dict)
     given: set[str] = field(default_factory=set)
     """Parameters that are still the very objects that the function was called with."""
+    again: tuple[str, ...] = ()
+    """Those of them that cannot be kept, such as a connection: the next call gives one again."""
+    secrets: dict[str, Path] = field(default_factory=dict)
+    """Variables that are a secret of the arguments: where it stands there."""
 
     def detach(self) -> None:
         """Make it independent of the variables, which the statement may change before it waits."""
@@ -332,6 +341,28 @@ def _read_range(written: list[int]) -> Any:
     iterator: Any = iter(range(*numbers))
     iterator.__setstate__(position)
     return iterator
+
+
+# -- secrets, which are in no log ----------------------------------------------------------------------------
+
+
+def secrets_in(value: Any, path: Path) -> Iterable[tuple[Any, Path]]:
+    """The texts and the secrets in arguments, each with the way to it."""
+    if isinstance(value, str | Secret):
+        yield value, path
+    elif type(value) is dict or type(value) is list:
+        for key, inner in value.items() if type(value) is dict else enumerate(value):
+            if type(key) in (str, int):
+                yield from secrets_in(inner, [*path, key])
+
+
+def secret_at(arguments: Any, path: Path) -> Any:
+    """Return a secret of the arguments; it may be revealed."""
+    *keys, revealed = path
+    found = arguments
+    for key in keys:
+        found = found[key]
+    return found.reveal() if revealed else found
 
 
 # -- what is shared -----------------------------------------------------------------------------------------

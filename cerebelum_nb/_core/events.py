@@ -277,10 +277,11 @@ class StepCheckpointed(StepEvent):
     many operations of each name the step had begun before it: of the names that changed since the checkpoint before, so
     that many operations do not make long events. ``arguments`` digests what the step was called with. ``variables``
     holds what is JSON; ``kept`` holds the others, and ``groups`` their names: several together when they share an
-    object. ``given`` names arguments that were not changed, which the next call gives again. ``missing`` says what
-    could not be kept, and why; nothing behind the place reads it. ``raised`` says that the statement raised,
-    ``code`` digests the step's code then, and ``helpers`` the functions and classes that the statements before it use:
-    to fix one of them is to ask for other variables.
+    object. ``given`` names arguments that were not changed, which the next call gives again, and ``secrets`` where in
+    the arguments a variable stands that the log must not hold. ``missing`` says what could not be kept, and why;
+    nothing behind the place reads it. ``raised`` says that the statement raised, ``code`` digests the step's code then,
+    and ``helpers`` the functions and classes that the statements before it use: to fix one of them is to ask for other
+    variables.
 
     With a ``reason`` it says why the checkpoints after ``place`` no longer hold; without a place none does, and the
     step starts at its top.
@@ -293,6 +294,7 @@ class StepCheckpointed(StepEvent):
     groups: tuple[list[str], ...] = ()
     kept: tuple[Value, ...] = ()
     given: tuple[str, ...] = ()
+    secrets: dict[str, list[str | int]] | None = None
     missing: dict[str, str] | None = None
     reason: str = ""
     raised: bool = False

@@ -10,12 +10,15 @@ operations give their recorded results, as they do without checkpoints.
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
+import inspect
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol, cast, runtime_checkable
 
 from .._checkpoint.cursor import CannotEnterError, Cursor
+from .._checkpoint.decorated import around, innermost
 from .._checkpoint.places import Place
 from .._checkpoint.twin import Twin
 from .._checkpoint.variables import Kept, Snapshot
@@ -100,13 +103,13 @@ class Checkpoints:
     def __init__(self, spec: StepSpec, scope: Scope, host: _KeepsVariables, twin: Twin) -> None:
         self._spec, self._scope, self._host, self._twin = spec, scope, host, twin
         vault = scope.execution.vault
-        fn = cast(types.FunctionType, spec.fn)  # else it had no twin
+        fn = cast(types.FunctionType, innermost(spec.fn))  # else it had no twin
         self.cursor = Cursor(twin, fn, self._is_left, host.home, vault.reveals if vault else None)
         self.leaving = False  # the attempt ends, and the step is to be entered again; not when its time is over
         self._last: tuple[Any, ...] = ()
         self._recorded: int | None = None  # the statement at which the last checkpoint is
         self._entered: StepCheckpointed | None = None
-        self._alone = True  # no task of the step's own is in an operation beside its frame
+        self._alone = True  # its frame is all there is: no task in an operation beside it, no second call
         self._counts: dict[str, int] = {}  # of operations before the running statement, since the last checkpoint
         self._since: dict[str, int] = {}  # of the running statement's
         self._named_at = -1  # the instruction of the step's frame at which the last one was named
@@ -125,9 +128,8 @@ class Checkpoints:
     def call(self, arguments: dict[str, Any]) -> Any:
         """Call a plain function at its last place that can be entered, else from its top."""
         for place in self._places():
-            self.cursor.called_with(arguments, self._given_again(arguments))
             try:
-                return self.cursor.function(place)(**arguments)
+                return self._function(place, arguments)(**arguments)
             except CannotEnterError as error:
                 self._reasons.append(str(error))
             arguments = self._scope.execution.arguments(self._spec)
@@ -136,13 +138,30 @@ class Checkpoints:
     async def call_async(self, arguments: dict[str, Any]) -> Any:
         """Call an async function at its last place that can be entered, else from its top."""
         for place in self._places():
-            self.cursor.called_with(arguments, self._given_again(arguments))
             try:
-                return await self.cursor.function(place)(**arguments)
+                return await self._function(place, arguments)(**arguments)
             except CannotEnterError as error:
                 self._reasons.append(str(error))
             arguments = self._scope.execution.arguments(self._spec)
         raise AssertionError("the top can always be entered")
+
+    def _function(self, place: Place | None, arguments: dict[str, Any]) -> Callable[..., Any]:
+        """Return what is called with the arguments, so that the function is entered at a place."""
+        fn = self.cursor.fn
+        if self._spec.fn is fn:
+            self.cursor.called_with(arguments, self._given_again(arguments))
+            return self.cursor.function(place)
+        first = [place]
+
+        @functools.wraps(fn)
+        def called(*args: Any, **kwargs: Any) -> Any:
+            """Enter it; called once more by a decorator, it starts at its top and cannot be entered any more."""
+            self._alone = self._alone and bool(first)
+            given = inspect.signature(fn).bind(*args, **kwargs).arguments
+            self.cursor.called_with(given, self._given_again(given))
+            return self.cursor.function(first.pop() if first else None)(*args, **kwargs)
+
+        return around(cast(types.FunctionType, self._spec.fn), _as_async(called) if self._spec.is_async else called)
 
     def _places(self) -> Iterator[Place | None]:
         """Where to enter the function, the best place first; None, for its top, at last."""
@@ -160,7 +179,13 @@ class Checkpoints:
                 continue
             self._say(recorded.place, place.line)
             self._scope.count_from(counts)
-            self._last = (recorded.place, recorded.variables, recorded.kept, recorded.given)
+            self._last = (
+                recorded.place,
+                recorded.variables,
+                recorded.kept,
+                tuple(recorded.given),
+                recorded.secrets or {},
+            )
             self._recorded, self._entered = place.number, recorded
             yield place
         self._say("", newest)
@@ -180,7 +205,7 @@ class Checkpoints:
             Kept(tuple(names), value.codec, self._host.payload(value))
             for names, value in zip(recorded.groups, recorded.kept, strict=True)
         ]
-        self.cursor.restore(variables, kept, recorded.given)
+        self.cursor.restore(variables, kept, recorded.given, recorded.secrets or {})
 
     def _given_again(self, arguments: dict[str, Any]) -> list[str]:
         """Name the parameters that are not kept, as every call gives them: the context, and what holds a secret."""
@@ -225,7 +250,7 @@ class Checkpoints:
 
     def raised(self, error: BaseException) -> dict[str, Any] | None:
         """Return the fields of the checkpoint that is recorded before a failure; None when there is none."""
-        found = self.cursor.raised_in(error.__traceback__)
+        found = self.cursor.raised_in(error.__traceback__) if self._alone else None
         if found is None or self._twin.is_top(found[0]):
             return None
         place, variables = found
@@ -293,7 +318,7 @@ class Checkpoints:
 
     def _fields(self, place: Place, found: Snapshot) -> dict[str, Any] | None:
         host = self._scope.execution
-        given = self._unchanged(found)
+        given = (*self._unchanged(found), *found.again)
         plain = {name: value for name, value in found.plain.items() if name not in given}
         kept = {tuple(one.names): _value(one, host.vault) for one in found.kept}
         try:
@@ -313,7 +338,7 @@ class Checkpoints:
                 del kept[name,]
         groups, values = tuple(map(list, kept)), tuple(kept.values())
         self._recorded = place.number
-        now = (place.digest, variables, values, given)
+        now = (place.digest, variables, values, given, found.secrets)
         counts, self._counts = self._counts, {}
         if now == self._last and not counts:
             return None
@@ -326,9 +351,18 @@ class Checkpoints:
             "groups": groups,
             "kept": values,
             "given": given,
+            "secrets": found.secrets or None,
             "missing": {name: host.vault.mask(why) for name, why in missing.items()} or None,
             "variables": variables,
         }
+
+
+def _as_async(call: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(call)
+    async def called(*args: Any, **kwargs: Any) -> Any:
+        return await call(*args, **kwargs)
+
+    return called
 
 
 _UNKNOWN = Value("none")

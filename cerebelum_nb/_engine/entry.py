@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from .._checkpoint.cursor import twin_of
+from .._checkpoint.decorated import innermost
 from .._checkpoint.places import IsOperation, Place
 from .._checkpoint.twin import Twin
 from .._core.events import StepCheckpointed
@@ -75,7 +76,7 @@ def look_ahead(spec: StepSpec, state: State) -> str:
     if twin is None:
         return f"starts at its top, as line {step.checkpoints[-1].event.line} cannot be found in it"
     reasons = [step.dropped] if step.dropped else []
-    for _, place, reason in entries(twin, spec.fn, step, digest_arguments(spec, spec.name, state)):
+    for _, place, reason in entries(twin, innermost(spec.fn), step, digest_arguments(spec, spec.name, state)):
         if place is not None:
             return f"continues at line {place.line}{f': {reasons[0]}' if reasons else ''}"
         reasons.append(reason)
@@ -118,6 +119,8 @@ def _changed_helper(then: dict[str, str], now: dict[str, str]) -> str:
 
 def may_wait(fn: Callable[..., Any]) -> bool:
     """Whether a function may wait, by a look at its bytecode: most do not, and to parse them takes milliseconds."""
+    while (inner := getattr(fn, "__wrapped__", None)) is not None:
+        fn = inner
     code = getattr(fn, "__code__", None)
     if code is None or code.co_flags & inspect.CO_COROUTINE:
         return code is not None and _AWAITS in code.co_code[::2]
@@ -134,8 +137,8 @@ _NAMES = {"run", "sleep", "poll", "retry", "wait_for_approval", "wait_for_signal
 
 def twin_for(spec: StepSpec) -> Twin | None:
     """Return the twin of a step's function; None when its attempts always start at the top."""
-    fn = spec.fn
-    if spec.policy.checkpoint is None or not isinstance(fn, types.FunctionType) or hasattr(fn, "__wrapped__"):
+    fn = None if spec.policy.checkpoint is None else innermost(spec.fn)
+    if fn is None:
         return None
     twin = twin_of(fn, _is_operation_in(fn))
     return None if isinstance(twin, str) else twin
