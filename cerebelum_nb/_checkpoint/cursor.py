@@ -186,7 +186,7 @@ class Cursor:
             if place.impure:
                 return None  # it may have changed variables already
             found = self._take(place)
-        return (place, found) if self.twin.may_enter(place, found.missing) else None
+        return None if self.twin.needs(place, found.missing) else (place, found)
 
     def place_at(self, instruction: int) -> Place | None:
         """Return the statement to which an instruction of the frame that raised belongs."""
@@ -208,7 +208,7 @@ class Cursor:
         if place is not stood or place.number != self.number:
             self._early = None
         found = self._early or self._take(place)
-        return (place, found) if self.twin.may_enter(place, found.missing) else None
+        return None if self.twin.needs(place, found.missing) else (place, found)
 
     def _begins(self, number: int, frame: types.FrameType) -> None:
         self.number, self.fresh, self._early, self._frame = number, True, None, frame

@@ -330,7 +330,7 @@ class Checkpoints:
         missing = dict(found.missing)
         for path in variables.masked:
             missing[path.partition(".")[0].partition("[")[0]] = "it holds a secret"
-        if missing.keys() & self._twin.live(place):
+        if self._twin.needs(place, missing):
             return None  # it could not be entered there; the checkpoint before still holds
         for (name, *others), value in list(kept.items()):
             if not others and name in found.given and value.digest == self._known.get(name, _UNKNOWN).digest:

@@ -91,9 +91,8 @@ def _entry(twin: Twin, fn: Any, recorded: StepCheckpointed, arguments: str) -> t
         return None, f"code before line {recorded.line} was changed"
     if place.refusal:
         return None, f"line {place.line} cannot be entered: {place.refusal}"
-    if lost := (recorded.missing or {}).keys() & twin.live(place):
-        name = min(lost)
-        return None, f"{name} is used after line {place.line}, and {(recorded.missing or {})[name]}"
+    if name := twin.needs(place, missing := recorded.missing or {}):
+        return None, f"{name} is used after line {place.line}, and {missing[name]}"
     if recorded.raised and (changed := _changed_helper(recorded.helpers or {}, helpers_of(twin, fn, place))):
         return None, f"{changed} was changed, which is used before line {place.line}"
     return place, ""
