@@ -1,4 +1,4 @@
-"""Executions that wait: what 1,000 in one process cost, and what a scheduler pays for 10,000 hibernated ones."""
+"""What waits: 1,000 executions in one process, 10,000 hibernated ones, and 10,000 sleeps in one execution."""
 
 from __future__ import annotations
 
@@ -6,24 +6,27 @@ import asyncio
 import gc
 import statistics
 import time
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
-from cerebelum_nb import sleep, step, workflow
+from cerebelum_nb import foreach, sleep, step, workflow
 from cerebelum_nb._core.events import SleepStarted, StepStarted, WorkflowHibernated, WorkflowStarted
 from cerebelum_nb._core.state import fold
 from cerebelum_nb._core.summary import summarise
 from cerebelum_nb._core.value import Value
 from cerebelum_nb._store.base import Commit
 from cerebelum_nb._store.sqlite import SqliteStore
+from cerebelum_nb.testing import FakeClock, MemoryStore
 
-from .measure import Figure, Settings
+from .measure import Figure, Settings, compare, interleave
 
 __all__ = ["run"]
 
 NAME = "waiting"
 ASLEEP = 1_000
 HIBERNATED = 10_000
+FEW, MANY = 1_000, 10_000
 DAY = 86_400_000_000
 
 
@@ -37,6 +40,26 @@ async def nap() -> None:
 def lazy(wf):  # type: ignore[no-untyped-def]
     """Only sleep."""
     wf.timeline(nap)
+
+
+@step
+async def rest(item: int) -> None:
+    """Sleep for days, on a clock that jumps."""
+    await sleep("2 days")
+
+
+@workflow
+def beside(wf):  # type: ignore[no-untyped-def]
+    """Sleep for every item, all at once."""
+    wf.timeline(foreach(rest, item="inputs.items", max_concurrency=MANY))
+
+
+def cpu_of_a_sleeper(count: int) -> float:
+    """Run so many at once to their end; return the CPU seconds that each takes."""
+    with closing(MemoryStore()) as store, FakeClock():
+        began = time.process_time()
+        beside.run({"items": list(range(count))}, store=store)
+        return (time.process_time() - began) / count
 
 
 def resident() -> float:
@@ -105,6 +128,9 @@ def run(settings: Settings) -> list[Figure]:
         before = resident()
         taken = next_due(store, 50)
         grown = resident() - before
+    few, many = settings.size(FEW), settings.size(MANY)
+    sides = {"many": lambda: cpu_of_a_sleeper(many), "few": lambda: cpu_of_a_sleeper(few)}
+    sleepers = interleave(sides, settings.repeat)
     return [
         Figure(
             benchmark=NAME,
@@ -123,5 +149,13 @@ def run(settings: Settings) -> list[Figure]:
             target=5.0,
             target_is="at most",
             detail=f"the scheduler's memory grew by {grown:.1f} MB",
+        ),
+        compare(
+            NAME,
+            f"one of {many:,} sleepers in an execution to one of {few:,}, CPU",
+            sleepers["many"],
+            sleepers["few"],
+            target=1.2,
+            detail=lambda a, b: f"{a * 1e6:.0f} us and {b * 1e6:.0f} us each",
         ),
     ]

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from ._operations.context import Context as Context
     from ._operations.signal import wait_for_signal as wait_for_signal
     from ._scheduler.scheduler import scheduler as scheduler
-    from ._store.session import connect as connect
+    from ._store.connect import connect as connect
     from ._values import Secret as Secret
     from ._views.approval_form import approval_form as approval_form
     from ._views.progress import ProgressReporter as ProgressReporter
@@ -165,7 +165,7 @@ _HOMES = {
     "._workflow.run": ("Run",),
     "._scheduler.scheduler": ("scheduler",),
     "._workflow.stepper": ("Stepper",),
-    "._store.session": ("connect",),
+    "._store.connect": ("connect",),
     "._values": ("Secret",),
     "._web.notebook": (
         "Dashboard",

@@ -7,7 +7,7 @@
     ├── ExecutionStoppedError      a person or a cancellation stopped it; it can be resumed
     ├── ExecutionCancelledError    an execution was cancelled for good
     ├── ItemError                  items of a foreach failed; stands for one of them with on_error="collect" (.item)
-    ├── DependencyError            a step needs a result which does not exist
+    ├── DependencyError            a step needs a result that does not exist
     ├── OperationError             an operation was not awaited, or was called where no step can record it
     ├── StepTimeoutError           a step took longer than its policy allows (also a TimeoutError)
     ├── PollTimeoutError           a poll ran out of attempts or time (also a TimeoutError)
@@ -26,7 +26,7 @@
     ├── StoreError                 the log is locked, full, corrupt, newer or read-only
     └── SerializationError         a value cannot be stored or restored (.path)
         ├── UntrustedValueError    it must be unpickled, and the log is not trusted
-        └── SecretMissingError     a secret is not in this process; give it again
+        └── SecretMissingError     a secret is not in this process; pass it again
 
 A message says what happened, to which step of which execution, and what to do next.
 """
@@ -80,9 +80,9 @@ class CerebelumError(Exception):
     """
 
     def _render_traceback_(self) -> list[str]:
-        """Show it in IPython without the library's frames, which do not help a user."""
-        told = "\n".join([f"{type(self).__name__}: {self}", *getattr(self, "__notes__", ())])
-        return [*self._frames(), *told.splitlines()]
+        """Show it in IPython without the library's own frames, which do not help a user."""
+        text = "\n".join([f"{type(self).__name__}: {self}", *getattr(self, "__notes__", ())])
+        return [*self._frames(), *text.splitlines()]
 
     def _frames(self) -> list[str]:
         return own_frames(self)
@@ -115,7 +115,7 @@ class WorkflowDefinitionError(CerebelumError):
 
     Attributes:
         errors: every problem found, each a sentence with its fix.
-        warnings: what is odd but can run.
+        warnings: what looks wrong but can run.
 
     Example:
         >>> @workflow
@@ -174,12 +174,6 @@ class ExecutionStoppedError(_OutcomeError):
     """An execution was stopped (stop button, Ctrl-C) and is PAUSED; it can be resumed.
 
     Example:
-        >>> @step
-        ... async def copy():
-        ...     await asyncio.sleep(60)
-        >>> @workflow
-        ... def backup(wf):
-        ...     wf.timeline(copy)
         >>> async def main():
         ...     run = backup.start(store=MemoryStore(), execution_id="k1")
         ...     run.stop()
@@ -201,12 +195,6 @@ class ExecutionCancelledError(_OutcomeError):
     """An execution was cancelled with ``cancel()``; it cannot be resumed.
 
     Example:
-        >>> @step
-        ... async def copy():
-        ...     await asyncio.sleep(60)
-        >>> @workflow
-        ... def backup(wf):
-        ...     wf.timeline(copy)
         >>> async def main():
         ...     run = backup.start(store=MemoryStore(), execution_id="k1")
         ...     run.cancel("the disk is full")
@@ -252,7 +240,7 @@ class ItemError(CerebelumError):
 
 
 class DependencyError(CerebelumError):
-    """A step needs the result of a step that has none (it was skipped, or it failed).
+    """A step needs the result of a step that has none, because it was skipped or failed.
 
     Example:
         >>> @step
@@ -344,7 +332,7 @@ class PollTimeoutError(CerebelumError, TimeoutError):
 
 
 class ApprovalRejectedError(CerebelumError):
-    """A person rejected what the step asked for.
+    """A person rejected what a step asked for.
 
     Example:
         >>> try:
@@ -365,12 +353,6 @@ class ApprovalTimeoutError(CerebelumError, TimeoutError):
     """Nobody decided an approval in time.
 
     Example:
-        >>> @step
-        ... async def ask():
-        ...     return await wait_for_approval("budget", timeout_ms="2d")
-        >>> @workflow
-        ... def purchase(wf):
-        ...     wf.timeline(ask)
         >>> try:
         ...     with FakeClock():
         ...         purchase.run(store=MemoryStore())
@@ -381,7 +363,7 @@ class ApprovalTimeoutError(CerebelumError, TimeoutError):
 
 
 class ApprovalError(CerebelumError):
-    """An approval cannot be decided: nothing waits for one, or several do and none was named.
+    """An approval cannot be decided: none is open, or several are and none was named.
 
     Example:
         >>> client, result = ExecutionClient(log), release.run(execution_id="k1")
@@ -401,12 +383,6 @@ class ApprovalDecidedError(ApprovalError):
         at: when, UTC.
 
     Example:
-        >>> @step
-        ... async def ask():
-        ...     return await wait_for_approval("budget")
-        >>> @workflow
-        ... def purchase(wf):
-        ...     wf.timeline(ask)
         >>> async def main():
         ...     log = MemoryStore()
         ...     run, client = purchase.start(store=log, execution_id="k1"), ExecutionClient(log)
@@ -428,15 +404,9 @@ class ApprovalDecidedError(ApprovalError):
 
 
 class ApprovalRefusedError(ApprovalError):
-    """The step's ``validate`` did not accept the response; the approval is still open.
+    """The step's ``validate`` did not accept the response; the approval stays open.
 
     Example:
-        >>> @step
-        ... async def ask():
-        ...     return await wait_for_approval("budget", validate=lambda size: size < 3)
-        >>> @workflow
-        ... def purchase(wf):
-        ...     wf.timeline(ask)
         >>> async def main():
         ...     log = MemoryStore()
         ...     run, client = purchase.start(store=log, execution_id="k1"), ExecutionClient(log)
@@ -453,18 +423,9 @@ class ApprovalRefusedError(ApprovalError):
 
 
 class SignalError(CerebelumError):
-    """A signal cannot be sent: the execution has ended, or holds too many that nobody took.
+    """A signal cannot be sent: the execution has ended, or keeps too many that no step has taken.
 
     Example:
-        >>> import asyncio
-        >>> from cerebelum_nb import ExecutionClient, step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
         >>> log = MemoryStore()
         >>> run = release.run(store=log, execution_id="r1")
         >>> try:
@@ -488,7 +449,7 @@ class ExecutionNotFoundError(CerebelumError):
     """No execution of this log has that id, or several share that prefix.
 
     Attributes:
-        suggestions: ids that come near.
+        suggestions: similar ids.
 
     Example:
         >>> result = release.run(execution_id="monday")
@@ -505,28 +466,22 @@ class ExecutionNotFoundError(CerebelumError):
 
 
 class ExecutionBusyError(CerebelumError):
-    """Another run holds this execution; two never run it at once.
+    """Another run holds this execution; no two run it at the same time.
 
     Attributes:
         execution_id: the execution that is held.
         holder: who holds it, as ``process 4711 on host``.
-        free_at: when the hold ends by itself if nothing is heard of its holder; None when the holder is known to
-            live, as it does on this machine.
+        free_at: when the lease expires if no heartbeat of its holder is seen; None when the holder is known to be
+            alive, as on this machine.
 
     Example:
-        >>> @step
-        ... async def copy():
-        ...     await asyncio.sleep(0)
-        >>> @workflow
-        ... def backup(wf):
-        ...     wf.timeline(copy)
         >>> async def main():
         ...     log = MemoryStore()
         ...     run = backup.start(store=log, execution_id="k1")
         ...     try:
         ...         await backup.resume("k1", store=log)
         ...     finally:
-        ...         await run
+        ...         run.cancel()
         >>> try:
         ...     asyncio.run(main())
         ... except ExecutionBusyError as error:
@@ -549,7 +504,7 @@ class ExecutionBusyError(CerebelumError):
 
 
 class ResumeError(CerebelumError):
-    """An execution cannot be resumed as asked: it is completed, or its timeline lost a finished step.
+    """An execution cannot be resumed as asked: it is completed, or a finished step is no longer on its timeline.
 
     Example:
         >>> result = release.run(execution_id="k1")
@@ -576,7 +531,7 @@ class WorkflowNotFoundError(CerebelumError):
 
 
 class OutcomeUnknownError(ResumeError):
-    """A step with ``effect="external"`` was interrupted: whether its effect happened, only a person can say.
+    """A step with ``effect="external"`` was interrupted: only a person can say whether its effect happened.
 
     Attributes:
         steps: the steps in question.
@@ -613,7 +568,7 @@ class StoreError(CerebelumError):
     """The log cannot be read or written: locked, full, corrupt, read-only, or of a newer schema.
 
     Attributes:
-        transient: whether the same call may succeed a moment later, as when another program holds the write lock.
+        transient: whether the same call may soon succeed, as when another program holds the write lock.
 
     Example:
         >>> try:
@@ -632,7 +587,7 @@ class SerializationError(CerebelumError):
     """A value cannot be stored in, or restored from, the log.
 
     Attributes:
-        path: where in the value the trouble is, such as ``output['rows'][3]``.
+        path: where in the value the problem is, such as ``output['rows'][3]``.
 
     Example:
         >>> import threading
@@ -655,7 +610,7 @@ class SerializationError(CerebelumError):
 
 
 class UntrustedValueError(SerializationError):
-    """A value would have to be unpickled, which this log does not allow.
+    """A value would have to be unpickled, and this log is not trusted.
 
     Example:
         >>> @step
@@ -679,7 +634,7 @@ class UntrustedValueError(SerializationError):
 
 
 class SecretMissingError(SerializationError):
-    """A secret was never written to the log and is not in this process; give it again.
+    """A secret is never written to the log and is not in this process; pass it again.
 
     Example:
         >>> try:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from ._history.database import database
 from ._history.diff import diff
 from ._history.graph import graph
-from ._history.logs import open  # noqa: A004  # history.open is what it does
+from ._history.open import open  # noqa: A004  # history.open is what it does
 from ._history.plots import plot, plot_durations, plot_failures, plot_time, plot_trend
 from ._history.replay import replay, slider
 from ._history.snapshot import state_at

@@ -67,6 +67,14 @@ def pytest_configure(config: pytest.Config) -> None:
         compileall.compile_dir(TESTS.parent / "cerebelum_nb", quiet=2)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Say how a process of pytest-xdist ended that should not have."""
+    if error:
+        status = node.gateway._io.popen.wait(timeout=30)
+        print(f"\n{node.gateway.id} ended with status {status}", file=sys.stderr)
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave out a folder that ``-m`` leaves out as a whole: what its files import takes seconds."""
     need = NEEDS.get(collection_path.name) if collection_path.parent == TESTS else None

@@ -558,7 +558,7 @@ def test_the_notebook_shows_a_table_without_markup_from_values(client, store):
 
 def test_the_default_is_the_log_of_the_session(store, monkeypatch):
     run(store)
-    monkeypatch.setattr("cerebelum_nb._store.session._default", None)
+    monkeypatch.setattr("cerebelum_nb._store.connect._default", None)
     with connect(store.location):
         assert status_of(ExecutionClient()).workflow_name == "deploy"
 

@@ -49,6 +49,7 @@ def attempts(events: Iterable[e.Event]) -> list[Attempt]:
             case e.StepCompleted() | e.StepFailed() | e.StepRetried() | e.StepInterrupted():
                 one.ended_at, one.state = event.at, _ENDS[type(event)]
                 one.output, one.error = getattr(event, "output", None), getattr(event, "error", None)
+                one.notes += [f"on {event.worker}"] if event.worker else []
                 if isinstance(event, e.StepInterrupted):
                     one.ended_at = event.at if event.ended_at is None else event.ended_at
                     one.notes.append(event.reason)

@@ -10,8 +10,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from .._history.sources import Log
-from .._store.place import path_of, readable_as
-from .._store.session import resolve_store
+from .._store.connect import resolve_store
+from .._store.log_file import path_of, readable_as
 from .._store.sqlite import SqliteStore
 from .._text.html import GENERATOR
 from ..errors import StoreError

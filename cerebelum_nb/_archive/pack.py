@@ -21,8 +21,8 @@ from .._engine.clock import current_clock
 from .._engine.leaving import leave_off
 from .._history.sources import Log, snapshot
 from .._store import rows
+from .._store.log_file import readable_as
 from .._store.opening import explain, open_to_read
-from .._store.place import readable_as
 from .._store.sqlite import SqliteStore
 from ..errors import StoreError
 from .files import check_pack, file_log, file_name

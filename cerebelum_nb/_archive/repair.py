@@ -7,7 +7,7 @@ as it is.
 from __future__ import annotations
 
 from .._history.sources import Log
-from .._store import row_sql as projection
+from .._store import row_sql
 from .files import file_log
 from .verify import Check
 
@@ -38,8 +38,8 @@ def repair(execution_id: str | None = None, *, store: Log | None = None) -> tupl
     where, values = ("", ()) if execution_id is None else (" WHERE execution_id = ?", (execution_id,))
     with file_log(store) as log, log.maintenance("repair") as db:
         check = Check(db)
-        for columns in db.execute(f"{projection.SELECT}{where}", values).fetchall():
+        for columns in db.execute(f"{row_sql.SELECT}{where}", values).fetchall():
             check.execution(columns)
         for name, (version, shown) in check.misfits.items():
-            db.execute(projection.MEND, projection.mended(name, version, shown))
+            db.execute(row_sql.REPAIR, row_sql.repaired(name, version, shown))
     return tuple(check.misfits)

@@ -18,10 +18,9 @@ from .._core.events import Event
 from .._core.state import fold
 from .._core.summary import summarise
 from .._core.value import ErrorInfo, Value
-from .._store import chain, rows
-from .._store import row_sql as projection
+from .._store import chain, row_sql, rows
 from .._text.json_text import parse
-from .._values import MASK, Vault, encode
+from .._values import MASK, Redactor, encode
 from .._values.bounds import inflate
 from .._values.redaction import gather
 from .record import Record
@@ -40,20 +39,20 @@ def masked_in(record: Record) -> int:
 def scrub(record: Record, names: Collection[str]) -> tuple[Record, int]:
     """Mask what is stored under these names; return the record, and how many values were left out."""
     events = rows.decode(row for row, _ in record.events)
-    vault = Vault(names)
+    redactor = Redactor(names)
     for value in _values(events):
         if value.is_json:
             with suppress(ValueError):  # too deep to be read: it is left out below
-                gather(parse(value.json), vault, set(), 0)
-    telling = {d for d, (codec, data) in record.payloads.items() if codec != "code" and _tells(codec, data, vault)}
-    scrubbed = [_event(event, vault, telling) for event in events]
+                gather(parse(value.json), redactor, set(), 0)
+    telling = {d for d, (codec, data) in record.payloads.items() if codec != "code" and _tells(codec, data, redactor)}
+    scrubbed = [_event(event, redactor, telling) for event in events]
     head, chained = chain.start(record.id), []
     for version, row in enumerate(map(rows.encode, scrubbed), start=1):
         head = chain.link(head, version, row)
         chained.append((row, head))
-    error = projection.shown_text(summarise(fold(scrubbed)).error)
+    error = row_sql.shown_text(summarise(fold(scrubbed)).error)
     payloads = {
-        digest: (codec, _code(data, vault) if codec == "code" else data)
+        digest: (codec, _code(data, redactor) if codec == "code" else data)
         for digest, (codec, data) in record.payloads.items()
         if digest not in telling
     }
@@ -65,13 +64,13 @@ def _values(events: Iterable[Event]) -> Iterable[Value]:
     return (value for event in events for value in rows.values_of(event))
 
 
-def _tells(codec: str, data: bytes, vault: Vault) -> bool:
+def _tells(codec: str, data: bytes, redactor: Redactor) -> bool:
     """Whether bytes hold a secret, or a name under which one may be stored, or cannot be searched."""
     searched = _uncompressed(data) if codec == "arrow" else data
     if searched is None:
         return True
     lower = searched.lower()
-    return vault.reveals(searched) or (codec != "plan" and any(name.encode() in lower for name in vault.names))
+    return redactor.reveals(searched) or (codec != "plan" and any(name.encode() in lower for name in redactor.names))
 
 
 def _uncompressed(data: bytes) -> bytes | None:
@@ -91,34 +90,34 @@ def _uncompressed(data: bytes) -> bytes | None:
     return bytes(plain.getvalue())
 
 
-def _event(event: Event, vault: Vault, telling: Collection[str]) -> Event:
+def _event(event: Event, redactor: Redactor, telling: Collection[str]) -> Event:
     changed: dict[str, Any] = {}
     for f in fields(event):
         match getattr(event, f.name):
             case Value() as value:
-                changed[f.name] = _value(value, vault, telling)
+                changed[f.name] = _value(value, redactor, telling)
             case tuple() as values if values and isinstance(values[0], Value):
-                changed[f.name] = tuple(_value(value, vault, telling) for value in values)
+                changed[f.name] = tuple(_value(value, redactor, telling) for value in values)
             case ErrorInfo() as error:
                 changed[f.name] = replace(
                     error,
-                    message=vault.mask(error.message),
-                    traceback=vault.mask(error.traceback),
-                    reason=None if error.reason is None else vault.mask(error.reason),
+                    message=redactor.mask(error.message),
+                    traceback=redactor.mask(error.traceback),
+                    reason=None if error.reason is None else redactor.mask(error.reason),
                 )
             case str() as text if f.name in _FREE_TEXT:
-                changed[f.name] = vault.mask(text)
+                changed[f.name] = redactor.mask(text)
     return replace(event, **changed)
 
 
-def _value(value: Value, vault: Vault, telling: Collection[str]) -> Value:
-    preview = vault.mask(value.preview)
+def _value(value: Value, redactor: Redactor, telling: Collection[str]) -> Value:
+    preview = redactor.mask(value.preview)
     if value.digest in telling:
         return Value("none", type=value.type, preview=preview)
     if value.codec != "json":
         return replace(value, preview=preview)
     try:
-        masked = encode(parse(value.json), vault=vault)
+        masked = encode(parse(value.json), redactor=redactor)
     except ValueError:
         return Value("none", type="JSON", preview="nested too deeply to be read")
     if masked.codec != "json":
@@ -128,9 +127,9 @@ def _value(value: Value, vault: Vault, telling: Collection[str]) -> Value:
     )
 
 
-def _code(data: bytes, vault: Vault) -> bytes:
+def _code(data: bytes, redactor: Redactor) -> bytes:
     parts = [
-        (kind, name, digest, MASK if vault.hides(name.rpartition(".")[2]) else vault.mask(text))
+        (kind, name, digest, MASK if redactor.hides(name.rpartition(".")[2]) else redactor.mask(text))
         for kind, name, digest, text in parse(inflate(data))
     ]
     return zlib.compress(json.dumps(parts, separators=(",", ":")).encode(), 6)

@@ -18,11 +18,10 @@ from typing import Any
 from .._core.state import State, evolve
 from .._core.summary import Summary, summarise
 from .._history.sources import Log
-from .._store import chain, rows
-from .._store import row_sql as projection
+from .._store import chain, row_sql, rows
+from .._store.connect import resolve_store
 from .._store.opening import ERRORS, explain
 from .._store.schema import SCHEMA_VERSION, differences, versions
-from .._store.session import resolve_store
 from .._store.sqlite import SqliteStore
 from .._text.json_text import parse
 from .._text.text import counted
@@ -203,7 +202,7 @@ class Check:
             self._file()
             self._schema()
         where, values = ("", ()) if execution_id is None else ("WHERE execution_id = ?", (execution_id,))
-        for columns in self.db.execute(f"{projection.SELECT} {where} ORDER BY execution.key", values):
+        for columns in self.db.execute(f"{row_sql.SELECT} {where} ORDER BY execution.key", values):
             self.execution(columns)
         self._payloads(everything=execution_id is None)
 
@@ -237,7 +236,7 @@ class Check:
     # -- executions -----------------------------------------------------------------------------------------
 
     def execution(self, columns: tuple[Any, ...]) -> None:
-        """Look at one execution, a row of ``projection.SELECT``."""
+        """Look at one execution, a row of ``row_sql.SELECT``."""
         execution_id, last = columns[:2]
         if _is_damaged(execution_id):
             self.found(f"an execution's id is no longer text: {execution_id!a}")
@@ -281,9 +280,9 @@ class Check:
     def _row(self, execution_id: str, version: int, columns: tuple[Any, ...], state: State) -> None:
         """Hold what lists show against what the events say."""
         told = summarise(state)
-        told = replace(told, error=projection.shown_text(told.error))
+        told = replace(told, error=row_sql.shown_text(told.error))
         before = len(self.findings)
-        if (wrong := projection.unreadable(columns)) is not None:
+        if (wrong := row_sql.unreadable(columns)) is not None:
             self.found(f"its row cannot be read: it says {wrong}", execution_id)
         else:
             self._compare(execution_id, version, columns, told)
@@ -291,7 +290,7 @@ class Check:
             self.misfits[execution_id] = version, told
 
     def _compare(self, execution_id: str, version: int, columns: tuple[Any, ...], told: Summary) -> None:
-        row = projection.to_row(columns)
+        row = row_sql.to_row(columns)
         if version > row.version:
             self.found(f"it has {version} events, its row says {row.version}", execution_id, row.version + 1)
         shown = row.summary

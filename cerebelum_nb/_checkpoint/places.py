@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
-from .._dsl import source as sources
+from .._dsl import source
 
 __all__ = ["COMPREHENSIONS", "Block", "IsOperation", "Place", "Statements", "blocks", "is_text", "own_nodes"]
 
@@ -217,7 +217,7 @@ class Statements:
             if isinstance(node, str):
                 return node
             if id(node) not in texts:
-                texts[id(node)] = sources.plain_text(node)
+                texts[id(node)] = source.plain_text(node)
             return texts[id(node)]
 
         for place in self.places:
@@ -285,7 +285,7 @@ def _changes_a_name(node: ast.AST) -> bool:
         case ast.Call(func=ast.Name(id="next")):
             return True
         case ast.Call(func=ast.Attribute(value=ast.Name(), attr=method)):
-            return method in sources.CHANGING or method in ("send", "read", "readline", "write")
+            return method in source.CHANGING or method in ("send", "read", "readline", "write")
     return False
 
 

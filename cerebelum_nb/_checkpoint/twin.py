@@ -21,7 +21,7 @@ import types
 from collections.abc import Callable, Collection
 from typing import Any
 
-from .._dsl import source as sources
+from .._dsl import source
 from .liveness import Liveness
 from .places import COMPREHENSIONS, Block, IsOperation, Place, Statements, is_text, own_nodes
 
@@ -42,7 +42,7 @@ class Twin:
 
     def __init__(self, fn: types.FunctionType, is_operation: IsOperation) -> None:
         code = self.code = fn.__code__
-        node = sources.node_of(code, fn.__globals__)
+        node = source.node_of(code, fn.__globals__)
         if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             raise NoTwinError("its source cannot be found")
         self.node = node
@@ -217,7 +217,7 @@ class Twin:
 
         made = []
         for item in statement.items:
-            made.append(ast.withitem(Reads().visit(sources.copy_tree(item.context_expr)), item.optional_vars))
+            made.append(ast.withitem(Reads().visit(source.copy_tree(item.context_expr)), item.optional_vars))
             names -= bound  # a later item may read what an earlier one bound
         return made
 
@@ -348,7 +348,7 @@ class Twin:
 
     def _compile(self, body: Block) -> types.CodeType:
         old = self.node
-        arguments = sources.copy_tree(old.args)
+        arguments = source.copy_tree(old.args)
         arguments.kwonlyargs = [*arguments.kwonlyargs, _at(ast.arg(".c"), old)]
         arguments.kw_defaults = [*arguments.kw_defaults, None]
         docstring = [s for s in old.body[:1] if is_text(s)]  # may be another constant: it does nothing
@@ -361,7 +361,7 @@ class Twin:
         assert isinstance(outer, ast.FunctionDef)
         outer.body = [inner]
         module = ast.fix_missing_locations(ast.Module([outer], []))
-        flags = self.code.co_flags & sources.FUTURE_FLAGS
+        flags = self.code.co_flags & source.FUTURE_FLAGS
         compiled = compile(module, self.code.co_filename, "exec", flags, dont_inherit=True)
         around = next(const for const in compiled.co_consts if isinstance(const, types.CodeType))
         inners = [const for const in around.co_consts if isinstance(const, types.CodeType)]

@@ -147,8 +147,8 @@ class Cli(click.Group):
     """A group whose commands are imported when they are called, and whose errors are messages."""
 
     context_class = _Context
-    homes: dict[str, str]
-    """Which module of this package each command comes from."""
+    homes: dict[str, tuple[str, str]]
+    """Of each command its module in ``commands``, and the first line of its help."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Name the commands in the order of the reference."""
@@ -156,12 +156,17 @@ class Cli(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a command."""
-        home = self.homes.get(cmd_name)
-        if home is None:
+        if cmd_name not in self.homes:
             return None
-        command: click.Command = getattr(import_module(f".commands.{home}", __package__), cmd_name)
+        module, _ = self.homes[cmd_name]
+        command: click.Command = getattr(import_module(f".commands.{module}", __package__), cmd_name)
         command.context_class = _Context
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, told) for name, (_, told) in self.homes.items()])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -270,8 +275,8 @@ def log_path(ctx: click.Context) -> Path:
     Raises:
         StoreError: what was given is no path of a file.
     """
-    from .._store.place import path_of
-    from .._store.session import default_path
+    from .._store.connect import default_path
+    from .._store.log_file import path_of
 
     named: str | None = ctx.meta.get(_DB)
     return Path(path_of(named)) if named is not None else default_path()

@@ -23,7 +23,7 @@ from .._text.terminal import clean, styled, width
 from .._text.times import utc
 from .app import Exit, Failure, again, as_json
 from .echo import emit
-from .reader import Look
+from .reader import ExecutionReader
 
 __all__ = ["end", "foreground"]
 
@@ -69,8 +69,8 @@ def _say(line: str) -> None:
 
 def end(ctx: click.Context, store: Store, execution_id: str, failure: str | None, json_: bool) -> None:
     """Show how it ended, and exit accordingly."""
-    look = Look(ctx, store, execution_id)
-    picture = look.take()
+    reader = ExecutionReader(ctx, store, execution_id)
+    picture = reader.take()
     if json_:
         as_json(status_of(store, store.execution(execution_id), time.time_ns() // 1000).to_dict())
     else:

@@ -13,10 +13,10 @@ from .._store.base import Store
 from .app import again
 from .picture import Picture
 
-__all__ = ["Look"]
+__all__ = ["ExecutionReader"]
 
 
-class Look:
+class ExecutionReader:
     """Looks at one execution of the log that a command means, as often as one likes.
 
     Raises:

@@ -9,11 +9,11 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, Self, TypeVar
 
-from .._engine.leases import keeper_of
+from .._engine.leases import leases_of
 from .._engine.loading import stop_when_loading
 from .._engine.threads import block_on
 from .._store.base import Store
-from .._store.owner import CLUSTER
+from .._store.holder import CLUSTER
 from .._workflow.find import find_workflow, origin_of
 from ..errors import CerebelumError, ExecutionBusyError, ExecutionNotFoundError, StoreError
 
@@ -50,8 +50,8 @@ async def resume_execution(store: Store, execution_id: str, *, skip_completed_st
     """Take an execution up in this process, and return when that is in the log or refused."""
     row = store.execution(execution_id)
     execution_id = row.execution_id
-    keeper = keeper_of(store)
-    if keeper.running(execution_id) is not None:
+    leases = leases_of(store)
+    if leases.running(execution_id) is not None:
         return ResumeOutcome("already_running", f"execution {execution_id} is running in this process")
     try:
         workflow = find_workflow(origin_of(store, execution_id), execution_id, may_run=store.may_run(execution_id))
@@ -69,7 +69,7 @@ async def resume_execution(store: Store, execution_id: str, *, skip_completed_st
             return ResumeOutcome("resumed")
         await asyncio.sleep(_LOOK_SECONDS)
     while not run.done():
-        if keeper.running(execution_id) is not None and store.execution(execution_id).version > row.version:
+        if leases.running(execution_id) is not None and store.execution(execution_id).version > row.version:
             return ResumeOutcome("resumed")
         await asyncio.sleep(0.001)
     return _outcome(run, store.execution(execution_id).version > row.version)

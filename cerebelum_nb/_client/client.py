@@ -10,14 +10,13 @@ import os
 import re
 from collections.abc import Coroutine
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from .._core.arguments import count
 from .._core.state_name import ExecutionState
 from .._store.base import Store
-from .._store.place import path_of
-from .._store.session import resolve_store
+from .._store.connect import resolve_store
+from .._store.log_file import path_of
 from ..errors import StoreError
 from .lazy import Preview
 from .reading import ACTIVE, INTERRUPTED, entry, listed, status_of
@@ -83,9 +82,7 @@ class ExecutionClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
     def __repr__(self) -> str:

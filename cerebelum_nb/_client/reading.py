@@ -13,7 +13,6 @@ from .._core.events import WorkflowFailed, WorkflowHibernated
 from .._core.state import Operation, State, fold
 from .._core.state_name import ExecutionState
 from .._core.value import Value
-from .._engine.leases import keeper_of
 from .._store.base import ExecutionRow, Store
 from .._text.times import at
 from .._values.outputs import Outputs
@@ -174,7 +173,11 @@ class _Details:
 
 def _is_interrupted(store: Store, row: ExecutionRow) -> bool:
     """Whether no process is running an execution that should run: its holder is dead, or gave it back half-way."""
-    if row.summary.state not in ACTIVE or keeper_of(store).running(row.execution_id) is not None:
+    if row.summary.state not in ACTIVE:
+        return False
+    from .._engine.leases import leases_of  # here, as it loads asyncio, which a list of what is done does not need
+
+    if leases_of(store).running(row.execution_id) is not None:
         return False
     if row.holder is not None:
         return not store.lease_left(row.holder)

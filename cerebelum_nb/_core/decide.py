@@ -1,12 +1,12 @@
 """What should happen next: a pure function of the plan and the state.
 
-``decide`` is level-triggered: it names everything that should be in flight now, and the engine starts what is
-missing. So a resume is an execution with a non-empty history, and a crash needs no special case. It reads no
-clock and no randomness, and calls no user code: predicates and patterns are evaluated once by the engine
-(``ChooseRoute``) and recorded as events.
+``decide`` is level-triggered: it names everything that should be in flight now, and the driver starts what is missing.
+So a resume is an execution with a non-empty history, and a crash needs no special case. It reads no clock and no
+randomness, and calls no user code: predicates and patterns are evaluated once, by the shell (``ChooseRoute``), and
+recorded as events.
 
-``Position`` remembers where in the plan the run stands, so that a decision costs O(1); it is derived from the
-plan and the recorded routes alone, and a new one may be made at any time.
+``Position`` remembers where in the plan the run is, so that a decision costs O(1). It follows from the plan and the
+recorded routes alone, and can be made again at any time.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class StartStep:
 
 @dataclass(frozen=True, slots=True)
 class ChooseRoute:
-    """Hold the outcome of a step against its patterns or its predicate, and record the choice."""
+    """Match the outcome of a step against its patterns or its predicate, and record the choice."""
 
     step: str
 
@@ -61,14 +61,14 @@ class ListItems:
 
 @dataclass(frozen=True, slots=True)
 class CloseItems:
-    """Every item of a foreach has its outcome: record that of the whole."""
+    """Record the outcome of a foreach: every item has its own."""
 
     step: str
 
 
 @dataclass(frozen=True, slots=True)
 class Jump:
-    """Leave ``step`` for ``to``, opening a new visit of every step in ``reset``."""
+    """Jump from ``step`` to ``to``, which opens a new visit of every step in ``reset``."""
 
     kind: str
     step: str
@@ -78,14 +78,14 @@ class Jump:
 
 @dataclass(frozen=True, slots=True)
 class Complete:
-    """The execution is done; its output is the value of ``last_step``."""
+    """End the execution; its output is the value of ``last_step``."""
 
     last_step: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Fail:
-    """The execution failed, in ``step`` if one is to blame."""
+    """Fail the execution, in ``step`` if one is to blame."""
 
     step: str | None
     error: ErrorInfo
@@ -98,8 +98,8 @@ Command = StartStep | ChooseRoute | ListItems | CloseItems | Jump | Complete | F
 class _Frame:
     path: Path
     index: int = 0
-    source: str | None = None  # the step that diverged onto this path; it rejoins where it meets the timeline
-    left_at: int = 0  # where on the timeline it did
+    source: str | None = None  # the step that diverged onto this path, which rejoins the timeline where it meets it
+    left_at: int = 0  # where on the timeline that was
 
     @property
     def stage(self) -> tuple[str, ...]:
@@ -108,7 +108,7 @@ class _Frame:
 
 @dataclass(slots=True)
 class _Queue:
-    """Where a run stands in a foreach: the items at work, and those whose turn has not come."""
+    """How far a run is in a foreach: the items at work, and those still to start."""
 
     waiting: Iterator[str]
     open: set[str] = field(default_factory=set)
@@ -116,7 +116,7 @@ class _Queue:
 
 @dataclass(slots=True)
 class Position:
-    """Where a run stands in its plan: a stack of paths, the innermost last, and the open stage's unsettled steps."""
+    """Where a run is in its plan: a stack of paths, innermost last, and the unsettled steps of the current stage."""
 
     frames: list[_Frame]
     unsettled: set[str] = field(default_factory=set)
@@ -131,12 +131,12 @@ class Position:
 
     @property
     def stage(self) -> tuple[str, ...]:
-        """The steps of the stage the run stands at."""
+        """The steps of the current stage."""
         return self.frames[-1].stage
 
     @property
     def left_at(self) -> int:
-        """Where on the timeline the run stands, or left it for the path it is on."""
+        """Where on the timeline the run is, or where it left it for the path it is on."""
         base = self.frames[0]
         return base.index if base.source is None else base.left_at
 
@@ -147,13 +147,13 @@ def decide(plan: Plan, state: State, at: Position, changed: Sequence[str] | None
     Args:
         plan: the validated workflow.
         state: the fold of everything recorded.
-        at: where the run stands; moved forward in place past everything that is settled.
-        changed: the steps that something happened to since the last call at this position; None looks at the
-            whole stage.
+        at: where the run is; moved forward in place past everything that is settled.
+        changed: the steps to which something happened since the last call at this position; None checks the whole
+            stage.
 
     Returns:
-        Commands: either any number of ``StartStep``, or exactly one other command, or nothing when all there is to
-        do is in flight.
+        Commands: any number of ``StartStep``, or exactly one other command, or none if everything there is to do is in
+        flight.
 
     Example:
         >>> plan = Plan(workflow="w", timeline=(("a",),), steps={})
@@ -183,7 +183,7 @@ def decide(plan: Plan, state: State, at: Position, changed: Sequence[str] | None
             changed = stage
             at.queues.clear()
         elif at.unsettled:
-            if plan.each:  # an item is no step of the stage
+            if plan.each:  # an item is not a step of the stage
                 changed_steps = [name for name in changed if name in steps]
                 at.unsettled.difference_update([name for name in changed_steps if steps[name].settled])
             else:
@@ -200,9 +200,9 @@ def decide(plan: Plan, state: State, at: Position, changed: Sequence[str] | None
 
 
 def _next_in_chain(plan: Plan, steps: Mapping[str, StepState], at: Position, name: str) -> StartStep | None:
-    """The start of the step after ``name``, when both stand alone on the timeline and nothing is routed; else None.
+    """Return the start of the step after ``name`` if both are alone in their stages and nothing is routed; else None.
 
-    Most decisions are this one. It says what `decide` would say below, in fewer calls.
+    Most decisions are this one: it gives the same answer as the rest of `decide`, in fewer calls.
     """
     if len(at.frames) > 1 or name in plan.diverges or name in plan.branches:
         return None
@@ -220,9 +220,9 @@ def _next_in_chain(plan: Plan, steps: Mapping[str, StepState], at: Position, nam
 
 
 def _last(state: State, at: Position) -> str | None:
-    """The step whose value is the output: the last that completed; of a parallel group, the last in the list.
+    """Return the step whose value is the output: the last to complete; of a parallel group, the last in the list.
 
-    A result that was given before the run came to its step counts as completed there.
+    A result that was given before the run reached its step counts as completed there.
     """
     path = at.frames[-1].path
     stage = path[min(at.frames[-1].index, len(path) - 1)] if path else ()
@@ -232,15 +232,15 @@ def _last(state: State, at: Position) -> str | None:
 
 
 def reset_by(plan: Plan, state: State, target: str, source: str) -> tuple[str, ...]:
-    """Name the started steps that a jump back from ``source`` to ``target`` opens anew: the target and what follows.
+    """Name the started steps that a jump back from ``source`` to ``target`` resets: the target and what follows it.
 
-    The source is always among them: whatever stood between them is to be done again.
+    The source is always among them: everything between the two must run again.
     """
     return tuple(name for name in steps_from(plan, target, source) if name in state.steps)
 
 
 def _start_with_items(plan: Plan, state: State, at: Position, changed: Sequence[str]) -> list[Command]:
-    """As where nothing runs for items; what happened to an item concerns its foreach."""
+    """Start what is missing in a stage with a foreach; what happened to an item concerns its foreach."""
     found: list[Command] = []
     moved: dict[str, list[str]] = {}
     for name in changed:
@@ -252,15 +252,15 @@ def _start_with_items(plan: Plan, state: State, at: Position, changed: Sequence[
         elif _startable(state.steps, name):
             found.append(_start(name, state.steps.get(name)))
     for owner, keys in moved.items():
-        commands = _go_on_with_items(plan, state, at, owner, keys)
+        commands = _continue_items(plan, state, at, owner, keys)
         if commands and not isinstance(commands[0], StartStep):
             return commands
         found += commands
     return found
 
 
-def _go_on_with_items(plan: Plan, state: State, at: Position, name: str, moved: Sequence[str]) -> list[Command]:
-    """The next step of each item that something happened to, and the first of new items where there is room."""
+def _continue_items(plan: Plan, state: State, at: Position, name: str, moved: Sequence[str]) -> list[Command]:
+    """Return the next step of each item to which something happened, and the first of new items up to the limit."""
     each, step = plan.each[name], state.steps.get(name)
     if step is None or step.items is None:
         return [ListItems(name)]
@@ -284,7 +284,7 @@ def _go_on_with_items(plan: Plan, state: State, at: Position, name: str, moved: 
 
 
 def _next_of(owner: str, each: Each, foreach: StepState, key: str) -> list[StartStep] | None:
-    """What is to start now for an item; None when it has its outcome."""
+    """Return what must start now for an item; None if it has its outcome."""
     assert foreach.items is not None
     steps = foreach.items.steps
     if (last := steps.get(of_item(owner, key))) is not None and last.settled:
@@ -302,7 +302,7 @@ def _next_of(owner: str, each: Each, foreach: StepState, key: str) -> list[Start
 
 
 def _restore(plan: Plan, state: State, at: Position, changed: Sequence[str] | None) -> list[Command]:
-    """Before the run goes on: have a value again that a later step needs and the log does not hold."""
+    """Restore, before the run continues, a value that a later step needs and the log does not hold."""
     name = next(iter(state.restoring))
     step = state.steps[name]
     if step.phase is Phase.FAILED:
@@ -311,12 +311,12 @@ def _restore(plan: Plan, state: State, at: Position, changed: Sequence[str] | No
     if name in plan.each:
         if changed is None:
             at.queues.clear()
-        return _go_on_with_items(plan, state, at, name, [key_of(n) for n in changed or ()])
+        return _continue_items(plan, state, at, name, [key_of(n) for n in changed or ()])
     return [_start(name, step)] if _startable(state.steps, name) else []
 
 
 def _place(plan: Plan, state: State, at: Position) -> None:
-    """On a resume, stand where the last jump back to the timeline went, unless something before it is to be done."""
+    """On a resume, move to where the last jump back to the timeline went, unless something before it must still run."""
     at.placed = True
     open_steps = {name for name, step in state.steps.items() if not step.settled} if state.landings else set()
     for landing in reversed(state.landings):
@@ -335,7 +335,7 @@ def _start(name: str, step: StepState | None) -> StartStep:
 
 
 def _at_a_stage(at: Position) -> bool:
-    """Move past the ends of paths; return False when the run is at the end of everything."""
+    """Move past the ends of paths; return False if the run is at the end of the timeline."""
     frames = at.frames
     while frames[-1].index >= len(frames[-1].path):
         if len(frames) == 1:
@@ -346,23 +346,23 @@ def _at_a_stage(at: Position) -> bool:
 
 
 def _rejoin(plan: Plan, state: State, at: Position) -> Command | None:
-    """A diverge path that reaches a step of the timeline goes on there; backwards, that is a counted jump.
+    """Continue on the timeline where a diverge path reaches one of its steps; backwards, that is a counted jump.
 
-    Which of the two it is, the plan alone says: on a resume a step ahead may be settled already.
+    Only the plan tells which of the two it is: on a resume, a step ahead may already be settled.
     """
     frame = at.frames[-1]
     target = frame.stage[0]
     if frame.source is None or target not in plan.stage_of:
         return None
     if plan.stage_of[target] > frame.left_at:
-        _go_on_to(plan, state, at, target, frame.source)
+        _move_ahead_to(plan, state, at, target, frame.source)
         return None
     source = frame.path[frame.index - 1][-1] if frame.index else frame.source
     return _jump(plan, state, at, "back_to", source, target)
 
 
 def _join(plan: Plan, state: State, stage: tuple[str, ...], at: Position) -> Command | None:
-    """The stage is settled: choose and follow routes, fail, or move on (None)."""
+    """Leave a settled stage: choose and follow routes, fail, or move on (None)."""
     for name in stage:
         if plan.routed(name) and not _chosen(plan, state.steps[name], name):
             return ChooseRoute(name)
@@ -427,10 +427,10 @@ def _act(plan: Plan, state: State, at: Position, name: str, action: Action) -> C
             return _jump(plan, state, at, "back_to", name, action.step)
         case ActionKind.SKIP_TO:
             assert action.step is not None
-            _go_on_to(plan, state, at, action.step, name)
+            _move_ahead_to(plan, state, at, action.step, name)
             return None
         case ActionKind.PROCEED:
-            raise AssertionError("proceed is no jump")
+            raise AssertionError("proceed is not a jump")
 
 
 def _exhausted(state: State, name: str, tries: int) -> Fail:
@@ -471,10 +471,10 @@ def _jump(
     return Jump(kind, source, target, reset_by(plan, state, target, source))
 
 
-def _go_on_to(plan: Plan, state: State, at: Position, target: str, router: str) -> None:
-    """Stand before a step further on; if the run has since jumped back to a step that this passes by, before that.
+def _move_ahead_to(plan: Plan, state: State, at: Position, target: str, router: str) -> None:
+    """Move ahead to a step; or, if the run has since jumped back to a step that this would pass, to that one.
 
-    The latter can only be on a resume: what this route once skipped is where the run stands now.
+    The latter only happens on a resume: the run is now where this route once skipped.
     """
     source = at.frames[-1]
     left_at = at.left_at
@@ -489,7 +489,7 @@ def _go_on_to(plan: Plan, state: State, at: Position, target: str, router: str) 
 
 
 def _go_to(plan: Plan, at: Position, target: str) -> None:
-    """Stand before a step: on one of the paths the run is on, else on the timeline."""
+    """Move to a step: on one of the paths the run is on, else on the timeline."""
     at.entered = False
     for depth in reversed(range(len(at.frames))):
         frame = at.frames[depth]
@@ -501,7 +501,7 @@ def _go_to(plan: Plan, at: Position, target: str) -> None:
 
 
 def steps_from(plan: Plan, target: str, source: str) -> dict[str, None]:
-    """The target and every step that comes after it: later stages, and the paths of routes on the way."""
+    """Name the target and every step after it: later stages, and the paths of routes on the way."""
     found: dict[str, None] = {}
     todo: list[Path] = []
     index = plan.stage_of.get(target, len(plan.timeline))
@@ -509,7 +509,9 @@ def steps_from(plan: Plan, target: str, source: str) -> dict[str, None]:
     while todo:
         for stage in todo.pop():
             for name in stage:
-                if name in found or plan.stage_of.get(name, index) < index:  # a path may end where it rejoins, behind
+                if (
+                    name in found or plan.stage_of.get(name, index) < index
+                ):  # a path may end where it rejoins, further back
                     continue
                 found[name] = None
                 todo.extend(paths_of(plan, name))
@@ -518,7 +520,7 @@ def steps_from(plan: Plan, target: str, source: str) -> dict[str, None]:
 
 
 def _tails(plan: Plan, target: str) -> Iterator[Path]:
-    """What follows a step, itself included, on every path it stands on."""
+    """Yield what follows a step, including it, on every path that it is on."""
     for name in dict.fromkeys((*plan.diverges, *plan.branches)):
         for path in paths_of(plan, name):
             for i, stage in enumerate(path):
@@ -527,7 +529,7 @@ def _tails(plan: Plan, target: str) -> Iterator[Path]:
 
 
 def paths_of(plan: Plan, name: str) -> Iterator[Path]:
-    """The paths that hang on one step."""
+    """Yield the paths of the routes of one step."""
     if name in plan.diverges:
         for _, target in plan.diverges[name].choices.values():
             if not isinstance(target, Action):

@@ -162,11 +162,12 @@ def _detail(event: e.Event, state: State) -> str:
             shown = ", ".join(event.keys[:10]) + (", ..." if event.keys[10:] else "")
             return f"{counted(len(event.keys), 'item')}: {shown}" if shown else "no items"
         case e.StepCompleted():
-            return f"{'by hand' if event.by_hand else f'after {_took(event, state)}'}, {event.output.text}"
+            took = "by hand" if event.by_hand else f"after {_took(event, state)}{_on(event.worker)}"
+            return f"{took}, {event.output.text}"
         case e.StepFailed():
-            return f"after {_took(event, state)}, {event.error}"
+            return f"after {_took(event, state)}{_on(event.worker)}, {event.error}"
         case e.StepRetried():
-            return f"{event.error}; the next attempt {_next(event.at, event.due_at)}"
+            return f"{event.error}{_on(event.worker)}; the next attempt {_next(event.at, event.due_at)}"
         case e.StepProgressed():
             return f"{event.percent:.0f} % {event.message}".rstrip()
         case e.StepPrinted():
@@ -234,6 +235,10 @@ def _resumed(event: e.WorkflowResumed) -> str:
 def _took(event: e.StepEvent, state: State) -> str:
     step = state.step(event.step)
     return _span(step.started_at, event.at) if step is not None and step.started_at else "no time"
+
+
+def _on(worker: str) -> str:
+    return f" on {worker}" if worker else ""
 
 
 def _span(start: int, end: int) -> str:

@@ -3,49 +3,49 @@
 Theory of operation
 -------------------
 
-``evolve`` folds an event into the state, ``decide`` names what should be in flight. The driver stands between them and
-a shell, which owns whatever the core must not know: a clock, a store, an event loop, threads, or Temporal. A shell is a
-loop of four lines::
+``evolve`` folds an event into the state, ``decide`` names what should be in flight. The driver sits between them and a
+shell, which owns what the core must not know: a clock, a store, an event loop, threads, or Temporal. A shell is a loop
+of four lines::
 
-    driver.take(message, now)                  # something has happened: it becomes events, at once folded
-    commands = driver.advance(now)             # what follows from it: more events, and what the shell has to do
-    commit(driver.batch); driver.committed()   # the events are on disk: they count now
-    carry_out(commands)                        # only then does anything begin
+    driver.take(message, now)                  # something happened: it becomes events, which are folded at once
+    commands = driver.advance(now)             # what follows: more events, and what the shell has to do
+    commit(driver.batch); driver.committed()   # the events are on disk: now they count
+    carry_out(commands)                        # only now does anything start
 
 **Who sets what.** Only ``take`` and ``advance`` append events, and only :meth:`Driver._append` folds them. The shell
-never touches the state. It says what it saw (an attempt has ended, a timer has rung, a person has decided), never what
-should follow from it.
+never changes the state. It reports what it saw (an attempt ended, a timer fired, a person decided), never what should
+follow from it.
 
 **Phases.** A driver is *open* until an event ends it in this process: completed, failed, cancelled, paused or
 hibernated. That event sets ``finishing``; from then on messages are dropped, and the batch that holds the event is the
-last one. :class:`End` tells the shell so. The one way back: while that batch was on its way, somebody else has appended
-an event which undoes a hibernation (:meth:`Driver.rebase`).
+last one, which :class:`End` tells the shell. The one way back: before that batch was committed, somebody else appended
+an event that undoes a hibernation (:meth:`Driver.rebase`).
 
-A step goes PENDING -> RUNNING -> COMPLETED | FAILED | RETRYING -> RUNNING ... in the *state*. Beside the state, a
-driver knows three things about a step that no history can tell, as they are facts of this process:
+A step goes PENDING -> RUNNING -> COMPLETED | FAILED | RETRYING -> RUNNING ... in the *state*. Besides the state, a
+driver knows three facts about a step that are in no history, because they belong to this process:
 
 =============  =====================================  ======================  ==========================
 where          what it means                          entered by              left by
 =============  =====================================  ======================  ==========================
 ``running``    an attempt of it is at work here       :class:`Start`          Settled, Lost, Woken
-``timers``     its next attempt waits for its time    :class:`SetTimer`       Due
-``held``       a thread of an attempt that is over    Settled, ``alive=True`` Released
-               is still at work: no new one beside it
+``timers``     its next attempt is not due yet        :class:`SetTimer`       Due
+``held``       the thread of an attempt that is over  Settled, ``alive=True`` Released
+               still runs: no new attempt beside it
 =============  =====================================  ======================  ==========================
 
 **Why it is level-triggered.** ``decide`` does not translate the last message into a reaction. It looks at the state and
 names everything that should be in flight; what is in ``running``, ``timers`` or ``held`` is skipped. A message that
-comes twice, late, or not at all (the process died) therefore needs no case of its own: the next decision is made from
-what is recorded. So a resume is a run with a non-empty history, and a second shell drives the same executions.
+arrives twice, late or never (the process died) therefore needs no special case: the next decision is made from what is
+recorded. So a resume is a run with a non-empty history, and a second shell can drive the same executions.
 
 A foreach is one step on its path. Its items are attempts under names such as ``deploy[ams3]``, so all of the above
 holds for each of them. Two moments need the shell, which alone may call the user's code and read values:
 :class:`AskItems` (which items are there?) and :class:`JoinItems` (what do their results make?). Both are answered at
 once.
 
-**Commands.** ``Start`` and ``End`` count only after the commit of the batch they came with. ``SetTimer``, the
-three that ask and ``CancelAttempts`` may be carried out at once: they cause no effect that a lost commit would have to
-undo.
+**Commands.** ``Start`` and ``End`` count only after the commit of the batch they came with. ``SetTimer``,
+``CancelAttempts`` and the three that ask may be carried out at once: they cause no effect that a failed commit would
+have to undo.
 
 Nothing here reads a clock (``now`` is an argument), awaits, or calls user code: predicates, patterns and retry
 conditions are evaluated by the shell and come back as data.
@@ -54,8 +54,7 @@ conditions are evaluated by the shell and come back as data.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import assert_never
+from typing import Any, assert_never
 
 from . import events as e
 from .decide import ChooseRoute, CloseItems, Complete, Fail, Jump, ListItems, Position, StartStep, decide
@@ -63,252 +62,44 @@ from .decide import Command as Decision
 from .events import Event, OperationEvent
 from .graph import Action, Plan, StepSpec, owner_of
 from .limits import Limit, permits, standing_before
+from .messages import (
+    AskItems,
+    AskRoute,
+    Begin,
+    Cancel,
+    CancelAttempts,
+    Command,
+    Drain,
+    Due,
+    End,
+    Items,
+    JoinItems,
+    Leave,
+    Lost,
+    Message,
+    Recorded,
+    Released,
+    Restored,
+    Routed,
+    SetTimer,
+    Settled,
+    Start,
+    Stop,
+    Woken,
+)
 from .state import Phase, State, StepState, evolve
 
-__all__ = [
-    "AskItems",
-    "AskRoute",
-    "Begin",
-    "Cancel",
-    "CancelAttempts",
-    "Command",
-    "Drain",
-    "Driver",
-    "Due",
-    "End",
-    "Items",
-    "JoinItems",
-    "Leave",
-    "Lost",
-    "Message",
-    "Recorded",
-    "Released",
-    "Restored",
-    "Routed",
-    "SetTimer",
-    "Settled",
-    "Start",
-    "Stop",
-    "Woken",
-]
+__all__ = ["Driver", "unroutable_failure"]
 
 MOST_LOST = 5
-"""Attempts of one step that may be lost one after the other; then the execution pauses, as the step seems to kill
-whoever runs it."""
+"""So many attempts of one step may be lost in a row; then it pauses, as the step seems to kill its process."""
 
 LONGEST_BACKOFF = 60
-"""Seconds that the next attempt waits at most after one was lost."""
-
-
-# -- messages -----------------------------------------------------------------------------------------------
-
-# Messages and commands are not frozen: each lives for one turn and is held by nobody, and freezing doubles the time it
-# takes to make one.
-
-
-@dataclass(slots=True)
-class Begin:
-    """Start it or go on with it. ``events`` say how: started, resumed, awakened, forked, results given by hand.
-
-    ``lost`` says what became of attempts that the history shows as at work: nobody runs them any more. They ended no
-    later than their process; ``heard_at`` is its last heartbeat (µs), if that is known.
-    """
-
-    events: Sequence[Event]
-    lost: str = "its process ended"
-    heard_at: int | None = None
-
-
-@dataclass(slots=True)
-class Settled:
-    """An attempt ended. ``events`` are what it printed last and its one outcome, as :mod:`.settle` makes it.
-
-    ``alive`` says that its thread is still at work although its time is over: no new attempt starts beside it.
-    """
-
-    step: str
-    visit: int
-    attempt: int
-    events: Sequence[Event]
-    alive: bool = False
-
-
-@dataclass(slots=True)
-class Recorded:
-    """A running attempt records an operation."""
-
-    event: Event
-
-
-@dataclass(slots=True)
-class Due:
-    """The timer of a step has rung."""
-
-    step: str
-
-
-@dataclass(slots=True)
-class Released:
-    """The thread of an attempt that was over has ended at last."""
-
-    step: str
-
-
-@dataclass(slots=True)
-class Routed:
-    """The answer to :class:`AskRoute`: the choice, or ``WorkflowFailed`` when choosing raised."""
-
-    event: e.DivergeTaken | e.BranchTaken | e.WorkflowFailed
-
-
-@dataclass(slots=True)
-class Items:
-    """The answer to :class:`AskItems` or :class:`JoinItems`: the items, the outcome, or why there is none."""
-
-    event: e.ItemsListed | e.StepCompleted | e.StepFailed
-
-
-@dataclass(slots=True)
-class Lost:
-    """An attempt will never settle, as whoever ran it is gone. Only a shell with remote workers says this."""
-
-    step: str
-    visit: int
-    attempt: int
-    reason: str
-
-
-@dataclass(slots=True)
-class Woken:
-    """An attempt gave its place up without an outcome: its step starts again from its top; finished operations stay.
-
-    Only a shell with remote workers says this: the attempt's wait is over, or its worker was told to end.
-    """
-
-    step: str
-    visit: int
-    attempt: int
-    reason: str = "it hibernated"
-
-
-@dataclass(slots=True)
-class Restored:
-    """Results that no log holds are gone with the worker that had them: their steps run again, for that alone.
-
-    Only a shell with remote workers says this.
-    """
-
-    steps: tuple[str, ...]
-
-
-@dataclass(slots=True)
-class Stop:
-    """Pause it: what is in flight is interrupted, what is finished is kept."""
-
-    reason: str
-
-
-@dataclass(slots=True)
-class Cancel:
-    """End it for good, as who runs it asks. Others append ``CancelRequested``, which the state then shows."""
-
-    reason: str | None = None
-    by: str | None = None
-
-
-@dataclass(slots=True)
-class Drain:
-    """Start nothing more: another process is to go on with it."""
-
-
-@dataclass(slots=True)
-class Leave:
-    """All that is in flight waits, and for long: hibernate. ``wake_at`` is when the first wait ends; None: never.
-
-    ``stays`` says that this shell wakes it too, step by step: the history shows it hibernated, and it is not over.
-    """
-
-    wake_at: int | None
-    stays: bool = False
-
-
-Message = (
-    Begin
-    | Settled
-    | Recorded
-    | Due
-    | Released
-    | Routed
-    | Items
-    | Lost
-    | Woken
-    | Restored
-    | Stop
-    | Cancel
-    | Drain
-    | Leave
-)
-
-
-# -- commands -----------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Start:
-    """Run an attempt of a step, once the batch is committed; answer with :class:`Settled`."""
-
-    step: str
-    visit: int
-    attempt: int
-
-
-@dataclass(slots=True)
-class SetTimer:
-    """Answer with :class:`Due` at ``due_at`` (µs since the epoch); at once when that has passed by its clock."""
-
-    step: str
-    due_at: int
-
-
-@dataclass(slots=True)
-class AskRoute:
-    """Hold the outcome of a step against its patterns or its predicate; answer with :class:`Routed`."""
-
-    step: str
-
-
-@dataclass(slots=True)
-class AskItems:
-    """Name the items of a foreach; answer with :class:`Items`."""
-
-    step: str
-
-
-@dataclass(slots=True)
-class JoinItems:
-    """Every item of a foreach has its outcome: make that of the whole; answer with :class:`Items`."""
-
-    step: str
-
-
-@dataclass(slots=True)
-class CancelAttempts:
-    """Abandon every attempt and every timer: they are interrupted in the history."""
-
-
-@dataclass(slots=True)
-class End:
-    """Nothing more happens here, once the batch is committed; the lease goes back with the same commit."""
-
-
-Command = Start | SetTimer | AskRoute | AskItems | JoinItems | CancelAttempts | End
-
-
-# -- the machine --------------------------------------------------------------------------------------------
+"""The longest delay, in seconds, before the next attempt after one was lost."""
 
 
 class Driver:
-    """One execution on its way.
+    """One execution, from its first event to its last in this process.
 
     Args:
         plan: the validated workflow; no function in it is called.
@@ -316,12 +107,12 @@ class Driver:
         limit: how far it may go before it pauses; None: to the end.
 
     Attributes:
-        batch: events that are folded and not committed yet.
+        batch: events that are folded, but not committed yet.
         finishing: whether the batch ends it in this process.
-        limited: whether ``limit`` is what ended it.
-        draining: whether it starts nothing more, as another process is to go on with it.
-        held_back: whether a step would have started if it were not draining: it is due at once in the next process.
-        forgotten: steps whose results a jump has made void since the last commit.
+        limited: whether ``limit`` ended it.
+        draining: whether it starts nothing more, because another process will resume it.
+        held_back: whether a step would have started if it were not draining: the next process can start it at once.
+        forgotten: steps whose results a jump has invalidated since the last commit.
 
     Example:
         >>> from cerebelum_nb._core.graph import Plan, StepSpec
@@ -425,8 +216,11 @@ class Driver:
             case Woken():
                 return self._wake(message, now)
             case Restored():
-                self._append(e.WorkflowResumed(at=now, restored=message.steps))
+                steps = [name for name in message.steps if "[" not in name]
+                items = [name for name in message.steps if "[" in name]
+                self._append(e.WorkflowResumed(at=now, restored=tuple(steps), revisited=tuple(items)))
                 self._position, self._changed = Position.at_start(self.plan), None  # as a resume begins
+                self._routing = None
             case Stop():
                 self._interrupt_all(message.reason, now)
                 self._finish(e.WorkflowPaused(at=now, reason=message.reason))
@@ -441,19 +235,19 @@ class Driver:
         return True
 
     def ride(self, make: Callable[[], Event | None]) -> bool:
-        """Keep what is not worth a commit of its own (progress, prints): it is recorded with the next event.
+        """Record something with the next event that is not worth a commit of its own (progress, prints).
 
         Args:
-            make: makes the event when there is one to ride on; None: there is nothing to say any more.
+            make: makes the event once there is another to go with; None if it is obsolete by then.
 
         Returns:
-            Whether it is the first that waits, so that the shell sees to it that something comes.
+            Whether it is the first to wait, so that the shell makes sure that it is recorded at last.
         """
         self._riders.append(make)
         return len(self._riders) == 1
 
     def take_riders(self) -> None:
-        """Record what waits for an event to ride on."""
+        """Record what waits for another event."""
         waiting, self._riders = self._riders, []
         for make in waiting:
             if (event := make()) is not None:
@@ -463,7 +257,7 @@ class Driver:
     # -- decisions ------------------------------------------------------------------------------------------
 
     def advance(self, now: int) -> list[Command]:
-        """Decide what follows, and turn it into events and commands, until all that can start has started.
+        """Decide what follows, and turn it into events and commands, until everything that can start has started.
 
         Args:
             now: the time, µs since the epoch; never before the last event.
@@ -480,7 +274,7 @@ class Driver:
             if self.limit is not None and not self._permitted(self.limit, decisions, now):
                 break
             more = False
-            for decision in decisions:  # several are all StartStep, after which there is nothing more
+            for decision in decisions:  # if there are several, all are StartStep, and nothing follows them
                 if isinstance(decision, StartStep):
                     self._start(decision, now)
                 else:
@@ -492,27 +286,27 @@ class Driver:
 
     @property
     def stage(self) -> tuple[str, ...]:
-        """The steps of the stage it stands at."""
+        """The steps of the current stage."""
         return self._position.stage
 
     @property
     def routing(self) -> bool:
-        """Whether it waits for the answer to an :class:`AskRoute`."""
+        """Whether it waits for an answer, such as that to an :class:`AskRoute`."""
         return self._routing is not None
 
     # -- around the commit ----------------------------------------------------------------------------------
 
     def committed(self) -> list[Event]:
-        """Hear that the batch is in the log; return it."""
+        """Take note that the batch is in the log; return it."""
         events, self.batch = self.batch, []
         self.forgotten.clear()
         return events
 
     def rebase(self, state: State) -> None:
-        """Put the batch behind events that others appended meanwhile.
+        """Put the batch after events that others have appended since.
 
-        Only signals come from others, and two of our own events may no longer hold after one: a hibernation, as
-        something has happened, and the end of a wait that somebody else has ended first.
+        Others append only signals, after which two of our own events may no longer be true: a hibernation, since
+        something happened, and the end of a wait that somebody else ended first.
 
         Args:
             state: the fold of what is recorded now, without the batch.
@@ -560,14 +354,14 @@ class Driver:
             return False
         del self.running[name]
         self._touch(name)
-        self._interrupt(name, message.reason, now)
+        self._interrupt(name, message.reason, now, worker=message.worker)
         times = self._lost[name] = self._lost.get(name, 0) + 1
         if self._spec(name).policy.effect == "external":
             reason = f"step '{name}' (effect='external') began, and how it ended is not known"
         elif times >= MOST_LOST:
             reason = f"{MOST_LOST} attempts of step '{name}' in a row were lost: {message.reason}"
         else:
-            if times > 1:  # the first loss says nothing about the step; a second one in a row may be its doing
+            if times > 1:  # a first loss says nothing about the step; a second in a row may be its fault
                 wait = min(LONGEST_BACKOFF, 2 ** (times - 1)) * 1_000_000
                 step = self._known(name)
                 self._set_timer(StartStep(name, step.visit, step.attempt + 1, now + wait), now + wait)
@@ -586,12 +380,12 @@ class Driver:
             return False
         del self.running[name]
         self._touch(name)
-        self._interrupt(name, message.reason, now)
+        self._interrupt(name, message.reason, now, worker=message.worker)
         self._awaken(now)
         return True
 
     def _awaken(self, now: int) -> None:
-        """Say that something happens again in an execution that hibernated while its shell stayed."""
+        """Record that something happens again in an execution that hibernated while its shell stayed."""
         if self.state.hibernated:
             self._append(e.WorkflowAwakened(at=now, reason="it was due"))
 
@@ -672,7 +466,7 @@ class Driver:
             self._commands.append(Start(name, command.visit, command.attempt))
 
     def _start_late(self, command: StartStep, now: int) -> None:
-        """Its time has come, whatever the wall clock shows: a timer measures a length, and only once."""
+        """Start a step whose timer fired, whatever the wall clock shows: the timer measured its delay, once."""
         step = self.state.step(command.step)
         if step is None or step.phase is Phase.RETRYING or step.phase is Phase.PENDING:
             self._awaken(now)
@@ -696,13 +490,10 @@ class Driver:
         assert step is not None, f"step {name} has begun"
         return step
 
-    def _interrupt(self, name: str, reason: str, now: int, ended_at: int | None = None) -> None:
+    def _interrupt(self, name: str, reason: str, now: int, ended_at: int | None = None, worker: str = "") -> None:
         step = self._known(name)
-        self._append(
-            e.StepInterrupted(
-                at=now, step=name, visit=step.visit, attempt=max(1, step.attempt), reason=reason, ended_at=ended_at
-            )
-        )
+        where: dict[str, Any] = {"step": name, "visit": step.visit, "attempt": max(1, step.attempt)}
+        self._append(e.StepInterrupted(at=now, reason=reason, ended_at=ended_at, worker=worker, **where))
 
     def _interrupt_all(self, reason: str, now: int) -> None:
         if self._riders:
@@ -716,7 +507,7 @@ class Driver:
 
 
 def unroutable_failure(plan: Plan, state: State) -> str | None:
-    """Name a step that failed beside the waiting ones and whose failure no route can take up."""
+    """Name a step that failed beside waiting ones, and whose failure no route can handle."""
     if not state.in_flight:
         return None
     for name, step in state.steps.items():
@@ -741,7 +532,7 @@ def _has_sibling_in_flight(plan: Plan, state: State, name: str) -> bool:
 
 
 def _still_true(event: Event, state: State) -> bool:
-    """Whether an event that is not committed holds after what others appended."""
+    """Whether an uncommitted event is still true after what others have appended."""
     if isinstance(event, e.WorkflowHibernated):
         return False
     if not isinstance(event, e.ApprovalTimedOut):

@@ -1,8 +1,8 @@
 """The closed union of events: everything that can ever be known about an execution.
 
-An event says what happened, in the past tense, with everything a later reader needs: no fold consults a clock,
-a plan or a random number. Times are integer microseconds since the epoch, UTC. Events are never changed; a new
-field gets a default, so that older logs still read.
+An event says what happened, in the past tense, with everything a later reader needs: no fold consults a clock, a plan
+or a random number. Times are integer microseconds since the epoch, UTC. Events never change; a new field gets a
+default, so that older logs can still be read.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ __all__ = [
 
 
 class _Record:
-    """Equality and repr of every event, written once: 31 generated pairs would be a quarter of the import's time."""
+    """Equality and repr of every event: generated for each class, they would be a quarter of the import time."""
 
     __slots__ = ()
 
@@ -123,12 +123,12 @@ class WorkflowPaused(WorkflowEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class TakenUpEvent(WorkflowEvent):
-    """A recorded history goes on.
+    """A recorded history continues.
 
-    ``retried`` run again in the same visit (their finished operations stay); ``revisited`` start afresh;
-    ``rerouted`` keep their result but choose their route again; ``restored`` run again because their value was
-    never kept, on the route they took; ``relisted`` list their items again, and keep the results of those that are the
-    same. ``plan`` is the digest of the plan it goes on by.
+    Steps in ``retried`` run again in the same visit (their finished operations stay); ``revisited`` start from scratch;
+    ``rerouted`` keep their result but choose their route again; ``restored`` run again only because their value was
+    never kept, and keep the route they took; ``relisted`` list their items again, and keep the results of those that
+    are the same. ``plan`` is the digest of the plan that now applies.
     """
 
     retried: tuple[str, ...] = ()
@@ -143,7 +143,7 @@ class TakenUpEvent(WorkflowEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class WorkflowResumed(TakenUpEvent):
-    """The execution itself goes on."""
+    """The same execution continues."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
@@ -155,7 +155,7 @@ class WorkflowHibernated(WorkflowEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class WorkflowAwakened(WorkflowEvent):
-    """It goes on by itself; ``died`` says that the process which ran it had died."""
+    """It continues without a person; ``died`` says that the process that ran it had died."""
 
     reason: str = ""
     died: bool = False
@@ -163,14 +163,14 @@ class WorkflowAwakened(WorkflowEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class WorkflowCompleted(WorkflowEvent):
-    """``last_step`` is the step whose value is the execution's output; None when nothing ran."""
+    """``last_step`` is the step whose value is the execution's output; None if nothing ran."""
 
     last_step: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class WorkflowFailed(WorkflowEvent):
-    """``step`` is the step that failed it (or whose route did), if any."""
+    """``failed_step`` is the step that failed it (or whose route did), if any."""
 
     error: ErrorInfo
     failed_step: str | None = None
@@ -178,7 +178,7 @@ class WorkflowFailed(WorkflowEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class CancelRequested(WorkflowEvent):
-    """A signal: whoever runs the execution cancels it when it sees this."""
+    """A signal: the process that runs the execution cancels it when it sees this."""
 
     reason: str | None = None
     by: str | None = None
@@ -202,10 +202,10 @@ class WorkflowCancelled(WorkflowEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class WorkflowForked(TakenUpEvent):
-    """Another execution's history goes on in this one, which begins with a copy of it up to ``parent_version``.
+    """Another execution's history continues in this one, which begins with a copy of it up to ``parent_version``.
 
-    Behind that version only what members of a parallel group still brought to their end is copied. ``from_step`` is
-    the step before which it was cut.
+    After that version only the ends of members of a parallel group are copied. ``from_step`` is the step before which
+    the history was cut.
     """
 
     parent: str
@@ -223,16 +223,20 @@ class StepStarted(StepEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class StepCompleted(StepEvent):
+    """``worker`` is who ran it, on a cluster; "" in a kernel. So it is in the other events that end an attempt."""
+
     output: Value
     by_hand: bool = False
+    worker: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class StepFailed(StepEvent):
-    """No more attempts follow. ``output`` is set when the step returned ``{"error": ...}``."""
+    """The step failed for good. ``output`` is set if it returned ``{"error": ...}``."""
 
     error: ErrorInfo
     output: Value | None = None
+    worker: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
@@ -241,18 +245,20 @@ class StepRetried(StepEvent):
 
     error: ErrorInfo
     due_at: int
+    worker: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class StepInterrupted(StepEvent):
     """This attempt ended without an outcome (a stop, or its process died); it does not count as a failure.
 
-    ``ended_at`` is when its process was last known to be alive, if it was gone before this was recorded. It is a field
-    of its own because ``at`` never goes backwards within an execution: others may have appended a signal in between.
+    ``ended_at`` is when its process was last known to be alive, if it was gone before this was recorded. It is a
+    separate field because ``at`` never goes backwards within an execution, and others may have appended a signal since.
     """
 
     reason: str
     ended_at: int | None = None
+    worker: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
@@ -263,7 +269,7 @@ class StepProgressed(StepEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class StepPrinted(StepEvent):
-    """Lines it wrote to stdout and stderr, without secrets; ``dropped`` says that some before them were left out."""
+    """Lines it wrote to stdout and stderr, without secrets; ``dropped`` says that lines before them were left out."""
 
     text: str
     dropped: bool = False
@@ -305,10 +311,10 @@ class StepCheckpointed(StepEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class ItemsListed(StepEvent):
-    """A foreach begins: the keys of its items, in order. An item is the value at that place of the recorded source.
+    """A foreach begins: the keys of its items, in order. An item is the value at that position of the recorded source.
 
-    ``digests`` say whether two items of one key are the same, where the key alone does not. Events of an item have the
-    step ``deploy[ams3]``. A foreach ends like any step, with StepCompleted or StepFailed.
+    ``digests`` tell whether two items with one key are the same, where the key alone does not. Events of an item have
+    the step ``deploy[ams3]``. A foreach ends like any step, with StepCompleted or StepFailed.
     """
 
     keys: tuple[str, ...]
@@ -318,7 +324,7 @@ class ItemsListed(StepEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class DivergeTaken(StepEvent):
-    """``choice`` is the label of the pattern that matched, None when none did."""
+    """``choice`` is the label of the pattern that matched, None if none did."""
 
     choice: str | None
     target: str = ""
@@ -371,7 +377,7 @@ class PollAttempted(OperationEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class RetryAttempted(OperationEvent):
-    """Try ``number`` raised ``error``; the next is due at ``due_at``."""
+    """Attempt ``number`` raised ``error``; the next is due at ``due_at``."""
 
     number: int
     due_at: int
@@ -380,7 +386,7 @@ class RetryAttempted(OperationEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class OperationCompleted(OperationEvent):
-    """A poll, a retry or a ``context.run`` is done; ``number`` counts its tries."""
+    """A poll, a retry or a ``context.run`` is done; ``number`` counts its attempts."""
 
     output: Value
     number: int = 1
@@ -410,7 +416,7 @@ class ApprovalRequested(OperationEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class ApprovalReceived(OperationEvent):
-    """``digest`` is the hash of what was shown. When the request is ``validated``, the step has the last word."""
+    """``digest`` is the hash of what was shown. If the request is ``validated``, the step decides last."""
 
     response: Value
     by: str | None = None
@@ -427,7 +433,7 @@ class ApprovalRejected(OperationEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class ApprovalRefused(OperationEvent):
-    """The step's ``validate`` did not take the response; the approval is open again."""
+    """The step's ``validate`` did not accept the response; the approval is open again."""
 
     message: str
     by: str | None = None
@@ -440,7 +446,7 @@ class ApprovalTimedOut(OperationEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class SignalAwaited(OperationEvent):
-    """The step waits for a signal of this name, until ``due_at`` (None: without end)."""
+    """The step waits for a signal of this name, until ``due_at`` (None: forever)."""
 
     name: str
     due_at: int | None = None
@@ -448,7 +454,7 @@ class SignalAwaited(OperationEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class SignalTaken(OperationEvent):
-    """The step takes the signal that was received as this event of the execution; nobody else gets it."""
+    """The step takes the signal that the event with version ``received`` recorded; no other step gets it."""
 
     received: int
 
@@ -498,7 +504,7 @@ EVENT_TYPES: dict[str, type[Any]] = {cls.__name__: cls for cls in Event.__args__
 """Every event class by its name, which is what the log's ``type`` column holds."""
 
 HEADER = ("at", "step", "visit", "attempt")
-"""Fields that are columns of their own; the others are the event's payload."""
+"""Fields that have their own columns; the others are the event's payload."""
 
 PAYLOAD_FIELDS: dict[type[Any], tuple[str, ...]] = {
     cls: tuple(f.name for f in fields(cls) if f.name not in HEADER) for cls in EVENT_TYPES.values()

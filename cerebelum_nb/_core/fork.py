@@ -15,15 +15,15 @@ from .decide import paths_of, steps_from
 from .events import Event, StepEvent, WorkflowResumed
 from .graph import Plan, owner_of
 from .limits import frontier
-from .resume import Resumption, named, resumption, route_is_lost, unknown_outcomes
+from .resume import ResumeDecision, named, resumption, route_is_lost, unknown_outcomes
 from .state import State, fold
 from .state_name import ExecutionState
 
-__all__ = ["Cut", "cut", "lineage", "plan_fork"]
+__all__ = ["ForkPoint", "fork_point", "lineage", "plan_fork"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cut:
+class ForkPoint:
     """What a fork keeps.
 
     Attributes:
@@ -39,9 +39,9 @@ class Cut:
     again: tuple[str, ...] = ()
 
 
-def cut(
+def fork_point(
     plan: Plan, history: Sequence[Event], execution_id: str, from_step: str | None, given: Collection[str] = ()
-) -> Cut:
+) -> ForkPoint:
     """Cut a history where a fork leaves it.
 
     Args:
@@ -63,7 +63,7 @@ def cut(
                 f"step '{from_step}' has not run in execution {execution_id}, nor has anything after it: leave "
                 f"from_step out to fork it from where it ended"
             )
-        return Cut(events=tuple(history), version=len(history), before=from_step)
+        return ForkPoint(events=tuple(history), version=len(history), before=from_step)
     at = min(left_at)
     left = history[at]
     assert isinstance(left, StepEvent)
@@ -71,7 +71,7 @@ def cut(
     state = fold(history[:at])
     again = tuple(n for n in state.steps if n in later and n in plan.stage_of and state.steps[n].settled)
     beside = {*map(owner_of, state.in_flight), *(n for first in firsts for n in _beside(plan, first))} - later
-    return Cut(
+    return ForkPoint(
         events=(*history[:at], *_brought_to_an_end(state, beside, history[at:])),
         version=at,
         before=from_step or left.step,
@@ -89,7 +89,7 @@ def plan_fork(
     again: Collection[str] = (),
     given: Collection[str] = (),
     listed_anew: Collection[str] = (),
-) -> Resumption:
+) -> ResumeDecision:
     """Decide what a fork does again of what it keeps.
 
     Args:
@@ -125,7 +125,7 @@ def plan_fork(
             f"execution {execution_id} of workflow '{plan.workflow}' is completed, and nothing of it would run again "
             f"in this fork: say from_step=, or give inputs= that a step reads, or overrides="
         )
-    return Resumption(
+    return ResumeDecision(
         retried=chosen.retried,
         revisited=(*chosen.revisited, *gone),
         rerouted=tuple(dict.fromkeys((*chosen.rerouted, *lost))),

@@ -13,7 +13,7 @@ from .state import Phase, State, StepState
 from .state_name import ExecutionState
 
 __all__ = [
-    "Resumption",
+    "ResumeDecision",
     "code_changed",
     "dependants",
     "following",
@@ -28,7 +28,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Resumption:
+class ResumeDecision:
     """Which recorded steps a resume touches; see :class:`~cerebelum_nb._core.events.WorkflowResumed`."""
 
     retried: tuple[str, ...] = ()
@@ -56,7 +56,7 @@ def plan_resume(
     mark_done: Collection[str] = (),
     outdated: Collection[str] = (),
     listed_anew: Collection[str] = (),
-) -> Resumption:
+) -> ResumeDecision:
     """Decide what a resume does.
 
     Args:
@@ -90,7 +90,7 @@ def plan_resume(
     if unknown:
         raise _outcome_unknown(unknown, name)
     if not skip_completed_steps:
-        return Resumption(revisited=tuple(state.steps))
+        return ResumeDecision(revisited=tuple(state.steps))
     again = named(plan, state, [n for n in state.finished if n in outdated] if rerun == "stale" else rerun)
     anew = listed_anew if rerun == "stale" else ()
     chosen = resumption(plan, state, again=again, outdated=outdated, given=mark_done, live=live, listed_anew=anew)
@@ -113,7 +113,7 @@ def resumption(
     given: Collection[str] = (),
     live: Collection[str] = (),
     listed_anew: Collection[str] = (),
-) -> Resumption:
+) -> ResumeDecision:
     """Say what of a recorded state is done again by a resume.
 
     Args:
@@ -152,7 +152,7 @@ def resumption(
     failed = state.failed_step
     rerouted = (failed,) if failed in state.finished and failed not in revisited and failed in plan.steps else ()
     restored = _unkept_needed(plan, state, {*live}, {*revisited})
-    return Resumption(
+    return ResumeDecision(
         retried=retried,
         revisited=revisited,
         rerouted=rerouted,

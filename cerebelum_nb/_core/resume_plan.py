@@ -10,11 +10,11 @@ from .._text.json_text import parse
 from .._text.text import counted
 from .decide import Position, decide
 from .graph import Action, Plan, Target
-from .resume import Resumption, dependants
+from .resume import ResumeDecision, dependants
 from .state import Phase, State
 from .value import Value
 
-__all__ = ["Fate", "Prospect", "changed_inputs", "prospects"]
+__all__ = ["Fate", "PlannedStep", "changed_inputs", "planned_steps"]
 
 
 class Fate(StrEnum):
@@ -28,7 +28,7 @@ class Fate(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prospect:
+class PlannedStep:
     """What becomes of one step, and the reasons."""
 
     step: str
@@ -39,17 +39,17 @@ class Prospect:
         return f"{self.step}: {self.fate} ({'; '.join(self.reasons)})"
 
 
-def prospects(
+def planned_steps(
     plan: Plan,
     before: State,
     after: State,
-    chosen: Resumption,
+    chosen: ResumeDecision,
     stale: Mapping[str, Collection[str]],
     asked: Collection[str] = (),
     given: Collection[str] = (),
     ahead_because: str = "has not run yet",
     doubts: Mapping[str, Collection[str]] | None = None,
-) -> tuple[Prospect, ...]:
+) -> tuple[PlannedStep, ...]:
     """Tell what becomes of each step, in the plan's order.
 
     Args:
@@ -66,7 +66,7 @@ def prospects(
     ahead = _ahead(plan, after)
     again = {*chosen.retried, *chosen.revisited, *chosen.restored, *chosen.relisted}
     doubtful = {n for n in dependants(plan, stale) if n in before.finished}
-    found: list[Prospect] = []
+    found: list[PlannedStep] = []
     comes = {*after.finished, *given, *ahead}
     reasons: tuple[str, ...]
     for name in _in_order(plan):
@@ -93,7 +93,7 @@ def prospects(
             reasons = (reason,)
             if fate is Fate.MAY_RUN:
                 comes.add(name)
-        found.append(Prospect(step=name, fate=fate, reasons=reasons))
+        found.append(PlannedStep(step=name, fate=fate, reasons=reasons))
     return tuple(found)
 
 
@@ -167,7 +167,7 @@ def _why_again(
     plan: Plan,
     state: State,
     name: str,
-    chosen: Resumption,
+    chosen: ResumeDecision,
     stale: Mapping[str, Collection[str]],
     asked: Collection[str],
     given: Collection[str],

@@ -7,6 +7,7 @@ O(1); fold a prefix again to have an earlier state. No clock, no file and no pla
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -59,6 +60,11 @@ class Operation:
         return self.op.partition(":")[0]
 
     @property
+    def signal(self) -> str:
+        """The name of the signal that this waits for."""
+        return self.op.partition(":")[2].partition(":")[0]
+
+    @property
     def is_decided(self) -> bool:
         """Whether somebody has answered this approval, or its time is over."""
         return self.done or self.result is not None or self.error is not None
@@ -93,6 +99,7 @@ class StepState:
     code: str | None = None
     inputs: Value | None = None  # what the execution was given when it started
     by_hand: bool = False
+    worker: str = ""  # who ran its last attempt, on a cluster
     diverge: str | None = None  # label of the pattern that matched
     diverge_chosen: bool = False
     branch: bool | None = None
@@ -170,6 +177,8 @@ class State:
     finished: dict[str, None] = field(default_factory=dict)  # completed steps, in order of completion
     in_flight: dict[str, None] = field(default_factory=dict)
     waiting: dict[str, str] = field(default_factory=dict)  # op key -> step, of open sleeps, approvals, signals
+    waiters: dict[str, int] = field(default_factory=dict)  # step -> how many of them it has
+    waits: dict[str, int] = field(default_factory=dict)  # "sleep", "approval", "signal" -> how many of them are open
     current_step: str | None = None  # of the steps begun and not done, the one that began last
     last_step: str | None = None
     jumps: int = 0
@@ -196,16 +205,12 @@ class State:
             return self.lifecycle
         if self.hibernated:
             return self._waits_for()
-        flying = len(self.in_flight)
-        if len(self.waiting) < flying or len(set(self.waiting.values())) < flying:
-            return ExecutionState.RUNNING
-        return self._waits_for()
+        return ExecutionState.RUNNING if len(self.waiters) < len(self.in_flight) else self._waits_for()
 
     def _waits_for(self) -> ExecutionState:
-        kinds = {key.partition(":")[0] for key in self.waiting}
-        if "approval" in kinds:
+        if "approval" in self.waits:
             return ExecutionState.WAITING_FOR_APPROVAL
-        return ExecutionState.WAITING_FOR_SIGNAL if "signal" in kinds else ExecutionState.SLEEPING
+        return ExecutionState.WAITING_FOR_SIGNAL if "signal" in self.waits else ExecutionState.SLEEPING
 
     def step(self, name: str) -> StepState | None:
         """What is known of a step, or of what a foreach does for one item: ``deploy[ams3]``."""
@@ -272,6 +277,7 @@ def evolve(state: State, event: e.Event) -> State:
             step.due_at = None
             step.code, step.inputs = event.code, state.inputs
             step.interrupted = False
+            step.worker = ""
             step.percent = None
             step.printed = ""
             state.in_flight[event.step] = None
@@ -286,7 +292,7 @@ def evolve(state: State, event: e.Event) -> State:
                 _stop_waiting(state, event.step, step)
             step.output = event.output
             step.error = None
-            step.by_hand = event.by_hand
+            step.by_hand, step.worker = event.by_hand, event.worker
             if event.by_hand:
                 step.inputs = None
             step.operations, step.checkpoints, step.counts, step.dropped = {}, [], [], ""
@@ -307,7 +313,7 @@ def evolve(state: State, event: e.Event) -> State:
         case e.StepFailed():
             step = _step(state, event)
             _leave(state, event.step, step, Phase.FAILED, event.at)
-            step.attempt = event.attempt
+            step.attempt, step.worker = event.attempt, event.worker
             step.error, step.settled_at = event.error, state.version
             step.output = event.output
             _step_on(state, event.step)
@@ -317,7 +323,7 @@ def evolve(state: State, event: e.Event) -> State:
         case e.StepRetried():
             step = _step(state, event)
             step.failures += 1
-            step.error = event.error
+            step.error, step.worker = event.error, event.worker
             step.phase = Phase.RETRYING
             step.checkpoints, step.counts, step.dropped = (
                 [],
@@ -329,7 +335,7 @@ def evolve(state: State, event: e.Event) -> State:
         case e.StepInterrupted():
             step = _step(state, event)
             _leave(state, event.step, step, Phase.PENDING, event.at if event.ended_at is None else event.ended_at)
-            step.interrupted = True
+            step.interrupted, step.worker = True, event.worker
             if event.step not in state.steps:
                 _items(state, event.step).running.pop(event.step, None)
             if not state.hibernated:  # a wait without a process is part of the step, one that was paused is not
@@ -374,10 +380,10 @@ def evolve(state: State, event: e.Event) -> State:
         case e.SleepStarted():
             operation = _operation(state, event)  # one that goes on after an interruption keeps its beginning
             operation.due_at, operation.duration_ms, operation.data = event.due_at, event.duration_ms, event.data
-            state.waiting[_wait_key(event)] = event.step
+            _start_wait(state, event)
         case e.SleepCompleted():
             _operation(state, event).done = True
-            state.waiting.pop(_wait_key(event), None)
+            _end_wait(state, _wait_key(event))
             state.deaths = 0
         case e.PollStarted():
             _step(state, event).operations[event.op] = Operation(event.op, event.at, deadline=event.deadline)
@@ -390,14 +396,14 @@ def evolve(state: State, event: e.Event) -> State:
             state.deaths = 0
         case e.OperationFailed():
             _step(state, event).operations.pop(event.op, None)
-            state.waiting.pop(_wait_key(event), None)
+            _end_wait(state, _wait_key(event))
         case e.OperationMismatched():
             pass
         case e.ApprovalRequested():
             operation = _operation(state, event)  # one that goes on after an interruption keeps its beginning
             operation.due_at, operation.data, operation.digest = event.due_at, event.data, event.digest
             operation.approval_type, operation.validated = event.approval_type, event.validated
-            state.waiting[_wait_key(event)] = event.step
+            _start_wait(state, event)
         case e.ApprovalReceived():
             operation = _operation(state, event)
             operation.result = event.response
@@ -412,7 +418,7 @@ def evolve(state: State, event: e.Event) -> State:
             operation = _operation(state, event)
             operation.result = None
             if event.step in state.in_flight:
-                state.waiting[_wait_key(event)] = event.step
+                _start_wait(state, event)
         case e.ApprovalTimedOut():
             _operation(state, event).error = ErrorInfo(type="ApprovalTimeoutError", message="nobody decided in time")
             _decided(state, event)
@@ -426,12 +432,12 @@ def evolve(state: State, event: e.Event) -> State:
         case e.SignalAwaited():
             operation = _operation(state, event)  # one that goes on after an interruption keeps its beginning
             operation.due_at = event.due_at
-            state.waiting[_wait_key(event)] = event.step
+            _start_wait(state, event)
         case e.SignalTaken():
             if (taken := state.signals.pop(event.received, None)) is not None:  # else another step was first
                 operation = _operation(state, event)
                 operation.result, operation.done = taken.data, True
-                state.waiting.pop(_wait_key(event), None)
+                _end_wait(state, _wait_key(event))
                 state.deaths = 0
         case e.WorkflowStarted():
             state.lifecycle = ExecutionState.RUNNING
@@ -480,6 +486,10 @@ def check(state: State) -> None:
     completed = {n for n, s in state.steps.items() if s.phase is Phase.COMPLETED}
     assert completed == set(state.finished), f"finished {set(state.finished)}, completed {completed}"
     assert set(state.waiting.values()) <= running, "a step waits that is not in flight"
+    assert state.waiters == Counter(state.waiting.values()), "the waits of each step are counted wrong"
+    assert state.waits == Counter(key.partition(":")[0] for key in state.waiting), (
+        "the kinds of waits are counted wrong"
+    )
     if state.lifecycle.is_final or state.lifecycle is ExecutionState.PAUSED:
         assert not running, f"{state.lifecycle} while {running} are in flight"
     assert state.lifecycle.is_final == (state.completed_at is not None), "completed_at and state disagree"
@@ -529,9 +539,27 @@ def _wait_key(event: e.OperationEvent) -> str:
     return f"{event.op}@{event.step}"
 
 
+def _start_wait(state: State, event: e.OperationEvent) -> None:
+    key, step = _wait_key(event), event.step
+    if key not in state.waiting:
+        state.waiting[key] = step
+        state.waiters[step] = state.waiters.get(step, 0) + 1
+        kind = key.partition(":")[0]
+        state.waits[kind] = state.waits.get(kind, 0) + 1
+
+
+def _end_wait(state: State, key: str) -> None:
+    step = state.waiting.pop(key, None)
+    if step is not None:
+        for counts, what in (state.waiters, step), (state.waits, key.partition(":")[0]):
+            counts[what] -= 1
+            if not counts[what]:
+                del counts[what]
+
+
 def _decided(state: State, event: e.OperationEvent) -> None:
     """An approval is waited for no more; whoever hibernates for it is to be woken now."""
-    state.waiting.pop(_wait_key(event), None)
+    _end_wait(state, _wait_key(event))
     if state.hibernated:
         state.wake_at = event.at
 
@@ -564,7 +592,7 @@ def _step_on(state: State, name: str) -> None:
 def _stop_waiting(state: State, name: str, step: StepState) -> None:
     if state.waiting and step.operations:
         for op in step.operations:
-            state.waiting.pop(f"{op}@{name}", None)
+            _end_wait(state, f"{op}@{name}")
 
 
 def _reopen(state: State, name: str) -> None:

@@ -11,10 +11,10 @@ __all__ = ["ErrorInfo", "Value"]
 class Value:
     """An encoded value as the log holds it.
 
-    ``codec`` is ``"json"`` (then ``json`` is its text), ``"tagged"`` (JSON with tags for what JSON lacks, such as
-    ``{"$date": "2026-01-02"}``), ``"cloudpickle"`` or ``"arrow"`` (then ``digest``
-    names the payload, stored once per content) or ``"none"`` (not kept: only type and preview are known).
-    ``masked`` lists the paths at which a secret was masked; such a value cannot be restored whole.
+    ``codec`` is ``"json"`` (``json`` is its text), ``"tagged"`` (JSON with tags for what JSON lacks, such as
+    ``{"$date": "2026-01-02"}``), ``"cloudpickle"`` or ``"arrow"`` (``digest`` names the payload, stored once per
+    content) or ``"none"`` (not kept: only type and preview are known). ``masked`` lists the paths at which a secret was
+    masked; such a value cannot be restored completely.
     """
 
     codec: str
@@ -38,7 +38,7 @@ class Value:
 
     @property
     def text(self) -> str:
-        """What a person is shown of it: its JSON text, or its preview; its type when there is no preview.
+        """How it is shown to a person: its JSON text or its preview, else its type.
 
         Example:
             >>> Value("json", json="[1, 2]").text, Value("none", type="socket.socket").text
@@ -51,9 +51,9 @@ class Value:
 class ErrorInfo:
     """A failure as the log keeps it.
 
-    ``mro`` names the exception's classes (``module.qualname``, most derived first), so that a route by
-    exception class still matches after the process that raised it is gone. ``reason`` is set when the step
-    returned ``{"error": reason}`` instead of raising. ``str`` of it is the reason, else ``type: message``.
+    ``mro`` names the exception's classes (``module.qualname``, most derived first), so that a route by exception
+    class still matches after the process that raised it is gone. ``reason`` is set if the step returned
+    ``{"error": reason}`` instead of raising. Its ``str`` is the reason, else ``type: message``.
     """
 
     type: str

@@ -1,4 +1,4 @@
-"""When a run that only waits leaves its process, and when it is to be woken. Pure: every way of running asks here."""
+"""When a run that only waits leaves its process, and when it must be woken. Pure, and used by every way of running."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["AttemptWaits", "Wait", "long_from", "may_leave", "ripe_at", "wake_at
 
 @dataclass(slots=True, eq=False)
 class Wait:
-    """A wait of a step: since and until when (µs; None: until somebody decides).
+    """A wait of a step: since when, and until when (µs; None: until somebody decides).
 
     ``whole`` says that the step does nothing else meanwhile, as far as is known: its own task or thread waits.
     """
@@ -33,10 +33,9 @@ class AttemptWaits(NamedTuple):
 
 
 def may_leave(attempt: AttemptWaits) -> bool:
-    """Whether a step that waits may be taken from its process; one at work may not.
+    """Whether a waiting step may leave its process; one at work may not.
 
-    A step with ``effect="external"`` stays in its process from the first line of its body on: the body would be run
-    again.
+    A step with ``effect="external"`` stays in its process once its body has begun, because the body would run again.
 
     Example:
         >>> wait = Wait(since=0, due_at=90, whole=True, op="sleep:90s:0:0")
@@ -50,10 +49,10 @@ def may_leave(attempt: AttemptWaits) -> bool:
 
 
 def long_from(attempt: AttemptWaits, after: int, now: int) -> int | None:
-    """Say from when on an attempt is in a long wait, µs; None while it is at work or in a short wait.
+    """Return from when on an attempt is in a long wait, µs; None while it is at work or in a short wait.
 
-    A sleep or a pause is long when more than ``after`` (µs) of it remains; an approval or a signal, whose end nobody
-    knows, when it has lasted so long.
+    A sleep or a pause is long while more than ``after`` (µs) of it remains; an approval or a signal, whose end is
+    unknown, once it has lasted that long.
 
     Example:
         >>> wait = Wait(since=0, due_at=90, whole=True, op="sleep:90s:0:0")
@@ -75,13 +74,13 @@ def long_from(attempt: AttemptWaits, after: int, now: int) -> int | None:
 def ripe_at(
     attempts: Sequence[AttemptWaits], retries: Sequence[int], in_flight: int, after: int, now: int
 ) -> int | None:
-    """Say from when on every step in flight is in a long wait, µs; None while one is at work or in a short wait.
+    """Return from when on every step in flight is in a long wait, µs; None while one is at work or in a short wait.
 
     Args:
-        attempts: those at work in this process.
+        attempts: the attempts in this process.
         retries: when the next attempts of failed steps start, µs since the epoch.
         in_flight: how many steps the history shows as in flight.
-        after: how long a wait is at most that stays in the process, µs.
+        after: the longest wait that stays in the process, µs.
         now: the time, µs since the epoch.
     """
     if not (attempts or retries) or len(attempts) + len(retries) < in_flight:
@@ -98,7 +97,7 @@ def ripe_at(
 
 
 def wake_at(attempts: Sequence[AttemptWaits], retries: Sequence[int], now: int) -> int | None:
-    """Say when the first of the waits ends, µs; None when all of them wait for somebody."""
+    """Return when the first of the waits ends, µs; None if all of them wait for a person or a signal."""
     waits = [(wait, attempt.operations.get(wait.op)) for attempt in attempts for wait in attempt.waits]
     if any(operation is not None and operation.is_decided for _, operation in waits):
         return now

@@ -93,14 +93,14 @@ class Blobs:
             ) from error
         return bytes(found)
 
-    def thin(self, value: Value) -> Value:
-        """Return what of a value stands in the history; the rest is kept here."""
+    def thin(self, value: Value, most: int = INLINE_BYTES) -> Value:
+        """Return what of a value stands in the history, of so many bytes at most; the rest is kept here."""
         if value.payload is not None:
-            if len(value.payload) <= INLINE_BYTES:
+            if len(value.payload) <= most:
                 return replace(value, payload=None, json=f'"{base64.b64encode(value.payload).decode()}"')
             self.put(value.digest, value.payload)
             return replace(value, payload=None)
-        if value.is_json and len(value.json) > INLINE_BYTES and not value.digest:
+        if value.is_json and len(value.json) > most and not value.digest:
             data = value.json.encode("utf-8", "surrogatepass")
             digest = hashlib.sha256(data).hexdigest()
             self.put(digest, data)

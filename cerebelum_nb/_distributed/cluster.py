@@ -10,6 +10,7 @@ import asyncio
 import atexit
 import time
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 from temporalio.api.common.v1 import WorkflowExecution
@@ -30,7 +31,7 @@ from .._core.blueprint import dump
 from .._core.events import Event
 from .._core.graph import Plan
 from .._core.state import fold
-from ..errors import ExecutionBusyError, WorkflowDefinitionError
+from ..errors import ExecutionBusyError
 from .blobs import Blobs, blobs_at
 from .connection import connect, explain, is_not_found
 from .settings import DRIVER, SEARCH_STATE, SEARCH_WORKFLOW, Terms, core_url_of, queue_of
@@ -122,13 +123,7 @@ class Cluster:
         Raises:
             ExecutionBusyError: it is running there.
             StoreError: the server refuses, or cannot be reached.
-            WorkflowDefinitionError: it has a foreach.
         """
-        if plan.each:
-            raise WorkflowDefinitionError(
-                f"workflow '{plan.workflow}' has foreach({next(iter(plan.each))}), which does not run on a Temporal "
-                f"cluster yet: run it on a local log, with {plan.workflow}.execute(...)"
-            )
         rows: Rows = [to_row(with_value(event, self.blobs.thin)) for event in events]
         reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE if again else WorkflowIDReusePolicy.REJECT_DUPLICATE
         try:
@@ -139,6 +134,8 @@ class Cluster:
                 task_queue=queue_of(plan.workflow),
                 id_reuse_policy=reuse,
                 id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                # A worker that stands still may hold a task of the driver for so long; a long history needs seconds.
+                task_timeout=timedelta(seconds=min(10.0, max(5.0, terms.heartbeat))),
                 static_summary=plan.workflow,
                 memo={"shown": shown(fold(events))},
                 search_attributes=TypedSearchAttributes(
@@ -187,7 +184,7 @@ class Cluster:
         told: dict[str, Any] = {}
         untaken: dict[str, float] = {}
         for pending in found.pending_activities:
-            step = pending.activity_id.partition(":")[0]
+            step = pending.activity_id.rsplit(":", 2)[0]
             if pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED:
                 untaken[step] = now - pending.scheduled_time.ToSeconds()
             elif pending.heartbeat_details.payloads:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import time
 from functools import cache
 from typing import Any, NoReturn
 
@@ -18,6 +19,8 @@ from .settings import SEARCH_STATE, SEARCH_WORKFLOW
 __all__ = ["connect", "explain", "is_not_found", "runtime"]
 
 _SECONDS = 5.0
+_STARTING_SECONDS = 30.0
+"""How long a server that has just been started is waited for: it listens before it answers."""
 
 
 @cache
@@ -60,15 +63,20 @@ async def connect(url: str, namespace: str | None = None, *, identity: str | Non
         wanted["identity"] = identity
     wanted["target_host"] = url
     wanted.setdefault("runtime", runtime())
-    try:
-        async with asyncio.timeout(_SECONDS):
-            client = await Client.connect(**wanted)
-            await _look_at_namespace(client, url)
-    except TimeoutError:
-        raise StoreError(_unreachable(url, "it does not answer"), transient=True) from None
-    except (RuntimeError, RPCError) as error:
-        explain(error, url)
-    return client
+    until = time.monotonic() + _STARTING_SECONDS
+    while True:
+        try:
+            async with asyncio.timeout(_SECONDS):
+                client = await Client.connect(**wanted)
+                await _look_at_namespace(client, url)
+        except TimeoutError:
+            raise StoreError(_unreachable(url, "it does not answer"), transient=True) from None
+        except (RuntimeError, RPCError) as error:
+            if "not healthy yet" not in str(error) or time.monotonic() > until:
+                explain(error, url)
+        else:
+            return client
+        await asyncio.sleep(0.1)
 
 
 async def _look_at_namespace(client: Client, url: str) -> None:

@@ -20,17 +20,22 @@ from typing import Any, NamedTuple, cast
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy, SearchAttributeKey, SearchAttributeUpdate
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ActivityError, ApplicationError, TimeoutType
 from temporalio.exceptions import TimeoutError as ActivityTimeoutError
 
 from .._core import events as e
 from .._core.blueprint import load
-from .._core.drive import (
+from .._core.drive import Driver
+from .._core.events import Event
+from .._core.graph import StepSpec, key_of, owner_of, step_of
+from .._core.messages import (
+    AskItems,
     AskRoute,
     Cancel,
     CancelAttempts,
-    Driver,
     Due,
+    Items,
+    JoinItems,
     Leave,
     Lost,
     Recorded,
@@ -42,12 +47,22 @@ from .._core.drive import (
     Stop,
     Woken,
 )
-from .._core.events import Event
-from .._core.graph import StepSpec
-from .._core.state import Phase, State, evolve
+from .._core.state import Phase, State, StepState, evolve
 from .._core.state_name import ExecutionState
 from .._core.value import ErrorInfo, Value
-from .settings import ATTEMPT, DRIVER, FOREVER, ROUTE, SEARCH_STATE, Terms, queue_of
+from .needs import needs
+from .settings import (
+    ATTEMPT,
+    DRIVER,
+    FOREVER,
+    JOIN,
+    LIST,
+    ROUTE,
+    SEARCH_STATE,
+    Terms,
+    activity_id,
+    queue_of,
+)
 from .shown import shown
 from .wire import Carried, Rows, from_rows, pack, to_row, unpack
 
@@ -65,15 +80,26 @@ _TURN_BYTES = 1_000_000
 """So much of attempts' requests is scheduled in one turn; the server takes 4 MB in one answer of a worker."""
 _TURN_STARTS = 50
 """So many attempts are scheduled in one turn: the SDK breaks a turn off that takes longer than two seconds."""
-_TIED_SECONDS = 10.0
-"""So long an attempt waits for the one worker that has what it needs in memory."""
+_MOST_OF_A_SUMMARY = 100
+"""Characters; the server takes 400 bytes."""
 _NOTHING = Value("json", json="{}")
+
+_Answer = Callable[[str, "dict[str, Any] | ErrorInfo"], None]
 
 
 class _AtWork(NamedTuple):
     visit: int
     attempt: int
     handle: workflow.ActivityHandle[Any]
+
+
+class _Suspended(NamedTuple):
+    """A step that gave its place up: which operation waits, until when, the last signal it has seen, who ran it."""
+
+    op: str
+    due_at: int | None
+    seen: int = 0
+    by: str = ""
 
 
 @workflow.defn(name=DRIVER)
@@ -87,8 +113,8 @@ class Drive:
         self._rows: Rows = unpack(packed)
         self._carried = len(self._rows)  # how many of them Temporal's history holds
         plan = load(meta["plan"])
-        self._specs = cast("dict[str, StepSpec]", plan.steps)
         self._results: dict[str, list[Any]] = {}  # the row of each completed step
+        self._sources: dict[str, Rows] = {}  # of a long foreach, what each item's request begins with
         self._operations: dict[str, Rows] = {}  # the rows of each step's operations, in its present visit
         state = State()
         for row, event in zip(self._rows, from_rows(self._rows), strict=True):
@@ -96,7 +122,7 @@ class Drive:
             self._index(row, event)
         self._driver = Driver(plan, state)
         left = left or {}
-        self._suspended: dict[str, list[Any]] = left.get("suspended", {})  # which operation waits, and until when
+        self._suspended = {name: _Suspended(*told) for name, told in left.get("suspended", {}).items()}
         self._tied: dict[str, str] = left.get("tied", {})  # the queue of the only worker that can run a step's users
         self._waiting: list[str] = []  # steps that have started and are not scheduled yet
         self._at_work: dict[str, _AtWork] = {}
@@ -106,7 +132,7 @@ class Drive:
         self._natively = False
         self._shown: tuple[str, int] = ("", 0)
         for name in state.in_flight:
-            step = state.steps[name]
+            step = self._step(name)
             if step.phase is Phase.RUNNING:
                 self._driver.running[name] = (step.visit, step.attempt)
                 if name not in self._suspended:
@@ -116,14 +142,25 @@ class Drive:
     def _state(self) -> State:
         return self._driver.state
 
+    def _step(self, name: str) -> StepState:
+        step = self._state.step(name)
+        assert step is not None, f"step {name} has begun"
+        return step
+
+    def _spec(self, name: str) -> StepSpec:
+        plan = self._driver.plan
+        spec = plan.steps.get(name) or plan.body_of(name)
+        assert spec is not None, f"nothing is known of step {name}"
+        return spec
+
     # -- the loop -------------------------------------------------------------------------------------------
 
     @workflow.run
     async def run(self, meta: dict[str, Any], packed: bytes, left: dict[str, Any] | None = None) -> Carried:
         """Drive it to its end, or to the next continue-as-new."""
         self._shown = (self._state.status.value, self._now())
-        for name, (op, due_at) in list(self._suspended.items()):
-            self._suspend(name, op, due_at)
+        for name, suspended in list(self._suspended.items()):
+            self._suspend(name, *suspended)
         while True:
             self._turn()
             if self._driver.finishing:
@@ -148,7 +185,9 @@ class Drive:
         answered = True
         while answered:
             answered = False
-            for command in self._driver.advance(self._now()):
+            commands = self._driver.advance(self._now())
+            self._note_batch()  # what is asked below goes by it
+            for command in commands:
                 match command:
                     case Start():
                         self._waiting.append(command.step)
@@ -156,6 +195,10 @@ class Drive:
                         self._set_timer(command.step, command.due_at)
                     case AskRoute():
                         answered = self._route(command.step) or answered
+                    case AskItems():
+                        self._ask(LIST, command.step, self._request(command.step), self._listed)
+                    case JoinItems():
+                        self._ask(JOIN, command.step, self._header(command.step), self._joined)
                     case CancelAttempts():
                         self._cancel_attempts()
                     case _:
@@ -189,8 +232,10 @@ class Drive:
             raise ApplicationError(f"{row[0]} is nothing that others may append", type="refused", non_retryable=True)
         if self._driver.finishing:
             raise ApplicationError("it is over", type="over", non_retryable=True)
+        if isinstance(event, e.SignalReceived) and event.signal_id in self._state.signal_ids:
+            raise ApplicationError("it was sent before", type="stale", non_retryable=True)
         if isinstance(event, (e.ApprovalReceived, e.ApprovalRejected)):
-            step = self._state.steps.get(event.step)
+            step = self._state.step(event.step)
             asked = None if step is None or step.visit != event.visit else step.operations.get(event.op)
             if asked is None or asked.is_decided:
                 raise ApplicationError("it is decided already", type="stale", non_retryable=True)
@@ -209,6 +254,31 @@ class Drive:
     def operations(self, step: str) -> Rows:
         """Return the rows of a step's operations, for an attempt that waits in its worker."""
         return self._operations.get(step, [])
+
+    @workflow.query
+    def waits(self, step: str, seen: int) -> dict[str, Any]:
+        """Return the rows of a step's operations, those that are done, and the signals that it may take.
+
+        Args:
+            step: its name.
+            seen: the last signal that its worker knows; of those after it, as many as fit into one answer.
+        """
+        signals, size, untaken = list[list[Any]](), 0, list[int]()
+        known = self._state.step(step)
+        operations = {} if known is None else known.operations
+        for version, signal in self._state.signals.items():
+            if any(is_for(op, signal.name) for op in operations):
+                untaken.append(version)
+                if version > seen and size < _MEMO_BYTES:
+                    row = to_row(signal)
+                    signals.append([version, row])
+                    size += len(row[5] or "")
+        return {
+            "rows": self._operations.get(step, []),
+            "done": [op for op, operation in operations.items() if operation.done],
+            "signals": signals,
+            "untaken": untaken,
+        }
 
     # -- what has happened ------------------------------------------------------------------------------------
 
@@ -240,14 +310,15 @@ class Drive:
             self._lost(name, visit, attempt, error)
             return
         by = outcome.get("by", "")
+        lost, woken = partial(Lost, name, visit, attempt, worker=by), partial(Woken, name, visit, attempt, worker=by)
         if "code" in outcome:  # it has not begun
-            self._specs[name] = replace(self._specs[name], code=outcome["code"])
-            self._tied[f"code:{name}"] = outcome["queue"]
-            self._take(Woken(name, visit, attempt, f"worker {by} has another version of it"))
+            self._note_code(name, outcome["code"])
+            self._tied[_code_of(name)] = outcome["queue"]
+            self._take(woken(reason=f"worker {by} has another version of it"))
             return
         if "missing" in outcome:  # it has not begun either: what it needs is in the memory of another worker
-            missed = _listed(outcome["missing"])
-            self._take(Woken(name, visit, attempt, f"worker {by} does not have the result of {missed}"))
+            missed = _in_words(outcome["missing"])
+            self._take(woken(reason=f"worker {by} does not have the result of {missed}"))
             self._restore(outcome["missing"])
             return
         rows = outcome["rows"]
@@ -255,11 +326,11 @@ class Drive:
             for row in rows:
                 self._record([row])
             if outcome.get("suspended"):
-                self._suspend(name, outcome["op"], outcome["due_at"])
-            elif self._specs[name].policy.effect == "external" and outcome.get("began"):
-                self._take(Lost(name, visit, attempt, f"worker {by} ended"))
+                self._suspend(name, outcome["op"], outcome["due_at"], outcome.get("seen", 0), by)
+            elif self._spec(name).policy.effect == "external" and outcome.get("began"):
+                self._take(lost(reason=f"worker {by} ended"))
             else:
-                self._take(Woken(name, visit, attempt, f"worker {by} ended"))
+                self._take(woken(reason=f"worker {by} ended"))
             return
         events, last = list[Event](), self._state.updated_at
         for row in rows:
@@ -275,47 +346,48 @@ class Drive:
     def _lost(self, name: str, visit: int, attempt: int, error: BaseException) -> None:
         """An attempt has no outcome: nobody knows how far it came."""
         cause = getattr(error, "cause", None) or error
-        kind = getattr(cause, "type", None)
-        if isinstance(cause, ActivityTimeoutError) and kind is not None and kind.name == "SCHEDULE_TO_START":
+        if _is_untaken(cause):
             self._take(Woken(name, visit, attempt, "the worker that has what it needs is gone"))
-            self._tied.pop(f"code:{name}", None)
-            gone = [user for user in self._needs(name) if user in self._tied]
-            for step in gone:
-                del self._tied[step]
-            self._restore(gone)
+            self._tied.pop(_code_of(name), None)
+            self._restore(self._untie(name))
             return
-        died = isinstance(cause, ActivityTimeoutError)
-        self._take(Lost(name, visit, attempt, DIED if died else _short(cause)))
+        died, by = isinstance(cause, ActivityTimeoutError), _last_heard(cause)
+        self._take(Lost(name, visit, attempt, DIED if died else _short(cause), by))
 
     def _restore(self, steps: list[str]) -> None:
         """Have results made again that are in no log and whose worker is gone."""
-        known = [step for step in steps if step in self._state.finished]
+        known = [name for name in steps if (step := self._state.step(name)) is not None and step.has_result]
         if known and not self._driver.finishing:
             self._take(Restored(tuple(known)))
 
     def _look_at_decisions(self) -> None:
-        for name, (op, _) in list(self._suspended.items()):
-            if self._is_decided(name, op):
+        for name, suspended in list(self._suspended.items()):
+            if self._is_decided(name, suspended):
                 self._wake(name)
 
     # -- waits ------------------------------------------------------------------------------------------------
 
-    def _is_decided(self, name: str, op: str) -> bool:
-        operation = self._state.steps[name].operations.get(op)
-        return operation is not None and operation.is_decided
+    def _is_decided(self, name: str, suspended: _Suspended) -> bool:
+        """Whether what a step waits for is there: a decision, or a signal that it has not looked at."""
+        op, _, seen, _ = suspended
+        operation, state = self._step(name).operations.get(op), self._state
+        if operation is not None and operation.is_decided:
+            return True
+        new = state.last_signal > seen and op.startswith("signal:")
+        return new and any(at > seen and is_for(op, signal.name) for at, signal in state.signals.items())
 
-    def _suspend(self, name: str, op: str, due_at: int | None) -> None:
-        self._suspended[name] = [op, due_at]
-        if self._is_decided(name, op):
+    def _suspend(self, name: str, op: str, due_at: int | None, seen: int, by: str) -> None:
+        suspended = self._suspended[name] = _Suspended(op, due_at, seen, by)
+        if self._is_decided(name, suspended):
             self._inbox.append(partial(self._wake, name))  # it was decided while its worker gave it up
         elif due_at is not None:
             self._nap(f"wait:{name}", due_at, partial(self._wake, name))
 
     def _wake(self, name: str) -> None:
-        if name in self._suspended:
-            del self._suspended[name]
+        suspended = self._suspended.pop(name, None)
+        if suspended is not None:
             self._end_nap(f"wait:{name}")
-            self._take(Woken(name, *self._driver.running.get(name, (0, 0))))
+            self._take(Woken(name, *self._driver.running.get(name, (0, 0)), worker=suspended.by))
 
     def _set_timer(self, name: str, due_at: int) -> None:
         self._nap(name, due_at, lambda: self._take(Due(name)))
@@ -341,8 +413,8 @@ class Drive:
         busy = self._at_work or self._waiting or self._inbox or self._driver.finishing or self._driver.routing
         if busy or state.hibernated or not state.in_flight:
             return
-        due = [at for _, at in self._suspended.values() if at is not None]
-        due += [at for name in self._driver.timers if name in state.steps and (at := state.steps[name].due_at)]
+        due = [one.due_at for one in self._suspended.values() if one.due_at is not None]
+        due += [at for name in self._driver.timers if (step := state.step(name)) is not None and (at := step.due_at)]
         wake_at, now = min(due, default=None), self._now()
         if wake_at is None or wake_at - now > self._terms.release_after * 1e6:
             self._take(Leave(wake_at, stays=True))
@@ -364,85 +436,156 @@ class Drive:
             request["rows"].append(to_row(failed))
         elif name in self._results:
             request["rows"].append(self._results[name])
-        self._note_batch()
-        handle = workflow.start_activity(
-            ROUTE,
-            args=[request, self._take_carried()],
-            start_to_close_timeout=timedelta(minutes=1),
-            task_queue=self._queue(name),
-            summary=f"route of {name}",
-        )
-        handle.add_done_callback(lambda done: self._inbox.append(partial(self._routed, name, handle)))
+        self._ask(ROUTE, name, request, self._routed)
         return False
 
-    def _routed(self, name: str, handle: workflow.ActivityHandle[Any]) -> None:
-        try:
-            self._routes[name] = handle.result()["routes"]
-        except ActivityError as error:  # after Temporal's own retries
-            told = ErrorInfo(type="RouteError", message=_short(error.cause or error))
-            failed = e.WorkflowFailed(at=self._now(), error=told, failed_step=name)
-            self._take(Routed(failed))
+    def _routed(self, name: str, told: dict[str, Any] | ErrorInfo) -> None:
+        if isinstance(told, ErrorInfo):
+            self._take(Routed(e.WorkflowFailed(at=self._now(), error=told, failed_step=name)))
             return
+        self._routes[name] = told["routes"]
         self._route(name)
+
+    # -- the items of a foreach -------------------------------------------------------------------------------
+
+    def _listed(self, name: str, told: dict[str, Any] | ErrorInfo) -> None:
+        if isinstance(told, ErrorInfo):
+            self._not_asked(name, told)
+        elif "missing" in told:
+            self._restore(told["missing"])
+        else:
+            self._sources.pop(name, None)
+            if "source" in told:
+                self._sources[name] = told["source"]
+            self._take_items(told["rows"])
+
+    def _joined(self, name: str, told: dict[str, Any] | ErrorInfo) -> None:
+        if isinstance(told, ErrorInfo):
+            self._not_asked(name, told)
+        else:
+            self._routes[name] = told["routes"]
+            self._take_items(told["rows"])
+
+    def _take_items(self, rows: Rows) -> None:
+        (event,) = from_rows([self._stamped(row) for row in rows])
+        self._take(Items(cast("e.ItemsListed | e.StepCompleted | e.StepFailed", event)))
+
+    def _not_asked(self, name: str, error: ErrorInfo) -> None:
+        step = self._state.steps.get(name) or StepState()
+        header: dict[str, Any] = {"step": name, "visit": step.visit, "attempt": max(1, step.attempt)}
+        self._take(Items(e.StepFailed(at=self._now(), error=error, **header)))
+
+    # -- what only code can say -------------------------------------------------------------------------------
+
+    def _ask(self, kind: str, name: str, request: dict[str, Any], then: _Answer) -> None:
+        """Ask a worker something about a step that its code says; the driver waits for the answer."""
+        tied = self._tied_to(name) if kind == LIST else None
+        handle = workflow.start_activity(
+            kind,
+            args=[request, self._take_carried()],
+            start_to_close_timeout=timedelta(minutes=1),
+            schedule_to_start_timeout=timedelta(seconds=self._terms.heartbeat) if tied else None,
+            task_queue=tied or self._queue(name),
+            summary=_summary(f"{kind.rpartition('.')[2]} of {name}"),
+        )
+        handle.add_done_callback(lambda _: self._inbox.append(partial(self._answered, name, handle, then)))
+
+    def _answered(self, name: str, handle: workflow.ActivityHandle[Any], then: _Answer) -> None:
+        try:
+            told: dict[str, Any] = handle.result()
+        except ActivityError as error:  # after Temporal's own retries
+            if _is_untaken(error.cause):
+                then(name, {"missing": self._untie(name)})
+            else:
+                then(name, ErrorInfo(type="WorkerError", message=_short(error.cause or error)))
+        else:
+            then(name, told)
 
     # -- attempts ---------------------------------------------------------------------------------------------
 
     def _launch(self, name: str, request: dict[str, Any]) -> None:
-        step = self._state.steps[name]
+        step = self._step(name)
         queue, tied = self._queue(name), self._tied_to(name)
         handle = workflow.start_activity(
             ATTEMPT,
             args=[request, self._take_carried()],
-            activity_id=f"{name}:{step.visit}:{step.attempt}",
+            activity_id=activity_id(name, step.visit, step.attempt),
             task_queue=tied or queue,
             start_to_close_timeout=FOREVER,
-            schedule_to_start_timeout=timedelta(seconds=_TIED_SECONDS) if tied else None,
+            schedule_to_start_timeout=timedelta(seconds=self._terms.heartbeat) if tied else None,
             heartbeat_timeout=timedelta(seconds=self._terms.heartbeat),
             retry_policy=_ONCE,
             cancellation_type=workflow.ActivityCancellationType.TRY_CANCEL,
-            summary=name,
+            summary=_summary(name),
         )
         at_work = self._at_work[name] = _AtWork(step.visit, step.attempt, handle)
         handle.add_done_callback(lambda _: self._inbox.append(partial(self._settled, name, at_work)))
 
     def _queue(self, name: str) -> str | None:
-        group = (self._terms.queues or {}).get(name)
+        group = (self._terms.queues or {}).get(step_of(name))
         return queue_of(self._driver.plan.workflow, group) if group else None
 
     def _tied_to(self, name: str) -> str | None:
         """The queue of the only worker that has the code of a step, or a value it needs that is in no log."""
-        code = self._tied.get(f"code:{name}")
+        code = self._tied.get(_code_of(name))
         return code or next((self._tied[needed] for needed in self._needs(name) if needed in self._tied), None)
 
+    def _untie(self, name: str) -> list[str]:
+        """Name what a step needs of a worker that is gone, and forget the worker."""
+        gone = [needed for needed in self._needs(name) if needed in self._tied]
+        for step in gone:
+            del self._tied[step]
+        return gone
+
     def _needs(self, name: str) -> list[str]:
-        spec, finished = self._specs[name], self._state.finished
-        return list(finished) if spec.takes_rest else [n for n in (*spec.requires, *spec.optional) if n in finished]
+        return needs(self._driver.plan, self._state, name)
+
+    def _note_code(self, name: str, code: str) -> None:
+        """Go by the code that the worker has."""
+        plan, step = self._driver.plan, step_of(name)
+        specs = cast("dict[str, StepSpec]", plan.each[owner_of(name)].body if "[" in name else plan.steps)
+        specs[step] = replace(specs[step], code=code)
+
+    def _header(self, name: str) -> dict[str, Any]:
+        """Say which workflow and which attempt is meant."""
+        state = self._state
+        step = state.step(name) or StepState()
+        return {
+            "workflow": state.workflow,
+            "step": name,
+            "visit": step.visit,
+            "attempt": max(1, step.attempt),
+            "failures": step.failures,
+            "release_after": self._terms.release_after,
+        }
 
     def _request(self, name: str) -> dict[str, Any]:
-        """Gather what an attempt has to know: the rows that fold to its part of the state."""
-        spec, state = self._specs[name], self._state
-        step = state.steps[name]
+        """Gather what an attempt has to know, or who lists the items of a foreach: its part of the state, as rows."""
+        spec, state, owner = self._spec(name), self._state, owner_of(name)
+        each = self._driver.plan.each.get(owner)
+        takes_inputs = spec.takes_inputs or spec.takes_context or (each is not None and "." in each.source)
         begun = e.WorkflowStarted(
             at=state.started_at,
             workflow=state.workflow,
-            inputs=(state.inputs or _NOTHING) if spec.takes_inputs or spec.takes_context else _NOTHING,
+            inputs=(state.inputs or _NOTHING) if takes_inputs else _NOTHING,
             total_steps=state.total_steps,
             module=state.module,
             qualname=state.qualname,
             source=state.source,
             origin=state.origin,
         )
-        rows = [to_row(begun), *(self._results[needed] for needed in self._needs(name) if needed in self._results)]
-        return {
-            "step": name,
-            "visit": step.visit,
-            "attempt": step.attempt,
-            "failures": step.failures,
-            "code": spec.code,
-            "agreed": f"code:{name}" in self._tied,
-            "release_after": self._terms.release_after,
-            "rows": rows + self._operations.get(name, []),
-        }
+        needed = self._needs(name)
+        rows = [to_row(begun)]
+        request = {**self._header(name), "code": spec.code, "agreed": _code_of(name) in self._tied}
+        if each is not None and name != owner:
+            items = state.steps[owner].items
+            assert items is not None
+            request["item"] = items.keys[key_of(name)]
+            if owner in self._sources:
+                rows = self._sources[owner]
+                needed = [one for one in needed if one != each.source]
+        rows = [*rows, *(self._results[one] for one in needed if one in self._results)]
+        return {**request, "rows": rows + self._operations.get(name, [])}
 
     def _cancel_attempts(self) -> None:
         for _, _, handle in self._at_work.values():
@@ -475,17 +618,31 @@ class Drive:
         self._index(row, event)
 
     def _index(self, row: list[Any], event: Event) -> None:
-        if isinstance(event, e.OperationEvent):
+        if isinstance(event, e.SignalTaken):
+            self._index_signal(event)
+        elif isinstance(event, e.OperationEvent):
             self._operations.setdefault(event.step, []).append(row)
         elif isinstance(event, e.StepCompleted):
             self._results[event.step] = row
             self._operations.pop(event.step, None)
         elif isinstance(event, e.Jumped):
-            for name in event.reset:
-                self._operations.pop(name, None)
+            self._forget_operations(event.reset)
         elif isinstance(event, (e.WorkflowResumed, e.WorkflowForked)):
-            for name in event.revisited:
-                self._operations.pop(name, None)
+            self._forget_operations((*event.revisited, *event.relisted))
+
+    def _index_signal(self, event: e.SignalTaken) -> None:
+        """Keep what a step took as a result: the signal itself is in no request."""
+        step = self._state.step(event.step)
+        operation = None if step is None else step.operations.get(event.op)
+        if operation is not None and operation.result is not None:  # else another step was first
+            where: dict[str, Any] = {"step": event.step, "visit": event.visit, "attempt": event.attempt}
+            done = e.OperationCompleted(at=event.at, op=event.op, output=operation.result, **where)
+            self._operations.setdefault(event.step, []).append(to_row(done))
+
+    def _forget_operations(self, names: tuple[str, ...]) -> None:
+        """A new visit begins: of a foreach, for all of its items."""
+        for name in [one for one in self._operations if one in names or owner_of(one) in names]:
+            del self._operations[name]
 
     def _take_carried(self) -> Carried | None:
         if self._carried == len(self._rows):
@@ -559,7 +716,32 @@ _SHORT_HISTORY = 50
 """Events of Temporal's that are not worth a continue-as-new."""
 
 
-def _listed(names: list[str]) -> str:
+def is_for(op: str, signal: str) -> bool:
+    """Whether an operation waits for signals of this name."""
+    return op.startswith(f"signal:{signal}:")
+
+
+def _code_of(name: str) -> str:
+    """The key under which is kept who has the code of a step; the items of a foreach share it."""
+    return f"code:{owner_of(name)}.{step_of(name)}" if "[" in name else f"code:{name}"
+
+
+def _is_untaken(error: BaseException | None) -> bool:
+    """Whether the one worker that has what an activity needs did not take it."""
+    return isinstance(error, ActivityTimeoutError) and error.type is TimeoutType.SCHEDULE_TO_START
+
+
+def _last_heard(error: object) -> str:
+    """Name the worker that died, if a heartbeat told it."""
+    details = getattr(error, "last_heartbeat_details", ())
+    return str(details[0].get("by", "")) if details and isinstance(details[0], dict) else ""
+
+
+def _summary(text: str) -> str:
+    return text[:_MOST_OF_A_SUMMARY]
+
+
+def _in_words(names: list[str]) -> str:
     return ", ".join(f"'{name}'" for name in names)
 
 

@@ -10,10 +10,11 @@ from dataclasses import replace
 from typing import Any, cast
 
 from .._core.arguments import ExecutionLike
-from .._core.drive import Begin, Driver
+from .._core.drive import Driver
 from .._core.events import Event
-from .._core.graph import Plan
+from .._core.graph import Plan, step_of
 from .._core.limits import Limit
+from .._core.messages import Begin
 from .._core.state import State, fold
 from .._core.state_name import ExecutionState
 from .._core.value import Value
@@ -27,8 +28,8 @@ from .._engine.staleness import blueprint_of, keep_parts
 from .._engine.values import ExecutionValues
 from .._operations.context import Context
 from .._store.base import Store
-from .._store.session import resolve_store
-from .._values import Vault, encode
+from .._store.connect import resolve_store
+from .._values import Redactor, encode
 from .._workflow.definition import Definition
 from .._workflow.result import Result
 from .._workflow.run import Run
@@ -121,8 +122,8 @@ class DistributedExecutor:
         refuse_in_step(workflow.variable)
         plan, local = _plan_of(workflow), resolve_store(store)
         made_id = new_id() if execution_id is None else check_id(execution_id)
-        vault = Vault(local.redact)
-        value = encode(check_inputs(inputs), vault=vault, path="inputs")
+        redactor = Redactor(local.redact)
+        value = encode(check_inputs(inputs), redactor=redactor, path="inputs")
         cluster = await self._cluster(local)
         if execution_id is not None and (known := await cluster.events(made_id) or _known(local, made_id)):
             if not resume:
@@ -134,10 +135,10 @@ class DistributedExecutor:
             if state.lifecycle in (ExecutionState.FAILED, ExecutionState.PAUSED):
                 return await self.resume(workflow, made_id, store=local, inputs=inputs)
             return await self._follow(workflow, plan, cluster, made_id, local)
-        blueprint = blueprint_of(plan, vault)
+        blueprint = blueprint_of(plan, redactor)
         event = started(workflow, plan, value, current_clock.get().now(), blueprint.digest)
         await cluster.launch(made_id, plan, [event], self._terms, again=False)
-        payloads = keep_parts(plan, local, vault, blueprint)
+        payloads = keep_parts(plan, local, redactor, blueprint)
         return await self._follow(workflow, plan, cluster, made_id, local, payloads)
 
     async def resume(
@@ -170,7 +171,7 @@ class DistributedExecutor:
         local.claim(found, holder, now)
         try:
             followed = Followed(cluster, found, plan, fold(local.events(found)), local)
-            blueprint = blueprint_of(plan, followed.vault)
+            blueprint = blueprint_of(plan, followed.redactor)
             given = Resuming(skip_completed_steps, inputs, rerun, repeat, mark_done or {})
             events, stale = resumed(followed, given, followed.now(), blueprint.digest)
             recorded = [_with_payload(event, local) for event in local.events(found)]
@@ -185,7 +186,7 @@ class DistributedExecutor:
             raise
         if before is not None:
             await cluster.forget_run(found, before)
-        payloads = keep_parts(plan, local, followed.vault, blueprint)
+        payloads = keep_parts(plan, local, followed.redactor, blueprint)
         return await self._follow(workflow, plan, cluster, found, local, payloads, stale)
 
     async def follow(self, workflow: Definition, execution_id: ExecutionLike, *, store: Store | None = None) -> Result:
@@ -285,7 +286,7 @@ class Followed(ExecutionValues):
     """An execution on a cluster, as views and results see one of this process."""
 
     def __init__(self, cluster: Cluster, execution_id: str, plan: Plan, state: State, store: Store) -> None:
-        super().__init__(store, execution_id, plan, state, Vault(store.redact), Context)
+        super().__init__(store, execution_id, plan, state, Redactor(store.redact), Context)
         self.cluster = cluster
         self.loop, self.clock = asyncio.get_running_loop(), current_clock.get()
         self.context = contextvars.copy_context()
@@ -335,7 +336,8 @@ class _Told:
     """What a step told with its heartbeat, as a card looks at the scope of one at work here."""
 
     def __init__(self, told: Mapping[str, Any]) -> None:
-        self.percent, self.message, self._printed = told["percent"], told["message"], told["printed"]
+        self.percent, self._printed = told["percent"], told["printed"]
+        self.message = " ".join(filter(None, (told["message"], f"on {told['by']}" if told.get("by") else "")))
         self.scope = self
         self.printed = self if self._printed else None
 
@@ -370,7 +372,7 @@ async def _watch(cluster: Cluster, workflow: Definition, followed: Followed, ter
         if found.untaken > _UNTAKEN_SECONDS:
             say("", f"execution {followed.id} of workflow '{workflow.name}'", "")
         for step, seconds in found.steps.items():
-            group = (terms.queues or {}).get(step, "")
+            group = (terms.queues or {}).get(step_of(step), "")
             if seconds > _UNTAKEN_SECONDS and group:
                 say(step, f"step '{step}' of execution {followed.id} (group '{group}')", group)
 
@@ -391,11 +393,13 @@ def _plan_of(workflow: Definition) -> Plan:
         WorkflowDefinitionError: it has what only the kernel can run.
     """
     plan = workflow.plan()
-    if plan.each:
-        raise WorkflowDefinitionError(
-            f"workflow '{workflow.name}' has a foreach ('{next(iter(plan.each))}'), which a cluster cannot run yet: "
-            "run it here, without distributed=True and core_url=, or write the members as a parallel group"
-        )
+    for name, each in plan.each.items():
+        if not each.body[name].policy.keep:
+            raise WorkflowDefinitionError(
+                f"foreach({name}) of workflow '{workflow.name}' keeps no results (keep=False). On a cluster they "
+                f"would be in the memory of several workers, where no step can have all of them. Keep them, or run it "
+                f"here, without distributed=True and core_url="
+            )
     return plan
 
 

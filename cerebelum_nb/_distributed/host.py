@@ -11,14 +11,15 @@ import asyncio
 import contextvars
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
 from .._core import events as e
 from .._core.events import Event
-from .._core.graph import Plan
+from .._core.graph import Plan, key_of, owner_of
 from .._core.settle import Returned, settle, tries_again
-from .._core.state import Phase, State, StepState, evolve, fold
+from .._core.state import Items, Phase, State, StepState, evolve
 from .._core.waits import AttemptWaits, long_from
 from .._engine import observers
 from .._engine.attempt import Attempt
@@ -30,15 +31,16 @@ from .._engine.settling import verdict_of
 from .._engine.values import ExecutionValues
 from .._operations.context import Context
 from .._store.base import Store
-from .._values import Vault
-from ..errors import CerebelumError, StoreError
+from .._values import Redactor
+from ..errors import StoreError
 from .blobs import Blobs
+from .needs import needs
 from .wire import Rows, from_rows, to_row, with_value
 
-__all__ = ["RemoteHost", "Results", "routes_of"]
+__all__ = ["RemoteHost", "Results", "give_secrets", "missing", "part_of", "routes_of"]
 
 Send = Callable[[Rows], Awaitable[None]]
-Ask = Callable[[], Awaitable[Rows]]
+Ask = Callable[[int], Awaitable[dict[str, Any]]]
 
 _LOOK_SECONDS = 1.0
 """How often a wait that stays in the worker asks for decisions."""
@@ -65,7 +67,7 @@ class Results:
         """Return those of one execution that hold in its state, by step and visit."""
         return {
             (name, step.visit): self._kept[execution_id, name, step.visit]
-            for name, step in state.steps.items()
+            for name, step in state.attempted()
             if (execution_id, name, step.visit) in self._kept and step.has_result
         }
 
@@ -79,9 +81,10 @@ class RemoteHost(ExecutionValues):
         request: what the driver sent: see ``Drive._request``.
         blobs: where big values are.
         send: takes rows to the driver; returns when Temporal has them.
-        ask: reads the rows of the step's operations from the driver.
-        inputs: the inputs with the secrets that this worker knows.
+        ask: reads from the driver what has become of the step's waits; it is told the last signal known here.
         results: what earlier steps of this worker returned.
+        secrets: gives what this worker has under the name of a secret.
+        worker: what the worker is called.
     """
 
     def __init__(
@@ -94,16 +97,13 @@ class RemoteHost(ExecutionValues):
         ask: Ask,
         results: Results,
         secrets: Callable[[str], Any] | None = None,
+        worker: str = "",
     ) -> None:
-        thick = partial(blobs.fat, whole=False)
-        events = [with_value(event, thick) for event in from_rows(request["rows"])]
-        state = fold(events)
-        for event in events:
-            if isinstance(event, e.StepCompleted):  # the jumps that opened its visit are not among these events
-                state.steps[event.step].visit = event.visit
+        state = part_of(request, blobs)
         store = cast(Store, blobs)  # of a log, values ask no more than it has
-        super().__init__(store, execution_id, plan, state, Vault(blobs.redact), Context)
+        super().__init__(store, execution_id, plan, state, Redactor(blobs.redact), Context)
         self.blobs, self._send, self._ask, self._results = blobs, send, ask, results
+        self.worker = worker
         self._release_after = round(request["release_after"] * 1e6)
         self.loop = asyncio.get_running_loop()
         self.clock: Clock = SystemClock()
@@ -112,11 +112,13 @@ class RemoteHost(ExecutionValues):
         self.stop_requested: str | None = None
         self.superseded = False
         name = self.step = request["step"]
-        step = state.steps.setdefault(name, StepState())
+        step = self.known
         step.visit, step.attempt, step.failures = request["visit"], request["attempt"], request["failures"]
         step.phase = Phase.RUNNING
         state.in_flight[name] = None
-        self.spec = plan.steps[name]
+        spec = plan.spec(name)
+        assert spec is not None, f"nothing is known of step {name}"
+        self.spec = spec
         self.scope = Scope(self, name, step.visit, step.attempt)
         self.attempt = Attempt(self.spec, self.scope)
         self.began = False
@@ -128,16 +130,15 @@ class RemoteHost(ExecutionValues):
         self._riders: list[Callable[[], Event | None]] = []
         self._tries: dict[str, int] = {}
         if secrets is not None:
-            self._give_secrets(secrets)
+            give_secrets(self, secrets)
         self.recall(results.of(execution_id, state), state)
 
     @property
-    def missing(self) -> list[str]:
-        """The steps whose results it needs, and which are in the memory of another worker."""
-        spec, steps = self.spec, self.state.steps
-        needed = list(self.state.finished) if spec.takes_rest else [*spec.requires, *spec.optional]
-        outputs = {name: steps[name].output for name in needed if name in self.state.finished}
-        return [name for name, value in outputs.items() if value and not value.restorable and name not in self.live]
+    def known(self) -> StepState:
+        """What is known of the step."""
+        known = self.state.step(self.step)
+        assert known is not None, f"step {self.step} is in the state"
+        return known
 
     # -- what attempts, scopes and operations ask ---------------------------------------------------------------
 
@@ -147,20 +148,14 @@ class RemoteHost(ExecutionValues):
 
     def post_record(self, event: Event, waiter: Waiter) -> None:
         """Send an operation's event; ``waiter`` is answered when Temporal has it."""
-        evolve(self.state, event)
+        if not isinstance(event, e.SignalTaken):  # another step may be first, which the driver knows
+            evolve(self.state, event)
         if self._is_sampled_out(event):
             waiter.set_result(None)
             return
         self._outbox.append((event, waiter))
         if self._sender is None or self._sender.done():
             self._sender = self.loop.create_task(self._send_all())
-
-    def check_signals(self) -> None:
-        """Refuse to wait for a signal, which nobody could send."""
-        raise CerebelumError(
-            f"wait_for_signal does not work on a Temporal cluster yet: run workflow "
-            f"'{self.plan.workflow}' on a local log"
-        )
 
     def ride(self, make: Callable[[], Event | None]) -> None:
         """Send with the next record, or with the outcome, what is not worth a separate message."""
@@ -172,7 +167,7 @@ class RemoteHost(ExecutionValues):
         if not self._over.done():
             self.loop.call_soon(self._look_at_waits)
 
-    def wait_ended(self) -> None:
+    def wait_ended(self, step: str) -> None:
         """Do nothing: only a clock that jumps has to know."""
 
     def confirm(self) -> None:
@@ -184,14 +179,21 @@ class RemoteHost(ExecutionValues):
         if scope.closed or self._over.done():
             return
         scope.close()
-        now = self.now()
-        step, verdict = self.state.steps[self.step], verdict_of(self, self.spec, outcome)
+        try:
+            self._end(self._told_of(outcome))
+        except Exception as error:  # noqa: BLE001 - told as the failure of the activity; else it would never end
+            self._over.set_exception(error)
+
+    def _told_of(self, outcome: Outcome) -> dict[str, Any]:
+        """Make of an outcome what the driver records."""
+        scope, now = self.scope, self.now()
+        step, verdict = self.known, verdict_of(self, self.spec, outcome)
         header: dict[str, Any] = {"at": now, "step": self.step, "visit": scope.visit, "attempt": scope.attempt}
         due_at = None
         if tries_again(self.spec.policy, step.failures, verdict):
             delay = self.spec.policy.delay(step.failures, random.random())
             due_at = Deadline.after(self.clock, delay).at
-        event = settle(verdict, due_at=due_at, **header)
+        event = replace(settle(verdict, due_at=due_at, **header), worker=self.worker)
         rows = self._last_rows(now)
         told: dict[str, Any] = {}
         if isinstance(verdict, Returned):
@@ -206,7 +208,7 @@ class RemoteHost(ExecutionValues):
             told["again"] = True
         else:
             told["routes"] = [self._row(route) for route in routes_of(self, self.step)]
-        self._end({"rows": rows, **told})
+        return {"rows": rows, **told}
 
     def note_blocking(self, step: str, seconds: float) -> None:
         """Do nothing: heartbeats are sent from another thread."""
@@ -250,8 +252,9 @@ class RemoteHost(ExecutionValues):
 
     def details(self) -> dict[str, Any]:
         """Return what a heartbeat tells: how far it is, and the last it printed."""
-        printed = self.scope.printed.peek(self.vault.mask)[-500:] if self.scope.printed is not None else ""
-        return {"percent": self.scope.percent, "message": self.vault.mask(self.scope.message), "printed": printed}
+        printed = self.scope.printed.peek(self.redactor.mask)[-500:] if self.scope.printed is not None else ""
+        told = {"percent": self.scope.percent, "message": self.redactor.mask(self.scope.message), "printed": printed}
+        return {**told, "by": self.worker}
 
     def give_back(self) -> None:
         """End it without an outcome, so that another worker takes it up."""
@@ -269,30 +272,19 @@ class RemoteHost(ExecutionValues):
         if self.attempt.alive:
             await over.wait()
 
-    def _give_secrets(self, secrets: Callable[[str], Any]) -> None:
-        """Put the secrets that this worker has by name where the inputs hold masks."""
-        recorded = self.state.inputs
-        if recorded is None or not recorded.masked:
-            return
-        given = self.inputs()
-        for name in recorded.masked:
-            if name in given and (found := secrets(name)) is not None:
-                given[name] = found
-        self.live_inputs = given
-        self.encode(given)  # the vault learns them
-
     # -- waits ----------------------------------------------------------------------------------------------------
 
     def _look_at_waits(self) -> None:
         if self._over.done() or self.scope.closed:
             return
         now = self.clock.now()
-        operations = self.state.steps[self.step].operations
+        operations = self.known.operations
         waits = AttemptWaits(self.scope.waits, operations, self.spec.policy.effect == "external")
         ripe = long_from(waits, self._release_after, now)
         if ripe is not None and ripe <= now:
             (wait,) = self.scope.waits
-            self._end({"rows": self._last_rows(now), "suspended": True, "op": wait.op, "due_at": wait.due_at})
+            told = {"op": wait.op, "due_at": wait.due_at, "seen": self.state.last_signal}
+            self._end({"rows": self._last_rows(now), "suspended": True, **told})
             self.attempt.abandon()
             return
         if ripe is not None:
@@ -307,17 +299,28 @@ class RemoteHost(ExecutionValues):
         while self.watchers and not self.scope.closed:
             await asyncio.sleep(_LOOK_SECONDS)
             try:
-                rows = await self._ask()
+                await self._catch_up()
             except Exception:  # noqa: BLE001 - no worker answers, or the server is away: asked again
                 continue
-            operations = self.state.steps[self.step].operations
-            for event in from_rows(rows):
-                if isinstance(event, (e.ApprovalReceived, e.ApprovalRejected)):
-                    asked = operations.get(event.op)
-                    if asked is not None and not asked.is_decided:
-                        evolve(self.state, with_value(event, partial(self.blobs.fat, whole=False)))
             for is_due in list(self.watchers):
                 is_due()
+
+    async def _catch_up(self) -> dict[str, Any]:
+        """Have what others did about the step's waits: decisions, and signals that it may take."""
+        told = await self._ask(self.state.last_signal)
+        operations, state, thick = self.known.operations, self.state, partial(self.blobs.fat, whole=False)
+        for event in from_rows(told["rows"]):
+            if isinstance(event, (e.ApprovalReceived, e.ApprovalRejected)):
+                asked = operations.get(event.op)
+                if asked is not None and not asked.is_decided:
+                    evolve(state, with_value(event, thick))
+        for version in state.signals.keys() - set(told["untaken"]):
+            del state.signals[version]
+        for version, row in told["signals"]:
+            (event,) = from_rows([row])
+            state.signals[version] = cast(e.SignalReceived, with_value(event, thick))
+            state.last_signal = version
+        return told
 
     # -- to the driver --------------------------------------------------------------------------------------------
 
@@ -327,12 +330,26 @@ class RemoteHost(ExecutionValues):
             try:
                 rows = [*self._riding(), *(self._row(event) for event, _ in batch)]
                 await self._send(rows)
+                await self._settle_signals([event for event, _ in batch])
             except Exception as error:  # noqa: BLE001 - the driver is gone, or a value cannot be written
                 self._not_sent(batch, error)
                 continue
             for _, waiter in batch:
                 if not waiter.done():
                     waiter.set_result(None)
+
+    async def _settle_signals(self, sent: list[Event]) -> None:
+        """Before a step goes on that waits for a signal or takes one, learn which signals there are for it."""
+        if not any(isinstance(event, (e.SignalAwaited, e.SignalTaken)) for event in sent):
+            return
+        taken = [event for event in sent if isinstance(event, e.SignalTaken)]
+        kept = {event.received: self.state.signals.get(event.received) for event in taken}
+        told = await self._catch_up()
+        for event in taken:
+            signal = kept[event.received]
+            if event.op in told["done"] and signal is not None:
+                self.state.signals[event.received] = signal
+                evolve(self.state, event)
 
     def _not_sent(self, batch: list[tuple[Event, Waiter]], error: Exception) -> None:
         if isinstance(error, StoreError):
@@ -366,6 +383,45 @@ class RemoteHost(ExecutionValues):
         return to_row(with_value(event, self.blobs.thin))
 
 
+def part_of(request: dict[str, Any], blobs: Blobs) -> State:
+    """Fold what a request of the driver says: the part of the state that an attempt, or a list of items, goes by."""
+    name, state = request["step"], State()
+    if "item" in request:
+        items = Items({key_of(name): request["item"]}, steps={name: StepState()})
+        state.steps[owner_of(name)] = StepState(visit=request["visit"], items=items)
+    else:
+        state.steps[name] = StepState(visit=request["visit"], attempt=request["attempt"])
+    for event in from_rows(request["rows"]):
+        evolve(state, with_value(event, partial(blobs.fat, whole=False)))
+        if isinstance(event, e.StepCompleted) and (step := state.step(event.step)) is not None:
+            step.visit = event.visit  # the jumps that opened it are not among these events
+    return state
+
+
+def missing(values: ExecutionValues, name: str) -> list[str]:
+    """Name the steps whose results an attempt needs, and which are in the memory of another worker."""
+    found = []
+    for needed in needs(values.plan, values.state, name):
+        step = values.state.step(needed)
+        output = None if step is None else step.output
+        if output and not output.restorable and needed not in values.live and needed not in values.plan.each:
+            found.append(needed)
+    return found
+
+
+def give_secrets(values: ExecutionValues, secrets: Callable[[str], Any]) -> None:
+    """Put the secrets that this worker has by name where the inputs hold masks."""
+    recorded = values.state.inputs
+    if recorded is None or not recorded.masked:
+        return
+    given = values.inputs()
+    for name in recorded.masked:
+        if name in given and (found := secrets(name)) is not None:
+            given[name] = found
+    values.live_inputs = given
+    values.encode(given)  # the redactor learns them
+
+
 def routes_of(values: ExecutionValues, name: str) -> list[e.DivergeTaken | e.BranchTaken | e.WorkflowFailed]:
     """Hold the outcome of a step against its routes: all that the driver may ask for, in its order.
 
@@ -374,6 +430,8 @@ def routes_of(values: ExecutionValues, name: str) -> list[e.DivergeTaken | e.Bra
         name: the step.
     """
     plan, chosen = values.plan, list[e.DivergeTaken | e.BranchTaken | e.WorkflowFailed]()
+    if not plan.routed(name):
+        return chosen
     step = values.state.steps[name]
 
     def take() -> bool:

@@ -25,9 +25,9 @@ from .._core.events import Event
 from .._core.state import State, fold
 from .._core.state_name import ExecutionState
 from .._core.summary import Summary, summarise
-from .._store import refusals as rules
+from .._store import refusals
 from .._store.base import Commit, ExecutionRow, Rejection
-from .._store.owner import CLUSTER, Holder, Identity
+from .._store.holder import CLUSTER, Holder, ProcessIdentity
 from .._store.sqlite import SqliteStore
 from ..errors import ExecutionBusyError, ExecutionNotFoundError, StoreError
 from .cluster import Cluster
@@ -127,8 +127,8 @@ class RemoteStore:
         if len(matches) == 1:
             return self.execution(matches[0])
         if matches:
-            raise rules.ambiguous(name, matches)
-        missing = rules.not_found(name, recent)
+            raise refusals.ambiguous(name, matches)
+        missing = refusals.not_found(name, recent)
         told = str(missing).replace("in this log", f"on {self.cluster.url}")
         told = told.replace("cerebelum list`", f"cerebelum list --core {self.cluster.url}`")
         raise ExecutionNotFoundError(told, suggestions=missing.suggestions)
@@ -251,7 +251,7 @@ class RemoteStore:
 
     def commit(self, commits: Sequence[Commit]) -> dict[str, str]:
         """Append signals; return ``{execution_id: Rejection}`` of those that came too late."""
-        rules.check(commits)
+        refusals.check(commits)
         rejected: dict[str, str] = {}
         for commit in commits:
             if commit.holder is not None:
@@ -271,7 +271,7 @@ class RemoteStore:
             holder=self.location,
         )
 
-    def register(self, now: int, ttl: int, who: Identity | None = None) -> int:
+    def register(self, now: int, ttl: int, who: ProcessIdentity | None = None) -> int:
         """Return a key; nobody holds anything here."""
         return 2
 

@@ -232,6 +232,6 @@ def _record(port: int, folder: Path | None) -> Path:
 
 
 def _start_of(pid: int) -> str | None:
-    from .._store.owner import start_of
+    from .._store.holder import start_of
 
     return start_of(pid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -13,22 +14,26 @@ __all__ = [
     "DEFAULT_URL",
     "DRIVER",
     "FOREVER",
+    "JOIN",
+    "LIST",
     "ROUTE",
     "SEARCH_STATE",
     "SEARCH_WORKFLOW",
     "Terms",
+    "activity_id",
     "core_url_of",
     "queue_of",
 ]
 
 DRIVER = "cerebelum"
 """The one workflow type."""
-ATTEMPT, ROUTE = "cerebelum.attempt", "cerebelum.route"
-"""The activities."""
+ATTEMPT, ROUTE, LIST, JOIN = "cerebelum.attempt", "cerebelum.route", "cerebelum.list", "cerebelum.join"
+"""The activities: run a step, choose its route, list the items of a foreach, make one result of theirs."""
 SEARCH_STATE, SEARCH_WORKFLOW = "CerebelumState", "CerebelumWorkflow"
 """Search attributes, both of type Keyword."""
 FOREVER = timedelta(days=3650)
 DEFAULT_URL = "localhost:7233"
+_LONGEST_NAME = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +41,8 @@ class Terms:
     """What an execution on a cluster goes by; it travels with it. Times are in seconds.
 
     Attributes:
-        heartbeat: a worker that was not heard of for so long has died.
+        heartbeat: a worker that was not heard of for so long has died; so has the one worker that has what an attempt
+            needs, and does not take it for so long.
         release_after: a step that waits longer gives its place in the worker up meanwhile.
         queues: the group of workers that runs a step, by the step's name.
         most_at_work: so many attempts of one execution are scheduled at a time; the server takes 2,000.
@@ -70,6 +76,19 @@ def queue_of(workflow: str, group: str = "") -> str:
         ('cerebelum:deploy', 'cerebelum:deploy:gpu')
     """
     return f"cerebelum:{workflow}:{group}" if group else f"cerebelum:{workflow}"
+
+
+def activity_id(step: str, visit: int, attempt: int) -> str:
+    """Name an attempt as Temporal's pages show it; the server takes 1,000 bytes.
+
+    Example:
+        >>> activity_id("deploy[ams3]", 1, 2)
+        'deploy[ams3]:1:2'
+    """
+    if len(step) > _LONGEST_NAME:
+        digest = hashlib.blake2b(step.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
+        step = f"{step[:_LONGEST_NAME]}~{digest}"
+    return f"{step}:{visit}:{attempt}"
 
 
 def core_url_of(url: str | None) -> str:

@@ -14,10 +14,12 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import Any, Protocol, Self
+from functools import partial
+from typing import Any, Protocol, Self, cast
 
 from temporalio import activity
 from temporalio.client import Client
@@ -25,18 +27,23 @@ from temporalio.exceptions import ApplicationError
 from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunner
 from temporalio.worker import Worker as TemporalWorker
 
-from .._core.events import StepFailed, WorkflowStarted
-from .._core.graph import Plan
-from .._core.state import Phase
+from .._core.events import Event, ItemsListed, StepEvent, StepFailed, WorkflowStarted
+from .._core.graph import Plan, owner_of
+from .._core.state import Phase, State, evolve, fold
+from .._engine.foreach import join_items, list_items
 from .._engine.scope import hear
 from .._engine.stdout import listen
-from .._values import Secret
+from .._engine.values import ExecutionValues
+from .._operations.context import Context
+from .._store.base import Store
+from .._values import Redactor, Secret
 from ..errors import CerebelumError
 from .blobs import Blobs, blobs_at
+from .cluster import Cluster
 from .connection import connect, runtime
 from .driver import Drive
-from .host import RemoteHost, Results, routes_of
-from .settings import ATTEMPT, ROUTE, core_url_of, queue_of
+from .host import RemoteHost, Results, give_secrets, missing, part_of, routes_of
+from .settings import ATTEMPT, JOIN, LIST, ROUTE, core_url_of, queue_of
 from .wire import Rows, from_rows, to_row, with_value
 
 __all__ = ["Worker"]
@@ -44,6 +51,10 @@ __all__ = ["Worker"]
 log = logging.getLogger("cerebelum_nb")
 
 _BEAT_SECONDS = 1.0
+_FIRST_BEAT_SECONDS = 0.2
+"""The first heartbeat says who is at work; a step that ends before it costs no call."""
+_MOST_FOR_ITEMS = 1_000_000
+"""Bytes of their source that the requests of all items of a foreach carry together; beyond that, its digest."""
 
 
 class Registered(Protocol):
@@ -270,7 +281,7 @@ class Worker:
             self._client,
             task_queue=queue,
             workflows=[Drive] if drives else [],
-            activities=[self._attempt, self._route],
+            activities=[self._attempt, self._route, self._list, self._join],
             workflow_runner=UnsandboxedWorkflowRunner(),
             workflow_task_executor=executor if drives else None,
             identity=self.worker_id,
@@ -295,13 +306,14 @@ class Worker:
         hosts: list[RemoteHost] = []
         running = asyncio.run_coroutine_threadsafe(self._run_attempt(about, request, hosts), self._steps)
         wrapped = asyncio.wrap_future(running)
-        told = {"by": self.worker_id, "queue": self._own_queue}
+        told, beat = {"by": self.worker_id, "queue": self._own_queue}, _FIRST_BEAT_SECONDS
         try:
             while True:
-                done, _ = await asyncio.wait({wrapped}, timeout=_BEAT_SECONDS)
+                done, _ = await asyncio.wait({wrapped}, timeout=beat)
                 if done:
                     return {**wrapped.result(), **told}
                 activity.heartbeat(hosts[0].details() if hosts else None)
+                beat = _BEAT_SECONDS
         except asyncio.CancelledError:
             for host in hosts:
                 self._steps.call_soon_threadsafe(host.give_back)
@@ -314,7 +326,7 @@ class Worker:
         self, about: activity.Info, request: dict[str, Any], hosts: list[RemoteHost]
     ) -> dict[str, Any]:
         plan = self._plan(request)
-        spec = plan.steps.get(request["step"])
+        spec = plan.spec(request["step"])
         if spec is None:
             raise ApplicationError(
                 f"worker {self.worker_id} has no step '{request['step']}' in its workflow '{plan.workflow}': it has "
@@ -332,14 +344,16 @@ class Worker:
             sent = asyncio.run_coroutine_threadsafe(handle.signal("record", args=[*who, rows]), polls)
             await asyncio.wrap_future(sent)
 
-        async def ask() -> Rows:
-            asked = asyncio.run_coroutine_threadsafe(handle.query("operations", request["step"]), polls)
-            rows: Rows = await asyncio.wrap_future(asked)
-            return rows
+        async def ask(seen: int) -> dict[str, Any]:
+            asked = asyncio.run_coroutine_threadsafe(handle.query("waits", args=[request["step"], seen]), polls)
+            told: dict[str, Any] = await asyncio.wrap_future(asked)
+            return told
 
-        host = RemoteHost(about.workflow_id or "", plan, request, self._blobs, send, ask, self._results, self._secret)
-        if host.missing:
-            return {"missing": host.missing}
+        host = RemoteHost(
+            about.workflow_id or "", plan, request, self._blobs, send, ask, self._results, self._secret, self.worker_id
+        )
+        if missed := missing(host, host.step):
+            return {"missing": missed}
         hosts.append(host)
         self._hosts.add(host)
         try:
@@ -350,32 +364,88 @@ class Worker:
     @activity.defn(name=ROUTE)
     async def _route(self, request: dict[str, Any], carried: dict[str, Any] | None) -> dict[str, Any]:
         """Hold a recorded outcome against its routes."""
-        assert self._steps is not None
-        chosen = self._choose(activity.info().workflow_id or "", request)
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(chosen, self._steps))
+        return await self._on_steps_loop(self._choose, activity.info().workflow_id or "", request)
 
-    async def _choose(self, execution_id: str, request: dict[str, Any]) -> dict[str, Any]:
-        async def nothing(rows: Rows | None = None) -> Rows:
-            return []
-
-        rows, last = request["rows"][:-1], from_rows(request["rows"][-1:])[0]
-        asked = {**request, "rows": rows}
-        host = RemoteHost(execution_id, self._plan(request), asked, self._blobs, nothing, nothing, self._results)  # type: ignore[arg-type]
-        event = with_value(last, lambda value: self._blobs.fat(value, whole=False))
-        step = host.state.steps[request["step"]]
-        step.visit = request["visit"]
+    def _choose(self, execution_id: str, request: dict[str, Any]) -> dict[str, Any]:
+        (last,) = from_rows(request["rows"][-1:])
+        values = self._values(execution_id, request, part_of({**request, "rows": request["rows"][:-1]}, self._blobs))
+        event = with_value(last, partial(self._blobs.fat, whole=False))
+        step = values.state.steps[request["step"]]
         if isinstance(event, StepFailed):
             step.phase, step.error, step.output = Phase.FAILED, event.error, event.output
         else:
             step.phase, step.output = Phase.COMPLETED, getattr(event, "output", None)
-        return {"routes": [to_row(route) for route in routes_of(host, request["step"])]}
+        return {"routes": [to_row(route) for route in routes_of(values, request["step"])]}
+
+    @activity.defn(name=LIST)
+    async def _list(self, request: dict[str, Any], carried: dict[str, Any] | None) -> dict[str, Any]:
+        """Name the items of a foreach."""
+        return await self._on_steps_loop(self._name_items, activity.info().workflow_id or "", request)
+
+    def _name_items(self, execution_id: str, request: dict[str, Any]) -> dict[str, Any]:
+        name, values = request["step"], self._values(execution_id, request, part_of(request, self._blobs))
+        if missed := missing(values, name):
+            return {"missing": missed}
+        event, _ = list_items(values, name, time.time_ns() // 1000)
+        told: dict[str, Any] = {"rows": [to_row(event)]}
+        if isinstance(event, ItemsListed):
+            size = sum(len(row[5] or "") for row in request["rows"])
+            if size * len(event.keys) > _MOST_FOR_ITEMS:
+                told["source"] = [self._thinner(row) for row in request["rows"]]
+        return told
+
+    def _thinner(self, row: list[Any]) -> list[Any]:
+        """Leave of a row no more than its value's digest."""
+        (event,) = from_rows([row])
+        return to_row(with_value(event, lambda value: self._blobs.thin(self._blobs.fat(value), most=0)))
+
+    @activity.defn(name=JOIN)
+    async def _join(self, request: dict[str, Any], carried: dict[str, Any] | None) -> dict[str, Any]:
+        """Make the outcome of a foreach from those of its items, which are read from Temporal's history."""
+        assert self._client is not None
+        about = activity.info()
+        cluster = Cluster(self._client, self.core_url, self._blobs)
+        events = [
+            event async for change in cluster.changes(about.workflow_id or "", wait=False) for event in change.events
+        ]
+        return await self._on_steps_loop(self._make_whole, about.workflow_id or "", request, events)
+
+    def _make_whole(self, execution_id: str, request: dict[str, Any], events: list[Event]) -> dict[str, Any]:
+        name, thick = request["step"], partial(self._blobs.fat, whole=False)
+        state = fold(with_value(event, thick) if is_of(event, name) else event for event in events)
+        values = self._values(execution_id, request, state)
+        event = join_items(values, name, max(time.time_ns() // 1000, state.updated_at))
+        row = to_row(with_value(event, self._blobs.thin))
+        evolve(state, event)
+        return {"rows": [row], "routes": [to_row(route) for route in routes_of(values, name)]}
+
+    def _values(self, execution_id: str, request: dict[str, Any], state: State) -> ExecutionValues:
+        """Return the values of an execution, for what is asked beside its attempts."""
+        store = cast(Store, self._blobs)
+        plan = self._plan(request)
+        values = ExecutionValues(store, execution_id, plan, state, Redactor(self._blobs.redact), Context)
+        give_secrets(values, self._secret)
+        values.recall(self._results.of(execution_id, state), state)
+        return values
+
+    async def _on_steps_loop(self, work: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+        """Call what calls code of the user where steps run."""
+
+        async def call() -> dict[str, Any]:
+            return work(*arguments)
+
+        assert self._steps is not None
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call(), self._steps))
 
     def _plan(self, request: dict[str, Any]) -> Plan:
-        (started,) = from_rows(request["rows"][:1])
-        assert isinstance(started, WorkflowStarted)
-        workflow = self._workflows.get(started.workflow)
+        name = request.get("workflow")
+        if name is None:  # the driver of an older release scheduled it
+            (started,) = from_rows(request["rows"][:1])
+            assert isinstance(started, WorkflowStarted)
+            name = started.workflow
+        workflow = self._workflows.get(name)
         if workflow is None:
-            raise ApplicationError(f"worker {self.worker_id} has no workflow '{started.workflow}'", non_retryable=True)
+            raise ApplicationError(f"worker {self.worker_id} has no workflow '{name}'", non_retryable=True)
         # Made again for each attempt it would cost more than the attempt. Code changes with a reload, which makes
         # another function, or with a cell that is run.
         key = (getattr(workflow, "fn", None), _cells_run())
@@ -394,6 +464,11 @@ class Worker:
         else:
             found = given.get(name)
         return found if found is None or isinstance(found, Secret) else Secret(found)
+
+
+def is_of(event: Event, name: str) -> bool:
+    """Whether an event is of a step, or of an item of it."""
+    return isinstance(event, StepEvent) and owner_of(event.step) == name
 
 
 def _polling() -> PollerBehaviorAutoscaling:

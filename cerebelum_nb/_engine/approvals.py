@@ -27,11 +27,11 @@ from .._core.summary import summarise
 from .._core.value import Value
 from .._store.base import Commit, Store
 from .._text.times import at, utc
-from .._values import Vault, encode
+from .._values import Redactor, encode
 from ..errors import ApprovalDecidedError, ApprovalError, ApprovalRefusedError
 from .clock import current_clock
 from .elsewhere import where_it_runs
-from .leases import keeper_of
+from .leases import leases_of
 from .patience import patiently, short_try
 
 __all__ = ["Decision", "OpenApproval", "decide", "decide_approval", "open_approvals", "verdict"]
@@ -105,7 +105,7 @@ def decide_approval(
 
     Args:
         store: its log.
-        execution_id: its id or an unambiguous beginning.
+        execution_id: its id or an unambiguous prefix.
         approve: True approves, False rejects.
         response: what the step receives when it is approved; must be storable.
         reason: why, for the log; of a rejection also for the step.
@@ -124,7 +124,7 @@ def decide_approval(
     row = store.execution(execution_id)
     execution_id, store = row.execution_id, where_it_runs(store, row)
     who = by or _user()
-    value = encode(response, vault=Vault(store.redact), path="response")
+    value = encode(response, redactor=Redactor(store.redact), path="response")
     while True:
         events = store.events(execution_id)
         state = fold(events)
@@ -152,11 +152,11 @@ def decide_approval(
         commit = Commit(execution_id=execution_id, after=after, events=[event], summary=summarise(state), holder=None)
         if not store.commit([commit]):
             break
-    keeper = keeper_of(store)
-    here = keeper.running(execution_id)
+    leases = leases_of(store)
+    here = leases.running(execution_id)
     if here is not None:
         here.look_soon()
-    keeper.tell()
+    leases.tell()
     return Decision(
         execution_id=execution_id,
         step=chosen.step,

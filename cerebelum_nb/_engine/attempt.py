@@ -1,9 +1,8 @@
 """One attempt of one step: the function is called behind the fence and its outcome is posted to the engine.
 
-Async steps run as tasks of the engine's loop, plain ones in a thread of their own (as tasks too where no thread can
-start). An attempt can be abandoned:
-then its outcome is ignored and what it still tries to record is refused, but a thread cannot be killed, so
-``alive`` tells whether it is still at work.
+Async steps run as tasks of the engine's loop, plain ones each in a thread (or as tasks too, where no thread can start).
+An attempt can be abandoned: its outcome is then ignored and what it still tries to record is refused. But a thread
+cannot be killed, so ``alive`` tells whether it is still at work.
 
 From a step's return to its row: ``encode_result`` (values.py) encodes the result here and masks secrets,
 ``Execution.settle`` makes the event, and the delay of a retry (`Policy.delay` in _core/graph.py); the loop commits it
@@ -47,13 +46,13 @@ class Attempt:
     def __init__(self, spec: StepSpec, scope: Scope) -> None:
         self.spec, self.scope = spec, scope
         self.timed_out = False
-        self.waited = False  # it was taken out of a wait, so that its thread ends at once
+        self.waited = False  # it was interrupted while it waited, so its thread ends at once
         self._returned = False
         self._timer: Timer | None = None
         self._ended: tuple[Callable[[], None], ...] = ()
 
     def start(self, context: contextvars.Context) -> None:
-        """Begin on the engine's loop, or, a plain step, in a new thread if threads start here.
+        """Start it: an async step on the engine's loop, a plain one in a new thread where threads can start.
 
         Args:
             context: the attempt's own.
@@ -70,7 +69,7 @@ class Attempt:
                 scope.thread = threading.Thread(target=context.run, args=(self._run_sync,), name=name, daemon=True)
                 scope.thread.start()
         except BaseException:
-            self._returned = True  # it never began, so nothing of it is still at work
+            self._returned = True  # it never began, so nothing is at work
             self._stop_timer()
             raise
 
@@ -83,7 +82,7 @@ class Attempt:
         return not self._returned and (scope.thread is not None or scope.task is not None)
 
     def abandon(self) -> None:
-        """Ignore what it still does, and ask an async step to stop."""
+        """Ignore whatever it still does, and ask an async step to stop."""
         self.waited = self.waited or self.scope.waiting
         if self.scope.checkpoints is not None:
             self.scope.checkpoints.leaving = True
@@ -93,7 +92,7 @@ class Attempt:
             self.scope.task.cancel()
 
     def outcome(self, error: BaseException | None = None) -> Outcome:
-        """Make its outcome, to be filled in."""
+        """Make its outcome, still to be filled in."""
         return Outcome(self.scope.step, self.scope.visit, self.scope.attempt, error=error)
 
     def when_over(self, callback: Callable[[], None]) -> None:
@@ -101,7 +100,7 @@ class Attempt:
         self._ended += (callback,)
 
     async def _run_async(self, result: Any) -> None:
-        """Call the function, or take over ``result``, what a plain one returned, and await it."""
+        """Call the function and await it; ``result`` is the awaitable that a plain function returned."""
         scope = self.scope
         current_scope.set(scope)
         outcome = Outcome(scope.step, scope.visit, scope.attempt)
@@ -141,8 +140,8 @@ class Attempt:
             scope.check()
             result = call_step(self.spec, scope, scope.execution.arguments(self.spec))
             if type(result) not in _NOT_AWAITABLE and inspect.isawaitable(result):
-                # a plain wrapper of an async function: it continues as one
-                self._go_on_in_loop(result)
+                # a plain wrapper around an async function: it continues as a task
+                self._continue_on_loop(result)
                 return
             if (problem := unawaited(scope)) is not None:
                 raise problem
@@ -153,7 +152,7 @@ class Attempt:
         self._has_returned()
         try:
             scope.loop.call_soon_threadsafe(self._over, outcome)
-        except RuntimeError:  # the loop was closed under it, as at the end of asyncio.run: nobody takes the outcome
+        except RuntimeError:  # the loop was closed, as at the end of asyncio.run: nobody takes the outcome
             self._loop_ended()
 
     def _has_returned(self) -> None:
@@ -161,7 +160,7 @@ class Attempt:
         if self.scope.checkpoints is not None:
             self.scope.checkpoints.end()
 
-    def _go_on_in_loop(self, result: Any) -> None:
+    def _continue_on_loop(self, result: Any) -> None:
         try:
             self.scope.loop.call_soon_threadsafe(self._take_over, result)
         except RuntimeError:
@@ -183,9 +182,9 @@ class Attempt:
     def _loop_ended(self) -> None:
         give_up(self.scope)
         self.scope.execution.end_with_loop()
-        self._tell_ended()
+        self._call_back()
 
-    def _tell_ended(self) -> None:
+    def _call_back(self) -> None:
         for callback in self._ended:
             callback()
 
@@ -196,7 +195,7 @@ class Attempt:
         if scope.unawaited:
             give_up(scope)
         if self._ended:
-            self._tell_ended()
+            self._call_back()
         if self.timed_out and not scope.closed and scope.thread is None:
             outcome.error, outcome.value = self._timeout_error(), None
         if not scope.closed:
@@ -206,18 +205,18 @@ class Attempt:
         self.timed_out = True
         if self.scope.task is not None:
             self.scope.task.cancel()
-        else:  # the thread cannot be stopped: its time is over all the same
+        else:  # the thread cannot be stopped, but its time is up
             self.scope.execution.ended(self.outcome(self._timeout_error()))
 
     def _timeout_error(self) -> StepTimeoutError:
         limit = format_seconds(self.spec.policy.timeout or 0)
-        told = f"step '{self.spec.name}' took longer than its timeout of {limit}"
+        message = f"step '{self.spec.name}' took longer than its timeout of {limit}"
         if self.scope.thread is not None:
-            told += (
+            message += (
                 ". A plain step's thread cannot be ended: it continues until it returns, and a run begins another "
                 "attempt only then. Make it async def, or give what it calls its own timeout"
             )
-        return StepTimeoutError(told)
+        return StepTimeoutError(message)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -225,10 +224,10 @@ class Attempt:
 
 
 _LONG_SECONDS = 0.01
-"""What is worth counting of the time that writing a result takes."""
+"""Encoding a result for longer than this counts as the engine's own work."""
 
 _NOT_AWAITABLE = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict})
-"""Types that `inspect.isawaitable` need not be asked about."""
+"""Types that are known not to be awaitable, to spare a call of `inspect.isawaitable`."""
 
 
 def _close(result: Any) -> None:

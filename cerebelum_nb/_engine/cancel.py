@@ -11,7 +11,7 @@ from ..errors import ExecutionBusyError, ResumeError
 from .clock import current_clock
 from .elsewhere import where_it_runs
 from .execution import running_here
-from .leases import keeper_of
+from .leases import leases_of
 from .leaving import leave_off
 from .patience import patiently, short_try
 
@@ -23,7 +23,7 @@ async def cancel_execution(store: Store, execution_id: ExecutionLike, *, reason:
 
     Args:
         store: its log.
-        execution_id: its id or an unambiguous beginning.
+        execution_id: its id or an unambiguous prefix.
         reason: why, for the log.
         by: who, for the log.
 
@@ -54,7 +54,7 @@ def _cancel(store: Store, execution_id: ExecutionLike, reason: str | None, by: s
         here.loop.call_soon_threadsafe(here.engine.post, here, here.cancel, request)
         return "requested"
     try:
-        lease = keeper_of(store).claim(execution_id, now)
+        lease = leases_of(store).claim(execution_id, now)
     except ExecutionBusyError:
         _signal(store, execution_id, request)
         return "requested"

@@ -28,7 +28,7 @@ from .._core.state_name import ExecutionState
 from .._core.value import Value
 from .._text.json_text import parse
 from .._values.classes import Home
-from .._values.secret import Vault
+from .._values.secret import Redactor
 from ..errors import CerebelumError, SerializationError
 from .entry import digest_arguments, entries, helpers_of, may_wait, result_of, twin_for
 from .scope import Scope
@@ -102,9 +102,9 @@ class Checkpoints:
 
     def __init__(self, spec: StepSpec, scope: Scope, host: _KeepsVariables, twin: Twin) -> None:
         self._spec, self._scope, self._host, self._twin = spec, scope, host, twin
-        vault = scope.execution.vault
+        redactor = scope.execution.redactor
         fn = cast(types.FunctionType, innermost(spec.fn))  # else it had no twin
-        self.cursor = Cursor(twin, fn, self._is_left, host.home, vault.reveals if vault else None)
+        self.cursor = Cursor(twin, fn, self._is_left, host.home, redactor.reveals if redactor else None)
         self.leaving = False  # the attempt ends, and the step is to be entered again; not when its time is over
         self._last: tuple[Any, ...] = ()
         self._recorded: int | None = None  # the statement at which the last checkpoint is
@@ -196,7 +196,7 @@ class Checkpoints:
     def _say(self, place: str, line: int) -> None:
         """Say in the log why what is recorded behind a place does not hold, if that is so."""
         if self._reasons:
-            reason = self._scope.execution.vault.mask(self._reasons[0])
+            reason = self._scope.execution.redactor.mask(self._reasons[0])
             self._scope.ride(StepCheckpointed, place=place, line=line, reason=reason)
 
     def _restore(self, recorded: StepCheckpointed) -> None:
@@ -320,7 +320,7 @@ class Checkpoints:
         host = self._scope.execution
         given = (*self._unchanged(found), *found.again)
         plain = {name: value for name, value in found.plain.items() if name not in given}
-        kept = {tuple(one.names): _value(one, host.vault) for one in found.kept}
+        kept = {tuple(one.names): _value(one, host.redactor) for one in found.kept}
         try:
             variables = host.encode(plain, path="the variables")
             for value in kept.values():
@@ -352,7 +352,7 @@ class Checkpoints:
             "kept": values,
             "given": given,
             "secrets": found.secrets or None,
-            "missing": {name: host.vault.mask(why) for name, why in missing.items()} or None,
+            "missing": {name: host.redactor.mask(why) for name, why in missing.items()} or None,
             "variables": variables,
         }
 
@@ -368,7 +368,7 @@ def _as_async(call: Callable[..., Any]) -> Callable[..., Any]:
 _UNKNOWN = Value("none")
 
 
-def _value(kept: Kept, vault: Vault) -> Value:
+def _value(kept: Kept, redactor: Redactor) -> Value:
     digest = hashlib.sha256(kept.data).hexdigest()
     return Value(
         kept.codec,
@@ -376,5 +376,5 @@ def _value(kept: Kept, vault: Vault) -> Value:
         digest=digest,
         size=len(kept.data),
         payload=kept.data,
-        preview=vault.mask(kept.shown),
+        preview=redactor.mask(kept.shown),
     )

@@ -1,4 +1,4 @@
-"""Where an execution is decided on: in its log, or on the cluster of which the log holds a copy."""
+"""Where signals and decisions for an execution go: to its log, or to the cluster that the log has a copy of."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def where_it_runs(store: Store, row: ExecutionRow) -> Store:
 
 
 def extension(module: str) -> Any:
-    """Import a module of the package for clusters, which stands above this one and needs packages of its own.
+    """Import a module of the package for clusters, a layer above this one that needs an extra.
 
     Raises:
         CerebelumError: those packages are not installed.

@@ -1,8 +1,8 @@
 """The local shell around the driver: outcomes become messages, commands become attempts, timers and commits.
 
-What an execution does next is decided in :mod:`..core.drive`; nothing here decides. Nothing here touches the store
-either: events gather in the driver's batch, the engine commits them, and only then ``committed`` starts what was
-decided and answers who waited. Everything runs on the engine's loop, one message after another.
+What an execution does next is decided in :mod:`.._core.drive`, never here. Nothing here writes to the store either:
+events collect in the driver's batch, the engine (loop.py) commits them, and only then ``committed`` starts what was
+decided and answers those who wait. Everything runs on the engine's loop, one message after another.
 """
 
 from __future__ import annotations
@@ -16,14 +16,17 @@ from functools import partial
 from typing import Any, assert_never
 
 from .._core import events as e
-from .._core.drive import (
+from .._core.drive import Driver
+from .._core.events import Event
+from .._core.graph import Plan
+from .._core.limits import Limit
+from .._core.messages import (
     AskItems,
     AskRoute,
     Begin,
     Cancel,
     CancelAttempts,
     Drain,
-    Driver,
     Due,
     End,
     Items,
@@ -37,16 +40,13 @@ from .._core.drive import (
     Start,
     Stop,
 )
-from .._core.events import Event
-from .._core.graph import Plan
-from .._core.limits import Limit
 from .._core.settle import Returned, ReturnedError, settle, tries_again
 from .._core.state import State, StepState
 from .._core.summary import summarise
 from .._core.value import Value
 from .._core.waits import AttemptWaits, may_leave, ripe_at, wake_at
 from .._store.base import Commit, Store
-from .._values import Vault
+from .._values import Redactor
 from .._values.foreign import ForeignBytes
 from ..errors import CerebelumError, ExecutionBusyError, SerializationError, UntrustedValueError
 from . import observers
@@ -54,7 +54,7 @@ from .attempt import Attempt, Interruption
 from .checkpoints import at_failure
 from .clock import Deadline, Timer
 from .foreach import join_items, list_items
-from .leases import keeper_of
+from .leases import leases_of
 from .ports import Outcome, RunLoop, Waiter
 from .remembered import note_end
 from .routing import take_route
@@ -66,10 +66,10 @@ from .values import ExecutionValues, MakeContext
 __all__ = ["Execution", "running_here"]
 
 _LAUNCHED_AT_ONCE = 128
-"""The most attempts that are begun in one turn of the loop."""
+"""The most attempts that are started in one turn of the loop."""
 
-_BROKEN_OFF = (Suspension, Interruption, KeyboardInterrupt)
-"""What a step raises that a stop broke into, or refused an operation."""
+_INTERRUPTED = (Suspension, Interruption, KeyboardInterrupt)
+"""What a step raises when a stop interrupted it, or refused it an operation."""
 
 
 class Execution(ExecutionValues):
@@ -82,23 +82,23 @@ class Execution(ExecutionValues):
         plan: Plan,
         state: State,
         holder: int,
-        vault: Vault,
+        redactor: Redactor,
         make_context: MakeContext,
     ) -> None:
-        super().__init__(engine.store, execution_id, plan, state, vault, make_context)
+        super().__init__(engine.store, execution_id, plan, state, redactor, make_context)
         self.engine = engine
         self.loop, self.clock, self.holder = engine.loop, engine.clock, holder
         self.driver = Driver(plan, state)
-        self.variable = ""  # how its workflow is called here
-        self.handle: Callable[[str | None], str] | None = None  # writes the call of a handle that goes on with it
+        self.variable = ""  # the name of its workflow in the caller's code
+        self.handle: Callable[[str | None], str] | None = None  # writes the call that continues it through a handle
         self.traceback_shown = False  # by its view, so that the exception below does not show it again
         self.attempts: dict[str, Attempt] = {}
-        self._busy: Attempt | None = None  # one of them that was found at work
+        self._awake: dict[str, Attempt] = {}  # those that may be at work; one found waiting is removed
         self._looks = False
         self.written = state.version
         self.over = False
         self.heard_at: int | None = None  # the last heartbeat of the process that ran it before
-        self.superseded = False  # another process runs it now
+        self.superseded = False  # another process is running it now
         self.stays = False
         self.watchers: set[Callable[[], None]] = set()
         self.cause: BaseException | None = None
@@ -109,8 +109,8 @@ class Execution(ExecutionValues):
         self.done: asyncio.Future[None] = engine.loop.create_future()
         self.context = contextvars.copy_context()
         self._ahead = self.clock.now() - self.clock.monotonic()
-        self._starts: list[Start] = []  # decided on, and not committed yet
-        self._ready: list[Start] = []  # committed, and not launched yet
+        self._starts: list[Start] = []  # decided on, but not committed yet
+        self._ready: list[Start] = []  # committed, but not launched yet
         self._answers: list[Waiter] = []
         self._timers: dict[str, Timer] = {}
         self._retries: dict[str, Deadline] = {}  # of steps that failed in this turn
@@ -146,8 +146,8 @@ class Execution(ExecutionValues):
     def now(self) -> int:
         """Return the time of what happens now; never before the last event.
 
-        It runs with the monotonic clock, so that the times of two events of this process are as far apart as they were,
-        whatever the wall clock was set to between them. When nothing is at work it is set by the wall clock again.
+        It follows the monotonic clock, so two events of this process are as far apart in the log as they were in fact,
+        even if the wall clock was changed between them. When nothing is at work it is set to the wall clock again.
         """
         at, last = self.engine.turn_at, self.state.updated_at
         now = self._ahead + (self.clock.monotonic() if at is None else at)
@@ -171,39 +171,39 @@ class Execution(ExecutionValues):
         """Take an operation's event; ``waiter`` is answered when it is committed."""
         self.engine.post(self, self._record, (event, waiter))
 
-    def check_signals(self) -> None:
-        """Take signals: they come through the log."""
-
     def ride(self, make: Callable[[], Event | None]) -> None:
-        """Record with the next commit what is not worth one of its own; ``make`` is called then."""
+        """Record something with the next commit that is not worth a commit of its own; ``make`` is called then."""
         if not self.over and not self.finishing and self.driver.ride(make):
             self.engine.flush_later(self)
 
     def waits_changed(self) -> None:
-        """Hear that a step began to wait, or has waited for long; many that begin together are looked at once."""
+        """Hear that a step began to wait, or has waited for long; many at once cause one check."""
         if not self._looks:
             self._looks = True
             self.loop.call_soon(self.engine.on_behalf_of, self, self._look_at_waits)
 
-    def wait_ended(self) -> None:
-        """Hear that a step waits no more."""
+    def wait_ended(self, step: str) -> None:
+        """Hear that a step no longer waits."""
+        if step in self.attempts:
+            self._awake[step] = self.attempts[step]
         self.engine.stirs(self)
 
     def note_blocking(self, step: str, seconds: float) -> None:
-        """Take how long an async step has run without letting the loop go on."""
+        """Note how long an async step has blocked the loop."""
         self.engine.note_blocking(step, seconds)
 
     def note_own(self, seconds: float) -> None:
-        """Take how long the loop was kept by work that is not the step's."""
+        """Note how long the loop was busy with work that is not the step's."""
         self.engine.note_own(seconds)
 
     @property
     def all_wait(self) -> bool:
-        """Whether everything in flight waits for the clock. Who was at work last is asked first: it mostly still is."""
-        busy = self._busy
-        if busy is None or busy.scope.waits or self.attempts.get(busy.spec.name) is not busy:
-            self._busy = next((attempt for attempt in self.attempts.values() if not attempt.scope.waits), None)
-        return self._busy is None and not self._ready and bool(self.attempts or self._timers)
+        """Whether everything in flight waits for the clock; each attempt that begins to wait is checked once."""
+        while self._awake:
+            if not next(iter(self._awake.values())).scope.waits:
+                return False
+            del self._awake[next(iter(self._awake))]
+        return not self._ready and bool(self.attempts or self._timers)
 
     # -- messages -------------------------------------------------------------------------------------------
 
@@ -222,6 +222,7 @@ class Execution(ExecutionValues):
         if attempt is None or (attempt.scope.visit, attempt.scope.attempt) != (outcome.visit, outcome.attempt):
             return
         del self.attempts[outcome.step]
+        self._awake.pop(outcome.step, None)
         scope = attempt.scope
         if scope.closed:
             return
@@ -236,9 +237,9 @@ class Execution(ExecutionValues):
             self._when_over(attempt, partial(self._on_end_of_thread, scope.step))
         now = self.now()
         printed = None if scope.printed is None else scope.take_printed(now, all_of_it=True)
-        if self.stop_requested is not None and isinstance(outcome.error, _BROKEN_OFF):
+        if self.stop_requested is not None and isinstance(outcome.error, _INTERRUPTED):
             self.driver.ride(lambda: printed)
-            return  # still in flight as far as the log knows: the stop interrupts it
+            return  # for the log it is still in flight: the stop interrupts it
         verdict = verdict_of(self, attempt.spec, outcome)
         due_at, policy, failures = None, attempt.spec.policy, self._known(scope.step).failures
         if tries_again(policy, failures, verdict):
@@ -257,10 +258,10 @@ class Execution(ExecutionValues):
             self.warn_of_changes(scope.step)
 
     def ask_to_stop(self, reason: str) -> None:
-        """Stop it, from any thread and from a signal handler: nothing starts any more, and it pauses soon."""
+        """Stop it, from any thread or a signal handler: nothing more starts, and it pauses soon."""
         self.stop_requested = reason
         if not self.over and not self.loop.is_closed():
-            self.loop.call_soon_threadsafe(self.engine.post, self, _decide_anew, None)
+            self.loop.call_soon_threadsafe(self.engine.post, self, _only_decide, None)
 
     def stop(self, reason: str) -> None:
         """Pause it: whatever is in flight is interrupted, everything finished is kept."""
@@ -275,13 +276,13 @@ class Execution(ExecutionValues):
         self.driver.take(Cancel(request.reason, request.by), self.now())
 
     def drain(self) -> None:
-        """Start nothing more, and hibernate as soon as no step is at work: others go on with it."""
+        """Start nothing more, and hibernate as soon as no step is at work: another process resumes it."""
         if not self.over:
             self.driver.take(Drain(), self.now())
             self.engine.post(self, self._hibernate, None)
 
     def consider_hibernation(self) -> None:
-        """End the run in this process if all it does is wait, and for long."""
+        """End the run in this process if it only waits, and will for long."""
         if self.engine.hibernate_after is None or self.stays or self.over or self.finishing:
             return
         if not self.all_wait:
@@ -299,27 +300,27 @@ class Execution(ExecutionValues):
             self._ripening = self.clock.call_at(Deadline(self.clock, ripe), look)
 
     def cancelled_from_outside(self, step: str) -> None:
-        """A step's task was cancelled by somebody else, as at the end of ``asyncio.run``: record it at once."""
+        """Record at once that something else cancelled a step's task, such as the end of ``asyncio.run``."""
         if not self.over:
             self.engine.post(self, self.stop, f"step '{step}' was cancelled from outside")
             self.engine.flush()
 
     def look_soon(self) -> None:
-        """Ask, from any thread, to look for events that others appended."""
+        """Ask, from any thread, to check for events that others have appended."""
         if not self.loop.is_closed():
             self.loop.call_soon_threadsafe(self.engine.look, self)
 
     def advance(self) -> None:
-        """Carry out what follows from the messages, until there is nothing more to decide."""
+        """Carry out what follows from the messages, until there is nothing left to decide."""
         if self.state.cancel is not None:
             self._note_stop()
             self._ride_all_printed()
-        elif self.stop_requested is not None:  # after what came in together with it: that is done, and is kept
+        elif self.stop_requested is not None:  # after what arrived with it: that is finished, and is kept
             self.stop(self.stop_requested)
         else:
             for is_due in list(self.watchers) if self.watchers else ():
                 is_due()
-        if not (self.attempts or self._starts or self._ready):  # nothing is being measured: by the wall clock again
+        if not (self.attempts or self._starts or self._ready):  # nothing is being measured: back to the wall clock
             self._ahead = self.clock.now() - (self.engine.turn_at or self.clock.monotonic())
         answered = True
         while answered:
@@ -342,40 +343,40 @@ class Execution(ExecutionValues):
                     case CancelAttempts():
                         self._cancel_attempts()
                     case End():
-                        pass  # the commit gives the lease back, and `committed` sees that it is the last
+                        pass  # the commit gives the lease back, and `committed` ends the run
                     case _:
                         assert_never(command)
         if self.driver.draining and not self.driver.finishing:
             self._hibernate(None)
 
     def take_progress(self) -> None:
-        """Let the waiting progress events be committed by themselves."""
+        """Commit the waiting progress events by themselves."""
         self.driver.take_riders()
 
     # -- around the commit ----------------------------------------------------------------------------------
 
     def commit(self) -> Commit:
-        """Describe what is to be written."""
+        """Return what must be written."""
         if not self.holder:
-            self.holder = keeper_of(self.store).holder(self.clock.now())
+            self.holder = leases_of(self.store).holder(self.clock.now())
         driver = self.driver
         return Commit(
             self.id, self.written, driver.batch, summarise(self.state), self.holder, driver.finishing, self.payloads
         )
 
     def rebase(self, state: State) -> None:
-        """Put the batch behind events that others appended meanwhile."""
+        """Put the batch after events that others have appended since."""
         self.written = state.version
         self.driver.rebase(state)
         self.state = state
 
     def was_written(self, state: State) -> None:
-        """Hear that the batch is in the log although the store raised; ``state`` is what is recorded."""
+        """Hear that the batch was written although the store raised; ``state`` is what is recorded."""
         self.driver.state = self.state = state
         self.committed()
 
     def committed(self) -> None:
-        """The batch is in the log: it counts now."""
+        """Hear that the batch is in the log: answer those who wait, start what was decided, tell the observers."""
         driver = self.driver
         if driver.forgotten:
             self.forget(driver.forgotten)
@@ -389,10 +390,10 @@ class Execution(ExecutionValues):
             for waiter in answers:
                 if not waiter.done():
                     waiter.set_result(None)
-        if self.state.cancel is not None and not driver.finishing:  # it came with what others appended
+        if self.state.cancel is not None and not driver.finishing:  # it was among what others appended
             self._starts.clear()
             self._ready.clear()
-            self.engine.post(self, _decide_anew, None)
+            self.engine.post(self, _only_decide, None)
         if self._starts and self.stop_requested is None:
             self._ready += self._starts
             self._starts = []
@@ -403,13 +404,13 @@ class Execution(ExecutionValues):
             self._end()
 
     def confirm(self) -> None:
-        """Make sure, from any thread, that this process may still act for the execution; if not, end it here.
+        """Check, from any thread, that this process may still act for the execution; if not, end it here.
 
         Raises:
             ExecutionBusyError: another process has taken it over.
         """
         try:
-            keeper_of(self.store).check(self)
+            leases_of(self.store).check(self)
         except ExecutionBusyError as error:
             self.loop.call_soon_threadsafe(self.abort, error)
             raise
@@ -421,7 +422,7 @@ class Execution(ExecutionValues):
             attempt.scope.closed = True
 
     def abort(self, error: BaseException) -> None:
-        """Give up without writing, and give the lease back; whatever is raised meanwhile, it is over afterwards."""
+        """End it without writing, and give the lease back; it is over afterwards, whatever is raised in between."""
         if self.over:
             return
         self.superseded = isinstance(error, ExecutionBusyError)
@@ -438,13 +439,13 @@ class Execution(ExecutionValues):
         self._end(error)
 
     def end_with_loop(self) -> None:
-        """Be over if the event loop was closed under it, from any thread: it can never go on."""
+        """End it, from any thread, if its event loop was closed: it can never continue."""
         if self.loop.is_closed():
-            self.abort(CerebelumError(f"the event loop of execution {self.id} was closed before it was over"))
+            self.abort(CerebelumError(f"the event loop of execution {self.id} was closed before it ended"))
 
     @property
     def unrecorded(self) -> list[str]:
-        """The steps that finished and whose results the log does not hold."""
+        """The steps that finished, but whose results are not in the log."""
         return [event.step for event in self.batch if isinstance(event, e.StepCompleted)]
 
     # -- private --------------------------------------------------------------------------------------------
@@ -457,7 +458,7 @@ class Execution(ExecutionValues):
             waiter.set_exception(Suspension(f"execution {self.id} has ended here; nothing it does now is recorded"))
 
     def _set_timer(self, command: SetTimer) -> bool:
-        """Wait for the time of the next attempt; return whether it has come already."""
+        """Wait until the next attempt is due; return whether it already is."""
         name = command.step
         deadline = self._retries.pop(name, None) or Deadline(self.clock, command.due_at)
         if deadline.rest() <= 0:
@@ -469,7 +470,7 @@ class Execution(ExecutionValues):
 
     def _due(self, step: str) -> None:
         self._timers.pop(step, None)
-        if self.stop_requested is None:  # else the stop, which is on its way, interrupts it before it starts
+        if self.stop_requested is None:  # else the pending stop interrupts it before it starts
             self.driver.take(Due(step), self.now())
 
     def _on_end_of_thread(self, step: str) -> None:
@@ -481,7 +482,7 @@ class Execution(ExecutionValues):
         self.driver.take(Released(step), self.now())
 
     def _launch_some(self) -> None:
-        """Launch what is recorded as started; of very many, some, and the others in the loop's next turns."""
+        """Launch what is recorded as started; if there is very much, the rest in the loop's next turns."""
         if self.over or self.driver.finishing or self.stop_requested is not None:
             return
         some, self._ready = self._ready[:_LAUNCHED_AT_ONCE], self._ready[_LAUNCHED_AT_ONCE:]
@@ -496,16 +497,16 @@ class Execution(ExecutionValues):
         spec = self.plan.spec(name)
         assert spec is not None, f"nothing is known of step {name}"
         attempt = Attempt(spec, scope)
-        self.attempts[name] = attempt
+        self.attempts[name] = self._awake[name] = attempt
         try:
             context = self.context.copy()
             observers.prepare(scope, context)
             attempt.start(context)
-        except Exception as error:  # noqa: BLE001 - the system may refuse a thread: then that is how the attempt ended
+        except Exception as error:  # noqa: BLE001 - the system may refuse a thread: that is then the attempt's outcome
             self.engine.post(self, self.settle, attempt.outcome(error))
 
     def _choose(self, name: str) -> e.DivergeTaken | e.BranchTaken | e.WorkflowFailed:
-        """Hold the outcome of a step against its routes."""
+        """Match the outcome of a step against its routes."""
         event, error = take_route(self, name, self.now())
         if error is not None:
             self.cause = error
@@ -529,7 +530,7 @@ class Execution(ExecutionValues):
         self.engine.check_idle()
 
     def _hibernate(self, _: None) -> None:
-        """Stop waiting in this process, if that is still all there is to do."""
+        """Stop waiting in this process, if waiting is still all there is to do."""
         after, now = self.engine.hibernate_after, self.clock.now()
         if self.finishing:
             return
@@ -573,7 +574,7 @@ class Execution(ExecutionValues):
             attempt.abandon()
 
     def _ride_all_printed(self) -> None:
-        """Record what was printed so far before what ends the attempts."""
+        """Record what was printed so far, before the event that ends the attempts."""
         for attempt in self.attempts.values():
             if attempt.scope.printed is not None and not self.finishing:
                 self.driver.ride(partial(attempt.scope.take_printed, self.now(), all_of_it=True))
@@ -591,8 +592,8 @@ class Execution(ExecutionValues):
             note_end(self)
             self.engine.forget(self, [partial(getattr, a, "alive") for a in left])
             for attempt in left:
-                self._when_over(attempt, partial(keeper_of(self.store).forget_ended, self.id))
-        except Exception as trouble:  # noqa: BLE001 - whoever waits for this run is told its end in any case
+                self._when_over(attempt, partial(leases_of(self.store).forget_ended, self.id))
+        except Exception as trouble:  # noqa: BLE001 - whoever waits for this run must learn that it ended
             error = error or trouble
         if error is not None:
             self.engine.release(self)
@@ -606,9 +607,9 @@ class Execution(ExecutionValues):
 
 def running_here(store: Store, execution_id: str) -> Execution | None:
     """Return the execution if it runs in this process."""
-    held = keeper_of(store).running(execution_id)
+    held = leases_of(store).running(execution_id)
     return held if isinstance(held, Execution) else None
 
 
-def _decide_anew(_: None) -> None:
-    """A message that only asks for a decision."""
+def _only_decide(_: None) -> None:
+    """Handle a message that only asks for a decision."""

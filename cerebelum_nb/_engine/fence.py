@@ -16,7 +16,7 @@ from typing import Any
 
 from .._core.value import ErrorInfo
 from .._host.caller import user_traceback
-from .._values import Vault
+from .._values import Redactor
 from ..errors import CerebelumError
 
 __all__ = ["at_return", "describe", "without_secrets"]
@@ -39,13 +39,13 @@ def describe(error: BaseException) -> ErrorInfo:
     )
 
 
-def without_secrets(error: BaseException, vault: Vault) -> BaseException:
+def without_secrets(error: BaseException, redactor: Redactor) -> BaseException:
     """Mask the texts of an exception and of what it came from, in place: a notebook keeps the traceback it shows.
 
     Returns:
         The exception; where its text cannot be changed, another one that says the same without the secrets.
     """
-    if not vault:
+    if not redactor:
         return error
     todo, seen = [error], set[int]()
     while todo:
@@ -56,34 +56,34 @@ def without_secrets(error: BaseException, vault: Vault) -> BaseException:
         todo += [other for other in (one.__cause__, one.__context__) if other is not None]
         if isinstance(one, BaseExceptionGroup):
             todo += one.exceptions
-        _mask_texts(one, vault)
+        _mask_texts(one, redactor)
     shown = "".join(_formatted(error))
-    if vault.mask(shown) == shown:
+    if redactor.mask(shown) == shown:
         return error
-    other = CerebelumError(f"{type(error).__name__}: {vault.mask(_message(error))}")
+    other = CerebelumError(f"{type(error).__name__}: {redactor.mask(_message(error))}")
     other.__suppress_context__ = True
     return other.with_traceback(error.__traceback__)
 
 
-def _mask_texts(error: BaseException, vault: Vault) -> None:
+def _mask_texts(error: BaseException, redactor: Redactor) -> None:
     own = _message(error) + "".join(map(str, getattr(error, "__notes__", ())))
-    if vault.mask(own) == own:
+    if redactor.mask(own) == own:
         return
     with suppress(Exception):  # a user's class may refuse anything
-        error.args = tuple(_masked(part, vault) for part in error.args)
+        error.args = tuple(_masked(part, redactor) for part in error.args)
     held = {"filename", "filename2", "strerror", "msg", "text", "reason", *getattr(error, "__dict__", ())}
     for name in held:
         with suppress(Exception):  # as above
             part = getattr(error, name)
             if name == "__notes__":
-                error.__notes__ = [vault.mask(note) for note in part]
-            elif (masked := _masked(part, vault)) is not part:
+                error.__notes__ = [redactor.mask(note) for note in part]
+            elif (masked := _masked(part, redactor)) is not part:
                 setattr(error, name, masked)
 
 
-def _masked(part: Any, vault: Vault) -> Any:
+def _masked(part: Any, redactor: Redactor) -> Any:
     text = part if isinstance(part, str) else repr(part)
-    masked = vault.mask(text)
+    masked = redactor.mask(text)
     return part if masked == text else masked
 
 

@@ -29,8 +29,8 @@ def list_items(values: ExecutionValues, name: str, now: int) -> tuple[ItemsListe
         keys = keys_of(items, each.key)
     except Exception as error:  # noqa: BLE001 - key= and what the source holds are the user's
         return _failed(values, name, error, now), error
-    if values.vault:  # a secret is not shown as the name of an item
-        keys = tuple(key if values.vault.mask(key) == key else f"#{index}" for index, key in enumerate(keys))
+    if values.redactor:  # a secret is not shown as the name of an item
+        keys = tuple(key if values.redactor.mask(key) == key else f"#{index}" for index, key in enumerate(keys))
     listed = ItemsListed(
         at=now,
         step=name,

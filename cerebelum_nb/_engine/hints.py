@@ -23,7 +23,7 @@ from .._core.state import Operation, State
 from .._core.state_name import ExecutionState
 from .._host.caller import in_cells
 from .._store.base import Store
-from .._store.session import default_path
+from .._store.connect import default_path
 
 if TYPE_CHECKING:
     from .execution import Execution

@@ -9,7 +9,7 @@ from typing import Any
 
 from .._core.value import Value
 from .._store.base import Store
-from .._values import Secret, Vault, decode, encode
+from .._values import Redactor, Secret, decode, encode
 from .remembered import remembered
 from .values import ExecutionValues
 
@@ -42,7 +42,7 @@ def check_inputs(inputs: Any) -> dict[str, Any]:
 
 def merge_inputs(
     store: Store,
-    vault: Vault,
+    redactor: Redactor,
     execution_id: str,
     recorded: Value | None,
     inputs: Inputs | None,
@@ -52,7 +52,7 @@ def merge_inputs(
 
     Args:
         store: the log.
-        vault: the secrets of the execution.
+        redactor: the secrets of the execution.
         execution_id: whose inputs are recorded.
         recorded: those.
         inputs: the new ones.
@@ -72,7 +72,7 @@ def merge_inputs(
         for name, value in check_inputs(inputs).items()
     }
     merged = {**known, **(remembered(store, execution_id).inputs or {}), **given}
-    return merged, encode(merged, vault=vault, path="inputs")
+    return merged, encode(merged, redactor=redactor, path="inputs")
 
 
 def keep_inputs(execution: ExecutionValues, inputs: dict[str, Any], value: Value) -> None:

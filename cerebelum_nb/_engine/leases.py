@@ -2,13 +2,13 @@
 
 A lease is the right to append to an execution. One process has it; the store refuses the commits of any other. On
 the holder's own machine it lasts as long as the holder's process, which can be seen there. Only a process that cannot
-see the holder goes by its heartbeat, and may take the execution over once it has not seen it move for the
-length of a lease (store/sightings.py). So a holder that was suspended may have been superseded: it finds out from its
-next commit, from the look at the log that follows every write of another process, or right before its next effect
-(:meth:`LeaseKeeper.check`), whichever comes first. A forked child holds nothing.
+see the holder relies on its heartbeat, and may take the execution over once it has seen none for the length of a lease
+(_store/heartbeats.py). So a holder that was suspended may have been superseded. It finds out from its next commit, when
+it reads the log after another process has written to it, or right before its next effect (:meth:`Leases.check`),
+whichever comes first. A forked child holds nothing.
 
-One holder per store and process; the heartbeat has its own thread where threads start, so that a busy event loop
-does not lose its leases. The same thread notices that another process has written to the log.
+There is one holder per store and process. The heartbeat has its own thread where threads can start, so that a busy
+event loop does not lose its leases. The same thread notices that another process has written to the log.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from .._store import at_fork as forks
+from .._store import at_fork
 from .._store.base import Store
 from ..errors import ExecutionBusyError, StoreError
 from .ports import Held
 from .threads import can_start_threads
 
-__all__ = ["Lease", "LeaseKeeper", "LeaseTimes", "keeper_of", "superseded"]
+__all__ = ["Lease", "LeaseTimes", "Leases", "leases_of", "superseded"]
 
 log = logging.getLogger("cerebelum_nb")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseTimes:
-    """How long a lease lasts, how often it is renewed, how often to look at the log, when to stop; seconds."""
+    """How long a lease lasts, how often it is renewed, how often the log is checked, when to stop; seconds."""
 
     lease: float = 30.0
     heartbeat: float = 5.0
@@ -51,26 +51,26 @@ class LeaseTimes:
 
 
 class Lease(NamedTuple):
-    """A lease that was taken: by which holder, and when the process it was taken over from was last heard of (µs)."""
+    """A lease that was taken: its holder, and when the process that had it before was last heard of (µs)."""
 
     holder: int
     heard_at: int | None
 
 
 times = LeaseTimes()
-"""Those of this process; a test with its own processes sets shorter ones."""
+"""The times of this process; a test with its own processes sets shorter ones."""
 
-_keepers: weakref.WeakKeyDictionary[Store, LeaseKeeper] = weakref.WeakKeyDictionary()
-_keepers_lock = threading.Lock()
+_by_store: weakref.WeakKeyDictionary[Store, Leases] = weakref.WeakKeyDictionary()
+_by_store_lock = threading.Lock()
 
 
-def keeper_of(store: Store) -> LeaseKeeper:
-    """Return this process's keeper of leases in ``store``."""
-    with _keepers_lock:
-        keeper = _keepers.get(store)
-        if keeper is None:
-            keeper = _keepers[store] = LeaseKeeper(store)
-        return keeper
+def leases_of(store: Store) -> Leases:
+    """Return this process's leases in ``store``."""
+    with _by_store_lock:
+        leases = _by_store.get(store)
+        if leases is None:
+            leases = _by_store[store] = Leases(store)
+        return leases
 
 
 def superseded(execution_id: str) -> ExecutionBusyError:
@@ -84,7 +84,7 @@ def superseded(execution_id: str) -> ExecutionBusyError:
     )
 
 
-class LeaseKeeper:
+class Leases:
     """The leases of this process in one store."""
 
     def __init__(self, store: Store) -> None:
@@ -95,12 +95,12 @@ class LeaseKeeper:
         self._leftovers: dict[str, list[Callable[[], bool]]] = {}
         self._beat_at = 0.0
         self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None  # which the heartbeat beats from without threads
+        self._loop: asyncio.AbstractEventLoop | None = None  # runs the heartbeat where threads cannot start
         self._seen: int | None = None
         self.listeners: set[Callable[[], object]] = set()
 
     def holder(self, now: int) -> int:
-        """Return the key under which this process holds leases, and say that it is alive."""
+        """Return the key under which this process holds leases, after a heartbeat if one is due."""
         with self._lock:
             if self._holder is None:
                 self._holder = self._must_store().register(now, times.ttl)
@@ -121,7 +121,7 @@ class LeaseKeeper:
         return Lease(holder, self._must_store().claim(execution_id, holder, now))
 
     def check(self, execution: Held) -> None:
-        """Make sure that an execution is still this process's to run: before an effect that no commit precedes.
+        """Check, before an effect that no commit precedes, that this process may still run an execution.
 
         Raises:
             ExecutionBusyError: another process has taken it over.
@@ -132,13 +132,13 @@ class LeaseKeeper:
     async def wait_until_seen(self, execution_id: str, wait: Callable[[float], Any] = asyncio.sleep) -> None:
         """Watch the holder of an execution until it is known whether it may be taken over.
 
-        Returns at once when that is known: it is free, or its holder is seen to live or to be gone. Otherwise it
-        returns when a heartbeat came, or when none came for the length of the lease.
+        Returns at once if it is free, or its holder is known to be alive or gone. Otherwise it returns after a
+        heartbeat, or after the length of the lease without one.
         """
         store, last = self._must_store(), math.inf
         while execution_id not in self._running and (holder := store.execution(execution_id).holder) is not None:
             left = 0.0 if holder.key == self._holder else store.lease_left(holder)
-            if left in (0.0, math.inf) or left >= last:  # it grows when a heartbeat came
+            if left in (0.0, math.inf) or left >= last:  # it grows after a heartbeat
                 return
             if last == math.inf:
                 log.warning(
@@ -175,7 +175,7 @@ class LeaseKeeper:
         self.tell()
 
     def forget_ended(self, execution_id: str) -> None:
-        """Let go of what is left of stopped steps, once they have ended."""
+        """Forget the stopped steps of an execution that have ended since."""
         with self._lock:
             left = [is_alive for is_alive in self._leftovers.pop(execution_id, ()) if is_alive()]
             if left:
@@ -183,14 +183,14 @@ class LeaseKeeper:
         self.tell()
 
     def tell(self) -> None:
-        """Say to those who asked that something has changed in this process: a run ended, an approval was decided."""
+        """Call the listeners: something changed in this process, such as a run that ended or an approval decided."""
         for listener in list(self.listeners):
             listener()
 
     def running(self, execution_id: str) -> Held | None:
         """Return the execution if it runs in this process.
 
-        One whose event loop was closed under it, as at the end of ``asyncio.run``, can never continue: it is over.
+        One whose event loop was closed, as at the end of ``asyncio.run``, can never continue, and is ended here.
         """
         execution = self._running.get(execution_id)
         if execution is not None:
@@ -198,7 +198,7 @@ class LeaseKeeper:
         return self._running.get(execution_id)
 
     def disown(self) -> None:
-        """Let go of everything without a word to the store: in a forked child, where it is the parent's."""
+        """Forget everything without writing to the store: in a forked child, where it belongs to the parent."""
         for execution in self._running.values():
             execution.disown()
         self._lock = threading.Lock()
@@ -225,22 +225,22 @@ class LeaseKeeper:
 
     def _must_store(self) -> Store:
         store = self._store()
-        assert store is not None, "the store outlives its keeper"
+        assert store is not None, "the store outlives its leases"
         return store
 
     def _beat(self) -> None:
-        """Beat in a separate thread."""
+        """Send heartbeats from a separate thread."""
         for _ in self._rounds():
             time.sleep(times.look)
 
     def _beat_from(self, loop: asyncio.AbstractEventLoop, rounds: Iterator[None]) -> None:
-        """Beat from an event loop, where no thread can start: a step that blocks it holds up the heartbeat too."""
+        """Send heartbeats from an event loop where no thread can start: a step that blocks it delays them too."""
         for _ in rounds:
             loop.call_later(times.look, self._beat_from, loop, rounds)
             return
 
     def _rounds(self) -> Iterator[None]:
-        """Keep the leases, and look for what others wrote, until nothing has run here for a while."""
+        """Renew the leases and check for what others wrote, until nothing has run here for a while."""
         since, idle, failing = 0.0, 0.0, False
         while True:
             yield
@@ -254,7 +254,7 @@ class LeaseKeeper:
             if not executions:
                 continue
             for execution in executions:
-                execution.end_with_loop()  # nobody else may look, and other processes wait for its lease
+                execution.end_with_loop()  # nobody else may check, and other processes wait for its lease
             since += times.look
             try:
                 if since >= times.heartbeat:
@@ -263,13 +263,13 @@ class LeaseKeeper:
                 self._look(store, executions)
                 failing = False
             except StoreError:
-                pass  # the run's own commits meet and report it; the next look tries again
-            except Exception as error:  # noqa: BLE001 - this thread speaks for all that run here: it does not end
+                pass  # the run's own commits will report it; the next round tries again
+            except Exception as error:  # noqa: BLE001 - this thread serves all that run here: it must not end
                 if not failing:
-                    with suppress(Exception):  # a logging handler of the user's may raise
+                    with suppress(Exception):  # the user's logging handler may raise
                         log.warning("the heartbeat of %s failed, and is tried again: %r", store.location, error)
                 failing = True
-            del store, executions  # so that a log nobody else holds can be closed
+            del store, executions  # so that a log nobody else refers to can be closed
 
     def _look(self, store: Store, executions: list[Held]) -> None:
         version = store.data_version()
@@ -281,11 +281,11 @@ class LeaseKeeper:
 
 
 def _in_child() -> None:
-    """Have nothing of what the parent process runs: its leases, its thread and its locks stayed there."""
-    global _keepers_lock
-    _keepers_lock = threading.Lock()
-    for keeper in list(_keepers.values()):
-        keeper.disown()
+    """Forget what the parent process runs: its leases, thread and locks stayed there."""
+    global _by_store_lock
+    _by_store_lock = threading.Lock()
+    for leases in list(_by_store.values()):
+        leases.disown()
 
 
-forks.in_child(_in_child)
+at_fork.in_child(_in_child)

@@ -1,4 +1,4 @@
-"""How an execution that no process runs leaves off: what was under way is interrupted, and a last event says why."""
+"""Ending or pausing an execution that no process runs: what is in flight is interrupted, a last event says why."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["interruptions", "leave_off"]
 
 
 def interruptions(state: State, at: int, reason: str, heard_at: int | None = None) -> list[StepInterrupted]:
-    """Make the events that interrupt every step which is under way; ``heard_at``: the last heartbeat of its process."""
+    """Make the events that interrupt every step in flight; ``heard_at`` is the last heartbeat of its process."""
     ended_at = state.left_at(heard_at, at)
     return [
         StepInterrupted(
@@ -35,10 +35,10 @@ def leave_off(
     Args:
         execution_id: its id.
         state: what is recorded of it.
-        last: the event that says how it is left, at its time.
-        interrupted: the reason that the steps under way are given.
+        last: the event that ends or pauses it, at its time.
+        interrupted: the reason recorded for the steps in flight.
         holder: the lease it is written under.
-        heard_at: the last heartbeat of the process that ran it before, µs, if that is known.
+        heard_at: the last heartbeat of the process that ran it before, µs, if known.
     """
     after = state.version
     events = [*interruptions(state, last.at, interrupted, heard_at), last]

@@ -1,8 +1,8 @@
-"""While a program is loaded for its definitions, it ends where it starts a run.
+"""Loading a program for its definitions stops where the program would start a run.
 
-What `cerebelum resume` and a scheduler load is the program itself, whose own top level runs as in Python. A program
-may start a run there: at that point everything its steps see has been set, and nothing after it had run when the
-execution was recorded either. So loading ends there, with exactly the settings of the recorded run.
+`cerebelum resume` and a scheduler load the program itself, whose top level runs as usual. If it starts a run there,
+everything its steps see has been set by then, and nothing after that call had run when the execution was recorded. So
+loading stops there, with exactly the settings of the recorded run.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _is_loading: ContextVar[bool] = ContextVar("cerebelum_nb.loading", default=False
 
 
 class RunStartedError(BaseException):
-    """A program that is only loaded has come to where it starts a run; ``except Exception`` does not catch it."""
+    """A program that is only being loaded would start a run here; ``except Exception`` does not catch it."""
 
 
 @contextmanager

@@ -1,12 +1,12 @@
 """The engine: one inbox per event loop and log, and the pump that empties it.
 
-The pump is a plain function that the loop calls when a message has come. It takes every message that is there,
-lets each execution turn them into events and decisions, commits all of them in one transaction on the loop's own
-thread, and only then starts what was decided. So outcomes that arrive together are committed together, and the
-end of a step and the start of the next share one commit.
+The pump is a plain function that the event loop calls when a message has arrived. It takes all waiting messages, lets
+each execution turn them into events and decisions, commits them all in one transaction on the loop's own thread, and
+only then starts what was decided. So outcomes that arrive together are committed together, and the end of a step and
+the start of the next share one commit.
 
-Whatever is raised on behalf of an execution ends that execution with its error, and no other one: every call into it
-stands in ``on_behalf_of``, and a commit that fails is tried again for each execution alone.
+Whatever is raised on behalf of an execution ends that execution with the error, and no other: every call into it goes
+through ``on_behalf_of``, and a commit that fails is retried for each execution alone.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from .._core.events import Event
 from .._core.graph import Plan
 from .._core.state import State, fold
 from .._store.base import Rejection, Store, patience
-from .._values import Vault
+from .._values import Redactor
 from ..errors import CerebelumError, ResumeError, StoreError
 from . import observers
 from .clock import Clock, current_clock
 from .execution import Execution
-from .leases import keeper_of, superseded
+from .leases import leases_of, superseded
 from .patience import LOCKED_SECONDS, RETRY_SECONDS, TRY_SECONDS, short_try
 from .ports import Outcome
 from .remembered import remembered
@@ -44,19 +44,19 @@ from .watchdog import BlockWatch
 __all__ = ["Engine", "engine_of", "engines_on"]
 
 _TURN_MOST = 128
-"""The most messages that share a commit before the loop gets its turn. Ten thousand outcomes that
-come together would keep it from everything else for a second."""
+"""The most messages that share a commit before the loop gets its turn. Ten thousand outcomes at once would block it
+for a second."""
 
 _FLUSH_SECONDS = 1.0
-"""The longest that a progress event waits for a commit to ride on."""
+"""The longest that a progress event waits for another commit to go with."""
 
 _STOP_SECONDS = 5.0
-"""How long a run that was stopped meanwhile waits on: whoever stops it wants the cell back."""
+"""How long a stopped run keeps waiting for a locked log: whoever stopped it wants the cell back."""
 
 log = logging.getLogger("cerebelum_nb")
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
-"""Those at work, and those nobody has collected yet: an engine lives by its executions, and so do its loop and log."""
+"""Those at work, and those not yet collected: only its executions keep an engine, its loop and its log alive."""
 _engines_lock = threading.Lock()
 
 
@@ -85,10 +85,10 @@ class Engine:
         self.loop, self.store, self.clock = loop, store, clock
         self._inbox: list[tuple[Execution, Callable[[Any], None], Any]] = []
         self._executions: dict[str, Execution] = {}
-        self._stirring: dict[Execution, None] = {}  # those that may be doing something else than wait for the clock
+        self._stirring: dict[Execution, None] = {}  # those that may be doing anything but wait for the clock
         self._pump_handle: asyncio.Handle | None = None
         self._pumping = False
-        self.turn_at: int | None = None  # monotonic: what is worked off together happened at one time
+        self.turn_at: int | None = None  # monotonic: everything handled in one turn happened at one time
         self._held: dict[Execution, float] = {}  # whose events wait for the log's write lock, and since when
         self._retry: asyncio.TimerHandle | None = None
         self._context = contextvars.copy_context()
@@ -97,36 +97,40 @@ class Engine:
         self._listening: dict[str, Callable[[], None]] = {}
 
     @contextmanager
-    def create(self, execution_id: str, plan: Plan, vault: Vault, make_context: MakeContext) -> Iterator[Execution]:
-        """Make an execution that has no history yet; what raises in the block gives it back.
+    def create(
+        self, execution_id: str, plan: Plan, redactor: Redactor, make_context: MakeContext
+    ) -> Iterator[Execution]:
+        """Make an execution without a history; it is discarded if the block raises.
 
         Nothing is written, so it waits for no lock: the holder is registered when the first events are committed.
 
         Raises:
-            ResumeError: the log has one of that id.
+            ResumeError: the log already has one with that id.
         """
-        keeper = keeper_of(self.store)
-        if keeper.running(execution_id) is not None or self.store.events(execution_id, upto=1):
+        leases = leases_of(self.store)
+        if leases.running(execution_id) is not None or self.store.events(execution_id, upto=1):
             raise ResumeError(
                 f"execution {execution_id} exists already: add resume=True to resume it or get its "
                 f"recorded result, or choose another execution_id (without one, each gets its own)"
             )
-        execution = Execution(self, execution_id, plan, State(), 0, vault, make_context)
+        execution = Execution(self, execution_id, plan, State(), 0, redactor, make_context)
         with self.made_ready(execution):
             self._enter(execution)
             yield execution
 
     @contextmanager
-    def claim(self, execution_id: str, plan: Plan, vault: Vault, make_context: MakeContext) -> Iterator[Execution]:
-        """Take up a recorded execution; what raises in the block gives it back.
+    def claim(
+        self, execution_id: str, plan: Plan, redactor: Redactor, make_context: MakeContext
+    ) -> Iterator[Execution]:
+        """Claim a recorded execution; its lease is given back if the block raises.
 
         Raises:
-            ExecutionBusyError: somebody else runs it.
-            StoreError: the log is locked (transient): to be tried again, see patience.py.
+            ExecutionBusyError: another process is running it.
+            StoreError: the log is locked (transient): try again, see patience.py.
         """
         with short_try():
-            lease = keeper_of(self.store).claim(execution_id, self.clock.now())
-        execution = Execution(self, execution_id, plan, State(), lease.holder, vault, make_context)
+            lease = leases_of(self.store).claim(execution_id, self.clock.now())
+        execution = Execution(self, execution_id, plan, State(), lease.holder, redactor, make_context)
         execution.heard_at = lease.heard_at
         with self.made_ready(execution):
             execution.rebase(fold(self.store.events(execution_id)))
@@ -138,7 +142,7 @@ class Engine:
 
     @contextmanager
     def made_ready(self, execution: Execution) -> Iterator[None]:
-        """Give an execution back that was not started after all, whatever was raised before it was."""
+        """Give an execution back if the block raises before it was started."""
         try:
             yield
         except BaseException:
@@ -147,13 +151,13 @@ class Engine:
             raise
 
     def start(self, execution: Execution, *events: Event) -> None:
-        """Append what starts or resumes an execution, and let it run; starts that come together share a commit."""
+        """Append the events that start or resume an execution, and run it; simultaneous starts share a commit."""
         self.post(execution, execution.begin, events)
         execution.begun = True
 
     @property
     def hibernate_after(self) -> int | None:
-        """How long a wait may be before it ends the run in this process, µs; None: as long as it likes."""
+        """How long a wait may be before it ends the run in this process, µs; None: unlimited."""
         limit = self.store.hibernate_after
         return None if limit == timedelta.max else limit // timedelta(microseconds=1)
 
@@ -164,7 +168,7 @@ class Engine:
             self._pump_handle = self.loop.call_soon(self._pump, context=self._context)
 
     def post_outcome(self, execution: Execution, outcome: Outcome) -> None:
-        """Put an attempt's outcome into the inbox; work it off at once when nothing can arrive together with it."""
+        """Put an attempt's outcome into the inbox; handle it at once if nothing else can arrive with it."""
         if len(self._executions) == 1 and len(execution.attempts) == 1 and self._pump_handle is None:
             self._inbox.append((execution, execution.settle, outcome))
             self.flush()
@@ -172,18 +176,18 @@ class Engine:
             self.post(execution, execution.settle, outcome)
 
     def flush(self) -> None:
-        """Work off the inbox now, all of it."""
+        """Handle the whole inbox now."""
         if not self._pumping:
             if self._pump_handle is not None:
                 self._pump_handle.cancel()
             self._context.run(self._pump, whole=True)
 
     def flush_later(self, execution: Execution) -> None:
-        """Commit waiting progress by itself if nothing else comes."""
+        """Commit waiting progress by itself if no other commit comes first."""
         self.loop.call_later(_FLUSH_SECONDS, self._flush_progress, execution)
 
     def forget(self, execution: Execution, leftovers: list[Callable[[], bool]]) -> None:
-        """An execution no longer runs here."""
+        """Remove an execution that no longer runs here."""
         self._executions.pop(execution.id, None)
         self._stirring.pop(execution, None)
         self._held.pop(execution, None)
@@ -191,10 +195,10 @@ class Engine:
             self._watch.stop()
         if (end := self._listening.pop(execution.id, None)) is not None:
             end()
-        keeper_of(self.store).leave(execution, leftovers)
+        leases_of(self.store).leave(execution, leftovers)
 
     def give_back(self, execution: Execution) -> None:
-        """Let go of a claimed execution that was not started after all."""
+        """Give back a claimed execution that was never started."""
         execution.over = True
         self.forget(execution, [])
         self.release(execution)
@@ -202,25 +206,25 @@ class Engine:
     def release(self, execution: Execution, until: float | None = None) -> None:
         """Give back the lease of an execution that ended without its last commit; never raises.
 
-        While the log is locked it is tried again. A lease that cannot be given back at all stays with this process,
-        which can resume the execution all the same; for others it is free when this process ends.
+        While the log is locked it is retried. A lease that cannot be given back stays with this process, which can
+        still resume the execution; for others it becomes free when this process ends.
         """
         if not execution.holder:
             return  # it never had one
-        if until is not None and keeper_of(self.store).running(execution.id) is not None:
-            return  # it was resumed here meanwhile: the lease is that run's now
+        if until is not None and leases_of(self.store).running(execution.id) is not None:
+            return  # it has been resumed here since: the lease belongs to that run now
         here = contextvars.copy_context() if self.loop.is_closed() else self._context.copy()
         try:
             here.run(self.store.release, execution.id, execution.holder)
-        except Exception as error:  # noqa: BLE001 - the run has ended with an error of its own, which is the one to tell
+        except Exception as error:  # noqa: BLE001 - the run ended with another error, to be reported
             until = until or self.loop.time() + LOCKED_SECONDS
             if getattr(error, "transient", False) and not self.loop.is_closed() and self.loop.time() < until:
                 self.loop.call_later(RETRY_SECONDS, self.release, execution, until)
             else:
-                _say("the lease of execution %s could not be given back: %s", execution.id, error)
+                _warn("the lease of execution %s could not be given back: %s", execution.id, error)
 
     def stop_all(self, reason: str) -> bool:
-        """Pause everything that runs here, from any thread; return whether anything does."""
+        """Pause everything that runs here, from any thread; return whether anything did run."""
         for execution in list(self._executions.values()):
             execution.ask_to_stop(reason)
         return bool(self._executions)
@@ -229,7 +233,7 @@ class Engine:
         """Tell the clock when everything in flight waits for it."""
         if not self.clock.jumps or self._inbox or self._held or not self._executions:
             return
-        while self._stirring:  # those that wait are looked at once, and again only when something came for them
+        while self._stirring:  # those that wait are checked once, and again only after a message for them
             execution = next(iter(self._stirring))
             if not (execution.over or execution.all_wait):
                 return
@@ -237,21 +241,21 @@ class Engine:
         if self._executions:
             try:
                 self.clock.idle()
-            except Exception as error:  # noqa: BLE001 - a clock that wakes nobody would let all of them wait for ever
+            except Exception as error:  # noqa: BLE001 - with a clock that wakes nobody they would all wait for ever
                 for execution in list(self._executions.values()):
                     execution.abort(error)
 
     def look(self, execution: Execution) -> None:
-        """Take in what other processes appended to an execution."""
+        """Read what other processes have appended to an execution."""
         if execution.over or self._pumping:
             return
         self.on_behalf_of(execution, self._look, execution)
 
     def on_behalf_of(self, execution: Execution, action: Callable[..., object], *arguments: Any) -> None:
-        """Do something for an execution; what it raises ends that execution with its error."""
+        """Do something for an execution; whatever it raises ends that execution with the error."""
         try:
             action(*arguments)
-        except BaseException as error:  # noqa: BLE001 - whatever it is may end a run, and must never hang it
+        except BaseException as error:  # noqa: BLE001 - whatever it is may end a run, but must never hang it
             self._failed(execution, error)
 
     def _failed(self, execution: Execution, error: BaseException) -> None:
@@ -263,7 +267,7 @@ class Engine:
         try:
             row = self.store.execution(execution.id)
         except CerebelumError:
-            return  # its own commits meet and report it
+            return  # its own commits will report it
         if row.holder is None or row.holder.key != execution.holder:
             execution.abort(superseded(execution.id))
         elif row.version > execution.written:
@@ -271,15 +275,15 @@ class Engine:
             self.post(execution, _nothing, None)
 
     def note_blocking(self, step: str, seconds: float) -> None:
-        """Take how long an async step has run without letting the loop go on."""
+        """Note how long an async step has blocked the loop."""
         self._watch.note(step, seconds)
 
     def note_own(self, seconds: float) -> None:
-        """Take how long the loop was kept by the engine's own work, which no step is to blame for."""
+        """Note how long the loop was busy with the engine's own work, for which no step is to blame."""
         self._watch.own += seconds
 
     def stirs(self, execution: Execution) -> None:
-        """Hear that an execution does something, so that a clock that jumps must not."""
+        """Hear that an execution is doing something, so that a fake clock must not jump."""
         if self.clock.jumps:
             self._stirring[execution] = None
 
@@ -293,7 +297,7 @@ class Engine:
         self.stirs(execution)
         self._watch.start()
         self._listening[execution.id] = listen(hear)
-        keeper_of(self.store).enter(execution)
+        leases_of(self.store).enter(execution)
 
     def _flush_progress(self, execution: Execution) -> None:
         if not execution.over:
@@ -312,7 +316,9 @@ class Engine:
             self._pumping = False
             self.turn_at = None
             self._watch.own += time.monotonic() - began
-            if self._inbox and not self.loop.is_closed():  # there were many, or Ctrl-C broke in: the others go on
+            if (
+                self._inbox and not self.loop.is_closed()
+            ):  # there were many, or Ctrl-C interrupted: handle the rest next
                 self._pump_handle = self.loop.call_soon(self._pump, context=self._context)
         if self.clock.jumps:
             self.check_idle()
@@ -343,7 +349,7 @@ class Engine:
                         execution.advance()
                     except BaseException as error:  # noqa: BLE001
                         self._failed(execution, error)
-        finally:  # also when Ctrl-C broke in: what was not looked at yet is looked at in the next turn
+        finally:  # after Ctrl-C too: what is left is handled in the next turn
             self._inbox[:0] = reversed(inbox)
             ready = [execution for execution in touched if execution.driver.batch and not execution.over]
             if self._retry is not None:
@@ -354,17 +360,17 @@ class Engine:
     # -- commits --------------------------------------------------------------------------------------------
 
     def _commit(self, executions: list[Execution]) -> None:
-        """Write what executions have in their batches, and start what follows from it."""
+        """Write the batches of executions, and start what follows from them."""
         again = self._write(executions)
         while again:
             again = self._write(again)
 
     def _write(self, executions: Sequence[Execution]) -> list[Execution]:
-        """Commit once; return who has to be committed again, as others appended something before it."""
+        """Commit once; return the executions to commit again, because others have appended something before it."""
         began = time.perf_counter()
         try:
             rejected = self.store.commit([execution.commit() for execution in executions])
-        except BaseException as error:  # noqa: BLE001 - a store is a plug-in: whatever it raises ends a run, or is retried
+        except BaseException as error:  # noqa: BLE001 - a store is a plug-in: what it raises ends a run, or is retried
             self._not_written(executions, error)
             return []
         observers.tell_commit(time.perf_counter() - began)
@@ -384,7 +390,9 @@ class Engine:
                 self.on_behalf_of(execution, self._rebase, execution)
                 if execution.batch and not execution.over:
                     again.append(execution)
-                elif not execution.over:  # written after all, or it wanted to hibernate and something has happened
+                elif (
+                    not execution.over
+                ):  # it was written after all, or it must not hibernate because something happened
                     self.on_behalf_of(execution, execution.committed)
                     self.post(execution, _nothing, None)
         return again
@@ -392,7 +400,7 @@ class Engine:
     def _not_written(self, executions: Sequence[Execution], error: BaseException) -> None:
         if isinstance(error, StoreError) and error.transient:
             self._hold(executions)
-        elif isinstance(error, Exception) and len(executions) > 1:  # whose is it?
+        elif isinstance(error, Exception) and len(executions) > 1:  # which one caused it?
             for execution in executions:
                 self._commit([execution])
         else:
@@ -402,14 +410,14 @@ class Engine:
                 raise error
 
     def _hold(self, executions: Sequence[Execution]) -> None:
-        """Keep what executions want written until the log's write lock is free.
+        """Keep the batches of executions until the log's write lock is free.
 
-        Tried again by a timer of the loop and not in a thread: a try that finds the lock taken costs the loop little,
-        and only the loop knows what a batch holds by then. Outcomes, a stop and a cancellation are taken meanwhile,
-        and the commit that succeeds in the end is one of all of it.
+        A timer of the loop retries, not a thread: an attempt that finds the lock taken costs the loop little, and only
+        the loop knows what a batch holds by then. Outcomes, a stop and a cancellation are still handled, and the commit
+        that succeeds in the end holds all of them.
         """
         if not self._held and executions:
-            self.loop.call_later(1.0, self._tell_of_lock)
+            self.loop.call_later(1.0, self._report_lock)
         for execution in executions:
             self._held.setdefault(execution, self.loop.time())
         if self._held and self._retry is None:
@@ -431,9 +439,9 @@ class Engine:
             self._pump_handle.cancel()
         self._pump()
 
-    def _tell_of_lock(self) -> None:
+    def _report_lock(self) -> None:
         if self._held:
-            _say(
+            _warn(
                 "the log %s is locked by another program: %s waiting for it to record what is finished. Nothing is "
                 "lost; they can be stopped",
                 self.store.location,
@@ -441,10 +449,10 @@ class Engine:
             )
 
     def _rebase(self, execution: Execution) -> None:
-        """Take in the signals that others appended, or end the run here when its lease is lost.
+        """Read the signals that others have appended, or end the run here if its lease is lost.
 
-        The lease is looked at after the events are read: had it been lost before, they might be what another process
-        did, which this one must not go on from.
+        The lease is checked after the events are read: if it was lost before, they may be the work of another process,
+        from which this one must not continue.
         """
         events = self.store.events(execution.id)
         if not self.store.holds(execution.id, execution.holder):
@@ -456,14 +464,17 @@ class Engine:
                 f"the log {self.store.location} refuses to append to execution {execution.id} after its version "
                 f"{execution.written}, and itself has {state.version}. Check it with `cerebelum verify`"
             )
-        if execution.batch and events[execution.written :][: len(execution.batch)] == execution.batch:
+        others, batch = execution.written, execution.batch
+        if batch and events[others : others + len(batch)] == batch:
+            others += len(batch)
             execution.was_written(state)
         else:
             execution.rebase(state)
+        observers.tell(execution, others + 1, events[others:])
 
 
 def _nothing(_: Any) -> None:
-    """A message that only asks for a decision."""
+    """Handle a message that only asks for a decision."""
 
 
 def _locked(location: str, seconds: float) -> StoreError:
@@ -474,6 +485,6 @@ def _locked(location: str, seconds: float) -> StoreError:
     )
 
 
-def _say(text: str, *arguments: object) -> None:
-    with suppress(Exception):  # a logging handler or filter of the user's may raise
+def _warn(text: str, *arguments: object) -> None:
+    with suppress(Exception):  # the user's logging handler or filter may raise
         log.warning(text, *arguments)

@@ -1,4 +1,4 @@
-"""A step marked as done: the event of a result that a person gave."""
+"""``mark_done`` and overrides: the event of a result that a person gave."""
 
 from __future__ import annotations
 

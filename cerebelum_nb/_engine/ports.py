@@ -1,8 +1,7 @@
-"""What the parts of the engine ask of an execution, without knowing what it is.
+"""The protocols between the parts of the engine, so that none has to import what imports it.
 
-Scopes, attempts, operations and observers see a `Host`; leases see what they `Held`; an execution sees its `RunLoop`.
-An execution of this process is both a host and held; a trial of one step is a host that writes nothing. So no part
-has to import the one that imports it.
+Scopes, attempts, operations and observers see a `Host`; leases see a `Held`; an execution sees its `RunLoop`. An
+execution of this process is both host and held; a worker's and a trial's host run the same attempts without an engine.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from .._core.graph import Plan, StepSpec
 from .._core.state import State
 from .._core.value import ErrorInfo, Value
 from .._store.base import Store
-from .._values.secret import Vault
+from .._values.secret import Redactor
 from .clock import Clock
 
 __all__ = ["Checkpointing", "Held", "Host", "Outcome", "RunLoop", "Waiter"]
@@ -28,7 +27,7 @@ __all__ = ["Checkpointing", "Held", "Host", "Outcome", "RunLoop", "Waiter"]
 E = TypeVar("E", contravariant=True)
 
 Waiter = asyncio.Future[None] | concurrent.futures.Future[None]
-"""Answered when what a step asked for has happened; the second kind when it asked from a thread."""
+"""Answered when what a step asked for has happened; the second kind if it asked from a thread."""
 
 
 @dataclass(slots=True)
@@ -49,7 +48,7 @@ class Host(Protocol):
     id: str
     plan: Plan
     state: State
-    vault: Vault
+    redactor: Redactor
     loop: asyncio.AbstractEventLoop
     clock: Clock
     context: Context
@@ -58,7 +57,7 @@ class Host(Protocol):
     stop_requested: str | None
     """Why it was asked to stop; from then on no step, effect or attempt starts."""
     superseded: bool
-    """Whether another process runs it now."""
+    """Whether another process is running it now."""
 
     def now(self) -> int:
         """Return the time of what happens now, µs since the epoch; never before the last event."""
@@ -67,7 +66,7 @@ class Host(Protocol):
     # -- values ---------------------------------------------------------------------------------------------
 
     def arguments(self, spec: StepSpec) -> dict[str, Any]:
-        """Gather what a step's function is called with."""
+        """Return the arguments for a step's function."""
         ...
 
     def encode(self, value: Any, *, keep: bool = True, path: str = "output") -> Value:
@@ -79,7 +78,7 @@ class Host(Protocol):
         ...
 
     def decode(self, value: Value, where: str, step: str = "") -> Any:
-        """Make a recorded value afresh."""
+        """Decode a recorded value into a new object."""
         ...
 
     def describe(self, error: BaseException) -> ErrorInfo:
@@ -92,24 +91,20 @@ class Host(Protocol):
         """Record an operation's event; ``waiter`` is answered when it is committed."""
         ...
 
-    def check_signals(self) -> None:
-        """Raise CerebelumError where signals cannot be sent to this execution."""
-        ...
-
     def ride(self, make: Callable[[], Event | None]) -> None:
-        """Record with the next commit what is not worth one of its own; ``make`` is called then."""
+        """Record something with the next commit that is not worth a commit of its own; ``make`` is called then."""
         ...
 
     def waits_changed(self) -> None:
         """Hear that a step began to wait, or has waited for long."""
         ...
 
-    def wait_ended(self) -> None:
-        """Hear that a step waits no more."""
+    def wait_ended(self, step: str) -> None:
+        """Hear that a step no longer waits."""
         ...
 
     def confirm(self) -> None:
-        """Make sure, right before an effect, that this process may still act for it.
+        """Check, right before an effect, that this process may still act for it.
 
         Raises:
             ExecutionBusyError: another process has taken it over.
@@ -123,23 +118,23 @@ class Host(Protocol):
         ...
 
     def note_blocking(self, step: str, seconds: float) -> None:
-        """Take how long an async step has run without letting the loop go on."""
+        """Note how long an async step has blocked the loop."""
         ...
 
     def note_own(self, seconds: float) -> None:
-        """Take how long the loop was kept by work that is not the step's."""
+        """Note how long the loop was busy with work that is not the step's."""
         ...
 
     def ask_to_stop(self, reason: str) -> None:
-        """Stop it: nothing starts any more."""
+        """Stop it: nothing more starts."""
         ...
 
     def cancelled_from_outside(self, step: str) -> None:
-        """Hear that somebody else cancelled a step's task, as the end of ``asyncio.run`` does."""
+        """Hear that something else cancelled a step's task, such as the end of ``asyncio.run``."""
         ...
 
     def end_with_loop(self) -> None:
-        """Be over if its event loop was closed under it."""
+        """End it if its event loop was closed."""
         ...
 
 
@@ -147,14 +142,14 @@ class Checkpointing(Protocol):
     """What a scope asks of the checkpoints of its attempt."""
 
     leaving: bool
-    """Whether the attempt ends and the step is to be entered again; not when its time is over."""
+    """Whether the attempt ends so that the step can be entered again; not after a timeout."""
 
     def operation_named(self, name: str, count: int) -> None:
-        """Hear that an operation begins; ``count`` says how many of its name there are with it."""
+        """Hear that an operation begins; ``count`` is how many of its name there are, including it."""
         ...
 
     def checkpoint(self, event: type[Any]) -> dict[str, Any] | None:
-        """Return the fields of the checkpoint that is recorded before an operation's event; None when there is none."""
+        """Return the fields of the checkpoint to record before an operation's event; None if there is none."""
         ...
 
     def raised(self, error: BaseException) -> dict[str, Any] | None:
@@ -167,7 +162,7 @@ class Checkpointing(Protocol):
 
 
 class Held(Protocol):
-    """What leases ask of a run of this process; off its loop, from the heartbeat's thread."""
+    """What leases ask of a run in this process; called from the heartbeat's thread."""
 
     id: str
     holder: int
@@ -175,15 +170,15 @@ class Held(Protocol):
     loop: asyncio.AbstractEventLoop
 
     def look_soon(self) -> None:
-        """Look for events that others appended."""
+        """Check for events that others have appended."""
         ...
 
     def end_with_loop(self) -> None:
-        """Be over if its event loop was closed under it."""
+        """End it if its event loop was closed."""
         ...
 
     def disown(self) -> None:
-        """Let go of it in a forked child: the parent process runs it."""
+        """Drop it in a forked child: the parent process is running it."""
         ...
 
 
@@ -194,19 +189,19 @@ class RunLoop(Protocol[E]):
     store: Store
     clock: Clock
     turn_at: int | None
-    """When the messages came that are being worked off, by the monotonic clock."""
+    """When the messages being handled arrived, by the monotonic clock."""
 
     @property
     def hibernate_after(self) -> int | None:
-        """How long a wait may be before it ends the run in this process, µs; None: as long as it likes."""
+        """How long a wait may be before it ends the run in this process, µs; None: unlimited."""
         ...
 
     def start(self, execution: E, *events: Event) -> None:
-        """Append what starts or resumes an execution, and let it run."""
+        """Append the events that start or resume an execution, and run it."""
         ...
 
     def made_ready(self, execution: E) -> AbstractContextManager[None]:
-        """Give an execution back that was not started after all, whatever was raised before it was."""
+        """Give an execution back if the block raises before it was started."""
         ...
 
     def post(self, execution: E, handler: Callable[[Any], None], argument: Any) -> None:
@@ -214,27 +209,27 @@ class RunLoop(Protocol[E]):
         ...
 
     def post_outcome(self, execution: E, outcome: Outcome) -> None:
-        """Put an attempt's outcome into the inbox; work it off at once when nothing can arrive together with it."""
+        """Put an attempt's outcome into the inbox; handle it at once if nothing else can arrive with it."""
         ...
 
     def flush(self) -> None:
-        """Work off the inbox now."""
+        """Handle the inbox now."""
         ...
 
     def flush_later(self, execution: E) -> None:
-        """Commit waiting progress by itself if nothing else comes."""
+        """Commit waiting progress by itself if no other commit comes first."""
         ...
 
     def on_behalf_of(self, execution: E, action: Callable[..., object], *arguments: Any) -> None:
-        """Do something for an execution; what it raises ends that execution with its error."""
+        """Do something for an execution; whatever it raises ends that execution with the error."""
         ...
 
     def look(self, execution: E) -> None:
-        """Take in what other processes appended to an execution."""
+        """Read what other processes have appended to an execution."""
         ...
 
     def stirs(self, execution: E) -> None:
-        """Hear that an execution does something, so that a clock that jumps must not."""
+        """Hear that an execution is doing something, so that a fake clock must not jump."""
         ...
 
     def check_idle(self) -> None:
@@ -242,15 +237,15 @@ class RunLoop(Protocol[E]):
         ...
 
     def note_blocking(self, step: str, seconds: float) -> None:
-        """Take how long an async step has run without letting the loop go on."""
+        """Note how long an async step has blocked the loop."""
         ...
 
     def note_own(self, seconds: float) -> None:
-        """Take how long the loop was kept by the engine's own work."""
+        """Note how long the loop was busy with the engine's own work."""
         ...
 
     def forget(self, execution: E, leftovers: list[Callable[[], bool]]) -> None:
-        """An execution no longer runs here; ``leftovers`` tell whether a step of it is still at work."""
+        """Remove an execution that no longer runs here; ``leftovers`` tell whether a step of it is still at work."""
         ...
 
     def release(self, execution: E) -> None:

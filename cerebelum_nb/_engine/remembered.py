@@ -15,7 +15,7 @@ from typing import Any
 
 from .._core.state_name import ExecutionState
 from .._store.base import Store
-from .leases import keeper_of
+from .leases import leases_of
 from .values import ExecutionValues
 
 __all__ = ["Remembered", "note_end", "remembered"]
@@ -41,7 +41,7 @@ _lock = threading.Lock()
 
 def remembered(store: Store, execution_id: str) -> Remembered:
     """Return what this process knows of an execution in addition to its log, whether it runs or has ended."""
-    running = keeper_of(store).running(execution_id)
+    running = leases_of(store).running(execution_id)
     if isinstance(running, ExecutionValues):
         return _of(running)
     with _lock:

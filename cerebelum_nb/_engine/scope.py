@@ -1,12 +1,12 @@
 """The scope of a running attempt: how code inside a step reaches the execution around it.
 
-Operations and the progress reporter find it in a context variable; outside an execution there is none. A scope
-works from the engine's loop, from a step's thread and from a loop in that thread: what it records is always
-posted to the engine's loop, and whoever asked waits until it is committed.
+Operations and the progress reporter find it in a context variable; outside an execution there is none. A scope can be
+used on the engine's loop, in a step's thread and on a loop in that thread: what it records is always posted to the
+engine's loop, and the caller waits until it is committed.
 
-The context variable is not the only way: a step's own thread and its own task know their scope whatever became of
-the context, and a step's ``context`` carries it into any thread. What has lost it all the same is refused, because an
-operation that silently records nothing is an effect that happens twice.
+The context variable is not the only way: a step's own thread and task know their scope even if the context was lost,
+and a step's ``context`` carries it into any thread. Code that has lost it anyway is refused, because an operation that
+silently records nothing is an effect that happens twice.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Any
 from .._core.events import OperationMismatched, StepCheckpointed, StepPrinted, StepProgressed
 from .._core.state import Operation, StepState
 from .._core.waits import Wait
-from .._store import at_fork as forks
-from .._values.secret import Vault, reveal_to
+from .._store import at_fork
+from .._values.secret import Redactor, reveal_to
 from ..errors import ExecutionBusyError, OperationError
 from .ports import Checkpointing, Host, Waiter
 from .stdout import Printed
@@ -40,9 +40,9 @@ __all__ = ["Scope", "Suspension", "current_scope", "hear", "scope_here"]
 current_scope: ContextVar[Scope | None] = ContextVar("cerebelum_scope", default=None)
 
 _open: dict[int, weakref.ref[Scope]] = {}
-"""The attempts at work, by the object's id. Not a WeakSet, whose entries each have a callback."""
+"""The attempts at work, by the object's id. Not a WeakSet, in which each entry has a callback."""
 _lock = threading.Lock()
-"""Guards the counts of scopes: a step's pool threads name operations at the same time."""
+"""Guards the counts of scopes: threads of a step may name operations at the same time."""
 
 PROGRESS_EVERY = 250_000
 """µs between two progress events of one step in the log."""
@@ -54,12 +54,12 @@ PRINTED_EVERY = 0.25
 class Suspension(BaseException):
     """Ends the code of an attempt that is over: stopped, superseded, or hibernated.
 
-    A ``BaseException``, like a cancellation: to ``except Exception: compensate()`` in a step it is no failure.
+    A ``BaseException``, like a cancellation: ``except Exception: compensate()`` in a step must not catch it.
     """
 
 
 class Scope:
-    """One attempt of one step, as its own code sees it."""
+    """One attempt of one step, as the step's code sees it."""
 
     __slots__ = (
         "__weakref__",
@@ -91,14 +91,14 @@ class Scope:
         self.step, self.visit, self.attempt = step, visit, attempt
         self.loop = execution.loop
         self.task: asyncio.Task[None] | None = None  # of an async step
-        self.thread: threading.Thread | None = None  # of a plain one
+        self.thread: threading.Thread | None = None  # of a plain step
         self.closed = False
         self.waits: list[Wait] = []
         self.percent: float | None = None
         self.message = ""
         self._ends: set[Callable[[], None]] = set()
         self.printed: Printed | None = None
-        self._torn: dict[Callable[[str], Any], str] = {}  # by stream: what is not written yet
+        self._torn: dict[Callable[[str], Any], str] = {}  # by stream: text that is not written yet
         self._counts: Counter[str] | None = None
         self._waiters: set[Waiter] | None = None
         self._progress_at = 0
@@ -125,13 +125,13 @@ class Scope:
         return bool(self._waiters)
 
     def check(self) -> None:
-        """Refuse to begin anything more once the attempt is over, or its execution was asked to stop."""
+        """Raise Suspension once the attempt is over or its execution was asked to stop."""
         if self.closed or self.execution.stop_requested is not None:
             raise self.over()
 
     def identify(self, kind: str, name: str, fingerprint: str) -> str:
         """Name an operation by kind, name, arguments and occurrence, never by its position alone."""
-        key = f"{kind}:{self.execution.vault.mask(name)}:{fingerprint}"
+        key = f"{kind}:{self.execution.redactor.mask(name)}:{fingerprint}"
         with _lock:
             if self._counts is None:
                 self._counts = Counter()
@@ -150,13 +150,13 @@ class Scope:
         return bool(self._counts)
 
     def count_from(self, counts: dict[str, int]) -> None:
-        """Name operations as if so many of each name had been named already: the step is entered behind them."""
+        """Start counting operations from ``counts``: the step is entered after the statements that began those."""
         with _lock:
             self._counts = Counter(counts)
             self._note_earlier()
 
     def _note_earlier(self) -> None:
-        """Index, once, what earlier attempts finished: all that this one may fail to match."""
+        """Index, once, the operations that earlier attempts finished, to find those that this one no longer matches."""
         for op, operation in self.known.operations.items():
             if operation.done:
                 self._earlier.setdefault(_same_name(op), {})[op] = None
@@ -187,10 +187,10 @@ class Scope:
         self._on_loop(lambda: self.execution.ride(lambda: None if self.closed else made))
 
     def confirm(self) -> None:
-        """Make sure, right before an effect, that it may begin: as :meth:`check`, and by the lease in the log.
+        """Check, right before an effect, that it may begin: by :meth:`check`, and by the lease in the log.
 
         Raises:
-            Suspension: the attempt is over, or another process runs the execution now.
+            Suspension: the attempt is over, or another process is running the execution now.
         """
         self.check()
         with suppress(ExecutionBusyError):
@@ -199,18 +199,18 @@ class Scope:
         raise self.over()
 
     async def record_mismatch(self, op: str) -> None:
-        """Say in the log that a recorded operation no longer matches, if that is so."""
+        """Record that an operation in the log no longer matches, if that is so."""
         recorded = self.mismatch(op)
         if recorded is not None:
             await self.record(OperationMismatched, op, recorded=recorded)
 
     async def wait_until(self, due: Deadline | None, op: str = "", until: Callable[[], bool] | None = None) -> None:
-        """Wait until ``due`` is reached, or until ``until()`` holds after something was appended.
+        """Wait until ``due``, or until ``until()`` is true after something was appended.
 
         Args:
-            due: when it ends by itself; None: never.
+            due: when the wait ends by itself; None: never.
             op: the operation that waits.
-            until: asked now, and whenever others have appended events.
+            until: called now, and whenever others have appended events.
         """
         wait = Wait(self.execution.clock.now(), None if due is None else due.at, self.is_callers(), op)
         timers: list[Timer] = []
@@ -224,7 +224,7 @@ class Scope:
             with suppress(ValueError):
                 self.waits.remove(wait)
             self._ends.discard(end)
-            self.execution.wait_ended()
+            self.execution.wait_ended(self.step)
 
         def over(waiter: Waiter) -> None:
             end()
@@ -250,7 +250,7 @@ class Scope:
             self._on_loop(end)
 
     def is_callers(self) -> bool:
-        """Whether it is the attempt's own thread or task that asks."""
+        """Whether the caller is the attempt's own thread or task."""
         if self.thread is threading.current_thread():
             return True
         try:
@@ -259,7 +259,7 @@ class Scope:
             return False
 
     def progress(self, percent: float, message: str) -> None:
-        """Note how far the step is; sampled into the log, riding on the next commit."""
+        """Note how far the step is; a sample of it is recorded with the next commit."""
         if self.closed:
             return
         self.percent, self.message = percent, message
@@ -269,7 +269,7 @@ class Scope:
             self._on_loop(self._note_progress)
 
     def print(self, text: str) -> None:
-        """Keep what the step printed; it rides on a commit before long, and on its outcome's at the latest."""
+        """Keep what the step printed; it is recorded with one of the next commits, at the latest with the outcome."""
         if self.closed:
             return
         if self.printed is None:
@@ -280,16 +280,16 @@ class Scope:
             self._on_loop(self._note_printed_later)
 
     def shown(self, text: str, write: Callable[[str], Any]) -> str:
-        """Mask a text that is written to a stream. What may be the beginning of a secret waits for what follows it."""
-        vault = self.execution.vault
-        masked = vault.mask(self._torn.pop(write, "") + text)
-        end = len(masked) if self.closed else len(masked) - vault.begun(masked)
+        """Mask a text written to a stream. What may be the start of a secret is held back until more follows."""
+        redactor = self.execution.redactor
+        masked = redactor.mask(self._torn.pop(write, "") + text)
+        end = len(masked) if self.closed else len(masked) - redactor.begun(masked)
         if end < len(masked):
             self._torn[write] = masked[end:]
         return masked[:end]
 
     def close(self) -> None:
-        """End it: what this attempt still tries to record is refused, and what it waits for is called off."""
+        """End it: whatever this attempt still tries to record is refused, and its waits are cancelled."""
         self.closed = True
         _open.pop(id(self), None)
         if self._torn:
@@ -304,7 +304,7 @@ class Scope:
                 waiter.set_exception(self.over())
 
     def is_here(self) -> bool:
-        """Whether the code that asks runs in the process of this attempt, not in a forked child."""
+        """Whether the caller runs in the process of this attempt, not in a forked child."""
         return self._pid == os.getpid()
 
     async def _ask(self, action: Callable[[Waiter], None]) -> None:
@@ -331,16 +331,16 @@ class Scope:
                 self._waiters.discard(waiter)
 
     def take_printed(self, at: int, *, all_of_it: bool = False) -> StepPrinted | None:
-        """Make the event of what was printed since the last one; None when there is nothing to say.
+        """Make the event of what was printed since the last one; None if there is nothing to record.
 
         Args:
             at: its time, µs since the epoch.
-            all_of_it: also a line that is not over yet.
+            all_of_it: include a line that is not finished yet.
         """
         if self.printed is None:
             return None
         self.printed.asked = False
-        text, dropped = self.printed.take(self.execution.vault.mask, all_of_it=all_of_it)
+        text, dropped = self.printed.take(self.execution.redactor.mask, all_of_it=all_of_it)
         if not text:
             return None
         return StepPrinted(at=at, step=self.step, visit=self.visit, attempt=self.attempt, text=text, dropped=dropped)
@@ -348,14 +348,14 @@ class Scope:
     def _note_progress(self) -> None:
         if self.closed or self.percent is None:
             return
-        vault = self.execution.vault
+        redactor = self.execution.redactor
         event = StepProgressed(
             at=self.now(),
             step=self.step,
             visit=self.visit,
             attempt=self.attempt,
             percent=self.percent,
-            message=vault.mask(self.message) if vault else self.message,
+            message=redactor.mask(self.message) if redactor else self.message,
         )
         self.execution.ride(lambda: event)
 
@@ -365,16 +365,16 @@ class Scope:
         self.loop.call_later(wait, self.note_printed)
 
     def note_printed(self) -> None:
-        """Have what was printed recorded with the next commit; until then views find it here."""
+        """Record what was printed with the next commit; until then views find it here."""
         if not self.closed:
             self.execution.ride(partial(self.take_printed, self.now()))
 
     def _act(self, action: Callable[[Waiter], None], waiter: Waiter) -> None:
-        """Do what a thread asked for, unless its attempt was ended in between: nobody would answer it then."""
+        """Do what a thread asked for; if its attempt has ended since, say so, as nobody else will."""
         if not self.closed:
             try:
                 action(waiter)
-            except Exception as error:  # noqa: BLE001 - whoever asked from a thread waits for an answer
+            except Exception as error:  # noqa: BLE001 - the thread that asked waits for an answer
                 if not waiter.done():
                     waiter.set_exception(error)
         elif not waiter.done():
@@ -391,7 +391,7 @@ class Scope:
             self.loop.call_soon_threadsafe(action)
 
     def over(self) -> Suspension:
-        """Make what ends code that goes on after its attempt."""
+        """Make the exception that ends code which runs on after its attempt."""
         is_over = "is over, as another process has taken it over" if self.execution.superseded else "is over"
         return Suspension(
             f"step '{self.step}' (attempt {self.attempt}) of execution {self.execution.id} {is_over}; "
@@ -403,16 +403,16 @@ def scope_here(what: str) -> Scope | None:
     """Find the scope of the step whose code calls an operation; None outside of steps.
 
     Args:
-        what: the operation, as an error names it.
+        what: the operation, as it is named in an error.
 
     Raises:
-        OperationError: a step may have called it, and it is not known which: in a thread that does not know its
-            step while steps are at work, or in a forked process.
+        OperationError: a step may have called it, but which one is unknown: in a thread that does not know its step
+            while steps are at work, or in a forked process.
     """
     scope = current_scope.get()
     if scope is None:
         at_work = [one for one in _at_work() if one.is_here()]
-        scope = next((one for one in at_work if one.is_callers()), None)  # its context was lost
+        scope = next((one for one in at_work if one.is_callers()), None)  # it has lost its context
         if scope is None and at_work and threading.current_thread() is not threading.main_thread():
             raise OperationError(
                 f"{what} was called in thread '{threading.current_thread().name}', which does not know its step, so it "
@@ -433,39 +433,39 @@ def _at_work() -> Iterable[Scope]:
 
 
 def _in_child() -> None:
-    """Have no attempt at work, and a lock that no thread of the parent process holds."""
+    """Forget the attempts of the parent process, and replace a lock that one of its threads may hold."""
     global _lock
     _lock = threading.Lock()
     _open.clear()
 
 
-forks.in_child(_in_child)
+at_fork.in_child(_in_child)
 
 
 def _same_name(op: str) -> str:
-    """The kind and name of an operation, without its arguments."""
+    """Return the kind and name of an operation, without its arguments."""
     return ":".join(op.split(":", 2)[:2])
 
 
 def hear(text: str, write: Callable[[str], Any]) -> str:
-    """Keep a text for the step that prints it, if it is one; return it as it may be shown, without secrets.
+    """Keep a text for the step that prints it, if any; return it as it may be shown, without secrets.
 
     Args:
         text: what is written.
-        write: what writes to the stream itself.
+        write: the stream's own write method.
     """
     scope = current_scope.get()
     if scope is None:
         return text
     scope.print(text)
-    return scope.shown(text, write) if scope.execution.vault else text
+    return scope.shown(text, write) if scope.execution.redactor else text
 
 
-def _revealed_to() -> Iterable[Vault]:
-    """Whose step reveals a secret; where nothing tells, as in a thread of a pool, it may be any that is at work."""
+def _revealed_to() -> Iterable[Redactor]:
+    """Return the redactors of the step that reveals a secret; if unknown, as in a pool's thread, of all at work."""
     scope = current_scope.get()
     scopes = _at_work() if scope is None else (scope,)
-    return {one.execution.vault for one in scopes}
+    return {one.execution.redactor for one in scopes}
 
 
 reveal_to(_revealed_to)

@@ -1,4 +1,4 @@
-"""How an attempt ended, as data: what an exception or an object means, without secrets. Every host asks here."""
+"""How an attempt ended, as data without secrets: what an exception or a returned object means, for every host."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["verdict_of"]
 
 
 def verdict_of(values: ExecutionValues, spec: StepSpec, outcome: Outcome) -> Verdict:
-    """Say as data how an attempt of a step ended, without secrets."""
+    """Return how an attempt of a step ended, as data without secrets."""
     error, value, live = outcome.error, outcome.value, outcome.live
     if error is not None:
         retriable = isinstance(error, spec.policy.retry_on) and not isinstance(error, (DependencyError, OperationError))
@@ -20,5 +20,5 @@ def verdict_of(values: ExecutionValues, spec: StepSpec, outcome: Outcome) -> Ver
     assert value is not None
     if type(live) is dict and len(live) == 1 and "error" in live:
         text = str(live["error"])
-        return ReturnedError(value, values.vault.mask(text) if values.vault else text)
+        return ReturnedError(value, values.redactor.mask(text) if values.redactor else text)
     return Returned(value)

@@ -1,7 +1,11 @@
 """Sending a signal, from any process: the client, a run and the command line all come here.
 
-A signal is appended beside whatever the running process appends. Whether the execution still takes it is decided by
-the state at the very version it is appended behind.
+Delivery takes three steps. ``deliver`` appends ``SignalReceived`` to the log, beside whatever the running process
+appends; the state at the version it is appended after decides whether the execution still takes signals. Then the
+process that runs the execution reads the event: at once in this process (``look_soon``), within half a second in
+another, whose heartbeat thread sees that the log has changed (leases.py). Last, the waiting step is told by its scope
+and records ``SignalTaken`` (_operations/signal.py); if the execution hibernates, the event makes it due, and a
+scheduler or a resume wakes it.
 """
 
 from __future__ import annotations
@@ -14,13 +18,15 @@ from typing import Any
 from .._core.arguments import ExecutionLike
 from .._core.events import SignalReceived
 from .._core.state import State, evolve, fold
+from .._core.state_name import ExecutionState
 from .._core.summary import summarise
 from .._store.base import Commit, Store
-from .._values import Vault, encode
-from ..errors import CerebelumError, SignalError
+from .._store.holder import CLUSTER
+from .._values import Redactor, encode
+from ..errors import SignalError
 from .clock import current_clock
 from .elsewhere import where_it_runs
-from .leases import keeper_of
+from .leases import leases_of
 from .patience import patiently, short_try
 
 __all__ = ["MOST_UNTAKEN", "check_name", "deliver", "send"]
@@ -28,9 +34,12 @@ __all__ = ["MOST_UNTAKEN", "check_name", "deliver", "send"]
 MOST_UNTAKEN = 1_000
 """Signals that an execution keeps while no step takes them; more are refused."""
 
+_MOST_TRIES = 20
+"""How often a signal is sent to a cluster that does not take it."""
+
 _MOST_FOLDED = 8
 _folded: weakref.WeakKeyDictionary[Store, OrderedDict[str, State]] = weakref.WeakKeyDictionary()
-"""The states of the executions that signals were sent to last: who sends many folds each event once."""
+"""The states of the executions that signals were last sent to, so that sending many folds each event once."""
 
 _lock = threading.Lock()
 
@@ -49,14 +58,14 @@ def deliver(
     signal_id: str | None = None,
     by: str | None = None,
 ) -> bool:
-    """Send a signal to an execution; the step that waits for it goes on, or it is kept until one does.
+    """Append a signal to an execution; the step that waits for it continues, or it is kept until one waits.
 
     Args:
         store: its log.
-        execution_id: its id or an unambiguous beginning.
+        execution_id: its id or an unambiguous prefix.
         name: the name of the signal.
         data: what the step receives; must be storable.
-        signal_id: what makes it this very signal: a second one with the same id is ignored.
+        signal_id: identifies the signal: a second one with the same id is ignored.
         by: who sends it, for the log.
 
     Returns:
@@ -64,7 +73,7 @@ def deliver(
 
     Raises:
         ExecutionNotFoundError: there is no such execution.
-        SignalError: the execution has ended, or keeps as many signals as it may.
+        SignalError: the execution has ended, or keeps too many signals already.
         SerializationError: the data cannot be stored.
     """
     check_name(name)
@@ -72,14 +81,20 @@ def deliver(
         raise TypeError(f"signal_id is text that no other signal of this execution has, not {signal_id!r}")
     row = store.execution(execution_id)
     found = row.execution_id
-    if where_it_runs(store, row) is not store:
-        raise CerebelumError(f"execution {found} runs on a Temporal cluster, where it takes no signals yet")
-    value = encode(data, vault=Vault(store.redact), path="data")
+    store = where_it_runs(store, row)
+    value = encode(data, redactor=Redactor(store.redact), path="data")
+    there, tries = store.location.startswith(CLUSTER), 0
     while True:
         with _lock:
             state = _state(store, found)
             if state.lifecycle.is_final:
                 raise SignalError(f"execution {found} is {state.lifecycle}: it takes no signals any more")
+            if there and (state.lifecycle is ExecutionState.PAUSED or tries == _MOST_TRIES):
+                raise SignalError(
+                    f"execution {found} on {store.location} is not running, and takes no signals there: resume it "
+                    f"first, or send the signal to a log that has a copy of it"
+                )
+            tries += 1
             if signal_id and signal_id in state.signal_ids:
                 return False
             if len(state.signals) >= MOST_UNTAKEN:
@@ -91,16 +106,16 @@ def deliver(
             event = SignalReceived(at=now, name=name, data=value, signal_id=signal_id or "", by=by)
             if _append(store, found, state, event):
                 break
-    keeper = keeper_of(store)
-    here = keeper.running(found)
+    leases = leases_of(store)
+    here = leases.running(found)
     if here is not None:
         here.look_soon()
-    keeper.tell()
+    leases.tell()
     return True
 
 
 async def send(store: Store, execution_id: ExecutionLike, name: str, **signal: Any) -> bool:
-    """Send a signal from async code, as :func:`deliver` does; the loop turns while the log is locked."""
+    """Send a signal from async code, as :func:`deliver` does; the loop runs while the log is locked."""
 
     def write() -> bool:
         with short_try():
@@ -110,7 +125,7 @@ async def send(store: Store, execution_id: ExecutionLike, name: str, **signal: A
 
 
 def _state(store: Store, execution_id: str) -> State:
-    """Fold what is recorded, going on from the last time."""
+    """Fold what is recorded, starting from the last known state."""
     known = _folded.setdefault(store, OrderedDict())
     state = known.pop(execution_id, None) or State()
     fold(store.events(execution_id, after=state.version), state)

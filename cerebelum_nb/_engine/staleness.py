@@ -21,7 +21,7 @@ from .._core.value import Value
 from .._dsl.step import parts_of
 from .._store.base import Store
 from .._text.json_text import parse
-from .._values import MASK, Vault
+from .._values import MASK, Redactor
 from .._values.bounds import inflate
 from ..errors import StoreError
 
@@ -45,24 +45,24 @@ Parts = tuple[tuple[str, str, str, str], ...]
 """``(kind, name, digest, text)`` of each part of a fingerprint."""
 
 
-def keep_parts(plan: Plan, store: Store, vault: Vault, blueprint: Value | None = None) -> tuple[Value, ...]:
+def keep_parts(plan: Plan, store: Store, redactor: Redactor, blueprint: Value | None = None) -> tuple[Value, ...]:
     """Return what the log may not hold yet of a plan, to be written with the next commit: its steps' parts, itself."""
     known = _known.get(store, ())
     specs = (spec for name in plan.steps for spec in plan.parts(name))
     new = {spec.code: spec for spec in specs if spec.code is not None and _key(spec.code) not in known}
-    parts = tuple(as_payload(code, pieces(parts_of(spec.fn), vault)) for code, spec in new.items())
+    parts = tuple(as_payload(code, pieces(parts_of(spec.fn), redactor)) for code, spec in new.items())
     return parts if blueprint is None or blueprint.digest in known else (*parts, blueprint)
 
 
-def blueprint_of(plan: Plan, vault: Vault) -> Value:
+def blueprint_of(plan: Plan, redactor: Redactor) -> Value:
     """Lay a plan out as a payload, without its code and without secrets; events name it by its digest."""
     global _laid_out
     last, kept = _laid_out
-    if last is plan and not vault:
+    if last is plan and not redactor:
         return kept
-    data = vault.mask(dump(plan)).encode()
+    data = redactor.mask(dump(plan)).encode()
     made = Value("plan", digest=f"plan:{sha256(data).hexdigest()}", size=len(data), payload=data)
-    if not vault:
+    if not redactor:
         _laid_out = plan, made
     return made
 
@@ -99,19 +99,19 @@ def parts_kept(store: Store, code: str) -> Parts | None:
         return None
 
 
-def pieces(parts: Iterable[object], vault: Vault) -> Parts:
+def pieces(parts: Iterable[object], redactor: Redactor) -> Parts:
     """Take of each part what tells a change, without secrets."""
     found = []
     for part in parts:
         kind, name, digest, text = (getattr(part, field) for field in ("kind", "name", "digest", "text"))
-        if vault:
-            text = MASK if vault.hides(name.rpartition(".")[2]) else vault.mask(text)
+        if redactor:
+            text = MASK if redactor.hides(name.rpartition(".")[2]) else redactor.mask(text)
         found.append((kind, name, digest, text))
     return tuple(found)
 
 
 def why_stale(
-    plan: Plan, state: State, store: Store, vault: Vault, inputs: Value | None = None
+    plan: Plan, state: State, store: Store, redactor: Redactor, inputs: Value | None = None
 ) -> dict[str, list[str]]:
     """Say of each completed step whose result would be another one now, why.
 
@@ -119,11 +119,11 @@ def why_stale(
         plan: the workflow as it is now.
         state: the fold of what is recorded.
         store: its log, which holds the code that made the results.
-        vault: secrets that must not show in a reason.
+        redactor: secrets that must not show in a reason.
         inputs: the inputs a resume replaces the recorded ones by.
     """
     changed = [name for name in state.finished if name in plan.steps and code_changed(plan, state, name)]
-    reasons = {name: _why_changed(plan, state, name, store, vault) for name in changed}
+    reasons = {name: _why_changed(plan, state, name, store, redactor) for name in changed}
     for name, words in why_inputs_changed(plan, state, inputs or state.inputs).items():
         reasons.setdefault(name, []).extend(words)
     return reasons
@@ -171,22 +171,22 @@ def only_lists_anew(plan: Plan, state: State, now: Value | None) -> tuple[str, .
     return tuple(found)
 
 
-def _why_changed(plan: Plan, state: State, name: str, store: Store, vault: Vault) -> list[str]:
+def _why_changed(plan: Plan, state: State, name: str, store: Store, redactor: Redactor) -> list[str]:
     specs = plan.parts(name)
     if len(specs) == 1:
-        return _what_changed(specs[0], state.steps[name].code, store, vault)
+        return _what_changed(specs[0], state.steps[name].code, store, redactor)
     items = state.steps[name].items
     ran = {} if items is None else {step_of(part): known.code for part, known in items.steps.items()}
     words = [
         f"`{spec.name}`: {told}"
         for spec in specs
         if spec.name in ran and ran[spec.name] != spec.code
-        for told in _what_changed(spec, ran[spec.name], store, vault)
+        for told in _what_changed(spec, ran[spec.name], store, redactor)
     ]
     return words or ["its code changed"]
 
 
-def _what_changed(spec: StepSpec, code: str | None, store: Store, vault: Vault) -> list[str]:
+def _what_changed(spec: StepSpec, code: str | None, store: Store, redactor: Redactor) -> list[str]:
     from .._dsl.fingerprint import Part, explain
 
     old = parts_kept(store, code) if code is not None else None
@@ -197,7 +197,7 @@ def _what_changed(spec: StepSpec, code: str | None, store: Store, vault: Vault) 
     was = [Part(kind=kind, name=name, digest=digest, text=text) for kind, name, digest, text in old]  # type: ignore[arg-type]  # as written
     now = [
         Part(kind=kind, name=name, digest=digest, text=text, line=lines.get((kind, name), 0))  # type: ignore[arg-type]  # as read
-        for kind, name, digest, text in pieces(new, vault)
+        for kind, name, digest, text in pieces(new, redactor)
     ]
     return explain(was, now) or ["its code changed"]
 

@@ -1,7 +1,7 @@
 """The values of an execution: its inputs and results, on their way to the log and back.
 
-Every value is made afresh for everyone who asks, from what the log holds. What the log does not hold whole, as a
-secret stands in it, is copied. Only a result that is not kept (``keep=False``) is one object for all.
+Each step gets its own copy of a value, decoded from the log, or copied if the log does not hold all of it because it
+contains a secret. Only a result that is not kept (``keep=False``) is one object shared by all.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .._core.graph import Plan, StepSpec, key_of, of_item, owner_of
 from .._core.state import Phase, State
 from .._core.value import ErrorInfo, Value
 from .._store.base import Store
-from .._values import Secret, Vault, decode, encode, pickles
+from .._values import Redactor, Secret, decode, encode, pickles
 from .._values.classes import Home
 from ..errors import DependencyError, SerializationError
 from .fence import at_return, describe
@@ -28,7 +28,7 @@ __all__ = ["ExecutionValues", "SharedValueWarning"]
 
 
 _BESIDE = 4_096
-"""Bytes of a row that are not the value's own."""
+"""Bytes of a row besides the value."""
 
 
 class SharedValueWarning(UserWarning):
@@ -58,7 +58,7 @@ class SharedValueWarning(UserWarning):
 
 
 class Given(NamedTuple):
-    """A pickled or Arrow value that a step was given, and its fingerprint then: by it a change in place is noticed."""
+    """A pickled or Arrow value that a step was given, with its fingerprint then, which reveals a change in place."""
 
     producer: str
     value: Any
@@ -67,19 +67,19 @@ class Given(NamedTuple):
 
 
 MOST_WATCHED = 1_000_000
-"""Bytes of a value that is watched for changes. They harm nobody, so of larger ones a warning is not worth its time."""
+"""The largest value, in bytes, that is checked for changes. They are harmless: more would not be worth the time."""
 
 MakeContext = Callable[..., Any]
-"""Makes what a step receives as ``context``: it offers operations, which stand above this package."""
+"""Makes what a step receives as ``context``: it offers operations, which are in a layer above this package."""
 
 
 class ExecutionValues:
-    """What an execution holds, and how its steps get at it."""
+    """The values of an execution, and how its steps get them."""
 
     def __init__(
-        self, store: Store, execution_id: str, plan: Plan, state: State, vault: Vault, make_context: MakeContext
+        self, store: Store, execution_id: str, plan: Plan, state: State, redactor: Redactor, make_context: MakeContext
     ) -> None:
-        self.store, self.id, self.plan, self.state, self.vault = store, execution_id, plan, state, vault
+        self.store, self.id, self.plan, self.state, self.redactor = store, execution_id, plan, state, redactor
         self._make_context = make_context
         self.live: dict[str, Any] = {}
         self._listed: dict[str, list[Any]] = {}
@@ -92,15 +92,15 @@ class ExecutionValues:
         """Encode a value for the log, without its secrets.
 
         Raises:
-            SerializationError: it cannot be stored. Also when it is larger than the log takes: said here, it is the
-                failure of the step that made it; said by the commit, it would be nobody's.
+            SerializationError: it cannot be stored, or is larger than the log accepts: reported here, that is a failure
+                of the step that made it; reported by the commit, it would belong to no step.
         """
-        made = encode(value, keep=keep, vault=self.vault, path=path, home=self.home)
+        made = encode(value, keep=keep, redactor=self.redactor, path=path, home=self.home)
         self.check_size(made, path)
         return made
 
     def check_size(self, made: Value, path: str = "output") -> None:
-        """Raise SerializationError when a value is larger than the log takes."""
+        """Raise SerializationError if a value is larger than the log accepts."""
         most = self.store.largest - _BESIDE
         size = made.size or len(made.json)
         if size * 4 > most and (made.size or len(made.json.encode("utf-8", "surrogatepass"))) > most:
@@ -111,14 +111,14 @@ class ExecutionValues:
             )
 
     def encode_result(self, spec: StepSpec, result: Any) -> Value:
-        """Encode what a step returned; what cannot be stored is told at the step's own line."""
+        """Encode what a step returned; an error about it points at the step's own line."""
         try:
             return self.encode(result, keep=spec.policy.keep)
         except SerializationError as error:
             raise at_return(error, spec.fn)  # noqa: B904 - it is the same error
 
     def decode(self, value: Value, where: str, step: str = "") -> Any:
-        """Make a recorded value afresh; ``step`` is whose result it is, if it is one."""
+        """Decode a recorded value into a new object; ``step`` is the step whose result it is, if any."""
         if value.codec == "json" and not value.masked and value.json == "null":
             return None
         return decode(
@@ -133,18 +133,18 @@ class ExecutionValues:
     def describe(self, error: BaseException) -> ErrorInfo:
         """Describe a failure for the log, without secrets."""
         info = describe(error)
-        if not self.vault:
+        if not self.redactor:
             return info
         return ErrorInfo(
             type=info.type,
-            message=self.vault.mask(info.message),
-            traceback=self.vault.mask(info.traceback),
+            message=self.redactor.mask(info.message),
+            traceback=self.redactor.mask(info.traceback),
             mro=info.mro,
-            reason=None if info.reason is None else self.vault.mask(info.reason),
+            reason=None if info.reason is None else self.redactor.mask(info.reason),
         )
 
     def result_of(self, step: str) -> Any:
-        """Return a completed step's value, afresh."""
+        """Return a new copy of a completed step's value."""
         known = self.state.step(step)
         output = None if known is None else known.output
         assert output is not None, f"step {step} has no output"
@@ -156,14 +156,14 @@ class ExecutionValues:
         return self.decode(output, f"the result of step '{step}'", step)
 
     def inputs(self) -> dict[str, Any]:
-        """Return the execution's inputs, afresh; secrets as they were given."""
+        """Return a new copy of the execution's inputs; secrets as they were given."""
         if self.live_inputs is not None:
             return copy.deepcopy(self.live_inputs)
         recorded = self.state.inputs
         return self.decode(recorded, "the inputs") if recorded is not None else {}
 
     def arguments(self, spec: StepSpec) -> dict[str, Any]:
-        """Gather what a step's function is called with.
+        """Return the arguments for a step's function.
 
         Raises:
             DependencyError: a required step has no result.
@@ -189,7 +189,7 @@ class ExecutionValues:
             elif step is not None and step.has_result:
                 arguments[name] = self._give(name, given)
         if spec.takes_rest:
-            for name in list(self.state.finished):  # a plain step gathers in its thread, while the loop goes on
+            for name in list(self.state.finished):  # list(): a plain step runs this in its thread, beside the loop
                 if name not in arguments and name not in own and name != spec.name:
                     arguments[name] = self._give(name, given)
         if given:
@@ -220,7 +220,7 @@ class ExecutionValues:
             self._listed.pop(name, None)
 
     def items_of(self, name: str, *, anew: bool = False) -> list[Any]:
-        """Return the items of a foreach, as its recorded source has them.
+        """Return the items of a foreach, from its recorded source.
 
         Args:
             name: the foreach.
@@ -253,7 +253,7 @@ class ExecutionValues:
         return found
 
     def _of_the_item(self, name: str, given: list[Given]) -> dict[str, Callable[[], Any]]:
-        """What the parameters of a step mean for its item: the item itself, and the steps of the body before it."""
+        """Map a step's parameters to getters for its item: the item itself, and earlier steps of the body."""
         owner, key = owner_of(name), key_of(name)
         each, foreach = self.plan.each[owner], self.state.steps[owner]
         assert foreach.items is not None, f"the items of {owner} are listed"
@@ -264,7 +264,7 @@ class ExecutionValues:
         return own | {each.parameter: lambda: copy.deepcopy(self.items_of(owner)[index])}
 
     def keep_live(self, step: str, visit: int, value: Value, live: Any) -> None:
-        """Keep the object itself where the log does not hold all of it."""
+        """Keep the object itself if the log does not hold all of it."""
         if value.masked:
             self.live[step] = copy.deepcopy(live)
             self.masked_results[step, visit] = self.live[step]
@@ -274,15 +274,15 @@ class ExecutionValues:
             self.live.pop(step, None)
 
     def recall(self, results: Mapping[tuple[str, int], Any], state: State) -> None:
-        """Have results whose secrets this process still knows, by step and visit; they are masked from now on."""
+        """Restore results whose secrets this process still knows, by step and visit; they are masked from now on."""
         for (name, visit), value in results.items():
             step = state.step(name)
             if step is not None and step.has_result and step.visit == visit and step.output is not None:
-                self.encode(value)  # the vault learns them
+                self.encode(value)  # teaches the redactor their secrets
                 self.keep_live(name, visit, step.output, value)
 
     def warn_of_changes(self, step: str) -> None:
-        """Tell a step that has ended of what it changed in place."""
+        """Warn about values that a step which has ended changed in place."""
         for producer, value, before, type_ in self._given.pop(step, ()):
             if _fingerprint(value, self.home) != before:
                 warnings.warn(
@@ -305,7 +305,7 @@ class ExecutionValues:
 def _fingerprint(value: Any, home: Home) -> bytes:
     try:
         return hashlib.sha256(pickles.fingerprint(value, home)).digest()
-    except Exception:  # noqa: BLE001 - what the step put inside may be anything
+    except Exception:  # noqa: BLE001 - the step may have put anything inside
         return b""
 
 
@@ -315,7 +315,7 @@ def home_of(plan: Plan) -> Home:
     for spec in plan.steps.values():
         fn = (
             inspect.unwrap(spec.fn) if hasattr(spec.fn, "__wrapped__") else spec.fn
-        )  # unwrap takes 1 us to find nothing
+        )  # unwrap takes 1 µs even if there is nothing to unwrap
         space = getattr(fn, "__globals__", None)
         if space is not None:
             spaces[id(space)] = space

@@ -79,7 +79,7 @@ def diff(a: ExecutionLike, b: ExecutionLike, *, store: Source | None = None) -> 
         0  (inputs)            True  app: 'shop' -> 'blog'
         1     build            True       'shop' -> 'blog'
     """
-    from .differing import Diff
+    from .diff_frame import Diff
     from .frames import DIFF, frame
 
     with located(store, a) as (_, log_a, full_a), located(store, b) as (_, log_b, full_b):

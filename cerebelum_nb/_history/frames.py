@@ -91,6 +91,7 @@ STEPS = {
     "error": Kind.TEXT,
     "error_type": Kind.CATEGORY,
     "code_hash": Kind.TEXT,
+    "worker": Kind.CATEGORY,
 }
 
 EVENTS = {
@@ -105,7 +106,7 @@ EVENTS = {
     "data": Kind.TEXT,
 }
 
-_OF_THE_LOG = ("execution_id", "workflow", "error_type", "code_hash")
+_OF_THE_LOG = ("execution_id", "workflow", "error_type", "code_hash", "worker")
 
 MOMENT = {name: kind for name, kind in STEPS.items() if name not in _OF_THE_LOG} | {"step": Kind.TEXT}
 

@@ -26,11 +26,11 @@ from .sources import Source, opened
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Moment", "short", "state_at"]
+__all__ = ["Snapshot", "short", "state_at"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Moment:
+class Snapshot:
     """An execution as its first ``version`` events tell it; nothing that happened later is in it.
 
     Attributes:
@@ -140,7 +140,7 @@ class Moment:
 
 def state_at(
     execution_id: ExecutionLike, version: int | None = None, step: str | None = None, *, store: Source | None = None
-) -> Moment:
+) -> Snapshot:
     """Fold the state an execution was in: as of an event, as of the end of a step, or now.
 
     Reads that execution's events only; it costs in proportion to how many there are.
@@ -152,7 +152,7 @@ def state_at(
         store: the log, or its path; by default the session's.
 
     Returns:
-        A :class:`Moment`: ``status``, ``steps`` (a DataFrame), ``results`` (values known then, decoded when looked
+        A :class:`Snapshot`: ``status``, ``steps`` (a DataFrame), ``results`` (values known then, decoded when looked
         up), ``inputs``, ``error``, ``waiting``, and ``state``, the whole of it. Its repr shows them.
 
     Raises:
@@ -194,7 +194,7 @@ def state_at(
         with opened(store) as again:
             return decode(value, again.payload, trusted=again.trusted, where=where)
 
-    return Moment(full, version, row.version, events[-1], fold(events), load)
+    return Snapshot(full, version, row.version, events[-1], fold(events), load)
 
 
 def short(value: Value | None) -> str:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from .._core.arguments import ExecutionLike, id_of
 from .._store.base import Commit, Store
+from .._store.connect import resolve_store
+from .._store.log_file import path_of
 from .._store.opening import explain
-from .._store.place import path_of
-from .._store.session import resolve_store
 from .._store.sqlite import SqliteStore
 from ..errors import ExecutionNotFoundError, StoreError
 

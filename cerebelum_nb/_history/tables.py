@@ -14,10 +14,10 @@ from .._values.outputs import Outputs
 from . import queries
 from . import sql as _sql
 from .queries import Query
-from .several import attached, together
 from .since import Since, Zone, converted, since_micros
 from .snapshot import state_at
 from .sources import Source, each, located, snapshot
+from .union import attached, together
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -146,6 +146,7 @@ def steps(
         - ``error`` (str): why this attempt failed, ``type: message``
         - ``error_type`` (category): the type alone, to count failures by
         - ``code_hash`` (str): fingerprint of the code that ran
+        - ``worker`` (category): who ran it, on a cluster; missing for what ran in a kernel, and while it runs
 
     Raises:
         ExecutionNotFoundError: there is no such execution.

@@ -13,7 +13,7 @@ from typing import Any
 from .._dsl.constants import constant, digest_of, shown
 from .._dsl.fingerprint import Part, reach
 from .._dsl.source import file_digest
-from .._values import Vault, fingerprint_args
+from .._values import Redactor, fingerprint_args
 
 __all__ = ["Cell", "read_cell"]
 
@@ -94,13 +94,15 @@ class Cell:
             if kind == "def":
                 exec(code, namespace)
 
-    def parts(self, namespace: dict[str, Any], hidden: Collection[str] = (), vault: Vault | None = None) -> list[Part]:
+    def parts(
+        self, namespace: dict[str, Any], hidden: Collection[str] = (), redactor: Redactor | None = None
+    ) -> list[Part]:
         """Say what its code consists of and what it reads, as it is now.
 
         Args:
             namespace: where it would run.
             hidden: names that do not count, such as IPython's own.
-            vault: secrets, which count only as such.
+            redactor: secrets, which count only as such.
         """
         found = [Part(kind="code", name=self.name, digest=file_digest(self.source), text=self.source, line=1)]
         code: list[str] = []
@@ -111,7 +113,7 @@ class Cell:
             if value is _MISSING:
                 continue
             if not isinstance(value, _NAMED):
-                found.append(_variable(name, value, vault))
+                found.append(_variable(name, value, redactor))
             if isinstance(value, _NAMED) or constant(value) is None:
                 code.append(name)
         return [*found, *reach(self.body, code, namespace)]
@@ -166,9 +168,9 @@ async def _evaluate(code: types.CodeType, namespace: dict[str, Any]) -> None:
         await outcome
 
 
-def _variable(name: str, value: Any, vault: Vault | None) -> Part:
+def _variable(name: str, value: Any, redactor: Redactor | None) -> Part:
     text = constant(value)
-    digest = digest_of(fingerprint_args((value,), {}, vault=vault))
+    digest = digest_of(fingerprint_args((value,), {}, redactor=redactor))
     return Part(kind="variable", name=name, digest=digest, text="" if text is None else shown(text))
 
 

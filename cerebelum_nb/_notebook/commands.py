@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._engine.cancel import cancel_execution
 from .._engine.sync import run_sync
-from .._store.session import resolve_store
+from .._store.connect import resolve_store
 from .._text.duration import format_seconds
 from .._text.json_text import parse
 from .._workflow.workflow import Workflow, registered

@@ -12,8 +12,8 @@ from .._core.state_name import ExecutionState
 from .._dsl.step import Step
 from .._host.caller import is_library_frame
 from .._store.base import Store
-from .._store.session import resolve_store
-from .._values import Secret, Vault, decode
+from .._store.connect import resolve_store
+from .._values import Redactor, Secret, decode
 from .._values.redaction import gather
 from .._workflow.workflow import Workflow, registered
 from ..errors import CerebelumError, WorkflowError
@@ -96,8 +96,8 @@ def here(
     if isinstance(error, WorkflowError) and error.failed_step and error.__cause__ is not None:
         frame = _frame_of(error.__cause__)
         if frame is not None:
-            names, vault = _hidden(frame)
-            told = vault.mask(f"{type(error.__cause__).__name__}: {error.__cause__}")
+            names, redactor = _hidden(frame)
+            told = redactor.mask(f"{type(error.__cause__).__name__}: {error.__cause__}")
             return _given(Here(error.failed_step, names, error.__cause__, "variable", told), into)
     log = resolve_store(store)
     if isinstance(error, WorkflowError):
@@ -114,23 +114,23 @@ def _given(found: Here, into: MutableMapping[str, Any] | None) -> Here:
     return found
 
 
-def _hidden(frame: FrameType) -> tuple[dict[str, Any], Vault]:
+def _hidden(frame: FrameType) -> tuple[dict[str, Any], Redactor]:
     """The local variables, each that shows a secret as a `Secret`: what a notebook displays, it keeps."""
-    names, vault = dict(frame.f_locals), Vault()
+    names, redactor = dict(frame.f_locals), Redactor()
     secrets = {name: value for name, value in frame.f_globals.items() if isinstance(value, Secret)}
-    gather([names, secrets], vault, set(), 0)
-    if not vault:
-        return names, vault
-    return {name: Secret(value) if _shows(value, vault) else value for name, value in names.items()}, vault
+    gather([names, secrets], redactor, set(), 0)
+    if not redactor:
+        return names, redactor
+    return {name: Secret(value) if _shows(value, redactor) else value for name, value in names.items()}, redactor
 
 
-def _shows(value: object, vault: Vault) -> bool:
+def _shows(value: object, redactor: Redactor) -> bool:
     if isinstance(value, Secret):
         return False
     if isinstance(value, bytes):
-        return vault.reveals(value)
+        return redactor.reveals(value)
     text = value if isinstance(value, str) else repr(value)
-    return vault.mask(text) != text
+    return redactor.mask(text) != text
 
 
 def _last_error() -> WorkflowError | None:

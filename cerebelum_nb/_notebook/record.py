@@ -20,13 +20,13 @@ from .._core.value import Value
 from .._dsl.constants import digest_of
 from .._dsl.fingerprint import Part, explain
 from .._dsl.step import check_name
-from .._engine.leases import keeper_of
+from .._engine.leases import leases_of
 from .._engine.loop import engine_of
 from .._engine.patience import patiently
 from .._engine.staleness import as_payload, parts_kept, pieces
 from .._operations.context import Context
 from .._store.base import Store
-from .._values import Vault, decode, encode, fingerprint_args
+from .._values import Redactor, decode, encode, fingerprint_args
 from .._workflow.run import Run
 from .._workflow.start import new_id
 from ..errors import SerializationError, WorkflowError
@@ -76,7 +76,7 @@ class Record:
             return []
         if step.phase is not Phase.COMPLETED or step.output is None:
             return ["it failed" if step.phase is Phase.FAILED else "it was interrupted"] if step.attempt else []
-        parts = cell.parts(namespace, self.hidden, Vault(self.store.redact))
+        parts = cell.parts(namespace, self.hidden, Redactor(self.store.redact))
         if step.code != _digest(parts):
             reasons = self._differences(cell, step, parts, namespace)
             if reasons:
@@ -122,17 +122,17 @@ class Record:
             except SerializationError:
                 return False
 
-        vault = Vault(self.store.redact)
-        parts = cell.parts(namespace, self.hidden, vault)
+        redactor = Redactor(self.store.redact)
+        parts = cell.parts(namespace, self.hidden, redactor)
         code = _digest(parts)
         spec = StepSpec(name=cell.name, fn=body, is_async=True, code=code)
         timeline = ((cell.name,),)
         plan = Plan(workflow=self.notebook, timeline=timeline, steps={cell.name: spec}, stage_of={cell.name: 0})
         if self.execution_id is not None:
-            await keeper_of(self.store).wait_until_seen(self.execution_id)
-        run = await patiently(lambda: self._taken_up(plan, vault))
+            await leases_of(self.store).wait_until_seen(self.execution_id)
+        run = await patiently(lambda: self._taken_up(plan, redactor))
         execution = run.execution
-        execution.payloads = (as_payload(code, pieces(parts, vault)),)
+        execution.payloads = (as_payload(code, pieces(parts, redactor)),)
         execution.handle = lambda _: "run the cell again"
         try:
             await run.go_as_far_as(OneStage(completes=False), quietly=True)
@@ -140,17 +140,17 @@ class Record:
             raise self._own(error, cell) from None
         return shown[-1]
 
-    def _taken_up(self, plan: Plan, vault: Vault) -> Run:
+    def _taken_up(self, plan: Plan, redactor: Redactor) -> Run:
         engine = engine_of(self.store)
         (name,) = plan.steps
         found = self.execution_id
         if found is None:
-            with engine.create(new_id(), plan, vault, Context) as execution:
+            with engine.create(new_id(), plan, redactor, Context) as execution:
                 started = WorkflowStarted(
                     at=execution.now(), workflow=self.notebook, inputs=encode({}), total_steps=1, module="__main__"
                 )
                 return Run(execution, self.notebook, started)
-        with engine.claim(found, plan, vault, Context) as execution:
+        with engine.claim(found, plan, redactor, Context) as execution:
             state = execution.state
             step = state.steps.get(name)
             failed = step is not None and step.phase is Phase.FAILED

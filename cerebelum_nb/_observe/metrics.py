@@ -11,13 +11,12 @@ import time
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from .._engine import observers
-from .._store.row_sql import DUE, LEFT, to_holder
+from .._store.row_sql import ABANDONED, DUE, to_holder
 from .extras import need
 from .follow import ACTIVE, Follower, Header
-from .live import Unbroken
 from .tally import Count, Durations, Tally
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
     from .._core.events import Event
     from .._engine.execution import Execution
+    from .._engine.ports import Host
 
 __all__ = ["LogMetrics", "ProcessMetrics"]
 
@@ -121,7 +121,9 @@ class LogMetrics:
             (next_at,) = db.execute(
                 f"SELECT min(wake_at) FROM execution WHERE {DUE} AND wake_at > ?", (now,)
             ).fetchone()
-            (left,) = db.execute(f"SELECT count(*) FROM execution INDEXED BY execution_left WHERE {LEFT}").fetchone()
+            (left,) = db.execute(
+                f"SELECT count(*) FROM execution INDEXED BY execution_left WHERE {ABANDONED}"
+            ).fetchone()
             columns = "key, host, pid, boot_id, started, heartbeat_at, expires_at"
             holders = [to_holder(row) for row in db.execute(f"SELECT {columns} FROM holder")]
             held = dict(
@@ -183,14 +185,6 @@ class ProcessMetrics:
 
     Example:
         >>> from prometheus_client import CollectorRegistry
-        >>> from cerebelum_nb import step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
         >>> registry, metrics = CollectorRegistry(), ProcessMetrics()
         >>> registry.register(metrics)
         >>> result = release.run(store=MemoryStore())
@@ -204,7 +198,7 @@ class ProcessMetrics:
         self._running: Execution | None = None
         self._tally = Tally(self._began)
         self._lock = threading.Lock()
-        self._observer = observers.Observer(Unbroken(self._on_event), on_commit=self._on_commit)
+        self._observer = observers.Observer(self._on_event, on_commit=self._on_commit)
         observers.add(self._observer)
 
     def close(self) -> None:
@@ -222,7 +216,8 @@ class ProcessMetrics:
             found.append(_histogram("commit_duration_seconds", "How long commits took.", self._tally.commit_seconds))
         yield from found
 
-    def _on_event(self, execution: Execution, version: int, event: Event) -> None:
+    def _on_event(self, host: Host, version: int, event: Event) -> None:
+        execution = cast("Execution", host)  # what records events is an execution, and no trial of a step
         with self._lock:
             self._running = execution
             self._tally.add(execution.id, execution.plan.workflow, Header.of(version, event))

@@ -14,13 +14,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
 from .._core.events import Event
 from .._core.state_name import ExecutionState
-from .._store.place import path_of
+from .._store.log_file import path_of
 from ..errors import CerebelumError
 from .channels import Channel, channels
 from .follow import Follower
@@ -126,9 +125,7 @@ class Notifier:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
     def look(self) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
-from .._store.place import create_private
+from .._store.log_file import create_private
 from ..errors import CerebelumError
 from .news import News
 

@@ -6,7 +6,6 @@ import logging
 import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from ..errors import CerebelumError
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from prometheus_client.registry import Collector
 
-__all__ = ["Exporter", "as_text"]
+__all__ = ["Exporter", "Scrapes", "as_text"]
 
 log = logging.getLogger("cerebelum_nb")
 
@@ -35,6 +34,24 @@ def _registry(collector: Collector) -> CollectorRegistry:
     registry = CollectorRegistry()
     registry.register(collector)
     return registry
+
+
+class Scrapes:
+    """Answers scrapes with the metrics of a collector, in the format that each of them accepts."""
+
+    def __init__(self, collector: Collector) -> None:
+        self._registry = _registry(collector)
+
+    def answer(self, accept: str) -> tuple[bytes, str]:
+        """Return the metrics, and their content type.
+
+        Raises:
+            StoreError: the log cannot be read.
+        """
+        from prometheus_client.exposition import choose_encoder
+
+        encode, kind = choose_encoder(accept)
+        return encode(self._registry), kind
 
 
 class Exporter:
@@ -57,7 +74,7 @@ class Exporter:
 
     def __init__(self, collector: Collector, host: str = "127.0.0.1", port: int = 9464) -> None:
         try:
-            self._server = _Server((host, port), _registry(collector))
+            self._server = _Server((host, port), Scrapes(collector))
         except OSError as error:
             raise CerebelumError(
                 f"cannot listen on {host}:{port} ({error.strerror}): choose another with --port, or --port 0 for a "
@@ -77,21 +94,19 @@ class Exporter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, address: tuple[str, int], registry: CollectorRegistry) -> None:
+    def __init__(self, address: tuple[str, int], scrapes: Scrapes) -> None:
         if ":" in address[0]:
             import socket
 
             self.address_family = socket.AF_INET6
-        self.registry = registry
+        self.scrapes = scrapes
         self.told = ""
         super().__init__(address, _Handler)
 
@@ -115,11 +130,8 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET  # noqa: N815 - the name that http.server looks for
 
     def _scrape(self) -> None:
-        from prometheus_client.exposition import choose_encoder
-
-        encode, kind = choose_encoder(self.headers.get("Accept", ""))
         try:
-            found = encode(self.server.registry)
+            found, kind = self.server.scrapes.answer(self.headers.get("Accept", ""))
         except CerebelumError as error:
             if self.server.told != str(error):  # once, not at every scrape
                 self.server.told = str(error)

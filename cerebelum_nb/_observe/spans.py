@@ -107,14 +107,6 @@ def spans_of(execution_id: str, workflow: str, events: list[e.Event], per: Per =
     """Return the spans of an execution that have ended, in the order of their ends.
 
     Example:
-        >>> from cerebelum_nb import step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
         >>> log = MemoryStore()
         >>> result = release.run(store=log, execution_id="k1")
         >>> [span.name for span in spans_of("k1", "release", log.events("k1"))]

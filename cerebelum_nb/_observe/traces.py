@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 from urllib.parse import urlsplit
 
 from .._core.arguments import ExecutionLike
-from .._core.events import Event
+from .._core.events import (
+    Event,
+    WorkflowCancelled,
+    WorkflowCompleted,
+    WorkflowFailed,
+    WorkflowHibernated,
+    WorkflowPaused,
+)
 from .._engine import observers
 from .._store.base import Store
-from .._store.session import resolve_store
+from .._store.connect import resolve_store
 from ..errors import CerebelumError
 from .extras import need
-from .live import LEAVES, Unbroken
 from .spans import Fold, Per, Span, attempt_id, own_part, run_of, spans_of, trace_id
 
 if TYPE_CHECKING:
@@ -28,11 +33,14 @@ if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
 
     from .._engine.execution import Execution
+    from .._engine.ports import Host
     from .._engine.scope import Scope
 
 __all__ = ["Traces", "send", "trace"]
 
 _BATCH = 500
+_LEAVES = (WorkflowCompleted, WorkflowFailed, WorkflowCancelled, WorkflowPaused, WorkflowHibernated)
+"""After these no process runs it."""
 _NOT_TAKEN = (
     "the collector did not take the trace: is its address right, and does it take OTLP over HTTP "
     "(port 4318, as a rule)?"
@@ -58,14 +66,6 @@ class Traces:
     Example:
         >>> from opentelemetry.sdk.trace.export import SimpleSpanProcessor
         >>> from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-        >>> from cerebelum_nb import step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
         >>> spans = InMemorySpanExporter()
         >>> with Traces(processor=SimpleSpanProcessor(spans)):
         ...     result = release.run(store=MemoryStore())
@@ -86,7 +86,7 @@ class Traces:
         self._processor, self._per = processor, per
         self._convert = _Converter()
         self._folds: dict[str, Fold] = {}
-        self._observer = observers.Observer(Unbroken(self._on_event), self._before_attempt)
+        self._observer = observers.Observer(self._on_event, self._before_attempt)
         observers.add(self._observer)
 
     def close(self) -> None:
@@ -98,21 +98,20 @@ class Traces:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
     def flush(self) -> bool:
         """Send what has ended now; return whether that was done within the time that OpenTelemetry allows."""
         return self._processor.force_flush()
 
-    def _on_event(self, execution: Execution, version: int, event: Event) -> None:
+    def _on_event(self, host: Host, version: int, event: Event) -> None:
+        execution = cast("Execution", host)  # what records events is an execution, and no trial of a step
         fold = self._folds.get(execution.id)
         if fold is None:
             fold = self._folds[execution.id] = self._begin(execution, version)
         fold.add(version, event)
-        if isinstance(event, LEAVES):
+        if isinstance(event, _LEAVES):
             self._folds.pop(execution.id, None)
 
     def _begin(self, execution: Execution, version: int) -> Fold:
@@ -155,14 +154,6 @@ def trace(execution_id: ExecutionLike, *, store: Store | None = None, per: Per =
         ExecutionNotFoundError: there is no such execution.
 
     Example:
-        >>> from cerebelum_nb import step, workflow
-        >>> from cerebelum_nb.testing import MemoryStore
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
         >>> log = MemoryStore()
         >>> result = release.run(store=log)
         >>> [span.attributes.get("cerebelum.step.outcome") for span in trace(result, store=log)]

@@ -1,6 +1,6 @@
 """How an operation runs: what it records under its step, what it finds there, and how it waits.
 
-operations.py has the names that users call, and checks what they give.
+api.py has the names that users call, and checks their arguments.
 """
 
 from __future__ import annotations
@@ -281,11 +281,11 @@ def _name(fn: Any) -> str:
 
 def _fingerprint_of(scope: Scope | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     """Digest arguments, to tell operations of one name apart; outside an execution it is not used."""
-    return "" if scope is None else fingerprint_args(args, kwargs, vault=scope.execution.vault)
+    return "" if scope is None else fingerprint_args(args, kwargs, redactor=scope.execution.redactor)
 
 
 def _shown(scope: Scope | None, result: Any) -> str:
-    return preview(result, 120, vault=None if scope is None else scope.execution.vault)
+    return preview(result, 120, redactor=None if scope is None else scope.execution.redactor)
 
 
 def _not_kept(scope: Scope, result: Any) -> Value:

@@ -58,7 +58,6 @@ async def _wait(scope: Scope | None, name: str, limit: float | None, match: Call
     scope = scope or scope_here(f"wait_for_signal({name!r})")
     if scope is None:
         return await _outside(name)
-    scope.execution.check_signals()
     op = scope.identify("signal", name, f"{limit or 0:g}")
     operation = scope.recorded(op)
     if operation is not None and operation.result is not None:

@@ -24,7 +24,7 @@ from .._engine.remembered import remembered
 from .._engine.scope import Scope
 from .._engine.values import ExecutionValues
 from .._store.base import Store
-from .._values import Vault
+from .._values import Redactor
 from ..errors import CerebelumError
 from .context import Context
 
@@ -82,7 +82,7 @@ class _TrialHost(ExecutionValues):
 
     def __init__(self, spec: StepSpec, store: Store, execution_id: str, state: State) -> None:
         plan = Plan(workflow=state.workflow, timeline=((spec.name,),), steps={spec.name: spec})
-        super().__init__(store, execution_id, plan, state, Vault(store.redact), Context)
+        super().__init__(store, execution_id, plan, state, Redactor(store.redact), Context)
         self.loop = asyncio.get_running_loop()
         self.clock: Clock = SystemClock()  # a test clock jumps when the runs of an engine wait; a trial is none of them
         self.context = contextvars.copy_context()
@@ -92,7 +92,7 @@ class _TrialHost(ExecutionValues):
         self.outcome: asyncio.Future[Outcome] = self.loop.create_future()
         known = remembered(store, execution_id)
         self.live_inputs = known.inputs
-        self.encode(known.inputs)  # the vault learns the secrets that this process still knows
+        self.encode(known.inputs)  # the redactor learns the secrets that this process still knows
         self.recall(known.results, state)
 
     def now(self) -> int:
@@ -104,16 +104,13 @@ class _TrialHost(ExecutionValues):
         if not waiter.done():
             waiter.set_result(None)
 
-    def check_signals(self) -> None:
-        """Refuse to wait: nobody sends a signal to a trial, and one that was received is in its operation."""
-
     def ride(self, make: Callable[[], Event | None]) -> None:
         """Keep nothing: what is printed is seen where it is printed."""
 
     def waits_changed(self) -> None:
         """Do nothing: a trial does not hibernate."""
 
-    def wait_ended(self) -> None:
+    def wait_ended(self, step: str) -> None:
         """Do nothing, as above."""
 
     def confirm(self) -> None:

@@ -13,18 +13,18 @@ from collections.abc import Callable
 from .._core.events import WorkflowPaused
 from .._core.state import fold
 from .._engine.clock import current_clock
-from .._engine.leases import keeper_of
+from .._engine.leases import leases_of
 from .._engine.leaving import leave_off
 from .._engine.patience import short_try
 from .._store.base import ExecutionRow, Store
 from .._text.times import utc
-from .._workflow.find import Code, origin_of
+from .._workflow.find import WorkflowFinder, origin_of
 from .._workflow.result import Result
 from .._workflow.run import Run
 from .._workflow.workflow import Workflow
 from ..errors import CerebelumError, ExecutionBusyError, OutcomeUnknownError, StoreError, WorkflowNotFoundError
 
-__all__ = ["Rounds"]
+__all__ = ["SchedulerLoop"]
 
 log = logging.getLogger("cerebelum_nb.scheduler")
 
@@ -36,13 +36,13 @@ _LONGEST_BACKOFF = 300.0
 _KEPT = 10_000
 
 
-class Rounds:
+class SchedulerLoop:
     """The work of one scheduler over one log."""
 
     def __init__(
         self,
         store: Store,
-        code: Code[Workflow],
+        code: WorkflowFinder[Workflow],
         *,
         max_deaths: int = 5,
         trust_code: bool = False,
@@ -62,8 +62,8 @@ class Rounds:
     async def run(self) -> None:
         """Work until :meth:`stop`; then wait for the steps at work."""
         self._loop = asyncio.get_running_loop()
-        keeper = keeper_of(self.store)
-        keeper.listeners.add(self.nudge)
+        leases = leases_of(self.store)
+        leases.listeners.add(self.nudge)
         try:
             seen: int | None = None
             left_at = 0.0
@@ -85,7 +85,7 @@ class Rounds:
             while self._waiting:
                 await asyncio.wait(set(self._waiting))
         finally:
-            keeper.listeners.discard(self.nudge)
+            leases.listeners.discard(self.nudge)
 
     def stop(self) -> None:
         """Take nothing more up; the steps at work finish."""
@@ -142,7 +142,7 @@ class Rounds:
         if (
             self._not_before.get(execution_id, 0) > now
             or len(self._runs) >= _AT_ONCE
-            or keeper_of(self.store).running(execution_id) is not None
+            or leases_of(self.store).running(execution_id) is not None
         ):
             return False
         self._not_before.pop(execution_id, None)
@@ -224,7 +224,7 @@ class Rounds:
 
     def _pause_now(self, execution_id: str, reason: str) -> None:
         try:
-            lease = keeper_of(self.store).claim(execution_id, self._now())
+            lease = leases_of(self.store).claim(execution_id, self._now())
         except ExecutionBusyError:
             return
         state = fold(self.store.events(execution_id))

@@ -13,13 +13,13 @@ from collections.abc import Callable, Sequence
 
 from .._engine.loading import stop_when_loading
 from .._store.base import Store
-from .._store.session import resolve_store
-from .._workflow.find import Code
+from .._store.connect import resolve_store
+from .._workflow.find import WorkflowFinder
 from .._workflow.workflow import registered
 from ..errors import CerebelumError
-from .loop import Rounds
+from .loop import SchedulerLoop
 
-__all__ = ["Rounds", "Scheduler", "run_forever", "scheduler"]
+__all__ = ["Scheduler", "SchedulerLoop", "run_forever", "scheduler"]
 
 Tell = Callable[[str], object]
 
@@ -27,9 +27,9 @@ Tell = Callable[[str], object]
 class Scheduler:
     """A scheduler at work in this kernel; see :func:`scheduler`."""
 
-    def __init__(self, rounds: Rounds) -> None:
-        self._rounds = rounds
-        self._task = asyncio.get_running_loop().create_task(rounds.run())
+    def __init__(self, loop: SchedulerLoop) -> None:
+        self._loop = loop
+        self._task = asyncio.get_running_loop().create_task(loop.run())
 
     @property
     def running(self) -> bool:
@@ -38,13 +38,13 @@ class Scheduler:
 
     async def stop(self) -> None:
         """Take nothing more up, let the steps at work finish, and leave the rest to other schedulers."""
-        self._rounds.stop()
+        self._loop.stop()
         await asyncio.wait([self._task])
         self._task.result()
 
     def __repr__(self) -> str:
         state = "running" if self.running else "stopped"
-        return f"<scheduler of {self._rounds.store.location}: {state}, {self._rounds.taken} taken up>"
+        return f"<scheduler of {self._loop.store.location}: {state}, {self._loop.taken} taken up>"
 
 
 def scheduler(
@@ -61,7 +61,7 @@ def scheduler(
 
     Args:
         store: the log; by default the session's.
-        modules: modules to import at once, in which to look for workflows that were started from a script.
+        modules: modules to import at once, in which to reader for workflows that were started from a script.
         notebook: a notebook whose definitions to run, for workflows that were started from it.
         max_deaths: an execution whose processes died so often in a row, nothing done in between, is paused.
         tell: called with a line about everything that happens; by default it is logged.
@@ -88,8 +88,8 @@ def scheduler(
             "scheduler() works in the background of an event loop, and none is running here: call it in a notebook's "
             "cell, or run `cerebelum scheduler` in a terminal"
         ) from None
-    code = Code(registered, modules, notebook)
-    return Scheduler(Rounds(resolve_store(store), code, max_deaths=max_deaths, tell=tell))
+    code = WorkflowFinder(registered, modules, notebook)
+    return Scheduler(SchedulerLoop(resolve_store(store), code, max_deaths=max_deaths, tell=tell))
 
 
 def run_forever(
@@ -119,12 +119,12 @@ def run_forever(
         StoreError: the log cannot be used.
     """
     stop_when_loading()
-    code = Code(registered, modules, notebook)
-    rounds = Rounds(resolve_store(store), code, max_deaths=max_deaths, trust_code=trust_code, tell=tell)
-    asyncio.run(_until_signalled(rounds))
+    code = WorkflowFinder(registered, modules, notebook)
+    loop = SchedulerLoop(resolve_store(store), code, max_deaths=max_deaths, trust_code=trust_code, tell=tell)
+    asyncio.run(_until_signalled(loop))
 
 
-async def _until_signalled(rounds: Rounds) -> None:
+async def _until_signalled(work: SchedulerLoop) -> None:
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
     pressed = 0
@@ -133,7 +133,7 @@ async def _until_signalled(rounds: Rounds) -> None:
         nonlocal pressed
         pressed += 1
         if pressed == 1:
-            rounds.stop()
+            work.stop()
         else:
             os._exit(1)  # a thread at work would keep the process; everything committed is kept
 
@@ -142,7 +142,7 @@ async def _until_signalled(rounds: Rounds) -> None:
     for number in signals:
         loop.add_signal_handler(number, handle)
     try:
-        await rounds.run()
+        await work.run()
     finally:
         for number in signals:
             loop.remove_signal_handler(number)

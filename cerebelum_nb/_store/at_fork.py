@@ -1,12 +1,12 @@
-"""What a process does with its open logs, and with what else is its own, when it forks: the one place for it.
+"""What happens to open logs, leases and the like when a process forks: the only place that deals with it.
 
-SQLite keeps file locks per process and trusts its own books about them, so a connection that a fork carries
-into the child is a trap: a log opened next to it takes no locks, and its commits vanish when the
-parent exits. Therefore no fork happens in the middle of a transaction, and the child closes at once what it
-inherited (which the parent's locks keep harmless); a store opens its file again when it is next used.
+SQLite keeps file locks per process, and its own record of them. A connection that a child process inherits is therefore
+a trap: a log opened beside it takes no locks, and its commits vanish when the parent exits. So a fork never happens in
+the middle of a transaction, and the child at once closes what it inherited (harmless while the parent holds its locks);
+a store reopens its file when it is next used.
 
-A forked child is another process: it has none of its parent's leases and runs nothing that its parent runs. What
-holds such things is called by :func:`in_child`.
+A forked child is another process: it has none of its parent's leases and runs none of its executions. Whatever keeps
+such things registers a callback with :func:`in_child`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _in_child: list[Callable[[], object]] = []
 
 
 def watch(store: _Forks) -> None:
-    """Have ``store`` told of every fork for as long as it lives."""
+    """Tell ``store`` about every fork for as long as it exists."""
     _watched.add(store)
 
 

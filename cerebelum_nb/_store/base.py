@@ -1,7 +1,7 @@
-"""What a store is: the contract every event log fulfils, and the plain data that crosses it.
+"""What a store is: the contract of every event log, and the plain data that crosses it.
 
-A store appends events and reads them back. It never folds, decides or looks at a value. All calls are
-synchronous and safe from any thread: the engine commits on its own event loop without a thread hop.
+A store appends events and reads them back. It never folds them, decides anything or looks into a value. All calls are
+synchronous and thread-safe: the engine commits on its own event loop, without another thread.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from .._core.events import Event
 from .._core.state_name import ExecutionState
 from .._core.summary import Summary
 from .._core.value import Value
-from .owner import Holder, Identity
+from .holder import Holder, ProcessIdentity
 
 __all__ = ["Commit", "ExecutionRow", "Rejection", "Store", "patience"]
 
 patience: ContextVar[float] = ContextVar("cerebelum_patience", default=30.0)
 """Seconds a write waits for another program's write lock before it raises a transient ``StoreError``.
 
-A variable and no argument, as it belongs to who calls: an event loop has next to none, whatever it calls.
+A context variable rather than an argument because it depends on the caller: an event loop has almost none, whatever
+it calls.
 """
 
 
@@ -32,9 +33,8 @@ A variable and no argument, as it belongs to who calls: an event loop has next t
 class Commit:
     """Events to append to one execution, after version ``after`` (0 creates it).
 
-    ``holder`` is the lease under which they are written, None for signals from outside.
-    ``release`` gives the lease back with the same transaction. ``payloads`` are bytes to keep beside the events,
-    each once per digest.
+    ``holder`` is the key of the lease's holder, None for signals from outside. ``release`` gives the lease back in the
+    same transaction. ``payloads`` are bytes to keep beside the events, once per digest.
     """
 
     execution_id: str
@@ -49,13 +49,13 @@ class Commit:
 class Rejection:
     """Why one commit of a batch was not written (the others were)."""
 
-    STALE = "stale"  # somebody appended a signal meanwhile: read the tail and decide again
+    STALE = "stale"  # somebody has appended a signal since: read the new events and decide again
     LOST = "lost"  # another process holds the lease now: stop writing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionRow:
-    """One row of the ``executions`` table; ``holder`` is who holds its lease, alive or dead."""
+    """One row of the ``executions`` table; ``holder`` is the process that holds its lease, alive or dead."""
 
     execution_id: str
     version: int
@@ -64,7 +64,7 @@ class ExecutionRow:
 
 
 class Store(Protocol):
-    """An append-only event log with leases and the projection that lists need."""
+    """An append-only event log with leases, and one row per execution for lists."""
 
     location: str
     trusted: bool
@@ -72,10 +72,10 @@ class Store(Protocol):
     hibernate_after: timedelta
     redact: tuple[str, ...]
 
-    def register(self, now: int, ttl: int, who: Identity | None = None) -> int:
-        """Record a holder and return its key; its leases last ``ttl`` µs from each heartbeat on.
+    def register(self, now: int, ttl: int, who: ProcessIdentity | None = None) -> int:
+        """Record a process that will hold leases and return its key; they last ``ttl`` µs from each heartbeat.
 
-        ``who`` is its process: by default this one.
+        ``who`` is the process, by default this one.
         """
         ...
 
@@ -87,7 +87,7 @@ class Store(Protocol):
         ...
 
     def heartbeat(self, holder: int, now: int, ttl: int) -> None:
-        """Say that ``holder``, registered by this store, is alive; it is registered again if it was cleared away."""
+        """Record that ``holder``, registered by this store, is alive; it is registered again if its row was deleted."""
         ...
 
     def retire(self, holder: int) -> None:
@@ -98,10 +98,10 @@ class Store(Protocol):
         """Take the lease of an execution; ``now`` is the time that the error's ``free_at`` counts from.
 
         Returns:
-            When the other process that held it was last heard of, µs by its own clock; None when none did.
+            When the previous holder was last heard of, µs by its own clock; None if nobody held it.
 
         Raises:
-            ExecutionBusyError: another process holds it, which lives or may live.
+            ExecutionBusyError: another process holds it, and is or may be alive.
             ExecutionNotFoundError: there is no such execution.
         """
         ...
@@ -115,7 +115,7 @@ class Store(Protocol):
         ...
 
     def commit(self, commits: Sequence[Commit]) -> dict[str, str]:
-        """Write every commit in one transaction; return ``{execution_id: Rejection}`` of those not written.
+        """Write all commits in one transaction; return ``{execution_id: Rejection}`` for those not written.
 
         Raises:
             StoreError: nothing was written (disk full, read-only, corrupt, locked). ``transient`` says that the
@@ -128,7 +128,11 @@ class Store(Protocol):
         ...
 
     def payload(self, digest: str) -> bytes:
-        """Read the bytes of a value that is not JSON; ``ForeignBytes`` when a file brought them. StoreError: gone."""
+        """Read the bytes of a value that is not JSON, as ``ForeignBytes`` if they were unpacked from a file.
+
+        Raises:
+            StoreError: the log no longer has them.
+        """
         ...
 
     def execution(self, execution_id: ExecutionLike) -> ExecutionRow:
@@ -136,7 +140,7 @@ class Store(Protocol):
 
         Raises:
             ExecutionNotFoundError: no such execution, or several (near ids are suggested).
-            TypeError: it is no text, and nothing that has an ``execution_id``.
+            TypeError: it is neither text nor something with an ``execution_id``.
         """
         ...
 
@@ -148,37 +152,37 @@ class Store(Protocol):
         limit: int | None = None,
         offset: int = 0,
     ) -> tuple[list[ExecutionRow], int]:
-        """Read rows, newest first, and the total that matches."""
+        """Read a page of rows, newest first, and count all that match."""
         ...
 
     def due(self, now: int, *, limit: int, offset: int = 0) -> list[ExecutionRow]:
-        """Read the hibernated executions that are to be woken, the earliest first."""
+        """Read the hibernated executions that are due by ``now``, the earliest first."""
         ...
 
     def next_wake(self) -> int | None:
-        """Return when the next hibernated execution is to be woken, µs since the epoch; None when there is none."""
+        """Return when the next hibernated execution is due, µs since the epoch; None if there is none."""
         ...
 
     def abandoned(self, *, limit: int) -> list[ExecutionRow]:
-        """Read the executions that should be running and that no living process runs, the oldest first."""
+        """Read the executions that should be running but that no living process is running, the oldest first."""
         ...
 
     def lease_left(self, holder: Holder) -> float:
-        """Return for how many seconds the leases of ``holder`` are to be respected.
+        """Return for how many seconds the leases of ``holder`` must be respected.
 
-        Infinity while its process is known to live, 0 when it is known to be gone, or when this store has watched
-        its heartbeat stand still for the length of its lease (see sightings.py).
+        Infinity while its process is known to be alive; 0 once it is known to be gone, or once this store has seen no
+        heartbeat for the length of its lease (see heartbeats.py).
         """
         ...
 
     def may_run(self, execution_id: str) -> bool:
-        """Whether the code that the log names for an execution may be run, unless a person names it."""
+        """Whether the code that the log names for an execution may be run without a person naming it."""
         ...
 
     def data_version(self) -> int:
-        """Return a number that changes when another connection has written."""
+        """Return a number that changes whenever another connection has written."""
         ...
 
     def close(self) -> None:
-        """Release what the store holds; closing twice is harmless."""
+        """Close the log; closing twice is harmless."""
         ...

@@ -3,8 +3,9 @@
     hash(n) = BLAKE2b-128(hash(n - 1) + '[version,"type",step,visit,attempt,at,data]')
 
 The text is the row as a compact JSON array in UTF-8, its ``data`` as it is; before the first event comes the
-execution's id. So no event can be changed, put in, taken out or moved without all later hashes. Sixteen bytes tell
-any accident and any edit; they are no signature: who may write the file can also recompute the chain. No I/O.
+execution's id. So no event can be changed, inserted, removed or moved without changing all later hashes. Sixteen bytes
+reveal any accident and any edit, but they are not a signature: whoever may write the file can also recompute the chain.
+No I/O.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ The views of every log hold this text: to change it takes a migration.
 
 from __future__ import annotations
 
-__all__ = ["ended_at", "error", "error_type", "iso", "item_in", "step_in", "type_in", "value"]
+__all__ = ["ended_at", "error", "error_type", "iso", "item_in", "step_in", "type_in", "value", "worker"]
 
 
 def iso(micros: str) -> str:
@@ -42,6 +42,12 @@ def ended_at(event: str) -> str:
     """Write when an attempt ended, µs, by the event ``event`` that ended it: its process may have died before."""
     died = f"{event}.type = 'StepInterrupted' AND json_valid({event}.data)"
     return f"coalesce(CASE WHEN {died} THEN json_extract({event}.data, '$.ended_at') END, {event}.at)"
+
+
+def worker(data: str) -> str:
+    """Take which worker of a cluster ran an attempt out of the event that ended it; NULL where none did."""
+    there = f"instr({data}, '\"worker\":') AND json_valid({data})"
+    return f"CASE WHEN {there} THEN json_extract({data}, '$.worker') END"
 
 
 def step_in(name: str) -> str:

@@ -1,4 +1,4 @@
-"""What is to happen when a log is connected to, and is no business of a store: layers above register it here."""
+"""What happens when a log is connected to, beyond the store itself: layers above register it here."""
 
 from __future__ import annotations
 
@@ -7,4 +7,4 @@ from collections.abc import Callable, Iterable
 __all__ = ["notifiers"]
 
 notifiers: list[Callable[[str, str | Iterable[str]], Callable[[], None]]] = []
-"""Start to notify somebody of what happens in the log at a path, and return what ends it."""
+"""Start notifying somebody of what happens in the log at a path, and return the function that ends it."""

@@ -14,13 +14,10 @@ from .._core.events import Event
 from .._core.state_name import ExecutionState
 from .._core.summary import Summary
 from ..errors import ExecutionNotFoundError, StoreError
-from . import at_fork as forks
-from . import owner as process
-from . import refusals as rules
-from . import rows
+from . import at_fork, refusals, rows
 from .base import Commit, ExecutionRow, Rejection
-from .owner import Holder
-from .sightings import Sightings
+from .heartbeats import HeartbeatMonitor
+from .holder import Holder, ProcessIdentity, Registration, this_process
 
 __all__ = ["MemoryStore"]
 
@@ -43,17 +40,10 @@ class _Execution:
 class MemoryStore:
     """An append-only event log in memory, with the behaviour of :class:`SqliteStore`.
 
-    As no other process could resume a run, waits stay in the process, however long; set ``hibernate_after`` to
-    change that.
+    No other process could resume a run from it, so waits stay in the process, however long; set ``hibernate_after``
+    to change that.
 
     Example:
-        >>> from cerebelum_nb import step, workflow
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
         >>> log = MemoryStore()
         >>> result = release.run(store=log, execution_id="k1")
         >>> [type(event).__name__ for event in log.events("k1")]
@@ -69,16 +59,16 @@ class MemoryStore:
         self._lock = RLock()
         self._executions: dict[str, _Execution] = {}
         self._payloads: dict[str, bytes] = {}
-        self.sightings = Sightings()
+        self.heartbeats = HeartbeatMonitor()
         self._holders: dict[int, Holder] = {}
         self._beats: dict[int, int] = {}
-        self._registrations: dict[int, process.Registration] = {}
+        self._registrations: dict[int, Registration] = {}
         self._keys = count(1)
         self._closed = False
-        forks.watch(self)
+        at_fork.watch(self)
 
     def may_run(self, execution_id: str) -> bool:
-        """Whether the code named for an execution may be run: what is in memory was made here."""
+        """Whether the code named for an execution may be run: always, what is in memory was made here."""
         return True
 
     def __repr__(self) -> str:
@@ -88,11 +78,11 @@ class MemoryStore:
         """Close it; closing twice is harmless."""
         self._closed = True
         self._registrations.clear()
-        forks.unwatch(self)
+        at_fork.unwatch(self)
 
     def commit(self, commits: Sequence[Commit]) -> dict[str, str]:
-        """Write every commit; return ``{execution_id: Rejection}`` of those not written."""
-        rules.check(commits)
+        """Write all commits; return ``{execution_id: Rejection}`` for those not written."""
+        refusals.check(commits)
         rejected: dict[str, str] = {}
         with self._open():
             for commit in commits:
@@ -121,12 +111,12 @@ class MemoryStore:
                 self._payloads.setdefault(value.digest, value.payload)
         return ""
 
-    def register(self, now: int, ttl: int, who: process.Identity | None = None) -> int:
+    def register(self, now: int, ttl: int, who: ProcessIdentity | None = None) -> int:
         """Record a holder (by default this process) and return its key."""
         with self._open():
             self._clear_holders()
             key = next(self._keys)
-            self._registrations[key] = process.Registration(process.current() if who is None else who, ttl)
+            self._registrations[key] = Registration(this_process() if who is None else who, ttl)
             self.heartbeat(key, now, ttl)
             return key
 
@@ -137,8 +127,8 @@ class MemoryStore:
                 if holder.host == cluster:
                     return key
             key = next(self._keys)
-            who = process.Identity(host=cluster, pid=0, boot_id="", started="")
-            self._insert_holder(key, process.Registration(who), now, 0)
+            who = ProcessIdentity(host=cluster, pid=0, boot_id="", started="")
+            self._insert_holder(key, Registration(who), now, 0)
             return key
 
     def heartbeat(self, holder: int, now: int, ttl: int) -> None:
@@ -149,7 +139,7 @@ class MemoryStore:
                 self._insert_holder(holder, registration, now, ttl)
             self._clear_holders(besides=holder)
 
-    def _insert_holder(self, key: int, registration: process.Registration, now: int, ttl: int) -> None:
+    def _insert_holder(self, key: int, registration: Registration, now: int, ttl: int) -> None:
         who = registration.who
         self._holders[key] = Holder(
             key=key,
@@ -162,20 +152,20 @@ class MemoryStore:
         )
 
     def _register_again(self, holder: int, now: int) -> None:
-        """Put a holder back before it gets a lease: while it was suspended and held nothing, it was cleared."""
+        """Restore a holder before it gets a lease: while it was suspended without one, it was forgotten."""
         registration = self._registrations.get(holder)
         if registration is not None and holder not in self._holders:
             self._insert_holder(holder, registration, now, registration.ttl)
 
     def _clear_holders(self, besides: int = 0) -> None:
-        """Forget the holders that hold nothing and are dead."""
+        """Forget the holders that are dead and hold nothing."""
         others = self._holders.keys() - {besides}
         if not others:
             return
         for key in others - {found.holder for found in self._executions.values()}:
             if not self.lease_left(self._holders[key]):
                 del self._holders[key]
-                self.sightings.forget(key)
+                self.heartbeats.forget(key)
 
     def retire(self, holder: int) -> None:
         """Give back every lease of ``holder``."""
@@ -187,14 +177,14 @@ class MemoryStore:
             self._registrations.pop(holder, None)
 
     def claim(self, execution_id: str, holder: int, now: int) -> int | None:
-        """Take the lease of an execution, unless another holder has it that lives or may live."""
+        """Take the lease of an execution, unless another holder has it and is or may be alive."""
         with self._open():
             found = self._executions.get(execution_id)
             if found is None:
                 raise self._not_found(execution_id)
             by = self._holders.get(found.holder) if found.holder is not None else None
             if by is not None and by.key != holder and (left := self.lease_left(by)):
-                raise rules.busy(execution_id, by, left, now)
+                raise refusals.busy(execution_id, by, left, now)
             self._register_again(holder, now)
             found.holder = holder
             return None if by is None or by.key == holder else by.heartbeat_at
@@ -213,14 +203,14 @@ class MemoryStore:
             return found is not None and found.holder == holder
 
     def lease_left(self, holder: Holder) -> float:
-        """Return for how many seconds the leases of ``holder`` are to be respected."""
-        looked_at = self.sightings.monotonic()
+        """Return for how many seconds the leases of ``holder`` must be respected."""
+        looked_at = self.heartbeats.monotonic()
         with self._open():
             known, registration = self._holders.get(holder.key), self._registrations.get(holder.key)
             if known is None:
                 return 0.0
             pulse = (self._beats[holder.key], known)
-            return self.sightings.left(known, "" if registration is None else registration.token, pulse, looked_at)
+            return self.heartbeats.left(known, "" if registration is None else registration.token, pulse, looked_at)
 
     def events(self, execution_id: str, after: int = 0, upto: int | None = None) -> list[Event]:
         """Read the events with ``after < version <= upto`` in order."""
@@ -233,7 +223,7 @@ class MemoryStore:
         with self._open():
             found = self._payloads.get(digest)
         if found is None:
-            raise StoreError(rules.no_payload(digest))
+            raise StoreError(refusals.no_payload(digest))
         return found
 
     def execution(self, execution_id: ExecutionLike) -> ExecutionRow:
@@ -246,7 +236,7 @@ class MemoryStore:
             if not matches:
                 raise self._not_found(execution_id)
             if len(matches) > 1:
-                raise rules.ambiguous(execution_id, matches)
+                raise refusals.ambiguous(execution_id, matches)
             return self._row(matches[0])
 
     def executions(
@@ -257,7 +247,7 @@ class MemoryStore:
         limit: int | None = None,
         offset: int = 0,
     ) -> tuple[list[ExecutionRow], int]:
-        """Read rows, newest first, and the total that matches."""
+        """Read a page of rows, newest first, and count all that match."""
         with self._open():
             found = [
                 name
@@ -269,18 +259,18 @@ class MemoryStore:
             return [self._row(name) for name in found[offset:end]], len(found)
 
     def due(self, now: int, *, limit: int, offset: int = 0) -> list[ExecutionRow]:
-        """Read the hibernated executions that are to be woken, the earliest first."""
+        """Read the hibernated executions that are due by ``now``, the earliest first."""
         with self._open():
             found = sorted((at, name) for name, at in self._wake_ups() if at <= now)
             return [self._row(name) for _, name in found[offset : offset + limit]]
 
     def next_wake(self) -> int | None:
-        """Return when the next hibernated execution is to be woken, µs since the epoch; None when there is none."""
+        """Return when the next hibernated execution is due, µs since the epoch; None if there is none."""
         with self._open():
             return min((at for _, at in self._wake_ups()), default=None)
 
     def abandoned(self, *, limit: int) -> list[ExecutionRow]:
-        """Read the executions that should be running and that no living process runs, the oldest first."""
+        """Read the executions that should be running but that no living process is running, the oldest first."""
         with self._open():
             rows = [self._row(name) for name in self._newest()[::-1]]
         found = [row for row in rows if self._is_left(row)]
@@ -312,7 +302,7 @@ class MemoryStore:
         )
 
     def _not_found(self, execution_id: str) -> ExecutionNotFoundError:
-        return rules.not_found(execution_id, self._newest()[:500])
+        return refusals.not_found(execution_id, self._newest()[:500])
 
     def _before_fork(self) -> None:
         self._lock.acquire()

@@ -1,4 +1,4 @@
-"""How a log's file is opened, checked, and its errors worded. What is written to it stands in sqlite.py."""
+"""How a log's file is opened and checked, and how SQLite's errors become messages."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..errors import StoreError
-from . import refusals as rules
-from . import schema, trust
-from .place import MEMORY, create_private, free_bytes
+from . import refusals, schema, trust
+from .log_file import MEMORY, create_private, free_bytes
 from .schema import APPLICATION_ID, FIRST_VERSION, SCHEMA_VERSION, versions
 from .trust import Trust
 
@@ -32,17 +31,17 @@ __all__ = [
 
 BUSY_SECONDS = 30.0
 ERRORS = (sqlite3.Error, UnicodeDecodeError)
-"""What reading a damaged file raises: the second when what is damaged is in SQLite's own message."""
+"""What reading a damaged file raises: the second if the damaged bytes end up in SQLite's own message."""
 _FRAMES = 900
-"""After how many pages in the -wal file it is written back into the log, at `full`."""
+"""After how many pages the -wal file is written back into the log, with durability `full`."""
 _ROOM = _FRAMES * 2_100
-"""The bytes that they take."""
+"""The bytes that those pages take."""
 _STEPS = 100_000
-"""Instructions of SQLite (about a millisecond) after which a statement lets the signals in that have come."""
+"""SQLite instructions (about a millisecond) after which a statement handles pending signals."""
 
 
 def open_log(location: str, durability: str | None, said: bool | None) -> tuple[sqlite3.Connection, Trust]:
-    """Open the log at ``location``; create or migrate it as needed. One that can only be read opens too.
+    """Open the log at ``location``; create or migrate it as needed. A read-only file can be opened too.
 
     Args:
         location: its file.
@@ -50,11 +49,11 @@ def open_log(location: str, durability: str | None, said: bool | None) -> tuple[
         said: whether the person who opens it trusts it; None leaves that to the log.
 
     Returns:
-        The connection, and what may be done with the log.
+        The connection, and what the log is trusted with.
 
     Raises:
-        StoreError: it is no log, a newer one, damaged, cannot be reached, or is not trusted and has triggers or views
-            of its own.
+        StoreError: it is not a log, is damaged, cannot be reached, was written by a newer version, or is not trusted
+            and has triggers or views that are not part of a log.
     """
     connection = None
     try:
@@ -68,20 +67,20 @@ def open_log(location: str, durability: str | None, said: bool | None) -> tuple[
                 raise
             connection.close()
             connection = open_to_read(location)  # a read-only place: SQLite cannot make its index file there
-        connection.execute("BEGIN")  # one look, also while another process is creating it
+        connection.execute("BEGIN")  # one consistent view, even while another process is creating it
         found = versions(connection)
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         connection.execute("COMMIT")
         _check(location, found, is_empty=not tables)
         is_ours = not tables or trust.find(connection, location, said).schema or _is_old_and_own(connection, location)
         if not is_ours and (alien := schema.alien(connection)):
-            raise StoreError(rules.alien(location, alien))
+            raise StoreError(refusals.alien(location, alien))
         if found[1] < SCHEMA_VERSION:
             if not tables:
-                connection.execute("PRAGMA page_size = 2048")  # half the bytes per commit, a ninth less time
+                connection.execute("PRAGMA page_size = 2048")  # half the bytes per commit, 11 % less time
             schema.migrate(connection, location)
         if said and trust.read_id(connection) is None and trust.is_owned(location):
-            with suppress(sqlite3.OperationalError):  # it can only be read: it is trusted this time
+            with suppress(sqlite3.OperationalError):  # it is read-only: trusted this time only
                 trust.mark(connection, location)
         _prepare(connection, durability or read_setting(connection, "durability") or "full")
         whose = trust.find(connection, location, said)
@@ -99,7 +98,7 @@ def _is_old_and_own(connection: sqlite3.Connection, location: str) -> bool:
 
 
 def read_setting(db: sqlite3.Connection, name: str) -> str | None:
-    """Read what a log keeps under a name; None when it keeps nothing, or is of a version before it could."""
+    """Read a setting of a log; None if it has none, or is from a version without settings."""
     try:
         found = db.execute("SELECT value FROM setting WHERE name = ?", (name,)).fetchone()
     except sqlite3.OperationalError:
@@ -152,19 +151,19 @@ def open_to_read(location: str) -> sqlite3.Connection:
 
 
 def interruptible(connection: sqlite3.Connection, on: bool = True) -> None:
-    """Let Ctrl-C and the stop button break off a statement, which is one call into C for as long as it takes.
+    """Let Ctrl-C and the stop button interrupt a statement, which is one call into C for as long as it takes.
 
-    Python runs signal handlers when the progress handler is entered. What they raise ends the statement with
-    SQLITE_INTERRUPT, and nothing else does: :func:`explain` makes it KeyboardInterrupt again.
+    Python runs signal handlers when the progress handler is called. An exception from them ends the statement with
+    SQLITE_INTERRUPT, and nothing else does; :func:`explain` turns that back into KeyboardInterrupt.
     """
     connection.set_progress_handler((lambda: 0) if on else None, _STEPS)
 
 
 def raise_interrupt(exc: BaseException) -> None:
-    """Raise KeyboardInterrupt if that is what broke off a statement.
+    """Raise KeyboardInterrupt if Ctrl-C or the stop button interrupted a statement.
 
     Raises:
-        KeyboardInterrupt: it is.
+        KeyboardInterrupt: it did.
     """
     if isinstance(exc, sqlite3.Error) and _primary(exc) == sqlite3.SQLITE_INTERRUPT:
         raise KeyboardInterrupt from None
@@ -176,10 +175,10 @@ def is_busy(exc: BaseException) -> bool:
 
 
 def explain(exc: Exception, location: str) -> StoreError:
-    """Put an error of SQLite into words: what happened to which log, and what to do next.
+    """Turn an SQLite error into a message: what happened to which log, and what to do next.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C or the stop button broke off what was asked.
+        KeyboardInterrupt: Ctrl-C or the stop button interrupted the statement.
     """
     raise_interrupt(exc)
     code = sqlite3.SQLITE_CORRUPT if isinstance(exc, UnicodeDecodeError) else _primary(exc)
@@ -192,7 +191,7 @@ def explain(exc: Exception, location: str) -> StoreError:
                 "kept. Free space, then resume."
             )
         case sqlite3.SQLITE_READONLY:
-            told = rules.read_only(location)
+            told = refusals.read_only(location)
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             told = (
                 f"The log {location} stayed locked by another process. "
@@ -207,7 +206,7 @@ def explain(exc: Exception, location: str) -> StoreError:
         case sqlite3.SQLITE_CORRUPT:
             told = (
                 f"The log {location} is damaged ({exc}). Restore it from a copy, or save what is readable "
-                "with `sqlite3 LOG .recover`, and use a new file meanwhile."
+                "with `sqlite3 LOG .recover`, and use a new file until then."
             )
         case sqlite3.SQLITE_CANTOPEN:
             told = (
@@ -216,8 +215,8 @@ def explain(exc: Exception, location: str) -> StoreError:
             )
         case sqlite3.SQLITE_TOOBIG:
             told = (
-                f"A value is larger than the log {location} takes, which is one gigabyte at most. Nothing was written. "
-                "Write it to a file, and pass its path instead."
+                f"A value is larger than the log {location} accepts, one gigabyte at most. Nothing was written. "
+                "Write it to a file and pass the path instead."
             )
         case _ if isinstance(exc, sqlite3.ProgrammingError) and "closed" in str(exc):
             told = f"The log {location} is closed. Open it again."
@@ -243,7 +242,7 @@ def _make(path: Path) -> None:
         raise StoreError(
             f"The folder of the log {path} cannot be made ({exc.strerror}). Give a path you can write to."
         ) from exc
-    with suppress(OSError):  # SQLite says what is wrong
+    with suppress(OSError):  # SQLite will report what is wrong
         create_private(str(path))
 
 
@@ -256,7 +255,7 @@ def _check(location: str, found: tuple[int, int], *, is_empty: bool) -> None:
         )
     if version > SCHEMA_VERSION:
         raise StoreError(
-            f"The log {location} has schema version {version}, this library knows {SCHEMA_VERSION}: "
+            f"The log {location} has schema version {version}, this library knows up to {SCHEMA_VERSION}: "
             "a newer version wrote it. Nothing was changed. "
             "Upgrade cerebelum_nb (`pip install -U cerebelum_nb`)."
         )
@@ -268,7 +267,7 @@ def _check(location: str, found: tuple[int, int], *, is_empty: bool) -> None:
 
 
 def _prepare(connection: sqlite3.Connection, durability: str) -> None:
-    # 4,000 frames are 8 MB: fewer checkpoints, a sixth less time per commit. At `full` as many as `make_room` makes.
+    # 4,000 frames are 8 MB: fewer checkpoints, a sixth less time per commit. `full`: what `make_room` allocates.
     frames = _FRAMES if durability == "full" else 4000
     connection.execute(f"PRAGMA wal_autocheckpoint = {frames}")
     connection.execute(f"PRAGMA synchronous = {durability}")
@@ -283,18 +282,18 @@ def _prepare(connection: sqlite3.Connection, durability: str) -> None:
                 return
             if _primary(exc) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
-            time.sleep(0.01)  # this one change is not covered by SQLite's own waiting
+            time.sleep(0.01)  # SQLite does not wait for a lock by itself here
 
 
 def make_room(connection: sqlite3.Connection, journal: str) -> None:
-    """Make the -wal file at once as long as it will become, at a log whose commits are synced.
+    """Preallocate the -wal file of a log whose commits are synced.
 
-    A synced commit that lengthens the file takes longer than one that overwrites, since the file system records the new
-    length too. SQLite deletes the file when the log is last closed, so that every session would begin slowly. It is
-    worth its time only for a log that gets many commits.
+    A synced commit that extends the file takes longer than one that overwrites, because the file system records the new
+    length too. SQLite deletes the file when the log is closed for the last time, so every session would start slowly.
+    It only pays for a log that gets many commits.
 
-    A transaction larger than the page cache is written into the file before it is committed, and is rolled back: what
-    it leaves there are frames of no commit, which no reader looks at and the next commits overwrite.
+    A transaction larger than the page cache is written into the file before it is committed, and is then rolled back.
+    It leaves frames of no commit, which readers ignore and the next commits overwrite.
 
     Args:
         connection: the log, in no transaction.
@@ -304,7 +303,7 @@ def make_room(connection: sqlite3.Connection, journal: str) -> None:
         if Path(journal).stat().st_size >= _ROOM:
             return
     (pages,) = connection.execute("PRAGMA cache_size").fetchone()
-    with suppress(sqlite3.OperationalError, OSError):  # a full disk, a busy log: then it grows as it goes
+    with suppress(sqlite3.OperationalError, OSError):  # full disk, busy log: then it grows by itself
         connection.execute("PRAGMA cache_size = 10")
         connection.execute("BEGIN IMMEDIATE")
         try:

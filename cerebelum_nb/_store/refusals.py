@@ -1,6 +1,6 @@
-"""What every store refuses, and in which words.
+"""What every store refuses, with the messages. No I/O.
 
-The two stores differ in how they keep events; what they refuse and how they say it is here, once. No I/O.
+The two stores differ in how they keep events, not in what they refuse or in how they say so.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from .._core.events import is_signal
 from .._host.caller import in_cells
 from .._text.times import at, utc
 from ..errors import ExecutionBusyError, ExecutionNotFoundError
-from . import owner as process
 from .base import Commit
-from .owner import Holder
+from .holder import CLUSTER, Holder, is_this_process
 
 __all__ = [
     "SUGGESTED",
@@ -36,11 +35,11 @@ SUGGESTED = 10
 
 
 def check(commits: Iterable[Commit]) -> None:
-    """Raise ValueError when a commit writes without a lease what is not a signal."""
+    """Raise ValueError if a commit without a lease contains anything but signals."""
     for commit in commits:
         if commit.holder is None and not all(map(is_signal, commit.events)):
             raise ValueError(
-                f"Execution {commit.execution_id}: without a lease only signals are appended; claim it first."
+                f"Execution {commit.execution_id}: only signals can be appended without a lease. Claim it first."
             )
 
 
@@ -50,11 +49,11 @@ def busy(execution_id: str, holder: Holder, left: float, now: int) -> ExecutionB
     Args:
         execution_id: the execution.
         holder: who has its lease.
-        left: for how many seconds the lease is to be respected; infinity while its process is known to live.
+        left: for how many seconds the lease must be respected; infinity while its process is known to be alive.
         now: the time, µs since the epoch.
     """
     heard = utc(holder.heartbeat_at)
-    if process.is_this_process(holder):
+    if is_this_process(holder):
         return ExecutionBusyError(
             f"Execution {execution_id} is already being run by this process ({holder}, last heard of at "
             f"{heard}). Await that run, or stop it, then try again.",
@@ -62,7 +61,7 @@ def busy(execution_id: str, holder: Holder, left: float, now: int) -> ExecutionB
             holder=str(holder),
         )
     if holder.is_cluster:
-        url = holder.host.removeprefix(process.CLUSTER)
+        url = holder.host.removeprefix(CLUSTER)
         return ExecutionBusyError(
             f"Execution {execution_id} runs on the cluster {holder}, and this log holds a copy of it. See it there "
             f"with `cerebelum status {execution_id} --core {url}`. If it has ended there, bring the copy up to date "
@@ -90,7 +89,7 @@ def busy(execution_id: str, holder: Holder, left: float, now: int) -> ExecutionB
 
 
 def not_found(asked: str, recent: Sequence[str]) -> ExecutionNotFoundError:
-    """The error for an id (or prefix) that no execution has; ``recent`` ids are searched for near ones."""
+    """The error for an id (or prefix) that no execution has; it suggests similar ones of the ``recent`` ids."""
     by_start = {name[: len(asked)]: name for name in reversed(recent)}
     near = difflib.get_close_matches(asked, recent, n=3) or [
         by_start[start] for start in difflib.get_close_matches(asked, by_start, n=3)
@@ -133,20 +132,20 @@ def gone(location: str, *, replaced: bool) -> str:
 
 
 def alien(location: str, found: Sequence[str]) -> str:
-    """The message for a log that is not trusted, with a schema that would run by itself."""
+    """The message for an untrusted log whose schema contains code that would run by itself."""
     return (
-        f"The log {location} was not made by you on this machine, and has what is no part of a log: "
-        f"{'; '.join(found[:SUGGESTED])}. Such a thing runs by itself, so nothing was read or "
+        f"The log {location} was not made by you on this machine, and contains something that is not part of a log: "
+        f"{'; '.join(found[:SUGGESTED])}. It would run by itself, so nothing was read or "
         "changed. If you know who wrote it, "
         "open it with `connect(path, trusted=True)`, or drop it first: sqlite3 LOG 'DROP TRIGGER NAME'."
     )
 
 
 def journal_gone(location: str) -> str:
-    """The message for a log whose -wal file was taken away while it was open."""
+    """The message for a log whose -wal file was deleted while it was open."""
     return (
         f"The file {location}-wal was deleted while the log was open, and with it the latest commits. Restart this "
-        "process (in a notebook: the kernel), see with `cerebelum verify` what is left, and resume."
+        "process (in a notebook: the kernel), check what is left with `cerebelum verify`, and resume."
     )
 
 
@@ -155,13 +154,13 @@ def on_network(location: str, kind: str) -> str:
     return (
         f"The log {location} is on a network or FUSE file system ({kind}). SQLite cannot rely on its locks: used from "
         "two machines at once, the log may be damaged and an execution may run twice; a lost connection may lose "
-        "commits. Keep it on a disk of this machine, connect('/local/disk/history.db') or CEREBELUM_DB, and carry runs "
+        "commits. Keep it on a local disk, with connect('/local/disk/history.db') or CEREBELUM_DB, and move runs "
         "with `cerebelum pack`."
     )
 
 
 def read_only(location: str) -> str:
-    """The message for a write to a log that can only be read."""
+    """The message for a write to a read-only log."""
     return (
         f"The log {location} is read-only here: nothing was written. "
         "Copy it to a place you can write to, or change its permissions, then try again."

@@ -1,4 +1,4 @@
-"""The ``execution`` table: a summary as the columns lists need, and the statements that keep it.
+"""The ``execution`` table: one row per execution with what lists show of it, as SQL.
 
 Only SQL text and the order of its parameters live here; sqlite.py executes it.
 """
@@ -14,21 +14,21 @@ from .._text.times import timestamp
 from ..errors import StoreError
 from .base import Commit, ExecutionRow
 from .extracts import iso
-from .owner import Holder
+from .holder import Holder
 
 __all__ = [
+    "ABANDONED",
     "ADVANCE",
     "CHANGE",
     "CREATE",
     "DUE",
-    "LEFT",
-    "MEND",
+    "REPAIR",
     "SELECT",
     "STARTED",
     "created",
     "iso_of",
-    "mended",
     "progress",
+    "repaired",
     "shown_text",
     "to_holder",
     "to_row",
@@ -44,23 +44,23 @@ _PROGRESS = """version = ?, updated_at = ?, completed_at = ?, total_steps = ?, d
 _GUARD = "key = ? AND version = ? AND (? OR holder IS ?)"
 
 ADVANCE = f"UPDATE execution SET {_PROGRESS} WHERE {_GUARD} AND state = ? AND wake_at IS ?"
-"""progress, (key, after, is signal, holder), state, wake_at. Most commits change neither of the two nor the holder:
-not to name those columns spares their indexes, which is a quarter of a commit's cost."""
+"""progress, (key, after, is signal, holder), state, wake_at. Most commits change none of the last two nor the holder:
+not naming those columns spares their indexes, a quarter of a commit's cost."""
 
 CHANGE = f"""UPDATE execution SET {_PROGRESS}, state = ?, wake_at = ?,
     holder = CASE WHEN ? THEN NULL ELSE holder END WHERE {_GUARD}"""
 """progress, (state, wake_at, release), (key, after, is signal, holder)."""
 
-MEND = f"""UPDATE execution SET {_PROGRESS}, workflow = ?, state = ?, started_at = ?, wake_at = ?, parent = ?
+REPAIR = f"""UPDATE execution SET {_PROGRESS}, workflow = ?, state = ?, started_at = ?, wake_at = ?, parent = ?
     WHERE execution_id = ?"""
-"""What the events say, in place of what stands there; the lease stays as it is."""
+"""Overwrite a row with what the events say; the lease stays as it is."""
 
 DUE = "wake_at IS NOT NULL AND holder IS NULL"
-LEFT = "state IN ('RUNNING', 'SLEEPING') AND holder IS NULL AND wake_at IS NULL"
-"""Which executions wait for a wake-up, and which ones everybody left half-way; there is an index for each."""
+ABANDONED = "state IN ('RUNNING', 'SLEEPING') AND holder IS NULL AND wake_at IS NULL"
+"""Which executions wait to be woken, and which were left unfinished by their process; there is an index for each."""
 
 STARTED = iso("started_at")
-"""What the indexes hold of ``started_at``: the text that the views show. Sort and filter by it, not by the number."""
+"""How the indexes hold ``started_at``: as the text that the views show. Sort and filter by it, not by the number."""
 
 SELECT = """SELECT execution_id, version, workflow, state, started_at, updated_at, completed_at, total_steps,
     done_steps, current_step, error, wake_at, parent,
@@ -74,7 +74,7 @@ def iso_of(micros: int) -> str:
 
 
 def progress(commit: Commit) -> tuple[Any, ...]:
-    """Return what the row shows after ``commit``: the parameters of ``_PROGRESS``."""
+    """Return the parameters of ``_PROGRESS``: what the row shows after ``commit``."""
     shown = commit.summary
     return (
         commit.after + len(commit.events),
@@ -103,8 +103,8 @@ def created(commit: Commit) -> tuple[Any, ...]:
     )
 
 
-def mended(execution_id: str, version: int, shown: Summary) -> tuple[Any, ...]:
-    """Return the parameters of ``MEND``."""
+def repaired(execution_id: str, version: int, shown: Summary) -> tuple[Any, ...]:
+    """Return the parameters of ``REPAIR``."""
     whole = Commit(execution_id=execution_id, after=version, events=(), summary=shown, holder=None)
     named = shown.workflow, shown.state.value, shown.started_at, shown.wake_at, shown.parent
     return (*progress(whole), *named, execution_id)
@@ -114,7 +114,7 @@ _NUMBERS = {1: "version", 4: "started_at", 5: "updated_at", 7: "total_steps", 8:
 
 
 def unreadable(columns: tuple[Any, ...]) -> str | None:
-    """Say what of one row of ``SELECT`` cannot be read; None when all of it can."""
+    """Name the column of a row of ``SELECT`` that cannot be read, with its value; None if all can."""
     if columns[3] not in ExecutionState.__members__:
         return f"state = {columns[3]!r}"
     wrong = (f"{name} = {columns[place]!r}" for place, name in _NUMBERS.items() if not isinstance(columns[place], int))
@@ -122,15 +122,15 @@ def unreadable(columns: tuple[Any, ...]) -> str | None:
 
 
 def to_row(columns: tuple[Any, ...]) -> ExecutionRow:
-    """Return one row of ``SELECT`` as data.
+    """Return one row of ``SELECT`` as an object.
 
     Raises:
-        StoreError: something else than this library has written to it.
+        StoreError: something other than this library has written to it.
     """
     if (told := unreadable(columns)) is not None:
         raise StoreError(
             f"The list cannot be read: something else has written {told} to the row of execution {columns[0]}. "
-            "Its events may be intact, and then the row is made of them anew by "
+            "If its events are intact, rebuild the row from them with "
             f"`cerebelum verify {shlex.quote(columns[0])} --repair`."
         )
     return ExecutionRow(
@@ -154,7 +154,7 @@ def to_row(columns: tuple[Any, ...]) -> ExecutionRow:
 
 
 def to_holder(columns: tuple[Any, ...]) -> Holder:
-    """Return the columns of a holder, in the table's order, as data."""
+    """Return the columns of a holder, in the table's order, as an object."""
     key, host, pid, boot_id, started, heartbeat_at, expires_at = columns
     return Holder(
         key=key,
@@ -168,7 +168,7 @@ def to_holder(columns: tuple[Any, ...]) -> Holder:
 
 
 def shown_text(text: str | None) -> str | None:
-    """Return a text as the table holds it: a lone surrogate (an undecodable file name, say) has no UTF-8."""
+    """Return a text as the table holds it: a lone surrogate (from an undecodable file name, say) is escaped."""
     if text is None or text.isascii():
         return text
     return text.encode("utf-8", "backslashreplace").decode()

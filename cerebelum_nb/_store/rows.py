@@ -1,14 +1,14 @@
-"""Events as rows: the one place that knows how an event is laid out in the log.
+"""Events as rows: the only place that knows how an event is laid out in the log.
 
-A row is ``(type, step, visit, attempt, at, data)``. ``data`` is one JSON object of the event's other
-fields, NULL when it has none; fields at their default are left out. No SQL and no I/O live here, and no value
-is parsed:
+A row is ``(type, step, visit, attempt, at, data)``. ``data`` is one JSON object of the event's other fields, or NULL
+if it has none; fields at their default are omitted. There is no SQL and no I/O here, and no value is parsed:
 
 - An event has at most one :class:`Value` with a text. Its JSON text is spliced in under the field's name and always
-  stands **last**, so that it is cut out again unread: ``{"by_hand":true,"output":{"ip":"10.0.0.1"}}``.
-- What else is known of a value stands before it: ``output_masked`` (its masked paths) and ``output_ref``
-  (codec, type, preview, digest, size), which is all there is of a value that is not JSON. Of JSON with tags it says
-  ``{"codec":"tagged"}``, and the text follows as of any JSON.
+  comes **last**, so that it can be cut out again without parsing it:
+  ``{"by_hand":true,"output":{"ip":"10.0.0.1"}}``.
+- What else is known about a value comes before it: ``output_masked`` (its masked paths) and ``output_ref`` (codec,
+  type, preview, digest, size), which is all that is recorded of a value that is not JSON. For JSON with tags it says
+  ``{"codec":"tagged"}``, and the text follows as for any JSON.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Row = tuple[str, str | None, int | None, int | None, int, str | None]
 """``(type, step, visit, attempt, at, data)``; the middle three are NULL for the execution's own events."""
 
 NO_VALUES = frozenset({"code", "plan"})
-"""Codecs of payloads that are no values: the code of steps, and plans."""
+"""Codecs of payloads that are not values: the code of steps, and plans."""
 
 _REQUIRED = object()
 _dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -87,13 +87,13 @@ _BY_NAME = {layout.name: layout for layout in _LAYOUTS.values()}
 
 def encode(event: Event) -> Row:
     """Return the row of ``event``."""
-    # These two are nearly all there is, so they are written out; what follows would write the same.
+    # These two are nearly all events, so they have a fast path; the general code below would write the same.
     if isinstance(event, StepStarted):
         code = event.code
         data = None if code is None else f'{{"code":{_quote(code)}}}'
         if data is None or data.isascii():
             return "StepStarted", event.step, event.visit, event.attempt, event.at, data
-    elif isinstance(event, StepCompleted) and not event.by_hand:
+    elif isinstance(event, StepCompleted) and not event.by_hand and not event.worker:
         value = event.output
         if value.codec == "json" and not (value.masked or value.type or value.preview or value.digest or value.size):
             data = f'{{"output":{value.json}}}'
@@ -113,8 +113,8 @@ def encode(event: Event) -> Row:
     if members:
         data = "{" + ",".join(members) + "}"
         if not data.isascii():
-            # SQLite takes UTF-8, and a lone surrogate has none. Its JSON escape would be taken, but no query could
-            # read the text then, so the escape is shown as text. Values hold no such characters (values/tags.py).
+            # SQLite takes UTF-8, which cannot hold a lone surrogate. Its JSON escape could be stored, but then no query
+            # could read the text; so the escape is kept as text. Values contain none (_values/tags.py).
             data = _LONE_SURROGATE.sub(lambda found: f"\\\\u{ord(found[0]):04x}", data)
     if layout.of_step:
         step = cast(Any, event)
@@ -123,13 +123,13 @@ def encode(event: Event) -> Row:
 
 
 def value_of(event: Event) -> Value | None:
-    """Return the value of ``event`` that has a text, if it has one."""
+    """Return the value of ``event`` that has a text; None if there is none."""
     name = _LAYOUTS[type(event)].value
     return getattr(event, name) if name else None
 
 
 def values_of(event: Event) -> tuple[Value, ...]:
-    """Return all values of ``event``, also those that are kept as bytes only."""
+    """Return all values of ``event``, including those kept only as bytes."""
     layout = _LAYOUTS[type(event)]
     value = getattr(event, layout.value) if layout.value else None
     kept: tuple[Value, ...] = getattr(event, layout.values) if layout.values else ()
@@ -137,16 +137,16 @@ def values_of(event: Event) -> tuple[Value, ...]:
 
 
 def value_field(event: Event) -> str:
-    """Return the name of the field that holds the value of such an event; "" when it has none."""
+    """Return the name of the field that holds the value of ``event``; "" if it has none."""
     return _LAYOUTS[type(event)].value
 
 
 def stored_values(event: Event) -> Iterable[Value]:
-    """Return the values of ``event`` whose bytes are to be stored beside it."""
+    """Return the values of ``event`` whose bytes must be stored beside it."""
     layout = _LAYOUTS[type(event)]
     if layout.values:
         return [value for value in values_of(event) if value.payload is not None]
-    value: Value | None = getattr(event, layout.value) if layout.value else None  # every commit comes by here
+    value: Value | None = getattr(event, layout.value) if layout.value else None  # the hot path of every commit
     return (value,) if value is not None and value.payload is not None else ()
 
 

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from contextlib import closing
 
 from . import chain, trust, views
-from .place import MEMORY
-from .row_sql import DUE, LEFT, STARTED
+from .log_file import MEMORY
+from .row_sql import ABANDONED, DUE, STARTED
 
 __all__ = ["APPLICATION_ID", "FIRST_VERSION", "SCHEMA_VERSION", "alien", "differences", "migrate", "versions"]
 
@@ -125,7 +125,7 @@ def _chain_all(db: sqlite3.Connection) -> None:
 _WAKE_UPS = (
     # Only what a scheduler may resume is in them: small, and untouched by the commits of a running execution.
     f"CREATE INDEX execution_by_wake ON execution (wake_at) WHERE {DUE}",
-    f"CREATE INDEX execution_left ON execution (started_at) WHERE {LEFT}",
+    f"CREATE INDEX execution_left ON execution (started_at) WHERE {ABANDONED}",
 )
 # Names payloads that came from elsewhere.
 _UNTRUSTED = ("CREATE TABLE untrusted (digest TEXT PRIMARY KEY) WITHOUT ROWID",)
@@ -164,6 +164,7 @@ MIGRATIONS: dict[int, tuple[_Work, ...]] = {
     10: _TRUST,
     11: (),  # the views: an attempt whose process died ended with it, and not when somebody noticed
     12: (),  # the views: what runs for an item of a foreach is told by `step` and `item`
+    13: (),  # the views: `steps` says which worker of a cluster ran an attempt
 }
 """By the version that each makes, what it takes to come there from the version before."""
 

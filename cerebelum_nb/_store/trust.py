@@ -22,8 +22,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import owner as process
-from .place import MEMORY
+from .holder import this_process
+from .log_file import MEMORY
 
 __all__ = ["FULL", "Trust", "find", "mark", "recognise_old", "state_folder"]
 
@@ -135,7 +135,7 @@ def recognise_old(db: sqlite3.Connection, location: str) -> bool:
     """Whether a log of before there were ids shows that this user made it on this machine."""
     if location == MEMORY:
         return True
-    boot = process.current().boot_id.partition("/")[0]
+    boot = this_process().boot_id.partition("/")[0]
     if not boot or not is_owned(location):
         return False
     sql = "SELECT 1 FROM holder WHERE substr(boot_id, 1, ?) = ?"

@@ -6,6 +6,6 @@ This file only re-exports; importing it loads neither pandas nor numpy nor cloud
 from .arguments import fingerprint_args
 from .codec import decode, encode
 from .preview import preview
-from .secret import MASK, Secret, Vault
+from .secret import MASK, Redactor, Secret
 
-__all__ = ["MASK", "Secret", "Vault", "decode", "encode", "fingerprint_args", "preview"]
+__all__ = ["MASK", "Redactor", "Secret", "decode", "encode", "fingerprint_args", "preview"]

@@ -18,14 +18,14 @@ from typing import Any
 from .codec import plain
 from .preview import type_name
 from .redaction import SCALARS
-from .secret import Secret, Vault
+from .secret import Redactor, Secret
 
 __all__ = ["fingerprint_args"]
 
 _OURS = __name__.partition(".")[0]
 
 
-def fingerprint_args(args: Sequence[Any], kwargs: Mapping[str, Any], *, vault: Vault | None = None) -> str:
+def fingerprint_args(args: Sequence[Any], kwargs: Mapping[str, Any], *, redactor: Redactor | None = None) -> str:
     """Digest the arguments of an operation as 16 hex characters.
 
     Values count by value and exact type (``1``, ``1.0`` and ``True`` differ), functions by qualified name,
@@ -35,7 +35,7 @@ def fingerprint_args(args: Sequence[Any], kwargs: Mapping[str, Any], *, vault: V
     Args:
         args: positional arguments.
         kwargs: keyword arguments; their order does not count.
-        vault: secrets to mask first, so that the digest of a revealed one cannot be guessed.
+        redactor: secrets to mask first, so that the digest of a revealed one cannot be guessed.
 
     Example:
         >>> fingerprint_args(("a@b.c",), {}) == fingerprint_args(("a@b.c",), {})
@@ -43,11 +43,11 @@ def fingerprint_args(args: Sequence[Any], kwargs: Mapping[str, Any], *, vault: V
     """
     text = _flat(args, kwargs)
     if text is None:
-        digest = _Digest(vault)
+        digest = _Digest(redactor)
         digest.feed(tuple(args))
         digest.feed(dict(kwargs))
         return digest.hash.hexdigest()[:16]
-    masked = vault.mask(text) if vault else text
+    masked = redactor.mask(text) if redactor else text
     return hashlib.sha256(masked.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
@@ -61,9 +61,9 @@ def _flat(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
 
 
 class _Digest:
-    def __init__(self, vault: Vault | None = None) -> None:
+    def __init__(self, redactor: Redactor | None = None) -> None:
         self.hash = hashlib.sha256()
-        self.vault = vault or None
+        self.redactor = redactor or None
         self.open: dict[int, int] = {}
 
     def put(self, *parts: str | bytes) -> None:
@@ -91,13 +91,13 @@ class _Digest:
 
     def _leaf(self, value: Any) -> None:
         if isinstance(value, str):
-            self.put("str", self.vault.mask(value) if self.vault else value)
+            self.put("str", self.redactor.mask(value) if self.redactor else value)
         elif isinstance(value, (bytes, bytearray)):
-            hidden = self.vault is not None and self.vault.reveals(bytes(value))
+            hidden = self.redactor is not None and self.redactor.reveals(bytes(value))
             self.put(type(value).__name__, b"" if hidden else bytes(value))
         else:
             text = hex(value) if isinstance(value, int) else repr(value)
-            self.put(type(value).__name__, self.vault.mask(text) if self.vault else text)
+            self.put(type(value).__name__, self.redactor.mask(text) if self.redactor else text)
 
     def _branch(self, value: Any) -> None:
         cls = type(value)
@@ -137,7 +137,7 @@ class _Digest:
             self._object(value)
 
     def _apart(self, value: Any) -> bytes:
-        inner = _Digest(self.vault)
+        inner = _Digest(self.redactor)
         inner.open = self.open
         inner.feed(value)
         return inner.hash.digest()

@@ -20,7 +20,7 @@ from .classes import Home, UnknownClassError
 from .foreign import ForeignBytes
 from .preview import preview, type_name
 from .redaction import SCALARS, gather
-from .secret import Secret, Vault, split_path
+from .secret import Redactor, Secret, split_path
 from .tags import DEEPEST, NotJsonError, Writer, put, read
 from .walk import find
 
@@ -32,14 +32,14 @@ _encoder = json.JSONEncoder(ensure_ascii=False, check_circular=False, allow_nan=
 
 
 def encode(
-    value: object, *, keep: bool = True, vault: Vault | None = None, path: str = "output", home: Home = ()
+    value: object, *, keep: bool = True, redactor: Redactor | None = None, path: str = "output", home: Home = ()
 ) -> Value:
     """Encode a value for the log.
 
     Args:
         value: anything.
         keep: False keeps only its type and preview (codec ``"none"``).
-        vault: the secrets of the execution; secrets found in the value are added to it.
+        redactor: the secrets of the execution; secrets found in the value are added to it.
         path: what the value is called in errors.
         home: where the classes of ``__main__`` may be found besides.
 
@@ -54,25 +54,25 @@ def encode(
         >>> encode({"ip": "10.0.0.1"}).json
         '{"ip":"10.0.0.1"}'
     """
-    if not vault and keep:
+    if not redactor and keep:
         if value is None or value is True or value is False:
             return _CONSTANTS[value]
         text = _json(value)
         if text is not None:
             return Value("json", text)
-    if vault is None:
-        vault = Vault()
-    gather(value, vault, set(), 0)
+    if redactor is None:
+        redactor = Redactor()
+    gather(value, redactor, set(), 0)
     if not keep:
-        return Value("none", type=type_name(value), preview=preview(value, vault=vault))
+        return Value("none", type=type_name(value), preview=preview(value, redactor=redactor))
     for codec in ("json", "tagged"):
-        writer = Writer(vault, home, tags=codec == "tagged")
+        writer = Writer(redactor, home, tags=codec == "tagged")
         try:
             text = _encoder.encode(writer.write(value))
         except (NotJsonError, ValueError):  # the latter: an int with too many digits
             continue
         return Value(codec, text, masked=tuple(dict.fromkeys(writer.masked)))
-    return _as_bytes(value, vault, path, home)
+    return _as_bytes(value, redactor, path, home)
 
 
 def decode(
@@ -259,51 +259,51 @@ def plain(value: object, levels: int = DEEPEST) -> bool:
 # -- Arrow and cloudpickle ----------------------------------------------------------------------------
 
 
-def _as_bytes(value: object, vault: Vault, path: str, home: Home) -> Value:
-    codec, payload = "arrow", arrow.dumps(value, compress=False) if vault else arrow.dumps(value)
+def _as_bytes(value: object, redactor: Redactor, path: str, home: Home) -> Value:
+    codec, payload = "arrow", arrow.dumps(value, compress=False) if redactor else arrow.dumps(value)
     if payload is None:
         codec = "cloudpickle"
         try:
             payload = pickles.dumps(value, home)
         except Exception as exc:  # noqa: BLE001 - pickling runs whatever the classes define
-            raise _unstorable(value, exc, vault, path) from None  # it says why; where in a pickler helps nobody
-    named = _find_named(value, path, vault)
-    if named is None and vault.reveals(payload):
-        named = find(value, path, lambda key, item: _reveals(item, vault), vault=vault, deepest=True) or (
+            raise _unstorable(value, exc, redactor, path) from None  # it says why; where in a pickler helps nobody
+    named = _find_named(value, path, redactor)
+    if named is None and redactor.reveals(payload):
+        named = find(value, path, lambda key, item: _reveals(item, redactor), redactor=redactor, deepest=True) or (
             path,
             value,
         )
     if named is not None:
         raise SerializationError(
-            f"{vault.mask(named[0])} holds a secret, and {path} is a {_short_type(value)}, which is stored "
+            f"{redactor.mask(named[0])} holds a secret, and {path} is a {_short_type(value)}, which is stored "
             "as bytes that cannot be masked. Leave the secret out, return dicts and lists of plain values, "
             "or use @step(keep=False).",
-            path=vault.mask(named[0]),
+            path=redactor.mask(named[0]),
         )
-    if codec == "arrow" and vault:
+    if codec == "arrow" and redactor:
         payload = arrow.dumps(value) or payload
     return Value(
         codec,
         type=type_name(value),
-        preview=preview(value, vault=vault),
+        preview=preview(value, redactor=redactor),
         digest=hashlib.sha256(payload).hexdigest(),
         size=len(payload),
         payload=payload,
     )
 
 
-def _find_named(value: object, path: str, vault: Vault) -> tuple[str, object] | None:
-    if not vault.names:
+def _find_named(value: object, path: str, redactor: Redactor) -> tuple[str, object] | None:
+    if not redactor.names:
         return None
-    return find(value, path, lambda key, item: vault.hides(key) and item is not None, vault=vault)
+    return find(value, path, lambda key, item: redactor.hides(key) and item is not None, redactor=redactor)
 
 
-def _unstorable(value: object, exc: Exception, vault: Vault, path: str) -> SerializationError:
-    where, culprit = find(value, path, lambda key, item: _fails(item), vault=vault, deepest=True) or (
+def _unstorable(value: object, exc: Exception, redactor: Redactor, path: str) -> SerializationError:
+    where, culprit = find(value, path, lambda key, item: _fails(item), redactor=redactor, deepest=True) or (
         path,
         value,
     )
-    where = vault.mask(where)
+    where = redactor.mask(where)
     if isinstance(culprit, Secret):
         return SerializationError(
             f"{where} is a Secret inside a {_short_type(value)}, where its place cannot be masked. Put it "
@@ -312,7 +312,7 @@ def _unstorable(value: object, exc: Exception, vault: Vault, path: str) -> Seria
         )
     return SerializationError(
         f"{where} is a {_short_type(culprit)} and cannot be stored ({type(exc).__name__}: "
-        f"{vault.mask(str(exc))}). Use plain data, an id or a file path in its place; a step's result that "
+        f"{redactor.mask(str(exc))}). Use plain data, an id or a file path in its place; a step's result that "
         "has to stay alive, such as a connection, is kept in memory only with @step(keep=False).",
         path=where,
     )
@@ -326,8 +326,8 @@ def _fails(value: object) -> bool:
     return False
 
 
-def _reveals(value: object, vault: Vault) -> bool:
+def _reveals(value: object, redactor: Redactor) -> bool:
     try:
-        return vault.reveals(pickles.dumps(value))
+        return redactor.reveals(pickles.dumps(value))
     except Exception:  # noqa: BLE001 - a member that cannot be pickled alone
         return False

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any
 
 from .._text.text import cut
-from .secret import MASK, Secret, Vault
+from .secret import MASK, Redactor, Secret
 
 __all__ = ["preview", "type_name"]
 
@@ -26,20 +26,20 @@ LONGEST_TEXT = 1_000_000
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
-def preview(value: object, limit: int = 200, *, vault: Vault | None = None) -> str:
+def preview(value: object, limit: int = 200, *, redactor: Redactor | None = None) -> str:
     """Describe a value in at most ``limit`` characters, the same in every process.
 
     Args:
         value: anything; a ``repr`` that raises is survived, a large container is never walked.
         limit: the longest text returned, in characters.
-        vault: secrets to mask.
+        redactor: secrets to mask.
 
     Example:
         >>> preview([1, "two", Secret("three")])
         "[1, 'two', Secret('********')]"
     """
-    text = _Preview(limit, vault).show(value, 0)
-    return cut(vault.mask(text) if vault else text, limit)
+    text = _Preview(limit, redactor).show(value, 0)
+    return cut(redactor.mask(text) if redactor else text, limit)
 
 
 def type_name(value: object) -> str:
@@ -49,10 +49,10 @@ def type_name(value: object) -> str:
 
 
 class _Preview:
-    def __init__(self, limit: int, vault: Vault | None) -> None:
+    def __init__(self, limit: int, redactor: Redactor | None) -> None:
         self.limit = limit
         self.room = limit * 2
-        self.vault = vault or None
+        self.redactor = redactor or None
 
     def show(self, value: Any, depth: int) -> str:
         if self.room <= 0:
@@ -75,7 +75,7 @@ class _Preview:
         if isinstance(value, str):
             return self._text(value)
         if isinstance(value, (bytes, bytearray)):
-            if self.vault is not None and self.vault.reveals(bytes(value)):
+            if self.redactor is not None and self.redactor.reveals(bytes(value)):
                 return f"<{cls.__name__} of {len(value):,}>"
             return repr(value[: self.limit + 1])
         if isinstance(value, int) and value.bit_length() > 1000:
@@ -125,7 +125,7 @@ class _Preview:
     def _pairs(self, pairs: Iterable[tuple[Any, Any]], between: str, depth: int, total: int = 0) -> str:
         def texts() -> Iterator[str]:
             for key, item in pairs:
-                hidden = self.vault is not None and self.vault.hides(key) and item is not None
+                hidden = self.redactor is not None and self.redactor.hides(key) and item is not None
                 name = self._masked(key) if between == "=" else self.show(key, depth + 1)
                 yield f"{name}{between}{MASK if hidden else self.show(item, depth + 1)}"
 
@@ -144,7 +144,7 @@ class _Preview:
         rows, columns = frame.shape
         names = [f"{self._text(str(name))} {dtype}" for name, dtype in islice(frame.dtypes.items(), ITEMS)]
         more = f", … {columns - ITEMS:,} more" if columns > ITEMS else ""
-        hidden = [self.vault is not None and self.vault.hides(name) for name in frame.columns[:ITEMS]]
+        hidden = [self.redactor is not None and self.redactor.hides(name) for name in frame.columns[:ITEMS]]
         head = [
             f"\n  {self.show(index, depth + 1)}: "
             + ", ".join(MASK if hide else self.show(cell, depth + 1) for hide, cell in zip(hidden, row, strict=True))
@@ -153,14 +153,14 @@ class _Preview:
         return f"DataFrame {rows:,} rows x {columns:,} columns: {', '.join(names)}{more}{''.join(head)}"
 
     def _text(self, text: str) -> str:
-        if self.vault is None:
+        if self.redactor is None:
             return repr(text[: self.limit + 1])
         if len(text) > LONGEST_TEXT:
             return f"<str of {len(text):,} characters>"
-        return repr(self.vault.mask(text)[: self.limit + 1])
+        return repr(self.redactor.mask(text)[: self.limit + 1])
 
     def _repr(self, value: object) -> str:
         return self._masked(_ADDRESS.sub("", repr(value)))[: self.limit + 1]
 
     def _masked(self, text: str) -> str:
-        return self.vault.mask(text) if self.vault is not None else text
+        return self.redactor.mask(text) if self.redactor is not None else text

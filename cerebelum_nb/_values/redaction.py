@@ -1,6 +1,6 @@
 """Finding the secrets of a value, before any of its texts is masked.
 
-What counts as a secret is said in `secret`; the masking itself is done where a value is written, in `tags`.
+secret.py defines what counts as a secret; tags.py masks while it writes the value.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
-from .secret import Secret, Vault
+from .secret import Redactor, Secret
 from .tags import DEEPEST
 
 __all__ = ["SCALARS", "gather"]
@@ -18,22 +18,22 @@ __all__ = ["SCALARS", "gather"]
 SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
-def gather(value: object, vault: Vault, seen: set[int], depth: int) -> None:
+def gather(value: object, redactor: Redactor, seen: set[int], depth: int) -> None:
     """Add the secrets of a value made of containers and dataclasses."""
     if isinstance(value, Secret):
-        vault.add(value)
+        redactor.add(value)
         return
     members = _members(value)
     if members is None or id(value) in seen or depth > DEEPEST:
         return
     seen.add(id(value))
     for key, item in members:
-        if vault.hides(key):
-            vault.add(item)
+        if redactor.hides(key):
+            redactor.add(item)
         if type(key) not in SCALARS:
-            gather(key, vault, seen, depth + 1)
+            gather(key, redactor, seen, depth + 1)
         if type(item) not in SCALARS:
-            gather(item, vault, seen, depth + 1)
+            gather(item, redactor, seen, depth + 1)
 
 
 def _members(value: Any) -> Iterable[tuple[object, object]] | None:

@@ -1,7 +1,8 @@
 """Values that must never be written, and what one execution knows about them.
 
-`Secret` is what a user wraps such a value in; `Vault` finds the secrets of one execution in texts and
-payloads. How values are encoded does not live here, nor does anything that writes.
+`Secret` is what a user wraps such a value in; `Redactor` finds the secrets of one execution in texts and
+payloads. Nothing here encodes or writes a value: codec.py collects its secrets first (redaction.py), and
+tags.py masks them while it writes. Errors are masked in _engine/values.py, prints in _engine/scope.py.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from urllib.parse import quote, quote_plus
 
 from ..errors import SecretMissingError, SerializationError
 
-__all__ = ["MASK", "Secret", "Vault", "reveal_to"]
+__all__ = ["MASK", "Redactor", "Secret", "reveal_to"]
 
 MASK = "********"
 """What a text has in place of a secret."""
@@ -82,8 +83,8 @@ class Secret(Generic[T]):
             SecretMissingError: it is not in this process; the message says how to give it again.
         """
         if self._missing is None:
-            for vault in _find_vaults():
-                vault.add(self)
+            for redactor in _find_vaults():
+                redactor.add(self)
             return self._value
         raise SecretMissingError(_what_is_missing(self._missing, *self._source), path=self._missing)
 
@@ -123,14 +124,14 @@ class Secret(Generic[T]):
         )
 
 
-def _nobody() -> Iterable[Vault]:
+def _nobody() -> Iterable[Redactor]:
     return ()
 
 
-_find_vaults: Callable[[], Iterable[Vault]] = _nobody
+_find_vaults: Callable[[], Iterable[Redactor]] = _nobody
 
 
-def reveal_to(find: Callable[[], Iterable[Vault]]) -> None:
+def reveal_to(find: Callable[[], Iterable[Redactor]]) -> None:
     """Say who must hear of a secret that is revealed: the engine knows which execution's step runs here."""
     global _find_vaults
     _find_vaults = find
@@ -173,7 +174,7 @@ def split_path(path: str) -> list[str | int]:
     ]
 
 
-class Vault:
+class Redactor:
     """What must not be written for one execution. False as long as it holds nothing.
 
     A secret is looked for as its text ``str(value)`` and as that text looks in JSON, in a repr, in a URL, in HTML,
@@ -196,14 +197,14 @@ class Vault:
         return bool(self._forms or self.names)
 
     def __repr__(self) -> str:
-        return f"Vault(names={sorted(self.names)}, forms={len(self._forms)})"
+        return f"Redactor(names={sorted(self.names)}, forms={len(self._forms)})"
 
     def add(self, secret: object) -> None:
         """Look for this secret from now on; a bare value counts as one, a missing secret adds nothing."""
         texts = {text for text in _texts(secret, 0) if len(text) >= SHORTEST and text not in MASK}
         if texts <= self._known:
             return
-        with self._lock:  # steps in threads share the vault of their execution
+        with self._lock:  # steps in threads share the redactor of their execution
             known = self._known | texts
             forms = {form for text in texts - self._known for form in _forms(text)}.union(self._forms)
             wide = (text.encode(code, "surrogatepass") for text in known for code in ("utf-16-le", "utf-32-le"))

@@ -28,7 +28,7 @@ from zoneinfo import ZoneInfo
 
 from ..errors import ItemError
 from .classes import Home, UnknownClassError, reference, resolve
-from .secret import MASK, Secret, Vault, join_path
+from .secret import MASK, Redactor, Secret, join_path
 
 __all__ = ["DEEPEST", "NotJsonError", "Writer", "put", "read"]
 
@@ -58,7 +58,7 @@ class Writer:
     """Writes one value as a tree for ``json.dumps``, with its secrets masked.
 
     Args:
-        vault: the secrets to mask.
+        redactor: the secrets to mask.
         home: where the classes of ``__main__`` may be found besides.
         tags: False refuses what needs a tag.
 
@@ -66,8 +66,8 @@ class Writer:
         masked: the paths at which a secret was.
     """
 
-    def __init__(self, vault: Vault | None = None, home: Home = (), *, tags: bool = True) -> None:
-        self.vault = vault or None
+    def __init__(self, redactor: Redactor | None = None, home: Home = (), *, tags: bool = True) -> None:
+        self.redactor = redactor or None
         self.home = home
         self.tags = tags
         self.masked: list[str] = []
@@ -99,8 +99,8 @@ class Writer:
         return self._tagged(value, path, depth)
 
     def _text(self, text: str, path: str) -> Any:
-        if self.vault is not None:
-            masked = self.vault.mask(text)
+        if self.redactor is not None:
+            masked = self.redactor.mask(text)
             if masked != text:
                 self.masked.append(path)
                 text = masked
@@ -111,7 +111,7 @@ class Writer:
         return {"$str": text.encode("unicode_escape").decode()}
 
     def _number(self, value: int | float, path: str) -> Any:
-        if self.vault is not None and self.vault.covers(value):
+        if self.redactor is not None and self.redactor.covers(value):
             self.masked.append(path)
             return MASK
         if isinstance(value, float):
@@ -138,13 +138,13 @@ class Writer:
 
     def _key(self, key: str, *taken: dict[Any, Any]) -> tuple[str, bool]:
         """Return a key as it is written, and whether it held a secret."""
-        name = key if self.vault is None else self.vault.mask(key)
+        name = key if self.redactor is None else self.redactor.mask(key)
         return (key, False) if name == key else (_unused(name, *taken), True)
 
     def _member(self, key: object, item: Any, path: str, depth: int, *, hidden: bool) -> Any:
         if hidden:
             self.masked.append(path)
-        if self.vault is not None and self.vault.hides(key) and item is not None:
+        if self.redactor is not None and self.redactor.hides(key) and item is not None:
             self.masked.append(path)
             return MASK
         return self.write(item, path, depth + 1)
@@ -180,7 +180,7 @@ class Writer:
             case bytes() if cls is bytes:
                 if len(value) > LONGEST_BYTES:
                     raise NotJsonError
-                if self.vault is not None and self.vault.reveals(value):
+                if self.redactor is not None and self.redactor.reveals(value):
                     self.masked.append(path)
                     return MASK
                 return {"$bytes": b64encode(value).decode()}
@@ -209,7 +209,7 @@ class Writer:
     def _leaf(self, tag: str, content: Any, path: str) -> Any:
         """Write a tag whose content is text, a number or a list of them; it is masked whole."""
         texts = [str(part) for part in content] if isinstance(content, list) else [str(content)]
-        if self.vault is not None and any(self.vault.mask(text) != text for text in texts):
+        if self.redactor is not None and any(self.redactor.mask(text) != text for text in texts):
             self.masked.append(path)
             return MASK
         if isinstance(content, str):
@@ -226,7 +226,7 @@ class Writer:
         name = type(value).__name__
         if name in _NUMPY_NUMBERS:
             item = value.item()
-            if self.vault is not None and self.vault.covers(item):
+            if self.redactor is not None and self.redactor.covers(item):
                 self.masked.append(path)
                 return MASK
             return {f"$numpy.{value.dtype.name}": Writer().write(item)}

@@ -14,23 +14,23 @@ from functools import partial
 from typing import Any
 
 from .preview import preview
-from .secret import Vault
+from .secret import Redactor
 
 __all__ = ["find", "members"]
 
 Found = tuple[str, object]
 
 
-def members(value: Any, vault: Vault | None = None) -> Iterator[tuple[str, object, object]]:
+def members(value: Any, redactor: Redactor | None = None) -> Iterator[tuple[str, object, object]]:
     """Give ``(suffix of the path, key, member)`` of a container, an object or a function."""
     if type(value).__module__.startswith("pandas"):
         if type(value).__name__ == "DataFrame":
-            yield from ((f"[{preview(name, 60, vault=vault)}]", name, column) for name, column in value.items())
+            yield from ((f"[{preview(name, 60, redactor=redactor)}]", name, column) for name, column in value.items())
         return
     match value:
         case dict():
             for key, item in value.items():
-                name = preview(key, 60, vault=vault)
+                name = preview(key, 60, redactor=redactor)
                 if not isinstance(key, (str, int)):
                     yield f".key({name})", None, key
                 yield f"[{name}]", key, item
@@ -39,7 +39,7 @@ def members(value: Any, vault: Vault | None = None) -> Iterator[tuple[str, objec
                 yield f"[{index}]", index, item
         case set() | frozenset():
             for item in value:
-                yield f"{{{preview(item, 60, vault=vault)}}}", None, item
+                yield f"{{{preview(item, 60, redactor=redactor)}}}", None, item
         case types.FunctionType():
             for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
                 with suppress(ValueError):  # an empty cell
@@ -71,7 +71,7 @@ def find(
     path: str,
     is_it: Callable[[object, object], bool],
     *,
-    vault: Vault | None = None,
+    redactor: Redactor | None = None,
     deepest: bool = False,
 ) -> Found | None:
     """Find the first member ``(path, member)`` for which ``is_it(key, member)`` holds.
@@ -80,7 +80,7 @@ def find(
         value: where to look; the value itself is not asked about.
         path: its name, which the path of what is found starts with.
         is_it: the question.
-        vault: secrets to mask in the path.
+        redactor: secrets to mask in the path.
         deepest: the question holds for every holder of the culprit too, so only descend where it holds.
     """
     seen: set[int] = set()
@@ -91,7 +91,7 @@ def find(
             return None
         seen.add(id(value))
         holders.append(value)
-        for suffix, key, member in members(value, vault):
+        for suffix, key, member in members(value, redactor):
             if is_it(key, member):
                 return (look(member, path + suffix, depth + 1) if deepest else None) or (
                     path + suffix,

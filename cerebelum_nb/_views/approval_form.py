@@ -12,7 +12,7 @@ from .._engine.hints import called, resume_call
 from .._host.caller import shell
 from .._host.frontend import Audience, audience
 from .._store.base import Store
-from .._store.session import resolve_store
+from .._store.connect import resolve_store
 from .._text.html import Html, escape
 from .._text.json_text import indented, parse
 from .._text.times import utc

@@ -75,7 +75,7 @@ class Card:
         stops_before = execution.limited and isinstance(execution.limit, Before)
         advice = None if stops_before else advise_on(execution)
         return cls.at(
-            execution.id, execution.state, execution.now(), graph, scopes, mask=execution.vault.mask, advice=advice
+            execution.id, execution.state, execution.now(), graph, scopes, mask=execution.redactor.mask, advice=advice
         )
 
     @classmethod
@@ -272,10 +272,11 @@ def _state_of(step: StepState, over: bool) -> str:
 
 def _note(step: StepState, message: str, now: int) -> str:
     if step.phase is Phase.COMPLETED:
-        return "done by hand" if step.by_hand else ""
+        return "done by hand" if step.by_hand else f"on {step.worker}" if step.worker else ""
     if step.phase is Phase.FAILED and step.error is not None:
         on = "" if step.diverge is None else ", and was routed on"
-        return f"{step.error.type}: {step.error.message}".splitlines()[0][:200] + on
+        where = f" (on {step.worker})" if step.worker else ""
+        return f"{step.error.type}: {step.error.message}".splitlines()[0][:200] + where + on
     if step.phase is Phase.RETRYING and step.error is not None and step.due_at is not None:
         return f"attempt {step.attempt} failed ({step.error.type}), the next {_left(step.due_at, now)}"
     if step.phase is not Phase.RUNNING:
@@ -295,7 +296,7 @@ def _note(step: StepState, message: str, now: int) -> str:
                 parts.append(f"waits for approval{kind}{ends}")
             case "signal":
                 ends = "" if operation.due_at is None else f", its time ends {_left(operation.due_at, now)}"
-                parts.append(f"waits for signal: {operation.op.split(':')[1]}{ends}")
+                parts.append(f"waits for signal: {operation.signal}{ends}")
             case "poll" | "retry" if operation.number:
                 tries = f"{operation.kind}: {operation.number} tr{'y' if operation.number == 1 else 'ies'}"
                 parts.append(tries + (f", the next {_left(operation.due_at, now)}" if operation.due_at else ""))

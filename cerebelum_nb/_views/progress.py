@@ -64,7 +64,7 @@ class ProgressReporter:
         percent = min(100.0, max(0.0, float(percent)))
         scope = current_scope.get()
         if scope is not None and scope.step == self._step and scope.execution.id == self._execution_id:
-            shown = scope.execution.vault.mask(str(message))
+            shown = scope.execution.redactor.mask(str(message))
             scope.progress(percent, shown)
             if self._lines is not None:
                 token = current_scope.set(None)  # these lines are ours, not what the step printed

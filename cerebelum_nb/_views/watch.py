@@ -19,7 +19,7 @@ from .._engine.hints import advise, command_for
 from .._engine.staleness import blueprint_kept
 from .._host.frontend import Audience, audience
 from .._store.base import Store
-from .._store.session import resolve_store
+from .._store.connect import resolve_store
 from .._workflow.workflow import registered
 from ..errors import WorkflowDefinitionError
 from .card import Card

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -15,20 +16,25 @@ from urllib.parse import parse_qsl
 
 from .._engine.approvals import decide_approval
 from .._engine.cancel import cancel_execution
+from .._engine.signals import deliver
 from .._store.sqlite import SqliteStore
 from .._text.json_text import parse
 
 if TYPE_CHECKING:
     from .logs import ShownLog
 
-__all__ = ["Runs", "approve", "cancel", "fork_arguments", "fork_of", "form_of", "reject"]
+__all__ = ["Fields", "Runs", "approve", "cancel", "fields_of", "fork_arguments", "fork_of", "reject", "signal"]
+
+Fields = Mapping[str, Any]
+"""What a form or a JSON object says: values under ``response``, ``data`` and ``inputs``, texts under other names."""
 
 _VIA = "via dashboard"
+_VALUES = ("response", "data", "inputs")
 _TAKEN_UP_SECONDS = 10.0
 _MOST_OUTPUT = 4_000
 
 
-def approve(log: ShownLog, execution_id: str, form: Mapping[str, str], who: str) -> None:
+def approve(log: ShownLog, execution_id: str, fields: Fields, who: str) -> None:
     """Approve what a step asks for.
 
     Raises:
@@ -39,14 +45,14 @@ def approve(log: ShownLog, execution_id: str, form: Mapping[str, str], who: str)
             store,
             execution_id,
             approve=True,
-            response=_response(form.get("response", "").strip()),
-            reason=form.get("reason") or None,
-            step=form.get("step") or None,
-            by=_by(form, who),
+            response=fields.get("response"),
+            reason=fields.get("reason") or None,
+            step=fields.get("step") or None,
+            by=_by(fields, who),
         )
 
 
-def reject(log: ShownLog, execution_id: str, form: Mapping[str, str], who: str) -> None:
+def reject(log: ShownLog, execution_id: str, fields: Fields, who: str) -> None:
     """Reject what a step asks for.
 
     Raises:
@@ -57,38 +63,79 @@ def reject(log: ShownLog, execution_id: str, form: Mapping[str, str], who: str) 
             store,
             execution_id,
             approve=False,
-            reason=form.get("reason") or None,
-            step=form.get("step") or None,
-            by=_by(form, who),
+            reason=fields.get("reason") or None,
+            step=fields.get("step") or None,
+            by=_by(fields, who),
         )
 
 
-async def cancel(log: ShownLog, execution_id: str, form: Mapping[str, str], who: str) -> None:
+def signal(log: ShownLog, execution_id: str, fields: Fields, who: str) -> bool:
+    """Send a signal; return False when one with the same ``signal_id`` was sent before.
+
+    Raises:
+        SignalError: the execution has ended.
+        ValueError: no signal can have this name.
+    """
+    with SqliteStore(log.path) as store:
+        return deliver(
+            store,
+            execution_id,
+            fields.get("name", ""),
+            fields.get("data"),
+            fields.get("signal_id") or None,
+            _by(fields, who),
+        )
+
+
+async def cancel(log: ShownLog, execution_id: str, fields: Fields, who: str) -> None:
     """Cancel an execution.
 
     Raises:
         ResumeError: it has ended already.
     """
     with SqliteStore(log.path) as store:
-        await cancel_execution(store, execution_id, reason=form.get("reason") or None, by=_by(form, who))
+        await cancel_execution(store, execution_id, reason=fields.get("reason") or None, by=_by(fields, who))
 
 
-def fork_arguments(form: Mapping[str, str]) -> list[str]:
-    """Write what a form asks of a fork as the options of ``cerebelum fork``.
+def fork_arguments(fields: Fields) -> list[str]:
+    """Write what is asked of a fork as the options of ``cerebelum fork``.
 
     Raises:
-        ValueError: the inputs are not names with values, as JSON.
+        ValueError: the inputs are not names with values.
     """
-    found = [f"--from={form['step']}"] if form.get("step") else []
-    if text := form.get("inputs", "").strip():
-        if not isinstance(parse(text), dict):
+    found = [f"--from={fields['step']}"] if fields.get("step") else []
+    inputs = fields.get("inputs")
+    if inputs is not None:
+        if not isinstance(inputs, dict):
             raise ValueError('inputs are names with values, as JSON, such as {"size": "small"}')
-        found.append(f"--inputs={text}")
+        found.append(f"--inputs={json.dumps(inputs)}")
     return found
 
 
-def _response(text: str) -> Any:
-    """Read a response: JSON, else the text itself; nothing is None."""
+def fields_of(body: bytes, kind: str) -> Fields:
+    """Read what a form or a program sent.
+
+    Args:
+        body: of the request.
+        kind: its content type. JSON is an object; in a form, values are JSON or else text.
+
+    Raises:
+        ValueError: it is neither, or something is not text that has to be.
+    """
+    if kind.partition(";")[0].strip().lower() != "application/json":
+        form = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=50)
+        return {name: _value(text.strip()) if name in _VALUES else text for name, text in form}
+    found = parse(body.decode() or "{}")
+    if not isinstance(found, dict):
+        raise ValueError('what is sent is a JSON object, such as {"reason": "tests are green"}')
+    for name, value in found.items():
+        if name not in _VALUES and not isinstance(value, str):
+            raise ValueError(f"{name[:40]!r} is text")
+    return found
+
+
+def _value(text: str) -> Any:
+    """Read a value of a form: JSON, else the text itself; nothing is None."""
     if not text:
         return None
     try:
@@ -97,8 +144,8 @@ def _response(text: str) -> Any:
         return text
 
 
-def _by(form: Mapping[str, str], who: str) -> str:
-    name = who or form.get("by", "").strip()[:100]
+def _by(fields: Fields, who: str) -> str:
+    name = who or fields.get("by", "").strip()[:100]
     return f"{name} {_VIA}" if name else _VIA.removeprefix("via ")
 
 
@@ -171,8 +218,3 @@ def fork_of(log: ShownLog, execution_id: str, since: int) -> str | None:
             return str(found[0])
         time.sleep(0.1)
     return None
-
-
-def form_of(body: bytes) -> dict[str, str]:
-    """Read a form's fields."""
-    return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=50))

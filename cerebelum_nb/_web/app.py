@@ -14,9 +14,18 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from ..errors import ApprovalError, CerebelumError, ExecutionBusyError, ExecutionNotFoundError, ResumeError, StoreError
+from ..errors import (
+    ApprovalError,
+    CerebelumError,
+    ExecutionBusyError,
+    ExecutionNotFoundError,
+    ResumeError,
+    SignalError,
+    StoreError,
+)
 from . import acting
 from .api import Api
+from .metrics import Metrics
 from .names import to_path
 from .pages import Pages
 from .rendering import STATIC, Settings
@@ -28,10 +37,13 @@ if TYPE_CHECKING:
 
 __all__ = ["application"]
 
+_ACTIONS = ("approve", "reject", "signal", "cancel", "resume", "fork")
+
 _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (ExecutionNotFoundError, 404),
     (ApprovalError, 409),
     (ResumeError, 409),
+    (SignalError, 409),
     (ExecutionBusyError, 409),
     (StoreError, 503),
     (ValueError, 400),
@@ -42,33 +54,42 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
 def application(logs: Logs, settings: Settings) -> Starlette:
     """Make the application. It lets in everybody: see ``guard``."""
     runs = acting.Runs()
-    pages, api = Pages(logs, settings, runs), Api(logs)
+    pages, api, metrics = Pages(logs, settings, runs), Api(logs), Metrics(logs)
 
-    async def act(request: Request) -> Response:
+    async def act(request: Request) -> dict[str, object]:
+        """Do what is asked of an execution, and say what was done."""
         log, look = await run_in_threadpool(pages.look, request)
         what, who = request.path_params["what"], settings.who
-        form = acting.form_of(await request.body())
+        if what not in _ACTIONS:
+            raise HTTPException(404)
+        fields = acting.fields_of(await request.body(), request.headers.get("content-type", ""))
         began = time.time_ns() // 1000
-        shown = look.id
+        done: dict[str, object] = {"execution_id": look.id, "action": what}
         match what:
             case "approve":
-                await run_in_threadpool(acting.approve, log, look.id, form, who)
+                await run_in_threadpool(acting.approve, log, look.id, fields, who)
             case "reject":
-                await run_in_threadpool(acting.reject, log, look.id, form, who)
+                await run_in_threadpool(acting.reject, log, look.id, fields, who)
+            case "signal":
+                done["sent"] = await run_in_threadpool(acting.signal, log, look.id, fields, who)
             case "cancel":
-                await acting.cancel(log, look.id, form, who)
-            case "resume" | "fork" if not settings.allow_resume:
+                await acting.cancel(log, look.id, fields, who)
+            case _ if not settings.allow_resume:
                 raise HTTPException(403, "Start the dashboard with --allow-resume to run workflows from here.")
             case "resume":
                 await run_in_threadpool(runs.start, log, look.id, "resume", [])
-            case "fork":
-                await run_in_threadpool(runs.start, log, look.id, "fork", acting.fork_arguments(form))
-                fork = await run_in_threadpool(acting.fork_of, log, look.id, began)
-                shown = look.id if fork is None else fork
             case _:
-                raise HTTPException(404)
+                await run_in_threadpool(runs.start, log, look.id, "fork", acting.fork_arguments(fields))
+                done["fork"] = await run_in_threadpool(acting.fork_of, log, look.id, began)
         log.feed.poke()
-        return RedirectResponse(f"../{to_path(shown)}", 303)
+        return done
+
+    async def by_form(request: Request) -> Response:
+        done = await act(request)
+        return RedirectResponse(f"../{to_path(str(done.get('fork') or done['execution_id']))}", 303)
+
+    async def by_program(request: Request) -> Response:
+        return JSONResponse(await act(request))
 
     async def failed(request: Request, error: Exception) -> Response:
         status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
@@ -82,12 +103,14 @@ def application(logs: Logs, settings: Settings) -> Starlette:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
+        metrics.close()
         logs.close()
 
     one = "/{log}/e/{id}"
     routes = [
         Route("/", pages.index),
         Route("/static/{name}", _static),
+        Route("/metrics", metrics.of_only_log),
         Route("/{log}", pages.slash),
         Route("/{log}/", pages.executions),
         Route("/{log}/feed", pages.list_feed),
@@ -105,7 +128,9 @@ def application(logs: Logs, settings: Settings) -> Starlette:
         Route("/{log}/api/executions", api.executions),
         Route("/{log}/api/executions/{id}", api.execution),
         Route("/{log}/api/executions/{id}/events", api.events),
-        Route(f"{one}/{{what}}", act, methods=["POST"]),
+        Route("/{log}/api/executions/{id}/{what}", by_program, methods=["POST"]),
+        Route("/{log}/metrics", metrics.of_log),
+        Route(f"{one}/{{what}}", by_form, methods=["POST"]),
     ]
     handlers: dict[type[Exception] | int, Callable[[Request, Exception], Awaitable[Response]]] = {
         HTTPException: refused,

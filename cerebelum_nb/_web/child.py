@@ -13,7 +13,7 @@ import threading
 from pathlib import Path
 
 from .._engine.hints import in_terminal
-from .._store.session import default_path
+from .._store.connect import default_path
 from .rendering import Settings
 from .serving import serve
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median, quantiles
@@ -24,7 +24,20 @@ from .looking import evolved
 if TYPE_CHECKING:
     from .logs import ShownLog
 
-__all__ = ["Compared", "Runs", "StepRuns", "Tried", "compared", "runs_of", "state_of", "took_of", "tries", "value_at"]
+__all__ = [
+    "Compared",
+    "Items",
+    "Runs",
+    "StepRuns",
+    "Tried",
+    "compared",
+    "items_of",
+    "runs_of",
+    "state_of",
+    "took_of",
+    "tries",
+    "value_at",
+]
 
 _RUNS, _RUNS_READ = 60, 30
 """So many of the last runs are drawn, and of so many the steps are read."""
@@ -51,6 +64,39 @@ def tries(store: Store, execution_id: str, step: str) -> list[Tried]:
     }
     found = attempts(event for event in events if step in (name := getattr(event, "step", ""), owner_of(name)))
     return [Tried(attempt=one, version=versions.get((one.step, one.visit, one.attempt), 0)) for one in reversed(found)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Items:
+    """What a foreach did for its items: the last attempt for each, those that failed first.
+
+    Attributes:
+        counts: how many are in which state.
+        shown: the first of them.
+        more: how many come after these.
+    """
+
+    counts: dict[str, int]
+    shown: tuple[Attempt, ...]
+    more: int
+
+
+def items_of(found: Sequence[Tried], step: str) -> Items:
+    """Gather the items of a foreach from its attempts; there are none when it is another step."""
+    last: dict[str, Attempt] = {}
+    for tried in reversed(found):
+        if tried.attempt.step != step:
+            last[tried.attempt.step] = tried.attempt
+    order = sorted(last.values(), key=lambda one: _ITEM_ORDER.get(one.state, 1))
+    return Items(
+        counts=dict(Counter(one.state for one in order)),
+        shown=tuple(order[:_MOST_ITEMS]),
+        more=max(0, len(order) - _MOST_ITEMS),
+    )
+
+
+_ITEM_ORDER = {"failed": 0, "completed": 2}
+_MOST_ITEMS = 500
 
 
 def value_at(store: Store, execution_id: str, version: int) -> tuple[bytes, str, str] | None:
@@ -168,7 +214,9 @@ class StepRuns:
     """How the attempts of a step went in the last runs; times in seconds."""
 
     name: str
+    step: str
     durations: list[float] = field(default_factory=list)
+    completed: int = 0
     failed: int = 0
     retried: int = 0
 
@@ -235,12 +283,15 @@ def _step_runs(marks: Sequence[tuple[int, str, str, int, int, int]]) -> list[Ste
     found: dict[str, StepRuns] = {}
     began: dict[tuple[int, str, int, int], int] = {}
     for execution, kind, step, visit, attempt, at in marks:
-        one = found.setdefault(step, StepRuns(name=step))
+        owner = owner_of(step)
+        name = owner if owner == step else f"{owner}, each item"
+        one = found.setdefault(name, StepRuns(name=name, step=owner))
         key = (execution, step, visit, attempt)
         if kind == "StepStarted":
             began[key] = at
-        elif kind == "StepCompleted" and key in began:
+        elif kind == "StepCompleted" and key in began:  # what is done by hand, and a foreach itself, starts no attempt
             one.durations.append(max(0.0, (at - began[key]) / 1e6))
+        one.completed += kind == "StepCompleted"
         one.failed += kind == "StepFailed"
         one.retried += kind == "StepRetried"
     return list(found.values())

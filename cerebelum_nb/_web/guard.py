@@ -1,12 +1,16 @@
-"""Who may come in, and what a page may load: token, Host, Origin, sizes, headers. Plain ASGI, below any framework."""
+"""Who may come in, and what a page may load: token, Host, Origin, sizes, headers. Plain ASGI, below any framework.
+
+Browsers send the cookies of a host to every port of it, so any other server on this machine that the same browser
+visits would be handed a cookie of the whole host, and could use it. Hence the pages stand below a folder whose name is
+as secret as the token (the *door*), and the cookie is one of that folder: no other server is asked for it.
+"""
 
 from __future__ import annotations
 
 import hmac
-import secrets
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 __all__ = ["HEADERS", "Guard"]
 
@@ -17,18 +21,24 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 HEADERS = {
-    b"content-security-policy": b"default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
-    b"img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'self'",
+    b"content-security-policy": b"default-src 'none'; script-src 'self'; style-src-elem 'self'; "
+    b"style-src-attr 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+    b"frame-ancestors 'self'; require-trusted-types-for 'script'; trusted-types cerebelum",
     b"x-content-type-options": b"nosniff",
     b"referrer-policy": b"no-referrer",
     b"cache-control": b"no-store",
     b"cross-origin-resource-policy": b"same-origin",
     b"cross-origin-opener-policy": b"same-origin",
 }
-"""Sent with every answer that does not say otherwise. Our pictures and bars have style attributes."""
+"""Sent with every answer that does not say otherwise. Our pictures and bars have style attributes, and only attributes:
+what CSS could be smuggled into one cannot select anything else. The script's one way to make HTML has a name."""
 
 LARGEST_BODY = 64 * 1024
 LONGEST_TARGET = 8 * 1024
+_FORM, _JSON = b"application/x-www-form-urlencoded", b"application/json"
+_REMEMBERED_SECONDS = 30 * 86_400
+_AS_IT_IS = "/%?&=~+:;,.-_!$'()*@"
+"""What may stand in an address and is left so."""
 _DRAINED = 4 * 1024 * 1024
 """A proxy that is still sending a body would see a broken pipe: so much of it is read before it is refused."""
 
@@ -38,16 +48,20 @@ class Guard:
 
     Args:
         app: what is guarded.
-        token: what the printed address holds; None when the door is somewhere else (a socket in a private folder,
-            behind Jupyter's login).
+        token: what the printed address holds; None when somebody else decides who comes in (a socket in a private
+            folder, Jupyter's login).
         hosts: the names under which the server may be addressed; None for any.
         read_only: refuse everything that changes something.
     """
 
     def __init__(self, app: App, *, token: str | None, hosts: Collection[str] | None, read_only: bool = False) -> None:
         self._app, self._token, self._hosts, self._read_only = app, token, hosts, read_only
-        self._session = secrets.token_urlsafe(32)
-        self.cookie = f"cerebelum-{secrets.token_hex(4)}"
+        self.door = f"~{self._derived('door')[:22]}"
+        self.cookie, self._session = f"cerebelum-{self._derived('cookie')[:8]}", self._derived("session")
+
+    def _derived(self, what: str) -> str:
+        """Derive a secret from the token: who keeps the token keeps addresses and cookies that stay valid."""
+        return hmac.digest((self._token or "").encode(), what.encode(), "sha256").hex()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""
@@ -65,12 +79,15 @@ class Guard:
             heads.setdefault(name.lower(), []).append(value)
         refused = self._refusal(scope, heads)
         if refused is None and self._token is not None:
-            query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-            given = [value for name, value in query if name == "token"]
-            if given and scope["method"] in ("GET", "HEAD") and _same(given[-1], self._token):
-                await self._welcome(scope, [pair for pair in query if pair[0] != "token"], send)
+            given = _queried(scope, "token")
+            if given is not None and scope["method"] in ("GET", "HEAD") and _same(given, self._token):
+                await self._welcome(scope, send)
                 return
-            if not self._is_known(heads):
+            if self._is_behind_door(scope):
+                is_known, scope = self._has_cookie(heads), self._inside(scope)
+            else:
+                is_known = self._has_token(heads)
+            if not is_known:
                 refused = 401, "Open the address that `cerebelum dashboard` printed: it has the token."
         body = b""
         if refused is None and scope["method"] == "POST":
@@ -117,31 +134,67 @@ class Guard:
             return 405, "Only GET, HEAD and POST."
         if scope["method"] != "POST":
             return None
-        if not _is_same_origin(heads, host[0]):
-            return 403, "The form is not of this page."
         kind = heads.get(b"content-type", [b""])[0].partition(b";")[0].strip().lower()
-        if kind != b"application/x-www-form-urlencoded":
-            return 415, "Only forms are taken."
+        if not _is_ours(heads, host[0], kind):
+            return 403, "The form is not of this page."
+        if kind not in (_FORM, _JSON):
+            return 415, "Only forms are taken, and JSON."
         return None
 
-    def _is_known(self, heads: dict[bytes, list[bytes]]) -> bool:
-        assert self._token is not None
+    def _is_behind_door(self, scope: Scope) -> bool:
+        return _same(scope["path"].split("/", 2)[1], self.door)
+
+    def _inside(self, scope: Scope) -> Scope:
+        """Return a request as the application sees it, which knows of no door."""
+        raw = _raw_path(scope)[len(self.door) + 1 :] or b"/"
+        return {**scope, "path": scope["path"][len(self.door) + 1 :] or "/", "raw_path": raw}
+
+    def _has_cookie(self, heads: dict[bytes, list[bytes]]) -> bool:
         for line in heads.get(b"cookie", []):
             for pair in line.decode("latin-1").split(";"):
                 name, _, value = pair.strip().partition("=")
                 if name == self.cookie and _same(value, self._session):
                     return True
+        return False
+
+    def _has_token(self, heads: dict[bytes, list[bytes]]) -> bool:
+        assert self._token is not None
         given = heads.get(b"authorization", [b""])[0].decode("latin-1")
         return given.startswith("Bearer ") and _same(given.removeprefix("Bearer "), self._token)
 
-    async def _welcome(self, scope: Scope, query: list[tuple[str, str]], send: Send) -> None:
-        """Take the token out of the address, and remember who brought it."""
-        last = (scope.get("raw_path") or b"/").decode("latin-1").partition("?")[0].rpartition("/")[2]
-        place = f"./{last}" + (f"?{urlencode(query)}" if query else "")
-        cookie = f"{self.cookie}={self._session}; HttpOnly; SameSite=Strict; Path=/"
-        more = [(b"location", place.encode("latin-1")), (b"set-cookie", cookie.encode())]
-        await send({"type": "http.response.start", "status": 303, "headers": [*HEADERS.items(), *more]})
+    async def _welcome(self, scope: Scope, send: Send) -> None:
+        """Lead who brought the token to the door; there, take it out of the address and give a cookie for it.
+
+        The cookie names no path, so it is one of the folder in which it was given, below whatever path a proxy has put
+        before it.
+        """
+        path = _raw_path(scope).decode("latin-1")
+        if path == f"/{self.door}/":
+            place = "./" + quote(_queried(scope, "next") or "", safe=_AS_IT_IS)
+            cookie = f"{self.cookie}={self._session}; HttpOnly; SameSite=Strict; Max-Age={_REMEMBERED_SECONDS}"
+            more = [(b"set-cookie", cookie.encode())]
+        else:
+            inside = path.removeprefix(f"/{self.door}")
+            query = [pair for pair in _query(scope) if pair[0] != "token"]
+            wanted = inside.lstrip("/") + (f"?{urlencode(query)}" if query else "")
+            told = urlencode({"token": self._token or "", **({"next": wanted} if wanted else {})})
+            place, more = "../" * (path.count("/") - 1) + f"./{self.door}/?{told}", []
+        heads = [*HEADERS.items(), (b"location", place.encode("latin-1")), *more]
+        await send({"type": "http.response.start", "status": 303, "headers": heads})
         await send({"type": "http.response.body", "body": b""})
+
+
+def _query(scope: Scope) -> list[tuple[str, str]]:
+    return parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+
+
+def _queried(scope: Scope, name: str) -> str | None:
+    """Return what a query says last of a name; None when it does not."""
+    return next((value for other, value in reversed(_query(scope)) if other == name), None)
+
+
+def _raw_path(scope: Scope) -> bytes:
+    return bytes(scope.get("raw_path") or scope["path"].encode()).partition(b"?")[0]
 
 
 def _same(given: str, expected: str) -> bool:
@@ -156,13 +209,18 @@ def _name_of(host: bytes) -> str:
     return text.rpartition(":")[0] or text
 
 
-def _is_same_origin(heads: dict[bytes, list[bytes]], host: bytes) -> bool:
-    """Whether a browser says that a page of this server sent the form; without such a word it is not."""
-    site = heads.get(b"sec-fetch-site")
+def _is_ours(heads: dict[bytes, list[bytes]], host: bytes, kind: bytes) -> bool:
+    """Whether a page of this server sent it, as browsers say, or a program did.
+
+    A browser says of every POST where it comes from, and lets no page of another origin send JSON unasked. What says
+    nothing and sends JSON is therefore no page, also where a proxy adds the token to whatever passes.
+    """
+    site, origin = heads.get(b"sec-fetch-site"), heads.get(b"origin")
     if site is not None:
         return site == [b"same-origin"]
-    origin = heads.get(b"origin", [])
-    return len(origin) == 1 and origin[0].lower() in (b"http://" + host.lower(), b"https://" + host.lower())
+    if origin is not None:
+        return len(origin) == 1 and origin[0].lower() in (b"http://" + host.lower(), b"https://" + host.lower())
+    return kind == _JSON
 
 
 async def _read(receive: Receive, most: int) -> tuple[bytes, bool]:

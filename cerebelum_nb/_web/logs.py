@@ -11,7 +11,7 @@ from pathlib import Path
 
 from starlette.exceptions import HTTPException
 
-from .._store.place import path_of
+from .._store.log_file import path_of
 from .._store.sqlite import SqliteStore
 from ..errors import StoreError
 from .feed import Feed
@@ -158,7 +158,7 @@ class Logs(dict[str, ShownLog]):
         """Name a log by its file, or by the folder it belongs to."""
         told = path.parent.parent.name if path.parent.name == ".cerebelum" and path.parent.parent.name else path.stem
         name = re.sub(r"[^A-Za-z0-9_-]+", "-", told).strip("-") or "log"
-        if name in ("static", "favicon"):
+        if name in ("static", "favicon", "metrics"):
             name = f"{name}-log"
         number, free = 1, name
         while free in self:

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from .._client.reading import entry
 from .._core import events as e
-from .._core.describe import detail, items_told
-from .._core.graph import Plan, owner_of
-from .._core.state import Operation, Phase, State, StepState, evolve
+from .._core.describe import detail
+from .._core.graph import Plan
+from .._core.state import State, evolve
 from .._core.state_name import ExecutionState
 from .._engine.approvals import OpenApproval, open_approvals
 from .._engine.clock import current_clock
 from .._engine.hints import Reader, advise, command_for
 from .._engine.staleness import blueprint_kept
-from .._history.spans import Mark, Span, Timeline, marks, timeline
+from .._history.spans import Mark, marks, timeline
 from .._store.base import ExecutionRow, Store
 from .._views.card import Card
 from .._views.graph import Graph
 from .._views.watch import Recorded
 from ..errors import StoreError
+from .lines import OpenSignal, StepLine, lines_of, open_signals
 
-__all__ = ["EVENTS", "Bar", "Happened", "Look", "Looks", "Picture", "StepLine", "Wait", "evolved"]
+__all__ = ["EVENTS", "Happened", "Look", "Looks", "Picture", "evolved"]
 
 _MOST_KEPT = 64
 EVENTS = 100
@@ -55,40 +56,6 @@ class Happened:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bar:
-    """Something that lasted, in seconds since the run's start; ``end`` is None while it lasts."""
-
-    kind: str
-    start: float
-    end: float | None
-    title: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wait:
-    """What a step waits for, and until when, µs."""
-
-    what: str
-    until: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepLine:
-    """A step as its line shows it; ``look`` is a key of ``MARKS``."""
-
-    name: str
-    look: str
-    step: StepState | None
-    bars: tuple[Bar, ...] = ()
-    waits: tuple[Wait, ...] = ()
-
-    @property
-    def is_live(self) -> bool:
-        """Whether it is at work, or waits."""
-        return self.look in ("running", "sleeping", "approval", "retrying")
-
-
-@dataclass(frozen=True, kw_only=True)
 class Picture:
     """An execution at one moment.
 
@@ -100,6 +67,7 @@ class Picture:
         lines: its steps.
         span: how long the run lasts, seconds; the axis of the bars.
         approvals: what waits to be decided.
+        signals: what steps wait to be sent.
         events: the last that happened, the newest first.
         interrupted: whether its process died.
         is_now: whether this is the last moment, or an earlier one.
@@ -112,6 +80,7 @@ class Picture:
     lines: tuple[StepLine, ...]
     span: float
     approvals: tuple[OpenApproval, ...]
+    signals: tuple[OpenSignal, ...]
     events: tuple[Happened, ...]
     interrupted: bool
     is_now: bool
@@ -219,29 +188,16 @@ class Look:
         card = Card.at(self.id, state, shown_at, graph, advice=advice if is_now else None)
         spans = timeline(self._marks)
         start = state.started_at or spans.start
-        end = max(spans.end, state.updated_at)
         lasting = is_now and not interrupted
-        bars = _bars(spans, state, start, lasting=lasting)
-        looks = {r.name: r.state for r in card.rows}
-        if interrupted:
-            looks = {name: "interrupted" if look in _AT_WORK else look for name, look in looks.items()}
         return Picture(
             row=row,
             state=state,
             version=state.version,
             card=card,
-            lines=tuple(
-                StepLine(
-                    name=name,
-                    look=look,
-                    step=state.steps.get(name),
-                    bars=tuple(bars.get(name, ())),
-                    waits=tuple(_waits(state.steps[name], shown_at)) if name in state.steps else (),
-                )
-                for name, look in looks.items()
-            ),
-            span=max(0.001, (end - start) / 1e6),
+            lines=lines_of(card.rows, state, spans, start, shown_at, interrupted=interrupted, lasting=lasting),
+            span=max(0.001, (max(spans.end, state.updated_at) - start) / 1e6),
             approvals=tuple(open_approvals(state)) if state.waiting and not state.lifecycle.is_final else (),
+            signals=open_signals(state),
             events=tuple(reversed(self._happened)),
             interrupted=interrupted,
             is_now=is_now,
@@ -253,9 +209,6 @@ class Look:
         if self._graphs is None or self._graphs[0] != key:
             self._graphs = key, Graph(plan)
         return self._graphs[1]
-
-
-_AT_WORK = ("running", "sleeping", "approval", "retrying")
 
 
 class Looks:
@@ -290,25 +243,6 @@ def evolved(state: State, event: e.Event, execution_id: str) -> State:
         ) from error
 
 
-def _bars(spans: Timeline, state: State, start: int, *, lasting: bool) -> dict[str, list[Bar]]:
-    found: dict[str, list[Bar]] = {}
-    for span in (*spans.attempts, *spans.waits):
-        if span.end < start:  # a fork keeps it, and does not run it
-            continue
-        step = state.step(span.step)
-        is_last = step is not None and (step.visit, step.attempt) == (span.visit, span.attempt)
-        is_open = step is not None and is_last and step.phase in (Phase.RUNNING, Phase.RETRYING)
-        lasts = lasting and is_open and span.end >= spans.end and not state.lifecycle.is_final
-        bar = Bar(
-            kind=span.kind,
-            start=max(0.0, (span.start - start) / 1e6),
-            end=None if lasts else max(0.0, (span.end - start) / 1e6),
-            title=_title(span),
-        )
-        found.setdefault(owner_of(span.step), []).append(bar)
-    return found
-
-
 def _happened(event: e.Event, state: State) -> Happened:
     return Happened(
         version=state.version,
@@ -317,41 +251,3 @@ def _happened(event: e.Event, state: State) -> Happened:
         step=getattr(event, "step", ""),
         detail=detail(event, state),
     )
-
-
-def _title(span: Span) -> str:
-    visit = f", visit {span.visit}" if span.visit > 1 else ""
-    return f"attempt {span.attempt}{visit}: {span.kind}"
-
-
-def _waits(step: StepState, now: int) -> Iterator[Wait]:
-    if step.items is not None:
-        yield Wait(what=items_told(step, now))
-    if step.phase is Phase.RETRYING:
-        error = f" ({step.error.type})" if step.error is not None else ""
-        yield Wait(what=f"attempt {step.attempt} failed{error}, the next", until=step.due_at)
-    if step.phase is not Phase.RUNNING:
-        return
-    for operation in step.operations.values():
-        if not operation.done and (found := _wait(operation)) is not None:
-            yield found
-
-
-def _wait(operation: Operation) -> Wait | None:
-    match operation.kind:
-        case "sleep" if operation.due_at is not None:
-            return Wait(what="sleeps, wakes", until=operation.due_at)
-        case "approval" if not operation.is_decided:
-            kind = f" ({operation.approval_type})" if operation.approval_type else ""
-            ends = ", its time ends" if operation.due_at is not None else ""
-            return Wait(what=f"waits for approval{kind}{ends}", until=operation.due_at)
-        case "signal":
-            ends = ", its time ends" if operation.due_at is not None else ""
-            return Wait(what=f"waits for signal {operation.op.split(':')[1]}{ends}", until=operation.due_at)
-        case "signal":
-            ends = ", its time ends" if operation.due_at is not None else ""
-            return Wait(what=f"waits for signal {operation.op.split(':')[1]}{ends}", until=operation.due_at)
-        case "poll" | "retry" if operation.number:
-            tries = f"{operation.kind}: {operation.number} tr{'y' if operation.number == 1 else 'ies'}"
-            return Wait(what=f"{tries}, the next" if operation.due_at else tries, until=operation.due_at)
-    return None

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from .._store.session import resolve_store
+from .._store.connect import resolve_store
 from .._store.trust import state_folder
 from .._text.html import Html
 from ..errors import CerebelumError

@@ -12,8 +12,9 @@ from starlette.responses import JSONResponse, RedirectResponse, Response, Stream
 
 from .._archive.export import exported
 from .._core.events import EVENT_TYPES
-from ..errors import CerebelumError
-from .details import compared, runs_of, state_of, took_of, tries, value_at
+from .._core.graph import owner_of
+from ..errors import CerebelumError, StoreError
+from .details import compared, items_of, runs_of, state_of, took_of, tries, value_at
 from .feed import Draw
 from .listing import Wanted, counts, listed, workflows
 from .looking import EVENTS
@@ -39,12 +40,18 @@ class Pages:
 
     # -- pages ----------------------------------------------------------------------------------------------
 
-    async def index(self, request: Request) -> Response:
-        """Go to the only log, or list them."""
+    def index(self, request: Request) -> Response:
+        """Go to the only log, or list them with what goes on in each."""
         self._logs.look_again()
         if len(self._logs) == 1:
             return RedirectResponse(f"./{next(iter(self._logs))}/")
-        return self.page("logs.html", request, shown=list(self._logs.values()))
+        shown = []
+        for log in self._logs.values():
+            try:
+                shown.append((log, counts(log), ""))
+            except StoreError as error:
+                shown.append((log, {}, str(error)))
+        return self.page("logs.html", request, shown=shown)
 
     async def slash(self, request: Request) -> Response:
         """Go to the list of a log that is named without the slash behind it."""
@@ -151,9 +158,17 @@ class Pages:
         picture = look.now()
         if not found and name not in {line.name for line in picture.lines}:
             raise HTTPException(404)
-        workflow = picture.state.workflow
         return self.page(
-            "step.html", request, log=log.name, id=look.id, name=name, tries=found, workflow=workflow, root="../../../"
+            "step.html",
+            request,
+            log=log.name,
+            id=look.id,
+            name=name,
+            owner=owner_of(name),
+            tries=[tried for tried in found if tried.attempt.step == name],
+            items=items_of(found, name),
+            workflow=picture.state.workflow,
+            root="../../../",
         )
 
     def output(self, request: Request) -> Response:
@@ -192,9 +207,14 @@ class Pages:
 
     def diff(self, request: Request) -> Response:
         """Show two executions side by side."""
-        log, query = self.log(request), request.query_params
-        (a, one), (b, other) = (state_of(log, query.get(name, "")[:300]) for name in ("a", "b"))
-        return self.page("diff.html", request, log=log.name, a=a, b=b, rows=compared(one, other))
+        log = self.log(request)
+        wanted = [request.query_params.get(name, "").strip()[:300] for name in ("a", "b")]
+        found = [state_of(log, id_) if id_ else None for id_ in wanted]
+        rows = compared(found[0][1], found[1][1]) if found[0] and found[1] else []
+        workflow = next((one[1].workflow for one in found if one), "")
+        others = [entry.row for entry in listed(log, Wanted(workflow=workflow, limit=20)).entries]
+        sides = [one and one[0] for one in found]
+        return self.page("diff.html", request, log=log.name, sides=sides, rows=rows, others=others)
 
     def workflow(self, request: Request) -> Response:
         """Show how the last runs of a workflow went."""

@@ -34,12 +34,20 @@ if TYPE_CHECKING:
 __all__ = ["STATIC", "Settings", "execution_document", "list_document", "render"]
 
 HERE = Path(__file__).parent
+_MOST_ASKED = 50
+"""So many approvals of an execution have a form; the others follow when these are decided."""
 _LONGEST_NAME, _LONGEST_VALUE, _LONGEST_LINE = 200, 6_000, 240
 
 NO_TROUBLE = '<div id="p-trouble" hidden></div>'
 """In the place where it is said that the log cannot be read."""
 
 STATES = tuple(state for state in ExecutionState if state is not ExecutionState.UNSPECIFIED)
+
+WAITS = {
+    ExecutionState.WAITING_FOR_APPROVAL: "waits for approval",
+    ExecutionState.WAITING_FOR_SIGNAL: "waits for a signal",
+}
+"""What a list says instead of the step that began last, which need not be the one that waits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +156,7 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
     )
     made.globals.update(
-        MARKS=MARKS, SHORTCUTS=SHORTCUTS, STATES=STATES, badge=_badge, static=STATIC, file_size=file_size
+        MARKS=MARKS, SHORTCUTS=SHORTCUTS, STATES=STATES, WAITS=WAITS, badge=_badge, static=STATIC, file_size=file_size
     )
     made.filters.update(
         name=_name,
@@ -230,8 +238,10 @@ def execution_document(picture: Picture, settings: Settings, *, root: str, told:
     parts["p-told"] = str(module.told(told))
     parts["p-trouble"] = NO_TROUBLE
     lists = {}
+    can_send = picture.is_now and not settings.read_only
     rows: dict[str, list[tuple[str, Any]]] = {
-        "asks": [(f"a-{ask.step}-{ask.op}", ask) for ask in picture.approvals],
+        "asks": [(f"a-{ask.step}-{ask.op}", ask) for ask in picture.approvals[:_MOST_ASKED]],
+        "signals": [(f"g-{signal.name}", signal) for signal in picture.signals[:_MOST_ASKED]] if can_send else [],
         "steps": [(f"s-{number}", line) for number, line in enumerate(picture.lines)],
         "events": [(f"e-{event.version}", event) for event in picture.events],
     }

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
+import signal
 import socket
 import stat
-from collections.abc import Callable, Collection, Iterable
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import uvicorn
@@ -17,8 +21,9 @@ from .guard import Guard
 from .logs import Logs
 from .rendering import Settings
 
-__all__ = ["serve"]
+__all__ = ["serve", "token_of"]
 
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{16,500}")
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -27,6 +32,7 @@ def serve(
     *,
     port: int = 8799,
     uds: str | None = None,
+    token_file: Path | None = None,
     hosts: Collection[str] = (),
     settings: Settings,
     ready: Callable[[str], None],
@@ -38,6 +44,7 @@ def serve(
         paths: the logs.
         port: where to listen on 127.0.0.1; 0 takes a free one.
         uds: listen on this Unix socket instead: who may open it may come in, without a token.
+        token_file: keep the token here, so that it is the same at the next start; by default it is new each time.
         hosts: other names under which the server may be addressed, behind a proxy.
         settings: what pages may do.
         ready: told the address when it can be opened.
@@ -45,7 +52,7 @@ def serve(
 
     Raises:
         StoreError: a log cannot be read.
-        CerebelumError: the port or the socket cannot be used.
+        CerebelumError: the port, the socket or the token's file cannot be used.
     """
     logs = Logs.of(paths, more)
     try:
@@ -53,7 +60,7 @@ def serve(
             token, names = None, None
             listener, address = _on_socket(Path(uds)), f"the socket {uds}"
         else:
-            token, names = secrets.token_urlsafe(24), {*LOOPBACK, *(host.lower() for host in hosts)}
+            token, names = token_of(token_file), {*LOOPBACK, *(host.lower() for host in hosts)}
             listener = _on_port(port)
             address = f"http://127.0.0.1:{listener.getsockname()[1]}/?token={token}"
         with listener:
@@ -72,11 +79,29 @@ def serve(
                 ),
                 lambda: ready(address),
             )
-            server.run(sockets=[listener])
+            with _ending_in_order():
+                server.run(sockets=[listener])
     finally:
         logs.close()
         if uds is not None:
             Path(uds).unlink(missing_ok=True)
+
+
+@contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """End by an exception when told to: uvicorn raises the signal again, which would leave files behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(0)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Server(uvicorn.Server):
@@ -88,6 +113,33 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if not self.should_exit:
             self._ready()
+
+
+def token_of(file: Path | None) -> str:
+    """Return a new token, or the one that a file keeps, which is made if need be.
+
+    Raises:
+        CerebelumError: the file cannot be used: others may read it, or it holds something else.
+    """
+    new = secrets.token_urlsafe(24)
+    if file is None:
+        return new
+    try:
+        with suppress(FileExistsError):
+            place = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, stat.S_IRUSR | stat.S_IWUSR)
+            with os.fdopen(place, "w", encoding="ascii") as out:
+                out.write(f"{new}\n")
+        with file.open(encoding="utf-8") as kept:
+            if os.fstat(kept.fileno()).st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+                raise CerebelumError(f"others may read {file}, which holds the token: `chmod 600` it, or name another")
+            token = kept.read(1_000).strip()
+    except (OSError, UnicodeError) as error:
+        raise CerebelumError(f"the token's file {file} cannot be used ({error})") from error
+    if not _TOKEN.fullmatch(token):
+        raise CerebelumError(
+            f"{file} holds no token: 16 letters or digits at least. Name a file that is not there, and one is made"
+        )
+    return token
 
 
 def _on_port(port: int) -> socket.socket:

@@ -20,7 +20,7 @@ from .._store.base import Store
 from ..errors import WorkflowNotFoundError
 from .load import load_module, load_notebook, load_script
 
-__all__ = ["Code", "Origin", "Runnable", "find_workflow", "origin_of"]
+__all__ = ["Origin", "Runnable", "WorkflowFinder", "find_workflow", "origin_of"]
 
 W = TypeVar("W")
 
@@ -106,7 +106,7 @@ def find_workflow(
     return found
 
 
-class Code(Generic[W]):
+class WorkflowFinder(Generic[W]):
     """The workflows a scheduler knows, and how it finds others.
 
     Args:

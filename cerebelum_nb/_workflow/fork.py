@@ -12,10 +12,10 @@ from typing import Any
 
 from .._core.arguments import ExecutionLike
 from .._core.events import Event, StepCompleted, WorkflowForked
-from .._core.fork import Cut, cut, lineage, plan_fork
+from .._core.fork import ForkPoint, fork_point, lineage, plan_fork
 from .._core.graph import Plan
-from .._core.resume import Resumption, step_named
-from .._core.resume_plan import prospects
+from .._core.resume import ResumeDecision, step_named
+from .._core.resume_plan import planned_steps
 from .._core.state import State, StepState, evolve, fold
 from .._core.value import Value
 from .._engine.inputs import Inputs, keep_inputs, merge_inputs
@@ -26,8 +26,8 @@ from .._engine.remembered import remembered
 from .._engine.staleness import blueprint_of, keep_parts, only_lists_anew, why_inputs_changed, why_stale
 from .._operations.context import Context
 from .._store.base import Store
-from .._store.session import resolve_store
-from .._values import Vault
+from .._store.connect import resolve_store
+from .._values import Redactor
 from .definition import Definition
 from .resume_plan import Outlook
 from .run import Run
@@ -46,9 +46,9 @@ class _Fork:
 
     plan: Plan
     parent: str
-    kept: Cut
+    kept: ForkPoint
     before: State
-    chosen: Resumption
+    chosen: ResumeDecision
     inputs: dict[str, Any]
     value: Value
     given: Mapping[str, Any]
@@ -88,11 +88,11 @@ def fork(
     """Make a fork ready; the arguments are those of :meth:`~cerebelum_nb.Workflow.fork`."""
     refuse_in_step(workflow.variable)
     log = resolve_store(store)
-    vault = Vault(log.redact)
+    redactor = Redactor(log.redact)
     fork_id = new_id() if fork_id is None else check_id(fork_id)
-    made = _prepare(workflow, log, vault, execution_id, from_step, inputs, overrides, rerun, fork_id)
-    with engine_of(log).create(fork_id, made.plan, vault, Context) as execution:
-        blueprint = blueprint_of(made.plan, vault)
+    made = _prepare(workflow, log, redactor, execution_id, from_step, inputs, overrides, rerun, fork_id)
+    with engine_of(log).create(fork_id, made.plan, redactor, Context) as execution:
+        blueprint = blueprint_of(made.plan, redactor)
         events = made.begin(max(execution.clock.now(), made.before.updated_at), blueprint.digest)
         state = fold(events)
         execution.recall(remembered(log, made.parent).results, state)
@@ -101,7 +101,7 @@ def fork(
             by_hand(execution, now, state, name, given, f"overrides[{name!r}]") for name, given in made.given.items()
         ]
         keep_inputs(execution, made.inputs, made.value)
-        execution.payloads = keep_parts(made.plan, log, vault, blueprint)
+        execution.payloads = keep_parts(made.plan, log, redactor, blueprint)
         execution.stays = wait
         return Run(execution, workflow.variable, *events, stale=made.chosen.stale)
 
@@ -118,7 +118,7 @@ def preview(
 ) -> Outlook:
     """Say what a fork would do; the arguments are those of :meth:`~cerebelum_nb.Workflow.plan_fork`."""
     log = resolve_store(store)
-    made = _prepare(workflow, log, Vault(log.redact), execution_id, from_step, inputs, overrides, rerun)
+    made = _prepare(workflow, log, Redactor(log.redact), execution_id, from_step, inputs, overrides, rerun)
     after = fold(made.begin(made.before.updated_at))
     for name in made.given:
         known = after.steps.get(name) or StepState()
@@ -129,7 +129,7 @@ def preview(
     return Outlook(
         made.plan.workflow,
         made.parent,
-        prospects(
+        planned_steps(
             made.plan, made.before, after, made.chosen, made.stale, asked, given=made.given, ahead_because=because
         ),
         lineage(after),
@@ -139,7 +139,7 @@ def preview(
 def _prepare(
     workflow: Definition,
     log: Store,
-    vault: Vault,
+    redactor: Redactor,
     execution_id: ExecutionLike,
     from_step: object,
     inputs: Inputs | None,
@@ -153,11 +153,11 @@ def _prepare(
         raise TypeError(f"overrides are steps with their results, such as {{'build': 'image-7'}}, not {overrides!r}")
     given = {step_named(plan, step, "fork"): value for step, value in (overrides or {}).items()}
     first = None if from_step is None else step_named(plan, from_step, "fork")
-    kept = cut(plan, log.events(parent), parent, first, given)
+    kept = fork_point(plan, log.events(parent), parent, first, given)
     before = fold(kept.events)
-    merged, value = merge_inputs(log, vault, parent, before.inputs, inputs, fork_id)
+    merged, value = merge_inputs(log, redactor, parent, before.inputs, inputs, fork_id)
     changed = () if inputs is None else why_inputs_changed(plan, before, value)
-    stale = why_stale(plan, before, log, vault, value)
+    stale = why_stale(plan, before, log, redactor, value)
     chosen = plan_fork(
         plan,
         before,

@@ -16,13 +16,13 @@ from .._core.value import Value
 from .._engine.execution import Execution
 from .._engine.hints import execute_call
 from .._engine.inputs import Inputs, check_inputs
-from .._engine.leases import keeper_of
+from .._engine.leases import leases_of
 from .._engine.loop import engine_of
 from .._operations.context import Context
 from .._store.base import Store
-from .._store.session import resolve_store
+from .._store.connect import resolve_store
 from .._text.text import cut
-from .._values import Secret, Vault, decode, encode
+from .._values import Redactor, Secret, decode, encode
 from ..errors import (
     CerebelumError,
     ExecutionBusyError,
@@ -70,7 +70,7 @@ def launch_once(
             'execution_id="2026-05-report"; without an id, resume() takes the newest'
         )
     log = resolve_store(store)
-    if keeper_of(log).running(check_id(execution_id)) is not None:  # it may have begun just now and not be in the log
+    if leases_of(log).running(check_id(execution_id)) is not None:  # it may have begun just now and not be in the log
         raise ExecutionBusyError(
             f"execution {execution_id} is running in this process already: wait for it, watch it, or stop it first",
             execution_id=execution_id,
@@ -87,7 +87,7 @@ def launch_once(
             raise _other_inputs(workflow, execution_id, differing, has_ended=has_ended)
     if not has_ended:
         return take_up(workflow, execution_id, inputs=inputs, wait=wait, store=log)
-    execution = Execution(engine_of(log), execution_id, workflow.plan(), state, 0, Vault(log.redact), Context)
+    execution = Execution(engine_of(log), execution_id, workflow.plan(), state, 0, Redactor(log.redact), Context)
     execution.over = True
     execution.done.set_result(None)
     return Run(execution, workflow.variable)
@@ -96,7 +96,7 @@ def launch_once(
 async def watch_holder(execution_id: str | None, resume: Resume, store: Store | None) -> None:
     """Watch the holder of an execution to resume, as ``resume()`` does, until it is known whether it is alive."""
     if resume and execution_id is not None and _is_known(log := resolve_store(store), check_id(execution_id)):
-        await keeper_of(log).wait_until_seen(execution_id)
+        await leases_of(log).wait_until_seen(execution_id)
 
 
 def _is_known(log: Store, execution_id: str) -> bool:
@@ -109,8 +109,8 @@ def _is_known(log: Store, execution_id: str) -> bool:
 
 def _differences(log: Store, execution_id: str, recorded: Value | None, given: dict[str, Any]) -> dict[str, str]:
     """Say of each input that is not what is recorded how it differs; a secret is never in the log to be compared."""
-    vault = Vault(log.redact)
-    value = encode(given, vault=vault, path="inputs")
+    redactor = Redactor(log.redact)
+    value = encode(given, redactor=redactor, path="inputs")
     if recorded is None or (value.codec, value.json, value.digest) == (recorded.codec, recorded.json, recorded.digest):
         return {}
     missing = partial(Secret.missing, execution_id=execution_id)
@@ -124,21 +124,21 @@ def _differences(log: Store, execution_id: str, recorded: Value | None, given: d
         if name in recorded.masked:
             continue
         if name not in given:
-            found[name] = f"was {_shown(known[name], vault)} and is not given"
+            found[name] = f"was {_shown(known[name], redactor)} and is not given"
         elif name not in known:
-            found[name] = f"is {_shown(given[name], vault)} and was not given"
-        elif _encoded(known[name], vault) != _encoded(given[name], vault):
-            found[name] = f"was {_shown(known[name], vault)} and is {_shown(given[name], vault)}"
+            found[name] = f"is {_shown(given[name], redactor)} and was not given"
+        elif _encoded(known[name], redactor) != _encoded(given[name], redactor):
+            found[name] = f"was {_shown(known[name], redactor)} and is {_shown(given[name], redactor)}"
     return found
 
 
-def _encoded(value: Any, vault: Vault) -> tuple[str, str, str]:
-    encoded = encode({"": value}, vault=vault, path="inputs")
+def _encoded(value: Any, redactor: Redactor) -> tuple[str, str, str]:
+    encoded = encode({"": value}, redactor=redactor, path="inputs")
     return encoded.codec, encoded.json, encoded.digest
 
 
-def _shown(value: Any, vault: Vault) -> str:
-    return cut(encode(value, vault=vault, path="inputs").text.partition("\n")[0], _MOST_SHOWN)
+def _shown(value: Any, redactor: Redactor) -> str:
+    return cut(encode(value, redactor=redactor, path="inputs").text.partition("\n")[0], _MOST_SHOWN)
 
 
 def _other_inputs(

@@ -8,8 +8,8 @@ from typing import Any
 
 from .._core.events import WorkflowResumed
 from .._core.graph import Plan
-from .._core.resume import Resumption, plan_resume
-from .._core.resume_plan import Fate, Prospect, prospects
+from .._core.resume import ResumeDecision, plan_resume
+from .._core.resume_plan import Fate, PlannedStep, planned_steps
 from .._core.state import State, evolve, fold
 from .._core.state_name import ExecutionState
 from .._engine import entry
@@ -19,7 +19,7 @@ from .._engine.inputs import merge_inputs
 from .._engine.staleness import doubts, only_lists_anew, why_stale
 from .._store.base import Store
 from .._text.html import Html
-from .._values import Vault
+from .._values import Redactor
 
 __all__ = ["Outlook", "look_ahead"]
 
@@ -50,26 +50,26 @@ class Outlook:
         ('failed: OSError: the registry is down',)
     """
 
-    def __init__(self, workflow: str, execution_id: str, steps: tuple[Prospect, ...], fork: str = "") -> None:
+    def __init__(self, workflow: str, execution_id: str, steps: tuple[PlannedStep, ...], fork: str = "") -> None:
         self.workflow, self.execution_id, self.steps, self._fork = workflow, execution_id, steps, fork
 
-    def __getitem__(self, step: object) -> Prospect:
+    def __getitem__(self, step: object) -> PlannedStep:
         """What becomes of one step, given by its name or as the step itself."""
         name = getattr(step, "name", step)
-        for prospect in self.steps:
-            if prospect.step == name:
-                return prospect
+        for planned in self.steps:
+            if planned.step == name:
+                return planned
         raise KeyError(f"workflow '{self.workflow}' has no step {name!r}")
 
-    def __iter__(self) -> Iterator[Prospect]:
+    def __iter__(self) -> Iterator[PlannedStep]:
         return iter(self.steps)
 
     def __len__(self) -> int:
         return len(self.steps)
 
     def __repr__(self) -> str:
-        width = max([len(prospect.step) for prospect in self.steps], default=0)
-        wide = max([5, *(len(prospect.fate) for prospect in self.steps)])
+        width = max([len(planned.step) for planned in self.steps], default=0)
+        wide = max([5, *(len(planned.fate) for planned in self.steps)])
         lines = [
             f"{_MARKS[p.fate]} {p.step:<{width}}  {p.fate.value:<{wide}}  {'; '.join(p.reasons)}".rstrip()
             for p in self.steps
@@ -100,7 +100,7 @@ class Outlook:
         return ", ".join(f"{count} {fate.value}" for fate, count in counts.items() if count)
 
     def _hint(self) -> list[str]:
-        if any(prospect.fate is Fate.STALE for prospect in self.steps):
+        if any(planned.fate is Fate.STALE for planned in self.steps):
             call = f"{'fork' if self._fork else 'resume'}(..., rerun='stale')"
             how = "--rerun stale" if in_terminal.get() else call
             return [f"stale results are kept; to run those steps again: {how}"]
@@ -120,16 +120,16 @@ def look_ahead(
     Raises:
         ResumeError: it cannot be resumed as asked.
     """
-    vault = Vault(store.redact)
+    redactor = Redactor(store.redact)
     running = running_here(store, execution_id)
     live = () if running is None else running.live
     before, after = (fold(store.events(execution_id)) for _ in range(2))
     value = None
     if inputs is not None:
-        _, value = merge_inputs(store, vault, execution_id, before.inputs, inputs)
-    stale = why_stale(plan, before, store, vault, value)
+        _, value = merge_inputs(store, redactor, execution_id, before.inputs, inputs)
+    stale = why_stale(plan, before, store, redactor, value)
     if before.lifecycle is ExecutionState.COMPLETED and not rerun:
-        chosen = Resumption(stale=tuple(stale))
+        chosen = ResumeDecision(stale=tuple(stale))
     else:
         anew = only_lists_anew(plan, before, value or before.inputs)
         chosen = plan_resume(plan, before, execution_id, rerun=rerun, live=live, outdated=stale, listed_anew=anew)
@@ -146,11 +146,11 @@ def look_ahead(
             ),
         )
     asked = () if rerun == "stale" else (rerun,) if isinstance(rerun, str) else rerun
-    found = prospects(plan, before, after, chosen, stale, asked, doubts=doubts(plan, before))
-    return Outlook(plan.workflow, execution_id, tuple(_with_entry(prospect, plan, after) for prospect in found))
+    found = planned_steps(plan, before, after, chosen, stale, asked, doubts=doubts(plan, before))
+    return Outlook(plan.workflow, execution_id, tuple(_with_entry(planned, plan, after) for planned in found))
 
 
-def _with_entry(prospect: Prospect, plan: Plan, state: State) -> Prospect:
+def _with_entry(planned: PlannedStep, plan: Plan, state: State) -> PlannedStep:
     """Add to a step that runs where it is entered, if it waited somewhere."""
-    told = entry.look_ahead(plan.steps[prospect.step], state) if prospect.fate is Fate.RUN else ""
-    return replace(prospect, reasons=(*prospect.reasons, told)) if told else prospect
+    told = entry.look_ahead(plan.steps[planned.step], state) if planned.fate is Fate.RUN else ""
+    return replace(planned, reasons=(*planned.reasons, told)) if told else planned

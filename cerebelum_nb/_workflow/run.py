@@ -22,7 +22,7 @@ from .._engine.interrupt import on_sigint
 from .._engine.signals import send
 from .._engine.sync import STOPPED
 from .._host.caller import is_library_frame
-from .._values import Vault
+from .._values import Redactor
 from ..errors import (
     CerebelumError,
     ExecutionBusyError,
@@ -295,7 +295,7 @@ class Run:
             raise self._ended_by(error, where, kept, unrecorded)
         match state.lifecycle:
             case ExecutionState.FAILED:
-                raise self._failure(where, kept) from _own_traceback(execution.cause, execution.vault)
+                raise self._failure(where, kept) from _own_traceback(execution.cause, execution.redactor)
             case ExecutionState.PAUSED:
                 advice = advise_on(execution)
                 assert advice is not None  # of a paused one there is always one
@@ -360,11 +360,11 @@ def _sentence(error: BaseException) -> str:
     return told.message if isinstance(error, CerebelumError) else f"{told.type}: {told.message}"
 
 
-def _own_traceback(error: BaseException | None, vault: Vault) -> BaseException | None:
+def _own_traceback(error: BaseException | None, redactor: Redactor) -> BaseException | None:
     """Leave out the library's frames above the user's own, and the secrets."""
     if error is None:
         return None
-    error = without_secrets(error, vault)
+    error = without_secrets(error, redactor)
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None and is_library_frame(trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next

@@ -26,7 +26,7 @@ from .._core.state_name import ExecutionState
 from .._core.value import Value
 from .._engine.hints import advise, execute_call, is_script, resume_call
 from .._engine.inputs import Inputs, check_inputs, keep_inputs, merge_inputs
-from .._engine.leases import keeper_of
+from .._engine.leases import leases_of
 from .._engine.loading import stop_when_loading
 from .._engine.loop import engine_of
 from .._engine.marking import by_hand
@@ -37,9 +37,9 @@ from .._engine.values import ExecutionValues
 from .._host.caller import in_cells
 from .._operations.context import Context
 from .._store.base import ExecutionRow, Store
-from .._store.session import resolve_store
+from .._store.connect import resolve_store
 from .._text.text import cut
-from .._values import Vault, encode
+from .._values import Redactor, encode
 from ..errors import CerebelumError, ResumeError
 from .definition import Definition
 from .run import Run
@@ -83,17 +83,17 @@ def launch(
     refuse_in_step(workflow.variable)
     plan = workflow.plan()
     log = resolve_store(store)
-    vault = Vault(log.redact)
+    redactor = Redactor(log.redact)
     given = check_inputs(inputs)
-    value = encode(given, vault=vault, path="inputs")
+    value = encode(given, redactor=redactor, path="inputs")
     made_id = new_id() if execution_id is None else check_id(execution_id)
-    with engine_of(log).create(made_id, plan, vault, Context) as execution:
+    with engine_of(log).create(made_id, plan, redactor, Context) as execution:
         execution.stays = wait
         keep_inputs(execution, given, value)
-        blueprint = blueprint_of(plan, vault)
+        blueprint = blueprint_of(plan, redactor)
         event = started(workflow, plan, value, execution.clock.now(), blueprint.digest)
         _tell_of_unfinished(workflow, log, value)
-        execution.payloads = keep_parts(plan, log, vault, blueprint)
+        execution.payloads = keep_parts(plan, log, redactor, blueprint)
         return Run(execution, workflow.variable, event)
 
 
@@ -147,12 +147,12 @@ def take_up(
     plan = workflow.plan()
     log = resolve_store(store)
     found = find(workflow, execution_id, log)
-    with engine_of(log).claim(found, plan, Vault(log.redact), Context) as execution:
+    with engine_of(log).claim(found, plan, Redactor(log.redact), Context) as execution:
         execution.stays = wait
         given = Resuming(skip_completed_steps, inputs, rerun, repeat, mark_done or {}, live)
-        blueprint = blueprint_of(plan, execution.vault)
+        blueprint = blueprint_of(plan, execution.redactor)
         events, stale = resumed(execution, given, execution.now(), blueprint.digest)
-        execution.payloads = keep_parts(plan, log, execution.vault, blueprint)
+        execution.payloads = keep_parts(plan, log, execution.redactor, blueprint)
         return Run(execution, workflow.variable, *events, stale=stale)
 
 
@@ -194,7 +194,7 @@ def resumed(
         skip_completed_steps=given.skip_completed_steps,
         rerun=given.rerun,
         live={*execution.live, *given.live},
-        outdated=why_stale(plan, state, execution.store, execution.vault, value),
+        outdated=why_stale(plan, state, execution.store, execution.redactor, value),
         repeat=given.repeat,
         mark_done=tuple(given.mark_done),
         listed_anew=only_lists_anew(plan, state, value or state.inputs),
@@ -230,7 +230,7 @@ async def wait_until_seen(workflow: Definition, execution_id: ExecutionLike | No
     refuse_in_step(workflow.variable)
     log = resolve_store(store)
     found = find(workflow, execution_id, log)
-    await keeper_of(log).wait_until_seen(found)
+    await leases_of(log).wait_until_seen(found)
     return found
 
 
@@ -241,7 +241,7 @@ def wake(workflow: Definition, execution_id: str, store: Store, reason: str, *, 
     """
     plan = workflow.plan()
     engine = engine_of(store)
-    with engine.claim(execution_id, plan, Vault(store.redact), Context) as execution:
+    with engine.claim(execution_id, plan, Redactor(store.redact), Context) as execution:
         state = execution.state
         due = state.hibernated and state.wake_at is not None and state.wake_at <= execution.clock.now()
         if state.lifecycle is not ExecutionState.RUNNING or (state.hibernated and not due):
@@ -305,12 +305,12 @@ def _newest(workflow: Definition, log: Store) -> str:
 
 
 def _resumable(workflow: Definition, log: Store) -> Iterator[ExecutionRow]:
-    keeper = keeper_of(log)
+    leases = leases_of(log)
     seen, total = 0, 1
     while seen < total:
         rows, total = log.executions(workflow=workflow.name, states=_RESUMABLE, limit=_PAGE, offset=seen)
         for row in rows:
-            if keeper.running(row.execution_id) is None and not _is_prefix(row, log):
+            if leases.running(row.execution_id) is None and not _is_prefix(row, log):
                 yield row
         seen += _PAGE
 
@@ -374,7 +374,7 @@ def _is_prefix(row: ExecutionRow, log: Store) -> bool:
 def _resume_inputs(execution: ExecutionValues, inputs: Inputs | None) -> Value | None:
     """Put new inputs over the recorded ones; return them when that changes something."""
     store, recorded = execution.store, execution.state.inputs
-    merged, value = merge_inputs(store, execution.vault, execution.id, recorded, inputs)
+    merged, value = merge_inputs(store, execution.redactor, execution.id, recorded, inputs)
     keep_inputs(execution, merged, value)
     return value if inputs is not None and value != recorded else None
 

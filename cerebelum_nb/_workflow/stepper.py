@@ -19,7 +19,7 @@ from .._core.state import Phase, State, fold
 from .._core.state_name import ExecutionState
 from .._engine import views
 from .._engine.execution import Execution, running_here
-from .._engine.leases import keeper_of
+from .._engine.leases import leases_of
 from .._engine.marking import by_hand
 from .._engine.patience import patiently
 from .._store.base import Store
@@ -35,7 +35,7 @@ from .run import Run
 if TYPE_CHECKING:
     from .resume_plan import Outlook
 
-__all__ = ["Moved", "Stepper"]
+__all__ = ["StepReport", "Stepper"]
 
 
 def _call(rerun: str | None) -> str:
@@ -47,7 +47,7 @@ TakeUp = Callable[[str, Collection[str], Collection[str]], Run]
 
 
 @dataclass(frozen=True)
-class Moved:
+class StepReport:
     """What one call did.
 
     Attributes:
@@ -131,7 +131,7 @@ class Stepper:
         """The value of one completed step, by name or by the step itself."""
         return self.results[str(getattr(step, "name", step))]
 
-    async def next(self) -> Moved:
+    async def next(self) -> StepReport:
         """Run the next step, or the next parallel group, and pause before what follows.
 
         Returns:
@@ -145,7 +145,7 @@ class Stepper:
         __tracebackhide__ = True
         return await self._go(OneStage())
 
-    async def run_to(self, step: object) -> Moved:
+    async def run_to(self, step: object) -> StepReport:
         """Run up to a step and that step too, then pause.
 
         Args:
@@ -165,7 +165,7 @@ class Stepper:
         moved = await self._go(UpTo(name))
         if name in (ran for ran, _, _ in moved.ran):
             return moved
-        return Moved(moved.ran, moved.next, moved.status, f"'{name}' was passed by on the route this run took")
+        return StepReport(moved.ran, moved.next, moved.status, f"'{name}' was passed by on the route this run took")
 
     async def finish(self) -> Result:
         """Run all that is left; once it has completed, return its recorded result.
@@ -182,7 +182,7 @@ class Stepper:
         state = self._state()
         return Result.of(self._id, state, self._load, lambda: self._store.events(self._id))
 
-    async def rerun(self, step: object) -> Moved:
+    async def rerun(self, step: object) -> StepReport:
         """Run one completed step once more, and pause; what depends on it has to run again as well.
 
         Args:
@@ -198,7 +198,7 @@ class Stepper:
             raise ResumeError(f"step '{name}' has not run yet: await run.run_to({name!r}) runs it")
         return await self._go(OneStage(), (name,))
 
-    async def back_to(self, step: object) -> Moved:
+    async def back_to(self, step: object) -> StepReport:
         """Go back before a step: it and all that follows has to run again; runs nothing.
 
         Args:
@@ -214,7 +214,7 @@ class Stepper:
         reset = tuple(n for n in following(plan, self._state(), name) if n in plan.steps)
         return await self._go(NoStage(), reset)
 
-    async def mark_done(self, step: object, *, value: Any = None) -> Moved:
+    async def mark_done(self, step: object, *, value: Any = None) -> StepReport:
         """Record that a step was done by hand; it is not run.
 
         Args:
@@ -273,13 +273,13 @@ class Stepper:
         limit: Limit | None,
         rerun: Collection[str] = (),
         mark: Callable[[Execution], StepCompleted] | None = None,
-    ) -> Moved:
+    ) -> StepReport:
         __tracebackhide__ = True
         here = running_here(self._store, self._id)
         if here is not None and isinstance(here.limit, NoStage):  # begun while the log was locked
             await asyncio.wait([here.done])
         unchanged = self._store.execution(self._id).version == self._seen
-        await keeper_of(self._store).wait_until_seen(self._id)
+        await leases_of(self._store).wait_until_seen(self._id)
         live = self._live if unchanged else {}
         run = await patiently(lambda: self._take_up(self._id, rerun, live))
         execution = run.execution
@@ -295,7 +295,7 @@ class Stepper:
             self._live, self._seen = execution.live, execution.state.version
         state = execution.state
         ended = {s.settled_at: n for n, s in state.steps.items() if s.settled and s.settled_at > before}
-        return Moved(
+        return StepReport(
             tuple(_ended(ended[at], state) for at in sorted(ended)),
             () if state.status.is_final else frontier(execution.plan, state),
             state.status,

@@ -28,7 +28,7 @@ from .._engine.patience import patiently
 from .._history.frames import answer
 from .._host.caller import in_cells
 from .._store.base import Store
-from .._store.session import resolve_store
+from .._store.connect import resolve_store
 from .._values import decode, fingerprint_args
 from ..errors import CerebelumError, ExecutionStoppedError, ResumeError, SerializationError, StoreError
 from .definition import Definition

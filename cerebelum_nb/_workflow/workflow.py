@@ -16,7 +16,7 @@ from .._engine.inputs import Inputs, check_inputs
 from .._engine.patience import briefly, patiently
 from .._engine.sync import run_sync
 from .._store.base import Store
-from .._store.session import resolve_store
+from .._store.connect import resolve_store
 from ..errors import CerebelumError, WorkflowDefinitionError
 from .definition import Definition, check
 from .once import Resume, launch_once, watch_holder

@@ -16,12 +16,12 @@ from types import SimpleNamespace
 from cerebelum_nb import OperationError, sleep, step, workflow
 from cerebelum_nb._engine import leases
 from cerebelum_nb._scheduler.scheduler import run_forever
-from cerebelum_nb._store import owner
+from cerebelum_nb._store import holder
 from cerebelum_nb._store.sqlite import SqliteStore
 
 MACHINE, LEASE = os.environ["MACHINE"], float(os.environ["LEASE"])
-owner._boot_id = lambda: f"{MACHINE}/1/{MACHINE}"
-owner.socket = SimpleNamespace(gethostname=lambda: MACHINE)
+holder._boot_id = lambda: f"{MACHINE}/1/{MACHINE}"
+holder.socket = SimpleNamespace(gethostname=lambda: MACHINE)
 leases.times = leases.LeaseTimes(lease=LEASE, heartbeat=LEASE / 10, look=LEASE / 20)
 warnings.filterwarnings("ignore", "This process .* is multi-threaded")  # from Python 3.12 on, of every fork
 
@@ -36,7 +36,7 @@ def note(what, execution_id, **more):
         file.write(line.encode() + b"\n")
 
 
-class Noting(leases.LeaseKeeper):
+class Noting(leases.Leases):
     """Notes what this process took over, and when it looked."""
 
     def claim(self, execution_id, now):
@@ -51,7 +51,7 @@ class Noting(leases.LeaseKeeper):
         checked[execution.id] = since
 
 
-leases.LeaseKeeper = Noting
+leases.Leases = Noting
 
 
 def charge(execution_id):

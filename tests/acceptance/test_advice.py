@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from cerebelum_nb import ExecutionClient, ExecutionStoppedError, Secret, WorkflowError, connect, history
 from cerebelum_nb._cli import main
-from cerebelum_nb._store.session import resolve_store
+from cerebelum_nb._store.connect import resolve_store
 from cerebelum_nb._views.watch import Reading
 
 FLOWS = """

@@ -256,7 +256,7 @@ KILLED = """
 import os, signal, sqlite3, sys
 from cerebelum_nb import archive
 from cerebelum_nb._archive import prune as pruning
-from cerebelum_nb._store import sqlite
+from cerebelum_nb._store import connection, sqlite
 
 pruning._AT_ONCE = 10
 left = int(sys.argv[1])
@@ -271,7 +271,7 @@ def die():
 def die_by(connection, on=True):  # in place of the handler that lets Ctrl-C in: a connection has only one
     connection.set_progress_handler(die, 500)
 
-sqlite.interruptible = die_by
+connection.interruptible = die_by
 store = sqlite.SqliteStore("log.db", durability="normal")
 die_by(store._db)
 archive.prune(keep_last=0, workflow="old", archive="cold.db", store=store)

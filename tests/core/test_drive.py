@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 
 from cerebelum_nb._core import events as e
-from cerebelum_nb._core.drive import (
-    MOST_LOST,
+from cerebelum_nb._core.drive import MOST_LOST, Driver
+from cerebelum_nb._core.graph import Policy
+from cerebelum_nb._core.limits import OneStage
+from cerebelum_nb._core.messages import (
     AskRoute,
     Begin,
     CancelAttempts,
     Drain,
-    Driver,
     Due,
     End,
     Leave,
@@ -26,8 +27,6 @@ from cerebelum_nb._core.drive import (
     Stop,
     Woken,
 )
-from cerebelum_nb._core.graph import Policy
-from cerebelum_nb._core.limits import OneStage
 from cerebelum_nb._core.settle import Raised, Returned, ReturnedError, settle, tries_again
 from cerebelum_nb._core.state import State, check, fold
 from cerebelum_nb._core.value import ErrorInfo, Value

@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cerebelum_nb._core import events as e
-from cerebelum_nb._core.drive import (
+from cerebelum_nb._core.drive import Driver
+from cerebelum_nb._core.graph import Action, ActionKind, Branch, Diverge, Plan, Policy, StepSpec
+from cerebelum_nb._core.messages import (
     AskRoute,
     Begin,
     CancelAttempts,
-    Driver,
     Due,
     End,
     Leave,
@@ -29,7 +30,6 @@ from cerebelum_nb._core.drive import (
     Start,
     Stop,
 )
-from cerebelum_nb._core.graph import Action, ActionKind, Branch, Diverge, Plan, Policy, StepSpec
 from cerebelum_nb._core.settle import Raised, Returned, settle, tries_again
 from cerebelum_nb._core.state import check, fold
 from cerebelum_nb._core.state_name import ExecutionState

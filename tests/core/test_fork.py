@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cerebelum_nb._core import events as e
-from cerebelum_nb._core.fork import cut, lineage, plan_fork
+from cerebelum_nb._core.fork import fork_point, lineage, plan_fork
 from cerebelum_nb._core.graph import Policy
 from cerebelum_nb._core.state import check, fold
 from cerebelum_nb.errors import OutcomeUnknownError, ResumeError
@@ -13,7 +13,7 @@ from cerebelum_nb.errors import OutcomeUnknownError, ResumeError
 
 def kept(m, from_step=None, given=(), plan=None):
     """Cut, and say which steps are finished in what is kept."""
-    made = cut(plan or m.plan, m.history, "k1", from_step, given)
+    made = fork_point(plan or m.plan, m.history, "k1", from_step, given)
     state = fold(made.events)
     check(state)
     return tuple(state.finished), made.again

@@ -6,7 +6,7 @@ import pytest
 
 from cerebelum_nb._core import events as e
 from cerebelum_nb._core.resume import plan_resume
-from cerebelum_nb._core.resume_plan import changed_inputs, prospects
+from cerebelum_nb._core.resume_plan import changed_inputs, planned_steps
 from cerebelum_nb._core.state import evolve, fold
 from cerebelum_nb._core.value import ErrorInfo, Value
 
@@ -22,7 +22,7 @@ def look(m, stale=None, **how):
         after, e.WorkflowResumed(at=99, retried=chosen.retried, revisited=chosen.revisited, restored=chosen.restored)
     )
     asked = how.get("rerun", ())
-    found = prospects(m.plan, m.state, after, chosen, stale, () if asked == "stale" else asked)
+    found = planned_steps(m.plan, m.state, after, chosen, stale, () if asked == "stale" else asked)
     return {p.step: (p.fate.value, *p.reasons) for p in found}
 
 

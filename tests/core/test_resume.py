@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from cerebelum_nb._core import events as e
-from cerebelum_nb._core.resume import Resumption, code_changed, dependants, plan_resume
+from cerebelum_nb._core.resume import ResumeDecision, code_changed, dependants, plan_resume
 from cerebelum_nb._core.value import ErrorInfo, Value
 from cerebelum_nb.errors import ResumeError
 
@@ -32,13 +32,13 @@ def failed_at(m, name):
 def test_after_a_crash_nothing_recorded_is_touched(machine):
     m = machine("a >> b")
     m.done("a")
-    assert resume(m) == Resumption()
+    assert resume(m) == ResumeDecision()
 
 
 def test_the_failed_step_is_tried_again(machine):
     m = machine("a >> b")
     m.done("a")
-    assert resume(failed_at(m, "b")) == Resumption(retried=("b",))
+    assert resume(failed_at(m, "b")) == ResumeDecision(retried=("b",))
 
 
 def test_every_failed_step_of_a_list_is_tried_again(machine):
@@ -51,7 +51,7 @@ def test_a_failure_that_was_routed_stays_as_it_is(machine):
     m = machine("a >> b", diverge={"a": {"error": "proceed"}})
     m.failed("a")
     m.diverged("a", "error")
-    assert resume(failed_at(m, "b")) == Resumption(retried=("b",))
+    assert resume(failed_at(m, "b")) == ResumeDecision(retried=("b",))
 
 
 def test_a_failure_whose_route_failed_the_run_is_tried_again(machine):
@@ -59,7 +59,7 @@ def test_a_failure_whose_route_failed_the_run_is_tried_again(machine):
     m.failed("a")
     m.diverged("a", "error")
     m.feed(e.WorkflowFailed(at=0, error=NO, failed_step="a"))
-    assert resume(m) == Resumption(retried=("a",))
+    assert resume(m) == ResumeDecision(retried=("a",))
 
 
 def test_a_result_whose_route_failed_the_run_chooses_its_route_again(machine):
@@ -67,13 +67,13 @@ def test_a_result_whose_route_failed_the_run_chooses_its_route_again(machine):
     m.done("a")
     m.diverged("a", "x")
     m.feed(e.WorkflowFailed(at=0, error=NO, failed_step="a"))
-    assert resume(m) == Resumption(rerouted=("a",))
+    assert resume(m) == ResumeDecision(rerouted=("a",))
 
 
 def test_everything_runs_again_when_completed_steps_are_not_skipped(machine):
     m = machine("a >> b")
     m.done("a", "b")
-    assert resume(m, skip_completed_steps=False) == Resumption(revisited=("a", "b"))
+    assert resume(m, skip_completed_steps=False) == ResumeDecision(revisited=("a", "b"))
 
 
 # -- values that are nowhere any more -----------------------------------------------------------------------
@@ -87,7 +87,7 @@ def conn(m, name, output=GONE):
 def test_a_value_that_was_not_kept_is_made_again_for_who_needs_it(machine, spec_of):
     m = machine("a >> b", specs=[spec_of("b", requires=("a",))])
     conn(m, "a")
-    assert resume(failed_at(m, "b")) == Resumption(retried=("b",), restored=("a",))
+    assert resume(failed_at(m, "b")) == ResumeDecision(retried=("b",), restored=("a",))
 
 
 def test_a_value_that_nobody_needs_is_not_made_again(machine):
@@ -143,7 +143,7 @@ def test_a_result_of_other_code_is_stale_and_kept(machine):
     m.feed(e.StepStarted(at=0, step="a", code="old"))
     m.done("a", start=False)
     assert code_changed(coded(m, a="new"), m.state, "a")
-    assert resume(m, outdated=["a"]) == Resumption(stale=("a",))
+    assert resume(m, outdated=["a"]) == ResumeDecision(stale=("a",))
 
 
 def test_a_result_of_the_same_code_is_not_stale(machine):
@@ -164,25 +164,25 @@ def test_stale_steps_run_again_on_request_with_what_depends_on_them(machine, spe
     m.feed(e.StepStarted(at=0, step="a", code="old"))
     m.done("a", start=False)
     m.done("b", "c")
-    assert resume(m, outdated=["a"], rerun="stale") == Resumption(revisited=("a", "c"))
+    assert resume(m, outdated=["a"], rerun="stale") == ResumeDecision(revisited=("a", "c"))
 
 
 def test_named_steps_run_again_with_what_depends_on_them(machine, spec_of):
     m = machine("a >> b >> c", specs=[spec_of("b", requires=("a",))])
     m.done("a", "b")
-    assert resume(m, rerun=["a"]) == Resumption(revisited=("a", "b"))
+    assert resume(m, rerun=["a"]) == ResumeDecision(revisited=("a", "b"))
 
 
 def test_one_step_may_be_named_alone(machine):
     m = machine("a >> b >> c")
     m.done("a", "b")
-    assert resume(m, rerun="b") == Resumption(revisited=("b",))
+    assert resume(m, rerun="b") == ResumeDecision(revisited=("b",))
 
 
 def test_a_failed_step_that_is_named_starts_afresh(machine):
     m = machine("a >> b")
     m.done("a")
-    assert resume(failed_at(m, "b"), rerun=["b"]) == Resumption(revisited=("b",))
+    assert resume(failed_at(m, "b"), rerun=["b"]) == ResumeDecision(revisited=("b",))
 
 
 def test_dependants_follow_every_kind_of_need(plan_of, spec_of):
@@ -221,7 +221,7 @@ def test_a_completed_execution_may_run_all_over(machine):
     m = machine("a")
     m.done("a")
     m.feed(e.WorkflowCompleted(at=0, last_step="a"))
-    assert resume(m, skip_completed_steps=False) == Resumption(revisited=("a",))
+    assert resume(m, skip_completed_steps=False) == ResumeDecision(revisited=("a",))
 
 
 def test_a_completed_execution_without_stale_steps_has_nothing_to_run_again(machine):
@@ -251,7 +251,7 @@ def test_a_timeline_that_lost_a_step_which_failed_continues(machine, plan_of):
     m.done("a")
     failed_at(m, "b")
     m.plan = plan_of("a >> c")
-    assert resume(m) == Resumption()
+    assert resume(m) == ResumeDecision()
 
 
 def test_a_taken_route_that_is_gone_is_refused(machine, plan_of):
@@ -284,14 +284,14 @@ def test_a_route_that_failed_the_run_may_be_taken_out(machine, plan_of):
     m.diverged("a", "x")
     m.feed(e.WorkflowFailed(at=0, error=NO, failed_step="a"))
     m.plan = plan_of("a >> b")
-    assert resume(m) == Resumption(rerouted=("a",))
+    assert resume(m) == ResumeDecision(rerouted=("a",))
 
 
 def test_a_step_inserted_before_the_frontier_runs(machine, plan_of):
     m = machine("a >> b >> c")
     m.done("a", "b")
     m.plan = plan_of("a >> new >> b >> c")
-    assert resume(m) == Resumption()
+    assert resume(m) == ResumeDecision()
     assert m.resume()[0].step == "new"
     assert m.done("new")[0].step == "c"
 
@@ -300,7 +300,7 @@ def test_steps_may_change_their_order(machine, plan_of):
     m = machine("a >> b >> c")
     m.done("a")
     m.plan = plan_of("b >> a >> c")
-    assert resume(m) == Resumption()
+    assert resume(m) == ResumeDecision()
     assert m.resume()[0].step == "b"
 
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 from pathlib import Path
 
-from cerebelum_nb import flow, poll, retry, sleep, step, workflow
+from cerebelum_nb import flow, foreach, poll, retry, sleep, step, wait_for_signal, workflow
 from cerebelum_nb import wait_for_approval as ask
 
 tries: dict[str, int] = {}
@@ -87,6 +87,62 @@ def count(context):
     return context.visit
 
 
+@step
+def regions():
+    return ["ams3", "nyc1", {"name": "x" * 10_000}]
+
+
+@step
+async def deploy(region, context):
+    print(f"deploying to {context.item}\n", end="")
+    return {"of": region, "n": await context.run("size", len, region)}
+
+
+@step
+def report(deploy):
+    return [type(one).__name__ for one in deploy], deploy[0]
+
+
+@step
+def numbers(inputs):
+    return range(5)
+
+
+@step
+def square(number):
+    return (number, {number**2})
+
+
+@step
+async def odd(square, number):
+    if number == 3:
+        raise ValueError("three is refused")
+    return number, square
+
+
+@step
+def each_input(name):
+    return name.upper()
+
+
+@step
+def gather(odd):
+    return [str(one) for one in odd]
+
+
+@step
+async def first_signal(context):
+    return await wait_for_signal("go"), await wait_for_signal("go", match=lambda data: data != 2)
+
+
+@step
+async def no_signal():
+    try:
+        await wait_for_signal("never", timeout="50ms")
+    except Exception as error:
+        return type(error).__name__
+
+
 def is_early(visit):
     return visit < 3
 
@@ -150,7 +206,33 @@ failing = made("c_failing", lambda wf: wf.timeline(one >> raises >> two))
 grouped = made("c_grouped", lambda wf: wf.timeline([one, two] >> total))
 beside = made("c_beside", lambda wf: wf.timeline([one, fails_beside] >> by_hand))
 
+each = made("c_each", lambda wf: wf.timeline(regions >> foreach(deploy, region=regions) >> report))
+collected = made(
+    "c_collected",
+    lambda wf: wf.timeline(
+        numbers >> foreach(square >> odd, number=numbers, max_concurrency=2, on_error="collect") >> gather
+    ),
+)
+each_failed = made("c_each_failed", lambda wf: wf.timeline(numbers >> foreach(square >> odd, number=numbers) >> gather))
+each_routed = made(
+    "c_each_routed",
+    lambda wf: (
+        wf.timeline(numbers >> foreach(square >> odd, number=numbers) >> gather),
+        wf.diverge(from_step=odd, patterns={"error": by_hand}),
+    ),
+)
+each_missing = made("c_each_missing", lambda wf: wf.timeline(foreach(each_input, name="inputs.names")))
+each_given = made("c_each_given", lambda wf: wf.timeline(foreach(each_input, name="inputs.given")))
+signalled = made("c_signalled", lambda wf: wf.timeline([first_signal, no_signal]))
+
 CONFORMING = [
+    each,
+    collected,
+    each_failed,
+    each_routed,
+    each_missing,
+    each_given,
+    signalled,
     operations,
     routed,
     unrouted,

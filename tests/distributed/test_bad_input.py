@@ -74,12 +74,12 @@ async def test_a_missing_namespace_comes_with_the_command_that_creates_it(server
         await DistributedExecutor(server.url, namespace="nowhere").execute(flows.grouped, store=log)
 
 
-async def test_a_foreach_is_refused_before_anything_is_started(log):
+async def test_a_foreach_that_keeps_no_results_is_refused_before_anything_is_started(log):
     @step
     def regions():
         return ["ams3"]
 
-    @step
+    @step(keep=False)
     def deploy(region):
         return region
 
@@ -87,7 +87,7 @@ async def test_a_foreach_is_refused_before_anything_is_started(log):
     def everywhere(wf):
         wf.timeline(regions >> foreach(deploy, region=regions))
 
-    with pytest.raises(WorkflowDefinitionError, match=r"a foreach .*a cluster cannot run yet: run it here"):
+    with pytest.raises(WorkflowDefinitionError, match=r"foreach\(deploy\) .* keeps no results .* run it here"):
         await DistributedExecutor("127.0.0.1:1").execute(everywhere, store=log)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import flows
 import pytest
 
-from cerebelum_nb import WorkflowError
-from cerebelum_nb._core.events import StepCheckpointed, StepPrinted
+from cerebelum_nb import ExecutionClient, WorkflowError
+from cerebelum_nb._core.events import SignalAwaited, StepCheckpointed, StepPrinted
 from cerebelum_nb._distributed.executor import DistributedExecutor
 
 
@@ -26,13 +28,26 @@ def shape(log, execution_id):
     return told
 
 
-def unordered(events, group):
-    """Members of a group end in any order: what is told of each is compared."""
-    return {name: [event for event in events if event[1] == name] for name in group}
+def by_attempt(events, group, *, ordered):
+    """Members of a group, and items, end in any order: of each what is told of it is compared; else all in order."""
+    beside = [event for event in events if event[1] in group or (event[1] and "[" in event[1])]
+    if ordered:
+        return [event for event in events if event not in beside]
+    return {event[1]: [one for one in beside if one[1] == event[1]] for event in beside}
 
 
 def printed(log, execution_id):
-    return "".join(event.text for event in log.events(execution_id) if isinstance(event, StepPrinted))
+    events = [event for event in log.events(execution_id) if isinstance(event, StepPrinted)]
+    return sorted("".join(event.text for event in events).splitlines())
+
+
+async def sent(log, execution_id):
+    """Send three signals, once the execution waits for the first."""
+    while not any(isinstance(event, SignalAwaited) and event.name == "go" for event in log.events(execution_id)):
+        await asyncio.sleep(0.02)
+    for number in (1, 2, 3):
+        assert await ExecutionClient(log).send_signal(execution_id, "go", number, signal_id=f"s{number}")
+    assert not await ExecutionClient(log).send_signal(execution_id, "go", 1, signal_id="s1")
 
 
 async def end_of(running):
@@ -44,11 +59,16 @@ async def end_of(running):
 
 @pytest.mark.parametrize("flow", flows.CONFORMING, ids=lambda flow: flow.name)
 async def test_both_engines_record_the_same(flow, log, server, worker):
-    here = await end_of(flow.execute(store=log, execution_id="here"))
-    there = await end_of(DistributedExecutor(server.url).execute(flow, store=log, execution_id=f"{flow.name}-there"))
-    assert there == here
-    expected, found = shape(log, "here"), shape(log, f"{flow.name}-there")
-    assert printed(log, f"{flow.name}-there") == printed(log, "here")
-    group = [step for stage in flow.plan().timeline if len(stage) > 1 for step in stage]
-    assert unordered(found, group) == unordered(expected, group)
-    assert [event for event in found if event[1] not in group] == [event for event in expected if event[1] not in group]
+    inputs, there = {"given": ["ana", "bo"]}, f"{flow.name}-there"
+    ends = await asyncio.gather(
+        end_of(flow.execute(inputs, store=log, execution_id="here")),
+        end_of(DistributedExecutor(server.url).execute(flow, inputs, store=log, execution_id=there)),
+        *([] if flow is not flows.signalled else [sent(log, "here"), sent(log, there)]),
+    )
+    assert ends[0] == ends[1]
+    assert printed(log, there) == printed(log, "here")
+    expected, found = shape(log, "here"), shape(log, there)
+    plan = flow.plan()
+    beside = {step for stage in plan.timeline if len(stage) > 1 for step in stage}
+    for which in (True, False):
+        assert by_attempt(found, beside, ordered=which) == by_attempt(expected, beside, ordered=which)

@@ -11,7 +11,8 @@ import sys
 import flows
 import pytest
 
-from cerebelum_nb import ExecutionStoppedError, OutcomeUnknownError
+from cerebelum_nb import ExecutionStoppedError, OutcomeUnknownError, history
+from cerebelum_nb._distributed.cluster import Cluster
 from cerebelum_nb._distributed.executor import DistributedExecutor
 from cerebelum_nb._distributed.worker import Worker
 
@@ -34,6 +35,13 @@ class Story:
         async with asyncio.timeout(60):
             while word not in self.marks:
                 await asyncio.sleep(0.02)
+
+    async def heard_of(self, execution_id, step):
+        """Wait until a heartbeat has said which worker runs a step."""
+        cluster = await Cluster.connect(self.url)
+        async with asyncio.timeout(60):
+            while not (await cluster.at_work(execution_id)).told.get(step):
+                await asyncio.sleep(0.05)
 
     def start(self, flow, execution_id):
         running = self.executor.execute(flow, {"folder": str(self.folder)}, execution_id=execution_id, store=self.log)
@@ -73,18 +81,20 @@ async def other(server):
 
 
 async def test_a_worker_killed_in_a_group_costs_no_finished_step_and_no_finished_operation(
-    story, start_worker, other, server
+    story, start_worker, other, server, log
 ):
     doomed = start_worker(server.url, "doomed").ready()
     running = story.start(flows.mortal, "m1")
-    await story.seen("held")
     await story.seen("quick")
+    await story.heard_of("m1", "held")
     doomed.kill()
     await other(flows.mortal)
     story.open_gate()
     assert (await running).output == 2
     assert sorted(story.marks) == ["held", "held", "late", "once", "quick"]
     assert story.told("m1", "StepInterrupted") == [("StepInterrupted", "held", "its worker died")]
+    by = history.steps("m1", store=log).set_index(["step", "attempt"])["worker"]
+    assert [by["held", 1], by["held", 2], by["quick", 1]] == ["doomed", "other", "doomed"]
 
 
 async def test_a_worker_killed_in_an_external_effect_pauses_the_run_and_a_person_says_what_happened(
@@ -132,6 +142,7 @@ async def test_a_worker_that_is_told_to_end_gives_back_what_it_cannot_finish(sto
     assert story.told("m4", "StepInterrupted") == [("StepInterrupted", "worked", "worker ended ended")]
 
 
+@pytest.mark.soak
 async def test_a_worker_that_stood_still_causes_no_late_effect(story, start_worker, other, server):
     frozen = start_worker(server.url, "frozen").ready()
     running = story.start(flows.mortal, "m5")

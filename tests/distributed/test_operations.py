@@ -15,11 +15,15 @@ from cerebelum_nb import (
     ExecutionStoppedError,
     ProgressReporter,
     Secret,
+    SignalError,
+    foreach,
     sleep,
     step,
     wait_for_approval,
+    wait_for_signal,
     workflow,
 )
+from cerebelum_nb._core.events import SignalTaken
 from cerebelum_nb._core.state import fold
 from cerebelum_nb._distributed.cluster import Cluster
 from cerebelum_nb._distributed.executor import DistributedExecutor
@@ -274,3 +278,68 @@ async def test_an_external_step_waits_in_its_worker_once_its_body_has_begun(serv
     await ExecutionClient(server.url).approve("x1", "go")
     assert (await running).output == "go" and begun == [1]
     assert "StepInterrupted" not in kinds(log, "x1")
+
+
+async def test_a_signal_wakes_the_step_that_waits_for_it_and_no_other(server, log, executor, served):
+    @step
+    async def paid(context):
+        return await wait_for_signal("payment", match=lambda data: data["order"] == 7)
+
+    flow = flow_of("paying", paid)
+    await served(flow)
+    running = asyncio.ensure_future(executor.execute(flow, execution_id="sig1", store=log))
+    await until(lambda: "WorkflowHibernated" in kinds(log, "sig1"))
+    client = ExecutionClient(server.url)
+    await client.send_signal("sig1", "other", {"order": 7})
+    await client.send_signal("sig1", "payment", {"order": 6})
+    await until(lambda: kinds(log, "sig1").count("WorkflowHibernated") == 2)  # it looked, and waits again
+    await client.send_signal("sig1", "payment", {"order": 7})
+    assert (await running).output == {"order": 7}
+    assert kinds(log, "sig1").count("StepStarted") == 3
+    with pytest.raises(SignalError, match="is COMPLETED"):
+        await client.send_signal("sig1", "payment")
+
+
+async def test_each_of_several_waiting_items_takes_a_signal_of_its_own(server, log, executor, served):
+    @step
+    async def item(number):
+        return number, await wait_for_signal("tick")
+
+    @workflow(name="ticking")
+    def ticking(wf):
+        wf.timeline(foreach(item, number="inputs.numbers"))
+
+    await served(ticking)
+    await served(ticking, worker_id="second")
+    running = asyncio.ensure_future(executor.execute(ticking, {"numbers": [1, 2, 3]}, execution_id="sig2", store=log))
+    await until(lambda: kinds(log, "sig2").count("SignalAwaited") == 3)
+    for number in range(3):
+        await ExecutionClient(log).send_signal("sig2", "tick", number)
+    output = (await running).output
+    assert sorted(number for _, number in output) == [0, 1, 2] and [key for key, _ in output] == [1, 2, 3]
+    taken = {event.received for event in log.events("sig2") if isinstance(event, SignalTaken)}
+    assert len(taken) == 3
+
+
+async def test_the_items_of_a_foreach_wait_are_decided_and_hand_on_what_is_not_kept(server, log, executor, served):
+    @step(keep=False)
+    def opened(name):
+        return open  # a function: kept by nobody
+
+    @step
+    async def used(opened, name):
+        answer = await wait_for_approval("use", data={"name": name})
+        return opened is open and answer
+
+    @workflow(name="using")
+    def using(wf):
+        wf.timeline(foreach(opened >> used, name="inputs.names"))
+
+    await served(using)
+    await served(using, worker_id="second")
+    running = asyncio.ensure_future(executor.execute(using, {"names": ["a", "b"]}, execution_id="each1", store=log))
+    await until(lambda: "WorkflowHibernated" in kinds(log, "each1"))
+    client = ExecutionClient(server.url)
+    for name in ("a", "b"):
+        await client.approve("each1", name.upper(), step=f"used[{name}]")
+    assert (await running).output == ["A", "B"]

@@ -2,8 +2,9 @@
 
 python run_examples.py cerebelum_nb._engine
 
-An example may use what `cerebelum_nb` and its `testing` export without importing it, and ``release``, a workflow of one
-step, ``build``, which returns "image". The log of the session, ``log``, is a new one in memory for each example.
+An example may use what `cerebelum_nb` and its `testing` export without importing it, and three workflows of one step:
+``release``, whose ``build`` returns "image"; ``backup``, whose ``copy`` takes a minute; ``purchase``, whose ``ask``
+waits for the approval "budget". The log of the session, ``log``, is a new one in memory for each example.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import tempfile
 from typing import Any
 
 import cerebelum_nb
-from cerebelum_nb import connect, step, testing, workflow
+from cerebelum_nb import connect, step, testing, wait_for_approval, workflow
 
 
 @step
@@ -31,6 +32,26 @@ def release(wf: Any) -> None:
     wf.timeline(build)
 
 
+@step
+async def copy() -> None:
+    await asyncio.sleep(60)
+
+
+@workflow
+def backup(wf: Any) -> None:
+    wf.timeline(copy)
+
+
+@step
+async def ask() -> Any:
+    return await wait_for_approval("budget", timeout_ms="2d", validate=lambda size: size is None or size < 3)
+
+
+@workflow
+def purchase(wf: Any) -> None:
+    wf.timeline(ask)
+
+
 def modules(name: str) -> list[str]:
     found = importlib.import_module(name)
     inner = pkgutil.walk_packages(getattr(found, "__path__", []), f"{name}.")
@@ -40,7 +61,8 @@ def modules(name: str) -> list[str]:
 def known() -> dict[str, Any]:
     """The names that an example may use."""
     public = {name: getattr(found, name) for found in (cerebelum_nb, testing) for name in found.__all__}
-    return {**public, "asyncio": asyncio, "build": build, "release": release}
+    flows = {"release": release, "backup": backup, "purchase": purchase}
+    return {**public, **flows, "asyncio": asyncio, "build": build, "copy": copy, "ask": ask}
 
 
 def run(examples: list[str]) -> int:

@@ -10,7 +10,7 @@ from contextlib import closing
 
 import pytest
 
-from cerebelum_nb import step, workflow
+from cerebelum_nb import Step, step, workflow
 from cerebelum_nb._core.events import StepCompleted
 from cerebelum_nb._engine import watchdog as blocking
 from cerebelum_nb.testing import MemoryStore
@@ -22,8 +22,11 @@ def named(caplog, monkeypatch):
     monkeypatch.setattr(blocking, "_TOO_LONG_SECONDS", 0.3)
     monkeypatch.setattr(blocking, "_LOOK_SECONDS", 0.02)
 
+    def made(body):
+        return body if isinstance(body, Step) else step(body)
+
     def run(*bodies):
-        steps = [[step(one) for one in body] if isinstance(body, list) else step(body) for body in bodies]
+        steps = [[made(one) for one in body] if isinstance(body, list) else made(body) for body in bodies]
         with closing(MemoryStore()) as log, caplog.at_level(logging.WARNING, logger="cerebelum_nb"):
             workflow(name="w")(lambda wf: wf.timeline(*steps)).run(store=log)
         return [record.getMessage() for record in caplog.records]
@@ -101,6 +104,16 @@ def test_what_a_step_awaits_sees_its_cancellation_and_its_value():
         return await task, seen
 
     assert asyncio.run(main()) == (42, ["cancelled"])
+
+
+def test_of_many_steps_whose_turns_together_are_long_none_is_blamed(named):
+    async def brief():
+        await asyncio.sleep(0.05)
+        time.sleep(0.02)
+        await asyncio.sleep(0.05)
+
+    crowd = [step(brief, name=f"brief_{number}") for number in range(40)]
+    assert named(step(lambda: 1, name="gate"), crowd) == []
 
 
 def test_no_step_is_blamed_for_the_time_that_the_engine_takes_itself(named, monkeypatch):

@@ -28,7 +28,7 @@ from cerebelum_nb._core.state import check, fold
 from cerebelum_nb._core.state_name import ExecutionState
 from cerebelum_nb._engine.approvals import decide_approval
 from cerebelum_nb._engine.cancel import cancel_execution
-from cerebelum_nb._engine.leases import keeper_of
+from cerebelum_nb._engine.leases import leases_of
 from cerebelum_nb.testing import FakeClock
 
 HOUR = timedelta(hours=1)
@@ -245,7 +245,7 @@ def test_nothing_of_it_stays_in_memory(log, go):
         await run(timeline(one), log)
         await asyncio.sleep(0)
         gc.collect()
-        return keeper_of(log)._leftovers, keeper_of(log)._running, [r for r in alive if r() is not None]
+        return leases_of(log)._leftovers, leases_of(log)._running, [r for r in alive if r() is not None]
 
     assert go(live()) == ({}, {}, [])
 

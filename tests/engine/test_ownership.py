@@ -18,14 +18,14 @@ from cerebelum_nb._core.state import fold
 from cerebelum_nb._core.summary import summarise
 from cerebelum_nb._core.value import Value
 from cerebelum_nb._engine import leases as lease
-from cerebelum_nb._engine.leases import LeaseTimes, keeper_of
+from cerebelum_nb._engine.leases import LeaseTimes, leases_of
 from cerebelum_nb._store.base import Commit
-from cerebelum_nb._store.owner import Identity, current
+from cerebelum_nb._store.holder import ProcessIdentity, this_process
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.errors import OperationError
 from cerebelum_nb.testing import FakeClock, MemoryStore
 
-ELSEWHERE = Identity(host="elsewhere", pid=4711, boot_id="another/1/1", started="1")
+ELSEWHERE = ProcessIdentity(host="elsewhere", pid=4711, boot_id="another/1/1", started="1")
 
 
 HOUR = 3_600_000_000
@@ -43,8 +43,8 @@ def one(fn):
 
 def supersede(store, execution_id="k1"):
     """Let a process on another machine take an execution over from this one."""
-    keeper = keeper_of(store)
-    store.release(execution_id, keeper.holder(0))
+    leases = leases_of(store)
+    store.release(execution_id, leases.holder(0))
     store.claim(execution_id, store.register(0, 10**9, ELSEWHERE), 0)
 
 
@@ -124,7 +124,7 @@ def test_what_another_process_appended_after_it_took_over_is_not_gone_on_from(tm
 
 def other_of(store, other):
     """Give another store the holder of this one, so that :func:`supersede` writes through another connection."""
-    keeper_of(other)._holder = keeper_of(store).holder(0)
+    leases_of(other)._holder = leases_of(store).holder(0)
     return other
 
 
@@ -254,7 +254,7 @@ def test_a_log_of_before_heartbeats_were_counted_is_migrated_and_its_holder_is_j
 
 def killed(log, clock):
     """Record a run whose process died in a step: one hour after it started, ten minutes after its last heartbeat."""
-    dead = replace(current(), pid=2**22 + 1)  # there is no such process
+    dead = replace(this_process(), pid=2**22 + 1)  # there is no such process
     start = clock.now()
     holder = log.register(start, HOUR, dead)
     events = [

@@ -7,8 +7,9 @@ import threading
 
 import pytest
 
-from cerebelum_nb import StoreError, WorkflowError, observe, sleep, step, workflow
+from cerebelum_nb import StoreError, WorkflowError, observe, sleep, step, wait_for_signal, workflow
 from cerebelum_nb._core.events import StepCompleted, StepStarted, WorkflowCompleted
+from cerebelum_nb._engine.signals import deliver
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.testing import FakeClock, MemoryStore
 
@@ -384,6 +385,26 @@ def test_observers_hear_of_runs_in_the_foreground_behind_the_cell_and_of_resumes
         events = [(version, type_) for of, version, type_ in heard if of == execution_id]
         recorded = [type(event).__name__ for event in store.events(execution_id)]
         assert events == list(enumerate(recorded, 1))
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_an_observer_hears_what_another_program_appends_in_its_place(tmp_path, go, times):
+    @step
+    async def wait_for_payments():
+        return [await wait_for_signal("paid") for _ in range(times)]
+
+    def listen(recorded):
+        heard.append((recorded.version, recorded.type))
+        if recorded.type == "SignalAwaited":  # an execution may not be sent anything from within a commit of its own
+            sender = threading.Thread(target=deliver, args=(elsewhere, recorded.execution_id, "paid"))
+            sender.start()
+            sender.join()
+
+    heard = []
+    with SqliteStore(tmp_path / "log.db") as here, SqliteStore(tmp_path / "log.db") as elsewhere, observe.add(listen):
+        go(timeline(wait_for_payments).execute(store=here, execution_id="k1"))
+        assert heard == [*enumerate((type(event).__name__ for event in here.events("k1")), 1)]
+    assert [type_ for _, type_ in heard].count("SignalReceived") == times
 
 
 def test_an_event_is_in_the_log_when_an_observer_hears_of_it(store, go):

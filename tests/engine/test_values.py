@@ -510,10 +510,10 @@ def reading(reads):
 
 def in_a_new_process(store):
     """Forget what this process remembers of the store's executions."""
-    from cerebelum_nb._engine.leases import _keepers
+    from cerebelum_nb._engine.leases import _by_store
     from cerebelum_nb._engine.remembered import _kept
 
-    _keepers.pop(store, None)
+    _by_store.pop(store, None)
     _kept.pop(store, None)
 
 

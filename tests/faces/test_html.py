@@ -17,7 +17,7 @@ from cerebelum_nb._views.card import Row, html_row
 from cerebelum_nb._views.graph import Graph
 from cerebelum_nb._views.live import _line_html
 from cerebelum_nb._views.slider import Slider
-from cerebelum_nb._workflow.stepper import Moved
+from cerebelum_nb._workflow.stepper import StepReport
 from cerebelum_nb.archive import export
 from cerebelum_nb.testing import MemoryStore
 
@@ -160,7 +160,7 @@ def test_a_picture_of_a_plan_with_such_a_name_shows_it_as_text():
 @pytest.mark.parametrize(
     "shown",
     [
-        Moved(ran=((NASTY, NASTY, NASTY),), next=(NASTY,), status=ExecutionState.RUNNING, note=NASTY),
+        StepReport(ran=((NASTY, NASTY, NASTY),), next=(NASTY,), status=ExecutionState.RUNNING, note=NASTY),
         Note(NASTY, NASTY, (NASTY,)),
     ],
 )

@@ -52,6 +52,7 @@ STEPS = {
     "error": TEXT,
     "error_type": "category",
     "code_hash": TEXT,
+    "worker": "category",
 }
 EVENTS = {
     "execution_id": TEXT,

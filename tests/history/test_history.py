@@ -480,7 +480,7 @@ def test_a_wrong_query_says_what_is_wrong(runs, query, told):
 
 
 def test_the_default_is_the_log_of_the_session(runs, monkeypatch):
-    monkeypatch.setattr("cerebelum_nb._store.session._default", None)
+    monkeypatch.setattr("cerebelum_nb._store.connect._default", None)
     with connect(runs.store.location):
         assert ids(history.executions()) == IDS
 

@@ -148,7 +148,7 @@ def test_the_line_magic_cancels(kernel: LiveKernel) -> None:
 
 ASKING = """
 from datetime import timedelta
-from cerebelum_nb._store.session import default_store
+from cerebelum_nb._store.connect import default_store
 default_store().hibernate_after = timedelta(0)
 
 @step

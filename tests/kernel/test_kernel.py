@@ -12,7 +12,7 @@ SETUP = """
 import asyncio, time
 import cerebelum_nb
 from cerebelum_nb import step, workflow, sleep, history
-from cerebelum_nb._store.session import default_store
+from cerebelum_nb._store.connect import default_store
 def states():
     rows, _ = default_store().executions()
     return [str(row.summary.state) for row in rows]

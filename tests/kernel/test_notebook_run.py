@@ -50,7 +50,7 @@ def test_a_step_runs_as_any_cell_and_leaves_its_variables(kernel: LiveKernel) ->
     kernel.run(TOTAL)
     assert shown(kernel.run(SHOW)) == ["'web: 12'"]
     printed = kernel.run(
-        "rows_, _ = cerebelum_nb._store.session.default_store().executions()\n"
+        "rows_, _ = cerebelum_nb._store.connect.default_store().executions()\n"
         "print(rows_[0].summary.workflow, rows_[0].summary.state)\n"
         "print(cerebelum_nb.history.outputs(rows_[0].execution_id))"
     )

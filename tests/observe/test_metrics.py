@@ -346,3 +346,27 @@ async def test_a_real_prometheus_scrapes_it_and_takes_the_alerts_and_every_query
     for query in queries:
         query = query.replace("$workflow", ".*").replace("$__rate_interval", "1m").replace("$__range", "1m")
         prometheus("query", query=query)
+
+
+def test_grafana_knows_every_field_of_the_dashboard():
+    """Read by the library that Grafana generates from its own schemas, options of the panels and queries included."""
+    models = pytest.importorskip("grafana_foundation_sdk.models.dashboard", reason="pip install -e '.[dev]' again")
+    plugins = pytest.importorskip("grafana_foundation_sdk.cog.plugins")
+    plugins.register_default_plugins()
+    board = json.loads((MONITORING / "grafana.json").read_text())
+    read = models.Dashboard.from_json(board)
+    assert {panel.type_val for panel in read.panels} <= {"stat", "timeseries", "table", "heatmap"}
+    kept = json.loads(json.dumps(read.to_json(), default=lambda part: part.to_json()))
+    assert [*lost(board, kept, "")] == []
+
+
+def lost(given, kept, path):
+    """Name the fields that are not in what was read."""
+    if isinstance(given, dict):
+        for name, value in given.items():
+            yield from lost(value, kept[name], f"{path}/{name}") if name in kept else [f"{path}/{name}"]
+    elif isinstance(given, list):
+        for number, (one, other) in enumerate(zip(given, kept, strict=True)):
+            yield from lost(one, other, f"{path}[{number}]")
+    elif given != kept:
+        yield path

@@ -65,7 +65,7 @@ async def memory_of_a_scheduler(store):
 
 async def rounds(background, count):
     for _ in range(count):
-        background._rounds.nudge()
+        background._loop.nudge()
         await asyncio.sleep(0.02)
 
 

@@ -24,12 +24,12 @@ from cerebelum_nb._core.state_name import ExecutionState
 from cerebelum_nb._core.summary import summarise
 from cerebelum_nb._core.value import Value
 from cerebelum_nb._engine.approvals import decide_approval
-from cerebelum_nb._engine.leases import keeper_of
+from cerebelum_nb._engine.leases import leases_of
 from cerebelum_nb._store.base import Commit
-from cerebelum_nb._store.owner import Identity
+from cerebelum_nb._store.holder import ProcessIdentity
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb._views.approval_form import approval_form
-from cerebelum_nb._workflow.find import Code
+from cerebelum_nb._workflow.find import WorkflowFinder
 from cerebelum_nb._workflow.workflow import registered
 
 
@@ -104,12 +104,14 @@ async def test_an_execution_that_another_process_took_over_frees_its_place(log):
     background = scheduler(log)
     async with asyncio.timeout(120):
         await begun.wait()
-    log.release("k0", keeper_of(log).running("k0").holder)
-    log.claim("k0", log.register(0, 10**9, Identity(host="elsewhere", pid=1, boot_id="another/1/1", started="1")), 0)
+    log.release("k0", leases_of(log).running("k0").holder)
+    log.claim(
+        "k0", log.register(0, 10**9, ProcessIdentity(host="elsewhere", pid=1, boot_id="another/1/1", started="1")), 0
+    )
     taken.set()
     await lazy.execute(store=log, execution_id="k1")
     await until(log, ExecutionState.COMPLETED, "k1")
-    assert "k0" not in background._rounds._runs
+    assert "k0" not in background._loop._runs
     await background.stop()
 
 
@@ -141,7 +143,7 @@ async def test_two_share_the_work(log):
         await until(log, ExecutionState.COMPLETED, f"k{n}")
     for one in both:
         await one.stop()
-    assert sum(one._rounds.taken for one in both) >= 8
+    assert sum(one._loop.taken for one in both) >= 8
 
 
 async def test_what_it_stops_in_the_middle_of_is_left_to_others(log):
@@ -186,7 +188,7 @@ async def test_an_external_step_whose_process_died_is_left_to_a_person(log):
         WorkflowStarted(at=1, workflow="pay", inputs=inputs, total_steps=1, module=__name__),
         StepStarted(at=2, step="charge"),
     ]
-    dead = log.register(0, 0, Identity(host="elsewhere", pid=1, boot_id="another/1/1", started="1"))
+    dead = log.register(0, 0, ProcessIdentity(host="elsewhere", pid=1, boot_id="another/1/1", started="1"))
     summary = summarise(fold(events))
     log.commit([Commit(execution_id="k1", after=0, events=events, summary=summary, holder=dead)])
     background = scheduler(log)
@@ -249,13 +251,15 @@ def origin(module, name, source=""):
 def test_a_module_is_imported_by_its_name(tmp_path, monkeypatch):
     (tmp_path / "found_by_name.py").write_text(SOURCE.format(name="here"))
     monkeypatch.syspath_prepend(tmp_path)
-    assert Code(registered).find(origin("found_by_name", "here")).name == "here"
+    assert WorkflowFinder(registered).find(origin("found_by_name", "here")).name == "here"
 
 
 def test_a_script_is_found_when_it_is_named(tmp_path):
     script = tmp_path / "my_script.py"
     script.write_text(SOURCE.format(name="scripted"))
-    assert Code(registered, [str(script)]).find(origin("__main__", "scripted", str(script))).name == "scripted"
+    assert (
+        WorkflowFinder(registered, [str(script)]).find(origin("__main__", "scripted", str(script))).name == "scripted"
+    )
 
 
 def test_a_script_that_is_where_it_was_need_not_be_named_and_is_not_run_as_the_main_program(tmp_path):
@@ -264,7 +268,7 @@ def test_a_script_that_is_where_it_was_need_not_be_named_and_is_not_run_as_the_m
     script.write_text(
         SOURCE.format(name="scripted") + f"try:\n    import nothing\nexcept ImportError:\n    SIZE = 1\n{guard}"
     )
-    found = Code(dict).find(origin("__main__", "scripted", str(script)))
+    found = WorkflowFinder(dict).find(origin("__main__", "scripted", str(script)))
     assert (found.name, found.fn.__globals__["SIZE"], ran.exists()) == ("scripted", 1, False)
 
 
@@ -279,7 +283,7 @@ def test_a_script_that_is_where_it_was_need_not_be_named_and_is_not_run_as_the_m
 )
 def test_what_is_not_found_is_told_with_what_to_do(module, source, told):
     with pytest.raises(WorkflowNotFoundError, match=told):
-        Code(registered).find(origin(module, "lost", source))
+        WorkflowFinder(registered).find(origin(module, "lost", source))
 
 
 def test_only_the_definitions_of_a_notebook_are_run(tmp_path):
@@ -295,7 +299,7 @@ def test_only_the_definitions_of_a_notebook_are_run(tmp_path):
     notebook.write_text(
         json.dumps({"cells": [{"cell_type": "code", "source": textwrap.dedent(cell)} for cell in cells]})
     )
-    found = Code(dict, notebook=notebook).find(origin("__main__", "from_notebook"))
+    found = WorkflowFinder(dict, notebook=notebook).find(origin("__main__", "from_notebook"))
     defined = found.fn.__globals__
     assert found.name == "from_notebook" and defined["limit"].fn() == 4
     assert not ran.exists() and "result" not in defined
@@ -304,7 +308,7 @@ def test_only_the_definitions_of_a_notebook_are_run(tmp_path):
 def test_a_notebook_that_is_none_is_refused(tmp_path):
     (tmp_path / "no.ipynb").write_text("{}")
     with pytest.raises(WorkflowNotFoundError, match="is not a notebook"):
-        Code(registered, notebook=tmp_path / "no.ipynb")
+        WorkflowFinder(registered, notebook=tmp_path / "no.ipynb")
 
 
 # -- the form -----------------------------------------------------------------------------------------------

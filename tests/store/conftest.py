@@ -11,15 +11,15 @@ from cerebelum_nb._core.state_name import ExecutionState
 from cerebelum_nb._core.summary import Summary
 from cerebelum_nb._core.value import Value
 from cerebelum_nb._store.base import Commit
+from cerebelum_nb._store.holder import ProcessIdentity
 from cerebelum_nb._store.memory import MemoryStore
-from cerebelum_nb._store.owner import Identity
 from cerebelum_nb._store.sqlite import SqliteStore
 
 SECOND = 1_000_000
 NOW = 1_795_179_600 * SECOND + 123_456  # 2026-11-20T13:00:00.123456Z
 TTL = 30 * SECOND
 
-ELSEWHERE = Identity(host="elsewhere", pid=4711, boot_id="another-boot/1/another-machine", started="1")
+ELSEWHERE = ProcessIdentity(host="elsewhere", pid=4711, boot_id="another-boot/1/another-machine", started="1")
 """A process on another machine: nothing can be proved of it here."""
 
 RUNNING = Summary(workflow="deploy", state=ExecutionState.RUNNING, started_at=NOW, updated_at=NOW)
@@ -33,7 +33,7 @@ class Log:
     def __init__(self, store):
         self.store = store
         self.seconds = 1000.0
-        store.sightings.monotonic = lambda: self.seconds
+        store.heartbeats.monotonic = lambda: self.seconds
         self.me = store.register(NOW, TTL)
 
     def elsewhere(self, now=NOW, ttl=TTL):

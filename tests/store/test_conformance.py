@@ -159,7 +159,7 @@ def test_a_signal_after_a_version_that_has_passed_is_stale(log):
 
 def test_only_signals_are_written_without_a_lease(log):
     log.start("deploy-1")
-    with pytest.raises(ValueError, match="deploy-1: without a lease only signals"):
+    with pytest.raises(ValueError, match="deploy-1: only signals can be appended without a lease"):
         log.append("deploy-1", 1, CANCEL, *log.step(), holder=None)
     assert len(log.store.events("deploy-1")) == 1
 
@@ -444,7 +444,7 @@ def test_closing_twice_is_harmless_and_a_closed_log_says_so(log):
 
 def test_a_busy_error_of_another_process_says_when_it_is_free():
     from cerebelum_nb._store import refusals as rules
-    from cerebelum_nb._store.owner import Holder
+    from cerebelum_nb._store.holder import Holder
 
     heard = datetime(2026, 11, 20, 13, 0, tzinfo=UTC)
     micros = int(heard.timestamp()) * 1_000_000

@@ -1,6 +1,6 @@
 """Processes on two machines over one log, in any order of what may befall them: nobody is robbed, nothing is stuck.
 
-Machines, processes and time are a model; the stores, their leases and their sightings are the real ones, one of each
+Machines, processes and time are a model; the stores, their leases and their heartbeats are the real ones, one of each
 for every process. A process beats while it runs and holds something, and looks at who is dead, as a keeper does.
 """
 
@@ -19,9 +19,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from cerebelum_nb._core.events import StepStarted
 from cerebelum_nb._core.state_name import ExecutionState
 from cerebelum_nb._core.summary import Summary
-from cerebelum_nb._store import sightings
+from cerebelum_nb._store import heartbeats
 from cerebelum_nb._store.base import Commit
-from cerebelum_nb._store.owner import Holder, Identity, Life
+from cerebelum_nb._store.holder import Holder, Life, ProcessIdentity
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.errors import ExecutionBusyError
 
@@ -53,7 +53,7 @@ class Ownership(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(sightings, "life", self.life)
+        self.patch.setattr(heartbeats, "life", self.life)
         self.time = 1_000_000
         self.processes: list[Process] = []
         self.holder: dict[str, Process] = {}  # who has the lease, as the model has it
@@ -71,10 +71,10 @@ class Ownership(RuleBasedStateMachine):
 
     def spawn(self, machine: str, skew: int) -> Process:
         store = SqliteStore(self.folder / "log.db", durability="normal")
-        store.sightings.monotonic = lambda: self.time + 7 * len(machine)
+        store.heartbeats.monotonic = lambda: self.time + 7 * len(machine)
         made = Process(machine, len(self.processes), skew, store)
         self.processes.append(made)
-        who = Identity(host=machine, pid=made.pid, boot_id=f"{machine}/1/{machine}", started="1")
+        who = ProcessIdentity(host=machine, pid=made.pid, boot_id=f"{machine}/1/{machine}", started="1")
         self.here = machine
         made.key = store.register(self.now(made), LEASE * MICROS, who)
         return made

@@ -18,9 +18,9 @@ import pytest
 from cerebelum_nb._core.events import StepStarted
 from cerebelum_nb._core.state_name import ExecutionState
 from cerebelum_nb._core.summary import Summary
-from cerebelum_nb._store import owner as process
+from cerebelum_nb._store import holder
 from cerebelum_nb._store.base import Commit
-from cerebelum_nb._store.owner import Holder, Life
+from cerebelum_nb._store.holder import Holder, Life
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.errors import ExecutionBusyError
 
@@ -159,7 +159,7 @@ def test_a_killed_holder_on_this_host_is_known_dead_at_once(run, sqlite_log):
 @pytest.fixture
 def me():
     """This process as a holder."""
-    who = process.current()
+    who = holder.this_process()
     return Holder(key=1, host=who.host, pid=who.pid, boot_id=who.boot_id, started=who.started,
                   heartbeat_at=0, expires_at=1)  # fmt: skip
 
@@ -187,19 +187,19 @@ HERE = f"{BOOT}/{NAMESPACE}/{MACHINE}"
 )
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_life_is_proved_or_not_known(monkeypatch, what, is_):
-    monkeypatch.setattr(process, "_boot_id", lambda: HERE)
+    monkeypatch.setattr(holder, "_boot_id", lambda: HERE)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
-        started = process.start_of(child.pid)
+        started = holder.start_of(child.pid)
         other = Holder(key=1, host=os.uname().nodename, pid=child.pid, boot_id=HERE, started=started,
                        heartbeat_at=0, expires_at=1)  # fmt: skip
-        assert process.life(replace(other, **what)) is is_
+        assert holder.life(replace(other, **what)) is is_
         child.communicate()
 
 
 def test_where_the_system_has_no_boot_id_the_name_of_the_host_counts(monkeypatch, me):
-    monkeypatch.setattr(process, "_boot_id", lambda: "")
-    assert process.life(replace(me, boot_id="", pid=2**22 + 1)) is Life.GONE
-    assert process.life(replace(me, boot_id="", pid=2**22 + 1, host="elsewhere")) is Life.UNSEEN
+    monkeypatch.setattr(holder, "_boot_id", lambda: "")
+    assert holder.life(replace(me, boot_id="", pid=2**22 + 1)) is Life.GONE
+    assert holder.life(replace(me, boot_id="", pid=2**22 + 1, host="elsewhere")) is Life.UNSEEN
 
 
 def test_of_this_process_it_is_known_which_of_its_stores_are_still_open(tmp_path, log_of):
@@ -219,8 +219,8 @@ def test_the_rows_of_processes_that_are_gone_do_not_pile_up(run, sqlite_log):
 
 
 def test_this_process_knows_itself(me):
-    assert process.is_this_process(me)
-    assert not process.is_this_process(replace(me, pid=me.pid + 1))
+    assert holder.is_this_process(me)
+    assert not holder.is_this_process(replace(me, pid=me.pid + 1))
 
 
 def test_a_kill_in_the_middle_of_commits_leaves_whole_commits(run, sqlite_log):

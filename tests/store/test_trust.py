@@ -13,10 +13,9 @@ from pathlib import Path
 import pytest
 
 from cerebelum_nb import archive, connect, history, step, workflow
-from cerebelum_nb._store import session as default
 from cerebelum_nb._store import trust
 from cerebelum_nb._store.sqlite import SqliteStore
-from cerebelum_nb._workflow.find import Code, find_workflow, origin_of
+from cerebelum_nb._workflow.find import WorkflowFinder, find_workflow, origin_of
 from cerebelum_nb.errors import StoreError, UntrustedValueError, WorkflowNotFoundError
 
 
@@ -37,7 +36,7 @@ def deploy(wf):
 @pytest.fixture
 def log(tmp_path, monkeypatch):
     """A log with one run in it, closed."""
-    monkeypatch.setattr(default, "_default", None)
+    monkeypatch.setattr("cerebelum_nb._store.connect._default", None)
     with SqliteStore(tmp_path / "h.db") as made:
         deploy.run(execution_id="k1", store=made)
     return tmp_path / "h.db"
@@ -215,7 +214,7 @@ def test_an_execution_that_was_unpacked_does_not_choose_the_code_that_is_run(unp
     assert not unpacked.may_run("k1")
     for find in (
         lambda: find_workflow(named, "k1", may_run=unpacked.may_run("k1")),
-        lambda: Code(dict).find(named, "k1", may_run=unpacked.may_run("k1")),
+        lambda: WorkflowFinder(dict).find(named, "k1", may_run=unpacked.may_run("k1")),
     ):
         with pytest.raises(WorkflowNotFoundError, match=r"resume k1 --module \S*theirs\.py"):
             find()
@@ -298,7 +297,7 @@ def test_a_view_in_place_of_a_table_is_told_and_not_read(log):
 
 
 def test_whoever_continues_by_the_path_has_the_settings_of_the_last_connect(tmp_path, monkeypatch):
-    monkeypatch.setattr(default, "_default", None)
+    monkeypatch.setattr("cerebelum_nb._store.connect._default", None)
     connect(tmp_path / "h.db", durability="normal", hibernate_after=timedelta(minutes=5)).close()
     with SqliteStore(tmp_path / "h.db") as again:
         assert (again.durability, again.hibernate_after) == ("normal", timedelta(minutes=5))

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cerebelum_nb._values import Vault, fingerprint_args
+from cerebelum_nb._values import Redactor, fingerprint_args
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.datetimes(),
@@ -88,11 +88,11 @@ def test_a_cycle_has_a_digest() -> None:
 
 
 def test_a_masked_secret_does_not_reach_the_digest() -> None:
-    vault = Vault()
-    vault.add("token-one")
-    vault.add("token-two")
+    redactor = Redactor()
+    redactor.add("token-one")
+    redactor.add("token-two")
     one, two = ({"t": [f"Bearer {name}"]} for name in ("token-one", "token-two"))
-    assert fingerprint_args((one,), {}, vault=vault) == fingerprint_args((two,), {}, vault=vault)
+    assert fingerprint_args((one,), {}, redactor=redactor) == fingerprint_args((two,), {}, redactor=redactor)
 
 
 @pytest.mark.process

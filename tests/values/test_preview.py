@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cerebelum_nb._values import Secret, Vault, preview
+from cerebelum_nb._values import Redactor, Secret, preview
 
 Pair = namedtuple("Pair", "a b")
 
@@ -95,10 +95,10 @@ def test_a_cycle_ends() -> None:
 
 
 def test_a_secret_cut_by_the_limit_leaves_no_half() -> None:
-    vault = Vault()
-    vault.add("secret-token-of-some-length")
-    assert "secret" not in preview(f"{'x' * 190}secret-token-of-some-length", vault=vault)
+    redactor = Redactor()
+    redactor.add("secret-token-of-some-length")
+    assert "secret" not in preview(f"{'x' * 190}secret-token-of-some-length", redactor=redactor)
 
 
 def test_values_under_redacted_names_are_masked() -> None:
-    assert preview({"password": "abc"}, vault=Vault(["password"])) == "{'password': ********}"
+    assert preview({"password": "abc"}, redactor=Redactor(["password"])) == "{'password': ********}"

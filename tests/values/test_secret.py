@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cerebelum_nb._values import MASK, Secret, Vault, decode, encode, fingerprint_args, preview
+from cerebelum_nb._values import MASK, Redactor, Secret, decode, encode, fingerprint_args, preview
 from cerebelum_nb.errors import SecretMissingError, SerializationError
 
 TOKEN = "s3cr3t-tök\n\"en'"
@@ -40,10 +40,10 @@ def restored(value: Any, **options: Any) -> Any:
     return decode(encode(value, **options), lambda digest: b"")
 
 
-def with_token(names: tuple[str, ...] = ()) -> Vault:
-    vault = Vault(names)
-    vault.add(Secret(TOKEN))
-    return vault
+def with_token(names: tuple[str, ...] = ()) -> Redactor:
+    redactor = Redactor(names)
+    redactor.add(Secret(TOKEN))
+    return redactor
 
 
 secrets = st.text("abcXYZé'\"\\/ \n%", min_size=4, max_size=12).filter(lambda text: set(text) & set("XYZ"))
@@ -59,12 +59,12 @@ def test_no_text_payload_preview_or_error_shows_a_secret(secret: str, data: st.D
     value = data.draw(
         st.recursive(leaf, lambda inner: st.lists(inner) | st.dictionaries(keys, inner) | st.tuples(inner, inner))
     )
-    vault = Vault()
-    vault.add(Secret(secret))
-    shown = preview(value, vault=vault)
+    redactor = Redactor()
+    redactor.add(Secret(secret))
+    shown = preview(value, redactor=redactor)
     written = ""
     try:
-        encoded = encode(value, vault=vault)
+        encoded = encode(value, redactor=redactor)
     except SerializationError as error:
         written = f"{error} {error.path}"
     else:
@@ -167,9 +167,9 @@ def test_a_missing_secret_can_be_written_again() -> None:
 
 
 def test_secrets_found_are_added_to_the_vault() -> None:
-    vault = Vault()
-    encode({"token": Secret(TOKEN)}, vault=vault)
-    assert vault.mask(f"no {TOKEN} here") == f"no {MASK} here"
+    redactor = Redactor()
+    encode({"token": Secret(TOKEN)}, redactor=redactor)
+    assert redactor.mask(f"no {TOKEN} here") == f"no {MASK} here"
 
 
 def test_a_secret_is_masked_in_texts_that_stand_before_it() -> None:
@@ -179,35 +179,35 @@ def test_a_secret_is_masked_in_texts_that_stand_before_it() -> None:
 
 
 def test_masked_keys_never_fall_on_each_other() -> None:
-    vault = with_token()
-    encoded = encode({TOKEN: 1, f"{MASK}": 2}, vault=vault)
+    redactor = with_token()
+    encoded = encode({TOKEN: 1, f"{MASK}": 2}, redactor=redactor)
     assert len(json.loads(encoded.json)) == 2
 
 
 def test_a_number_which_is_a_secret_is_masked() -> None:
-    encoded = encode({"pin": 123456, "other": 1234567}, vault=_holding(123456))
+    encoded = encode({"pin": 123456, "other": 1234567}, redactor=_holding(123456))
     assert json.loads(encoded.json) == {"pin": MASK, "other": 1234567}
 
 
-def _holding(secret: object) -> Vault:
-    vault = Vault()
-    vault.add(secret)
-    return vault
+def _holding(secret: object) -> Redactor:
+    redactor = Redactor()
+    redactor.add(secret)
+    return redactor
 
 
 def test_named_keys_are_redacted_in_any_case() -> None:
-    encoded = encode({"Password": "hunter2", "passwords": 1, "n": None}, vault=Vault(["PASSWORD", "n"]))
+    encoded = encode({"Password": "hunter2", "passwords": 1, "n": None}, redactor=Redactor(["PASSWORD", "n"]))
     assert json.loads(encoded.json) == {"Password": MASK, "passwords": 1, "n": None}
     assert encoded.masked == ("Password",)
 
 
 def test_what_was_redacted_by_name_is_masked_elsewhere_too() -> None:
-    encoded = encode({"log": "with hunter2", "password": "hunter2"}, vault=Vault(["password"]))
+    encoded = encode({"log": "with hunter2", "password": "hunter2"}, redactor=Redactor(["password"]))
     assert "hunter2" not in encoded.json
 
 
 def test_an_unpicklable_redacted_value_is_masked_as_well() -> None:
-    assert encode({"password": b"hunter2"}, vault=Vault(["password"])).masked == ("password",)
+    assert encode({"password": b"hunter2"}, redactor=Redactor(["password"])).masked == ("password",)
 
 
 @pytest.mark.parametrize(
@@ -236,33 +236,33 @@ def test_a_secret_inside_another_container_is_refused_by_path(value: Any, path: 
 )
 def test_a_payload_with_a_secret_in_it_is_refused(value: Any) -> None:
     with pytest.raises(SerializationError, match="holds a secret") as caught:
-        encode(value, vault=with_token())
+        encode(value, redactor=with_token())
     assert TOKEN not in str(caught.value)
 
 
 def test_the_path_to_a_revealed_secret_is_named() -> None:
     with pytest.raises(SerializationError) as caught:
-        encode({"login": Kept("me", TOKEN)}, vault=with_token())
+        encode({"login": Kept("me", TOKEN)}, redactor=with_token())
     assert caught.value.path == "output['login'].password"
 
 
 @pytest.mark.parametrize("value", [Kept("me", "abc"), pd.DataFrame({"password": ["abc"]})])
 def test_a_name_to_redact_in_a_payload_is_refused(value: Any) -> None:
     with pytest.raises(SerializationError, match="holds a secret"):
-        encode(value, vault=Vault(["password"]))
+        encode(value, redactor=Redactor(["password"]))
 
 
 def test_the_preview_of_what_is_not_kept_is_masked() -> None:
-    encoded = encode(Login(TOKEN, Secret("other")), keep=False, vault=with_token())
+    encoded = encode(Login(TOKEN, Secret("other")), keep=False, redactor=with_token())
     assert encoded.preview == f"Login(user='{MASK}', password=Secret('{MASK}'))"
 
 
 def test_an_empty_vault_is_false() -> None:
-    assert not Vault()
+    assert not Redactor()
 
 
 def test_a_vault_with_names_is_true() -> None:
-    assert Vault(["password"])
+    assert Redactor(["password"])
 
 
 def test_the_repr_of_a_vault_shows_no_secret() -> None:
@@ -274,15 +274,15 @@ def test_short_secrets_are_not_looked_for() -> None:
 
 
 def test_overlapping_secrets_are_masked_as_one() -> None:
-    vault = _holding("abcd")
-    vault.add("cdef")
-    assert vault.mask("abcdef!") == f"{MASK}!"
+    redactor = _holding("abcd")
+    redactor.add("cdef")
+    assert redactor.mask("abcdef!") == f"{MASK}!"
 
 
 def test_a_longer_secret_is_masked_before_the_one_inside_it() -> None:
-    vault = _holding("pass")
-    vault.add("password1")
-    assert vault.mask("password1") == MASK
+    redactor = _holding("pass")
+    redactor.add("password1")
+    assert redactor.mask("password1") == MASK
 
 
 @pytest.mark.parametrize("written", [json.dumps(TOKEN), repr(TOKEN), "https://x/?s3cr3t-t%C3%B6k%0A%22en%27"])
@@ -353,9 +353,9 @@ def test_basic_auth_is_masked() -> None:
 
 def test_bytes_that_are_no_text_are_masked_too() -> None:
     key = b"\xff\xfe\x00key"
-    vault = _holding(key)
-    assert MASK in vault.mask(b64encode(key).decode()) and MASK in vault.mask(key.hex())
-    assert vault.reveals(b"xx" + key)
+    redactor = _holding(key)
+    assert MASK in redactor.mask(b64encode(key).decode()) and MASK in redactor.mask(key.hex())
+    assert redactor.reveals(b"xx" + key)
 
 
 def test_a_revealed_secret_is_told_to_nobody_outside_of_steps() -> None:

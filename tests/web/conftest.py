@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 import httpx
 import pytest
 
-from cerebelum_nb import Secret, WorkflowError, sleep, step, wait_for_approval, workflow
+from cerebelum_nb import Secret, WorkflowError, sleep, step, wait_for_approval, wait_for_signal, workflow
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb._web.app import application
 from cerebelum_nb._web.guard import Guard
@@ -46,6 +46,11 @@ async def rest(build):
 
 
 @step
+async def pay(build):
+    return await wait_for_signal("paid")
+
+
+@step
 def finish(build):
     return {"array": object, "n": 1}
 
@@ -66,6 +71,11 @@ def nap(wf):
 
 
 @workflow
+def sell(wf):
+    wf.timeline(build >> pay)
+
+
+@workflow
 def check(wf):
     wf.timeline(build >> finish)
 
@@ -78,6 +88,7 @@ async def _make(store: SqliteStore) -> None:
         await deliver.execute({"size": "small"}, execution_id="failed-1", store=store)
     await order.execute({"size": "small"}, execution_id="asking-1", store=store)
     await nap.execute({"size": "small"}, execution_id="asleep-1", store=store)
+    await sell.execute({"size": "small"}, execution_id="paying-1", store=store)
 
 
 @pytest.fixture(scope="session")

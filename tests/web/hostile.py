@@ -83,6 +83,16 @@ def _events(word: str, number: int) -> list[e.Event]:
         e.ApprovalRequested(at=next(at), step=other, op=op, approval_type=word, data=value, due_at=next(at)),
     ]
     match number % 3:
+        case 2:
+            made += [
+                e.SignalAwaited(at=next(at), step=other, op=f"signal:{word}:1", name=word),
+                e.SignalAwaited(at=next(at), step=other, op="signal", name=word),
+                e.SignalReceived(at=next(at), name=word, data=value, signal_id=word, by=word),
+                e.ItemsListed(at=next(at), step=f"{word}-3", keys=(word, "b"), digests=()),
+                e.StepStarted(at=next(at), step=f"{word}-3[{word}]"),
+                e.StepPrinted(at=next(at), step=f"{word}-3[{word}]", text=word),
+                e.StepFailed(at=next(at), step=f"{word}-3[{word}]", error=error),
+            ]
         case 0:
             made += [
                 e.ApprovalRejected(at=next(at), step=other, op=op, reason=word, by=word),

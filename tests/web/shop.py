@@ -6,7 +6,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from cerebelum_nb import ProgressReporter, connect, step, wait_for_approval, workflow
+from cerebelum_nb import ProgressReporter, connect, foreach, step, wait_for_approval, wait_for_signal, workflow
 
 
 @step
@@ -53,6 +53,34 @@ def deploy(wf):
     wf.timeline(build >> break_down)
 
 
+@step
+async def hear(build):
+    return await wait_for_signal("paid")
+
+
+@workflow
+def wait(wf):
+    wf.timeline(build >> [ask, hear])
+
+
+@step
+def regions():
+    return ["ams3", "nyc1"]
+
+
+@step
+def place(region):
+    if region == "nyc1":
+        raise RuntimeError("no room")
+    return region
+
+
+@workflow
+def each(wf):
+    wf.timeline(regions >> foreach(place, region=regions))
+
+
 if __name__ == "__main__":
-    connect("shop.db", durability="normal")
-    {"release": release, "deploy": deploy}[sys.argv[1]].run({"size": "small"}, execution_id=sys.argv[2])
+    what, id_ = sys.argv[1:]
+    connect("shop.db", durability="normal", hibernate_after="1ms" if what == "wait" else "1h")
+    {"release": release, "deploy": deploy, "wait": wait, "each": each}[what].run({"size": "small"}, execution_id=id_)

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from cerebelum_nb._core.events import ApprovalReceived, ApprovalRejected, WorkflowCancelled
+from cerebelum_nb._core.events import ApprovalReceived, ApprovalRejected, SignalReceived, WorkflowCancelled
 from cerebelum_nb._store.sqlite import SqliteStore
 
 from .conftest import Caller, Page
@@ -72,6 +72,21 @@ def test_the_second_to_decide_is_told_who_was_first(dashboard):
     answer = dashboard.post("/shop/e/asking-1/reject", by="bob")
     assert answer.status_code == 409
     assert "was approved by ana via dashboard" in Page(answer.text).words
+
+
+def test_a_signal_is_sent_with_its_data(dashboard, log):
+    answer = dashboard.post("/shop/e/paying-1/signal", name="paid", data='{"eur": 36}', by="ana", signal_id="t-1")
+    assert (answer.status_code, answer.headers["location"]) == (303, "../paying-1")
+    last = events_of(log, "paying-1")[-1]
+    assert isinstance(last, SignalReceived)
+    assert (last.name, last.data.json, last.by, last.signal_id) == ("paid", '{"eur":36}', "ana via dashboard", "t-1")
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "status"), [("paying-1", "a:b", 400), ("paying-1", "", 400), ("done-1", "paid", 409)]
+)
+def test_a_signal_that_nobody_can_take_is_refused(dashboard, path, name, status):
+    assert dashboard.post(f"/shop/e/{path}/signal", name=name).status_code == status
 
 
 def test_cancelling_ends_it_for_good(dashboard, log):

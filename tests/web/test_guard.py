@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from urllib.parse import urlencode
 
 import httpx
 import pytest
@@ -12,6 +13,7 @@ from .conftest import SAME, Caller, Page
 TOKEN = "t0ken-" + "x" * 26
 APPROVE = "/shop/e/asking-1/approve"
 FORM = {"content-type": "application/x-www-form-urlencoded"}
+JSON = {"content-type": "application/json"}
 BEARER = {"authorization": f"Bearer {TOKEN}"}
 
 
@@ -33,7 +35,8 @@ def refusing(made):
 
 def cookie_of(caller: Caller) -> str:
     """Come in by the printed address, and return the cookie that is kept then."""
-    return caller("GET", f"/?token={TOKEN}").headers["set-cookie"].partition(";")[0]
+    door = caller("GET", f"/?token={TOKEN}").headers["location"].removeprefix(".")
+    return caller("GET", door).headers["set-cookie"].partition(";")[0]
 
 
 REFUSED = [
@@ -83,7 +86,17 @@ REFUSED = [
         403,
     ),
     ("POST", APPROVE, {**BEARER, **SAME, "content-type": "text/plain"}, "by=x", 415),
-    ("POST", APPROVE, {**BEARER, **SAME, "content-type": "application/json"}, "{}", 415),
+    ("POST", APPROVE, {**BEARER, **JSON, "sec-fetch-site": "cross-site"}, "{}", 403),
+    ("POST", APPROVE, {**BEARER, **JSON, "origin": "http://evil.example"}, "{}", 403),
+    ("POST", "/shop/api/executions/asking-1/approve", {**JSON}, "{}", 401),
+    ("POST", "/shop/api/executions/asking-1/approve", {**BEARER, **FORM}, "by=x", 403),
+    ("POST", "/shop/api/executions/asking-1/approve", {**BEARER, "content-type": "text/plain"}, "{}", 403),
+    ("POST", "/shop/api/executions/asking-1/prune", {**BEARER, **JSON}, "{}", 404),
+    ("POST", "/shop/api/executions/failed-1/resume", {**BEARER, **JSON}, "{}", 403),
+    ("GET", "/metrics", {}, None, 401),
+    ("GET", "/shop/metrics", {}, None, 401),
+    ("GET", "/~/shop/", {}, None, 401),
+    ("GET", "/~0000000000000000000000/shop/", {}, None, 401),
     ("POST", APPROVE, {**BEARER, **SAME, "content-type": "multipart/form-data; boundary=a"}, "--a--", 415),
     # methods and sizes
     ("PUT", APPROVE, {**BEARER, **SAME, **FORM}, "by=x", 405),
@@ -122,21 +135,52 @@ def test_it_is_refused(refusing, method, path, headers, body, status):
 
 
 def test_the_token_is_taken_out_of_the_address_and_a_cookie_kept_for_it(locked):
-    answer = locked("GET", f"/shop/e/done-1?type=StepFailed&token={TOKEN}")
-    assert answer.status_code == 303
-    assert answer.headers["location"] == "./done-1?type=StepFailed"
-    cookie = answer.headers["set-cookie"]
+    asked = f"/shop/e/done-1?type=StepFailed&token={TOKEN}"
+    first = locked("GET", asked)
+    assert first.status_code == 303 and "set-cookie" not in first.headers
+    behind_proxy = httpx.URL(f"https://runs.example/team{asked}").join(first.headers["location"])
+    assert behind_proxy.path == f"/team/{locked.guard.door}/"
+    second = locked("GET", f"/{locked.guard.door}/?{behind_proxy.query.decode()}")
+    assert second.headers["location"] == "./shop/e/done-1?type=StepFailed"
+    cookie = second.headers["set-cookie"]
     assert "HttpOnly" in cookie and "SameSite=Strict" in cookie and TOKEN not in cookie
-    assert locked("GET", "/shop/", cookie=cookie.partition(";")[0]).status_code == 200
+    assert locked("GET", f"/{locked.guard.door}/shop/", cookie=cookie.partition(";")[0]).status_code == 200
+
+
+@pytest.mark.parametrize("next_", ["//evil.example/", "https://evil.example", "\\\\evil.example", "a\r\nb: c", "é"])
+def test_who_comes_in_is_led_nowhere_else(locked, next_):
+    answer = locked("GET", f"/{locked.guard.door}/?{urlencode({'token': TOKEN, 'next': next_})}")
+    door = httpx.URL(f"http://127.0.0.1:8799/{locked.guard.door}/")
+    assert str(door.join(answer.headers["location"])).startswith(str(door))
+
+
+def test_a_cookie_is_one_of_a_folder_that_no_other_server_of_this_machine_knows(locked):
+    """Browsers send the cookies of 127.0.0.1 to all its ports, but only below the folder they were given in."""
+    answer = locked("GET", f"/{locked.guard.door}/?token={TOKEN}")
+    cookie = answer.headers["set-cookie"]
+    assert "Path=" not in cookie and "Domain=" not in cookie  # so it is one of the folder of that address
+    name_and_value = cookie.partition(";")[0]
+    assert locked("GET", "/shop/", cookie=name_and_value).status_code == 401
+    assert locked("GET", "/~0000000000000000000000/shop/", cookie=name_and_value).status_code == 401
 
 
 def test_a_cookie_is_known_among_others(locked):
-    assert locked("GET", "/shop/", cookie=f"a=b; {cookie_of(locked)}; c").status_code == 200
+    inside = f"/{locked.guard.door}/shop/"
+    assert locked("GET", inside, cookie=f"a=b; {cookie_of(locked)}; c").status_code == 200
+    assert locked("GET", inside).status_code == 401
+
+
+def test_what_comes_from_the_token_is_the_same_at_the_next_start(locked, log):
+    again = Caller(log, token=TOKEN)
+    assert again("GET", f"/{locked.guard.door}/shop/", cookie=cookie_of(locked)).status_code == 200
+    again.logs.close()
 
 
 def test_a_cookie_of_another_dashboard_is_not_known(locked, log):
-    other = Caller(log, token=TOKEN)
-    assert locked("GET", "/shop/", cookie=cookie_of(other)).status_code == 401
+    other = Caller(log, token="another" + TOKEN)
+    door = f"/{other.guard.door}/?token=another{TOKEN}"
+    cookie = other("GET", door).headers["set-cookie"].partition(";")[0]
+    assert locked("GET", f"/{locked.guard.door}/shop/", cookie=cookie).status_code == 401
     other.logs.close()
 
 
@@ -147,11 +191,12 @@ def test_the_names_of_this_machine_are_served(locked, host):
 
 @pytest.mark.parametrize("proof", [SAME, {"origin": "http://127.0.0.1:8799"}, {"origin": "https://127.0.0.1:8799"}])
 def test_a_form_of_our_own_page_is_taken(locked, proof):
-    answer = locked("POST", APPROVE, {"response": "true", "by": "ana"}, cookie=cookie_of(locked), **proof)
+    path = f"/{locked.guard.door}{APPROVE}"
+    answer = locked("POST", path, {"response": "true", "by": "ana"}, cookie=cookie_of(locked), **proof)
     assert answer.status_code == 303, answer.text
 
 
-@pytest.mark.parametrize("what", ["approve", "reject", "cancel", "resume", "fork"])
+@pytest.mark.parametrize("what", ["approve", "reject", "cancel", "signal", "resume", "fork"])
 def test_one_that_only_shows_refuses_every_action(log, what):
     caller = Caller(log, read_only=True)
     answer = caller.post(f"/shop/e/asking-1/{what}", reason="no")

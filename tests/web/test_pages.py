@@ -42,7 +42,7 @@ def test_one_log_is_shown_at_once(dashboard):
 
 
 def test_the_list_is_newest_first(dashboard):
-    assert ids(dashboard.get("/shop/")) == ["asleep-1", "asking-1", "failed-1", "done-2", "done-1"]
+    assert ids(dashboard.get("/shop/")) == ["paying-1", "asleep-1", "asking-1", "failed-1", "done-2", "done-1"]
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_the_list_is_newest_first(dashboard):
         ("q=done-", ["done-2", "done-1"]),
         ("q=100%25", []),
         ("q=_", []),
-        ("show=active", ["asleep-1", "asking-1"]),
+        ("show=active", ["paying-1", "asleep-1", "asking-1"]),
         ("show=waiting", ["asking-1"]),
         ("show=retrying", []),
         ("show=interrupted", []),
@@ -74,7 +74,7 @@ def test_pages_of_a_list_join_without_a_gap(dashboard):
         seen += ids(page)
         older = [link["href"] for link in Page(page).of("a") if link.get("rel") == "next"]
         address = f"/shop/{older[0]}" if older else ""
-    assert seen == ["asleep-1", "asking-1", "failed-1", "done-2", "done-1"]
+    assert seen == ["paying-1", "asleep-1", "asking-1", "failed-1", "done-2", "done-1"]
 
 
 @pytest.mark.parametrize("query", ["state=nonsense", "show=all", "since=soon", "before=1", "before=9e9.1", "limit=0"])
@@ -109,6 +109,12 @@ def test_a_page_shows_graph_steps_values_prints_and_events(dashboard):
     assert "hush" not in page
 
 
+def test_what_waits_for_a_signal_has_a_form(dashboard):
+    page = Page(dashboard.get("/shop/e/paying-1"))
+    assert "../e/paying-1/signal" in [form["action"] for form in page.of("form")]
+    assert "waits for the signal paid" in page.words
+
+
 def test_what_waits_for_a_person_has_a_form(dashboard):
     page = Page(dashboard.get("/shop/e/asking-1"))
     forms = [form["action"] for form in page.of("form") if form.get("method") == "post"]
@@ -123,17 +129,44 @@ def test_a_dashboard_that_only_shows_has_no_form_that_changes_anything(log):
     caller.logs.close()
 
 
-def test_a_foreach_has_one_line_and_a_page_with_its_items(tmp_path):
+@pytest.fixture
+def each(tmp_path):
+    """A dashboard of a foreach, of which one item failed."""
     log = tmp_path / "each.db"
     with SqliteStore(log) as store, suppress(WorkflowError):
         rollout.run(store=store, execution_id="each-1")
     caller = Caller(log)
-    assert "2 of 3 items done, 1 failed (nyc1)" in Page(caller.get("/each/e/each-1")).words
-    page = Page(caller.get("/each/e/each-1/step/place"))
-    assert {"place[ams3]", "place[nyc1]", "place[sfo3]"} <= set(page.words.split())
-    downloads = [link["href"] or "" for link in page.of("a") if "/output/" in (link["href"] or "")]
-    assert caller.get(f"/each/e/each-1/step/{downloads[-1]}") == "placing ams3\n"
+    yield caller
     caller.logs.close()
+
+
+def test_a_foreach_has_one_line_and_a_page_with_its_items(each):
+    assert "2 of 3 items done, 1 failed (nyc1)" in Page(each.get("/each/e/each-1")).words
+    page = Page(each.get("/each/e/each-1/step/place"))
+    assert "1 failed, 2 completed" in page.words
+    items = [link["href"] or "" for link in page.of("a") if "~5b" in (link["href"] or "")]
+    assert [href.rpartition("/")[2] for href in items] == ["place~5bnyc1~5d", "place~5bams3~5d", "place~5bsfo3~5d"]
+
+
+def test_the_page_of_an_item_has_all_it_printed_and_leads_back(each):
+    page = Page(each.get("/each/e/each-1/step/place~5bams3~5d"))
+    links = [link["href"] or "" for link in page.of("a")]
+    assert "../../../e/each-1/step/place" in links
+    (printed,) = [href for href in links if "/output/" in href]
+    assert each.get(f"/each/e/each-1/step/{printed}") == "placing ams3\n"
+
+
+def test_the_charts_of_a_workflow_count_the_items_of_a_foreach_together(each):
+    rows = Page(each.get("/each/w/rollout")).words.split("\n")
+    assert [row for row in rows if row.startswith("place")] and not [row for row in rows if "[" in row]
+    assert next(row for row in rows if row.startswith("place, each item")).endswith("21")  # completed and failed
+
+
+def test_two_executions_are_chosen_for_a_comparison(dashboard):
+    page = Page(dashboard.get("/shop/diff?a=done-1"))
+    assert page.of("option")[0]["value"] == "done-2"  # the newest of that workflow
+    assert not page.of("table")
+    assert "small" in Page(dashboard.get("/shop/diff?a=done-1&b=done-2")).words
 
 
 def test_events_are_filtered_by_type_and_step(dashboard):

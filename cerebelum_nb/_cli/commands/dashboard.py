@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,6 +25,12 @@ __all__ = ["dashboard"]
     type=click.Path(),
     help="Listen on this Unix socket instead, in a folder that only you can enter; there is no token.",
 )
+@click.option(
+    "--token-file",
+    metavar="PATH",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Keep the token in this file, which is made if it is not there; by default it is new at each start.",
+)
 @click.option("--read-only", is_flag=True, help="Only show: no approving, cancelling or resuming.")
 @click.option(
     "--allow-resume",
@@ -36,6 +44,12 @@ __all__ = ["dashboard"]
     multiple=True,
     help="Also answer under this name, which a reverse proxy passes on. Can be repeated.",
 )
+@click.option(
+    "--notify",
+    metavar="URL",
+    multiple=True,
+    help="Tell somebody what happens in the logs, as `cerebelum notify --to URL` does; may be repeated.",
+)
 @click.option("--open", "open_", is_flag=True, help="Open it in the browser.")
 @log_options
 @click.pass_context
@@ -44,9 +58,11 @@ def dashboard(
     logs: tuple[Path, ...],
     port: int,
     uds: str | None,
+    token_file: Path | None,
     read_only: bool,
     allow_resume: bool,
     hosts: tuple[str, ...],
+    notify: tuple[str, ...],
     open_: bool,
 ) -> None:
     """Watch and control executions in a browser, live.
@@ -64,18 +80,35 @@ def dashboard(
     if not logs:
         open_log(ctx, read_only=True).close()  # says what to do when there is none
 
+    shown = logs or (log_path(ctx),)
+    if notify:
+        from ..._observe.notify import Notifier
+
+        for log in shown:
+            ctx.call_on_close(Notifier(log, notify).start().close)
+
     def ready(address: str) -> None:
         click.echo(f"The dashboard is at {address}" if uds else address)
         click.echo("Ctrl-C stops it.", err=True)
         if open_ and uds is None:
-            click.launch(address)
+            _launch(ctx, address)
 
     in_terminal.set(True)
     serve(
-        logs or [log_path(ctx)],
+        shown,
         port=port,
         uds=uds,
+        token_file=token_file,
         hosts=hosts,
         settings=Settings(read_only=read_only, allow_resume=allow_resume),
         ready=ready,
     )
+
+
+def _launch(ctx: click.Context, address: str) -> None:
+    """Open an address whose token is in no command line, where everybody on this machine could read it."""
+    folder = Path(tempfile.mkdtemp(prefix="cerebelum-"))  # only this user can enter it
+    ctx.call_on_close(lambda: shutil.rmtree(folder, ignore_errors=True))
+    page = folder / "dashboard.html"
+    page.write_text(f'<!doctype html><meta http-equiv="refresh" content="0;url={address}">', encoding="utf-8")
+    click.launch(page.as_uri())

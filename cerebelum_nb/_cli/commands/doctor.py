@@ -20,7 +20,7 @@ import click
 from ..._client.reading import ACTIVE, entry
 from ..._client.status import ExecutionStatus
 from ..._core.state_name import ExecutionState
-from ..._store.place import free_bytes, network_file_system
+from ..._store.log_file import free_bytes, network_file_system
 from ..._store.schema import SCHEMA_VERSION, versions
 from ..._store.sqlite import SqliteStore
 from ..._text.duration import short_seconds

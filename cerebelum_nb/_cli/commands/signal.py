@@ -6,7 +6,7 @@ import shlex
 
 import click
 
-from ..app import again, as_json, log_options, open_log
+from ..app import again, as_json, core_option, log_options, open_either
 from ..echo import paint
 from .completion import execution_argument
 from .decide import read_json, user
@@ -21,6 +21,7 @@ __all__ = ["signal"]
 @click.option("--signal-id", metavar="ID", help="A second signal with the same id is ignored.")
 @click.option("--by", metavar="NAME", help="Who sends it, for the log; by default your user name.")
 @click.option("--json", "json_", is_flag=True, help="One object: execution_id, name, sent.")
+@core_option
 @log_options
 @click.pass_context
 def signal(
@@ -39,7 +40,7 @@ def signal(
     from ..._engine.signals import deliver
 
     value = read_json(data, "--data")
-    store = open_log(ctx)
+    store = open_either(ctx)
     row = store.execution(execution_id)
     try:
         sent = deliver(store, row.execution_id, name, value, signal_id, by or user())

@@ -18,7 +18,7 @@ from ..._text.terminal import Cell, Column, table, width
 from ..._text.times import clock
 from ..app import as_json, core_option, log_options, open_either
 from ..echo import emit
-from ..reader import Look
+from ..reader import ExecutionReader
 from .completion import execution_argument
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def status(ctx: click.Context, execution_id: str, json_: bool) -> None:
     if json_:
         as_json(status_of(store, store.execution(execution_id), time.time_ns() // 1000).to_dict())
         return
-    for line in Look(ctx, store, execution_id).take().lines(width()):
+    for line in ExecutionReader(ctx, store, execution_id).take().lines(width()):
         emit(line)
 
 

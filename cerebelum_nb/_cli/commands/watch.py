@@ -22,7 +22,7 @@ from ..._text.terminal import styled, width
 from ..app import Exit, core_option, log_options, open_either
 from ..echo import emit
 from ..picture import Picture
-from ..reader import Look
+from ..reader import ExecutionReader
 from .completion import execution_argument
 
 __all__ = ["watch"]
@@ -58,14 +58,16 @@ def watch(ctx: click.Context, execution_id: str, interval: float, wait: bool, ex
     exits with 8. On a terminal it fills the screen; in a pipe it writes a line for each change. Ctrl-C only stops
     watching.
     """
-    look = Look(ctx, open_either(ctx), execution_id)
-    picture = look.take()
+    reader = ExecutionReader(ctx, open_either(ctx), execution_id)
+    picture = reader.take()
     moves = _Moves(picture, forever=wait)
     if moves.on(picture):
         try:
-            picture = _live(look, moves, picture, interval) if _is_screen() else _lines(look, moves, picture, interval)
+            picture = (
+                _live(reader, moves, picture, interval) if _is_screen() else _lines(reader, moves, picture, interval)
+            )
         except KeyboardInterrupt:
-            _leave_behind(look.take())
+            _leave_behind(reader.take())
             click.echo("stopped watching; the execution goes its way", err=True)
             ctx.exit(Exit.STOPPED)
     _leave_behind(picture)
@@ -102,14 +104,14 @@ def _leave_behind(picture: Picture) -> None:
         emit(line)
 
 
-def _live(look: Look, moves: _Moves, picture: Picture, interval: float) -> Picture:
+def _live(reader: ExecutionReader, moves: _Moves, picture: Picture, interval: float) -> Picture:
     colourless = bool(os.environ.get("NO_COLOR"))
     with _screen():
         while moves.on(picture):
             size = os.get_terminal_size(sys.stdout.fileno())
             _draw(picture, size.columns, size.lines, colourless)
             _nap(interval, size)
-            picture = look.take()
+            picture = reader.take()
     return picture
 
 
@@ -151,7 +153,7 @@ def _screen() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _lines(look: Look, moves: _Moves, picture: Picture, interval: float) -> Picture:
+def _lines(reader: ExecutionReader, moves: _Moves, picture: Picture, interval: float) -> Picture:
     told = ""
     while True:
         line = picture.line()
@@ -163,4 +165,4 @@ def _lines(look: Look, moves: _Moves, picture: Picture, interval: float) -> Pict
             emit("")
             return picture
         time.sleep(interval)
-        picture = look.take()
+        picture = reader.take()

@@ -41,9 +41,10 @@ setInterval(() => document.hidden || tick(), 1000)
 
 // -- parts ----------------------------------------------------------------------------------------------------
 
-const made = html => {
+const trusted = window.trustedTypes?.createPolicy("cerebelum", { createHTML: html => html }) ?? { createHTML: html => html }
+const made = html => {  // the only place where HTML is made: of parts that the server's templates have escaped
   const template = document.createElement("template")
-  template.innerHTML = html.trim()
+  template.innerHTML = trusted.createHTML(html.trim())
   return template.content.firstElementChild
 }
 const isUsed = form => form.contains(document.activeElement) ||

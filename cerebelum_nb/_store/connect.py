@@ -1,4 +1,4 @@
-"""The default log of the session: the one piece of global state, set by ``connect`` or found on first use."""
+"""``connect``, and the session's default log: the one piece of global state, set by ``connect`` or on first use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .._text.duration import seconds
 from ..errors import StoreError
 from . import hooks
 from .base import Store
-from .place import path_of
+from .log_file import path_of
 from .sqlite import SqliteStore
 
 __all__ = ["connect", "default_store", "resolve_store"]
@@ -80,7 +80,7 @@ def connect(
 
 
 def default_path() -> Path:
-    """Return where the log lives when nobody says."""
+    """Return where the log is kept by default."""
     named = os.environ.get("CEREBELUM_DB")
     return Path(path_of(named)) if named else Path(".cerebelum") / "history.db"
 

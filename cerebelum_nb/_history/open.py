@@ -7,14 +7,14 @@ from functools import wraps
 from typing import Concatenate, Generic, ParamSpec, TypeVar
 
 from .._core.arguments import ExecutionLike
-from . import database as sqlite_utils_of
-from . import diff as comparing
-from . import graph as drawing
 from . import plots, tables
-from . import replay as again
-from . import snapshot as moment
-from . import try_step as trying
+from .database import database
+from .diff import diff
+from .graph import graph
+from .replay import replay, slider
+from .snapshot import state_at
 from .sources import Log, Logs, located
+from .try_step import try_step
 
 __all__ = ["History", "open"]
 
@@ -65,19 +65,19 @@ class History(Logs):
     steps = over_all(tables.steps)
     events = over_all(tables.events)
     sql = over_all(tables.sql)
-    database = over_all(sqlite_utils_of.database)
-    diff = over_all(comparing.diff)
+    database = over_all(database)
+    diff = over_all(diff)
     plot_durations = over_all(plots.plot_durations)
     plot_failures = over_all(plots.plot_failures)
     plot_time = over_all(plots.plot_time)
     plot_trend = over_all(plots.plot_trend)
-    try_step = over_all(trying.try_step)
-    graph = in_one(drawing.graph)
+    try_step = over_all(try_step)
+    graph = in_one(graph)
     outputs = in_one(tables.outputs)
     plot = in_one(plots.plot)
-    replay = in_one(again.replay)
-    slider = in_one(again.slider)
-    state_at = in_one(moment.state_at)
+    replay = in_one(replay)
+    slider = in_one(slider)
+    state_at = in_one(state_at)
 
     def __getitem__(self, name: str) -> History:
         if name not in self.named:

@@ -1,6 +1,6 @@
-"""Where a log is: the absolute path of its file, whether that is still the file that was opened, and on which disk.
+"""A log's file: its absolute path, whether it is still the file that was opened, and what disk it is on.
 
-No SQL lives here. Everything is decided by the name that was given and by what the operating system says of it.
+There is no SQL here. Everything follows from the name that was given and from what the operating system says about it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..errors import StoreError
 
-__all__ = ["MEMORY", "Identity", "create_private", "free_bytes", "network_file_system", "path_of", "readable_as"]
+__all__ = ["MEMORY", "FileIdentity", "create_private", "free_bytes", "network_file_system", "path_of", "readable_as"]
 
 MEMORY = ":memory:"
 _MOUNTS = Path("/proc/self/mountinfo")
@@ -25,9 +25,9 @@ _NETWORK = {"9p", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "glusterfs",
 
 
 def path_of(path: str | os.PathLike[str]) -> str:
-    """Return the absolute path of a log from what a person wrote; ``:memory:`` stays as it is.
+    """Return the absolute path of a log as a user wrote it; ``:memory:`` stays as it is.
 
-    ``~`` and ``$VARIABLES`` are expanded. The working directory counts now and never again.
+    ``~`` and ``$VARIABLES`` are expanded. The working directory matters only now, when the log is opened.
 
     Raises:
         StoreError: it is the URL of another database, names no file, or uses a variable that is not set.
@@ -52,7 +52,7 @@ def path_of(path: str | os.PathLike[str]) -> str:
         )
     if not name.strip() or "\0" in name:
         raise StoreError(f"{name!r} names no file. Give the path of a log, or of a new file.")
-    full = os.path.expanduser(os.path.expandvars(name))  # noqa: PTH111  # Path.expanduser raises for what is no user
+    full = os.path.expanduser(os.path.expandvars(name))  # noqa: PTH111  # Path.expanduser raises for an unknown user
     unset = _VARIABLE.search(full)
     if unset and (unset.start() == 0 or not Path(full).parent.exists()):  # a folder may have a $ in its name
         raise StoreError(
@@ -64,18 +64,18 @@ def path_of(path: str | os.PathLike[str]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class FileIdentity:
     """Which file a path led to when it was opened: a device and an inode."""
 
     device: int
     inode: int
 
     @classmethod
-    def of(cls, path: str) -> Identity | None:
-        """Return the file a path leads to now, None when there is none.
+    def of(cls, path: str) -> FileIdentity | None:
+        """Return the file that a path leads to now; None if there is none.
 
         Raises:
-            OSError: that cannot be found out at the moment (permissions, a network file system that is away).
+            OSError: that cannot be determined now (permissions, a network file system that is down).
         """
         try:
             found = os.stat(path)  # noqa: PTH116
@@ -85,7 +85,7 @@ class Identity:
 
 
 def create_private(path: str) -> None:
-    """Create a file that only this user may read, unless it is there; SQLite gives its journals the same mode.
+    """Create a file that only this user may read, unless it exists; SQLite gives its journals the same mode.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -98,7 +98,7 @@ def create_private(path: str) -> None:
 
 
 def readable_as(log: Path | None, target: Path) -> int:
-    """Return the mode for a file made of a log: that of what it replaces, else as readable as the log itself."""
+    """Return the mode for a file made from a log: that of the file it replaces, else as readable as the log itself."""
     for like in (target, log):
         if like is not None and like.exists():
             return stat.S_IMODE(like.stat().st_mode) & 0o666
@@ -106,7 +106,7 @@ def readable_as(log: Path | None, target: Path) -> int:
 
 
 def free_bytes(path: str | os.PathLike[str]) -> int | None:
-    """Return the room that is left for this user on a file's disk; None where that cannot be told."""
+    """Return the free space for this user on a file's disk; None if that is unknown."""
     from shutil import disk_usage  # slow to import, and rarely needed
 
     try:
@@ -116,7 +116,7 @@ def free_bytes(path: str | os.PathLike[str]) -> int | None:
 
 
 def network_file_system(path: str | os.PathLike[str]) -> str:
-    """Name the network or FUSE file system a file is on; empty when it is on a local disk, or that cannot be told."""
+    """Name the network or FUSE file system that a file is on; empty if it is on a local disk, or that is unknown."""
     try:
         mounts = _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
         place = os.path.realpath(path)
@@ -130,6 +130,6 @@ def network_file_system(path: str | os.PathLike[str]) -> str:
             continue
         where = re.sub(r"\\(\d{3})", lambda found: chr(int(found[1], 8)), fields[4])
         inside = place == where or place.startswith(where.rstrip("/") + "/")
-        if inside and len(where) >= len(best):  # of two mounts at one place the later one is seen
+        if inside and len(where) >= len(best):  # of two mounts at one place the later one counts
             best, kind = where, after.split(" ")[0]
     return kind if kind in _NETWORK or (kind.startswith("fuse") and kind != "fuseblk") else ""

@@ -1,8 +1,9 @@
-"""Who this process is, and whether another one lives: the facts a lease rests on.
+"""The process that holds leases: who it is, and whether it is alive.
 
-Life is proved, never timed. Within one boot of one machine and one pid namespace, a process that exists with the
-start time it recorded is alive, however long ago it was heard of; one that does not is gone. Of a process anywhere
-else nothing can be proved from here, and sightings.py watches its heartbeat. No store and no clock is known here.
+That is proved, never guessed from the time. Within one boot of one machine and one pid namespace, a process that exists
+with the start time it recorded is alive, however long ago it was heard of; one that does not is gone. About a process
+anywhere else nothing can be proved from here, so heartbeats.py watches its heartbeat. No store and no clock is used
+here.
 """
 
 from __future__ import annotations
@@ -15,15 +16,25 @@ from enum import Enum
 from functools import cache
 from pathlib import Path
 
-__all__ = ["CLUSTER", "Holder", "Identity", "Life", "Registration", "current", "is_this_process", "life", "start_of"]
+__all__ = [
+    "CLUSTER",
+    "Holder",
+    "Life",
+    "ProcessIdentity",
+    "Registration",
+    "is_this_process",
+    "life",
+    "start_of",
+    "this_process",
+]
 
 
 CLUSTER = "temporal://"
-"""How the host of a holder begins that stands for a cluster."""
+"""How the host of a holder that stands for a cluster begins."""
 
 
 class Life(Enum):
-    """What can be proved of a process: that it lives, that it is gone, or neither."""
+    """What can be proved about a process: that it is alive, that it is gone, or neither."""
 
     ALIVE = "alive"
     GONE = "gone"
@@ -31,8 +42,8 @@ class Life(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
-    """A process, told apart from every other one, also from a later one with the same pid.
+class ProcessIdentity:
+    """A process, distinguished from every other, even from a later one with the same pid.
 
     ``boot_id`` is ``"<boot>/<pid namespace>/<machine>"``: a pid means something only within the first two. Outside
     Linux it is empty, and ``started`` may be.
@@ -58,7 +69,7 @@ class Holder:
 
     @property
     def is_cluster(self) -> bool:
-        """Whether it stands for a cluster, of which this log holds a copy."""
+        """Whether it stands for a cluster, whose execution this log has a copy of."""
         return self.host.startswith(CLUSTER)
 
     def __str__(self) -> str:
@@ -66,11 +77,11 @@ class Holder:
 
 
 class Registration:
-    """A holder that this process registered. It is alive for as long as the store that registered it keeps this."""
+    """A holder that this process registered. It counts as alive while its store keeps this object."""
 
     __slots__ = ("__weakref__", "token", "ttl", "who")
 
-    def __init__(self, who: Identity, ttl: int = 0) -> None:
+    def __init__(self, who: ProcessIdentity, ttl: int = 0) -> None:
         self.who, self.ttl = who, ttl  # ttl: the length of its leases, µs
         self.token = os.urandom(12).hex()
         _registered[self.token] = self
@@ -79,26 +90,26 @@ class Registration:
 _registered: weakref.WeakValueDictionary[str, Registration] = weakref.WeakValueDictionary()
 
 
-def current() -> Identity:
-    """Say who this process is."""
+def this_process() -> ProcessIdentity:
+    """Return the identity of this process."""
     pid = os.getpid()
-    return Identity(host=socket.gethostname(), pid=pid, boot_id=_boot_id(), started=start_of(pid) or "")
+    return ProcessIdentity(host=socket.gethostname(), pid=pid, boot_id=_boot_id(), started=start_of(pid) or "")
 
 
 def is_this_process(holder: Holder) -> bool:
     """Whether ``holder`` was registered by this very process."""
-    me = current()
+    me = this_process()
     return (holder.pid, holder.started) == (me.pid, me.started) and _shares_pids(holder)
 
 
 def life(holder: Holder, token: str = "") -> Life:
-    """Say what can be proved of the process of ``holder``.
+    """Return what can be proved about the process of ``holder``.
 
-    Of this process itself more is known: a holder whose registration (``token``) is no longer kept, as its store
-    was closed, is gone.
+    More is known about this process itself: a holder whose registration (``token``) is no longer kept, because its
+    store was closed, is gone.
     """
     if holder.is_cluster:
-        return Life.ALIVE  # it goes on there whatever dies here; whoever copies its end gives the lease back
+        return Life.ALIVE  # it runs there whatever dies here; whoever copies its end to this log gives the lease back
     if not _shares_pids(holder):
         return Life.GONE if _was_before_this_boot(holder) else Life.UNSEEN
     started = start_of(holder.pid)
@@ -112,17 +123,17 @@ def life(holder: Holder, token: str = "") -> Life:
 
 
 def _shares_pids(holder: Holder) -> bool:
-    """Whether a pid of ``holder`` means here what it means there: the same boot, and the same pid namespace.
+    """Whether a pid of ``holder`` means the same here: it is from the same boot and the same pid namespace.
 
-    A host's name proves little (two machines may share one, and a laptop changes its own), so it only counts where
-    the system has no boot id.
+    A host name proves little (two machines may share one, and a laptop changes its own), so it only counts where the
+    system has no boot id.
     """
     mine, theirs = _boot_id().split("/")[:2], holder.boot_id.split("/")[:2]
     return mine == theirs and (bool(mine[0]) or holder.host == socket.gethostname())
 
 
 def _was_before_this_boot(holder: Holder) -> bool:
-    """Whether ``holder`` certainly ran on this machine, before it was restarted."""
+    """Whether ``holder`` certainly ran on this machine before its last restart."""
     mine, theirs = _boot_id().split("/"), holder.boot_id.split("/")
     if len(mine) < 3 or len(theirs) < 3 or not mine[2]:
         return False
@@ -144,7 +155,7 @@ def _boot_id() -> str:
 
 
 def start_of(pid: int) -> str | None:
-    """When ``pid`` started, in its system's own words; "" when unknown, None when it is gone."""
+    """Return when ``pid`` started, as its system writes it; "" if unknown, None if it is gone."""
     if Path("/proc/self/stat").exists():
         return _start_by_proc(pid)
     try:

@@ -11,9 +11,8 @@ import pytest
 
 from cerebelum_nb import archive, connect, history, step, workflow
 from cerebelum_nb._client.client import ExecutionClient
-from cerebelum_nb._store import place
-from cerebelum_nb._store import session as default
-from cerebelum_nb._store.place import network_file_system, path_of
+from cerebelum_nb._store.connect import default_path
+from cerebelum_nb._store.log_file import network_file_system, path_of
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.errors import StoreError
 
@@ -33,7 +32,7 @@ def session(tmp_path, monkeypatch):
     """Give a working directory in which `connect` opens logs, which are closed in the end."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CEREBELUM_DB", raising=False)
-    monkeypatch.setattr(default, "_default", None)
+    monkeypatch.setattr("cerebelum_nb._store.connect._default", None)
     opened = []
 
     def open_log(*args, **options):
@@ -74,7 +73,7 @@ def test_homes_and_variables_are_expanded_by_everything_that_takes_a_path(sessio
     with ExecutionClient(name) as client:
         assert client.run_sync(client.list_executions()).total == 1
     monkeypatch.setenv("CEREBELUM_DB", name)
-    assert default.default_path() == tmp_path / "home" / "h.db"
+    assert default_path() == tmp_path / "home" / "h.db"
 
 
 @pytest.mark.parametrize(
@@ -217,7 +216,7 @@ _MOUNTS = """\
 def mounts(tmp_path, monkeypatch):
     """Let the mounts of the process be others: what the kernel lists is read, no disk is mounted."""
     (tmp_path / "mountinfo").write_text(_MOUNTS)
-    monkeypatch.setattr(place, "_MOUNTS", tmp_path / "mountinfo")
+    monkeypatch.setattr("cerebelum_nb._store.log_file._MOUNTS", tmp_path / "mountinfo")
 
 
 @pytest.mark.parametrize(

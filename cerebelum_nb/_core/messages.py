@@ -1,0 +1,241 @@
+"""What a shell tells the driver, and what the driver tells the shell: messages in, commands out. See drive.py.
+
+They are not frozen: each lives for one turn and nobody keeps it, and freezing doubles the time it takes to make one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from . import events as e
+from .events import Event
+
+__all__ = [
+    "AskItems",
+    "AskRoute",
+    "Begin",
+    "Cancel",
+    "CancelAttempts",
+    "Command",
+    "Drain",
+    "Due",
+    "End",
+    "Items",
+    "JoinItems",
+    "Leave",
+    "Lost",
+    "Message",
+    "Recorded",
+    "Released",
+    "Restored",
+    "Routed",
+    "SetTimer",
+    "Settled",
+    "Start",
+    "Stop",
+    "Woken",
+]
+
+
+# -- messages -----------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Begin:
+    """Start or resume it. ``events`` say how: started, resumed, awakened, forked, results given by hand.
+
+    ``lost`` says what became of attempts that the history shows as in flight, though nobody runs them any more. They
+    ended no later than their process, whose last heartbeat (µs) is ``heard_at``, if known.
+    """
+
+    events: Sequence[Event]
+    lost: str = "its process ended"
+    heard_at: int | None = None
+
+
+@dataclass(slots=True)
+class Settled:
+    """An attempt ended. ``events`` are its last prints and its one outcome, as :mod:`.settle` makes it.
+
+    ``alive`` says that its thread is still at work although it timed out: no new attempt starts beside it.
+    """
+
+    step: str
+    visit: int
+    attempt: int
+    events: Sequence[Event]
+    alive: bool = False
+
+
+@dataclass(slots=True)
+class Recorded:
+    """A running attempt records an operation."""
+
+    event: Event
+
+
+@dataclass(slots=True)
+class Due:
+    """The timer of a step fired."""
+
+    step: str
+
+
+@dataclass(slots=True)
+class Released:
+    """The thread of an attempt that was already over has ended."""
+
+    step: str
+
+
+@dataclass(slots=True)
+class Routed:
+    """The answer to :class:`AskRoute`: the choice, or ``WorkflowFailed`` if choosing raised."""
+
+    event: e.DivergeTaken | e.BranchTaken | e.WorkflowFailed
+
+
+@dataclass(slots=True)
+class Items:
+    """The answer to :class:`AskItems` or :class:`JoinItems`: the items, the outcome, or why there is none."""
+
+    event: e.ItemsListed | e.StepCompleted | e.StepFailed
+
+
+@dataclass(slots=True)
+class Lost:
+    """An attempt will never settle because its worker is gone. Only a shell with remote workers sends this."""
+
+    step: str
+    visit: int
+    attempt: int
+    reason: str
+    worker: str = ""
+
+
+@dataclass(slots=True)
+class Woken:
+    """An attempt ended without an outcome: its step starts again, and keeps its finished operations.
+
+    Only a shell with remote workers sends this: the attempt's wait is over, or its worker was told to end.
+    """
+
+    step: str
+    visit: int
+    attempt: int
+    reason: str = "it hibernated"
+    worker: str = ""
+
+
+@dataclass(slots=True)
+class Restored:
+    """Results that are in no log were lost with their worker: their steps run again, only to restore them.
+
+    Only a shell with remote workers sends this.
+    """
+
+    steps: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Stop:
+    """Pause it: what is in flight is interrupted, what is finished is kept."""
+
+    reason: str
+
+
+@dataclass(slots=True)
+class Cancel:
+    """End it for good, at the request of this process. Others append ``CancelRequested``, which the state shows."""
+
+    reason: str | None = None
+    by: str | None = None
+
+
+@dataclass(slots=True)
+class Drain:
+    """Start nothing more: another process will resume it."""
+
+
+@dataclass(slots=True)
+class Leave:
+    """Hibernate: everything in flight is in a long wait. ``wake_at`` is when the first wait ends; None: never.
+
+    ``stays`` says that this shell wakes its steps itself: the history shows that it hibernates, but it is not over.
+    """
+
+    wake_at: int | None
+    stays: bool = False
+
+
+Message = (
+    Begin
+    | Settled
+    | Recorded
+    | Due
+    | Released
+    | Routed
+    | Items
+    | Lost
+    | Woken
+    | Restored
+    | Stop
+    | Cancel
+    | Drain
+    | Leave
+)
+
+
+# -- commands -----------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Start:
+    """Run an attempt of a step, once the batch is committed; answer with :class:`Settled`."""
+
+    step: str
+    visit: int
+    attempt: int
+
+
+@dataclass(slots=True)
+class SetTimer:
+    """Answer with :class:`Due` at ``due_at`` (µs since the epoch); at once if that has passed by the shell's clock."""
+
+    step: str
+    due_at: int
+
+
+@dataclass(slots=True)
+class AskRoute:
+    """Match the outcome of a step against its patterns or its predicate; answer with :class:`Routed`."""
+
+    step: str
+
+
+@dataclass(slots=True)
+class AskItems:
+    """Name the items of a foreach; answer with :class:`Items`."""
+
+    step: str
+
+
+@dataclass(slots=True)
+class JoinItems:
+    """Make the outcome of a foreach from those of all its items; answer with :class:`Items`."""
+
+    step: str
+
+
+@dataclass(slots=True)
+class CancelAttempts:
+    """Abandon every attempt and every timer: the history shows them as interrupted."""
+
+
+@dataclass(slots=True)
+class End:
+    """End the run here once the batch is committed; the same commit gives the lease back."""
+
+
+Command = Start | SetTimer | AskRoute | AskItems | JoinItems | CancelAttempts | End
