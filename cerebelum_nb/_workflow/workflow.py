@@ -435,6 +435,8 @@ class Workflow(Definition):
         fork_id: str | None = None,
         wait: bool = False,
         store: Store | None = None,
+        distributed: bool = False,
+        core_url: str | None = None,
     ) -> Result:
         """Run on from a point of another execution, as a new one; the other stays as it is, whatever its state.
 
@@ -453,6 +455,8 @@ class Workflow(Definition):
             fork_id: an id of your own; by default a new short one.
             wait: as in :meth:`execute`.
             store: the log of both; by default the session's.
+            distributed: True runs the fork on a cluster, wherever the other execution ran.
+            core_url: as in :meth:`execute`.
 
         Returns:
             As :meth:`execute`.
@@ -486,6 +490,11 @@ class Workflow(Definition):
             'shipped api'
         """
         __tracebackhide__ = True
+        if distributed or core_url is not None:
+            there: Result = await _executor(core_url).fork(
+                self, execution_id, from_step, inputs, overrides, rerun=rerun, fork_id=fork_id, store=store
+            )
+            return there
         from .fork import fork
 
         run = fork(
@@ -535,6 +544,8 @@ class Workflow(Definition):
         concurrency: int = 4,
         rerun: str | Collection[str] = (),
         store: Store | None = None,
+        distributed: bool = False,
+        core_url: str | None = None,
     ) -> pd.DataFrame:
         """Run variants side by side from a prefix that is run once, and compare them in one table.
 
@@ -551,6 +562,8 @@ class Workflow(Definition):
             concurrency: how many variants run at once.
             rerun: of variants that are finished: steps to run again, or ``"stale"``, as in :meth:`resume`.
             store: the log; by default the session's.
+            distributed: True runs the prefix and the variants on a cluster.
+            core_url: as in :meth:`execute`.
 
         Returns:
             A row per variant, in the order given: a column per overridden step and per ``inputs.name``, then
@@ -595,6 +608,7 @@ class Workflow(Definition):
             concurrency=concurrency,
             rerun=rerun,
             store=store,
+            there=_executor(core_url, quiet=True) if distributed or core_url is not None else None,
         )
 
     sweep_sync = _for_sync_code(sweep)
@@ -621,6 +635,6 @@ class Workflow(Definition):
         return Stepper(self, log, execution_id, go_on)
 
 
-def _executor(core_url: str | None) -> Any:
+def _executor(core_url: str | None, **options: Any) -> Any:
     """Make what runs workflows on a cluster; it is above this package, and needs extra packages."""
-    return extension("executor").DistributedExecutor(core_url)
+    return extension("executor").DistributedExecutor(core_url, **options)
