@@ -17,7 +17,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from .._core.graph import Plan
+from .._core.graph import Plan, step_of, undone_by
 from .._core.resume import unknown_outcomes
 from .._core.state import Operation, State
 from .._core.state_name import ExecutionState
@@ -181,7 +181,7 @@ def advise(
             return writer.resume(what, plan)
         case _ if interrupted:
             return writer.resume("No process is running it: the one that did has died. To resume:", plan)
-        case ExecutionState.FAILED:
+        case ExecutionState.FAILED | ExecutionState.ROLLED_BACK:
             return _after_failure(writer, state, plan)
         case ExecutionState.PAUSED:
             paused = "No process is running it. To resume:" if handle is None else "To continue:"
@@ -198,8 +198,14 @@ def advise(
 
 def _after_failure(writer: _Writer, state: State, plan: Plan | None) -> Advice:
     step, error = state.failed_step, state.error
+    if state.lifecycle is ExecutionState.ROLLED_BACK and error is None:
+        return writer.resume("It is rolled back. To run it again:", plan)
     if step is None or error is None:
         return writer.resume("Fix it, then:", plan)
+    if undone := undone_by(step):
+        handler = None if plan is None else plan.spec(step)
+        fix = f"what undoes '{undone}'" if plan is None or handler is None else f"'{plan.undo[step_of(undone)].name}'"
+        return writer.roll_back(f"Fix {fix}, then continue the rollback:", plan)
     if error.type in ("ApprovalRejectedError", "ApprovalTimeoutError"):  # a decision: there is nothing to fix
         return writer.resume(f"To let '{step}' ask again:", plan)
     if error.type == "SecretMissingError":
@@ -239,6 +245,17 @@ class _Writer:
         if unknown:
             return self._guarded(unknown)
         return self._written(what, rerun=rerun, asks=asks)
+
+    def roll_back(self, what: str, plan: Plan | None) -> Advice:
+        """Advise to continue a rollback; what a resume is given, it is given too."""
+        advice = self.resume(what, plan)
+        ways = tuple(
+            way.replace("cerebelum resume ", "cerebelum rollback ", 1)
+            if way.startswith("cerebelum ")
+            else way.replace(".resume", ".rollback", 1)
+            for way in advice.ways
+        )
+        return Advice(what=advice.what, ways=ways, short=advice.short)
 
     def _written(self, what: str, *, rerun: str | None = None, asks: bool = False) -> Advice:
         again = {} if rerun is None else {"rerun": json.dumps([rerun], ensure_ascii=False)}
