@@ -33,6 +33,7 @@ __all__ = [
     "PollAttempted",
     "PollStarted",
     "RetryAttempted",
+    "RollbackStarted",
     "SignalAwaited",
     "SignalReceived",
     "SignalTaken",
@@ -54,6 +55,7 @@ __all__ = [
     "WorkflowHibernated",
     "WorkflowPaused",
     "WorkflowResumed",
+    "WorkflowRolledBack",
     "WorkflowStarted",
     "is_signal",
 ]
@@ -211,6 +213,27 @@ class WorkflowForked(TakenUpEvent):
     parent: str
     parent_version: int
     from_step: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class RollbackStarted(WorkflowEvent):
+    """What was completed is undone, in the order of ``todo``; the attempts that undo ``deploy`` are of ``~deploy``.
+
+    ``to`` is the last step that stays done, None to undo everything; ``error`` is why, if the execution had failed.
+    ``inputs`` replace those it had, and ``plan`` is the digest of the plan by which it is undone.
+    """
+
+    todo: tuple[str, ...]
+    to: str | None = None
+    error: ErrorInfo | None = None
+    failed_step: str | None = None
+    inputs: Value | None = None
+    plan: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class WorkflowRolledBack(WorkflowEvent):
+    """All that was to be undone is undone; what is not kept is no longer done, whether it had a handler or not."""
 
 
 # -- steps --------------------------------------------------------------------------------------------------
@@ -471,6 +494,8 @@ Event = (
     | SignalReceived
     | WorkflowCancelled
     | WorkflowForked
+    | RollbackStarted
+    | WorkflowRolledBack
     | StepStarted
     | StepCompleted
     | StepFailed

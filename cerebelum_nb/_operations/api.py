@@ -319,7 +319,7 @@ def run(name: str, fn: Callable[..., Any] | None = None, *args: Any, **kwargs: A
         What ``fn`` returned, which must be storable.
 
     Raises:
-        SerializationError: the result cannot be stored; that it was done is recorded all the same.
+        SerializationError: the result cannot be stored; that the effect happened is still recorded.
 
     Example:
         >>> import asyncio

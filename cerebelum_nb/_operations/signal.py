@@ -63,7 +63,7 @@ async def _wait(scope: Scope | None, name: str, limit: float | None, match: Call
     if operation is not None and operation.result is not None:
         return scope.execution.decode(operation.result, f"the signal '{name}'")
     clock = scope.execution.clock
-    if operation is not None:  # one that goes on after an interruption keeps its end
+    if operation is not None:  # after an interruption it keeps its deadline
         due = None if operation.due_at is None else Deadline(clock, operation.due_at)
     else:
         due = None if limit is None else Deadline.after(clock, limit)
