@@ -18,6 +18,7 @@ from .._core.events import (
     WorkflowFailed,
     WorkflowHibernated,
     WorkflowPaused,
+    WorkflowRolledBack,
 )
 from .._engine import observers
 from .._store.base import Store
@@ -39,7 +40,14 @@ if TYPE_CHECKING:
 __all__ = ["Traces", "send", "trace"]
 
 _BATCH = 500
-_LEAVES = (WorkflowCompleted, WorkflowFailed, WorkflowCancelled, WorkflowPaused, WorkflowHibernated)
+_LEAVES = (
+    WorkflowCompleted,
+    WorkflowFailed,
+    WorkflowCancelled,
+    WorkflowRolledBack,
+    WorkflowPaused,
+    WorkflowHibernated,
+)
 """After these no process runs it."""
 _NOT_TAKEN = (
     "the collector did not take the trace: is its address right, and does it take OTLP over HTTP "

@@ -102,7 +102,9 @@ def workflow_options(command: Any) -> Any:
 
 
 @click.command()
-@execution_argument(("RUNNING", "SLEEPING", "WAITING_FOR_APPROVAL", "WAITING_FOR_SIGNAL", "PAUSED", "FAILED"))
+@execution_argument(
+    ("RUNNING", "SLEEPING", "WAITING_FOR_APPROVAL", "WAITING_FOR_SIGNAL", "PAUSED", "FAILED", "ROLLED_BACK")
+)
 @workflow_options
 @click.option(
     "--rerun",
