@@ -27,7 +27,7 @@ from .record import held, read, remove, write
 
 __all__ = ["Pruned", "prune"]
 
-_ENDED = (ExecutionState.COMPLETED, ExecutionState.FAILED, ExecutionState.CANCELLED)
+_ENDED = (ExecutionState.COMPLETED, ExecutionState.FAILED, ExecutionState.CANCELLED, ExecutionState.ROLLED_BACK)
 _AT_ONCE = 200
 """Executions deleted in one transaction: other processes wait for it."""
 

@@ -11,6 +11,7 @@ from .app import Cli, log_options
 __all__ = ["main"]
 
 _HOMES = {  # of each command the module, and what `cerebelum --help` says, which imports none of them
+    "run": ("run", "Run a workflow."),
     "list": ("list", "List executions, newest first."),
     "active": ("list", "List what runs, sleeps or waits, and what for."),
     "status": ("status", "Show one execution: its steps, waits, errors, what to do next."),
@@ -20,6 +21,7 @@ _HOMES = {  # of each command the module, and what `cerebelum --help` says, whic
     "debug": ("debug", "Go through a run event by event: what happened, what was known."),
     "resume": ("resume", "Resume an execution that failed, was stopped, or died."),
     "fork": ("fork", "Run the rest of an execution as a new one, from any step."),
+    "rollback": ("rollback", "Undo what an execution has done."),
     "approve": ("decide", "Approve what an execution waits for."),
     "reject": ("decide", "Reject what an execution waits for."),
     "cancel": ("decide", "End an execution for good."),

@@ -67,8 +67,16 @@ def _say(line: str) -> None:
         current_scope.reset(token)
 
 
-def end(ctx: click.Context, store: Store, execution_id: str, failure: str | None, json_: bool) -> None:
-    """Show how it ended, and exit accordingly."""
+def end(
+    ctx: click.Context,
+    store: Store,
+    execution_id: str,
+    failure: str | None,
+    json_: bool,
+    *,
+    expected: ExecutionState = ExecutionState.COMPLETED,
+) -> None:
+    """Show how it ended, and exit accordingly; ``expected`` is the state that is a success."""
     reader = ExecutionReader(ctx, store, execution_id)
     picture = reader.take()
     if json_:
@@ -83,12 +91,12 @@ def end(ctx: click.Context, store: Store, execution_id: str, failure: str | None
                 if line.startswith("  "):  # the frames: what was raised is said above
                     emit(styled(clean(line), "dim"))
     match picture.row.summary.state:
-        case ExecutionState.FAILED | ExecutionState.CANCELLED:
+        case state if state is expected:
+            return
+        case ExecutionState.FAILED | ExecutionState.CANCELLED | ExecutionState.ROLLED_BACK:
             ctx.exit(Exit.FAILED)
         case ExecutionState.PAUSED:
             ctx.exit(Exit.STOPPED)
-        case ExecutionState.COMPLETED:
-            return
         case _ if failure is not None:
             raise Failure(failure)
         case _:

@@ -9,9 +9,8 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from .._core.describe import items_told
+from .._core.describe import items_told, row_of, undo_rows
 from .._core.fork import lineage
-from .._core.graph import owner_of
 from .._core.state import Operation, Phase, State, StepState
 from .._core.state_name import ExecutionState
 from .._core.value import ErrorInfo, Value
@@ -35,6 +34,7 @@ _MARKS = {
 }
 _WAITING_MARKS = {"approval": ("?", "yellow"), "signal": ("☾", "yellow"), "sleep": ("☾", "yellow")}
 _STEPS = (Column(title=""), Column(title="step", least=8), Column(title="took", right=True), Column(title="", least=8))
+_FAILED = (ExecutionState.FAILED, ExecutionState.ROLLED_BACK)
 _BAR, _WIDEST, _MOST_STEPS, _MOST_DATA, _MOST_LINES = 30, 100, 60, 12, 12
 
 
@@ -75,10 +75,11 @@ class Picture:
     @property
     def reason(self) -> str:
         """Why it failed, where no failed step says so: no step failed it, or one did that had completed."""
-        step = self.state.steps.get(self.state.failed_step or "")
-        if self.row.summary.state is not ExecutionState.FAILED or (step is not None and step.phase is Phase.FAILED):
+        step = self.state.step(self.state.failed_step or "")
+        if self.row.summary.state not in _FAILED or (step is not None and step.phase is Phase.FAILED):
             return ""
-        return clean(self.row.summary.error or "")
+        where = f"{self.state.failed_step}: " if self.state.rollback is not None and self.state.failed_step else ""
+        return clean(f"{where}{self.row.summary.error}") if self.row.summary.error else ""
 
     def line(self) -> str:
         """Write it in one line."""
@@ -127,7 +128,7 @@ class Picture:
         return (end - shown.started_at) / 1e6
 
     def _steps(self, room: int | None, most: int) -> Iterator[str]:
-        steps = list(self.state.steps.items())
+        steps = [*self.state.steps.items(), *undo_rows(self.state).items()]
         if not steps:
             return
         left_out = max(0, len(steps) - most)
@@ -152,10 +153,12 @@ class Picture:
             note = Cell(self._note_of_items(step, room))
         else:
             note = Cell(_short(step.output), "dim") if step.phase is Phase.COMPLETED else Cell(self._note(step, room))
+        if name.startswith("undo ") and step.message:
+            note = Cell(step.message, "dim" if step.has_result else "")
         return Cell(*mark), Cell(name), Cell("" if took is None else short_seconds(took)), note
 
     def _waiting_mark(self, name: str) -> tuple[str, str] | None:
-        kinds = {key.partition(":")[0] for key, step in self.state.waiting.items() if owner_of(step) == name}
+        kinds = {key.partition(":")[0] for key, step in self.state.waiting.items() if row_of(step) == name}
         return next((_WAITING_MARKS[kind] for kind in _WAITING_MARKS if kind in kinds), None)
 
     @property

@@ -13,7 +13,7 @@ from .graph import Action, ActionKind, Branch, Diverge, Each, Path, Plan, Policy
 
 __all__ = ["dump", "load"]
 
-_FLAGS = ("is_async", "takes_rest", "takes_context", "takes_inputs")
+_FLAGS = ("is_async", "takes_rest", "takes_context", "takes_inputs", "takes_error")
 _POLICY = ("retries", "retry_delay", "backoff", "timeout", "keep", "effect")
 
 
@@ -36,6 +36,10 @@ def dump(plan: Plan) -> str:
     }
     if plan.each:
         told["each"] = {name: _each(each) for name, each in plan.each.items()}
+    if plan.undo:
+        told["undo"] = {name: {"name": spec.name, **_step(spec)} for name, spec in plan.undo.items()}
+    if plan.rolls_back:
+        told["rolls_back"] = True
     return json.dumps(told, separators=(",", ":"))
 
 
@@ -66,6 +70,8 @@ def load(text: str | bytes) -> Plan:
                 for name, choices in told["diverges"].items()
             },
             each={str(name): _loop(each) for name, each in told.get("each", {}).items()},
+            undo={str(name): _spec(step["name"], step) for name, step in told.get("undo", {}).items()},
+            rolls_back=bool(told.get("rolls_back")),
             stage_of={name: number for number, stage in enumerate(timeline) for name in stage},
         )
     except (KeyError, TypeError, AttributeError, RecursionError) as exc:

@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from .graph import Action, ActionKind, Each, Path, Plan, Target, key_of, of_item, owner_of
-from .state import Phase, State, StepState
+from .graph import Action, ActionKind, Each, Path, Plan, Target, key_of, of_item, owner_of, undo_of
+from .state import Phase, Rollback, State, StepState
 from .value import ErrorInfo
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "CloseItems",
     "Command",
     "Complete",
+    "EndRollback",
     "Fail",
     "Jump",
     "ListItems",
@@ -91,7 +92,12 @@ class Fail:
     error: ErrorInfo
 
 
-Command = StartStep | ChooseRoute | ListItems | CloseItems | Jump | Complete | Fail
+@dataclass(frozen=True, slots=True)
+class EndRollback:
+    """Nothing is left to undo."""
+
+
+Command = StartStep | ChooseRoute | ListItems | CloseItems | Jump | Complete | Fail | EndRollback
 
 
 @dataclass(slots=True)
@@ -161,10 +167,17 @@ def decide(plan: Plan, state: State, at: Position, changed: Sequence[str] | None
         [StartStep(step='a', visit=1, attempt=1, due_at=None)]
     """
     steps = state.steps
-    if changed is not None and len(changed) == 1 and at.entered and not (state.restoring or plan.each):
+    if (
+        changed is not None
+        and len(changed) == 1
+        and at.entered
+        and not (state.restoring or plan.each or state.rollback)
+    ):
         following = _next_in_chain(plan, steps, at, changed[0])
         if following is not None:
             return [following]
+    if state.rollback is not None and not state.rollback.is_over:
+        return _undo(state, state.rollback)
     if state.restoring:
         return _restore(plan, state, at, changed)
     if not at.placed:
@@ -299,6 +312,20 @@ def _next_of(owner: str, each: Each, foreach: StepState, key: str) -> list[Start
         if known.phase is not Phase.COMPLETED:
             return [_start(name, known)] if _startable(steps, name) else []
     return None
+
+
+def _undo(state: State, rollback: Rollback) -> list[Command]:
+    """Undo one step after the other; one that cannot be undone ends it, as those before it may rely on what is left."""
+    name = next(iter(rollback.todo), None)
+    if name is None:
+        return [EndRollback()]
+    undo, known = rollback.steps.get(undo_of(name)), state.step(name)
+    if undo is None:
+        return [StartStep(undo_of(name), 1 if known is None else known.visit, 1)]
+    if undo.phase is Phase.FAILED:
+        assert undo.error is not None
+        return [Fail(undo_of(name), undo.error)]
+    return [_start(undo_of(name), undo)] if _startable(rollback.steps, undo_of(name)) else []
 
 
 def _restore(plan: Plan, state: State, at: Position, changed: Sequence[str] | None) -> list[Command]:

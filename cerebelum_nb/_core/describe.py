@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from itertools import islice
 from typing import assert_never
 
 from .._text.duration import format_seconds
 from .._text.text import counted, one_line
 from . import events as e
-from .graph import key_of
-from .state import State, StepState
+from .graph import key_of, owner_of, undo_of, undone_by
+from .state import Phase, State, StepState
 
-__all__ = ["detail", "headline", "items_told", "note", "title"]
+__all__ = ["detail", "headline", "items_told", "note", "rollback_told", "row_of", "title", "undo_rows"]
 
 
 def title(event: e.Event) -> str:
@@ -63,6 +63,8 @@ _HEADLINES: dict[type[e.WorkflowEvent], str] = {
     e.WorkflowCancelled: "cancelled",
     e.WorkflowFailed: "failed",
     e.WorkflowCompleted: "completed",
+    e.RollbackStarted: "began to roll back",
+    e.WorkflowRolledBack: "rolled back",
 }
 
 
@@ -90,6 +92,72 @@ def items_told(step: StepState, now: int) -> str:
         slow = f", {key_of(first)} for {format_seconds(round(spent))}" if spent >= _SLOW_SECONDS else ""
         told.append(f"{len(items.running)} running{slow}")
     return ", ".join(told)
+
+
+def row_of(name: str) -> str:
+    """Return what lists of steps call the row of an attempt.
+
+    Example:
+        >>> row_of("deploy[ams3]"), row_of("~deploy[ams3]")
+        ('deploy', 'undo deploy')
+    """
+    undone = undone_by(name)
+    return f"undo {owner_of(undone)}" if undone else owner_of(name)
+
+
+def rollback_told(state: State) -> str:
+    """Say how far a rollback is; empty when there is none.
+
+    Example:
+        >>> from .state import Rollback
+        >>> rollback_told(State(rollback=Rollback(todo={"plan": None})))
+        '0 undone, 1 still to undo'
+    """
+    rollback = state.rollback
+    if rollback is None:
+        return ""
+    left = f", {len(rollback.todo)} still to undo" if rollback.todo else ""
+    return f"{sum(step.has_result for step in rollback.steps.values())} undone{left}"
+
+
+def undo_rows(state: State) -> dict[str, StepState]:
+    """Return what lists of steps show of a rollback, by what they call it; the items of a foreach are one row.
+
+    Example:
+        >>> from .state import Rollback
+        >>> list(undo_rows(State(rollback=Rollback(todo={"deploy[ams3]": None, "deploy[nyc1]": None, "plan": None}))))
+        ['undo deploy', 'undo plan']
+    """
+    rollback = state.rollback
+    if rollback is None:
+        return {}
+    parts: dict[str, list[StepState | None]] = {}
+    for name in dict.fromkeys((*map(undone_by, rollback.steps), *rollback.todo)):
+        parts.setdefault(owner_of(name), []).append(rollback.steps.get(undo_of(name)))
+    return {
+        row_of(undo_of(owner)): (found[0] or StepState())
+        if undo_of(owner) in rollback.steps or owner in rollback.todo
+        else _of_items(found)
+        for owner, found in parts.items()
+    }
+
+
+def _of_items(parts: Sequence[StepState | None]) -> StepState:
+    """Make what is shown of the undoing of many items."""
+    known = [step for step in parts if step is not None]
+    done = sum(step.has_result for step in known)
+    now = next((step for step in known if not step.has_result), None)
+    phase = Phase.COMPLETED if done == len(parts) else Phase.PENDING if now is None else now.phase
+    return StepState(
+        phase=phase,
+        began_at=min((step.began_at for step in known), default=0),
+        started_at=min((step.started_at for step in known), default=0),
+        ended_at=max((step.ended_at for step in known), default=0),
+        error=None if now is None else now.error,
+        interrupted=now is not None and now.interrupted,
+        due_at=None if now is None else now.due_at,
+        message=f"{done} of {counted(len(parts), 'item')} undone",
+    )
 
 
 _SLOW_SECONDS = 10
@@ -156,7 +224,11 @@ def _detail(event: e.Event, state: State) -> str:
         case e.WorkflowForked():
             again = f", to run {event.from_step} again" if event.from_step else ""
             return f"from event {event.parent_version} of {event.parent}{again}"
-        case e.StepStarted():
+        case e.RollbackStarted():
+            behind = f"back to {event.to}, " if event.to else ""
+            told = ", ".join(event.todo[:10]) + (", ..." if event.todo[10:] else "")
+            return f"{behind}to undo: {told or 'nothing'}{f'; {event.error}' if event.error else ''}"
+        case e.StepStarted() | e.WorkflowRolledBack():
             return ""
         case e.ItemsListed():
             shown = ", ".join(event.keys[:10]) + (", ..." if event.keys[10:] else "")
@@ -173,7 +245,9 @@ def _detail(event: e.Event, state: State) -> str:
         case e.StepPrinted():
             return event.text.strip()
         case e.StepCheckpointed():
-            return f"at line {event.line}" if event.place else f"starts at its top: {event.reason}"
+            if event.reason:
+                return f"{f'continues at line {event.line}' if event.place else 'starts at its top'}: {event.reason}"
+            return f"at line {event.line}{', which raised' if event.raised else ''}"
         case e.DivergeTaken():
             return "no pattern matches" if event.choice is None else f"{event.choice!r} matches{_to(event.target)}"
         case e.BranchTaken():

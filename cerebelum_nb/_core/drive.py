@@ -38,10 +38,10 @@ names everything that should be in flight; what is in ``running``, ``timers`` or
 arrives twice, late or never (the process died) therefore needs no special case: the next decision is made from what is
 recorded. So a resume is a run with a non-empty history, and a second shell can drive the same executions.
 
-A foreach is one step on its path. Its items are attempts under names such as ``deploy[ams3]``, so all of the above
-holds for each of them. Two moments need the shell, which alone may call the user's code and read values:
-:class:`AskItems` (which items are there?) and :class:`JoinItems` (what do their results make?). Both are answered at
-once.
+A foreach is one step on its path. Its items are attempts under names such as ``deploy[ams3]``, and what undoes a step
+in a rollback is an attempt of ``~deploy``, so all of the above holds for each of them. Two moments need the shell,
+which alone may call the user's code and read values: :class:`AskItems` (which items are there?) and :class:`JoinItems`
+(what do their results make?). Both are answered at once.
 
 **Commands.** ``Start`` and ``End`` count only after the commit of the batch they came with. ``SetTimer``,
 ``CancelAttempts`` and the three that ask may be carried out at once: they cause no effect that a failed commit would
@@ -57,7 +57,18 @@ from collections.abc import Callable, Sequence
 from typing import Any, assert_never
 
 from . import events as e
-from .decide import ChooseRoute, CloseItems, Complete, Fail, Jump, ListItems, Position, StartStep, decide
+from .decide import (
+    ChooseRoute,
+    CloseItems,
+    Complete,
+    EndRollback,
+    Fail,
+    Jump,
+    ListItems,
+    Position,
+    StartStep,
+    decide,
+)
 from .decide import Command as Decision
 from .events import Event, OperationEvent
 from .graph import Action, Plan, StepSpec, owner_of
@@ -87,7 +98,9 @@ from .messages import (
     Stop,
     Woken,
 )
+from .rollback import rollback_started
 from .state import Phase, State, StepState, evolve
+from .value import ErrorInfo
 
 __all__ = ["Driver", "unroutable_failure"]
 
@@ -205,7 +218,7 @@ class Driver:
             case Routed():
                 self._routing = None
                 if isinstance(message.event, e.WorkflowFailed):
-                    self._finish(message.event)
+                    self._fail(message.event.error, message.event.failed_step, now)
                 else:
                     self._append(message.event)
             case Items():
@@ -401,10 +414,23 @@ class Driver:
         error = self.state.steps[failed].error
         assert error is not None
         self._interrupt_all("a step beside it failed", now)
-        self._finish(e.WorkflowFailed(at=now, error=error, failed_step=failed))
+        if self._fail(error, failed, now) and self.draining:
+            self._finish(e.WorkflowHibernated(at=now, wake_at=now))
+
+    def _fail(self, error: ErrorInfo, step: str | None, now: int) -> bool:
+        """End it with a failure; return whether it is rolled back instead."""
+        rollback = rollback_started(self.plan, self.state, error, step, now)
+        if rollback is None:
+            self._finish(e.WorkflowFailed(at=now, error=error, failed_step=step))
+            return False
+        self._append(rollback)
+        self._changed = None
+        return True
 
     def _permitted(self, limit: Limit, decisions: Sequence[Decision], now: int) -> bool:
-        """Whether a run step by step goes on; when it does not, it pauses here."""
+        """Whether a run step by step goes on; when it does not, it pauses here. A rollback is not done by halves."""
+        if self.state.rollback is not None:
+            return True
         stage = self.stage if decisions and isinstance(decisions[0], StartStep | ListItems | CloseItems) else ()
         if permits(limit, self.state, stage, decisions):
             return True
@@ -412,7 +438,9 @@ class Driver:
         self.limited = True
         return False
 
-    def _follow(self, command: ChooseRoute | ListItems | CloseItems | Jump | Complete | Fail, now: int) -> bool:
+    def _follow(
+        self, command: ChooseRoute | ListItems | CloseItems | Jump | Complete | Fail | EndRollback, now: int
+    ) -> bool:
         """Carry out one decision; return whether there is more to decide at once."""
         match command:
             case ChooseRoute():
@@ -446,7 +474,9 @@ class Driver:
             case Complete():
                 self._finish(e.WorkflowCompleted(at=now, last_step=command.last_step))
             case Fail():
-                self._finish(e.WorkflowFailed(at=now, error=command.error, failed_step=command.step))
+                return self._fail(command.error, command.step, now)
+            case EndRollback():
+                self._finish(e.WorkflowRolledBack(at=now))
             case _:
                 assert_never(command)
         return False

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ..errors import OutcomeUnknownError, ResumeError
 from .decide import paths_of, steps_from
-from .events import Event, StepEvent, WorkflowResumed
+from .events import Event, RollbackStarted, StepEvent, WorkflowResumed
 from .graph import Plan, owner_of
 from .limits import frontier
 from .resume import ResumeDecision, named, resumption, route_is_lost, unknown_outcomes
@@ -58,7 +58,13 @@ def fork_point(
     after = {first: _after(plan, first) for first in firsts}
     left_at = [at for first in firsts if (at := _first(history, {first}, after[first])) is not None]
     if not left_at:
-        if from_step is not None and from_step not in frontier(plan, fold(history)):
+        reached = fold(history)
+        if reached.is_rolling_back:
+            raise ResumeError(
+                f"execution {execution_id} is being rolled back: finish that first, or say from_step= to fork it from "
+                f"before a step that has run"
+            )
+        if from_step is not None and from_step not in frontier(plan, reached):
             raise ResumeError(
                 f"step '{from_step}' has not run in execution {execution_id}, nor has anything after it: leave "
                 f"from_step out to fork it from where it ended"
@@ -176,7 +182,7 @@ def _brought_to_an_end(state: State, beside: Collection[str], rest: Sequence[Eve
         if name not in state.steps or not state.steps[name].settled
     }
     for event in rest:
-        if isinstance(event, WorkflowResumed) or not visits:
+        if isinstance(event, WorkflowResumed | RollbackStarted) or not visits:
             return
         if not isinstance(event, StepEvent) or (owner := owner_of(event.step)) not in visits:
             continue

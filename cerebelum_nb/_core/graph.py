@@ -11,6 +11,7 @@ from .._text.duration import LONGEST, backed_off
 from .._text.text import as_stage
 
 __all__ = [
+    "UNDO",
     "Action",
     "ActionKind",
     "Branch",
@@ -26,6 +27,8 @@ __all__ = [
     "of_item",
     "owner_of",
     "step_of",
+    "undo_of",
+    "undone_by",
 ]
 
 
@@ -81,13 +84,15 @@ class StepSpec:
     takes_rest: bool = False
     takes_context: bool = False
     takes_inputs: bool = False
+    takes_error: bool = False
     policy: Policy = Policy()
     code: str | None = None
 
     @property
     def takes_anything(self) -> bool:
         """Whether its function has parameters at all."""
-        return bool(self.requires or self.optional or self.takes_rest or self.takes_context or self.takes_inputs)
+        named = self.requires or self.optional or self.takes_rest
+        return bool(named or self.takes_context or self.takes_inputs or self.takes_error)
 
 
 Path = tuple[tuple[str, ...], ...]
@@ -174,7 +179,10 @@ class Each:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A validated workflow: which steps, in which order, with which routes. Immutable and without clock."""
+    """A validated workflow: which steps, in which order, with which routes. Immutable and without clock.
+
+    ``undo`` holds what undoes a step, by the step; with ``rolls_back`` an execution that fails is rolled back at once.
+    """
 
     workflow: str
     timeline: Path
@@ -184,6 +192,8 @@ class Plan:
     max_jumps: int = 1000
     stage_of: Mapping[str, int] = field(default_factory=dict)
     each: Mapping[str, Each] = field(default_factory=dict)
+    undo: Mapping[str, StepSpec] = field(default_factory=dict)
+    rolls_back: bool = False
 
     def routed(self, step: str) -> bool:
         """Whether the outcome of ``step`` has to be held against a branch or a diverge."""
@@ -196,16 +206,45 @@ class Plan:
         return (self.steps[name],)
 
     def body_of(self, name: str) -> StepSpec | None:
-        """Return the step whose function runs for ``deploy[ams3]``, as it is declared; None for what has no item."""
+        """Return the step whose function runs for ``deploy[ams3]``, as it is declared; None for what has no item.
+
+        Of ``~deploy`` and ``~deploy[ams3]`` it is what undoes ``deploy``.
+        """
+        if name[:1] == UNDO:
+            return self.undo.get(step_of(name[1:]))
         each = self.each.get(owner_of(name)) if "[" in name else None
         return None if each is None else each.body.get(step_of(name))
 
     def spec(self, name: str) -> StepSpec | None:
         """Describe what an attempt runs; for ``deploy[ams3]``, the step that runs for that item, under its name."""
-        if "[" not in name:
+        if "[" not in name and name[:1] != UNDO:
             return self.steps.get(name)
         spec = self.body_of(name)
         return None if spec is None else replace(spec, name=name)
+
+
+UNDO = "~"
+"""What the name of an attempt begins with that undoes a step."""
+
+
+def undo_of(name: str) -> str:
+    """Name what undoes a step, or what was done for one item.
+
+    Example:
+        >>> undo_of("deploy[ams3]")
+        '~deploy[ams3]'
+    """
+    return UNDO + name
+
+
+def undone_by(name: str) -> str:
+    """Return the step, or the step for one item, that an attempt of this name undoes; empty when it undoes nothing.
+
+    Example:
+        >>> undone_by("~deploy[ams3]"), undone_by("deploy")
+        ('deploy[ams3]', '')
+    """
+    return name[1:] if name[:1] == UNDO else ""
 
 
 def of_item(owner: str, key: str, step: str = "") -> str:
@@ -242,7 +281,9 @@ def step_of(name: str) -> str:
     """Return the step whose function runs.
 
     Example:
-        >>> step_of("parse[a.html].fetch"), step_of("deploy[ams3]"), step_of("report")
-        ('fetch', 'deploy', 'report')
+        >>> step_of("parse[a.html].fetch"), step_of("deploy[ams3]"), step_of("~parse[a.html].fetch")
+        ('fetch', 'deploy', '~fetch')
     """
+    if undone := undone_by(name):
+        return undo_of(step_of(undone))
     return name.rpartition("]")[2].removeprefix(".") or owner_of(name)

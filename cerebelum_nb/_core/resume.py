@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from .._text.text import did_you_mean
 from ..errors import OutcomeUnknownError, ResumeError
 from .decide import reset_by
-from .graph import Plan, key_of, of_item, owner_of, step_of
+from .graph import UNDO, Plan, key_of, of_item, owner_of, step_of, undo_of, undone_by
 from .state import Phase, State, StepState
 from .state_name import ExecutionState
 
@@ -19,7 +19,9 @@ __all__ = [
     "following",
     "named",
     "plan_resume",
+    "refuse_lost_handlers",
     "refuse_mark",
+    "refuse_unknown",
     "resumption",
     "route_is_lost",
     "step_named",
@@ -87,8 +89,9 @@ def plan_resume(
         )
     _check_by_hand(plan, state, repeat, mark_done)
     unknown = [n for n in unknown_outcomes(plan, state) if n not in repeat and n not in mark_done]
-    if unknown:
-        raise _outcome_unknown(unknown, name)
+    refuse_unknown(unknown, name)
+    if state.is_rolling_back:
+        return _in_rollback(plan, state, execution_id, rerun or not skip_completed_steps)
     if not skip_completed_steps:
         return ResumeDecision(revisited=tuple(state.steps))
     again = named(plan, state, [n for n in state.finished if n in outdated] if rerun == "stale" else rerun)
@@ -102,6 +105,30 @@ def plan_resume(
         )
     _refuse_lost(plan, state, execution_id, {*chosen.retried, *chosen.revisited, *chosen.rerouted, *chosen.relisted})
     return chosen
+
+
+def _in_rollback(plan: Plan, state: State, execution_id: str, other: object) -> ResumeDecision:
+    """A rollback that ended before it was over is finished first."""
+    if other:
+        raise ResumeError(
+            f"execution {execution_id} is being rolled back: finish that first with resume({execution_id!r}), then "
+            f"run it again"
+        )
+    refuse_lost_handlers(plan, state, execution_id)
+    assert state.rollback is not None
+    return ResumeDecision(retried=tuple(n for n, s in state.rollback.steps.items() if s.phase is Phase.FAILED))
+
+
+def refuse_lost_handlers(plan: Plan, state: State, execution_id: str) -> None:
+    """Raise ResumeError when a step that is still to be undone has no handler any more."""
+    assert state.rollback is not None
+    lost = [name for name in state.rollback.todo if plan.spec(undo_of(name)) is None]
+    if lost:
+        step = step_of(lost[0])
+        raise ResumeError(
+            f"execution {execution_id} cannot be rolled back further: '{step}' is to be undone, and has no handler any "
+            f"more. Define it again with @{step}.on_rollback, then roll back"
+        )
 
 
 def resumption(
@@ -188,11 +215,13 @@ def code_changed(plan: Plan, state: State, name: str) -> bool:
 def unknown_outcomes(plan: Plan, state: State) -> tuple[str, ...]:
     """Name the external steps that began and of which nobody knows whether their effect happened.
 
-    A step that waits in a decorator, before its body, has done nothing yet.
+    A step that waits in a decorator, before its body, has done nothing yet. Once a rollback has begun, it is known of
+    the steps, and only what undoes them counts.
     """
+    rollback = state.rollback
     return tuple(
         name
-        for name, step in state.attempted()
+        for name, step in (rollback.steps.items() if rollback and not rollback.is_over else state.attempted())
         if (spec := plan.spec(name)) is not None
         and spec.policy.effect == "external"
         and _has_unknown_outcome(step)
@@ -244,20 +273,33 @@ def _check_by_hand(plan: Plan, state: State, repeat: Collection[str], mark_done:
 
 def _is_listed(state: State, name: str) -> bool:
     """Whether an item is one of those of its foreach."""
+    if name[:1] == UNDO:
+        return state.rollback is not None and undone_by(name) in state.rollback.todo
     owner = state.steps.get(owner_of(name))
     return name in (owner_of(name), step_of(name)) or (
         owner is not None and owner.items is not None and key_of(name) in owner.items.keys
     )
 
 
-def _outcome_unknown(steps: Collection[str], name: str) -> OutcomeUnknownError:
+def refuse_unknown(steps: Collection[str], name: str, *, to_undo: bool = False) -> None:
+    """Raise OutcomeUnknownError when there are external steps of which nobody knows whether their effect happened.
+
+    Args:
+        steps: their names.
+        name: the execution, for the message.
+        to_undo: whether it is to be rolled back: what happened is then undone, too.
+    """
+    if not steps:
+        return
     first = next(iter(steps))
     which = ", ".join(f"'{step}'" for step in steps)
-    return OutcomeUnknownError(
+    did_not = "it did not happen" if to_undo else "it did not happen, or may happen twice"
+    did = "it happened; this is its result, and it is undone" if to_undo else "it happened; this is its result"
+    raise OutcomeUnknownError(
         f"{name}: {'step' if len(steps) == 1 else 'steps'} {which} (effect='external') began, and how it ended is not "
-        f"known: what it does may have happened or not. Look, then resume with one of\n"
-        f"    repeat=[{first!r}]                 it did not happen, or may happen twice\n"
-        f"    mark_done={{{first!r}: result}}      it happened; this is its result",
+        f"known: what it does may have happened or not. Look, then {'roll back' if to_undo else 'resume'} with one of\n"
+        f"    repeat=[{first!r}]                 {did_not}\n"
+        f"    mark_done={{{first!r}: result}}      {did}",
         steps=tuple(steps),
     )
 

@@ -25,6 +25,9 @@ class Fate(StrEnum):
     STALE = "stale"  # kept, although it would give another result now
     MAY_RUN = "may run"  # a route decides
     SKIP = "skip"
+    UNDO = "undo"  # of a rollback, as the next two
+    FORGET = "no handler"  # it is not done any more, and nothing undoes what it did
+    ASK = "ask"  # nobody knows whether its effect happened
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

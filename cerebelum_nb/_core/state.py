@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from . import events as e
-from .graph import key_of, owner_of
+from .graph import UNDO, key_of, owner_of, undone_by
 from .state_name import ExecutionState
 from .value import ErrorInfo, Value
 
-__all__ = ["Items", "Operation", "Phase", "State", "StepState", "check", "evolve", "fold"]
+__all__ = ["Items", "Operation", "Phase", "Rollback", "State", "StepState", "check", "evolve", "fold"]
 
 
 _LAST_PRINTED = 4_000
@@ -75,6 +75,13 @@ class Operation:
         return self.op.partition(":")[2].startswith("@")
 
 
+class Checkpoint(NamedTuple):
+    """A statement at which the next attempt of a step may be entered; ``number`` counts those of the visit, from 1."""
+
+    event: e.StepCheckpointed
+    number: int
+
+
 @dataclass(slots=True)
 class StepState:
     """What is known of one step in its present visit."""
@@ -104,10 +111,15 @@ class StepState:
     message: str = ""
     printed: str = ""  # the end of what this attempt wrote to stdout and stderr
     operations: dict[str, Operation] = field(default_factory=dict)
-    checkpoint: e.StepCheckpointed | None = None  # where its next attempt is entered
-    counts: dict[str, int] = field(default_factory=dict)  # how many operations of each name were begun before that
+    checkpoints: list[Checkpoint] = field(default_factory=list)  # the last at each place, the newest last
+    counts: list[dict[str, int]] = field(default_factory=list)  # what each checkpoint so far says of operations
+    dropped: str = ""  # why the checkpoint after these does not hold any more
     items: Items | None = None  # of a foreach, once they are listed
     before: Items | None = None  # those of the last visit, while it is listed again
+
+    def counts_at(self, checkpoint: Checkpoint) -> dict[str, int]:
+        """Return how many operations of each name were begun before a checkpoint."""
+        return {name: count for counts in self.counts[: checkpoint.number] for name, count in counts.items()}
 
     @property
     def settled(self) -> bool:
@@ -144,6 +156,19 @@ class Items:
 
 
 @dataclass(slots=True)
+class Rollback:
+    """What is undone: what is still to be, the attempts of it by ``~step``, and what is known of the undone steps."""
+
+    todo: dict[str, None]
+    to: str | None = None  # the last step that stays done
+    error: ErrorInfo | None = None  # why, if it had failed
+    failed_step: str | None = None
+    steps: dict[str, StepState] = field(default_factory=dict)
+    undone: dict[str, StepState] = field(default_factory=dict)  # as they were, as other undos may use their results
+    is_over: bool = False
+
+
+@dataclass(slots=True)
 class State:
     """Everything the events of one execution say. Times are µs since the epoch."""
 
@@ -172,6 +197,7 @@ class State:
     jumps: int = 0
     landings: dict[str, int] = field(default_factory=dict)  # where jumps back went, and in which version
     restoring: dict[str, None] = field(default_factory=dict)  # steps that run again only for their value's sake
+    rollback: Rollback | None = None  # kept when it is over, until the execution is resumed
     error: ErrorInfo | None = None
     failed_step: str | None = None
     reason: str | None = None  # why it is paused or cancelled
@@ -200,9 +226,16 @@ class State:
             return ExecutionState.WAITING_FOR_APPROVAL
         return ExecutionState.WAITING_FOR_SIGNAL if "signal" in self.waits else ExecutionState.SLEEPING
 
+    @property
+    def is_rolling_back(self) -> bool:
+        """Whether a rollback has begun and is not over, at work or not."""
+        return self.rollback is not None and not self.rollback.is_over
+
     def step(self, name: str) -> StepState | None:
-        """What is known of a step, or of what a foreach does for one item: ``deploy[ams3]``."""
+        """What is known of a step, of what a foreach does for an item, ``deploy[ams3]``, or of an undo, ``~deploy``."""
         found = self.steps.get(name)
+        if found is None and name[:1] == UNDO:
+            return None if self.rollback is None else self.rollback.steps.get(name)
         if found is not None or "[" not in name:
             return found
         owner = self.steps.get(owner_of(name))
@@ -214,6 +247,8 @@ class State:
             yield name, step
             if step.items is not None:
                 yield from step.items.steps.items()
+        if self.rollback is not None:
+            yield from self.rollback.steps.items()
 
     def left_at(self, heard_at: int | None, now: int) -> int:
         """Return when a process that is gone was last known to run this, µs.
@@ -270,7 +305,7 @@ def evolve(state: State, event: e.Event) -> State:
             step.printed = ""
             state.in_flight[event.step] = None
             state.current_step = event.step
-            if event.step not in state.steps:
+            if event.step not in state.steps and event.step[0] != UNDO:
                 _items(state, event.step).running[event.step] = None
         case e.StepCompleted():  # as `_leave`, without the calls: every step comes by here once
             step = state.steps.get(event.step) or _step(state, event)
@@ -283,12 +318,15 @@ def evolve(state: State, event: e.Event) -> State:
             step.by_hand, step.worker = event.by_hand, event.worker
             if event.by_hand:
                 step.inputs = None
-            step.operations, step.checkpoint, step.counts = {}, None, {}
+            step.operations, step.checkpoints, step.counts, step.dropped = {}, [], [], ""
             state.deaths = 0
             if state.current_step == event.step:
                 state.current_step = next(reversed(state.in_flight), None)
             if event.step not in state.steps:
                 step.settled_at = state.version
+                if event.step[0] == UNDO:
+                    _undone(state, undone_by(event.step))
+                    return state
                 _items(state, event.step).running.pop(event.step, None)
                 _items(state, event.step).done += event.step.endswith("]")  # the last step of the body is the item's
                 return state
@@ -305,7 +343,7 @@ def evolve(state: State, event: e.Event) -> State:
             step.error, step.settled_at = event.error, state.version
             step.output = event.output
             _step_on(state, event.step)
-            if event.step not in state.steps:
+            if event.step not in state.steps and event.step[0] != UNDO:
                 _items(state, event.step).running.pop(event.step, None)
                 _items(state, event.step).failed[event.step] = None
         case e.StepRetried():
@@ -313,14 +351,18 @@ def evolve(state: State, event: e.Event) -> State:
             step.failures += 1
             step.error, step.worker = event.error, event.worker
             step.phase = Phase.RETRYING
-            step.checkpoint, step.counts = None, {}  # from the top; one that was only left is entered where it was
+            step.checkpoints, step.counts, step.dropped = (
+                [],
+                [],
+                "",
+            )  # from the top; one that was only left is entered where it was
             step.due_at = event.due_at
             _stop_waiting(state, event.step, step)
         case e.StepInterrupted():
             step = _step(state, event)
             _leave(state, event.step, step, Phase.PENDING, event.at if event.ended_at is None else event.ended_at)
             step.interrupted, step.worker = True, event.worker
-            if event.step not in state.steps:
+            if event.step not in state.steps and event.step[0] != UNDO:
                 _items(state, event.step).running.pop(event.step, None)
             if not state.hibernated:  # a wait without a process is part of the step, one that was paused is not
                 step.began_at = 0
@@ -333,9 +375,7 @@ def evolve(state: State, event: e.Event) -> State:
         case e.StepCheckpointed():
             step = _step(state, event)
             if (step.visit, step.attempt) == (event.visit, event.attempt):
-                step.checkpoint = event if event.place else None
-                step.counts = step.counts if event.place else {}
-                step.counts.update(event.counts or {})
+                _keep_checkpoint(step, event)
         case e.ItemsListed():
             step = _step(state, event)
             keys = {key: place for place, key in enumerate(event.keys)}
@@ -453,6 +493,11 @@ def evolve(state: State, event: e.Event) -> State:
         case e.WorkflowCancelled():
             _finish(state, ExecutionState.CANCELLED, event.at)
             state.reason = event.reason
+        case e.RollbackStarted():
+            _begin_rollback(state, event)
+        case e.WorkflowRolledBack():
+            _finish(state, ExecutionState.ROLLED_BACK, event.at)
+            _end_rollback(state)
         case e.WorkflowForked():
             state.parent, state.parent_version, state.forked_at = event.parent, event.parent_version, event.from_step
             state.started_at, state.deaths, state.cancel = event.at, 0, None
@@ -500,7 +545,12 @@ def check(state: State) -> None:
 def _step(state: State, event: e.StepEvent) -> StepState:
     step = state.steps.get(event.step)
     if step is None:
-        steps = _items(state, event.step).steps if "[" in event.step else state.steps
+        steps = state.steps
+        if event.step[0] == UNDO:
+            assert state.rollback is not None, f"{event.step} outside of a rollback"
+            steps = state.rollback.steps
+        elif "[" in event.step:
+            steps = _items(state, event.step).steps
         step = steps.get(event.step)
         if step is None:
             step = steps[event.step] = StepState(visit=event.visit)
@@ -511,6 +561,51 @@ def _items(state: State, name: str) -> Items:
     items = state.steps[owner_of(name)].items
     assert items is not None, f"the items of {name} are not listed"
     return items
+
+
+def _begin_rollback(state: State, event: e.RollbackStarted) -> None:
+    """A rollback begins, or one that had ended before it was over continues."""
+    last = state.rollback if state.is_rolling_back else None
+    state.lifecycle, state.completed_at = ExecutionState.RUNNING, None
+    state.reason = state.cancel = state.wake_at = None
+    state.hibernated, state.deaths = False, 0
+    state.restoring.clear()
+    state.plan, state.inputs = event.plan or state.plan, event.inputs or state.inputs
+    state.error, state.failed_step = event.error, event.failed_step
+    state.rollback = Rollback(dict.fromkeys(event.todo), event.to, event.error, event.failed_step)
+    if last is not None:
+        state.rollback.steps, state.rollback.undone = last.steps, last.undone
+        for name in [n for n, s in last.steps.items() if s.phase is Phase.FAILED]:
+            _reopen(state, name)
+
+
+def _undone(state: State, name: str) -> None:
+    """A step is undone: it is not done any more. What its result was, other undos may still ask."""
+    rollback, step = state.rollback, state.step(name)
+    assert rollback is not None and step is not None, f"{name} is undone and never was done"
+    rollback.todo.pop(name, None)
+    rollback.undone[name] = step
+    owner = owner_of(name)
+    _revisit(state, name)
+    if owner != name and (foreach := state.steps[owner]).settled:  # one of its items is gone, and so is the whole
+        rollback.undone.setdefault(owner, replace(foreach))
+        foreach.phase, foreach.output, foreach.error = Phase.PENDING, None, None
+        state.finished.pop(owner, None)
+        if state.last_step == owner:
+            state.last_step = next(reversed(state.finished), None)
+
+
+def _end_rollback(state: State) -> None:
+    rollback = state.rollback
+    assert rollback is not None, "a rollback ends that never began"
+    rollback.is_over = True
+    state.error, state.failed_step = rollback.error, rollback.failed_step
+    if rollback.to is None:
+        state.jumps, state.landings = 0, {}
+    kept = 0 if rollback.to is None else state.steps[rollback.to].settled_at
+    for name, step in list(state.steps.items()):
+        if not (step.settled and step.settled_at <= kept) and (step.attempt or step.settled):
+            _revisit(state, name)
 
 
 def _operation(state: State, event: e.OperationEvent) -> Operation:
@@ -548,6 +643,19 @@ def _decided(state: State, event: e.OperationEvent) -> None:
     _end_wait(state, _wait_key(event))
     if state.hibernated:
         state.wake_at = event.at
+
+
+def _keep_checkpoint(step: StepState, event: e.StepCheckpointed) -> None:
+    if event.reason:  # those after this place no longer hold; without a place none does
+        while step.checkpoints and step.checkpoints[-1].event.place != event.place:
+            step.checkpoints.pop()
+        del step.counts[step.checkpoints[-1].number if step.checkpoints else 0 :]
+        step.dropped = event.reason if event.raised else ""
+        return
+    step.dropped = ""
+    step.counts.append(event.counts or {})
+    step.checkpoints = [known for known in step.checkpoints if known.event.place != event.place]
+    step.checkpoints.append(Checkpoint(event, len(step.counts)))
 
 
 def _leave(state: State, name: str, step: StepState, phase: Phase, at: int) -> None:
@@ -647,6 +755,8 @@ def _take_up(state: State, event: e.TakenUpEvent) -> None:
     state.lifecycle, state.completed_at = ExecutionState.RUNNING, None
     state.error = state.failed_step = state.reason = state.wake_at = None
     state.hibernated = False
+    if state.rollback is not None and state.rollback.is_over:
+        state.rollback = None
     if event.inputs is not None:
         state.inputs = event.inputs
     state.total_steps = event.total_steps or state.total_steps

@@ -31,6 +31,7 @@ class ExecutionState(StrEnum):
     COMPLETED = "COMPLETED"
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
+    ROLLED_BACK = "ROLLED_BACK"
 
     @classmethod
     def _missing_(cls, value: object) -> ExecutionState:
@@ -59,4 +60,6 @@ class ExecutionState(StrEnum):
         return self.value.replace("_", " ").lower()
 
 
-_FINAL = frozenset({ExecutionState.COMPLETED, ExecutionState.FAILED, ExecutionState.CANCELLED})
+_FINAL = frozenset(
+    {ExecutionState.COMPLETED, ExecutionState.FAILED, ExecutionState.CANCELLED, ExecutionState.ROLLED_BACK}
+)

@@ -61,6 +61,11 @@ def validate(plan: Plan) -> Report:
         graph = _Graph.of(plan)
         warnings.extend(graph.unreachable())
         warnings.extend(_misspelt(plan))
+        if plan.rolls_back and not plan.undo:
+            warnings.append(
+                "on_failure='rollback' undoes nothing: no step has a handler. Define one with @STEP.on_rollback"
+            )
+        errors.extend(_undos(plan, graph))
         errors.extend(_dependencies(plan, graph))
     else:
         errors.extend(_unknown_dependencies(plan))
@@ -219,6 +224,26 @@ def _dependencies(plan: Plan, graph: _Graph) -> Iterator[str]:
                 yield (
                     f"step '{user}' needs the result of '{needed}', which never runs before it: put '{needed}' "
                     f"earlier, or give the parameter a default to make it optional"
+                )
+
+
+def _undos(plan: Plan, graph: _Graph) -> Iterator[str]:
+    """What undoes a step may use what was there when the step was done."""
+    bodies = {step: (owner, each) for owner, each in plan.each.items() for step in each.body}
+    for name, spec in plan.undo.items():
+        owner, each = bodies.get(name, (name, None))
+        own = {name} if each is None else {*each.body, each.parameter}
+        who = f"'{spec.name}', which undoes '{name}',"
+        for needed in spec.requires:
+            if needed in own:
+                continue
+            if needed not in plan.steps:
+                hint = "name the step it undoes, 'inputs', 'context' or 'error'"
+                yield f"{who} needs '{needed}', which is no step of this workflow{_did_you_mean(needed, own, hint)}"
+            elif not graph.can_precede(needed, owner):
+                yield (
+                    f"{who} needs the result of '{needed}', which may not be there: give the parameter a default to "
+                    f"make it optional"
                 )
 
 

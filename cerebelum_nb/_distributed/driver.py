@@ -28,6 +28,7 @@ from .._core.blueprint import load
 from .._core.drive import Driver
 from .._core.events import Event
 from .._core.graph import StepSpec, key_of, owner_of, step_of
+from .._core.limits import Before
 from .._core.messages import (
     AskItems,
     AskRoute,
@@ -120,7 +121,8 @@ class Drive:
         for row, event in zip(self._rows, from_rows(self._rows), strict=True):
             evolve(state, event)
             self._index(row, event)
-        self._driver = Driver(plan, state)
+        before = self._terms.before
+        self._driver = Driver(plan, state, Before(before) if before else None)
         left = left or {}
         self._suspended = {name: _Suspended(*told) for name, told in left.get("suspended", {}).items()}
         self._tied: dict[str, str] = left.get("tied", {})  # the queue of the only worker that can run a step's users
@@ -654,12 +656,14 @@ class Drive:
     def _write(self) -> None:
         """Schedule what can be scheduled; the events ride on the first, or stand in a memo."""
         written, most = 0, min(self._terms.most_at_work, len(self._at_work) + _TURN_STARTS)
+        if self._at_work and self._is_long():
+            most = 0  # what is at work ends, and the rest starts in a new history
         while self._waiting and len(self._at_work) < most and written < _TURN_BYTES:
             name = self._waiting.pop(0)
             request = self._request(name)
             written += 500 + sum(len(row[5] or "") for row in request["rows"])
             self._launch(name, request)
-        if self._waiting and len(self._at_work) < self._terms.most_at_work:
+        if self._waiting and most and len(self._at_work) < self._terms.most_at_work:
             self._nap("more", self._now(), lambda: None)  # the rest in the next turn
         self._write_memo()
 
@@ -683,6 +687,11 @@ class Drive:
             workflow.upsert_search_attributes(changes)
         self._shown = (status, now)
         return shown(self._state)
+
+    def _is_long(self) -> bool:
+        """Whether Temporal's history may not become much longer: the server ends a run at 51,200 events or 50 MB."""
+        info = workflow.info()
+        return info.get_current_history_length() > _LONG_HISTORY or info.get_current_history_size() > _BIG_HISTORY
 
     def _may_continue_as_new(self) -> bool:
         """Whether this is the moment for it: nothing is at work, so that all there is to know is in the rows."""
@@ -714,6 +723,8 @@ class Drive:
 
 _SHORT_HISTORY = 50
 """Events of Temporal's that are not worth a continue-as-new."""
+_LONG_HISTORY, _BIG_HISTORY = 20_000, 20_000_000
+"""Events and bytes from which on nothing new starts until a continue-as-new."""
 
 
 def is_for(op: str, signal: str) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
+import copy
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
@@ -31,6 +33,7 @@ from .._store.base import Store
 from .._store.connect import resolve_store
 from .._values import Redactor, encode
 from .._workflow.definition import Definition
+from .._workflow.fork import forked, prepare
 from .._workflow.result import Result
 from .._workflow.run import Run
 from .._workflow.start import Resuming, check_id, new_id, own, refuse_in_step, resumed, started
@@ -38,6 +41,7 @@ from ..errors import (
     CerebelumError,
     ExecutionBusyError,
     ExecutionNotFoundError,
+    ExecutionStoppedError,
     ResumeError,
     WorkflowDefinitionError,
 )
@@ -67,6 +71,7 @@ class DistributedExecutor:
             ``$CEREBELUM_BLOBS``, else a folder of this user.
         namespace: Temporal's namespace; by default ``$TEMPORAL_NAMESPACE``, else ``default``.
         data_converter: Temporal's ``DataConverter`` for payloads; workers need the same one.
+        quiet: True shows nothing while an execution runs.
 
     Example:
         >>> DistributedExecutor("localhost:7233", queues={"train": "gpu"})
@@ -83,10 +88,11 @@ class DistributedExecutor:
         blobs: str | None = None,
         namespace: str | None = None,
         data_converter: Any = None,
+        quiet: bool = False,
     ) -> None:
         self.core_url = core_url_of(core_url)
         self._terms = Terms(heartbeat=heartbeat, release_after=release_after, queues=dict(queues or {}))
-        self._blobs, self._namespace = blobs, namespace
+        self._blobs, self._namespace, self._quiet = blobs, namespace, quiet
         self._options = {} if data_converter is None else {"data_converter": data_converter}
 
     def __repr__(self) -> str:
@@ -189,6 +195,61 @@ class DistributedExecutor:
         payloads = keep_parts(plan, local, followed.redactor, blueprint)
         return await self._follow(workflow, plan, cluster, found, local, payloads, stale)
 
+    async def fork(
+        self,
+        workflow: Definition,
+        execution_id: ExecutionLike,
+        from_step: object = None,
+        inputs: Inputs | None = None,
+        overrides: Mapping[Any, Any] | None = None,
+        *,
+        rerun: str | Collection[str] = (),
+        fork_id: str | None = None,
+        store: Store | None = None,
+    ) -> Result:
+        """Run on there from a point of another execution, as a new one, and wait until it is done.
+
+        The arguments are those of ``workflow.fork``; the other execution may have run there or here, and may run.
+
+        Raises:
+            As ``workflow.fork``.
+        """
+        __tracebackhide__ = True
+        refuse_in_step(workflow.variable)
+        plan, local = _plan_of(workflow), resolve_store(store)
+        cluster = await self._cluster(local)
+        parent = await self._found(workflow, execution_id, cluster, local, "fork")
+        made_id = new_id() if fork_id is None else check_id(fork_id)
+        if local.events(made_id, upto=1) or await cluster.run_id(made_id) is not None:
+            raise ResumeError(f"execution {made_id} exists already: choose another fork_id")
+        followed = Followed(cluster, made_id, plan, State(), local)
+        made = prepare(
+            workflow, local, followed.redactor, parent, from_step, inputs, overrides, rerun=rerun, fork_id=made_id
+        )
+        blueprint = blueprint_of(plan, followed.redactor)
+        events = forked(followed, made, followed.now(), blueprint.digest)
+        whole = [_with_payload(event, local) for event in events]
+        await cluster.launch(made_id, plan, whole, self._terms, again=False)
+        payloads = keep_parts(plan, local, followed.redactor, blueprint)
+        return await self._follow(workflow, plan, cluster, made_id, local, payloads, made.chosen.stale)
+
+    async def run_before(
+        self, workflow: Definition, step: str, inputs: Inputs | None, execution_id: str, *, again: bool, store: Store
+    ) -> None:
+        """Run an execution there up to a step, before which it pauses; ``again`` resumes one.
+
+        Raises:
+            WorkflowError: a step failed before it.
+        """
+        __tracebackhide__ = True
+        short = copy.copy(self)
+        short._terms = replace(self._terms, before=step)
+        with contextlib.suppress(ExecutionStoppedError):
+            if again:
+                await short.resume(workflow, execution_id, store=store)
+            else:
+                await short.execute(workflow, inputs, execution_id=execution_id, store=store)
+
     async def follow(self, workflow: Definition, execution_id: ExecutionLike, *, store: Store | None = None) -> Result:
         """Follow an execution that runs there, as the call that started it does, and have its result."""
         __tracebackhide__ = True
@@ -212,7 +273,12 @@ class DistributedExecutor:
         )
 
     async def _found(
-        self, workflow: Definition, execution_id: ExecutionLike | None, cluster: Cluster, local: Store
+        self,
+        workflow: Definition,
+        execution_id: ExecutionLike | None,
+        cluster: Cluster,
+        local: Store,
+        what: str = "resume",
     ) -> str:
         """Return the whole id of an execution, and have the local log know all of it."""
         if execution_id is None:
@@ -224,12 +290,12 @@ class DistributedExecutor:
                 )
             execution_id = rows[0].execution_id
         try:
-            found = own(workflow, execution_id, local, "resume")
+            found = own(workflow, execution_id, local, what)
         except ExecutionNotFoundError:
             found = check_id(execution_id if isinstance(execution_id, str) else execution_id.execution_id)
         if await cluster.run_id(found) is not None and not _held_here(local, found):
             await Mirror(cluster, found, local).follow(wait=False)
-        return own(workflow, found, local, "resume")
+        return own(workflow, found, local, what)
 
     async def _follow(
         self,
@@ -249,7 +315,7 @@ class DistributedExecutor:
         mirror = Mirror(cluster, execution_id, local, state=followed.state, payloads=payloads, hear=followed.hear)
         watch = asyncio.ensure_future(_watch(cluster, workflow, followed, self._terms))
         try:
-            with views.shown(cast(Execution, followed)):
+            with contextlib.nullcontext() if self._quiet else views.shown(cast(Execution, followed)):
                 try:
                     ended = await mirror.follow()
                 except BaseException as error:
@@ -418,7 +484,7 @@ def _held_here(local: Store, execution_id: str) -> bool:
 
 def _with_payload(event: Event, local: Store) -> Event:
     def load(value: Value) -> Value:
-        if value.is_json or not value.digest or value.codec == "none":
+        if value.is_json or not value.digest or value.codec == "none" or value.payload is not None:
             return value
         return replace(value, payload=local.payload(value.digest))
 

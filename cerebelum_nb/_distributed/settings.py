@@ -45,6 +45,7 @@ class Terms:
             needs, and does not take it for so long.
         release_after: a step that waits longer gives its place in the worker up meanwhile.
         queues: the group of workers that runs a step, by the step's name.
+        before: the step before which it pauses.
         most_at_work: so many attempts of one execution are scheduled at a time; the server takes 2,000.
     """
 
@@ -52,6 +53,7 @@ class Terms:
     release_after: float = 2.0
     queues: dict[str, str] | None = None
     most_at_work: int = 1000
+    before: str = ""
 
     def to_dict(self) -> dict[str, object]:
         """Return it as plain data."""
@@ -60,6 +62,7 @@ class Terms:
             "release_after": self.release_after,
             "queues": self.queues or {},
             "most_at_work": self.most_at_work,
+            "before": self.before,
         }
 
     @classmethod

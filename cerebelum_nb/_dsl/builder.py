@@ -169,7 +169,7 @@ class WorkflowBuilder:
                 )
             choices[label] = (pattern, self._target(target, f"{where}: pattern {label}"))
 
-    def plan(self, max_jumps: int) -> Plan:
+    def plan(self, max_jumps: int, rolls_back: bool = False) -> Plan:
         """Freeze what was described."""
         for step in self._routed.values():
             self._same(step)
@@ -184,16 +184,29 @@ class WorkflowBuilder:
             max_jumps=max_jumps,
             stage_of={name: i for i, stage in reversed(list(enumerate(timeline))) for name in stage},
             each={name: item.each() for name, item in self._steps.items() if isinstance(item, Foreach)},
+            undo=self._undo(),
+            rolls_back=rolls_back,
         )
 
-    def describes(self, plan: Plan, max_jumps: int) -> bool:
+    def _undo(self) -> dict[str, StepSpec]:
+        """What undoes the steps that something undoes; of a foreach, those of its body."""
+        parts = (
+            part for item in self._steps.values() for part in (item.body if isinstance(item, Foreach) else (item,))
+        )
+        return {step.name: undo for step in parts if (undo := step.undo_spec()) is not None}
+
+    def describes(self, plan: Plan, max_jumps: int, rolls_back: bool) -> bool:
         """Whether freezing it would give this very plan; False when that is not plain to see, as with any route."""
         return (
             not (self._branches or self._diverges or self._problems or self._warnings)
             and not (plan.branches or plan.diverges or plan.each)
-            and (self.name, max_jumps) == (plan.workflow, plan.max_jumps)
+            and (self.name, max_jumps, rolls_back) == (plan.workflow, plan.max_jumps, plan.rolls_back)
             and tuple(self._timeline) == plan.timeline
-            and all(step.spec() is plan.steps[name] for name, step in self._steps.items())
+            and all(
+                step.spec() is plan.steps[name]
+                and (isinstance(step, Foreach) or step.undo_spec() is plan.undo.get(name))
+                for name, step in self._steps.items()
+            )
         )
 
     def report(self, plan: Plan) -> Report:
@@ -275,7 +288,9 @@ class WorkflowBuilder:
         return item.name
 
 
-def build(fn: Callable[[WorkflowBuilder], object], name: str, max_jumps: int) -> tuple[Plan, Report]:
+def build(
+    fn: Callable[[WorkflowBuilder], object], name: str, max_jumps: int, rolls_back: bool = False
+) -> tuple[Plan, Report]:
     """Evaluate a workflow function and judge the result.
 
     Raises:
@@ -292,9 +307,9 @@ def build(fn: Callable[[WorkflowBuilder], object], name: str, max_jumps: int) ->
         problem = f"{error} (line {_line_of(error, fn)}): {hint}"
         raise WorkflowDefinitionError(f"workflow '{name}' cannot be read: {problem}", errors=(problem,)) from error
     before = _BUILT.get(fn)
-    if before is not None and wf.describes(before[0], max_jumps):
+    if before is not None and wf.describes(before[0], max_jumps, rolls_back):
         return before
-    plan = wf.plan(max_jumps)
+    plan = wf.plan(max_jumps, rolls_back)
     built = _BUILT[fn] = plan, wf.report(plan)
     return built
 

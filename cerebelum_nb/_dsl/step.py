@@ -12,6 +12,7 @@ import inspect
 import keyword
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar, overload
 
 from .._core.graph import Policy, StepSpec
@@ -33,6 +34,8 @@ __all__ = [
 ]
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
+T = TypeVar("T")
 R = TypeVar("R", covariant=True)  # so that a Step[..., int] is a Step[..., object]
 
 RESERVED = ("context", "inputs")
@@ -61,6 +64,8 @@ class Step(Generic[P, R]):
         self._needs = _needs(fn, name)
         self._load = load_of(fn)
         self._spec: StepSpec | None = None
+        self._undo_spec: tuple[StepSpec, StepSpec] | None = None
+        self.undo: Step[..., Any] | None = _undo_of_last_run(fn)
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         """Pickle by name, as functions are; one that its module does not hold, by what it is made of."""
@@ -82,6 +87,61 @@ class Step(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<step {self.name}>"
+
+    @overload
+    def on_rollback(self, fn: Callable[Q, T], /) -> Step[Q, T]: ...
+    @overload
+    def on_rollback(self, fn: None = None, /, **options: Any) -> Callable[[Callable[Q, T]], Step[Q, T]]: ...
+    def on_rollback(
+        self, fn: Callable[Q, T] | None = None, /, **options: Any
+    ) -> Step[Q, T] | Callable[[Callable[Q, T]], Step[Q, T]]:
+        """Make a function undo this step when an execution is rolled back.
+
+        Its parameters are those of a step: one named after this step receives the result that is undone, others name
+        other steps, and ``inputs`` and ``context`` may be taken. ``error`` receives the
+        :class:`~cerebelum_nb.WorkflowError` for which it is rolled back, or None. In a ``foreach`` each item is undone
+        by itself, and the item's parameter may be taken.
+
+        Args:
+            fn: the function, when used without parentheses; a step with a policy of its own will do.
+            options: how often and how it is tried, as :func:`step` takes them: ``retries=3``.
+
+        Returns:
+            The function as a step.
+
+        Raises:
+            StepDefinitionError: the function or an option is not what a step can be made from.
+
+        Example:
+            >>> @step
+            ... def create_server(inputs):
+            ...     return {"id": 42}
+            >>> @create_server.on_rollback
+            ... def destroy_server(create_server, error=None):
+            ...     return f"{create_server['id']} is gone"
+            >>> create_server.undo
+            <step destroy_server>
+        """
+
+        def make(function: Callable[Q, T]) -> Step[Q, T]:
+            if isinstance(function, Step):
+                if options:
+                    raise StepDefinitionError(
+                        f"on_rollback of '{self.name}': {function!r} is a step with options of its own; give all of "
+                        f"them in one place"
+                    )
+                made = function
+            else:
+                made = step(**options)(function)
+            if made.name == self.name:
+                raise StepDefinitionError(
+                    f"on_rollback of '{self.name}': what undoes it has the same name, so that it would replace the "
+                    f"step: call it otherwise, such as 'undo_{self.name}'"
+                )
+            self.undo = made
+            return made
+
+        return make if fn is None else make(fn)
 
     @property
     def is_async(self) -> bool:
@@ -112,6 +172,18 @@ class Step(Generic[P, R]):
                 **self._needs,
             )
         return self._spec
+
+    def undo_spec(self) -> StepSpec | None:
+        """Describe what undoes the step to the engine; None when nothing does."""
+        if self.undo is None:
+            return None
+        spec = self.undo.newest().spec()
+        if self._undo_spec is None or self._undo_spec[0] is not spec:
+            requires, optional = ((n for n in names if n != "error") for names in (spec.requires, spec.optional))
+            takes_error = "error" in (*spec.requires, *spec.optional)
+            described = replace(spec, requires=tuple(requires), optional=tuple(optional), takes_error=takes_error)
+            self._undo_spec = spec, described
+        return self._undo_spec[1]
 
     def code_hash(self) -> str | None:
         """Digest the code the step runs, helpers and constants included; None when its source is unknown."""
@@ -259,6 +331,17 @@ def parts_of(fn: Callable[..., Any]) -> tuple[Any, ...]:
         return found.parts if found else ()
     digest = hashlib.sha256(repr(decorations).encode()).hexdigest()[:16]
     return (*found.parts, Part(kind="decorator", name="what stands under @step", digest=digest, text=repr(decorations)))
+
+
+def _undo_of_last_run(fn: Callable[..., Any]) -> Step[..., Any] | None:
+    """What undid the step whose cell is run again: to fix a step must not lose its handler, which another cell defines.
+
+    Only a cell is run again without the rest; a module that is loaded again defines its handlers, too.
+    """
+    if getattr(fn, "__module__", "") != "__main__" or getattr(fn, "__qualname__", ".").rpartition(".")[0]:
+        return None
+    before = getattr(fn, "__globals__", {}).get(fn.__name__)
+    return before.undo if isinstance(before, Step) else None
 
 
 @functools.cache

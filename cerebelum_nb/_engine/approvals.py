@@ -1,6 +1,6 @@
 """Deciding an approval, from any process: the client, the command line and the notebook's form all come here.
 
-A decision is a signal: it is appended alongside whatever the running process appends, and the database lets one win.
+A decision is a signal: it is appended alongside whatever the running process appends, and the first one wins.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _LOOK_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenApproval:
-    """An approval that waits for somebody. ``data`` is encoded, ``digest`` its hash; times are µs since the epoch."""
+    """An approval that waits for a decision. ``data`` is encoded, ``digest`` its hash; times are µs since the epoch."""
 
     step: str
     op: str
@@ -57,7 +57,7 @@ class OpenApproval:
 class Decision:
     """A decision that is in the log.
 
-    ``pending`` is true while the step has still to validate the response: see :func:`verdict`.
+    ``pending`` is true until the step has validated the response: see :func:`verdict`.
     """
 
     execution_id: str
@@ -71,7 +71,7 @@ class Decision:
 
 
 def open_approvals(state: State) -> list[OpenApproval]:
-    """List what waits to be decided, in the order in which it was asked for."""
+    """List the approvals that wait for a decision, in the order in which they were requested."""
     found = [
         OpenApproval(
             step=name,
@@ -101,24 +101,24 @@ def decide_approval(
     by: str | None = None,
     step: str | None = None,
 ) -> Decision:
-    """Approve or reject what an execution waits for; the process that runs it continues, or it is due to be resumed.
+    """Approve or reject what an execution waits for; the process that runs it continues, or it becomes due.
 
     Args:
         store: its log.
         execution_id: its id or an unambiguous prefix.
         approve: True approves, False rejects.
         response: what the step receives when it is approved; must be storable.
-        reason: why, for the log; of a rejection also for the step.
+        reason: why, for the log; for a rejection also for the step.
         by: who decides; by default the user of this process.
-        step: which step's approval, when several wait.
+        step: which step's approval, if several wait.
 
     Returns:
-        The decision; ``pending`` when the step has still to validate the response.
+        The decision; ``pending`` if the step has yet to validate the response.
 
     Raises:
         ExecutionNotFoundError: there is no such execution.
-        ApprovalDecidedError: somebody decided it before, or its time is over; it says who, what and when.
-        ApprovalError: nothing waits for an approval there, or several do and ``step`` does not say which.
+        ApprovalDecidedError: somebody already decided it, or it timed out; it says who, what and when.
+        ApprovalError: no approval is waiting there, or several are and ``step`` does not say which.
         SerializationError: the response cannot be stored.
     """
     row = store.execution(execution_id)
@@ -170,7 +170,7 @@ def decide_approval(
 
 
 async def decide(store: Store, execution_id: str, **decision: Any) -> Decision:
-    """Decide from async code, as :func:`decide_approval` does; the loop turns while the log is locked."""
+    """Decide from async code, as :func:`decide_approval` does; the loop runs while the log is locked."""
 
     def write() -> Decision:
         with short_try():
@@ -188,10 +188,10 @@ async def verdict(store: Store, decision: Decision, seconds: float = 5.0) -> Dec
         seconds: how long; if no process is running the execution, it is validated when it is resumed.
 
     Returns:
-        The decision, no longer ``pending`` when the step has taken the response.
+        The decision, no longer ``pending`` if the step has accepted the response.
 
     Raises:
-        ApprovalRefusedError: the step did not take it; the approval is still open.
+        ApprovalRefusedError: the step did not accept it; the approval is still open.
     """
     store = where_it_runs(store, store.execution(decision.execution_id))
     loop = asyncio.get_running_loop()

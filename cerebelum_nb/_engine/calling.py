@@ -1,8 +1,7 @@
 """How an operation meets its caller: awaited, blocking in a thread, or wrapped around a step's body.
 
-Where it is to be awaited it is a `PendingOperation`: whatever else is done with it raises, and one that nobody has
-awaited fails its step. A plain coroutine is true, so that ``if wait_for_approval():`` continued as if a person had
-agreed.
+Where it must be awaited it is a `PendingOperation`: doing anything else with it raises, and one that is never awaited
+fails its step. A plain coroutine would be true: ``if wait_for_approval():`` would continue as if a person had agreed.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ else:
 
 
 class PendingOperation(Coroutine[Any, Any, T], _OrItsValue):  # type: ignore[misc]  # Any is meant
-    """An operation that was called and is to be awaited; it is of no other use."""
+    """An operation that was called and must be awaited; it can do nothing else."""
 
     __slots__ = ("_scope", "_work", "what")
 
@@ -51,7 +50,7 @@ class PendingOperation(Coroutine[Any, Any, T], _OrItsValue):  # type: ignore[mis
         return self._taken().__await__()
 
     def send(self, value: Any) -> Any:
-        """Go on, as a task does."""
+        """Continue, as a task does."""
         return self._taken().send(value)
 
     def throw(self, *error: Any) -> Any:
@@ -113,7 +112,7 @@ class PendingOperation(Coroutine[Any, Any, T], _OrItsValue):  # type: ignore[mis
 
 
 def unawaited(scope: Scope) -> OperationError | None:
-    """Make the error of a step that has called operations and awaited none of them; None when there are none."""
+    """Return the error for a step that called operations and never awaited them; None if there are none."""
     if not scope.unawaited:
         return None
     names = list(
@@ -133,7 +132,7 @@ def unawaited(scope: Scope) -> OperationError | None:
 
 
 def give_up(scope: Scope) -> None:
-    """Close what nothing will await any longer."""
+    """Close the operations that nothing will await any more."""
     for operation in list(scope.unawaited or ()):
         if isinstance(operation, PendingOperation):
             operation.close()
@@ -142,15 +141,15 @@ def give_up(scope: Scope) -> None:
 def offer(
     what: str, start: Callable[[Scope | None], Coroutine[Any, Any, T]], scope: Scope | None = None
 ) -> PendingOperation[T]:
-    """Return an operation to be awaited; where a step's code runs without a loop, do it and return its result.
+    """Return an operation to be awaited; where a step's code runs without a loop, run it and return its result.
 
     Args:
-        what: the call as an error names it, such as ``"poll(...)"``.
+        what: the call, as it is named in an error, such as ``"poll(...)"``.
         start: makes the work, under a scope.
-        scope: the step it belongs to, where the caller knows it.
+        scope: the step it belongs to, if the caller knows it.
 
     Raises:
-        OperationError: a step may have called it, and it is not known which.
+        OperationError: a step may have called it, but which one is unknown.
     """
     if scope is None or not scope.is_here():
         scope = scope_here(what)
@@ -164,7 +163,7 @@ def offer(
 
 
 def wrap(body: F, around: Callable[..., Any], decoration: tuple[Any, ...]) -> F:
-    """Put an operation around a step's body, and say so in its code's fingerprint."""
+    """Wrap a step's body in an operation, and include that in its code's fingerprint."""
     if not callable(body) or hasattr(body, "policy"):
         raise StepDefinitionError(f"@{decoration[0]} is above @step; write it below, between @step and the function")
     if is_async(body):

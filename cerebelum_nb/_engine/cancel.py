@@ -28,7 +28,7 @@ async def cancel_execution(store: Store, execution_id: ExecutionLike, *, reason:
         by: who, for the log.
 
     Returns:
-        ``"cancelled"``, or ``"requested"`` when another process runs it and will cancel it in a moment.
+        ``"cancelled"``, or ``"requested"`` if another process is running it and will soon cancel it.
 
     Raises:
         ExecutionNotFoundError: there is no such execution.
@@ -67,7 +67,7 @@ def _cancel(store: Store, execution_id: ExecutionLike, reason: str | None, by: s
 
 
 def _signal(store: Store, execution_id: str, request: CancelRequested) -> None:
-    """Append the request behind whatever the running process appends meanwhile."""
+    """Append the request after whatever the running process appends."""
     while True:
         state = fold(store.events(execution_id))
         after = state.version

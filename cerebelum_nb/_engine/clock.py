@@ -2,9 +2,9 @@
 
 Times are integer microseconds since the epoch, UTC. Only the engine reads a clock; the core never does.
 
-A clock has two hands. The wall clock says when something is due, for every process and after a restart, but people and
-NTP set it. The monotonic one only measures lengths in this process, and nobody sets it. A wait ends when either of them
-says so: at its time, and at the latest after the length that it had when it began.
+There are two clocks. The wall clock says when something is due, for every process and after a restart, but people and
+NTP set it. The monotonic clock only measures durations in this process, and nobody sets it. A wait ends when either
+says so: at its time, or at the latest after the duration that it had when it began.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _UPTIME = getattr(time, "CLOCK_BOOTTIME", None)
 
 
 class Timer(Protocol):
-    """A call that is due and can be called off."""
+    """A scheduled call that can be cancelled."""
 
     def cancel(self) -> None:
-        """Call it off; harmless when it has happened."""
+        """Cancel it; harmless if it has happened."""
 
 
 class Clock(Protocol):
-    """What the engine asks of time."""
+    """What the engine needs of a clock."""
 
     jumps: bool
     """Whether it wants to hear when everything waits (:meth:`idle`)."""
@@ -47,7 +47,7 @@ class Clock(Protocol):
         ...
 
     def monotonic(self) -> int:
-        """Return µs that have passed since some moment, whatever the wall clock was set to meanwhile."""
+        """Return the µs since some moment, unaffected by changes of the wall clock."""
         ...
 
     def call_at(self, due: Deadline, callback: Callable[[], None]) -> Timer:
@@ -60,7 +60,7 @@ class Clock(Protocol):
 
 
 class Deadline:
-    """A time of the wall clock that is also reached after the length it was away when this was made."""
+    """A time of the wall clock that is also reached once the duration until it, as of now, has passed."""
 
     __slots__ = ("_clock", "at", "ends")
 
@@ -70,11 +70,11 @@ class Deadline:
 
     @classmethod
     def after(cls, clock: Clock, seconds: float) -> Deadline:
-        """Make the one of a wait that begins now."""
+        """Make the deadline of a wait that begins now."""
         return cls(clock, clock.now() + round(min(seconds, LONGEST) * 1e6))
 
     def rest(self) -> int:
-        """Return what remains, µs; zero or less when it is reached."""
+        """Return what remains, µs; zero or less once it is reached."""
         return min(self.at - self._clock.now(), self.ends - self._clock.monotonic())
 
 
@@ -88,7 +88,7 @@ class SystemClock:
         return time.time_ns() // 1000
 
     def monotonic(self) -> int:
-        """Return the time since the machine started, µs, its sleep included where the system counts it."""
+        """Return the time since the machine started, µs, including sleep where the system counts it."""
         return (time.monotonic_ns() if _UPTIME is None else time.clock_gettime_ns(_UPTIME)) // 1000
 
     def call_at(self, due: Deadline, callback: Callable[[], None]) -> Timer:
@@ -106,7 +106,7 @@ class SystemClock:
 
 
 class Timers:
-    """Calls that are due, the next first. They are ordered by the monotonic time at which their length is over."""
+    """Scheduled calls, the next first, ordered by the monotonic time at which their duration ends."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -124,7 +124,7 @@ class Timers:
         return timer
 
     def next_at(self) -> int | None:
-        """Return the monotonic time at which the next one is due; None when there is none."""
+        """Return the monotonic time at which the next one is due; None if there is none."""
         while self._heap and self._heap[0][2].callback is None:
             heapq.heappop(self._heap)
             self._cancelled -= 1
@@ -138,13 +138,13 @@ class Timers:
         callback()
 
     def wall_clock_was_set(self) -> None:
-        """Have those be due whose time the wall clock shows now; none of them later than before."""
+        """Make those due whose time the wall clock now shows; none becomes due later than before."""
         ahead = self._ahead()
         self._heap = [(min(ends, timer.at + ahead), n, timer) for ends, n, timer in self._alive()]
         heapq.heapify(self._heap)
 
     def note_cancelled(self) -> None:
-        """Drop what was called off once it is most of all: step timeouts hardly ever come due."""
+        """Drop cancelled calls once they are the majority: step timeouts hardly ever come due."""
         self._cancelled += 1
         if self._cancelled > 100 and self._cancelled * 2 > len(self._heap):
             self._heap = self._alive()
@@ -172,7 +172,7 @@ class _Timer:
 
 
 class _Ticker:
-    """The timers of one loop behind one handle of it, which looks at the wall clock every second."""
+    """The timers of one loop behind one of its handles, which checks the wall clock every second."""
 
     def __init__(self, clock: SystemClock, loop: asyncio.AbstractEventLoop) -> None:
         self._clock, self._loop = clock, loop
@@ -187,7 +187,7 @@ class _Ticker:
         return timer
 
     def _sleep(self) -> None:
-        """Have the loop call at the next timer, or at the next look."""
+        """Schedule the loop's call for the next timer or the next check."""
         at = self._timers.next_at()
         now = self._clock.monotonic()
         wakes = now + round(_LOOK_SECONDS * 1e6) if at is None else min(at, now + round(_LOOK_SECONDS * 1e6))

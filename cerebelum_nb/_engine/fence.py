@@ -40,10 +40,10 @@ def describe(error: BaseException) -> ErrorInfo:
 
 
 def without_secrets(error: BaseException, redactor: Redactor) -> BaseException:
-    """Mask the texts of an exception and of what it came from, in place: a notebook keeps the traceback it shows.
+    """Mask the texts of an exception and its causes in place: a notebook keeps the traceback it shows.
 
     Returns:
-        The exception; where its text cannot be changed, another one that says the same without the secrets.
+        The exception; if its text cannot be changed, another one with the same text without the secrets.
     """
     if not redactor:
         return error
@@ -69,7 +69,7 @@ def _mask_texts(error: BaseException, redactor: Redactor) -> None:
     own = _message(error) + "".join(map(str, getattr(error, "__notes__", ())))
     if redactor.mask(own) == own:
         return
-    with suppress(Exception):  # a user's class may refuse anything
+    with suppress(Exception):  # a user's class may raise anything
         error.args = tuple(_masked(part, redactor) for part in error.args)
     held = {"filename", "filename2", "strerror", "msg", "text", "reason", *getattr(error, "__dict__", ())}
     for name in held:
@@ -95,9 +95,9 @@ def _formatted(error: BaseException) -> list[str]:
 
 
 def at_return(error: BaseException, function: Callable[..., Any]) -> BaseException:
-    """Give an error the place where a function returned what caused it: its ``return``, or its head if it has several.
+    """Make an error point at where a function returned what caused it: its ``return``, or its head if it has several.
 
-    The function is over by then, so its frame is made again, as template engines do for the lines of a template.
+    The function has ended by then, so its frame is made again, as template engines do for the lines of a template.
     """
     code = getattr(inspect.unwrap(function), "__code__", None)
     if code is None:

@@ -12,7 +12,7 @@ __all__ = ["join_items", "list_items"]
 
 
 def list_items(values: ExecutionValues, name: str, now: int) -> tuple[ItemsListed | StepFailed, Exception | None]:
-    """Read the source of a foreach and name its items; what cannot be listed fails it like a step.
+    """Read the source of a foreach and name its items; a source that cannot be listed fails it like a step.
 
     Args:
         values: the execution.
@@ -20,7 +20,7 @@ def list_items(values: ExecutionValues, name: str, now: int) -> tuple[ItemsListe
         now: the time, µs since the epoch.
 
     Returns:
-        The event to record, and the exception when the items cannot be listed.
+        The event to record, and the exception if the items cannot be listed.
     """
     each, step = values.plan.each[name], values.state.steps.get(name) or StepState()
     attempt = max(1, step.attempt)
@@ -44,7 +44,7 @@ def list_items(values: ExecutionValues, name: str, now: int) -> tuple[ItemsListe
 
 
 def join_items(values: ExecutionValues, name: str, now: int) -> StepCompleted | StepFailed:
-    """Make the outcome of a foreach from those of its items; the list may be larger than the log takes."""
+    """Make the outcome of a foreach from those of its items; the list may be larger than the log accepts."""
     event = closed(values.plan, values.state, name, now)
     if isinstance(event, StepCompleted):
         try:

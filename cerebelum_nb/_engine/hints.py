@@ -1,7 +1,7 @@
-"""How to resume an execution, worded for its reader: the one place that says so.
+"""How to resume an execution, worded for its reader: the only place that says so.
 
-Exceptions, cards, results, the command line and exported pages all ask :func:`advise`, so that they agree, and what
-it returns works when it is pasted: once, three of four places advised a call that failed again.
+Exceptions, cards, results, the command line and exported pages all ask :func:`advise`, so that they agree, and what it
+returns works when pasted. Before that, three of four places advised a call that failed again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from .._core.graph import Plan
+from .._core.graph import Plan, step_of, undone_by
 from .._core.resume import unknown_outcomes
 from .._core.state import Operation, State
 from .._core.state_name import ExecutionState
@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 from_sync: ContextVar[bool] = ContextVar("from_sync", default=False)
-"""Set while sync code waits: what it is told to call is sync too."""
+"""Set while sync code waits: the calls advised to it are sync too."""
 
 in_terminal: ContextVar[bool] = ContextVar("in_terminal", default=False)
 """Set while a command runs something: what it advises are commands."""
@@ -64,7 +64,7 @@ class Reader(Enum):
 
     @classmethod
     def now(cls) -> Reader:
-        """Find out who reads what is said now."""
+        """Find out who reads the present output."""
         if in_terminal.get():
             return cls.TERMINAL
         if in_cells():
@@ -102,8 +102,8 @@ class Advice:
 
     Attributes:
         what: what to do first, a sentence that ends with a colon.
-        ways: the calls or commands of which one is then to be used, the best first; each works when pasted.
-        short: the first way as it is in every run, without an id.
+        ways: calls or commands to choose from, the best first; each works when pasted.
+        short: the first way without an id, the same in every run.
     """
 
     what: str
@@ -159,14 +159,14 @@ def advise(
         execution_id: its id.
         plan: its workflow as it is now, if it is known.
         interrupted: whether the process that ran it has died.
-        what: what is said before a resume, of a run that ended in a way its state does not tell.
+        what: the sentence before a resume, for a run that ended in a way that its state does not show.
         reader: who reads it; by default the present caller.
-        variable: how its workflow is called here, if that is known.
-        handle: writes the call that resumes it where that is not a resume(), given the step that has to run again.
+        variable: the name of its workflow here, if known.
+        handle: writes the call that resumes it if that is not a resume(), given the step that must run again.
         command: writes a command for its log; None for a log that no other process can read.
 
     Returns:
-        The advice; None when it runs, or has ended and cannot be resumed.
+        The advice; None if it is running, or has ended and cannot be resumed.
 
     Example:
         >>> print(advise(State(lifecycle=ExecutionState.PAUSED, qualname="deploy"), "k1"))
@@ -181,7 +181,7 @@ def advise(
             return writer.resume(what, plan)
         case _ if interrupted:
             return writer.resume("No process is running it: the one that did has died. To resume:", plan)
-        case ExecutionState.FAILED:
+        case ExecutionState.FAILED | ExecutionState.ROLLED_BACK:
             return _after_failure(writer, state, plan)
         case ExecutionState.PAUSED:
             paused = "No process is running it. To resume:" if handle is None else "To continue:"
@@ -198,8 +198,14 @@ def advise(
 
 def _after_failure(writer: _Writer, state: State, plan: Plan | None) -> Advice:
     step, error = state.failed_step, state.error
+    if state.lifecycle is ExecutionState.ROLLED_BACK and error is None:
+        return writer.resume("It is rolled back. To run it again:", plan)
     if step is None or error is None:
         return writer.resume("Fix it, then:", plan)
+    if undone := undone_by(step):
+        handler = None if plan is None else plan.spec(step)
+        fix = f"what undoes '{undone}'" if plan is None or handler is None else f"'{plan.undo[step_of(undone)].name}'"
+        return writer.roll_back(f"Fix {fix}, then continue the rollback:", plan)
     if error.type in ("ApprovalRejectedError", "ApprovalTimeoutError"):  # a decision: there is nothing to fix
         return writer.resume(f"To let '{step}' ask again:", plan)
     if error.type == "SecretMissingError":
@@ -208,15 +214,15 @@ def _after_failure(writer: _Writer, state: State, plan: Plan | None) -> Advice:
             return writer.resume("A secret is in no log. To make it again:", plan, rerun=held[1])
         if "in the inputs" in error.message:
             return writer.resume("A secret is in no log. To give it again:", plan, asks=True)
-    # The result of a step that completed sent the run into its failure: it has to be made again, not only routed again.
+    # The result of a completed step routed the run into its failure: the step must run again, not only its route.
     rerun = step if step in state.finished else None
     if writer.reader is not Reader.CELL:
-        what = f"Fix '{step}', then:"
+        what = f"Fix '{step}'"
     elif state.module in ("", "__main__"):
-        what = f"Fix '{step}' and run its cell again, then:"
+        what = f"Fix '{step}' and run its cell again"
     else:  # a cell that runs again does not load a module again
-        what = f"Fix '{step}', reload {state.module} or restart the kernel, then:"
-    return writer.resume(what, plan, rerun=rerun)
+        what = f"Fix '{step}', reload {state.module} or restart the kernel"
+    return writer.resume(f"{what}{writer.where_it_continues(step)}, then:", plan, rerun=rerun)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +237,7 @@ class _Writer:
     command: Command | None
 
     def resume(self, what: str, plan: Plan | None, *, rerun: str | None = None, asks: bool = False) -> Advice:
-        """Advise a resume; ``asks`` when a secret of the inputs is missing, also in this process."""
+        """Advise a resume; ``asks``: a secret of the inputs is missing, even in this process."""
         if self.handle is not None:
             call = self.handle(rerun)
             return Advice(what=what, ways=(call,), short=call)
@@ -239,6 +245,26 @@ class _Writer:
         if unknown:
             return self._guarded(unknown)
         return self._written(what, rerun=rerun, asks=asks)
+
+    def where_it_continues(self, step: str) -> str:
+        """Say at which line a failed step continues, and how to start it at its top; "" when it starts there."""
+        known = self.state.steps.get(step)
+        if known is None or not known.checkpoints or known.has_result:
+            return ""
+        line, name = known.checkpoints[-1].event.line, json.dumps(step, ensure_ascii=False)
+        again = f"--rerun {shlex.quote(step)}" if self.reader is Reader.TERMINAL else f"rerun=[{name}]"
+        return f" (it continues at line {line}, or with {again} at its top)"
+
+    def roll_back(self, what: str, plan: Plan | None) -> Advice:
+        """Advise to continue a rollback; what a resume is given, it is given too."""
+        advice = self.resume(what, plan)
+        ways = tuple(
+            way.replace("cerebelum resume ", "cerebelum rollback ", 1)
+            if way.startswith("cerebelum ")
+            else way.replace(".resume", ".rollback", 1)
+            for way in advice.ways
+        )
+        return Advice(what=advice.what, ways=ways, short=advice.short)
 
     def _written(self, what: str, *, rerun: str | None = None, asks: bool = False) -> Advice:
         again = {} if rerun is None else {"rerun": json.dumps([rerun], ensure_ascii=False)}
@@ -249,7 +275,7 @@ class _Writer:
             again["inputs"] = "{" + ", ".join([*asked, *(f"{json.dumps(n)}: {n}" for n in nested)]) + "}"
         imports = "import getpass; " if "inputs" in again and secrets else ""
         calls = [imports + resume_call(self._called(), execution_id, **again) for execution_id in (self.id, None)]
-        # Another process has no secret: it is asked for. One inside another value cannot be given on a command line.
+        # Another process lacks the secret and asks for it. One inside another value cannot be typed on a command line.
         options += "".join(f" --secret {shlex.quote(name)}" for name in secrets)
         command = None if nested else self._resume_command(options)
         has_code = self.reader is not Reader.TERMINAL or _is_only_there(self.state)
@@ -259,7 +285,7 @@ class _Writer:
         return Advice(what=what, ways=(*ways, calls[0]) if has_code or not ways else ways, short=calls[1])
 
     def _guarded(self, unknown: tuple[str, ...]) -> Advice:
-        """Advise on steps with an external effect of which nobody knows whether it happened."""
+        """Advise on steps with an external effect that may or may not have happened."""
         named = ", ".join(f"'{step}'" for step in unknown)
         what = f"Find out whether {named} had its external effect. If not, the first of these; if it did, the second:"
         if self.reader is Reader.TERMINAL:
@@ -273,7 +299,7 @@ class _Writer:
         return Advice(what=what, ways=tuple(ways), short=resume_call(self._called(), None, repeat=repeat))
 
     def decide(self) -> Advice:
-        """Advise who is to approve."""
+        """Advise how to approve."""
         asking = list(_asking(self.state))
         steps = [f" --step {shlex.quote(step)}" if len(asking) > 1 else "" for step, _ in asking]
         kinds = ", ".join(dict.fromkeys(operation.approval_type for _, operation in asking))
@@ -286,7 +312,7 @@ class _Writer:
         return Advice(what=what, ways=ways, short="cerebelum approve")
 
     def signal(self) -> Advice:
-        """Advise who is to send what it waits for."""
+        """Advise how to send the signal it waits for."""
         waits = (key.split(":")[1] for key in self.state.waiting if key.startswith("signal:"))
         names = list(dict.fromkeys(waits))
         what = f"It waits for a signal ({', '.join(names)}). To send it, with data if you like:"
@@ -309,19 +335,19 @@ class _Writer:
         return Advice(what="It sleeps without a process. A scheduler wakes it:", ways=(way,), short=way)
 
     def _resume_command(self, options: str) -> str | None:
-        """Write the command that resumes it; None where no other process can find its code or read its log."""
+        """Write the command that resumes it; None if no other process can find its code or read its log."""
         if self.command is None or (self.variable and not _is_importable(self.state)):
             return None
         found = next((way for way in ways(self.state, self.id) if way.startswith("cerebelum ")), None)
         return None if found is None else self.command(f"{found.removeprefix('cerebelum ')}{options}")
 
     def _called(self) -> str:
-        """The name by which the workflow is called where the call is pasted."""
+        """Return the name of the workflow where the call is pasted."""
         return called(self.state, self.variable)
 
 
 def called(state: State, variable: str = "") -> str:
-    """Return the name by which a workflow is called here; ``variable`` when the state does not say it."""
+    """Return the name of a workflow here; ``variable`` if the state does not say it."""
     return _variable_of(state) or variable or state.qualname.rpartition(".")[2] or state.workflow or "workflow"
 
 
@@ -372,7 +398,7 @@ def command_for(store: Store) -> Command | None:
 
 
 def rerun_stale(call: str, store: Store, execution_id: str) -> str:
-    """Write what runs stale steps again; ``call`` is what resumes the execution otherwise."""
+    """Write the call that runs stale steps again; ``call`` is the one that resumes the execution otherwise."""
     command = command_for(store) if in_terminal.get() else None
     if command is not None:
         return command(f"resume {shlex.quote(execution_id)} --rerun stale")
@@ -396,7 +422,7 @@ def is_script(source: str) -> bool:
 
 
 def is_cell(source: str) -> bool:
-    """Whether code was in a cell: those of a kernel have files, those of other front ends may have none."""
+    """Whether code was in a cell: a kernel's cells have files, those of other front ends may have none."""
     return source.startswith("<ipython") or "ipykernel" in source or source.endswith(".ipynb")
 
 
@@ -423,12 +449,12 @@ def _asking(state: State) -> Iterator[tuple[str, Operation]]:
 
 
 def _is_only_there(state: State) -> bool:
-    """Whether the code is where no command finds it."""
+    """Whether the code is where no command can find it."""
     return not any(way.startswith("cerebelum ") for way in ways(state, ""))
 
 
 def _variable_of(state: State) -> str:
-    """The name by which the module of a workflow, if it is loaded here, holds it."""
+    """Return the name that a workflow has in its module, if that is loaded here."""
     module = sys.modules.get(state.module)
     if module is None or not state.workflow:
         return ""
@@ -445,5 +471,5 @@ def _variable_of(state: State) -> str:
 
 
 def _is_importable(state: State) -> bool:
-    """Whether another process that loads the module finds the workflow there; one made in a function may be nowhere."""
+    """Whether another process that loads the module would find the workflow; one made in a function may be nowhere."""
     return "<locals>" not in state.qualname or bool(_variable_of(state))

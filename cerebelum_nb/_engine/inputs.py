@@ -1,4 +1,4 @@
-"""The inputs of an execution: checked, put over recorded ones, kept as given where the log does not hold them whole."""
+"""The inputs of an execution: checked, merged over recorded ones, kept as given if the log does not fully hold them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def check_inputs(inputs: Any) -> dict[str, Any]:
     """Return inputs as a dict.
 
     Raises:
-        TypeError: they are no names with values.
+        TypeError: they are not names with values.
 
     Example:
         >>> check_inputs(None)
@@ -48,18 +48,18 @@ def merge_inputs(
     inputs: Inputs | None,
     heir: str | None = None,
 ) -> tuple[dict[str, Any], Value]:
-    """Put new inputs over recorded ones; what was a secret stays one.
+    """Merge new inputs over recorded ones; what was a secret stays one.
 
     Args:
         store: the log.
         redactor: the secrets of the execution.
-        execution_id: whose inputs are recorded.
-        recorded: those.
+        execution_id: the execution whose inputs are recorded.
+        recorded: the recorded inputs.
         inputs: the new ones.
-        heir: the execution that is to have them, if it is another one.
+        heir: the execution that gets them, if it is another one.
 
     Returns:
-        All inputs, and as the log would hold them.
+        All inputs, and how the log would hold them.
     """
     known: dict[str, Any] = {}
     if recorded is not None:
@@ -76,6 +76,6 @@ def merge_inputs(
 
 
 def keep_inputs(execution: ExecutionValues, inputs: dict[str, Any], value: Value) -> None:
-    """Have the steps get secrets as they were given, where the log holds masks."""
+    """Give the steps secrets as they were passed, where the log holds masks."""
     if value.masked:
-        execution.live_inputs = copy.deepcopy(inputs)  # the caller may change its own
+        execution.live_inputs = copy.deepcopy(inputs)  # the caller may change theirs

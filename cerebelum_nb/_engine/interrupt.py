@@ -1,8 +1,8 @@
 """Ctrl-C and the kernel's stop button, while executions run in the foreground of the main thread.
 
-One handler of ours is installed while any of them runs, whatever order they end in; what it replaced is put back when
-the last one has ended. It tells them within the signal, so that nothing starts after a stop, even while a step blocks
-the loop. The kernel's own handler does neither: it waits for the loop, and leaves a zombie task behind.
+One handler of ours is installed while any of them runs, in whatever order they end; the handler it replaced is restored
+after the last. It tells them from within the signal, so that nothing starts after a stop, even while a step blocks the
+loop. The kernel's own handler does neither: it waits for the loop, and leaves a zombie task behind.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _Handler = Callable[[int, FrameType | None], Any] | int
 
 @dataclass(slots=True, eq=False)
 class _Entry:
-    """One run in the foreground. ``replaced`` is the handler that it took the place of; None: ours was there."""
+    """One run in the foreground. ``replaced`` is the handler that it replaced; None: ours was already installed."""
 
     loop: asyncio.AbstractEventLoop
     stop: Callable[[], None]
@@ -42,10 +42,10 @@ _before: _Handler = signal.default_int_handler
 
 @contextmanager
 def on_sigint(stop: Callable[[], None], *, presses: int = 2) -> Iterator[None]:
-    """Call ``stop`` at the first SIGINT; ``presses`` of them break into a step that blocks the loop.
+    """Call ``stop`` at the first SIGINT; ``presses`` of them interrupt a step that blocks the loop.
 
-    ``stop`` is called in the signal handler, between any two instructions of the main thread: it sets flags, and
-    leaves everything else to the loop. Does nothing outside the main thread, where signals do not arrive.
+    ``stop`` is called in the signal handler, between any two instructions of the main thread: it must only set flags
+    and leave everything else to the loop. Does nothing outside the main thread, where signals do not arrive.
     """
     if not _in_main_thread():
         yield
@@ -75,7 +75,7 @@ def _enter(entry: _Entry) -> _Entry:
 
 
 def _leave(entry: _Entry) -> None:
-    """Take an entry out; its installation passes to one that relies on it, or is undone."""
+    """Remove an entry; the handler it installed is handed to another that relies on it, or is uninstalled."""
     if entry not in _entries:
         return
     later = _entries[_entries.index(entry) + 1 :]
@@ -90,7 +90,7 @@ def _leave(entry: _Entry) -> None:
 
 def _handle(signum: int, frame: FrameType | None) -> None:
     running = [entry for entry in _entries if entry.loop.is_running()]
-    if not running:  # somebody put this handler back after the last run had ended
+    if not running:  # somebody reinstalled this handler after the last run had ended
         _pass_on(signum, frame)
         return
     for entry in running:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._core.events import StepCompleted
-from .._core.graph import owner_of
+from .._core.graph import owner_of, undone_by
 from .._core.state import State, StepState
 from .values import ExecutionValues
 
@@ -26,7 +26,7 @@ def by_hand(values: ExecutionValues, now: int, state: State, step: str, result: 
     Raises:
         SerializationError: it cannot be stored.
     """
-    owner = state.steps.get(owner_of(step))
+    owner = state.step(undone_by(step) or owner_of(step))
     known = state.step(step) or StepState(visit=1 if owner is None else owner.visit)
     value = values.encode(result, path=path)
     values.keep_live(step, known.visit, value, result)

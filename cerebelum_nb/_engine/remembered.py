@@ -1,7 +1,7 @@
-"""What a later resume or fork in this process needs and the log does not hold whole: secrets, and values of no codec.
+"""What a later resume or fork in this process needs and the log does not fully hold: secrets, and unkept values.
 
-It is kept from the end of a run until the execution is completed or cancelled, of the last few executions of a log at
-most. While a run is at work, it has its values itself.
+It is kept from the end of a run until the execution is completed or cancelled, and only for the last few executions of
+a log. A run in progress has its values itself.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ENDED = (ExecutionState.COMPLETED, ExecutionState.CANCELLED)
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """The inputs of an execution, where the log lacks some of them, and such results, by step and visit."""
+    """The inputs of an execution that the log does not fully hold, and such results, by step and visit."""
 
     inputs: dict[str, Any] | None = None
     results: Mapping[tuple[str, int], Any] = field(default_factory=dict)
@@ -50,7 +50,7 @@ def remembered(store: Store, execution_id: str) -> Remembered:
 
 
 def note_end(execution: ExecutionValues) -> None:
-    """Keep what a resume may need of a run that has ended; of one that is completed or cancelled, nothing."""
+    """Keep what a resume may need from a run that has ended; nothing if it is completed or cancelled."""
     needed = _of(execution)
     with _lock:
         kept = _kept.setdefault(execution.store, OrderedDict())

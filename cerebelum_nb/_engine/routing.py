@@ -1,6 +1,6 @@
-"""Holding the outcome of a step against the patterns of a diverge or the predicate of a branch.
+"""Matching the outcome of a step against the patterns of a diverge or the predicate of a branch.
 
-This is where routes call user code, once; what they choose is recorded and never evaluated again.
+Here, and only here, routes call user code, once; what they choose is recorded and never evaluated again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FAILED = object()
 def take_route(
     values: ExecutionValues, name: str, at: int
 ) -> tuple[DivergeTaken | BranchTaken | WorkflowFailed, BaseException | None]:
-    """Hold the outcome of a step against its patterns, or else against its predicate.
+    """Match the outcome of a step against its patterns, or else its predicate.
 
     Args:
         values: the execution, in whose state the step has its outcome.
@@ -31,7 +31,7 @@ def take_route(
         at: the time, µs since the epoch.
 
     Returns:
-        The event of the choice; what choosing raised, if it did: that fails the run.
+        The event of the choice, and what choosing raised, if it did: that fails the run.
     """
     step, plan = values.state.steps[name], values.plan
     header: dict[str, Any] = {"at": at, "step": name, "visit": step.visit, "attempt": max(1, step.attempt)}
@@ -62,8 +62,8 @@ def choose(diverge: Diverge, error: ErrorInfo | None, result: Any) -> str | None
 
     Args:
         diverge: the patterns, in order.
-        error: the failure, None when the step succeeded.
-        result: what the step returned; ignored when it raised.
+        error: the failure; None if the step succeeded.
+        result: what the step returned; ignored if it raised.
 
     Raises:
         Whatever a pattern function raises.

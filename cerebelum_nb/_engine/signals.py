@@ -1,7 +1,11 @@
 """Sending a signal, from any process: the client, a run and the command line all come here.
 
-A signal is appended beside whatever the running process appends. Whether the execution still takes it is decided by
-the state at the very version it is appended behind.
+Delivery takes three steps. ``deliver`` appends ``SignalReceived`` to the log, beside whatever the running process
+appends; the state at the version it is appended after decides whether the execution still takes signals. Then the
+process that runs the execution reads the event: at once in this process (``look_soon``), within half a second in
+another, whose heartbeat thread sees that the log has changed (leases.py). Last, the waiting step is told by its scope
+and records ``SignalTaken`` (_operations/signal.py); if the execution hibernates, the event makes it due, and a
+scheduler or a resume wakes it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The code of steps in the log: what a result was made with, so that a later plan can say what changed.
 
 The parts of a step's fingerprint are kept once per content, alongside the events of a start or a resume, without
-secrets. They are only ever read to word a reason; what is stale, the digests on the events say.
+secrets. They are only read to explain a reason; the digests in the events say what is stale.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Parts = tuple[tuple[str, str, str, str], ...]
 
 
 def keep_parts(plan: Plan, store: Store, redactor: Redactor, blueprint: Value | None = None) -> tuple[Value, ...]:
-    """Return what the log may not hold yet of a plan, to be written with the next commit: its steps' parts, itself."""
+    """Return the payloads of a plan that the log may not hold yet, for the next commit: its steps' parts, itself."""
     known = _known.get(store, ())
     specs = (spec for name in plan.steps for spec in plan.parts(name))
     new = {spec.code: spec for spec in specs if spec.code is not None and _key(spec.code) not in known}
@@ -55,7 +55,7 @@ def keep_parts(plan: Plan, store: Store, redactor: Redactor, blueprint: Value | 
 
 
 def blueprint_of(plan: Plan, redactor: Redactor) -> Value:
-    """Lay a plan out as a payload, without its code and without secrets; events name it by its digest."""
+    """Return a plan as a payload, without its code and without secrets; events name it by its digest."""
     global _laid_out
     last, kept = _laid_out
     if last is plan and not redactor:
@@ -73,7 +73,7 @@ _laid_out: tuple[Plan | None, Value] = (None, Value("plan"))
 
 
 def blueprint_kept(store: Store, state: State) -> Plan | None:
-    """Read the plan that an execution went by last; None when the log does not hold it."""
+    """Read the plan that an execution last used; None if the log does not hold it."""
     try:
         return load(store.payload(state.plan)) if state.plan else None
     except (StoreError, ValueError):
@@ -81,26 +81,26 @@ def blueprint_kept(store: Store, state: State) -> Plan | None:
 
 
 def parts_written(store: Store, payloads: Iterable[Value]) -> None:
-    """Hear that the log holds these parts now: only then they need not be handed to it again."""
+    """Note that the log holds these parts now, so that they need not be written again."""
     _known.setdefault(store, set()).update(value.digest for value in payloads)
 
 
 def as_payload(code: str, parts: Parts) -> Value:
-    """Lay parts out as the payload of a step's digest."""
+    """Return parts as the payload of a step's digest."""
     data = zlib.compress(json.dumps(parts, ensure_ascii=True, separators=(",", ":")).encode(), 6)
     return Value("code", digest=_key(code), size=len(data), payload=data)
 
 
 def parts_kept(store: Store, code: str) -> Parts | None:
-    """Read the parts of a digest; None when the log does not hold them, or they are damaged."""
+    """Read the parts of a digest; None if the log does not hold them, or they are damaged."""
     try:
         return tuple(tuple(part) for part in parse(inflate(store.payload(_key(code)))))
-    except (StoreError, ValueError):  # a plan can do without: what is stale, the digests say
+    except (StoreError, ValueError):  # a plan can do without it: the digests say what is stale
         return None
 
 
 def pieces(parts: Iterable[object], redactor: Redactor) -> Parts:
-    """Take of each part what tells a change, without secrets."""
+    """Return what identifies each part, without secrets."""
     found = []
     for part in parts:
         kind, name, digest, text = (getattr(part, field) for field in ("kind", "name", "digest", "text"))
@@ -113,14 +113,14 @@ def pieces(parts: Iterable[object], redactor: Redactor) -> Parts:
 def why_stale(
     plan: Plan, state: State, store: Store, redactor: Redactor, inputs: Value | None = None
 ) -> dict[str, list[str]]:
-    """Say of each completed step whose result would be another one now, why.
+    """Say why the result of each stale step would be different now.
 
     Args:
         plan: the workflow as it is now.
         state: the fold of what is recorded.
         store: its log, which holds the code that made the results.
-        redactor: secrets that must not show in a reason.
-        inputs: the inputs a resume replaces the recorded ones by.
+        redactor: secrets that must not appear in a reason.
+        inputs: the inputs with which a resume replaces the recorded ones.
     """
     changed = [name for name in state.finished if name in plan.steps and code_changed(plan, state, name)]
     reasons = {name: _why_changed(plan, state, name, store, redactor) for name in changed}
@@ -130,7 +130,7 @@ def why_stale(
 
 
 def doubts(plan: Plan, state: State) -> dict[str, list[str]]:
-    """Say of each completed step what it reads of which nobody can tell whether it changed."""
+    """List, for each completed step, what it reads that may have changed without anybody being able to tell."""
     from .._dsl.fingerprint import unseen
 
     found = {
@@ -142,7 +142,7 @@ def doubts(plan: Plan, state: State) -> dict[str, list[str]]:
 
 
 def why_inputs_changed(plan: Plan, state: State, now: Value | None) -> dict[str, list[str]]:
-    """Say of each completed step that was started with other inputs than ``now`` which of those it reads differ."""
+    """Name, for each completed step that was started with other inputs than ``now``, those it reads that differ."""
     reasons: dict[str, list[str]] = {}
     differ: dict[int, tuple[str, ...] | None] = {}
     for name in state.finished:
@@ -160,7 +160,7 @@ def why_inputs_changed(plan: Plan, state: State, now: Value | None) -> dict[str,
 
 
 def only_lists_anew(plan: Plan, state: State, now: Value | None) -> tuple[str, ...]:
-    """Name the completed foreach of which the inputs ``now`` change nothing but the list it runs over."""
+    """Name the completed foreach steps for which the inputs ``now`` change only the list they run over."""
     found = []
     for name, each in plan.each.items():
         if name not in state.finished or not each.source.startswith("inputs."):

@@ -1,9 +1,9 @@
-"""What steps print: it reaches the cell as ever, and its last lines are kept for the log.
+"""What steps print: it reaches the cell as usual, and its last lines are kept for the log.
 
-While an execution runs in this process, ``sys.stdout`` and ``sys.stderr`` also tell the scope of the step that
-writes, which they find in its context variable. The streams themselves stay where they are, so code that holds one
-already (a logging handler) is heard too, and what reaches the cell is masked as the log is. What is written is
-bounded; it is masked by who takes it.
+While an execution runs in this process, ``sys.stdout`` and ``sys.stderr`` also pass what is written to the scope of the
+step that writes, found in the context variable. The stream objects stay the same, so code that already holds one (a
+logging handler) is covered too. What reaches the cell is masked like the log. The text kept here is bounded, and is
+masked when it is taken.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _heard: dict[int, _Ear] = {}
 
 
 class Printed:
-    """What one attempt printed and the log does not hold yet."""
+    """What one attempt printed that is not in the log yet."""
 
     __slots__ = ("_lock", "_pieces", "_size", "asked", "dropped", "taken")
 
@@ -48,10 +48,10 @@ class Printed:
                 self.dropped = True
 
     def take(self, mask: Callable[[str], str], *, all_of_it: bool = False) -> tuple[str, bool]:
-        """Return whole lines for an event, and whether some before them were left out.
+        """Return whole lines for an event, and whether lines before them were left out.
 
-        A line that was written over with carriage returns counts as it looked in the end. Secrets are masked
-        before anything is cut, and a line that is not over yet waits, so that none is torn apart.
+        A line overwritten with carriage returns counts as it looked in the end. Secrets are masked before anything is
+        cut, and an unfinished line waits, so that no secret is split.
         """
         with self._lock:
             text = "".join(self._pieces)
@@ -75,7 +75,7 @@ class Printed:
 
 
 def as_seen(text: str) -> str:
-    r"""Apply carriage returns, as a screen does.
+    r"""Apply carriage returns, as a terminal does.
 
     Example:
         >>> as_seen("10%\r50%\r90%\ndone\n")
@@ -88,10 +88,10 @@ def as_seen(text: str) -> str:
 
 
 def listen(tell: Callable[[str, Callable[[str], Any]], str | None]) -> Callable[[], None]:
-    """Tell of every text written to stdout and stderr, and what writes it; write what is answered, if anything is.
+    """Pass every text written to stdout and stderr, with the write method, to a callback; write what it returns.
 
     Returns:
-        What ends it. Calls nest and count.
+        The function that ends it. Calls nest and are counted.
     """
     streams = [stream for stream in (sys.stdout, sys.stderr) if stream is not None]
     heard = [ear for stream in streams if (ear := _ear_on(stream, tell)) is not None]
@@ -109,7 +109,7 @@ def _ear_on(stream: Any, tell: Callable[[str, Callable[[str], Any]], str | None]
         if ear is None:
             try:
                 ear = _Ear(stream, tell)
-            except AttributeError:  # a stream that lets nobody listen: it is not heard
+            except AttributeError:  # a stream whose write cannot be replaced: it is not captured
                 return None
             _heard[id(stream)] = ear
         ear.listeners += 1
@@ -117,7 +117,7 @@ def _ear_on(stream: Any, tell: Callable[[str, Callable[[str], Any]], str | None]
 
 
 class _Ear:
-    """Listens to one stream while somebody wants it to."""
+    """Listens to one stream while there are listeners."""
 
     def __init__(self, stream: Any, tell: Callable[[str, Callable[[str], Any]], str | None]) -> None:
         write = stream.write
@@ -142,7 +142,7 @@ class _Ear:
                 return
             _heard.pop(id(self.stream), None)
             if vars(self.stream).get("write") is not self._write:
-                return  # somebody listens on top of us, and calls us: there is nothing left to hear
+                return  # somebody wrapped our write and calls it: there is nobody left to tell
             if self._before is None:
                 del self.stream.write
             else:

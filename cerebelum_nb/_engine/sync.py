@@ -1,4 +1,4 @@
-"""From sync code into the one async implementation: ``run_sync``, in a script and in a cell."""
+"""``run_sync``: from sync code, in a script or a cell, into the one async implementation."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ STOPPED = "stopped by hand"
 
 
 def run_sync(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a coroutine from sync code: with ``asyncio.run``, or in a thread when a loop runs here.
+    """Run a coroutine from sync code: with ``asyncio.run``, or in a thread if a loop is running here.
 
     Raises:
         KeyboardInterrupt: it was stopped; what ran is paused.
-        CerebelumError: a loop runs here, and no thread can start.
+        CerebelumError: a loop is running here, and no thread can start.
         Otherwise what the coroutine raises.
 
     Example:
@@ -54,7 +54,7 @@ def run_sync(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
 
 def _stop_all_on(loop: asyncio.AbstractEventLoop) -> None:
-    """Pause what runs there; where no execution does, whatever else is at work."""
+    """Pause the executions on a loop; if there are none, cancel its tasks."""
     stopped = [engine.stop_all(STOPPED) for engine in engines_on(loop)]
     if not any(stopped):
         loop.call_soon_threadsafe(_cancel_all_on, loop)

@@ -1,7 +1,7 @@
-"""Whether this system starts threads, as Python in a browser (Pyodide, JupyterLite) does not; and blocking on one.
+"""Whether this system can start threads, and blocking on one. Python in a browser (Pyodide, JupyterLite) cannot.
 
-Asked by everything that would start one. Without threads, plain steps run inline on the event loop and the heartbeat
-beats from it; what would have to block while a loop runs says so.
+Everything that would start a thread asks here. Without threads, plain steps run inline on the event loop, and so does
+the heartbeat; what would have to block while a loop is running raises an error.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _known: dict[str, bool] = {}
 
 
 def can_start_threads() -> bool:
-    """Whether threads start here.
+    """Whether threads can start here, found out by starting one.
 
-    Found out by starting one when the first is wanted. A yes is final: where threads have started, one that the system
-    refuses later (a limit is reached) is the failure of whatever wanted it, and blocking the loop instead would hide
-    that. A no is asked again each time, as that limit may have been reached already at the first look.
+    A yes is final: if the system later refuses a thread (a limit is reached), that is a failure of what needed it,
+    which blocking the loop instead would hide. A no is checked again each time, because that limit may already have
+    been reached at the first check.
     """
     if not _known.get("starts", False):
         try:
@@ -50,7 +50,7 @@ def can_start_threads() -> bool:
 
 
 def is_loop_running() -> bool:
-    """Whether an event loop runs in this thread."""
+    """Whether an event loop is running in this thread."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -70,11 +70,11 @@ def block_on(
 
     Args:
         make: makes the coroutine, on the loop that runs it.
-        what: who waits, as the error names it where a loop runs here and no thread can start.
-        instead: what to do instead, a sentence without its dot.
-        thread: how its thread is called, where a loop runs here and it needs one; it has the caller's context.
-        on_interrupt: what Ctrl-C does then: called with the thread's loop, after which its end is waited for. None
-            leaves it at work, and raises.
+        what: what waits, as it is named in the error if a loop is running here and no thread can start.
+        instead: what to do instead, a sentence without its full stop.
+        thread: the name of its thread, if a loop is running here; it has the caller's context.
+        on_interrupt: called with the thread's loop on Ctrl-C, after which its end is awaited. None leaves it at work
+            and raises.
 
     Raises:
         CerebelumError: it cannot wait here.

@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from .._core.graph import Plan, StepSpec, key_of, of_item, owner_of
-from .._core.state import Phase, State
+from .._core.graph import Plan, StepSpec, key_of, of_item, owner_of, undone_by
+from .._core.state import Phase, State, StepState
 from .._core.value import ErrorInfo, Value
 from .._store.base import Store
 from .._values import Redactor, Secret, decode, encode, pickles
 from .._values.classes import Home
-from ..errors import DependencyError, SerializationError
+from ..errors import DependencyError, SerializationError, WorkflowError
 from .fence import at_return, describe
 from .scope import current_scope
 
@@ -145,7 +145,7 @@ class ExecutionValues:
 
     def result_of(self, step: str) -> Any:
         """Return a new copy of a completed step's value."""
-        known = self.state.step(step)
+        known = self._standing(step)
         output = None if known is None else known.output
         assert output is not None, f"step {step} has no output"
         if known is not None and known.items is not None and not output.restorable:
@@ -171,31 +171,34 @@ class ExecutionValues:
         arguments: dict[str, Any] = {}
         if not spec.takes_anything:
             return arguments
-        steps = self.state.steps
         given: list[Given] = []
-        own = self._of_the_item(spec.name, given) if "[" in spec.name else {}
+        undone = undone_by(spec.name)
+        item = undone or spec.name
+        own = self._of_the_item(item, given) if "[" in item else {}
         for name in spec.requires:
             if name in own:
                 arguments[name] = own[name]()
                 continue
-            step = steps.get(name)
+            step = self._standing(name)
             if step is None or not step.has_result:
                 raise DependencyError(_no_result(spec.name, name, self.state), step=spec.name, dependency=name)
             arguments[name] = self._give(name, given)
         for name in spec.optional:
-            step = steps.get(name)
+            step = self._standing(name)
             if name in own:
                 arguments[name] = own[name]()
             elif step is not None and step.has_result:
                 arguments[name] = self._give(name, given)
         if spec.takes_rest:
-            for name in list(self.state.finished):  # list(): a plain step runs this in its thread, beside the loop
+            for name in self._with_results():
                 if name not in arguments and name not in own and name != spec.name:
                     arguments[name] = self._give(name, given)
         if given:
             self._given[spec.name] = given
         if spec.takes_inputs:
             arguments["inputs"] = self.inputs()
+        if spec.takes_error:
+            arguments["error"] = self._why_rolled_back()
         if spec.takes_context:
             known = self.state.step(spec.name)
             assert known is not None, f"step {spec.name} has begun"
@@ -206,10 +209,29 @@ class ExecutionValues:
                 step_name=spec.name,
                 attempt=known.attempt,
                 visit=known.visit,
-                item=key_of(spec.name) if own else None,
+                item=key_of(item) if own else None,
                 _scope=current_scope.get(),
             )
         return arguments
+
+    def _standing(self, name: str) -> StepState | None:
+        """What is known of a step; what undoes one may also ask for what is undone already."""
+        rollback = self.state.rollback
+        undone = None if rollback is None or rollback.is_over else rollback.undone.get(name)
+        return undone or self.state.step(name)
+
+    def _with_results(self) -> list[str]:
+        """The steps that have a result. A plain step gathers in its thread, while the loop goes on."""
+        rollback = self.state.rollback
+        undone = [] if rollback is None or rollback.is_over else [n for n in list(rollback.undone) if "[" not in n]
+        return list(dict.fromkeys((*list(self.state.finished), *undone)))
+
+    def _why_rolled_back(self) -> WorkflowError | None:
+        """The failure for which the execution is rolled back."""
+        rollback = self.state.rollback
+        if rollback is None or rollback.error is None:
+            return None
+        return WorkflowError(str(rollback.error), execution_id=self.id, failed_step=rollback.failed_step)
 
     def forget(self, names: Iterable[str]) -> None:
         """Forget the objects that are results of these steps, or of their items."""
@@ -245,7 +267,7 @@ class ExecutionValues:
                     )
                 over = given[field]
             else:
-                step = self.state.steps.get(source)
+                step = self._standing(source)
                 if step is None or not step.has_result:
                     raise DependencyError(_no_result(name, source, self.state), step=name, dependency=source)
                 over = self.result_of(source)
@@ -293,7 +315,7 @@ class ExecutionValues:
                 )
 
     def _give(self, name: str, given: list[Given]) -> Any:
-        known = self.state.step(name)
+        known = self._standing(name)
         output = None if known is None else known.output
         value = self.result_of(name)
         assert output is not None

@@ -1,4 +1,4 @@
-"""Who shows a run while it runs. Faces register here; the engine knows none of them.
+"""What shows a run while it runs. Views register here; the engine knows none of them.
 
 What a view raises never reaches the run: it is logged, and the run continues unseen.
 """
@@ -42,10 +42,10 @@ outcome_is_told: ContextVar[bool] = ContextVar("outcome_is_told", default=False)
 
 @contextmanager
 def shielded(what: str) -> Iterator[None]:
-    """Log what a face raises in the block instead of raising it.
+    """Log what a view raises in the block instead of raising it.
 
-    A closed pipe, a terminal that hung up, a widget that cannot be made: none of that is the run's fault, and
-    the code that showed it does not hear of it. Views are therefore fenced as steps are; see
+    A closed pipe, a terminal that hung up, a widget that cannot be made: none of that is the run's fault. So views are
+    fenced as steps are; see
     :mod:`cerebelum_nb._engine.fence`.
     """
     try:
@@ -108,5 +108,5 @@ sliders: list[Callable[[str, Sequence[Event], Plan | None], Any]] = []
 
 
 def slide(execution_id: str, events: Sequence[Event], plan: Plan | None = None) -> Any:
-    """Make a slider through the events of an execution; ``plan`` is what the log says it went by."""
+    """Make a slider through the events of an execution; ``plan`` is the recorded plan."""
     return sliders[0](execution_id, events, plan)

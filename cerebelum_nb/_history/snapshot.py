@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from .._core.arguments import ExecutionLike
-from .._core.describe import items_told
+from .._core.describe import items_told, undo_rows
 from .._core.events import Event, StepCompleted, StepFailed
 from .._core.graph import key_of, step_of
 from .._core.state import Operation, Phase, State, StepState, fold
@@ -125,7 +125,7 @@ class Snapshot:
             f"{utc(self.at)}): {self.status}"
         )
         rows: list[tuple[str, ...]] = [("step", "state", "attempt", "took", "value or error")]
-        for name, known in self.state.steps.items():
+        for name, known in {**self.state.steps, **undo_rows(self.state)}.items():
             took = format_seconds((known.ended_at - known.started_at) / 1e6) if known.settled else ""
             told = short(known.output) if known.has_result else str(known.error) if known.error else ""
             if known.items is not None and not known.settled:

@@ -33,7 +33,14 @@ _WAIT_ENDS = {
     "OperationFailed",
 }
 _TRIES = {"PollAttempted", "RetryAttempted", "OperationCompleted"}
-_LEAVES = {"WorkflowPaused", "WorkflowHibernated", "WorkflowCompleted", "WorkflowFailed", "WorkflowCancelled"}
+_LEAVES = {
+    "WorkflowPaused",
+    "WorkflowHibernated",
+    "WorkflowCompleted",
+    "WorkflowFailed",
+    "WorkflowCancelled",
+    "WorkflowRolledBack",
+}
 _RETURNS = {"WorkflowResumed", "WorkflowAwakened"}
 
 

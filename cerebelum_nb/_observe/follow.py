@@ -23,7 +23,6 @@ from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import TracebackType
 from typing import NamedTuple, Self
 
 from .._core.events import Event, StepCompleted, StepEvent, WorkflowAwakened
@@ -175,9 +174,7 @@ class Follower:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
     def look(self, *, everything: bool = False) -> list[Change]:

@@ -37,6 +37,7 @@ _STATES = (
     "COMPLETED",
     "FAILED",
     "CANCELLED",
+    "ROLLED_BACK",
 )
 
 

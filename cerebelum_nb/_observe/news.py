@@ -14,6 +14,7 @@ from .._core.events import (
     Event,
     WorkflowCompleted,
     WorkflowFailed,
+    WorkflowRolledBack,
 )
 from .._core.state import fold
 from .._engine.hints import Reader, advise, command_for
@@ -88,6 +89,16 @@ def news_of(
                     text=_advice(store, execution_id, version, cut(error, _LONGEST)),
                     step=step,
                     error=error,
+                )
+            case WorkflowRolledBack() if "failed" in kinds:
+                yield News(
+                    kind="failed",
+                    execution_id=execution_id,
+                    workflow=workflow,
+                    version=version,
+                    at=event.at,
+                    title=one_line(f"{name} is rolled back", 200),
+                    text=_advice(store, execution_id, version, ""),
                 )
             case ApprovalRequested() if "approval" in kinds and (event.step, event.op) not in decided:
                 shown = "" if event.data is None else cut(event.data.text, _LONGEST)

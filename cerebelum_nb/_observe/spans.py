@@ -32,6 +32,7 @@ _LEAVES = (
     e.WorkflowCompleted,
     e.WorkflowFailed,
     e.WorkflowCancelled,
+    e.WorkflowRolledBack,
     e.WorkflowPaused,
     e.WorkflowHibernated,
 )
@@ -40,6 +41,7 @@ _RUN_ENDED = {
     "WorkflowCompleted": "completed",
     "WorkflowFailed": "failed",
     "WorkflowCancelled": "cancelled",
+    "WorkflowRolledBack": "rolled back",
     "WorkflowPaused": "paused",
     "WorkflowHibernated": "hibernated",
 }

@@ -29,7 +29,12 @@ _ATTEMPTS = {
     "StepRetried": "retried",
     "StepInterrupted": "interrupted",
 }
-_ENDS = {"WorkflowCompleted": "completed", "WorkflowFailed": "failed", "WorkflowCancelled": "cancelled"}
+_ENDS = {
+    "WorkflowCompleted": "completed",
+    "WorkflowFailed": "failed",
+    "WorkflowCancelled": "cancelled",
+    "WorkflowRolledBack": "rolled back",
+}
 _STARTS = ("WorkflowStarted", "WorkflowForked")
 _GOES_ON = ("WorkflowResumed", "WorkflowAwakened")
 _DECIDED = ("ApprovalReceived", "ApprovalRejected")

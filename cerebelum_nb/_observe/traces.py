@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 from urllib.parse import urlsplit
 
@@ -19,6 +18,7 @@ from .._core.events import (
     WorkflowFailed,
     WorkflowHibernated,
     WorkflowPaused,
+    WorkflowRolledBack,
 )
 from .._engine import observers
 from .._store.base import Store
@@ -40,7 +40,14 @@ if TYPE_CHECKING:
 __all__ = ["Traces", "send", "trace"]
 
 _BATCH = 500
-_LEAVES = (WorkflowCompleted, WorkflowFailed, WorkflowCancelled, WorkflowPaused, WorkflowHibernated)
+_LEAVES = (
+    WorkflowCompleted,
+    WorkflowFailed,
+    WorkflowCancelled,
+    WorkflowRolledBack,
+    WorkflowPaused,
+    WorkflowHibernated,
+)
 """After these no process runs it."""
 _NOT_TAKEN = (
     "the collector did not take the trace: is its address right, and does it take OTLP over HTTP "
@@ -99,9 +106,7 @@ class Traces:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
     def flush(self) -> bool:

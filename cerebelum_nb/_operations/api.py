@@ -15,7 +15,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from .._core.graph import Policy
 from .._engine.calling import PendingOperation, offer, wrap
-from .._engine.checkpoints import waits_in_plain_steps
+from .._engine.entry import waits_in_plain_steps
 from .._engine.scope import Scope
 from .._text.duration import Duration, seconds
 from .durable import code_of, durable_poll, durable_retry, durable_run, durable_sleep, invoke
@@ -319,7 +319,7 @@ def run(name: str, fn: Callable[..., Any] | None = None, *args: Any, **kwargs: A
         What ``fn`` returned, which must be storable.
 
     Raises:
-        SerializationError: the result cannot be stored; that it was done is recorded all the same.
+        SerializationError: the result cannot be stored; that the effect happened is still recorded.
 
     Example:
         >>> import asyncio

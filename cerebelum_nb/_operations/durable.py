@@ -1,6 +1,6 @@
 """How an operation runs: what it records under its step, what it finds there, and how it waits.
 
-operations.py has the names that users call, and checks what they give.
+api.py has the names that users call, and checks their arguments.
 """
 
 from __future__ import annotations

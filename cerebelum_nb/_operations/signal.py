@@ -8,8 +8,8 @@ from typing import Any
 
 from .._core.events import OperationFailed, SignalAwaited, SignalReceived, SignalTaken
 from .._engine.calling import PendingOperation, offer
-from .._engine.checkpoints import waits_in_plain_steps
 from .._engine.clock import Deadline
+from .._engine.entry import waits_in_plain_steps
 from .._engine.scope import Scope, scope_here
 from .._engine.signals import check_name
 from .._text.duration import Duration, format_seconds, seconds
@@ -63,7 +63,7 @@ async def _wait(scope: Scope | None, name: str, limit: float | None, match: Call
     if operation is not None and operation.result is not None:
         return scope.execution.decode(operation.result, f"the signal '{name}'")
     clock = scope.execution.clock
-    if operation is not None:  # one that goes on after an interruption keeps its end
+    if operation is not None:  # after an interruption it keeps its deadline
         due = None if operation.due_at is None else Deadline(clock, operation.due_at)
     else:
         due = None if limit is None else Deadline.after(clock, limit)

@@ -51,10 +51,15 @@ def worker(data: str) -> str:
 
 
 def step_in(name: str) -> str:
-    """Cut the step whose function runs out of what an attempt is of: ``deploy[ams3]``, ``parse[a.html].fetch``."""
+    """Cut the step whose function runs out of what an attempt is of: ``deploy[ams3]``, ``parse[a.html].fetch``.
+
+    What undoes a step keeps its ``~``: ``~fetch``.
+    """
+    undo = f"CASE WHEN substr({name}, 1, 1) = '~' THEN '~' ELSE '' END"
     last = f"CASE WHEN substr({name}, -1) = ']' THEN substr({name}, 1, instr({name}, '[') - 1) END"
     return (
-        f"CASE WHEN instr({name}, '[') THEN coalesce({last}, substr({name}, instr({name}, '].') + 2)) ELSE {name} END"
+        f"CASE WHEN instr({name}, '[') THEN coalesce({last}, {undo} || substr({name}, instr({name}, '].') + 2)) "
+        f"ELSE {name} END"
     )
 
 

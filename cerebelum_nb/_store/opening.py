@@ -186,43 +186,43 @@ def explain(exc: Exception, location: str) -> StoreError:
         code = sqlite3.SQLITE_FULL
     match code:
         case sqlite3.SQLITE_FULL:
-            told = (
+            message = (
                 f"There is no room left for the log {location}: this was not written, what was committed is "
                 "kept. Free space, then resume."
             )
         case sqlite3.SQLITE_READONLY:
-            told = refusals.read_only(location)
+            message = refusals.read_only(location)
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            told = (
+            message = (
                 f"The log {location} stayed locked by another process. "
                 "See who has it open (a long transaction in another program?), then try again."
             )
-            return StoreError(told, transient=True)
+            return StoreError(message, transient=True)
         case sqlite3.SQLITE_NOTADB:
-            told = (
+            message = (
                 f"{location} is not a cerebelum log (not even an SQLite database). Give the path of a log, "
                 "or of a new file."
             )
         case sqlite3.SQLITE_CORRUPT:
-            told = (
+            message = (
                 f"The log {location} is damaged ({exc}). Restore it from a copy, or save what is readable "
                 "with `sqlite3 LOG .recover`, and use a new file until then."
             )
         case sqlite3.SQLITE_CANTOPEN:
-            told = (
+            message = (
                 f"The log {location} cannot be opened. Check that its folder exists and that you may read "
                 "and write there; a log with a -wal file beside it needs a place that can be written to."
             )
         case sqlite3.SQLITE_TOOBIG:
-            told = (
+            message = (
                 f"A value is larger than the log {location} accepts, one gigabyte at most. Nothing was written. "
                 "Write it to a file and pass the path instead."
             )
         case _ if isinstance(exc, sqlite3.ProgrammingError) and "closed" in str(exc):
-            told = f"The log {location} is closed. Open it again."
+            message = f"The log {location} is closed. Open it again."
         case _:
-            told = f"The log {location} refused: {exc}. Nothing was written. Check the disk, then try again."
-    return StoreError(told)
+            message = f"The log {location} refused: {exc}. Nothing was written. Check the disk, then try again."
+    return StoreError(message)
 
 
 def _connect(address: str) -> sqlite3.Connection:

@@ -127,9 +127,9 @@ def to_row(columns: tuple[Any, ...]) -> ExecutionRow:
     Raises:
         StoreError: something other than this library has written to it.
     """
-    if (told := unreadable(columns)) is not None:
+    if (damage := unreadable(columns)) is not None:
         raise StoreError(
-            f"The list cannot be read: something else has written {told} to the row of execution {columns[0]}. "
+            f"The list cannot be read: something else has written {damage} to the row of execution {columns[0]}. "
             "If its events are intact, rebuild the row from them with "
             f"`cerebelum verify {shlex.quote(columns[0])} --repair`."
         )

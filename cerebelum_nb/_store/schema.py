@@ -165,6 +165,7 @@ MIGRATIONS: dict[int, tuple[_Work, ...]] = {
     11: (),  # the views: an attempt whose process died ended with it, and not when somebody noticed
     12: (),  # the views: what runs for an item of a foreach is told by `step` and `item`
     13: (),  # the views: `steps` says which worker of a cluster ran an attempt
+    14: (),  # the views: what undoes a step in a rollback is told as `~step`; older versions cannot read such events
 }
 """By the version that each makes, what it takes to come there from the version before."""
 

@@ -48,7 +48,7 @@ class SqliteStore(SqliteLeases):
     other processes, and after a fork.
 
     Args:
-        path: where the log is, or is to be.
+        path: the log's file, which need not exist yet.
         durability: ``"full"`` syncs every commit to the disk and survives a power cut; ``"normal"`` is ten
             times as fast, survives ``kill -9``, and may lose the last commits in a power cut. None: as the log was
             last connected to, else ``"full"``.

@@ -33,7 +33,7 @@ _UNUSED_SECONDS = 365 * 86_400.0
 _USED_EVERY = 86_400.0
 
 _made_here: set[str] = set()
-"""The ids of logs that this process made: where the state folder cannot be written, it knows its own all the same."""
+"""The ids of logs that this process made: if the state folder cannot be written, it still knows its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,6 +44,7 @@ _LOOKS = {
     "COMPLETED": "completed",
     "FAILED": "failed",
     "CANCELLED": "skipped",
+    "ROLLED_BACK": "skipped",
     "PAUSED": "interrupted",
     "SLEEPING": "sleeping",
     "WAITING_FOR_APPROVAL": "approval",

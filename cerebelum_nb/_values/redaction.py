@@ -1,6 +1,6 @@
 """Finding the secrets of a value, before any of its texts is masked.
 
-What counts as a secret is said in `secret`; the masking itself is done where a value is written, in `tags`.
+secret.py defines what counts as a secret; tags.py masks while it writes the value.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Values that must never be written, and what one execution knows about them.
 
 `Secret` is what a user wraps such a value in; `Redactor` finds the secrets of one execution in texts and
-payloads. How values are encoded does not live here, nor does anything that writes.
+payloads. Nothing here encodes or writes a value: codec.py collects its secrets first (redaction.py), and
+tags.py masks them while it writes. Errors are masked in _engine/values.py, prints in _engine/scope.py.
 """
 
 from __future__ import annotations

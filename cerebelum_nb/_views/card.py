@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
-from .._core.describe import items_told
+from .._core.describe import items_told, row_of, undo_rows
 from .._core.graph import key_of
 from .._core.limits import Before
 from .._core.state import Phase, State, StepState
@@ -45,6 +45,7 @@ class Row:
     note: str = ""
     parallel: bool = False
     printed: str = ""
+    undoes: bool = False  # it is a step of a rollback
 
     @property
     def active(self) -> bool:
@@ -104,6 +105,8 @@ class Card:
         """
         plan, scopes = graph.plan, scopes or {}
         parallel = {name for stage in plan.timeline if len(stage) > 1 for name in stage}
+        undos = undo_rows(state)
+        at_work = {row_of(name): scope for name, scope in scopes.items()} if undos else {}
         names = dict.fromkeys((*(n for stage in plan.timeline for n in stage), *state.steps))
         ended = state.completed_at or (state.updated_at if state.lifecycle is ExecutionState.PAUSED else now)
         over = state.lifecycle is ExecutionState.COMPLETED
@@ -116,6 +119,9 @@ class Card:
                 (known and known.get(name))
                 or _row(name, state.steps.get(name), now, name in parallel, over, scopes, mask)
                 for name in names
+            )
+            + tuple(
+                _row_of_undo(step, _row(name, step, now, False, over, at_work, mask)) for name, step in undos.items()
             ),
             graph=graph,
             failure=Failure.of(plan, state, advice),
@@ -137,7 +143,7 @@ class Card:
             ("completed", "failed") if self.state is ExecutionState.COMPLETED else ("completed",)
         )  # then it was routed
         steps = self.graph.plan.steps  # a failed step that was renamed since no longer counts
-        rows = [row for row in self.rows if row.state == "completed" or row.name in steps]
+        rows = [row for row in self.rows if not row.undoes and (row.state == "completed" or row.name in steps)]
         done = sum(row.state in had for row in rows)
         words = "starting" if self.state is ExecutionState.UNSPECIFIED else self.state.words
         return f"{self.workflow}: {words}, {done} of {max(self.total, len(rows))} steps"
@@ -246,6 +252,10 @@ def _row_of_items(name: str, step: StepState, now: int, parallel: bool, over: bo
         parallel=parallel,
         printed="\n".join(f"[{key_of(item)}] {line}" for item in shown for line in _tail(items.steps[item].printed)),
     )
+
+
+def _row_of_undo(step: StepState, row: Row) -> Row:
+    return replace(row, undoes=True, note=row.note or step.message)
 
 
 def _tail(text: str) -> list[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from .._core.graph import Plan
+from .._core.describe import rollback_told
+from .._core.graph import Plan, undone_by
 from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._core.value import Value
@@ -33,7 +34,7 @@ class Failure:
         inputs: what the step was given, as previews, by parameter.
         printed: the last lines it printed.
         advice: how to resume it; None when it is not to be shown.
-        kept: how many steps are finished and are not run again.
+        kept: how many steps are finished and are not run again; of a rollback, how far it is.
     """
 
     step: str | None
@@ -43,7 +44,7 @@ class Failure:
     inputs: tuple[tuple[str, str], ...]
     printed: str
     advice: Advice | None
-    kept: int
+    kept: str
 
     @classmethod
     def of(cls, plan: Plan, state: State, advice: Advice | None) -> Failure | None:
@@ -53,7 +54,7 @@ class Failure:
             >>> Failure.of(Plan(workflow="w", timeline=(), steps={}), State(), None) is None
             True
         """
-        if state.lifecycle is not ExecutionState.FAILED or state.error is None:
+        if state.lifecycle not in (ExecutionState.FAILED, ExecutionState.ROLLED_BACK) or state.error is None:
             return None
         step, error = state.failed_step, state.error
         own = error.type in ("flow.fail", "flow.retry", "JumpLimit", "returned error")
@@ -65,22 +66,27 @@ class Failure:
             inputs=tuple(_inputs(plan, state, step)) if step is not None else (),
             printed="\n".join(_printed(state, step).splitlines()[-_LAST_PRINTED:]),
             advice=advice,
-            kept=len(state.finished),
+            kept=f"{rollback_told(state) or counted(len(state.finished), 'finished step') + ' kept'}.",
         )
 
     def to_text(self) -> str:
         """Write it as text that is the same in every run: the call is given without an id."""
-        what = f"step '{self.step}' failed" if self.step else "the run failed"
+        undone = undone_by(self.step or "")
+        what = (
+            f"undoing '{undone}' failed" if undone else f"step '{self.step}' failed" if self.step else "the run failed"
+        )
         lines = [f"{what}{f', {self.where}' if self.where else ''}: {self.error}"]
         if self.traceback:
             lines += [f"    {line}" for line in self.traceback.rstrip().splitlines()]
         lines += [f"  {name} = {shown}" for name, shown in self.inputs]
-        kept = f"{counted(self.kept, 'finished step')} kept."
+        kept = self.kept
         return "\n".join([*lines, kept if self.advice is None else f"{kept} {self.advice.what} {self.advice.short}"])
 
     def to_html(self) -> Html:
         """Write it as a box that is legible in light and dark themes."""
-        what = Html("Step <code>{}</code> failed").format(self.step) if self.step else "The run failed"
+        undone = undone_by(self.step or "")
+        failed = "Undoing <code>{}</code> failed" if undone else "Step <code>{}</code> failed"
+        what = Html(failed).format(undone or self.step) if self.step else "The run failed"
         where = Html(" in <b>{}</b>").format(self.where) if self.where else ""
         parts = [
             Html("<div><b style='color:#d55e00'>✗</b> {}{}</div>").format(what, where),
@@ -94,7 +100,7 @@ class Failure:
             parts.append(Html("<div style='margin:4px 0'>It was given:{}</div>").format(rows))
         if self.printed:
             parts.append(Html("<div style='margin:4px 0'>It printed last:{}</div>").format(_block(self.printed)))
-        kept = f"{counted(self.kept, 'finished step')} kept."
+        kept = self.kept
         told = kept if self.advice is None else f"{kept} {self.advice.what}"
         ways = "" if self.advice is None else _block("\n".join(self.advice.ways))
         parts.append(Html("<div style='margin-top:4px'>{}{}</div>").format(told, ways))
@@ -113,7 +119,7 @@ def _where(traceback: str) -> str:
 
 def _printed(state: State, step: str | None) -> str:
     """What a failed step printed last; of a foreach, what the first failed item did."""
-    known = state.steps.get(step or "")
+    known = state.step(step or "")
     if known is not None and known.items is not None and known.items.failed:
         known = known.items.steps[next(iter(known.items.failed))]
     return "" if known is None else known.printed

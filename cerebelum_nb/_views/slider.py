@@ -68,7 +68,13 @@ class Slider:
         parts = {
             "graph": self._graph.to_changing_svg(seen),
             "rows": Html().join(
-                Html('<tbody data-step="{}"></tbody>').format(row.name) for row in self._cards[-1].rows
+                Html('<tbody data-step="{}"></tbody>').format(name)
+                for name in dict.fromkeys(
+                    [
+                        *(row.name for row in self._cards[-1].rows),
+                        *(row.name for card in self._cards for row in card.rows if row.undoes),
+                    ]
+                )
             ),
         }
         told["page"] = _live(parts, len(self._transitions))
@@ -107,7 +113,7 @@ class Slider:
             same = {
                 row.name: row
                 for row in (cards[-1].rows if cards else ())
-                if not row.active and state.steps.get(row.name) is before.steps.get(row.name)
+                if not (row.active or row.undoes) and state.steps.get(row.name) is before.steps.get(row.name)
             }
             known = same if state.lifecycle is before.lifecycle else None
             advice = advise(state, self._id) if event is self._events[-1] else None

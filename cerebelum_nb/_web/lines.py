@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from .._core.describe import items_told
+from .._core.describe import items_told, row_of, undo_rows
 from .._core.events import SignalReceived
-from .._core.graph import owner_of
 from .._core.state import Operation, Phase, State, StepState
 from .._history.spans import Span, Timeline, covered
 from .._views.card import Row
@@ -111,14 +110,15 @@ def lines_of(
         lasting: whether what has not ended is still at work.
     """
     bars = _bars(spans, state, start, lasting=lasting)
+    steps = {**state.steps, **undo_rows(state)}
     return tuple(
         StepLine(
             name=row.name,
             look="interrupted" if interrupted and row.state in AT_WORK else row.state,
-            step=state.steps.get(row.name),
+            step=steps.get(row.name),
             percent=row.percent,
             bars=tuple(bars.get(row.name, ())),
-            waits=tuple(_waits(state.steps[row.name], now)) if row.name in state.steps else (),
+            waits=tuple(_waits(steps[row.name], now)) if row.name in steps else (),
         )
         for row in rows
     )
@@ -133,7 +133,7 @@ def _bars(spans: Timeline, state: State, start: int, *, lasting: bool) -> dict[s
         is_last = step is not None and (step.visit, step.attempt) == (span.visit, span.attempt)
         is_open = step is not None and is_last and step.phase in (Phase.RUNNING, Phase.RETRYING)
         lasts = lasting and is_open and span.end >= spans.end and not state.lifecycle.is_final
-        found.setdefault(owner_of(span.step), []).append((span, lasts))
+        found.setdefault(row_of(span.step), []).append((span, lasts))
     return {
         name: _joined(its, start, spans.end - start)
         if len(its) > _MOST_BARS

@@ -28,26 +28,32 @@ class Definition:
         fn: the function.
         name: the workflow's name in the log.
         max_jumps: how many jumps back one execution may make.
+        on_failure: ``"rollback"`` if an execution that fails is rolled back at once.
     """
 
-    def __init__(self, fn: Callable[[WorkflowBuilder], object], name: str, max_jumps: int) -> None:
+    def __init__(
+        self, fn: Callable[[WorkflowBuilder], object], name: str, max_jumps: int, on_failure: str | None = None
+    ) -> None:
         self.__doc__, self.__module__, self.__name__ = fn.__doc__, fn.__module__, fn.__name__
         self.__qualname__ = fn.__qualname__
-        self._fn, self.name, self.max_jumps = fn, name, max_jumps
+        self._fn, self.name, self.max_jumps, self.on_failure = fn, name, max_jumps, on_failure
         self._load = load_of(fn)
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         """Pickle by name, as functions are; one that its module does not hold, by what it is made of."""
-        return by_name(self) or (type(self), (self._fn, self.name, self.max_jumps))
+        return by_name(self) or (type(self), (self._fn, self.name, self.max_jumps, self.on_failure))
 
     @property
     def fn(self) -> Callable[[WorkflowBuilder], object]:
         """The function, as its module defines it now."""
         return newest(self, self.name, self._fn, self._load)._fn
 
+    def _built(self) -> tuple[Plan, Report]:
+        return build(self.fn, self.name, self.max_jumps, self.on_failure == "rollback")
+
     def validate(self) -> Report:
         """Evaluate the timeline as it is now and report what is wrong with it, all at once."""
-        return build(self.fn, self.name, self.max_jumps)[1]
+        return self._built()[1]
 
     def plan(self) -> Plan:
         """Evaluate the timeline as it is now.
@@ -55,7 +61,7 @@ class Definition:
         Raises:
             WorkflowDefinitionError: it cannot run; ``.errors`` names every problem.
         """
-        plan, report = build(self.fn, self.name, self.max_jumps)
+        plan, report = self._built()
         if not report.ok:
             raise WorkflowDefinitionError(
                 f"workflow '{self.name}' cannot run, {counted(len(report.errors), 'problem')}:\n{report}",
@@ -72,7 +78,7 @@ class Definition:
             return f"<workflow {self.name}: {counted(len(error.errors), 'problem')}>\n{found}"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        plan, report = build(self.fn, self.name, self.max_jumps)
+        plan, report = self._built()
         return views.drawers[0](plan).bundle() if report.ok and views.drawers else {"text/plain": repr(self)}
 
     def to_mermaid(self) -> str:

@@ -29,7 +29,7 @@ Origin = WorkflowStarted
 
 
 class Runnable(Protocol):
-    """What is needed of a workflow: its name, and how to resume one of its executions."""
+    """What is needed of a workflow: its name, and how to resume or roll back one of its executions."""
 
     name: str
 
@@ -41,6 +41,12 @@ class Runnable(Protocol):
         **options: Any,
     ) -> Any:
         """Go on with an execution."""
+
+    async def rollback(self, execution_id: str, to: Any = None, **options: Any) -> Any:
+        """Undo what an execution has done."""
+
+    def plan_rollback(self, execution_id: str, to: Any = None, **options: Any) -> Any:
+        """Say what that would undo."""
 
 
 def origin_of(store: Store, execution_id: str) -> Origin:

@@ -24,6 +24,7 @@ from .._engine.loop import engine_of
 from .._engine.marking import by_hand
 from .._engine.remembered import remembered
 from .._engine.staleness import blueprint_of, keep_parts, only_lists_anew, why_inputs_changed, why_stale
+from .._engine.values import ExecutionValues
 from .._operations.context import Context
 from .._store.base import Store
 from .._store.connect import resolve_store
@@ -33,7 +34,7 @@ from .resume_plan import Outlook
 from .run import Run
 from .start import check_id, new_id, own, refuse_in_step
 
-__all__ = ["fork", "preview"]
+__all__ = ["Fork", "fork", "forked", "prepare", "preview"]
 
 Overrides = Mapping[Any, Any]
 
@@ -41,7 +42,7 @@ _UNSEEN = Value("none")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Fork:
+class Fork:
     """What a fork of an execution would be."""
 
     plan: Plan
@@ -90,20 +91,30 @@ def fork(
     log = resolve_store(store)
     redactor = Redactor(log.redact)
     fork_id = new_id() if fork_id is None else check_id(fork_id)
-    made = _prepare(workflow, log, redactor, execution_id, from_step, inputs, overrides, rerun, fork_id)
+    made = prepare(workflow, log, redactor, execution_id, from_step, inputs, overrides, rerun, fork_id)
     with engine_of(log).create(fork_id, made.plan, redactor, Context) as execution:
         blueprint = blueprint_of(made.plan, redactor)
-        events = made.begin(max(execution.clock.now(), made.before.updated_at), blueprint.digest)
-        state = fold(events)
-        execution.recall(remembered(log, made.parent).results, state)
-        now = execution.now()
-        events += [
-            by_hand(execution, now, state, name, given, f"overrides[{name!r}]") for name, given in made.given.items()
-        ]
-        keep_inputs(execution, made.inputs, made.value)
+        events = forked(execution, made, execution.clock.now(), blueprint.digest)
         execution.payloads = keep_parts(made.plan, log, redactor, blueprint)
         execution.stays = wait
         return Run(execution, workflow.variable, *events, stale=made.chosen.stale)
+
+
+def forked(values: ExecutionValues, made: Fork, now: int, plan: str) -> list[Event]:
+    """Make the events that a fork begins with.
+
+    Args:
+        values: the fork, of which nothing is recorded; it gets what this process knows of the parent besides its log.
+        made: what the fork is to be.
+        now: the time, µs since the epoch.
+        plan: the digest of the plan it goes by.
+    """
+    events = made.begin(max(now, made.before.updated_at), plan)
+    state = fold(events)
+    values.recall(remembered(values.store, made.parent).results, state)
+    events += [by_hand(values, now, state, name, given, f"overrides[{name!r}]") for name, given in made.given.items()]
+    keep_inputs(values, made.inputs, made.value)
+    return events
 
 
 def preview(
@@ -118,7 +129,7 @@ def preview(
 ) -> Outlook:
     """Say what a fork would do; the arguments are those of :meth:`~cerebelum_nb.Workflow.plan_fork`."""
     log = resolve_store(store)
-    made = _prepare(workflow, log, Redactor(log.redact), execution_id, from_step, inputs, overrides, rerun)
+    made = prepare(workflow, log, Redactor(log.redact), execution_id, from_step, inputs, overrides, rerun)
     after = fold(made.begin(made.before.updated_at))
     for name in made.given:
         known = after.steps.get(name) or StepState()
@@ -136,7 +147,7 @@ def preview(
     )
 
 
-def _prepare(
+def prepare(
     workflow: Definition,
     log: Store,
     redactor: Redactor,
@@ -146,7 +157,8 @@ def _prepare(
     overrides: Overrides | None,
     rerun: str | Collection[str],
     fork_id: str | None = None,
-) -> _Fork:
+) -> Fork:
+    """Choose what a fork keeps and what it runs; the arguments are those of :meth:`~cerebelum_nb.Workflow.fork`."""
     plan = workflow.plan()
     parent = own(workflow, execution_id, log, "fork")
     if overrides is not None and not isinstance(overrides, Mapping):
@@ -168,7 +180,7 @@ def _prepare(
         given=given,
         listed_anew=only_lists_anew(plan, before, value) if changed else (),
     )
-    return _Fork(
+    return Fork(
         plan=plan,
         parent=parent,
         kept=kept,

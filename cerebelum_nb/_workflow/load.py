@@ -38,6 +38,7 @@ _RUNS = {
     "fork",
     "next",
     "resume",
+    "rollback",
     "run",
     "run_sync",
     "run_to",

@@ -12,7 +12,7 @@ from .._core.resume import ResumeDecision, plan_resume
 from .._core.resume_plan import Fate, PlannedStep, planned_steps
 from .._core.state import State, evolve, fold
 from .._core.state_name import ExecutionState
-from .._engine.checkpoints import describe_entry
+from .._engine import entry
 from .._engine.execution import running_here
 from .._engine.hints import in_terminal
 from .._engine.inputs import merge_inputs
@@ -24,12 +24,14 @@ from .._values import Redactor
 __all__ = ["Outlook", "look_ahead"]
 
 _MARKS = {Fate.RUN: "▶", Fate.KEEP: "✓", Fate.STALE: "!", Fate.MAY_RUN: "?", Fate.SKIP: "·"}
+_MARKS |= {Fate.UNDO: "↶", Fate.FORGET: "!", Fate.ASK: "?"}
 
 
 class Outlook:
     """What a resume or a fork would do with each step: run it, keep it, keep it although it is stale, or skip it.
 
-    A step on a route that is still to be chosen may run.
+    A step on a route that is still to be chosen may run. Of a rollback it says which steps are undone, in that order,
+    and which have no handler.
 
     Iterate over it, or ask for one step by its name: each has ``step``, ``fate`` and ``reasons``.
 
@@ -50,8 +52,17 @@ class Outlook:
         ('failed: OSError: the registry is down',)
     """
 
-    def __init__(self, workflow: str, execution_id: str, steps: tuple[PlannedStep, ...], fork: str = "") -> None:
+    def __init__(
+        self,
+        workflow: str,
+        execution_id: str,
+        steps: tuple[PlannedStep, ...],
+        fork: str = "",
+        *,
+        rollback: bool = False,
+    ) -> None:
         self.workflow, self.execution_id, self.steps, self._fork = workflow, execution_id, steps, fork
+        self._is_rollback = rollback
 
     def __getitem__(self, step: object) -> PlannedStep:
         """What becomes of one step, given by its name or as the step itself."""
@@ -93,11 +104,13 @@ class Outlook:
         return {"text/plain": repr(self), "text/html": shown}
 
     def _title(self) -> str:
+        if self._is_rollback:
+            return f", rollback of {self.execution_id}"
         return f", {self._fork}" if self._fork else ""
 
     def _sums(self) -> str:
         counts = {fate: sum(p.fate is fate for p in self.steps) for fate in Fate}
-        return ", ".join(f"{count} {fate.value}" for fate, count in counts.items() if count)
+        return ", ".join(f"{count} {fate.value}" for fate, count in counts.items() if count) or "nothing is done"
 
     def _hint(self) -> list[str]:
         if any(planned.fate is Fate.STALE for planned in self.steps):
@@ -152,5 +165,5 @@ def look_ahead(
 
 def _with_entry(planned: PlannedStep, plan: Plan, state: State) -> PlannedStep:
     """Add to a step that runs where it is entered, if it waited somewhere."""
-    entry = describe_entry(plan.steps[planned.step], state) if planned.fate is Fate.RUN else ""
-    return replace(planned, reasons=(*planned.reasons, entry)) if entry else planned
+    told = entry.look_ahead(plan.steps[planned.step], state) if planned.fate is Fate.RUN else ""
+    return replace(planned, reasons=(*planned.reasons, told)) if told else planned

@@ -10,9 +10,12 @@ from collections.abc import Generator
 from contextlib import AbstractContextManager, ExitStack, suppress
 from typing import Any
 
-from .._core.events import CancelRequested, Event
+from .._core.describe import rollback_told
+from .._core.events import CancelRequested, Event, RollbackStarted
 from .._core.fork import lineage
+from .._core.graph import undone_by
 from .._core.limits import Limit
+from .._core.messages import Drain
 from .._core.state_name import ExecutionState
 from .._engine import views
 from .._engine.execution import Execution
@@ -78,6 +81,7 @@ class Run:
         self._execution, self._variable, self._events = execution, variable, events
         self.stale = stale
         execution.variable = variable
+        self._undoes = execution.state.is_rolling_back or any(isinstance(event, RollbackStarted) for event in events)
         self._is_heard = False  # whether it is awaited, or shown
         if stale:
             log.warning(
@@ -126,6 +130,12 @@ class Run:
             self._start()
         await self._settled()
         return self.outcome()
+
+    async def leave(self) -> Result:
+        """Record that it started, and run nothing: whoever looks for what is due runs it."""
+        __tracebackhide__ = True
+        self._execution.driver.take(Drain(), self._execution.now())
+        return await self.unseen()
 
     async def go_as_far_as(self, limit: Limit | None, *events: Event, quietly: bool = False) -> None:
         """Run it up to a limit and wait; ``events`` are recorded first.
@@ -295,7 +305,13 @@ class Run:
             raise self._ended_by(error, where, kept, unrecorded)
         match state.lifecycle:
             case ExecutionState.FAILED:
-                raise self._failure(where, kept) from _own_traceback(execution.cause, execution.redactor)
+                raise self._failure(where, rollback_told(state) or kept) from _own_traceback(
+                    execution.cause, execution.redactor
+                )
+            case ExecutionState.ROLLED_BACK if not self._undoes:
+                raise self._failure(where, f"It is rolled back: {rollback_told(state)}") from _own_traceback(
+                    execution.cause, execution.redactor
+                )
             case ExecutionState.PAUSED:
                 advice = advise_on(execution)
                 assert advice is not None  # of a paused one there is always one
@@ -339,6 +355,8 @@ class Run:
         advice = advise_on(self._execution)
         assert advice is not None  # of a failed one there is always one
         what = f"step '{step}' of {where} failed" if step else f"{where} failed"
+        if step and undone_by(step):
+            what = f"undoing step '{undone_by(step)}' of {where} failed"
         message = (
             state.error.message
             if state.error.type in ("flow.fail", "flow.retry", "JumpLimit")

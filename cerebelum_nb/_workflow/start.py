@@ -10,6 +10,7 @@ import hashlib
 import inspect
 import logging
 import os
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -24,7 +25,7 @@ from .._core.resume import plan_resume
 from .._core.state import fold
 from .._core.state_name import ExecutionState
 from .._core.value import Value
-from .._engine.hints import advise, execute_call, is_script, resume_call
+from .._engine.hints import advise, execute_call, in_terminal, is_script, resume_call
 from .._engine.inputs import Inputs, check_inputs, keep_inputs, merge_inputs
 from .._engine.leases import leases_of
 from .._engine.loading import stop_when_loading
@@ -52,6 +53,7 @@ __all__ = [
     "new_id",
     "own",
     "refuse_in_step",
+    "replaced_inputs",
     "resumed",
     "started",
     "take_up",
@@ -73,6 +75,7 @@ _RESUMABLE = (
     ExecutionState.SLEEPING,
     ExecutionState.WAITING_FOR_APPROVAL,
     ExecutionState.WAITING_FOR_SIGNAL,
+    ExecutionState.ROLLED_BACK,
 )
 
 
@@ -115,7 +118,7 @@ def started(workflow: Definition, plan: Plan, inputs: Value, now: int, blueprint
         module=workflow.fn.__module__,
         qualname=workflow.fn.__qualname__,
         source=_source_of(workflow),
-        origin=origin(),
+        origin=_origin_of_code(workflow),
         plan=blueprint,
     )
 
@@ -123,7 +126,24 @@ def started(workflow: Definition, plan: Plan, inputs: Value, now: int, blueprint
 def _source_of(workflow: Definition) -> str:
     """Return where its code is: a file, found from any directory, or the name of a cell."""
     name: str = inspect.unwrap(workflow.fn).__code__.co_filename
+    notebook = _loaded_from(workflow)
+    if notebook.endswith(".ipynb"):
+        return notebook
     return os.path.abspath(name) if os.path.isfile(name) else name  # noqa: PTH100, PTH113  # cells have odd names
+
+
+def _loaded_from(workflow: Definition) -> str:
+    """Return the script or notebook that was loaded for its definitions; "" for one that runs, and for a module."""
+    space = inspect.unwrap(workflow.fn).__globals__
+    file = space.get("__file__")
+    if not file or space.get("__name__") != "__main__" or space is vars(sys.modules["__main__"]):
+        return ""
+    return str(Path(file).resolve())
+
+
+def _origin_of_code(workflow: Definition) -> str:
+    """Return what starts it: a command does it for the script or notebook that it loads, and is none itself."""
+    return _loaded_from(workflow) or ("" if in_terminal.get() else origin())
 
 
 def take_up(
@@ -186,7 +206,7 @@ def resumed(
         ResumeError: it cannot be resumed as asked.
     """
     state, plan = execution.state, execution.plan
-    value = _resume_inputs(execution, given.inputs)
+    value = replaced_inputs(execution, given.inputs)
     chosen = plan_resume(
         plan,
         state,
@@ -248,7 +268,7 @@ def wake(workflow: Definition, execution_id: str, store: Store, reason: str, *, 
             engine.give_back(execution)
             return None
         chosen = plan_resume(plan, state, execution_id)
-        _resume_inputs(execution, None)
+        replaced_inputs(execution, None)
         events: list[Event] = [WorkflowAwakened(at=execution.now(), reason=reason, died=died)]
         if chosen.restored:
             events.append(WorkflowResumed(at=execution.now(), restored=chosen.restored))
@@ -371,7 +391,7 @@ def _is_prefix(row: ExecutionRow, log: Store) -> bool:
     return any(map(is_shared_prefix, log.events(row.execution_id, after=row.version - 1)))
 
 
-def _resume_inputs(execution: ExecutionValues, inputs: Inputs | None) -> Value | None:
+def replaced_inputs(execution: ExecutionValues, inputs: Inputs | None) -> Value | None:
     """Put new inputs over the recorded ones; return them when that changes something."""
     store, recorded = execution.store, execution.state.inputs
     merged, value = merge_inputs(store, execution.redactor, execution.id, recorded, inputs)

@@ -261,7 +261,7 @@ class Stepper:
 
     def __repr__(self) -> str:
         plan, state = self._workflow.plan(), self._state()
-        ahead = () if state.status.is_final and state.status is not ExecutionState.FAILED else frontier(plan, state)
+        ahead = () if state.status in (ExecutionState.COMPLETED, ExecutionState.CANCELLED) else frontier(plan, state)
         at = f", next: {as_stage(ahead)}" if ahead else ""
         return (
             f"<{self._workflow.name} step by step: {state.status.words}, "

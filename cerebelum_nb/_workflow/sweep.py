@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .._core.arguments import ExecutionLike
 from .._core.events import StepEvent
@@ -45,6 +45,45 @@ __all__ = ["sweep"]
 _COLUMNS = ("execution_id", "state", "duration", "output", "error")
 
 
+class Elsewhere(Protocol):
+    """What runs executions on a cluster, and copies their history into a log meanwhile."""
+
+    async def run_before(
+        self, workflow: Definition, step: str, inputs: Inputs | None, execution_id: str, *, again: bool, store: Store
+    ) -> None:
+        """Run an execution, or resume it, up to a step; it ends paused."""
+        ...
+
+    async def fork(
+        self,
+        workflow: Definition,
+        execution_id: ExecutionLike,
+        from_step: object = None,
+        inputs: Inputs | None = None,
+        overrides: Mapping[Any, Any] | None = None,
+        *,
+        fork_id: str | None = None,
+        store: Store | None = None,
+    ) -> Any:
+        """Run a fork to its end."""
+        ...
+
+    async def resume(
+        self,
+        workflow: Definition,
+        execution_id: ExecutionLike | None = None,
+        *,
+        rerun: str | Collection[str] = (),
+        store: Store | None = None,
+    ) -> Any:
+        """Resume an execution, and wait until it is done."""
+        ...
+
+    async def stop(self, execution_id: ExecutionLike, reason: str = "stopped by hand") -> bool:
+        """Pause an execution."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Variant:
     """One row: what is given in it alone; with what all share, which inputs it changes; under which id it runs."""
@@ -65,6 +104,7 @@ async def sweep(
     concurrency: int,
     rerun: str | Collection[str],
     store: Store | None,
+    there: Elsewhere | None = None,
 ) -> pd.DataFrame:
     """Run variants from a shared prefix; the arguments are those of :meth:`~cerebelum_nb.Workflow.sweep`."""
     log = resolve_store(store)
@@ -72,9 +112,9 @@ async def sweep(
     first, variants = _variants(workflow, overrides, inputs)
     if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
         raise ValueError(f"concurrency is how many variants run at once, a whole number from 1, not {concurrency!r}")
-    prefix = await _prefix(workflow, step, first, execution_id, log)
+    prefix = await _prefix(workflow, step, first, execution_id, log, there)
     variants = _named(log, prefix, step, variants)
-    work = _Sweep(workflow, step, prefix, log, concurrency, rerun)
+    work = _Sweep(workflow, step, prefix, log, concurrency, rerun, there)
     await work.run(variants)
     return _table(log, variants, work.refused)
 
@@ -122,10 +162,17 @@ def _digest(*values: Any) -> str:
 
 
 async def _prefix(
-    workflow: Definition, step: str, inputs: Inputs, execution_id: ExecutionLike | None, log: Store
+    workflow: Definition,
+    step: str,
+    inputs: Inputs,
+    execution_id: ExecutionLike | None,
+    log: Store,
+    there: Elsewhere | None,
 ) -> str:
     """Make sure that an execution has run the steps before the step, and return its id."""
     __tracebackhide__ = True
+    if there is not None:
+        return await _prefix_there(workflow, step, inputs, execution_id, log, there)
     if execution_id is None:
         run = launch(workflow, inputs, log, None)
     else:
@@ -138,12 +185,40 @@ async def _prefix(
     run.execution.handle = lambda _: call
     await run.go_as_far_as(Before(step))
     if not run.execution.limited:
-        ways = ", ".join(run.results) or "there is none"
-        raise ResumeError(
-            f"execution {run.execution_id}, the shared prefix of this sweep, is {run.status} and did not reach step "
-            f"'{step}': it took another route. Sweep at a step that it runs: {ways}"
-        )
+        raise _missed(run.execution_id, run.status, step, run.results)
     return run.execution_id
+
+
+async def _prefix_there(
+    workflow: Definition,
+    step: str,
+    inputs: Inputs,
+    execution_id: ExecutionLike | None,
+    log: Store,
+    there: Elsewhere,
+) -> str:
+    """As `_prefix`, on a cluster."""
+    __tracebackhide__ = True
+    if execution_id is None:
+        found = new_id()
+        await there.run_before(workflow, step, inputs, found, again=False, store=log)
+    else:
+        found = own(workflow, execution_id, log, "sweep over")
+        history = log.events(found)
+        if _is_before(workflow, step, fold(history)) or _has_run(step, history):
+            return found
+        await there.run_before(workflow, step, None, found, again=True, store=log)
+    state = fold(log.events(found))
+    if not _is_before(workflow, step, state):
+        raise _missed(found, state.status, step, state.finished)
+    return found
+
+
+def _missed(prefix: str, status: ExecutionState, step: str, ways: Iterable[str]) -> ResumeError:
+    return ResumeError(
+        f"execution {prefix}, the shared prefix of this sweep, is {status} and did not reach step "
+        f"'{step}': it took another route. Sweep at a step that it runs: {', '.join(ways) or 'there is none'}"
+    )
 
 
 def _is_before(workflow: Definition, step: str, state: State) -> bool:
@@ -165,8 +240,11 @@ class _Sweep:
         log: Store,
         concurrency: int,
         rerun: str | Collection[str],
+        there: Elsewhere | None,
     ) -> None:
         self.workflow, self.step, self.prefix, self.log, self.rerun = workflow, step, prefix, log, rerun
+        self.there, self.loop = there, asyncio.get_running_loop()
+        self.at_work: dict[str, asyncio.Future[bool] | None] = {}  # on a cluster, and what stops it
         self.free = asyncio.Semaphore(concurrency)
         self.running: set[Run] = set()
         self.refused: dict[str, str] = {}
@@ -203,10 +281,19 @@ class _Sweep:
         self.stopped = True
         for run in list(self.running):
             run.stop()
+        self.loop.call_soon_threadsafe(self._stop_there)
+
+    def _stop_there(self) -> None:
+        if self.there is not None:
+            for execution_id in self.at_work:
+                self.at_work[execution_id] = asyncio.ensure_future(self.there.stop(execution_id))
 
     async def _one(self, variant: _Variant) -> None:
         async with self.free:
             if self.stopped:
+                return
+            if self.there is not None:
+                await self._one_there(variant, self.there)
                 return
             try:
                 run = await patiently(lambda: self._make(variant))
@@ -230,6 +317,35 @@ class _Sweep:
                 self.running.discard(run)
                 self.ended(run.status)
 
+    async def _one_there(self, variant: _Variant, there: Elsewhere) -> None:
+        name, known = variant.execution_id, self.log.events(variant.execution_id, upto=1)
+        self.at_work[name] = None
+        try:
+            if not known:
+                await there.fork(
+                    self.workflow,
+                    self.prefix,
+                    self.step,
+                    variant.changed or None,
+                    variant.overrides,
+                    fork_id=name,
+                    store=self.log,
+                )
+            elif not self._is_done(name):
+                await there.resume(self.workflow, name, rerun=self.rerun, store=self.log)
+        except StoreError:
+            raise
+        except CerebelumError as error:
+            if not self.log.events(name, upto=1):
+                self.refused[name] = f"{type(error).__name__}: {error}"  # else how it ended is in the log
+        finally:
+            del self.at_work[name]
+            self.ended(self.log.execution(name).summary.state if name not in self.refused else ExecutionState.FAILED)
+
+    def _is_done(self, execution_id: str) -> bool:
+        state = self.log.execution(execution_id).summary.state
+        return state is ExecutionState.CANCELLED or (state is ExecutionState.COMPLETED and not self.rerun)
+
     def _make(self, variant: _Variant) -> Run | None:
         """Make a variant ready; None when there is nothing to do."""
         if not self.log.events(variant.execution_id, upto=1):
@@ -242,9 +358,9 @@ class _Sweep:
                 fork_id=variant.execution_id,
                 store=self.log,
             )
-        state = self.log.execution(variant.execution_id).summary.state
-        if state is ExecutionState.CANCELLED or (state is ExecutionState.COMPLETED and not self.rerun):
+        if self._is_done(variant.execution_id):
             return None
+        state = self.log.execution(variant.execution_id).summary.state
         try:
             return take_up(self.workflow, variant.execution_id, rerun=self.rerun, store=self.log)
         except ResumeError:

@@ -47,7 +47,7 @@ def registered() -> dict[tuple[str, str], Workflow]:
 def workflow(fn: Callable[[WorkflowBuilder], object], /) -> Workflow: ...
 @overload
 def workflow(
-    *, name: str | None = None, max_jumps: int = 1000
+    *, name: str | None = None, max_jumps: int = 1000, on_failure: str | None = None
 ) -> Callable[[Callable[[WorkflowBuilder], object]], Workflow]: ...
 def workflow(
     fn: Callable[[WorkflowBuilder], object] | None = None,
@@ -55,6 +55,7 @@ def workflow(
     *,
     name: str | None = None,
     max_jumps: int = 1000,
+    on_failure: str | None = None,
 ) -> Workflow | Callable[[Callable[[WorkflowBuilder], object]], Workflow]:
     """Make a function that describes a timeline a workflow.
 
@@ -62,6 +63,8 @@ def workflow(
         fn: takes one argument, on which it calls ``timeline``, ``branch`` and ``diverge``.
         name: the workflow's name in the log; by default the function's.
         max_jumps: how many jumps back one execution may make before it fails, so that no loop runs for ever.
+        on_failure: ``"rollback"`` to undo at once what an execution that fails has done, as :meth:`Workflow.rollback`
+            does. Where nobody knows whether an external effect happened, it only fails, and a rollback asks.
 
     Raises:
         WorkflowDefinitionError: it is no such function. Problems of the timeline are reported when it is run.
@@ -82,10 +85,12 @@ def workflow(
         check(function)
         if isinstance(max_jumps, bool) or not isinstance(max_jumps, int) or max_jumps < 1:
             raise WorkflowDefinitionError(f"@workflow: max_jumps is a whole number from 1, not {max_jumps!r}")
+        if on_failure not in (None, "rollback"):
+            raise WorkflowDefinitionError(f"@workflow: on_failure is 'rollback' or left out, not {on_failure!r}")
         chosen = function.__name__ if name is None else name
         if not isinstance(chosen, str) or not chosen.strip():
             raise WorkflowDefinitionError(f"@workflow: the name is text, not {name!r}")
-        made = Workflow(function, chosen, max_jumps)
+        made = Workflow(function, chosen, max_jumps, on_failure)
         _registry[function.__module__, chosen] = made
         return made
 
@@ -424,6 +429,95 @@ class Workflow(Definition):
         given = None if inputs is None else check_inputs(inputs)
         return look_ahead(plan, log, find(self, execution_id, log), inputs=given, rerun=rerun)
 
+    async def rollback(
+        self,
+        execution_id: ExecutionLike,
+        to: object = None,
+        *,
+        inputs: Inputs | None = None,
+        repeat: Collection[str] = (),
+        mark_done: Mapping[str, Any] | None = None,
+        wait: bool = False,
+        store: Store | None = None,
+    ) -> Result:
+        """Undo what an execution has done: completed steps with an ``on_rollback`` handler, the last one first.
+
+        The state is ROLLED_BACK then, and what was undone is not done any more: a resume runs it again. A rollback that
+        fails, or whose process dies, is finished by calling this again, or by a resume; what is undone is not undone
+        twice.
+
+        Args:
+            execution_id: the execution: its id or an unambiguous beginning. It must not be running.
+            to: the last step that stays done, or its name: what completed after it is undone. None: everything.
+            inputs: replace the recorded inputs of these names, or supply secrets again.
+            repeat: steps with ``effect="external"`` whose outcome is unknown, and that did not happen; or such an undo
+                (``"~charge"``), which may run again.
+            mark_done: such steps that did happen, with their results, so that they are undone, too; or undos that you
+                did by hand: ``{"~charge": None}``.
+            wait: as in :meth:`execute`.
+            store: the log; by default the session's.
+
+        Returns:
+            The execution, ROLLED_BACK; or, while an undo waits for long, how far it is.
+
+        Raises:
+            WorkflowError: an undo failed; the message ends with the call that continues.
+            OutcomeUnknownError: an external effect may have happened: say ``repeat`` or ``mark_done``.
+            ResumeError: it is rolled back already, or ``to`` has not completed.
+            ExecutionBusyError: it is running, here or elsewhere: stop it first.
+            ExecutionNotFoundError: there is no such execution.
+
+        Example:
+            >>> import asyncio
+            >>> from cerebelum_nb import step
+            >>> from cerebelum_nb.testing import MemoryStore
+            >>> @step
+            ... def create_server():
+            ...     return {"id": 42}
+            >>> @create_server.on_rollback
+            ... def destroy_server(create_server):
+            ...     print("destroying", create_server["id"])
+            >>> @workflow
+            ... def deploy(wf):
+            ...     wf.timeline(create_server)
+            >>> log = MemoryStore()
+            >>> done = deploy.run(store=log, execution_id="k3v9")
+            >>> print(deploy.plan_rollback("k3v9", store=log))
+            deploy, rollback of k3v9: 1 undo
+            ↶ create_server  undo  destroy_server undoes it
+            >>> asyncio.run(deploy.rollback("k3v9", store=log)).status
+            destroying 42
+            <ExecutionState.ROLLED_BACK: 'ROLLED_BACK'>
+        """
+        __tracebackhide__ = True
+        from .rollback import roll_back
+
+        found = await wait_until_seen(self, execution_id, store)
+        make = partial(
+            roll_back, self, found, to, inputs=inputs, repeat=repeat, mark_done=mark_done, wait=wait, store=store
+        )
+        return await (await patiently(make)).foreground()
+
+    rollback_sync = _for_sync_code(rollback)
+
+    def plan_rollback(self, execution_id: ExecutionLike, to: object = None, *, store: Store | None = None) -> Outlook:
+        """Say what :meth:`rollback` would undo, in that order, and what has no handler; runs nothing.
+
+        Args:
+            execution_id: the execution: its id or an unambiguous beginning.
+            to: as in :meth:`rollback`.
+            store: the log; by default the session's.
+
+        Returns:
+            A table: undo, no handler or keep for each step that is done, with the reasons.
+
+        Raises:
+            As :meth:`rollback`, for what keeps it from being rolled back.
+        """
+        from .rollback import preview
+
+        return preview(self, execution_id, to, store=store)
+
     async def fork(
         self,
         execution_id: ExecutionLike,
@@ -435,6 +529,8 @@ class Workflow(Definition):
         fork_id: str | None = None,
         wait: bool = False,
         store: Store | None = None,
+        distributed: bool = False,
+        core_url: str | None = None,
     ) -> Result:
         """Run on from a point of another execution, as a new one; the other stays as it is, whatever its state.
 
@@ -453,6 +549,8 @@ class Workflow(Definition):
             fork_id: an id of your own; by default a new short one.
             wait: as in :meth:`execute`.
             store: the log of both; by default the session's.
+            distributed: True runs the fork on a cluster, wherever the other execution ran.
+            core_url: as in :meth:`execute`.
 
         Returns:
             As :meth:`execute`.
@@ -486,6 +584,11 @@ class Workflow(Definition):
             'shipped api'
         """
         __tracebackhide__ = True
+        if distributed or core_url is not None:
+            there: Result = await _executor(core_url).fork(
+                self, execution_id, from_step, inputs, overrides, rerun=rerun, fork_id=fork_id, store=store
+            )
+            return there
         from .fork import fork
 
         run = fork(
@@ -535,6 +638,8 @@ class Workflow(Definition):
         concurrency: int = 4,
         rerun: str | Collection[str] = (),
         store: Store | None = None,
+        distributed: bool = False,
+        core_url: str | None = None,
     ) -> pd.DataFrame:
         """Run variants side by side from a prefix that is run once, and compare them in one table.
 
@@ -551,6 +656,8 @@ class Workflow(Definition):
             concurrency: how many variants run at once.
             rerun: of variants that are finished: steps to run again, or ``"stale"``, as in :meth:`resume`.
             store: the log; by default the session's.
+            distributed: True runs the prefix and the variants on a cluster.
+            core_url: as in :meth:`execute`.
 
         Returns:
             A row per variant, in the order given: a column per overridden step and per ``inputs.name``, then
@@ -595,6 +702,7 @@ class Workflow(Definition):
             concurrency=concurrency,
             rerun=rerun,
             store=store,
+            there=_executor(core_url, quiet=True) if distributed or core_url is not None else None,
         )
 
     sweep_sync = _for_sync_code(sweep)
@@ -621,6 +729,6 @@ class Workflow(Definition):
         return Stepper(self, log, execution_id, go_on)
 
 
-def _executor(core_url: str | None) -> Any:
+def _executor(core_url: str | None, **options: Any) -> Any:
     """Make what runs workflows on a cluster; it is above this package, and needs extra packages."""
-    return extension("executor").DistributedExecutor(core_url)
+    return extension("executor").DistributedExecutor(core_url, **options)

@@ -25,6 +25,13 @@ def build(inputs):
     return {"image": "app:1", "size": inputs.get("size")}
 
 
+@build.on_rollback
+def remove_image(build, error=None):
+    if Path("registry-down").exists():
+        raise OSError("the registry is down")
+    Path("removed").write_text(f"{build['image']}: {error}")
+
+
 @step
 def verify(build):
     if not Path("fixed").exists():

@@ -131,6 +131,31 @@ def test_an_external_effect_can_be_marked_done(spawn):
     assert done.json["step_outputs"]["charge"] == {"receipt": 7}
 
 
+def test_a_failed_execution_is_rolled_back(spawn, folder):
+    shown = spawn("rollback", "failed-1", "--dry-run")
+    assert (shown.code, (folder / "removed").exists()) == (0, False)
+    assert shown.out == "deploy, rollback of failed-1: 1 undo\n↶ build  undo   remove_image undoes it\n"
+    done = spawn("rollback", "failed-1")
+    assert done.code == 0 and "deploy  failed-1  rolled back" in done.out and "✓  undo build" in done.out
+    assert (folder / "removed").read_text().startswith("app:1: RuntimeError: port 443")
+    assert "is rolled back already" in spawn("rollback", "failed-1").err
+
+
+def test_an_undo_that_fails_says_how_to_continue(spawn, folder):
+    (folder / "registry-down").touch()
+    done = spawn("rollback", "failed-1")
+    assert done.code == 1 and "undo build: OSError: the registry is down" in done.out
+    assert "Fix what undoes 'build', then continue the rollback:\n    cerebelum rollback failed-1" in done.out
+    (folder / "registry-down").unlink()
+    assert spawn("rollback", "failed-1", "--json").json["status"] == "ROLLED_BACK"
+
+
+def test_a_rollback_asks_about_an_external_effect(spawn):
+    done = spawn("rollback", "died-1")
+    assert done.code == 7 and "cerebelum rollback died-1 --repeat charge" in done.err
+    assert spawn("rollback", "died-1", "--repeat", "charge").code == 0
+
+
 def test_ctrl_c_pauses_a_run_in_the_foreground(terminal, call):
     shown = terminal("resume", "paused-1")
     wait_until(lambda: "paused-1" in rows("executions", "state = 'RUNNING'"))

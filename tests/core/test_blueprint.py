@@ -12,6 +12,7 @@ from cerebelum_nb._core.decide import Position, decide
 from cerebelum_nb._core.state import State, evolve
 from cerebelum_nb._views.graph import Graph
 
+from . import lives
 from . import test_properties as random_runs
 
 
@@ -30,13 +31,13 @@ def test_a_plan_is_the_same_after_a_round_trip(shape):
 @random_runs.quickly
 @given(random_runs.shapes())
 def test_the_same_is_decided_from_it(shape):
-    random_runs.world.__init__()
-    workflow, store = random_runs.make_workflow(shape), random_runs.a_log(hibernates=False)
-    random_runs.run_to_the_end(workflow, store)
+    lives.world.__init__()
+    workflow, store = random_runs.make_workflow(shape), lives.a_log(hibernates=False)
+    lives.run_to_the_end(workflow, store)
     plan = workflow.plan()
     again = load(dump(plan))
     state, one, other = State(), Position.at_start(plan), Position.at_start(again)
-    for event in store.events(random_runs.ID):
+    for event in store.events(lives.ID):
         evolve(state, event)
         assert decide(plan, state, one) == decide(again, state, other)
 

@@ -16,18 +16,9 @@ from cerebelum_nb._core.events import StepCompleted, WorkflowForked
 from cerebelum_nb._core.state import check, fold
 from cerebelum_nb.testing import FakeClock, MemoryStore
 
-from .test_properties import (
-    ID,
-    Shape,
-    check_history,
-    die_after,
-    make_workflow,
-    outcome,
-    quickly,
-    run_to_the_end,
-    shapes,
-    world,
-)
+from .lives import ID, check_history, die_after, run_to_the_end, world
+from .test_properties import Shape, make_workflow, quickly, shapes
+from .test_properties import with_failures as outcome
 
 
 def fork_to_the_end(made: Any, store: MemoryStore, parent: str, fork_id: str, **how: Any) -> list[Any]:

@@ -6,47 +6,21 @@ any of the recorded events: that prefix is put into a fresh log and resumed.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import zlib
-from collections import Counter
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cerebelum_nb import WorkflowError, flow, poll, retry, sleep, step, wait_for_approval, workflow
-from cerebelum_nb._core.events import (
-    CancelRequested,
-    OperationCompleted,
-    SleepCompleted,
-    StepCompleted,
-    StepStarted,
-    WorkflowCompleted,
-)
+from cerebelum_nb import flow, poll, retry, sleep, step, wait_for_approval, workflow
 from cerebelum_nb._core.graph import Action
-from cerebelum_nb._core.state import check, fold
-from cerebelum_nb._core.summary import summarise
-from cerebelum_nb._store.base import Commit
+from cerebelum_nb._core.state import fold
 from cerebelum_nb.errors import ApprovalTimeoutError
-from cerebelum_nb.testing import FakeClock, MemoryStore
 
-ID = "k1"
-
-
-class World:
-    """What is outside of the workflow: it outlives the process, and a broken step can be fixed in it."""
-
-    def __init__(self) -> None:
-        self.fixed = False
-        self.asked: Counter[str] = Counter()
-
-
-world = World()
-
+from .lives import dies_and_resumes, outcome, world
 
 # -- steps --------------------------------------------------------------------------------------------------
 
@@ -257,93 +231,13 @@ def shapes(draw: st.DrawFn) -> Shape:
 # -- lives and deaths ---------------------------------------------------------------------------------------
 
 
-def run_to_the_end(flow_: Any, store: MemoryStore, *, resumed: bool = False) -> None:
-    """Run or resume; when a step is broken, fix it and go on, and when it hibernates, wake it."""
-
-    async def live() -> None:
-        async with asyncio.timeout(120):
-            result = None
-            while result is None or not result.status.is_final:
-                if result is not None:
-                    clock.set(result.wake_at)
-                try:
-                    again = resumed or result is not None or bool(store.events(ID))
-                    call = flow_.resume(ID, store=store) if again else flow_.execute(store=store, execution_id=ID)
-                    result = await call
-                except WorkflowError:
-                    assert not world.fixed, "it failed though everything is fixed"
-                    world.fixed = True
-
-    with FakeClock() as clock:
-        asyncio.run(live())
+def with_failures(history: list[Any]) -> dict[str, Any]:
+    failed = {n: s.error.message for n, s in fold(history).steps.items() if s.error and not s.has_result}
+    return {**outcome(history), "failures": failed}
 
 
-def outcome(history: list[Any]) -> dict[str, Any]:
-    """What a finished execution leaves: the values by step, and which visits of which steps were completed."""
-    state = fold(history)
-    return {
-        "status": state.status,
-        "results": {n: s.output for n, s in state.steps.items() if s.has_result},
-        "failures": {n: s.error.message for n, s in state.steps.items() if s.error and not s.has_result},
-        "visits": {(ev.step, ev.visit) for ev in history if isinstance(ev, StepCompleted)},
-    }
-
-
-def check_history(store: MemoryStore) -> list[Any]:
-    """Judge what is recorded, and every prefix of it."""
-    history = store.events(ID)
-    assert store.execution(ID).version == len(history), "versions are dense"
-    state = fold([])
-    for recorded in history:
-        fold([recorded], state)
-        check(state)
-    completed = Counter((ev.step, ev.visit) for ev in history if isinstance(ev, StepCompleted))
-    assert set(completed.values()) <= {1}, "a step was completed twice in one visit"
-    once = (OperationCompleted, SleepCompleted)
-    done = Counter((ev.step, ev.visit, ev.op) for ev in history if isinstance(ev, once))
-    assert set(done.values()) <= {1}, "an operation was done twice in one visit"
-    started = {(ev.step, ev.visit, ev.attempt) for ev in history if isinstance(ev, StepStarted)}
-    assert len(started) == sum(isinstance(ev, StepStarted) for ev in history), "an attempt was started twice"
-    return history
-
-
-def a_log(hibernates: bool) -> MemoryStore:
-    store = MemoryStore()
-    if hibernates:
-        store.hibernate_after = timedelta(minutes=1)
-    return store
-
-
-def die_after(history: list[Any], hibernates: bool = False) -> MemoryStore:
-    """Make the log that a process left which died after the last of these events."""
-    store = a_log(hibernates)
-    holder = store.register(0, 1)
-    summary = summarise(fold(history))
-    commit = Commit(execution_id=ID, after=0, events=history, summary=summary, holder=holder, release=True)
-    assert not store.commit([commit])
-    return store
-
-
-def dies_and_resumes(shape: Shape, choose: Any, hibernates: bool = False) -> None:
-    made = make_workflow(shape)
-    report = made.validate()
-    assert report.ok, report
-    world.__init__()  # type: ignore[misc]
-    store = a_log(hibernates)
-    run_to_the_end(made, store)
-    history = check_history(store)
-    expected = outcome(history)
-    assert isinstance(history[-1], WorkflowCompleted)
-    for death in choose(len(history)):
-        prefix = history[: max(1, min(death, len(history) - 1))]
-        note(f"died after {len(prefix)} of {len(history)}: {type(prefix[-1]).__name__}")
-        store = die_after(prefix, hibernates)
-        assert not any(isinstance(ev, CancelRequested) for ev in prefix)
-        run_to_the_end(made, store, resumed=True)
-        again = check_history(store)
-        assert again[: len(prefix)] == prefix, "what was recorded has changed"
-        assert outcome(again) == expected
-        history = again  # the next death is one of the resumed run
+def dies(shape: Shape, deaths: Any, hibernates: bool = False) -> None:
+    dies_and_resumes(make_workflow(shape), deaths, hibernates, outcome=with_failures)
 
 
 quickly = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
@@ -352,13 +246,13 @@ quickly = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data
 @quickly
 @given(shapes(), st.lists(st.integers(1, 80), min_size=1, max_size=3))
 def test_any_prefix_of_any_history_resumes_to_the_same_results(shape: Shape, deaths: list[int]) -> None:
-    dies_and_resumes(shape, lambda length: deaths)
+    dies(shape, lambda length: deaths)
 
 
 @quickly
 @given(shapes(), st.lists(st.integers(1, 80), min_size=1, max_size=3))
 def test_any_prefix_of_a_history_with_hibernation_resumes_to_the_same_results(shape: Shape, deaths: list[int]) -> None:
-    dies_and_resumes(shape, lambda length: deaths, True)
+    dies(shape, lambda length: deaths, True)
 
 
 @pytest.mark.soak
@@ -366,4 +260,4 @@ def test_any_prefix_of_a_history_with_hibernation_resumes_to_the_same_results(sh
 @settings(quickly, max_examples=1500)
 @given(shapes(), st.booleans())
 def test_every_prefix_of_many_histories_resumes_to_the_same_results(shape: Shape, hibernates: bool) -> None:
-    dies_and_resumes(shape, lambda length: range(length - 1, 0, -1), hibernates)
+    dies(shape, lambda length: range(length - 1, 0, -1), hibernates)

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
 import pytest
 
-from cerebelum_nb import poll, step, workflow
+from cerebelum_nb import foreach, poll, sleep, step, workflow
 from cerebelum_nb._core.events import PollAttempted
 from cerebelum_nb._distributed.cluster import Cluster
 from cerebelum_nb._distributed.executor import DistributedExecutor
+from cerebelum_nb._distributed.settings import Terms
 from cerebelum_nb._distributed.worker import Worker
+from cerebelum_nb._values import encode
+from cerebelum_nb._workflow.start import started
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
 
 
-async def run(server, log, flow, execution_id, **options):
+async def run(server, log, flow, execution_id, inputs=None, **options):
     worker = Worker(server.url, "limits").register_workflow(flow).start()
     await worker.ready()
     try:
-        return await DistributedExecutor(server.url, **options).execute(flow, execution_id=execution_id, store=log)
+        return await DistributedExecutor(server.url, **options).execute(
+            flow, inputs, execution_id=execution_id, store=log
+        )
     finally:
         await worker.close()
 
@@ -43,6 +51,51 @@ async def test_a_group_of_2100_members_runs_whole(server, log):
 
     assert (await run(server, log, group, "l1")).output == 2
     assert len(log.events("l1")) == 2 * 2101 + 2
+
+
+async def test_a_foreach_of_10000_items_runs_whole(server, log):
+    @step
+    async def item(number):
+        return number
+
+    @step
+    def total(item):
+        return sum(item)
+
+    @workflow(name="many_items")
+    def many(wf):
+        wf.timeline(foreach(item, number="inputs.numbers", max_concurrency=200) >> total)
+
+    result = await run(server, log, many, "l6", inputs={"numbers": list(range(10_000))})
+    assert result.output == sum(range(10_000)) and len(log.events("l6")) == 20_000 + 6
+    cluster = await Cluster.connect(server.url)
+    assert len([one async for one in cluster.client.list_workflows("WorkflowId = 'l6'")]) > 1
+
+
+async def test_a_thousand_executions_sleep_and_wake(server, log):
+    @step
+    async def nap(context):
+        await sleep("20s")
+        return "awake"
+
+    @workflow(name="sleepers")
+    def sleepers(wf):
+        wf.timeline(nap)
+
+    worker = Worker(server.url, "limits").register_workflow(sleepers).start()
+    await worker.ready()
+    cluster = await Cluster.connect(server.url)
+    plan = sleepers.plan()
+    for number in range(1000):
+        event = started(sleepers, plan, encode({}), time.time_ns() // 1000, "")
+        await cluster.launch(f"z{number}", plan, [event], Terms(release_after=0.5), again=False)
+    async with asyncio.timeout(600):
+        states = []
+        while len(states) < 1000:
+            listed = cluster.client.list_workflows("CerebelumWorkflow = 'sleepers' AND ExecutionStatus = 'Completed'")
+            states = [one.id async for one in listed]
+            await asyncio.sleep(1)
+    await worker.close()
 
 
 async def test_a_chain_is_longer_than_one_history(server, log):
@@ -98,8 +151,6 @@ async def test_a_value_of_300_megabytes_travels(server, log):
 
 
 async def test_a_hundred_sleepers_wake_from_one_hibernation(server, log):
-    from cerebelum_nb import sleep
-
     def sleeper(number):
         async def body():
             await sleep("5s")

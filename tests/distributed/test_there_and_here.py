@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cerebelum_nb import WorkflowError, step, workflow
+from cerebelum_nb import ResumeError, WorkflowError, history, step, workflow
 from cerebelum_nb._distributed.executor import DistributedExecutor
 from cerebelum_nb._distributed.worker import Worker
 from cerebelum_nb.archive import verify
@@ -69,3 +69,28 @@ async def test_an_id_gives_its_recorded_result_when_it_is_asked_for_again(shop, 
     for _ in range(2):
         result = await DistributedExecutor(server.url).execute(shop, execution_id="t4", store=log, resume=True)
     assert result.output == "image shipped" and shop.runs == ["build", "ship"]
+
+
+async def test_a_run_is_forked_there_wherever_it_ran(shop, server, log):
+    for where in ({"core_url": server.url}, {}):
+        with pytest.raises(WorkflowError):
+            await shop.execute(store=log, execution_id=f"f{len(where)}", **where)
+    shop.fixed.append(True)
+    shop.runs.clear()
+    there = await shop.fork("f1", "ship", store=log, fork_id="f1-fork", core_url=server.url)
+    given = await shop.fork("f0", overrides={"build": "another"}, store=log, fork_id="f0-fork", core_url=server.url)
+    assert (there.output, given.output) == ("image shipped", "another shipped") and shop.runs == ["ship", "ship"]
+    parents = history.executions(store=log).set_index("execution_id")["parent"]
+    assert (parents["f1-fork"], parents["f0-fork"]) == ("f1", "f0")
+    with pytest.raises(ResumeError, match="f1-fork exists already"):
+        await shop.fork("f1", "ship", store=log, fork_id="f1-fork", core_url=server.url)
+
+
+async def test_variants_are_swept_there_and_again_only_what_is_missing(shop, server, log):
+    shop.fixed.append(True)
+    given = [{"build": "a"}, {"build": "b"}]
+    table = await shop.sweep("ship", overrides=given, store=log, core_url=server.url)
+    assert list(table["output"]) == ["a shipped", "b shipped"] and shop.runs == ["build", "ship", "ship"]
+    (prefix,) = [row.execution_id for row in log.executions()[0] if row.summary.state == "PAUSED"]
+    again = await shop.sweep("ship", overrides=given, execution_id=prefix, store=log, core_url=server.url)
+    assert list(again["output"]) == ["a shipped", "b shipped"] and len(shop.runs) == 3

@@ -10,10 +10,8 @@ import sys
 import click
 
 from ..._engine.elsewhere import extension
-from ..._workflow.load import load_module, load_notebook
-from ..._workflow.workflow import Workflow
-from ...errors import WorkflowNotFoundError
 from ..app import Exit, debug_option, log_options, open_log
+from ..code import workflows_in
 from .scheduler import tell
 
 __all__ = ["cluster", "follow", "worker"]
@@ -101,7 +99,7 @@ def worker(
     """
     made = extension("worker").Worker(core, worker_id, queue=queue, max_steps=max_steps, grace=grace, metrics=metrics)
     for name in code:
-        for found in _workflows_in(name):
+        for found in {id(made): made for made in workflows_in(name).values()}.values():
             made.register_workflow(found)
     made.run_forever(tell)
     tell("stopped")
@@ -127,12 +125,3 @@ def follow(ctx: click.Context, execution_ids: tuple[str, ...], core: str | None,
     if not execution_ids and not once:
         tell(f"following {core or 'the cluster'} into {store.location}")
     asyncio.run(extension("following").follow(core, store, execution_ids, tell, once=once))
-
-
-def _workflows_in(name: str) -> list[Workflow]:
-    advice = "Name a module that can be imported from here, a .py file or an .ipynb notebook"
-    module = load_notebook(name) if name.endswith(".ipynb") else load_module(name, advice)
-    found = [value for value in vars(module).values() if isinstance(value, Workflow)]
-    if not found:
-        raise WorkflowNotFoundError(f"{name} holds no workflow: nothing in it is decorated with @workflow")
-    return found

@@ -217,7 +217,8 @@ def _consistency(db: sqlite3.Connection) -> Iterator[Check]:
             LEFT JOIN event e ON e.execution = x.key AND e.version = x.version
             WHERE x.state NOT IN ({", ".join("?" * len(_STATES))}) OR x.state IS NOT coalesce(CASE e.type
                 WHEN 'WorkflowCompleted' THEN 'COMPLETED' WHEN 'WorkflowFailed' THEN 'FAILED'
-                WHEN 'WorkflowCancelled' THEN 'CANCELLED' WHEN 'WorkflowPaused' THEN 'PAUSED' END, x.state)
+                WHEN 'WorkflowCancelled' THEN 'CANCELLED' WHEN 'WorkflowPaused' THEN 'PAUSED'
+                WHEN 'WorkflowRolledBack' THEN 'ROLLED_BACK' END, x.state)
             LIMIT 100""",
         _STATES,
     ).fetchall()

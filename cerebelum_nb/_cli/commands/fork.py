@@ -13,11 +13,11 @@ from ..._text.terminal import fit
 from ..._workflow.find import find_workflow, origin_of
 from ..._workflow.start import new_id
 from ...errors import ExecutionCancelledError, ExecutionStoppedError, WorkflowError
-from ..app import log_options, open_log
+from ..app import core_of, core_option, log_options, open_log
 from ..echo import emit
 from ..foreground import end, foreground
 from .completion import execution_argument
-from .resume import as_results, workflow_options
+from .resume import as_results, copy_from, workflow_options
 
 if TYPE_CHECKING:
     from ..._workflow.workflow import Workflow
@@ -45,6 +45,7 @@ __all__ = ["fork"]
 )
 @click.option("--plan", is_flag=True, help="Only say what would run, and why.")
 @click.option("--wait", is_flag=True, help="Stay in this process through long waits.")
+@core_option
 @click.option("--json", "json_", is_flag=True, help="When the fork has ended, print it as `status --json` does.")
 @log_options
 @click.pass_context
@@ -67,11 +68,15 @@ def fork(
     """Run the rest of an execution as a new one, from any step.
 
     What was recorded before the step is kept; the original does not change, and may be in any state. The fork runs
-    here, in the foreground: Ctrl-C pauses it. At the end its state is shown.
+    here, in the foreground: Ctrl-C pauses it. With --core it runs on that cluster, and is followed here. At the end its
+    state is shown.
     """
     if module is not None and notebook is not None:
         raise click.UsageError("--module and --notebook both say where the workflow is: give one of them")
-    store = open_log(ctx, trusted=trust)
+    core = core_of(ctx)
+    store = open_log(ctx, trusted=trust, create=core is not None)
+    if core is not None:
+        copy_from(core, store, execution_id)
     execution_id = store.execution(execution_id).execution_id
     found = find_workflow(
         origin_of(store, execution_id),
@@ -97,7 +102,7 @@ def fork(
                 for line in fit(repr(workflow.plan_fork(execution_id, **what))):
                     emit(line)
                 return
-            asyncio.run(workflow.fork(execution_id, fork_id=fork_id, wait=wait, **what))
+            asyncio.run(workflow.fork(execution_id, fork_id=fork_id, wait=wait, core_url=core, **what))
     except (WorkflowError, ExecutionCancelledError, ExecutionStoppedError) as error:
         if ctx.meta.get("cerebelum_nb.debug"):
             raise

@@ -16,13 +16,19 @@ from ..._core.state_name import ExecutionState
 from ..._engine.elsewhere import extension
 from ..._store.sqlite import SqliteStore
 from ..._workflow.find import find_workflow, origin_of
-from ...errors import ExecutionCancelledError, ExecutionStoppedError, OutcomeUnknownError, WorkflowError
+from ...errors import (
+    ExecutionCancelledError,
+    ExecutionNotFoundError,
+    ExecutionStoppedError,
+    OutcomeUnknownError,
+    WorkflowError,
+)
 from ..app import Exit, Failure, again, core_of, core_option, log_options, open_log, trust_options
 from ..foreground import end, foreground
 from .completion import execution_argument
 from .decide import read_json
 
-__all__ = ["as_inputs", "as_results", "as_secrets", "resume", "workflow_options"]
+__all__ = ["as_inputs", "as_results", "as_secrets", "copy_from", "resume", "workflow_options"]
 
 
 def as_results(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, Any]:
@@ -96,7 +102,9 @@ def workflow_options(command: Any) -> Any:
 
 
 @click.command()
-@execution_argument(("RUNNING", "SLEEPING", "WAITING_FOR_APPROVAL", "WAITING_FOR_SIGNAL", "PAUSED", "FAILED"))
+@execution_argument(
+    ("RUNNING", "SLEEPING", "WAITING_FOR_APPROVAL", "WAITING_FOR_SIGNAL", "PAUSED", "FAILED", "ROLLED_BACK")
+)
 @workflow_options
 @click.option(
     "--rerun",
@@ -155,7 +163,7 @@ def resume(
     core = core_of(ctx)
     store = open_log(ctx, trusted=trust, create=core is not None)
     if core is not None:
-        _copy(core, store, execution_id)
+        copy_from(core, store, execution_id)
     row = store.execution(execution_id)
     execution_id = row.execution_id
     if row.summary.state is ExecutionState.COMPLETED and not (everything or rerun):
@@ -189,9 +197,14 @@ def resume(
     end(ctx, store, execution_id, failure, json_)
 
 
-def _copy(core: str, store: SqliteStore, execution_id: str) -> None:
-    """Have the log know what happened to an execution on a cluster."""
-    whole = extension("remote").open_remote(core).execution(execution_id).execution_id
+def copy_from(core: str, store: SqliteStore, execution_id: str) -> None:
+    """Have the log know what happened to an execution on a cluster; one that the cluster does not know may be here."""
+    try:
+        whole = extension("remote").open_remote(core).execution(execution_id).execution_id
+    except ExecutionNotFoundError:
+        if any(row.execution_id.startswith(execution_id) for row in store.executions()[0]):
+            return
+        raise
     asyncio.run(extension("following").follow(core, store, [whole], lambda line: None, once=True))
 
 

@@ -1,0 +1,51 @@
+"""Workflows named on the command line: MODULE, FILE.py or NOTEBOOK.ipynb, and which of those in it."""
+
+from __future__ import annotations
+
+from .._text.text import did_you_mean
+from .._workflow.load import load_module, load_notebook
+from .._workflow.workflow import Workflow
+from ..errors import WorkflowNotFoundError
+
+__all__ = ["workflow_named", "workflows_in"]
+
+_ADVICE = "Name a module that can be imported from here, a .py file or an .ipynb notebook"
+
+
+def workflows_in(code: str) -> dict[str, Workflow]:
+    """Load a module, a file or the definitions of a notebook, and return its workflows by their variables.
+
+    Raises:
+        WorkflowNotFoundError: it cannot be loaded, or holds none.
+    """
+    module = load_notebook(code) if code.endswith(".ipynb") else load_module(code, _ADVICE)
+    found = {name: value for name, value in vars(module).items() if isinstance(value, Workflow)}
+    if not found:
+        raise WorkflowNotFoundError(f"{code} holds no workflow: nothing in it is decorated with @workflow")
+    return found
+
+
+def workflow_named(given: str) -> Workflow:
+    """Return the workflow that ``CODE:WORKFLOW`` names; without a name, the only one that the code defines.
+
+    Raises:
+        WorkflowNotFoundError: there is none, or there are several and none is named.
+    """
+    code, name = (given, "") if given.endswith((".py", ".ipynb")) else _split(given)
+    found = workflows_in(code)
+    if name:
+        by_name = {made.name: made for made in found.values()} | found
+        if name not in by_name:
+            hint = did_you_mean(name, by_name, f"It holds: {', '.join(found)}", most=1)
+            raise WorkflowNotFoundError(f"{code} holds no workflow {name!r}. {hint}")
+        return by_name[name]
+    own = {id(made): variable for variable, made in found.items() if made.fn.__module__ in (code, "__main__")}
+    if len(own or found) > 1:
+        choices = "\n".join(f"    {code}:{variable}" for variable in own.values() or found)
+        raise WorkflowNotFoundError(f"{code} holds several workflows: name the one to run, such as\n{choices}")
+    return found[next(iter(own.values()), next(iter(found)))]
+
+
+def _split(given: str) -> tuple[str, str]:
+    code, colon, name = given.rpartition(":")
+    return (code, name) if colon and name.isidentifier() else (given, "")

@@ -1,0 +1,114 @@
+"""``cerebelum rollback``: undo what an execution has done, in the foreground of this terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..._core.state_name import ExecutionState
+from ..._workflow.find import find_workflow, origin_of
+from ...errors import ExecutionCancelledError, ExecutionStoppedError, OutcomeUnknownError, WorkflowError
+from ..app import Exit, Failure, again, as_json, log_options, open_log
+from ..echo import emit
+from ..foreground import end, foreground
+from .completion import execution_argument
+from .resume import as_results, workflow_options
+
+__all__ = ["rollback"]
+
+
+@click.command()
+@execution_argument(("PAUSED", "FAILED", "COMPLETED", "CANCELLED", "SLEEPING", "WAITING_FOR_APPROVAL"))
+@workflow_options
+@click.option("--to", metavar="STEP", help="Undo only what completed after this step, which stays done.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be undone, in that order, and what has no handler.")
+@click.option(
+    "--repeat",
+    metavar="STEP",
+    multiple=True,
+    help='For an interrupted step with effect="external": its effect did not happen, there is nothing to undo.',
+)
+@click.option(
+    "--mark-done",
+    metavar="STEP=JSON",
+    multiple=True,
+    callback=as_results,
+    help="For such a step: its effect happened, this is its result, undo it. Of an undo, ~STEP=null: it is done.",
+)
+@click.option("--wait", is_flag=True, help="Stay in this process through long waits of what undoes a step.")
+@click.option("--json", "json_", is_flag=True, help="At the end, print the execution as `status --json` does.")
+@log_options
+@click.pass_context
+def rollback(
+    ctx: click.Context,
+    execution_id: str,
+    module: str | None,
+    notebook: Path | None,
+    trust: bool,
+    trust_code: bool,
+    inputs: Mapping[str, Any] | None,
+    secrets: Mapping[str, Any],
+    to: str | None,
+    dry_run: bool,
+    repeat: tuple[str, ...],
+    mark_done: Mapping[str, Any],
+    wait: bool,
+    json_: bool,
+) -> None:
+    """Undo what an execution has done.
+
+    Completed steps that have an @STEP.on_rollback handler are undone here, in the foreground, the last one first. The
+    workflow is found as `cerebelum resume` finds it. A rollback that failed or was stopped is continued by the same
+    command. Then the state is ROLLED_BACK, and a resume runs the undone steps again.
+    """
+    if module is not None and notebook is not None:
+        raise click.UsageError("--module and --notebook both say where the workflow is: give one of them")
+    store = open_log(ctx, trusted=trust)
+    execution_id = store.execution(execution_id).execution_id
+    workflow = find_workflow(
+        origin_of(store, execution_id),
+        execution_id,
+        module=module,
+        notebook=notebook,
+        may_run=trust_code or store.may_run(execution_id),
+    )
+    if dry_run:
+        plan = workflow.plan_rollback(execution_id, to, store=store)
+        if json_:
+            as_json([{"step": p.step, "plan": p.fate, "reasons": list(p.reasons)} for p in plan])
+        else:
+            emit(str(plan))
+        return
+    given = {**(inputs or {}), **secrets} or inputs
+    failure: str | None = None
+    try:
+        with foreground(ctx, json_=json_):
+            options = {"inputs": given, "repeat": repeat, "mark_done": mark_done, "wait": wait, "store": store}
+            asyncio.run(workflow.rollback(execution_id, to, **options))
+    except (WorkflowError, ExecutionCancelledError, ExecutionStoppedError) as error:
+        if ctx.meta.get("cerebelum_nb.debug"):
+            raise
+        failure = str(error)
+    except OutcomeUnknownError as error:
+        raise Failure(_guarded(ctx, execution_id, error.steps), Exit.REFUSED) from error
+    end(ctx, store, execution_id, failure, json_, expected=ExecutionState.ROLLED_BACK)
+
+
+def _guarded(ctx: click.Context, execution_id: str, steps: tuple[str, ...]) -> str:
+    """Say what is not known of guarded steps, and which options answer it."""
+    named = ", ".join(f"'{step}'" for step in steps)
+    repeat = " ".join(f"--repeat {shlex.quote(step)}" for step in steps)
+    done = " ".join(f"--mark-done {shlex.quote(step + '=null')}" for step in steps)
+    command = f"rollback {shlex.quote(execution_id)}"
+    return (
+        f'execution {execution_id} was interrupted in {named} (effect="external"): its effect may have happened.\n'
+        f"Find out whether it has. If not:\n"
+        f"    {again(ctx, f'{command} {repeat}')}\n"
+        f"If it has, give its result, as JSON, to have it undone, too:\n"
+        f"    {again(ctx, f'{command} {done}')}"
+    )

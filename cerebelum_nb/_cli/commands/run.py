@@ -1,0 +1,175 @@
+"""``cerebelum run``: start a workflow from a terminal, in its foreground or for a scheduler."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shlex
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..._client.reading import status_of
+from ..._store.base import Store
+from ..._text.json_text import parse
+from ..._workflow.once import launch_once
+from ..._workflow.start import check_id, new_id
+from ..._workflow.workflow import Workflow
+from ...errors import ExecutionCancelledError, ExecutionStoppedError, WorkflowError
+from ..app import Exit, Failure, again, as_json, core_of, core_option, log_options, open_log
+from ..code import workflow_named
+from ..foreground import end, foreground
+from .resume import as_secrets
+
+__all__ = ["run"]
+
+
+def _as_values(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, Any]:
+    """Read NAME=VALUE, where VALUE is JSON, or text as it is."""
+    found: dict[str, Any] = {}
+    wrong = []
+    for text in given:
+        name, sign, value = text.partition("=")
+        if not sign or not name.strip():
+            wrong.append(f"{text!r} is not NAME=VALUE, such as size=small")
+        elif name in found:
+            wrong.append(f"{name} is given twice")
+        else:
+            found[name.strip()] = _value(value)
+    if wrong:
+        raise click.BadParameter("; ".join(wrong), ctx, param)
+    return found
+
+
+def _value(text: str) -> Any:
+    try:
+        return parse(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _as_file(ctx: click.Context, param: click.Parameter, given: str | None) -> dict[str, Any]:
+    """Read names with values from a file of JSON, or from standard input."""
+    if given is None:
+        return {}
+    try:
+        text = sys.stdin.read() if given == "-" else Path(given).read_text(encoding="utf-8")
+        read = parse(text)
+    except OSError as error:
+        raise click.BadParameter(f"{given} cannot be read ({error.strerror})", ctx, param) from error
+    except (ValueError, RecursionError) as error:
+        told = f"line {error.lineno}: {error.msg}" if isinstance(error, json.JSONDecodeError) else str(error)
+        raise click.BadParameter(f"{given} is not JSON ({told})", ctx, param) from error
+    if not isinstance(read, dict):
+        raise click.BadParameter(f'{given} holds no names with values, such as {{"size": "small"}}', ctx, param)
+    return read
+
+
+@click.command()
+@click.argument("code", metavar="CODE[:WORKFLOW]")
+@click.option(
+    "-i",
+    "--input",
+    "values",
+    metavar="NAME=VALUE",
+    multiple=True,
+    callback=_as_values,
+    help="An input. VALUE is JSON, or else text: size=small, count=3, regions='[\"ams3\"]', version='\"1.10\"'.",
+)
+@click.option(
+    "--inputs", "file", metavar="FILE|-", callback=_as_file, help="A JSON file of inputs, or standard input; -i wins."
+)
+@click.option(
+    "--secret",
+    "secrets",
+    metavar="NAME[=env:VARIABLE]",
+    multiple=True,
+    callback=as_secrets,
+    help="A secret input: it is asked for without echo, or read from the environment, and is never in the log.",
+)
+@click.option("--id", "execution_id", metavar="ID", help="An id of your own; by default a new short one.")
+@click.option(
+    "--resume",
+    "again_",
+    is_flag=True,
+    help="If there is an execution of that --id, resume it, or show its end if it is completed.",
+)
+@click.option("--detach", is_flag=True, help="Only record the start; a scheduler of this log runs it.")
+@click.option(
+    "--wait",
+    is_flag=True,
+    help="Stay in this process through long waits; otherwise it hibernates, and a scheduler resumes it.",
+)
+@click.option("--json", "json_", is_flag=True, help="At the end, print the execution as `status --json` does.")
+@core_option
+@log_options
+@click.pass_context
+def run(
+    ctx: click.Context,
+    code: str,
+    values: Mapping[str, Any],
+    file: Mapping[str, Any],
+    secrets: Mapping[str, Any],
+    execution_id: str | None,
+    again_: bool,
+    detach: bool,
+    wait: bool,
+    json_: bool,
+) -> None:
+    """Run a workflow.
+
+    CODE is a module, with the working directory on the path, a .py file or an .ipynb notebook: release:deploy,
+    release.py, release.ipynb:deploy. What is under `if __name__ == "__main__":` is not run, and of a notebook only its
+    definitions are. The execution runs here, in the foreground: Ctrl-C pauses it. At the end its state is shown, and
+    the exit code says how it ended.
+    """
+    if again_ and execution_id is None:
+        raise click.UsageError("--resume needs the --id of the execution")
+    core = core_of(ctx)
+    if detach and core is not None:
+        raise click.UsageError("--detach leaves it to a scheduler of the log, --core to a cluster: give one of them")
+    try:
+        chosen = new_id() if execution_id is None else check_id(execution_id)
+    except (TypeError, ValueError) as error:
+        raise click.BadParameter(str(error), ctx, param_hint="--id") from error
+    workflow = workflow_named(code)
+    store = open_log(ctx, create=True)
+    inputs = {**file, **values, **secrets}
+    if detach:
+        with foreground(ctx, json_=json_):
+            asyncio.run(_record(workflow, inputs, store, chosen, resume=again_))
+        if json_:
+            as_json(status_of(store, store.execution(chosen), time.time_ns() // 1000).to_dict())
+        else:
+            click.echo(
+                f"execution {chosen} of workflow '{workflow.name}' is recorded; a scheduler of this log runs it:"
+            )
+            click.echo(f"    {again(ctx, _scheduler(code))}")
+        return
+    failure: str | None = None
+    try:
+        with foreground(ctx, json_=json_):
+            call = workflow.execute(inputs, store=store, execution_id=chosen, resume=again_, wait=wait, core_url=core)
+            asyncio.run(call)
+    except (WorkflowError, ExecutionCancelledError, ExecutionStoppedError) as error:
+        if ctx.meta.get("cerebelum_nb.debug"):
+            raise
+        failure = str(error)
+    except TypeError as error:
+        raise Failure(str(error), Exit.USAGE) from error
+    end(ctx, store, chosen, failure, json_)
+
+
+def _scheduler(code: str) -> str:
+    """Write what starts a scheduler that finds this code."""
+    place, _, _ = code.partition(":")
+    return f"scheduler --notebook {shlex.quote(place)}" if place.endswith(".ipynb") else "scheduler"
+
+
+async def _record(workflow: Workflow, inputs: dict[str, Any], store: Store, execution_id: str, *, resume: bool) -> None:
+    """Record the start, and leave the rest to who finds it due."""
+    await launch_once(workflow, inputs, store, execution_id, resume=resume).leave()

@@ -1,0 +1,130 @@
+"""What a rollback undoes, in which order, and why it may be refused. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
+
+from ..errors import ResumeError
+from .events import RollbackStarted
+from .graph import Plan, key_of, owner_of, step_of, undone_by
+from .resume import refuse_lost_handlers, refuse_unknown, unknown_outcomes
+from .state import Phase, State, StepState
+from .state_name import ExecutionState
+from .value import ErrorInfo
+
+__all__ = ["Standing", "plan_rollback", "rollback_started", "standings"]
+
+
+class Standing(NamedTuple):
+    """What a rollback does with one step: ``undone`` counts what is undone for it, each item by itself."""
+
+    step: str
+    state: StepState
+    undone: int
+    is_kept: bool
+
+
+def plan_rollback(
+    plan: Plan,
+    state: State,
+    execution_id: str,
+    to: str | None = None,
+    *,
+    repeat: Collection[str] = (),
+    mark_done: Collection[str] = (),
+) -> RollbackStarted:
+    """Decide what a rollback does, as the event that begins it; its time is that of the last event.
+
+    Args:
+        plan: the workflow as it is now.
+        state: the fold of what is recorded, with the steps in ``mark_done`` completed.
+        execution_id: for messages.
+        to: the last step that stays done; None undoes everything.
+        repeat: external steps whose effect did not happen, although nobody recorded that.
+        mark_done: steps whose result was given by hand.
+
+    Raises:
+        OutcomeUnknownError: an external effect may have happened, and nobody knows whether there is something to undo.
+        ResumeError: it is rolled back already, ``to`` is not done, or a step lost its handler on the way.
+    """
+    unknown = [n for n in unknown_outcomes(plan, state) if n not in repeat and n not in mark_done]
+    refuse_unknown(unknown, f"execution {execution_id}", to_undo=True)
+    if state.lifecycle is ExecutionState.ROLLED_BACK and not state.finished:
+        raise ResumeError(
+            f"execution {execution_id} of workflow '{plan.workflow}' is rolled back already: nothing of it is done"
+        )
+    rollback = state.rollback
+    if rollback is not None and not rollback.is_over:
+        if to is not None and to != rollback.to:
+            began = "everything is undone" if rollback.to is None else f"'{rollback.to}' stays done"
+            raise ResumeError(
+                f"execution {execution_id} is being rolled back, and {began}. Leave out to={to!r} to finish that first"
+            )
+        refuse_lost_handlers(plan, state, execution_id)
+        todo, error, failed, to = tuple(rollback.todo), rollback.error, rollback.failed_step, rollback.to
+    else:
+        todo, error, failed = _todo(plan, state, _kept(plan, state, execution_id, to)), state.error, state.failed_step
+    return RollbackStarted(at=state.updated_at, todo=todo, to=to, error=error, failed_step=failed)
+
+
+def rollback_started(plan: Plan, state: State, error: ErrorInfo, step: str | None, at: int) -> RollbackStarted | None:
+    """Make the event of a workflow that is rolled back when it fails; None when it only fails.
+
+    It only fails when nobody knows whether an external effect happened: a person says whether it is to be undone.
+
+    Args:
+        plan: the workflow.
+        state: the fold of what is recorded.
+        error: why it fails.
+        step: the step that failed it, if one did.
+        at: the time, µs since the epoch.
+    """
+    if not plan.rolls_back or state.rollback is not None or unknown_outcomes(plan, state):
+        return None
+    return RollbackStarted(at=at, todo=_todo(plan, state, 0), error=error, failed_step=step)
+
+
+def standings(plan: Plan, state: State, execution_id: str, to: str | None = None) -> tuple[Standing, ...]:
+    """Say what a rollback does with each step that is done, in the order in which they are undone.
+
+    Raises:
+        ResumeError: ``to`` is not done.
+    """
+    event = plan_rollback(plan, state, execution_id, to, repeat=unknown_outcomes(plan, state))
+    kept = 0 if event.to is None else state.steps[event.to].settled_at
+    owners = list(map(owner_of, event.todo))
+    names = [n for n, s in state.steps.items() if s.phase is Phase.COMPLETED or n in owners]
+    order = {name: place for place, name in reversed(list(enumerate(owners)))}
+    latest = {name: -state.steps[name].settled_at for name in names}
+    names.sort(key=lambda name: (order.get(name, len(owners)), latest[name]))
+    return tuple(
+        Standing(name, state.steps[name], owners.count(name), 0 < state.steps[name].settled_at <= kept)
+        for name in names
+    )
+
+
+def _todo(plan: Plan, state: State, kept: int) -> tuple[str, ...]:
+    """Name what is undone: what completed behind ``kept`` and has a handler, the last first."""
+    return tuple(name for _, name in sorted(_done(plan, state, kept), reverse=True))
+
+
+def _done(plan: Plan, state: State, kept: int) -> Iterator[tuple[int, str]]:
+    for name, step in state.attempted():
+        if step.items is not None or undone_by(name) or step.phase is not Phase.COMPLETED:
+            continue
+        if step.settled_at > kept and step_of(name) in plan.undo and (not key_of(name) or owner_of(name) in plan.each):
+            yield step.settled_at, name
+
+
+def _kept(plan: Plan, state: State, execution_id: str, to: str | None) -> int:
+    """Return the version of the last event that stands."""
+    if to is None:
+        return 0
+    step = state.steps.get(to)
+    if step is None or step.phase is not Phase.COMPLETED:
+        raise ResumeError(
+            f"execution {execution_id} of workflow '{plan.workflow}' cannot be rolled back to '{to}', which has not "
+            f"completed. It can be rolled back to one of: {', '.join(state.finished) or 'none'}"
+        )
+    return step.settled_at

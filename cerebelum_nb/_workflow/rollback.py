@@ -1,0 +1,95 @@
+"""A rollback made ready, and shown before: what is undone, in which order, and what has no handler."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+from .._core.arguments import ExecutionLike
+from .._core.resume import step_named, unknown_outcomes
+from .._core.resume_plan import Fate, PlannedStep
+from .._core.rollback import plan_rollback, standings
+from .._core.state import fold
+from .._engine.inputs import Inputs
+from .._engine.loop import engine_of
+from .._engine.marking import by_hand
+from .._engine.staleness import blueprint_of, keep_parts
+from .._operations.context import Context
+from .._store.base import Store
+from .._store.connect import resolve_store
+from .._text.text import counted
+from .._values import Redactor
+from .definition import Definition
+from .resume_plan import Outlook
+from .run import Run
+from .start import own, refuse_in_step, replaced_inputs
+
+__all__ = ["preview", "roll_back"]
+
+
+def roll_back(
+    workflow: Definition,
+    execution_id: ExecutionLike,
+    to: object = None,
+    *,
+    inputs: Inputs | None = None,
+    repeat: Collection[str] = (),
+    mark_done: Mapping[str, Any] | None = None,
+    wait: bool = False,
+    store: Store | None = None,
+) -> Run:
+    """Make a rollback ready; the arguments are those of :meth:`~cerebelum_nb.Workflow.rollback`."""
+    refuse_in_step(workflow.variable)
+    plan, log = workflow.plan(), resolve_store(store)
+    last = None if to is None else step_named(plan, to, "rollback")
+    with engine_of(log).claim(
+        own(workflow, execution_id, log, "roll back"), plan, Redactor(log.redact), Context
+    ) as found:
+        found.stays = wait
+        now = found.now()
+        value = replaced_inputs(found, inputs)
+        marks = [
+            by_hand(found, now, found.state, name, result, f"mark_done[{name!r}]")
+            for name, result in (mark_done or {}).items()
+        ]
+        marked = fold(marks, fold(log.events(found.id)))
+        event = plan_rollback(plan, marked, found.id, last, repeat=repeat, mark_done=tuple(mark_done or ()))
+        blueprint = blueprint_of(plan, found.redactor)
+        found.payloads = keep_parts(plan, log, found.redactor, blueprint)
+        event = replace(event, at=now, inputs=value, plan="" if blueprint.digest == marked.plan else blueprint.digest)
+        return Run(found, workflow.variable, *marks, event)
+
+
+def preview(
+    workflow: Definition, execution_id: ExecutionLike, to: object = None, *, store: Store | None = None
+) -> Outlook:
+    """Say what a rollback would do; the arguments are those of :meth:`~cerebelum_nb.Workflow.plan_rollback`."""
+    plan, log = workflow.plan(), resolve_store(store)
+    last = None if to is None else step_named(plan, to, "plan_rollback")
+    found = own(workflow, execution_id, log, "roll back")
+    state = fold(log.events(found))
+    unknown = unknown_outcomes(plan, state)
+    told = [
+        PlannedStep(
+            step=name,
+            fate=Fate.ASK,
+            reasons=("effect='external' began, and how it ended is not known: say repeat= or mark_done=",),
+        )
+        for name in unknown
+    ]
+    for step, known, undone, is_kept in standings(plan, state, found, last):
+        if undone:
+            handler = next(iter({plan.undo[part.name].name for part in plan.parts(step) if part.name in plan.undo}))
+            what = "undoes it" if known.items is None else f"undoes {counted(undone, 'item')}"
+            told.append(PlannedStep(step=step, fate=Fate.UNDO, reasons=(f"{handler} {what}",)))
+        elif is_kept:
+            told.append(
+                PlannedStep(
+                    step=step, fate=Fate.KEEP, reasons=(f"done before '{last}'" if step != last else "stays done",)
+                )
+            )
+        else:
+            why = f"nothing undoes it: it has no @{step}.on_rollback"
+            told.append(PlannedStep(step=step, fate=Fate.FORGET, reasons=(why,)))
+    return Outlook(plan.workflow, found, tuple(told), rollback=True)

@@ -1,0 +1,118 @@
+"""``cerebelum run``: from a module, a file or a notebook, with inputs, in the foreground or for a scheduler."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cerebelum_nb._core.state_name import ExecutionState
+from cerebelum_nb._store.sqlite import SqliteStore
+
+from ..programs import Popen
+from .conftest import CEREBELUM, LOG, environment, wait_until
+
+CODE = """
+from cerebelum_nb import sleep, step, workflow
+
+@step
+def build(inputs):
+    return inputs
+
+@step
+async def rest(inputs):
+    await sleep("2h")
+
+@step
+def refuse(inputs):
+    raise RuntimeError("no")
+
+@workflow
+def deploy(wf):
+    wf.timeline(build)
+
+@workflow
+def nap(wf):
+    wf.timeline(rest)
+
+@workflow(name="bad one")
+def bad(wf):
+    wf.timeline(refuse)
+"""
+
+
+@pytest.fixture
+def code(folder):
+    (folder / "code.txt").write_text(CODE)
+    (folder / "ship.py").write_text(CODE)
+    cells = [CODE, "result = await deploy.execute({})"]
+    cells = [{"cell_type": "code", "source": source, "metadata": {}} for source in cells]
+    (folder / "ship.ipynb").write_text(json.dumps({"cells": cells, "nbformat": 4, "nbformat_minor": 5, "metadata": {}}))
+    return folder
+
+
+@pytest.mark.parametrize("given", ["ship:deploy", "ship.py:deploy", "ship.ipynb:deploy"])
+def test_a_module_a_file_and_a_notebook_run(spawn, code, given):
+    done = spawn("run", given, "-i", "size=small", "-i", "count=3", "-i", 'version="1.10"', "--json")
+    assert done.code == 0, done.err
+    assert done.json["step_outputs"]["build"] == {"size": "small", "count": 3, "version": "1.10"}
+
+
+def test_inputs_come_from_a_file_and_an_option_wins(spawn, code):
+    (code / "inputs.json").write_text('{"size": "small", "count": 3}')
+    done = spawn("run", "ship:deploy", "--inputs", "inputs.json", "-i", "count=4", "--json")
+    assert done.json["step_outputs"]["build"] == {"size": "small", "count": 4}
+
+
+def test_a_failure_is_shown_and_can_be_resumed_by_its_id(spawn, code):
+    done = spawn("run", "ship.py:bad", "--id", "b1")
+    assert done.code == 1 and "refuse: RuntimeError: no" in done.out and "cerebelum resume b1" in done.out
+    (code / "ship.py").write_text(CODE.replace('raise RuntimeError("no")', 'return "fine"'))
+    assert spawn("resume", "b1").code == 0
+
+
+def test_an_id_runs_once(spawn, code):
+    assert spawn("run", "ship:deploy", "--id", "x1", "--resume", "-i", "a=1").code == 0
+    assert spawn("run", "ship:deploy", "--id", "x1", "--resume", "-i", "a=1").code == 0
+    refused = spawn("run", "ship:deploy", "--id", "x1", "-i", "a=1")
+    assert refused.code == 7 and "x1" in refused.err
+
+
+def test_a_wait_leaves_the_process(spawn, code):
+    done = spawn("run", "ship:nap", "--id", "n1")
+    assert done.code == 0 and "no process is running it" in done.err
+
+
+def test_a_start_is_recorded_for_a_scheduler(spawn, code):
+    done = spawn("run", "ship.py:deploy", "--id", "d1", "--detach")
+    assert done.code == 0 and "cerebelum scheduler" in done.out
+    with SqliteStore(LOG) as log:
+        assert log.execution("d1").summary.state is ExecutionState.SLEEPING
+        scheduler = Popen([*CEREBELUM, "scheduler"], env=environment())
+        try:
+            wait_until(lambda: log.execution("d1").summary.state is ExecutionState.COMPLETED)
+        finally:
+            scheduler.terminate()
+            scheduler.wait(60)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "told"),
+    [
+        (["ship.py"], 6, "holds several workflows: name the one to run, such as ship.py:deploy ship.py:nap"),
+        (["ship.py:deplo"], 6, "ship.py holds no workflow 'deplo'. Did you mean 'deploy'?"),
+        (["nowhere:deploy"], 6, "the module 'nowhere' is not found"),
+        (
+            ["ship.py:deploy", "-i", "size", "-i", "a=1", "-i", "a=2"],
+            2,
+            "'size' is not NAME=VALUE, such as size=small; a",
+        ),
+        (["ship.py:deploy", "--inputs", "nothing.json"], 2, "nothing.json cannot be read"),
+        (["ship.py:deploy", "--inputs", "code.txt"], 2, "code.txt is not JSON (line 2"),
+        (["ship.py:deploy", "--resume"], 2, "--resume needs the --id"),
+        (["ship.py:deploy", "--id", "-x"], 2, "does not begin with '-'"),
+    ],
+)
+def test_what_cannot_run_is_refused(call, code, arguments, exit_code, told):
+    done = call("run", *arguments)
+    assert done.code == exit_code and told in " ".join(done.err.split())
