@@ -7,13 +7,15 @@ import sys
 import types
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from .._values.classes import Home
+from .._values.secret import Secret
 from .places import IsOperation, Place
 from .twin import NoTwinError, Twin
-from .variables import Frame, Kept, Snapshot
+from .variables import Frame, Kept, Path, Snapshot, secret_at, secrets_in
 
 __all__ = ["CannotEnterError", "Cursor", "twin_of"]
 
@@ -35,8 +37,8 @@ def twin_of(fn: types.FunctionType, is_operation: IsOperation) -> Twin | str:
     return _twins[key][1]
 
 
-class CannotEnterError(Exception):
-    """Raised at the top of an entry twin: its variables cannot be restored here."""
+class CannotEnterError(BaseException):
+    """Raised at the top of an entry twin: its variables cannot be restored here. No decorator is to take it up."""
 
 
 class Cursor:
@@ -71,6 +73,7 @@ class Cursor:
         self._plain: dict[str, Any] = {}
         self._kept: tuple[Kept, ...] = ()
         self._given: tuple[str, ...] = ()
+        self._secrets: Mapping[str, Path] = {}
         self.values: dict[str, Any] = {}
         self.iter = iter
 
@@ -96,9 +99,22 @@ class Cursor:
         """
         self._arguments, self._from_call = arguments, tuple(name for name in again if name in arguments)
 
-    def restore(self, plain: dict[str, Any], kept: Iterable[Kept], given: Iterable[str] = ()) -> None:
-        """Hear which variables the function is entered with; ``given`` names those that its call gives again."""
-        self._plain, self._kept, self._given = plain, tuple(kept), tuple(given)
+    def restore(
+        self,
+        plain: dict[str, Any],
+        kept: Iterable[Kept],
+        given: Iterable[str] = (),
+        secrets: Mapping[str, Path] = MappingProxyType({}),
+    ) -> None:
+        """Hear which variables the function is entered with.
+
+        Args:
+            plain: those that are JSON.
+            kept: those that are bytes.
+            given: parameters that its call gives again.
+            secrets: those that are a secret of its arguments, and where it stands there.
+        """
+        self._plain, self._kept, self._given, self._secrets = plain, tuple(kept), tuple(given), secrets
 
     def forget(self) -> None:
         """Let go of the frame: it holds the cursor, and the cursor holds it."""
@@ -136,6 +152,7 @@ class Cursor:
         self._about.take_cells(cells)
         try:
             self.values = self._about.restore(self._plain, self._kept)
+            self.values.update((name, secret_at(self._arguments, path)) for name, path in self._secrets.items())
         except Exception as error:  # noqa: BLE001 - unpickling runs whatever the classes define
             raise CannotEnterError(f"its variables cannot be restored here: {type(error).__name__}: {error}") from None
         self.values.update((name, self._arguments[name]) for name in (*self._from_call, *self._given))
@@ -145,6 +162,11 @@ class Cursor:
         """Return the exception of a handler that is entered."""
         error: BaseException = self.values[f".e{level}"]
         return error
+
+    @property
+    def instruction(self) -> int:
+        """The instruction at which the frame stands; -1 where it is not known."""
+        return -1 if self._frame is None else self._frame.f_lasti
 
     # -- what the engine asks -------------------------------------------------------------------------------
 
@@ -164,9 +186,29 @@ class Cursor:
             if place.impure:
                 return None  # it may have changed variables already
             found = self._take(place)
-        if any(name[0] == "." for name in found.missing) or found.missing.keys() & self.twin.live(place):
+        return None if self.twin.needs(place, found.missing) else (place, found)
+
+    def place_at(self, instruction: int) -> Place | None:
+        """Return the statement to which an instruction of the frame that raised belongs."""
+        return None if self._frame is None else self.twin.place_at(self._frame.f_code, instruction)
+
+    def raised_in(self, traceback: types.TracebackType | None) -> tuple[Place, Snapshot] | None:
+        """Return where to enter a function that raised, and its variables; None when only its top will do."""
+        codes = [self.fn.__code__, *self.twin.made()]
+        while traceback is not None and not any(traceback.tb_frame.f_code is code for code in codes):
+            traceback = traceback.tb_next
+        if traceback is None:
             return None
-        return place, found
+        frame = self._frame = traceback.tb_frame
+        place = stood = self.twin.place_at(frame.f_code, traceback.tb_lasti)
+        if place is not None:
+            place = self.twin.statements.after_raise(place)
+        if place is None or place.refusal or any(f".i{loop.level}" not in frame.f_locals for loop in place.loops):
+            return None
+        if place is not stood or place.number != self.number:
+            self._early = None
+        found = self._early or self._take(place)
+        return None if self.twin.needs(place, found.missing) else (place, found)
 
     def _begins(self, number: int, frame: types.FrameType) -> None:
         self.number, self.fresh, self._early, self._frame = number, True, None, frame
@@ -177,6 +219,28 @@ class Cursor:
         if not self._about.cells:
             self._about.take_cells(variables.get(".k"))
         from_call = {name: variables[name] for name in self._from_call if name in variables}
+        secrets = self._secrets_of(variables) if self.hides is not None else {}
+        variables = {name: value for name, value in variables.items() if name not in secrets}
         found = self._about.snapshot(place, variables, from_call, self.hides)
+        found.secrets = secrets
         found.given = {name for name, value in self._arguments.items() if variables.get(name) is value}
+        # An iterator is somewhere in its course; another object that cannot be kept is given again as it was.
+        lost = [name for name in found.missing if name in found.given]
+        found.again = tuple(name for name in lost if not isinstance(variables[name], Iterator))
+        for name in found.again:
+            del found.missing[name]
+        return found
+
+    def _secrets_of(self, variables: Mapping[str, Any]) -> dict[str, Path]:
+        """The variables that are a secret of the arguments, with the way to it: the log must not hold them."""
+        assert self.hides is not None
+        found: dict[str, Path] = {}
+        for name, value in variables.items():
+            if not isinstance(value, Secret) and not (type(value) is str and self.hides(value.encode(errors="ignore"))):
+                continue
+            for known, path in secrets_in(dict(self._arguments), []):
+                revealed = isinstance(known, Secret) and not isinstance(value, Secret)
+                if (known.reveal() if revealed else known) == value:
+                    found[name] = [*path, int(revealed)]
+                    break
         return found

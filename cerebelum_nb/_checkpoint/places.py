@@ -161,37 +161,67 @@ class Statements:
                 return "it waits in an `async for`"
         return ""
 
+    def before(self, place: Place) -> Iterator[ast.AST | str]:
+        """What stands before a place, from the signature on: heads, statements, and words for the blocks between."""
+        yield ast.Lambda(self.node.args, ast.Constant(None))
+        on_the_way = {id(node) for node, field, _ in place.path if not field}
+        for owner, field, index in place.path:
+            if not field:
+                continue
+            if owner is self.node:
+                block = self.node.body
+            else:
+                block = next(b for f, i, b in blocks(owner) if (f, i) == (field, index))
+                yield f"<{type(owner).__name__} {field} {index}>"
+                yield from heads(cast(ast.stmt, owner))
+                if isinstance(owner, (ast.For, ast.AsyncFor)):
+                    yield owner.target
+                if isinstance(owner, (ast.Try, ast.TryStar)) and field == "handlers":
+                    yield owner.handlers[index].type or ""
+                if isinstance(owner, ast.Match):
+                    yield owner.cases[index].pattern
+            here = next(i for i, statement in enumerate(block) if id(statement) in on_the_way)
+            yield from (statement for statement in block[:here] if not is_text(statement))
+
+    def after_raise(self, place: Place) -> Place | None:
+        """Return where to enter a function that raised in a statement; None when it must not be entered near it.
+
+        A ``raise`` would only raise again: the condition decides that it stands first under. A `try` or a `with` around
+        it was left. The head of a loop may have begun, and a call such as ``orders.pop()`` may be done.
+        """
+        ran = heads(place.node)
+        if isinstance(place.node, ast.Raise):
+            ran = []
+            while (around := self._decides(place)) is not None:
+                place = around
+                ran += heads(place.node)
+        left = (ast.Try, ast.TryStar, ast.With, ast.AsyncWith, ast.AsyncFor)
+        if isinstance(place.node, (ast.Raise, ast.For, ast.AsyncFor)) or any(
+            field and isinstance(owner, left) for owner, field, _ in place.path
+        ):
+            return None
+        return None if any(_changes_a_name(inner) for head in ran for inner in own_nodes(head)) else place
+
+    def _decides(self, place: Place) -> Place | None:
+        """The `if` or `match` under which a statement stands first."""
+        (owner, field, index), (_, _, position) = place.path[-2:]
+        if not isinstance(owner, (ast.If, ast.Match)):
+            return None
+        block = next(b for f, i, b in blocks(owner) if (f, i) == (field, index))
+        return self.of(owner) if all(map(is_text, block[:position])) else None
+
     def _name_places(self) -> None:
         texts: dict[int, str] = {}
 
-        def text(node: ast.AST) -> str:
+        def text(node: ast.AST | str) -> str:
+            if isinstance(node, str):
+                return node
             if id(node) not in texts:
                 texts[id(node)] = source.plain_text(node)
             return texts[id(node)]
 
-        signature = ast.Lambda(self.node.args, ast.Constant(None))
         for place in self.places:
-            parts = [text(signature)]
-            on_the_way = {id(node) for node, field, _ in place.path if not field}
-            for owner, field, index in place.path:
-                if not field:
-                    continue
-                if owner is self.node:
-                    block = self.node.body
-                else:
-                    block = next(b for f, i, b in blocks(owner) if (f, i) == (field, index))
-                    parts.append(f"<{type(owner).__name__} {field} {index}>")
-                    parts += [text(head) for head in heads(cast(ast.stmt, owner))]
-                    if isinstance(owner, (ast.For, ast.AsyncFor)):
-                        parts.append(text(owner.target))
-                    if isinstance(owner, (ast.Try, ast.TryStar)) and field == "handlers":
-                        caught = owner.handlers[index].type
-                        parts.append("" if caught is None else text(caught))
-                    if isinstance(owner, ast.Match):
-                        parts.append(text(owner.cases[index].pattern))
-                here = next(i for i, statement in enumerate(block) if id(statement) in on_the_way)
-                parts += [text(statement) for statement in block[:here] if not is_text(statement)]
-            joined = "\0".join(part for part in parts if part)
+            joined = "\0".join(part for part in map(text, self.before(place)) if part)
             place.digest = hashlib.sha256(joined.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
@@ -246,6 +276,16 @@ def _truncates(node: ast.AST) -> bool:
             modes = [*node.args, *(keyword.value for keyword in node.keywords if keyword.arg == "mode")]
             texts = [mode.value for mode in modes if isinstance(mode, ast.Constant) and isinstance(mode.value, str)]
             return any(len(text) < 4 and ("w" in text or "x" in text) for text in texts)
+    return False
+
+
+def _changes_a_name(node: ast.AST) -> bool:
+    """Whether it is ``next(numbers)``, ``orders.pop()`` or the like, which does something else the second time."""
+    match node:
+        case ast.Call(func=ast.Name(id="next")):
+            return True
+        case ast.Call(func=ast.Attribute(value=ast.Name(), attr=method)):
+            return method in source.CHANGING or method in ("send", "read", "readline", "write")
     return False
 
 

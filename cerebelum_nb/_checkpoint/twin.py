@@ -18,11 +18,11 @@ from __future__ import annotations
 
 import ast
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from .._dsl import source
-from .liveness import live_at
+from .liveness import Liveness
 from .places import COMPREHENSIONS, Block, IsOperation, Place, Statements, is_text, own_nodes
 
 __all__ = ["NoTwinError", "Twin", "code_position"]
@@ -55,6 +55,7 @@ class Twin:
         self._first: types.CodeType | None = None
         self._entries: dict[int, types.CodeType] = {}
         self._at: dict[tuple[types.CodeType, int], Place | None] = {}
+        self._liveness: Liveness | None = None
         self._live: dict[int, frozenset[str]] = {}
         self._nested: dict[tuple[str, int, int], tuple[int, types.CodeType]] | None = None
 
@@ -78,13 +79,32 @@ class Twin:
 
     def live(self, place: Place) -> frozenset[str]:
         """Return the locals whose present value may be read from this place on; cells always may."""
+        if self._sees_all:
+            return frozenset(self.names)
         if place.number not in self._live:
-            self._live[place.number] = (
-                frozenset(self.names)
-                if self._sees_all
-                else live_at(self.code, place.node) | frozenset(self.code.co_cellvars)
-            )
+            self._liveness = self._liveness or Liveness(self.code)
+            self._live[place.number] = self._liveness.at(place.node) | frozenset(self.code.co_cellvars)
         return self._live[place.number]
+
+    def needs(self, place: Place, missing: Collection[str]) -> str:
+        """Name one of the missing variables that is read from this place on; "" if none is."""
+        if not missing:  # most often; it is not worth an analysis of the bytecode
+            return ""
+        live = self.live(place)
+        return min((name for name in missing if name[0] == "." or name in live), default="")
+
+    def made(self) -> list[types.CodeType]:
+        """Return the twins that were compiled so far."""
+        return [*([self._first] if self._first is not None else ()), *self._entries.values()]
+
+    def is_top(self, place: Place) -> bool:
+        """Whether nothing stands before a place."""
+        return place.digest == self.places[0].digest
+
+    def names_before(self, place: Place) -> set[str]:
+        """Return the names that the statements before a place read."""
+        nodes = [node for node in self.statements.before(place) if isinstance(node, ast.AST)]
+        return {one.id for node in nodes for one in ast.walk(node) if isinstance(one, ast.Name)}
 
     def bound_by(self, place: Place) -> list[str]:
         """Return the names that a `with` gives values to."""

@@ -24,10 +24,12 @@ from typing import Any
 from .._values import arrow, pickles
 from .._values.classes import Home
 from .._values.codec import plain
+from .._values.preview import preview
+from .._values.secret import Secret
 from .places import Place
 from .twin import Twin, code_position
 
-__all__ = ["Frame", "Kept", "Snapshot"]
+__all__ = ["Frame", "Kept", "Path", "Snapshot", "secret_at", "secrets_in"]
 
 _JSON_SCALARS = (int, float, str, bool, type(None))
 _SCALARS = (*_JSON_SCALARS, bytes, complex)
@@ -42,12 +44,17 @@ Named = dict[int, tuple[str, str]]
 class Kept:
     """Variables that are kept together as bytes, one alone as itself, several as a dict.
 
-    ``codec`` is ``"cloudpickle"`` or ``"arrow"``.
+    ``codec`` is ``"cloudpickle"`` or ``"arrow"``; ``shown`` is what a person is shown of them.
     """
 
     names: tuple[str, ...]
     codec: str
     data: bytes
+    shown: str = ""
+
+
+Path = list[str | int]
+"""Where a secret stands in the arguments: a parameter, keys and indexes; at last whether it was revealed, as 0 or 1."""
 
 
 @dataclass(slots=True)
@@ -59,6 +66,10 @@ class Snapshot:
     missing: dict[str, str] = field(default_factory=dict)
     given: set[str] = field(default_factory=set)
     """Parameters that are still the very objects that the function was called with."""
+    again: tuple[str, ...] = ()
+    """Those of them that cannot be kept, such as a connection: the next call gives one again."""
+    secrets: dict[str, Path] = field(default_factory=dict)
+    """Variables that are a secret of the arguments: where it stands there."""
 
     def detach(self) -> None:
         """Make it independent of the variables, which the statement may change before it waits."""
@@ -152,14 +163,14 @@ class Frame:
                 found.plain[alone] = rich[alone]
                 continue
             if alone is not None:  # as a result is stored, so that an argument nobody changed has the same bytes
-                kept = Kept((alone,), *dumped[alone][:2])
+                kept = Kept((alone,), *dumped[alone][:2], preview(rich[alone]))
             else:
                 try:
                     data, _ = self._pickle({name: rich[name] for name in group}, named)
                 except Exception as error:  # noqa: BLE001 - as above
                     found.missing.update((name, _reason(rich[name], error)) for name in group)
                     continue
-                kept = Kept(tuple(group), "cloudpickle", data)
+                kept = Kept(tuple(group), "cloudpickle", data, preview({name: rich[name] for name in group}))
             if hides is not None and hides(kept.data):
                 found.missing.update(dict.fromkeys(group, "it holds a secret"))
             else:
@@ -180,6 +191,7 @@ class Frame:
         pickler = _pickler()(out)
         pickler.home, pickler.twin, pickler.named = self.home, self.twin, named
         pickler.arrays, pickler.bases = set(), {}
+        pickler.has_no_cells = bool(self.twin.code.co_cellvars) and not self.cells
         pickler.dump(value)
         shared = {number for number, (_, one) in pickler.memo.copy().items() if type(one) not in _SHAREABLE}
         return out.getvalue(), shared | pickler.arrays
@@ -225,6 +237,7 @@ def _pickler() -> Any:
         named: Named
         arrays: set[int]
         bases: dict[int, int]
+        has_no_cells: bool
 
         def persistent_id(self, obj: Any) -> Any:
             found = self.named.get(id(obj))
@@ -250,6 +263,8 @@ def _pickler() -> Any:
             if type(obj) is types.FunctionType and obj.__code__.co_filename == self.twin.code.co_filename:
                 known = self.twin.nested().get(code_position(obj.__code__))
                 if known is not None:
+                    if obj.__closure__ and self.has_no_cells:
+                        raise pickle.PicklingError("it shares variables with the step")
                     cells = dict(zip(obj.__code__.co_freevars, obj.__closure__ or (), strict=True))
                     dress = (obj.__defaults__, obj.__kwdefaults__, obj.__dict__)
                     return _remake, (_FrameHere(), known[0], cells, obj.__name__), dress, None, None, _dress
@@ -326,6 +341,28 @@ def _read_range(written: list[int]) -> Any:
     iterator: Any = iter(range(*numbers))
     iterator.__setstate__(position)
     return iterator
+
+
+# -- secrets, which are in no log ----------------------------------------------------------------------------
+
+
+def secrets_in(value: Any, path: Path) -> Iterable[tuple[Any, Path]]:
+    """The texts and the secrets in arguments, each with the way to it."""
+    if isinstance(value, str | Secret):
+        yield value, path
+    elif type(value) is dict or type(value) is list:
+        for key, inner in value.items() if type(value) is dict else enumerate(value):
+            if type(key) in (str, int):
+                yield from secrets_in(inner, [*path, key])
+
+
+def secret_at(arguments: Any, path: Path) -> Any:
+    """Return a secret of the arguments; it may be revealed."""
+    *keys, revealed = path
+    found = arguments
+    for key in keys:
+        found = found[key]
+    return found.reveal() if revealed else found
 
 
 # -- what is shared -----------------------------------------------------------------------------------------

@@ -245,7 +245,9 @@ def _detail(event: e.Event, state: State) -> str:
         case e.StepPrinted():
             return event.text.strip()
         case e.StepCheckpointed():
-            return f"at line {event.line}" if event.place else f"starts at its top: {event.reason}"
+            if event.reason:
+                return f"{f'continues at line {event.line}' if event.place else 'starts at its top'}: {event.reason}"
+            return f"at line {event.line}{', which raised' if event.raised else ''}"
         case e.DivergeTaken():
             return "no pattern matches" if event.choice is None else f"{event.choice!r} matches{_to(event.target)}"
         case e.BranchTaken():

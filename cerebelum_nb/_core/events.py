@@ -300,16 +300,20 @@ class StepPrinted(StepEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class StepCheckpointed(StepEvent):
-    """Where a step waits: its next attempt is entered at ``place`` with these variables.
+    """Where a step waits, or raised: its next attempt is entered at ``place`` with these variables.
 
     ``place`` digests what stands before the statement, and ``line`` is where it stands in its file. ``counts`` says how
     many operations of each name the step had begun before it: of the names that changed since the checkpoint before, so
     that many operations do not make long events. ``arguments`` digests what the step was called with. ``variables``
     holds what is JSON; ``kept`` holds the others, and ``groups`` their names: several together when they share an
-    object. ``given`` names arguments that were not changed, which the next call gives again. ``missing`` says what
-    could not be kept, and why; nothing behind the place reads it.
+    object. ``given`` names arguments that were not changed, which the next call gives again, and ``secrets`` where in
+    the arguments a variable stands that the log must not hold. ``missing`` says what could not be kept, and why;
+    nothing behind the place reads it. ``raised`` says that the statement raised, ``code`` digests the step's code then,
+    and ``helpers`` the functions and classes that the statements before it use: to fix one of them is to ask for other
+    variables.
 
-    Without a place the checkpoint before it no longer holds, for ``reason``: the step starts at its top.
+    With a ``reason`` it says why the checkpoints after ``place`` no longer hold; without a place none does, and the
+    step starts at its top.
     """
 
     place: str = ""
@@ -319,8 +323,12 @@ class StepCheckpointed(StepEvent):
     groups: tuple[list[str], ...] = ()
     kept: tuple[Value, ...] = ()
     given: tuple[str, ...] = ()
+    secrets: dict[str, list[str | int]] | None = None
     missing: dict[str, str] | None = None
     reason: str = ""
+    raised: bool = False
+    code: str = ""
+    helpers: dict[str, str] | None = None
     variables: Value | None = None
 
 

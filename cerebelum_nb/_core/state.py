@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from . import events as e
 from .graph import UNDO, key_of, owner_of, undone_by
@@ -75,6 +75,13 @@ class Operation:
         return self.op.partition(":")[2].startswith("@")
 
 
+class Checkpoint(NamedTuple):
+    """A statement at which the next attempt of a step may be entered; ``number`` counts those of the visit, from 1."""
+
+    event: e.StepCheckpointed
+    number: int
+
+
 @dataclass(slots=True)
 class StepState:
     """What is known of one step in its present visit."""
@@ -104,10 +111,15 @@ class StepState:
     message: str = ""
     printed: str = ""  # the end of what this attempt wrote to stdout and stderr
     operations: dict[str, Operation] = field(default_factory=dict)
-    checkpoint: e.StepCheckpointed | None = None  # where its next attempt is entered
-    counts: dict[str, int] = field(default_factory=dict)  # how many operations of each name were begun before that
+    checkpoints: list[Checkpoint] = field(default_factory=list)  # the last at each place, the newest last
+    counts: list[dict[str, int]] = field(default_factory=list)  # what each checkpoint so far says of operations
+    dropped: str = ""  # why the checkpoint after these does not hold any more
     items: Items | None = None  # of a foreach, once they are listed
     before: Items | None = None  # those of the last visit, while it is listed again
+
+    def counts_at(self, checkpoint: Checkpoint) -> dict[str, int]:
+        """Return how many operations of each name were begun before a checkpoint."""
+        return {name: count for counts in self.counts[: checkpoint.number] for name, count in counts.items()}
 
     @property
     def settled(self) -> bool:
@@ -306,7 +318,7 @@ def evolve(state: State, event: e.Event) -> State:
             step.by_hand, step.worker = event.by_hand, event.worker
             if event.by_hand:
                 step.inputs = None
-            step.operations, step.checkpoint, step.counts = {}, None, {}
+            step.operations, step.checkpoints, step.counts, step.dropped = {}, [], [], ""
             state.deaths = 0
             if state.current_step == event.step:
                 state.current_step = next(reversed(state.in_flight), None)
@@ -339,7 +351,11 @@ def evolve(state: State, event: e.Event) -> State:
             step.failures += 1
             step.error, step.worker = event.error, event.worker
             step.phase = Phase.RETRYING
-            step.checkpoint, step.counts = None, {}  # from the top; one that was only left is entered where it was
+            step.checkpoints, step.counts, step.dropped = (
+                [],
+                [],
+                "",
+            )  # from the top; one that was only left is entered where it was
             step.due_at = event.due_at
             _stop_waiting(state, event.step, step)
         case e.StepInterrupted():
@@ -359,9 +375,7 @@ def evolve(state: State, event: e.Event) -> State:
         case e.StepCheckpointed():
             step = _step(state, event)
             if (step.visit, step.attempt) == (event.visit, event.attempt):
-                step.checkpoint = event if event.place else None
-                step.counts = step.counts if event.place else {}
-                step.counts.update(event.counts or {})
+                _keep_checkpoint(step, event)
         case e.ItemsListed():
             step = _step(state, event)
             keys = {key: place for place, key in enumerate(event.keys)}
@@ -629,6 +643,19 @@ def _decided(state: State, event: e.OperationEvent) -> None:
     _end_wait(state, _wait_key(event))
     if state.hibernated:
         state.wake_at = event.at
+
+
+def _keep_checkpoint(step: StepState, event: e.StepCheckpointed) -> None:
+    if event.reason:  # those after this place no longer hold; without a place none does
+        while step.checkpoints and step.checkpoints[-1].event.place != event.place:
+            step.checkpoints.pop()
+        del step.counts[step.checkpoints[-1].number if step.checkpoints else 0 :]
+        step.dropped = event.reason if event.raised else ""
+        return
+    step.dropped = ""
+    step.counts.append(event.counts or {})
+    step.checkpoints = [known for known in step.checkpoints if known.event.place != event.place]
+    step.checkpoints.append(Checkpoint(event, len(step.counts)))
 
 
 def _leave(state: State, name: str, step: StepState, phase: Phase, at: int) -> None:

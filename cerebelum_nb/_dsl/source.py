@@ -22,6 +22,7 @@ from types import CodeType, MappingProxyType
 from typing import Any
 
 __all__ = [
+    "CHANGING",
     "FUTURE_FLAGS",
     "Source",
     "chains",
@@ -375,7 +376,7 @@ def chains(code: CodeType) -> list[tuple[str, ...]]:
     return list(found)
 
 
-_CHANGING = {
+CHANGING = {
     name
     for changes, keeps in ((list, tuple), (set, frozenset), (dict, MappingProxyType), (deque, tuple))
     for name in vars(changes).keys() - vars(keeps).keys() - {"copy", "fromkeys", "__copy__", "maxlen"}
@@ -390,7 +391,7 @@ def _changes(nodes: Iterable[ast.AST]) -> Iterator[str]:
     """
     for inner in nodes:
         match inner:
-            case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr=method)) if method in _CHANGING:
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr=method)) if method in CHANGING:
                 yield name
             case ast.Subscript(value=ast.Name(id=name), ctx=ast.Store() | ast.Del()):
                 yield name
@@ -417,7 +418,7 @@ def _changed_attributes(cls: ast.ClassDef) -> Iterator[str]:
                     yield attribute
                 case ast.Call(
                     func=ast.Attribute(value=ast.Attribute(value=ast.Name(id=name), attr=attribute), attr=change)
-                ) if name == me and change in _CHANGING:
+                ) if name == me and change in CHANGING:
                     yield attribute
 
 

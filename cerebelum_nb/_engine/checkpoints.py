@@ -1,52 +1,45 @@
-"""Where an attempt enters its step's function, and what the log learns of where it waits.
+"""What the log learns of where a step waits or raises, and the next attempt's way back to there.
 
 When the step's own frame reaches an operation, its place and its variables are recorded in the commit of that
-operation's event. The next attempt of the same visit is entered there, if it was only left (hibernation, a stop, a
-death); a retry starts at the top. It also starts at the top, and the log says why, when a statement before the place
-was changed, when the step is given other arguments, and when what it needs cannot be restored here. Then its finished
+operation's event; when it raises, in the commit of its failure. The next attempt of the same visit is entered there, if
+it was only left (hibernation, a stop, a death) or is resumed; a retry starts at the top. Where it cannot be entered
+(see `entry`), the checkpoint before that one counts, else it starts at its top, and the log says why. Its finished
 operations give their recorded results, as they do without checkpoints.
 """
 
 from __future__ import annotations
 
-import ast
 import asyncio
-import dis
+import functools
 import hashlib
 import inspect
-import json
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol, cast, runtime_checkable
 
-from .._checkpoint.cursor import CannotEnterError, Cursor, twin_of
-from .._checkpoint.places import IsOperation, Place
+from .._checkpoint.cursor import CannotEnterError, Cursor
+from .._checkpoint.decorated import around, innermost
+from .._checkpoint.places import Place
 from .._checkpoint.twin import Twin
 from .._checkpoint.variables import Kept, Snapshot
 from .._core.events import OperationMismatched, SleepCompleted, StepCheckpointed
-from .._core.graph import StepSpec, key_of, of_item, owner_of
-from .._core.state import State
+from .._core.graph import StepSpec
 from .._core.state_name import ExecutionState
 from .._core.value import Value
 from .._text.json_text import parse
 from .._values.classes import Home
-from ..errors import CerebelumError
+from .._values.secret import Redactor
+from ..errors import CerebelumError, SerializationError
+from .entry import digest_arguments, entries, helpers_of, may_wait, result_of, twin_for
 from .scope import Scope
 
-__all__ = ["Checkpoints", "call_step", "describe_entry", "waits_in_plain_steps"]
+__all__ = ["Checkpoints", "at_failure", "call_step"]
 
 _NEEDS_NONE = (OperationMismatched, SleepCompleted)
 """Events with which the variables are those of the event before."""
 
 SMALL = 200
 """Characters of an argument's JSON that are recorded with every checkpoint rather than compared."""
-
-_operations: list[object] = []
-
-
-def waits_in_plain_steps(*operations: Callable[..., Any]) -> None:
-    """Name the functions whose calls are waits in a plain step; in an async one every `await` is."""
-    _operations.extend(operations)
 
 
 @runtime_checkable
@@ -57,6 +50,10 @@ class _KeepsVariables(Protocol):
 
     def payload(self, value: Value) -> bytes:
         """Return the bytes of a recorded value that this process may unpickle."""
+        ...
+
+    def check_size(self, made: Value, path: str = "output") -> None:
+        """Raise SerializationError when a value is larger than the log takes."""
         ...
 
 
@@ -71,20 +68,33 @@ def call_step(spec: StepSpec, scope: Scope, arguments: dict[str, Any]) -> Any:
     Returns:
         What the function returns: of an async one an awaitable.
     """
-    host, recorded = scope.execution, scope.known.checkpoint
-    if (recorded is None and not _may_wait(spec.fn)) or not isinstance(host, _KeepsVariables):
+    host, recorded = scope.execution, scope.known.checkpoints
+    if (not recorded and not may_wait(spec.fn)) or not isinstance(host, _KeepsVariables):
         return spec.fn(**arguments)
-    twin = _twin_of(spec)
-    if twin is None or (recorded is None and not twin.waiting):
+    twin = twin_for(spec)
+    if twin is None and recorded:
+        reason = "its function cannot be entered at a line: it is decorated, its source is gone, or checkpoint=None"
+        scope.ride(StepCheckpointed, line=recorded[-1].event.line, reason=reason)
+    if twin is None or not (recorded or twin.waiting):
         return spec.fn(**arguments)
     scope.checkpoints = checkpoints = Checkpoints(spec, scope, host, twin)
-    place = None if recorded is None else checkpoints.place_of(recorded)
-    checkpoints.cursor.called_with(arguments, checkpoints.given_again(arguments))
-    if place is None:
-        return checkpoints.cursor.function()(**arguments)
-    if spec.is_async:
-        return checkpoints.enter_async(place, arguments)
-    return checkpoints.enter(place, arguments)
+    return checkpoints.call_async(arguments) if spec.is_async else checkpoints.call(arguments)
+
+
+def at_failure(spec: StepSpec, scope: Scope, error: BaseException) -> StepCheckpointed | None:
+    """Make the checkpoint that is recorded with the failure of a step; None when there is nothing to say."""
+    host = scope.execution
+    twin = twin_for(spec) if isinstance(host, _KeepsVariables) else None
+    if twin is None or not isinstance(host, _KeepsVariables):
+        return None
+    checkpoints = scope.checkpoints or Checkpoints(spec, scope, host, twin)
+    try:
+        fields = checkpoints.raised(error)
+    except Exception:  # noqa: BLE001 - whatever a user's class does when it is pickled, the failure is recorded
+        return None
+    if fields is None:
+        return None
+    return StepCheckpointed(at=scope.now(), step=scope.step, visit=scope.visit, attempt=scope.attempt, **fields)
 
 
 class Checkpoints:
@@ -93,40 +103,101 @@ class Checkpoints:
     def __init__(self, spec: StepSpec, scope: Scope, host: _KeepsVariables, twin: Twin) -> None:
         self._spec, self._scope, self._host, self._twin = spec, scope, host, twin
         redactor = scope.execution.redactor
-        fn = cast(types.FunctionType, spec.fn)  # else it had no twin
+        fn = cast(types.FunctionType, innermost(spec.fn))  # else it had no twin
         self.cursor = Cursor(twin, fn, self._is_left, host.home, redactor.reveals if redactor else None)
         self.leaving = False  # the attempt ends, and the step is to be entered again; not when its time is over
         self._last: tuple[Any, ...] = ()
         self._recorded: int | None = None  # the statement at which the last checkpoint is
-        self._alone = True  # no task of the step's own is in an operation beside its frame
+        self._entered: StepCheckpointed | None = None
+        self._alone = True  # its frame is all there is: no task in an operation beside it, no second call
         self._counts: dict[str, int] = {}  # of operations before the running statement, since the last checkpoint
         self._since: dict[str, int] = {}  # of the running statement's
+        self._named_at = -1  # the instruction of the step's frame at which the last one was named
+        self._reasons: list[str] = []  # why newer checkpoints do not hold
         self._known = {name: self._recorded_value(name) for name in (*spec.requires, *spec.optional, "inputs")}
-        self._digest = _arguments_digest(spec, scope.step, scope.execution.state)
+        self._digest = digest_arguments(spec, scope.step, scope.execution.state)
 
     def _recorded_value(self, argument: str) -> Value:
         """What the log holds of an argument."""
         state = self._scope.execution.state
-        value = state.inputs if argument == "inputs" else _output(state, self._scope.step, argument)
+        value = state.inputs if argument == "inputs" else result_of(state, self._scope.step, argument)
         return value or _UNKNOWN
 
     # -- entering -------------------------------------------------------------------------------------------
 
-    def place_of(self, recorded: StepCheckpointed) -> Place | None:
-        """Return where the function is entered; None, and a note in the log, when it must start at its top."""
-        place, reason = _entry(self._twin, recorded, self._digest)
-        if place is not None:
+    def call(self, arguments: dict[str, Any]) -> Any:
+        """Call a plain function at its last place that can be entered, else from its top."""
+        for place in self._places():
             try:
-                self._restore(recorded)
-            except (CerebelumError, ValueError) as error:
-                place, reason = None, str(error)
-        if place is None:
-            self._start_at_top(recorded.line, reason)
-            return None
-        self._scope.count_from(self._scope.known.counts)
-        self._last = (recorded.place, recorded.variables, recorded.kept, recorded.given)
-        self._recorded = place.number
-        return place
+                return self._function(place, arguments)(**arguments)
+            except CannotEnterError as error:
+                self._reasons.append(str(error))
+            arguments = self._scope.execution.arguments(self._spec)
+        raise AssertionError("the top can always be entered")
+
+    async def call_async(self, arguments: dict[str, Any]) -> Any:
+        """Call an async function at its last place that can be entered, else from its top."""
+        for place in self._places():
+            try:
+                return await self._function(place, arguments)(**arguments)
+            except CannotEnterError as error:
+                self._reasons.append(str(error))
+            arguments = self._scope.execution.arguments(self._spec)
+        raise AssertionError("the top can always be entered")
+
+    def _function(self, place: Place | None, arguments: dict[str, Any]) -> Callable[..., Any]:
+        """Return what is called with the arguments, so that the function is entered at a place."""
+        fn = self.cursor.fn
+        if self._spec.fn is fn:
+            self.cursor.called_with(arguments, self._given_again(arguments))
+            return self.cursor.function(place)
+        first = [place]
+
+        @functools.wraps(fn)
+        def called(*args: Any, **kwargs: Any) -> Any:
+            """Enter it; called once more by a decorator, it starts at its top and cannot be entered any more."""
+            self._alone = self._alone and bool(first)
+            given = inspect.signature(fn).bind(*args, **kwargs).arguments
+            self.cursor.called_with(given, self._given_again(given))
+            return self.cursor.function(first.pop() if first else None)(*args, **kwargs)
+
+        return around(cast(types.FunctionType, self._spec.fn), _as_async(called) if self._spec.is_async else called)
+
+    def _places(self) -> Iterator[Place | None]:
+        """Where to enter the function, the best place first; None, for its top, at last."""
+        step = self._scope.known
+        newest = step.checkpoints[-1].event.line if step.checkpoints else 0
+        for checkpoint, place, reason in entries(self._twin, self.cursor.fn, step, self._digest):
+            recorded, counts = checkpoint.event, step.counts_at(checkpoint)
+            if place is not None:
+                try:
+                    self._restore(recorded)
+                except (CerebelumError, ValueError) as error:
+                    place, reason = None, str(error)
+            if place is None:
+                self._reasons.append(reason)
+                continue
+            self._say(recorded.place, place.line)
+            self._scope.count_from(counts)
+            self._last = (
+                recorded.place,
+                recorded.variables,
+                recorded.kept,
+                tuple(recorded.given),
+                recorded.secrets or {},
+            )
+            self._recorded, self._entered = place.number, recorded
+            yield place
+        self._say("", newest)
+        self._scope.count_from({})
+        self._recorded, self._last, self._entered = None, (), None
+        yield None
+
+    def _say(self, place: str, line: int) -> None:
+        """Say in the log why what is recorded behind a place does not hold, if that is so."""
+        if self._reasons:
+            reason = self._scope.execution.redactor.mask(self._reasons[0])
+            self._scope.ride(StepCheckpointed, place=place, line=line, reason=reason)
 
     def _restore(self, recorded: StepCheckpointed) -> None:
         variables = parse(recorded.variables.json) if recorded.variables is not None else {}
@@ -134,39 +205,12 @@ class Checkpoints:
             Kept(tuple(names), value.codec, self._host.payload(value))
             for names, value in zip(recorded.groups, recorded.kept, strict=True)
         ]
-        self.cursor.restore(variables, kept, recorded.given)
+        self.cursor.restore(variables, kept, recorded.given, recorded.secrets or {})
 
-    def given_again(self, arguments: dict[str, Any]) -> list[str]:
+    def _given_again(self, arguments: dict[str, Any]) -> list[str]:
         """Name the parameters that are not kept, as every call gives them: the context, and what holds a secret."""
         again = ["context"] if self._spec.takes_context else []
         return again + [name for name in arguments if name in self._known and self._known[name].masked]
-
-    def enter(self, place: Place, arguments: dict[str, Any]) -> Any:
-        """Call a plain function from a place on."""
-        try:
-            return self.cursor.function(place)(**arguments)
-        except CannotEnterError as error:
-            return self._from_top(place, error)
-
-    async def enter_async(self, place: Place, arguments: dict[str, Any]) -> Any:
-        """Call an async function from a place on."""
-        try:
-            return await self.cursor.function(place)(**arguments)
-        except CannotEnterError as error:
-            again = self._from_top(place, error)
-        return await again
-
-    def _from_top(self, place: Place, error: CannotEnterError) -> Any:
-        self._start_at_top(place.line, str(error))
-        self._scope.count_from({})
-        self._recorded = None
-        arguments = self._scope.execution.arguments(self._spec)
-        self.cursor.called_with(arguments, self.given_again(arguments))
-        return self.cursor.function()(**arguments)
-
-    def _start_at_top(self, line: int, reason: str) -> None:
-        redactor = self._scope.execution.redactor
-        self._scope.ride(StepCheckpointed, line=line, reason=redactor.mask(reason))
 
     # -- leaving --------------------------------------------------------------------------------------------
 
@@ -185,6 +229,7 @@ class Checkpoints:
 
     def operation_named(self, name: str, count: int) -> None:
         """Hear that an operation begins; ``count`` says how many of its name there are with it."""
+        self._named_at = self.cursor.instruction
         if self.cursor.fresh:  # the first of its statement: what was named before belongs to the statement's beginning
             self._counts.update(self._since)
             self._since, self.cursor.fresh = {}, False
@@ -202,6 +247,52 @@ class Checkpoints:
             return None
         found = self.cursor.standing()
         return None if found is None else self._fields(*found)
+
+    def raised(self, error: BaseException) -> dict[str, Any] | None:
+        """Return the fields of the checkpoint that is recorded before a failure; None when there is none."""
+        found = self.cursor.raised_in(error.__traceback__) if self._alone else None
+        if found is None or self._twin.is_top(found[0]):
+            return None
+        place, variables = found
+        if self.cursor.number == place.number:
+            if self._recorded == place.number:
+                return None  # the checkpoint of its operation says it
+        elif self._names_operations_unmarked(place):
+            return None
+        else:
+            self._counts.update(self._since)
+        code = self._scope.known.code or ""
+        before, last, self._last = self._entered, self._last, ()
+        fields = self._fields(place, variables)
+        if fields is None:
+            return None
+        if (
+            before is not None
+            and before.raised
+            and (before.place, before.code) == (place.digest, code)
+            and self._last == last
+        ):
+            return self._drop(before)
+        helpers = helpers_of(self._twin, self.cursor.fn, place)
+        return fields | {"raised": True, "code": code, "helpers": helpers or None}
+
+    def _names_operations_unmarked(self, place: Place) -> bool:
+        """Whether a statement without a mark began operations, in a helper: how many were before it is not known."""
+        if self._named_at < 0:
+            return self._scope.names_operations and self.cursor.number is None
+        return self.cursor.place_at(self._named_at) is place
+
+    def _drop(self, last: StepCheckpointed) -> dict[str, Any]:
+        """Fields that say that a place no longer holds, as the statement raised again although nothing has changed."""
+        known = [one.event for one in self._scope.known.checkpoints]
+        before = known[: next((i for i, one in enumerate(known) if one.place == last.place), 0)]
+        reason = f"line {last.line} raised again with the same code and variables"
+        return {
+            "place": before[-1].place if before else "",
+            "line": before[-1].line if before else last.line,
+            "reason": reason,
+            "raised": True,
+        }
 
     def _awaits_this_task(self) -> bool:
         """Whether the step's own task waits for the task that asks: for itself, or with asyncio.gather."""
@@ -227,22 +318,27 @@ class Checkpoints:
 
     def _fields(self, place: Place, found: Snapshot) -> dict[str, Any] | None:
         host = self._scope.execution
-        given = self._unchanged(found)
+        given = (*self._unchanged(found), *found.again)
         plain = {name: value for name, value in found.plain.items() if name not in given}
-        variables = host.encode(plain, path="the variables")
+        kept = {tuple(one.names): _value(one, host.redactor) for one in found.kept}
+        try:
+            variables = host.encode(plain, path="the variables")
+            for value in kept.values():
+                self._host.check_size(value)
+        except SerializationError:
+            return None  # the log does not take so much; the checkpoint before still holds
         missing = dict(found.missing)
         for path in variables.masked:
             missing[path.partition(".")[0].partition("[")[0]] = "it holds a secret"
-        if missing.keys() & self._twin.live(place):
+        if self._twin.needs(place, missing):
             return None  # it could not be entered there; the checkpoint before still holds
-        kept = {tuple(one.names): _value(one) for one in found.kept}
         for (name, *others), value in list(kept.items()):
             if not others and name in found.given and value.digest == self._known.get(name, _UNKNOWN).digest:
                 given += (name,)
                 del kept[name,]
         groups, values = tuple(map(list, kept)), tuple(kept.values())
         self._recorded = place.number
-        now = (place.digest, variables, values, given)
+        now = (place.digest, variables, values, given, found.secrets)
         counts, self._counts = self._counts, {}
         if now == self._last and not counts:
             return None
@@ -255,116 +351,30 @@ class Checkpoints:
             "groups": groups,
             "kept": values,
             "given": given,
+            "secrets": found.secrets or None,
             "missing": {name: host.redactor.mask(why) for name, why in missing.items()} or None,
             "variables": variables,
         }
 
 
-def describe_entry(spec: StepSpec, state: State) -> str:
-    """Say at which line the next attempt of a step would be entered, or why it would start at its top; "" if it waits
-    nowhere.
-    """
-    step = state.steps.get(spec.name)
-    recorded = None if step is None else step.checkpoint
-    if recorded is None:
-        return ""
-    twin = _twin_of(spec)
-    if twin is None:
-        return f"starts at its top, as line {recorded.line} cannot be found in it"
-    place, reason = _entry(twin, recorded, _arguments_digest(spec, spec.name, state))
-    return f"starts at its top: {reason}" if place is None else f"continues at line {place.line}"
+def _as_async(call: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(call)
+    async def called(*args: Any, **kwargs: Any) -> Any:
+        return await call(*args, **kwargs)
 
-
-def _may_wait(fn: Callable[..., Any]) -> bool:
-    """Whether a function may wait, by a look at its bytecode: most do not, and to parse them takes milliseconds."""
-    code = getattr(fn, "__code__", None)
-    if code is None or code.co_flags & inspect.CO_COROUTINE:
-        return code is not None and _AWAITS in code.co_code[::2]
-    names = set(code.co_names)
-    if not names.isdisjoint(_NAMES):
-        return True
-    found = [fn.__globals__[name] for name in names if name in fn.__globals__]
-    return any(value is operation for value in found for operation in _operations)
-
-
-_AWAITS = dis.opmap["GET_AWAITABLE"]
-_NAMES = {"run", "sleep", "poll", "retry", "wait_for_approval", "wait_for_signal"}
-
-
-def _twin_of(spec: StepSpec) -> Twin | None:
-    """Return the twin of a step's function; None when its attempts always start at the top."""
-    fn = spec.fn
-    if spec.policy.checkpoint is None or not isinstance(fn, types.FunctionType) or hasattr(fn, "__wrapped__"):
-        return None
-    twin = twin_of(fn, _is_operation_in(fn))
-    return None if isinstance(twin, str) else twin
-
-
-def _entry(twin: Twin, recorded: StepCheckpointed, arguments: str) -> tuple[Place | None, str]:
-    """Return the place at which a function is entered; None and the reason when it must start at its top."""
-    place = twin.find(recorded.place)
-    if recorded.arguments != arguments:
-        return None, "it is given other arguments"
-    if place is None:
-        return None, f"code before line {recorded.line} was changed"
-    if place.refusal:
-        return None, f"line {place.line} cannot be entered: {place.refusal}"
-    if lost := (recorded.missing or {}).keys() & twin.live(place):
-        name = min(lost)
-        return None, f"{name} is used after line {place.line}, and {(recorded.missing or {})[name]}"
-    return place, ""
+    return called
 
 
 _UNKNOWN = Value("none")
 
 
-def _value(kept: Kept) -> Value:
+def _value(kept: Kept, redactor: Redactor) -> Value:
     digest = hashlib.sha256(kept.data).hexdigest()
-    return Value(kept.codec, type="variables", digest=digest, size=len(kept.data), payload=kept.data)
-
-
-def _is_operation_in(fn: types.FunctionType) -> IsOperation:
-    """Tell the calls of operations in a plain step, by what their names stand for now."""
-
-    def is_operation(call: ast.Call) -> bool:
-        match call.func:
-            case ast.Name(id=name):
-                found = fn.__globals__.get(name)
-            case ast.Attribute(value=ast.Name(id="context"), attr="run"):
-                return True
-            case ast.Attribute(value=ast.Name(id=name), attr=attribute):
-                module = fn.__globals__.get(name)
-                found = getattr(module, attribute, None) if inspect.ismodule(module) else None
-            case _:
-                return False
-        return any(found is operation for operation in _operations)
-
-    return is_operation
-
-
-def _arguments_digest(spec: StepSpec, name: str, state: State) -> str:
-    """Digest what a step, or one for an item, is called with, without decoding it."""
-    names = (*spec.requires, *spec.optional, *(state.finished if spec.takes_rest else ()))
-    values: dict[str, Any] = {}
-    for dependency in names:
-        output = _output(state, name, dependency)
-        if output is not None and dependency != spec.name:
-            step = state.steps.get(dependency)
-            made = (
-                step.settled_at if step is not None and output.codec == "none" else 0
-            )  # nothing else tells these apart
-            values[dependency] = (output.codec, output.json, output.digest, made)
-    if spec.takes_inputs and state.inputs is not None:
-        values["inputs"] = (state.inputs.codec, state.inputs.json, state.inputs.digest)
-    foreach = state.steps.get(owner_of(name))
-    if name != owner_of(name) and foreach is not None and foreach.items is not None:
-        values["the item"] = (key_of(name), foreach.items.digests.get(key_of(name), ""))
-    text = json.dumps(values, sort_keys=True)
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-
-
-def _output(state: State, name: str, dependency: str) -> Value | None:
-    """What the log holds of a result that a step is given; for an item, of the same item's first."""
-    own = None if owner_of(name) == name else state.step(of_item(owner_of(name), key_of(name), dependency))
-    step = own or state.steps.get(dependency)
-    return step.output if step is not None and step.has_result else None
+    return Value(
+        kept.codec,
+        type="variables",
+        digest=digest,
+        size=len(kept.data),
+        payload=kept.data,
+        preview=redactor.mask(kept.shown),
+    )

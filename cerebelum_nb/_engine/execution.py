@@ -51,6 +51,7 @@ from .._values.foreign import ForeignBytes
 from ..errors import CerebelumError, ExecutionBusyError, SerializationError, UntrustedValueError
 from . import observers
 from .attempt import Attempt, Interruption
+from .checkpoints import at_failure
 from .clock import Deadline, Timer
 from .foreach import join_items, list_items
 from .leases import leases_of
@@ -227,6 +228,8 @@ class Execution(ExecutionValues):
             return
         if self.attempts and next(iter(self.attempts.values())).scope.waits:
             self.engine.post(self, self._look_at_waits, None)
+        if scope.checkpoints is not None:
+            self.driver.take_riders()
         scope.close()
         at_work = scope.thread is not None and attempt.alive
         if at_work:
@@ -243,9 +246,11 @@ class Execution(ExecutionValues):
             deadline = self._retries[scope.step] = Deadline.after(self.clock, policy.delay(failures, random.random()))
             due_at = deadline.at
         event = settle(verdict, due_at=due_at, at=now, step=scope.step, visit=scope.visit, attempt=scope.attempt)
+        events: list[Event] = [event] if printed is None else [printed, event]
         if isinstance(event, e.StepFailed):
             self.cause = outcome.error
-        events = [event] if printed is None else [printed, event]
+            if outcome.error is not None and (checkpoint := at_failure(attempt.spec, scope, outcome.error)) is not None:
+                events.insert(0, checkpoint)
         self.driver.take(Settled(scope.step, scope.visit, scope.attempt, events, at_work), now)
         if isinstance(verdict, Returned):
             self.keep_live(scope.step, scope.visit, verdict.value, outcome.live)

@@ -217,12 +217,12 @@ def _after_failure(writer: _Writer, state: State, plan: Plan | None) -> Advice:
     # The result of a completed step routed the run into its failure: the step must run again, not only its route.
     rerun = step if step in state.finished else None
     if writer.reader is not Reader.CELL:
-        what = f"Fix '{step}', then:"
+        what = f"Fix '{step}'"
     elif state.module in ("", "__main__"):
-        what = f"Fix '{step}' and run its cell again, then:"
+        what = f"Fix '{step}' and run its cell again"
     else:  # a cell that runs again does not load a module again
-        what = f"Fix '{step}', reload {state.module} or restart the kernel, then:"
-    return writer.resume(what, plan, rerun=rerun)
+        what = f"Fix '{step}', reload {state.module} or restart the kernel"
+    return writer.resume(f"{what}{writer.where_it_continues(step)}, then:", plan, rerun=rerun)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +245,15 @@ class _Writer:
         if unknown:
             return self._guarded(unknown)
         return self._written(what, rerun=rerun, asks=asks)
+
+    def where_it_continues(self, step: str) -> str:
+        """Say at which line a failed step continues, and how to start it at its top; "" when it starts there."""
+        known = self.state.steps.get(step)
+        if known is None or not known.checkpoints or known.has_result:
+            return ""
+        line, name = known.checkpoints[-1].event.line, json.dumps(step, ensure_ascii=False)
+        again = f"--rerun {shlex.quote(step)}" if self.reader is Reader.TERMINAL else f"rerun=[{name}]"
+        return f" (it continues at line {line}, or with {again} at its top)"
 
     def roll_back(self, what: str, plan: Plan | None) -> Advice:
         """Advise to continue a rollback; what a resume is given, it is given too."""

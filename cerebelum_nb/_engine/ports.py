@@ -152,6 +152,10 @@ class Checkpointing(Protocol):
         """Return the fields of the checkpoint to record before an operation's event; None if there is none."""
         ...
 
+    def raised(self, error: BaseException) -> dict[str, Any] | None:
+        """Return the fields of the checkpoint that is recorded before a failure; None when there is none."""
+        ...
+
     def end(self) -> None:
         """Hear that the function has returned."""
         ...

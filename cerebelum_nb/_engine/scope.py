@@ -144,6 +144,11 @@ class Scope:
                 self._earlier.get(_same_name(op), {}).pop(op, None)
         return op
 
+    @property
+    def names_operations(self) -> bool:
+        """Whether an operation was begun in this attempt."""
+        return bool(self._counts)
+
     def count_from(self, counts: dict[str, int]) -> None:
         """Start counting operations from ``counts``: the step is entered after the statements that began those."""
         with _lock:

@@ -5,6 +5,7 @@ What has its default says nothing and is left out, so that a state is as long as
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields
 from enum import Enum
@@ -14,6 +15,7 @@ from typing import Any
 from .._core import events as e
 from .._core.state import Items, Operation, State, StepState
 from .._core.value import Value
+from .._text.json_text import parse
 from .._text.text import one_line
 from .._text.times import clock, stamp
 
@@ -22,7 +24,7 @@ __all__ = ["Change", "changes", "facts", "operation_of", "step_facts"]
 Change = tuple[str, str | None, str | None]
 """A fact's name, what it was and what it is; None when it is not known."""
 
-_APART = ("steps", "operations", "op", "plan", "counts")
+_APART = ("steps", "operations", "op", "plan", "counts", "checkpoints")
 _TIMES = (
     "at",
     "due_at",
@@ -65,6 +67,8 @@ def step_facts(name: str, step: StepState, op: str | None = None) -> dict[str, s
     """
     lead = f"steps[{name!r}]."
     found = dict(_told(step, lead))
+    if step.checkpoints:
+        found.update(_variables(step.checkpoints[-1].event, lead))
     wanted = step.operations if op is None else [op] if op in step.operations else []
     for key in wanted:
         told = ", ".join(f"{field} {text}" for field, text in _told(step.operations[key]))
@@ -120,6 +124,18 @@ def _told(record: State | StepState | Operation, lead: str = "") -> Iterator[tup
             yield lead + name, _text(name, value)
 
 
+def _variables(last: e.StepCheckpointed, lead: str) -> Iterator[tuple[str, str]]:
+    """Where a step waits or raised, and the variables that it has there."""
+    yield f"{lead}line", str(last.line)
+    plain = parse(last.variables.json) if last.variables is not None and last.variables.json else {}
+    for name, value in plain.items():
+        if not name.startswith("."):
+            yield f"{lead}variables[{name!r}]", one_line(json.dumps(value, ensure_ascii=False))
+    for names, kept in zip(last.groups, last.kept, strict=False):
+        if shown := [name for name in names if not name.startswith(".")]:
+            yield f"{lead}variables[{', '.join(map(repr, shown))}]", one_line(kept.text)
+
+
 def _text(name: str, value: Any) -> str:
     if name in _TIMES:
         return f"{stamp(value)}{clock(value)[8:]}"
@@ -130,8 +146,6 @@ def _text(name: str, value: Any) -> str:
             return str(value.value)
         case Value():
             return one_line(value.text)
-        case e.StepCheckpointed():
-            return f"line {value.line}"
         case Items():
             return f"{value.done} of {len(value.keys)} done, {len(value.failed)} failed, {len(value.running)} running"
         case dict():

@@ -8,8 +8,8 @@ from typing import Any
 
 from .._core.events import OperationFailed, SignalAwaited, SignalReceived, SignalTaken
 from .._engine.calling import PendingOperation, offer
-from .._engine.checkpoints import waits_in_plain_steps
 from .._engine.clock import Deadline
+from .._engine.entry import waits_in_plain_steps
 from .._engine.scope import Scope, scope_here
 from .._engine.signals import check_name
 from .._text.duration import Duration, format_seconds, seconds

@@ -165,7 +165,7 @@ class _Child:
             if code:
                 output.seek(max(0, output.seek(0, os.SEEK_END) - _MOST_OUTPUT))
                 text = output.read().decode("utf-8", "replace").strip()
-                self.ended = f"The process that was to {self.what} it ended with code {code}:\n{text}"
+                self.ended = f"The process that was started to {self.what} it ended with code {code}:\n{text}"
 
 
 class Runs:

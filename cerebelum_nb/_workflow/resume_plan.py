@@ -12,7 +12,7 @@ from .._core.resume import ResumeDecision, plan_resume
 from .._core.resume_plan import Fate, PlannedStep, planned_steps
 from .._core.state import State, evolve, fold
 from .._core.state_name import ExecutionState
-from .._engine.checkpoints import describe_entry
+from .._engine import entry
 from .._engine.execution import running_here
 from .._engine.hints import in_terminal
 from .._engine.inputs import merge_inputs
@@ -165,5 +165,5 @@ def look_ahead(
 
 def _with_entry(planned: PlannedStep, plan: Plan, state: State) -> PlannedStep:
     """Add to a step that runs where it is entered, if it waited somewhere."""
-    entry = describe_entry(plan.steps[planned.step], state) if planned.fate is Fate.RUN else ""
-    return replace(planned, reasons=(*planned.reasons, entry)) if entry else planned
+    told = entry.look_ahead(plan.steps[planned.step], state) if planned.fate is Fate.RUN else ""
+    return replace(planned, reasons=(*planned.reasons, told)) if told else planned

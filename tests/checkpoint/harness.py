@@ -25,6 +25,10 @@ class Left(BaseException):
     """Raised in a wait: the attempt is left there, as by a hibernation."""
 
 
+class Tripped(BaseException):
+    """Raised in a statement that fails, and is then entered again, as after a fix."""
+
+
 @dataclass
 class Run:
     """What one run of a program did: how it ended, and its effects in order. ``fell_back`` says why it was given up."""
@@ -48,8 +52,18 @@ class Waits:
         self.done: set[str] = set()
         self.at: tuple[Place, Snapshot] | None = None
         self.at_counts: dict[str, int] = {}
-        self._before: dict[str, int] = {}
+        self.before: dict[str, int] = {}
         self.is_left = False
+        self._trips: Callable[[], bool] = lambda: False
+
+    def trips_when(self, trips: Callable[[], bool]) -> Waits:
+        self._trips = trips
+        return self
+
+    def trip(self) -> int:
+        if self._trips():
+            raise Tripped
+        return 7
 
     async def nap(self, label: str = "x") -> str:
         return self.nap_now(label)
@@ -57,14 +71,14 @@ class Waits:
     def nap_now(self, label: str = "x") -> str:
         cursor = self.cursor
         if cursor is not None and cursor.fresh:
-            self._before, cursor.fresh = dict(self.counts), False
+            self.before, cursor.fresh = dict(self.counts), False
         name = f"{label}{self.counts[label]}"
         self.counts[label] += 1
         if name in self.done:
             return name
         self.done.add(name)
         if cursor is not None and self._leaves(name):
-            self.at, self.at_counts, self.is_left = cursor.standing(), self._before, True
+            self.at, self.at_counts, self.is_left = cursor.standing(), self.before, True
             raise Left
         return name
 
@@ -122,6 +136,7 @@ def load(source: str, waits: Waits, effects: list[Any], files: contextlib.ExitSt
         "nap": waits.nap if is_async else waits.nap_now,
         "helper": helper if is_async else plain_helper,
         "count_up": count_up,
+        "trip": waits.trip,
         "Managed": Managed,
         "Point": Point,
         "effects": effects,
@@ -147,9 +162,12 @@ def uninterrupted(source: str) -> Run:
     return run
 
 
-def interrupted(source: str, leaves: Callable[[str], bool]) -> Run:
-    """Run a program that is left at the chosen waits, each time entered again from what would be in the log."""
-    run, waits = Run(), Waits(leaves)
+def interrupted(source: str, leaves: Callable[[str], bool], trips: Callable[[], bool] = lambda: False) -> Run:
+    """Run a program that is left at the chosen waits, each time entered again from what would be in the log.
+
+    ``trips`` says where it fails, too; it is then entered again at the statement that raised.
+    """
+    run, waits = Run(), Waits(leaves).trips_when(trips)
     with contextlib.ExitStack() as files:
         fn, space = load(source, waits, run.effects, files)
         twin = twin_of(fn, is_nap)
@@ -174,6 +192,16 @@ def _is_left_again(run: Run, waits: Waits, twin: Twin, fn: Any, space: dict[str,
         run.left += 1
         run.fell_back = "" if waits.at is not None else "no place"
         return waits.at is not None
+    except Tripped as failed:
+        run.left += 1
+        if waits.cursor.number is None and sum(waits.counts.values()):  # operations in a helper: not known of which
+            run.fell_back = "operations"
+            return False
+        waits.at, waits.at_counts = cursor.raised_in(failed.__traceback__), dict(waits.counts)
+        if waits.at is not None and waits.at[0].number == cursor.number:
+            waits.at_counts = dict(waits.before)
+        run.fell_back = "" if waits.at is not None else "no place"
+        return waits.at is not None
     finally:
         cursor.forget()
     return False
@@ -183,7 +211,7 @@ def _outcome(fn: Any) -> tuple[str, ...]:
     try:
         result = fn([1, [2], 3], z=4)
         return "returned", repr(asyncio.run(result) if asyncio.iscoroutine(result) else result)
-    except Left:
+    except (Left, Tripped):
         raise
     except RecursionError:  # a program may print a list that holds itself
         return ("raised", "RecursionError")

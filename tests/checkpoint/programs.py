@@ -40,7 +40,7 @@ _WAITS = (
     "p.n = len(await nap({w}))",
     "a = [b, *[await nap({w})]]",
     "(c := await nap({w}))",
-    "a = f'{{await nap({w})}}!'",
+    'a = f"{{await nap({w})}}!"',
 )
 _SIMPLE = (
     "{v} = {e}",
@@ -91,16 +91,31 @@ _ITERABLES = (
 _PAIRS = ("enumerate(m[:2])", "list(d.items())[:2]", "zip('ab', l)", "{{'a': 1, 'b': 2}}.items()")
 
 
-def write_program(chance: random.Random) -> str:
-    """Write a step's source: ``make()`` returns the step."""
-    writer = _Writer(chance)
+_TRIPS = (
+    "trip()",
+    "{v} = trip()",
+    "{v} = [{e}, trip()]",
+    "effects.append((trip(), {v}))",
+    "d['z'] = {e}; d['w'] = trip()",
+    "if trip() and {q}: {v} = {e}",
+    "{l} = [trip() for q in {l}]",
+    "k += trip()",
+    "p.n = trip()",
+    "inc(trip())",
+    "m = m if trip() else l",
+)
+
+
+def write_program(chance: random.Random, *, trips: bool = False) -> str:
+    """Write a step's source: ``make()`` returns the step; ``trips`` adds statements that may raise ``Tripped``."""
+    writer = _Writer(chance, trips)
     body = [line for depth in (3, 2, 2) for line in writer.block(depth, 2, in_loop=False)]
     return _HEAD + "\n".join(body) + "\n" + _FOOT
 
 
 class _Writer:
-    def __init__(self, chance: random.Random) -> None:
-        self.chance, self.made = chance, 0
+    def __init__(self, chance: random.Random, trips: bool) -> None:
+        self.chance, self.trips, self.made = chance, trips, 0
 
     def block(self, depth: int, indent: int, *, in_loop: bool) -> list[str]:
         count = self.chance.randrange(1, 5)
@@ -130,6 +145,8 @@ class _Writer:
 
     def _statement(self, depth: int, indent: int, *, in_loop: bool) -> list[str]:
         kind, pad = self.chance.random(), "    " * indent
+        if self.trips and self.chance.random() < 0.2:
+            return [pad + self._fill(self.chance.choice(_TRIPS))]
         if kind < 0.27:
             return [pad + self._fill(self.chance.choice(_WAITS))]
         if kind < 0.6 or depth == 0:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import inspect
 import itertools
 import linecache
 import os
@@ -385,18 +387,100 @@ def test_a_secret_is_not_kept_and_is_given_again_with_the_arguments(log, clock):
     assert "s3cr3t" not in str([event.variables for event in checkpoints(log)])
 
 
-def test_a_secret_in_a_variable_starts_it_at_the_top(log, clock):
+def test_a_variable_that_is_a_secret_of_the_inputs_is_taken_from_them_again(log, clock):
     sent = []
 
     @step
     async def one(inputs):
+        token, whole = inputs["token"].reveal(), inputs["others"][0]
         sent.append("top")
-        token = inputs["token"].reveal()
+        await sleep("2h")
+        sent.append((token, whole.reveal()))
+        token += "!"
         await sleep("2h")
         return len(token)
 
-    assert asyncio.run(to_its_end(timeline(one), log, clock, {"token": Secret("s3cr3t-token")})).output == 12
-    assert sent == ["top", "top"] and not checkpoints(log)
+    inputs = {"token": Secret("s3cr3t-token"), "others": [Secret("an0ther-one")]}
+    assert asyncio.run(to_its_end(timeline(one), log, clock, inputs)).output == 13
+    assert sent == ["top", ("s3cr3t-token", "an0ther-one"), ("s3cr3t-token", "an0ther-one")]
+    assert "s3cr3t" not in str(log.events("k1")) and "an0ther" not in str(log.events("k1"))
+
+
+def logged(sent):
+    """A decorator as people write it: what it does itself is done by every attempt."""
+
+    def decorate(function):
+        @functools.wraps(function)
+        async def wrapper(*args, **kwargs):
+            sent.append("begins")
+            return await function(*args, **kwargs)
+
+        return wrapper
+
+    return decorate
+
+
+def test_a_step_under_decorators_continues_at_its_line(log, clock):
+    sent = []
+
+    @step
+    @logged(sent)
+    @logged(sent)
+    async def one(inputs):
+        sent.append(inputs["n"])
+        await sleep("2h")
+        return "done"
+
+    assert asyncio.run(to_its_end(timeline(one), log, clock, {"n": 5})).output == "done"
+    assert sent == ["begins", "begins", 5, "begins", "begins"]
+
+
+def test_what_a_decorator_gives_is_given_again(log, clock):
+    sent = []
+
+    class Connection:
+        def __reduce__(self):
+            raise TypeError("a connection is open")
+
+    def connected(function):
+        @functools.wraps(function)
+        def wrapper():
+            return function(Connection())
+
+        wrapper.__signature__ = inspect.Signature()
+        return wrapper
+
+    @step
+    @connected
+    def one(connection):
+        sent.append("top")
+        sleep("2h")
+        return type(connection).__name__
+
+    assert asyncio.run(to_its_end(timeline(one), log, clock)).output == "Connection"
+    assert sent == ["top"]
+
+
+def test_of_a_decorator_that_calls_the_function_twice_the_first_call_continues_at_its_line(log, clock):
+    sent = []
+
+    def twice(function):
+        @functools.wraps(function)
+        def wrapper():
+            function()
+            return function()
+
+        return wrapper
+
+    @step
+    @twice
+    def one():
+        sent.append("top")
+        sleep("2h")
+        sent.append("end")
+
+    asyncio.run(to_its_end(timeline(one), log, clock))
+    assert sent == ["top", *["end", "top"] * 2, "end"]  # at least once, as without checkpoints
 
 
 def test_nothing_is_unpickled_from_a_log_that_is_not_trusted(tmp_path, clock):

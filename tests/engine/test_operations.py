@@ -561,8 +561,7 @@ def test_a_side_effect_with_other_arguments_is_another_one_and_the_log_says_so(s
     sent, fixed = [], []
 
     async def body(context):
-        await context.run("mail", sent.append, "bo" if fixed else "ana")
-        return fixed[0]
+        return await context.run("mail", sent.append, "bo" if fixed else "ana"), fixed[0]
 
     fails(one(body).execute(store=store, execution_id="k1"))
     fixed.append(1)

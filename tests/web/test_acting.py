@@ -80,6 +80,8 @@ def test_a_signal_is_sent_with_its_data(dashboard, log):
     last = events_of(log, "paying-1")[-1]
     assert isinstance(last, SignalReceived)
     assert (last.name, last.data.json, last.by, last.signal_id) == ("paid", '{"eur":36}', "ana via dashboard", "t-1")
+    words = Page(dashboard.get("/shop/e/paying-1")).words
+    assert "from ana via dashboard" in words and "1 is kept until the step takes it: no process runs it now" in words
 
 
 @pytest.mark.parametrize(

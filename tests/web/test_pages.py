@@ -86,7 +86,7 @@ def test_a_filter_that_means_nothing_is_explained(dashboard, query):
 def test_a_failed_execution_says_why_and_what_to_do(dashboard, log):
     words = Page(dashboard.get("/shop/e/failed-1")).words
     assert "RuntimeError: no <crane>" in words
-    assert "1 finished step is kept" in words
+    assert "1 finished step kept." in words
     assert "raise RuntimeError" in words
     assert "cerebelum resume failed-1" in words or "deliver.resume" in words
 

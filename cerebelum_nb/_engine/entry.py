@@ -1,0 +1,190 @@
+"""Where the next attempt of a step is entered: at a statement where it waited or raised, or at its top, and why.
+
+The newest checkpoint counts that this function can be entered at. It cannot when a statement before the place was
+changed, when the step is given other arguments, when a later statement needs what could not be kept, or, after a
+failure, when a function was changed that the statements before it use: it was changed to have other variables.
+"""
+
+from __future__ import annotations
+
+import ast
+import dis
+import hashlib
+import inspect
+import json
+import types
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from .._checkpoint.cursor import twin_of
+from .._checkpoint.decorated import innermost
+from .._checkpoint.places import IsOperation, Place
+from .._checkpoint.twin import Twin
+from .._core.events import StepCheckpointed
+from .._core.graph import StepSpec, key_of, of_item, owner_of
+from .._core.state import Checkpoint, State, StepState
+from .._core.value import Value
+
+__all__ = [
+    "Entry",
+    "digest_arguments",
+    "entries",
+    "helpers_of",
+    "look_ahead",
+    "may_wait",
+    "result_of",
+    "twin_for",
+    "waits_in_plain_steps",
+]
+
+_operations: list[object] = []
+
+
+def waits_in_plain_steps(*operations: Callable[..., Any]) -> None:
+    """Name the functions whose calls are waits in a plain step; in an async one every `await` is."""
+    _operations.extend(operations)
+
+
+class Entry(NamedTuple):
+    """A checkpoint, and the place at which it can be entered; without one, why not."""
+
+    checkpoint: Checkpoint
+    place: Place | None
+    reason: str = ""
+
+
+def entries(twin: Twin, fn: Any, step: StepState, arguments: str) -> Iterator[Entry]:
+    """Look at the checkpoints of a step, the newest first, up to one at which it can be entered.
+
+    Args:
+        twin: of the step's function.
+        fn: the function itself.
+        step: what is recorded of the step.
+        arguments: the digest of what it is called with.
+    """
+    for checkpoint in step.checkpoints[::-1]:
+        place, reason = _entry(twin, fn, checkpoint.event, arguments)
+        yield Entry(checkpoint, place, reason)
+
+
+def look_ahead(spec: StepSpec, state: State) -> str:
+    """Say at which line the next attempt of a step is entered, or why it starts at its top; "" if nothing is known."""
+    step = state.steps.get(spec.name)
+    if step is None or not step.checkpoints:
+        return f"starts at its top: {step.dropped}" if step is not None and step.dropped else ""
+    twin = twin_for(spec)
+    if twin is None:
+        return f"starts at its top, as line {step.checkpoints[-1].event.line} cannot be found in it"
+    reasons = [step.dropped] if step.dropped else []
+    for _, place, reason in entries(twin, innermost(spec.fn), step, digest_arguments(spec, spec.name, state)):
+        if place is not None:
+            return f"continues at line {place.line}{f': {reasons[0]}' if reasons else ''}"
+        reasons.append(reason)
+    return f"starts at its top: {reasons[0]}"
+
+
+def _entry(twin: Twin, fn: Any, recorded: StepCheckpointed, arguments: str) -> tuple[Place | None, str]:
+    place = twin.find(recorded.place)
+    if recorded.arguments != arguments:
+        return None, "it is given other arguments"
+    if place is None:
+        return None, f"code before line {recorded.line} was changed"
+    if place.refusal:
+        return None, f"line {place.line} cannot be entered: {place.refusal}"
+    if name := twin.needs(place, missing := recorded.missing or {}):
+        return None, f"{name} is used after line {place.line}, and {missing[name]}"
+    if recorded.raised and (changed := _changed_helper(recorded.helpers or {}, helpers_of(twin, fn, place))):
+        return None, f"{changed} was changed, which is used before line {place.line}"
+    return place, ""
+
+
+def helpers_of(twin: Twin, fn: types.FunctionType, place: Place) -> dict[str, str]:
+    """Digest the functions and classes that the statements before a place use, by name."""
+    from .._dsl.fingerprint import fingerprint, reach  # slow to load, and only needed after a failure
+
+    names = twin.names_before(place)
+    parts = list(reach(fn.__code__, names, fn.__globals__))
+    closed_over = inspect.getclosurevars(fn).nonlocals
+    for helper in (closed_over[name] for name in names & closed_over.keys()):
+        found = fingerprint(helper) if isinstance(helper, types.FunctionType) else None
+        parts += () if found is None else found.parts
+    code = [part for part in parts if part.kind in ("code", "helper", "class") and ".self." not in part.name]
+    return {part.name: part.digest[:12] for part in code}
+
+
+def _changed_helper(then: dict[str, str], now: dict[str, str]) -> str:
+    return next((name for name in then if now.get(name) != then[name]), "")
+
+
+def may_wait(fn: Callable[..., Any]) -> bool:
+    """Whether a function may wait, by a look at its bytecode: most do not, and to parse them takes milliseconds."""
+    while (inner := getattr(fn, "__wrapped__", None)) is not None:
+        fn = inner
+    code = getattr(fn, "__code__", None)
+    if code is None or code.co_flags & inspect.CO_COROUTINE:
+        return code is not None and _AWAITS in code.co_code[::2]
+    names = set(code.co_names)
+    if not names.isdisjoint(_NAMES):
+        return True
+    found = [fn.__globals__[name] for name in names if name in fn.__globals__]
+    return any(value is operation for value in found for operation in _operations)
+
+
+_AWAITS = dis.opmap["GET_AWAITABLE"]
+_NAMES = {"run", "sleep", "poll", "retry", "wait_for_approval", "wait_for_signal"}
+
+
+def twin_for(spec: StepSpec) -> Twin | None:
+    """Return the twin of a step's function; None when its attempts always start at the top."""
+    fn = None if spec.policy.checkpoint is None else innermost(spec.fn)
+    if fn is None:
+        return None
+    twin = twin_of(fn, _is_operation_in(fn))
+    return None if isinstance(twin, str) else twin
+
+
+def _is_operation_in(fn: types.FunctionType) -> IsOperation:
+    """Tell the calls of operations in a plain step, by what their names stand for now."""
+
+    def is_operation(call: ast.Call) -> bool:
+        match call.func:
+            case ast.Name(id=name):
+                found = fn.__globals__.get(name)
+            case ast.Attribute(value=ast.Name(id="context"), attr="run"):
+                return True
+            case ast.Attribute(value=ast.Name(id=name), attr=attribute):
+                module = fn.__globals__.get(name)
+                found = getattr(module, attribute, None) if inspect.ismodule(module) else None
+            case _:
+                return False
+        return any(found is operation for operation in _operations)
+
+    return is_operation
+
+
+def digest_arguments(spec: StepSpec, name: str, state: State) -> str:
+    """Digest what a step, or one for an item, is called with, without decoding it."""
+    names = (*spec.requires, *spec.optional, *(state.finished if spec.takes_rest else ()))
+    values: dict[str, Any] = {}
+    for dependency in names:
+        output = result_of(state, name, dependency)
+        if output is not None and dependency != spec.name:
+            step = state.steps.get(dependency)
+            made = (
+                step.settled_at if step is not None and output.codec == "none" else 0
+            )  # nothing else tells these apart
+            values[dependency] = (output.codec, output.json, output.digest, made)
+    if spec.takes_inputs and state.inputs is not None:
+        values["inputs"] = (state.inputs.codec, state.inputs.json, state.inputs.digest)
+    foreach = state.steps.get(owner_of(name))
+    if name != owner_of(name) and foreach is not None and foreach.items is not None:
+        values["the item"] = (key_of(name), foreach.items.digests.get(key_of(name), ""))
+    text = json.dumps(values, sort_keys=True)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def result_of(state: State, name: str, dependency: str) -> Value | None:
+    """What the log holds of a result that a step is given; for an item, of the same item's first."""
+    own = None if owner_of(name) == name else state.step(of_item(owner_of(name), key_of(name), dependency))
+    step = own or state.steps.get(dependency)
+    return step.output if step is not None and step.has_result else None
