@@ -248,7 +248,7 @@ def _detail(event: e.Event, state: State) -> str:
         case e.StepCheckpointed():
             if event.reason:
                 return f"{f'continues at line {event.line}' if event.place else 'starts at its top'}: {event.reason}"
-            return f"at line {event.line}{', which raised' if event.raised else ''}"
+            return f"at line {event.line}{f', which raised {event.raised}' if event.raised else ''}"
         case e.DivergeTaken():
             return "no pattern matches" if event.choice is None else f"{event.choice!r} matches{_to(event.target)}"
         case e.BranchTaken():

@@ -2,8 +2,8 @@
 
 Everything known about an execution is in its events, so one fold serves resume, status, history, time travel and tests.
 ``evolve`` changes the state that it is given and returns it: the caller owns it, so each event costs O(1); fold a
-prefix again for an earlier state. No clock, no file and no plan is used here. The state of a single step is in step_state.py;
-invariants.py says what holds of every state.
+prefix again for an earlier state. No clock, no file and no plan is used here. The state of a single step is in
+step_state.py; invariants.py says what holds of every state.
 """
 
 from __future__ import annotations

@@ -27,6 +27,10 @@ def ship(build):
         raise RuntimeError("no crane")
     return f"{{build}} shipped"
 
+@build.on_rollback
+def unbuild(build):
+    Path("undone").touch()
+
 @workflow
 def deliver(wf):
     wf.timeline(build >> ship)
@@ -143,6 +147,14 @@ def test_a_fork_is_shown_as_soon_as_it_is_there(late, tmp_path):
     fork = answer.headers["location"].removeprefix("../")
     assert fork != "late-1"
     wait_until(lambda: late.get(f"/late/e/{fork}"), "large shipped")
+
+
+@pytest.mark.process
+def test_what_a_failed_run_has_done_is_undone_on_demand(late, tmp_path):
+    assert "Steps that can be undone: build" in Page(late.get("/late/e/late-1")).words
+    assert late.post("/late/e/late-1/rollback").status_code == 303
+    wait_until(lambda: late.get("/late/e/late-1"), "rolled back")
+    assert (tmp_path / "undone").exists()
 
 
 @pytest.mark.process
