@@ -1,4 +1,4 @@
-"""What callers say, made exact: names that may be mistyped, states, a count, which execution is meant."""
+"""What callers pass, made exact: names that may be mistyped, states, a count, an execution."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["ExecutionLike", "HasExecutionId", "count", "id_of", "names", "states
 
 
 class HasExecutionId(Protocol):
-    """Whatever says which execution it is of: a result, a run, an error."""
+    """Anything that says which execution it belongs to: a result, a run, an error."""
 
     @property
     def execution_id(self) -> str | None:
@@ -25,10 +25,10 @@ ExecutionLike = str | HasExecutionId
 
 
 def id_of(given: ExecutionLike) -> str:
-    """Return the id that is meant.
+    """Return the id of an execution given by its id or by something that has one.
 
     Raises:
-        TypeError: it is no text and has no id.
+        TypeError: it is not text and has no id.
 
     Example:
         >>> id_of("k3v9")
@@ -41,7 +41,7 @@ def id_of(given: ExecutionLike) -> str:
 
 
 def names(given: str | Iterable[str] | None, known: Iterable[str], what: str) -> tuple[str, ...]:
-    """Return the names meant, as they are written in the log; () means all.
+    """Return names as they are written in the log; () means all.
 
     Args:
         given: one name or several, in any case; an enum's member will do.
@@ -49,7 +49,7 @@ def names(given: str | Iterable[str] | None, known: Iterable[str], what: str) ->
         what: how to call one in an error, ``"type of event"``.
 
     Raises:
-        ValueError: one is unknown; the nearest are suggested.
+        ValueError: one is unknown; similar ones are suggested.
 
     Example:
         >>> names("stepfailed", ["StepStarted", "StepFailed"], "type of event")
@@ -71,10 +71,10 @@ def names(given: str | Iterable[str] | None, known: Iterable[str], what: str) ->
 
 
 def states(given: str | Iterable[str] | None) -> tuple[ExecutionState, ...]:
-    """Return the states meant, by their names in any case; () means all.
+    """Return states by their names in any case; () means all.
 
     Raises:
-        ValueError: one is unknown; the nearest are suggested.
+        ValueError: one is unknown; similar ones are suggested.
 
     Example:
         >>> states("waiting for approval")
@@ -95,7 +95,7 @@ def _several(given: str | Iterable[str], what: str) -> list[str]:
 
 
 def workflow_name(given: object) -> str | None:
-    """Return the name of the workflow meant; None means all.
+    """Return the name of a workflow; None means all.
 
     Args:
         given: its name, or the workflow itself.
@@ -118,7 +118,7 @@ def count(given: int, what: str) -> int:
     """Return a whole number from 0.
 
     Raises:
-        TypeError: it is no whole number.
+        TypeError: it is not a whole number.
         ValueError: it is below 0.
 
     Example:

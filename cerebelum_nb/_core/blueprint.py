@@ -1,6 +1,6 @@
-"""A plan without its code as JSON text, and back: everything that is drawn or decided from, and nothing that runs.
+"""A plan without its code as JSON text, and back: everything that drawing and deciding need, and nothing that runs.
 
-The log keeps one per content, so that a process that does not know the workflow's code can draw the whole of it.
+The log keeps each once, so that a process without the workflow's code can draw all of it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def load(text: str | bytes) -> Plan:
     """Read a plan that :func:`dump` wrote. Its steps have no code: calling one is an error, as is testing a pattern.
 
     Raises:
-        ValueError: it is no such text.
+        ValueError: it is not such a text.
 
     Example:
         >>> load(dump(Plan(workflow="w", timeline=(("a",),), steps={}))).timeline
@@ -103,7 +103,7 @@ def _loop(told: dict[str, Any]) -> Each:
 
 
 def _step(spec: StepSpec) -> dict[str, Any]:
-    """Write a step: what has its default is left out."""
+    """Write a step without the fields that have their default."""
     told: dict[str, Any] = {"code": spec.code, "requires": spec.requires, "optional": spec.optional}
     told |= {name: True for name in _FLAGS if getattr(spec, name)}
     plain = Policy()

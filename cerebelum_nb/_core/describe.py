@@ -12,7 +12,7 @@ from . import events as e
 from .graph import key_of, owner_of, undo_of, undone_by
 from .state import Phase, State, StepState
 
-__all__ = ["detail", "headline", "items_told", "note", "rollback_told", "row_of", "title", "undo_rows"]
+__all__ = ["detail", "headline", "items_told", "note", "rollback_told", "row_of", "shown_state", "title", "undo_rows"]
 
 
 def title(event: e.Event) -> str:
@@ -31,7 +31,7 @@ def title(event: e.Event) -> str:
 
 
 def detail(event: e.Event, state: State) -> str:
-    """Say what happened, as far as its title does not; ``state`` is the one after the event.
+    """Say what happened beyond the title; ``state`` is the one after the event.
 
     Example:
         >>> event = e.WorkflowPaused(at=0, reason="stopped by hand")
@@ -170,7 +170,7 @@ def _few(names: Collection[str]) -> str:
 
 
 def note(event: e.StepEvent) -> str:
-    """Say in a few words what happened inside a step; empty where a list of attempts need not tell it.
+    """Say in a few words what happened inside a step; empty if a list of attempts need not show it.
 
     Example:
         >>> note(e.SleepStarted(at=0, step="wait", op="sleep:1", duration_ms=5000, due_at=5_000_000))
@@ -330,5 +330,24 @@ def _tries(number: int) -> str:
 
 
 def _op(event: e.OperationEvent) -> str:
-    """Name an operation by its kind and name, without what only tells two of a name apart."""
+    """Name an operation by its kind and name, without what only distinguishes two of one name."""
     return event.op.rsplit(":", 2)[0].replace(":", " ", 1)
+
+
+def shown_state(step: StepState, over: bool = False) -> str:
+    """Return the state of a step as graphs and cards show it; ``over``: the execution is completed."""
+    match step.phase:
+        case Phase.COMPLETED:
+            return "completed"
+        case Phase.FAILED:
+            return "failed"
+        case Phase.RETRYING:
+            return "retrying"
+        case Phase.RUNNING:
+            waits = {operation.kind for operation in step.operations.values() if not operation.done}
+            return "approval" if "approval" in waits else "sleeping" if {"sleep", "signal"} & waits else "running"
+        case Phase.PENDING if step.moves:
+            return "running"
+        case Phase.PENDING:
+            begun = step.items is not None and bool(step.items.steps)
+            return "interrupted" if step.interrupted or begun else "skipped" if over else "waiting"

@@ -1,8 +1,8 @@
-"""Where a fork leaves its parent, what of the parent's history it keeps, and what of that it does again. Pure.
+"""Where a fork leaves its parent, what it keeps of the parent's history, and what it runs again of that. Pure.
 
-What is kept is the parent's history before the first visit of the step forked from, and what the members of its
-parallel group brought to their end. What comes after a step, the workflow as it is now says: of a step that is new in
-it, the fork begins before the first of those that come after.
+It keeps the parent's history before the first visit of the step it is forked from, and what the members of that step's
+parallel group finished. The workflow as it is now says what comes after a step: for a step that is new in it, the fork
+begins before the first of those that come after.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class ForkPoint:
     Attributes:
         events: of the parent's history, in order.
         version: the last version of the parent before the cut.
-        before: the step before which it was cut; None when all is kept.
-        again: steps that come after the cut in the workflow, though they ran before it.
+        before: the step before which it was cut; None if all is kept.
+        again: steps that come after the cut in the workflow, but ran before it.
     """
 
     events: tuple[Event, ...]
@@ -94,20 +94,20 @@ def plan_fork(
     outdated: Collection[str] = (),
     again: Collection[str] = (),
     given: Collection[str] = (),
-    listed_anew: Collection[str] = (),
+    relisted: Collection[str] = (),
 ) -> ResumeDecision:
-    """Decide what a fork does again of what it keeps.
+    """Decide what a fork runs again of what it keeps.
 
     Args:
         plan: the workflow as it is now.
         state: the fold of what is kept.
         execution_id: the parent's id, for messages.
-        rerun: names of completed steps to run again with what depends on them, or ``"stale"`` for the outdated.
+        rerun: completed steps to run again, with those that depend on them, or ``"stale"`` for the outdated.
         outdated: the completed steps that are stale.
-        again: completed steps that run again unasked: they read an input which the fork changes, or come after the
-            step it is forked from.
+        again: completed steps that run again without being named: they read an input that the fork changes, or come
+            after the step it is forked from.
         given: steps whose result is given; what depends on them runs again.
-        listed_anew: of ``again``, the foreach steps that only run over another list now.
+        relisted: the foreach steps in ``again`` that only run over another list now.
 
     Raises:
         OutcomeUnknownError: it would repeat an external effect that may have happened.
@@ -118,8 +118,8 @@ def plan_fork(
         raise _outcome_unknown(unknown, execution_id)
     asked = named(plan, state, [n for n in state.finished if n in outdated] if rerun == "stale" else rerun)
     afresh = {*asked, *again, *(name for name in given if name in state.finished)}
-    anew = {*listed_anew}.difference(asked)
-    chosen = resumption(plan, state, again=afresh, outdated=outdated, given=given, listed_anew=anew)
+    relisting = {*relisted}.difference(asked)
+    chosen = resumption(plan, state, again=afresh, outdated=outdated, given=given, relisted=relisting)
     gone = tuple(name for name, step in state.steps.items() if step.settled and name not in plan.steps)
     lost = tuple(
         name
@@ -142,7 +142,7 @@ def plan_fork(
 
 
 def lineage(state: State) -> str:
-    """Say where an execution comes from; empty when it is no fork.
+    """Say where an execution comes from; empty if it is not a fork.
 
     Example:
         >>> lineage(State(parent="k3v9", parent_version=17, forked_at="deploy"))
@@ -155,12 +155,12 @@ def lineage(state: State) -> str:
 
 
 def _after(plan: Plan, step: str) -> set[str]:
-    """The step and all that comes after it; not what runs in parallel with it."""
+    """Name the step and everything after it, but not what runs in parallel with it."""
     return steps_from(plan, step, step).keys() - _beside(plan, step)
 
 
 def _first(history: Sequence[Event], *choices: Collection[str]) -> int | None:
-    """Where the first of these steps begins; the next choice counts when none of them does."""
+    """Return where the first of these steps begins; if none does, the first of the other choice."""
     for names in choices:
         for at, event in enumerate(history):
             if isinstance(event, StepEvent) and event.step in names:
@@ -169,13 +169,13 @@ def _first(history: Sequence[Event], *choices: Collection[str]) -> int | None:
 
 
 def _beside(plan: Plan, step: str) -> set[str]:
-    """The other members of the parallel groups it is in."""
+    """Name the other members of the parallel groups that a step is in."""
     paths = [plan.timeline, *(path for name in plan.steps for path in paths_of(plan, name))]
     return {name for path in paths for stage in path if step in stage for name in stage} - {step}
 
 
 def _brought_to_an_end(state: State, beside: Collection[str], rest: Sequence[Event]) -> Iterator[Event]:
-    """What these steps did up to their outcome, until the parent was left."""
+    """Return the events of these steps up to their outcome, after the cut."""
     visits = {
         name: step.visit if (step := state.steps.get(name)) is not None else 1
         for name in beside

@@ -37,8 +37,8 @@ class Policy:
     """How the attempts of one step are made.
 
     ``retries`` counts attempts after the first; ``retry_delay`` and ``timeout`` are seconds; the n-th retry
-    waits ``retry_delay * backoff ** (n - 1)``, at most ``max_delay`` seconds, longer or shorter by up to the share
-    ``jitter`` of it. ``checkpoint`` says where an attempt that was left is entered again: at its last wait
+    waits ``retry_delay * backoff ** (n - 1)``, at most ``max_delay`` seconds, varied by up to the fraction ``jitter``
+    of it. ``checkpoint`` says where an attempt that was left is entered again: at its last wait
     (``"waits"``), or at its top (None).
     """
 
@@ -57,8 +57,8 @@ class Policy:
         """Return the seconds to wait after a failure.
 
         Args:
-            failures: how many there were before it.
-            chance: a random number from 0 up to 1; what it made of the delay is recorded as the time of the next try.
+            failures: how many failures there were before it.
+            chance: a random number from 0 up to 1; the resulting time of the next attempt is recorded.
 
         Example:
             >>> Policy(retry_delay=1, backoff=2, max_delay=5, jitter=0.5).delay(1, chance=0.25)
@@ -73,7 +73,7 @@ class Policy:
 class StepSpec:
     """A step as the engine sees it: a name, what it needs, and a function to call.
 
-    ``requires`` and ``optional`` are names of other steps; ``takes_rest`` is true when it has ``**kwargs``.
+    ``requires`` and ``optional`` are names of other steps; ``takes_rest`` is true if it has ``**kwargs``.
     """
 
     name: str
@@ -112,7 +112,7 @@ class ActionKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """A flow action: where to go instead of on."""
+    """A flow action: where to go instead of the next step."""
 
     kind: ActionKind
     step: str | None = None
@@ -128,7 +128,7 @@ Target = Path | Action
 
 
 def describe_target(target: Target) -> str:
-    """Write a target as people read it.
+    """Write a target for people.
 
     Example:
         >>> describe_target((("a",), ("b", "c")))
@@ -151,9 +151,9 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Diverge:
-    """The outcome of ``step`` is held against patterns in order; the first match leaves the timeline.
+    """The outcome of ``step`` is matched against patterns in order; the first match leaves the timeline.
 
-    ``choices`` maps each pattern's label, which is what the log records, to the pattern and its target.
+    ``choices`` maps each pattern's label, which the log records, to the pattern and its target.
     """
 
     step: str
@@ -162,7 +162,7 @@ class Diverge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Each:
-    """What runs once for every item of a list that is known only at run time: a *foreach*.
+    """A *foreach*: what runs once for every item of a list that is known only at run time.
 
     On a path it is one step, named after the last step of its ``body``; its result is the list of their results. What
     it does for one item is named by :func:`of_item`. ``source`` is a step, or ``inputs.NAME``; ``at_once`` bounds the
@@ -179,7 +179,7 @@ class Each:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A validated workflow: which steps, in which order, with which routes. Immutable and without clock.
+    """A validated workflow: its steps, their order, and its routes. Immutable.
 
     ``undo`` holds what undoes a step, by the step; with ``rolls_back`` an execution that fails is rolled back at once.
     ``shape`` is what its inputs have to fit, and what makes of them what steps receive.
@@ -198,7 +198,7 @@ class Plan:
     shape: Any = None
 
     def routed(self, step: str) -> bool:
-        """Whether the outcome of ``step`` has to be held against a branch or a diverge."""
+        """Whether the outcome of ``step`` must be matched against a branch or a diverge."""
         return step in self.diverges or step in self.branches
 
     def parts(self, name: str) -> tuple[StepSpec, ...]:
@@ -208,7 +208,7 @@ class Plan:
         return (self.steps[name],)
 
     def body_of(self, name: str) -> StepSpec | None:
-        """Return the step whose function runs for ``deploy[ams3]``, as it is declared; None for what has no item.
+        """Return the step whose function runs for ``deploy[ams3]``, as it is declared; None if there is no item.
 
         Of ``~deploy`` and ``~deploy[ams3]`` it is what undoes ``deploy``.
         """
@@ -218,7 +218,7 @@ class Plan:
         return None if each is None else each.body.get(step_of(name))
 
     def spec(self, name: str) -> StepSpec | None:
-        """Describe what an attempt runs; for ``deploy[ams3]``, the step that runs for that item, under its name."""
+        """Return the step that an attempt runs; for ``deploy[ams3]``, the step for that item, under its name."""
         if "[" not in name and name[:1] != UNDO:
             return self.steps.get(name)
         spec = self.body_of(name)
@@ -270,7 +270,7 @@ def owner_of(name: str) -> str:
 
 
 def key_of(name: str) -> str:
-    """Return the item's key; empty for what is done for no item.
+    """Return the item's key; empty if it is not for an item.
 
     Example:
         >>> key_of("parse[a.html].fetch"), key_of("report")

@@ -1,4 +1,4 @@
-"""The items of a foreach: what they are called, and what the whole comes to when each has its outcome. Pure."""
+"""The items of a foreach: their names, and the outcome of the whole once each has its own. Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NAMED = 5
 
 
 def keys_of(items: Sequence[Any], key: Callable[[Any], object] | None = None) -> tuple[str, ...]:
-    """Name items: by ``key``, else short texts and numbers by themselves when they occur once, all others by index.
+    """Name items: by ``key``, else short texts and numbers by themselves if they occur once, all others by index.
 
     Raises:
         ValueError: ``key`` gives two items one name.
@@ -45,7 +45,7 @@ def keys_of(items: Sequence[Any], key: Callable[[Any], object] | None = None) ->
 
 
 def digests_of(items: Sequence[Any], keys: Sequence[str]) -> tuple[str, ...]:
-    """Fingerprint items, to tell whether two of one key are the same; none where every item is its own key.
+    """Fingerprint items, to tell whether two with one key are the same; none if every item is its own key.
 
     Example:
         >>> digests_of(["ams3", "nyc1"], ("ams3", "nyc1"))
@@ -75,7 +75,7 @@ def closed(plan: Plan, state: State, name: str, at: int) -> StepCompleted | Step
 
 
 def failures(step: StepState) -> dict[str, tuple[str, ErrorInfo]]:
-    """Say of each failed item of a foreach, by its key and in the items' order, which step failed and how."""
+    """Return for each failed item of a foreach, by key and in the items' order, which step failed and how."""
     if step.items is None or not step.items.failed:
         return {}
     steps, places = step.items.steps, step.items.keys
@@ -104,7 +104,7 @@ def joined(values: Sequence[Value]) -> Value:
 
 
 def _looks_tagged(value: Value) -> bool:
-    """Whether plain JSON holds what would be read as a tag in tagged JSON."""
+    """Whether plain JSON contains something that tagged JSON would read as a tag."""
     return value.codec == "json" and '"$' in value.json
 
 

@@ -1,6 +1,6 @@
 """How far a run goes before it pauses: one stage, up to a step or before it, or not at all. Pure.
 
-A limit is asked before a stage is entered, when nothing is in flight; inside a stage everything may start, so that
+A limit is checked before a stage is entered, when nothing is in flight; inside a stage everything may start, so that
 the retries of a step and the members of a parallel group belong to one call.
 """
 
@@ -35,7 +35,7 @@ class NoStage:
 
 @dataclass(slots=True)
 class OneStage:
-    """Start one stage: a step or a parallel group, in one visit. ``entered`` is which, once it is known."""
+    """Start one stage: a step or a parallel group, in one visit. ``entered`` says which, once it is known."""
 
     entered: tuple[tuple[str, int], ...] | None = None
     completes: bool = True  # whether the end of the timeline ends the execution
@@ -61,7 +61,7 @@ _SHARED = "shared prefix"
 
 
 def permits(limit: Limit, state: State, stage: Sequence[str], commands: Sequence[Command]) -> bool:
-    """Say whether a run may carry out what was decided.
+    """Whether a run may carry out what was decided.
 
     Args:
         limit: how far it may go; a :class:`OneStage` learns here which stage is its own.
@@ -93,7 +93,7 @@ def permits(limit: Limit, state: State, stage: Sequence[str], commands: Sequence
 
 
 def standing_before(stage: Sequence[str], limit: Limit | None = None) -> str:
-    """Say why a run is paused between two cells, or before the step at which its forks begin.
+    """Return the reason of a pause between two cells, or before the step at which forks begin.
 
     Example:
         >>> standing_before(("a", "b"))
@@ -106,7 +106,7 @@ def standing_before(stage: Sequence[str], limit: Limit | None = None) -> str:
 
 
 def is_shared_prefix(event: Event) -> bool:
-    """Whether an execution whose last event this is is paused where its forks begin, and has done what it is for.
+    """Whether an execution with this last event is the shared prefix of forks, paused where they begin.
 
     Example:
         >>> is_shared_prefix(WorkflowPaused(at=0, reason=standing_before(("fit",), Before("fit"))))
@@ -116,7 +116,7 @@ def is_shared_prefix(event: Event) -> bool:
 
 
 def frontier(plan: Plan, state: State) -> tuple[str, ...]:
-    """Name the steps that would run next, those of one stage; nothing when only the end is left.
+    """Name the steps that would run next, those of one stage; none if only the end is left.
 
     Example:
         >>> frontier(Plan(workflow="w", timeline=(("a",), ("b",)), steps={}), State())

@@ -42,7 +42,7 @@ class ResumeDecision:
 
     @property
     def is_nothing(self) -> bool:
-        """Whether it runs nothing again that has an outcome."""
+        """Whether it runs no settled step again."""
         return not (self.retried or self.revisited or self.rerouted or self.restored or self.relisted)
 
 
@@ -57,7 +57,7 @@ def plan_resume(
     repeat: Collection[str] = (),
     mark_done: Collection[str] = (),
     outdated: Collection[str] = (),
-    listed_anew: Collection[str] = (),
+    relisted: Collection[str] = (),
 ) -> ResumeDecision:
     """Decide what a resume does.
 
@@ -66,12 +66,12 @@ def plan_resume(
         state: the fold of what is recorded.
         execution_id: for messages.
         skip_completed_steps: False runs everything again.
-        rerun: names of completed steps to run again with what depends on them, or ``"stale"`` for the outdated.
-        live: completed steps whose unstorable value is still in memory.
-        repeat: external steps that may run again although nobody knows whether their effect happened.
+        rerun: completed steps to run again, with those that depend on them, or ``"stale"`` for the outdated.
+        live: completed steps whose value cannot be stored, but is still in memory.
+        repeat: external steps that may run again although it is unknown whether their effect happened.
         mark_done: steps whose result is given by hand.
-        outdated: the completed steps that are stale: their code or inputs are not those that made their result.
-        listed_anew: those of them that are foreach steps and only run over another list now.
+        outdated: the completed steps that are stale: their code or inputs are not those that made the result.
+        relisted: the foreach steps among them that only run over another list now.
 
     Raises:
         OutcomeUnknownError: it would repeat an external effect that may have happened.
@@ -95,8 +95,8 @@ def plan_resume(
     if not skip_completed_steps:
         return ResumeDecision(revisited=tuple(state.steps))
     again = named(plan, state, [n for n in state.finished if n in outdated] if rerun == "stale" else rerun)
-    anew = listed_anew if rerun == "stale" else ()
-    chosen = resumption(plan, state, again=again, outdated=outdated, given=mark_done, live=live, listed_anew=anew)
+    relisting = relisted if rerun == "stale" else ()
+    chosen = resumption(plan, state, again=again, outdated=outdated, given=mark_done, live=live, relisted=relisting)
     if state.lifecycle is ExecutionState.COMPLETED and not (chosen.revisited or chosen.relisted):
         what = "no step's code has changed since" if rerun == "stale" else f"it ran none of {rerun!r}"
         raise ResumeError(
@@ -120,7 +120,7 @@ def _in_rollback(plan: Plan, state: State, execution_id: str, other: object) -> 
 
 
 def refuse_lost_handlers(plan: Plan, state: State, execution_id: str) -> None:
-    """Raise ResumeError when a step that is still to be undone has no handler any more."""
+    """Raise ResumeError if a step that must still be undone no longer has a handler."""
     assert state.rollback is not None
     lost = [name for name in state.rollback.todo if plan.spec(undo_of(name)) is None]
     if lost:
@@ -139,18 +139,18 @@ def resumption(
     outdated: Collection[str] = (),
     given: Collection[str] = (),
     live: Collection[str] = (),
-    listed_anew: Collection[str] = (),
+    relisted: Collection[str] = (),
 ) -> ResumeDecision:
-    """Say what of a recorded state is done again by a resume.
+    """Return which recorded steps a resume runs again.
 
     Args:
         plan: the workflow as it is now.
         state: the fold of what is recorded.
-        again: steps that are to start afresh, with what depends on them.
+        again: steps that start from scratch, with those that depend on them.
         outdated: the completed steps that are stale.
         given: steps whose result is given by hand.
-        live: completed steps whose unstorable value is still in memory.
-        listed_anew: of ``again``, the foreach steps that only run over another list now.
+        live: completed steps whose value cannot be stored, but is still in memory.
+        relisted: the foreach steps in ``again`` that only run over another list now.
     """
     items = [n for n in again if "[" in n]
     opened = {owner_of(n) for n in items}.difference(again)
@@ -160,7 +160,7 @@ def resumption(
     relisted = tuple(
         n
         for n in revisited
-        if (n in listed_anew or (n not in afresh and n not in outdated))
+        if (n in relisted or (n not in afresh and n not in outdated))
         and _only_the_source_changes(plan, state, n, revisited)
     )
     revisited = tuple(n for n in revisited if n not in relisted)
@@ -190,7 +190,7 @@ def resumption(
 
 
 def _only_the_source_changes(plan: Plan, state: State, name: str, changed: Collection[str]) -> bool:
-    """Whether all that a foreach reads anew is what it lists."""
+    """Whether the only thing that changed for a foreach is the list it reads."""
     each = plan.each.get(name)
     if each is None or state.steps[name].items is None or plan.steps[name].takes_rest:
         return False
@@ -199,7 +199,7 @@ def _only_the_source_changes(plan: Plan, state: State, name: str, changed: Colle
 
 
 def _rest_of_item(plan: Plan, state: State, name: str) -> Iterator[str]:
-    """What was done for an item from this step of the body on."""
+    """Return what was done for an item, from this step of the body on."""
     body = list(plan.each[owner_of(name)].body)
     for step in body[body.index(step_of(name)) :]:
         if state.step(of_item(owner_of(name), key_of(name), step)) is not None:
@@ -207,16 +207,16 @@ def _rest_of_item(plan: Plan, state: State, name: str) -> Iterator[str]:
 
 
 def code_changed(plan: Plan, state: State, name: str) -> bool:
-    """Whether a completed step's code is not the code that made its result; no code makes one given by hand."""
+    """Whether a completed step's code is no longer the code that made its result; no code made one given by hand."""
     now, step = plan.steps[name].code, state.steps[name]
     return now is not None and step.code is not None and now != step.code and not step.by_hand
 
 
 def unknown_outcomes(plan: Plan, state: State) -> tuple[str, ...]:
-    """Name the external steps that began and of which nobody knows whether their effect happened.
+    """Name the external steps that began, and whose effect may or may not have happened.
 
-    A step that waits in a decorator, before its body, has done nothing yet. Once a rollback has begun, it is known of
-    the steps, and only what undoes them counts.
+    A step that waits in a decorator, before its body, has done nothing yet. Once a rollback has begun, this is settled
+    for the steps, and only what undoes them counts.
     """
     rollback = state.rollback
     return tuple(
@@ -282,12 +282,12 @@ def _is_listed(state: State, name: str) -> bool:
 
 
 def refuse_unknown(steps: Collection[str], name: str, *, to_undo: bool = False) -> None:
-    """Raise OutcomeUnknownError when there are external steps of which nobody knows whether their effect happened.
+    """Raise OutcomeUnknownError if there are external steps whose effect may or may not have happened.
 
     Args:
         steps: their names.
         name: the execution, for the message.
-        to_undo: whether it is to be rolled back: what happened is then undone, too.
+        to_undo: whether it is rolled back: then what happened is undone, too.
     """
     if not steps:
         return
@@ -305,7 +305,7 @@ def refuse_unknown(steps: Collection[str], name: str, *, to_undo: bool = False) 
 
 
 def _may_precede(plan: Plan, first: str, second: str) -> bool:
-    """Whether one step's result may be among the earlier results another one takes."""
+    """Whether one step's result may be among the earlier results that another takes."""
     on = plan.stage_of
     return first not in on or second not in on or on[first] < on[second]
 
@@ -314,7 +314,7 @@ def named(plan: Plan, state: State, rerun: str | Collection[str]) -> tuple[str, 
     """Return the steps named to run again that have run.
 
     Raises:
-        ResumeError: one is no step of the workflow.
+        ResumeError: one is not a step of the workflow.
     """
     names = (rerun,) if isinstance(rerun, str) else tuple(rerun) if isinstance(rerun, Collection) else (rerun,)
     for name in names:
@@ -326,7 +326,7 @@ def named(plan: Plan, state: State, rerun: str | Collection[str]) -> tuple[str, 
 
 
 def step_named(plan: Plan, step: object, method: str) -> str:
-    """Read which step is meant, given by its name or as the step itself.
+    """Return the name of a step given by its name or as the step itself.
 
     Args:
         plan: the workflow.
@@ -345,7 +345,7 @@ def step_named(plan: Plan, step: object, method: str) -> str:
 
 
 def following(plan: Plan, state: State, step: str) -> tuple[str, ...]:
-    """Name the started steps that going back to ``step`` opens again: itself and what follows.
+    """Name the started steps that going back to ``step`` resets: itself and what follows.
 
     Raises:
         ResumeError: it has not run, so there is nothing to go back to.
@@ -356,7 +356,7 @@ def following(plan: Plan, state: State, step: str) -> tuple[str, ...]:
 
 
 def refuse_mark(state: State, step: str) -> None:
-    """Raise ResumeError when a step has a result already."""
+    """Raise ResumeError if a step already has a result."""
     if step in state.finished:
         raise ResumeError(
             f"step '{step}' is completed already; to give it another result, go back to it first: "
@@ -395,9 +395,9 @@ def route_is_lost(plan: Plan, step: StepState, name: str) -> bool:
 
 
 def _unkept_needed(plan: Plan, state: State, live: set[str], revisited: set[str]) -> tuple[str, ...]:
-    """Completed steps whose value was not kept although a step that has not run needs it.
+    """Name the completed steps whose value was not kept although a step that has not run needs it.
 
-    A value that held a secret is there, except for the secret: only code that reveals that one misses it.
+    A value that held a secret is there, except for the secret: only code that reveals it lacks something.
     """
     gone = {
         n

@@ -1,4 +1,4 @@
-"""What a resume would do with each step, and why. Pure: code is compared elsewhere, its reasons are given."""
+"""What a resume would do with each step, and why. Pure: code is compared elsewhere, and the reasons are passed in."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Fate(StrEnum):
 
     RUN = "run"
     KEEP = "keep"
-    STALE = "stale"  # kept, although it would give another result now
+    STALE = "stale"  # kept, although its result would be different now
     MAY_RUN = "may run"  # a route decides
     SKIP = "skip"
     UNDO = "undo"  # of a rollback, as the next two
@@ -53,18 +53,18 @@ def planned_steps(
     ahead_because: str = "has not run yet",
     doubts: Mapping[str, Collection[str]] | None = None,
 ) -> tuple[PlannedStep, ...]:
-    """Tell what becomes of each step, in the plan's order.
+    """Return what becomes of each step, in the plan's order.
 
     Args:
         plan: the workflow as it is now.
         before: the fold of what is recorded.
         after: the same with the resume folded in.
         chosen: what the resume does.
-        stale: why completed steps would give another result now, by step.
+        stale: why the results of completed steps would be different now, by step.
         asked: the steps that were named to run again.
         given: the steps whose result is given.
-        ahead_because: why a step runs of which nothing is recorded.
-        doubts: what nobody can tell of a completed step's code, by step.
+        ahead_because: why a step without any record runs.
+        doubts: what cannot be known about a completed step's code, by step.
     """
     ahead = _ahead(plan, after)
     again = {*chosen.retried, *chosen.revisited, *chosen.restored, *chosen.relisted}
@@ -101,7 +101,7 @@ def planned_steps(
 
 
 def changed_inputs(old: Value | None, new: Value | None) -> tuple[str, ...] | None:
-    """Name the inputs that differ; None when it is only known that something differs.
+    """Name the inputs that differ; None if it is only known that something differs.
 
     Example:
         >>> changed_inputs(Value("json", '{"a":1,"b":2}'), Value("json", '{"a":1,"b":3}'))
@@ -124,7 +124,7 @@ def _same(one: object, two: object) -> bool:
 
 
 def _ahead(plan: Plan, state: State) -> set[str]:
-    """The steps that run unless a route decides otherwise."""
+    """Name the steps that run unless a route decides otherwise."""
     at = Position.at_start(plan)
     decide(plan, state, at)
     ahead: set[str] = set()
@@ -138,7 +138,7 @@ def _ahead(plan: Plan, state: State) -> set[str]:
 
 
 def _in_order(plan: Plan) -> Iterator[str]:
-    """The timeline's steps, each followed by those on its routes."""
+    """Yield the timeline's steps, each followed by those on its routes."""
     seen: set[str] = set()
     todo = [name for stage in reversed(plan.timeline) for name in reversed(stage)]
     while todo:
@@ -207,7 +207,7 @@ def _uses(plan: Plan, name: str, among: Collection[str], how: str) -> Iterator[s
 
 
 def _off_the_way(plan: Plan, state: State, name: str, comes: Collection[str]) -> tuple[Fate, str]:
-    """Whether a step that is not ahead may be led to by a route, of a step that has a result or gets one."""
+    """Return whether a route of a step that has or gets a result may lead to a step that is not ahead."""
     why_not = "passed by on the route this run took"
     if name in plan.stage_of:
         return Fate.SKIP, why_not

@@ -1,7 +1,7 @@
-"""What the outcome of an attempt is, as the one event that says so. Pure: every way of running asks here.
+"""The outcome of an attempt, as one event. Pure, and used by every way of running.
 
-A shell knows the exception and the object; what they mean for the history (completed, failed, or another attempt and
-when) is decided here from data. How long a retry waits is `Policy.delay`, in graph.py; the shell draws the chance.
+A shell knows the exception and the object; what they mean for the history (completed, failed, or another attempt) is
+decided here from data. `Policy.delay` in graph.py says how long a retry waits; the shell draws the random number.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Returned:
 
 @dataclass(frozen=True, slots=True)
 class ReturnedError:
-    """The function returned ``{"error": reason}``: a failure that is not tried again. ``reason`` holds no secret."""
+    """The function returned ``{"error": reason}``: a failure that is not retried. ``reason`` holds no secret."""
 
     value: Value
     reason: str
@@ -32,7 +32,7 @@ class ReturnedError:
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """The function raised. ``retriable`` says whether the policy's ``retry_on`` names what it raised."""
+    """The function raised. ``retriable`` says whether the policy's ``retry_on`` covers what it raised."""
 
     error: ErrorInfo
     retriable: bool
@@ -42,7 +42,7 @@ Verdict = Returned | ReturnedError | Raised
 
 
 def tries_again(policy: Policy, failures: int, verdict: Verdict) -> bool:
-    """Whether another attempt follows; ``policy.delay`` then says after how long.
+    """Whether another attempt follows, after ``policy.delay``.
 
     Args:
         policy: the step's policy.
@@ -64,14 +64,14 @@ def settle(
 
     Args:
         verdict: how the function ended.
-        due_at: when the next attempt starts, µs since the epoch, if :func:`tries_again` says that there is one.
+        due_at: when the next attempt starts, µs since the epoch, if :func:`tries_again`.
         at: the time, µs since the epoch.
         step: the step's name.
         visit: the visit's number, from 1.
         attempt: the attempt's number, from 1.
 
     Returns:
-        The step's outcome, or ``StepRetried`` while it has none.
+        The step's outcome, or ``StepRetried`` if another attempt follows.
 
     Example:
         >>> error = ErrorInfo(type="OSError", message="cut")

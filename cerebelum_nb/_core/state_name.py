@@ -8,12 +8,12 @@ __all__ = ["ExecutionState"]
 
 
 class ExecutionState(StrEnum):
-    """The state of an execution, as its events tell it.
+    """The state of an execution.
 
-    A state is found by its name in any case, or by a beginning that no other has: ``"waiting"``.
+    A state is found by its name in any case, or by an unambiguous prefix of it.
 
     Raises:
-        ValueError: there is no state of that name; near ones are suggested.
+        ValueError: there is no state of that name; similar ones are suggested.
 
     Example:
         >>> ExecutionState("waiting for approval")
@@ -51,7 +51,7 @@ class ExecutionState(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing more happens unless somebody asks for it."""
+        """Whether nothing more happens unless somebody resumes it."""
         return self in _FINAL
 
     @property

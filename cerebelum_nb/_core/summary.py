@@ -1,4 +1,4 @@
-"""What lists show of an execution: an extract of its state, kept in the ``executions`` table with every commit."""
+"""What lists show of an execution: an extract of its state, kept in the ``execution`` table with every commit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Summary", "summarise"]
 
 @dataclass(slots=True)  # not frozen: one is made per commit, and freezing doubles what that takes
 class Summary:
-    """What the ``executions`` table shows of an execution: the part of its folded state that lists need."""
+    """The part of an execution's state that lists need, as the ``execution`` table holds it."""
 
     workflow: str
     state: ExecutionState
@@ -28,7 +28,7 @@ class Summary:
 
 
 def summarise(state: State) -> Summary:
-    """Extract what the ``executions`` table shows.
+    """Extract from a state what lists show.
 
     Example:
         >>> summarise(State(workflow="deploy")).workflow
@@ -41,7 +41,7 @@ def summarise(state: State) -> Summary:
         state.started_at,
         state.updated_at,
         state.completed_at,
-        total if total > done else done,  # a route may run more than the timeline holds
+        total if total > done else done,  # routes may run more steps than the timeline has
         done,
         state.current_step,
         None if error is None else f"{error.type}: {error.message}",

@@ -1,6 +1,6 @@
-"""Judging a plan before anything runs: every problem at once, each with its fix.
+"""Checking a plan before anything runs: every problem at once, each with its fix.
 
-Pure: a plan in, a report out. What cannot be put into a plan at all is collected by the builder.
+Pure: a plan in, a report out. The builder reports what cannot be put into a plan at all.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Report:
 
     Attributes:
         errors: what keeps it from running, each with its fix.
-        warnings: what is odd but can run.
+        warnings: what looks wrong but can run.
     """
 
     errors: tuple[str, ...] = ()
@@ -38,12 +38,12 @@ class Report:
         return "\n".join(lines) or "no problems"
 
     def __repr__(self) -> str:
-        """Write it as a cell shows it: what is wrong, not how that is stored."""
+        """Write it for a cell: what is wrong, not how it is stored."""
         return str(self)
 
 
 def validate(plan: Plan) -> Report:
-    """Judge a plan.
+    """Check a plan.
 
     Example:
         >>> validate(Plan(workflow="w", timeline=(), steps={})).errors
@@ -57,7 +57,7 @@ def validate(plan: Plan) -> Report:
     errors.extend(_bodies(plan))
     errors.extend(_loops_of_paths(plan))
     errors.extend(_routes(plan))
-    if not errors:  # the order is only meaningful when every stage is
+    if not errors:  # the order only means something if every stage is valid
         graph = _Graph.of(plan)
         warnings.extend(graph.unreachable())
         warnings.extend(_misspelt(plan))
@@ -92,7 +92,7 @@ def _repeats(plan: Plan) -> Iterator[str]:
 
 
 def _bodies(plan: Plan) -> Iterator[str]:
-    """A step runs for the items of one list, or by itself."""
+    """Report steps in more than one place: a step runs for the items of one list, or by itself."""
     inside: dict[str, str] = {}
     for owner, each in plan.each.items():
         for name in each.body:
@@ -111,7 +111,7 @@ def _bodies(plan: Plan) -> Iterator[str]:
 
 
 def _loops_of_paths(plan: Plan) -> Iterator[str]:
-    """Say which steps off the timeline have a route whose path comes back to them."""
+    """Report steps off the timeline with a route whose path comes back to them."""
     ahead: dict[str, dict[str, None]] = {}
     for owner, _, target, _ in _targets(plan):
         if not isinstance(target, Action):
@@ -195,7 +195,7 @@ def _action(plan: Plan, placed: dict[str, None], name: str, where: str, action: 
 
 
 def _action_on_path(plan: Plan, name: str, where: str, action: Action) -> Iterator[str]:
-    """A jump to a step off the timeline stays on the path it starts on."""
+    """Report jumps to steps off the timeline that leave the path on which they start."""
     target = action.step
     places = []
     for _, path in _every_path(plan):
@@ -261,7 +261,7 @@ def _unknown_dependencies(plan: Plan) -> Iterator[str]:
 
 
 def _misspelt(plan: Plan) -> Iterator[str]:
-    """Say which optional dependencies are no steps, but nearly."""
+    """Warn about optional dependencies that are not steps, but look like one."""
     for user, spec in plan.steps.items():
         for wanted in spec.optional:
             if wanted not in plan.steps:
@@ -275,7 +275,7 @@ def _misspelt(plan: Plan) -> Iterator[str]:
 
 @dataclass(slots=True)
 class _Graph:
-    """Which stage can follow which; stages are numbered over all paths."""
+    """Which stage can follow which; stages are numbered across all paths."""
 
     plan: Plan
     following: list[set[int]] = field(default_factory=list)
@@ -334,7 +334,7 @@ class _Graph:
         return any(targets & self._reachable(place) for place in self.places[first])
 
     def unreachable(self) -> Iterator[str]:
-        """Say which steps no route leads to."""
+        """Report steps to which no route leads."""
         reached = {0, *self._reachable(0)} if self.stages else set()
         for name, places in self.places.items():
             if not reached.intersection(places):
@@ -387,7 +387,7 @@ def _targets_of(plan: Plan, name: str) -> Iterator[tuple[str, Target, bool]]:
 
 
 def _timeline_indices(plan: Plan, name: str) -> set[int]:
-    """Where on the timeline a step is, or where the paths it is on leave the timeline."""
+    """Return where on the timeline a step is, or where the paths it is on leave the timeline."""
     found: set[int] = set()
     seen, todo = {name}, [name]
     while todo:

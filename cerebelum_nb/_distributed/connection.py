@@ -70,7 +70,7 @@ async def connect(url: str, namespace: str | None = None, *, identity: str | Non
                 client = await Client.connect(**wanted)
                 await _look_at_namespace(client, url)
         except TimeoutError:
-            raise StoreError(_unreachable(url, "it does not answer"), transient=True) from None
+            raise StoreError(_not_temporal(url, "it does not answer"), transient=True) from None
         except (RuntimeError, RPCError) as error:
             if "not healthy yet" not in str(error) or time.monotonic() > until:
                 explain(error, url)
@@ -119,17 +119,12 @@ def explain(error: BaseException, url: str, execution_id: str = "") -> NoReturn:
                     f"--name {SEARCH_STATE} --type Keyword --name {SEARCH_WORKFLOW} --type Keyword"
                 ) from None
             case RPCStatusCode.UNIMPLEMENTED:
-                raise StoreError(
-                    f"what answers at {url} is no Temporal server, or too old a one ({error.message}). "
-                    f"Its gRPC port is 7233 unless it was changed"
-                ) from None
+                raise StoreError(_not_temporal(url, "it does not know the calls of one, or is too old")) from None
         raise StoreError(f"the Temporal server at {url} refused: {error.message}") from error
     told = str(error)
-    if "refused" not in told and (
-        "nvalid" in told or "tls" in told.lower() or "protocol" in told.lower() or "http2" in told.lower()
-    ):
-        raise StoreError(_unreachable(url, f"what answers there is no Temporal server: {_first(told)}")) from None
-    raise StoreError(_unreachable(url, _first(told)), transient=True) from None
+    if re.search(r"refused|dns|resolve|unreachable|no route|timed out", told, re.IGNORECASE):
+        raise StoreError(_unreachable(url, _first(told)), transient=True) from None
+    raise StoreError(_not_temporal(url, "it does not speak gRPC")) from None
 
 
 def is_not_found(error: BaseException) -> bool:
@@ -147,14 +142,25 @@ def _first(text: str) -> str:
 
 
 def _unreachable(url: str, why: str) -> str:
-    host, _, port = url.rpartition(":")
-    start = f"cerebelum cluster up --port {port}" if host in ("localhost", "127.0.0.1") else ""
-    how = (
-        f"Start one on this machine with\n\n    {start}\n"
-        if start
-        else "Is it running, and can this machine reach that port?\n"
-    )
+    told = f"no Temporal server can be reached at {url} ({_first(why)})."
+    if not _is_here(url):
+        return f"{told} Can this machine reach it? If not, name {_ANOTHER}"
+    port = url.rpartition(":")[2]
+    start = "cerebelum cluster up" if port == "7233" else f"cerebelum cluster up --port {port}"
+    return f"{told} Start one on this machine with\n\n    {start}\n\nor name {_ANOTHER}"
+
+
+def _not_temporal(url: str, why: str) -> str:
+    start = ", or start one with `cerebelum cluster up`" if _is_here(url) and not url.endswith(":7233") else ""
     return (
-        f"no Temporal server can be reached at {url} ({_first(why)}). {how}\n"
-        f"or name another one: core_url='HOST:PORT', or CEREBELUM_CORE_URL"
+        f"what listens at {url} is not a Temporal server: {why}. The port for calls (gRPC) is 7233 unless it was "
+        f"changed; its web page has another one. If the server wants TLS, set TEMPORAL_TLS=true.\n"
+        f"Name {_ANOTHER}{start}"
     )
+
+
+def _is_here(url: str) -> bool:
+    return url.rpartition(":")[0] in ("localhost", "127.0.0.1")
+
+
+_ANOTHER = "the server with core_url='HOST:PORT', --core HOST:PORT or CEREBELUM_CORE_URL"

@@ -318,6 +318,10 @@ class Drive:
             self._tied[_code_of(name)] = outcome["queue"]
             self._take(woken(reason=f"worker {by} has another version of it"))
             return
+        if "lacks" in outcome:  # nor here
+            what = f"worker {by} has no step '{step_of(name)}': it has another version of the workflow"
+            self._take(lost(reason=what))
+            return
         if "missing" in outcome:  # it has not begun either: what it needs is in the memory of another worker
             missed = _in_words(outcome["missing"])
             self._take(woken(reason=f"worker {by} does not have the result of {missed}"))

@@ -43,6 +43,7 @@ from .cluster import Cluster
 from .connection import connect, runtime
 from .driver import Drive
 from .host import RemoteHost, Results, give_secrets, missing, part_of, routes_of
+from .releases import check_release, deployment, make_current
 from .settings import ATTEMPT, JOIN, LIST, ROUTE, core_url_of, queue_of
 from .wire import Rows, from_rows, to_row, with_value
 
@@ -85,6 +86,8 @@ class Worker:
         data_converter: Temporal's ``DataConverter`` for payloads, such as one with a codec that encrypts; callers need
             the same one.
         metrics: HOST:PORT where Prometheus may read the figures of the SDK; by default nowhere.
+        release: the release of the code it has. What starts, or is resumed, then goes to the workers of the release
+            that was started last, and stays with workers of that release. By default any worker takes up anything.
 
     Example:
         >>> from cerebelum_nb import step, workflow
@@ -111,10 +114,12 @@ class Worker:
         namespace: str | None = None,
         data_converter: Any = None,
         metrics: str = "",
+        release: str = "",
     ) -> None:
         self.core_url = core_url_of(core_url)
         self.worker_id = worker_id or f"{os.getpid()}@{socket.gethostname()}"
         self.queue, self.max_steps, self.grace, self.namespace = queue, max_steps, grace, namespace
+        self.release = check_release(release)
         self._options: dict[str, Any] = {} if data_converter is None else {"data_converter": data_converter}
         if metrics:
             self._options["runtime"] = runtime(metrics)
@@ -267,12 +272,15 @@ class Worker:
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(executor.shutdown, wait=False)
             for name in self._workflows:
-                await stack.enter_async_context(self._taker(queue_of(name, self.queue), executor))
+                await stack.enter_async_context(self._taker(queue_of(name, self.queue), executor, name))
             await stack.enter_async_context(self._taker(self._own_queue, None))
+            if self.release and not self.queue:
+                for name in self._workflows:
+                    await make_current(self._client, name, self.release)
             self._ready.set()
             await self._stopping.wait()
 
-    def _taker(self, queue: str, executor: ThreadPoolExecutor | None) -> TemporalWorker:
+    def _taker(self, queue: str, executor: ThreadPoolExecutor | None, workflow: str = "") -> TemporalWorker:
         """Make what takes tasks from one queue; drivers only from a workflow's own, and not in a group."""
         assert self._client is not None
         drives = executor is not None and not self.queue
@@ -294,6 +302,7 @@ class Worker:
             graceful_shutdown_timeout=timedelta(seconds=self.grace),
             # By default 10 s, which a failover takes longer when the dead worker had the driver in its cache.
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
+            deployment_config=deployment(workflow, self.release) if self.release and workflow else None,
         )
 
     # -- activities ---------------------------------------------------------------------------------------------
@@ -328,11 +337,12 @@ class Worker:
         plan = self._plan(request)
         spec = plan.spec(request["step"])
         if spec is None:
-            raise ApplicationError(
-                f"worker {self.worker_id} has no step '{request['step']}' in its workflow '{plan.workflow}': it has "
-                f"another version of it",
-                non_retryable=True,
+            log.warning(
+                "worker %s has no step '%s' in its workflow '%s', which execution %s asks for: start it again with the "
+                "code of now",
+                *(self.worker_id, request["step"], plan.workflow, about.workflow_id),
             )
+            return {"lacks": True}
         if spec.code is not None and spec.code != request["code"] and not request["agreed"]:
             return {"code": spec.code}
         assert self._client is not None and self._polls is not None

@@ -25,7 +25,7 @@ def list_items(values: ExecutionValues, name: str, now: int) -> tuple[ItemsListe
     each, step = values.plan.each[name], values.state.steps.get(name) or StepState()
     attempt = max(1, step.attempt)
     try:
-        items = values.items_of(name, anew=True)
+        items = values.items_of(name, reread=True)
         keys = keys_of(items, each.key)
     except Exception as error:  # noqa: BLE001 - key= and what the source holds are the user's
         return _failed(values, name, error, now), error

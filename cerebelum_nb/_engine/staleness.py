@@ -30,7 +30,7 @@ __all__ = [
     "blueprint_of",
     "doubts",
     "keep_parts",
-    "only_lists_anew",
+    "only_relists",
     "parts_kept",
     "parts_written",
     "pieces",
@@ -159,7 +159,7 @@ def why_inputs_changed(plan: Plan, state: State, now: Value | None) -> dict[str,
     return reasons
 
 
-def only_lists_anew(plan: Plan, state: State, now: Value | None) -> tuple[str, ...]:
+def only_relists(plan: Plan, state: State, now: Value | None) -> tuple[str, ...]:
     """Name the completed foreach steps for which the inputs ``now`` change only the list they run over."""
     found = []
     for name, each in plan.each.items():

@@ -246,18 +246,18 @@ class ExecutionValues:
         for name in gone:
             self._listed.pop(name, None)
 
-    def items_of(self, name: str, *, anew: bool = False) -> list[Any]:
+    def items_of(self, name: str, *, reread: bool = False) -> list[Any]:
         """Return the items of a foreach, from its recorded source.
 
         Args:
             name: the foreach.
-            anew: read the source again: it may have another result.
+            reread: read the source again: it may have another result.
 
         Raises:
             TypeError: the source is no collection.
             DependencyError: the source has no result.
         """
-        found = None if anew else self._listed.get(name)
+        found = None if reread else self._listed.get(name)
         if found is None:
             source = self.plan.each[name].source
             kind, _, field = source.rpartition(".")

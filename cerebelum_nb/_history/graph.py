@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from .._core.arguments import ExecutionLike
+from .._core.describe import shown_state
 from .._core.graph import Plan
-from .._core.state import Phase, State, StepState, fold
+from .._core.state import State, fold
 from .._core.state_name import ExecutionState
 from .._engine import views
 from .._engine.staleness import blueprint_kept
@@ -29,7 +30,7 @@ class RunGraph:
         self.plan = plan
         rest = "skipped" if state.status is ExecutionState.COMPLETED else "waiting"
         names = dict.fromkeys([*plan.steps, *(name for stage in plan.timeline for name in stage)])
-        self.states = {name: _stands(state.steps[name]) if name in state.steps else rest for name in names}
+        self.states = {name: shown_state(state.steps[name]) if name in state.steps else rest for name in names}
 
     def __repr__(self) -> str:
         return self._repr_mimebundle_()["text/plain"]
@@ -86,17 +87,3 @@ def graph(execution_id: ExecutionLike, *, store: Log | None = None) -> RunGraph:
             f"in history.steps({row.execution_id!r}), and a resume records the plan."
         )
     return RunGraph(plan, state)
-
-
-def _stands(step: StepState) -> str:
-    match step.phase:
-        case Phase.RUNNING:
-            waits = {operation.kind for operation in step.operations.values() if not operation.done}
-            return "approval" if "approval" in waits else "sleeping" if {"sleep", "signal"} & waits else "running"
-        case Phase.PENDING if step.moves:
-            return "running"
-        case Phase.PENDING:
-            begun = step.items is not None and bool(step.items.steps)
-            return "interrupted" if step.interrupted or begun else "waiting"
-        case _:
-            return step.phase.value.lower()

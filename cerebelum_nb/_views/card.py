@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from .._core.describe import items_told, row_of, undo_rows
+from .._core.describe import items_told, row_of, shown_state, undo_rows
 from .._core.graph import key_of
 from .._core.limits import Before
 from .._core.state import Phase, State, StepState
@@ -225,7 +225,7 @@ def _row(
         percent, message = scope.percent, scope.message
     if scope is not None and scope.printed is not None and callable(mask):
         printed += scope.printed.peek(mask)
-    state = _state_of(step, over)
+    state = shown_state(step, over)
     return Row(
         name=name,
         state=state,
@@ -245,7 +245,7 @@ def _row_of_items(name: str, step: StepState, now: int, parallel: bool, over: bo
     error = "" if step.phase is not Phase.FAILED or items.failed else _note(step, "", now)
     return Row(
         name=name,
-        state=_state_of(step, over),
+        state=shown_state(step, over),
         seconds=((step.ended_at if step.settled else now) - step.started_at) / 1e6 if step.started_at else None,
         percent=None if step.settled or not items.keys else 100 * items.settled / len(items.keys),
         note=error or items_told(step, now),
@@ -260,24 +260,6 @@ def _row_of_undo(step: StepState, row: Row) -> Row:
 
 def _tail(text: str) -> list[str]:
     return text.splitlines()[-2:]
-
-
-def _state_of(step: StepState, over: bool) -> str:
-    match step.phase:
-        case Phase.COMPLETED:
-            return "completed"
-        case Phase.FAILED:
-            return "failed"
-        case Phase.RETRYING:
-            return "retrying"
-        case Phase.RUNNING:
-            waits = {o.kind for o in step.operations.values() if not o.done}
-            return "approval" if "approval" in waits else "sleeping" if {"sleep", "signal"} & waits else "running"
-        case Phase.PENDING if step.moves:
-            return "running"
-        case Phase.PENDING:
-            begun = step.items is not None and bool(step.items.steps)
-            return "interrupted" if step.interrupted or begun else "skipped" if over else "waiting"
 
 
 def _note(step: StepState, message: str, now: int) -> str:

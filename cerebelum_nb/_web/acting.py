@@ -23,13 +23,14 @@ from .._text.json_text import parse
 if TYPE_CHECKING:
     from .logs import ShownLog
 
-__all__ = ["Fields", "Runs", "approve", "cancel", "fields_of", "fork_arguments", "fork_of", "reject", "signal"]
+__all__ = ["Fields", "Runs", "approve", "cancel", "fields_of", "fork_of", "options_of", "reject", "signal"]
 
 Fields = Mapping[str, Any]
 """What a form or a JSON object says: values under ``response``, ``data`` and ``inputs``, texts under other names."""
 
 _VIA = "via dashboard"
 _VALUES = ("response", "data", "inputs")
+_VERBS = {"resume": "resume", "fork": "fork", "rollback": "roll back"}
 _TAKEN_UP_SECONDS = 10.0
 _MOST_OUTPUT = 4_000
 
@@ -97,12 +98,16 @@ async def cancel(log: ShownLog, execution_id: str, fields: Fields, who: str) -> 
         await cancel_execution(store, execution_id, reason=fields.get("reason") or None, by=_by(fields, who))
 
 
-def fork_arguments(fields: Fields) -> list[str]:
-    """Write what is asked of a fork as the options of ``cerebelum fork``.
+def options_of(what: str, fields: Fields) -> list[str]:
+    """Write what is asked of a resume, a fork or a rollback as options of that command.
 
     Raises:
         ValueError: the inputs are not names with values.
     """
+    if what == "rollback":
+        return [f"--to={fields['to']}"] if fields.get("to") else []
+    if what != "fork":
+        return []
     found = [f"--from={fields['step']}"] if fields.get("step") else []
     inputs = fields.get("inputs")
     if inputs is not None:
@@ -165,11 +170,11 @@ class _Child:
             if code:
                 output.seek(max(0, output.seek(0, os.SEEK_END) - _MOST_OUTPUT))
                 text = output.read().decode("utf-8", "replace").strip()
-                self.ended = f"The process that was to {self.what} it ended with code {code}:\n{text}"
+                self.ended = f"The process that was started to {_VERBS[self.what]} it ended with code {code}:\n{text}"
 
 
 class Runs:
-    """Resumes and forks that were asked for: each is a separate ``cerebelum`` process, which outlives the dashboard.
+    """Resumes, forks and rollbacks that were asked for, each a ``cerebelum`` process that outlives the dashboard.
 
     No code of a workflow ever runs in the process that serves pages.
     """
@@ -179,11 +184,11 @@ class Runs:
         self._lock = threading.Lock()
 
     def start(self, log: ShownLog, execution_id: str, what: str, options: list[str]) -> None:
-        """Start ``cerebelum resume`` or ``cerebelum fork``, unless the last one for this execution is at work."""
+        """Start a ``cerebelum`` command for an execution; no second resume or rollback while one is at work."""
         key = (log.name, execution_id)
         with self._lock:
             child = self._children.get(key)
-            if child is not None and child.process.poll() is None and child.what == what == "resume":
+            if child is not None and child.process.poll() is None and child.what == what != "fork":
                 return
             output = tempfile.TemporaryFile()  # noqa: SIM115  # closed when the process has ended
             command = [sys.executable, "-m", "cerebelum_nb", what, f"--db={log.path}", *options, "--", execution_id]
@@ -203,7 +208,7 @@ class Runs:
         if child is None:
             return ""
         if child.process.returncode is None:
-            return f"A process ({child.process.pid}) has been started to {child.what} it."
+            return f"A process ({child.process.pid}) has been started to {_VERBS[child.what]} it."
         return child.ended
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["application"]
 
-_ACTIONS = ("approve", "reject", "signal", "cancel", "resume", "fork")
+_ACTIONS = ("approve", "reject", "signal", "cancel", "resume", "fork", "rollback")
 
 _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (ExecutionNotFoundError, 404),
@@ -76,11 +76,10 @@ def application(logs: Logs, settings: Settings) -> Starlette:
                 await acting.cancel(log, look.id, fields, who)
             case _ if not settings.allow_resume:
                 raise HTTPException(403, "Start the dashboard with --allow-resume to run workflows from here.")
-            case "resume":
-                await run_in_threadpool(runs.start, log, look.id, "resume", [])
             case _:
-                await run_in_threadpool(runs.start, log, look.id, "fork", acting.fork_arguments(fields))
-                done["fork"] = await run_in_threadpool(acting.fork_of, log, look.id, began)
+                await run_in_threadpool(runs.start, log, look.id, what, acting.options_of(what, fields))
+                if what == "fork":
+                    done["fork"] = await run_in_threadpool(acting.fork_of, log, look.id, began)
         log.feed.poke()
         return done
 

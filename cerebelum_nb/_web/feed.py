@@ -23,7 +23,9 @@ LOOK_AGAIN_SECONDS = 5.0
 STILL_HERE_SECONDS = 15.0
 """A comment so often keeps proxies from closing a feed."""
 MOST_VIEWERS = 100
-_MOST_DRAWN, _MOST_REMEMBERED = 256, 2_000
+_VIEWERS_AT_FULL_PACE = 15
+"""With more, everybody is told of changes less often."""
+_MOST_DRAWN, _MOST_REMEMBERED, _MOST_TOLD = 256, 2_000, 32
 
 Draw = Callable[[], Document]
 
@@ -46,6 +48,7 @@ class Feed:
         self._drawn: OrderedDict[str, tuple[int, Document]] = OrderedDict()
         self._drawing: dict[str, asyncio.Future[tuple[int, Document]]] = {}
         self._known: OrderedDict[tuple[str, str], Hashes] = OrderedDict()
+        self._told: dict[tuple[str, str, str], str] = {}
 
     @property
     def is_full(self) -> bool:
@@ -101,10 +104,19 @@ class Feed:
         document = await self.document(key, draw)
         if document.digest == seen:
             return ""
-        return _told(document, self._known.get((key, seen), {}))
+        return self._tell(key, document, seen, self._known.get((key, seen), {}))
+
+    def _tell(self, key: str, document: Document, seen: str, hashes: Hashes) -> str:
+        """Write what changed since ``seen``: once for all viewers who saw the same."""
+        name = key, seen, document.digest
+        if name not in self._told:
+            if len(self._told) >= _MOST_TOLD:
+                self._told.clear()
+            self._told[name] = _told(document, hashes)
+        return self._told[name]
 
     async def follow(self, key: str, draw: Draw, seen: str, every: float) -> AsyncIterator[str]:
-        """Yield what changes, as server-sent events, at most every so many seconds."""
+        """Yield what changes, as server-sent events, at most every so many seconds, or less often with many viewers."""
         self._count[0] += 1
         changed = asyncio.Event()
         self._waiting.add(changed)
@@ -118,9 +130,9 @@ class Feed:
                 changed.clear()
                 document = await self.document(key, draw)
                 if document.digest != seen:
-                    yield f"id: {document.digest}\ndata: {_told(document, hashes)}\n\n"
+                    yield f"id: {document.digest}\ndata: {self._tell(key, document, seen, hashes)}\n\n"
                     seen, hashes = document.digest, document.hashes
-                    await asyncio.sleep(every)
+                    await asyncio.sleep(every * max(1.0, self._count[0] / _VIEWERS_AT_FULL_PACE))
                 if document.over:
                     yield "event: over\ndata:\n\n"
                     return

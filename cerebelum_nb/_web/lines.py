@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from .._core.describe import items_told, row_of, undo_rows
+from .._core.events import SignalReceived
 from .._core.state import Operation, Phase, State, StepState
 from .._history.spans import Span, Timeline, covered
 from .._views.card import Row
@@ -56,12 +57,21 @@ class StepLine:
 
 @dataclass(frozen=True, kw_only=True)
 class OpenSignal:
-    """A signal that steps wait for; times are µs since the epoch."""
+    """A signal that steps wait for; times are µs since the epoch.
+
+    Attributes:
+        name: its name.
+        steps: who waits for it.
+        since: when the first of them began to.
+        due_at: when the first of them stops, None when none does.
+        received: what was sent and is not taken yet: no process runs the execution.
+    """
 
     name: str
     steps: tuple[str, ...]
     since: int
     due_at: int | None
+    received: tuple[SignalReceived, ...]
 
 
 def open_signals(state: State) -> tuple[OpenSignal, ...]:
@@ -78,6 +88,7 @@ def open_signals(state: State) -> tuple[OpenSignal, ...]:
             steps=tuple(step for step, _ in waits),
             since=min(operation.at for _, operation in waits),
             due_at=min((due for _, operation in waits if (due := operation.due_at) is not None), default=None),
+            received=tuple(signal for signal in state.signals.values() if signal.name == name),
         )
         for name, waits in found.items()
     ]

@@ -133,7 +133,7 @@ def listed(log: ShownLog, wanted: Wanted) -> Listed:
         "SELECT execution_id", "SELECT execution.key, execution_id", 1
     )
     sql = f"{columns} WHERE {' AND '.join(terms)} ORDER BY {STARTED} DESC, execution.key DESC LIMIT ?"
-    with log.query() as db:
+    with log.query(is_search=bool(wanted.q) or wanted.show == "retrying") as db:
         found = db.execute(sql, [*values, wanted.limit + 1]).fetchall()
     page = found[: wanted.limit]
     rows = [row for _, *columns in page if (row := _row(tuple(columns))) is not None]

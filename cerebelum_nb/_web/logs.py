@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from starlette.exceptions import HTTPException
@@ -21,6 +23,16 @@ __all__ = ["Logs", "ShownLog"]
 
 LONGEST_SECONDS = 2.0
 """A search that takes longer is broken off."""
+_INSTRUCTIONS = 20_000
+"""Of SQLite's machine, some 0.2 ms: so often it is asked whether it takes too long."""
+
+
+@dataclass
+class _Reader:
+    """A connection, which one thread at a time uses."""
+
+    db: sqlite3.Connection | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class ShownLog:
@@ -39,8 +51,7 @@ class ShownLog:
         self.looks = Looks(self)
         self._lock = threading.Lock()
         self._store: SqliteStore | None = None
-        self._queries: sqlite3.Connection | None = None
-        self._querying = threading.Lock()
+        self._queries, self._searches = _Reader(), _Reader()
 
     @property
     def store(self) -> SqliteStore:
@@ -60,36 +71,31 @@ class ShownLog:
             return self._store
 
     @contextmanager
-    def query(self) -> Iterator[sqlite3.Connection]:
-        """Read by SQL, beside whatever else reads; what takes too long is broken off.
+    def query(self, *, is_search: bool = False) -> Iterator[sqlite3.Connection]:
+        """Read by SQL; what takes too long is broken off.
+
+        Args:
+            is_search: it may take a while, and nothing that is quick should wait for it.
 
         Raises:
             StoreError: the log cannot be read, or it took too long.
         """
-        store = self.store
-        with self._querying:
-            if self._queries is None:
-                self._queries = store.read_connection()
-            db, late = self._queries, threading.Event()
-
-            def stop() -> None:
-                late.set()
-                db.interrupt()
-
-            timer = threading.Timer(LONGEST_SECONDS, stop)
-            timer.daemon = True
-            timer.start()
+        store, reader = self.store, self._searches if is_search else self._queries
+        with reader.lock:
+            db = reader.db = reader.db or store.read_connection()
+            end = time.monotonic() + LONGEST_SECONDS
+            db.set_progress_handler(lambda: time.monotonic() > end, _INSTRUCTIONS)
             try:
                 yield db
             except sqlite3.Error as error:
-                if late.is_set():
+                if time.monotonic() > end:
                     raise StoreError(
                         f"The search took longer than {LONGEST_SECONDS:g} seconds and was stopped. "
                         "Choose a workflow or a state too."
                     ) from None
                 raise StoreError(f"The log {self.path} cannot be read: {error}.") from error
             finally:
-                timer.cancel()
+                db.set_progress_handler(None, 0)
 
     def close(self) -> None:
         """Close the log."""
@@ -100,10 +106,12 @@ class ShownLog:
     def _close(self) -> None:
         if self._store is not None:
             self._store.close()
-        with self._querying:
-            if self._queries is not None:
-                self._queries.close()
-        self._store = self._queries = None
+        for reader in (self._queries, self._searches):
+            with reader.lock:
+                if reader.db is not None:
+                    reader.db.close()
+                reader.db = None
+        self._store = None
 
 
 class Logs(dict[str, ShownLog]):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from .._core.state_name import ExecutionState
 from .._core.value import Value
@@ -80,7 +80,10 @@ def _utc(micros: int | None) -> Markup:
     """Write a time."""
     if not micros:
         return Markup()
-    return Markup('<time datetime="{}Z">{}</time>').format(_moment(micros).replace(" ", "T"), _moment(micros))
+    moment = _moment(micros)
+    return Markup(
+        f'<time datetime="{moment.replace(" ", "T")}Z">{moment}</time>'
+    )  # digits; format() takes five times as long
 
 
 def _moment(micros: int) -> str:
@@ -100,20 +103,18 @@ def _clock(micros: int) -> str:
 def _since(micros: int) -> Markup:
     """Write for how long it has lasted; the page counts on."""
     told = format_seconds(max(0, round((time.time_ns() // 1000 - micros) / 1e6)))
-    return Markup('<time data-since="{}">{}</time>').format(micros, told)
+    return Markup(f'<time data-since="{int(micros)}">{told}</time>')
 
 
 def _until(micros: int) -> Markup:
     """Write how long it will last yet; the page counts on."""
     left = round((micros - time.time_ns() // 1000) / 1e6)
-    return Markup('<time data-until="{}">{}</time>').format(micros, f"in {format_seconds(left)}" if left > 0 else "now")
+    return Markup(f'<time data-until="{int(micros)}">{f"in {format_seconds(left)}" if left > 0 else "now"}</time>')
 
 
 def _badge(look: str, words: str) -> Markup:
     """Write a state: its sign and its word, coloured."""
-    return Markup('<span class="badge s-{}"><b aria-hidden="true">{}</b>{}</span>').format(
-        look, MARKS[look].sign, words
-    )
+    return Markup(f'<span class="badge s-{look}"><b aria-hidden="true">{MARKS[look].sign}</b>{escape(words)}</span>')
 
 
 def _pretty(value: Value | None, most: int = _LONGEST_VALUE) -> str:

@@ -23,7 +23,7 @@ from .._engine.leaving import interruptions
 from .._engine.loop import engine_of
 from .._engine.marking import by_hand
 from .._engine.remembered import remembered
-from .._engine.staleness import blueprint_of, keep_parts, only_lists_anew, why_inputs_changed, why_stale
+from .._engine.staleness import blueprint_of, keep_parts, only_relists, why_inputs_changed, why_stale
 from .._engine.values import ExecutionValues
 from .._operations.context import Context
 from .._store.base import Store
@@ -178,7 +178,7 @@ def prepare(
         outdated=stale,
         again=(*kept.again, *changed),
         given=given,
-        listed_anew=only_lists_anew(plan, before, value) if changed else (),
+        relisted=only_relists(plan, before, value) if changed else (),
     )
     return Fork(
         plan=plan,

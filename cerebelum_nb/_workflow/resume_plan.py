@@ -16,7 +16,7 @@ from .._engine import entry
 from .._engine.execution import running_here
 from .._engine.hints import in_terminal
 from .._engine.inputs import merge_inputs
-from .._engine.staleness import doubts, only_lists_anew, why_stale
+from .._engine.staleness import doubts, only_relists, why_stale
 from .._store.base import Store
 from .._text.html import Html
 from .._values import Redactor
@@ -144,8 +144,8 @@ def look_ahead(
     if before.lifecycle is ExecutionState.COMPLETED and not rerun:
         chosen = ResumeDecision(stale=tuple(stale))
     else:
-        anew = only_lists_anew(plan, before, value or before.inputs)
-        chosen = plan_resume(plan, before, execution_id, rerun=rerun, live=live, outdated=stale, listed_anew=anew)
+        relisting = only_relists(plan, before, value or before.inputs)
+        chosen = plan_resume(plan, before, execution_id, rerun=rerun, live=live, outdated=stale, relisted=relisting)
         evolve(
             after,
             WorkflowResumed(

@@ -33,7 +33,7 @@ from .._engine.loop import engine_of
 from .._engine.marking import by_hand
 from .._engine.origin import origin
 from .._engine.scope import current_scope
-from .._engine.staleness import blueprint_of, keep_parts, only_lists_anew, why_stale
+from .._engine.staleness import blueprint_of, keep_parts, only_relists, why_stale
 from .._engine.values import ExecutionValues
 from .._host.caller import in_cells
 from .._operations.context import Context
@@ -217,7 +217,7 @@ def resumed(
         outdated=why_stale(plan, state, execution.store, execution.redactor, value),
         repeat=given.repeat,
         mark_done=tuple(given.mark_done),
-        listed_anew=only_lists_anew(plan, state, value or state.inputs),
+        relisted=only_relists(plan, state, value or state.inputs),
     )
     marks = [
         by_hand(execution, now, state, name, result, f"mark_done[{name!r}]") for name, result in given.mark_done.items()

@@ -1,6 +1,7 @@
 """Make the corpus of test_replay.py: one history of the driver for each feature, under the release's number.
 
-Run it as ``python tests/distributed/make_replay.py`` after a change of the driver that old histories survive.
+Run it as ``python tests/distributed/make_replay.py``: it adds what is missing, and leaves what is there, which shows
+that histories made before a change of the driver survive it.
 """
 
 from __future__ import annotations
@@ -40,19 +41,28 @@ async def make(folder: Path, url: str) -> None:
         "jumps": flows.looped,
         "group": flows.grouped,
         "approval": flows.approved,
+        "foreach": flows.collected,
+        "signals": flows.signalled,
     }
     cluster = await Cluster.connect(url)
     me = f"{os.getpid()}@{socket.gethostname()}"
     for name, flow in wanted.items():
+        path = HERE / "replay" / f"{cerebelum_nb.__version__}-{name}.json"
+        if path.exists():
+            continue
         running = asyncio.ensure_future(executor.execute(flow, execution_id=name, store=log))
         if name == "approval":
             while not any(type(event).__name__ == "WorkflowHibernated" for event in log.events(name)):
                 await asyncio.sleep(0.05)
             await ExecutionClient(url).approve(name, 1, by="ana")
+        if name == "signals":
+            while not any(type(event).__name__ == "WorkflowHibernated" for event in log.events(name)):
+                await asyncio.sleep(0.05)
+            for number in (1, 2, 3):
+                await ExecutionClient(url).send_signal(name, "go", number)
         await asyncio.wait([running])
         running.exception()
         text = json.dumps((await cluster.handle(name).fetch_history()).to_json_dict(), separators=(",", ":"))
-        path = HERE / "replay" / f"{cerebelum_nb.__version__}-{name}.json"
         path.parent.mkdir(exist_ok=True)
         path.write_text(text.replace(me, "caller").replace(f"{HERE.parents[1]}/", "") + "\n")
     await worker.close()

@@ -17,6 +17,7 @@ from cerebelum_nb import (
     Secret,
     SignalError,
     foreach,
+    history,
     sleep,
     step,
     wait_for_approval,
@@ -343,3 +344,30 @@ async def test_the_items_of_a_foreach_wait_are_decided_and_hand_on_what_is_not_k
     for name in ("a", "b"):
         await client.approve("each1", name.upper(), step=f"used[{name}]")
     assert (await running).output == ["A", "B"]
+
+
+async def test_an_execution_stays_with_the_release_it_began_with(server, log, executor, served):
+    def release_of(name):
+        @step
+        async def ask():
+            return await wait_for_approval("go")
+
+        @step
+        def ship(ask):
+            return name
+
+        return flow_of("released", ask, ship)
+
+    old, new = release_of("old"), release_of("new")
+    await served(old, worker_id="old", release="1.0")
+    first = asyncio.ensure_future(executor.execute(old, execution_id="r1", store=log))
+    await until(lambda: "WorkflowHibernated" in kinds(log, "r1"))
+    await served(new, worker_id="new", release="2.0")
+    second = asyncio.ensure_future(executor.execute(new, execution_id="r2", store=log))
+    await until(lambda: "WorkflowHibernated" in kinds(log, "r2"))
+    client = ExecutionClient(server.url)
+    for name in ("r1", "r2"):
+        await client.approve(name)
+    assert [(await first).output, (await second).output] == ["old", "new"]
+    workers = history.steps(store=log).groupby("execution_id", observed=True)["worker"].unique()
+    assert [list(workers["r1"]), list(workers["r2"])] == [["old"], ["new"]]

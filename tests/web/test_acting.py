@@ -27,6 +27,10 @@ def ship(build):
         raise RuntimeError("no crane")
     return f"{{build}} shipped"
 
+@build.on_rollback
+def unbuild(build):
+    Path("undone").touch()
+
 @workflow
 def deliver(wf):
     wf.timeline(build >> ship)
@@ -80,6 +84,8 @@ def test_a_signal_is_sent_with_its_data(dashboard, log):
     last = events_of(log, "paying-1")[-1]
     assert isinstance(last, SignalReceived)
     assert (last.name, last.data.json, last.by, last.signal_id) == ("paid", '{"eur":36}', "ana via dashboard", "t-1")
+    words = Page(dashboard.get("/shop/e/paying-1")).words
+    assert "from ana via dashboard" in words and "1 is kept until the step takes it: no process runs it now" in words
 
 
 @pytest.mark.parametrize(
@@ -141,6 +147,14 @@ def test_a_fork_is_shown_as_soon_as_it_is_there(late, tmp_path):
     fork = answer.headers["location"].removeprefix("../")
     assert fork != "late-1"
     wait_until(lambda: late.get(f"/late/e/{fork}"), "large shipped")
+
+
+@pytest.mark.process
+def test_what_a_failed_run_has_done_is_undone_on_demand(late, tmp_path):
+    assert "Steps that can be undone: build" in Page(late.get("/late/e/late-1")).words
+    assert late.post("/late/e/late-1/rollback").status_code == 303
+    wait_until(lambda: late.get("/late/e/late-1"), "rolled back")
+    assert (tmp_path / "undone").exists()
 
 
 @pytest.mark.process

@@ -151,6 +151,7 @@ def test_no_path_makes_it_fail(shared, segments):
     assert answer.status_code in (200, 204, 303, 307, 400, 404, 405, 414), (answer.status_code, answer.text)
 
 
+ACTIONS = ["approve", "reject", "cancel", "signal", "resume", "fork", "rollback"]
 JSONS = st.recursive(
     st.none() | st.booleans() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3),
@@ -160,7 +161,7 @@ JSONS = st.recursive(
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    st.sampled_from(["approve", "reject", "cancel", "signal", "resume", "fork", "x"]),
+    st.sampled_from(ACTIONS),
     st.dictionaries(st.sampled_from(["name", "data", "response", "step", "by", "inputs", "signal_id"]), JSONS),
 )
 def test_no_json_makes_it_fail(shared, what, said):
@@ -169,7 +170,7 @@ def test_no_json_makes_it_fail(shared, what, said):
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.binary(max_size=200), st.sampled_from(["approve", "reject", "cancel", "signal", "resume", "fork"]))
+@given(st.binary(max_size=200), st.sampled_from(ACTIONS))
 def test_no_form_makes_it_fail(shared, body, what):
     headers = {"content-type": "application/x-www-form-urlencoded", **SAME}
     answer = shared("POST", f"/shop/e/done-1/{what}", body, **headers)

@@ -196,7 +196,7 @@ def test_a_form_of_our_own_page_is_taken(locked, proof):
     assert answer.status_code == 303, answer.text
 
 
-@pytest.mark.parametrize("what", ["approve", "reject", "cancel", "signal", "resume", "fork"])
+@pytest.mark.parametrize("what", ["approve", "reject", "cancel", "signal", "resume", "fork", "rollback"])
 def test_one_that_only_shows_refuses_every_action(log, what):
     caller = Caller(log, read_only=True)
     answer = caller.post(f"/shop/e/asking-1/{what}", reason="no")

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import sys
+from typing import Any
 
 import click
 
@@ -81,6 +82,12 @@ def status(ctx: click.Context) -> None:
     help="How long steps may finish when it is stopped (5); another worker takes the rest up.",
 )
 @click.option("--metrics", metavar="HOST:PORT", default="", help="Where Prometheus may read the SDK's figures.")
+@click.option(
+    "--release",
+    metavar="TEXT",
+    default="",
+    help="The release of this code: what begins now goes to its workers, and stays with them.",
+)
 @debug_option
 def worker(
     code: tuple[str, ...],
@@ -90,6 +97,7 @@ def worker(
     max_steps: int,
     grace: float,
     metrics: str,
+    release: str,
 ) -> None:
     """Run the steps of workflows for a cluster.
 
@@ -97,7 +105,8 @@ def worker(
     path), .py FILEs and .ipynb NOTEBOOKs; of a notebook only its definitions are run. Start as many workers as you
     like, on any machine that has the code.
     """
-    made = extension("worker").Worker(core, worker_id, queue=queue, max_steps=max_steps, grace=grace, metrics=metrics)
+    how: dict[str, Any] = {"queue": queue, "max_steps": max_steps, "grace": grace, "metrics": metrics}
+    made = extension("worker").Worker(core, worker_id, release=release, **how)
     for name in code:
         for found in {id(made): made for made in workflows_in(name).values()}.values():
             made.register_workflow(found)

@@ -1,0 +1,56 @@
+"""Every run of the driver starts from rows: from any beginning of any history it comes to the same end."""
+
+from __future__ import annotations
+
+import asyncio
+
+import flows
+import pytest
+
+from cerebelum_nb import WorkflowError
+from cerebelum_nb._core.state import check, fold
+from cerebelum_nb._distributed.cluster import Cluster
+from cerebelum_nb._distributed.executor import DistributedExecutor
+from cerebelum_nb._distributed.settings import Terms
+
+
+def end_of(events):
+    """What an execution has come to: its state, its results, why it failed."""
+    state = fold(events)
+    check(state)
+    return state.lifecycle, state.outputs, None if state.error is None else state.error.type
+
+
+async def whole(cluster, execution_id):
+    """The events of an execution, once it has ended."""
+    found = []
+    async for change in cluster.changes(execution_id):
+        found += change.events
+    return found
+
+
+@pytest.mark.parametrize(
+    "flow",
+    [
+        pytest.param(flow, id=flow.name, marks=[] if flow is flows.operations else pytest.mark.soak)
+        for flow in flows.CONFORMING
+        if flow is not flows.signalled  # it waits for somebody
+    ],
+)
+async def test_from_any_prefix_of_its_history_it_comes_to_the_same_end(flow, log, server, worker):
+    cluster, inputs = await Cluster.connect(server.url), {"given": ["ana", "bo"]}
+    try:
+        await DistributedExecutor(server.url, quiet=True).execute(
+            flow, inputs, execution_id=f"{flow.name}-whole", store=log
+        )
+    except WorkflowError:
+        pass
+    recorded = await cluster.events(f"{flow.name}-whole")
+    sizes = range(1, len(recorded))
+    for size in sizes:
+        await cluster.launch(f"{flow.name}-{size}", flow.plan(), recorded[:size], Terms(), again=False)
+    found = await asyncio.gather(*(whole(cluster, f"{flow.name}-{size}") for size in sizes))
+    expected = end_of(recorded)
+    for size, events in zip(sizes, found, strict=True):
+        assert events[:size] == recorded[:size]
+        assert end_of(events) == expected, f"from {recorded[size - 1]}"
