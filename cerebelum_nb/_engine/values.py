@@ -15,7 +15,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from .._core.graph import Plan, StepSpec, key_of, of_item, owner_of, undone_by
-from .._core.state import Phase, State, StepState
+from .._core.state import State
+from .._core.step_state import Phase, StepState
 from .._core.value import ErrorInfo, Value
 from .._store.base import Store
 from .._values import Redactor, Secret, decode, encode, pickles
