@@ -99,7 +99,8 @@ from .messages import (
     Woken,
 )
 from .rollback import rollback_started
-from .state import Phase, State, StepState, evolve
+from .state import State, evolve
+from .step_state import Phase, StepState
 from .value import ErrorInfo
 
 __all__ = ["Driver", "unroutable_failure"]

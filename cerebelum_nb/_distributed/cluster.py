@@ -25,7 +25,7 @@ from temporalio.common import (
     WorkflowIDReusePolicy,
 )
 from temporalio.exceptions import WorkflowAlreadyStartedError
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from .._core.blueprint import dump
 from .._core.events import Event
@@ -52,6 +52,8 @@ _ENDINGS = {
 _SHORTEST_LIFE = 0.1
 """Seconds after the last call before which a process must not end: the SDK aborts it in one of five exits otherwise
 (github.com/temporalio/sdk-python/issues/300)."""
+
+_UPDATE_TRIES, _UPDATE_AGAIN_SECONDS = 20, 0.1
 
 _last_call = 0.0
 
@@ -276,16 +278,22 @@ class Cluster:
         return await self._update(execution_id, "stop", reason)
 
     async def _update(self, execution_id: str, name: str, argument: Any) -> bool:
-        try:
-            await self.handle(execution_id).execute_update(name, argument)
-        except WorkflowUpdateFailedError:
-            return False
-        except RPCError as error:
-            if is_not_found(error):
+        for tries_left in reversed(range(_UPDATE_TRIES)):
+            try:
+                await self.handle(execution_id).execute_update(name, argument)
+            except WorkflowUpdateFailedError:
                 return False
-            explain(error, self.url, execution_id)
-        finally:
-            _note_call()
+            except RPCError as error:
+                if is_not_found(error):
+                    return False
+                # Something else has happened to it in the same moment: the driver's turn is made again, without this.
+                if error.status is not RPCStatusCode.FAILED_PRECONDITION or not tries_left:
+                    explain(error, self.url, execution_id)
+                await asyncio.sleep(_UPDATE_AGAIN_SECONDS)
+            else:
+                break
+            finally:
+                _note_call()
         return True
 
     async def close(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import time
 from functools import cache
 from typing import Any, NoReturn
 
@@ -16,7 +15,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from ..errors import ExecutionNotFoundError, StoreError
 from .settings import SEARCH_STATE, SEARCH_WORKFLOW
 
-__all__ = ["connect", "explain", "is_not_found", "runtime"]
+__all__ = ["connect", "explain", "is_not_found", "runtime", "settings"]
 
 _SECONDS = 5.0
 _STARTING_SECONDS = 30.0
@@ -50,6 +49,28 @@ async def connect(url: str, namespace: str | None = None, *, identity: str | Non
     Raises:
         StoreError: nobody answers there, or not as a Temporal server, or it has no such namespace.
     """
+    wanted = settings(url, namespace) | options
+    if identity is not None:
+        wanted["identity"] = identity
+    wanted.setdefault("runtime", runtime())
+    try:
+        async with asyncio.timeout(_SECONDS):
+            client = await Client.connect(**wanted)
+            await _look_at_namespace(client, url)
+    except TimeoutError:
+        raise StoreError(_not_temporal(url, "it does not answer"), transient=True) from None
+    except (RuntimeError, RPCError) as error:
+        explain(error, url)
+    return client
+
+
+def settings(url: str, namespace: str | None) -> dict[str, Any]:
+    """Say how to connect to a cluster: what Temporal's own environment variables and configuration file say.
+
+    Args:
+        url: HOST:PORT.
+        namespace: by default ``$TEMPORAL_NAMESPACE``, else ``default``.
+    """
     wanted: dict[str, Any] = {}
     if any(name in os.environ for name in ("TEMPORAL_PROFILE", "TEMPORAL_API_KEY", "TEMPORAL_CONFIG_FILE")) or any(
         name.startswith("TEMPORAL_TLS") for name in os.environ
@@ -57,26 +78,8 @@ async def connect(url: str, namespace: str | None = None, *, identity: str | Non
         from temporalio.envconfig import ClientConfig
 
         wanted = dict(ClientConfig.load_client_connect_config())
-    wanted |= options
-    wanted["namespace"] = namespace or os.environ.get("TEMPORAL_NAMESPACE") or wanted.get("namespace") or "default"
-    if identity is not None:
-        wanted["identity"] = identity
-    wanted["target_host"] = url
-    wanted.setdefault("runtime", runtime())
-    until = time.monotonic() + _STARTING_SECONDS
-    while True:
-        try:
-            async with asyncio.timeout(_SECONDS):
-                client = await Client.connect(**wanted)
-                await _look_at_namespace(client, url)
-        except TimeoutError:
-            raise StoreError(_not_temporal(url, "it does not answer"), transient=True) from None
-        except (RuntimeError, RPCError) as error:
-            if "not healthy yet" not in str(error) or time.monotonic() > until:
-                explain(error, url)
-        else:
-            return client
-        await asyncio.sleep(0.1)
+    found = namespace or os.environ.get("TEMPORAL_NAMESPACE") or wanted.get("namespace") or "default"
+    return {**wanted, "namespace": found, "target_host": url}
 
 
 async def _look_at_namespace(client: Client, url: str) -> None:

@@ -129,7 +129,7 @@ class DistributedExecutor:
         plan, local = _plan_of(workflow), resolve_store(store)
         made_id = new_id() if execution_id is None else check_id(execution_id)
         redactor = Redactor(local.redact)
-        value = encode(check_inputs(inputs), redactor=redactor, path="inputs")
+        value = encode(check_inputs(inputs, plan.shape), redactor=redactor, path="inputs")
         cluster = await self._cluster(local)
         if execution_id is not None and (known := await cluster.events(made_id) or _known(local, made_id)):
             if not resume:
@@ -172,6 +172,12 @@ class DistributedExecutor:
         plan, local = _plan_of(workflow), resolve_store(store)
         cluster = await self._cluster(local)
         found = await self._found(workflow, execution_id, cluster, local)
+        rollback = fold(local.events(found)).rollback
+        if rollback is not None and not rollback.is_over:
+            raise ResumeError(
+                f"execution {found} is being rolled back, which a cluster cannot do yet. Finish that here: await "
+                f"{workflow.variable}.rollback({found!r})"
+            )
         now = current_clock.get().now()
         holder = local.adopt(cluster.location, now)
         local.claim(found, holder, now)
@@ -459,6 +465,12 @@ def _plan_of(workflow: Definition) -> Plan:
         WorkflowDefinitionError: it has what only the kernel can run.
     """
     plan = workflow.plan()
+    if plan.rolls_back:
+        raise WorkflowDefinitionError(
+            f"workflow '{workflow.name}' is rolled back when it fails (on_failure='rollback'), which a cluster cannot "
+            f"do yet. Leave that out, and when it has failed roll it back here: await "
+            f"{workflow.variable}.rollback(execution_id)"
+        )
     for name, each in plan.each.items():
         if not each.body[name].policy.keep:
             raise WorkflowDefinitionError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import subprocess
 import sys
@@ -91,6 +92,46 @@ async def test_a_foreach_that_keeps_no_results_is_refused_before_anything_is_sta
         await DistributedExecutor("127.0.0.1:1").execute(everywhere, store=log)
 
 
+async def test_a_workflow_that_rolls_back_by_itself_is_refused_before_anything_is_started(log):
+    @step
+    def build():
+        return 1
+
+    @workflow(on_failure="rollback")
+    def undone(wf):
+        wf.timeline(build)
+
+    with pytest.raises(WorkflowDefinitionError, match=r"a cluster cannot do yet.*roll it back here"):
+        await DistributedExecutor("127.0.0.1:1").execute(undone, store=log)
+
+
+async def test_a_worker_that_lacks_a_step_says_so_(log, server, caplog):
+    @step
+    def build():
+        return 1
+
+    @step
+    def ship(build):
+        return build
+
+    def lacking(*steps):
+        return workflow(name="lacking")(lambda wf: wf.timeline(steps[0] >> steps[1] if len(steps) > 1 else steps[0]))
+
+    worker = Worker(server.url, "old").register_workflow(lacking(build)).start()
+    await worker.ready()
+    running = asyncio.ensure_future(
+        DistributedExecutor(server.url).execute(lacking(build, ship), store=log, execution_id="lack1")
+    )
+    while "worker old has no step 'ship'" not in caplog.text:
+        await asyncio.sleep(0.02)
+    await DistributedExecutor(server.url).stop("lack1")
+    with pytest.raises(CerebelumError):
+        await running
+    reasons = [getattr(event, "reason", "") for event in log.events("lack1")]
+    assert "worker old has no step 'ship': it has another version of the workflow" in reasons
+    await worker.close()
+
+
 async def test_a_worker_without_a_workflow_says_what_to_name(server):
     with pytest.raises(CerebelumError, match="cerebelum worker MODULE"):
         await Worker(server.url).run()
@@ -104,8 +145,6 @@ async def test_an_id_that_was_used_is_refused_unless_it_is_to_go_on(server, work
 
 
 async def test_what_runs_there_is_not_resumed_here_meanwhile(server, worker, log):
-    import asyncio
-
     executor = DistributedExecutor(server.url)
     running = asyncio.ensure_future(executor.execute(flows.approved, execution_id="there", store=log))
     while not any(type(event).__name__ == "ApprovalRequested" for event in log.events("there")):

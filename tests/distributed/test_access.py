@@ -1,0 +1,96 @@
+"""How a cluster is reached, and what of values it sees: keys and namespaces, codecs, places of big values."""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+
+import fsspec
+import pytest
+from temporalio.api.common.v1 import Payload
+from temporalio.converter import DataConverter, PayloadCodec
+
+from cerebelum_nb import step, workflow
+from cerebelum_nb._distributed.cluster import Cluster
+from cerebelum_nb._distributed.connection import settings
+from cerebelum_nb._distributed.executor import DistributedExecutor
+from cerebelum_nb._distributed.worker import Worker
+
+
+@step
+def make(inputs):
+    return {"secretish": "plain text of the value", "big": "x" * 20_000}
+
+
+@step
+def size(make, inputs):
+    return len(make["big"]) + len(inputs["word"])
+
+
+@workflow
+def sized(wf):
+    wf.timeline(make >> size)
+
+
+class Scrambled(PayloadCodec):
+    """As an encrypting codec is written; what it writes is no text that anybody reads by accident."""
+
+    async def encode(self, payloads):
+        return [
+            Payload(metadata={"encoding": b"binary/scrambled"}, data=zlib.compress(one.SerializeToString()))
+            for one in payloads
+        ]
+
+    async def decode(self, payloads):
+        return [
+            Payload.FromString(zlib.decompress(one.data))
+            if one.metadata.get("encoding") == b"binary/scrambled"
+            else one
+            for one in payloads
+        ]
+
+
+async def run(server, log, execution_id, **options):
+    worker = Worker(server.url, "access", **options).register_workflow(sized).start()
+    await worker.ready()
+    try:
+        executor = DistributedExecutor(server.url, **options)
+        return await executor.execute(sized, {"word": "four"}, execution_id=execution_id, store=log)
+    finally:
+        await worker.close()
+
+
+async def test_a_codec_hides_values_from_the_server(server, log):
+    converter = dataclasses.replace(DataConverter.default, payload_codec=Scrambled())
+    assert (await run(server, log, "codec1", data_converter=converter)).output == 20_004
+    history = await (await Cluster.connect(server.url)).handle("codec1").fetch_history()
+    assert b"four" not in str(history).encode() and b"WorkflowStarted" not in str(history).encode()
+    assert [type(event).__name__ for event in log.events("codec1")][-1] == "WorkflowCompleted"
+
+
+@pytest.mark.parametrize("scheme", ["file", "memory"])
+async def test_big_values_go_to_any_place_that_fsspec_knows(server, log, tmp_path, scheme):
+    place = f"{scheme}://{tmp_path}/blobs"
+    assert (await run(server, log, f"blobs-{scheme}", blobs=place)).output == 20_004
+    fs, root = fsspec.core.url_to_fs(place)
+    assert sum(info["size"] for info in fs.find(root, detail=True).values()) > 20_000
+
+
+def test_keys_tls_and_the_namespace_are_read_as_temporals_own_tools_read_them(monkeypatch, tmp_path):
+    for name in ("cert", "key"):
+        (tmp_path / name).write_text(f"the {name}")
+    monkeypatch.setenv("TEMPORAL_API_KEY", "key-of-ana")
+    monkeypatch.setenv("TEMPORAL_NAMESPACE", "shop.a1b2c")
+    monkeypatch.setenv("TEMPORAL_TLS_CLIENT_CERT_PATH", str(tmp_path / "cert"))
+    monkeypatch.setenv("TEMPORAL_TLS_CLIENT_KEY_PATH", str(tmp_path / "key"))
+    found = settings("temporal.example.com:7233", None)
+    assert (found["api_key"], found["namespace"]) == ("key-of-ana", "shop.a1b2c")
+    assert (found["tls"].client_cert, found["tls"].client_private_key) == (b"the cert", b"the key")
+    assert found["target_host"] == "temporal.example.com:7233"
+    assert settings("there:1", "other")["namespace"] == "other"
+
+
+def test_without_them_nothing_is_asked_of_a_local_server(monkeypatch):
+    for name in ("TEMPORAL_API_KEY", "TEMPORAL_NAMESPACE", "TEMPORAL_PROFILE", "TEMPORAL_CONFIG_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    assert settings("localhost:7233", None) == {"namespace": "default", "target_host": "localhost:7233"}
