@@ -168,7 +168,7 @@ def prepare(
     first = None if from_step is None else step_named(plan, from_step, "fork")
     kept = fork_point(plan, log.events(parent), parent, first, given)
     before = fold(kept.events)
-    merged, value = merge_inputs(log, redactor, parent, before.inputs, inputs, fork_id)
+    merged, value = merge_inputs(log, redactor, parent, before.inputs, inputs, fork_id, plan.shape)
     changed = () if inputs is None else why_inputs_changed(plan, before, value)
     stale = why_stale(plan, before, log, redactor, value)
     chosen = plan_fork(
