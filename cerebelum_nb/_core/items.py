@@ -10,7 +10,8 @@ from typing import Any
 
 from .events import StepCompleted, StepFailed
 from .graph import Plan, key_of, of_item
-from .state import State, StepState
+from .state import State
+from .step_state import StepState
 from .value import ErrorInfo, Value
 
 __all__ = ["closed", "digests_of", "failures", "joined", "keys_of"]

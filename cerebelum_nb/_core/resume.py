@@ -9,8 +9,9 @@ from .._text.text import did_you_mean
 from ..errors import OutcomeUnknownError, ResumeError
 from .decide import reset_by
 from .graph import UNDO, Plan, key_of, of_item, owner_of, step_of, undo_of, undone_by
-from .state import Phase, State, StepState
+from .state import State
 from .state_name import ExecutionState
+from .step_state import Phase, StepState
 
 __all__ = [
     "ResumeDecision",

@@ -48,8 +48,9 @@ from .._core.messages import (
     Stop,
     Woken,
 )
-from .._core.state import Phase, State, StepState, evolve
+from .._core.state import State, evolve
 from .._core.state_name import ExecutionState
+from .._core.step_state import Phase, StepState
 from .._core.value import ErrorInfo, Value
 from .needs import needs
 from .settings import (

@@ -19,7 +19,8 @@ from .._core import events as e
 from .._core.events import Event
 from .._core.graph import Plan, key_of, owner_of
 from .._core.settle import Returned, settle, tries_again
-from .._core.state import Items, Phase, State, StepState, evolve
+from .._core.state import State, evolve
+from .._core.step_state import Items, Phase, StepState
 from .._core.value import Value
 from .._core.waits import AttemptWaits, long_from
 from .._engine import observers

@@ -23,7 +23,8 @@ from .._checkpoint.places import IsOperation, Place
 from .._checkpoint.twin import Twin
 from .._core.events import StepCheckpointed
 from .._core.graph import StepSpec, key_of, of_item, owner_of
-from .._core.state import Checkpoint, State, StepState
+from .._core.state import State
+from .._core.step_state import Checkpoint, StepState
 from .._core.value import Value
 
 __all__ = [
