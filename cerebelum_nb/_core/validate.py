@@ -23,10 +23,12 @@ class Report:
     Attributes:
         errors: what keeps it from running, each with its fix.
         warnings: what looks wrong but can run.
+        notes: at which lines a step that waits cannot continue, and what is not kept there.
     """
 
     errors: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -35,6 +37,7 @@ class Report:
 
     def __str__(self) -> str:
         lines = [f"- {text}" for text in self.errors] + [f"- (warning) {text}" for text in self.warnings]
+        lines += [f"- (note) {text}" for text in self.notes]
         return "\n".join(lines) or "no problems"
 
     def __repr__(self) -> str:
