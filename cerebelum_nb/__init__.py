@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from .errors import ExecutionCancelledError as ExecutionCancelledError
     from .errors import ExecutionNotFoundError as ExecutionNotFoundError
     from .errors import ExecutionStoppedError as ExecutionStoppedError
+    from .errors import InputsError as InputsError
     from .errors import ItemError as ItemError
     from .errors import OperationError as OperationError
     from .errors import OutcomeUnknownError as OutcomeUnknownError
@@ -138,6 +139,7 @@ _HOMES = {
         "ExecutionCancelledError",
         "ExecutionNotFoundError",
         "ExecutionStoppedError",
+        "InputsError",
         "ItemError",
         "OperationError",
         "OutcomeUnknownError",
@@ -198,6 +200,7 @@ __all__ = [
     "ExecutionState",
     "ExecutionStatus",
     "ExecutionStoppedError",
+    "InputsError",
     "ItemError",
     "OperationError",
     "OutcomeUnknownError",

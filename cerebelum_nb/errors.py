@@ -239,6 +239,35 @@ class ItemError(CerebelumError):
         return hash(self.__reduce__())
 
 
+class InputsError(CerebelumError, ValueError):
+    """Inputs do not fit the class that their workflow declares; nothing has run.
+
+    Attributes:
+        problems: every problem, each with the input it is about.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> @dataclass
+        ... class Size:
+        ...     count: int
+        >>> @step
+        ... def ship(inputs):
+        ...     return inputs.count
+        >>> @workflow(inputs=Size)
+        ... def release(wf):
+        ...     wf.timeline(ship)
+        >>> try:
+        ...     release.run({"count": "many"}, store=MemoryStore())
+        ... except InputsError as error:
+        ...     error.problems
+        ("count is 'many', not a whole number",)
+    """
+
+    def __init__(self, message: str = "", *, problems: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.problems = problems
+
+
 class DependencyError(CerebelumError):
     """A step needs the result of a step that has none, because it was skipped or failed.
 

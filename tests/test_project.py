@@ -88,7 +88,7 @@ def test_ci_checks_and_then_tests_with_the_command_of_the_readme() -> None:
 
 def test_constraints_hold_pins_and_nothing_else() -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
-    pin = re.compile(r'[a-z0-9-]+==[\w.]+( ; python_version (<|>=) "3\.\d+")?')
+    pin = re.compile(r'[a-z0-9-]+==[\w.!]+( ; python_version (<|>=) "3\.\d+")?')
     assert [line for line in lines if not line.startswith("#") and not pin.fullmatch(line)] == []
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from .._core.describe import items_told, row_of, undo_rows
 from .._core.fork import lineage
-from .._core.state import Operation, Phase, State, StepState
+from .._core.state import State
 from .._core.state_name import ExecutionState
+from .._core.step_state import Operation, Phase, StepState
 from .._core.value import ErrorInfo, Value
 from .._engine.hints import Reader, advise
 from .._store.base import ExecutionRow

@@ -10,8 +10,9 @@ from functools import cached_property
 from typing import Any
 
 from .._core.events import WorkflowFailed, WorkflowHibernated
-from .._core.state import Operation, State, fold
+from .._core.state import State, fold
 from .._core.state_name import ExecutionState
+from .._core.step_state import Operation
 from .._core.value import Value
 from .._store.base import ExecutionRow, Store
 from .._text.times import at

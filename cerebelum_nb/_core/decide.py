@@ -15,7 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .graph import Action, ActionKind, Each, Path, Plan, Target, key_of, of_item, owner_of, undo_of
-from .state import Phase, Rollback, State, StepState
+from .state import Rollback, State
+from .step_state import Phase, StepState
 from .value import ErrorInfo
 
 __all__ = [

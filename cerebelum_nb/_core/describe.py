@@ -10,7 +10,8 @@ from .._text.duration import format_seconds
 from .._text.text import counted, one_line
 from . import events as e
 from .graph import key_of, owner_of, undo_of, undone_by
-from .state import Phase, State, StepState
+from .state import State
+from .step_state import Phase, StepState
 
 __all__ = ["detail", "headline", "items_told", "note", "rollback_told", "row_of", "shown_state", "title", "undo_rows"]
 
@@ -76,7 +77,7 @@ def items_told(step: StepState, now: int) -> str:
         now: the time, µs since the epoch.
 
     Example:
-        >>> from .state import Items
+        >>> from .step_state import Items
         >>> items_told(StepState(items=Items(keys={"ams3": 0, "nyc1": 1}, done=1)), now=0)
         '1 of 2 items done'
     """
@@ -247,7 +248,7 @@ def _detail(event: e.Event, state: State) -> str:
         case e.StepCheckpointed():
             if event.reason:
                 return f"{f'continues at line {event.line}' if event.place else 'starts at its top'}: {event.reason}"
-            return f"at line {event.line}{', which raised' if event.raised else ''}"
+            return f"at line {event.line}{f', which raised {event.raised}' if event.raised else ''}"
         case e.DivergeTaken():
             return "no pattern matches" if event.choice is None else f"{event.choice!r} matches{_to(event.target)}"
         case e.BranchTaken():

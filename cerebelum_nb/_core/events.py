@@ -308,9 +308,9 @@ class StepCheckpointed(StepEvent):
     holds what is JSON; ``kept`` holds the others, and ``groups`` their names: several together when they share an
     object. ``given`` names arguments that were not changed, which the next call gives again, and ``secrets`` where in
     the arguments a variable stands that the log must not hold. ``missing`` says what could not be kept, and why;
-    nothing behind the place reads it. ``raised`` says that the statement raised, ``code`` digests the step's code then,
-    and ``helpers`` the functions and classes that the statements before it use: to fix one of them is to ask for other
-    variables.
+    nothing behind the place reads it. ``raised`` names the class of what the statement raised, ``code`` digests the
+    step's code then, and ``helpers`` the functions and classes that the statements before it use: to fix one of them is
+    to ask for other variables.
 
     With a ``reason`` it says why the checkpoints after ``place`` no longer hold; without a place none does, and the
     step starts at its top.
@@ -326,7 +326,7 @@ class StepCheckpointed(StepEvent):
     secrets: dict[str, list[str | int]] | None = None
     missing: dict[str, str] | None = None
     reason: str = ""
-    raised: bool = False
+    raised: str = ""
     code: str = ""
     helpers: dict[str, str] | None = None
     variables: Value | None = None

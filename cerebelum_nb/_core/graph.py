@@ -182,6 +182,7 @@ class Plan:
     """A validated workflow: its steps, their order, and its routes. Immutable.
 
     ``undo`` holds what undoes a step, by the step; with ``rolls_back`` an execution that fails is rolled back at once.
+    ``shape`` is what its inputs have to fit, and what makes of them what steps receive.
     """
 
     workflow: str
@@ -194,6 +195,7 @@ class Plan:
     each: Mapping[str, Each] = field(default_factory=dict)
     undo: Mapping[str, StepSpec] = field(default_factory=dict)
     rolls_back: bool = False
+    shape: Any = None
 
     def routed(self, step: str) -> bool:
         """Whether the outcome of ``step`` must be matched against a branch or a diverge."""

@@ -10,7 +10,8 @@ from typing import Any
 
 from .events import StepCompleted, StepFailed
 from .graph import Plan, key_of, of_item
-from .state import State, StepState
+from .state import State
+from .step_state import StepState
 from .value import ErrorInfo, Value
 
 __all__ = ["closed", "digests_of", "failures", "joined", "keys_of"]
@@ -37,7 +38,7 @@ def keys_of(items: Sequence[Any], key: Callable[[Any], object] | None = None) ->
         if len(set(keys)) < len(keys):
             ((twice, _),) = Counter(keys).most_common(1)
             first, second, *_ = (index for index, found in enumerate(keys) if found == twice)
-            raise ValueError(f"key= gives {twice!r} for items {first} and {second}: each item needs a key of its own")
+            raise ValueError(f"key= gives {twice!r} for items {first} and {second}: each item needs its own key")
         return keys
     texts = [_text(item) for item in items]
     times = Counter(texts)

@@ -11,7 +11,8 @@ from .._text.text import counted
 from .decide import Position, decide
 from .graph import Action, Plan, Target
 from .resume import ResumeDecision, dependants
-from .state import Phase, State
+from .state import State
+from .step_state import Phase
 from .value import Value
 
 __all__ = ["Fate", "PlannedStep", "changed_inputs", "planned_steps"]

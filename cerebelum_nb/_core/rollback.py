@@ -9,8 +9,9 @@ from ..errors import ResumeError
 from .events import RollbackStarted
 from .graph import Plan, key_of, owner_of, step_of, undone_by
 from .resume import refuse_lost_handlers, refuse_unknown, unknown_outcomes
-from .state import Phase, State, StepState
+from .state import State
 from .state_name import ExecutionState
+from .step_state import Phase, StepState
 from .value import ErrorInfo
 
 __all__ = ["Standing", "plan_rollback", "rollback_started", "standings"]

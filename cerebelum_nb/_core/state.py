@@ -1,170 +1,40 @@
 """The state of an execution: a pure fold of its events.
 
-Nothing is known about an execution that its events do not say, so one fold serves resume, status, history, time
-travel and tests. ``evolve`` changes the state it is given and returns it: the caller owns it, so each event costs
-O(1); fold a prefix again to have an earlier state. No clock, no file and no plan is consulted here.
+Everything known about an execution is in its events, so one fold serves resume, status, history, time travel and tests.
+``evolve`` changes the state that it is given and returns it: the caller owns it, so each event costs O(1); fold a
+prefix again for an earlier state. No clock, no file and no plan is used here. The state of a single step is in
+step_state.py; invariants.py says what holds of every state.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
-from typing import NamedTuple, assert_never
+from typing import assert_never
 
 from . import events as e
 from .graph import UNDO, key_of, owner_of, undone_by
 from .state_name import ExecutionState
+from .step_state import Checkpoint, Items, Operation, Phase, StepState
 from .value import ErrorInfo, Value
 
-__all__ = ["Items", "Operation", "Phase", "Rollback", "State", "StepState", "check", "evolve", "fold"]
+__all__ = ["State", "evolve", "fold"]
 
 
 _LAST_PRINTED = 4_000
-"""Characters of what a step printed that its state holds."""
-
-
-class Phase(StrEnum):
-    """Where one step stands in its present visit."""
-
-    PENDING = "PENDING"
-    RUNNING = "RUNNING"
-    RETRYING = "RETRYING"  # an attempt failed, the next one is due
-    COMPLETED = "COMPLETED"
-    FAILED = "FAILED"
-
-
-@dataclass(slots=True)
-class Operation:
-    """A durable operation in a step: the sleep, poll, retry, approval or side effect recorded under ``op``."""
-
-    op: str
-    at: int = 0
-    number: int = 0  # tries made
-    due_at: int | None = None  # when the wait ends, or the next try starts
-    deadline: int | None = None
-    duration_ms: int | None = None
-    data: Value | None = None
-    approval_type: str = ""
-    result: Value | None = None
-    error: ErrorInfo | None = None
-    rejected_by: str | None = None
-    digest: str = ""
-    validated: bool = False  # the step has to take the response before it counts
-    done: bool = False  # the result is recorded and is returned instead of running again
-
-    @property
-    def kind(self) -> str:
-        """``sleep``, ``poll``, ``retry``, ``approval``, ``signal`` or ``run``."""
-        return self.op.partition(":")[0]
-
-    @property
-    def signal(self) -> str:
-        """The name of the signal that this waits for."""
-        return self.op.partition(":")[2].partition(":")[0]
-
-    @property
-    def is_decided(self) -> bool:
-        """Whether somebody has answered this approval, or its time is over."""
-        return self.done or self.result is not None or self.error is not None
-
-    @property
-    def is_before_body(self) -> bool:
-        """Whether a decorator waits with it: then the step's own code has not begun."""
-        return self.op.partition(":")[2].startswith("@")
-
-
-class Checkpoint(NamedTuple):
-    """A statement at which the next attempt of a step may be entered; ``number`` counts those of the visit, from 1."""
-
-    event: e.StepCheckpointed
-    number: int
-
-
-@dataclass(slots=True)
-class StepState:
-    """What is known of one step in its present visit."""
-
-    visit: int = 1
-    attempt: int = 0
-    failures: int = 0  # failed attempts that count against the policy's retries
-    phase: Phase = Phase.PENDING
-    began_at: int = 0  # when the first of its attempts since it was last resumed or visited started
-    started_at: int = 0
-    ended_at: int = 0
-    due_at: int | None = None
-    output: Value | None = None
-    error: ErrorInfo | None = None
-    code: str | None = None
-    inputs: Value | None = None  # what the execution was given when it started
-    by_hand: bool = False
-    worker: str = ""  # who ran its last attempt, on a cluster
-    diverge: str | None = None  # label of the pattern that matched
-    diverge_chosen: bool = False
-    branch: bool | None = None
-    route_retries: int = 0
-    settled_at: int = 0  # the version of the event that was its outcome
-    routed_at: int = 0  # the version of the event that was its choice
-    interrupted: bool = False
-    percent: float | None = None
-    message: str = ""
-    printed: str = ""  # the end of what this attempt wrote to stdout and stderr
-    operations: dict[str, Operation] = field(default_factory=dict)
-    checkpoints: list[Checkpoint] = field(default_factory=list)  # the last at each place, the newest last
-    counts: list[dict[str, int]] = field(default_factory=list)  # what each checkpoint so far says of operations
-    dropped: str = ""  # why the checkpoint after these does not hold any more
-    items: Items | None = None  # of a foreach, once they are listed
-    before: Items | None = None  # those of the last visit, while it is listed again
-
-    def counts_at(self, checkpoint: Checkpoint) -> dict[str, int]:
-        """Return how many operations of each name were begun before a checkpoint."""
-        return {name: count for counts in self.counts[: checkpoint.number] for name, count in counts.items()}
-
-    @property
-    def settled(self) -> bool:
-        """Whether this visit has its outcome."""
-        return self.phase is Phase.COMPLETED or self.phase is Phase.FAILED
-
-    @property
-    def moves(self) -> bool:
-        """Whether an attempt of it is in flight; of a foreach, one for any of its items."""
-        in_flight = self.phase is Phase.RUNNING or self.phase is Phase.RETRYING
-        return in_flight or (self.items is not None and bool(self.items.running))
-
-    @property
-    def has_result(self) -> bool:
-        """Whether consumers may read ``output``."""
-        return self.phase is Phase.COMPLETED
-
-
-@dataclass(slots=True)
-class Items:
-    """The items of a foreach in its present visit, counted as they settle."""
-
-    keys: dict[str, int]  # in order, each with its index
-    digests: dict[str, str] = field(default_factory=dict)
-    steps: dict[str, StepState] = field(default_factory=dict)  # what has begun for them, by name
-    done: int = 0
-    failed: dict[str, None] = field(default_factory=dict)  # names of what failed for them
-    running: dict[str, None] = field(default_factory=dict)  # names of what is in flight for them
-
-    @property
-    def settled(self) -> int:
-        """How many have their outcome."""
-        return self.done + len(self.failed)
+"""How many characters of what a step printed its state keeps."""
 
 
 @dataclass(slots=True)
 class Rollback:
-    """What is undone: what is still to be, the attempts of it by ``~step``, and what is known of the undone steps."""
+    """A rollback: what is still to be undone, the attempts at it by ``~step``, and the undone steps as they were."""
 
     todo: dict[str, None]
     to: str | None = None  # the last step that stays done
     error: ErrorInfo | None = None  # why, if it had failed
     failed_step: str | None = None
     steps: dict[str, StepState] = field(default_factory=dict)
-    undone: dict[str, StepState] = field(default_factory=dict)  # as they were, as other undos may use their results
+    undone: dict[str, StepState] = field(default_factory=dict)  # as they were: other undos may use their results
     is_over: bool = False
 
 
@@ -178,13 +48,13 @@ class State:
     module: str = ""
     qualname: str = ""
     source: str = ""
-    plan: str = ""  # the digest of the plan it went by last
+    plan: str = ""  # the digest of the plan it last used
     origin: str = ""  # the notebook or script that started it
     inputs: Value | None = None
     total_steps: int = 0
     started_at: int = 0
     updated_at: int = 0
-    active_at: int = 0  # when the process that ran it last recorded anything; signals come from others
+    active_at: int = 0  # when the process that ran it last recorded something; signals come from others
     completed_at: int | None = None
     steps: dict[str, StepState] = field(default_factory=dict)
     finished: dict[str, None] = field(default_factory=dict)  # completed steps, in order of completion
@@ -192,22 +62,22 @@ class State:
     waiting: dict[str, str] = field(default_factory=dict)  # op key -> step, of open sleeps, approvals, signals
     waiters: dict[str, int] = field(default_factory=dict)  # step -> how many of them it has
     waits: dict[str, int] = field(default_factory=dict)  # "sleep", "approval", "signal" -> how many of them are open
-    current_step: str | None = None  # of the steps begun and not done, the one that began last
+    current_step: str | None = None  # of the steps that began and are not done, the last to begin
     last_step: str | None = None
     jumps: int = 0
-    landings: dict[str, int] = field(default_factory=dict)  # where jumps back went, and in which version
-    restoring: dict[str, None] = field(default_factory=dict)  # steps that run again only for their value's sake
+    landings: dict[str, int] = field(default_factory=dict)  # the targets of jumps back, each with its version
+    restoring: dict[str, None] = field(default_factory=dict)  # steps that run again only to restore their value
     rollback: Rollback | None = None  # kept when it is over, until the execution is resumed
     error: ErrorInfo | None = None
     failed_step: str | None = None
     reason: str | None = None  # why it is paused or cancelled
     cancel: e.CancelRequested | None = None
-    signals: dict[int, e.SignalReceived] = field(default_factory=dict)  # received and not taken, by version
+    signals: dict[int, e.SignalReceived] = field(default_factory=dict)  # received, but not taken, by version
     signal_ids: dict[str, None] = field(default_factory=dict)
     last_signal: int = 0  # the version of the last one
     hibernated: bool = False  # no process runs it, and none should before wake_at
     wake_at: int | None = None
-    deaths: int = 0  # processes that died one after the other without getting anything done
+    deaths: int = 0  # processes in a row that died without getting anything done
     parent: str | None = None
     parent_version: int | None = None
     forked_at: str | None = None  # the step before which the parent's history was cut
@@ -232,7 +102,7 @@ class State:
         return self.rollback is not None and not self.rollback.is_over
 
     def step(self, name: str) -> StepState | None:
-        """What is known of a step, of what a foreach does for an item, ``deploy[ams3]``, or of an undo, ``~deploy``."""
+        """Return what is known of a step, of a step for an item, ``deploy[ams3]``, or of an undo, ``~deploy``."""
         found = self.steps.get(name)
         if found is None and name[:1] == UNDO:
             return None if self.rollback is None else self.rollback.steps.get(name)
@@ -242,7 +112,7 @@ class State:
         return None if owner is None or owner.items is None else owner.items.steps.get(name)
 
     def attempted(self) -> Iterator[tuple[str, StepState]]:
-        """Everything that has attempts, by name: steps, and what they do for items."""
+        """Yield everything that has attempts, by name: steps, and steps for items."""
         for name, step in self.steps.items():
             yield name, step
             if step.items is not None:
@@ -254,8 +124,8 @@ class State:
         """Return when a process that is gone was last known to run this, µs.
 
         Args:
-            heard_at: its last heartbeat, µs by its own clock, which may be wrong: only believed between the last
-                event it recorded and ``now``. None when nobody kept it.
+            heard_at: its last heartbeat, µs by its own clock, which may be wrong, so it only counts between the last
+                event it recorded and ``now``. None if unknown.
             now: the time, µs since the epoch.
         """
         return min(max(self.active_at, heard_at or 0), now)
@@ -307,7 +177,7 @@ def evolve(state: State, event: e.Event) -> State:
             state.current_step = event.step
             if event.step not in state.steps and event.step[0] != UNDO:
                 _items(state, event.step).running[event.step] = None
-        case e.StepCompleted():  # as `_leave`, without the calls: every step comes by here once
+        case e.StepCompleted():  # `_leave` inlined: every step passes here once
             step = state.steps.get(event.step) or _step(state, event)
             step.phase, step.ended_at, step.due_at = Phase.COMPLETED, event.at, None
             state.in_flight.pop(event.step, None)
@@ -355,7 +225,7 @@ def evolve(state: State, event: e.Event) -> State:
                 [],
                 [],
                 "",
-            )  # from the top; one that was only left is entered where it was
+            )  # from the top; only an interrupted attempt is entered where it was
             step.due_at = event.due_at
             _stop_waiting(state, event.step, step)
         case e.StepInterrupted():
@@ -364,7 +234,7 @@ def evolve(state: State, event: e.Event) -> State:
             step.interrupted, step.worker = True, event.worker
             if event.step not in state.steps and event.step[0] != UNDO:
                 _items(state, event.step).running.pop(event.step, None)
-            if not state.hibernated:  # a wait without a process is part of the step, one that was paused is not
+            if not state.hibernated:  # hibernation counts as time of the step, a pause does not
                 step.began_at = 0
         case e.StepProgressed():
             step = _step(state, event)
@@ -404,7 +274,7 @@ def evolve(state: State, event: e.Event) -> State:
                     state.landings.pop(name, None)
                 state.landings[event.to] = state.version
         case e.SleepStarted():
-            operation = _operation(state, event)  # one that goes on after an interruption keeps its beginning
+            operation = _operation(state, event)  # after an interruption it keeps its beginning
             operation.due_at, operation.duration_ms, operation.data = event.due_at, event.duration_ms, event.data
             _start_wait(state, event)
         case e.SleepCompleted():
@@ -426,14 +296,14 @@ def evolve(state: State, event: e.Event) -> State:
         case e.OperationMismatched():
             pass
         case e.ApprovalRequested():
-            operation = _operation(state, event)  # one that goes on after an interruption keeps its beginning
+            operation = _operation(state, event)  # after an interruption it keeps its beginning
             operation.due_at, operation.data, operation.digest = event.due_at, event.data, event.digest
             operation.approval_type, operation.validated = event.approval_type, event.validated
             _start_wait(state, event)
         case e.ApprovalReceived():
             operation = _operation(state, event)
             operation.result = event.response
-            operation.done = not operation.validated and not operation.is_before_body  # then the step has the last word
+            operation.done = not operation.validated and not operation.is_before_body  # then the step decides last
             _decided(state, event)
         case e.ApprovalRejected():
             operation = _operation(state, event)
@@ -456,7 +326,7 @@ def evolve(state: State, event: e.Event) -> State:
                 if state.hibernated and any(key.startswith(f"signal:{event.name}:") for key in state.waiting):
                     state.wake_at = event.at
         case e.SignalAwaited():
-            operation = _operation(state, event)  # one that goes on after an interruption keeps its beginning
+            operation = _operation(state, event)  # after an interruption it keeps its beginning
             operation.due_at = event.due_at
             _start_wait(state, event)
         case e.SignalTaken():
@@ -507,41 +377,6 @@ def evolve(state: State, event: e.Event) -> State:
     return state
 
 
-def check(state: State) -> None:
-    """Raise AssertionError when ``state`` breaks an invariant that every history keeps.
-
-    Used by tests: any prefix of any history must pass.
-    """
-    running = {n for n, s in state.attempted() if s.phase in (Phase.RUNNING, Phase.RETRYING)}
-    assert running == set(state.in_flight), f"in flight {set(state.in_flight)}, running {running}"
-    completed = {n for n, s in state.steps.items() if s.phase is Phase.COMPLETED}
-    assert completed == set(state.finished), f"finished {set(state.finished)}, completed {completed}"
-    assert set(state.waiting.values()) <= running, "a step waits that is not in flight"
-    assert state.waiters == Counter(state.waiting.values()), "the waits of each step are counted wrong"
-    assert state.waits == Counter(key.partition(":")[0] for key in state.waiting), (
-        "the kinds of waits are counted wrong"
-    )
-    if state.lifecycle.is_final or state.lifecycle is ExecutionState.PAUSED:
-        assert not running, f"{state.lifecycle} while {running} are in flight"
-    assert state.lifecycle.is_final == (state.completed_at is not None), "completed_at and state disagree"
-    current = state.current_step
-    assert current is None or (known := state.step(current)) is None or not known.settled, f"{current} is done"
-    assert set(state.restoring) <= set(state.steps), "a step is restored that never ran"
-    assert state.last_step is None or state.last_step in state.steps, "the last step is unknown"
-    for name, step in state.attempted():
-        if step.items is not None:
-            items = step.items
-            done = [n for n, s in items.steps.items() if s.has_result and n.endswith("]")]
-            failed = {n for n, s in items.steps.items() if s.phase is Phase.FAILED}
-            assert (items.done, {*items.failed}) == (len(done), failed), f"the items of {name} are counted wrongly"
-            assert {*items.running} == running.intersection(items.steps), f"the running items of {name} are wrong"
-            assert all(key_of(n) in items.keys for n in items.steps), f"{name} runs for an item it does not have"
-        assert step.visit >= 1 and step.attempt >= 0, f"{name} counts wrongly"
-        assert not step.has_result or step.output is not None, f"{name} completed without an output"
-        assert step.phase is not Phase.FAILED or step.error is not None, f"{name} failed without an error"
-        assert (step.due_at is not None) == (step.phase is Phase.RETRYING), f"{name} is due wrongly"
-
-
 def _step(state: State, event: e.StepEvent) -> StepState:
     step = state.steps.get(event.step)
     if step is None:
@@ -564,7 +399,7 @@ def _items(state: State, name: str) -> Items:
 
 
 def _begin_rollback(state: State, event: e.RollbackStarted) -> None:
-    """A rollback begins, or one that had ended before it was over continues."""
+    """Begin a rollback, or continue one that ended before it was over."""
     last = state.rollback if state.is_rolling_back else None
     state.lifecycle, state.completed_at = ExecutionState.RUNNING, None
     state.reason = state.cancel = state.wake_at = None
@@ -580,7 +415,7 @@ def _begin_rollback(state: State, event: e.RollbackStarted) -> None:
 
 
 def _undone(state: State, name: str) -> None:
-    """A step is undone: it is not done any more. What its result was, other undos may still ask."""
+    """Mark a step as undone: it is no longer done. Other undos may still use its result."""
     rollback, step = state.rollback, state.step(name)
     assert rollback is not None and step is not None, f"{name} is undone and never was done"
     rollback.todo.pop(name, None)
@@ -639,7 +474,7 @@ def _end_wait(state: State, key: str) -> None:
 
 
 def _decided(state: State, event: e.OperationEvent) -> None:
-    """An approval is waited for no more; whoever hibernates for it is to be woken now."""
+    """Close an approval; an execution that hibernates for it is due now."""
     _end_wait(state, _wait_key(event))
     if state.hibernated:
         state.wake_at = event.at
@@ -665,7 +500,7 @@ def _leave(state: State, name: str, step: StepState, phase: Phase, at: int) -> N
 
 
 def _step_on(state: State, name: str) -> None:
-    """A step that is done is current no more; one that was interrupted stays it, which is where to go on."""
+    """Choose the current step after one is done; an interrupted one stays current, as the run continues there."""
     if state.current_step == name:
         state.current_step = next(reversed(state.in_flight), None)
 
@@ -677,7 +512,7 @@ def _stop_waiting(state: State, name: str, step: StepState) -> None:
 
 
 def _reopen(state: State, name: str) -> None:
-    """The same visit goes on: operations stay, the outcome and the route are decided again."""
+    """Continue the same visit: operations stay, the outcome and the route are decided again."""
     step = state.step(name)
     assert step is not None
     if step.items is not None:
@@ -694,11 +529,11 @@ def _reopen(state: State, name: str) -> None:
 
 
 def _revisit(state: State, name: str) -> None:
-    """A new visit: nothing of the last one counts for decisions."""
+    """Begin a new visit: nothing of the last one counts for decisions."""
     old = state.step(name)
     if old is None:
         return
-    if name not in state.steps:  # one item of a foreach, which is opened again beside it
+    if name not in state.steps:  # one item of a foreach, which is reopened beside it
         items = _items(state, name)
         items.done -= old.has_result and name.endswith("]")
         items.failed.pop(name, None)
@@ -716,7 +551,7 @@ def _revisit(state: State, name: str) -> None:
 
 
 def _relist(state: State, name: str) -> None:
-    """A new visit with other items; what is the same in them stands."""
+    """Begin a new visit with other items; the results of those that are the same stay."""
     before = state.steps[name].items
     _revisit(state, name)
     state.steps[name].before = before
@@ -736,7 +571,7 @@ def _keep_the_same(items: Items, before: Items, owner: str) -> None:
 
 
 def _restore(state: State, name: str) -> None:
-    """A new visit only for its value's sake: what was decided on the last one stands."""
+    """Begin a new visit only to restore the value: what was decided on the last one stays."""
     old, last_step = state.steps[name], state.last_step
     _revisit(state, name)
     new = state.steps[name]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .state import Operation
+from .step_state import Operation
 
 __all__ = ["AttemptWaits", "Wait", "long_from", "may_leave", "ripe_at", "wake_at"]
 

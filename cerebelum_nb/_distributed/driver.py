@@ -48,8 +48,9 @@ from .._core.messages import (
     Stop,
     Woken,
 )
-from .._core.state import Phase, State, StepState, evolve
+from .._core.state import State, evolve
 from .._core.state_name import ExecutionState
+from .._core.step_state import Phase, StepState
 from .._core.value import ErrorInfo, Value
 from .needs import needs
 from .settings import (
@@ -622,8 +623,11 @@ class Drive:
     def _index(self, row: list[Any], event: Event) -> None:
         if isinstance(event, e.SignalTaken):
             self._index_signal(event)
-        elif isinstance(event, e.OperationEvent):
+        elif isinstance(event, (e.OperationEvent, e.StepCheckpointed)):
             self._operations.setdefault(event.step, []).append(row)
+        elif isinstance(event, e.StepRetried):  # from its top
+            known = self._operations.get(event.step, [])
+            self._operations[event.step] = [one for one in known if one[0] != e.StepCheckpointed.__name__]
         elif isinstance(event, e.StepCompleted):
             self._results[event.step] = row
             self._operations.pop(event.step, None)

@@ -129,7 +129,7 @@ class DistributedExecutor:
         plan, local = _plan_of(workflow), resolve_store(store)
         made_id = new_id() if execution_id is None else check_id(execution_id)
         redactor = Redactor(local.redact)
-        value = encode(check_inputs(inputs), redactor=redactor, path="inputs")
+        value = encode(check_inputs(inputs, plan.shape), redactor=redactor, path="inputs")
         cluster = await self._cluster(local)
         if execution_id is not None and (known := await cluster.events(made_id) or _known(local, made_id)):
             if not resume:

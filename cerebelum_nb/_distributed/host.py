@@ -19,10 +19,13 @@ from .._core import events as e
 from .._core.events import Event
 from .._core.graph import Plan, key_of, owner_of
 from .._core.settle import Returned, settle, tries_again
-from .._core.state import Items, Phase, State, StepState, evolve
+from .._core.state import State, evolve
+from .._core.step_state import Items, Phase, StepState
+from .._core.value import Value
 from .._core.waits import AttemptWaits, long_from
 from .._engine import observers
 from .._engine.attempt import Attempt
+from .._engine.checkpoints import at_failure
 from .._engine.clock import Clock, Deadline, SystemClock, Timer
 from .._engine.ports import Outcome, Waiter
 from .._engine.routing import take_route
@@ -149,6 +152,14 @@ class RemoteHost(ExecutionValues):
         """Return the time of what happens now, µs since the epoch; never before the last event."""
         return max(self.clock.now(), self.state.updated_at)
 
+    def payload(self, value: Value) -> bytes:
+        """Return the bytes of a recorded value.
+
+        Raises:
+            StoreError: they are where this worker cannot read.
+        """
+        return value.payload if value.payload is not None else self.blobs.payload(value.digest)
+
     def post_record(self, event: Event, waiter: Waiter) -> None:
         """Send an operation's event; ``waiter`` is answered when Temporal has it."""
         if not isinstance(event, e.SignalTaken):  # another step may be first, which the driver knows
@@ -181,14 +192,15 @@ class RemoteHost(ExecutionValues):
         scope = self.scope
         if scope.closed or self._over.done():
             return
+        riding = self._riding()
         scope.close()
         try:
-            self._end(self._told_of(outcome))
+            self._end(self._told_of(outcome, riding))
         except Exception as error:  # noqa: BLE001 - told as the failure of the activity; else it would never end
             self._over.set_exception(error)
 
-    def _told_of(self, outcome: Outcome) -> dict[str, Any]:
-        """Make of an outcome what the driver records."""
+    def _told_of(self, outcome: Outcome, riding: Rows) -> dict[str, Any]:
+        """Make of an outcome, and of what was to ride with it, what the driver records."""
         scope, now = self.scope, self.now()
         step, verdict = self.known, verdict_of(self, self.spec, outcome)
         header: dict[str, Any] = {"at": now, "step": self.step, "visit": scope.visit, "attempt": scope.attempt}
@@ -197,7 +209,10 @@ class RemoteHost(ExecutionValues):
             delay = self.spec.policy.delay(step.failures, random.random())
             due_at = Deadline.after(self.clock, delay).at
         event = replace(settle(verdict, due_at=due_at, **header), worker=self.worker)
-        rows = self._last_rows(now)
+        rows = [*riding, *self._last_rows(now)]
+        if isinstance(event, e.StepFailed) and outcome.error is not None:
+            checkpoint = at_failure(self.spec, scope, outcome.error)
+            rows += [] if checkpoint is None else [self._row(checkpoint)]
         told: dict[str, Any] = {}
         if isinstance(verdict, Returned):
             self.keep_live(self.step, scope.visit, verdict.value, outcome.live)
@@ -395,6 +410,8 @@ def part_of(request: dict[str, Any], blobs: Blobs) -> State:
     else:
         state.steps[name] = StepState(visit=request["visit"], attempt=request["attempt"])
     for event in from_rows(request["rows"]):
+        if isinstance(event, e.StepCheckpointed) and (step := state.step(event.step)) is not None:
+            step.attempt = event.attempt  # the starts of attempts are not among these events either
         evolve(state, with_value(event, partial(blobs.fat, whole=False)))
         if isinstance(event, e.StepCompleted) and (step := state.step(event.step)) is not None:
             step.visit = event.visit  # the jumps that opened it are not among these events

@@ -59,13 +59,11 @@ def unpack(data: bytes) -> Rows:
 
 
 def with_value(event: Event, make: Callable[[Value], Value]) -> Event:
-    """Return an event whose value, if it has one, was made another."""
-    value = layout.value_of(event)
-    if value is None:
-        return event
-    changed = make(value)
-    if changed is value:
-        return event
-    name = layout.value_field(event)
-    fields: dict[str, Any] = {name: changed}
-    return replace(event, **fields)
+    """Return an event whose values, if it has any, were made others."""
+    value, kept = layout.value_of(event), layout.kept_values(event)
+    fields: dict[str, Any] = {}
+    if value is not None and (changed := make(value)) is not value:
+        fields[layout.value_field(event)] = changed
+    if kept:
+        fields[layout.kept_field(event)] = tuple(map(make, kept))
+    return replace(event, **fields) if fields else event

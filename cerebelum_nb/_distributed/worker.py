@@ -29,7 +29,8 @@ from temporalio.worker import Worker as TemporalWorker
 
 from .._core.events import Event, ItemsListed, StepEvent, StepFailed, WorkflowStarted
 from .._core.graph import Plan, owner_of
-from .._core.state import Phase, State, evolve, fold
+from .._core.state import State, evolve, fold
+from .._core.step_state import Phase
 from .._engine.foreach import join_items, list_items
 from .._engine.scope import hear
 from .._engine.stdout import listen

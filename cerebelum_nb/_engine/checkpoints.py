@@ -266,15 +266,11 @@ class Checkpoints:
         fields = self._fields(place, variables)
         if fields is None:
             return None
-        if (
-            before is not None
-            and before.raised
-            and (before.place, before.code) == (place.digest, code)
-            and self._last == last
-        ):
+        now = (place.digest, code, type(error).__name__)
+        if before is not None and (before.place, before.code, before.raised) == now and self._last == last:
             return self._drop(before)
         helpers = helpers_of(self._twin, self.cursor.fn, place)
-        return fields | {"raised": True, "code": code, "helpers": helpers or None}
+        return fields | {"raised": type(error).__name__, "code": code, "helpers": helpers or None}
 
     def _names_operations_unmarked(self, place: Place) -> bool:
         """Whether a statement without a mark began operations, in a helper: how many were before it is not known."""
@@ -286,12 +282,12 @@ class Checkpoints:
         """Fields that say that a place no longer holds, as the statement raised again although nothing has changed."""
         known = [one.event for one in self._scope.known.checkpoints]
         before = known[: next((i for i, one in enumerate(known) if one.place == last.place), 0)]
-        reason = f"line {last.line} raised again with the same code and variables"
+        reason = f"line {last.line} raised {last.raised} again with the same code and variables"
         return {
             "place": before[-1].place if before else "",
             "line": before[-1].line if before else last.line,
             "reason": reason,
-            "raised": True,
+            "raised": last.raised,
         }
 
     def _awaits_this_task(self) -> bool:

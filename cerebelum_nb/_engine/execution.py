@@ -41,7 +41,8 @@ from .._core.messages import (
     Stop,
 )
 from .._core.settle import Returned, ReturnedError, settle, tries_again
-from .._core.state import State, StepState
+from .._core.state import State
+from .._core.step_state import StepState
 from .._core.summary import summarise
 from .._core.value import Value
 from .._core.waits import AttemptWaits, may_leave, ripe_at, wake_at

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .._core.events import ItemsListed, StepCompleted, StepFailed
 from .._core.items import closed, digests_of, keys_of
-from .._core.state import StepState
+from .._core.step_state import StepState
 from ..errors import SerializationError
 from .values import ExecutionValues
 

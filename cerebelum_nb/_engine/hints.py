@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from .._core.graph import Plan, step_of, undone_by
 from .._core.resume import unknown_outcomes
-from .._core.state import Operation, State
+from .._core.state import State
 from .._core.state_name import ExecutionState
+from .._core.step_state import Operation
 from .._host.caller import in_cells
 from .._store.base import Store
 from .._store.connect import default_path

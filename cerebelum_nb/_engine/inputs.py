@@ -9,7 +9,10 @@ from typing import Any
 
 from .._core.value import Value
 from .._store.base import Store
+from .._text.text import counted
 from .._values import Redactor, Secret, decode, encode
+from .._values.shape import Shape
+from ..errors import InputsError
 from .remembered import remembered
 from .values import ExecutionValues
 
@@ -18,18 +21,21 @@ __all__ = ["Inputs", "check_inputs", "keep_inputs", "merge_inputs"]
 Inputs = Mapping[str, Any]
 
 
-def check_inputs(inputs: Any) -> dict[str, Any]:
-    """Return inputs as a dict.
+def check_inputs(inputs: Any, shape: Shape | None = None) -> dict[str, Any]:
+    """Return inputs as a dict, converted to the shape that their workflow declares, if it does.
 
     Raises:
         TypeError: they are not names with values.
+        InputsError: they do not fit the shape.
 
     Example:
         >>> check_inputs(None)
         {}
     """
+    if shape is not None:
+        inputs = shape.as_given(inputs)
     if inputs is None:
-        return {}
+        inputs = {}
     if isinstance(inputs, Secret) or not isinstance(inputs, Mapping):
         raise TypeError(
             f"inputs are names with values, such as {{'size': 'small'}}, not {type(inputs).__name__} {inputs!r}"
@@ -37,7 +43,18 @@ def check_inputs(inputs: Any) -> dict[str, Any]:
     for name in inputs:
         if not isinstance(name, str):
             raise TypeError(f"the names of inputs are text, not {name!r}")
-    return dict(inputs)
+    return dict(inputs) if shape is None else _fitted(dict(inputs), shape)
+
+
+def _fitted(inputs: dict[str, Any], shape: Shape) -> dict[str, Any]:
+    taken, problems = shape.take(inputs)
+    if problems:
+        told = "\n".join(f"  - {problem}" for problem in problems)
+        raise InputsError(
+            f"the inputs do not fit {shape.cls.__name__}, {counted(len(problems), 'problem')}:\n{told}",
+            problems=tuple(problems),
+        )
+    return taken
 
 
 def merge_inputs(
@@ -47,6 +64,7 @@ def merge_inputs(
     recorded: Value | None,
     inputs: Inputs | None,
     heir: str | None = None,
+    shape: Shape | None = None,
 ) -> tuple[dict[str, Any], Value]:
     """Merge new inputs over recorded ones; what was a secret stays one.
 
@@ -57,6 +75,7 @@ def merge_inputs(
         recorded: the recorded inputs.
         inputs: the new ones.
         heir: the execution that gets them, if it is another one.
+        shape: what all of them have to fit.
 
     Returns:
         All inputs, and how the log would hold them.
@@ -72,6 +91,8 @@ def merge_inputs(
         for name, value in check_inputs(inputs).items()
     }
     merged = {**known, **(remembered(store, execution_id).inputs or {}), **given}
+    if shape is not None:
+        merged = _fitted(merged, shape)
     return merged, encode(merged, redactor=redactor, path="inputs")
 
 

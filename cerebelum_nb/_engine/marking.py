@@ -6,7 +6,8 @@ from typing import Any
 
 from .._core.events import StepCompleted
 from .._core.graph import owner_of, undone_by
-from .._core.state import State, StepState
+from .._core.state import State
+from .._core.step_state import StepState
 from .values import ExecutionValues
 
 __all__ = ["by_hand"]

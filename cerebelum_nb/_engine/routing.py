@@ -11,7 +11,7 @@ from typing import Any
 
 from .._core.events import BranchTaken, DivergeTaken, WorkflowFailed
 from .._core.graph import Diverge, describe_target
-from .._core.state import Phase
+from .._core.step_state import Phase
 from .._core.value import ErrorInfo
 from .values import ExecutionValues
 

@@ -24,7 +24,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .._core.events import OperationMismatched, StepCheckpointed, StepPrinted, StepProgressed
-from .._core.state import Operation, StepState
+from .._core.step_state import Operation, StepState
 from .._core.waits import Wait
 from .._store import at_fork
 from .._values.secret import Redactor, reveal_to

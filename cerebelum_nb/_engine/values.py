@@ -15,7 +15,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from .._core.graph import Plan, StepSpec, key_of, of_item, owner_of, undone_by
-from .._core.state import Phase, State, StepState
+from .._core.state import State
+from .._core.step_state import Phase, StepState
 from .._core.value import ErrorInfo, Value
 from .._store.base import Store
 from .._values import Redactor, Secret, decode, encode, pickles
@@ -169,6 +170,11 @@ class ExecutionValues:
         recorded = self.state.inputs
         return self.decode(recorded, "the inputs") if recorded is not None else {}
 
+    def shaped_inputs(self) -> Any:
+        """Return the execution's inputs as steps receive them: of the class that the workflow declares, if it does."""
+        inputs, shape = self.inputs(), self.plan.shape
+        return inputs if shape is None else shape.make(inputs)
+
     def arguments(self, spec: StepSpec) -> dict[str, Any]:
         """Return the arguments for a step's function.
 
@@ -203,14 +209,14 @@ class ExecutionValues:
         if given:
             self._given[spec.name] = given
         if spec.takes_inputs:
-            arguments["inputs"] = self.inputs()
+            arguments["inputs"] = self.shaped_inputs()
         if spec.takes_error:
             arguments["error"] = self._why_rolled_back()
         if spec.takes_context:
             known = self.state.step(spec.name)
             assert known is not None, f"step {spec.name} has begun"
             arguments["context"] = self._make_context(
-                inputs=self.inputs(),
+                inputs=self.shaped_inputs(),
                 execution_id=self.id,
                 workflow_name=self.plan.workflow,
                 step_name=spec.name,
@@ -264,7 +270,8 @@ class ExecutionValues:
             source = self.plan.each[name].source
             kind, _, field = source.rpartition(".")
             if kind:
-                given = self.inputs()
+                shaped = self.shaped_inputs()
+                given = shaped if isinstance(shaped, Mapping) else vars(shaped)
                 if field not in given:
                     raise DependencyError(
                         f"foreach({name}) runs over the input {field!r}, which this execution was not given: "

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .._core.arguments import ExecutionLike
-from .._core.state import Phase, State, StepState, fold
+from .._core.state import State, fold
+from .._core.step_state import Phase, StepState
 from .._core.value import Value
 from .._store.base import Store
 from .._values import decode

@@ -13,7 +13,8 @@ from pathlib import PurePath
 from typing import Any
 
 from .._core import events as e
-from .._core.state import Items, Operation, State, StepState
+from .._core.state import State
+from .._core.step_state import Items, Operation, StepState
 from .._core.value import Value
 from .._text.json_text import parse
 from .._text.text import one_line

@@ -11,8 +11,9 @@ from .._core.arguments import ExecutionLike
 from .._core.describe import items_told, undo_rows
 from .._core.events import Event, StepCompleted, StepFailed
 from .._core.graph import key_of, step_of
-from .._core.state import Operation, Phase, State, StepState, fold
+from .._core.state import State, fold
 from .._core.state_name import ExecutionState
+from .._core.step_state import Operation, Phase, StepState
 from .._core.value import Value
 from .._text.duration import format_seconds
 from .._text.html import Html, small_table

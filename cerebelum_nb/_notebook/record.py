@@ -14,8 +14,9 @@ from typing import Any
 from .._core.events import WorkflowResumed, WorkflowStarted
 from .._core.graph import Plan, StepSpec
 from .._core.limits import OneStage
-from .._core.state import Phase, State, StepState, fold
+from .._core.state import State, fold
 from .._core.state_name import ExecutionState
+from .._core.step_state import Phase, StepState
 from .._core.value import Value
 from .._dsl.constants import digest_of
 from .._dsl.fingerprint import Part, explain

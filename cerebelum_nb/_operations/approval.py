@@ -15,7 +15,7 @@ from .._core.events import (
     OperationCompleted,
     OperationFailed,
 )
-from .._core.state import Operation
+from .._core.step_state import Operation
 from .._core.value import Value
 from .._engine.calling import PendingOperation, offer, wrap
 from .._engine.clock import Deadline

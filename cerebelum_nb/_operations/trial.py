@@ -15,7 +15,8 @@ from typing import Any
 
 from .._core.events import Event
 from .._core.graph import Plan, StepSpec
-from .._core.state import Operation, State
+from .._core.state import State
+from .._core.step_state import Operation
 from .._core.value import ErrorInfo, Value
 from .._engine.attempt import Attempt
 from .._engine.clock import Clock, Deadline, SystemClock

@@ -141,6 +141,17 @@ def value_field(event: Event) -> str:
     return _LAYOUTS[type(event)].value
 
 
+def kept_values(event: Event) -> tuple[Value, ...]:
+    """Return the values of ``event`` that are kept only as bytes."""
+    name = kept_field(event)
+    return getattr(event, name) if name else ()
+
+
+def kept_field(event: Event) -> str:
+    """Return the name of the field that holds those values; "" if there is none."""
+    return _LAYOUTS[type(event)].values
+
+
 def stored_values(event: Event) -> Iterable[Value]:
     """Return the values of ``event`` whose bytes must be stored beside it."""
     layout = _LAYOUTS[type(event)]
@@ -157,7 +168,7 @@ def _text(field: Any) -> str:
     if kind is int:
         return str(field)
     if kind is tuple and field and type(field[0]) is Value:
-        return _dumps([_reference(value) for value in field])
+        return _dumps([_reference(value) | ({"json": value.json} if value.json else {}) for value in field])
     return _dumps(_error_members(field) if kind is ErrorInfo else field)
 
 

@@ -9,8 +9,9 @@ from itertools import islice
 from .._core.describe import items_told, row_of, shown_state, undo_rows
 from .._core.graph import key_of
 from .._core.limits import Before
-from .._core.state import Phase, State, StepState
+from .._core.state import State
 from .._core.state_name import ExecutionState
+from .._core.step_state import Phase, StepState
 from .._engine.execution import Execution
 from .._engine.hints import Advice, advise_on
 from .._engine.scope import Scope

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from .._archive.attempts import Attempt, attempts
 from .._core import events as e
 from .._core.graph import owner_of
-from .._core.state import Phase, State, StepState
+from .._core.state import State
+from .._core.step_state import Phase, StepState
 from .._core.value import Value
 from .._history.value_diff import compare
 from .._store.base import ExecutionRow, Store

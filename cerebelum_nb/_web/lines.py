@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from .._core.describe import items_told, row_of, undo_rows
 from .._core.events import SignalReceived
-from .._core.state import Operation, Phase, State, StepState
+from .._core.state import State
+from .._core.step_state import Operation, Phase, StepState
 from .._history.spans import Span, Timeline, covered
 from .._views.card import Row
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from .._core.graph import Plan
 from .._core.validate import Report
 from .._dsl.builder import WorkflowBuilder, build
 from .._dsl.reloading import by_name, load_of, newest
-from .._engine import views
+from .._engine import entry, views
 from .._text.text import as_stage, counted
+from .._values.shape import shape_of
 from ..errors import WorkflowDefinitionError
 
 __all__ = ["Definition", "check", "describe_path"]
@@ -29,19 +31,26 @@ class Definition:
         name: the workflow's name in the log.
         max_jumps: how many jumps back one execution may make.
         on_failure: ``"rollback"`` if an execution that fails is rolled back at once.
+        inputs: the class that its inputs have to fit.
     """
 
     def __init__(
-        self, fn: Callable[[WorkflowBuilder], object], name: str, max_jumps: int, on_failure: str | None = None
+        self,
+        fn: Callable[[WorkflowBuilder], object],
+        name: str,
+        max_jumps: int,
+        on_failure: str | None = None,
+        inputs: Any = None,
     ) -> None:
         self.__doc__, self.__module__, self.__name__ = fn.__doc__, fn.__module__, fn.__name__
         self.__qualname__ = fn.__qualname__
         self._fn, self.name, self.max_jumps, self.on_failure = fn, name, max_jumps, on_failure
         self._load = load_of(fn)
+        self._inputs, self.shape = inputs, shape_of(inputs, f"@workflow of '{name}'")
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         """Pickle by name, as functions are; one that its module does not hold, by what it is made of."""
-        return by_name(self) or (type(self), (self._fn, self.name, self.max_jumps, self.on_failure))
+        return by_name(self) or (type(self), (self._fn, self.name, self.max_jumps, self.on_failure, self._inputs))
 
     @property
     def fn(self) -> Callable[[WorkflowBuilder], object]:
@@ -49,11 +58,17 @@ class Definition:
         return newest(self, self.name, self._fn, self._load)._fn
 
     def _built(self) -> tuple[Plan, Report]:
-        return build(self.fn, self.name, self.max_jumps, self.on_failure == "rollback")
+        plan, report = build(self.fn, self.name, self.max_jumps, self.on_failure == "rollback")
+        return plan if self.shape is None else replace(plan, shape=self.shape), report
 
     def validate(self) -> Report:
-        """Evaluate the timeline as it is now and report what is wrong with it, all at once."""
-        return self._built()[1]
+        """Evaluate the timeline as it is now and report what is wrong with it, all at once.
+
+        The notes say of steps that wait at which lines they cannot continue, and why.
+        """
+        plan, report = self._built()
+        steps = [spec for name in plan.steps for spec in plan.parts(name)]
+        return replace(report, notes=tuple(note for spec in steps for note in entry.notes_on(spec)))
 
     def plan(self) -> Plan:
         """Evaluate the timeline as it is now.
@@ -80,6 +95,10 @@ class Definition:
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         plan, report = self._built()
         return views.drawers[0](plan).bundle() if report.ok and views.drawers else {"text/plain": repr(self)}
+
+    def inputs_schema(self) -> dict[str, Any]:
+        """Describe its inputs as JSON Schema; any object if it declares no class for them."""
+        return {"type": "object"} if self.shape is None else self.shape.schema()
 
     def to_mermaid(self) -> str:
         """Write its graph as a Mermaid flowchart, for pages that render one."""

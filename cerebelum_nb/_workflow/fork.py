@@ -16,7 +16,8 @@ from .._core.fork import ForkPoint, fork_point, lineage, plan_fork
 from .._core.graph import Plan
 from .._core.resume import ResumeDecision, step_named
 from .._core.resume_plan import planned_steps
-from .._core.state import State, StepState, evolve, fold
+from .._core.state import State, evolve, fold
+from .._core.step_state import StepState
 from .._core.value import Value
 from .._engine.inputs import Inputs, keep_inputs, merge_inputs
 from .._engine.leaving import interruptions
@@ -167,7 +168,7 @@ def prepare(
     first = None if from_step is None else step_named(plan, from_step, "fork")
     kept = fork_point(plan, log.events(parent), parent, first, given)
     before = fold(kept.events)
-    merged, value = merge_inputs(log, redactor, parent, before.inputs, inputs, fork_id)
+    merged, value = merge_inputs(log, redactor, parent, before.inputs, inputs, fork_id, plan.shape)
     changed = () if inputs is None else why_inputs_changed(plan, before, value)
     stale = why_stale(plan, before, log, redactor, value)
     chosen = plan_fork(

@@ -82,7 +82,7 @@ def launch_once(
     state = fold(log.events(execution_id))
     has_ended = state.lifecycle in (ExecutionState.COMPLETED, ExecutionState.CANCELLED)
     if inputs is not None:
-        differing = _differences(log, execution_id, state.inputs, check_inputs(inputs))
+        differing = _differences(log, execution_id, state.inputs, check_inputs(inputs, workflow.plan().shape))
         if differing and (has_ended or resume != "replace_inputs"):
             raise _other_inputs(workflow, execution_id, differing, has_ended=has_ended)
     if not has_ended:

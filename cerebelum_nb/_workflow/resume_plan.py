@@ -139,7 +139,7 @@ def look_ahead(
     before, after = (fold(store.events(execution_id)) for _ in range(2))
     value = None
     if inputs is not None:
-        _, value = merge_inputs(store, redactor, execution_id, before.inputs, inputs)
+        _, value = merge_inputs(store, redactor, execution_id, before.inputs, inputs, shape=plan.shape)
     stale = why_stale(plan, before, store, redactor, value)
     if before.lifecycle is ExecutionState.COMPLETED and not rerun:
         chosen = ResumeDecision(stale=tuple(stale))

@@ -87,7 +87,7 @@ def launch(
     plan = workflow.plan()
     log = resolve_store(store)
     redactor = Redactor(log.redact)
-    given = check_inputs(inputs)
+    given = check_inputs(inputs, plan.shape)
     value = encode(given, redactor=redactor, path="inputs")
     made_id = new_id() if execution_id is None else check_id(execution_id)
     with engine_of(log).create(made_id, plan, redactor, Context) as execution:
@@ -394,7 +394,7 @@ def _is_prefix(row: ExecutionRow, log: Store) -> bool:
 def replaced_inputs(execution: ExecutionValues, inputs: Inputs | None) -> Value | None:
     """Put new inputs over the recorded ones; return them when that changes something."""
     store, recorded = execution.store, execution.state.inputs
-    merged, value = merge_inputs(store, execution.redactor, execution.id, recorded, inputs)
+    merged, value = merge_inputs(store, execution.redactor, execution.id, recorded, inputs, shape=execution.plan.shape)
     keep_inputs(execution, merged, value)
     return value if inputs is not None and value != recorded else None
 

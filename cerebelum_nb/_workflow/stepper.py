@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from .._core.events import StepCompleted
 from .._core.limits import Limit, NoStage, OneStage, UpTo, frontier
 from .._core.resume import following, refuse_mark, step_named
-from .._core.state import Phase, State, fold
+from .._core.state import State, fold
 from .._core.state_name import ExecutionState
+from .._core.step_state import Phase
 from .._engine import views
 from .._engine.execution import Execution, running_here
 from .._engine.leases import leases_of

@@ -47,7 +47,7 @@ def registered() -> dict[tuple[str, str], Workflow]:
 def workflow(fn: Callable[[WorkflowBuilder], object], /) -> Workflow: ...
 @overload
 def workflow(
-    *, name: str | None = None, max_jumps: int = 1000, on_failure: str | None = None
+    *, name: str | None = None, max_jumps: int = 1000, on_failure: str | None = None, inputs: Any = None
 ) -> Callable[[Callable[[WorkflowBuilder], object]], Workflow]: ...
 def workflow(
     fn: Callable[[WorkflowBuilder], object] | None = None,
@@ -56,6 +56,7 @@ def workflow(
     name: str | None = None,
     max_jumps: int = 1000,
     on_failure: str | None = None,
+    inputs: Any = None,
 ) -> Workflow | Callable[[Callable[[WorkflowBuilder], object]], Workflow]:
     """Make a function that describes a timeline a workflow.
 
@@ -65,6 +66,8 @@ def workflow(
         max_jumps: how many jumps back one execution may make before it fails, so that no loop runs for ever.
         on_failure: ``"rollback"`` to undo at once what an execution that fails has done, as :meth:`Workflow.rollback`
             does. Where nobody knows whether an external effect happened, it only fails, and a rollback asks.
+        inputs: a dataclass, a TypedDict or a pydantic model that inputs have to fit. They are checked before anything
+            runs and converted, defaults apply, and steps receive an instance of the class. Without it they are a dict.
 
     Raises:
         WorkflowDefinitionError: it is no such function. Problems of the timeline are reported when it is run.
@@ -90,7 +93,7 @@ def workflow(
         chosen = function.__name__ if name is None else name
         if not isinstance(chosen, str) or not chosen.strip():
             raise WorkflowDefinitionError(f"@workflow: the name is text, not {name!r}")
-        made = Workflow(function, chosen, max_jumps, on_failure)
+        made = Workflow(function, chosen, max_jumps, on_failure, inputs)
         _registry[function.__module__, chosen] = made
         return made
 

@@ -96,6 +96,17 @@ def test_a_start_is_recorded_for_a_scheduler(spawn, code):
             scheduler.wait(60)
 
 
+def test_wrong_inputs_are_all_named_and_words_are_text_where_the_workflow_says_so(spawn, code):
+    shape = "from dataclasses import dataclass\n@dataclass\nclass Ship:\n    version: str\n    count: int = 1\n"
+    (code / "typed.py").write_text(shape + CODE.replace("@workflow\ndef deploy", "@workflow(inputs=Ship)\ndef deploy"))
+    wrong = spawn("run", "typed.py:deploy", "-i", "count=many", "-i", "size=3")
+    assert wrong.code == 2
+    assert "version is missing: give text\n  - count is 'many', not a whole number\n  - size is no input" in wrong.err
+    done = spawn("run", "typed.py:deploy", "-i", "version=1.10", "--json")
+    assert done.json["inputs"] == {"version": "1.10", "count": 1}
+    assert spawn("run", "typed.py:deploy", "--schema").json["required"] == ["version"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "told"),
     [

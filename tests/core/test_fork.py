@@ -7,7 +7,8 @@ import pytest
 from cerebelum_nb._core import events as e
 from cerebelum_nb._core.fork import fork_point, lineage, plan_fork
 from cerebelum_nb._core.graph import Policy
-from cerebelum_nb._core.state import check, fold
+from cerebelum_nb._core.invariants import check
+from cerebelum_nb._core.state import fold
 from cerebelum_nb.errors import OutcomeUnknownError, ResumeError
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cerebelum_nb._core.state import Operation
+from cerebelum_nb._core.step_state import Operation
 from cerebelum_nb._core.waits import AttemptWaits, Wait, long_from, may_leave, ripe_at, wake_at
 
 SLEEP = "sleep:5m:493e0:0"

@@ -312,9 +312,29 @@ async def worked(inputs):
     return "done"
 
 
+@step
+async def reminded(inputs):
+    seen = {"welcome"}  # no JSON: it travels as bytes
+    mark(inputs["folder"], "welcome")
+    await sleep("20ms")
+    seen.add("reminder")
+    mark(inputs["folder"], "reminder")
+    await hold(inputs["folder"], "gate")
+    return sorted(seen)
+
+
+@step
+def repaired(inputs):
+    mark(inputs["folder"], "top")
+    size = len(inputs)
+    return size / int((Path(inputs["folder"]) / "divisor").read_text())
+
+
 mortal = made("m_mortal", lambda wf: wf.timeline(one >> [quick, held] >> two))
 external = made("m_external", lambda wf: wf.timeline(one >> charged >> two))
 sleeper = made("m_sleeper", lambda wf: wf.timeline(one >> slept >> two))
 long = made("m_long", lambda wf: wf.timeline(one >> worked >> two))
+reminder = made("m_reminder", lambda wf: wf.timeline(one >> reminded))
+repair = made("m_repair", lambda wf: wf.timeline(one >> repaired))
 
-MORTAL = [mortal, external, sleeper, long]
+MORTAL = [mortal, external, sleeper, long, reminder, repair]

@@ -11,7 +11,7 @@ import sys
 import flows
 import pytest
 
-from cerebelum_nb import ExecutionStoppedError, OutcomeUnknownError, history
+from cerebelum_nb import ExecutionStoppedError, OutcomeUnknownError, WorkflowError, history
 from cerebelum_nb._distributed.cluster import Cluster
 from cerebelum_nb._distributed.executor import DistributedExecutor
 from cerebelum_nb._distributed.worker import Worker
@@ -95,6 +95,34 @@ async def test_a_worker_killed_in_a_group_costs_no_finished_step_and_no_finished
     assert story.told("m1", "StepInterrupted") == [("StepInterrupted", "held", "its worker died")]
     by = history.steps("m1", store=log).set_index(["step", "attempt"])["worker"]
     assert [by["held", 1], by["held", 2], by["quick", 1]] == ["doomed", "other", "doomed"]
+
+
+async def test_another_worker_continues_at_the_line_where_a_killed_one_waited_last(
+    story, start_worker, other, server, log
+):
+    doomed = start_worker(server.url, "doomed").ready()
+    running = story.start(flows.reminder, "line1")
+    await story.seen("reminder")
+    await story.heard_of("line1", "reminded")
+    doomed.kill()
+    await other(flows.reminder)
+    story.open_gate()
+    assert (await running).output == ["reminder", "welcome"]
+    assert story.marks == ["welcome", "reminder", "reminder"]
+    assert not [reason for _, _, reason in story.told("line1", "StepCheckpointed") if reason]
+
+
+async def test_a_step_that_failed_there_continues_at_its_line_there_and_here(story, other, server, log, tmp_path):
+    await other(flows.repair)
+    with pytest.raises(WorkflowError, match="it continues at line"):
+        await story.start(flows.repair, "line2")
+    (tmp_path / "divisor").write_text("0")
+    with pytest.raises(WorkflowError, match="ZeroDivisionError"):
+        await story.executor.resume(flows.repair, "line2", store=log)
+    (tmp_path / "divisor").write_text("1")
+    assert "continues at line" in flows.repair.plan_resume("line2", store=log)["repaired"].reasons[-1]
+    assert (await flows.repair.resume("line2", store=log)).output == 1
+    assert story.marks == ["top"]
 
 
 async def test_a_worker_killed_in_an_external_effect_pauses_the_run_and_a_person_says_what_happened(

@@ -149,7 +149,7 @@ def test_it_does_not_raise_for_ever_with_the_same_variables(notebook):
     notebook.fails()
     assert notebook.plan == "continues at line 6"
     notebook.fails()
-    told = "line 6 raised again with the same code and variables"
+    told = "line 6 raised OSError again with the same code and variables"
     assert notebook.plan == f"starts at its top: {told}"
     assert notebook.resume() == "200"
     assert notebook.done == ["asked", "asked"] and notebook.reasons == [told]

@@ -20,7 +20,8 @@ from cerebelum_nb import (
     step,
     workflow,
 )
-from cerebelum_nb._core.state import check, fold
+from cerebelum_nb._core.invariants import check
+from cerebelum_nb._core.state import fold
 from cerebelum_nb._engine import views
 from cerebelum_nb._views.card import Card
 

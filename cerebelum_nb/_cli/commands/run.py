@@ -28,9 +28,9 @@ from .resume import as_secrets
 __all__ = ["run"]
 
 
-def _as_values(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, Any]:
-    """Read NAME=VALUE, where VALUE is JSON, or text as it is."""
-    found: dict[str, Any] = {}
+def _as_values(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    """Read NAME=VALUE; what VALUE means, the workflow may say."""
+    found: dict[str, str] = {}
     wrong = []
     for text in given:
         name, sign, value = text.partition("=")
@@ -39,17 +39,19 @@ def _as_values(ctx: click.Context, param: click.Parameter, given: tuple[str, ...
         elif name in found:
             wrong.append(f"{name} is given twice")
         else:
-            found[name.strip()] = _value(value)
+            found[name.strip()] = value
     if wrong:
         raise click.BadParameter("; ".join(wrong), ctx, param)
     return found
 
 
-def _value(text: str) -> Any:
+def _value(workflow: Workflow, name: str, text: str) -> Any:
+    """Read a value as JSON, else as text; what the workflow declares as text is text."""
     try:
-        return parse(text)
+        parsed = parse(text)
     except (ValueError, RecursionError):
-        return text
+        parsed = text
+    return parsed if workflow.shape is None else workflow.shape.read(name, text, parsed)
 
 
 def _as_file(ctx: click.Context, param: click.Parameter, given: str | None) -> dict[str, Any]:
@@ -98,6 +100,7 @@ def _as_file(ctx: click.Context, param: click.Parameter, given: str | None) -> d
     is_flag=True,
     help="If there is an execution of that --id, resume it, or show its end if it is completed.",
 )
+@click.option("--schema", is_flag=True, help="Only print the JSON Schema of its inputs.")
 @click.option("--detach", is_flag=True, help="Only record the start; a scheduler of this log runs it.")
 @click.option(
     "--wait",
@@ -111,11 +114,12 @@ def _as_file(ctx: click.Context, param: click.Parameter, given: str | None) -> d
 def run(
     ctx: click.Context,
     code: str,
-    values: Mapping[str, Any],
+    values: Mapping[str, str],
     file: Mapping[str, Any],
     secrets: Mapping[str, Any],
     execution_id: str | None,
     again_: bool,
+    schema: bool,
     detach: bool,
     wait: bool,
     json_: bool,
@@ -137,8 +141,11 @@ def run(
     except (TypeError, ValueError) as error:
         raise click.BadParameter(str(error), ctx, param_hint="--id") from error
     workflow = workflow_named(code)
+    if schema:
+        as_json(workflow.inputs_schema())
+        return
     store = open_log(ctx, create=True)
-    inputs = {**file, **values, **secrets}
+    inputs = {**file, **{name: _value(workflow, name, text) for name, text in values.items()}, **secrets}
     if detach:
         with foreground(ctx, json_=json_):
             asyncio.run(_record(workflow, inputs, store, chosen, resume=again_))
