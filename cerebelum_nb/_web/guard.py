@@ -142,7 +142,7 @@ class Guard:
         return None
 
     def _is_behind_door(self, scope: Scope) -> bool:
-        return _same(scope["path"].split("/", 2)[1], self.door)
+        return _same(scope["path"].partition("/")[2].partition("/")[0], self.door)
 
     def _inside(self, scope: Scope) -> Scope:
         """Return a request as the application sees it, which knows of no door."""

@@ -261,6 +261,8 @@ class Pages:
         if "once" in request.query_params:
             told = await log.feed.once(key, _calm(draw), last)
             return Response(told, 200, media_type="application/json") if told else Response(status_code=204)
+        if request.method == "HEAD":  # a stream without a body would last until its viewer leaves
+            return Response(media_type="text/event-stream")
         if log.feed.is_full:
             return Response("Too many pages are open.\n", 503, media_type="text/plain")
         last = request.headers.get("last-event-id", last)

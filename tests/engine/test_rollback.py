@@ -472,7 +472,7 @@ def test_a_handler_that_asks_for_what_is_not_there_is_a_problem_of_the_workflow(
         "make it optional"
     )
     assert unknown == (
-        "'undo_a', which undoes 'a', needs 'nowhere', which is no step of this workflow: name the step it undoes, "
+        "'undo_a', which undoes 'a', needs 'nowhere', which is not a step of this workflow: name the step it undoes, "
         "'inputs', 'context' or 'error'"
     )
 

@@ -295,6 +295,26 @@ async def test_a_session_tells_by_itself_and_ends_with_its_log(tmp_path, receive
     assert receiver.titles == ["deploy k1 failed in step 'check': ValueError: it is broken"]
 
 
+@pytest.mark.process
+async def test_a_scheduler_and_a_dashboard_tell_too_and_share_the_work(log, receiver):
+    """Each starts to notify before it says that it is at work, and tells what it knows before it ends."""
+    commands = (["scheduler", f"--db={log.path}"], ["dashboard", str(log.path), "--port=0"])
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "cerebelum_nb", *command, f"--notify={receiver.url}"], stdout=subprocess.PIPE
+        )
+        for command in commands
+    ]
+    for process in processes:
+        process.stdout.readline()
+    await log.run("k1", broken=True)
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.communicate(timeout=60)
+    assert receiver.titles == ["deploy k1 failed in step 'check': ValueError: it is broken"]
+
+
 async def test_a_notifier_that_cannot_work_warns_once_and_harms_no_run(log, receiver, caplog):
     caplog.set_level(logging.WARNING)
     with Notifier(log.path, receiver.url, every=0.01) as notifier:

@@ -43,6 +43,11 @@ def test_a_page_of_an_earlier_moment_gets_what_has_changed_since(dashboard):
     assert "p-values" in everything["parts"]
 
 
+def test_who_asks_only_for_the_head_of_a_stream_is_no_viewer(dashboard):
+    answer = dashboard("HEAD", "/shop/e/asking-1/feed")
+    assert answer.status_code == 200 and answer.headers["content-type"].startswith("text/event-stream")
+
+
 async def messages(stream, count):
     """Read so many messages of a stream."""
     found = []

@@ -223,7 +223,11 @@ def test_a_body_is_read_to_its_end_before_it_is_refused(locked):
     assert asyncio.run(call()).status_code == 401 and len(read) == len(pieces)
 
 
-def test_two_hosts_are_one_too_many(locked):
+@pytest.mark.parametrize(
+    ("hosts", "path", "status"),
+    [((b"127.0.0.1", b"evil.example"), "/", 400), ((), "/", 400), ((b"127.0.0.1",), "shop", 401)],
+)
+def test_what_no_client_library_sends_is_refused_too(locked, hosts, path, status):
     sent = []
 
     async def call():
@@ -233,19 +237,18 @@ def test_two_hosts_are_one_too_many(locked):
         async def send(message):
             sent.append(message)
 
-        headers = [(b"host", b"127.0.0.1"), (b"host", b"evil.example")]
         scope = {
             "type": "http",
             "method": "GET",
-            "path": "/",
-            "raw_path": b"/",
+            "path": path,
+            "raw_path": path.encode(),
             "query_string": b"",
-            "headers": headers,
+            "headers": [(b"host", host) for host in hosts],
         }
         await locked.guard(scope, receive, send)
 
     asyncio.run(call())
-    assert sent[0]["status"] == 400
+    assert sent[0]["status"] == status
 
 
 def test_a_websocket_is_closed(locked):

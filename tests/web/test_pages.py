@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from cerebelum_nb import WorkflowError, foreach, step, workflow
 from cerebelum_nb._store.sqlite import SqliteStore
 
+from ..browser.lab import ROOT
 from .conftest import Caller, Page
 
 
@@ -208,3 +211,13 @@ def test_the_files_of_pages_are_in_the_package():
 
     folder = Path(cerebelum_nb._web.__file__).parent
     assert {path.name for path in (folder / "static").iterdir()} == {"look.css", "live.js", "mark.svg"}
+
+
+def test_the_links_of_the_grafana_dashboard_lead_to_pages(dashboard):
+    board = json.loads((ROOT / "docs" / "monitoring" / "grafana.json").read_text())
+    defaults = [panel["fieldConfig"]["defaults"] for panel in board["panels"]]
+    links = {link["url"] for one in defaults for link in one.get("links", [])}
+    assert len(links) == 5
+    for link in links:
+        address = link.replace("${cerebelum:raw}", "/shop")
+        assert dashboard("GET", re.sub(r"\$\{[^}]*\}", "check", address)).status_code == 200, link
