@@ -131,7 +131,7 @@ class Frame:
             else:
                 rich[name] = value
         if rich:
-            self._keep(rich, {**self._named(), **refused}, found, hides)
+            self._keep(rich, refused, found, hides)
         return found
 
     def restore(self, plain_values: dict[str, Any], kept: Iterable[Kept]) -> dict[str, Any]:
@@ -145,12 +145,19 @@ class Frame:
             values.update(made if len(one.names) > 1 else {one.names[0]: made})
         return values
 
-    def _keep(self, rich: dict[str, Any], named: Named, found: Snapshot, hides: Callable[[bytes], bool] | None) -> None:
-        # Most often all are plain and share nothing. Then nothing is pickled, which costs ten times as much.
-        seen = set(named)
+    def _keep(
+        self, rich: dict[str, Any], refused: Named, found: Snapshot, hides: Callable[[bytes], bool] | None
+    ) -> None:
+        # Most often all are plain and share nothing. Then nothing is pickled, which costs ten times as much, and
+        # no names are needed.
+        seen = {*map(id, self.fn.__globals__.values()), *refused}
+        for cell in self.free.values():
+            with suppress(ValueError):  # it is empty
+                seen.add(id(cell.cell_contents))
         if all(plain(value) and _is_finite(value) and not _stands_twice(value, seen) for value in rich.values()):
             found.plain.update(rich)
             return
+        named = {**self._named(), **refused}
         dumped: dict[str, tuple[str, bytes, set[int]]] = {}
         for name, value in rich.items():
             try:

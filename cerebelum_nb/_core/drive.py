@@ -362,13 +362,20 @@ class Driver:
             self._append(event)
         return True
 
-    def _lose(self, message: Lost, now: int) -> bool:
+    def _end_unsettled(self, message: Lost | Woken, now: int) -> bool:
+        """Interrupt the attempt that a worker no longer runs; return whether it was the present one."""
         name = message.step
         if self.running.get(name) != (message.visit, message.attempt):
             return False
         del self.running[name]
         self._touch(name)
         self._interrupt(name, message.reason, now, worker=message.worker)
+        return True
+
+    def _lose(self, message: Lost, now: int) -> bool:
+        name = message.step
+        if not self._end_unsettled(message, now):
+            return False
         times = self._lost[name] = self._lost.get(name, 0) + 1
         if self._spec(name).policy.effect == "external":
             reason = f"step '{name}' (effect='external') began, and how it ended is not known"
@@ -389,12 +396,8 @@ class Driver:
         self._finish(e.WorkflowCancelled(at=now, reason=reason, by=by))
 
     def _wake(self, message: Woken, now: int) -> bool:
-        name = message.step
-        if self.running.get(name) != (message.visit, message.attempt):
+        if not self._end_unsettled(message, now):
             return False
-        del self.running[name]
-        self._touch(name)
-        self._interrupt(name, message.reason, now, worker=message.worker)
         self._awaken(now)
         return True
 
@@ -429,7 +432,7 @@ class Driver:
         return True
 
     def _permitted(self, limit: Limit, decisions: Sequence[Decision], now: int) -> bool:
-        """Whether a run step by step goes on; when it does not, it pauses here. A rollback is not done by halves."""
+        """Whether a run step by step may continue; otherwise it pauses here. A rollback never pauses half-way."""
         if self.state.rollback is not None:
             return True
         stage = self.stage if decisions and isinstance(decisions[0], StartStep | ListItems | CloseItems) else ()

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from .._checkpoint.cursor import twin_of
 from .._checkpoint.decorated import innermost
+from .._checkpoint.notes import notes
 from .._checkpoint.places import IsOperation, Place
 from .._checkpoint.twin import Twin
 from .._core.events import StepCheckpointed
@@ -33,6 +34,7 @@ __all__ = [
     "helpers_of",
     "look_ahead",
     "may_wait",
+    "notes_on",
     "result_of",
     "twin_for",
     "waits_in_plain_steps",
@@ -142,6 +144,17 @@ def twin_for(spec: StepSpec) -> Twin | None:
         return None
     twin = twin_of(fn, _is_operation_in(fn))
     return None if isinstance(twin, str) else twin
+
+
+def notes_on(spec: StepSpec) -> list[str]:
+    """Say at which lines a step cannot continue, and what is not kept there; nothing of one that does not wait."""
+    if spec.policy.checkpoint is None or not may_wait(spec.fn):
+        return []
+    fn = innermost(spec.fn)
+    twin = "a decorator hides its function" if fn is None else twin_of(fn, _is_operation_in(fn))
+    if isinstance(twin, str):
+        return [f"step '{spec.name}' always starts at its top: {twin}"]
+    return [f"step '{spec.name}', {note}" for note in notes(twin)]
 
 
 def _is_operation_in(fn: types.FunctionType) -> IsOperation:

@@ -15,7 +15,7 @@ from .._core.graph import Plan
 from .._core.validate import Report
 from .._dsl.builder import WorkflowBuilder, build
 from .._dsl.reloading import by_name, load_of, newest
-from .._engine import views
+from .._engine import entry, views
 from .._text.text import as_stage, counted
 from .._values.shape import shape_of
 from ..errors import WorkflowDefinitionError
@@ -62,8 +62,13 @@ class Definition:
         return plan if self.shape is None else replace(plan, shape=self.shape), report
 
     def validate(self) -> Report:
-        """Evaluate the timeline as it is now and report what is wrong with it, all at once."""
-        return self._built()[1]
+        """Evaluate the timeline as it is now and report what is wrong with it, all at once.
+
+        The notes say of steps that wait at which lines they cannot continue, and why.
+        """
+        plan, report = self._built()
+        steps = [spec for name in plan.steps for spec in plan.parts(name)]
+        return replace(report, notes=tuple(note for spec in steps for note in entry.notes_on(spec)))
 
     def plan(self) -> Plan:
         """Evaluate the timeline as it is now.

@@ -573,6 +573,23 @@ def test_a_poll_keeps_what_its_check_changed(log, clock):
     assert asyncio.run(to_its_end(timeline(one), log, clock)).output == [0, 1, 2, 3]
 
 
+def test_the_reminder_of_the_letters_sends_each_mail_once_in_a_month(log, clock):
+    mails = []
+
+    def send_email(kind):
+        mails.append(kind)
+
+    @step
+    async def send_reminder(inputs):
+        send_email("welcome")
+        await sleep(timedelta(days=30))
+        send_email("reminder")
+        return "ok"
+
+    assert asyncio.run(to_its_end(timeline(send_reminder), log, clock, {"to": "ada"}, days=7)).output == "ok"
+    assert mails == ["welcome", "reminder"]
+
+
 KILLED = """
 import asyncio, os, signal, sys
 from cerebelum_nb import sleep, step, workflow, connect
