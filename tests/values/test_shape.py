@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -15,7 +16,10 @@ import pytest
 from cerebelum_nb import InputsError, Secret, WorkflowDefinitionError, foreach, history, step, workflow
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb._values.shape import shape_of
+from cerebelum_nb._workflow.load import load_script
 from cerebelum_nb.testing import MemoryStore
+
+from ..programs import run
 
 
 class Colour(Enum):
@@ -243,6 +247,31 @@ def test_a_secret_given_as_text_stays_out_of_the_log():
     log = MemoryStore()
     deploy.run({"size": "small", "token": "abc123"}, store=log, execution_id="k1")
     assert "abc123" not in repr(log.events("k1"))
+
+
+@pytest.mark.process
+def test_a_secret_that_is_in_no_log_any_more_is_asked_for_only_by_who_reveals_it(tmp_path):
+    with SqliteStore(tmp_path / "log.db") as log:
+        deploy.run({"size": "small", "token": "abc123"}, store=log, execution_id="k1")
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from test_shape import deploy\nfrom cerebelum_nb._store.sqlite import SqliteStore\n"
+        "with SqliteStore('log.db') as log: print(deploy.rollback_sync('k1', store=log).status)\n"
+    )
+    done = run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == "ROLLED_BACK\n", done.stderr
+
+
+def test_a_script_that_is_loaded_declares_its_inputs_with_annotations_that_are_text(tmp_path):
+    (tmp_path / "ship.py").write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n"
+        "from cerebelum_nb import Secret, step, workflow\n"
+        "@dataclass\nclass Part:\n    token: Secret[str]\n@dataclass\nclass Ship:\n    parts: list[Part]\n"
+        "@step\ndef count(inputs): return len(inputs.parts)\n"
+        "@workflow(inputs=Ship)\ndef ship(wf): wf.timeline(count)\n"
+    )
+    ship = load_script(tmp_path / "ship.py").ship
+    assert ship.run({"parts": [{"token": "a"}]}, store=MemoryStore()).output == 1
 
 
 def test_a_trial_gives_a_step_the_class_that_it_says_it_takes(tmp_path):
