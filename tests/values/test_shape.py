@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import sys
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -13,13 +12,20 @@ from typing import Any, Literal, NotRequired, Optional, TypedDict
 
 import pytest
 
-from cerebelum_nb import InputsError, Secret, WorkflowDefinitionError, foreach, history, step, workflow
+from cerebelum_nb import (
+    InputsError,
+    Secret,
+    SecretMissingError,
+    WorkflowDefinitionError,
+    foreach,
+    history,
+    step,
+    workflow,
+)
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb._values.shape import shape_of
 from cerebelum_nb._workflow.load import load_script
 from cerebelum_nb.testing import MemoryStore
-
-from ..programs import run
 
 
 class Colour(Enum):
@@ -249,17 +255,12 @@ def test_a_secret_given_as_text_stays_out_of_the_log():
     assert "abc123" not in repr(log.events("k1"))
 
 
-@pytest.mark.process
-def test_a_secret_that_is_in_no_log_any_more_is_asked_for_only_by_who_reveals_it(tmp_path):
-    with SqliteStore(tmp_path / "log.db") as log:
-        deploy.run({"size": "small", "token": "abc123"}, store=log, execution_id="k1")
-    code = (
-        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "from test_shape import deploy\nfrom cerebelum_nb._store.sqlite import SqliteStore\n"
-        "with SqliteStore('log.db') as log: print(deploy.rollback_sync('k1', store=log).status)\n"
-    )
-    done = run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
-    assert done.stdout == "ROLLED_BACK\n", done.stderr
+def test_a_secret_that_is_gone_fits_until_somebody_reveals_it():
+    shape = shape_of(Deploy, "w")
+    taken, problems = shape.take({"size": "small", "token": Secret.missing("token")})
+    assert not problems and str(taken["token"]) == "********"
+    with pytest.raises(SecretMissingError):
+        shape.make(taken).token.reveal()
 
 
 def test_a_script_that_is_loaded_declares_its_inputs_with_annotations_that_are_text(tmp_path):
