@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import inspect
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +24,7 @@ from .._text.text import cut, did_you_mean
 from ..errors import WorkflowDefinitionError
 from .secret import Secret
 
-__all__ = ["Shape", "shape_of"]
+__all__ = ["Shape", "shape_of", "shape_taken"]
 
 
 class _MisfitError(Exception):
@@ -156,6 +157,14 @@ def shape_of(cls: Any, where: str) -> Shape | None:
         return Shape(cls, _fields_of(cls))
     except (NameError, TypeError) as error:
         raise WorkflowDefinitionError(f"{where}: the fields of {cls.__name__} cannot be read: {error}") from error
+
+
+def shape_taken(fn: Callable[..., Any]) -> Shape | None:
+    """Read the shape that a step's parameter ``inputs`` is annotated with; None when that says none."""
+    try:
+        return shape_of(get_type_hints(inspect.unwrap(fn)).get("inputs"), "")
+    except (WorkflowDefinitionError, NameError, TypeError, AttributeError):
+        return None
 
 
 def _fields_of(cls: type[Any]) -> dict[str, _Field]:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from datetime import timedelta
 
 import pytest
 
@@ -302,6 +303,43 @@ def test_what_is_rolled_back_at_once_can_be_resumed(go, fails, store, world, str
     fails(strict.execute({"size": 2}, store=store, execution_id="k1"))
     world.broken = False
     assert go(strict.resume("k1", store=store)).output == "fine"
+
+
+@pytest.mark.parametrize("nap", ["1s", "3h"])
+def test_a_failure_beside_a_long_wait_is_rolled_back_too_and_its_undo_may_wait_long(go, memory, world, clock, nap):
+    memory.hibernate_after = timedelta(minutes=1)
+
+    @step
+    def create():
+        return 1
+
+    @create.on_rollback
+    async def destroy(create):
+        await sleep(nap)
+        world.undone.append(create)
+
+    @step
+    def fail(create):
+        raise RuntimeError("no")
+
+    @step
+    async def rest(create):
+        await sleep("2h")
+
+    @workflow(on_failure="rollback")
+    def both(wf):
+        wf.timeline(create >> [fail, rest])
+
+    async def to_the_end():
+        try:
+            result = await both.execute(store=memory, execution_id="k1")
+            assert nap == "3h", "it left its process"
+            clock.set(result.wake_at)
+            return (await both.resume("k1", store=memory)).status
+        except WorkflowError:
+            return fold(memory.events("k1")).status
+
+    assert go(to_the_end()) is ExecutionState.ROLLED_BACK and world.undone == [1]
 
 
 def test_an_external_effect_that_may_have_happened_is_asked_about(go, store, world):

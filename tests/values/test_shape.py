@@ -12,7 +12,8 @@ from typing import Any, Literal, NotRequired, Optional, TypedDict
 
 import pytest
 
-from cerebelum_nb import InputsError, Secret, WorkflowDefinitionError, foreach, step, workflow
+from cerebelum_nb import InputsError, Secret, WorkflowDefinitionError, foreach, history, step, workflow
+from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb._values.shape import shape_of
 from cerebelum_nb.testing import MemoryStore
 
@@ -242,6 +243,20 @@ def test_a_secret_given_as_text_stays_out_of_the_log():
     log = MemoryStore()
     deploy.run({"size": "small", "token": "abc123"}, store=log, execution_id="k1")
     assert "abc123" not in repr(log.events("k1"))
+
+
+def test_a_trial_gives_a_step_the_class_that_it_says_it_takes(tmp_path):
+    @step
+    def doubled(inputs: Deploy):
+        return inputs.count * 2
+
+    @workflow(inputs=Deploy)
+    def double(wf):
+        wf.timeline(doubled)
+
+    with SqliteStore(tmp_path / "log.db") as log:
+        double.run({"size": "small", "count": 4}, store=log)
+        assert history.try_step(doubled, store=log)["changed"].tolist() == [False]
 
 
 def test_without_a_class_inputs_stay_a_dict():
