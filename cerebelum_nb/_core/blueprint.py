@@ -75,7 +75,7 @@ def load(text: str | bytes) -> Plan:
             stage_of={name: number for number, stage in enumerate(timeline) for name in stage},
         )
     except (KeyError, TypeError, AttributeError, RecursionError) as exc:
-        raise ValueError(f"this is no plan: {type(exc).__name__}: {exc}") from exc
+        raise ValueError(f"this is not a plan: {type(exc).__name__}: {exc}") from exc
 
 
 def _no_code(*_: Any, **__: Any) -> Any:

@@ -127,8 +127,8 @@ def refuse_lost_handlers(plan: Plan, state: State, execution_id: str) -> None:
     if lost:
         step = step_of(lost[0])
         raise ResumeError(
-            f"execution {execution_id} cannot be rolled back further: '{step}' is to be undone, and has no handler any "
-            f"more. Define it again with @{step}.on_rollback, then roll back"
+            f"execution {execution_id} cannot be rolled back further: '{step}' must be undone, but no longer has a "
+            f"handler. Define it again with @{step}.on_rollback, then roll back"
         )
 
 
@@ -367,7 +367,7 @@ def refuse_mark(state: State, step: str) -> None:
 
 def _unknown(plan: Plan, name: str, said: str) -> ResumeError:
     hint = did_you_mean(str(name), plan.steps, f"Its steps are {_some(plan.steps)}", most=1)
-    return ResumeError(f"{said} {name!r}, which is no step of workflow '{plan.workflow}'. {hint}")
+    return ResumeError(f"{said} {name!r}, which is not a step of workflow '{plan.workflow}'. {hint}")
 
 
 def _refuse_lost(plan: Plan, state: State, execution_id: str, again: Collection[str]) -> None:

@@ -242,7 +242,7 @@ def _undos(plan: Plan, graph: _Graph) -> Iterator[str]:
                 continue
             if needed not in plan.steps:
                 hint = "name the step it undoes, 'inputs', 'context' or 'error'"
-                yield f"{who} needs '{needed}', which is no step of this workflow{_did_you_mean(needed, own, hint)}"
+                yield f"{who} needs '{needed}', which is not a step of this workflow{_did_you_mean(needed, own, hint)}"
             elif not graph.can_precede(needed, owner):
                 yield (
                     f"{who} needs the result of '{needed}', which may not be there: give the parameter a default to "
@@ -258,7 +258,7 @@ def _unknown_dependencies(plan: Plan) -> Iterator[str]:
                 if needed == "self":
                     hint = "a step is a plain function, not a method: define it outside the class"
                 yield (
-                    f"step '{user}' needs '{needed}', which is no step of this workflow"
+                    f"step '{user}' needs '{needed}', which is not a step of this workflow"
                     f"{_did_you_mean(needed, (*plan.steps, 'context', 'inputs'), hint)}"
                 )
 
@@ -271,7 +271,7 @@ def _misspelt(plan: Plan) -> Iterator[str]:
                 near = difflib.get_close_matches(wanted, [n for n in plan.steps if n != user], n=1, cutoff=0.75)
                 if near:
                     yield (
-                        f"step '{user}' has a parameter '{wanted}', which is no step and keeps its default. "
+                        f"step '{user}' has a parameter '{wanted}', which is not a step and keeps its default. "
                         f"Did you mean '{near[0]}'?"
                     )
 

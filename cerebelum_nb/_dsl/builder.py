@@ -407,7 +407,7 @@ def _not_a_step(item: object) -> str:
     if inspect.isfunction(item) and item.__module__ == flow.__name__:
         return f"flow.{item.__name__} was not called; write flow.{item.__name__}(...)"
     if type(item).__name__ == "Workflow":
-        return f"{_said(item)} is no step; put its steps on this timeline, or run it before or after this one"
+        return f"{_said(item)} is not a step; put its steps on this timeline, or run it before or after this one"
     if inspect.isfunction(item):
         return f"'{item.__name__}' is a plain function; put @step above its def"
     if isinstance(item, Action):

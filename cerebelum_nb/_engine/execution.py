@@ -343,6 +343,10 @@ class Execution(ExecutionValues):
                         answered = self._set_timer(command) or answered
                     case CancelAttempts():
                         self._cancel_attempts()
+                        if not self.driver.finishing:  # a rollback follows: nothing waits for what was given up
+                            self._zombies |= self.attempts
+                            self.attempts.clear()
+                            self._awake.clear()
                     case End():
                         pass  # the commit gives the lease back, and `committed` ends the run
                     case _:

@@ -26,6 +26,7 @@ from .._engine.scope import Scope
 from .._engine.values import ExecutionValues
 from .._store.base import Store
 from .._values import Redactor
+from .._values.shape import shape_taken
 from ..errors import CerebelumError
 from .context import Context
 
@@ -84,6 +85,7 @@ class _TrialHost(ExecutionValues):
     def __init__(self, spec: StepSpec, store: Store, execution_id: str, state: State) -> None:
         plan = Plan(workflow=state.workflow, timeline=((spec.name,),), steps={spec.name: spec})
         super().__init__(store, execution_id, plan, state, Redactor(store.redact), Context)
+        self._shape = shape_taken(spec.fn) if spec.takes_inputs else None
         self.loop = asyncio.get_running_loop()
         self.clock: Clock = SystemClock()  # a test clock jumps when the runs of an engine wait; a trial is none of them
         self.context = contextvars.copy_context()
@@ -95,6 +97,11 @@ class _TrialHost(ExecutionValues):
         self.live_inputs = known.inputs
         self.encode(known.inputs)  # the redactor learns the secrets that this process still knows
         self.recall(known.results, state)
+
+    def shaped_inputs(self) -> Any:
+        """Return the inputs as the step's own annotation says: what its workflow declares is not known here."""
+        inputs = self.inputs()
+        return inputs if self._shape is None or self._shape.take(inputs)[1] else self._shape.make(inputs)
 
     def now(self) -> int:
         """Return the time, µs since the epoch."""

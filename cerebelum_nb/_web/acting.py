@@ -150,7 +150,7 @@ def _value(text: str) -> Any:
 
 
 def _by(fields: Fields, who: str) -> str:
-    name = who or fields.get("by", "").strip()[:100]
+    name = (who or fields.get("by", "")).strip()[:100]
     return f"{name} {_VIA}" if name else _VIA.removeprefix("via ")
 
 

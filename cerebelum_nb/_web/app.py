@@ -59,7 +59,8 @@ def application(logs: Logs, settings: Settings) -> Starlette:
     async def act(request: Request) -> dict[str, object]:
         """Do what is asked of an execution, and say what was done."""
         log, look = await run_in_threadpool(pages.look, request)
-        what, who = request.path_params["what"], settings.who
+        what = request.path_params["what"]
+        who = settings.who or (request.headers.get(settings.user_header, "") if settings.user_header else "")
         if what not in _ACTIONS:
             raise HTTPException(404)
         fields = acting.fields_of(await request.body(), request.headers.get("content-type", ""))

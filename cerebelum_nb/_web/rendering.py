@@ -56,11 +56,13 @@ class Settings:
 
     Attributes:
         read_only: no page has a form, and nothing is changed.
-        allow_resume: resume and fork are offered; each starts a process that runs the workflow's code.
+        allow_resume: resume, fork and rollback are offered; each starts a process that runs the workflow's code.
+        user_header: the header in which a proxy says who is logged in, "" for none.
     """
 
     read_only: bool = False
     allow_resume: bool = False
+    user_header: str = ""
 
     @property
     def who(self) -> str:

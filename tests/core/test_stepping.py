@@ -91,7 +91,7 @@ def test_a_step_is_named_by_its_name_or_by_itself(machine):
     assert step_named(m.plan, "a", "run_to") == "a"
     assert step_named(m.plan, m.plan.steps["b"], "run_to") == "b"
     with pytest.raises(
-        ResumeError, match=r"run_to\(\) names 'x', which is no step of workflow 'w'. Its steps are a, b"
+        ResumeError, match=r"run_to\(\) names 'x', which is not a step of workflow 'w'. Its steps are a, b"
     ):
         step_named(m.plan, "x", "run_to")
 

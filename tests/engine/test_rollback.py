@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from datetime import timedelta
 
 import pytest
 
@@ -304,6 +305,43 @@ def test_what_is_rolled_back_at_once_can_be_resumed(go, fails, store, world, str
     assert go(strict.resume("k1", store=store)).output == "fine"
 
 
+@pytest.mark.parametrize("nap", ["1s", "3h"])
+def test_a_failure_beside_a_long_wait_is_rolled_back_too_and_its_undo_may_wait_long(go, memory, world, clock, nap):
+    memory.hibernate_after = timedelta(minutes=1)
+
+    @step
+    def create():
+        return 1
+
+    @create.on_rollback
+    async def destroy(create):
+        await sleep(nap)
+        world.undone.append(create)
+
+    @step
+    def fail(create):
+        raise RuntimeError("no")
+
+    @step
+    async def rest(create):
+        await sleep("2h")
+
+    @workflow(on_failure="rollback")
+    def both(wf):
+        wf.timeline(create >> [fail, rest])
+
+    async def to_the_end():
+        try:
+            result = await both.execute(store=memory, execution_id="k1")
+            assert nap == "3h", "it left its process"
+            clock.set(result.wake_at)
+            return (await both.resume("k1", store=memory)).status
+        except WorkflowError:
+            return fold(memory.events("k1")).status
+
+    assert go(to_the_end()) is ExecutionState.ROLLED_BACK and world.undone == [1]
+
+
 def test_an_external_effect_that_may_have_happened_is_asked_about(go, store, world):
     @step(effect="external", timeout="1s")
     async def slow():
@@ -434,7 +472,7 @@ def test_a_handler_that_asks_for_what_is_not_there_is_a_problem_of_the_workflow(
         "make it optional"
     )
     assert unknown == (
-        "'undo_a', which undoes 'a', needs 'nowhere', which is no step of this workflow: name the step it undoes, "
+        "'undo_a', which undoes 'a', needs 'nowhere', which is not a step of this workflow: name the step it undoes, "
         "'inputs', 'context' or 'error'"
     )
 

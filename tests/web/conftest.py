@@ -9,6 +9,7 @@ from contextlib import suppress
 from datetime import timedelta
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 import httpx
@@ -109,7 +110,7 @@ def log(made: Path, tmp_path: Path) -> Path:
 class Caller:
     """Calls a dashboard without a server, as a page of its own does."""
 
-    def __init__(self, path: Path, token: str | None = None, **settings: bool) -> None:
+    def __init__(self, path: Path, token: str | None = None, **settings: Any) -> None:
         self.logs = Logs.of([path])
         self._settings = Settings(**settings)
         self.guard = Guard(

@@ -9,7 +9,7 @@ import pytest
 from cerebelum_nb._core.events import ApprovalReceived, ApprovalRejected, SignalReceived, WorkflowCancelled
 from cerebelum_nb._store.sqlite import SqliteStore
 
-from .conftest import Caller, Page
+from .conftest import SAME, Caller, Page
 
 SCRIPT = """
 from pathlib import Path
@@ -69,6 +69,14 @@ def test_who_is_logged_in_at_the_hub_needs_not_say_so(dashboard, log, monkeypatc
     dashboard.post("/shop/e/asking-1/approve", by="somebody else")
     last = events_of(log, "asking-1")[-1]
     assert isinstance(last, ApprovalReceived) and last.by == "maria via dashboard"
+
+
+def test_who_is_logged_in_at_a_proxy_needs_not_say_so(log):
+    caller = Caller(log, user_header="X-Forwarded-User")
+    caller("POST", "/shop/e/asking-1/approve", {"by": "somebody else"}, x_forwarded_user="maria", **SAME)
+    last = events_of(log, "asking-1")[-1]
+    assert isinstance(last, ApprovalReceived) and last.by == "maria via dashboard"
+    caller.logs.close()
 
 
 def test_the_second_to_decide_is_told_who_was_first(dashboard):

@@ -45,6 +45,12 @@ __all__ = ["dashboard"]
     help="Also answer under this name, which a reverse proxy passes on. Can be repeated.",
 )
 @click.option(
+    "--user-header",
+    metavar="NAME",
+    default="",
+    help="The request header in which your proxy says who is logged in; that name is recorded with what they do.",
+)
+@click.option(
     "--notify",
     metavar="URL",
     multiple=True,
@@ -62,6 +68,7 @@ def dashboard(
     read_only: bool,
     allow_resume: bool,
     hosts: tuple[str, ...],
+    user_header: str,
     notify: tuple[str, ...],
     open_: bool,
 ) -> None:
@@ -100,7 +107,7 @@ def dashboard(
         uds=uds,
         token_file=token_file,
         hosts=hosts,
-        settings=Settings(read_only=read_only, allow_resume=allow_resume),
+        settings=Settings(read_only=read_only, allow_resume=allow_resume, user_header=user_header),
         ready=ready,
     )
 
