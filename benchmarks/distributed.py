@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from .measure import Figure, Settings
 __all__ = ["run"]
 
 HERE = Path(__file__).parent / "cluster"
+_HEARTBEAT = 3.0
 _TICK = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 
@@ -57,7 +59,7 @@ async def _measure(settings: Settings) -> list[Figure]:
     import ours  # type: ignore[import-not-found]
 
     figures: list[Figure] = []
-    lags: list[float] = []
+    lags: dict[str, list[float]] = {}
     with ExitStack() as stack:
         url, server = stack.enter_context(_server(settings.directory))
         name = [sys.executable, "-m", "cerebelum_nb", "worker", str(HERE / "ours.py"), "--core", url]
@@ -70,7 +72,7 @@ async def _measure(settings: Settings) -> list[Figure]:
 
         def hear(seen: Any) -> None:
             if type(seen.event).__name__ == "StepCompleted":
-                lags.append(time.time() * 1000 - seen.event.at / 1000)
+                lags.setdefault(seen.workflow, []).append(time.time() * 1000 - seen.event.at / 1000)
 
         stack.enter_context(observe.add(hear))
 
@@ -93,17 +95,49 @@ async def _measure(settings: Settings) -> list[Figure]:
                     here.append(first)
                     there.append(second)
             figures += _compared(title, count, here, there)
-    figures.append(
-        Figure(
-            benchmark="distributed",
-            name="a step's end to its row in the caller's log",
-            value=median(lags),
-            unit="ms",
-            target=50,
-            spread=(min(lags), max(lags)),
-        )
-    )
+            figures.append(_lag(title, lags[shape]))
+        settings.progress("distributed: a worker is killed")
+        figures.append(await _failover(url, log, mine, name, stack))
     return figures
+
+
+async def _failover(url: str, log: Any, worker: int, command: list[str], stack: ExitStack) -> Figure:
+    """Kill the worker of a step, with another one beside it; measure until the step starts there."""
+    import ours
+
+    from cerebelum_nb._distributed.executor import DistributedExecutor
+
+    def attempts() -> int:
+        return sum(type(event).__name__ == "StepStarted" for event in log.events("failover"))
+
+    executor = DistributedExecutor(url, heartbeat=_HEARTBEAT)
+    running = asyncio.ensure_future(executor.execute(ours.held, execution_id="failover", store=log))
+    while not attempts():  # noqa: ASYNC110 - the log tells nobody
+        await asyncio.sleep(0.01)
+    stack.enter_context(_process(command))
+    await asyncio.sleep(5)  # the second one is up, and the first has sent heartbeats
+    os.kill(worker, signal.SIGKILL)
+    began = time.perf_counter()
+    await running
+    taken = time.perf_counter() - began
+    return Figure(
+        benchmark="distributed",
+        name=f"a killed worker to the end of its step on another, heartbeat timeout {_HEARTBEAT:g} s",
+        value=taken * 1000,
+        unit="ms",
+        target=(_HEARTBEAT + 1) * 1000,
+    )
+
+
+def _lag(title: str, lags: list[float]) -> Figure:
+    return Figure(
+        benchmark="distributed",
+        name=f"{title}, a step's end to its row in the caller's log",
+        value=median(lags),
+        unit="ms",
+        target=50,
+        spread=(min(lags), max(lags)),
+    )
 
 
 def _compared(title: str, count: int, here: list[Taken], there: list[Taken]) -> Iterator[Figure]:

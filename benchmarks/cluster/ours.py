@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 
 from cerebelum_nb import step, workflow
@@ -20,6 +21,17 @@ def made(name: str):
 CHAIN = [made(f"s{number}") for number in range(COUNT)]
 WIDE = [made(f"w{number}") for number in range(COUNT)]
 FIRST, LAST = made("first"), made("last")
+
+
+@step
+async def hold(context):
+    if context.attempt == 1:
+        await asyncio.sleep(600)  # its worker is killed meanwhile
+
+
+@workflow
+def held(wf):
+    wf.timeline(hold)
 
 
 @workflow

@@ -6,13 +6,14 @@ import asyncio
 import os
 import re
 from functools import cache
+from importlib import import_module
 from typing import Any, NoReturn
 
 from temporalio.client import Client
 from temporalio.runtime import LoggingConfig, PrometheusConfig, Runtime, TelemetryConfig, TelemetryFilter
 from temporalio.service import RPCError, RPCStatusCode
 
-from ..errors import ExecutionNotFoundError, StoreError
+from ..errors import CerebelumError, ExecutionNotFoundError, StoreError
 from .settings import SEARCH_STATE, SEARCH_WORKFLOW
 
 __all__ = ["connect", "explain", "is_not_found", "runtime", "settings"]
@@ -67,9 +68,14 @@ async def connect(url: str, namespace: str | None = None, *, identity: str | Non
 def settings(url: str, namespace: str | None) -> dict[str, Any]:
     """Say how to connect to a cluster: what Temporal's own environment variables and configuration file say.
 
+    ``$CEREBELUM_DATA_CONVERTER`` names a ``DataConverter``, such as one with a codec: ``shop.crypto:converter``.
+
     Args:
         url: HOST:PORT.
         namespace: by default ``$TEMPORAL_NAMESPACE``, else ``default``.
+
+    Raises:
+        CerebelumError: that cannot be loaded.
     """
     wanted: dict[str, Any] = {}
     if any(name in os.environ for name in ("TEMPORAL_PROFILE", "TEMPORAL_API_KEY", "TEMPORAL_CONFIG_FILE")) or any(
@@ -78,8 +84,21 @@ def settings(url: str, namespace: str | None) -> dict[str, Any]:
         from temporalio.envconfig import ClientConfig
 
         wanted = dict(ClientConfig.load_client_connect_config())
+    if named := os.environ.get("CEREBELUM_DATA_CONVERTER"):
+        wanted["data_converter"] = _converter(named)
     found = namespace or os.environ.get("TEMPORAL_NAMESPACE") or wanted.get("namespace") or "default"
     return {**wanted, "namespace": found, "target_host": url}
+
+
+def _converter(named: str) -> Any:
+    module, _, name = named.partition(":")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise CerebelumError(
+            f"CEREBELUM_DATA_CONVERTER={named} cannot be loaded ({error}). It is MODULE:NAME of a "
+            f"temporalio.converter.DataConverter, such as shop.crypto:converter"
+        ) from None
 
 
 async def _look_at_namespace(client: Client, url: str) -> None:

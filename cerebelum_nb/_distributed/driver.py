@@ -576,10 +576,6 @@ class Drive:
             workflow=state.workflow,
             inputs=(state.inputs or _NOTHING) if takes_inputs else _NOTHING,
             total_steps=state.total_steps,
-            module=state.module,
-            qualname=state.qualname,
-            source=state.source,
-            origin=state.origin,
         )
         needed = self._needs(name)
         rows = [to_row(begun)]

@@ -35,6 +35,7 @@ from .._engine.values import ExecutionValues
 from .._operations.context import Context
 from .._store.base import Store
 from .._values import Redactor
+from .._values.classes import Home
 from ..errors import StoreError
 from .blobs import Blobs
 from .needs import needs
@@ -88,6 +89,7 @@ class RemoteHost(ExecutionValues):
         results: what earlier steps of this worker returned.
         secrets: gives what this worker has under the name of a secret.
         worker: what the worker is called.
+        home: where the classes of the plan's steps are found, if that is known.
     """
 
     def __init__(
@@ -101,10 +103,11 @@ class RemoteHost(ExecutionValues):
         results: Results,
         secrets: Callable[[str], Any] | None = None,
         worker: str = "",
+        home: Home | None = None,
     ) -> None:
         state = part_of(request, blobs)
         store = cast(Store, blobs)  # of a log, values ask no more than it has
-        super().__init__(store, execution_id, plan, state, Redactor(blobs.redact), Context)
+        super().__init__(store, execution_id, plan, state, Redactor(blobs.redact), Context, home)
         self.blobs, self._send, self._ask, self._results = blobs, send, ask, results
         self.worker = worker
         self._release_after = round(request["release_after"] * 1e6)

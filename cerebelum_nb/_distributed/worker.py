@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
-from typing import Any, Protocol, Self, cast
+from typing import Any, NamedTuple, Protocol, Self, cast
 
 from temporalio import activity
 from temporalio.client import Client
@@ -34,10 +34,11 @@ from .._core.step_state import Phase
 from .._engine.foreach import join_items, list_items
 from .._engine.scope import hear
 from .._engine.stdout import listen
-from .._engine.values import ExecutionValues
+from .._engine.values import ExecutionValues, home_of
 from .._operations.context import Context
 from .._store.base import Store
 from .._values import Redactor, Secret
+from .._values.classes import Home
 from ..errors import CerebelumError
 from .blobs import Blobs, blobs_at
 from .cluster import Cluster
@@ -67,6 +68,14 @@ class Registered(Protocol):
     def plan(self) -> Plan:
         """Return the workflow as it is now."""
         ...
+
+
+class _Known(NamedTuple):
+    """A workflow as it was last: ``key`` changes with its code."""
+
+    key: object
+    plan: Plan
+    home: Home
 
 
 class Worker:
@@ -128,7 +137,7 @@ class Worker:
         self._blobs: Blobs = blobs_at(blobs)
         self._workflows: dict[str, Registered] = {}
         self._results = Results()
-        self._plans: dict[str, tuple[object, Plan]] = {}
+        self._plans: dict[str, _Known] = {}
         self._own_queue = f"cerebelum:worker:{self.worker_id}:{os.urandom(4).hex()}"
         self._ready = threading.Event()
         self._client: Client | None = None
@@ -361,7 +370,16 @@ class Worker:
             return told
 
         host = RemoteHost(
-            about.workflow_id or "", plan, request, self._blobs, send, ask, self._results, self._secret, self.worker_id
+            about.workflow_id or "",
+            plan,
+            request,
+            self._blobs,
+            send,
+            ask,
+            self._results,
+            self._secret,
+            self.worker_id,
+            self._plans[plan.workflow].home,
         )
         if missed := missing(host, host.step):
             return {"missing": missed}
@@ -461,9 +479,10 @@ class Worker:
         # another function, or with a cell that is run.
         key = (getattr(workflow, "fn", None), _cells_run())
         known = self._plans.get(workflow.name)
-        if known is None or known[0] != key:
-            known = self._plans[workflow.name] = (key, workflow.plan())
-        return known[1]
+        if known is None or known.key != key:
+            plan = workflow.plan()
+            known = self._plans[workflow.name] = _Known(key, plan, home_of(plan))
+        return known.plan
 
     def _secret(self, name: str) -> Any:
         """Return the secret of a name that this worker has; None when it has none."""

@@ -25,7 +25,7 @@ from ..errors import DependencyError, SerializationError, WorkflowError
 from .fence import at_return, describe
 from .scope import current_scope
 
-__all__ = ["ExecutionValues", "SharedValueWarning"]
+__all__ = ["ExecutionValues", "SharedValueWarning", "home_of"]
 
 
 _BESIDE = 4_096
@@ -78,7 +78,14 @@ class ExecutionValues:
     """The values of an execution, and how its steps get them."""
 
     def __init__(
-        self, store: Store, execution_id: str, plan: Plan, state: State, redactor: Redactor, make_context: MakeContext
+        self,
+        store: Store,
+        execution_id: str,
+        plan: Plan,
+        state: State,
+        redactor: Redactor,
+        make_context: MakeContext,
+        home: Home | None = None,
     ) -> None:
         self.store, self.id, self.plan, self.state, self.redactor = store, execution_id, plan, state, redactor
         self._make_context = make_context
@@ -87,7 +94,7 @@ class ExecutionValues:
         self._given: dict[str, list[Given]] = {}
         self.live_inputs: dict[str, Any] | None = None
         self.masked_results: dict[tuple[str, int], Any] = {}  # by step and visit: results that held a secret
-        self.home = home_of(plan)
+        self.home = home_of(plan) if home is None else home
 
     def encode(self, value: Any, *, keep: bool = True, path: str = "output") -> Value:
         """Encode a value for the log, without its secrets.

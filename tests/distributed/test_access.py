@@ -10,7 +10,7 @@ import pytest
 from temporalio.api.common.v1 import Payload
 from temporalio.converter import DataConverter, PayloadCodec
 
-from cerebelum_nb import step, workflow
+from cerebelum_nb import CerebelumError, step, workflow
 from cerebelum_nb._distributed.cluster import Cluster
 from cerebelum_nb._distributed.connection import settings
 from cerebelum_nb._distributed.executor import DistributedExecutor
@@ -91,6 +91,24 @@ def test_keys_tls_and_the_namespace_are_read_as_temporals_own_tools_read_them(mo
 
 
 def test_without_them_nothing_is_asked_of_a_local_server(monkeypatch):
-    for name in ("TEMPORAL_API_KEY", "TEMPORAL_NAMESPACE", "TEMPORAL_PROFILE", "TEMPORAL_CONFIG_FILE"):
+    for name in (
+        "TEMPORAL_API_KEY",
+        "TEMPORAL_NAMESPACE",
+        "TEMPORAL_PROFILE",
+        "TEMPORAL_CONFIG_FILE",
+        "CEREBELUM_DATA_CONVERTER",
+    ):
         monkeypatch.delenv(name, raising=False)
     assert settings("localhost:7233", None) == {"namespace": "default", "target_host": "localhost:7233"}
+
+
+def test_a_codec_is_named_for_commands_by_the_environment(monkeypatch, tmp_path):
+    (tmp_path / "shop_crypto.py").write_text(
+        "from temporalio.converter import DataConverter\nconverter = DataConverter()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("CEREBELUM_DATA_CONVERTER", "shop_crypto:nothing")
+    with pytest.raises(CerebelumError, match=r"cannot be loaded .* MODULE:NAME"):
+        settings("localhost:7233", None)
+    monkeypatch.setenv("CEREBELUM_DATA_CONVERTER", "shop_crypto:converter")
+    assert isinstance(settings("localhost:7233", None)["data_converter"], DataConverter)
