@@ -46,7 +46,7 @@ _HOMES = {  # of each command the module, and what `cerebelum --help` says, whic
 @click.group(
     cls=Cli,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="An ID may be shortened to any unambiguous beginning.",
+    epilog="An ID may be shortened to any unambiguous prefix.",
 )
 @click.version_option(package_name="cerebelum_nb", message="%(version)s")
 @log_options

@@ -26,7 +26,7 @@ _HEAD = """\
 **Which log:** `--db PATH`, else `$CEREBELUM_DB`, else `.cerebelum/history.db` in the working directory. `--db` and
 `--debug` (which shows the traceback of an error) can come before or after the command's name.
 
-**Ids** may be shortened to any unambiguous beginning.
+**Ids** may be shortened to any unambiguous prefix.
 
 **For programs:** `--json` prints one JSON object, with the field names of the
 [status client](../README.md#from-a-program); names are added to it, never changed. Without it, tables fit the

@@ -92,7 +92,7 @@ class ExecutionClient:
         """Read everything about one execution, as it is now.
 
         Args:
-            execution_id: its id or an unambiguous beginning.
+            execution_id: its id or an unambiguous prefix.
 
         Raises:
             ExecutionNotFoundError: there is no such execution; near ids are suggested.
@@ -149,7 +149,7 @@ class ExecutionClient:
         The workflow is found by the module it was started from, which is imported if need be.
 
         Args:
-            execution_id: its id or an unambiguous beginning.
+            execution_id: its id or an unambiguous prefix.
             skip_completed_steps: False runs everything again under the same id.
 
         Returns:
@@ -176,7 +176,7 @@ class ExecutionClient:
         """Approve what an execution waits for; the process that runs it continues.
 
         Args:
-            execution_id: its id or an unambiguous beginning.
+            execution_id: its id or an unambiguous prefix.
             response: what the step receives.
             by: who approves; by default the user of this process.
             reason: why, for the log.
@@ -199,7 +199,7 @@ class ExecutionClient:
         """Reject what an execution waits for; its step raises ``ApprovalRejectedError``.
 
         Args:
-            execution_id: its id or an unambiguous beginning.
+            execution_id: its id or an unambiguous prefix.
             reason: why, for the step and the log.
             by: who rejects; by default the user of this process.
             step: which step's approval, when several wait.
@@ -223,7 +223,7 @@ class ExecutionClient:
         """Send a signal to an execution, for a step that waits with ``wait_for_signal``, now or later.
 
         Args:
-            execution_id: its id or an unambiguous beginning.
+            execution_id: its id or an unambiguous prefix.
             name: the name of the signal.
             data: what the step receives.
             signal_id: what makes it this very signal: a second one with the same id is ignored, so that a sender which
@@ -246,7 +246,7 @@ class ExecutionClient:
         """End an execution for good; another process that runs it does so in a moment.
 
         Args:
-            execution_id: its id or an unambiguous beginning.
+            execution_id: its id or an unambiguous prefix.
             reason: why, for the log.
             by: who cancels it, for the log.
 

@@ -1,6 +1,6 @@
-"""Many rows of the log at once through Arrow: an answer of SQLite straight into columns.
+"""Many rows of the log at once through Arrow: SQLite's answer straight into columns.
 
-Used when pyarrow and adbc-driver-sqlite are installed and it pays; it gives what frames.py makes of the same rows.
+Used if pyarrow and adbc-driver-sqlite are installed and it is faster; it gives the same as frames.py for the same rows.
 
 The driver brings its own SQLite, and never sees the log's file: POSIX drops every lock that a process
 has on a file as soon as any part of it closes that file, so two SQLites in one process take each other's locks
@@ -37,7 +37,7 @@ BYTES_AN_EVENT = 1_000
 
 
 def pays(db: sqlite3.Connection) -> bool:
-    """Whether Arrow is there, and worth a copy of the log, to read all of it."""
+    """Whether Arrow is installed, and worth a copy of the log in order to read all of it."""
     if find_spec("pyarrow") is None or find_spec("adbc_driver_sqlite") is None:
         return False
     (events,) = db.execute("SELECT coalesce(sum(version), 0) FROM execution").fetchone()
@@ -46,14 +46,14 @@ def pays(db: sqlite3.Connection) -> bool:
 
 
 def read(db: sqlite3.Connection, query: Query, columns: Mapping[str, Kind]) -> Any:
-    """Return the answer as a ``pyarrow.Table`` of ``columns``; None when that fails, for want of room for a copy, say.
+    """Return the answer as a ``pyarrow.Table`` of ``columns``; None if that fails, as without space for a copy.
 
-    Whatever it was, reading the snapshot itself succeeds, or says what is wrong.
+    In any case, reading the snapshot itself then succeeds, or reports what is wrong.
 
     Args:
         db: the snapshot of the log.
         query: one without a limit.
-        columns: the kinds of its columns, in order; what follows them only sorts.
+        columns: the kinds of its columns, in order; further columns only sort.
     """
     import pyarrow as pa
     from adbc_driver_sqlite import dbapi

@@ -1,4 +1,4 @@
-"""The log as a database of sqlite-utils, for what its users do with one: rows, counts, schemas, exports."""
+"""``history.database``: the log as a database of sqlite-utils, for rows, counts, schemas and exports."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["database"]
 def database(*, store: Source | None = None) -> Database:
     """Open the log as a ``sqlite_utils.Database`` that can only read.
 
-    It has its own connection and sees what is committed later; of a log in memory it reads a copy made now. The
-    tables for everybody are the views ``executions``, ``steps`` and ``events``.
+    It has its own connection and sees what is committed later; for a log in memory it reads a copy made now. The public
+    tables are the views ``executions``, ``steps`` and ``events``.
 
     Args:
         store: the log, or its path; by default the session's.
 
     Returns:
-        The database; close it, or use it in a ``with`` block. What would write raises ``sqlite3.OperationalError``.
+        The database; close it, or use it in a ``with`` block. Writing raises ``sqlite3.OperationalError``.
 
     Raises:
         StoreError: there is no log at that path, or it cannot be read.

@@ -31,33 +31,32 @@ _Load = Callable[[Value], Any]
 def diff(a: ExecutionLike, b: ExecutionLike, *, store: Source | None = None) -> pd.DataFrame:
     """Compare two executions step by step.
 
-    A step counts as it is at the end: its last visit, and of that its last attempt. What is masked counts as equal:
-    secrets are not compared.
+    Each step counts with its last attempt of its last visit. Masked values count as equal: secrets are not compared.
 
     Args:
-        a: an execution: its id or an unambiguous beginning, or its result.
+        a: an execution: its id or an unambiguous prefix, or its result.
         b: another one.
         store: the log, or its path; by default the session's.
 
     Returns:
-        A frame with a row for the inputs of the two, whose ``step`` is ``(inputs)`` and whose values are where those
-        of steps do, then a row per step, in the order in which they started in ``a``, then in ``b``:
+        A frame with a row for the inputs of the two, whose ``step`` is ``(inputs)`` and whose values are in the columns
+        for those of steps; then a row per step, in the order in which they started in ``a``, then in ``b``:
 
         - ``step`` (str)
         - ``state_a``, ``state_b`` (category): PENDING, RUNNING, RETRYING, COMPLETED, FAILED; missing if it never began
         - ``attempt_a``, ``attempt_b`` (Int64): how many attempts it took
-        - ``duration_a``, ``duration_b`` (timedelta): of the last attempt; NaT when it has not ended
+        - ``duration_a``, ``duration_b`` (timedelta): of the last attempt; NaT if it has not ended
         - ``duration_diff`` (timedelta): ``duration_b - duration_a``
-        - ``inputs_changed`` (boolean): whether the execution's inputs were others when it started
-        - ``code_changed`` (boolean): whether the fingerprint of its code is another
-        - ``output_changed`` (boolean): whether its value, or the error it failed with, is another. All three are
-          missing where there is nothing to compare, or no way to
+        - ``inputs_changed`` (boolean): whether the execution's inputs were different when it started
+        - ``code_changed`` (boolean): whether the fingerprint of its code differs
+        - ``output_changed`` (boolean): whether its value, or the error it failed with, differs. All three are missing
+          if there is nothing to compare, or no way to
         - ``output_a``, ``output_b`` (str): JSON text of the value, the preview of what is not JSON, or the error
         - ``difference`` (str): how the values differ, in words: by path, or by shape, columns, dtypes and cells
         - ``cells_changed`` (Int64), ``max_abs_diff`` (float64): of frames, series, arrays and Arrow tables: how many of
           the cells that both have differ, and the largest difference of numbers among them; of two numbers, theirs
 
-        Its repr shows the essence of it; a selection from it is a plain DataFrame.
+        Its repr is a summary; a selection from it is a plain DataFrame.
 
     Raises:
         ExecutionNotFoundError: there is no such execution.

@@ -1,4 +1,4 @@
-"""The frame that ``history.diff`` returns: a DataFrame that shows the essence of itself.
+"""The frame that ``history.diff`` returns: a DataFrame whose repr is a summary.
 
 It imports pandas: import it only when such a frame is made.
 """

@@ -1,6 +1,6 @@
-"""A folded state as facts: a name, as one would write it in Python, and a short text; and what changed between two.
+"""A folded state as facts, each a name as in Python and a short text; and what changed between two states.
 
-What has its default says nothing and is left out, so that a state is as long as what is known.
+Fields that have their default are left out, so that a state is only as long as what is known.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _ALWAYS = ("version", "updated_at", "active_at")
 
 
 def facts(state: State) -> dict[str, str]:
-    """Write everything a state says.
+    """Return everything a state says.
 
     Example:
         >>> from cerebelum_nb._core.events import StepStarted
@@ -60,7 +60,7 @@ def facts(state: State) -> dict[str, str]:
 
 
 def step_facts(name: str, step: StepState, op: str | None = None) -> dict[str, str]:
-    """Write what is known of one step; of its operations, only of ``op`` if it is given.
+    """Return what is known of one step; if ``op`` is given, only that of its operations.
 
     Example:
         >>> step_facts("build", StepState(attempt=2))
@@ -78,7 +78,7 @@ def step_facts(name: str, step: StepState, op: str | None = None) -> dict[str, s
 
 
 def changes(before: State, after: State, op: str | None = None) -> list[Change]:
-    """Compare two states of a run, as :func:`.replay.transitions` gives them: what they share is not looked at.
+    """Compare two states of a run, as :func:`.replay.transitions` gives them: what they share is not compared.
 
     Args:
         before: one state.
@@ -101,9 +101,9 @@ def changes(before: State, after: State, op: str | None = None) -> list[Change]:
 
 
 def operation_of(event: e.Event) -> str | None:
-    """Name the operation that an event changes; "" when it changes none, None when it may change all.
+    """Name the operation that an event changes; "" if it changes none, None if it may change all.
 
-    To compare all operations of a step after each event takes the square of their number.
+    Comparing all operations of a step after each event would be quadratic in their number.
 
     Example:
         >>> operation_of(e.StepPrinted(at=1, step="build", text="ready"))

@@ -1,7 +1,7 @@
-"""Rows of the log as typed DataFrames: which column is what, and how it becomes that, a column at a time.
+"""Rows of the log as typed DataFrames: what each column holds, and how it is converted, a column at a time.
 
-No SQL and no log here. A frame without rows has the dtypes of one with rows. pandas is imported when a frame is
-made, never before.
+There is no SQL and no log here. A frame without rows has the same dtypes as one with rows. pandas is imported when a
+frame is made, never before.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def frame(rows: Rows, columns: Mapping[str, Kind]) -> pd.DataFrame:
     """Make a typed frame.
 
     Args:
-        rows: one tuple per row, in the order of ``columns``, more behind them if need be; times and durations are
+        rows: one tuple per row, in the order of ``columns``, possibly with more after them; times and durations are
             integer µs.
         columns: the name and kind of each.
     """
@@ -179,10 +179,10 @@ def frame(rows: Rows, columns: Mapping[str, Kind]) -> pd.DataFrame:
 
 
 def expand(events: pd.DataFrame) -> pd.DataFrame:
-    """Put the payload of events into columns, in place of ``data``.
+    """Expand the payload of events into columns, in place of ``data``.
 
     A field that is an object (an output, an error) becomes a column per member, ``output.ip``. All the
-    JSON is parsed in one go.
+    JSON is parsed at once.
     """
     import pandas as pd
 
@@ -201,9 +201,9 @@ def expand(events: pd.DataFrame) -> pd.DataFrame:
 
 
 def expand_values(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """Put the members of values into columns, in place of the JSON text in the columns ``names``.
+    """Expand the members of values into columns, in place of the JSON text in the columns ``names``.
 
-    What is no JSON (the preview of a value that is kept otherwise) stays as it is.
+    What is not JSON (the preview of a value that is stored as bytes) stays as it is.
     """
     if not names:
         return frame
@@ -219,7 +219,7 @@ def expand_values(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 
 
 def _payloads(texts: Column) -> list[Any]:
-    """Parse the data of events in one go; where one of them cannot be parsed, it alone stays empty."""
+    """Parse the data of events at once; an event that cannot be parsed stays empty, the others do not."""
     try:
         return list(parse(f"[{','.join(texts)}]"))
     except ValueError:
@@ -235,7 +235,7 @@ def _parsed(written: str) -> Any:
 
 
 def _members(column: Column, name: str) -> list[Column]:
-    """Make a column per member of the objects in a column, after one of what is no object, if anything is."""
+    """Make a column per member of the objects in a column, after one for values that are not objects, if any."""
     import pandas as pd
 
     is_object = column.map(type).eq(dict)
@@ -260,7 +260,7 @@ def _side_by_side(columns: Sequence[Any], index: Any) -> pd.DataFrame:
 
 
 def answer(rows: Rows, names: Sequence[str]) -> pd.DataFrame:
-    """Make a frame of whatever a query returned: typed by what the columns hold, by their names when empty."""
+    """Make a frame of whatever a query returned, typed by what the columns hold, or by their names if empty."""
     import pandas as pd
 
     raw: Any = pd.DataFrame(list(rows), columns=range(len(names)), dtype="object")
@@ -325,7 +325,7 @@ def _categories(column: Column, name: str) -> pd.Categorical:
 
 
 def in_order(found: pd.Index[str], name: str) -> pd.Index[str]:
-    """Put the categories of a column in order: those whose names are known first, the others as they come."""
+    """Order the categories of a column: known names first, the others as they come."""
     import pandas as pd
 
     known = pd.Index([str(n) for n in dict.fromkeys(_ORDER.get(name, ()))], dtype="str")

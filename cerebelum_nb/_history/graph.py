@@ -1,4 +1,4 @@
-"""The graph of a run, with how far it came: ``history.graph``."""
+"""``history.graph``: the graph of a run, with how far it got."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class RunGraph:
     """The graph of a run: a notebook shows the picture, and its text is the timeline with a sign per step.
 
     Attributes:
-        plan: what the run went by last: its steps, stages and routes, without the code.
+        plan: the plan that the run last used: its steps, stages and routes, without the code.
         states: the state of each step that was reached: ``completed``, ``failed``, ``running``, ``retrying``,
-            ``sleeping``, ``approval``, ``interrupted``; and ``skipped`` or ``waiting`` of the others.
+            ``sleeping``, ``approval``, ``interrupted``; and ``skipped`` or ``waiting`` for the others.
     """
 
     def __init__(self, plan: Plan, state: State) -> None:
@@ -44,7 +44,7 @@ class RunGraph:
 
 
 def graph(execution_id: ExecutionLike, *, store: Log | None = None) -> RunGraph:
-    """Draw the whole graph of a run, also where its code is not known: the log holds the plan it went by.
+    """Draw the whole graph of a run, even without its code: the log holds its plan.
 
     Args:
         execution_id: the execution.

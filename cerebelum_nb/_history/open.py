@@ -88,18 +88,18 @@ class History(Logs):
 def open(  # noqa: A001  # history.open is what it does
     logs: Log | Iterable[Log] | Mapping[str, Log], /
 ) -> History:
-    """Take one log, or several at once, to read.
+    """Open one log, or several at once, for reading.
 
     Args:
-        logs: a log or the path of one, several of them, or a mapping of names to them. Without a name a log goes by its
-            path.
+        logs: a log or the path of one, several of them, or a mapping of names to them. Without a name, a log is
+            named by its path.
 
     Returns:
         Every function of ``history`` as a method, over these logs. Frames have a first column ``log`` (category), and
         so have the views that ``sql`` asks: one query over all of them, which may group, sort and count across logs
-        (of more than ten, SQLite's limit, it reads all first). An execution is found in the log that holds it; an id,
-        or the beginning of one, that several logs hold is refused. ``logs["prod"]`` asks one of them. A path is opened
-        for each call, and closed.
+        (if they are more than ten, SQLite's limit, they are all read first). An execution is found in the log that
+        holds it; an id or prefix that several logs hold is refused. ``logs["prod"]`` is one of them. A path is opened
+        for each call, and closed after it.
 
     Raises:
         StoreError: there is no log at a path.

@@ -1,8 +1,8 @@
-"""The questions history asks, as SQL over the compact tables ``execution`` and ``event``.
+"""The queries of history, as SQL over the compact tables ``execution`` and ``event``.
 
-Text and parameters only: nothing is executed here. Every filter is in the SQL, and all but a bare ``type=``
-are index searches (tests hold the query plans). Columns come in the order of the frames in frames.py, after
-them those that only sort.
+Text and parameters only: nothing is executed here. Every filter is in the SQL, and all but a bare ``type=`` are index
+searches (tests check the query plans). Columns come in the order of the frames in frames.py, then those that only
+sort.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _value = partial(value, otherwise=".preview")
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A statement, its parameters, and by which of its columns the answer is sorted (numbers from 1).
+    """A statement, its parameters, and the columns by which the answer is sorted (numbers from 1).
 
-    ``is_bulk`` says that it asks about events by the thousand, which is worth another way of reading; its first two
-    parameters then are the first and the last key of the executions to read.
+    ``is_bulk`` says that it reads events by the thousand, which is worth a faster way of reading; its first two
+    parameters are then the first and the last key of the executions to read.
     """
 
     select: str
@@ -42,7 +42,7 @@ class Query:
         return f"{self.select}\n{self.ordering}{'' if self.limit is None else f' LIMIT {self.limit}'}"
 
     def within(self, first: int, last: int) -> Query:
-        """Return the same question about the executions of these keys; it has to be a bulk one."""
+        """Return the same query for the executions with these keys; it must be a bulk one."""
         return replace(self, parameters=(first, last, *self.parameters[2:]))
 
     @property
@@ -61,7 +61,7 @@ _PARENT_VERSION = """CASE WHEN x.parent IS NOT NULL THEN
 def executions(
     workflow: str | None = None, states: Sequence[str] = (), since: int | None = None, limit: int | None = None
 ) -> Query:
-    """Ask for executions, newest first; ``since`` is in µs."""
+    """Query executions, newest first; ``since`` is in µs."""
     terms, parameters = ["1"], list[object]()
     if workflow is not None:
         terms.append("x.workflow = ?")
@@ -107,9 +107,9 @@ def steps(
     steps: Sequence[str] = (),
     states: Sequence[str] = (),
 ) -> Query:
-    """Ask for attempts of steps, oldest execution first, in order of their start."""
+    """Query attempts of steps, oldest execution first, in order of their start."""
     where, parameters = _of(execution_id, workflow, steps)
-    # One row per attempt: its last start and its last word. A step completed by hand has no start.
+    # One row per attempt: its last start and its last event. A step completed by hand has no start.
     return Query(
         f"""SELECT a.execution_id, a.workflow, {step_in("a.step")}, {item_in("a.step")}, a.visit, a.attempt,
             {_STATE},
@@ -138,7 +138,7 @@ def steps(
 
 
 def events(execution_id: str | None = None, types: Sequence[str] = (), steps: Sequence[str] = ()) -> Query:
-    """Ask for events, oldest execution first, in order of their versions."""
+    """Query events, oldest execution first, in order of their versions."""
     where, parameters = _of(execution_id, None, steps)
     if types:
         where += f" AND e.type IN ({_marks(types)})"
@@ -157,7 +157,10 @@ def _of(execution_id: str | None, workflow: str | None, steps: Sequence[str]) ->
     if execution_id is not None:
         terms, parameters = ["x.execution_id = ?"], list[object]([execution_id])
     else:
-        terms, parameters = ["+x.key BETWEEN ? AND ?"], [0, 2**63 - 1]  # `+`: it leaves the choice of the index alone
+        terms, parameters = (
+            ["+x.key BETWEEN ? AND ?"],
+            [0, 2**63 - 1],
+        )  # `+`: it must not influence the choice of the index
     if workflow is not None:
         terms.append("x.workflow = ?")
         parameters.append(workflow)

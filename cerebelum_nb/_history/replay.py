@@ -1,4 +1,4 @@
-"""A run once more, event by event, each with the state it led to."""
+"""``history.replay`` and ``history.slider``: a run event by event, each with the state it led to."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ class Transition(NamedTuple):
 
 
 def replay(execution_id: ExecutionLike, *, store: Log | None = None) -> Iterator[Transition]:
-    """Go through a run again: every event in order, with the state it led to.
+    """Replay a run: every event in order, with the state it led to.
 
-    Nothing runs: the states are folded from the recorded events. Each is a separate object, so that one may keep
-    them all; what an event did not touch is shared between them, so look at them and do not change them.
+    Nothing runs: the states are folded from the recorded events. Each is a separate object, so that you may keep
+    them all; what an event did not change is shared between them, so do not modify them.
 
     Args:
         execution_id: the execution.
         store: the log, or its path; by default the session's.
 
     Returns:
-        An iterator of pairs ``(event, state)``, as many as the run had events when it was asked for.
+        An iterator of pairs ``(event, state)``, one for each event that the run has now.
 
     Raises:
         ExecutionNotFoundError: there is no such execution.
@@ -63,7 +63,7 @@ def slider(execution_id: ExecutionLike, *, store: Log | None = None) -> Any:
     """Make a slider through the events of a run, for a notebook: what happened, and what was known by then.
 
     It shows the graph, the values, what was printed and the state as of the chosen event, and what that event
-    changed. It needs no kernel: it still slides in a notebook that is opened again, and in an exported page.
+    changed. It needs no kernel: it still works in a notebook that is reopened, and in an exported page.
 
     Args:
         execution_id: the execution; a failed run's error carries it as ``error.execution_id``.
@@ -91,11 +91,11 @@ def slider(execution_id: ExecutionLike, *, store: Log | None = None) -> Any:
 
 
 def transitions(events: Iterable[e.Event], state: State | None = None) -> Iterator[Transition]:
-    """Fold events one by one and keep every state.
+    """Fold events one by one and yield every state.
 
     Args:
         events: in order.
-        state: where they begin; it is left as it is. By default nothing has happened yet.
+        state: the state before them, which does not change. By default nothing has happened yet.
 
     Example:
         >>> [told.state.version for told in transitions([e.WorkflowPaused(at=1, reason="by hand")])]
@@ -111,7 +111,7 @@ _DICTS = tuple(field.name for field in fields(State) if field.default_factory is
 
 
 def _apart(state: State, event: e.Event) -> State:
-    """Copy of a state what folding an event into it may change; the rest is shared."""
+    """Copy the parts of a state that folding an event into it may change; the rest is shared."""
     apart = copy(state)
     for name in _DICTS:
         setattr(apart, name, getattr(state, name).copy())
@@ -120,7 +120,7 @@ def _apart(state: State, event: e.Event) -> State:
         if old is None:
             continue
         step = apart.steps[owner_of(name)] = copy(old)
-        if old.items is not None:  # what is known of each item is shared: to copy it for every event is n * n
+        if old.items is not None:  # the state of each item is shared: copying it for every event would be quadratic
             step.items = copy(old.items)
             step.items.failed, step.items.running = old.items.failed.copy(), old.items.running.copy()
         step.operations = old.operations.copy()

@@ -1,6 +1,6 @@
-"""A point in time, in one of the many forms in which callers say it, and the zone in which they read times.
+"""``since=`` and ``tz=``: a point in time in one of many forms, and the zone in which times are read.
 
-pandas is imported late, and only for text that this library does not read by itself.
+pandas is imported late, and only for text that this library cannot read by itself.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LAST = to_micros(datetime(9999, 12, 31, tzinfo=UTC))
 
 
 def zone(tz: Zone | None) -> tzinfo | None:
-    """Return the zone meant; None for the local one, in which Python takes a time without a zone.
+    """Return a time zone; None for the local one, in which Python reads a time without a zone.
 
     Raises:
         ValueError: there is no zone of that name.
@@ -60,7 +60,7 @@ def micros_of(moment: datetime, tz: Zone | None = None) -> int:
 
 
 def converted(frame: pd.DataFrame, tz: Zone | None) -> pd.DataFrame:
-    """Put every time of a frame into a zone; None leaves them in UTC."""
+    """Convert every time of a frame to a zone; None leaves them in UTC."""
     if tz is None:
         return frame
     target = zone(tz) or "tzlocal()"  # pandas' name for the local zone

@@ -1,4 +1,4 @@
-"""What was known of an execution at one of its events: ``history.state_at``."""
+"""``history.state_at``: what was known of an execution at one of its events."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ __all__ = ["Snapshot", "short", "state_at"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
-    """An execution as its first ``version`` events tell it; nothing that happened later is in it.
+    """An execution as of its first ``version`` events; nothing later is in it.
 
     Attributes:
         execution_id: which execution.
         version: how many of its events have happened.
-        last_version: how many events its log holds by now.
-        event: the last of those that have happened.
+        last_version: how many events the log holds now.
+        event: the last event that has happened.
         state: everything they say, folded; times in it are µs since the epoch, and values are as the log holds them.
     """
 
@@ -66,13 +66,13 @@ class Snapshot:
 
     @property
     def inputs(self) -> Any:
-        """What it had been given, decoded now; None when it had not started."""
+        """Its inputs, decoded now; None if it had not started."""
         value = self.state.inputs
         return None if value is None else self._load(value, f"the inputs of execution {self.execution_id}")
 
     @property
     def results(self) -> Outputs:
-        """The values known then, by step, in order of completion; each is decoded when it is looked up."""
+        """The values known then, by step, in order of completion; each is decoded on access."""
         values = self.state.outputs
 
         def load(step: str) -> Any:
@@ -99,7 +99,7 @@ class Snapshot:
         """A frame of the steps that had started, one row each, in the order in which they first did.
 
         Its columns: ``step`` (str); ``item`` (str): of a ``foreach``, which also has a row for the whole; ``visit``,
-        ``attempt`` (Int64): the present one; ``state`` (category): PENDING (to be run again), RUNNING, RETRYING,
+        ``attempt`` (Int64): the present one; ``state`` (category): PENDING (it will run again), RUNNING, RETRYING,
         COMPLETED, FAILED; ``started_at``, ``completed_at`` (datetime, UTC) and ``duration`` (timedelta) of that
         attempt; ``output`` (str): JSON text, or the preview of what is not JSON; ``error`` (str): of the last failed
         attempt.
@@ -142,9 +142,9 @@ class Snapshot:
 def state_at(
     execution_id: ExecutionLike, version: int | None = None, step: str | None = None, *, store: Source | None = None
 ) -> Snapshot:
-    """Fold the state an execution was in: as of an event, as of the end of a step, or now.
+    """Return the state of an execution as of an event, as of the end of a step, or now.
 
-    Reads that execution's events only; it costs in proportion to how many there are.
+    Only that execution's events are read; the time is proportional to their number.
 
     Args:
         execution_id: the execution.
@@ -154,7 +154,7 @@ def state_at(
 
     Returns:
         A :class:`Snapshot`: ``status``, ``steps`` (a DataFrame), ``results`` (values known then, decoded when looked
-        up), ``inputs``, ``error``, ``waiting``, and ``state``, the whole of it. Its repr shows them.
+        up), ``inputs``, ``error``, ``waiting``, and ``state``, all of it. Its repr shows them.
 
     Raises:
         ExecutionNotFoundError: there is no such execution.

@@ -1,6 +1,6 @@
 """How history reads a log, or several: through its own read-only connections, one snapshot at a time.
 
-Nothing here knows a table. Whatever SQLite says is put into words of this library.
+Nothing here depends on a table. SQLite's errors become errors of this library.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ Log = Store | str | os.PathLike[str]
 
 
 class Logs:
-    """Several logs to be read as one, each under a name.
+    """Several logs, each with a name, that are read as one.
 
     Args:
-        logs: logs or paths by name; without names, each goes by its path.
+        logs: logs or paths by name; without names, each is named by its path.
 
     Raises:
         ValueError: there is none, or two have one name.
@@ -60,7 +60,7 @@ Source = Log | Logs
 
 @contextmanager
 def opened(store: Source | None) -> Iterator[Store]:
-    """Give the one log that is meant; one named by its path is open for the block only.
+    """Open the one log that is meant; one given by its path is open only within the block.
 
     Raises:
         StoreError: there is no log at that path, it cannot be read, or several are meant.
@@ -82,7 +82,7 @@ def opened(store: Source | None) -> Iterator[Store]:
 
 @contextmanager
 def each(store: Source | None) -> Iterator[dict[str | None, Store]]:
-    """Give every log that is meant, by name; None is the name of one that needs none."""
+    """Open every log that is meant, by name; a single log has the name None."""
     with ExitStack() as stack:
         named = store.named if isinstance(store, Logs) else {None: store}
         yield {name: stack.enter_context(opened(log)) for name, log in named.items()}
@@ -90,7 +90,7 @@ def each(store: Source | None) -> Iterator[dict[str | None, Store]]:
 
 @contextmanager
 def located(store: Source | None, execution_id: ExecutionLike) -> Iterator[tuple[str | None, Store, str]]:
-    """Give the log that holds an execution: its name, the log, the full id.
+    """Open the log that holds an execution: its name, the log, and the full id.
 
     Raises:
         ExecutionNotFoundError: no log holds it, or several executions are meant.
@@ -106,7 +106,7 @@ def located(store: Source | None, execution_id: ExecutionLike) -> Iterator[tuple
                 refused.append(exc)
         exact = {name: full for name, full in found.items() if full == execution_id}
         shared = [exc for exc in refused if any(near.startswith(execution_id) for near in exc.suggestions)]
-        if shared and not exact:  # several executions of one log begin so
+        if shared and not exact:  # several executions of one log have this prefix
             raise shared[0]
         found = exact or found
         if len(found) != 1:
@@ -139,7 +139,7 @@ def _not_one(
 
 @contextmanager
 def snapshot(store: Store) -> Iterator[sqlite3.Connection]:
-    """Give a connection that can only read, and that sees the log as it is now until the block ends."""
+    """Open a read-only connection that sees the log as it is now until the block ends."""
     with closing(connection(store)) as db:
         try:
             db.execute("BEGIN")
@@ -154,10 +154,10 @@ def _check(log: Log) -> None:
 
 
 def connection(store: Store) -> sqlite3.Connection:
-    """Open a connection to a log that can only read; the caller closes it."""
+    """Open a read-only connection to a log; the caller closes it."""
     if isinstance(store, SqliteStore):
         return store.read_connection()
-    with SqliteStore(":memory:") as copy:  # a log of objects: its tables are made for the occasion
+    with SqliteStore(":memory:") as copy:  # a log of objects: its tables are made now
         me = copy.register(0, 1)
         rows, _ = store.executions()
         copy.commit(

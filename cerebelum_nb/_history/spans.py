@@ -45,7 +45,7 @@ _RETURNS = {"WorkflowResumed", "WorkflowAwakened"}
 
 
 class Mark(NamedTuple):
-    """The part of an event that says when what began or ended."""
+    """The part of an event that says what began or ended, and when."""
 
     type: str
     at: int
@@ -53,12 +53,12 @@ class Mark(NamedTuple):
     visit: int = 1
     attempt: int = 1
     op: str = ""
-    ended: int | None = None  # when an attempt ended whose process died before that was recorded
+    ended: int | None = None  # when an attempt ended, if its process died before that was recorded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """Something of a step that lasted.
+    """A part of a step that took time.
 
     ``kind`` is, of an attempt, ``completed``, ``failed``, ``retried`` (another follows), ``interrupted``,
     ``hibernated`` (left for a long wait) or ``running`` (its end is not recorded); inside an attempt ``sleep``,
@@ -98,7 +98,7 @@ class Timeline:
         return list(dict.fromkeys(span.step for span in self.attempts))
 
     def pieces(self, span: Span) -> list[Interval]:
-        """When a process was at work on an attempt."""
+        """Return when a process was at work on an attempt."""
         return outside((span.start, span.end), self.gaps)
 
 
@@ -117,7 +117,7 @@ def marks(events: Iterable[Event]) -> Iterator[Mark]:
 
 
 def timeline(told: Iterable[Mark]) -> Timeline:
-    """Find what lasted how long in one run.
+    """Find what took how long in one run.
 
     Example:
         >>> run = timeline([Mark("StepStarted", 0, "a"), Mark("StepCompleted", 5, "a")])
@@ -178,7 +178,7 @@ def timeline(told: Iterable[Mark]) -> Timeline:
 
 
 def outside(interval: Interval, others: Iterable[Interval]) -> list[Interval]:
-    """Cut other intervals, in any order, out of one.
+    """Subtract other intervals, in any order, from one.
 
     Example:
         >>> outside((0, 10), [(2, 3), (8, 20)])
@@ -216,7 +216,7 @@ _SLACK = 1_000_000
 
 
 def _gaps(all_marks: Sequence[Mark]) -> tuple[list[Interval], set[Interval]]:
-    """Find when no process ran it: after it was left, or from the last sign of a process that died."""
+    """Find when no process ran it: after it was left, or since the last sign of a process that died."""
     gaps: list[Interval] = []
     hibernations: set[Interval] = set()
     left: Mark | None = None

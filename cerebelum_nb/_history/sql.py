@@ -1,4 +1,4 @@
-"""A query of the user's own: run so that it can only read, its errors said in terms of the log."""
+"""``history.sql``: a user's query, run read-only, with errors in terms of the log."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _UNKNOWN = re.compile(r"no such (column|table|function): (\S+)")
 def select(
     db: sqlite3.Connection, query: str, params: Mapping[str, Any], tz: Zone | None = None
 ) -> tuple[list[tuple[Any, ...]], list[str]]:
-    """Run one reading statement; return its rows and the names of its columns.
+    """Run one statement that only reads; return its rows and the names of its columns.
 
     Raises:
         StoreError: it would write. Nothing has changed.
-        ValueError: it cannot be run as it is; the message says why.
+        ValueError: it cannot be run; the message says why.
     """
     if not isinstance(query, str):
         raise TypeError(f"a query is text, such as 'SELECT * FROM executions', not {query!r}")
@@ -69,14 +69,14 @@ def select(
 
 
 def _parameter(value: Any, tz: Zone | None) -> Any:
-    """Write a time as the views do, one without a zone as that in ``tz``; leave the rest to SQLite."""
+    """Convert a time to what the views hold, one without a zone as of ``tz``; leave the rest to SQLite."""
     if not isinstance(value, datetime):
         return value
     return iso_of(micros_of(value, tz))
 
 
 def _explained(db: sqlite3.Connection, exc: Exception) -> Exception:
-    """Say what is wrong with the query; an error of the log itself is returned as it is."""
+    """Explain what is wrong with the query; an error of the log itself is returned unchanged."""
     if _code(exc) not in (None, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_RANGE):
         return exc
     if "parameters" in str(exc) or "binding" in str(exc):

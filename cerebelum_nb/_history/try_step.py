@@ -1,4 +1,4 @@
-"""``history.try_step``: an edited step on the arguments of recorded runs, and what comes out otherwise."""
+"""``history.try_step``: an edited step on the arguments of recorded runs, and how its results differ."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ def try_step(
 ) -> pd.DataFrame:
     """Run a step as it is now on what recorded runs gave it, and compare; nothing is written.
 
-    It works in a cell and in a script alike, without ``await``, also for an async step (which then runs on an event
-    separate loop). Each run is one attempt, under the step's timeout, with the results of other steps and the inputs
+    It works in a cell and in a script alike, without ``await``, even for an async step (which then runs on a separate
+    event loop). Each run is one attempt, under the step's timeout, with the results of other steps and the inputs
     as they were when the step last began. Operations in it return what they returned then; sleeps are skipped.
 
     Args:
         step: the step, as ``@step`` made it.
-        runs: on how many runs, the newest of those that reached it.
+        runs: how many runs to try it on: the newest of those that reached it.
         workflow: only runs of this workflow: its name, or the workflow itself.
-        repeat: True lets it do for real what the run did not record (a ``context.run``, a poll or a retry with other
+        repeat: True lets it really do what the run did not record (a ``context.run``, a poll or a retry with other
             arguments or other code), and lets a step with ``effect="external"`` be tried at all. By default such a
             step is refused, and such an operation is the error of its row.
         values: True adds ``old_value`` and ``new_value``, the values themselves.
@@ -144,7 +144,7 @@ async def _try(spec: StepSpec, log: Store, execution_id: str, repeat: bool) -> _
 
 
 def _end_of(history: Sequence[Event], start: StepStarted, began: int) -> int:
-    """The version of the outcome of this visit; one behind the last event when it has none."""
+    """Return the version of the outcome of this visit; one after the last event if there is none."""
     for n, event in enumerate(history[began:], began + 1):
         if isinstance(event, (StepCompleted, StepFailed)) and (event.step, event.visit) == (start.step, start.visit):
             return n
@@ -204,7 +204,7 @@ def _load(log: Store, value: Value) -> Any:
 
 
 def _reached(log: Store, step: str, runs: int | None, workflow: str | None) -> list[str]:
-    """The newest runs in which the step began."""
+    """Return the newest runs in which the step began."""
     of, parameters = ("", list[object]()) if workflow is None else ("x.workflow = ? AND", [workflow])
     with snapshot(log) as db:
         asked = db.execute(

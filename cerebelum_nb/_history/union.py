@@ -1,4 +1,4 @@
-"""Several logs as one: their frames under each other, and one connection to ask them all in SQL."""
+"""Several logs as one: their frames concatenated, and one connection for SQL over all of them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["attached", "together"]
 
 
 def together(frames: Mapping[str | None, pd.DataFrame]) -> pd.DataFrame:
-    """Put frames of the same columns under each other, with a first column ``log``; one without a name is enough."""
+    """Concatenate frames with the same columns, with a first column ``log``; a single frame needs no name."""
     import pandas as pd
 
     if None in frames:
@@ -43,14 +43,14 @@ def together(frames: Mapping[str | None, pd.DataFrame]) -> pd.DataFrame:
 
 @contextmanager
 def attached(logs: Mapping[str | None, Store], query: str) -> Iterator[sqlite3.Connection]:
-    """Give one connection that can only read, on which the views of all the logs are one, with a first column ``log``.
+    """Open one read-only connection on which the views of all the logs are united, with a first column ``log``.
 
-    SQLite attaches ten logs or so. Of more, what the views say is copied first, into a temporary database; then it
-    takes as long as reading all of them.
+    SQLite attaches about ten logs. If there are more, the views are first copied into a temporary database, which takes
+    as long as reading all of them.
 
     Args:
         logs: the logs by name.
-        query: what will be asked: a view that it does not name need not be copied.
+        query: the query to come: views that it does not name are not copied.
 
     Raises:
         StoreError: one of them cannot be read.
@@ -70,7 +70,7 @@ def attached(logs: Mapping[str | None, Store], query: str) -> Iterator[sqlite3.C
 
 
 def _unite(db: sqlite3.Connection, logs: Mapping[str | None, Store]) -> None:
-    """Attach every log, and make of each view a union."""
+    """Attach every log, and make each view a union."""
     for number, log in enumerate(logs.values()):
         _attach(db, f"log{number}", log)
     for view in VIEWS:
@@ -79,7 +79,7 @@ def _unite(db: sqlite3.Connection, logs: Mapping[str | None, Store]) -> None:
 
 
 def _copy(db: sqlite3.Connection, logs: Mapping[str | None, Store], wanted: Collection[str]) -> None:
-    """Attach one log after the other, and make of each view a table; empty if it is not wanted."""
+    """Attach one log after the other, and copy each wanted view into a table; the others stay empty."""
     db.execute("PRAGMA synchronous = off")
     for number, (name, log) in enumerate(logs.items()):
         _attach(db, "one", log)
@@ -99,7 +99,7 @@ def _attach(db: sqlite3.Connection, schema: str, log: Store) -> None:
         (version,) = db.execute(f"PRAGMA {schema}.user_version").fetchone()
         if version == SCHEMA_VERSION:
             return
-        db.execute(f"DETACH {schema}")  # an older log that can only be read: its views have fewer columns
+        db.execute(f"DETACH {schema}")  # an older, read-only log: its views have fewer columns
     db.execute(f"ATTACH ':memory:' AS {schema}")
     with snapshot(log) as copy:
         db.deserialize(copy.serialize(), name=schema)

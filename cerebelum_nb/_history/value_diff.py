@@ -18,10 +18,10 @@ _MOST = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """What is different between two values; false when nothing is.
+    """The difference between two values; false if there is none.
 
-    ``cells`` counts the cells or elements that differ among those both have, ``largest`` is the largest difference of
-    numbers among them; of two numbers, theirs. Of other values that have no cells both are None.
+    ``cells`` counts the cells or elements that both have and that differ, ``largest`` is the largest difference of
+    numbers among them; for two numbers, theirs. For other values without cells both are None.
     """
 
     words: tuple[str, ...] = ()
@@ -60,7 +60,7 @@ def compare(one: Any, other: Any) -> Difference:
 
 
 def _apart(one: Any, other: Any) -> float | None:
-    """How far two numbers are apart, numpy's too."""
+    """Return the difference of two numbers, including numpy's."""
     if not all(isinstance(value, Real) and not isinstance(value, bool) for value in (one, other)):
         return None
     try:

@@ -151,7 +151,7 @@ def trace(execution_id: ExecutionLike, *, store: Store | None = None, per: Per =
     """Return the spans of an execution, from the log; OpenTelemetry is not needed.
 
     Args:
-        execution_id: its id or an unambiguous beginning.
+        execution_id: its id or an unambiguous prefix.
         store: the log; by default the session's.
         per: what one trace holds.
 

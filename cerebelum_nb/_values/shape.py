@@ -10,8 +10,10 @@ from __future__ import annotations
 import dataclasses
 import enum
 import inspect
+import sys
 import types
 import typing
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import date, datetime, time, timedelta
@@ -135,12 +137,14 @@ class _ModelShape(Shape):
         return made
 
 
-def shape_of(cls: Any, where: str) -> Shape | None:
+def shape_of(cls: Any, where: str, space: Mapping[str, Any] | None = None) -> Shape | None:
     """Read the shape of inputs; None when there is no class.
 
     Args:
         cls: a dataclass, a TypedDict or a pydantic model.
         where: whose inputs they are, for messages.
+        space: the names of the code that uses it, for annotations that are text: a script that a command has loaded is
+            not the module that is called ``__main__``.
 
     Raises:
         WorkflowDefinitionError: it is none of the three, or its annotations cannot be read.
@@ -154,6 +158,7 @@ def shape_of(cls: Any, where: str) -> Shape | None:
             f"{where}: inputs= is a dataclass, a TypedDict or a pydantic model, not {cut(repr(cls), 60)}"
         )
     try:
+        _learn(cls, space)
         return Shape(cls, _fields_of(cls))
     except (NameError, TypeError) as error:
         raise WorkflowDefinitionError(f"{where}: the fields of {cls.__name__} cannot be read: {error}") from error
@@ -162,13 +167,41 @@ def shape_of(cls: Any, where: str) -> Shape | None:
 def shape_taken(fn: Callable[..., Any]) -> Shape | None:
     """Read the shape that a step's parameter ``inputs`` is annotated with; None when that says none."""
     try:
-        return shape_of(get_type_hints(inspect.unwrap(fn)).get("inputs"), "")
+        fn = inspect.unwrap(fn)
+        return shape_of(get_type_hints(fn).get("inputs"), "", fn.__globals__)
     except (WorkflowDefinitionError, NameError, TypeError, AttributeError):
         return None
 
 
+_learnt: weakref.WeakKeyDictionary[type[Any], dict[str, _Field]] = weakref.WeakKeyDictionary()
+"""The fields of classes, as their annotations were understood where they were declared as inputs."""
+
+
+def _learn(cls: type[Any], space: Mapping[str, Any] | None) -> None:
+    """Read the fields of a class, and of those that they are of."""
+    if cls in _learnt:
+        return
+    try:
+        hints = get_type_hints(cls, include_extras=True)
+    except NameError:
+        if space is None:
+            raise
+        hints = get_type_hints(cls, {**vars(sys.modules[cls.__module__]), **space}, include_extras=True)
+    _learnt[cls] = _fields(cls, hints)
+    todo = list(hints.values())
+    while todo:
+        kind = todo.pop()
+        todo.extend(part for part in get_args(kind) if get_origin(kind) is not Literal)
+        if isinstance(kind, type) and (dataclasses.is_dataclass(kind) or typing.is_typeddict(kind)):
+            _learn(kind, space)
+
+
 def _fields_of(cls: type[Any]) -> dict[str, _Field]:
-    hints = get_type_hints(cls, include_extras=True)
+    _learn(cls, None)
+    return _learnt[cls]
+
+
+def _fields(cls: type[Any], hints: Mapping[str, Any]) -> dict[str, _Field]:
     if typing.is_typeddict(cls):
         # Where annotations are text, __required_keys__ does not know NotRequired.
         required: frozenset[str] = cls.__required_keys__
@@ -412,6 +445,8 @@ def _said(kind: Any) -> str:
 
 def _plain(value: Any) -> Any:
     """Write a value as the log is to hold it: without classes that only this code knows."""
+    if isinstance(value, Secret):
+        return value
     if isinstance(value, enum.Enum):
         return _plain(value.value)
     if isinstance(value, Path):

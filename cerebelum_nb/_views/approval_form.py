@@ -25,7 +25,7 @@ def approval_form(execution_id: str, *, store: Store | None = None, step: str | 
     """Show what an execution asks, with buttons to approve and reject it.
 
     Args:
-        execution_id: its id or an unambiguous beginning.
+        execution_id: its id or an unambiguous prefix.
         store: the log; by default the session's.
         step: which step's approval, when several wait.
 

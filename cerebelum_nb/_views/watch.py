@@ -39,7 +39,7 @@ def watch(execution_id: str | None = None, *, store: Store | None = None) -> Non
     run is over.
 
     Args:
-        execution_id: its id or an unambiguous beginning; by default the newest execution's.
+        execution_id: its id or an unambiguous prefix; by default the newest execution's.
         store: the log; by default the session's.
 
     Raises:

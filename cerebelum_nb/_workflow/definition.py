@@ -46,7 +46,7 @@ class Definition:
         self.__qualname__ = fn.__qualname__
         self._fn, self.name, self.max_jumps, self.on_failure = fn, name, max_jumps, on_failure
         self._load = load_of(fn)
-        self._inputs, self.shape = inputs, shape_of(inputs, f"@workflow of '{name}'")
+        self._inputs, self.shape = inputs, shape_of(inputs, f"@workflow of '{name}'", fn.__globals__)
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         """Pickle by name, as functions are; one that its module does not hold, by what it is made of."""

@@ -116,7 +116,7 @@ def load_script(path: str | os.PathLike[str]) -> ModuleType:
     stopped_at: int | None = None
     try:
         with loading(), _unknown_arguments(place):
-            _run(compile(_NotMain().visit(tree), str(place), "exec"), module)
+            _run(compile(_NotMain().visit(tree), str(place), "exec", dont_inherit=True), module)
     except RunStartedError as error:
         stopped_at = _line_of(error, str(place))
     except (Exception, SystemExit) as error:  # it may raise anything
@@ -301,10 +301,15 @@ def _define(place: Path, parts: list[_Part]) -> ModuleType:
                     vars(module).pop(name, None)
                 continue
             try:
-                exec(compile(ast.Module(body=[node], type_ignores=[]), part.file, "exec"), module.__dict__)
+                exec(_compiled(node, part), module.__dict__)
             except (Exception, SystemExit) as error:  # it may raise anything
                 raise WorkflowNotFoundError(_raised(part.what, error)) from error
     return module
+
+
+def _compiled(node: ast.stmt, part: _Part) -> CodeType:
+    """Compile a definition of a cell; not with the ``__future__`` of this module."""
+    return compile(ast.Module(body=[node], type_ignores=[]), part.file, "exec", dont_inherit=True)
 
 
 def _raised(what: str, error: BaseException) -> str:

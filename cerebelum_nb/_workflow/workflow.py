@@ -263,7 +263,7 @@ class Workflow(Definition):
         """Resume an execution that failed, was stopped, or whose process died; finished steps are not run again.
 
         Args:
-            execution_id: its id or an unambiguous beginning; None takes the newest that can be resumed.
+            execution_id: its id or an unambiguous prefix; None takes the newest that can be resumed.
             skip_completed_steps: False runs everything again under the same id.
             inputs: replace the recorded inputs of these names, or supply secrets again.
             rerun: names of completed steps to run again with what depends on them; ``"stale"`` means those whose
@@ -391,7 +391,7 @@ class Workflow(Definition):
         """Continue an execution cell by cell: after a kernel restart, or one that stopped or failed.
 
         Args:
-            execution_id: its id or an unambiguous beginning; None takes the newest that can be resumed.
+            execution_id: its id or an unambiguous prefix; None takes the newest that can be resumed.
             store: the log; by default the session's.
 
         Returns:
@@ -415,7 +415,7 @@ class Workflow(Definition):
         """Say what a resume would do with each step, and why; runs nothing.
 
         Args:
-            execution_id: its id or an unambiguous beginning; None takes the newest that can be resumed.
+            execution_id: its id or an unambiguous prefix; None takes the newest that can be resumed.
             inputs: the inputs the resume would replace.
             rerun: what the resume would be given as ``rerun``.
             store: the log; by default the session's.
@@ -450,7 +450,7 @@ class Workflow(Definition):
         twice.
 
         Args:
-            execution_id: the execution: its id or an unambiguous beginning. It must not be running.
+            execution_id: the execution: its id or an unambiguous prefix. It must not be running.
             to: the last step that stays done, or its name: what completed after it is undone. None: everything.
             inputs: replace the recorded inputs of these names, or supply secrets again.
             repeat: steps with ``effect="external"`` whose outcome is unknown, and that did not happen; or such an undo
@@ -507,7 +507,7 @@ class Workflow(Definition):
         """Say what :meth:`rollback` would undo, in that order, and what has no handler; runs nothing.
 
         Args:
-            execution_id: the execution: its id or an unambiguous beginning.
+            execution_id: the execution: its id or an unambiguous prefix.
             to: as in :meth:`rollback`.
             store: the log; by default the session's.
 
@@ -542,7 +542,7 @@ class Workflow(Definition):
         depends on them or on a result that is given.
 
         Args:
-            execution_id: the execution to fork: its id or an unambiguous beginning.
+            execution_id: the execution to fork: its id or an unambiguous prefix.
             from_step: the first step that runs in the fork, or its name; it is left before its first visit. None: the
                 first step whose result is given, else the point that the execution has reached.
             inputs: replace the recorded inputs of these names; secrets that this process does not have are given again.

@@ -12,9 +12,19 @@ from typing import Any, Literal, NotRequired, Optional, TypedDict
 
 import pytest
 
-from cerebelum_nb import InputsError, Secret, WorkflowDefinitionError, foreach, history, step, workflow
+from cerebelum_nb import (
+    InputsError,
+    Secret,
+    SecretMissingError,
+    WorkflowDefinitionError,
+    foreach,
+    history,
+    step,
+    workflow,
+)
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb._values.shape import shape_of
+from cerebelum_nb._workflow.load import load_script
 from cerebelum_nb.testing import MemoryStore
 
 
@@ -243,6 +253,26 @@ def test_a_secret_given_as_text_stays_out_of_the_log():
     log = MemoryStore()
     deploy.run({"size": "small", "token": "abc123"}, store=log, execution_id="k1")
     assert "abc123" not in repr(log.events("k1"))
+
+
+def test_a_secret_that_is_gone_fits_until_somebody_reveals_it():
+    shape = shape_of(Deploy, "w")
+    taken, problems = shape.take({"size": "small", "token": Secret.missing("token")})
+    assert not problems and str(taken["token"]) == "********"
+    with pytest.raises(SecretMissingError):
+        shape.make(taken).token.reveal()
+
+
+def test_a_script_that_is_loaded_declares_its_inputs_with_annotations_that_are_text(tmp_path):
+    (tmp_path / "ship.py").write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n"
+        "from cerebelum_nb import Secret, step, workflow\n"
+        "@dataclass\nclass Part:\n    token: Secret[str]\n@dataclass\nclass Ship:\n    parts: list[Part]\n"
+        "@step\ndef count(inputs): return len(inputs.parts)\n"
+        "@workflow(inputs=Ship)\ndef ship(wf): wf.timeline(count)\n"
+    )
+    ship = load_script(tmp_path / "ship.py").ship
+    assert ship.run({"parts": [{"token": "a"}]}, store=MemoryStore()).output == 1
 
 
 def test_a_trial_gives_a_step_the_class_that_it_says_it_takes(tmp_path):
