@@ -27,7 +27,7 @@ from .places import COMPREHENSIONS, Block, IsOperation, Place, Statements, is_te
 
 __all__ = ["NoTwinError", "Twin", "code_position"]
 
-_SEES_ALL = ("locals", "vars", "eval", "exec", "dir")
+_SEES_ALL = ("eval", "exec")
 """Builtins that may read any local by its name."""
 
 Inside = Callable[[str, int, Block], Block]
@@ -45,6 +45,8 @@ class Twin:
         node = source.node_of(code, fn.__globals__)
         if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             raise NoTwinError("its source cannot be found")
+        if any(map(_reads_all, ast.walk(node))):
+            raise NoTwinError("it reads all its variables at once, where those of a twin would be among them")
         self.node = node
         self.statements = Statements(node, is_operation)
         self.places = self.statements.places
@@ -367,6 +369,14 @@ class Twin:
         inners = [const for const in around.co_consts if isinstance(const, types.CodeType)]
         made = next(const for const in inners if const.co_name == old.name)
         return _renamed(made, made.co_qualname, self.code.co_qualname)
+
+
+def _reads_all(node: ast.AST) -> bool:
+    """Whether it is ``locals()`` or the like."""
+    match node:
+        case ast.Call(func=ast.Name(id="locals" | "vars" | "dir"), args=[], keywords=[]):
+            return True
+    return False
 
 
 def code_position(code: types.CodeType) -> tuple[str, int, int]:

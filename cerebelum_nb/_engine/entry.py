@@ -14,6 +14,7 @@ import inspect
 import json
 import types
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from .._checkpoint.cursor import twin_of
@@ -21,11 +22,14 @@ from .._checkpoint.decorated import innermost
 from .._checkpoint.notes import notes
 from .._checkpoint.places import IsOperation, Place
 from .._checkpoint.twin import Twin
+from .._checkpoint.variables import Frame, Kept
 from .._core.events import StepCheckpointed
 from .._core.graph import StepSpec, key_of, of_item, owner_of
 from .._core.state import State
 from .._core.step_state import Checkpoint, StepState
 from .._core.value import Value
+from .._store.base import Store
+from .._text.json_text import parse
 
 __all__ = [
     "Entry",
@@ -37,6 +41,7 @@ __all__ = [
     "notes_on",
     "result_of",
     "twin_for",
+    "variables_of",
     "waits_in_plain_steps",
 ]
 
@@ -144,6 +149,19 @@ def twin_for(spec: StepSpec) -> Twin | None:
         return None
     twin = twin_of(fn, _is_operation_in(fn))
     return None if isinstance(twin, str) else twin
+
+
+def variables_of(spec: StepSpec, recorded: StepCheckpointed, log: Store) -> dict[str, Any]:
+    """Return the variables at a recorded line, as far as they can be made here: of an untrusted log, what is JSON."""
+    plain = parse(recorded.variables.json) if recorded.variables is not None else {}
+    found = dict(plain)
+    fn, twin = innermost(spec.fn), twin_for(spec)
+    if fn is not None and twin is not None and log.trusted:
+        frame = Frame(twin, fn, (fn.__globals__,))
+        for names, value in zip(recorded.groups, recorded.kept, strict=True):
+            with suppress(Exception):  # whatever their classes do; the others are shown all the same
+                found |= frame.restore({}, [Kept(tuple(names), value.codec, log.payload(value.digest))])
+    return {name: value for name, value in found.items() if name[0] != "."}
 
 
 def notes_on(spec: StepSpec) -> list[str]:

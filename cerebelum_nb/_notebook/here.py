@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from types import FrameType, TracebackType
 from typing import Any
 
+from .._core.graph import StepSpec
 from .._core.state import State, fold
 from .._core.state_name import ExecutionState
 from .._dsl.step import Step
+from .._engine import entry
 from .._host.caller import is_library_frame
 from .._store.base import Store
 from .._store.connect import resolve_store
@@ -73,8 +75,8 @@ def here(
 ) -> Here:
     """Show the arguments and local variables of the step that failed.
 
-    Right after a failure they are those of the live exception. Otherwise, in a new kernel say, they are the
-    arguments the step was given, from the log.
+    Right after a failure they are those of the live exception. Otherwise, in a new kernel say, they come from the log:
+    the variables at the statement that raised, if the step continues there, else the arguments it was given.
 
     Args:
         failure: the error of a run, or the id of an execution; by default the last failure.
@@ -116,7 +118,8 @@ def _given(found: Here, into: MutableMapping[str, Any] | None) -> Here:
 
 def _hidden(frame: FrameType) -> tuple[dict[str, Any], Redactor]:
     """The local variables, each that shows a secret as a `Secret`: what a notebook displays, it keeps."""
-    names, redactor = dict(frame.f_locals), Redactor()
+    names = {name: value for name, value in frame.f_locals.items() if name[0] != "."}  # those are a twin's own
+    redactor = Redactor()
     secrets = {name: value for name, value in frame.f_globals.items() if isinstance(value, Secret)}
     gather([names, secrets], redactor, set(), 0)
     if not redactor:
@@ -164,12 +167,22 @@ def _recorded(log: Store, execution_id: str | None) -> Here:
     state = fold(log.events(found))
     if state.failed_step is None:
         raise CerebelumError(f"execution {found} is {state.status}, and no step of it failed: nothing to look at")
-    return Here(state.failed_step, _arguments(log, found, state, state.failed_step), None, "argument")
+    names = _arguments(log, found, state, state.failed_step)
+    spec, checkpoints = _spec_of(state, state.failed_step), state.steps[state.failed_step].checkpoints
+    if spec is None or not checkpoints or not checkpoints[-1].event.raised:
+        return Here(state.failed_step, names, None, "argument")
+    recorded = entry.variables_of(spec, checkpoints[-1].event, log)
+    given = {name: value for name, value in names.items() if name in checkpoints[-1].event.given}
+    return Here(state.failed_step, {**given, **recorded}, None, "variable")
+
+
+def _spec_of(state: State, step: str) -> StepSpec | None:
+    return next((w.plan().steps.get(step) for w in reversed(registered().values()) if w.name == state.workflow), None)
 
 
 def _arguments(log: Store, execution_id: str, state: State, step: str) -> dict[str, Any]:
     """What the step was called with; where the workflow is not defined here, all that was there for it."""
-    spec = next((w.plan().steps.get(step) for w in reversed(registered().values()) if w.name == state.workflow), None)
+    spec = _spec_of(state, step)
     wanted = [n for n in state.finished if spec is None or spec.takes_rest or n in (*spec.requires, *spec.optional)]
     arguments = {}
     for name in wanted:

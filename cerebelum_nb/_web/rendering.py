@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ from .parts import Document
 if TYPE_CHECKING:
     from .._text.html import Html
     from .logs import ShownLog
-    from .looking import Picture
+    from .looking import Happened, Picture
 
 __all__ = ["STATIC", "Settings", "execution_document", "list_document", "render"]
 
@@ -246,13 +246,21 @@ def execution_document(picture: Picture, settings: Settings, *, root: str, told:
         "asks": [(f"a-{ask.step}-{ask.op}", ask) for ask in picture.approvals[:_MOST_ASKED]],
         "signals": [(f"g-{signal.name}", signal) for signal in picture.signals[:_MOST_ASKED]] if can_send else [],
         "steps": [(f"s-{number}", line) for number, line in enumerate(picture.lines)],
-        "events": [(f"e-{event.version}", event) for event in picture.events],
     }
     for name, found in rows.items():
         made, lists[name] = _rows("execution_parts.html", name, found, **given)
         parts |= made
+    events = {f"e-{event.version}": _event_row(event, root, id_) for event in picture.events}
+    parts, lists["events"] = parts | events, tuple(events)
     done = (ExecutionState.COMPLETED, ExecutionState.CANCELLED)
     return Document(parts=parts, lists=lists, over=picture.state.lifecycle in done and picture.is_now)
+
+
+@lru_cache(maxsize=5_000)
+def _event_row(event: Happened, root: str, id_: str) -> str:
+    """Draw an event, once: they never change, and are most of a page."""
+    row = _module("execution_parts.html").events
+    return str(row(f"e-{event.version}", event, None, root, id_, None))
 
 
 def _rows(

@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
-from .harness import interrupted, program, uninterrupted
+from cerebelum_nb._checkpoint.cursor import twin_of
+
+from .harness import Waits, interrupted, is_nap, load, program, uninterrupted
 
 RESTORED = {
     "two names of one list": "a=[1]; b=a\nawait nap()\nb.append(2)\nreturn a, a is b",
@@ -89,7 +93,7 @@ REFUSED = {
     ),
     "async for": "async for j in count_up(2):\n    await nap()\nreturn j",
     "a wait in a finally": "try:\n    a=1\nfinally:\n    await nap()\nreturn a",
-    "locals() that is read later": "a=1; g=(i for i in [1])\nawait nap()\nreturn sorted(locals())",
+    "eval() that is read later": "a=1; g=(i for i in [1])\nawait nap()\nreturn eval('a')",
 }
 
 
@@ -104,6 +108,13 @@ def test_it_is_restored(body: str) -> None:
 @pytest.mark.parametrize("body", REFUSED.values(), ids=REFUSED)
 def test_it_is_refused(body: str) -> None:
     assert interrupted(program(body), lambda _: True).fell_back
+
+
+def test_a_step_that_reads_all_its_variables_has_no_twin_that_would_be_among_them() -> None:
+    source = program("a=1\nawait nap()\nreturn sorted(locals())")
+    with contextlib.ExitStack() as files:
+        fn, _ = load(source, Waits(lambda _: False), [], files)
+        assert "reads all its variables" in str(twin_of(fn, is_nap))
 
 
 def test_a_cell_of_the_function_around_it_is_shared() -> None:

@@ -223,7 +223,7 @@ each_routed = made(
 )
 each_missing = made("c_each_missing", lambda wf: wf.timeline(foreach(each_input, name="inputs.names")))
 each_given = made("c_each_given", lambda wf: wf.timeline(foreach(each_input, name="inputs.given")))
-signalled = made("c_signalled", lambda wf: wf.timeline([first_signal, no_signal]))
+signalled = made("c_signalled", lambda wf: wf.timeline(one >> [first_signal, no_signal]))
 
 CONFORMING = [
     each,

@@ -163,8 +163,8 @@ async def test_a_hundred_sleepers_wake_from_one_hibernation(server, log):
 
     @workflow
     def dormitory(wf):
-        wf.timeline(sleepers)
+        wf.timeline(no_op("first") >> sleepers)
 
     result = await run(server, log, dormitory, "l5", release_after=0.5)
-    assert len(result.results) == 100
+    assert len(result.results) == 101
     assert {type(event).__name__ for event in log.events("l5")} >= {"WorkflowHibernated", "WorkflowAwakened"}

@@ -7,7 +7,7 @@ import linecache
 
 import pytest
 
-from cerebelum_nb import WorkflowError, step, workflow
+from cerebelum_nb import WorkflowError, here, step, workflow
 from cerebelum_nb._core.events import StepCheckpointed
 from cerebelum_nb._core.state import fold
 from cerebelum_nb._history.facts import facts
@@ -219,3 +219,10 @@ def test_the_slider_shows_the_variables_at_the_line(notebook):
     assert shown["steps['deploy'].line"] == "6"
     assert shown["steps['deploy'].variables['size']"] == "1"
     assert "created" in shown["steps['deploy'].variables['droplet', 'names']"]
+
+
+def test_here_has_the_variables_at_the_line_from_the_log(notebook):
+    notebook.cell(SEVEN.replace("names = [droplet]", "names = {droplet['id']}"))
+    notebook.fails()
+    found = here("k1", store=notebook.log)
+    assert found.names == {"inputs": {}, "droplet": {"id": "created"}, "names": {"created"}, "size": 1}

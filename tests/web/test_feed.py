@@ -72,7 +72,7 @@ def test_a_commit_reaches_every_viewer_and_is_drawn_once(log):
                 drawn.append(store.execution("asking-1").version)
                 return of(head=str(drawn[-1]))
 
-        viewers = [asyncio.ensure_future(messages(feed.follow("k", draw, "", 0.0), 2)) for _ in range(5)]
+        viewers = [asyncio.ensure_future(messages(feed.follow("k", draw, "", 0.01), 2)) for _ in range(5)]
         while len(drawn) < 1:
             await asyncio.sleep(0.01)
         with SqliteStore(log) as store:
@@ -84,6 +84,30 @@ def test_a_commit_reaches_every_viewer_and_is_drawn_once(log):
     found = asyncio.run(main())
     assert all([one["parts"]["head"] for one in two] == [str(drawn[0]), str(drawn[0] + 1)] for two in found)
     assert drawn == sorted(set(drawn))
+
+
+def test_viewers_who_came_at_different_moments_are_told_at_the_same_for_one_drawing():
+    drawn = []
+
+    async def main():
+        feed = Feed("none.db", [0])
+
+        def draw():
+            drawn.append(1)
+            return of(head=str(len(drawn)))
+
+        async def view(after):
+            await asyncio.sleep(after)
+            return await messages(feed.follow("k", draw, "", 0.2), 6)
+
+        viewers = [asyncio.ensure_future(view(0.037 * number)) for number in range(8)]
+        while not all(viewer.done() for viewer in viewers):
+            await asyncio.sleep(0.02)
+            feed.poke()
+        feed.close()
+
+    asyncio.run(main())
+    assert len(drawn) < 30  # one for who comes, and then one for all: not one for each of the 48 messages
 
 
 def test_viewers_who_come_at_any_moment_of_a_drawing_get_it(log):
@@ -114,7 +138,7 @@ def test_viewers_who_come_at_any_moment_of_a_drawing_get_it(log):
 def test_nobody_is_polled_for_when_nobody_looks(log):
     async def main():
         feed = Feed(str(log), count := [0])
-        (message,) = await messages(feed.follow("k", lambda: of("a"), "", 0.0), 1)
+        (message,) = await messages(feed.follow("k", lambda: of("a"), "", 0.01), 1)
         await asyncio.sleep(0)
         polls = [task for task in asyncio.all_tasks() if "_watch" in repr(task)]
         feed.close()
