@@ -54,6 +54,7 @@ __all__ = ["Worker"]
 log = logging.getLogger("cerebelum_nb")
 
 _BEAT_SECONDS = 1.0
+_TURN_SECONDS = 30
 _FIRST_BEAT_SECONDS = 0.2
 """The first heartbeat says who is at work; a step that ends before it costs no call."""
 _MOST_FOR_ITEMS = 1_000_000
@@ -295,7 +296,7 @@ class Worker:
         assert self._client is not None
         drives = executor is not None and not self.queue
         beat = timedelta(seconds=_BEAT_SECONDS)
-        return TemporalWorker(
+        taker = TemporalWorker(
             self._client,
             task_queue=queue,
             workflows=[Drive] if drives else [],
@@ -314,6 +315,9 @@ class Worker:
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
             deployment_config=deployment(workflow, self.release) if self.release and workflow else None,
         )
+        if drives:
+            _be_patient(taker)
+        return taker
 
     # -- activities ---------------------------------------------------------------------------------------------
 
@@ -499,6 +503,18 @@ class Worker:
 def is_of(event: Event, name: str) -> bool:
     """Whether an event is of a step, or of an item of it."""
     return isinstance(event, StepEvent) and owner_of(event.step) == name
+
+
+def _be_patient(taker: TemporalWorker) -> None:
+    """Give a turn of the driver more than the two seconds after which the SDK takes it for a deadlock.
+
+    On an overloaded machine a turn may take longer; broken off, it costs a replay of all before it, which takes longer
+    still. The driver waits for nothing in a turn. The SDK has no option for it but ``debug_mode``, which makes turns on
+    the loop that sends heartbeats.
+    """
+    inner: Any = getattr(taker, "_workflow_worker", None)
+    if hasattr(inner, "_deadlock_timeout_seconds"):
+        inner._deadlock_timeout_seconds = _TURN_SECONDS
 
 
 def _polling() -> PollerBehaviorAutoscaling:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._core.value import Value
 from .._store.base import Store
 from .._text.text import counted
 from .._values import Redactor, Secret, decode, encode
-from .._values.shape import Shape
 from ..errors import InputsError
 from .remembered import remembered
 from .values import ExecutionValues
+
+if TYPE_CHECKING:
+    from .._values.shape import Shape  # who declares one has imported it
 
 __all__ = ["Inputs", "check_inputs", "keep_inputs", "merge_inputs"]
 

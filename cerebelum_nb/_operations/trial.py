@@ -26,7 +26,6 @@ from .._engine.scope import Scope
 from .._engine.values import ExecutionValues
 from .._store.base import Store
 from .._values import Redactor
-from .._values.shape import shape_taken
 from ..errors import CerebelumError
 from .context import Context
 
@@ -85,6 +84,8 @@ class _TrialHost(ExecutionValues):
     def __init__(self, spec: StepSpec, store: Store, execution_id: str, state: State) -> None:
         plan = Plan(workflow=state.workflow, timeline=((spec.name,),), steps={spec.name: spec})
         super().__init__(store, execution_id, plan, state, Redactor(store.redact), Context)
+        from .._values.shape import shape_taken
+
         self._shape = shape_taken(spec.fn) if spec.takes_inputs else None
         self.loop = asyncio.get_running_loop()
         self.clock: Clock = SystemClock()  # a test clock jumps when the runs of an engine wait; a trial is none of them

@@ -69,12 +69,19 @@ class Failure:
             kept=f"{rollback_told(state) or counted(len(state.finished), 'finished step') + ' kept'}.",
         )
 
+    @property
+    def what(self) -> str:
+        """What failed, as the first word of a sentence: a step, or the undoing of one."""
+        return "Undoing" if undone_by(self.step or "") else "Step"
+
+    @property
+    def about(self) -> str:
+        """The step that failed, or that could not be undone."""
+        return undone_by(self.step or "") or self.step or ""
+
     def to_text(self) -> str:
         """Write it as text that is the same in every run: the call is given without an id."""
-        undone = undone_by(self.step or "")
-        what = (
-            f"undoing '{undone}' failed" if undone else f"step '{self.step}' failed" if self.step else "the run failed"
-        )
+        what = f"{self.what.lower()} '{self.about}' failed" if self.step else "the run failed"
         lines = [f"{what}{f', {self.where}' if self.where else ''}: {self.error}"]
         if self.traceback:
             lines += [f"    {line}" for line in self.traceback.rstrip().splitlines()]
@@ -84,9 +91,7 @@ class Failure:
 
     def to_html(self) -> Html:
         """Write it as a box that is legible in light and dark themes."""
-        undone = undone_by(self.step or "")
-        failed = "Undoing <code>{}</code> failed" if undone else "Step <code>{}</code> failed"
-        what = Html(failed).format(undone or self.step) if self.step else "The run failed"
+        what = Html("{} <code>{}</code> failed").format(self.what, self.about) if self.step else "The run failed"
         where = Html(" in <b>{}</b>").format(self.where) if self.where else ""
         parts = [
             Html("<div><b style='color:#d55e00'>✗</b> {}{}</div>").format(what, where),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._core.graph import Plan
 from .._core.validate import Report
@@ -17,8 +17,10 @@ from .._dsl.builder import WorkflowBuilder, build
 from .._dsl.reloading import by_name, load_of, newest
 from .._engine import entry, views
 from .._text.text import as_stage, counted
-from .._values.shape import shape_of
 from ..errors import WorkflowDefinitionError
+
+if TYPE_CHECKING:
+    from .._values.shape import Shape
 
 __all__ = ["Definition", "check", "describe_path"]
 
@@ -46,7 +48,12 @@ class Definition:
         self.__qualname__ = fn.__qualname__
         self._fn, self.name, self.max_jumps, self.on_failure = fn, name, max_jumps, on_failure
         self._load = load_of(fn)
-        self._inputs, self.shape = inputs, shape_of(inputs, f"@workflow of '{name}'", fn.__globals__)
+        self._inputs = inputs
+        self.shape: Shape | None = None
+        if inputs is not None:
+            from .._values.shape import shape_of
+
+            self.shape = shape_of(inputs, f"@workflow of '{name}'", fn.__globals__)
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         """Pickle by name, as functions are; one that its module does not hold, by what it is made of."""

@@ -16,7 +16,7 @@ from cerebelum_nb._distributed.worker import Worker
 from cerebelum_nb._values import encode
 from cerebelum_nb._workflow.start import started
 
-pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 
 
 async def run(server, log, flow, execution_id, inputs=None, **options):

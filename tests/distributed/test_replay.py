@@ -7,6 +7,7 @@ releases stay. A change of the driver that breaks one needs ``workflow.patched``
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -38,3 +39,10 @@ async def test_another_order_of_steps_does_not_replay():
     replayer = Replayer(workflows=[Drive], workflow_runner=UnsandboxedWorkflowRunner())
     with pytest.raises(Exception, match=r"[Nn]ondeterminism"):
         await replayer.replay_workflow(history)
+
+
+def test_the_sdk_still_lets_a_turn_take_longer_than_two_seconds(worker):
+    from temporalio.worker import Worker
+
+    taker = worker._taker("cerebelum:some", ThreadPoolExecutor(1))
+    assert isinstance(taker, Worker) and taker._workflow_worker._deadlock_timeout_seconds == 30

@@ -30,6 +30,8 @@ from cerebelum_nb._core.state import fold
 from cerebelum_nb._core.state_name import ExecutionState
 from cerebelum_nb._engine.approvals import decide_approval
 from cerebelum_nb._store.sqlite import SqliteStore
+from cerebelum_nb._views.card import Card
+from cerebelum_nb._views.graph import Graph
 from cerebelum_nb.testing import MemoryStore
 
 from ..programs import Popen
@@ -144,6 +146,12 @@ def test_an_undo_that_fails_ends_it_and_a_second_call_continues(go, fails, store
         "1 undone, 1 still to undo. Fix 'broken', then continue the rollback:"
     )
     assert 'await deploy.rollback("k1")' in str(error)
+    shown = Card.at("k1", fold(store.events("k1")), 0, Graph(deploy.plan()))
+    assert shown.failure.to_text().startswith("undoing 'create' failed") and "Undoing <code>create" in shown.to_html()
+    assert [(row.name, row.state) for row in shown.rows if row.undoes] == [
+        ("undo configure", "completed"),
+        ("undo create", "failed"),
+    ]
 
     @create.on_rollback
     def fixed(create):
