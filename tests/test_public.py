@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+from enum import Enum
 from pathlib import Path
 
 KEPT = Path(__file__).with_name("public.txt")
@@ -40,11 +41,15 @@ def told(name: str, thing: object) -> list[str]:
         return [f"{name}: module"]
     if not callable(thing) or getattr(thing, "__module__", "").partition(".")[0] != "cerebelum_nb":
         return [f"{name}: {type(thing).__name__}"]
-    lines = [f"{name}{signature(thing)}"]
+    is_enum = inspect.isclass(thing) and issubclass(thing, Enum)  # how one is called is Python's business
+    lines = [f"{name}: {', '.join(thing.__members__)}" if is_enum else f"{name}{signature(thing)}"]  # type: ignore[attr-defined]
     if inspect.isclass(thing) and not issubclass(thing, BaseException):
         for member in sorted(dir(thing)):
             if member.startswith("_"):
                 continue
+            owner = next(base for base in thing.__mro__ if member in vars(base))
+            if owner.__module__.partition(".")[0] != "cerebelum_nb":
+                continue  # a method of text or of an Enum: it may differ from Python to Python
             found = inspect.getattr_static(thing, member)
             if isinstance(found, property):
                 lines.append(f"{name}.{member}: property")

@@ -487,7 +487,7 @@ class Workflow(Definition):
             >>> done = deploy.run(store=log, execution_id="k3v9")
             >>> print(deploy.plan_rollback("k3v9", store=log))
             deploy, rollback of k3v9: 1 undo
-            ↶ create_server  undo  destroy_server undoes it
+            ↶ create_server  undo   destroy_server undoes it
             >>> asyncio.run(deploy.rollback("k3v9", store=log)).status
             destroying 42
             <ExecutionState.ROLLED_BACK: 'ROLLED_BACK'>

@@ -64,7 +64,7 @@ def test_the_page_tells_what_happened(store, tmp_path):
         "building\nthe image",
         "def build(inputs):",
         "runs.deploy",
-        "All 14 events",
+        f"All {len(store.events('failed-1'))} events",
         store.execution("failed-1").summary.workflow,
         archive.verify("failed-1", store=store).heads["failed-1"][1],
     ):
@@ -74,7 +74,7 @@ def test_the_page_tells_what_happened(store, tmp_path):
 
 def test_the_page_says_what_to_do_next_until_there_is_nothing(store, tmp_path):
     failed = " ".join(Page(archive.export("failed-1", tmp_path / "failed.html", store=store).read_text()).text)
-    assert "Fix 'verify', then:" in failed.partition("What to do next")[2]
+    assert "Fix 'verify' (it continues at line" in failed.partition("What to do next")[2]
     assert "cerebelum resume failed-1" in failed
     done = " ".join(Page(archive.export("done-1", tmp_path / "done.html", store=store).read_text()).text)
     assert "What to do next" not in done
@@ -112,7 +112,10 @@ def test_tables(store, tmp_path, table, rows):
     assert len(told) == rows
     assert all(re.fullmatch(r"\d{4}-.*Z", row.get("started_at") or row["at"]) for row in told)
     frame = pd.read_parquet(archive.export("done-1", tmp_path / "run.parquet", table=table, store=store))
-    pd.testing.assert_frame_equal(frame, getattr(history, table)("done-1", store=store), check_categorical=False)
+    read = getattr(history, table)("done-1", store=store)
+    if table == "steps":  # a column of categories that has none is one of nothing in a Parquet file
+        assert frame.pop("worker").isna().all() and read.pop("worker").isna().all()
+    pd.testing.assert_frame_equal(frame, read, check_categorical=False)
 
 
 def test_parquet_without_pyarrow_names_the_extra(store, monkeypatch):
