@@ -129,7 +129,7 @@ class Cursor:
     def mark_impure(self, number: int) -> None:
         """Hear that such a statement begins, which may change variables before it waits: they are kept beforehand.
 
-        Most awaits are no operations: of a statement that never reaches one nothing is kept any more.
+        Most awaits are not operations: the variables of a statement that never reaches one are no longer kept.
         """
         if self.fresh and self.number is not None:
             self._quiet[self.number] += 1

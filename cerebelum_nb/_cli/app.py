@@ -59,7 +59,7 @@ __all__ = [
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MOST_LINES = 18
-"""An error stays on one screen: of a longer one the first lines are shown."""
+"""An error stays on one screen: a longer one is cut in the middle."""
 
 
 _NARROW, _NARROWEST = 53, 20
@@ -128,7 +128,7 @@ class Failure(click.ClickException):
 
 
 class _Formatter(click.HelpFormatter):
-    """A help text also for a narrow terminal, where click would write 50 columns at least."""
+    """Help text for terminals narrower than click's minimum of 50 columns."""
 
     def __init__(self, indent_increment: int = 2, width: int | None = None, max_width: int | None = None) -> None:
         columns = shutil.get_terminal_size().columns

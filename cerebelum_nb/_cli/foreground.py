@@ -33,7 +33,7 @@ _WORTH_TELLING_SECONDS = 1.0
 
 @contextmanager
 def foreground(ctx: click.Context, *, json_: bool) -> Iterator[None]:
-    """Have what runs in the block say, on stderr, what it waits for, and hints be commands."""
+    """While the block runs, print what the execution waits for to stderr, and show hints as commands."""
     observer = observers.Observer(lambda execution, version, event: _tell(ctx, execution, event))
     told = views.outcome_is_told.set(not json_ and sys.stdout.isatty())
     commands = in_terminal.set(True)

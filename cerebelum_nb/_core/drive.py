@@ -255,7 +255,7 @@ class Driver:
             make: makes the event once there is another to go with; None if it is obsolete by then.
 
         Returns:
-            Whether it is the first to wait, so that the shell makes sure that it is recorded at last.
+            Whether it is the first to wait: the shell then ensures that it is recorded in the end.
         """
         self._riders.append(make)
         return len(self._riders) == 1

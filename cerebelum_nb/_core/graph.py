@@ -58,7 +58,7 @@ class Policy:
 
         Args:
             failures: how many failures there were before it.
-            chance: a random number from 0 up to 1; the resulting time of the next attempt is recorded.
+            chance: a random number from 0 up to 1, passed in to keep this pure.
 
         Example:
             >>> Policy(retry_delay=1, backoff=2, max_delay=5, jitter=0.5).delay(1, chance=0.25)

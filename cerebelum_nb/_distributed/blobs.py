@@ -20,7 +20,7 @@ from ..errors import StoreError
 __all__ = ["INLINE_BYTES", "Blobs", "blobs_at"]
 
 INLINE_BYTES = 8 * 1024
-"""A value of so many bytes at most stands in the history; the server takes 2 MB in one message, and 50 MB in all."""
+"""The largest value, in bytes, that is kept in the history; the server takes 2 MB in one message, 50 MB in all."""
 
 _BLOB = '"@blob"'
 _MOST_BYTES = 1 << 30
@@ -94,7 +94,7 @@ class Blobs:
         return bytes(found)
 
     def thin(self, value: Value, most: int = INLINE_BYTES) -> Value:
-        """Return what of a value stands in the history, of so many bytes at most; the rest is kept here."""
+        """Return the part of a value that the history keeps, at most that many bytes; the rest is kept here."""
         if value.payload is not None:
             if len(value.payload) <= most:
                 return replace(value, payload=None, json=f'"{base64.b64encode(value.payload).decode()}"')

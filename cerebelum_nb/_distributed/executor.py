@@ -55,7 +55,7 @@ __all__ = ["DistributedExecutor"]
 log = logging.getLogger("cerebelum_nb")
 
 _UNTAKEN_SECONDS = 4.0
-"""So long nobody may take an execution up before it is said that it waits for a worker."""
+"""How long an execution may go unclaimed before we say that it waits for a worker."""
 _LOOK_SECONDS = 1.0
 
 
@@ -65,7 +65,7 @@ class DistributedExecutor:
     Args:
         core_url: HOST:PORT of the Temporal server; by default ``$CEREBELUM_CORE_URL``, else ``localhost:7233``.
         queues: which group of workers runs a step, by the step's name: ``{"train": "gpu"}``.
-        heartbeat: seconds after which a worker that is not heard of has died.
+        heartbeat: seconds without a heartbeat after which a worker counts as dead.
         release_after: seconds that a step may wait in its worker; a longer wait holds nothing there.
         blobs: where values over 8 KB are: a folder that all machines share, or a URL for fsspec; by default
             ``$CEREBELUM_BLOBS``, else a folder of this user.
@@ -159,7 +159,7 @@ class DistributedExecutor:
         mark_done: Mapping[str, Any] | None = None,
         store: Store | None = None,
     ) -> Result:
-        """Go on there with what failed, was stopped or paused, there or here; finished steps are not run again.
+        """Resume, on the cluster, what failed or was stopped, there or here; finished steps do not run again.
 
         The arguments are those of ``workflow.resume``.
 
@@ -313,7 +313,7 @@ class DistributedExecutor:
         payloads: Sequence[Value] = (),
         stale: tuple[str, ...] = (),
     ) -> Result:
-        """Show it while it runs, and make of its end what a run in the kernel would."""
+        """Show it while it runs, then return or raise as a local run would."""
         __tracebackhide__ = True
         followed = Followed(cluster, execution_id, plan, fold(local.events(execution_id)), local)
         followed.name_call(called(followed.state, workflow.variable))
@@ -394,7 +394,7 @@ class Followed(ExecutionValues):
         observers.tell(cast(Any, self), after + 1, events)
 
     def end(self, error: BaseException | None = None) -> None:
-        """Hear that nothing more comes."""
+        """Take note that no more events will come."""
         self.over = True
         if not self.done.done():
             if error is None:
@@ -419,7 +419,7 @@ class _Told:
 
 
 async def _watch(cluster: Cluster, workflow: Definition, followed: Followed, terms: Terms) -> None:
-    """Have views see what steps tell, and say when nobody takes the execution, or a step of it, up."""
+    """Feed what steps report to the views; warn when no worker picks up the execution or a step of it."""
     said = set[str]()
 
     def say(key: str, what: str, group: str) -> None:

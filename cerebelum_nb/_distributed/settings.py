@@ -41,12 +41,12 @@ class Terms:
     """What an execution on a cluster goes by; it travels with it. Times are in seconds.
 
     Attributes:
-        heartbeat: a worker that was not heard of for so long has died; so has the one worker that has what an attempt
-            needs, and does not take it for so long.
+        heartbeat: how long a worker may be silent before it counts as dead; so does the one worker that has what an
+            attempt needs, and does not take it up in that time.
         release_after: a step that waits longer gives its place in the worker up meanwhile.
         queues: the group of workers that runs a step, by the step's name.
         before: the step before which it pauses.
-        most_at_work: so many attempts of one execution are scheduled at a time; the server takes 2,000.
+        most_at_work: how many attempts of one execution are scheduled at a time; the server takes 2,000.
     """
 
     heartbeat: float = 10.0

@@ -91,7 +91,7 @@ class Worker:
             or a function of a name. By default environment variables ``CEREBELUM_SECRET_<NAME>``.
         blobs: where values over 8 KB are: a folder that all machines share, or a URL for fsspec; by default
             ``$CEREBELUM_BLOBS``, else a folder of this user.
-        max_steps: so many steps run at a time.
+        max_steps: how many steps run at a time.
         grace: seconds that steps have to finish when it stops; what is not finished then, another worker takes up.
         namespace: Temporal's namespace; by default ``$TEMPORAL_NAMESPACE``, else ``default``.
         data_converter: Temporal's ``DataConverter`` for payloads, such as one with a codec that encrypts; callers need

@@ -4,9 +4,11 @@ Async steps run as tasks of the engine's loop, plain ones each in a thread (or a
 An attempt can be abandoned: its outcome is then ignored and what it still tries to record is refused. But a thread
 cannot be killed, so ``alive`` tells whether it is still at work.
 
-From a step's return to its row: ``encode_result`` (values.py) encodes the result and masks its secrets;
-``Execution.settle`` (execution.py) makes the event, with the delay of a retry (`Policy.delay` in _core/graph.py); the
-engine (loop.py) commits it with whatever else has arrived; and _store/rows.py lays it out as a row.
+From a step's return to its row: ``encode_result`` (values.py) encodes the result and masks its secrets; the inbox
+(loop.py) hands the outcome to ``Execution.settle`` (execution.py), for which settling.py and _core/settle.py decide
+what it means and make the event, with the delay of a retry (`Policy.delay` in _core/graph.py); the driver
+(_core/drive.py) folds it; the engine (loop.py) commits it with whatever else has arrived; _store/rows.py lays it out as
+a row, and ``SqliteStore.commit`` (_store/sqlite.py) inserts it.
 """
 
 from __future__ import annotations

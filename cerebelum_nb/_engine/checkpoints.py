@@ -1,4 +1,4 @@
-"""What the log learns of where a step waits or raises, and the next attempt's way back to there.
+"""Records where a step waits or raises, and enters the next attempt there.
 
 When the step's own frame reaches an operation, its place and its variables are recorded in the commit of that
 operation's event; when it raises, in the commit of its failure. The next attempt of the same visit is entered there, if
@@ -98,7 +98,7 @@ def at_failure(spec: StepSpec, scope: Scope, error: BaseException) -> StepCheckp
 
 
 class Checkpoints:
-    """Those of one attempt."""
+    """Records and restores the checkpoints of one attempt."""
 
     def __init__(self, spec: StepSpec, scope: Scope, host: _KeepsVariables, twin: Twin) -> None:
         self._spec, self._scope, self._host, self._twin = spec, scope, host, twin
@@ -322,7 +322,7 @@ class Checkpoints:
             for value in kept.values():
                 self._host.check_size(value)
         except SerializationError:
-            return None  # the log does not take so much; the checkpoint before still holds
+            return None  # more than the log takes; the checkpoint before still holds
         missing = dict(found.missing)
         for path in variables.masked:
             missing[path.partition(".")[0].partition("[")[0]] = "it holds a secret"

@@ -1,8 +1,8 @@
 """Where the next attempt of a step is entered: at a statement where it waited or raised, or at its top, and why.
 
-The newest checkpoint counts that this function can be entered at. It cannot when a statement before the place was
-changed, when the step is given other arguments, when a later statement needs what could not be kept, or, after a
-failure, when a function was changed that the statements before it use: it was changed to have other variables.
+The newest checkpoint at which this function can be entered is used. It cannot be entered when a statement before the
+place was changed, when the step is given other arguments, when a later statement needs what could not be kept, or,
+after a failure, when a function that the statements before it use was changed: that was done to get other variables.
 """
 
 from __future__ import annotations

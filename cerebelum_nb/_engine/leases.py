@@ -76,8 +76,8 @@ def leases_of(store: Store) -> Leases:
 def superseded(execution_id: str) -> ExecutionBusyError:
     """The error for an execution that another process took over while this one ran it."""
     return ExecutionBusyError(
-        f"another process took over execution {execution_id}: this one was not heard of for too long (as after a "
-        f"laptop's sleep), or somebody changed the log. What was committed is kept, and nothing more is done here; "
+        f"another process took over execution {execution_id}: this one had not been heard from for too long (as after "
+        f"a laptop's sleep), or somebody changed the log. What was committed is kept, and nothing more is done here; "
         f"watch it with `cerebelum watch {execution_id}`, or resume it when that process has ended",
         execution_id=execution_id,
         holder="another process",

@@ -1,11 +1,13 @@
-"""Sending a signal, from any process: the client, a run and the command line all come here.
+"""Sending a signal, from any process: the client, a run, the dashboard and the command line all call `deliver`.
 
-Delivery takes three steps. ``deliver`` appends ``SignalReceived`` to the log, beside whatever the running process
-appends; the state at the version it is appended after decides whether the execution still takes signals. Then the
-process that runs the execution reads the event: at once in this process (``look_soon``), within half a second in
-another, whose heartbeat thread sees that the log has changed (leases.py). Last, the waiting step is told by its scope
-and records ``SignalTaken`` (_operations/signal.py); if the execution hibernates, the event makes it due, and a
-scheduler or a resume wakes it.
+``deliver`` appends ``SignalReceived`` to the log, beside whatever the running process appends; the state at the version
+it is appended after decides whether the execution still takes signals.
+
+- If a process runs the execution, it reads the event: at once in this process (``look_soon``), within half a second in
+  another, whose heartbeat thread sees that the log has changed (leases.py). The waiting step is told by its scope and
+  records ``SignalTaken`` (_operations/signal.py).
+- If the execution hibernates, folding the event makes it due (``wake_at`` in _core/state.py). A scheduler or a resume
+  then wakes it, and the step, called again, finds the signal in the state.
 """
 
 from __future__ import annotations
@@ -136,7 +138,7 @@ def _state(store: Store, execution_id: str) -> State:
 
 
 def _append(store: Store, execution_id: str, state: State, event: SignalReceived) -> bool:
-    """Write the signal behind this state; False when somebody else has written in between."""
+    """Write the signal after this state; False when somebody else has written in between."""
     after, written = state.version, False
     evolve(state, event)
     try:

@@ -38,7 +38,7 @@ ACTIVE = ("RUNNING", "SLEEPING", "WAITING_FOR_APPROVAL", "WAITING_FOR_SIGNAL")
 
 _BLOCK = 4096
 _HOT = 10_000
-"""At most so many executions that were active are looked at by name; the others are found by their block."""
+"""How many executions that were active are looked at by name; the others are found by their block."""
 
 _ROW = "SELECT key, version, workflow, state, execution_id, parent FROM execution"
 _OP = "CASE WHEN type GLOB 'Approval*' AND json_valid(data) THEN json_extract(data, '$.op') END"

@@ -34,7 +34,7 @@ DEFAULT = ("failed", "approval", "interrupted", "late")
 """What is told when nobody says."""
 
 _OVERLAP = 600_000_000
-"""µs before the last look from which events are read again: a commit may wait so long for the log's lock."""
+"""µs before the last look from which events are read again: a commit may wait that long for the log's lock."""
 _PER_MINUTE = 4
 """Messages of one kind; with five kinds at most twenty a minute."""
 _AT_ONCE = 100

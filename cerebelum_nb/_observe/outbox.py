@@ -81,7 +81,7 @@ class Outbox:
             db.execute("INSERT OR REPLACE INTO setting (name, value) VALUES ('seen', ?)", (at,))
 
     def add(self, news: Iterable[News], now: int) -> None:
-        """Keep news that are to be told; what is kept already stays as it is."""
+        """Keep items that are to be sent; what is kept already stays as it is."""
         rows = [(one.execution_id, one.version, one.kind, json.dumps(asdict(one)), now) for one in news]
         if not rows:
             return
@@ -103,7 +103,7 @@ class Outbox:
             return dict(self._db.execute(sql, (now, now - _CLAIM)).fetchall())
 
     def claim(self, kind: str, now: int, limit: int) -> list[Due]:
-        """Take news of one kind that are to be told now, the oldest first; no other notifier tells them."""
+        """Take the items of one kind that are due, the oldest first; no other notifier sends them."""
         with self._writing() as db:
             sql = f"""SELECT execution_id, version, news, reached FROM news WHERE {_READY} AND kind = ?
                 ORDER BY next_at, execution_id, version LIMIT ?"""

@@ -21,7 +21,7 @@ _PAIRS = 2_000
 _LONGEST = 120
 """Characters of a label."""
 _OPEN = 100_000
-"""Of so many executions it is remembered when their attempts started; of others it is looked up."""
+"""For how many executions the starts of attempts are remembered; for others they are looked up."""
 
 _ATTEMPTS = {
     "StepCompleted": "completed",

@@ -259,7 +259,7 @@ class _Record:
 
 def code_of(fn: Callable[..., Any]) -> str:
     """Digest what a function does, without the values it holds: those may change between two attempts."""
-    from .._dsl.fingerprint import fingerprint  # as in dsl.step
+    from .._dsl.fingerprint import fingerprint  # here, as it loads `ast` and `inspect`, which most steps do without
 
     found = fingerprint(fn)
     if found is None:

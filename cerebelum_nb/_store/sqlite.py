@@ -32,7 +32,7 @@ _APPEND = [
     + ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?)"] * count)
     for count in range(9)
 ]
-"""The statement that appends so many rows at once: most commits hold two."""
+"""The statement that appends a number of rows at once: most commits hold two."""
 _INSERT_PAYLOAD = "INSERT OR IGNORE INTO payload (digest, codec, data) VALUES (?, ?, ?)"
 _RESERVE_PAYLOAD = _INSERT_PAYLOAD.replace("?)", "zeroblob(?))")
 _LARGE_BYTES = 4 << 20

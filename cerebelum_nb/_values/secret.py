@@ -83,7 +83,7 @@ class Secret(Generic[T]):
             SecretMissingError: it is not in this process; the message says how to give it again.
         """
         if self._missing is None:
-            for redactor in _find_vaults():
+            for redactor in _redactors_here():
                 redactor.add(self)
             return self._value
         raise SecretMissingError(_what_is_missing(self._missing, *self._source), path=self._missing)
@@ -128,13 +128,13 @@ def _nobody() -> Iterable[Redactor]:
     return ()
 
 
-_find_vaults: Callable[[], Iterable[Redactor]] = _nobody
+_redactors_here: Callable[[], Iterable[Redactor]] = _nobody
 
 
 def reveal_to(find: Callable[[], Iterable[Redactor]]) -> None:
     """Say who must hear of a secret that is revealed: the engine knows which execution's step runs here."""
-    global _find_vaults
-    _find_vaults = find
+    global _redactors_here
+    _redactors_here = find
 
 
 def _what_is_missing(path: str, execution_id: str, step: str) -> str:

@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 _RUNS, _RUNS_READ = 60, 30
-"""So many of the last runs are drawn, and of so many the steps are read."""
+"""How many of the last runs are drawn, and of how many the steps are read."""
 
 
 # -- a step ---------------------------------------------------------------------------------------------------

@@ -116,7 +116,7 @@ class Feed:
         return self._told[name]
 
     async def follow(self, key: str, draw: Draw, seen: str, every: float) -> AsyncIterator[str]:
-        """Yield what changes, as server-sent events, at most every so many seconds, or less often with many viewers."""
+        """Yield what changes, as server-sent events, ``every`` so often at most, or less often with many viewers."""
         self._count[0] += 1
         changed = asyncio.Event()
         self._waiting.add(changed)

@@ -40,11 +40,11 @@ _REMEMBERED_SECONDS = 30 * 86_400
 _AS_IT_IS = "/%?&=~+:;,.-_!$'()*@"
 """What may stand in an address and is left so."""
 _DRAINED = 4 * 1024 * 1024
-"""A proxy that is still sending a body would see a broken pipe: so much of it is read before it is refused."""
+"""How much of a body is read before it is refused: a proxy that is still sending would see a broken pipe."""
 
 
 class Guard:
-    """Lets in who has the token, from a page of ours.
+    """Admits requests that carry the token, and forms only from a page of ours.
 
     Args:
         app: what is guarded.
@@ -125,7 +125,7 @@ class Guard:
         """Say why a request is refused whoever makes it."""
         host = heads.get(b"host", [])
         if len(host) != 1:
-            return 400, "A request has one Host."
+            return 400, "A request needs exactly one Host header."
         if self._hosts is not None and _name_of(host[0]) not in self._hosts:
             return 421, "This host is not served here. Start the dashboard with --allow-host HOST."
         if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > LONGEST_TARGET:
@@ -136,9 +136,9 @@ class Guard:
             return None
         kind = heads.get(b"content-type", [b""])[0].partition(b";")[0].strip().lower()
         if not _is_ours(heads, host[0], kind):
-            return 403, "The form is not of this page."
+            return 403, "This request came from another site. Open the dashboard by its own address and try again."
         if kind not in (_FORM, _JSON):
-            return 415, "Only forms are taken, and JSON."
+            return 415, "Only forms and JSON are accepted."
         return None
 
     def _is_behind_door(self, scope: Scope) -> bool:
@@ -163,7 +163,7 @@ class Guard:
         return given.startswith("Bearer ") and _same(given.removeprefix("Bearer "), self._token)
 
     async def _welcome(self, scope: Scope, send: Send) -> None:
-        """Lead who brought the token to the door; there, take it out of the address and give a cookie for it.
+        """Redirect a client that sent the token to the door; there, trade the token in the address for a cookie.
 
         The cookie names no path, so it is one of the folder in which it was given, below whatever path a proxy has put
         before it.
@@ -224,7 +224,7 @@ def _is_ours(heads: dict[bytes, list[bytes]], host: bytes, kind: bytes) -> bool:
 
 
 async def _read(receive: Receive, most: int) -> tuple[bytes, bool]:
-    """Read a body to its end, and keep it if it is not larger; of one that does not end so much is read."""
+    """Read a body to its end, up to a limit, and keep it if it is not larger than allowed."""
     kept, size, is_whole = b"", 0, True
     while size <= _DRAINED:
         message = await receive()

@@ -18,7 +18,7 @@ AT_WORK = ("running", "sleeping", "approval", "retrying")
 """The looks of steps for which time moves on."""
 _MOST_BARS = 60
 _PLACES = 200
-"""Where a step has more bars than that, they are joined on a grid of so many places."""
+"""Where a step has more bars than that, they are joined on a grid of that many places."""
 
 
 @dataclass(frozen=True, kw_only=True)
