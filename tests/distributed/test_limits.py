@@ -8,7 +8,7 @@ import time
 import pytest
 
 from cerebelum_nb import foreach, poll, sleep, step, workflow
-from cerebelum_nb._core.events import PollAttempted
+from cerebelum_nb._core.events import PollAttempted, StepCompleted
 from cerebelum_nb._distributed.cluster import Cluster
 from cerebelum_nb._distributed.executor import DistributedExecutor
 from cerebelum_nb._distributed.settings import Terms
@@ -28,6 +28,11 @@ async def run(server, log, flow, execution_id, inputs=None, **options):
         )
     finally:
         await worker.close()
+
+
+def completed(log, execution_id):
+    """Count the attempts that completed; on an overloaded machine one may be lost, and made again."""
+    return sum(isinstance(event, StepCompleted) for event in log.events(execution_id))
 
 
 def no_op(name, value=1):
@@ -50,7 +55,7 @@ async def test_a_group_of_2100_members_runs_whole(server, log):
         wf.timeline(members >> last)
 
     assert (await run(server, log, group, "l1")).output == 2
-    assert len(log.events("l1")) == 2 * 2101 + 2
+    assert completed(log, "l1") == 2101
 
 
 async def test_a_foreach_of_10000_items_runs_whole(server, log):
@@ -67,7 +72,7 @@ async def test_a_foreach_of_10000_items_runs_whole(server, log):
         wf.timeline(foreach(item, number="inputs.numbers", max_concurrency=200) >> total)
 
     result = await run(server, log, many, "l6", inputs={"numbers": list(range(10_000))})
-    assert result.output == sum(range(10_000)) and len(log.events("l6")) == 20_000 + 6
+    assert result.output == sum(range(10_000)) and completed(log, "l6") == 10_002
     cluster = await Cluster.connect(server.url)
     assert len([one async for one in cluster.client.list_workflows("WorkflowId = 'l6'")]) > 1
 
@@ -109,7 +114,7 @@ async def test_a_chain_is_longer_than_one_history(server, log):
         wf.timeline(path)
 
     await run(server, log, chain, "l2")
-    assert len(log.events("l2")) == 2 * 1500 + 2
+    assert completed(log, "l2") == 1500
     cluster = await Cluster.connect(server.url)
     runs = [found.run_id async for found in cluster.client.list_workflows("WorkflowId = 'l2'")]
     assert len(runs) > 1  # it continued as new, and was read as one

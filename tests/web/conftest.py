@@ -113,8 +113,9 @@ class Caller:
     def __init__(self, path: Path, token: str | None = None, **settings: Any) -> None:
         self.logs = Logs.of([path])
         self._settings = Settings(**settings)
+        self.app = application(self.logs, self._settings)
         self.guard = Guard(
-            application(self.logs, self._settings),
+            self.app,
             token=token,
             hosts={"127.0.0.1", "localhost", "[::1]"},
             read_only=self._settings.read_only,
@@ -130,6 +131,15 @@ class Caller:
             if data is not None:
                 headers.setdefault("content-type", "application/x-www-form-urlencoded")
             return await client.request(method, f"http://127.0.0.1:8799{path}", content=data, headers=headers)  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        """Close the logs, and whatever the application has open, as a server that ends does."""
+
+        async def end() -> None:
+            async with self.app.router.lifespan_context(self.app):
+                pass
+
+        asyncio.run(end())
 
     def get(self, path: str) -> str:
         """Return a page that must be there."""
@@ -147,7 +157,7 @@ def dashboard(log: Path) -> Iterator[Caller]:
     """The dashboard of the log, whose door is somewhere else."""
     caller = Caller(log)
     yield caller
-    caller.logs.close()
+    caller.close()
 
 
 class Page(HTMLParser):

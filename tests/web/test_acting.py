@@ -76,7 +76,7 @@ def test_who_is_logged_in_at_a_proxy_needs_not_say_so(log):
     caller("POST", "/shop/e/asking-1/approve", {"by": "somebody else"}, x_forwarded_user="maria", **SAME)
     last = events_of(log, "asking-1")[-1]
     assert isinstance(last, ApprovalReceived) and last.by == "maria via dashboard"
-    caller.logs.close()
+    caller.close()
 
 
 def test_the_second_to_decide_is_told_who_was_first(dashboard):
@@ -138,7 +138,7 @@ def late(tmp_path, monkeypatch):
     connect(":memory:")
     caller = Caller(tmp_path / "late.db", allow_resume=True)
     yield caller
-    caller.logs.close()
+    caller.close()
 
 
 @pytest.mark.process
@@ -176,4 +176,4 @@ def test_a_resume_that_cannot_begin_says_why(late, tmp_path):
 def test_new_inputs_of_a_fork_are_names_with_values(dashboard, log, inputs):
     caller = Caller(log, allow_resume=True)
     assert caller.post("/shop/e/failed-1/fork", step="build", inputs=inputs).status_code == 400
-    caller.logs.close()
+    caller.close()

@@ -96,7 +96,7 @@ def test_any_name_is_one_segment_of_a_path(name):
 def shared(made):
     caller = Caller(made, read_only=False)
     yield caller
-    caller.logs.close()
+    caller.close()
 
 
 NAMES = [

@@ -22,7 +22,7 @@ def locked(log):
     """The dashboard behind its token."""
     caller = Caller(log, token=TOKEN)
     yield caller
-    caller.logs.close()
+    caller.close()
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def refusing(made):
     """One that nothing gets past: the log that all tests share is safe with it."""
     caller = Caller(made, token=TOKEN)
     yield caller
-    caller.logs.close()
+    caller.close()
 
 
 def cookie_of(caller: Caller) -> str:
@@ -173,7 +173,7 @@ def test_a_cookie_is_known_among_others(locked):
 def test_what_comes_from_the_token_is_the_same_at_the_next_start(locked, log):
     again = Caller(log, token=TOKEN)
     assert again("GET", f"/{locked.guard.door}/shop/", cookie=cookie_of(locked)).status_code == 200
-    again.logs.close()
+    again.close()
 
 
 def test_a_cookie_of_another_dashboard_is_not_known(locked, log):
@@ -181,7 +181,7 @@ def test_a_cookie_of_another_dashboard_is_not_known(locked, log):
     door = f"/{other.guard.door}/?token=another{TOKEN}"
     cookie = other("GET", door).headers["set-cookie"].partition(";")[0]
     assert locked("GET", f"/{locked.guard.door}/shop/", cookie=cookie).status_code == 401
-    other.logs.close()
+    other.close()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8799", "localhost:1", "LOCALHOST", "[::1]:8799"])
@@ -202,7 +202,7 @@ def test_one_that_only_shows_refuses_every_action(log, what):
     answer = caller.post(f"/shop/e/asking-1/{what}", reason="no")
     assert answer.status_code == 403
     assert "waiting for approval" in Page(caller.get("/shop/e/asking-1")).words
-    caller.logs.close()
+    caller.close()
 
 
 def test_a_body_is_read_to_its_end_before_it_is_refused(locked):

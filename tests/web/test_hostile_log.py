@@ -23,7 +23,7 @@ def hostile(tmp_path_factory):
     write(path)
     caller = Caller(path, allow_resume=True)
     yield caller
-    caller.logs.close()
+    caller.close()
 
 
 def harmless(text: str) -> None:
@@ -140,7 +140,7 @@ def test_no_value_is_unpickled_also_of_a_log_that_is_trusted(log):
     (version,) = [one["version"] for one in events if (one["type"], one["step"]) == ("StepCompleted", "finish")]
     assert caller("GET", f"/shop/e/done-1/value/{version}").content == pickle.dumps(Trap())
     assert not Trap.sprung
-    caller.logs.close()
+    caller.close()
 
 
 def test_events_that_do_not_fit_together_are_told_not_raised(log):
@@ -157,7 +157,7 @@ def test_events_that_do_not_fit_together_are_told_not_raised(log):
     told = caller("GET", "/shop/e/failed-1/feed?once=1").json()
     assert "does not fit those before it" in told["parts"]["p-trouble"]
     assert "x-failed-1" in caller.get("/shop/")
-    caller.logs.close()
+    caller.close()
 
 
 def test_looking_writes_nothing(log):
@@ -165,5 +165,5 @@ def test_looking_writes_nothing(log):
     caller = Caller(log)
     for path in ("/shop/", "/shop/e/done-1", "/shop/e/asking-1", "/shop/w/check", "/shop/e/done-1/runbook"):
         caller.get(path)
-    caller.logs.close()
+    caller.close()
     assert log.read_bytes() == before

@@ -129,7 +129,7 @@ def test_a_dashboard_that_only_shows_has_no_form_that_changes_anything(log):
     caller = Caller(log, read_only=True)
     for path in ("/shop/", "/shop/e/asking-1", "/shop/e/failed-1"):
         assert [form for form in Page(caller.get(path)).of("form") if form.get("method") == "post"] == []
-    caller.logs.close()
+    caller.close()
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def each(tmp_path):
         rollout.run(store=store, execution_id="each-1")
     caller = Caller(log)
     yield caller
-    caller.logs.close()
+    caller.close()
 
 
 def test_a_foreach_has_one_line_and_a_page_with_its_items(each):
