@@ -68,8 +68,9 @@ def test_a_failure_shows_the_script_s_own_frames_and_how_to_go_on(script) -> Non
     code, _, told = ended(script("deploy.run()"))
     assert code == 1
     assert set(re.findall(r'File "([^"]+)"', told)) == {"<string>", *re.findall(r'File "([^"]+dep.py)"', told)}
-    assert told.endswith(
-        "1 of 2 steps are finished and kept. Fix 'ship', then:\n\n"
+    assert re.sub(r"line \d+, or", "line 7, or", told).endswith(
+        "1 of 2 steps are finished and kept. Fix 'ship' (it continues at line 7, or with rerun=[\"ship\"] at its top), "
+        "then:\n\n"
         "    cerebelum resume ID    # in a terminal; the same in Python:\n"
         '    deploy.resume_sync("ID")\n'
     )
