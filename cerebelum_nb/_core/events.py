@@ -150,7 +150,7 @@ class WorkflowResumed(TakenUpEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class WorkflowHibernated(WorkflowEvent):
-    """No process runs it until ``wake_at`` (None: until somebody decides what it waits for)."""
+    """No process runs it until ``wake_at`` (None: until an answer or a signal comes)."""
 
     wake_at: int | None = None
 

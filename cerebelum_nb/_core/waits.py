@@ -13,7 +13,7 @@ __all__ = ["AttemptWaits", "Wait", "long_from", "may_leave", "ripe_at", "wake_at
 
 @dataclass(slots=True, eq=False)
 class Wait:
-    """A wait of a step: since when, and until when (µs; None: until somebody decides).
+    """A wait of a step: since when, and until when (µs; None: until an answer or a signal comes).
 
     ``whole`` says that the step does nothing else meanwhile, as far as is known: its own task or thread waits.
     """
