@@ -213,7 +213,8 @@ def _detail(event: e.Event, state: State) -> str:
         case e.WorkflowResumed():
             return _resumed(event)
         case e.WorkflowHibernated():
-            return "until an answer or a signal comes" if event.wake_at is None else f"for {_span(event.at, event.wake_at)}"
+            until = "until an answer or a signal comes"
+            return until if event.wake_at is None else f"for {_span(event.at, event.wake_at)}"
         case e.WorkflowAwakened():
             return event.reason or ("its process had died" if event.died else "")
         case e.WorkflowCompleted():

@@ -94,6 +94,7 @@ class Execution(ExecutionValues):
         self.handle: Callable[[str | None], str] | None = None  # writes the call that continues it through a handle
         self.traceback_shown = False  # by its view, so that the exception below does not show it again
         self.attempts: dict[str, Attempt] = {}
+        self.log_state = State()  # what the log alone says, as far as it had to be read again (see _rebase in loop.py)
         self._awake: dict[str, Attempt] = {}  # those that may be at work; one found waiting is removed
         self._looks = False
         self.written = state.version

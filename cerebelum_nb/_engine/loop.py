@@ -25,6 +25,7 @@ from typing import Any
 from .._core.events import Event
 from .._core.graph import Plan
 from .._core.state import State, fold
+from .._core.state_copy import copied
 from .._store.base import Rejection, Store, patience
 from .._values import Redactor
 from ..errors import CerebelumError, ResumeError, StoreError
@@ -455,18 +456,21 @@ class Engine:
         from which this one must not continue.
         """
         written, batch = execution.written, execution.batch
-        # Without a batch its state is that of the log; to fold all again for each signal would take the square of them.
-        events = self.store.events(execution.id, after=0 if batch else written)
-        new = events[written:] if batch else events
+        state = execution.log_state if batch else execution.state
+        known = state.version
+        events = self.store.events(execution.id, after=known)
         if not self.store.holds(execution.id, execution.holder):
             execution.abort(superseded(execution.id))
             return
+        new = events[written - known :]
         if not new:
             raise StoreError(
                 f"the log {self.store.location} refuses to append to execution {execution.id} after its version "
                 f"{written}. Check it with `cerebelum verify`"
             )
-        state = fold(events, None if batch else execution.state)
+        fold(events, state)
+        if batch:
+            state = copied(state)
         if batch and new[: len(batch)] == batch:
             written, new = written + len(batch), new[len(batch) :]
             execution.was_written(state)

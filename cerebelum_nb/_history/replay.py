@@ -11,6 +11,7 @@ from .._core import events as e
 from .._core.arguments import ExecutionLike
 from .._core.graph import owner_of
 from .._core.state import State, evolve, fold
+from .._core.state_copy import copied
 from .._engine import views
 from .._engine.staleness import blueprint_kept
 from .sources import Log, opened
@@ -115,6 +116,8 @@ def _apart(state: State, event: e.Event) -> State:
     apart = copy(state)
     for name in _DICTS:
         setattr(apart, name, getattr(state, name).copy())
+    if state.rollback is not None:
+        apart.rollback = copied(state.rollback)
     for name in _touched(event):
         old = state.steps.get(owner_of(name))
         if old is None:

@@ -7,7 +7,7 @@ from dataclasses import MISSING, fields
 import pytest
 from hypothesis import given
 
-from cerebelum_nb import ExecutionNotFoundError, history
+from cerebelum_nb import ExecutionNotFoundError, WorkflowError, history, step, workflow
 from cerebelum_nb._core import events as e
 from cerebelum_nb._core.describe import detail, title
 from cerebelum_nb._core.state import State, evolve, fold
@@ -17,6 +17,7 @@ from cerebelum_nb._history.facts import changes, facts
 from cerebelum_nb._history.replay import transitions
 from cerebelum_nb.testing import MemoryStore
 
+from ..core import lives
 from ..core import test_properties as random_runs
 
 
@@ -57,13 +58,37 @@ def test_the_states_before_a_run_is_taken_up_stay_as_they_were(kind, names):
 @random_runs.quickly
 @given(random_runs.shapes())
 def test_the_states_of_any_run_are_the_folds_of_its_prefixes(shape):
-    random_runs.world.__init__()
-    store = random_runs.a_log(hibernates=False)
-    random_runs.run_to_the_end(random_runs.make_workflow(shape), store)
-    kept = list(transitions(store.events(random_runs.ID)))  # all of them are made before the first is looked at
+    lives.world.__init__()
+    store = lives.a_log(hibernates=False)
+    lives.run_to_the_end(random_runs.make_workflow(shape), store)
+    kept = list(transitions(store.events(lives.ID)))  # all of them are made before the first is looked at
     state = State()
     for moment in kept:
         assert evolve(state, moment.event) == moment.state
+
+
+def test_the_states_of_a_rollback_stay_as_they_were():
+    @step
+    def build():
+        return 1
+
+    @build.on_rollback
+    def remove(build):
+        return -build
+
+    @step
+    def ship(build):
+        raise RuntimeError("no")
+
+    store = MemoryStore()
+    flow = workflow(name="w")(lambda wf: wf.timeline(build >> ship))
+    with pytest.raises(WorkflowError):
+        flow.run(execution_id="r1", store=store)
+    flow.rollback_sync("r1", store=store)
+    happened = store.events("r1")
+    kept = [moment.state for moment in transitions(happened)]
+    assert kept == [fold(happened[:number]) for number in range(1, len(happened) + 1)]
+    assert kept[-1].lifecycle == "ROLLED_BACK"
 
 
 def test_a_step_that_nothing_happened_to_is_shared(runs):
