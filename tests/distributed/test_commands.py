@@ -15,7 +15,7 @@ from cerebelum_nb import WorkflowError
 from cerebelum_nb._distributed.executor import DistributedExecutor
 from cerebelum_nb._store.sqlite import SqliteStore
 
-from .conftest import HERE, free_ports
+from .conftest import HERE, free_ports, wait_until
 
 
 def cerebelum(*words, code=0, folder=HERE, **env):
@@ -41,7 +41,8 @@ async def failed(server, worker, log, request):
 
 def test_reading_commands_show_what_is_there(server, failed):
     there = ("--core", server.url)
-    assert failed in cerebelum("list", *there, COLUMNS="200")
+    # What the server lists comes from an index that it fills a moment after an execution has ended.
+    wait_until(lambda: failed in cerebelum("list", *there, COLUMNS="200"), "the list has it")
     assert "raises: ValueError: it cannot" in cerebelum("status", failed[:-2], *there)
     shown = json.loads(cerebelum("events", failed, "--json", *there))
     assert [event["type"] for event in shown["events"]][-2:] == ["StepFailed", "WorkflowFailed"]
