@@ -159,7 +159,7 @@ class RemoteStore:
         if limit == 0:
             return [], total
         listed = client.list_workflows(query, limit=None if limit is None else offset + limit)
-        found = [self._listed(one, await one.memo_value("shown", None) or {}) async for one in listed]
+        found = [self._listed(one, await _shown(one)) async for one in listed]
         return found[offset:], total
 
     def _listed(self, found: WorkflowExecution, shown: dict[str, Any]) -> ExecutionRow:
@@ -313,3 +313,11 @@ def open_remote(url: str | None = None) -> RemoteStore:
 
 def _quoted(text: str) -> str:
     return text.replace("\\", "\\\\").replace("'", "\\'")
+
+
+async def _shown(found: WorkflowExecution) -> dict[str, Any]:
+    """Read what an execution says of itself for lists; nothing where its codec is not the one that is used here."""
+    try:
+        return await found.memo_value("shown", None) or {}
+    except Exception:  # noqa: BLE001 - a codec is anybody's code; one execution must not hide all the others
+        return {}

@@ -56,12 +56,15 @@ by_type = {
     Value: json_values | other_values,
     Value | None: st.none() | json_values | other_values,
     ErrorInfo: errors,
+    ErrorInfo | None: st.none() | errors,
     tuple[str, ...]: names,
     tuple[list[str], ...]: st.lists(st.lists(text, max_size=2), max_size=2).map(tuple),
     tuple[Value, ...]: st.lists(
         st.builds(Value, st.sampled_from(["arrow", "cloudpickle"]), type=text, digest=text, size=integers), max_size=2
     ).map(tuple),
     dict[str, int] | None: st.none() | st.dictionaries(text, integers, max_size=2),
+    dict[str, list[str | int]] | None: st.none()
+    | st.dictionaries(text, st.lists(text | integers, max_size=2), max_size=2),
     dict[str, str] | None: st.none() | st.dictionaries(text, text, max_size=2),
 }
 events = st.one_of(
