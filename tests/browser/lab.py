@@ -80,10 +80,10 @@ class Lab:
         page = context.new_page()
         workspace = f"w{time.monotonic_ns()}"
         page.goto(f"{self.url}/lab/workspaces/{workspace}/tree/{name}?token={self.token}")
-        page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
+        page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=90_000)
         book = Notebook(page)
         if kernel:
-            page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]', timeout=60_000)
+            page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]', timeout=90_000)
         return book
 
     def end_kernels(self) -> None:

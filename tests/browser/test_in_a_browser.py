@@ -89,16 +89,16 @@ def test_run_fail_fix_resume_save_and_open_again(lab: Lab, browser: BrowserConte
 
     book.run(3)
     bar = book.output(3).locator(".widget-hbox .progress-bar").first
-    expect(bar).to_be_visible(timeout=30_000)
+    expect(bar).to_be_visible(timeout=90_000)
     widths = set()
     while len(widths) < 3:  # it moves
         widths.add(bar.evaluate("bar => bar.style.width"))
     expect(book.output(3)).to_contain_text("fetched 20")
     shoot(book.page, f"{theme}_2_bar")
-    expect(book.output(3)).to_contain_text("wakes in", timeout=30_000)
+    expect(book.output(3)).to_contain_text("wakes in", timeout=90_000)
     shoot(book.page, f"{theme}_3_sleep")
 
-    expect(book.output(3)).to_contain_text('await release.resume("', timeout=30_000)
+    expect(book.output(3)).to_contain_text('await release.resume("', timeout=90_000)
     expect(book.output(3)).to_contain_text("Cell In[2], line")
     expect(book.output(3)).to_contain_text("KeyError: 'large'")
     expect(book.output(3).locator(".jupyter-widgets")).to_have_count(0)
@@ -107,7 +107,7 @@ def test_run_fail_fix_resume_save_and_open_again(lab: Lab, browser: BrowserConte
 
     book.run_through(4)
     book.run(5)
-    expect(book.output(5)).to_contain_text("completed, 5 of 5 steps", timeout=30_000)
+    expect(book.output(5)).to_contain_text("completed, 5 of 5 steps", timeout=90_000)
     book.cell(5).scroll_into_view_if_needed()
     shoot(book.page, f"{theme}_5_resumed")
     book.save()
@@ -166,7 +166,7 @@ def test_the_stop_button_stops(lab: Lab, browser: BrowserContext, kind: str, ste
     for number in (0, 1):
         book.run_through(number)
     book.run(2)
-    expect(book.output(2)).to_contain_text("waits", timeout=30_000)
+    expect(book.output(2)).to_contain_text("waits", timeout=90_000)
     book.stop()
     expect(book.output(2)).to_contain_text("ExecutionStoppedError", timeout=5_000)  # the step goes on much longer
     expect(book.output(2)).to_contain_text("paused")
@@ -245,10 +245,10 @@ def test_watch_follows_a_run_of_another_process(lab: Lab, browser: BrowserContex
     with subprocess.Popen([sys.executable, str(script)], cwd=lab.folder, stderr=subprocess.DEVNULL) as process:
         wait_until_logged(lab.folder)
         book.run(1)
-        expect(book.output(1)).to_contain_text("in another process", timeout=30_000)
+        expect(book.output(1)).to_contain_text("in another process", timeout=90_000)
         expect(book.output(1)).to_contain_text("at ")
         shoot(book.page, "watch_1_running")
-        expect(book.output(1)).to_contain_text("completed, 2 of 2 steps", timeout=60_000)
+        expect(book.output(1)).to_contain_text("completed, 2 of 2 steps", timeout=90_000)
         expect(book.output(1).locator(".jupyter-widgets")).to_have_count(0)
         shoot(book.page, "watch_2_done")
         assert process.wait(timeout=120) == 0
@@ -266,8 +266,8 @@ def test_two_hundred_steps_stay_smooth_and_watch_shows_them_again(lab: Lab, brow
     for number in (0, 1):
         book.run_through(number)
     book.run(2)
-    expect(book.output(2)).to_contain_text("more at work", timeout=30_000)
-    expect(book.output(2).locator(".widget-hbox .progress-bar").first).to_be_visible(timeout=30_000)
+    expect(book.output(2)).to_contain_text("more at work", timeout=90_000)
+    expect(book.output(2).locator(".widget-hbox .progress-bar").first).to_be_visible(timeout=90_000)
     shoot(book.page, "wide_1_running")
     expect(book.output(2)).to_contain_text("completed, 200 of 200 steps", timeout=120_000)
     shoot(book.page, "wide_2_done")
@@ -329,7 +329,7 @@ def test_a_slider_goes_through_a_failed_run_also_when_the_notebook_is_opened_aga
         page.screenshot(path=ROOT / "artifacts" / "browser" / f"{theme}_slider_{name}.png")
         page.keyboard.press("Home")
         area.get_by_text("play", exact=True).click()
-        expect(title).to_contain_text("event 4: ", timeout=10_000)
+        expect(title).to_contain_text("event 4: ", timeout=90_000)
         area.get_by_text("pause", exact=True).click()
         slider.focus()
         page.keyboard.press("End")
