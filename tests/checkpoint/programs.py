@@ -91,10 +91,13 @@ _ITERABLES = (
 _PAIRS = ("enumerate(m[:2])", "list(d.items())[:2]", "zip('ab', l)", "{{'a': 1, 'b': 2}}.items()")
 
 
+_PURE = tuple(one for one in _EXPRESSIONS if one != "inc()")
+"""What may stand before a call that raises in one statement: what that did stays done, and would be done twice."""
+
 _TRIPS = (
     "trip()",
     "{v} = trip()",
-    "{v} = [{e}, trip()]",
+    "{v} = [{p}, trip()]",
     "effects.append((trip(), {v}))",
     "d['z'] = {e}; d['w'] = trip()",
     "if trip() and {q}: {v} = {e}",
@@ -136,6 +139,7 @@ class _Writer:
         pick = self.chance.choice
         return {
             "{e}": lambda: pick(_EXPRESSIONS),
+            "{p}": lambda: pick(_PURE),
             "{q}": lambda: pick(_CONDITIONS),
             "{w}": lambda: f"'{pick('stuv')}'",
             "{v}": lambda: pick(_NAMES),
