@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from .._store.base import Store
 from .._text.text import did_you_mean
+from .._workflow.find import Runnable, find_workflow, origin_of
 from .._workflow.load import load_module, load_notebook
 from .._workflow.workflow import Workflow
 from ..errors import WorkflowNotFoundError
 
-__all__ = ["workflow_named", "workflows_in"]
+__all__ = ["workflow_named", "workflow_of", "workflows_in"]
 
 _ADVICE = "Name a module that can be imported from here, a .py file or an .ipynb notebook"
 
@@ -44,6 +48,19 @@ def workflow_named(given: str) -> Workflow:
         choices = "\n".join(f"    {code}:{variable}" for variable in own.values() or found)
         raise WorkflowNotFoundError(f"{code} holds several workflows: name the one to run, such as\n{choices}")
     return found[next(iter(own.values()), next(iter(found)))]
+
+
+def workflow_of(
+    store: Store, execution_id: str, *, module: str | None, notebook: Path | None, trust_code: bool
+) -> Runnable:
+    """Return the workflow of an execution, from where it was started or where the command says it is.
+
+    Raises:
+        WorkflowNotFoundError: it is not there, or the code may not be run.
+    """
+    may_run = trust_code or store.may_run(execution_id)
+    origin = origin_of(store, execution_id)
+    return find_workflow(origin, execution_id, module=module, notebook=notebook, may_run=may_run)
 
 
 def _split(given: str) -> tuple[str, str]:

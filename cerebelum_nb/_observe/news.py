@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from .._core.events import (
     ApprovalReceived,
@@ -73,53 +74,38 @@ def news_of(
     decided = {(event.step, event.op) for _, event in events if isinstance(event, _DECISIONS)}
     name = f"{workflow} {execution_id}"
     for version, event in events:
+        told = partial(News, execution_id=execution_id, workflow=workflow, version=version, at=event.at)
         match event:
             case WorkflowFailed() if "failed" in kinds:
                 own = event.error.type in ("flow.fail", "flow.retry", "JumpLimit", "returned error")
                 error = event.error.message if own else f"{event.error.type}: {event.error.message}"
                 step = event.failed_step or ""
                 where = f" in step '{step}'" if step else ""
-                yield News(
+                yield told(
                     kind="failed",
-                    execution_id=execution_id,
-                    workflow=workflow,
-                    version=version,
-                    at=event.at,
                     title=one_line(f"{name} failed{where}: {error}", 200),
                     text=_advice(store, execution_id, version, cut(error, _LONGEST)),
                     step=step,
                     error=error,
                 )
             case WorkflowRolledBack() if "failed" in kinds:
-                yield News(
+                yield told(
                     kind="failed",
-                    execution_id=execution_id,
-                    workflow=workflow,
-                    version=version,
-                    at=event.at,
                     title=one_line(f"{name} is rolled back", 200),
                     text=_advice(store, execution_id, version, ""),
                 )
             case ApprovalRequested() if "approval" in kinds and (event.step, event.op) not in decided:
                 shown = "" if event.data is None else cut(event.data.text, _LONGEST)
                 until = "" if event.due_at is None else f"Until {utc(event.due_at)}. "
-                yield News(
+                yield told(
                     kind="approval",
-                    execution_id=execution_id,
-                    workflow=workflow,
-                    version=version,
-                    at=event.at,
                     title=one_line(f"{name} waits for approval '{event.approval_type}' in step '{event.step}'", 200),
                     text=_advice(store, execution_id, version, f"{until}{shown}".strip()),
                     step=event.step,
                 )
             case WorkflowCompleted() if "completed" in kinds:
-                yield News(
+                yield told(
                     kind="completed",
-                    execution_id=execution_id,
-                    workflow=workflow,
-                    version=version,
-                    at=event.at,
                     title=one_line(f"{name} is completed", 200),
                 )
             case _:

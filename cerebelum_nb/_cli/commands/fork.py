@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from ..._text.terminal import fit
-from ..._workflow.find import find_workflow, origin_of
 from ..._workflow.start import new_id
 from ...errors import ExecutionCancelledError, ExecutionStoppedError, WorkflowError
 from ..app import core_of, core_option, log_options, open_log
+from ..code import workflow_of
 from ..echo import emit
 from ..foreground import end, foreground
 from .completion import execution_argument
@@ -78,13 +78,7 @@ def fork(
     if core is not None:
         copy_from(core, store, execution_id)
     execution_id = store.execution(execution_id).execution_id
-    found = find_workflow(
-        origin_of(store, execution_id),
-        execution_id,
-        module=module,
-        notebook=notebook,
-        may_run=trust_code or store.may_run(execution_id),
-    )
+    found = workflow_of(store, execution_id, module=module, notebook=notebook, trust_code=trust_code)
     workflow = cast("Workflow", found)
     given = {**(inputs or {}), **secrets} or inputs
     what: dict[str, Any] = {

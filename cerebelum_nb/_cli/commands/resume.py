@@ -15,7 +15,6 @@ import click
 from ..._core.state_name import ExecutionState
 from ..._engine.elsewhere import extension
 from ..._store.sqlite import SqliteStore
-from ..._workflow.find import find_workflow, origin_of
 from ...errors import (
     ExecutionCancelledError,
     ExecutionNotFoundError,
@@ -24,6 +23,7 @@ from ...errors import (
     WorkflowError,
 )
 from ..app import Exit, Failure, again, core_of, core_option, log_options, open_log, trust_options
+from ..code import workflow_of
 from ..foreground import end, foreground
 from .completion import execution_argument
 from .decide import read_json
@@ -174,13 +174,7 @@ def resume(
         )
     if row.summary.state is ExecutionState.CANCELLED:
         raise Failure(f"execution {execution_id} was cancelled and cannot be resumed. Start a new one.", Exit.REFUSED)
-    workflow = find_workflow(
-        origin_of(store, execution_id),
-        execution_id,
-        module=module,
-        notebook=notebook,
-        may_run=trust_code or store.may_run(execution_id),
-    )
+    workflow = workflow_of(store, execution_id, module=module, notebook=notebook, trust_code=trust_code)
     there = {} if core is None else {"core_url": core}
     chosen = {**there, "rerun": "stale" if rerun == ("stale",) else rerun, "repeat": repeat, "mark_done": mark_done}
     given = {**(inputs or {}), **secrets} or inputs

@@ -11,9 +11,9 @@ from typing import Any
 import click
 
 from ..._core.state_name import ExecutionState
-from ..._workflow.find import find_workflow, origin_of
 from ...errors import ExecutionCancelledError, ExecutionStoppedError, OutcomeUnknownError, WorkflowError
 from ..app import Exit, Failure, again, as_json, log_options, open_log
+from ..code import workflow_of
 from ..echo import emit
 from ..foreground import end, foreground
 from .completion import execution_argument
@@ -70,13 +70,7 @@ def rollback(
         raise click.UsageError("--module and --notebook both say where the workflow is: give one of them")
     store = open_log(ctx, trusted=trust)
     execution_id = store.execution(execution_id).execution_id
-    workflow = find_workflow(
-        origin_of(store, execution_id),
-        execution_id,
-        module=module,
-        notebook=notebook,
-        may_run=trust_code or store.may_run(execution_id),
-    )
+    workflow = workflow_of(store, execution_id, module=module, notebook=notebook, trust_code=trust_code)
     if dry_run:
         plan = workflow.plan_rollback(execution_id, to, store=store)
         if json_:
