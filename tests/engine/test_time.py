@@ -116,7 +116,8 @@ def test_a_wait_is_no_longer_than_it_was_given_whatever_the_wall_clock_does(log,
         with pytest.raises(Exception) as caught:
             run(one(body), log, clock)
         assert isinstance(caught.value.__cause__, error)
-    assert clock.monotonic() <= 10_000_000
+    passed = clock.monotonic()  # µs of the fake clock
+    assert passed <= 10_000_000
 
 
 def test_a_wait_that_begins_after_the_clock_was_set_back_is_as_long_as_it_says(log):
@@ -128,7 +129,8 @@ def test_a_wait_that_begins_after_the_clock_was_set_back_is_as_long_as_it_says(l
         await sleep("10s")
 
     run(one(sleeps), log, clock)
-    assert clock.monotonic() == 10_000_000
+    passed = clock.monotonic()  # µs of the fake clock
+    assert passed == 10_000_000
 
 
 def test_what_is_due_is_a_time_of_the_wall_clock_for_other_processes(log):
