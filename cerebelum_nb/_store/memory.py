@@ -27,6 +27,7 @@ _ACTIVE = (
     ExecutionState.SLEEPING,
     ExecutionState.WAITING_FOR_APPROVAL,
     ExecutionState.WAITING_FOR_SIGNAL,
+    ExecutionState.WAITING_FOR_CHILD,
 )
 
 
@@ -244,16 +245,18 @@ class MemoryStore:
         *,
         workflow: str | None = None,
         states: Sequence[ExecutionState] = (),
+        caller: str | None = None,
         limit: int | None = None,
         offset: int = 0,
     ) -> tuple[list[ExecutionRow], int]:
-        """Read a page of rows, newest first, and count all that match."""
+        """Read a page of rows, newest first, and count all that match; ``caller=""`` leaves children out."""
         with self._open():
             found = [
                 name
                 for name in self._newest()
                 if workflow in (None, self._executions[name].summary.workflow)
                 and (not states or self._executions[name].summary.state in states)
+                and (caller is None or (self._executions[name].summary.caller or "") == caller)
             ]
             end = None if limit is None else offset + limit
             return [self._row(name) for name in found[offset:end]], len(found)
@@ -268,6 +271,25 @@ class MemoryStore:
         """Return when the next hibernated execution is due, µs since the epoch; None if there is none."""
         with self._open():
             return min((at for _, at in self._wake_ups()), default=None)
+
+    def answered(self, *, limit: int) -> list[tuple[str, str]]:
+        """Read which hibernated executions wait for a child that has ended since, each with that child."""
+        with self._open():
+            waiting = {
+                name: found.summary.updated_at
+                for name, found in self._executions.items()
+                if found.summary.state is ExecutionState.WAITING_FOR_CHILD
+                and found.holder is None
+                and found.summary.wake_at is None
+            }
+            found = [
+                (child.summary.caller, name)
+                for name, child in self._executions.items()
+                if child.summary.caller in waiting
+                and child.summary.state.is_final
+                and child.summary.updated_at >= waiting[child.summary.caller]
+            ]
+        return found[:limit]
 
     def abandoned(self, *, limit: int) -> list[ExecutionRow]:
         """Read the executions that should be running but that no living process is running, the oldest first."""

@@ -144,6 +144,8 @@ _TRUST = (
     "CREATE TABLE foreign_execution (execution_id TEXT PRIMARY KEY) WITHOUT ROWID",
 )
 
+_CALLER = ("CREATE INDEX execution_by_caller ON execution (caller) WHERE caller IS NOT NULL",)
+
 MIGRATIONS: dict[int, tuple[_Work, ...]] = {
     4: _WAKE_UPS,
     5: ("ALTER TABLE event ADD COLUMN hash BLOB", *_UNTRUSTED, _chain_all),
@@ -166,6 +168,7 @@ MIGRATIONS: dict[int, tuple[_Work, ...]] = {
     12: (),  # the views: what runs for an item of a foreach is told by `step` and `item`
     13: (),  # the views: `steps` says which worker of a cluster ran an attempt
     14: (),  # the views: what undoes a step in a rollback is told as `~step`; older versions cannot read such events
+    15: ("ALTER TABLE execution ADD COLUMN caller TEXT", *_CALLER),  # the execution whose step started this one
 }
 """By the version that each makes, what it takes to come there from the version before."""
 
@@ -213,10 +216,11 @@ _NEW = (
             error TEXT,
             wake_at INTEGER,
             parent TEXT
-        )""",
+        , caller TEXT)""",
     "CREATE INDEX execution_by_holder ON execution (holder) WHERE holder IS NOT NULL",
     *_ORDER,
     *_WAKE_UPS,
+    *_CALLER,
     """CREATE TABLE event (
             execution INTEGER NOT NULL REFERENCES execution (key),
             version INTEGER NOT NULL,
