@@ -110,7 +110,7 @@ class OperationEvent(StepEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class WorkflowStarted(WorkflowEvent):
-    """It begins. A child was started by the step ``caller_step`` of ``caller``; ``depth`` counts the callers above it."""
+    """It begins; a child because of the step ``caller_step`` of ``caller``. ``depth`` counts the callers above it."""
 
     workflow: str
     inputs: Value

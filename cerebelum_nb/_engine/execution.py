@@ -559,6 +559,8 @@ class Execution(ExecutionValues):
 
     def _look_at_waits(self, _: None = None) -> None:
         self._looks = False
+        if self.driver.draining and not (self.over or self.finishing):
+            self.engine.post(self, self._hibernate, None)
         self.consider_hibernation()
         self.engine.check_idle()
 

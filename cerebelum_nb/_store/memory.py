@@ -11,7 +11,7 @@ from threading import RLock
 
 from .._core.arguments import ExecutionLike, id_of
 from .._core.events import Event
-from .._core.state_name import ExecutionState
+from .._core.state_name import ACTIVE, ExecutionState
 from .._core.summary import Summary
 from ..errors import ExecutionNotFoundError, StoreError
 from . import at_fork, refusals, rows
@@ -20,15 +20,6 @@ from .heartbeats import HeartbeatMonitor
 from .holder import Holder, ProcessIdentity, Registration, this_process
 
 __all__ = ["MemoryStore"]
-
-
-_ACTIVE = (
-    ExecutionState.RUNNING,
-    ExecutionState.SLEEPING,
-    ExecutionState.WAITING_FOR_APPROVAL,
-    ExecutionState.WAITING_FOR_SIGNAL,
-    ExecutionState.WAITING_FOR_CHILD,
-)
 
 
 @dataclass(slots=True)
@@ -300,8 +291,8 @@ class MemoryStore:
 
     def _is_left(self, row: ExecutionRow) -> bool:
         if row.holder is not None:
-            return row.summary.state in _ACTIVE and not self.lease_left(row.holder)
-        return row.summary.state in _ACTIVE[:2] and row.summary.wake_at is None
+            return row.summary.state in ACTIVE and not self.lease_left(row.holder)
+        return row.summary.state in ACTIVE[:2] and row.summary.wake_at is None
 
     def _wake_ups(self) -> list[tuple[str, int]]:
         return [

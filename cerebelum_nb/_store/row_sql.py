@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
+from .._core import state_name
 from .._core.state_name import ExecutionState
 from .._core.summary import Summary
 from .._text.times import timestamp
@@ -37,8 +38,6 @@ __all__ = [
     "unreadable",
 ]
 
-_AT_REST = (ExecutionState.UNSPECIFIED, ExecutionState.PAUSED)
-
 CREATE = """INSERT OR IGNORE INTO execution (execution_id, workflow, state, started_at, parent, holder,
     version, updated_at, completed_at, total_steps, done_steps, current_step, error, wake_at, caller)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
@@ -63,7 +62,7 @@ DUE = "wake_at IS NOT NULL AND holder IS NULL"
 ABANDONED = "state IN ('RUNNING', 'SLEEPING') AND holder IS NULL AND wake_at IS NULL"
 """Which executions wait to be woken, and which were left unfinished by their process; there is an index for each."""
 
-ACTIVE = ", ".join(f"'{state}'" for state in ExecutionState if not state.is_final and state not in _AT_REST)
+ACTIVE = ", ".join(f"'{state}'" for state in state_name.ACTIVE)
 FINAL = ", ".join(f"'{state}'" for state in ExecutionState if state.is_final)
 """The states of executions that a process runs or that wait, and of those that have ended."""
 

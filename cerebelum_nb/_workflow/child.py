@@ -178,7 +178,8 @@ class _Child:
 
     async def _wait_for_others(self, state: State, *, busy: bool = False) -> None:
         """Wait until something happened to one that does not run for this step now, or until it is due."""
-        due = None if state.wake_at is None or not state.hibernated else Deadline(self.host.clock, state.wake_at)
+        is_timed = state.hibernated and state.wake_at is not None and not self.host.draining
+        due = Deadline(self.host.clock, state.wake_at) if is_timed else None
         watch = _Watch(self, state.version)
         await self.scope.on_loop(watch.look)
         try:

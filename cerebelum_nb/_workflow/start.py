@@ -24,7 +24,7 @@ from .._core.graph import Plan
 from .._core.limits import is_shared_prefix
 from .._core.resume import plan_resume
 from .._core.state import State, fold
-from .._core.state_name import ExecutionState
+from .._core.state_name import ACTIVE, ExecutionState
 from .._core.value import Value
 from .._engine.execution import Execution
 from .._engine.hints import advise, execute_call, in_terminal, is_script, resume_call
@@ -73,16 +73,7 @@ _MOST_LOOKED_AT = 1000
 """Among how many unfinished executions of other notebooks this one's own is looked for."""
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-_RESUMABLE = (
-    ExecutionState.FAILED,
-    ExecutionState.PAUSED,
-    ExecutionState.RUNNING,
-    ExecutionState.SLEEPING,
-    ExecutionState.WAITING_FOR_APPROVAL,
-    ExecutionState.WAITING_FOR_SIGNAL,
-    ExecutionState.WAITING_FOR_CHILD,
-    ExecutionState.ROLLED_BACK,
-)
+_RESUMABLE = (ExecutionState.FAILED, ExecutionState.PAUSED, *ACTIVE, ExecutionState.ROLLED_BACK)
 
 
 class Caller(NamedTuple):
