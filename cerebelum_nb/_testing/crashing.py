@@ -39,10 +39,10 @@ def crash_after(
 
     Example:
         >>> log = MemoryStore()
-        >>> with crash_after("StepCompleted", step="build") as crash:
+        >>> with crash_after("StepStarted", step="build") as crash:
         ...     release.run(store=log, execution_id="k1")
         >>> crash.crashed
-        Crashed("execution k1 crashed after event 3, StepCompleted of step 'build', as it was asked to")
+        Crashed("execution k1 crashed after event 2, StepStarted of step 'build', as it was asked to")
         >>> release.resume_sync("k1", store=log).output
         'image'
     """
