@@ -178,8 +178,8 @@ class _Child:
 
     async def _wait_for_others(self, state: State, *, busy: bool = False) -> None:
         """Wait until something happened to one that does not run for this step now, or until it is due."""
-        is_timed = state.hibernated and state.wake_at is not None and not self.host.draining
-        due = Deadline(self.host.clock, state.wake_at) if is_timed else None
+        wake_at = state.wake_at if state.hibernated and not self.host.draining else None
+        due = None if wake_at is None else Deadline(self.host.clock, wake_at)
         watch = _Watch(self, state.version)
         await self.scope.on_loop(watch.look)
         try:
