@@ -17,7 +17,16 @@ from . import chain, trust, views
 from .log_file import MEMORY
 from .row_sql import ABANDONED, DUE, STARTED
 
-__all__ = ["APPLICATION_ID", "FIRST_VERSION", "SCHEMA_VERSION", "alien", "differences", "migrate", "versions"]
+__all__ = [
+    "APPLICATION_ID",
+    "FIRST_VERSION",
+    "SCHEMA_VERSION",
+    "alien",
+    "complete",
+    "differences",
+    "migrate",
+    "versions",
+]
 
 APPLICATION_ID = 0x43524242  # "CRBB", at byte 68 of the file: whose database this is
 FIRST_VERSION = 3  # no log was ever written with an earlier one
@@ -90,6 +99,14 @@ def _objects_of_new() -> dict[tuple[str, str], str]:
     with closing(sqlite3.connect(MEMORY, isolation_level=None)) as new:
         migrate(new, MEMORY)
         return _objects(new)
+
+
+def complete(connection: sqlite3.Connection) -> None:
+    """Let a log of an older version that is read as it is show the columns that it lacks, as empty ones."""
+    there = {name for _, name, *_ in connection.execute("PRAGMA table_info(execution)")}
+    if there and (missing := [name for name in _LATER if name not in there]):
+        columns = ", ".join(f"NULL AS {name}" for name in missing)
+        connection.execute(f"CREATE TEMP VIEW execution AS SELECT *, {columns} FROM main.execution")
 
 
 _Work = str | Callable[[sqlite3.Connection], None]
@@ -173,6 +190,7 @@ MIGRATIONS: dict[int, tuple[_Work, ...]] = {
 """By the version that each makes, what it takes to come there from the version before."""
 
 SCHEMA_VERSION = max(MIGRATIONS)
+_LATER = ("caller",)  # columns of `execution` that a log of an earlier version may lack
 _IDS_SINCE = 10  # the version from which on a log has an id
 
 
