@@ -510,6 +510,11 @@ def _plan_of(workflow: Definition) -> Plan:
         WorkflowDefinitionError: it has what only the kernel can run.
     """
     plan = workflow.plan()
+    if child := next((spec for name in plan.steps for spec in plan.parts(name) if spec.workflow), None):
+        raise WorkflowDefinitionError(
+            f"step '{child.name}' of workflow '{workflow.name}' is a workflow, which a cluster cannot run as a child. "
+            f"Put its steps on the timeline, or run it here, without distributed=True and core_url="
+        )
     for name, each in plan.each.items():
         if not each.body[name].policy.keep:
             raise WorkflowDefinitionError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -31,6 +32,7 @@ __all__ = ["active", "list"]
 @click.option("--workflow", metavar="NAME", shell_complete=workflows, help="Only executions of this workflow.")
 @click.option("--limit", metavar="N", type=click.IntRange(min=0), default=50, help="At most N (50).")
 @click.option("--offset", metavar="N", type=click.IntRange(min=0), default=0, help="Skip the newest N (0).")
+@click.option("--children", is_flag=True, help="Executions that steps of others started, too.")
 @click.option(
     "--json", "json_", is_flag=True, help="One object: executions (without their steps and values), total, has_more."
 )
@@ -38,7 +40,13 @@ __all__ = ["active", "list"]
 @log_options
 @click.pass_context
 def list(  # noqa: A001  # the command's name
-    ctx: click.Context, status: ExecutionState | str | None, workflow: str | None, limit: int, offset: int, json_: bool
+    ctx: click.Context,
+    status: ExecutionState | str | None,
+    workflow: str | None,
+    limit: int,
+    offset: int,
+    children: bool,
+    json_: bool,
 ) -> None:
     """List executions, newest first.
 
@@ -47,7 +55,8 @@ def list(  # noqa: A001  # the command's name
     """
     store = open_either(ctx)
     now = _now()
-    found, total = listed(store, now, workflow=workflow, status=status, limit=limit, offset=offset)
+    which: dict[str, Any] = {"workflow": workflow, "status": status, "children": children}
+    found, total = listed(store, now, **which, limit=limit, offset=offset)
     more = offset + len(found) < total
     if json_:
         as_json(
@@ -62,7 +71,7 @@ def list(  # noqa: A001  # the command's name
         for line in table(_LISTED, [_listed(shown, now) for shown in found], width()):
             emit(line)
     if not found:
-        _say(_nothing(total, offset, filtered=bool(status or workflow)))
+        _say(_nothing(total, offset, filtered=bool(status or workflow), children=children))
     elif more:
         _say(f"{offset + 1} to {offset + len(found)} of {total}; the next: --offset {offset + len(found)}")
 
@@ -150,10 +159,11 @@ def _next(shown: ExecutionStatus) -> str:
     return ""
 
 
-def _nothing(total: int, offset: int, *, filtered: bool) -> str:
+def _nothing(total: int, offset: int, *, filtered: bool, children: bool) -> str:
     if total:
         return f"nothing from {offset + 1} on: there are {total}"
-    return "no execution is like that" if filtered else "no execution yet"
+    hint = "" if children else " (--children looks among those that steps of others started, too)"
+    return f"no execution is like that{hint}" if filtered else "no execution yet"
 
 
 def _say(text: str) -> None:
