@@ -33,8 +33,8 @@ def _write(log: Evidence, answer: Answer) -> Iterator[str]:
         yield f"the party failed: {run.state.error}"
     elif run.output != 4 * guests:
         yield (
-            f"{guests} guests at 4 each, and the invoice says {run.output!r}: put `price` and `inputs` into the brackets "
-            'of `invoice`, and return price * inputs["guests"]'
+            f"{guests} guests at 4 each, and the invoice says {run.output!r}: put `price` and `inputs` into the "
+            'brackets of `invoice`, and return price * inputs["guests"]'
         )
 
 
@@ -56,8 +56,8 @@ def _kept(log: Evidence, answer: Answer) -> Iterator[str]:
     kept = run.results(run.pairs().index(("WorkflowResumed", None)))
     if sorted(map(str, answer.value)) != sorted(kept):
         yield (
-            f"you said {answer.value!r}: in the log, which steps have a StepCompleted before WorkflowResumed, and which "
-            "start again after it?"
+            f"you said {answer.value!r}: in the log, which steps have a StepCompleted before WorkflowResumed, and "
+            "which start again after it?"
         )
 
 
