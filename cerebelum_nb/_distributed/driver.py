@@ -210,7 +210,7 @@ class Drive:
     def _may_decide(self, row: list[Any]) -> None:
         (event,) = from_rows([row])
         if not e.is_signal(event):
-            raise ApplicationError(f"{row[0]} is nothing that others may append", type="refused", non_retryable=True)
+            raise ApplicationError(f"{row[0]} may not be appended by others", type="refused", non_retryable=True)
         if self._driver.finishing:
             raise ApplicationError("it is over", type="over", non_retryable=True)
         if isinstance(event, e.SignalReceived) and event.signal_id in self._state.signal_ids:
@@ -551,6 +551,8 @@ class Drive:
             if self._natively:
                 raise asyncio.CancelledError
             raise ApplicationError(f"cancelled: {state.reason or ''}", type="Cancelled", non_retryable=True)
+        if state.lifecycle is ExecutionState.ROLLED_BACK:
+            raise ApplicationError("rolled back", type="RolledBack", non_retryable=True)
         error = state.error or ErrorInfo(type="Paused", message=state.reason or "")
         where = f"step '{state.failed_step}': " if state.failed_step else ""
         raise ApplicationError(f"{where}{error}"[:1000], type=error.type, non_retryable=True)

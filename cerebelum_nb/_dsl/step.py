@@ -284,7 +284,8 @@ def step(
         effect: ``"external"`` for what must not happen twice unasked (it charges a card, it deploys): when its outcome
             is unknown, because the process died in it or it was stopped, a resume stops and asks.
         checkpoint: ``"waits"``: an attempt that was left in an operation (``sleep``, ``poll``, an approval) is entered
-            again at that statement, with the variables it had. None: it starts at its top.
+            again at that statement, with the variables it had. ``"lines"``: so is one that was left or died in any
+            statement; each is recorded before it runs, in a commit of its own. None: it starts at its top.
 
     Raises:
         StepDefinitionError: the function or an argument is not what a step can be made from.
@@ -418,8 +419,8 @@ def _policy(
         raise StepDefinitionError(f"{where}: keep is True or False, not {keep!r}")
     if effect not in (None, "external"):
         raise StepDefinitionError(f"{where}: effect is 'external' or left out, not {effect!r}")
-    if checkpoint not in (None, "waits"):
-        raise StepDefinitionError(f"{where}: checkpoint is 'waits' or None, not {checkpoint!r}")
+    if checkpoint not in (None, "waits", "lines"):
+        raise StepDefinitionError(f"{where}: checkpoint is 'waits', 'lines' or None, not {checkpoint!r}")
     try:
         delay = seconds(retry_delay, unit="s", what="retry_delay")
         longest = None if max_delay is None else seconds(max_delay, unit="s", what="max_delay")
@@ -436,7 +437,7 @@ def _policy(
         timeout=limit,
         keep=keep,
         effect=None if effect is None else "external",
-        checkpoint=None if checkpoint is None else "waits",
+        checkpoint=None if checkpoint is None else str(checkpoint),
         max_delay=longest,
         jitter=float(jitter),
     )

@@ -74,6 +74,10 @@ class MemoryStore:
     def __repr__(self) -> str:
         return f"MemoryStore({len(self._executions)} executions)"
 
+    def data_version(self) -> int:
+        """Return a number that changes whenever another connection has written: there is none."""
+        return 0
+
     def close(self) -> None:
         """Close it; closing twice is harmless."""
         self._closed = True
