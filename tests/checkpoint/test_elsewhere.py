@@ -1,4 +1,4 @@
-"""A step that waits or failed at a line, seen from elsewhere: fork, sweep, pack, time travel, a trial, a notebook cell."""
+"""A step that waits or failed at a line, as others see it: fork, sweep, pack, time travel, a trial."""
 
 from __future__ import annotations
 
