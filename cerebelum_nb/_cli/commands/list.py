@@ -13,6 +13,7 @@ from ..._client.status import ExecutionStatus
 from ..._core.state_name import ExecutionState
 from ..._text.duration import short_seconds
 from ..._text.terminal import Cell, Column, table, width
+from ..._text.text import counted
 from ..app import as_json, core_option, log_options, open_either
 from ..echo import emit
 from ..states import StateType, state_cell
@@ -71,7 +72,8 @@ def list(  # noqa: A001  # the command's name
         for line in table(_LISTED, [_listed(shown, now) for shown in found], width()):
             emit(line)
     if not found:
-        _say(_nothing(total, offset, filtered=bool(status or workflow), children=children))
+        others = 0 if children or total else listed(store, now, **which | {"children": True}, limit=0, offset=0)[1]
+        _say(_nothing(total, offset, filtered=bool(status or workflow), children=others))
     elif more:
         _say(f"{offset + 1} to {offset + len(found)} of {total}; the next: --offset {offset + len(found)}")
 
@@ -159,10 +161,10 @@ def _next(shown: ExecutionStatus) -> str:
     return ""
 
 
-def _nothing(total: int, offset: int, *, filtered: bool, children: bool) -> str:
+def _nothing(total: int, offset: int, *, filtered: bool, children: int) -> str:
     if total:
         return f"nothing from {offset + 1} on: there are {total}"
-    hint = "" if children else " (--children looks among those that steps of others started, too)"
+    hint = f"; {counted(children, 'child', 'children')} would be, with --children" if children else ""
     return f"no execution is like that{hint}" if filtered else "no execution yet"
 
 

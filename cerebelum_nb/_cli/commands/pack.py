@@ -25,10 +25,11 @@ __all__ = ["pack", "unpack"]
 @log_options
 @click.pass_context
 def pack(ctx: click.Context, execution_id: str, output: str | None, redact: tuple[str, ...], json_: bool) -> None:
-    """Write one execution, with its children, to a file that opens elsewhere.
+    """Write one execution to a file that opens elsewhere.
 
-    The file is a small log, with the values the execution uses: `cerebelum unpack` adds it to another log, and every
-    command reads it with --db FILE. Secrets are masked in it. A run in progress is paused in the copy.
+    The file is a small log, with the values the execution uses, and with its children: `cerebelum unpack` adds it to
+    another log, and every command reads it with --db FILE. Secrets are masked in it. A run in progress is paused in the
+    copy.
     """
     from ..._archive.pack import pack as write
 
