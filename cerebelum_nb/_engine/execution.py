@@ -113,7 +113,7 @@ class Execution(ExecutionValues):
         self.stays = False
         self.watchers: set[Callable[[], None]] = set()
         self.children: dict[str, Execution] = {}  # that run here for its steps, by id
-        self.attended = False  # whether the step that started it waits for it in this process
+        self.attended_by: Execution | None = None  # its caller, if a step of that waits for it in this process
         self.cause: BaseException | None = None
         self.payloads: tuple[Value, ...] = ()
         self.begun = False
@@ -643,6 +643,9 @@ class Execution(ExecutionValues):
     def _end(self, error: BaseException | None = None) -> None:
         self.over = True
         self.watchers.clear()
+        if self.children and error is None and self.state.lifecycle is not ExecutionState.CANCELLED:
+            for child in list(self.children.values()):  # a cancelled one cancels them, below
+                self.engine.post(child, child.stop, self.stop_requested or f"its caller {self.id} has ended")
         for timer in (self._ripening, self._expiry):
             if timer is not None:
                 timer.cancel()
@@ -652,6 +655,8 @@ class Execution(ExecutionValues):
             self.engine.forget(self, [partial(getattr, a, "alive") for a in left])
             for attempt in left:
                 self._when_over(attempt, partial(leases_of(self.store).forget_ended, self.id))
+            if (caller := self.attended_by) is not None and not self.loop.is_closed():
+                caller.look_again()
         except Exception as trouble:  # noqa: BLE001 - whoever waits for this run must learn that it ended
             error = error or trouble
         if error is not None:
@@ -670,7 +675,7 @@ class Execution(ExecutionValues):
         state = self.state
         if state.lifecycle is ExecutionState.CANCELLED:
             cancel_children(self.store, self.id, state)
-        if state.caller and not self.attended:
+        if state.caller and self.attended_by is None:
             try:
                 with short_try():
                     tell_caller(self.store, self.id, state.caller, state.caller_step)
