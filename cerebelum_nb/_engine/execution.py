@@ -50,14 +50,14 @@ from .._core.value import Value
 from .._core.waits import AttemptWaits, may_leave, ripe_at, wake_at
 from .._store.base import Commit, Store
 from .._values import Redactor
-from .._values.foreign import ForeignBytes
-from ..errors import CerebelumError, ExecutionBusyError, SerializationError, UntrustedValueError
+from ..errors import CerebelumError, ExecutionBusyError
 from . import observers
 from .attempt import Attempt, Interruption
 from .call_step import at_failure
 from .cancel import cancel_children
 from .children import tell_caller
 from .clock import Deadline, Timer
+from .entry import kept_bytes
 from .foreach import join_items, list_items
 from .leases import leases_of
 from .patience import short_try
@@ -171,12 +171,7 @@ class Execution(ExecutionValues):
             UntrustedValueError: somebody else may have made them.
             StoreError: the log no longer holds them.
         """
-        found = self.store.payload(value.digest) if value.codec != "none" else b""
-        if not found:
-            raise SerializationError("some of its variables were not kept")
-        if not self.store.trusted or isinstance(found, ForeignBytes):
-            raise UntrustedValueError("its variables would have to be unpickled, and the log is not trusted")
-        return found
+        return kept_bytes(self.store, value)
 
     def post_record(self, event: Event, waiter: Waiter) -> None:
         """Take an operation's event; ``waiter`` is answered when it is committed."""
