@@ -8,18 +8,17 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-import subprocess
-import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from .._dsl.step import step
+from .._engine.sync import run_sync
 from .._store.sqlite import SqliteStore
 from .._testing.clock import FakeClock
 from .._workflow.workflow import workflow
-from ..errors import CerebelumError, WorkflowError
+from ..errors import WorkflowError
 
 __all__ = ["FIRST", "FORGED", "LIMIT", "WEEKS", "forged_copy", "recorded_year", "subscribers"]
 
@@ -83,22 +82,19 @@ def recorded_year(path: str | os.PathLike[str]) -> Path:
     if not found.exists():
         draft = found.with_suffix(".part")
         draft.unlink(missing_ok=True)
-        # In a process of its own, as a notebook would show 52 cards.
-        done = subprocess.run([sys.executable, "-m", __name__, draft], capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise CerebelumError(f"The year could not be recorded:\n{done.stderr}")
+        run_sync(lambda: _record(draft))
         draft.rename(found)
     return found
 
 
-def _record(path: Path) -> None:
+async def _record(path: Path) -> None:
     with SqliteStore(path, durability="normal") as store:
         for week in range(1, WEEKS + 1):
             with FakeClock(_BEGIN + timedelta(weeks=week - 1)):
-                try:
-                    newsletter.run({"week": week}, store=store, execution_id=f"week-{week:02}")
-                except WorkflowError:
-                    continue
+                # In the background, where a notebook shows no card of it.
+                run = newsletter.start({"week": week}, store=store, execution_id=f"week-{week:02}")
+                with suppress(WorkflowError):
+                    await run
 
 
 def forged_copy(path: str | os.PathLike[str]) -> Path:
@@ -134,7 +130,3 @@ def forged_copy(path: str | os.PathLike[str]) -> Path:
             db.execute(sql)
         db.commit()
     return copy
-
-
-if __name__ == "__main__":
-    _record(Path(sys.argv[1]))
