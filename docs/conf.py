@@ -1,8 +1,8 @@
 """How the pages become a site: ``sphinx-build -c docs -W . build/site``.
 
 The source folder is the repository, so that links between pages, notebooks and the README are the same here and on a
-code host. Sphinx with MyST reads the Markdown as it stands, autodoc the docstrings, and MyST-NB shows notebooks with the
-outputs that are stored in them. Furo brings search, dark mode and a page that fits a phone.
+code host. Sphinx with MyST reads the Markdown as it is, autodoc the docstrings, and MyST-NB shows notebooks with their
+stored outputs. Furo brings search, dark mode and a page that fits a phone.
 """
 
 from __future__ import annotations
