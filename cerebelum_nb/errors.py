@@ -1,4 +1,6 @@
-"""Every error this library raises, as one tree::
+"""Every error this library raises, as one tree.
+
+::
 
     CerebelumError
     ├── StepDefinitionError        a @step is not valid
