@@ -1,4 +1,4 @@
-"""What a scheduler does: look for what is due or left behind, take it up, and sleep until the next wake-up.
+"""What a scheduler does: start what schedules say, take up what is due or left behind, sleep until the next wake-up.
 
 Between two wake-ups it looks twice a second at one number, which changes when another process has written, and once a
 second at whether the processes that hold executions are alive. It keeps nothing of an execution that is not running.
@@ -23,6 +23,7 @@ from .._workflow.result import Result
 from .._workflow.run import Run
 from .._workflow.workflow import Workflow
 from ..errors import CerebelumError, ExecutionBusyError, OutcomeUnknownError, StoreError, WorkflowNotFoundError
+from .schedules import Schedules
 
 __all__ = ["SchedulerLoop"]
 
@@ -51,6 +52,7 @@ class SchedulerLoop:
         self.store, self.taken = store, 0
         self._code, self._max_deaths, self._trust_code = code, max_deaths, trust_code
         self._tell = log.info if tell is None else tell
+        self._schedules = Schedules(store, code, self._say, trust_code=trust_code)
         self._runs: dict[str, Run] = {}
         self._waiting: set[asyncio.Task[None]] = set()
         self._not_before: dict[str, int] = {}  # executions that cannot be resumed now, and until when
@@ -75,7 +77,8 @@ class SchedulerLoop:
                     if moment - left_at >= _LEFT_SECONDS:
                         left_at = moment
                         self._take_up_left()
-                    next_at = self._take_up_due()
+                    schedule_at = self._schedules.start_due(self._now())
+                    next_at = min(filter(None, (schedule_at, self._take_up_due())), default=0)
                     seen = version
                 except StoreError as error:
                     self._say(f"the log cannot be used at the moment: {error}", once=True)

@@ -11,6 +11,7 @@ from threading import RLock
 
 from .._core.arguments import ExecutionLike, id_of
 from .._core.events import Event
+from .._core.schedule import DELETED, ScheduleEvent, ScheduleState
 from .._core.state_name import ExecutionState
 from .._core.summary import Summary
 from ..errors import ExecutionNotFoundError, StoreError
@@ -59,6 +60,7 @@ class MemoryStore:
         self._lock = RLock()
         self._executions: dict[str, _Execution] = {}
         self._payloads: dict[str, bytes] = {}
+        self._schedules: dict[str, tuple[ScheduleState, list[ScheduleEvent]]] = {}
         self.heartbeats = HeartbeatMonitor()
         self._holders: dict[int, Holder] = {}
         self._beats: dict[int, int] = {}
@@ -275,6 +277,44 @@ class MemoryStore:
             rows = [self._row(name) for name in self._newest()[::-1]]
         found = [row for row in rows if self._is_left(row)]
         return found[:limit]
+
+    def data_version(self) -> int:
+        """Return 0: no other process writes to it."""
+        return 0
+
+    def schedules(self, *, due_by: int | None = None) -> list[ScheduleState]:
+        """Read the schedules that are not deleted, by their ids; with ``due_by`` those that are due by then."""
+        with self._open():
+            known = [state for _, (state, _) in sorted(self._schedules.items()) if state.state != DELETED]
+        if due_by is None:
+            return known
+        return [state for state in known if state.next_at is not None and state.next_at <= due_by]
+
+    def schedule(self, schedule_id: str) -> ScheduleState | None:
+        """Read one schedule, deleted or not."""
+        with self._open():
+            found = self._schedules.get(schedule_id)
+        return None if found is None else found[0]
+
+    def schedule_events(self, schedule_id: str) -> list[ScheduleEvent]:
+        """Read the events of a schedule in order."""
+        with self._open():
+            return list(self._schedules[schedule_id][1]) if schedule_id in self._schedules else []
+
+    def next_schedule(self) -> int | None:
+        """Return when the next schedule is due, µs since the epoch; None if none is."""
+        return min((state.next_at for state in self.schedules() if state.next_at is not None), default=None)
+
+    def append_schedule(self, state: ScheduleState, event: ScheduleEvent, start: Commit | None = None) -> bool:
+        """Append an event to a schedule, and the first events of the execution that it starts."""
+        with self._open():
+            before, events = self._schedules.get(state.schedule_id, (None, []))
+            if state.version != (0 if before is None else before.version) + 1:
+                return False
+            if start is not None and start.execution_id not in self._executions:
+                self._advance(start)
+            self._schedules[state.schedule_id] = state, [*events, event]
+            return True
 
     def _is_left(self, row: ExecutionRow) -> bool:
         if row.holder is not None:

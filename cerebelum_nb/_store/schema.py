@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 
-from . import chain, trust, views
+from . import chain, schedules, trust, views
 from .log_file import MEMORY
 from .row_sql import ABANDONED, DUE, STARTED
 
@@ -144,6 +144,19 @@ _TRUST = (
     "CREATE TABLE foreign_execution (execution_id TEXT PRIMARY KEY) WITHOUT ROWID",
 )
 
+
+def _guards(table: str) -> tuple[str, ...]:
+    # A row in `maintenance` opens updates and deletes, within the one transaction that also takes it away.
+    return tuple(
+        f"""CREATE TRIGGER IF NOT EXISTS {table}_no_{verb.lower()} BEFORE {verb} ON {table}
+                WHEN NOT EXISTS (SELECT 1 FROM maintenance)
+                BEGIN SELECT RAISE(ABORT, 'the log is append-only: {table} rows are never changed'); END"""
+        for verb in ("UPDATE", "DELETE")
+    )
+
+
+_SCHEDULES = (*schedules.TABLES, *_guards("schedule_event"))
+
 MIGRATIONS: dict[int, tuple[_Work, ...]] = {
     4: _WAKE_UPS,
     5: ("ALTER TABLE event ADD COLUMN hash BLOB", *_UNTRUSTED, _chain_all),
@@ -166,6 +179,7 @@ MIGRATIONS: dict[int, tuple[_Work, ...]] = {
     12: (),  # the views: what runs for an item of a foreach is told by `step` and `item`
     13: (),  # the views: `steps` says which worker of a cluster ran an attempt
     14: (),  # the views: what undoes a step in a rollback is told as `~step`; older versions cannot read such events
+    15: _SCHEDULES,
 }
 """By the version that each makes, what it takes to come there from the version before."""
 
@@ -174,16 +188,6 @@ _IDS_SINCE = 10  # the version from which on a log has an id
 
 
 # -- a new log ----------------------------------------------------------------------------------------------
-
-
-def _guards(table: str) -> tuple[str, ...]:
-    # A row in `maintenance` opens updates and deletes, within the one transaction that also takes it away.
-    return tuple(
-        f"""CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table}
-                WHEN NOT EXISTS (SELECT 1 FROM maintenance)
-                BEGIN SELECT RAISE(ABORT, 'the log is append-only: {table} rows are never changed'); END"""
-        for verb in ("UPDATE", "DELETE")
-    )
 
 
 _NEW = (
@@ -246,5 +250,6 @@ _NEW = (
         BEGIN SELECT RAISE(IGNORE); END""",
     *_REDACTION,
     *_TRUST,
+    *_SCHEDULES,
 )
 """All of it but the views."""

@@ -28,7 +28,9 @@ from .stepper import Stepper
 if TYPE_CHECKING:
     import pandas as pd
 
+    from .._text.duration import Duration
     from .resume_plan import Outlook
+    from .schedule import Schedule
 
 __all__ = ["Workflow", "registered", "workflow"]
 
@@ -709,6 +711,60 @@ class Workflow(Definition):
         )
 
     sweep_sync = _for_sync_code(sweep)
+
+    def schedule(
+        self,
+        *,
+        cron: str | None = None,
+        every: Duration | None = None,
+        timezone: str = "UTC",
+        inputs: Inputs | None = None,
+        catch_up: Duration = "1h",
+        schedule_id: str | None = None,
+        store: Store | None = None,
+    ) -> Schedule:
+        """Start it again and again, at certain times; ``cerebelum scheduler`` or ``scheduler()`` starts and runs it.
+
+        Each time is started once, however many schedulers work on the log and whatever dies. Calling it again with the
+        same id changes the schedule, or does nothing if nothing is different, so a notebook may be run again.
+
+        Args:
+            cron: when, as five fields of minute, hour, day, month and weekday: ``"0 6 * * 1-5"``.
+            every: or at which distance: ``"2 hours"``, a timedelta, or seconds; counted from now.
+            timezone: the zone of ``cron``, such as ``"Europe/Madrid"``, and of the times that are shown.
+            inputs: what each execution is started with. Secrets are refused: the log never holds them.
+            catch_up: how late a time may still be started, when no scheduler was at work; later it is missed.
+            schedule_id: an id of your own; by default the workflow's name.
+            store: the log; by default the session's.
+
+        Returns:
+            The schedule, which can be asked for the coming times, paused, resumed and deleted.
+
+        Raises:
+            ValueError: the times are not understood, there is no such zone, or inputs cannot be kept.
+            InputsError: the inputs do not fit what the workflow declares.
+            WorkflowDefinitionError: the timeline cannot run.
+            CerebelumError: another workflow's schedule has that id.
+
+        Example:
+            >>> from cerebelum_nb.testing import MemoryStore
+            >>> made = release.schedule(every="2 hours", inputs={"size": "small"}, store=MemoryStore())
+            >>> made.schedule_id, made.state, made.when
+            ('release', 'ACTIVE', 'every 2h')
+            >>> made.delete()
+        """
+        from .schedule import make_schedule
+
+        return make_schedule(
+            self,
+            cron=cron,
+            every=every,
+            timezone=timezone,
+            inputs=inputs,
+            catch_up=catch_up,
+            schedule_id=schedule_id,
+            store=store,
+        )
 
     async def cancel(
         self, execution_id: ExecutionLike, reason: str | None = None, *, store: Store | None = None
