@@ -197,7 +197,7 @@ def _reclaim(log: SqliteStore) -> int:
         used = set(_named(db))
         # A run writes its code before the first event that names it, so code waits until nothing is under way.
         live = """SELECT EXISTS (SELECT 1 FROM execution
-            WHERE state IN ('RUNNING', 'SLEEPING', 'WAITING_FOR_APPROVAL', 'WAITING_FOR_SIGNAL'))"""
+            WHERE state IN ('QUEUED', 'RUNNING', 'SLEEPING', 'WAITING_FOR_APPROVAL', 'WAITING_FOR_SIGNAL'))"""
         (is_live,) = db.execute(live).fetchone()
         unused = [d for d, codec in stored.items() if d not in used and not (is_live and codec == "code")]
         for table in ("payload", "untrusted"):

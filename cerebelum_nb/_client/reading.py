@@ -23,7 +23,7 @@ from .status import ApprovalInfo, ExecutionStatus, SleepInfo, StepStatus
 __all__ = ["ACTIVE", "INTERRUPTED", "entry", "listed", "status_of"]
 
 _WAITING = (ExecutionState.SLEEPING, ExecutionState.WAITING_FOR_APPROVAL, ExecutionState.WAITING_FOR_SIGNAL)
-ACTIVE = (ExecutionState.RUNNING, *_WAITING)
+ACTIVE = (ExecutionState.QUEUED, ExecutionState.RUNNING, *_WAITING)
 """States in which a process should be running an execution, or will wake it."""
 
 INTERRUPTED = "interrupted"
@@ -78,6 +78,7 @@ def entry(store: Store, row: ExecutionRow, now: int) -> ExecutionStatus:
         error=shown.error,
         sleep_info=later(lambda: details.sleep),
         approval_info=later(lambda: details.approval),
+        queued_behind=None if shown.state is not ExecutionState.QUEUED else later(lambda: details.behind),
         elapsed_seconds=(end - shown.started_at) / 1e6,
         interrupted=interrupted,
     )
@@ -141,6 +142,14 @@ class _Details:
             remaining_timeout_ms=self._left(found.due_at),
         )
 
+    @cached_property
+    def behind(self) -> str | None:
+        from .._engine.queue import ahead_of
+
+        slot, name = self._row.summary.slot or "", self._row.execution_id
+        first = next(ahead_of(self._store, slot, name, self._row.summary.queued_at), None)
+        return None if first is None else first.execution_id
+
     def _step(self, name: str, place: int) -> StepStatus:
         step = self._state.steps[name]
         return StepStatus(
@@ -182,6 +191,8 @@ def _is_interrupted(store: Store, row: ExecutionRow) -> bool:
         return False
     if row.holder is not None:
         return not store.lease_left(row.holder)
+    if row.summary.state is ExecutionState.QUEUED:
+        return False  # a scheduler runs it when its turn comes
     # Hibernating, no process should hold it.
     return not (
         row.summary.state in _WAITING

@@ -12,6 +12,7 @@ from . import events as e
 from .events import Event
 
 __all__ = [
+    "Admitted",
     "AskItems",
     "AskRoute",
     "Begin",
@@ -129,6 +130,11 @@ class Woken:
 
 
 @dataclass(slots=True)
+class Admitted:
+    """It waited for its slot, which is free now."""
+
+
+@dataclass(slots=True)
 class Restored:
     """Results that are in no log were lost with their worker: their steps run again, only to restore them.
 
@@ -179,6 +185,7 @@ Message = (
     | Items
     | Lost
     | Woken
+    | Admitted
     | Restored
     | Stop
     | Cancel

@@ -232,6 +232,14 @@ class RemoteStore:
         """Return None: the cluster wakes what is due."""
         return None
 
+    def in_slot(self, slot: str) -> ExecutionRow | None:
+        """Return None: nothing has a slot there."""
+        return None
+
+    def queue(self, slot: str | None = None, *, limit: int, offset: int = 0) -> list[ExecutionRow]:
+        """Return nothing: nothing is queued there."""
+        return []
+
     def abandoned(self, *, limit: int) -> list[ExecutionRow]:
         """Return nothing: the cluster takes up what a dead worker left."""
         return []

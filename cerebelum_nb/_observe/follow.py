@@ -33,7 +33,7 @@ from ..errors import StoreError
 
 __all__ = ["ACTIVE", "Change", "Follower", "Header"]
 
-ACTIVE = ("RUNNING", "SLEEPING", "WAITING_FOR_APPROVAL", "WAITING_FOR_SIGNAL")
+ACTIVE = ("QUEUED", "RUNNING", "SLEEPING", "WAITING_FOR_APPROVAL", "WAITING_FOR_SIGNAL")
 """States in which a process should be running an execution, or will wake it."""
 
 _BLOCK = 4096

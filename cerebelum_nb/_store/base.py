@@ -51,6 +51,7 @@ class Rejection:
     """Why one commit of a batch was not written (the others were)."""
 
     STALE = "stale"  # somebody has appended a signal since: read the new events and decide again
+    QUEUED = "queued"  # another execution has the slot
     LOST = "lost"  # another process holds the lease now: stop writing
 
 
@@ -166,6 +167,14 @@ class Store(Protocol):
 
     def abandoned(self, *, limit: int) -> list[ExecutionRow]:
         """Read the executions that should be running but that no living process is running, the oldest first."""
+        ...
+
+    def in_slot(self, slot: str) -> ExecutionRow | None:
+        """Read the execution that has a slot; None while it is free."""
+        ...
+
+    def queue(self, slot: str | None = None, *, limit: int, offset: int = 0) -> list[ExecutionRow]:
+        """Read the executions that wait for a slot, or for any, those first that wait longest."""
         ...
 
     def lease_left(self, holder: Holder) -> float:

@@ -94,6 +94,14 @@ class MemoryStore:
 
     def _advance(self, commit: Commit) -> str:
         found = self._executions.get(commit.execution_id)
+        slot = commit.summary.slot
+        if (
+            slot
+            and commit.summary.state in _ACTIVE
+            and (other := self._in_slot(slot)) is not None
+            and other is not found
+        ):
+            return Rejection.QUEUED
         if found is None:
             if commit.after:
                 return Rejection.LOST
@@ -265,6 +273,27 @@ class MemoryStore:
         with self._open():
             found = sorted((at, name) for name, at in self._wake_ups() if at <= now)
             return [self._row(name) for _, name in found[offset : offset + limit]]
+
+    def in_slot(self, slot: str) -> ExecutionRow | None:
+        """Read the execution that has a slot; None while it is free."""
+        with self._open():
+            found = self._in_slot(slot)
+            return next((self._row(name) for name, known in self._executions.items() if known is found), None)
+
+    def _in_slot(self, slot: str) -> _Execution | None:
+        having = (known for known in self._executions.values() if known.summary.slot == slot)
+        return next((known for known in having if known.summary.state in _ACTIVE), None)
+
+    def queue(self, slot: str | None = None, *, limit: int, offset: int = 0) -> list[ExecutionRow]:
+        """Read the executions that wait for a slot, or for any, those first that wait longest."""
+        with self._open():
+            waiting = [
+                (known.summary.queued_at, name)
+                for name, known in self._executions.items()
+                if known.summary.queued_at is not None and slot in (None, known.summary.slot)
+            ]
+            waiting.sort(key=lambda found: found[0])
+            return [self._row(name) for _, name in waiting[offset : offset + limit]]
 
     def next_wake(self) -> int | None:
         """Return when the next hibernated execution is due, µs since the epoch; None if there is none."""

@@ -15,7 +15,7 @@ from contextlib import closing
 
 from . import chain, schedules, trust, views
 from .log_file import MEMORY
-from .row_sql import ABANDONED, DUE, STARTED
+from .row_sql import ABANDONED, DUE, HAS_SLOT, STARTED
 
 __all__ = ["APPLICATION_ID", "FIRST_VERSION", "SCHEMA_VERSION", "alien", "differences", "migrate", "versions"]
 
@@ -155,6 +155,11 @@ def _guards(table: str) -> tuple[str, ...]:
     )
 
 
+_SLOTS = (
+    # At most one execution has a slot, whoever writes; those that wait for one are found by the time they have waited.
+    f"CREATE UNIQUE INDEX IF NOT EXISTS execution_in_slot ON execution (slot) WHERE {HAS_SLOT}",
+    "CREATE INDEX IF NOT EXISTS execution_in_queue ON execution (slot, queued_at) WHERE queued_at IS NOT NULL",
+)
 _SCHEDULES = (*schedules.TABLES, *_guards("schedule_event"))
 
 MIGRATIONS: dict[int, tuple[_Work, ...]] = {
@@ -180,6 +185,11 @@ MIGRATIONS: dict[int, tuple[_Work, ...]] = {
     13: (),  # the views: `steps` says which worker of a cluster ran an attempt
     14: (),  # the views: what undoes a step in a rollback is told as `~step`; older versions cannot read such events
     15: _SCHEDULES,
+    16: (
+        "ALTER TABLE execution ADD COLUMN slot TEXT",
+        "ALTER TABLE execution ADD COLUMN queued_at INTEGER",
+        *_SLOTS,
+    ),
 }
 """By the version that each makes, what it takes to come there from the version before."""
 
@@ -217,10 +227,11 @@ _NEW = (
             error TEXT,
             wake_at INTEGER,
             parent TEXT
-        )""",
+        , slot TEXT, queued_at INTEGER)""",
     "CREATE INDEX execution_by_holder ON execution (holder) WHERE holder IS NOT NULL",
     *_ORDER,
     *_WAKE_UPS,
+    *_SLOTS,
     """CREATE TABLE event (
             execution INTEGER NOT NULL REFERENCES execution (key),
             version INTEGER NOT NULL,

@@ -225,10 +225,12 @@ class SqliteStore(SqliteLeases):
         shown = row_sql.progress(commit)
         # exact types only: sqlite3 looks up an adapter for a bool or an enum at every call
         guard = (key, commit.after, 1 if commit.holder is None else 0, commit.holder)
-        state, wake_at = commit.summary.state._value_, commit.summary.wake_at  # .value is two calls
+        shown_as = commit.summary
+        state, wake_at = shown_as.state._value_, shown_as.wake_at  # .value is two calls
         if not commit.release and db.execute(row_sql.ADVANCE, (*shown, *guard, state, wake_at)).rowcount:
             return key, ""
-        if db.execute(row_sql.CHANGE, (*shown, state, wake_at, int(commit.release), *guard)).rowcount:
+        queue = shown_as.slot, shown_as.queued_at
+        if db.execute(row_sql.CHANGE, (*shown, state, wake_at, *queue, int(commit.release), *guard)).rowcount:
             return key, ""
         return key, self._why_not(db, commit)
 
@@ -251,10 +253,12 @@ class SqliteStore(SqliteLeases):
         return key
 
     def _why_not(self, db: sqlite3.Connection, commit: Commit) -> str:
-        sql = "SELECT holder FROM execution WHERE execution_id = ?"
+        sql = "SELECT holder, version FROM execution WHERE execution_id = ?"
         found = db.execute(sql, (commit.execution_id,)).fetchone()
         if found is None:
-            return Rejection.LOST
+            return Rejection.LOST if commit.after else Rejection.QUEUED
+        if commit.holder in (None, found[0]) and commit.after == found[1] and commit.summary.slot:
+            return Rejection.QUEUED
         return Rejection.STALE if commit.holder in (None, found[0]) else Rejection.LOST
 
     # -- reading --------------------------------------------------------------------------------------------
@@ -328,6 +332,20 @@ class SqliteStore(SqliteLeases):
         sql = f"{row_sql.SELECT} WHERE {row_sql.DUE} AND wake_at <= ? ORDER BY wake_at LIMIT ? OFFSET ?"
         with self._reading() as db:
             return [row_sql.to_row(row) for row in db.execute(sql, (now, limit, offset)).fetchall()]
+
+    def in_slot(self, slot: str) -> ExecutionRow | None:
+        """Read the execution that has a slot; None while it is free."""
+        with self._reading() as db:
+            found = db.execute(f"{row_sql.SELECT} WHERE slot = ? AND {row_sql.HAS_SLOT}", (slot,)).fetchone()
+        return None if found is None else row_sql.to_row(found)
+
+    def queue(self, slot: str | None = None, *, limit: int, offset: int = 0) -> list[ExecutionRow]:
+        """Read the executions that wait for a slot, or for any, those first that wait longest."""
+        which = "" if slot is None else "slot = :slot AND "
+        sql = f"{row_sql.SELECT} WHERE {which}queued_at IS NOT NULL ORDER BY queued_at, execution.key"
+        page = {"slot": slot, "limit": limit, "offset": offset}
+        with self._reading() as db:
+            return [row_sql.to_row(row) for row in db.execute(f"{sql} LIMIT :limit OFFSET :offset", page).fetchall()]
 
     def next_wake(self) -> int | None:
         """Return when the next hibernated execution is due, µs since the epoch; None if there is none."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from .._core.graph import Plan
+from .._core.graph import Concurrency, Plan
 from .._core.validate import Report
 from .._dsl.builder import WorkflowBuilder, build
 from .._dsl.reloading import by_name, load_of, newest
@@ -34,6 +34,7 @@ class Definition:
         max_jumps: how many jumps back one execution may make.
         on_failure: ``"rollback"`` if an execution that fails is rolled back at once.
         inputs: the class that its inputs have to fit.
+        concurrency: of how many of its executions only one runs at a time.
     """
 
     def __init__(
@@ -43,12 +44,13 @@ class Definition:
         max_jumps: int,
         on_failure: str | None = None,
         inputs: Any = None,
+        concurrency: Concurrency | None = None,
     ) -> None:
         self.__doc__, self.__module__, self.__name__ = fn.__doc__, fn.__module__, fn.__name__
         self.__qualname__ = fn.__qualname__
         self._fn, self.name, self.max_jumps, self.on_failure = fn, name, max_jumps, on_failure
         self._load = load_of(fn)
-        self._inputs = inputs
+        self._inputs, self.concurrency = inputs, concurrency
         self.shape: Shape | None = None
         if inputs is not None:
             from .._values.shape import shape_of
@@ -57,7 +59,8 @@ class Definition:
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         """Pickle by name, as functions are; one that its module does not hold, by what it is made of."""
-        return by_name(self) or (type(self), (self._fn, self.name, self.max_jumps, self.on_failure, self._inputs))
+        made_of = (self._fn, self.name, self.max_jumps, self.on_failure, self._inputs, self.concurrency)
+        return by_name(self) or (type(self), made_of)
 
     @property
     def fn(self) -> Callable[[WorkflowBuilder], object]:
@@ -66,7 +69,9 @@ class Definition:
 
     def _built(self) -> tuple[Plan, Report]:
         plan, report = build(self.fn, self.name, self.max_jumps, self.on_failure == "rollback")
-        return plan if self.shape is None else replace(plan, shape=self.shape), report
+        if self.shape is not None or self.concurrency is not None:
+            plan = replace(plan, shape=self.shape, concurrency=self.concurrency)
+        return plan, report
 
     def validate(self) -> Report:
         """Evaluate the timeline as it is now and report what is wrong with it, all at once.

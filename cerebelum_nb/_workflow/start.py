@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .._core.arguments import ExecutionLike, id_of
-from .._core.events import Event, WorkflowAwakened, WorkflowResumed, WorkflowStarted
+from .._core.events import Event, WorkflowAdmitted, WorkflowAwakened, WorkflowResumed, WorkflowStarted
 from .._core.graph import Plan
 from .._core.limits import is_shared_prefix
 from .._core.resume import plan_resume
@@ -32,6 +32,7 @@ from .._engine.loading import stop_when_loading
 from .._engine.loop import engine_of
 from .._engine.marking import by_hand
 from .._engine.origin import origin
+from .._engine.queue import slot_after
 from .._engine.scope import current_scope
 from .._engine.staleness import blueprint_of, keep_parts, only_relists, why_stale
 from .._engine.values import ExecutionValues
@@ -42,6 +43,7 @@ from .._store.connect import resolve_store
 from .._text.text import cut
 from .._values import Redactor, encode
 from ..errors import CerebelumError, ResumeError
+from .concurrency import refuse_if_busy, slot_of
 from .definition import Definition
 from .run import Run
 
@@ -69,6 +71,7 @@ _MOST_LOOKED_AT = 1000
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _RESUMABLE = (
+    ExecutionState.QUEUED,
     ExecutionState.FAILED,
     ExecutionState.PAUSED,
     ExecutionState.RUNNING,
@@ -90,17 +93,21 @@ def launch(
     given = check_inputs(inputs, plan.shape)
     value = encode(given, redactor=redactor, path="inputs")
     made_id = new_id() if execution_id is None else check_id(execution_id)
+    slot = slot_of(plan, given)
+    refuse_if_busy(plan, log, made_id, slot)
     with engine_of(log).create(made_id, plan, redactor, Context) as execution:
         execution.stays = wait
         keep_inputs(execution, given, value)
         blueprint = blueprint_of(plan, redactor)
-        event = started(workflow, plan, value, execution.clock.now(), blueprint.digest)
+        event = started(workflow, plan, value, execution.clock.now(), blueprint.digest, slot)
         _tell_of_unfinished(workflow, log, value)
         execution.payloads = keep_parts(plan, log, redactor, blueprint)
         return Run(execution, workflow.variable, event)
 
 
-def started(workflow: Definition, plan: Plan, inputs: Value, now: int, blueprint: str) -> WorkflowStarted:
+def started(
+    workflow: Definition, plan: Plan, inputs: Value, now: int, blueprint: str, slot: str = ""
+) -> WorkflowStarted:
     """Make the event that starts an execution.
 
     Args:
@@ -109,6 +116,7 @@ def started(workflow: Definition, plan: Plan, inputs: Value, now: int, blueprint
         inputs: what steps receive, as the log holds it.
         now: the time, µs since the epoch.
         blueprint: the digest of the plan's blueprint.
+        slot: what only one execution at a time may have.
     """
     return WorkflowStarted(
         at=now,
@@ -120,6 +128,7 @@ def started(workflow: Definition, plan: Plan, inputs: Value, now: int, blueprint
         source=_source_of(workflow),
         origin=_origin_of_code(workflow),
         plan=blueprint,
+        slot=slot,
     )
 
 
@@ -172,6 +181,8 @@ def take_up(
         given = Resuming(skip_completed_steps, inputs, rerun, repeat, mark_done or {}, live)
         blueprint = blueprint_of(plan, execution.redactor)
         events, stale = resumed(execution, given, execution.now(), blueprint.digest)
+        if execution.state.lifecycle is not ExecutionState.RUNNING:
+            refuse_if_busy(plan, log, found, slot_after(events, execution.state))
         execution.payloads = keep_parts(plan, log, execution.redactor, blueprint)
         return Run(execution, workflow.variable, *events, stale=stale)
 
@@ -206,7 +217,8 @@ def resumed(
         ResumeError: it cannot be resumed as asked.
     """
     state, plan = execution.state, execution.plan
-    value = replaced_inputs(execution, given.inputs)
+    merged, value = merged_inputs(execution, given.inputs)
+    slot = slot_of(plan, merged)
     chosen = plan_resume(
         plan,
         state,
@@ -235,8 +247,9 @@ def resumed(
         relisted=chosen.relisted,
         inputs=value,
         total_steps=sum(map(len, plan.timeline)),
+        slot=None if slot == state.slot else slot,
     )
-    if not state.hibernated or not chosen.is_nothing or value is not None:
+    if not state.hibernated or not chosen.is_nothing or value is not None or event.slot is not None:
         events.append(event)
     return [*events, *marks], chosen.stale
 
@@ -263,6 +276,8 @@ def wake(workflow: Definition, execution_id: str, store: Store, reason: str, *, 
     engine = engine_of(store)
     with engine.claim(execution_id, plan, Redactor(store.redact), Context) as execution:
         state = execution.state
+        if state.lifecycle is ExecutionState.QUEUED:
+            return Run(execution, workflow.variable, WorkflowAdmitted(at=execution.now()))
         due = state.hibernated and state.wake_at is not None and state.wake_at <= execution.clock.now()
         if state.lifecycle is not ExecutionState.RUNNING or (state.hibernated and not due):
             engine.give_back(execution)
@@ -393,10 +408,15 @@ def _is_prefix(row: ExecutionRow, log: Store) -> bool:
 
 def replaced_inputs(execution: ExecutionValues, inputs: Inputs | None) -> Value | None:
     """Put new inputs over the recorded ones; return them when that changes something."""
+    return merged_inputs(execution, inputs)[1]
+
+
+def merged_inputs(execution: ExecutionValues, inputs: Inputs | None) -> tuple[dict[str, Any], Value | None]:
+    """Put new inputs over the recorded ones; return all of them, and as a value when that changes something."""
     store, recorded = execution.store, execution.state.inputs
     merged, value = merge_inputs(store, execution.redactor, execution.id, recorded, inputs, shape=execution.plan.shape)
     keep_inputs(execution, merged, value)
-    return value if inputs is not None and value != recorded else None
+    return merged, value if inputs is not None and value != recorded else None
 
 
 def check_id(execution_id: Any) -> str:

@@ -18,6 +18,7 @@ from .._engine.sync import run_sync
 from .._store.base import Store
 from .._store.connect import resolve_store
 from ..errors import CerebelumError, WorkflowDefinitionError
+from .concurrency import concurrency_of
 from .definition import Definition, check
 from .once import Resume, launch_once, watch_holder
 from .result import Result
@@ -49,7 +50,13 @@ def registered() -> dict[tuple[str, str], Workflow]:
 def workflow(fn: Callable[[WorkflowBuilder], object], /) -> Workflow: ...
 @overload
 def workflow(
-    *, name: str | None = None, max_jumps: int = 1000, on_failure: str | None = None, inputs: Any = None
+    *,
+    name: str | None = None,
+    max_jumps: int = 1000,
+    on_failure: str | None = None,
+    inputs: Any = None,
+    concurrency_key: str | Callable[[Any], object] | None = None,
+    on_conflict: str | None = None,
 ) -> Callable[[Callable[[WorkflowBuilder], object]], Workflow]: ...
 def workflow(
     fn: Callable[[WorkflowBuilder], object] | None = None,
@@ -59,6 +66,8 @@ def workflow(
     max_jumps: int = 1000,
     on_failure: str | None = None,
     inputs: Any = None,
+    concurrency_key: str | Callable[[Any], object] | None = None,
+    on_conflict: str | None = None,
 ) -> Workflow | Callable[[Callable[[WorkflowBuilder], object]], Workflow]:
     """Make a function that describes a timeline a workflow.
 
@@ -70,6 +79,11 @@ def workflow(
             does. Where nobody knows whether an external effect happened, it only fails, and a rollback asks.
         inputs: a dataclass, a TypedDict or a pydantic model that inputs have to fit. They are checked before anything
             runs and converted, defaults apply, and steps receive an instance of the class. Without it they are a dict.
+        concurrency_key: the name of an input, or a function of the inputs: of the executions with the same value only
+            one runs at a time, in whichever process. None from the function means no limit.
+        on_conflict: what a second one does: ``"queue"`` (the default) waits in the state QUEUED, first come, first
+            served; ``"cancel"`` cancels the others and takes their place; ``"refuse"`` raises ``ExecutionBusyError``,
+            and nothing is recorded.
 
     Raises:
         WorkflowDefinitionError: it is no such function. Problems of the timeline are reported when it is run.
@@ -95,7 +109,8 @@ def workflow(
         chosen = function.__name__ if name is None else name
         if not isinstance(chosen, str) or not chosen.strip():
             raise WorkflowDefinitionError(f"@workflow: the name is text, not {name!r}")
-        made = Workflow(function, chosen, max_jumps, on_failure, inputs)
+        concurrency = concurrency_of(concurrency_key, on_conflict)
+        made = Workflow(function, chosen, max_jumps, on_failure, inputs, concurrency)
         _registry[function.__module__, chosen] = made
         return made
 

@@ -103,7 +103,7 @@ def workflow_options(command: Any) -> Any:
 
 @click.command()
 @execution_argument(
-    ("RUNNING", "SLEEPING", "WAITING_FOR_APPROVAL", "WAITING_FOR_SIGNAL", "PAUSED", "FAILED", "ROLLED_BACK")
+    ("RUNNING", "SLEEPING", "WAITING_FOR_APPROVAL", "WAITING_FOR_SIGNAL", "PAUSED", "FAILED", "ROLLED_BACK", "QUEUED")
 )
 @workflow_options
 @click.option(

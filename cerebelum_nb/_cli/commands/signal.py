@@ -15,7 +15,7 @@ __all__ = ["signal"]
 
 
 @click.command()
-@execution_argument(("WAITING_FOR_SIGNAL", "RUNNING", "SLEEPING", "WAITING_FOR_APPROVAL", "PAUSED"))
+@execution_argument(("WAITING_FOR_SIGNAL", "RUNNING", "SLEEPING", "WAITING_FOR_APPROVAL", "PAUSED", "QUEUED"))
 @click.argument("name")
 @click.option("--data", metavar="JSON", help="What the step receives; by default null.")
 @click.option("--signal-id", metavar="ID", help="A second signal with the same id is ignored.")

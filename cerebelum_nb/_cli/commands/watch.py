@@ -38,7 +38,7 @@ _TAKEN_UP_SECONDS = 5.0
 
 
 @click.command()
-@execution_argument(("RUNNING", "SLEEPING", "WAITING_FOR_APPROVAL", "WAITING_FOR_SIGNAL", "PAUSED"))
+@execution_argument(("RUNNING", "SLEEPING", "WAITING_FOR_APPROVAL", "WAITING_FOR_SIGNAL", "PAUSED", "QUEUED"))
 @click.option(
     "--interval",
     metavar="SECONDS",
