@@ -12,7 +12,9 @@ from ._classroom.crash import Crash, crash, every_crash
 from ._classroom.evidence import Answer, Evidence, RecordedRun
 from ._classroom.grading import grade, roster
 from ._classroom.lesson import Lesson
-from ._classroom.verdict import Score, Verdict
+from ._classroom.peek import Peek, peek
+from ._classroom.quiz import Quiz, quiz
+from ._classroom.verdict import Score, Verdict, check
 from ._classroom.world import World
 
 __all__ = [
@@ -21,12 +23,17 @@ __all__ = [
     "Evidence",
     "FastClock",
     "Lesson",
+    "Peek",
+    "Quiz",
     "RecordedRun",
     "Score",
     "Verdict",
     "World",
+    "check",
     "crash",
     "every_crash",
     "grade",
+    "peek",
+    "quiz",
     "roster",
 ]

@@ -2,8 +2,8 @@
 
 A master is a Python file in the percent format: ``# %% name`` begins a code cell and ``# %% [markdown] name`` a text,
 which is commented out. What a student has to write stands between ``### BEGIN SOLUTION`` and ``### END SOLUTION``, the
-markers of nbgrader, or in a line that ends with ``### SOLUTION``, after which may stand what the student finds there
-instead.
+markers of nbgrader; after ``### INSTEAD`` in between stands what the student finds there. In one line the marker is
+``### SOLUTION`` at its end, after which may stand what the student finds instead of the right side.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ __all__ = ["Cell", "cells_of", "file_name", "master", "masters", "notebook", "so
 
 _FOLDER = Path(__file__).with_name("lessons")
 _HEAD = re.compile(r"^# %% (?P<markdown>\[markdown\] )?(?P<name>[\w-]+)$", re.MULTILINE)
-_BLOCK = re.compile(r"^(?P<indent> *)### BEGIN SOLUTION\n.*?### END SOLUTION$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(
+    r"^(?P<indent> *)### BEGIN SOLUTION\n(?P<right>.*?)\n(?: *### INSTEAD\n(?P<instead>.*?)\n)? *### END SOLUTION$",
+    re.MULTILINE | re.DOTALL,
+)
 _LINE = re.compile(r"^(?P<left>.*?= )?(?P<right>.*?)  ### SOLUTION(?: (?P<instead>.*))?$", re.MULTILINE)
 
 
@@ -74,7 +77,7 @@ def student(source: str) -> str:
         >>> student("n = 1  ### SOLUTION")
         'n = ...'
     """
-    source = _BLOCK.sub(lambda found: f"{found['indent']}...  # your code here", source)
+    source = _BLOCK.sub(lambda found: found["instead"] or f"{found['indent']}...  # your code here", source)
     return _LINE.sub(lambda found: (found["left"] or "") + (found["instead"] or "..."), source)
 
 
@@ -85,7 +88,7 @@ def solution(source: str) -> str:
         >>> solution("n = 1  ### SOLUTION")
         'n = 1'
     """
-    source = re.sub(r"^ *### (BEGIN|END) SOLUTION\n", "", source, flags=re.MULTILINE)
+    source = _BLOCK.sub(lambda found: found["right"], source)
     return re.sub(r"  ### SOLUTION.*$", "", source, flags=re.MULTILINE)
 
 

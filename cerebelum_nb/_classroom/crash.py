@@ -176,7 +176,7 @@ def every_crash(
             return str(Path(folder, f"{name}.db"))
 
         def job(name: object, moment: Moment | None, how: Literal["start", "finish"] = "start", marks: str = "") -> Job:
-            return Job(workflow, inputs, log(name), _ID, moment, how, clock, marks)
+            return Job(workflow, inputs, log(name), str(name), moment, how, clock, marks)
 
         marks = Path(folder, "marks")
         _live([[job("whole", None, marks=str(marks))]], timeout)
@@ -192,12 +192,10 @@ def every_crash(
         return pd.DataFrame([_row(whole, version, _run(log(version))) for version in versions])
 
 
-_ID = "the-run"
-
-
 def _run(log: str) -> RecordedRun:
+    """Read the one execution in a log; each has an id of its own, and so other idempotency keys."""
     with SqliteStore(log) as store:
-        return Evidence(store).run(_ID)
+        return Evidence(store).run(Path(log).stem)
 
 
 def _row(whole: RecordedRun, version: int, resumed: RecordedRun) -> dict[str, Any]:

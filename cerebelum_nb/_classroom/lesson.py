@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from .._text.html import Html
 from .._workflow.workflow import Workflow
 from .answers import is_blank, plain, record_answer
 from .crash import Crash, crash
-from .evidence import Evidence
-from .exercises import exercises_of, graded
+from .evidence import Answer, Evidence
+from .exercises import blank, exercises_of, graded, hints
 from .grading import score_of
+from .quiz import Quiz
 from .verdict import Score, Verdict
 from .world import World
 
@@ -96,21 +98,35 @@ class Lesson:
 
         Args:
             number: which exercise, from 1.
-            answer: what is asked for, if anything is.
+            answer: what is asked for, if anything is; without it, what was answered before is checked.
 
         Raises:
             ValueError: there is no such exercise.
         """
         exercise, evidence = self._exercises[number], Evidence(self.store)
         name = self._exercises.name(number)
-        if exercise.asks and is_blank(answer):
-            return Verdict(name, [f"{exercise.asks}, run that cell again, and then this one"])
+        if is_blank(answer):
+            return Verdict(name, [blank(exercise)])
+        if answer is None and exercise.asks:  # by a quiz, or earlier
+            return Verdict(name, graded(self._exercises, number, evidence))
         try:
             value = plain(answer if exercise.record is None else exercise.record(evidence, answer))
         except Exception as error:  # noqa: BLE001 - it may be a function of the student's, or any object
             return Verdict(name, [f"your answer raised {type(error).__name__}: {error}"])
-        record_answer(self.store, self.name, number, exercise.title, value, self.world.counts())
-        return Verdict(name, graded(self._exercises, number, evidence))
+        world = self.world.counts()
+        record_answer(self.store, self.name, number, exercise.title, value, world)
+        return Verdict(name, hints(self._exercises, number, evidence, Answer(value, world, value is not None)))
+
+    def quiz(self, number: int, question: str, options: Mapping[str, str], answer: Any = ...) -> Quiz:
+        """Ask a question with several options: a click, or a letter in the cell, answers an exercise.
+
+        Args:
+            number: which exercise.
+            question: the question.
+            options: the options by their letters.
+            answer: the letter; left as `...`, one answers by a click.
+        """
+        return Quiz(question, options, lambda letter: self.check(number, letter), answer)
 
     def score(self) -> Score:
         """Say how many exercises are done."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from .._text.html import Html
 from .._text.style import MARKS
 
-__all__ = ["Score", "Verdict"]
+__all__ = ["Score", "Verdict", "check"]
 
 _DONE, _NOT_YET = MARKS["completed"], MARKS["approval"]
 
@@ -88,3 +88,23 @@ class Score:
         rows = [Html(verdict._repr_html_()) for verdict in self.verdicts.values()]
         rows += [Html("<div>{}</div>").format(finding) for finding in self.findings]
         return Html().join([*rows, Html("<p><b>{}: {}</b></p>").format(self.lesson, self)])
+
+
+def check(title: str, *facts: tuple[object, str]) -> Verdict:
+    """Say whether something is done, from facts of your own.
+
+    Args:
+        title: what is checked.
+        facts: pairs of what should be true and what to do if it is not; :class:`Evidence` has facts of the log.
+
+    Returns:
+        What is missing; nothing if every fact holds.
+
+    Example:
+        >>> from cerebelum_nb.classroom import Evidence
+        >>> run = Evidence(log).run(release.run())
+        >>> check("build once", (run.ran_once("build"), "build ran again"), (run.output == "jar", "it built no jar"))
+        build once: not yet
+          - it built no jar
+    """
+    return Verdict(title, [hint for fact, hint in facts if not fact])

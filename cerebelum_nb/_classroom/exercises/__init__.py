@@ -14,9 +14,9 @@ from typing import Any
 from ..._text.text import did_you_mean
 from ..evidence import Answer, Evidence
 
-__all__ = ["LESSONS", "Check", "Exercise", "Exercises", "exercises_of", "graded"]
+__all__ = ["LESSONS", "Check", "Exercise", "Exercises", "blank", "exercises_of", "graded", "hints"]
 
-LESSONS = ("lesson-1",)
+LESSONS = ("lesson-1", "lesson-3")
 """The lessons there are."""
 
 Check = Callable[[Evidence, Answer], Iterator[str]]
@@ -74,12 +74,28 @@ def exercises_of(lesson: str) -> Exercises:
 
 
 def graded(exercises: Exercises, number: int, evidence: Evidence) -> list[str]:
-    """Return what is missing of an exercise; nothing if it is done. Never raises for what is in the log."""
+    """Return what is missing of an exercise; nothing if it is done, by any answer that was given to it.
+
+    So what was done stays done when its cells are run again. Never raises for what is in the log.
+    """
+    count = evidence.answers(exercises.lesson, number)
+    newest = hints(exercises, number, evidence, evidence.answer(exercises.lesson, number, count))
+    earlier = range(count - 1, 0, -1) if newest else ()
+    is_done = any(not hints(exercises, number, evidence, evidence.answer(exercises.lesson, number, n)) for n in earlier)
+    return [] if is_done else newest
+
+
+def hints(exercises: Exercises, number: int, evidence: Evidence, answer: Answer) -> list[str]:
+    """Return what is missing of an exercise, given one answer to it."""
     exercise = exercises[number]
-    answer = evidence.answer(exercises.lesson, number)
     if exercise.asks and not answer.given:
-        return [f"{exercise.asks}, run that cell again, and then this one"]
+        return [blank(exercise)]
     try:
         return list(dict.fromkeys(exercise.check(evidence, answer)))
     except Exception as error:  # noqa: BLE001 - an answer may be anything, and a check must not fail a notebook
         return [f"this answer cannot be read ({type(error).__name__}: {error}): is it of the form that is asked for?"]
+
+
+def blank(exercise: Exercise) -> str:
+    """Return the hint for a place that was left as it was."""
+    return f"{exercise.asks}, run that cell again, and then this one"
