@@ -258,9 +258,10 @@ class ExecutionStatus:
         if details:
             shown["sleep_info"] = None if self.sleep_info is None else self.sleep_info.to_dict()
             shown["approval_info"] = None if self.approval_info is None else self.approval_info.to_dict()
-            shown["queued_behind"] = jsonable(self, "queued_behind")
         shown["elapsed_seconds"] = self.elapsed_seconds
         shown["interrupted"] = self.interrupted
+        if details:
+            shown["queued_behind"] = jsonable(self, "queued_behind")
         return shown
 
     def __repr__(self) -> str:

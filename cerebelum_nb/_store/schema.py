@@ -119,6 +119,13 @@ def _chain_all(db: sqlite3.Connection) -> None:
     db.execute("DELETE FROM maintenance")
 
 
+def _add_slots(db: sqlite3.Connection) -> None:
+    there = {name for _, name, *_ in db.execute("PRAGMA table_info(execution)")}
+    for column in ("slot TEXT", "queued_at INTEGER"):
+        if column.partition(" ")[0] not in there:
+            db.execute(f"ALTER TABLE execution ADD COLUMN {column}")
+
+
 # The texts are in the log letter by letter, as `differences` compares them; that is why they are indented, and why
 # a column of a later version is where ALTER TABLE puts it.
 
@@ -185,11 +192,7 @@ MIGRATIONS: dict[int, tuple[_Work, ...]] = {
     13: (),  # the views: `steps` says which worker of a cluster ran an attempt
     14: (),  # the views: what undoes a step in a rollback is told as `~step`; older versions cannot read such events
     15: _SCHEDULES,
-    16: (
-        "ALTER TABLE execution ADD COLUMN slot TEXT",
-        "ALTER TABLE execution ADD COLUMN queued_at INTEGER",
-        *_SLOTS,
-    ),
+    16: (_add_slots, *_SLOTS),
 }
 """By the version that each makes, what it takes to come there from the version before."""
 
