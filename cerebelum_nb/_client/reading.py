@@ -11,6 +11,7 @@ from typing import Any
 
 from .._core.events import WorkflowFailed, WorkflowHibernated
 from .._core.state import State, fold
+from .._core.state_name import ACTIVE as RUN_OR_WAIT
 from .._core.state_name import ExecutionState
 from .._core.step_state import Operation
 from .._core.value import Value
@@ -22,9 +23,9 @@ from .status import ApprovalInfo, ExecutionStatus, SleepInfo, StepStatus
 
 __all__ = ["ACTIVE", "INTERRUPTED", "entry", "listed", "status_of"]
 
-_WAITING = (ExecutionState.SLEEPING, ExecutionState.WAITING_FOR_APPROVAL, ExecutionState.WAITING_FOR_SIGNAL)
-ACTIVE = (ExecutionState.QUEUED, ExecutionState.RUNNING, *_WAITING)
-"""States in which a process should be running an execution, or will wake it."""
+_WAITING = tuple(state for state in RUN_OR_WAIT if state is not ExecutionState.RUNNING)
+ACTIVE = (ExecutionState.QUEUED, *RUN_OR_WAIT)
+"""States in which a process should be running an execution, or will run it."""
 
 INTERRUPTED = "interrupted"
 """No state, but what lists show, and find, where the process of an active execution has died."""

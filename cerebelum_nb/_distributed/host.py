@@ -25,7 +25,7 @@ from .._core.value import Value
 from .._core.waits import AttemptWaits, long_from
 from .._engine import observers
 from .._engine.attempt import Attempt
-from .._engine.checkpoints import at_failure
+from .._engine.call_step import at_failure
 from .._engine.clock import Clock, Deadline, SystemClock, Timer
 from .._engine.ports import Outcome, Waiter
 from .._engine.routing import take_route
@@ -211,8 +211,7 @@ class RemoteHost(ExecutionValues):
         event = replace(settle(verdict, due_at=due_at, **header), worker=self.worker)
         rows = [*riding, *self._last_rows(now)]
         if isinstance(event, e.StepFailed) and outcome.error is not None:
-            checkpoint = at_failure(self.spec, scope, outcome.error)
-            rows += [] if checkpoint is None else [self._row(checkpoint)]
+            rows += map(self._row, at_failure(self.spec, scope, outcome.error))
         told: dict[str, Any] = {}
         if isinstance(verdict, Returned):
             self.keep_live(self.step, scope.visit, verdict.value, outcome.live)

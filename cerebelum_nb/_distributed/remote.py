@@ -139,10 +139,13 @@ class RemoteStore:
         *,
         workflow: str | None = None,
         states: Sequence[ExecutionState] = (),
+        caller: str | None = None,
         limit: int | None = None,
         offset: int = 0,
     ) -> tuple[list[ExecutionRow], int]:
-        """Read rows, newest first, and the total that matches."""
+        """Read rows, newest first, and the total that matches; there are no children on a cluster."""
+        if caller:
+            return [], 0
         terms = [f"WorkflowType = '{DRIVER}'", "ExecutionStatus != 'ContinuedAsNew'"]
         if workflow is not None:
             terms.append(f"{SEARCH_WORKFLOW} = '{_quoted(workflow)}'")
@@ -231,6 +234,10 @@ class RemoteStore:
     def next_wake(self) -> int | None:
         """Return None: the cluster wakes what is due."""
         return None
+
+    def answered(self, *, limit: int) -> list[tuple[str, str]]:
+        """Return nothing: there are no children on a cluster."""
+        return []
 
     def in_slot(self, slot: str) -> ExecutionRow | None:
         """Return None: nothing has a slot there."""

@@ -30,12 +30,15 @@ from .._core.step_state import Checkpoint, StepState
 from .._core.value import Value
 from .._store.base import Store
 from .._text.json_text import parse
+from .._values.foreign import ForeignBytes
+from ..errors import SerializationError, UntrustedValueError
 
 __all__ = [
     "Entry",
     "digest_arguments",
     "entries",
     "helpers_of",
+    "kept_bytes",
     "look_ahead",
     "may_wait",
     "notes_on",
@@ -124,8 +127,11 @@ def _changed_helper(then: dict[str, str], now: dict[str, str]) -> str:
     return next((name for name in then if now.get(name) != then[name]), "")
 
 
-def may_wait(fn: Callable[..., Any]) -> bool:
-    """Whether a function may wait, by a look at its bytecode: most do not, and to parse them takes milliseconds."""
+def may_wait(spec: StepSpec) -> bool:
+    """Whether anything of a step may be recorded, by a look at its bytecode: to parse them all takes milliseconds."""
+    fn = spec.fn
+    if spec.policy.checkpoint == "lines":
+        return True
     while (inner := getattr(fn, "__wrapped__", None)) is not None:
         fn = inner
     code = getattr(fn, "__code__", None)
@@ -147,8 +153,27 @@ def twin_for(spec: StepSpec) -> Twin | None:
     fn = None if spec.policy.checkpoint is None else innermost(spec.fn)
     if fn is None:
         return None
-    twin = twin_of(fn, _is_operation_in(fn))
+    twin = _twin_of(spec, fn)
     return None if isinstance(twin, str) else twin
+
+
+def _twin_of(spec: StepSpec, fn: types.FunctionType) -> Twin | str:
+    return twin_of(fn, _is_operation_in(fn), lines=spec.policy.checkpoint == "lines")
+
+
+def kept_bytes(log: Store, value: Value) -> bytes:
+    """Return the bytes of recorded variables that this process may unpickle.
+
+    Raises:
+        UntrustedValueError: somebody else may have made them.
+        StoreError: the log no longer holds them.
+    """
+    found = log.payload(value.digest) if value.codec != "none" else b""
+    if not found:
+        raise SerializationError("some of its variables were not kept")
+    if not log.trusted or isinstance(found, ForeignBytes):
+        raise UntrustedValueError("its variables would have to be unpickled, and the log is not trusted")
+    return found
 
 
 def variables_of(spec: StepSpec, recorded: StepCheckpointed, log: Store) -> dict[str, Any]:
@@ -166,10 +191,10 @@ def variables_of(spec: StepSpec, recorded: StepCheckpointed, log: Store) -> dict
 
 def notes_on(spec: StepSpec) -> list[str]:
     """Say at which lines a step cannot continue, and what is not kept there; nothing of one that does not wait."""
-    if spec.policy.checkpoint is None or not may_wait(spec.fn):
+    if spec.policy.checkpoint is None or not may_wait(spec):
         return []
     fn = innermost(spec.fn)
-    twin = "a decorator hides its function" if fn is None else twin_of(fn, _is_operation_in(fn))
+    twin = "a decorator hides its function" if fn is None else _twin_of(spec, fn)
     if isinstance(twin, str):
         return [f"step '{spec.name}' always starts at its top: {twin}"]
     return [f"step '{spec.name}', {note}" for note in notes(twin)]

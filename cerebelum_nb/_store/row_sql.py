@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
+from .._core import state_name
 from .._core.state_name import ExecutionState
 from .._core.summary import Summary
 from .._text.times import timestamp
@@ -18,10 +19,12 @@ from .holder import Holder
 
 __all__ = [
     "ABANDONED",
+    "ACTIVE",
     "ADVANCE",
     "CHANGE",
     "CREATE",
     "DUE",
+    "FINAL",
     "HAS_SLOT",
     "REPAIR",
     "SELECT",
@@ -37,8 +40,8 @@ __all__ = [
 ]
 
 CREATE = """INSERT OR IGNORE INTO execution (execution_id, workflow, state, started_at, parent, holder,
-    version, updated_at, completed_at, total_steps, done_steps, current_step, error, wake_at, slot, queued_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+    version, updated_at, completed_at, total_steps, done_steps, current_step, error, wake_at, caller, slot, queued_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 """Made, unless there is one of that id, or another has its slot (the index in schema.py)."""
 
 _PROGRESS = """version = ?, updated_at = ?, completed_at = ?, total_steps = ?, done_steps = ?,
@@ -54,21 +57,25 @@ CHANGE = f"""UPDATE OR IGNORE execution SET {_PROGRESS}, state = ?, wake_at = ?,
 """progress, (state, wake_at, slot, queued_at, release), (key, after, is signal, holder); ignored, as CREATE is."""
 
 REPAIR = f"""UPDATE execution SET {_PROGRESS}, workflow = ?, state = ?, started_at = ?, wake_at = ?, parent = ?,
-    slot = ?, queued_at = ? WHERE execution_id = ?"""
+    caller = ?, slot = ?, queued_at = ? WHERE execution_id = ?"""
 """Overwrite a row with what the events say; the lease stays as it is."""
 
 DUE = "wake_at IS NOT NULL AND holder IS NULL"
 ABANDONED = "state IN ('RUNNING', 'SLEEPING') AND holder IS NULL AND wake_at IS NULL"
 """Which executions wait to be woken, and which were left unfinished by their process; there is an index for each."""
 
-HAS_SLOT = "slot IS NOT NULL AND state IN ('RUNNING', 'SLEEPING', 'WAITING_FOR_APPROVAL', 'WAITING_FOR_SIGNAL')"
-"""Which executions have their slot; a unique index keeps it at one for each."""
+ACTIVE = ", ".join(f"'{state}'" for state in state_name.ACTIVE)
+FINAL = ", ".join(f"'{state}'" for state in ExecutionState if state.is_final)
+"""The states of executions that a process runs or that wait, and of those that have ended."""
+
+HAS_SLOT = f"slot IS NOT NULL AND state IN ({ACTIVE})"
+"""Which executions have their slot; a unique index keeps it at one for each. Another text takes a migration."""
 
 STARTED = iso("started_at")
 """How the indexes hold ``started_at``: as the text that the views show. Sort and filter by it, not by the number."""
 
 SELECT = """SELECT execution_id, version, workflow, state, started_at, updated_at, completed_at, total_steps,
-    done_steps, current_step, error, wake_at, parent,
+    done_steps, current_step, error, wake_at, parent, caller,
     holder.key, host, pid, boot_id, started, heartbeat_at, expires_at, slot, queued_at
     FROM execution LEFT JOIN holder ON holder.key = execution.holder"""
 
@@ -105,6 +112,7 @@ def created(commit: Commit) -> tuple[Any, ...]:
         holder,
         *progress(commit),
         shown.wake_at,
+        shown.caller,
         shown.slot,
         shown.queued_at,
     )
@@ -119,6 +127,7 @@ def repaired(execution_id: str, version: int, shown: Summary) -> tuple[Any, ...]
         shown.started_at,
         shown.wake_at,
         shown.parent,
+        shown.caller,
         shown.slot,
         shown.queued_at,
     )
@@ -163,10 +172,11 @@ def to_row(columns: tuple[Any, ...]) -> ExecutionRow:
             error=columns[10],
             wake_at=columns[11],
             parent=columns[12],
-            slot=columns[20],
-            queued_at=columns[21],
+            caller=columns[13],
+            slot=columns[21],
+            queued_at=columns[22],
         ),
-        holder=None if columns[13] is None else to_holder(columns[13:20]),
+        holder=None if columns[14] is None else to_holder(columns[14:21]),
     )
 
 

@@ -17,7 +17,16 @@ from . import chain, schedules, trust, views
 from .log_file import MEMORY
 from .row_sql import ABANDONED, DUE, HAS_SLOT, STARTED
 
-__all__ = ["APPLICATION_ID", "FIRST_VERSION", "SCHEMA_VERSION", "alien", "differences", "migrate", "versions"]
+__all__ = [
+    "APPLICATION_ID",
+    "FIRST_VERSION",
+    "SCHEMA_VERSION",
+    "alien",
+    "complete",
+    "differences",
+    "migrate",
+    "versions",
+]
 
 APPLICATION_ID = 0x43524242  # "CRBB", at byte 68 of the file: whose database this is
 FIRST_VERSION = 3  # no log was ever written with an earlier one
@@ -92,6 +101,14 @@ def _objects_of_new() -> dict[tuple[str, str], str]:
         return _objects(new)
 
 
+def complete(connection: sqlite3.Connection) -> None:
+    """Let a log of an older version that is read as it is show the columns that it lacks, as empty ones."""
+    there = {name for _, name, *_ in connection.execute("PRAGMA table_info(execution)")}
+    if there and (missing := [name for name in _LATER if name not in there]):
+        columns = ", ".join(f"NULL AS {name}" for name in missing)
+        connection.execute(f"CREATE TEMP VIEW execution AS SELECT *, {columns} FROM main.execution")
+
+
 _Work = str | Callable[[sqlite3.Connection], None]
 
 
@@ -151,6 +168,8 @@ _TRUST = (
     "CREATE TABLE foreign_execution (execution_id TEXT PRIMARY KEY) WITHOUT ROWID",
 )
 
+_CALLER = ("CREATE INDEX execution_by_caller ON execution (caller) WHERE caller IS NOT NULL",)
+
 
 def _guards(table: str) -> tuple[str, ...]:
     # A row in `maintenance` opens updates and deletes, within the one transaction that also takes it away.
@@ -191,12 +210,14 @@ MIGRATIONS: dict[int, tuple[_Work, ...]] = {
     12: (),  # the views: what runs for an item of a foreach is told by `step` and `item`
     13: (),  # the views: `steps` says which worker of a cluster ran an attempt
     14: (),  # the views: what undoes a step in a rollback is told as `~step`; older versions cannot read such events
-    15: _SCHEDULES,
-    16: (_add_slots, *_SLOTS),
+    15: ("ALTER TABLE execution ADD COLUMN caller TEXT", *_CALLER),  # the execution whose step started this one
+    16: _SCHEDULES,
+    17: (_add_slots, *_SLOTS),
 }
 """By the version that each makes, what it takes to come there from the version before."""
 
 SCHEMA_VERSION = max(MIGRATIONS)
+_LATER = ("caller",)  # columns of `execution` that a log of an earlier version may lack
 _IDS_SINCE = 10  # the version from which on a log has an id
 
 
@@ -230,10 +251,11 @@ _NEW = (
             error TEXT,
             wake_at INTEGER,
             parent TEXT
-        , slot TEXT, queued_at INTEGER)""",
+        , caller TEXT, slot TEXT, queued_at INTEGER)""",
     "CREATE INDEX execution_by_holder ON execution (holder) WHERE holder IS NOT NULL",
     *_ORDER,
     *_WAKE_UPS,
+    *_CALLER,
     *_SLOTS,
     """CREATE TABLE event (
             execution INTEGER NOT NULL REFERENCES execution (key),
