@@ -243,7 +243,7 @@ class RemoteStore:
         """Return None: nothing has a slot there."""
         return None
 
-    def queue(self, slot: str | None = None, *, limit: int, offset: int = 0) -> list[ExecutionRow]:
+    def queue(self, slot: str | None = None, *, limit: int, offset: int = 0, last: bool = False) -> list[ExecutionRow]:
         """Return nothing: nothing is queued there."""
         return []
 

@@ -56,7 +56,11 @@ class Turn:
             return [*others, e.WorkflowAdmitted(at=now)] if was_queued else others
         if self._on_conflict == "refuse" and not was_queued:
             raise busy(self._id, slot, ahead)
-        return [*others, e.WorkflowQueued(at=now, behind=ahead.execution_id)] if others or not was_queued else []
+        if was_queued and not others:
+            return []
+        last = self._store.queue(slot, limit=1, last=True)  # clocks differ by a little: whoever comes later is later
+        at = max([now, *((row.summary.queued_at or 0) + 1 for row in last if not was_queued)])
+        return [*others, e.WorkflowQueued(at=at, behind=ahead.execution_id)]
 
     def has_come(self, state: State, monotonic: int, now: int) -> bool:
         """Say whether a queued execution may try to get its slot; pause one that has it and was left by its process.

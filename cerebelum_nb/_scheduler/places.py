@@ -64,7 +64,7 @@ class Places:
 
     def _keep(self, row: ExecutionRow, now: int) -> bool:
         if row.holder is not None and self._store.lease_left(row.holder):
-            return False
+            return row.holder.key == leases_of(self._store).holder(now)
         try:
             with short_try():
                 leases_of(self._store).claim(row.execution_id, now)

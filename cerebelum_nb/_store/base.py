@@ -184,8 +184,8 @@ class Store(Protocol):
         """Read the execution that has a slot; None while it is free."""
         ...
 
-    def queue(self, slot: str | None = None, *, limit: int, offset: int = 0) -> list[ExecutionRow]:
-        """Read the executions that wait for a slot, or for any, those first that wait longest."""
+    def queue(self, slot: str | None = None, *, limit: int, offset: int = 0, last: bool = False) -> list[ExecutionRow]:
+        """Read the executions that wait for a slot, or for any, those first that came first (or, with ``last``, last)."""
         ...
 
     def lease_left(self, holder: Holder) -> float:

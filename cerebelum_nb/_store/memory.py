@@ -282,8 +282,8 @@ class MemoryStore:
         having = (known for known in self._executions.values() if known.summary.slot == slot)
         return next((known for known in having if known.summary.state in ACTIVE), None)
 
-    def queue(self, slot: str | None = None, *, limit: int, offset: int = 0) -> list[ExecutionRow]:
-        """Read the executions that wait for a slot, or for any, those first that wait longest."""
+    def queue(self, slot: str | None = None, *, limit: int, offset: int = 0, last: bool = False) -> list[ExecutionRow]:
+        """Read the executions that wait for a slot, or for any, those first that came first (or, with ``last``, last)."""
         with self._open():
             waiting = [
                 (known.summary.queued_at, name)
@@ -291,6 +291,7 @@ class MemoryStore:
                 if known.summary.queued_at is not None and slot in (None, known.summary.slot)
             ]
             waiting.sort(key=lambda found: found[0])
+            waiting = waiting[::-1] if last else waiting
             return [self._row(name) for _, name in waiting[offset : offset + limit]]
 
     def next_wake(self) -> int | None:

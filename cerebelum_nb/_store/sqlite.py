@@ -343,10 +343,12 @@ class SqliteStore(SqliteLeases):
             found = db.execute(f"{row_sql.SELECT} WHERE slot = ? AND {row_sql.HAS_SLOT}", (slot,)).fetchone()
         return None if found is None else row_sql.to_row(found)
 
-    def queue(self, slot: str | None = None, *, limit: int, offset: int = 0) -> list[ExecutionRow]:
-        """Read the executions that wait for a slot, or for any, those first that wait longest."""
+    def queue(self, slot: str | None = None, *, limit: int, offset: int = 0, last: bool = False) -> list[ExecutionRow]:
+        """Read the executions that wait for a slot, or for any, those first that came first (or, with ``last``, last)."""
         which = "" if slot is None else "slot = :slot AND "
-        sql = f"{row_sql.SELECT} WHERE {which}queued_at IS NOT NULL ORDER BY queued_at, execution.key"
+        down = " DESC" if last else ""
+        order = f"ORDER BY queued_at{down}, execution.key{down}"
+        sql = f"{row_sql.SELECT} WHERE {which}queued_at IS NOT NULL {order}"
         page = {"slot": slot, "limit": limit, "offset": offset}
         with self._reading() as db:
             return [row_sql.to_row(row) for row in db.execute(f"{sql} LIMIT :limit OFFSET :offset", page).fetchall()]
