@@ -1,5 +1,7 @@
 """Every error this library raises, as one tree.
 
+::
+
     CerebelumError
     ├── StepDefinitionError        a @step is not valid
     ├── WorkflowDefinitionError    a timeline cannot run (.errors, .warnings)

@@ -185,7 +185,7 @@ class Store(Protocol):
         ...
 
     def queue(self, slot: str | None = None, *, limit: int, offset: int = 0, last: bool = False) -> list[ExecutionRow]:
-        """Read the executions that wait for a slot, or for any, those first that came first (or, with ``last``, last)."""
+        """Read the executions that wait for a slot, or for any, in order (with ``last``, from the last)."""
         ...
 
     def lease_left(self, holder: Holder) -> float:

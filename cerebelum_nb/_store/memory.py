@@ -283,7 +283,7 @@ class MemoryStore:
         return next((known for known in having if known.summary.state in ACTIVE), None)
 
     def queue(self, slot: str | None = None, *, limit: int, offset: int = 0, last: bool = False) -> list[ExecutionRow]:
-        """Read the executions that wait for a slot, or for any, those first that came first (or, with ``last``, last)."""
+        """Read the executions that wait for a slot, or for any, in order (with ``last``, from the last)."""
         with self._open():
             waiting = [
                 (known.summary.queued_at, name)

@@ -344,7 +344,7 @@ class SqliteStore(SqliteLeases):
         return None if found is None else row_sql.to_row(found)
 
     def queue(self, slot: str | None = None, *, limit: int, offset: int = 0, last: bool = False) -> list[ExecutionRow]:
-        """Read the executions that wait for a slot, or for any, those first that came first (or, with ``last``, last)."""
+        """Read the executions that wait for a slot, or for any, in order (with ``last``, from the last)."""
         which = "" if slot is None else "slot = :slot AND "
         down = " DESC" if last else ""
         order = f"ORDER BY queued_at{down}, execution.key{down}"
