@@ -31,6 +31,7 @@ from .._core.messages import (
     Drain,
     Due,
     End,
+    Expire,
     Items,
     JoinItems,
     Leave,
@@ -50,8 +51,9 @@ from .._core.summary import summarise
 from .._core.value import Value
 from .._core.waits import AttemptWaits, may_leave, ripe_at, wake_at
 from .._store.base import Commit, Store
+from .._text.duration import format_seconds
 from .._values import Redactor
-from ..errors import CerebelumError, ExecutionBusyError, StoreError
+from ..errors import CerebelumError, ExecutionBusyError, ExecutionTimeoutError, StoreError
 from . import observers
 from .attempt import Attempt, Interruption
 from .call_step import at_failure
@@ -113,7 +115,7 @@ class Execution(ExecutionValues):
         self.stays = False
         self.watchers: set[Callable[[], None]] = set()
         self.children: dict[str, Execution] = {}  # that run here for its steps, by id
-        self.attended = False  # whether the step that started it waits for it in this process
+        self.attended_by: Execution | None = None  # its caller, if a step of that waits for it in this process
         self.cause: BaseException | None = None
         self.payloads: tuple[Value, ...] = ()
         self.begun = False
@@ -129,6 +131,7 @@ class Execution(ExecutionValues):
         self._retries: dict[str, Deadline] = {}  # of steps that failed in this turn
         self._zombies: dict[str, Attempt] = {}
         self._ripening: Timer | None = None
+        self._expiry: Timer | None = None
         rule = plan.concurrency
         self.turn = Turn(engine.store, execution_id, "queue" if rule is None else rule.on_conflict)
         self.when_queued: Callable[[], None] | None = None  # called when that is recorded
@@ -234,6 +237,33 @@ class Execution(ExecutionValues):
             self._beginning = events
             events = self.turn.enter(events, self.state, self.now())
         self.driver.take(Begin(events, why, self.heard_at), self.now())
+        self._limit_time()
+
+    def _limit_time(self) -> None:
+        """Fail it when its time is over; that begins when it has its slot."""
+        if (ends := self._ends_at) is not None:
+            deadline = Deadline(self.clock, ends)
+            if deadline.rest() <= 0:  # while it had no process: nothing starts any more
+                self._expire(None)
+            else:
+                self._expiry = self.clock.call_at(deadline, partial(self.engine.post, self, self._expire, None))
+
+    @property
+    def _ends_at(self) -> int | None:
+        """When its time is over, µs since the epoch; a rollback takes the time it takes."""
+        timeout = self.plan.timeout
+        if timeout is None or self.state.is_rolling_back or self.queued:
+            return None
+        return self.state.resumed_at + round(timeout * 1e6)
+
+    def _expire(self, _: None) -> None:
+        if self.finishing:
+            return
+        limit = format_seconds(self.plan.timeout or 0)
+        error = ExecutionTimeoutError(f"it took longer than the timeout of its workflow, {limit}, waits included")
+        self._ride_all_printed()
+        if self.driver.take(Expire(self.describe(error)), self.now()):
+            self.cause = error
 
     def look_at_queue_soon(self) -> None:
         """Ask, from any thread, to check whether the slot is free."""
@@ -255,6 +285,7 @@ class Execution(ExecutionValues):
             has_come = False  # the log is locked: it is looked again soon
         if has_come:
             self.driver.take(Admitted(), self.now())
+            self._limit_time()
 
     def lost_turn(self) -> None:
         """Go back to what is recorded, and queue: another execution got the slot first."""
@@ -627,6 +658,8 @@ class Execution(ExecutionValues):
         self._ride_all_printed()
         now = self.now()
         wake = now if self.driver.held_back else wake_at(self._waits(), self._retry_times(), now)
+        if (ends := self._ends_at) is not None:
+            wake = ends if wake is None else min(wake, ends)
         self.driver.take(Leave(wake), now)
 
     def _ripe_at(self, after: int, now: int) -> int | None:
@@ -668,14 +701,20 @@ class Execution(ExecutionValues):
     def _end(self, error: BaseException | None = None) -> None:
         self.over = True
         self.watchers.clear()
-        if self._ripening is not None:
-            self._ripening.cancel()
+        if self.children and error is None and self.state.lifecycle is not ExecutionState.CANCELLED:
+            for child in list(self.children.values()):  # a cancelled one cancels them, below
+                self.engine.post(child, child.stop, self.stop_requested or f"its caller {self.id} has ended")
+        for timer in (self._ripening, self._expiry):
+            if timer is not None:
+                timer.cancel()
         left = [a for a in (*self.attempts.values(), *self._zombies.values()) if a.alive]
         try:
             note_end(self)
             self.engine.forget(self, [partial(getattr, a, "alive") for a in left])
             for attempt in left:
                 self._when_over(attempt, partial(leases_of(self.store).forget_ended, self.id))
+            if (caller := self.attended_by) is not None and not self.loop.is_closed():
+                caller.look_again()
         except Exception as trouble:  # noqa: BLE001 - whoever waits for this run must learn that it ended
             error = error or trouble
         if error is not None:
@@ -694,7 +733,7 @@ class Execution(ExecutionValues):
         state = self.state
         if state.lifecycle is ExecutionState.CANCELLED:
             cancel_children(self.store, self.id, state)
-        if state.caller and not self.attended:
+        if state.caller and self.attended_by is None:
             try:
                 with short_try():
                     tell_caller(self.store, self.id, state.caller, state.caller_step)

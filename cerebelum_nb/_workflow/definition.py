@@ -36,6 +36,7 @@ class Definition(Composite):
         max_jumps: how many jumps back one execution may make.
         on_failure: ``"rollback"`` if an execution that fails is rolled back at once.
         inputs: the class that its inputs have to fit.
+        timeout: how long an execution may take, seconds.
         concurrency: of how many of its executions only one runs at a time.
     """
 
@@ -46,6 +47,7 @@ class Definition(Composite):
         max_jumps: int,
         on_failure: str | None = None,
         inputs: Any = None,
+        timeout: float | None = None,
         concurrency: Concurrency | None = None,
     ) -> None:
         self.__doc__, self.__module__, self.__name__ = fn.__doc__, fn.__module__, fn.__name__
@@ -53,7 +55,7 @@ class Definition(Composite):
         self._fn, self.name, self.max_jumps, self.on_failure = fn, name, max_jumps, on_failure
         self._load = load_of(fn)
         self._as_step: dict[str, ChildStep] = {}
-        self._inputs, self.concurrency = inputs, concurrency
+        self._inputs, self.timeout, self.concurrency = inputs, timeout, concurrency
         self.shape: Shape | None = None
         if inputs is not None:
             from .._values.shape import shape_of
@@ -62,7 +64,7 @@ class Definition(Composite):
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         """Pickle by name, as functions are; one that its module does not hold, by what it is made of."""
-        made_of = (self._fn, self.name, self.max_jumps, self.on_failure, self._inputs, self.concurrency)
+        made_of = (self._fn, self.name, self.max_jumps, self.on_failure, self._inputs, self.timeout, self.concurrency)
         return by_name(self) or (type(self), made_of)
 
     @property
@@ -134,8 +136,8 @@ class Definition(Composite):
     def describe(self) -> tuple[Plan, Report]:
         """Evaluate the timeline as it is now, and judge it."""
         plan, report = build(self.fn, self.name, self.max_jumps, self.on_failure == "rollback")
-        if self.shape is not None or self.concurrency is not None:
-            plan = replace(plan, shape=self.shape, concurrency=self.concurrency)
+        if self.shape is not None or self.timeout is not None or self.concurrency is not None:
+            plan = replace(plan, shape=self.shape, timeout=self.timeout, concurrency=self.concurrency)
         return plan, report
 
     def validate(self) -> Report:

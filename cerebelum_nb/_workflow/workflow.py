@@ -20,6 +20,7 @@ from .._engine.sync import run_sync
 from .._engine.threads import is_loop_running
 from .._store.base import Store
 from .._store.connect import resolve_store
+from .._text.duration import Duration, seconds
 from ..errors import CerebelumError, WorkflowDefinitionError
 from .child import run_child, undo_children
 from .concurrency import concurrency_of
@@ -59,6 +60,7 @@ def workflow(
     max_jumps: int = 1000,
     on_failure: str | None = None,
     inputs: Any = None,
+    timeout: Duration | None = None,
     concurrency_key: str | Callable[[Any], object] | None = None,
     on_conflict: str | None = None,
 ) -> Callable[[Callable[[WorkflowBuilder], object]], Workflow]: ...
@@ -70,6 +72,7 @@ def workflow(
     max_jumps: int = 1000,
     on_failure: str | None = None,
     inputs: Any = None,
+    timeout: Duration | None = None,
     concurrency_key: str | Callable[[Any], object] | None = None,
     on_conflict: str | None = None,
 ) -> Workflow | Callable[[Callable[[WorkflowBuilder], object]], Workflow]:
@@ -83,6 +86,9 @@ def workflow(
             does. Where nobody knows whether an external effect happened, it only fails, and a rollback asks.
         inputs: a dataclass, a TypedDict or a pydantic model that inputs have to fit. They are checked before anything
             runs and converted, defaults apply, and steps receive an instance of the class. Without it they are a dict.
+        timeout: how long an execution may take, waits included: seconds, a ``timedelta`` or text such as ``"2 days"``.
+            Then it fails with ``ExecutionTimeoutError``. It counts from the start, or from the last resume: each gives
+            it the whole time.
         concurrency_key: the name of an input, or a function of the inputs: of the executions with the same value only
             one runs at a time, in whichever process. None from the function means no limit.
         on_conflict: what a second one does: ``"queue"`` (the default) waits in the state QUEUED, first come, first
@@ -114,11 +120,23 @@ def workflow(
         if not isinstance(chosen, str) or not chosen.strip():
             raise WorkflowDefinitionError(f"@workflow: the name is text, not {name!r}")
         concurrency = concurrency_of(concurrency_key, on_conflict)
-        made = Workflow(function, chosen, max_jumps, on_failure, inputs, concurrency)
+        made = Workflow(function, chosen, max_jumps, on_failure, inputs, _limit_of(timeout), concurrency)
         _registry[function.__module__, chosen] = made
         return made
 
     return make if fn is None else make(fn)
+
+
+def _limit_of(timeout: Duration | None) -> float | None:
+    if timeout is None:
+        return None
+    try:
+        limit = seconds(timeout, unit="s", what="timeout")
+    except (TypeError, ValueError) as error:
+        raise WorkflowDefinitionError(f"@workflow: {error}") from error
+    if limit == 0:
+        raise WorkflowDefinitionError("@workflow: timeout must be more than zero; leave it out for no limit")
+    return limit
 
 
 def _for_sync_code(

@@ -301,6 +301,17 @@ def test_a_rollback_waits_for_its_turn_too(go, store):
     assert any(isinstance(event, WorkflowQueued) for event in store.events("k0"))
 
 
+def test_the_time_in_the_queue_does_not_count_for_a_timeout(go, store):
+    @workflow(concurrency_key="service", timeout="40m")
+    def limited(wf):
+        wf.timeline(build)
+
+    async def live():
+        return await settle(*(limited.start(API, store=store) for _ in range(3)))
+
+    assert [result.output for result in go(live())] == ["api"] * 3
+
+
 def test_one_that_hibernates_keeps_its_slot(go, store, clock):
     store.hibernate_after = timedelta(minutes=1)
 
