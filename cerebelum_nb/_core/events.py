@@ -23,6 +23,8 @@ __all__ = [
     "ApprovalTimedOut",
     "BranchTaken",
     "CancelRequested",
+    "ChildEnded",
+    "ChildStarted",
     "DivergeTaken",
     "Event",
     "ItemsListed",
@@ -108,6 +110,8 @@ class OperationEvent(StepEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class WorkflowStarted(WorkflowEvent):
+    """It begins; a child because of the step ``caller_step`` of ``caller``. ``depth`` counts the callers above it."""
+
     workflow: str
     inputs: Value
     total_steps: int
@@ -116,6 +120,9 @@ class WorkflowStarted(WorkflowEvent):
     source: str = ""
     plan: str = ""
     origin: str = ""
+    caller: str = ""
+    caller_step: str = ""
+    depth: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
@@ -482,6 +489,19 @@ class SignalTaken(OperationEvent):
     received: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class ChildStarted(OperationEvent):
+    """The step runs another workflow as the execution ``child``, and waits for its end."""
+
+    child: str
+    workflow: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class ChildEnded(OperationEvent):
+    """The child that the step waits for has ended; how it ended is in the child's own history."""
+
+
 Event = (
     WorkflowStarted
     | WorkflowPaused
@@ -523,6 +543,8 @@ Event = (
     | ApprovalTimedOut
     | SignalAwaited
     | SignalTaken
+    | ChildStarted
+    | ChildEnded
 )
 
 EVENT_TYPES: dict[str, type[Any]] = {cls.__name__: cls for cls in Event.__args__}
@@ -535,7 +557,9 @@ PAYLOAD_FIELDS: dict[type[Any], tuple[str, ...]] = {
     cls: tuple(f.name for f in fields(cls) if f.name not in HEADER) for cls in EVENT_TYPES.values()
 }
 
-SIGNALS: frozenset[type[Any]] = frozenset({CancelRequested, ApprovalReceived, ApprovalRejected, SignalReceived})
+SIGNALS: frozenset[type[Any]] = frozenset(
+    {CancelRequested, ApprovalReceived, ApprovalRejected, SignalReceived, ChildEnded}
+)
 
 
 def is_signal(event: Event) -> bool:

@@ -149,10 +149,14 @@ class Store(Protocol):
         *,
         workflow: str | None = None,
         states: Sequence[ExecutionState] = (),
+        caller: str | None = None,
         limit: int | None = None,
         offset: int = 0,
     ) -> tuple[list[ExecutionRow], int]:
-        """Read a page of rows, newest first, and count all that match."""
+        """Read a page of rows, newest first, and count all that match.
+
+        ``caller`` asks for the children of one execution; "" for those that nobody called.
+        """
         ...
 
     def due(self, now: int, *, limit: int, offset: int = 0) -> list[ExecutionRow]:
@@ -161,6 +165,13 @@ class Store(Protocol):
 
     def next_wake(self) -> int | None:
         """Return when the next hibernated execution is due, µs since the epoch; None if there is none."""
+        ...
+
+    def answered(self, *, limit: int) -> list[tuple[str, str]]:
+        """Read which hibernated executions wait for a child that has ended since, each with that child.
+
+        Whoever ends a child says so to its caller in the next commit; these are left when it died in between.
+        """
         ...
 
     def abandoned(self, *, limit: int) -> list[ExecutionRow]:
