@@ -129,7 +129,7 @@ async def try_spec(spec: StepSpec, log: Store, execution_id: str) -> tuple[bool 
     Returns:
         As the columns ``changed`` and ``difference`` of :func:`try_step`; with an error of the trial as the difference.
     """
-    row = await _try(spec, log, execution_id, repeat=False)
+    row = await _try(spec, log, execution_id, repeat=False, at_line=False)
     _, _, _, changed, difference, error, *_ = row.shown
     return changed, difference or error
 
