@@ -9,7 +9,7 @@ from ._testing.clock import FakeClock
 from ._testing.crashing import crash_after, crash_before
 from ._testing.doubles import Fails
 from ._testing.every_crash import every_crash
-from ._testing.replay import Replay, Replayed, replay
+from ._testing.replay import Recorded, Replay, Replayed, recorded, replay
 from ._testing.runs import WorkflowRun, Workflows
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Fails",
     "FakeClock",
     "MemoryStore",
+    "Recorded",
     "Replay",
     "Replayed",
     "WorkflowRun",
@@ -25,5 +26,6 @@ __all__ = [
     "crash_after",
     "crash_before",
     "every_crash",
+    "recorded",
     "replay",
 ]

@@ -26,11 +26,12 @@ from .._history.try_step import try_spec
 from .._store.base import Commit, Store
 from .._store.memory import MemoryStore
 from .._text.text import did_you_mean
+from .._values import decode
 from .._workflow.resume_plan import look_ahead
 from .._workflow.workflow import Workflow
 from ..errors import OutcomeUnknownError, ResumeError
 
-__all__ = ["On", "Replay", "Replayed", "check_history", "replay"]
+__all__ = ["On", "Recorded", "Replay", "Replayed", "check_history", "recorded", "replay"]
 
 On = Literal["refused", "changed", "stale", "never"]
 _ON: tuple[On, ...] = ("never", "refused", "changed", "stale")
@@ -129,6 +130,43 @@ def replay(
         told = "\n".join(map(str, failed))
         raise AssertionError(f"{len(failed)} of {len(made)} recorded histories do not fit today's code:\n{told}")
     return made
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """What a recorded run was given and gave: ``inputs``, ``results`` by step, ``output``."""
+
+    inputs: Mapping[str, Any]
+    results: Mapping[str, Any]
+    output: Any
+
+
+def recorded(history: str | os.PathLike[str]) -> Recorded:
+    """Read what a recorded run was given and gave, for the doubles of a test.
+
+    Args:
+        history: a file that ``cerebelum pack --for-tests`` wrote. It may hold pickled values, which are restored.
+
+    Returns:
+        Its inputs, and of each step the last result; without those that were not kept.
+
+    Raises:
+        ValueError: it is no such file.
+    """
+    read = read_history(Path(history))
+    store = MemoryStore()
+    try:
+        _fill(store, read.execution_id, read.events, read.payloads)
+        loaded = {
+            name: decode(step.output, store.payload, trusted=True, where=f"step '{name}'")
+            for name, step in read.state.attempted()
+            if step.output is not None and step.output.restorable and "[" not in name
+        }
+        given = read.state.inputs
+        inputs = decode(given, store.payload, trusted=True, where="inputs") if given is not None else {}
+    finally:
+        store.close()
+    return Recorded(inputs=inputs, results=loaded, output=loaded.get(read.state.last_step or ""))
 
 
 def check_history(store: Store, execution_id: str, plan: Plan, pure: Collection[str]) -> Replayed:

@@ -23,6 +23,7 @@ from .._engine.approvals import decide_approval, open_approvals
 from .._engine.clock import SystemClock, current_clock
 from .._engine.crash import Crashed
 from .._engine.signals import deliver
+from .._engine.threads import is_loop_running
 from .._store.memory import MemoryStore
 from .._text.duration import Duration, seconds
 from .._workflow.once import launch_once
@@ -290,9 +291,7 @@ class Workflows:
 def _beside(call: Callable[[], T]) -> T:
     """Call what runs an event loop; where one is running already, as in an async test, in a thread."""
     __tracebackhide__ = True
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if not is_loop_running():
         return call()
     with ThreadPoolExecutor(1, "workflows of a test") as pool:
         return pool.submit(call).result()
