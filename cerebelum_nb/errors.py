@@ -1,5 +1,7 @@
 """Every error this library raises, as one tree.
 
+::
+
     CerebelumError
     ├── StepDefinitionError        a @step is not valid
     ├── WorkflowDefinitionError    a timeline cannot run (.errors, .warnings)
@@ -9,6 +11,7 @@
     ├── ItemError                  items of a foreach failed; stands for one of them with on_error="collect" (.item)
     ├── DependencyError            a step needs a result that does not exist
     ├── OperationError             an operation was not awaited, or was called where no step can record it
+    ├── ExecutionTimeoutError      an execution took longer than its workflow allows (also a TimeoutError)
     ├── StepTimeoutError           a step took longer than its policy allows (also a TimeoutError)
     ├── PollTimeoutError           a poll ran out of attempts or time (also a TimeoutError)
     ├── ApprovalRejectedError      a person rejected an approval
@@ -22,6 +25,7 @@
     ├── ExecutionBusyError         another process is running it (.holder, .free_at)
     ├── ResumeError                the execution cannot be resumed as asked
     │   └── OutcomeUnknownError    a resume would repeat an external effect that may have happened (.steps)
+    ├── ScheduleNotFoundError      there is no such schedule
     ├── WorkflowNotFoundError      the code of a recorded execution is not where it was
     ├── StoreError                 the log is locked, full, corrupt, newer or read-only
     └── SerializationError         a value cannot be stored or restored (.path)
@@ -49,11 +53,13 @@ __all__ = [
     "ExecutionCancelledError",
     "ExecutionNotFoundError",
     "ExecutionStoppedError",
+    "ExecutionTimeoutError",
     "ItemError",
     "OperationError",
     "OutcomeUnknownError",
     "PollTimeoutError",
     "ResumeError",
+    "ScheduleNotFoundError",
     "SecretMissingError",
     "SerializationError",
     "SignalError",
@@ -330,6 +336,24 @@ class StepTimeoutError(CerebelumError, TimeoutError):
     """
 
 
+class ExecutionTimeoutError(CerebelumError, TimeoutError):
+    """An execution took longer than the ``timeout`` of its workflow. A resume gives it the whole time again.
+
+    Example:
+        >>> @step
+        ... async def ask():
+        ...     await asyncio.sleep(60)
+        >>> @workflow(timeout="10ms")
+        ... def survey(wf):
+        ...     wf.timeline(ask)
+        >>> try:
+        ...     survey.run(store=MemoryStore())
+        ... except WorkflowError as error:
+        ...     isinstance(error.__cause__, ExecutionTimeoutError), isinstance(error.__cause__, TimeoutError)
+        (True, True)
+    """
+
+
 class PollTimeoutError(CerebelumError, TimeoutError):
     """A poll ran out of attempts or time.
 
@@ -556,6 +580,19 @@ class WorkflowNotFoundError(CerebelumError):
         ... except WorkflowNotFoundError as error:
         ...     "no_such_module" in str(error)
         True
+    """
+
+
+class ScheduleNotFoundError(CerebelumError):
+    """There is no schedule with this id in the log, or several begin with it.
+
+    Example:
+        >>> client = ExecutionClient(MemoryStore())
+        >>> try:
+        ...     client.run_sync(client.get_schedule("nightly"))
+        ... except ScheduleNotFoundError as error:
+        ...     print(error)
+        there is no schedule 'nightly' in this log. This log has no schedules
     """
 
 

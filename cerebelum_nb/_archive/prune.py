@@ -149,9 +149,12 @@ def prune(
 def _choose(
     log: SqliteStore, workflow: str | None, states: Iterable[str], ended_before: int | None, kept: int
 ) -> list[_Run]:
+    """Choose what to delete; a child stays while its caller may be resumed, which would start it anew."""
     marks, values = _marks(states)
     sql = f"""SELECT key, execution_id, version, workflow, coalesce(completed_at, updated_at) FROM execution
         WHERE holder IS NULL AND state IN ({marks}) AND (:workflow IS NULL OR workflow = :workflow)
+            AND NOT EXISTS (SELECT 1 FROM execution c WHERE c.execution_id = execution.caller
+                AND c.state NOT IN ('COMPLETED', 'CANCELLED'))
         ORDER BY started_at DESC, key DESC"""
     chosen, seen = [], Counter[str]()
     with snapshot(log) as db:
@@ -196,7 +199,7 @@ def _reclaim(log: SqliteStore) -> int:
             return 0
         used = set(_named(db))
         # A run writes its code before the first event that names it, so code waits until nothing is under way.
-        live = f"SELECT EXISTS (SELECT 1 FROM execution WHERE state IN ({row_sql.ACTIVE}))"
+        live = f"SELECT EXISTS (SELECT 1 FROM execution WHERE state IN ('QUEUED', {row_sql.ACTIVE}))"
         (is_live,) = db.execute(live).fetchone()
         unused = [d for d, codec in stored.items() if d not in used and not (is_live and codec == "code")]
         for table in ("payload", "untrusted"):

@@ -23,6 +23,7 @@ from .reading import ACTIVE, INTERRUPTED, entry, listed, status_of
 from .status import ApprovalInfo, ExecutionStatus, SleepInfo, StepStatus
 
 if TYPE_CHECKING:
+    from .._workflow.schedule import Schedule
     from .acting import ResumeOutcome
 
 T = TypeVar("T")
@@ -105,6 +106,8 @@ class ExecutionClient:
         status: str | None = None,
         limit: int = 50,
         offset: int = 0,
+        *,
+        children: bool = False,
     ) -> ExecutionPage:
         """List executions, newest first.
 
@@ -118,6 +121,7 @@ class ExecutionClient:
                 no state: those that should run and whose process died.
             limit: at most this many.
             offset: leave out this many of the newest.
+            children: list executions that steps of others started, too.
 
         Returns:
             The executions, how many match in all, and whether more follow.
@@ -131,7 +135,8 @@ class ExecutionClient:
         elif status is not None:
             wanted = ExecutionState(status)
         limit, offset = count(limit, "limit"), count(offset, "offset")
-        found, total = listed(self._store, _now(), workflow=workflow_name, status=wanted, limit=limit, offset=offset)
+        which: dict[str, Any] = {"workflow": workflow_name, "status": wanted, "children": children}
+        found, total = listed(self._store, _now(), **which, limit=limit, offset=offset)
         return ExecutionPage(found, total, offset + len(found) < total)
 
     async def list_active_workflows(self) -> list[ExecutionStatus]:
@@ -257,6 +262,25 @@ class ExecutionClient:
         from .._engine.cancel import cancel_execution
 
         await cancel_execution(self._store, execution_id, reason=reason, by=by)
+
+    async def list_schedules(self) -> list[Schedule]:
+        """List the schedules of the log, by their ids; ``history.schedules()`` gives them as a frame."""
+        from .._workflow.schedule import schedules
+
+        return schedules(self._store)
+
+    async def get_schedule(self, schedule_id: str) -> Schedule:
+        """Find a schedule, to ask it for the coming times, pause, resume or delete it.
+
+        Args:
+            schedule_id: its id or an unambiguous prefix.
+
+        Raises:
+            ScheduleNotFoundError: there is no such schedule.
+        """
+        from .._workflow.schedule import named
+
+        return named(schedule_id, self._store)
 
     def run_sync(self, work: Coroutine[Any, Any, T]) -> T:
         """Wait for a call of this client from sync code: a script, or a cell.

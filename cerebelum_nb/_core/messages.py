@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 from . import events as e
 from .events import Event
+from .value import ErrorInfo
 
 __all__ = [
+    "Admitted",
     "AskItems",
     "AskRoute",
     "Begin",
@@ -21,6 +23,7 @@ __all__ = [
     "Drain",
     "Due",
     "End",
+    "Expire",
     "Items",
     "JoinItems",
     "Leave",
@@ -129,6 +132,11 @@ class Woken:
 
 
 @dataclass(slots=True)
+class Admitted:
+    """It waited for its slot, which is free now."""
+
+
+@dataclass(slots=True)
 class Restored:
     """Results that are in no log were lost with their worker: their steps run again, only to restore them.
 
@@ -143,6 +151,13 @@ class Stop:
     """Pause it: what is in flight is interrupted, what is finished is kept."""
 
     reason: str
+
+
+@dataclass(slots=True)
+class Expire:
+    """Its time is over: what is in flight is interrupted, and it fails with this error."""
+
+    error: ErrorInfo
 
 
 @dataclass(slots=True)
@@ -179,8 +194,10 @@ Message = (
     | Items
     | Lost
     | Woken
+    | Admitted
     | Restored
     | Stop
+    | Expire
     | Cancel
     | Drain
     | Leave

@@ -127,6 +127,7 @@ class DistributedExecutor:
         """
         __tracebackhide__ = True
         refuse_in_step(workflow.variable)
+        _refuse_slots(workflow)
         plan, local = _plan_of(workflow), resolve_store(store)
         made_id = new_id() if execution_id is None else check_id(execution_id)
         redactor = Redactor(local.redact)
@@ -170,6 +171,7 @@ class DistributedExecutor:
         """
         __tracebackhide__ = True
         refuse_in_step(workflow.variable)
+        _refuse_slots(workflow)
         plan, local = _plan_of(workflow), resolve_store(store)
         cluster = await self._cluster(local)
         found = await self._found(workflow, execution_id, cluster, local)
@@ -199,6 +201,7 @@ class DistributedExecutor:
         """
         __tracebackhide__ = True
         refuse_in_step(workflow.variable)
+        _refuse_slots(workflow)
         plan, local = _plan_of(workflow), resolve_store(store)
         cluster = await self._cluster(local)
         found = await self._found(workflow, execution_id, cluster, local, "roll back")
@@ -266,6 +269,7 @@ class DistributedExecutor:
         """
         __tracebackhide__ = True
         refuse_in_step(workflow.variable)
+        _refuse_slots(workflow)
         plan, local = _plan_of(workflow), resolve_store(store)
         cluster = await self._cluster(local)
         parent = await self._found(workflow, execution_id, cluster, local, "fork")
@@ -463,6 +467,15 @@ class _Told:
         return str(self._printed)
 
 
+def _refuse_slots(workflow: Definition) -> None:
+    """Raise CerebelumError for a workflow of which only one execution may run at a time: nothing there counts them."""
+    if workflow.concurrency is not None:
+        raise CerebelumError(
+            f"workflow '{workflow.name}' has a concurrency_key, which holds for the executions of a log, and not on a "
+            f"cluster. Run it without distributed=True, or give the executions one execution_id for each value"
+        )
+
+
 async def _watch(cluster: Cluster, workflow: Definition, followed: Followed, terms: Terms) -> None:
     """Feed what steps report to the views; warn when no worker picks up the execution or a step of it."""
     said = set[str]()
@@ -510,6 +523,16 @@ def _plan_of(workflow: Definition) -> Plan:
         WorkflowDefinitionError: it has what only the kernel can run.
     """
     plan = workflow.plan()
+    if child := next((spec for name in plan.steps for spec in plan.parts(name) if spec.workflow), None):
+        raise WorkflowDefinitionError(
+            f"step '{child.name}' of workflow '{workflow.name}' is a workflow, which a cluster cannot run as a child. "
+            f"Put its steps on the timeline, or run it here, without distributed=True and core_url="
+        )
+    if plan.timeout is not None:
+        raise WorkflowDefinitionError(
+            f"workflow '{workflow.name}' has a timeout=, by which a cluster does not bound an execution. Give each of "
+            f"its steps a timeout, or run it here, without distributed=True and core_url="
+        )
     for name, each in plan.each.items():
         if not each.body[name].policy.keep:
             raise WorkflowDefinitionError(

@@ -286,6 +286,8 @@ class Engine:
         elif row.version > execution.written:
             self._rebase(execution)
             self.post(execution, _nothing, None)
+        if execution.queued:
+            self.post(execution, execution.look_at_queue, None)
 
     def note_blocking(self, step: str, seconds: float) -> None:
         """Note how long an async step has blocked the loop."""
@@ -405,6 +407,10 @@ class Engine:
                     execution.committed()
                 except BaseException as error:  # noqa: BLE001
                     self._failed(execution, error)
+            elif reason == Rejection.QUEUED:
+                self.on_behalf_of(execution, execution.lost_turn)
+                if execution.batch and not execution.over:
+                    again.append(execution)
             elif reason != Rejection.STALE:
                 execution.abort(superseded(execution.id))
             else:

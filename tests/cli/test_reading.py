@@ -19,7 +19,7 @@ from .conftest import LOG
 
 ALL = ["died-1", "paused-1", "cancelled-1", "asleep-1", "asking-1", "failed-1", "done-2", "done-1"]
 WHOLE = [field.name for field in fields(ExecutionStatus)]
-DETAILS = {"completed_steps", "inputs", "step_outputs", "sleep_info", "approval_info"}
+DETAILS = {"completed_steps", "inputs", "step_outputs", "sleep_info", "approval_info", "queued_behind"}
 
 
 def first_column(text):
@@ -132,7 +132,7 @@ def test_active_as_json_is_whole(call):
 
 
 def test_a_status_as_json_has_the_names_of_the_client(call):
-    assert list(call("status", "done-1", "--json").json) == WHOLE
+    assert list(call("status", "done-1", "--json").json) == [*WHOLE, "children"]
 
 
 def test_its_parts_have_the_names_of_the_client(call):
