@@ -18,8 +18,8 @@ import contextvars
 import inspect
 import threading
 import time
+import types
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from .._core.graph import StepSpec
@@ -28,6 +28,7 @@ from ..errors import StepTimeoutError
 from .calling import give_up, unawaited
 from .checkpoints import call_step
 from .clock import Deadline, Timer
+from .eager import begin_task
 from .ports import Outcome
 from .scope import Scope, current_scope
 from .threads import can_start_threads
@@ -65,7 +66,9 @@ class Attempt:
                 due = Deadline.after(execution.clock, self.spec.policy.timeout)
                 self._timer = execution.clock.call_at(due, self._time_out)
             if self.spec.is_async or not can_start_threads():
-                scope.task = scope.loop.create_task(self._run_async(None), context=context)
+                task = begin_task(scope.loop, self._run_async(None), context)
+                if not self._returned:
+                    scope.task = task
             else:
                 name = f"step {self.spec.name}"
                 scope.thread = threading.Thread(target=context.run, args=(self._run_sync,), name=name, daemon=True)
@@ -104,15 +107,17 @@ class Attempt:
     async def _run_async(self, result: Any) -> None:
         """Call the function and await it; ``result`` is the awaitable that a plain function returned."""
         scope = self.scope
+        scope.task = asyncio.current_task(scope.loop)  # it may have begun before its maker could say so
         current_scope.set(scope)
         outcome = Outcome(scope.step, scope.visit, scope.attempt)
-        note = partial(scope.execution.note_blocking, self.spec.name)
         try:
             scope.check()
             if result is None:
                 result = call_step(self.spec, scope, scope.execution.arguments(self.spec))
-            while type(result) not in _NOT_AWAITABLE and inspect.isawaitable(result):
-                result = await measured(result, note)
+            while type(result) not in _NOT_AWAITABLE and (
+                type(result) is types.CoroutineType or inspect.isawaitable(result)
+            ):
+                result = await measured(result, scope.execution.note_blocking, self.spec.name)
             if scope.unawaited and (problem := unawaited(scope)) is not None:
                 raise problem
             began = time.monotonic()
@@ -159,6 +164,7 @@ class Attempt:
 
     def _has_returned(self) -> None:
         self._returned = True
+        self.scope.task = None  # its context refers to the scope: a ring, which would wait for the garbage collector
         if self.scope.checkpoints is not None:
             self.scope.checkpoints.end()
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import random
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -66,9 +68,6 @@ from .values import ExecutionValues, MakeContext
 
 __all__ = ["Execution", "running_here"]
 
-_LAUNCHED_AT_ONCE = 128
-"""The most attempts that are started in one turn of the loop."""
-
 _INTERRUPTED = (Suspension, Interruption, KeyboardInterrupt)
 """What a step raises when a stop interrupted it, or refused it an operation."""
 
@@ -112,7 +111,7 @@ class Execution(ExecutionValues):
         self.context = contextvars.copy_context()
         self._ahead = self.clock.now() - self.clock.monotonic()
         self._starts: list[Start] = []  # decided on, but not committed yet
-        self._ready: list[Start] = []  # committed, but not launched yet
+        self._ready: deque[Start] = deque()  # committed, but not launched yet
         self._answers: list[Waiter] = []
         self._timers: dict[str, Timer] = {}
         self._retries: dict[str, Deadline] = {}  # of steps that failed in this turn
@@ -403,11 +402,24 @@ class Execution(ExecutionValues):
         if self._starts and self.stop_requested is None:
             self._ready += self._starts
             self._starts = []
-            self._launch_some()
+            self.engine.launch_soon(self)
         observers.tell(self, first, events)
         if driver.finishing:
             self._cancel_attempts()
             self._end()
+
+    def launch(self, until: float) -> bool:
+        """Launch what is recorded as started, but not beyond a time; return whether that was all.
+
+        Args:
+            until: by `time.monotonic`.
+        """
+        ready = self._ready
+        while ready and not (self.over or self.driver.finishing) and self.stop_requested is None:
+            self._launch(ready.popleft())
+            if ready and time.monotonic() > until:
+                return False
+        return True
 
     def confirm(self) -> None:
         """Check, from any thread, that this process may still act for the execution; if not, end it here.
@@ -486,16 +498,6 @@ class Execution(ExecutionValues):
     def _released(self, step: str) -> None:
         self._zombies.pop(step, None)
         self.driver.take(Released(step), self.now())
-
-    def _launch_some(self) -> None:
-        """Launch what is recorded as started; if there is very much, the rest in the loop's next turns."""
-        if self.over or self.driver.finishing or self.stop_requested is not None:
-            return
-        some, self._ready = self._ready[:_LAUNCHED_AT_ONCE], self._ready[_LAUNCHED_AT_ONCE:]
-        for command in some:
-            self._launch(command)
-        if self._ready:
-            self.loop.call_soon(self.engine.on_behalf_of, self, self._launch_some)
 
     def _launch(self, command: Start) -> None:
         name = command.step
