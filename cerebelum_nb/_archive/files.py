@@ -33,7 +33,7 @@ def check_pack(target: Path, log: SqliteStore, execution_id: str) -> None:
         return
     try:
         with SqliteStore(target, read_only=True) as there:
-            held = {row.execution_id for row in there.executions(limit=2)[0]}
+            held = {row.execution_id for row in there.executions(limit=2, exact=False)[0]}
     except StoreError:
         raise _refused(target, f"no pack of {execution_id}") from None
     if _is_same(target, log) or held != {execution_id}:

@@ -7,12 +7,13 @@ double the time of each creation. The type checker knows them as frozen, and ref
 
 from __future__ import annotations
 
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, TypeVar, dataclass_transform
 
-__all__ = ["Record", "record"]
+__all__ = ["Record", "frozen", "record"]
 
 R = TypeVar("R", bound="Record")
+T = TypeVar("T")
 
 
 class Record:
@@ -43,6 +44,15 @@ def record(cls: type[R]) -> type[R]:
     made = dataclass(init=False, repr=False, eq=False, match_args=False, slots=True, kw_only=True)(cls)
     made.__init__ = Record.__init__  # type: ignore[method-assign]  # not that of a base, which may be generated already
     return made
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+def frozen(cls: type[T]) -> type[T]:
+    """Make a class a dataclass with slots and a hash that only the type checker knows as frozen.
+
+    It is for what is created by the thousand: creating one takes half the time of a frozen dataclass.
+    """
+    return dataclass(slots=True, unsafe_hash=True)(cls)
 
 
 def _generate(cls: type[Any]) -> None:

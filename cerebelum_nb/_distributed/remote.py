@@ -140,8 +140,9 @@ class RemoteStore:
         states: Sequence[ExecutionState] = (),
         limit: int | None = None,
         offset: int = 0,
+        exact: bool = True,
     ) -> tuple[list[ExecutionRow], int]:
-        """Read rows, newest first, and the total that matches."""
+        """Read rows, newest first, and the total that matches: one call, whether it has to be exact or not."""
         terms = [f"WorkflowType = '{DRIVER}'", "ExecutionStatus != 'ContinuedAsNew'"]
         if workflow is not None:
             terms.append(f"{SEARCH_WORKFLOW} = '{_quoted(workflow)}'")

@@ -400,6 +400,8 @@ class Execution(ExecutionValues):
             self._ready.clear()
             self.engine.post(self, _only_decide, None)
         if self._starts and self.stop_requested is None:
+            if len(self._starts) > 1:  # threads first: an async step that blocks the loop must not hold them back
+                self._starts.sort(key=self._is_async)
             self._ready += self._starts
             self._starts = []
             self.engine.launch_soon(self)
@@ -498,6 +500,10 @@ class Execution(ExecutionValues):
     def _released(self, step: str) -> None:
         self._zombies.pop(step, None)
         self.driver.take(Released(step), self.now())
+
+    def _is_async(self, command: Start) -> bool:
+        spec = self.plan.spec(command.step)
+        return spec is None or spec.is_async
 
     def _launch(self, command: Start) -> None:
         name = command.step

@@ -151,8 +151,13 @@ class Store(Protocol):
         states: Sequence[ExecutionState] = (),
         limit: int | None = None,
         offset: int = 0,
+        exact: bool = True,
     ) -> tuple[list[ExecutionRow], int]:
-        """Read a page of rows, newest first, and count all that match."""
+        """Read a page of rows, newest first, and count all that match.
+
+        With ``exact=False`` only as many are counted as say whether more follow the page: to count a million takes
+        twenty times as long as to read fifty of them.
+        """
         ...
 
     def due(self, now: int, *, limit: int, offset: int = 0) -> list[ExecutionRow]:

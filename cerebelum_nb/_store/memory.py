@@ -246,8 +246,9 @@ class MemoryStore:
         states: Sequence[ExecutionState] = (),
         limit: int | None = None,
         offset: int = 0,
+        exact: bool = True,
     ) -> tuple[list[ExecutionRow], int]:
-        """Read a page of rows, newest first, and count all that match."""
+        """Read a page of rows, newest first, and count all that match: here that costs nothing."""
         with self._open():
             found = [
                 name

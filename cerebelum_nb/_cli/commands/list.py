@@ -47,7 +47,7 @@ def list(  # noqa: A001  # the command's name
     """
     store = open_either(ctx)
     now = _now()
-    found, total = listed(store, now, workflow=workflow, status=status, limit=limit, offset=offset)
+    found, total = listed(store, now, workflow=workflow, status=status, limit=limit, offset=offset, exact=json_)
     more = offset + len(found) < total
     if json_:
         as_json(
@@ -62,9 +62,9 @@ def list(  # noqa: A001  # the command's name
         for line in table(_LISTED, [_listed(shown, now) for shown in found], width()):
             emit(line)
     if not found:
-        _say(_nothing(total, offset, filtered=bool(status or workflow)))
+        _say(_nothing(offset, filtered=bool(status or workflow)))
     elif more:
-        _say(f"{offset + 1} to {offset + len(found)} of {total}; the next: --offset {offset + len(found)}")
+        _say(f"{offset + 1} to {offset + len(found)}; the next: --offset {offset + len(found)}")
 
 
 @click.command()
@@ -150,9 +150,9 @@ def _next(shown: ExecutionStatus) -> str:
     return ""
 
 
-def _nothing(total: int, offset: int, *, filtered: bool) -> str:
-    if total:
-        return f"nothing from {offset + 1} on: there are {total}"
+def _nothing(offset: int, *, filtered: bool) -> str:
+    if offset:
+        return f"nothing from {offset + 1} on"
     return "no execution is like that" if filtered else "no execution yet"
 
 
