@@ -85,8 +85,8 @@ def _page(micros: float, least: float, stats: pstats.Stats) -> str:
     return f"""# Where a step's microseconds go
 
 A chain of {STEPS:,} no-op async steps at `durability="normal"`, warm, all of `execute` included: **{micros:.0f} us of
-CPU a step**, the median of {RUNS} runs; the fastest took {least:.0f}. The table divides the median by component; "calls"
-are those of Python functions, and of SQLite's statements.
+CPU a step**, the median of {RUNS} runs; the fastest took {least:.0f}. The table divides the median by component;
+"calls" are those of Python functions, and of SQLite's statements.
 
 {table}
 

@@ -1,141 +1,25 @@
-"""Aids for testing workflows: a clock that jumps, so that a test with a week of sleeps takes milliseconds."""
+"""Aids for testing workflows: a fixture that runs them, doubles of steps, a clock that jumps, crashes at an event."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import Token
-from datetime import UTC, datetime, timedelta
-from types import TracebackType
-from typing import Any, Self
-
-from ._engine.clock import Clock, Deadline, Timer, Timers, current_clock
-from ._operations.approval import answer_outside
+from ._engine.crash import Crashed
 from ._store.memory import MemoryStore
-from ._text.duration import Duration, seconds
-from .errors import ApprovalRejectedError
+from ._testing.answering import answering
+from ._testing.clock import FakeClock
+from ._testing.crashing import crash_after, crash_before
+from ._testing.doubles import Fails
+from ._testing.every_crash import every_crash
+from ._testing.runs import WorkflowRun, Workflows
 
-__all__ = ["FakeClock", "MemoryStore", "answering"]
-
-
-@contextmanager
-def answering(response: Any = None, *, reject: str | None = None) -> Iterator[None]:
-    """Answer the approvals which a step asks for that is called directly, outside an execution.
-
-    Args:
-        response: what they return.
-        reject: a reason: then they raise ``ApprovalRejectedError`` instead.
-
-    Example:
-        >>> import asyncio
-        >>> from cerebelum_nb import wait_for_approval
-        >>> with answering("yes"):
-        ...     asyncio.run(wait_for_approval())
-        'yes'
-    """
-
-    def answer(approval_type: str, data: Any) -> Any:
-        if reject is not None:
-            raise ApprovalRejectedError(f"the approval '{approval_type}' was rejected: {reject}", reason=reject)
-        return response
-
-    token = answer_outside.set(answer)
-    try:
-        yield
-    finally:
-        answer_outside.reset(token)
-
-
-class FakeClock:
-    """A clock that does not move until everything in flight waits for it, then jumps to the next timer.
-
-    Args:
-        start: the time it shows first; an aware datetime.
-        autojump: False leaves it to :meth:`advance` to move it.
-
-    Example:
-        >>> import asyncio
-        >>> from cerebelum_nb import sleep, step, workflow
-        >>> @step
-        ... async def nap():
-        ...     await sleep("7d")
-        >>> @workflow
-        ... def lazy(wf):
-        ...     wf.timeline(nap)
-        >>> with FakeClock():
-        ...     result = asyncio.run(lazy.execute(store=MemoryStore()))
-        >>> result.duration.days
-        7
-    """
-
-    jumps = True
-
-    def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC), *, autojump: bool = True) -> None:
-        self._now = round(start.timestamp() * 1e6)
-        self._monotonic = 0
-        self._autojump = autojump
-        self._timers = Timers(self)
-        self._jumping = False
-        self._tokens: list[Token[Clock]] = []
-
-    def now(self) -> int:
-        """Return the time it shows, µs since the epoch."""
-        return self._now
-
-    def monotonic(self) -> int:
-        """Return how far it has moved on by itself, µs."""
-        return self._monotonic
-
-    def call_at(self, due: Deadline, callback: Callable[[], None]) -> Timer:
-        """Call ``callback`` once ``due`` is reached."""
-        timer = self._timers.add(due, callback)
-        if due.rest() <= 0:
-            asyncio.get_running_loop().call_soon(self.advance, 0)
-        return timer
-
-    def advance(self, duration: Duration) -> None:
-        """Move on by seconds (or a ``timedelta``, or text such as ``"2h"``), firing what comes due, in order."""
-        end = self._monotonic + round(seconds(duration, unit="s") * 1e6)
-        while (at := self._timers.next_at()) is not None and at <= end:
-            self._fire(at)
-        self._move_to(end)
-
-    def set(self, to: datetime) -> None:
-        """Show another time at once, forwards or backwards, as when a clock is set; fires nothing."""
-        self._now = round(to.timestamp() * 1e6)
-        self._timers.wall_clock_was_set()
-
-    def idle(self) -> None:
-        """Jump to the next timer, soon."""
-        if self._autojump and self._timers and not self._jumping:
-            self._jumping = True
-            asyncio.get_running_loop().call_soon(self._jump)
-
-    def __enter__(self) -> Self:
-        self._tokens.append(current_clock.set(self))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        current_clock.reset(self._tokens.pop())
-
-    def __repr__(self) -> str:
-        shown = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=self._now)
-        return f"<FakeClock {shown.isoformat()}, {len(self._timers)} timers>"
-
-    def _jump(self) -> None:
-        self._jumping = False
-        if (at := self._timers.next_at()) is not None:
-            self._fire(at)
-
-    def _fire(self, at: int) -> None:
-        self._move_to(at)
-        self._timers.fire()
-
-    def _move_to(self, at: int) -> None:
-        """Move both hands on."""
-        passed = max(0, at - self._monotonic)
-        self._now += passed
-        self._monotonic += passed
+__all__ = [
+    "Crashed",
+    "Fails",
+    "FakeClock",
+    "MemoryStore",
+    "WorkflowRun",
+    "Workflows",
+    "answering",
+    "crash_after",
+    "crash_before",
+    "every_crash",
+]

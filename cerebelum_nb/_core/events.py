@@ -24,6 +24,8 @@ __all__ = [
     "ApprovalTimedOut",
     "BranchTaken",
     "CancelRequested",
+    "ChildEnded",
+    "ChildStarted",
     "DivergeTaken",
     "Event",
     "ItemsListed",
@@ -91,6 +93,8 @@ class OperationEvent(StepEvent):
 
 @record
 class WorkflowStarted(WorkflowEvent):
+    """It begins; a child because of the step ``caller_step`` of ``caller``. ``depth`` counts the callers above it."""
+
     workflow: str
     inputs: Value
     total_steps: int
@@ -99,6 +103,9 @@ class WorkflowStarted(WorkflowEvent):
     source: str = ""
     plan: str = ""
     origin: str = ""
+    caller: str = ""
+    caller_step: str = ""
+    depth: int = 0
 
 
 @record
@@ -465,6 +472,19 @@ class SignalTaken(OperationEvent):
     received: int
 
 
+@record
+class ChildStarted(OperationEvent):
+    """The step runs another workflow as the execution ``child``, and waits for its end."""
+
+    child: str
+    workflow: str
+
+
+@record
+class ChildEnded(OperationEvent):
+    """The child that the step waits for has ended; how it ended is in the child's own history."""
+
+
 Event = (
     WorkflowStarted
     | WorkflowPaused
@@ -506,6 +526,8 @@ Event = (
     | ApprovalTimedOut
     | SignalAwaited
     | SignalTaken
+    | ChildStarted
+    | ChildEnded
 )
 
 EVENT_TYPES: dict[str, type[Any]] = {cls.__name__: cls for cls in Event.__args__}
@@ -518,7 +540,9 @@ PAYLOAD_FIELDS: dict[type[Any], tuple[str, ...]] = {
     cls: tuple(f.name for f in fields(cls) if f.name not in HEADER) for cls in EVENT_TYPES.values()
 }
 
-SIGNALS: frozenset[type[Any]] = frozenset({CancelRequested, ApprovalReceived, ApprovalRejected, SignalReceived})
+SIGNALS: frozenset[type[Any]] = frozenset(
+    {CancelRequested, ApprovalReceived, ApprovalRejected, SignalReceived, ChildEnded}
+)
 
 
 def is_signal(event: Event) -> bool:

@@ -39,7 +39,7 @@ class Policy:
     ``retries`` counts attempts after the first; ``retry_delay`` and ``timeout`` are seconds; the n-th retry
     waits ``retry_delay * backoff ** (n - 1)``, at most ``max_delay`` seconds, varied by up to the fraction ``jitter``
     of it. ``checkpoint`` says where an attempt that was left is entered again: at its last wait
-    (``"waits"``), or at its top (None).
+    (``"waits"``), at its last statement (``"lines"``), or at its top (None).
     """
 
     retries: int = 0
@@ -73,7 +73,8 @@ class Policy:
 class StepSpec:
     """A step as the engine sees it: a name, what it needs, and a function to call.
 
-    ``requires`` and ``optional`` are names of other steps; ``takes_rest`` is true if it has ``**kwargs``.
+    ``requires`` and ``optional`` are names of other steps; ``takes_rest`` is true if it has ``**kwargs``. ``workflow``
+    names the workflow that it runs as a child, if it is one.
     """
 
     name: str
@@ -87,6 +88,7 @@ class StepSpec:
     takes_error: bool = False
     policy: Policy = Policy()
     code: str | None = None
+    workflow: str = ""
 
     @property
     def takes_anything(self) -> bool:

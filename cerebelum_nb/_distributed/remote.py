@@ -138,11 +138,14 @@ class RemoteStore:
         *,
         workflow: str | None = None,
         states: Sequence[ExecutionState] = (),
+        caller: str | None = None,
         limit: int | None = None,
         offset: int = 0,
         exact: bool = True,
     ) -> tuple[list[ExecutionRow], int]:
-        """Read rows, newest first, and the total that matches: one call, whether it has to be exact or not."""
+        """Read rows, newest first, and the total that matches; there are no children on a cluster."""
+        if caller:
+            return [], 0
         terms = [f"WorkflowType = '{DRIVER}'", "ExecutionStatus != 'ContinuedAsNew'"]
         if workflow is not None:
             terms.append(f"{SEARCH_WORKFLOW} = '{_quoted(workflow)}'")
@@ -231,6 +234,10 @@ class RemoteStore:
     def next_wake(self) -> int | None:
         """Return None: the cluster wakes what is due."""
         return None
+
+    def answered(self, *, limit: int) -> list[tuple[str, str]]:
+        """Return nothing: there are no children on a cluster."""
+        return []
 
     def abandoned(self, *, limit: int) -> list[ExecutionRow]:
         """Return nothing: the cluster takes up what a dead worker left."""

@@ -22,6 +22,7 @@ from .reloading import by_name, load_of, newest
 
 __all__ = [
     "DECORATIONS",
+    "PARTS",
     "RESERVED",
     "Chain",
     "Composite",
@@ -41,6 +42,8 @@ R = TypeVar("R", covariant=True)  # so that a Step[..., int] is a Step[..., obje
 RESERVED = ("context", "inputs")
 DECORATIONS = "__cerebelum_decorations__"
 """Where the decorators under ``@step`` note what they add, so that a changed interval is changed code."""
+PARTS = "__cerebelum_parts__"
+"""Where a function that was made for a step says of what parts its code is."""
 
 
 class Step(Generic[P, R]):
@@ -213,9 +216,13 @@ class Chain:
 
 
 class Composite:
-    """A step made of others, such as a ``foreach``: it may be placed wherever a step may."""
+    """A step made of others, such as a ``foreach`` or a workflow: it may be placed wherever a step may."""
 
     name: str
+
+    def as_step(self, item: str = "") -> Step[..., Any] | None:
+        """Return the step that stands for it, if one does; in a foreach, ``item`` is the item's parameter."""
+        return None
 
     def __rshift__(self, other: Link) -> Chain:
         return Chain((self,)) >> other
@@ -284,7 +291,8 @@ def step(
         effect: ``"external"`` for what must not happen twice unasked (it charges a card, it deploys): when its outcome
             is unknown, because the process died in it or it was stopped, a resume stops and asks.
         checkpoint: ``"waits"``: an attempt that was left in an operation (``sleep``, ``poll``, an approval) is entered
-            again at that statement, with the variables it had. None: it starts at its top.
+            again at that statement, with the variables it had. ``"lines"``: so is one that was left or died in any
+            statement; each is recorded before it runs, in a commit of its own. None: it starts at its top.
 
     Raises:
         StepDefinitionError: the function or an argument is not what a step can be made from.
@@ -325,6 +333,9 @@ def parts_of(fn: Callable[..., Any]) -> tuple[Any, ...]:
     """Return the parts of a step's code, each a :class:`~cerebelum_nb._dsl.fingerprint.Part`; none without a source."""
     from .fingerprint import Part
 
+    if (own := getattr(fn, PARTS, None)) is not None:
+        parts: tuple[Any, ...] = own()
+        return parts
     found = _fingerprinter()(fn)
     decorations = getattr(fn, DECORATIONS, None)
     if found is None or not decorations:
@@ -418,8 +429,8 @@ def _policy(
         raise StepDefinitionError(f"{where}: keep is True or False, not {keep!r}")
     if effect not in (None, "external"):
         raise StepDefinitionError(f"{where}: effect is 'external' or left out, not {effect!r}")
-    if checkpoint not in (None, "waits"):
-        raise StepDefinitionError(f"{where}: checkpoint is 'waits' or None, not {checkpoint!r}")
+    if checkpoint not in (None, "waits", "lines"):
+        raise StepDefinitionError(f"{where}: checkpoint is 'waits', 'lines' or None, not {checkpoint!r}")
     try:
         delay = seconds(retry_delay, unit="s", what="retry_delay")
         longest = None if max_delay is None else seconds(max_delay, unit="s", what="max_delay")
@@ -436,7 +447,7 @@ def _policy(
         timeout=limit,
         keep=keep,
         effect=None if effect is None else "external",
-        checkpoint=None if checkpoint is None else "waits",
+        checkpoint=None if checkpoint is None else str(checkpoint),
         max_delay=longest,
         jitter=float(jitter),
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import random
 import time
 from collections import deque
@@ -44,6 +45,7 @@ from .._core.messages import (
 )
 from .._core.settle import Returned, ReturnedError, settle, tries_again
 from .._core.state import State
+from .._core.state_name import ExecutionState
 from .._core.step_state import StepState
 from .._core.summary import summarise
 from .._core.value import Value
@@ -54,10 +56,13 @@ from .._values.foreign import ForeignBytes
 from ..errors import CerebelumError, ExecutionBusyError, SerializationError, UntrustedValueError
 from . import observers
 from .attempt import Attempt, Interruption
-from .checkpoints import at_failure
+from .call_step import at_failure
+from .cancel import cancel_children
+from .children import tell_caller
 from .clock import Deadline, Timer
 from .foreach import join_items, list_items
 from .leases import leases_of
+from .patience import short_try
 from .ports import Outcome, RunLoop, Waiter
 from .remembered import note_end
 from .routing import take_route
@@ -67,6 +72,8 @@ from .staleness import parts_written
 from .values import ExecutionValues, MakeContext
 
 __all__ = ["Execution", "running_here"]
+
+log = logging.getLogger("cerebelum_nb")
 
 _INTERRUPTED = (Suspension, Interruption, KeyboardInterrupt)
 """What a step raises when a stop interrupted it, or refused it an operation."""
@@ -102,6 +109,8 @@ class Execution(ExecutionValues):
         self.superseded = False  # another process is running it now
         self.stays = False
         self.watchers: set[Callable[[], None]] = set()
+        self.children: dict[str, Execution] = {}  # that run here for its steps, by id
+        self.attended = False  # whether the step that started it waits for it in this process
         self.cause: BaseException | None = None
         self.payloads: tuple[Value, ...] = ()
         self.begun = False
@@ -250,8 +259,8 @@ class Execution(ExecutionValues):
         events: list[Event] = [event] if printed is None else [printed, event]
         if isinstance(event, e.StepFailed):
             self.cause = outcome.error
-            if outcome.error is not None and (checkpoint := at_failure(attempt.spec, scope, outcome.error)) is not None:
-                events.insert(0, checkpoint)
+            if outcome.error is not None:
+                events[:0] = at_failure(attempt.spec, scope, outcome.error)
         self.driver.take(Settled(scope.step, scope.visit, scope.attempt, events, at_work), now)
         if isinstance(verdict, Returned):
             self.keep_live(scope.step, scope.visit, verdict.value, outcome.live)
@@ -261,6 +270,8 @@ class Execution(ExecutionValues):
     def ask_to_stop(self, reason: str) -> None:
         """Stop it, from any thread or a signal handler: nothing more starts, and it pauses soon."""
         self.stop_requested = reason
+        for child in list(self.children.values()):
+            child.ask_to_stop(reason)
         if not self.over and not self.loop.is_closed():
             self.loop.call_soon_threadsafe(self.engine.post, self, _only_decide, None)
 
@@ -276,11 +287,27 @@ class Execution(ExecutionValues):
         self._ride_all_printed()
         self.driver.take(Cancel(request.reason, request.by), self.now())
 
+    def cancel_soon(self, request: e.CancelRequested) -> None:
+        """End it for good, from any thread."""
+        self.loop.call_soon_threadsafe(self.engine.post, self, self.cancel, request)
+
     def drain(self) -> None:
         """Start nothing more, and hibernate as soon as no step is at work: another process resumes it."""
+        for child in list(self.children.values()):
+            child.drain()
         if not self.over:
             self.driver.take(Drain(), self.now())
             self.engine.post(self, self._hibernate, None)
+
+    @property
+    def draining(self) -> bool:
+        """Whether it starts nothing more, because another process will resume it."""
+        return self.driver.draining
+
+    def look_again(self) -> None:
+        """Ask those that wait whether what they wait for has happened; on its loop."""
+        if not self.over:
+            self.engine.post(self, _only_decide, None)
 
     def consider_hibernation(self) -> None:
         """End the run in this process if it only waits, and will for long."""
@@ -540,6 +567,8 @@ class Execution(ExecutionValues):
 
     def _look_at_waits(self, _: None = None) -> None:
         self._looks = False
+        if self.driver.draining and not (self.over or self.finishing):
+            self.engine.post(self, self._hibernate, None)
         self.consider_hibernation()
         self.engine.check_idle()
 
@@ -611,12 +640,26 @@ class Execution(ExecutionValues):
             error = error or trouble
         if error is not None:
             self.engine.release(self)
+        elif self.state.lifecycle.is_final:
+            self._tell_of_end()
         if self.done.done() or self.loop.is_closed():
             return
         if error is None:
             self.done.set_result(None)
         else:  # a future refuses StopIteration
             self.done.set_exception(RuntimeError(repr(error)) if isinstance(error, StopIteration) else error)
+
+    def _tell_of_end(self) -> None:
+        """Tell those that this concerns, after the last commit: children, and the caller."""
+        state = self.state
+        if state.lifecycle is ExecutionState.CANCELLED:
+            cancel_children(self.store, self.id, state)
+        if state.caller and not self.attended:
+            try:
+                with short_try():
+                    tell_caller(self.store, self.id, state.caller, state.caller_step)
+            except CerebelumError as error:  # the scheduler finds it
+                log.warning("execution %s could not be told that its child %s ended: %s", state.caller, self.id, error)
 
 
 def running_here(store: Store, execution_id: str) -> Execution | None:

@@ -14,7 +14,7 @@ from contextvars import Context
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from .._core.events import Event
+from .._core.events import CancelRequested, Event
 from .._core.graph import Plan, StepSpec
 from .._core.state import State
 from .._core.value import ErrorInfo, Value
@@ -152,8 +152,8 @@ class Checkpointing(Protocol):
         """Return the fields of the checkpoint to record before an operation's event; None if there is none."""
         ...
 
-    def raised(self, error: BaseException) -> dict[str, Any] | None:
-        """Return the fields of the checkpoint that is recorded before a failure; None when there is none."""
+    def raised(self, error: BaseException) -> list[dict[str, Any]]:
+        """Return the fields of the checkpoints that are recorded before a failure."""
         ...
 
     def end(self) -> None:
@@ -175,6 +175,10 @@ class Held(Protocol):
 
     def end_with_loop(self) -> None:
         """End it if its event loop was closed."""
+        ...
+
+    def cancel_soon(self, request: CancelRequested) -> None:
+        """End it for good, from any thread."""
         ...
 
     def disown(self) -> None:

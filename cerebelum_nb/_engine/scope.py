@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._core.events import OperationMismatched, StepCheckpointed, StepPrinted, StepProgressed
 from .._core.step_state import Operation, StepState
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from .clock import Deadline, Timer
 
 __all__ = ["Scope", "Suspension", "current_scope", "hear", "scope_here"]
+
+T = TypeVar("T")
 
 current_scope: ContextVar[Scope | None] = ContextVar("cerebelum_scope", default=None)
 
@@ -181,6 +183,30 @@ class Scope:
 
         await self._ask(post)
 
+    async def record_checkpoint(self, fields: dict[str, Any]) -> None:
+        """Append a checkpoint of this attempt in a commit of its own, and wait for it."""
+        made = self._checkpoint(fields)
+        await self._ask(lambda waiter: self.execution.post_record(made, waiter))
+
+    def record_checkpoint_now(self, fields: dict[str, Any]) -> None:
+        """Do so from a plain step; where no thread can start, its loop cannot wait, and it rides with a commit."""
+        if self.loop is asyncio._get_running_loop():
+            self.ride(StepCheckpointed, **fields)
+            return
+        if self.closed:
+            raise self.over()
+        made, waiter = self._checkpoint(fields), concurrent.futures.Future[None]()
+        self._waiters = set() if self._waiters is None else self._waiters
+        self._waiters.add(waiter)
+        try:
+            self.loop.call_soon_threadsafe(self._act, lambda waiter: self.execution.post_record(made, waiter), waiter)
+            waiter.result()
+        finally:
+            self._waiters.discard(waiter)
+
+    def _checkpoint(self, fields: dict[str, Any]) -> StepCheckpointed:
+        return StepCheckpointed(at=self.now(), step=self.step, visit=self.visit, attempt=self.attempt, **fields)
+
     def ride(self, event: type[Any], **fields: Any) -> None:
         """Append an event of this attempt with the next commit; from any thread."""
         made = event(at=self.now(), step=self.step, visit=self.visit, attempt=self.attempt, **fields)
@@ -204,15 +230,29 @@ class Scope:
         if recorded is not None:
             await self.record(OperationMismatched, op, recorded=recorded)
 
-    async def wait_until(self, due: Deadline | None, op: str = "", until: Callable[[], bool] | None = None) -> None:
+    async def on_loop(self, action: Callable[[], T]) -> T:
+        """Call something on the engine's loop, from any thread, and return what it returns."""
+        made: list[T] = []
+
+        def act(waiter: Waiter) -> None:
+            made.append(action())
+            waiter.set_result(None)
+
+        await self._ask(act)
+        return made[0]
+
+    async def wait_until(
+        self, due: Deadline | None, op: str = "", until: Callable[[], bool] | None = None, *, busy: bool = False
+    ) -> None:
         """Wait until ``due``, or until ``until()`` is true after something was appended.
 
         Args:
             due: when the wait ends by itself; None: never.
             op: the operation that waits.
             until: called now, and whenever others have appended events.
+            busy: whether it waits for a child that is at work.
         """
-        wait = Wait(self.execution.clock.now(), None if due is None else due.at, self.is_callers(), op)
+        wait = Wait(self.execution.clock.now(), None if due is None else due.at, self.is_callers(), op, busy)
         timers: list[Timer] = []
         watched: list[Callable[[], None]] = []
 

@@ -74,6 +74,7 @@ EXECUTIONS = {
     "parent": Kind.TEXT,
     "parent_version": Kind.INT,
     "version": Kind.INT,
+    "caller": Kind.TEXT,
 }
 
 STEPS = {

@@ -89,10 +89,10 @@ def executions(
                     (SELECT json_extract(c.data, '$.last_step') FROM event c
                     WHERE c.execution = x.key AND c.type = 'WorkflowCompleted' ORDER BY c.version DESC LIMIT 1)
                 ORDER BY e.version DESC LIMIT 1) END,
-            x.error, {type_in("x.error")}, x.wake_at, x.parent, {_PARENT_VERSION}, x.version, {STARTED}, x.key
+            x.error, {type_in("x.error")}, x.wake_at, x.parent, {_PARENT_VERSION}, x.version, x.caller, {STARTED}, x.key
         FROM execution x WHERE {" AND ".join(terms)}""",
         tuple(parameters),
-        order=(19, 20),
+        order=(20, 21),
         descending=True,
         limit=limit,
     )

@@ -173,7 +173,9 @@ class _TrialScope(Scope):
             )
         return None
 
-    async def wait_until(self, due: Deadline | None, op: str = "", until: Callable[[], bool] | None = None) -> None:
+    async def wait_until(
+        self, due: Deadline | None, op: str = "", until: Callable[[], bool] | None = None, *, busy: bool = False
+    ) -> None:
         """Skip sleeps; between the tries of what happens for real, wait."""
         if due is not None and not op.startswith("sleep:"):
             await asyncio.sleep(max(0, due.rest()) / 1e6)
@@ -185,4 +187,5 @@ _WORDS = {
     "retry": "a retry of {}",
     "approval": "an approval '{}'",
     "signal": "a wait for the signal '{}'",
+    "child": "a run of workflow '{}'",
 }

@@ -149,14 +149,16 @@ class Store(Protocol):
         *,
         workflow: str | None = None,
         states: Sequence[ExecutionState] = (),
+        caller: str | None = None,
         limit: int | None = None,
         offset: int = 0,
         exact: bool = True,
     ) -> tuple[list[ExecutionRow], int]:
         """Read a page of rows, newest first, and count all that match.
 
-        With ``exact=False`` only as many are counted as say whether more follow the page: to count a million takes
-        twenty times as long as to read fifty of them.
+        ``caller`` asks for the children of one execution; "" for those that nobody called. With ``exact=False``
+        only as many are counted as say whether more follow the page: to count a million takes twenty times as long as
+        to read fifty of them.
         """
         ...
 
@@ -166,6 +168,13 @@ class Store(Protocol):
 
     def next_wake(self) -> int | None:
         """Return when the next hibernated execution is due, µs since the epoch; None if there is none."""
+        ...
+
+    def answered(self, *, limit: int) -> list[tuple[str, str]]:
+        """Read which hibernated executions wait for a child that has ended since, each with that child.
+
+        Whoever ends a child says so to its caller in the next commit; these are left when it died in between.
+        """
         ...
 
     def abandoned(self, *, limit: int) -> list[ExecutionRow]:

@@ -146,7 +146,12 @@ def open_to_read(location: str) -> sqlite3.Connection:
     except BaseException:
         connection.close()
         raise
-    connection.execute("PRAGMA query_only = ON")
+    try:
+        schema.complete(connection)
+        connection.execute("PRAGMA query_only = ON")
+    except BaseException:
+        connection.close()
+        raise
     interruptible(connection)
     return connection
 

@@ -17,7 +17,16 @@ from . import chain, trust, views
 from .log_file import MEMORY
 from .row_sql import ABANDONED, DUE, STARTED
 
-__all__ = ["APPLICATION_ID", "FIRST_VERSION", "SCHEMA_VERSION", "alien", "differences", "migrate", "versions"]
+__all__ = [
+    "APPLICATION_ID",
+    "FIRST_VERSION",
+    "SCHEMA_VERSION",
+    "alien",
+    "complete",
+    "differences",
+    "migrate",
+    "versions",
+]
 
 APPLICATION_ID = 0x43524242  # "CRBB", at byte 68 of the file: whose database this is
 FIRST_VERSION = 3  # no log was ever written with an earlier one
@@ -92,6 +101,14 @@ def _objects_of_new() -> dict[tuple[str, str], str]:
         return _objects(new)
 
 
+def complete(connection: sqlite3.Connection) -> None:
+    """Let a log of an older version that is read as it is show the columns that it lacks, as empty ones."""
+    there = {name for _, name, *_ in connection.execute("PRAGMA table_info(execution)")}
+    if there and (missing := [name for name in _LATER if name not in there]):
+        columns = ", ".join(f"NULL AS {name}" for name in missing)
+        connection.execute(f"CREATE TEMP VIEW execution AS SELECT *, {columns} FROM main.execution")
+
+
 _Work = str | Callable[[sqlite3.Connection], None]
 
 
@@ -144,6 +161,8 @@ _TRUST = (
     "CREATE TABLE foreign_execution (execution_id TEXT PRIMARY KEY) WITHOUT ROWID",
 )
 
+_CALLER = ("CREATE INDEX execution_by_caller ON execution (caller) WHERE caller IS NOT NULL",)
+
 MIGRATIONS: dict[int, tuple[_Work, ...]] = {
     4: _WAKE_UPS,
     5: ("ALTER TABLE event ADD COLUMN hash BLOB", *_UNTRUSTED, _chain_all),
@@ -166,10 +185,12 @@ MIGRATIONS: dict[int, tuple[_Work, ...]] = {
     12: (),  # the views: what runs for an item of a foreach is told by `step` and `item`
     13: (),  # the views: `steps` says which worker of a cluster ran an attempt
     14: (),  # the views: what undoes a step in a rollback is told as `~step`; older versions cannot read such events
+    15: ("ALTER TABLE execution ADD COLUMN caller TEXT", *_CALLER),  # the execution whose step started this one
 }
 """By the version that each makes, what it takes to come there from the version before."""
 
 SCHEMA_VERSION = max(MIGRATIONS)
+_LATER = ("caller",)  # columns of `execution` that a log of an earlier version may lack
 _IDS_SINCE = 10  # the version from which on a log has an id
 
 
@@ -213,10 +234,11 @@ _NEW = (
             error TEXT,
             wake_at INTEGER,
             parent TEXT
-        )""",
+        , caller TEXT)""",
     "CREATE INDEX execution_by_holder ON execution (holder) WHERE holder IS NOT NULL",
     *_ORDER,
     *_WAKE_UPS,
+    *_CALLER,
     """CREATE TABLE event (
             execution INTEGER NOT NULL REFERENCES execution (key),
             version INTEGER NOT NULL,

@@ -43,7 +43,8 @@ _EXECUTIONS = f"""
             ORDER BY e.version DESC LIMIT 1) END AS parent_version,
         x.version,
         (SELECT 'process ' || h.pid || ' on ' || h.host FROM holder h WHERE h.key = x.holder) AS holder,
-        {type_in("x.error")} AS error_type
+        {type_in("x.error")} AS error_type,
+        x.caller
     FROM execution x
 """
 

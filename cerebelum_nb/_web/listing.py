@@ -126,8 +126,7 @@ def listed(log: ShownLog, wanted: Wanted) -> Listed:
     terms, values = _terms(wanted, now)
     source = "execution"
     if wanted.show == "retrying":
-        source = f"""(SELECT * FROM execution WHERE state IN
-            ('RUNNING', 'SLEEPING', 'WAITING_FOR_APPROVAL', 'WAITING_FOR_SIGNAL')
+        source = f"""(SELECT * FROM execution WHERE state IN ({_ACTIVE})
             ORDER BY {STARTED} DESC LIMIT {_RETRYING_AMONG}) AS execution"""
     columns = SELECT.replace("FROM execution", f"FROM {source}", 1).replace(
         "SELECT execution_id", "SELECT execution.key, execution_id", 1

@@ -18,6 +18,7 @@ from .._core.limits import Limit
 from .._core.messages import Drain
 from .._core.state_name import ExecutionState
 from .._engine import views
+from .._engine.crash import Crashed
 from .._engine.execution import Execution
 from .._engine.fence import describe, without_secrets
 from .._engine.hints import advise_on, execute_call, rerun_stale, resume_call
@@ -161,6 +162,18 @@ class Run:
         self._execution.done.add_done_callback(self._tell_later)
         return self
 
+    def attended(self) -> Execution:
+        """Run it for a step of another execution, which waits for it and says how it ended."""
+        self._is_heard, self._execution.attended = True, True
+        with self._ready():
+            self._start()
+        return self._execution
+
+    @property
+    def cause(self) -> BaseException | None:
+        """What a step raised in this process, if that failed it."""
+        return _own_traceback(self._execution.cause, self._execution.redactor)
+
     def _tell_later(self, done: asyncio.Future[None]) -> None:
         """Report a failure that is not awaited: behind a cell it would pass unseen."""
         if self._is_heard or (done.exception() is None and self.status is not ExecutionState.FAILED):
@@ -266,9 +279,15 @@ class Run:
         await asyncio.wait([self._execution.done])
 
     async def _waiting_threads_over(self) -> None:
-        """Let the threads of plain steps that were taken out of their wait end, so that a resume finds none."""
+        """Let the threads of plain steps that were taken out of their wait end, so that a resume finds none.
+
+        After a crash that a test asked for, this is true of all of them: real ones would be gone.
+        """
         over = asyncio.Event()
-        alive = [a for a in self._execution.attempts.values() if a.scope.thread is not None and a.waited and a.alive]
+        done = self._execution.done
+        crashed = done.done() and isinstance(done.exception(), Crashed)
+        at_work = [a for a in self._execution.attempts.values() if a.scope.thread is not None]
+        alive = [a for a in at_work if (a.waited or crashed) and a.alive]
         for attempt in alive:
             attempt.when_over(lambda: over.set() if not any(a.alive for a in alive) else None)
         if alive:
@@ -305,13 +324,9 @@ class Run:
             raise self._ended_by(error, where, kept, unrecorded)
         match state.lifecycle:
             case ExecutionState.FAILED:
-                raise self._failure(where, rollback_told(state) or kept) from _own_traceback(
-                    execution.cause, execution.redactor
-                )
+                raise self._failure(where, rollback_told(state) or kept) from self.cause
             case ExecutionState.ROLLED_BACK if not self._undoes:
-                raise self._failure(where, f"It is rolled back: {rollback_told(state)}") from _own_traceback(
-                    execution.cause, execution.redactor
-                )
+                raise self._failure(where, f"It is rolled back: {rollback_told(state)}") from self.cause
             case ExecutionState.PAUSED:
                 advice = advise_on(execution)
                 assert advice is not None  # of a paused one there is always one
@@ -331,7 +346,7 @@ class Run:
 
     def _ended_by(self, error: BaseException, where: str, kept: str, unrecorded: list[str]) -> BaseException:
         """Say what ended a run that could not record its end, and how to resume it."""
-        if not isinstance(error, Exception) or isinstance(error, ExecutionBusyError):
+        if not isinstance(error, Exception) or isinstance(error, (ExecutionBusyError, Crashed)):
             return error
         lost = ""
         if unrecorded:

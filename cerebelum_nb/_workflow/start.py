@@ -12,19 +12,21 @@ import logging
 import os
 import sys
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .._core.arguments import ExecutionLike, id_of
-from .._core.events import Event, WorkflowAwakened, WorkflowResumed, WorkflowStarted
+from .._core.events import CancelRequested, Event, WorkflowAwakened, WorkflowResumed, WorkflowStarted
 from .._core.graph import Plan
 from .._core.limits import is_shared_prefix
 from .._core.resume import plan_resume
-from .._core.state import fold
-from .._core.state_name import ExecutionState
+from .._core.state import State, fold
+from .._core.state_name import ACTIVE, ExecutionState
 from .._core.value import Value
+from .._engine.execution import Execution
 from .._engine.hints import advise, execute_call, in_terminal, is_script, resume_call
 from .._engine.inputs import Inputs, check_inputs, keep_inputs, merge_inputs
 from .._engine.leases import leases_of
@@ -32,7 +34,7 @@ from .._engine.loading import stop_when_loading
 from .._engine.loop import engine_of
 from .._engine.marking import by_hand
 from .._engine.origin import origin
-from .._engine.scope import current_scope
+from .._engine.scope import Scope, current_scope
 from .._engine.staleness import blueprint_of, keep_parts, only_relists, why_stale
 from .._engine.values import ExecutionValues
 from .._host.caller import in_cells
@@ -41,13 +43,16 @@ from .._store.base import ExecutionRow, Store
 from .._store.connect import resolve_store
 from .._text.text import cut
 from .._values import Redactor, encode
-from ..errors import CerebelumError, ResumeError
+from ..errors import CerebelumError, ExecutionNotFoundError, ResumeError
 from .definition import Definition
 from .run import Run
 
 __all__ = [
+    "Caller",
     "Resuming",
+    "calling_step",
     "check_id",
+    "ended",
     "find",
     "launch",
     "new_id",
@@ -68,21 +73,36 @@ _MOST_LOOKED_AT = 1000
 """Among how many unfinished executions of other notebooks this one's own is looked for."""
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-_RESUMABLE = (
-    ExecutionState.FAILED,
-    ExecutionState.PAUSED,
-    ExecutionState.RUNNING,
-    ExecutionState.SLEEPING,
-    ExecutionState.WAITING_FOR_APPROVAL,
-    ExecutionState.WAITING_FOR_SIGNAL,
-    ExecutionState.ROLLED_BACK,
-)
+_RESUMABLE = (ExecutionState.FAILED, ExecutionState.PAUSED, *ACTIVE, ExecutionState.ROLLED_BACK)
+
+
+class Caller(NamedTuple):
+    """Who starts a child: the execution, its step, and how many callers the child has above it."""
+
+    execution_id: str
+    step: str
+    depth: int
 
 
 def launch(
-    workflow: Definition, inputs: Inputs | None, store: Store | None, execution_id: str | None, *, wait: bool = False
+    workflow: Definition,
+    inputs: Inputs | None,
+    store: Store | None,
+    execution_id: str | None,
+    *,
+    wait: bool = False,
+    caller: Caller | None = None,
 ) -> Run:
-    """Make a new execution ready; the arguments are those of :meth:`~cerebelum_nb.Workflow.execute`."""
+    """Make a new execution ready; the other arguments are those of :meth:`~cerebelum_nb.Workflow.execute`.
+
+    Args:
+        workflow: the workflow.
+        inputs: as there.
+        store: as there.
+        execution_id: as there.
+        wait: as there.
+        caller: who starts it, if it is a child.
+    """
     refuse_in_step(workflow.variable)
     plan = workflow.plan()
     log = resolve_store(store)
@@ -94,13 +114,16 @@ def launch(
         execution.stays = wait
         keep_inputs(execution, given, value)
         blueprint = blueprint_of(plan, redactor)
-        event = started(workflow, plan, value, execution.clock.now(), blueprint.digest)
-        _tell_of_unfinished(workflow, log, value)
+        event = started(workflow, plan, value, execution.clock.now(), blueprint.digest, caller)
+        if caller is None:
+            _tell_of_unfinished(workflow, log, value)
         execution.payloads = keep_parts(plan, log, redactor, blueprint)
         return Run(execution, workflow.variable, event)
 
 
-def started(workflow: Definition, plan: Plan, inputs: Value, now: int, blueprint: str) -> WorkflowStarted:
+def started(
+    workflow: Definition, plan: Plan, inputs: Value, now: int, blueprint: str, caller: Caller | None = None
+) -> WorkflowStarted:
     """Make the event that starts an execution.
 
     Args:
@@ -109,7 +132,9 @@ def started(workflow: Definition, plan: Plan, inputs: Value, now: int, blueprint
         inputs: what steps receive, as the log holds it.
         now: the time, µs since the epoch.
         blueprint: the digest of the plan's blueprint.
+        caller: who starts it, if it is a child.
     """
+    by = caller or Caller("", "", 0)
     return WorkflowStarted(
         at=now,
         workflow=workflow.name,
@@ -120,7 +145,18 @@ def started(workflow: Definition, plan: Plan, inputs: Value, now: int, blueprint
         source=_source_of(workflow),
         origin=_origin_of_code(workflow),
         plan=blueprint,
+        caller=by.execution_id,
+        caller_step=by.step,
+        depth=by.depth,
     )
+
+
+def ended(workflow: Definition, execution_id: str, log: Store, state: State) -> Run:
+    """Make the handle of an execution that has ended: nothing runs, and its outcome is the recorded one."""
+    execution = Execution(engine_of(log), execution_id, workflow.plan(), state, 0, Redactor(log.redact), Context)
+    execution.over = True
+    execution.done.set_result(None)
+    return Run(execution, workflow.variable)
 
 
 def _source_of(workflow: Definition) -> str:
@@ -270,9 +306,18 @@ def wake(workflow: Definition, execution_id: str, store: Store, reason: str, *, 
         chosen = plan_resume(plan, state, execution_id)
         replaced_inputs(execution, None)
         events: list[Event] = [WorkflowAwakened(at=execution.now(), reason=reason, died=died)]
+        if state.caller and _is_cancelled(store, state.caller):  # its process died before it could cancel this one
+            why = f"its caller {state.caller} was cancelled"
+            return Run(execution, workflow.variable, *events, CancelRequested(at=execution.now(), reason=why))
         if chosen.restored:
             events.append(WorkflowResumed(at=execution.now(), restored=chosen.restored))
         return Run(execution, workflow.variable, *events)
+
+
+def _is_cancelled(store: Store, execution_id: str) -> bool:
+    with suppress(ExecutionNotFoundError):
+        return store.execution(execution_id).summary.state is ExecutionState.CANCELLED
+    return False
 
 
 def find(workflow: Definition, execution_id: ExecutionLike | None, log: Store) -> str:
@@ -431,12 +476,18 @@ def new_id(seed: str | None = None) -> str:
     return letters[first % len(letters)] + "".join(_ALPHABET[byte % 32] for byte in rest)
 
 
-def refuse_in_step(variable: str) -> None:
-    """Raise CerebelumError inside a step."""
+def calling_step() -> Scope | None:
+    """Return the step that calls, if one does; a process forked in a step is no part of it."""
     stop_when_loading()
     scope = current_scope.get()
-    if scope is not None and scope.is_here():  # a process forked in a step is no part of it
+    return scope if scope is not None and scope.is_here() else None
+
+
+def refuse_in_step(variable: str, verb: str = "") -> None:
+    """Raise CerebelumError inside a step; ``verb`` is the method that it called, if that is known."""
+    if (scope := calling_step()) is not None:
+        called = f"calls {variable}.{verb}(...)" if verb else f"starts, resumes or changes workflow '{variable}'"
         raise CerebelumError(
-            f"step '{scope.step}' starts workflow '{variable}' inside a step: a step would wait for a run that its own "
-            f"run must wait for. Put the steps on one timeline, or start the second workflow after the first"
+            f"step '{scope.step}' {called} inside a step, where nothing would wait for it. To run it as a child of "
+            f"this execution write await {variable}.execute({{...}}), or {variable}.run({{...}}) in a plain def step"
         )
