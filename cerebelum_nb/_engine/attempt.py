@@ -54,11 +54,12 @@ class Attempt:
         self._timer: Timer | None = None
         self._ended: tuple[Callable[[], None], ...] = ()
 
-    def start(self, context: contextvars.Context) -> None:
+    def start(self, context: contextvars.Context, *, at_once: bool = False) -> None:
         """Start it: an async step on the engine's loop, a plain one in a new thread where threads can start.
 
         Args:
             context: the attempt's own.
+            at_once: whether an async step begins now, and not at the loop's next turn.
         """
         scope, execution = self.scope, self.scope.execution
         try:
@@ -66,7 +67,10 @@ class Attempt:
                 due = Deadline.after(execution.clock, self.spec.policy.timeout)
                 self._timer = execution.clock.call_at(due, self._time_out)
             if self.spec.is_async or not can_start_threads():
-                task = begin_task(scope.loop, self._run_async(None), context)
+                work = self._run_async(None)
+                task = (
+                    begin_task(scope.loop, work, context) if at_once else scope.loop.create_task(work, context=context)
+                )
                 if not self._returned:
                     scope.task = task
             else:

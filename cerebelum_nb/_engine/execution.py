@@ -437,15 +437,16 @@ class Execution(ExecutionValues):
             self._cancel_attempts()
             self._end()
 
-    def launch(self, until: float) -> bool:
+    def launch(self, until: float, *, at_once: bool) -> bool:
         """Launch what is recorded as started, but not beyond a time; return whether that was all.
 
         Args:
             until: by `time.monotonic`.
+            at_once: whether async steps begin now, and not at the loop's next turn.
         """
         ready = self._ready
         while ready and not (self.over or self.driver.finishing) and self.stop_requested is None:
-            self._launch(ready.popleft())
+            self._launch(ready.popleft(), at_once=at_once)
             if ready and time.monotonic() > until:
                 return False
         return True
@@ -532,7 +533,7 @@ class Execution(ExecutionValues):
         spec = self.plan.spec(command.step)
         return spec is None or spec.is_async
 
-    def _launch(self, command: Start) -> None:
+    def _launch(self, command: Start, *, at_once: bool) -> None:
         name = command.step
         scope = Scope(self, name, command.visit, command.attempt)
         spec = self.plan.spec(name)
@@ -542,7 +543,7 @@ class Execution(ExecutionValues):
         try:
             context = self.context.copy()
             observers.prepare(scope, context)
-            attempt.start(context)
+            attempt.start(context, at_once=at_once)
         except Exception as error:  # noqa: BLE001 - the system may refuse a thread: that is then the attempt's outcome
             self.engine.post(self, self.settle, attempt.outcome(error))
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-import math
 import threading
 import time
 import weakref
@@ -184,7 +183,7 @@ class Engine:
             self.post(execution, execution.settle, outcome)
 
     def flush(self) -> None:
-        """Handle the whole inbox now."""
+        """Handle the whole inbox now; whoever asks is not held up by steps, which begin at the loop's next turn."""
         if not self._pumping:
             if self._pump_handle is not None:
                 self._pump_handle.cancel()
@@ -333,20 +332,21 @@ class Engine:
         self._pump_handle = None
         self._pumping = True
         own = -time.monotonic()
-        until = math.inf if whole else _PUMP_SECONDS - own
+        until = _PUMP_SECONDS - own
         try:
-            while self._inbox or (self._launching and not whole):
+            while self._inbox or self._launching:
                 if self._inbox:
                     self._turn()
                 now = time.monotonic()
-                if now > until:
-                    break
-                if self._launching and not whole:
+                if self._launching:  # one at least: what was recorded as started should start
                     own += now  # what steps do before their first wait is not the engine's own work
                     try:
-                        self._launch(until)
+                        self._launch(until, at_once=not whole)
                     finally:
-                        own -= time.monotonic()
+                        now = time.monotonic()
+                        own -= now
+                if now > until and not (whole and self._inbox):
+                    break
         finally:
             self._pumping = False
             self.turn_at = None
@@ -356,11 +356,11 @@ class Engine:
         if self.clock.jumps:
             self.check_idle()
 
-    def _launch(self, until: float) -> None:
+    def _launch(self, until: float, *, at_once: bool) -> None:
         while self._launching:
             execution = self._launching.popleft()
             try:  # as `on_behalf_of`
-                is_all = execution.launch(until)
+                is_all = execution.launch(until, at_once=at_once)
             except BaseException as error:  # noqa: BLE001
                 self._failed(execution, error)
             else:

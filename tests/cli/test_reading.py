@@ -202,7 +202,7 @@ def test_events_as_json(call):
 def test_events_of_one_step_by_pages(call):
     page = call("events", "failed-1", "--step", "build", "--limit", 1)
     assert len(page.out.splitlines()) == 2
-    assert page.err == "1 to 1; the next: --offset 1\n"
+    assert page.err == "1 to 1 of 2; the next: --offset 1\n"
 
 
 def test_those_whose_process_died_can_be_listed(call):
