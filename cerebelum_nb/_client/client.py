@@ -105,6 +105,8 @@ class ExecutionClient:
         status: str | None = None,
         limit: int = 50,
         offset: int = 0,
+        *,
+        children: bool = False,
     ) -> ExecutionPage:
         """List executions, newest first.
 
@@ -118,6 +120,7 @@ class ExecutionClient:
                 no state: those that should run and whose process died.
             limit: at most this many.
             offset: leave out this many of the newest.
+            children: list executions that steps of others started, too.
 
         Returns:
             The executions, how many match in all, and whether more follow.
@@ -131,7 +134,8 @@ class ExecutionClient:
         elif status is not None:
             wanted = ExecutionState(status)
         limit, offset = count(limit, "limit"), count(offset, "offset")
-        found, total = listed(self._store, _now(), workflow=workflow_name, status=wanted, limit=limit, offset=offset)
+        which: dict[str, Any] = {"workflow": workflow_name, "status": wanted, "children": children}
+        found, total = listed(self._store, _now(), **which, limit=limit, offset=offset)
         return ExecutionPage(found, total, offset + len(found) < total)
 
     async def list_active_workflows(self) -> list[ExecutionStatus]:

@@ -38,18 +38,22 @@ def listed(
     status: ExecutionState | str | None,
     limit: int,
     offset: int,
+    children: bool = False,
     exact: bool = True,
 ) -> tuple[list[ExecutionStatus], int]:
     """Read a page of a list, newest first, and how many match; ``status`` may be ``INTERRUPTED``.
 
     Without ``exact`` they are only counted as far as to say whether more follow the page.
     """
+    caller = None if children else ""
     if status == INTERRUPTED:
-        rows, _ = store.executions(workflow=workflow, states=ACTIVE)
+        rows, _ = store.executions(workflow=workflow, states=ACTIVE, caller=caller)
         dead = [shown for row in rows if (shown := entry(store, row, now)).interrupted]
         return dead[offset : offset + limit], len(dead)
     states = () if status is None else (ExecutionState(status),)
-    rows, total = store.executions(workflow=workflow, states=states, limit=limit, offset=offset, exact=exact)
+    rows, total = store.executions(
+        workflow=workflow, states=states, caller=caller, limit=limit, offset=offset, exact=exact
+    )
     return [entry(store, row, now) for row in rows], total
 
 
@@ -88,6 +92,7 @@ def entry(store: Store, row: ExecutionRow, now: int) -> ExecutionStatus:
         approval_info=later(lambda: details.approval),
         elapsed_seconds=(end - shown.started_at) / 1e6,
         interrupted=interrupted,
+        caller=shown.caller,
     )
 
 

@@ -202,6 +202,7 @@ class ExecutionStatus:
         elapsed_seconds: from its start to its end; to now while it runs; to its last event while it is paused or
             interrupted.
         interrupted: whether it should run, but no process runs it: its process died. It can be resumed.
+        caller: the execution whose step started it, of a child.
 
     Example:
         >>> client = ExecutionClient()
@@ -228,6 +229,7 @@ class ExecutionStatus:
     approval_info: ApprovalInfo | None
     elapsed_seconds: float
     interrupted: bool = False
+    caller: str | None = None
 
     def to_dict(self, *, details: bool = True) -> dict[str, Any]:
         """Return it as JSON-able data, for programs: times in ISO 8601, a value that is not JSON as its preview.
@@ -257,6 +259,7 @@ class ExecutionStatus:
             shown["approval_info"] = None if self.approval_info is None else self.approval_info.to_dict()
         shown["elapsed_seconds"] = self.elapsed_seconds
         shown["interrupted"] = self.interrupted
+        shown["caller"] = self.caller
         return shown
 
     def __repr__(self) -> str:
@@ -350,6 +353,8 @@ def _name(text: str) -> str:
 
 def _notes(status: ExecutionStatus) -> list[str]:
     notes = []
+    if status.caller:
+        notes.append(f"child of {_name(status.caller)}")
     if status.interrupted:
         notes.append("interrupted: its process died; resume it")
     if status.error:

@@ -143,6 +143,8 @@ class Checkpointing(Protocol):
 
     leaving: bool
     """Whether the attempt ends so that the step can be entered again; not after a timeout."""
+    line: int | None
+    """The line at which the step was entered; None at its top."""
 
     def operation_named(self, name: str, count: int) -> None:
         """Hear that an operation begins; ``count`` is how many of its name there are, including it."""

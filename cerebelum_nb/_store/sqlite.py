@@ -322,7 +322,7 @@ class SqliteStore(SqliteLeases):
             page = [*values, -1 if limit is None else limit + 1, offset]  # one more, to see whether that is all
             found = db.execute(f"{row_sql.SELECT} WHERE {where} {newest}", page).fetchall()
             total = offset + len(found)
-            if exact and (len(found) - 1 == limit or (offset and not found)):
+            if (exact and len(found) - 1 == limit) or (offset and not found):
                 (total,) = db.execute(f"SELECT count(*) FROM execution WHERE {where}", values).fetchone()
         return [row_sql.to_row(row) for row in found[:limit]], total
 

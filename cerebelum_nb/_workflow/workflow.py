@@ -20,6 +20,7 @@ from .._engine.sync import run_sync
 from .._engine.threads import is_loop_running
 from .._store.base import Store
 from .._store.connect import resolve_store
+from .._text.duration import Duration, seconds
 from ..errors import CerebelumError, WorkflowDefinitionError
 from .child import run_child, undo_children
 from .definition import Definition, check
@@ -51,7 +52,12 @@ def registered() -> dict[tuple[str, str], Workflow]:
 def workflow(fn: Callable[[WorkflowBuilder], object], /) -> Workflow: ...
 @overload
 def workflow(
-    *, name: str | None = None, max_jumps: int = 1000, on_failure: str | None = None, inputs: Any = None
+    *,
+    name: str | None = None,
+    max_jumps: int = 1000,
+    on_failure: str | None = None,
+    inputs: Any = None,
+    timeout: Duration | None = None,
 ) -> Callable[[Callable[[WorkflowBuilder], object]], Workflow]: ...
 def workflow(
     fn: Callable[[WorkflowBuilder], object] | None = None,
@@ -61,6 +67,7 @@ def workflow(
     max_jumps: int = 1000,
     on_failure: str | None = None,
     inputs: Any = None,
+    timeout: Duration | None = None,
 ) -> Workflow | Callable[[Callable[[WorkflowBuilder], object]], Workflow]:
     """Make a function that describes a timeline a workflow.
 
@@ -72,6 +79,9 @@ def workflow(
             does. Where nobody knows whether an external effect happened, it only fails, and a rollback asks.
         inputs: a dataclass, a TypedDict or a pydantic model that inputs have to fit. They are checked before anything
             runs and converted, defaults apply, and steps receive an instance of the class. Without it they are a dict.
+        timeout: how long an execution may take, waits included: seconds, a ``timedelta`` or text such as ``"2 days"``.
+            Then it fails with ``ExecutionTimeoutError``. It counts from the start, or from the last resume: each gives
+            it the whole time.
 
     Raises:
         WorkflowDefinitionError: it is no such function. Problems of the timeline are reported when it is run.
@@ -97,11 +107,23 @@ def workflow(
         chosen = function.__name__ if name is None else name
         if not isinstance(chosen, str) or not chosen.strip():
             raise WorkflowDefinitionError(f"@workflow: the name is text, not {name!r}")
-        made = Workflow(function, chosen, max_jumps, on_failure, inputs)
+        made = Workflow(function, chosen, max_jumps, on_failure, inputs, _limit_of(timeout))
         _registry[function.__module__, chosen] = made
         return made
 
     return make if fn is None else make(fn)
+
+
+def _limit_of(timeout: Duration | None) -> float | None:
+    if timeout is None:
+        return None
+    try:
+        limit = seconds(timeout, unit="s", what="timeout")
+    except (TypeError, ValueError) as error:
+        raise WorkflowDefinitionError(f"@workflow: {error}") from error
+    if limit == 0:
+        raise WorkflowDefinitionError("@workflow: timeout must be more than zero; leave it out for no limit")
+    return limit
 
 
 def _for_sync_code(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -12,6 +13,7 @@ from ..._client.status import ExecutionStatus
 from ..._core.state_name import ExecutionState
 from ..._text.duration import short_seconds
 from ..._text.terminal import Cell, Column, table, width
+from ..._text.text import counted
 from ..app import as_json, core_option, log_options, open_either
 from ..echo import emit
 from ..states import StateType, state_cell
@@ -31,6 +33,7 @@ __all__ = ["active", "list"]
 @click.option("--workflow", metavar="NAME", shell_complete=workflows, help="Only executions of this workflow.")
 @click.option("--limit", metavar="N", type=click.IntRange(min=0), default=50, help="At most N (50).")
 @click.option("--offset", metavar="N", type=click.IntRange(min=0), default=0, help="Skip the newest N (0).")
+@click.option("--children", is_flag=True, help="Executions that steps of others started, too.")
 @click.option(
     "--json", "json_", is_flag=True, help="One object: executions (without their steps and values), total, has_more."
 )
@@ -38,7 +41,13 @@ __all__ = ["active", "list"]
 @log_options
 @click.pass_context
 def list(  # noqa: A001  # the command's name
-    ctx: click.Context, status: ExecutionState | str | None, workflow: str | None, limit: int, offset: int, json_: bool
+    ctx: click.Context,
+    status: ExecutionState | str | None,
+    workflow: str | None,
+    limit: int,
+    offset: int,
+    children: bool,
+    json_: bool,
 ) -> None:
     """List executions, newest first.
 
@@ -47,7 +56,8 @@ def list(  # noqa: A001  # the command's name
     """
     store = open_either(ctx)
     now = _now()
-    found, total = listed(store, now, workflow=workflow, status=status, limit=limit, offset=offset, exact=json_)
+    which: dict[str, Any] = {"workflow": workflow, "status": status, "children": children}
+    found, total = listed(store, now, **which, limit=limit, offset=offset, exact=json_)
     more = offset + len(found) < total
     if json_:
         as_json(
@@ -62,7 +72,8 @@ def list(  # noqa: A001  # the command's name
         for line in table(_LISTED, [_listed(shown, now) for shown in found], width()):
             emit(line)
     if not found:
-        _say(_nothing(offset, filtered=bool(status or workflow)))
+        others = 0 if children or total else listed(store, now, **which | {"children": True}, limit=0, offset=0)[1]
+        _say(_nothing(total, offset, filtered=bool(status or workflow), children=others))
     elif more:
         _say(f"{offset + 1} to {offset + len(found)}; the next: --offset {offset + len(found)}")
 
@@ -150,10 +161,11 @@ def _next(shown: ExecutionStatus) -> str:
     return ""
 
 
-def _nothing(offset: int, *, filtered: bool) -> str:
-    if offset:
-        return f"nothing from {offset + 1} on"
-    return "no execution is like that" if filtered else "no execution yet"
+def _nothing(total: int, offset: int, *, filtered: bool, children: int) -> str:
+    if total:
+        return f"nothing from {offset + 1} on: there are {total}"
+    hint = f"; {counted(children, 'child', 'children')} would be, with --children" if children else ""
+    return f"no execution is like that{hint}" if filtered else "no execution yet"
 
 
 def _say(text: str) -> None:
