@@ -176,7 +176,7 @@ class ApprovalInfo:
         }
 
 
-@late("completed_steps", "inputs", "step_outputs", "sleep_info", "approval_info")
+@late("completed_steps", "inputs", "step_outputs", "sleep_info", "approval_info", "queued_behind")
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ExecutionStatus:
     """An execution as it was when this was read.
@@ -199,6 +199,8 @@ class ExecutionStatus:
         error: why it failed, ``type: message``.
         sleep_info: the sleep it is in.
         approval_info: the approval it waits for.
+        queued_behind: of a queued one the execution that has what it waits for, or waits for it first; None when it is
+            next.
         elapsed_seconds: from its start to its end; to now while it runs; to its last event while it is paused or
             interrupted.
         interrupted: whether it should run, but no process runs it: its process died. It can be resumed.
@@ -230,6 +232,7 @@ class ExecutionStatus:
     elapsed_seconds: float
     interrupted: bool = False
     caller: str | None = None
+    queued_behind: str | None = None
 
     def to_dict(self, *, details: bool = True) -> dict[str, Any]:
         """Return it as JSON-able data, for programs: times in ISO 8601, a value that is not JSON as its preview.
@@ -260,6 +263,8 @@ class ExecutionStatus:
         shown["elapsed_seconds"] = self.elapsed_seconds
         shown["interrupted"] = self.interrupted
         shown["caller"] = self.caller
+        if details:
+            shown["queued_behind"] = jsonable(self, "queued_behind")
         return shown
 
     def __repr__(self) -> str:
@@ -359,6 +364,8 @@ def _notes(status: ExecutionStatus) -> list[str]:
         notes.append("interrupted: its process died; resume it")
     if status.error:
         notes.append(clean(status.error.splitlines()[0]))
+    if status.status is ExecutionState.QUEUED:
+        notes.append(f"queued behind {status.queued_behind}" if status.queued_behind else "queued: it is next")
     if (sleep := status.sleep_info) is not None:
         notes.append(f"sleeps for another {format_seconds(sleep.remaining_ms / 1000)}")
     if (approval := status.approval_info) is not None:

@@ -50,6 +50,7 @@ __all__ = [
     "StepProgressed",
     "StepRetried",
     "StepStarted",
+    "WorkflowAdmitted",
     "WorkflowAwakened",
     "WorkflowCancelled",
     "WorkflowCompleted",
@@ -57,6 +58,7 @@ __all__ = [
     "WorkflowForked",
     "WorkflowHibernated",
     "WorkflowPaused",
+    "WorkflowQueued",
     "WorkflowResumed",
     "WorkflowRolledBack",
     "WorkflowStarted",
@@ -93,7 +95,10 @@ class OperationEvent(StepEvent):
 
 @record
 class WorkflowStarted(WorkflowEvent):
-    """It begins; a child because of the step ``caller_step`` of ``caller``. ``depth`` counts the callers above it."""
+    """It begins; a child because of the step ``caller_step`` of ``caller``. ``depth`` counts the callers above it.
+
+    ``slot`` names what only one execution at a time may have: the workflow and the value of its concurrency key.
+    """
 
     workflow: str
     inputs: Value
@@ -106,6 +111,19 @@ class WorkflowStarted(WorkflowEvent):
     caller: str = ""
     caller_step: str = ""
     depth: int = 0
+    slot: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class WorkflowQueued(WorkflowEvent):
+    """It waits for its slot, which ``behind`` has, or waits for too. A second one leaves it at its place."""
+
+    behind: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class WorkflowAdmitted(WorkflowEvent):
+    """It was queued, and has its slot now."""
 
 
 @record
@@ -120,7 +138,7 @@ class TakenUpEvent(WorkflowEvent):
     Steps in ``retried`` run again in the same visit (their finished operations stay); ``revisited`` start from scratch;
     ``rerouted`` keep their result but choose their route again; ``restored`` run again only because their value was
     never kept, and keep the route they took; ``relisted`` list their items again, and keep the results of those that
-    are the same. ``plan`` is the digest of the plan that now applies.
+    are the same. ``plan`` is the digest of the plan that now applies, ``slot`` another slot than before.
     """
 
     retried: tuple[str, ...] = ()
@@ -131,6 +149,7 @@ class TakenUpEvent(WorkflowEvent):
     inputs: Value | None = None
     total_steps: int = 0
     plan: str = ""
+    slot: str | None = None
 
 
 @record
@@ -487,6 +506,8 @@ class ChildEnded(OperationEvent):
 
 Event = (
     WorkflowStarted
+    | WorkflowQueued
+    | WorkflowAdmitted
     | WorkflowPaused
     | WorkflowResumed
     | WorkflowHibernated

@@ -25,6 +25,7 @@ __all__ = [
     "EVENTS",
     "EXECUTIONS",
     "MOMENT",
+    "SCHEDULES",
     "STEPS",
     "STEP_STATES",
     "TRIAL",
@@ -105,6 +106,22 @@ EVENTS = {
     "attempt": Kind.INT,
     "at": Kind.TIME,
     "data": Kind.TEXT,
+}
+
+SCHEDULES = {
+    "schedule_id": Kind.TEXT,
+    "workflow": Kind.CATEGORY,
+    "state": Kind.CATEGORY,
+    "when": Kind.TEXT,
+    "timezone": Kind.CATEGORY,
+    "next_at": Kind.TIME,
+    "last_at": Kind.TIME,
+    "last_execution": Kind.TEXT,
+    "catch_up": Kind.DURATION,
+    "inputs": Kind.TEXT,
+    "note": Kind.TEXT,
+    "updated_at": Kind.TIME,
+    "version": Kind.INT,
 }
 
 _OF_THE_LOG = ("execution_id", "workflow", "error_type", "code_hash", "worker")

@@ -25,6 +25,7 @@ __all__ = [
     "CREATE",
     "DUE",
     "FINAL",
+    "HAS_SLOT",
     "REPAIR",
     "SELECT",
     "STARTED",
@@ -39,8 +40,9 @@ __all__ = [
 ]
 
 CREATE = """INSERT OR IGNORE INTO execution (execution_id, workflow, state, started_at, parent, holder,
-    version, updated_at, completed_at, total_steps, done_steps, current_step, error, wake_at, caller)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+    version, updated_at, completed_at, total_steps, done_steps, current_step, error, wake_at, caller, slot, queued_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+"""Made, unless there is one of that id, or another has its slot (the index in schema.py)."""
 
 _PROGRESS = """version = ?, updated_at = ?, completed_at = ?, total_steps = ?, done_steps = ?,
     current_step = ?, error = ?"""
@@ -50,12 +52,12 @@ ADVANCE = f"UPDATE execution SET {_PROGRESS} WHERE {_GUARD} AND state = ? AND wa
 """progress, (key, after, is signal, holder), state, wake_at. Most commits change none of the last two nor the holder:
 not naming those columns spares their indexes, a quarter of a commit's cost."""
 
-CHANGE = f"""UPDATE execution SET {_PROGRESS}, state = ?, wake_at = ?,
+CHANGE = f"""UPDATE OR IGNORE execution SET {_PROGRESS}, state = ?, wake_at = ?, slot = ?, queued_at = ?,
     holder = CASE WHEN ? THEN NULL ELSE holder END WHERE {_GUARD}"""
-"""progress, (state, wake_at, release), (key, after, is signal, holder)."""
+"""progress, (state, wake_at, slot, queued_at, release), (key, after, is signal, holder); ignored, as CREATE is."""
 
 REPAIR = f"""UPDATE execution SET {_PROGRESS}, workflow = ?, state = ?, started_at = ?, wake_at = ?, parent = ?,
-    caller = ? WHERE execution_id = ?"""
+    caller = ?, slot = ?, queued_at = ? WHERE execution_id = ?"""
 """Overwrite a row with what the events say; the lease stays as it is."""
 
 DUE = "wake_at IS NOT NULL AND holder IS NULL"
@@ -66,12 +68,15 @@ ACTIVE = ", ".join(f"'{state}'" for state in state_name.ACTIVE)
 FINAL = ", ".join(f"'{state}'" for state in ExecutionState if state.is_final)
 """The states of executions that a process runs or that wait, and of those that have ended."""
 
+HAS_SLOT = f"slot IS NOT NULL AND state IN ({ACTIVE})"
+"""Which executions have their slot; a unique index keeps it at one for each. Another text takes a migration."""
+
 STARTED = iso("started_at")
 """How the indexes hold ``started_at``: as the text that the views show. Sort and filter by it, not by the number."""
 
 SELECT = """SELECT execution_id, version, workflow, state, started_at, updated_at, completed_at, total_steps,
     done_steps, current_step, error, wake_at, parent, caller,
-    holder.key, host, pid, boot_id, started, heartbeat_at, expires_at
+    holder.key, host, pid, boot_id, started, heartbeat_at, expires_at, slot, queued_at
     FROM execution LEFT JOIN holder ON holder.key = execution.holder"""
 
 
@@ -108,13 +113,24 @@ def created(commit: Commit) -> tuple[Any, ...]:
         *progress(commit),
         shown.wake_at,
         shown.caller,
+        shown.slot,
+        shown.queued_at,
     )
 
 
 def repaired(execution_id: str, version: int, shown: Summary) -> tuple[Any, ...]:
     """Return the parameters of ``REPAIR``."""
     whole = Commit(execution_id=execution_id, after=version, events=(), summary=shown, holder=None)
-    named = shown.workflow, shown.state.value, shown.started_at, shown.wake_at, shown.parent, shown.caller
+    named = (
+        shown.workflow,
+        shown.state.value,
+        shown.started_at,
+        shown.wake_at,
+        shown.parent,
+        shown.caller,
+        shown.slot,
+        shown.queued_at,
+    )
     return (*progress(whole), *named, execution_id)
 
 
@@ -157,8 +173,10 @@ def to_row(columns: tuple[Any, ...]) -> ExecutionRow:
             wake_at=columns[11],
             parent=columns[12],
             caller=columns[13],
+            slot=columns[21],
+            queued_at=columns[22],
         ),
-        holder=None if columns[14] is None else to_holder(columns[14:]),
+        holder=None if columns[14] is None else to_holder(columns[14:21]),
     )
 
 

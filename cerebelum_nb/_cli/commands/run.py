@@ -25,10 +25,10 @@ from ..code import workflow_named
 from ..foreground import end, foreground
 from .resume import as_secrets
 
-__all__ = ["run"]
+__all__ = ["as_values", "read_file", "run", "scheduler_for", "value_of"]
 
 
-def _as_values(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+def as_values(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
     """Read NAME=VALUE; what VALUE means, the workflow may say."""
     found: dict[str, str] = {}
     wrong = []
@@ -45,7 +45,7 @@ def _as_values(ctx: click.Context, param: click.Parameter, given: tuple[str, ...
     return found
 
 
-def _value(workflow: Workflow, name: str, text: str) -> Any:
+def value_of(workflow: Workflow, name: str, text: str) -> Any:
     """Read a value as JSON, else as text; what the workflow declares as text is text."""
     try:
         parsed = parse(text)
@@ -54,7 +54,7 @@ def _value(workflow: Workflow, name: str, text: str) -> Any:
     return parsed if workflow.shape is None else workflow.shape.read(name, text, parsed)
 
 
-def _as_file(ctx: click.Context, param: click.Parameter, given: str | None) -> dict[str, Any]:
+def read_file(ctx: click.Context, param: click.Parameter, given: str | None) -> dict[str, Any]:
     """Read names with values from a file of JSON, or from standard input."""
     if given is None:
         return {}
@@ -79,11 +79,11 @@ def _as_file(ctx: click.Context, param: click.Parameter, given: str | None) -> d
     "values",
     metavar="NAME=VALUE",
     multiple=True,
-    callback=_as_values,
+    callback=as_values,
     help="An input. VALUE is JSON, or else text: size=small, count=3, regions='[\"ams3\"]', version='\"1.10\"'.",
 )
 @click.option(
-    "--inputs", "file", metavar="FILE|-", callback=_as_file, help="A JSON file of inputs, or standard input; -i wins."
+    "--inputs", "file", metavar="FILE|-", callback=read_file, help="A JSON file of inputs, or standard input; -i wins."
 )
 @click.option(
     "--secret",
@@ -145,7 +145,7 @@ def run(
         as_json(workflow.inputs_schema())
         return
     store = open_log(ctx, create=True)
-    inputs = {**file, **{name: _value(workflow, name, text) for name, text in values.items()}, **secrets}
+    inputs = {**file, **{name: value_of(workflow, name, text) for name, text in values.items()}, **secrets}
     if detach:
         with foreground(ctx, json_=json_):
             asyncio.run(_record(workflow, inputs, store, chosen, resume=again_))
@@ -155,7 +155,7 @@ def run(
             click.echo(
                 f"execution {chosen} of workflow '{workflow.name}' is recorded; a scheduler of this log runs it:"
             )
-            click.echo(f"    {again(ctx, _scheduler(code))}")
+            click.echo(f"    {again(ctx, scheduler_for(code))}")
         return
     failure: str | None = None
     try:
@@ -171,7 +171,7 @@ def run(
     end(ctx, store, chosen, failure, json_)
 
 
-def _scheduler(code: str) -> str:
+def scheduler_for(code: str) -> str:
     """Write what starts a scheduler that finds this code."""
     place, _, _ = code.partition(":")
     return f"scheduler --notebook {shlex.quote(place)}" if place.endswith(".ipynb") else "scheduler"
