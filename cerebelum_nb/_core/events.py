@@ -114,14 +114,14 @@ class WorkflowStarted(WorkflowEvent):
     slot: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class WorkflowQueued(WorkflowEvent):
     """It waits for its slot, which ``behind`` has, or waits for too. A second one leaves it at its place."""
 
     behind: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class WorkflowAdmitted(WorkflowEvent):
     """It was queued, and has its slot now."""
 
