@@ -185,7 +185,7 @@ def make_schedule(
             str(overlap), ("skip", "queue"), "'skip' leaves that time out, 'queue' starts it afterwards"
         )
         raise ValueError(
-            f"overlap is 'skip' or 'queue', for a time when the execution before it has not ended, not {overlap!r}. {hint}"
+            f"overlap is 'skip' or 'queue', for a time when the execution before has not ended, not {overlap!r}. {hint}"
         )
     late = seconds(catch_up, unit="s", what="catch_up")
     if late < _LEAST_CATCH_UP:
@@ -292,7 +292,7 @@ def origin_of_schedule(definition: ScheduleSet) -> Origin:
 def begin(
     workflow: Definition, state: ScheduleState, event: ScheduleStarted, store: Store
 ) -> tuple[ScheduleEvent, Commit | None]:
-    """Make the commit that records the start of an execution; whoever looks for what is due, or whose turn it is, runs it.
+    """Make the commit that records the start of an execution; a scheduler runs it when it is due, or its turn comes.
 
     Args:
         workflow: what is started.

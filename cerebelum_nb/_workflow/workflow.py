@@ -831,7 +831,7 @@ class Workflow(Definition):
             timezone: the zone of ``cron``, such as ``"Europe/Madrid"``, and of the times that are shown.
             inputs: what each execution is started with. Secrets are refused: the log never holds them.
             overlap: what happens at a time when the execution before it has not ended: ``"skip"`` starts nothing,
-                ``"queue"`` queues the new one behind it. With a concurrency key, any execution of the same value counts.
+                ``"queue"`` queues the new one behind it. With a concurrency key, any execution of that value counts.
             catch_up: how late a time may still be started, when no scheduler was at work; later it is missed.
             schedule_id: an id of your own; by default the workflow's name.
             store: the log; by default the session's.
