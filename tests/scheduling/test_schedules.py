@@ -422,7 +422,7 @@ WRONG = [
     ("an interval of nothing", set_up(every=0), ValueError, r"every is at least one second, such as '2 hours'"),
     ("an interval in words", set_up(every="often"), ValueError, r"'often' is not understood: write it as"),
     ("no catch_up", set_up(every="1h", catch_up=0), ValueError, r"catch_up is at least 10 seconds.*'1 minute'"),
-    ("a policy of peers", set_up(every="1h", overlap="allow"), ValueError, r"'skip' or 'queue'.*leaves the time out"),
+    ("a policy of peers", set_up(every="1h", overlap="allow"), ValueError, r"'skip' or 'queue'.*leaves that time out"),
     ("a secret", set_up(every="1h", inputs={"t": Secret("x")}), ValueError, r"secret inputs.t.*from the environment"),
     ("an object", set_up(every="1h", inputs={"f": slice(3)}), ValueError, r"f cannot be kept as JSON.*such as a path"),
     ("inputs that are none", set_up(every="1h", inputs=[1]), TypeError, r"inputs are names with values"),
