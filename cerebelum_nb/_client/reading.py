@@ -42,15 +42,21 @@ def listed(
     limit: int,
     offset: int,
     children: bool = False,
+    exact: bool = True,
 ) -> tuple[list[ExecutionStatus], int]:
-    """Read a page of a list, newest first, and how many match; ``status`` may be ``INTERRUPTED``."""
+    """Read a page of a list, newest first, and how many match; ``status`` may be ``INTERRUPTED``.
+
+    Without ``exact`` they are only counted as far as to say whether more follow the page.
+    """
     caller = None if children else ""
     if status == INTERRUPTED:
         rows, _ = store.executions(workflow=workflow, states=ACTIVE, caller=caller)
         dead = [shown for row in rows if (shown := entry(store, row, now)).interrupted]
         return dead[offset : offset + limit], len(dead)
     states = () if status is None else (ExecutionState(status),)
-    rows, total = store.executions(workflow=workflow, states=states, caller=caller, limit=limit, offset=offset)
+    rows, total = store.executions(
+        workflow=workflow, states=states, caller=caller, limit=limit, offset=offset, exact=exact
+    )
     return [entry(store, row, now) for row in rows], total
 
 

@@ -272,6 +272,11 @@ class Driver:
         self._riders.append(make)
         return len(self._riders) == 1
 
+    @property
+    def rides(self) -> bool:
+        """Whether something waits for another event."""
+        return bool(self._riders)
+
     def take_riders(self) -> None:
         """Record what waits for another event."""
         waiting, self._riders = self._riders, []

@@ -142,6 +142,7 @@ class RemoteStore:
         caller: str | None = None,
         limit: int | None = None,
         offset: int = 0,
+        exact: bool = True,
     ) -> tuple[list[ExecutionRow], int]:
         """Read rows, newest first, and the total that matches; there are no children on a cluster."""
         if caller:

@@ -311,6 +311,7 @@ class SqliteStore(SqliteLeases):
         caller: str | None = None,
         limit: int | None = None,
         offset: int = 0,
+        exact: bool = True,
     ) -> tuple[list[ExecutionRow], int]:
         """Read a page of rows, newest first, and count all that match; ``caller=""`` leaves children out."""
         terms, values = ["1"], list[Any]()
@@ -326,10 +327,12 @@ class SqliteStore(SqliteLeases):
         where = " AND ".join(terms)
         newest = f"ORDER BY {row_sql.STARTED} DESC, execution.key DESC LIMIT ? OFFSET ?"
         with self._reading() as db:
-            (total,) = db.execute(f"SELECT count(*) FROM execution WHERE {where}", values).fetchone()
-            page = [*values, -1 if limit is None else limit, offset]
+            page = [*values, -1 if limit is None else limit + 1, offset]  # one more, to see whether that is all
             found = db.execute(f"{row_sql.SELECT} WHERE {where} {newest}", page).fetchall()
-        return [row_sql.to_row(row) for row in found], total
+            total = offset + len(found)
+            if (exact and len(found) - 1 == limit) or (offset and not found):
+                (total,) = db.execute(f"SELECT count(*) FROM execution WHERE {where}", values).fetchone()
+        return [row_sql.to_row(row) for row in found[:limit]], total
 
     def due(self, now: int, *, limit: int, offset: int = 0) -> list[ExecutionRow]:
         """Read the hibernated executions that are due by ``now``, the earliest first."""

@@ -57,7 +57,7 @@ def list(  # noqa: A001  # the command's name
     store = open_either(ctx)
     now = _now()
     which: dict[str, Any] = {"workflow": workflow, "status": status, "children": children}
-    found, total = listed(store, now, **which, limit=limit, offset=offset)
+    found, total = listed(store, now, **which, limit=limit, offset=offset, exact=json_)
     more = offset + len(found) < total
     if json_:
         as_json(
@@ -75,7 +75,7 @@ def list(  # noqa: A001  # the command's name
         others = 0 if children or total else listed(store, now, **which | {"children": True}, limit=0, offset=0)[1]
         _say(_nothing(total, offset, filtered=bool(status or workflow), children=others))
     elif more:
-        _say(f"{offset + 1} to {offset + len(found)} of {total}; the next: --offset {offset + len(found)}")
+        _say(f"{offset + 1} to {offset + len(found)}; the next: --offset {offset + len(found)}")
 
 
 @click.command()
