@@ -118,8 +118,8 @@ class _Child:
                 continue
             try:
                 run = await self._begin(state)
-            except ExecutionBusyError as error:
-                if error.execution_id != self.id:  # it is refused because of another one
+            except ExecutionBusyError as busy:
+                if busy.execution_id != self.id:  # it is refused because of another one
                     raise
                 await self._wait_for_others(state, busy=True)
                 continue
