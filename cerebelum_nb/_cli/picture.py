@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from .._core.describe import items_told, row_of, undo_rows
 from .._core.fork import lineage
+from .._core.labels import told
 from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._core.step_state import Operation, Phase, StepState
@@ -102,6 +103,8 @@ class Picture:
         yield "  ".join(
             [styled(name, "bold"), styled(clean(self.row.execution_id), "bold"), styled(state.text, state.style)]
         )
+        if labels := told(shown.name, shown.tags):
+            yield from wrap(clean(labels))
         done = shown.state is ExecutionState.COMPLETED
         share = 1.0 if done else shown.done_steps / shown.total_steps if shown.total_steps else 0.0
         tail = f"{self._done()}, {format_seconds(self._seconds())} in all"

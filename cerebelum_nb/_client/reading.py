@@ -6,6 +6,7 @@ and the whole of it, when it is looked at, one fold of the events up to the row'
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -33,15 +34,23 @@ _NEARLY_DONE = 99.9
 
 
 def listed(
-    store: Store, now: int, *, workflow: str | None, status: ExecutionState | str | None, limit: int, offset: int
+    store: Store,
+    now: int,
+    *,
+    workflow: str | None,
+    status: ExecutionState | str | None,
+    limit: int,
+    offset: int,
+    name: str | None = None,
+    tags: Sequence[str] = (),
 ) -> tuple[list[ExecutionStatus], int]:
     """Read a page of a list, newest first, and how many match; ``status`` may be ``INTERRUPTED``."""
     if status == INTERRUPTED:
-        rows, _ = store.executions(workflow=workflow, states=ACTIVE)
+        rows, _ = store.executions(workflow=workflow, states=ACTIVE, name=name, tags=tags)
         dead = [shown for row in rows if (shown := entry(store, row, now)).interrupted]
         return dead[offset : offset + limit], len(dead)
     states = () if status is None else (ExecutionState(status),)
-    rows, total = store.executions(workflow=workflow, states=states, limit=limit, offset=offset)
+    rows, total = store.executions(workflow=workflow, states=states, name=name, tags=tags, limit=limit, offset=offset)
     return [entry(store, row, now) for row in rows], total
 
 
@@ -80,6 +89,8 @@ def entry(store: Store, row: ExecutionRow, now: int) -> ExecutionStatus:
         approval_info=later(lambda: details.approval),
         elapsed_seconds=(end - shown.started_at) / 1e6,
         interrupted=interrupted,
+        name=shown.name or None,
+        tags=shown.tags,
     )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from .._core.labels import told
 from .._core.state_name import ExecutionState
 from .._text.duration import format_seconds
 from .._text.html import Html
@@ -202,6 +203,8 @@ class ExecutionStatus:
         elapsed_seconds: from its start to its end; to now while it runs; to its last event while it is paused or
             interrupted.
         interrupted: whether it should run, but no process runs it: its process died. It can be resumed.
+        name: what it was called when it was started, or None.
+        tags: its tags, sorted.
 
     Example:
         >>> client = ExecutionClient()
@@ -228,6 +231,8 @@ class ExecutionStatus:
     approval_info: ApprovalInfo | None
     elapsed_seconds: float
     interrupted: bool = False
+    name: str | None = None
+    tags: tuple[str, ...] = ()
 
     def to_dict(self, *, details: bool = True) -> dict[str, Any]:
         """Return it as JSON-able data, for programs: times in ISO 8601, a value that is not JSON as its preview.
@@ -238,6 +243,8 @@ class ExecutionStatus:
         shown: dict[str, Any] = {
             "execution_id": self.execution_id,
             "workflow_name": self.workflow_name,
+            "name": self.name,
+            "tags": [*self.tags],
             "status": self.status.value,
             "started_at": _iso(self.started_at),
             "completed_at": _iso(self.completed_at),
@@ -290,9 +297,10 @@ def _as_line(status: ExecutionStatus) -> str:
     """Say in one line which execution it is, in which state, and how far."""
     at = f" at {_name(status.current_step_name)}" if status.current_step_name else ""
     gone = ", interrupted" if status.interrupted else ""
+    called = f" ({_name(labels)})" if (labels := told(status.name, status.tags)) else ""
     return (
-        f"{_name(status.workflow_name)} {_name(status.execution_id)}: {status.status}{at}{gone}, {_done(status)}, "
-        f"{format_seconds(status.elapsed_seconds)}"
+        f"{_name(status.workflow_name)} {_name(status.execution_id)}{called}: {status.status}{at}{gone}, "
+        f"{_done(status)}, {format_seconds(status.elapsed_seconds)}"
     )
 
 
@@ -329,9 +337,10 @@ def _as_html(status: ExecutionStatus) -> Html:
         "<div style='width:20em;height:.5em;background:#8884;border-radius:.25em'>"
         "<div style='width:{}%;height:100%;background:{};border-radius:.25em'></div></div>"
     ).format(share, color)
-    return Html("<div><b>{}</b> <code>{}</code> <span style='color:{}'>{}</span>{}, {}, {}{}{}{}</div>").format(
+    return Html("<div><b>{}</b> <code>{}</code> {}<span style='color:{}'>{}</span>{}, {}, {}{}{}{}</div>").format(
         _name(status.workflow_name),
         _name(status.execution_id),
+        f"{_name(labels)} " if (labels := told(status.name, status.tags)) else "",
         color,
         status.status.words,
         at,

@@ -207,7 +207,9 @@ def note(event: e.StepEvent) -> str:
 def _detail(event: e.Event, state: State) -> str:
     match event:
         case e.WorkflowStarted():
-            return f"{event.workflow}, {event.total_steps} steps, inputs {event.inputs.text}"
+            tags = f", tags {', '.join(event.tags)}" if event.tags else ""
+            labels = f"{f', {event.name}' if event.name else ''}{tags}"
+            return f"{event.workflow}{labels}, {event.total_steps} steps, inputs {event.inputs.text}"
         case e.WorkflowPaused() | e.StepInterrupted():
             return event.reason
         case e.WorkflowResumed():
@@ -223,6 +225,9 @@ def _detail(event: e.Event, state: State) -> str:
             return f"{f'at {event.failed_step}, ' if event.failed_step else ''}{event.error}"
         case e.CancelRequested() | e.WorkflowCancelled():
             return ", ".join(filter(None, (event.reason, event.by and f"by {event.by}")))
+        case e.WorkflowTagged():
+            told = " ".join([*(f"+{tag}" for tag in event.added), *(f"-{tag}" for tag in event.removed)])
+            return f"{told}{f', by {event.by}' if event.by else ''}"
         case e.WorkflowForked():
             again = f", to run {event.from_step} again" if event.from_step else ""
             return f"from event {event.parent_version} of {event.parent}{again}"

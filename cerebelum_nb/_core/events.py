@@ -57,6 +57,7 @@ __all__ = [
     "WorkflowResumed",
     "WorkflowRolledBack",
     "WorkflowStarted",
+    "WorkflowTagged",
     "is_signal",
 ]
 
@@ -116,6 +117,8 @@ class WorkflowStarted(WorkflowEvent):
     source: str = ""
     plan: str = ""
     origin: str = ""
+    name: str = ""
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
@@ -193,6 +196,15 @@ class SignalReceived(WorkflowEvent):
     name: str
     data: Value
     signal_id: str = ""
+    by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class WorkflowTagged(WorkflowEvent):
+    """Somebody added tags, or removed some; this may come at any time, also when the execution has ended."""
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
     by: str | None = None
 
 
@@ -492,6 +504,7 @@ Event = (
     | WorkflowFailed
     | CancelRequested
     | SignalReceived
+    | WorkflowTagged
     | WorkflowCancelled
     | WorkflowForked
     | RollbackStarted
@@ -535,7 +548,9 @@ PAYLOAD_FIELDS: dict[type[Any], tuple[str, ...]] = {
     cls: tuple(f.name for f in fields(cls) if f.name not in HEADER) for cls in EVENT_TYPES.values()
 }
 
-SIGNALS: frozenset[type[Any]] = frozenset({CancelRequested, ApprovalReceived, ApprovalRejected, SignalReceived})
+SIGNALS: frozenset[type[Any]] = frozenset(
+    {CancelRequested, ApprovalReceived, ApprovalRejected, SignalReceived, WorkflowTagged}
+)
 
 
 def is_signal(event: Event) -> bool:

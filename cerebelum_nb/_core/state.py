@@ -14,6 +14,7 @@ from typing import assert_never
 
 from . import events as e
 from .graph import UNDO, key_of, owner_of, undone_by
+from .labels import changed_tags
 from .state_name import ExecutionState
 from .step_state import Checkpoint, Items, Operation, Phase, StepState
 from .value import ErrorInfo, Value
@@ -50,6 +51,8 @@ class State:
     source: str = ""
     plan: str = ""  # the digest of the plan it last used
     origin: str = ""  # the notebook or script that started it
+    name: str = ""
+    tags: tuple[str, ...] = ()  # sorted
     inputs: Value | None = None
     total_steps: int = 0
     started_at: int = 0
@@ -341,6 +344,7 @@ def evolve(state: State, event: e.Event) -> State:
             state.module, state.qualname, state.source = event.module, event.qualname, event.source
             state.plan = event.plan
             state.origin = event.origin
+            state.name, state.tags = event.name, event.tags
             state.total_steps, state.started_at = event.total_steps, event.at
         case e.WorkflowPaused():
             state.lifecycle, state.reason = ExecutionState.PAUSED, event.reason
@@ -360,6 +364,8 @@ def evolve(state: State, event: e.Event) -> State:
             state.error, state.failed_step = event.error, event.failed_step
         case e.CancelRequested():
             state.cancel = event
+        case e.WorkflowTagged():
+            state.tags = changed_tags(state.tags, event.added, event.removed)
         case e.WorkflowCancelled():
             _finish(state, ExecutionState.CANCELLED, event.at)
             state.reason = event.reason

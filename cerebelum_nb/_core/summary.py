@@ -25,6 +25,8 @@ class Summary:
     error: str | None = None
     wake_at: int | None = None
     parent: str | None = None
+    name: str = ""
+    tags: tuple[str, ...] = ()
 
 
 def summarise(state: State) -> Summary:
@@ -47,4 +49,6 @@ def summarise(state: State) -> Summary:
         None if error is None else f"{error.type}: {error.message}",
         state.wake_at,
         state.parent,
+        state.name,
+        state.tags,
     )

@@ -15,6 +15,7 @@ from .._core.arguments import ExecutionLike
 from .._core.drive import Driver
 from .._core.events import Event
 from .._core.graph import Plan, step_of
+from .._core.labels import Labels
 from .._core.limits import Limit
 from .._core.messages import Begin
 from .._core.state import State, fold
@@ -106,6 +107,8 @@ class DistributedExecutor:
         execution_id: str | None = None,
         store: Store | None = None,
         resume: bool | str = False,
+        name: str | None = None,
+        tags: Collection[str] = (),
     ) -> Result:
         """Run a workflow there, and wait until it is done; the local log gets a copy of its history meanwhile.
 
@@ -115,6 +118,8 @@ class DistributedExecutor:
             execution_id: an id of your own; by default a new short one.
             store: the local log; by default the session's.
             resume: True returns the result of an execution of that id, resumes it, or starts it.
+            name: as in ``workflow.execute``.
+            tags: as in ``workflow.execute``.
 
         Returns:
             The outcome of the completed execution.
@@ -126,6 +131,7 @@ class DistributedExecutor:
         """
         __tracebackhide__ = True
         refuse_in_step(workflow.variable)
+        labels = Labels.of(name, tags)
         plan, local = _plan_of(workflow), resolve_store(store)
         made_id = new_id() if execution_id is None else check_id(execution_id)
         redactor = Redactor(local.redact)
@@ -142,7 +148,7 @@ class DistributedExecutor:
                 return await self.resume(workflow, made_id, store=local, inputs=inputs)
             return await self._follow(workflow, plan, cluster, made_id, local)
         blueprint = blueprint_of(plan, redactor)
-        event = started(workflow, plan, value, current_clock.get().now(), blueprint.digest)
+        event = started(workflow, plan, value, current_clock.get().now(), blueprint.digest, labels, redactor)
         await cluster.launch(made_id, plan, [event], self._terms, again=False)
         payloads = keep_parts(plan, local, redactor, blueprint)
         return await self._follow(workflow, plan, cluster, made_id, local, payloads)

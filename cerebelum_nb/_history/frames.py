@@ -74,6 +74,8 @@ EXECUTIONS = {
     "parent": Kind.TEXT,
     "parent_version": Kind.INT,
     "version": Kind.INT,
+    "name": Kind.TEXT,
+    "tags": Kind.TEXT,
 }
 
 STEPS = {

@@ -13,6 +13,7 @@ from functools import partial
 
 from .._core.state_name import ExecutionState
 from .._store.extracts import ended_at, error, error_type, item_in, step_in, type_in, value, worker
+from .._store.labels import chosen
 from .._store.row_sql import STARTED, iso_of
 from .._store.views import STARTS
 
@@ -59,10 +60,20 @@ _PARENT_VERSION = """CASE WHEN x.parent IS NOT NULL THEN
 
 
 def executions(
-    workflow: str | None = None, states: Sequence[str] = (), since: int | None = None, limit: int | None = None
+    workflow: str | None = None,
+    states: Sequence[str] = (),
+    since: int | None = None,
+    limit: int | None = None,
+    name: str | None = None,
+    tags: Sequence[str] = (),
 ) -> Query:
     """Query executions, newest first; ``since`` is in µs."""
-    terms, parameters = ["1"], list[object]()
+    by_label = chosen(name, tags)
+    terms, parameters = ["1", *by_label.terms], list[object](by_label.values)
+    source, order = "execution x", f"{STARTED}, x.key"
+    if by_label.source:
+        source = f"{by_label.source} chosen CROSS JOIN execution x ON x.key = chosen.execution"
+        order = "chosen.at, chosen.execution"
     if workflow is not None:
         terms.append("x.workflow = ?")
         parameters.append(workflow)
@@ -89,10 +100,12 @@ def executions(
                     (SELECT json_extract(c.data, '$.last_step') FROM event c
                     WHERE c.execution = x.key AND c.type = 'WorkflowCompleted' ORDER BY c.version DESC LIMIT 1)
                 ORDER BY e.version DESC LIMIT 1) END,
-            x.error, {type_in("x.error")}, x.wake_at, x.parent, {_PARENT_VERSION}, x.version, {STARTED}, x.key
-        FROM execution x WHERE {" AND ".join(terms)}""",
+            x.error, {type_in("x.error")}, x.wake_at, x.parent, {_PARENT_VERSION}, x.version,
+            (SELECT l.name FROM label l WHERE l.execution = x.key),
+            (SELECT nullif(l.tags, '[]') FROM label l WHERE l.execution = x.key), {order}
+        FROM {source} WHERE {" AND ".join(terms)}""",
         tuple(parameters),
-        order=(19, 20),
+        order=(21, 22),
         descending=True,
         limit=limit,
     )

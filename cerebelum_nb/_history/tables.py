@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._core.arguments import ExecutionLike, count, names, states, workflow_name
 from .._core.events import EVENT_TYPES
+from .._core.labels import Labels
 from .._text.text import did_you_mean
 from .._values.outputs import Outputs
 from . import queries
@@ -34,6 +35,8 @@ def executions(
     since: Since | None = None,
     limit: int | None = None,
     *,
+    name: str | None = None,
+    tags: Iterable[str] = (),
     expand: bool | str | Iterable[str] = False,
     tz: Zone | None = None,
     store: Source | None = None,
@@ -48,6 +51,8 @@ def executions(
         since: only those started since then: a datetime, a timedelta or ``"24h"`` ("the last"), or text that pandas
             understands, ``"2026-03-01"``. A time without a zone is local time, or in ``tz`` when that is given.
         limit: at most this many, the newest.
+        name: only those with this name; ``*`` in it stands for any characters: ``"release 4.*"``.
+        tags: only those that have all of these tags: ``["prod"]``.
         expand: ``"inputs"``, ``"output"``, or True for both: values that are JSON objects become a column per member,
             ``inputs.size``; the other values are parsed, and stay in their column.
         tz: the zone to give times in: ``"Europe/Berlin"``, ``"local"``; by default UTC.
@@ -72,10 +77,12 @@ def executions(
         - ``wake_at`` (datetime, UTC): until when it hibernates
         - ``parent`` (str), ``parent_version`` (Int64): the execution it was forked from, and at which event of it
         - ``version`` (Int64): how many events it has
+        - ``name`` (str): what it was called when it was started
+        - ``tags`` (str): its tags as a JSON list, sorted; missing when it has none
 
     Raises:
-        ValueError: there is no such state or zone, ``since`` is not understood, or ``workflow`` is the id of an
-            execution.
+        ValueError: there is no such state or zone, a tag cannot be one, ``since`` is not understood, or ``workflow``
+            is the id of an execution.
         TypeError: an argument is of another type.
         StoreError: the log cannot be read.
 
@@ -87,7 +94,7 @@ def executions(
     """
     from .frames import EXECUTIONS, expand_values
 
-    workflow = workflow_name(workflow)
+    workflow, labels = workflow_name(workflow), Labels.of(name, tags)
     wanted = _columns(expand, ("inputs", "output"))
     limit = None if limit is None else count(limit, "limit")
     query = queries.executions(
@@ -95,6 +102,8 @@ def executions(
         states(state),
         None if since is None else since_micros(since, tz),
         limit,
+        labels.name or None,
+        labels.tags,
     )
     with each(store) as logs:
         made = together({name: _read(log, query, EXECUTIONS) for name, log in logs.items()})

@@ -149,10 +149,15 @@ class Store(Protocol):
         *,
         workflow: str | None = None,
         states: Sequence[ExecutionState] = (),
+        name: str | None = None,
+        tags: Sequence[str] = (),
         limit: int | None = None,
         offset: int = 0,
     ) -> tuple[list[ExecutionRow], int]:
-        """Read a page of rows, newest first, and count all that match."""
+        """Read a page of rows, newest first, and count all that match.
+
+        ``name`` may hold ``*`` for any characters; an execution matches that has all of ``tags``.
+        """
         ...
 
     def due(self, now: int, *, limit: int, offset: int = 0) -> list[ExecutionRow]:

@@ -11,6 +11,7 @@ from threading import RLock
 
 from .._core.arguments import ExecutionLike, id_of
 from .._core.events import Event
+from .._core.labels import name_fits
 from .._core.state_name import ExecutionState
 from .._core.summary import Summary
 from ..errors import ExecutionNotFoundError, StoreError
@@ -244,19 +245,23 @@ class MemoryStore:
         *,
         workflow: str | None = None,
         states: Sequence[ExecutionState] = (),
+        name: str | None = None,
+        tags: Sequence[str] = (),
         limit: int | None = None,
         offset: int = 0,
     ) -> tuple[list[ExecutionRow], int]:
         """Read a page of rows, newest first, and count all that match."""
         with self._open():
             found = [
-                name
-                for name in self._newest()
-                if workflow in (None, self._executions[name].summary.workflow)
-                and (not states or self._executions[name].summary.state in states)
+                execution_id
+                for execution_id in self._newest()
+                if workflow in (None, (shown := self._executions[execution_id].summary).workflow)
+                and (not states or shown.state in states)
+                and (name is None or name_fits(shown.name, name))
+                and set(tags) <= set(shown.tags)
             ]
             end = None if limit is None else offset + limit
-            return [self._row(name) for name in found[offset:end]], len(found)
+            return [self._row(execution_id) for execution_id in found[offset:end]], len(found)
 
     def due(self, now: int, *, limit: int, offset: int = 0) -> list[ExecutionRow]:
         """Read the hibernated executions that are due by ``now``, the earliest first."""

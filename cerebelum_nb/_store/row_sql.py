@@ -12,6 +12,7 @@ from .._core.state_name import ExecutionState
 from .._core.summary import Summary
 from .._text.times import timestamp
 from ..errors import StoreError
+from . import labels
 from .base import Commit, ExecutionRow
 from .extracts import iso
 from .holder import Holder
@@ -64,8 +65,9 @@ STARTED = iso("started_at")
 
 SELECT = """SELECT execution_id, version, workflow, state, started_at, updated_at, completed_at, total_steps,
     done_steps, current_step, error, wake_at, parent,
-    holder.key, host, pid, boot_id, started, heartbeat_at, expires_at
-    FROM execution LEFT JOIN holder ON holder.key = execution.holder"""
+    label.name, label.tags, holder.key, host, pid, boot_id, started, heartbeat_at, expires_at
+    FROM execution LEFT JOIN holder ON holder.key = execution.holder
+    LEFT JOIN label ON label.execution = execution.key"""
 
 
 def iso_of(micros: int) -> str:
@@ -117,6 +119,8 @@ def unreadable(columns: tuple[Any, ...]) -> str | None:
     """Name the column of a row of ``SELECT`` that cannot be read, with its value; None if all can."""
     if columns[3] not in ExecutionState.__members__:
         return f"state = {columns[3]!r}"
+    if not labels.are_tags(columns[14]):
+        return f"tags = {columns[14]!r}"
     wrong = (f"{name} = {columns[place]!r}" for place, name in _NUMBERS.items() if not isinstance(columns[place], int))
     return next(wrong, None)
 
@@ -148,8 +152,10 @@ def to_row(columns: tuple[Any, ...]) -> ExecutionRow:
             error=columns[10],
             wake_at=columns[11],
             parent=columns[12],
+            name=columns[13] or "",
+            tags=labels.tags_of(columns[14]),
         ),
-        holder=None if columns[13] is None else to_holder(columns[13:]),
+        holder=None if columns[15] is None else to_holder(columns[15:]),
     )
 
 

@@ -17,7 +17,16 @@ from . import chain, trust, views
 from .log_file import MEMORY
 from .row_sql import ABANDONED, DUE, STARTED
 
-__all__ = ["APPLICATION_ID", "FIRST_VERSION", "SCHEMA_VERSION", "alien", "differences", "migrate", "versions"]
+__all__ = [
+    "APPLICATION_ID",
+    "FIRST_VERSION",
+    "SCHEMA_VERSION",
+    "add_missing",
+    "alien",
+    "differences",
+    "migrate",
+    "versions",
+]
 
 APPLICATION_ID = 0x43524242  # "CRBB", at byte 68 of the file: whose database this is
 FIRST_VERSION = 3  # no log was ever written with an earlier one
@@ -67,6 +76,19 @@ def differences(connection: sqlite3.Connection) -> list[str]:
         if (kind, name) not in known:  # a table of one's own does nothing by itself
             found.append(f"the {kind} {name} is none of a log's")
     return found
+
+
+def add_missing(connection: sqlite3.Connection, schema: str) -> None:
+    """Give a connection to a log, which may be an older one that is only read, the tables that queries name, empty.
+
+    ``schema`` is where they are made: ``"temp"``, or a copy of the log that is attached under that name.
+    """
+    for name, columns in (("label", "execution INTEGER PRIMARY KEY, at, name, tags"), ("tag", "tag, at, execution")):
+        if not connection.execute(_TABLE.format("main" if schema == "temp" else schema), (name,)).fetchone():
+            connection.execute(f"CREATE TABLE IF NOT EXISTS {schema}.{name} ({columns})")
+
+
+_TABLE = "SELECT 1 FROM {}.sqlite_master WHERE type = 'table' AND name = ?"
 
 
 def alien(connection: sqlite3.Connection) -> list[str]:
@@ -143,6 +165,30 @@ _TRUST = (
     "CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     "CREATE TABLE foreign_execution (execution_id TEXT PRIMARY KEY) WITHOUT ROWID",
 )
+_LABELS = (
+    # Names and tags of the executions that have any. `at` is when the execution started, so that a list of those with
+    # a name or a tag, the newest first, reads only as many as it shows. The triggers keep `tag` as `label.tags` says.
+    """CREATE TABLE label (
+            execution INTEGER PRIMARY KEY REFERENCES execution (key),
+            at INTEGER NOT NULL,
+            name TEXT,
+            tags TEXT NOT NULL
+        )""",
+    "CREATE INDEX label_by_name ON label (name, at) WHERE name IS NOT NULL",
+    """CREATE TABLE tag (
+            tag TEXT NOT NULL,
+            at INTEGER NOT NULL,
+            execution INTEGER NOT NULL,
+            PRIMARY KEY (tag, at, execution)
+        ) WITHOUT ROWID""",
+    """CREATE TRIGGER label_is_made AFTER INSERT ON label
+        BEGIN INSERT INTO tag SELECT value, NEW.at, NEW.execution FROM json_each(NEW.tags); END""",
+    """CREATE TRIGGER label_is_gone AFTER DELETE ON label
+        BEGIN DELETE FROM tag WHERE at = OLD.at AND execution = OLD.execution
+            AND tag IN (SELECT value FROM json_each(OLD.tags)); END""",
+    """CREATE TRIGGER execution_is_gone AFTER DELETE ON execution
+        BEGIN DELETE FROM label WHERE execution = OLD.key; END""",
+)
 
 MIGRATIONS: dict[int, tuple[_Work, ...]] = {
     4: _WAKE_UPS,
@@ -166,6 +212,7 @@ MIGRATIONS: dict[int, tuple[_Work, ...]] = {
     12: (),  # the views: what runs for an item of a foreach is told by `step` and `item`
     13: (),  # the views: `steps` says which worker of a cluster ran an attempt
     14: (),  # the views: what undoes a step in a rollback is told as `~step`; older versions cannot read such events
+    15: _LABELS,
 }
 """By the version that each makes, what it takes to come there from the version before."""
 
@@ -246,5 +293,6 @@ _NEW = (
         BEGIN SELECT RAISE(IGNORE); END""",
     *_REDACTION,
     *_TRUST,
+    *_LABELS,
 )
 """All of it but the views."""

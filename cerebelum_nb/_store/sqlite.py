@@ -14,12 +14,12 @@ from datetime import timedelta
 from typing import Any
 
 from .._core.arguments import ExecutionLike, id_of
-from .._core.events import Event, StepStarted
+from .._core.events import Event, StepStarted, WorkflowTagged
 from .._core.state_name import ExecutionState
 from .._core.value import Value
 from .._values.foreign import ForeignBytes
 from ..errors import StoreError
-from . import chain, refusals, row_sql, rows
+from . import chain, labels, refusals, row_sql, rows
 from .base import Commit, ExecutionRow, Rejection
 from .connection import Durability
 from .opening import explain, make_room, read_setting
@@ -163,6 +163,8 @@ class SqliteStore(SqliteLeases):
                     self._heads[key] = version, head
                     for event in commit.events:
                         if type(event) is not StepStarted:
+                            if type(event) is WorkflowTagged:
+                                labels.write(db, key, commit.summary.started_at, commit.summary)
                             for value in rows.stored_values(event):
                                 self._keep(db, value)
                     for value in commit.payloads:
@@ -233,6 +235,8 @@ class SqliteStore(SqliteLeases):
             self._register_again(db, commit.holder, commit.events[0].at)
         made = db.execute(row_sql.CREATE, row_sql.created(commit))
         if made.rowcount and made.lastrowid:
+            if commit.summary.name or commit.summary.tags:
+                labels.write(db, made.lastrowid, commit.summary.started_at, commit.summary)
             return made.lastrowid, ""
         return 0, self._why_not(db, commit)
 
@@ -300,23 +304,33 @@ class SqliteStore(SqliteLeases):
         *,
         workflow: str | None = None,
         states: Sequence[ExecutionState] = (),
+        name: str | None = None,
+        tags: Sequence[str] = (),
         limit: int | None = None,
         offset: int = 0,
     ) -> tuple[list[ExecutionRow], int]:
         """Read a page of rows, newest first, and count all that match."""
-        terms, values = ["1"], list[Any]()
+        by_label = labels.chosen(name, tags)
+        terms, values = list(by_label.terms), list[Any](by_label.values)
         if workflow is not None:
             terms.append("workflow = ?")
             values.append(workflow)
         if states:
             terms.append(f"state IN ({', '.join('?' * len(states))})")
             values.extend(states)
-        where = " AND ".join(terms)
-        newest = f"ORDER BY {row_sql.STARTED} DESC, execution.key DESC LIMIT ? OFFSET ?"
+        where, source, order = " AND ".join(terms) or "1", "execution", f"{row_sql.STARTED} DESC, execution.key DESC"
+        counted = source
+        if by_label.source:
+            counted = f"{by_label.source} chosen"
+            source = f"{counted} CROSS JOIN execution ON execution.key = chosen.execution"
+            order = "chosen.at DESC, chosen.execution DESC"
+            if len(terms) > len(by_label.terms):
+                counted = source
+        select = row_sql.SELECT.replace("FROM execution", f"FROM {source}", 1)
         with self._reading() as db:
-            (total,) = db.execute(f"SELECT count(*) FROM execution WHERE {where}", values).fetchone()
+            (total,) = db.execute(f"SELECT count(*) FROM {counted} WHERE {where}", values).fetchone()
             page = [*values, -1 if limit is None else limit, offset]
-            found = db.execute(f"{row_sql.SELECT} WHERE {where} {newest}", page).fetchall()
+            found = db.execute(f"{select} WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?", page).fetchall()
         return [row_sql.to_row(row) for row in found], total
 
     def due(self, now: int, *, limit: int, offset: int = 0) -> list[ExecutionRow]:

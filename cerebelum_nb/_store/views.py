@@ -43,7 +43,9 @@ _EXECUTIONS = f"""
             ORDER BY e.version DESC LIMIT 1) END AS parent_version,
         x.version,
         (SELECT 'process ' || h.pid || ' on ' || h.host FROM holder h WHERE h.key = x.holder) AS holder,
-        {type_in("x.error")} AS error_type
+        {type_in("x.error")} AS error_type,
+        (SELECT l.name FROM label l WHERE l.execution = x.key) AS name,
+        (SELECT nullif(l.tags, '[]') FROM label l WHERE l.execution = x.key) AS tags
     FROM execution x
 """
 

@@ -8,6 +8,7 @@ from itertools import islice
 
 from .._core.describe import items_told, row_of, shown_state, undo_rows
 from .._core.graph import key_of
+from .._core.labels import told
 from .._core.limits import Before
 from .._core.state import State
 from .._core.state_name import ExecutionState
@@ -68,6 +69,7 @@ class Card:
     total: int = 0
     reason: str = ""
     advice: Advice | None = None
+    labels: str = ""
 
     @classmethod
     def of(cls, execution: Execution, graph: Graph | None = None) -> Card:
@@ -129,6 +131,7 @@ class Card:
             total=state.total_steps,
             reason=state.reason or "",
             advice=advice,
+            labels=told(state.name, state.tags),
         )
 
     @property
@@ -171,8 +174,9 @@ class Card:
         took = took or format_seconds(round(self.seconds))
         name, _, rest = self.heading.partition(": ")
         why = f" ({self.reason})" if self.reason else ""
-        return Html("<div style='padding:2px 0'><b>{}</b> <code>{}</code> &nbsp;{}{}, {}</div>").format(
-            name, self.execution_id, rest, why, took
+        labels = Html(" {}").format(self.labels) if self.labels else ""
+        return Html("<div style='padding:2px 0'><b>{}</b> <code>{}</code>{} &nbsp;{}{}, {}</div>").format(
+            name, self.execution_id, labels, rest, why, took
         )
 
     def to_html(self) -> Html:

@@ -34,6 +34,7 @@ class Definition:
         max_jumps: how many jumps back one execution may make.
         on_failure: ``"rollback"`` if an execution that fails is rolled back at once.
         inputs: the class that its inputs have to fit.
+        tags: what every execution of it has.
     """
 
     def __init__(
@@ -43,12 +44,13 @@ class Definition:
         max_jumps: int,
         on_failure: str | None = None,
         inputs: Any = None,
+        tags: tuple[str, ...] = (),
     ) -> None:
         self.__doc__, self.__module__, self.__name__ = fn.__doc__, fn.__module__, fn.__name__
         self.__qualname__ = fn.__qualname__
         self._fn, self.name, self.max_jumps, self.on_failure = fn, name, max_jumps, on_failure
         self._load = load_of(fn)
-        self._inputs = inputs
+        self._inputs, self.tags = inputs, tags
         self.shape: Shape | None = None
         if inputs is not None:
             from .._values.shape import shape_of
@@ -57,7 +59,10 @@ class Definition:
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         """Pickle by name, as functions are; one that its module does not hold, by what it is made of."""
-        return by_name(self) or (type(self), (self._fn, self.name, self.max_jumps, self.on_failure, self._inputs))
+        return by_name(self) or (
+            type(self),
+            (self._fn, self.name, self.max_jumps, self.on_failure, self._inputs, self.tags),
+        )
 
     @property
     def fn(self) -> Callable[[WorkflowBuilder], object]:

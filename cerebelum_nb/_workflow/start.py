@@ -20,6 +20,7 @@ from typing import Any
 from .._core.arguments import ExecutionLike, id_of
 from .._core.events import Event, WorkflowAwakened, WorkflowResumed, WorkflowStarted
 from .._core.graph import Plan
+from .._core.labels import NO_LABELS, Labels, check_tags
 from .._core.limits import is_shared_prefix
 from .._core.resume import plan_resume
 from .._core.state import fold
@@ -80,7 +81,13 @@ _RESUMABLE = (
 
 
 def launch(
-    workflow: Definition, inputs: Inputs | None, store: Store | None, execution_id: str | None, *, wait: bool = False
+    workflow: Definition,
+    inputs: Inputs | None,
+    store: Store | None,
+    execution_id: str | None,
+    *,
+    wait: bool = False,
+    labels: Labels = NO_LABELS,
 ) -> Run:
     """Make a new execution ready; the arguments are those of :meth:`~cerebelum_nb.Workflow.execute`."""
     refuse_in_step(workflow.variable)
@@ -94,13 +101,21 @@ def launch(
         execution.stays = wait
         keep_inputs(execution, given, value)
         blueprint = blueprint_of(plan, redactor)
-        event = started(workflow, plan, value, execution.clock.now(), blueprint.digest)
+        event = started(workflow, plan, value, execution.clock.now(), blueprint.digest, labels, redactor)
         _tell_of_unfinished(workflow, log, value)
         execution.payloads = keep_parts(plan, log, redactor, blueprint)
         return Run(execution, workflow.variable, event)
 
 
-def started(workflow: Definition, plan: Plan, inputs: Value, now: int, blueprint: str) -> WorkflowStarted:
+def started(
+    workflow: Definition,
+    plan: Plan,
+    inputs: Value,
+    now: int,
+    blueprint: str,
+    labels: Labels = NO_LABELS,
+    redactor: Redactor | None = None,
+) -> WorkflowStarted:
     """Make the event that starts an execution.
 
     Args:
@@ -109,7 +124,14 @@ def started(workflow: Definition, plan: Plan, inputs: Value, now: int, blueprint
         inputs: what steps receive, as the log holds it.
         now: the time, µs since the epoch.
         blueprint: the digest of the plan's blueprint.
+        labels: its name, and its tags besides those of the workflow.
+        redactor: knows the secrets that are in neither.
     """
+    name, tags = labels.name, check_tags({*workflow.tags, *labels.tags})
+    if redactor is not None:
+        name = redactor.mask(name)
+        if any(redactor.mask(tag) != tag for tag in tags):
+            raise ValueError("a tag holds the text of a secret, and tags are in the log as they are: choose another")
     return WorkflowStarted(
         at=now,
         workflow=workflow.name,
@@ -119,6 +141,8 @@ def started(workflow: Definition, plan: Plan, inputs: Value, now: int, blueprint
         qualname=workflow.fn.__qualname__,
         source=_source_of(workflow),
         origin=_origin_of_code(workflow),
+        name=name,
+        tags=tags,
         plan=blueprint,
     )
 

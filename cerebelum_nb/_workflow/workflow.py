@@ -8,6 +8,7 @@ from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 
 from .._core.arguments import ExecutionLike
+from .._core.labels import Labels, check_tags
 from .._core.limits import NoStage
 from .._dsl.builder import WorkflowBuilder
 from .._engine.cancel import cancel_execution
@@ -47,7 +48,12 @@ def registered() -> dict[tuple[str, str], Workflow]:
 def workflow(fn: Callable[[WorkflowBuilder], object], /) -> Workflow: ...
 @overload
 def workflow(
-    *, name: str | None = None, max_jumps: int = 1000, on_failure: str | None = None, inputs: Any = None
+    *,
+    name: str | None = None,
+    max_jumps: int = 1000,
+    on_failure: str | None = None,
+    inputs: Any = None,
+    tags: Collection[str] = (),
 ) -> Callable[[Callable[[WorkflowBuilder], object]], Workflow]: ...
 def workflow(
     fn: Callable[[WorkflowBuilder], object] | None = None,
@@ -57,6 +63,7 @@ def workflow(
     max_jumps: int = 1000,
     on_failure: str | None = None,
     inputs: Any = None,
+    tags: Collection[str] = (),
 ) -> Workflow | Callable[[Callable[[WorkflowBuilder], object]], Workflow]:
     """Make a function that describes a timeline a workflow.
 
@@ -68,6 +75,7 @@ def workflow(
             does. Where nobody knows whether an external effect happened, it only fails, and a rollback asks.
         inputs: a dataclass, a TypedDict or a pydantic model that inputs have to fit. They are checked before anything
             runs and converted, defaults apply, and steps receive an instance of the class. Without it they are a dict.
+        tags: what every execution of it is tagged with: ``["prod"]``.
 
     Raises:
         WorkflowDefinitionError: it is no such function. Problems of the timeline are reported when it is run.
@@ -93,7 +101,11 @@ def workflow(
         chosen = function.__name__ if name is None else name
         if not isinstance(chosen, str) or not chosen.strip():
             raise WorkflowDefinitionError(f"@workflow: the name is text, not {name!r}")
-        made = Workflow(function, chosen, max_jumps, on_failure, inputs)
+        try:
+            tagged = check_tags(tags)
+        except (TypeError, ValueError) as error:
+            raise WorkflowDefinitionError(f"@workflow: {error}") from None
+        made = Workflow(function, chosen, max_jumps, on_failure, inputs, tagged)
         _registry[function.__module__, chosen] = made
         return made
 
@@ -144,6 +156,8 @@ class Workflow(Definition):
         execution_id: str | None = None,
         resume: Resume = False,
         wait: bool = False,
+        name: str | None = None,
+        tags: Collection[str] = (),
         distributed: bool = False,
         core_url: str | None = None,
     ) -> Result:
@@ -158,6 +172,9 @@ class Workflow(Definition):
                 without running anything. ``"replace_inputs"`` also takes other inputs than are recorded.
             wait: True waits here to the end, however long; by default a wait longer than the log's
                 ``hibernate_after`` (an hour) ends the run in this process, and the result says when it wakes.
+            name: what people call this execution, ``"release 4.2"``: lists show it and find it. It need not be
+                unique. Like ``tags``, it counts when the execution starts, and not when it is resumed.
+            tags: words to find it by, besides those of the workflow: ``["prod", "eu"]``.
             distributed: True runs it on a cluster of workers, and copies its history into this log meanwhile.
             core_url: HOST:PORT of that cluster's Temporal server; by default ``$CEREBELUM_CORE_URL``, else
                 ``localhost:7233``. Naming one implies ``distributed``.
@@ -196,10 +213,13 @@ class Workflow(Definition):
         __tracebackhide__ = True
         if distributed or core_url is not None:
             executor = _executor(core_url)
-            result: Result = await executor.execute(self, inputs, execution_id=execution_id, store=store, resume=resume)
+            result: Result = await executor.execute(
+                self, inputs, execution_id=execution_id, store=store, resume=resume, name=name, tags=tags
+            )
             return result
+        labels = Labels.of(name, tags)
         await watch_holder(execution_id, resume, store)
-        make = partial(launch_once, self, inputs, store, execution_id, resume=resume, wait=wait)
+        make = partial(launch_once, self, inputs, store, execution_id, resume=resume, wait=wait, labels=labels)
         return await (await patiently(make)).foreground()
 
     def run(
@@ -210,6 +230,8 @@ class Workflow(Definition):
         execution_id: str | None = None,
         resume: Resume = False,
         wait: bool = False,
+        name: str | None = None,
+        tags: Collection[str] = (),
     ) -> Result:
         """Run it and wait, from sync code: a script, or a cell.
 
@@ -222,7 +244,9 @@ class Workflow(Definition):
         """
         __tracebackhide__ = True
         refuse_in_step(self.variable)
-        run = partial(self.execute, store=store, execution_id=execution_id, resume=resume, wait=wait)
+        run = partial(
+            self.execute, store=store, execution_id=execution_id, resume=resume, wait=wait, name=name, tags=tags
+        )
         return run_sync(lambda: run(inputs))
 
     def start(
@@ -233,6 +257,8 @@ class Workflow(Definition):
         execution_id: str | None = None,
         resume: Resume = False,
         wait: bool = False,
+        name: str | None = None,
+        tags: Collection[str] = (),
     ) -> Run:
         """Run it in the background: return at once, with a handle that can be awaited, watched, stopped and cancelled.
 
@@ -243,7 +269,8 @@ class Workflow(Definition):
             Otherwise as :meth:`execute`, as far as is known before it runs.
         """
         self._need_a_loop("in the background", "start")
-        make = partial(launch_once, self, inputs, store, execution_id, resume=resume, wait=wait)
+        labels = Labels.of(name, tags)
+        make = partial(launch_once, self, inputs, store, execution_id, resume=resume, wait=wait, labels=labels)
         return briefly(make).background()
 
     async def resume(

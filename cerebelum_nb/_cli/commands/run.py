@@ -14,13 +14,14 @@ from typing import Any
 import click
 
 from ..._client.reading import status_of
+from ..._core.labels import Labels
 from ..._store.base import Store
 from ..._text.json_text import parse
 from ..._workflow.once import launch_once
 from ..._workflow.start import check_id, new_id
 from ..._workflow.workflow import Workflow
 from ...errors import ExecutionCancelledError, ExecutionStoppedError, WorkflowError
-from ..app import Exit, Failure, again, as_json, core_of, core_option, log_options, open_log
+from ..app import Exit, Failure, again, as_json, core_of, core_option, labels_of, log_options, open_log
 from ..code import workflow_named
 from ..foreground import end, foreground
 from .resume import as_secrets
@@ -94,6 +95,8 @@ def _as_file(ctx: click.Context, param: click.Parameter, given: str | None) -> d
     help="A secret input: it is asked for without echo, or read from the environment, and is never in the log.",
 )
 @click.option("--id", "execution_id", metavar="ID", help="An id of your own; by default a new short one.")
+@click.option("--name", metavar="NAME", help="What people call this execution: `list --name` finds it.")
+@click.option("--tag", "tags", metavar="TAG", multiple=True, help="A tag: `list --tag` finds it. Can be repeated.")
 @click.option(
     "--resume",
     "again_",
@@ -118,6 +121,8 @@ def run(
     file: Mapping[str, Any],
     secrets: Mapping[str, Any],
     execution_id: str | None,
+    name: str | None,
+    tags: tuple[str, ...],
     again_: bool,
     schema: bool,
     detach: bool,
@@ -133,7 +138,7 @@ def run(
     """
     if again_ and execution_id is None:
         raise click.UsageError("--resume needs the --id of the execution")
-    core = core_of(ctx)
+    core, labels = core_of(ctx), labels_of(name, tags)
     if detach and core is not None:
         raise click.UsageError("--detach leaves it to a scheduler of the log, --core to a cluster: give one of them")
     try:
@@ -148,7 +153,7 @@ def run(
     inputs = {**file, **{name: _value(workflow, name, text) for name, text in values.items()}, **secrets}
     if detach:
         with foreground(ctx, json_=json_):
-            asyncio.run(_record(workflow, inputs, store, chosen, resume=again_))
+            asyncio.run(_record(workflow, inputs, store, chosen, resume=again_, labels=labels))
         if json_:
             as_json(status_of(store, store.execution(chosen), time.time_ns() // 1000).to_dict())
         else:
@@ -160,7 +165,16 @@ def run(
     failure: str | None = None
     try:
         with foreground(ctx, json_=json_):
-            call = workflow.execute(inputs, store=store, execution_id=chosen, resume=again_, wait=wait, core_url=core)
+            call = workflow.execute(
+                inputs,
+                store=store,
+                execution_id=chosen,
+                resume=again_,
+                wait=wait,
+                name=name,
+                tags=tags,
+                core_url=core,
+            )
             asyncio.run(call)
     except (WorkflowError, ExecutionCancelledError, ExecutionStoppedError) as error:
         if ctx.meta.get("cerebelum_nb.debug"):
@@ -177,6 +191,8 @@ def _scheduler(code: str) -> str:
     return f"scheduler --notebook {shlex.quote(place)}" if place.endswith(".ipynb") else "scheduler"
 
 
-async def _record(workflow: Workflow, inputs: dict[str, Any], store: Store, execution_id: str, *, resume: bool) -> None:
+async def _record(
+    workflow: Workflow, inputs: dict[str, Any], store: Store, execution_id: str, *, resume: bool, labels: Labels
+) -> None:
     """Record the start, and leave the rest to who finds it due."""
-    await launch_once(workflow, inputs, store, execution_id, resume=resume).leave()
+    await launch_once(workflow, inputs, store, execution_id, resume=resume, labels=labels).leave()
