@@ -44,4 +44,6 @@ def repair(execution_id: str | None = None, *, store: Log | None = None) -> tupl
             db.execute(row_sql.REPAIR, row_sql.repaired(name, version, shown))
             (key,) = db.execute("SELECT key FROM execution WHERE execution_id = ?", (name,)).fetchone()
             labels.write(db, key, shown.started_at, shown)
+        if execution_id is None:
+            labels.rebuild(db)
     return tuple(check.misfits)

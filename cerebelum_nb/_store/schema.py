@@ -168,25 +168,25 @@ _TRUST = (
 _LABELS = (
     # Names and tags of the executions that have any. `at` is when the execution started, so that a list of those with
     # a name or a tag, the newest first, reads only as many as it shows. The triggers keep `tag` as `label.tags` says.
-    """CREATE TABLE label (
+    """CREATE TABLE IF NOT EXISTS label (
             execution INTEGER PRIMARY KEY REFERENCES execution (key),
             at INTEGER NOT NULL,
             name TEXT,
             tags TEXT NOT NULL
         )""",
-    "CREATE INDEX label_by_name ON label (name, at) WHERE name IS NOT NULL",
-    """CREATE TABLE tag (
+    "CREATE INDEX IF NOT EXISTS label_by_name ON label (name, at) WHERE name IS NOT NULL",
+    """CREATE TABLE IF NOT EXISTS tag (
             tag TEXT NOT NULL,
             at INTEGER NOT NULL,
             execution INTEGER NOT NULL,
             PRIMARY KEY (tag, at, execution)
         ) WITHOUT ROWID""",
-    """CREATE TRIGGER label_is_made AFTER INSERT ON label
+    """CREATE TRIGGER IF NOT EXISTS label_is_made AFTER INSERT ON label
         BEGIN INSERT INTO tag SELECT value, NEW.at, NEW.execution FROM json_each(NEW.tags); END""",
-    """CREATE TRIGGER label_is_gone AFTER DELETE ON label
+    """CREATE TRIGGER IF NOT EXISTS label_is_gone AFTER DELETE ON label
         BEGIN DELETE FROM tag WHERE at = OLD.at AND execution = OLD.execution
             AND tag IN (SELECT value FROM json_each(OLD.tags)); END""",
-    """CREATE TRIGGER execution_is_gone AFTER DELETE ON execution
+    """CREATE TRIGGER IF NOT EXISTS execution_is_gone AFTER DELETE ON execution
         BEGIN DELETE FROM label WHERE execution = OLD.key; END""",
 )
 

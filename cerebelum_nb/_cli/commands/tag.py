@@ -51,9 +51,10 @@ def _as_change(
 @log_options
 @click.pass_context
 def tag(ctx: click.Context, execution_id: str, change: Any, by: str | None, json_: bool) -> None:
-    """Add tags to an execution, or remove some: `cerebelum tag ID +eu -test`.
+    """Add tags to an execution, or remove some.
 
-    It may run, wait or have ended. Without a change its tags are shown.
+    `cerebelum tag ID +eu -test` adds one and removes another. The execution may run, wait or have ended. Without a
+    change its tags are shown.
     """
     from ..._engine.tagging import tag as change_tags
 
