@@ -21,7 +21,7 @@ from ._history.open import open  # noqa: A004  # history.open is what it does
 from ._history.plots import plot, plot_durations, plot_failures, plot_time, plot_trend
 from ._history.replay import replay, slider
 from ._history.snapshot import state_at
-from ._history.tables import events, executions, outputs, sql, steps
+from ._history.tables import events, executions, notes, outputs, sql, steps
 from ._history.try_step import try_step
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "events",
     "executions",
     "graph",
+    "notes",
     "open",
     "outputs",
     "plot",

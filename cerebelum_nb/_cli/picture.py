@@ -21,7 +21,7 @@ from .._store.base import ExecutionRow
 from .._text.duration import format_seconds, short_seconds
 from .._text.json_text import parse
 from .._text.terminal import Cell, Column, bar, clean, styled, table, wrap
-from .._text.text import counted, cut, text_width
+from .._text.text import counted, cut, note_lines, text_width
 from .._text.times import utc
 from .states import state_cell
 
@@ -141,6 +141,10 @@ class Picture:
         if left_out:
             yield styled(f"  ... {counted(left_out, 'earlier step')}", "dim")
         yield from table(_STEPS, rows, room)[1:]
+        for name, step in steps[left_out:]:
+            notes = {key: parse(value.json) for key, value in (step.notes or {}).items()}
+            for line in note_lines(notes)[-_MOST_LINES:]:
+                yield from wrap(clean(f"{name}: {line}"), "  ")
         for name, step in steps[left_out:]:
             if step.phase is Phase.FAILED and step.error is not None:
                 yield ""

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-from .._core.events import WorkflowFailed, WorkflowHibernated
+from .._core.events import WorkflowFailed, WorkflowHibernated, WorkflowTagged
 from .._core.state import State, fold
 from .._core.state_name import ExecutionState
 from .._core.step_state import Operation
 from .._core.value import Value
 from .._store.base import ExecutionRow, Store
+from .._text.json_text import parse
 from .._text.times import at
 from .._values.outputs import Outputs
 from .lazy import Stored, later
@@ -87,6 +88,7 @@ def entry(store: Store, row: ExecutionRow, now: int) -> ExecutionStatus:
         error=shown.error,
         sleep_info=later(lambda: details.sleep),
         approval_info=later(lambda: details.approval),
+        notes=later(lambda: details.notes),
         elapsed_seconds=(end - shown.started_at) / 1e6,
         interrupted=interrupted,
         name=shown.name or None,
@@ -126,6 +128,14 @@ class _Details:
     def outputs(self) -> Outputs:
         stored = self._stored
         return Outputs({name: found.value for name, found in stored.items()}, lambda name: stored[name].get())
+
+    @cached_property
+    def notes(self) -> dict[str, dict[str, Any]]:
+        return {
+            name: {key: parse(value.json) for key, value in step.notes.items()}
+            for name, step in self._state.attempted()
+            if step.notes
+        }
 
     @cached_property
     def sleep(self) -> SleepInfo | None:
@@ -208,7 +218,14 @@ def _failed_step(store: Store, row: ExecutionRow) -> str | None:
 
 
 def _last_event(store: Store, row: ExecutionRow) -> object:
-    return next(iter(store.events(row.execution_id, after=row.version - 1, upto=row.version)), None)
+    """Read the last event but those that tag it, which may come at any time."""
+    version = row.version
+    while version:
+        (last,) = store.events(row.execution_id, after=version - 1, upto=version) or (None,)
+        if not isinstance(last, WorkflowTagged):
+            return last
+        version -= 1
+    return None
 
 
 def _progress(state: ExecutionState, done: int, total: int) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +18,7 @@ from .._text.duration import format_seconds
 from .._text.html import Html
 from .._text.style import MARKS, look_of
 from .._text.terminal import clean
-from .._text.text import cut
+from .._text.text import cut, note_lines
 from .._text.times import timestamp
 from .._values import preview
 from .._values.outputs import Outputs
@@ -177,7 +177,7 @@ class ApprovalInfo:
         }
 
 
-@late("completed_steps", "inputs", "step_outputs", "sleep_info", "approval_info")
+@late("completed_steps", "inputs", "step_outputs", "sleep_info", "approval_info", "notes")
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ExecutionStatus:
     """An execution as it was when this was read.
@@ -205,6 +205,7 @@ class ExecutionStatus:
         interrupted: whether it should run, but no process runs it: its process died. It can be resumed.
         name: what it was called when it was started, or None.
         tags: its tags, sorted.
+        notes: what its steps published with ``context.note``: by step, by name.
 
     Example:
         >>> client = ExecutionClient()
@@ -233,6 +234,7 @@ class ExecutionStatus:
     interrupted: bool = False
     name: str | None = None
     tags: tuple[str, ...] = ()
+    notes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def to_dict(self, *, details: bool = True) -> dict[str, Any]:
         """Return it as JSON-able data, for programs: times in ISO 8601, a value that is not JSON as its preview.
@@ -257,6 +259,7 @@ class ExecutionStatus:
             steps = [step.to_dict() for step in self.completed_steps]
             shown["completed_steps"] = steps
             shown["inputs"] = _plain(jsonable(self, "inputs"))
+            shown["notes"] = _plain(jsonable(self, "notes"))
             shown["step_outputs"] = {step["step_name"]: step["output"] for step in steps}
         shown["error"] = self.error
         if details:
@@ -363,6 +366,8 @@ def _notes(status: ExecutionStatus) -> list[str]:
         notes.append("interrupted: its process died; resume it")
     if status.error:
         notes.append(clean(status.error.splitlines()[0]))
+    told = [f"{_name(step)}: {_name(line)}" for step, told in status.notes.items() for line in note_lines(told)]
+    notes += told if len(told) <= _MOST_STEPS else [*told[:_MOST_STEPS], f"... {len(told) - _MOST_STEPS} more notes"]
     if (sleep := status.sleep_info) is not None:
         notes.append(f"sleeps for another {format_seconds(sleep.remaining_ms / 1000)}")
     if (approval := status.approval_info) is not None:

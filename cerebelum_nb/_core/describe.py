@@ -249,6 +249,8 @@ def _detail(event: e.Event, state: State) -> str:
             return f"{event.error}{_on(event.worker)}; the next attempt {_next(event.at, event.due_at)}"
         case e.StepProgressed():
             return f"{event.percent:.0f} % {event.message}".rstrip()
+        case e.StepNoted():
+            return f"{event.name}: {event.value.text}"
         case e.StepPrinted():
             return event.text.strip()
         case e.StepCheckpointed():

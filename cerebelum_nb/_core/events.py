@@ -43,6 +43,7 @@ __all__ = [
     "StepCompleted",
     "StepFailed",
     "StepInterrupted",
+    "StepNoted",
     "StepPrinted",
     "StepProgressed",
     "StepRetried",
@@ -303,6 +304,14 @@ class StepProgressed(StepEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class StepNoted(StepEvent):
+    """A small fact that the step publishes while it runs; a later one of the same name takes its place."""
+
+    name: str
+    value: Value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class StepPrinted(StepEvent):
     """Lines it wrote to stdout and stderr, without secrets; ``dropped`` says that lines before them were left out."""
 
@@ -515,6 +524,7 @@ Event = (
     | StepRetried
     | StepInterrupted
     | StepProgressed
+    | StepNoted
     | StepPrinted
     | StepCheckpointed
     | ItemsListed

@@ -242,6 +242,10 @@ def evolve(state: State, event: e.Event) -> State:
         case e.StepProgressed():
             step = _step(state, event)
             step.percent, step.message = event.percent, event.message
+        case e.StepNoted():
+            step = _step(state, event)
+            if step.visit == event.visit:
+                step.notes = {**(step.notes or {}), event.name: event.value}
         case e.StepPrinted():
             step = _step(state, event)
             step.printed = (step.printed + event.text)[-_LAST_PRINTED:]

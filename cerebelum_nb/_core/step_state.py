@@ -97,6 +97,7 @@ class StepState:
     percent: float | None = None
     message: str = ""
     printed: str = ""  # the end of what this attempt wrote to stdout and stderr
+    notes: dict[str, Value] | None = None  # what it published; replaced, never changed
     operations: dict[str, Operation] = field(default_factory=dict)
     checkpoints: list[Checkpoint] = field(default_factory=list)  # the last at each place, the newest last
     counts: list[dict[str, int]] = field(default_factory=list)  # what each checkpoint so far says of operations

@@ -25,6 +25,7 @@ __all__ = [
     "EVENTS",
     "EXECUTIONS",
     "MOMENT",
+    "NOTES",
     "STEPS",
     "STEP_STATES",
     "TRIAL",
@@ -106,6 +107,18 @@ EVENTS = {
     "attempt": Kind.INT,
     "at": Kind.TIME,
     "data": Kind.TEXT,
+}
+
+NOTES = {
+    "execution_id": Kind.TEXT,
+    "workflow": Kind.CATEGORY,
+    "step": Kind.CATEGORY,
+    "item": Kind.TEXT,
+    "visit": Kind.INT,
+    "attempt": Kind.INT,
+    "at": Kind.TIME,
+    "name": Kind.TEXT,
+    "value": Kind.TEXT,
 }
 
 _OF_THE_LOG = ("execution_id", "workflow", "error_type", "code_hash", "worker")

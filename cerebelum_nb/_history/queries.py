@@ -17,7 +17,7 @@ from .._store.labels import chosen
 from .._store.row_sql import STARTED, iso_of
 from .._store.views import STARTS
 
-__all__ = ["Query", "events", "executions", "steps"]
+__all__ = ["Query", "events", "executions", "notes", "steps"]
 
 _value = partial(value, otherwise=".preview")
 
@@ -162,6 +162,24 @@ def events(execution_id: str | None = None, types: Sequence[str] = (), steps: Se
         FROM execution x CROSS JOIN event e ON e.execution = x.key WHERE {where}""",
         parameters,
         order=(10, 2),
+        is_bulk=execution_id is None,
+    )
+
+
+def notes(
+    execution_id: str | None = None, workflow: str | None = None, steps: Sequence[str] = (), name: str | None = None
+) -> Query:
+    """Query what steps published, oldest execution first, in order."""
+    where, parameters = _of(execution_id, workflow, steps)
+    if name is not None:
+        where += " AND json_extract(e.data, '$.name') = ?"
+        parameters += (name,)
+    return Query(
+        f"""SELECT x.execution_id, x.workflow, {step_in("e.step")} AS step, {item_in("e.step")} AS item,
+            e.visit, e.attempt, e.at, json_extract(e.data, '$.name'), {_value("e.data", "value")}, x.key, e.version
+        FROM execution x CROSS JOIN event e ON e.execution = x.key WHERE {where} AND e.type = 'StepNoted'""",
+        parameters,
+        order=(10, 11),
         is_bulk=execution_id is None,
     )
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .._store.base import Store
     from .frames import Kind
 
-__all__ = ["events", "executions", "outputs", "sql", "steps"]
+__all__ = ["events", "executions", "notes", "outputs", "sql", "steps"]
 
 
 def executions(
@@ -239,6 +239,57 @@ def events(
         query = queries.events(full, types, _steps(step))
         made = together({name: _read(log, query, frames.EVENTS) for name, log in logs.items()})
     return converted(frames.expand(made) if expand else made, tz)
+
+
+def notes(
+    execution_id: ExecutionLike | None = None,
+    workflow: Any = None,
+    step: Any = None,
+    name: str | None = None,
+    *,
+    expand: bool = False,
+    tz: Zone | None = None,
+    store: Source | None = None,
+) -> pd.DataFrame:
+    """Read what steps published with ``context.note``, one row per note, in order; oldest execution first.
+
+    Args:
+        execution_id: only those of this execution.
+        workflow: only those of executions of this workflow: its name, or the workflow itself.
+        step: only this step's, or several's: its name, or the step itself.
+        name: only the notes of this name.
+        expand: True parses the values: objects become a column per member, ``value.url``.
+        tz: the zone to give times in: ``"Europe/Berlin"``, ``"local"``; by default UTC.
+        store: the log, or its path; by default the session's.
+
+    Returns:
+        A frame of these columns:
+
+        - ``execution_id`` (str), ``workflow`` (category)
+        - ``step`` (category), ``item`` (str), ``visit``, ``attempt`` (Int64): which attempt of which step published it
+        - ``at`` (datetime, UTC): when
+        - ``name`` (str): what it is called; the last of a name is what counts
+        - ``value`` (str): JSON text
+
+    Raises:
+        ExecutionNotFoundError: there is no such execution.
+        ValueError: there is no such zone.
+        TypeError: an argument is of another type.
+        StoreError: the log cannot be read.
+
+    Example:
+        >>> from cerebelum_nb import history
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> len(history.notes(store=MemoryStore()))
+        0
+    """
+    from .frames import NOTES, expand_values
+
+    workflow = workflow_name(workflow)
+    with _holding(store, execution_id) as (logs, full):
+        query = queries.notes(full, workflow, _steps(step), name)
+        made = together({one: _read(log, query, NOTES) for one, log in logs.items()})
+    return expand_values(converted(made, tz), ("value",) if expand else ())
 
 
 def outputs(execution_id: ExecutionLike, *, store: Source | None = None) -> Outputs:

@@ -13,12 +13,15 @@ from .._core.limits import Before
 from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._core.step_state import Phase, StepState
+from .._core.value import Value
 from .._engine.execution import Execution
 from .._engine.hints import Advice, advise_on
 from .._engine.scope import Scope
 from .._text.duration import format_seconds
 from .._text.html import Html, escape, quoted
+from .._text.json_text import parse
 from .._text.style import MARKS
+from .._text.text import one_line
 from .failure import Failure
 from .graph import Graph
 
@@ -26,6 +29,8 @@ __all__ = ["SMALL", "STYLE", "Card", "Row", "html_row", "last_printed"]
 
 _FEW = 12
 """So many steps are listed at once; of more, the list is folded."""
+
+_MOST_NOTED = 5
 
 _MOST_PRINTED = 12_000
 """Characters of what steps printed in a saved card."""
@@ -236,7 +241,7 @@ def _row(
         state=state,
         seconds=((step.ended_at if step.settled else now) - step.started_at) / 1e6 if step.started_at else None,
         percent=percent if step.phase is Phase.RUNNING else None,
-        note=_note(step, _estimated(message, percent, step, now), now),
+        note=", ".join(filter(None, (_note(step, _estimated(message, percent, step, now), now), _noted(step)))),
         parallel=parallel,
         printed=printed,
     )
@@ -298,6 +303,19 @@ def _note(step: StepState, message: str, now: int) -> str:
                 tries = f"{operation.kind}: {operation.number} tr{'y' if operation.number == 1 else 'ies'}"
                 parts.append(tries + (f", the next {_left(operation.due_at, now)}" if operation.due_at else ""))
     return ", ".join(parts)
+
+
+def _noted(step: StepState) -> str:
+    """Write what it published."""
+    told = [f"{name}: {_plain(value)}" for name, value in (step.notes or {}).items()]
+    return ", ".join(told[-_MOST_NOTED:])
+
+
+def _plain(value: Value) -> str:
+    text = value.text
+    if text.startswith('"'):
+        text = str(parse(text))
+    return one_line(text, 120)
 
 
 def _estimated(message: str, percent: float | None, step: StepState, now: int) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .._core.arguments import ExecutionLike, id_of
-from .._core.events import Event, WorkflowAwakened, WorkflowResumed, WorkflowStarted
+from .._core.events import Event, WorkflowAwakened, WorkflowResumed, WorkflowStarted, WorkflowTagged
 from .._core.graph import Plan
 from .._core.labels import NO_LABELS, Labels, check_tags
 from .._core.limits import is_shared_prefix
@@ -412,7 +412,11 @@ def _tell_of_unfinished(workflow: Definition, log: Store, inputs: Value) -> None
 def _is_prefix(row: ExecutionRow, log: Store) -> bool:
     if row.summary.state is not ExecutionState.PAUSED:
         return False
-    return any(map(is_shared_prefix, log.events(row.execution_id, after=row.version - 1)))
+    last: list[Event] = []
+    version = row.version
+    while version and (not last or isinstance(last[0], WorkflowTagged)):
+        last, version = log.events(row.execution_id, after=version - 1, upto=version), version - 1
+    return any(map(is_shared_prefix, last))
 
 
 def replaced_inputs(execution: ExecutionValues, inputs: Inputs | None) -> Value | None:
