@@ -40,7 +40,7 @@ def note(scope: Scope | None, name: str, value: Any) -> None:
             f"context.note({name!r}, ...): the value has {len(made.json):,} characters, and a note at most "
             f"{LARGEST_NOTE:,}. Return it from the step, or write it to a file and publish the path"
         )
-    known = scope.known.notes or {}
+    known = {**(scope.known.notes or {}), **(scope.notes or {})}
     if name not in known and len(known) >= MOST_NOTES:
         raise ValueError(
             f"context.note({name!r}, ...): this step has published {MOST_NOTES} notes. Publish under the same name "
