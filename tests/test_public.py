@@ -17,6 +17,7 @@ KEPT = Path(__file__).with_name("public.txt")
 MODULES = (
     "cerebelum_nb",
     "cerebelum_nb.archive",
+    "cerebelum_nb.classroom",
     "cerebelum_nb.distributed",
     "cerebelum_nb.errors",
     "cerebelum_nb.history",

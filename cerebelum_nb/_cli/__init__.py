@@ -40,6 +40,7 @@ _HOMES = {  # of each command the module, and what `cerebelum --help` says, whic
     "follow": ("cluster", "Copy what runs on a cluster into the log."),
     "verify": ("verify", "Say whether the log was altered or damaged, and where."),
     "doctor": ("doctor", "Check the log and what is in it, and say what to do."),
+    "tutorial": ("tutorial", "Learn it by doing: lessons of ten minutes."),
     "demo": ("demo", "Watch a real deployment fail, get fixed and resume."),
 }
 

@@ -85,7 +85,7 @@ class Exit(IntEnum):
 
 EXITS = {
     Exit.OK: "done",
-    Exit.FAILED: "the execution failed or was cancelled; `doctor`, `verify`: something needs attention",
+    Exit.FAILED: "the execution failed or was cancelled; `doctor`, `verify`, `tutorial`: something needs attention",
     Exit.USAGE: "the command line cannot be parsed: an option, a number, JSON",
     Exit.NOT_FOUND: "no execution has that id, or several ids begin with it",
     Exit.BUSY: "another process is running the execution",

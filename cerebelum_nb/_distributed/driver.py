@@ -13,21 +13,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any, NamedTuple, cast
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy, SearchAttributeKey, SearchAttributeUpdate
-from temporalio.exceptions import ActivityError, ApplicationError, TimeoutType
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.exceptions import TimeoutError as ActivityTimeoutError
 
 from .._core import events as e
 from .._core.blueprint import load
 from .._core.drive import Driver
 from .._core.events import Event
-from .._core.graph import StepSpec, key_of, owner_of, step_of
+from .._core.graph import step_of
 from .._core.limits import Before
 from .._core.messages import (
     AskItems,
@@ -52,7 +51,11 @@ from .._core.state import State, evolve
 from .._core.state_name import ExecutionState
 from .._core.step_state import Phase, StepState
 from .._core.value import ErrorInfo, Value
-from .needs import needs
+from .losses import DIED, is_untaken, last_heard, short
+from .memo import MEMO_BYTES, Memo, is_long, is_short
+from .naps import Naps
+from .record import Record
+from .requests import Requests
 from .settings import (
     ATTEMPT,
     DRIVER,
@@ -60,24 +63,14 @@ from .settings import (
     JOIN,
     LIST,
     ROUTE,
-    SEARCH_STATE,
     Terms,
     activity_id,
-    queue_of,
 )
-from .shown import shown
 from .wire import Carried, Rows, from_rows, pack, to_row, unpack
 
-__all__ = ["DIED", "Drive"]
-
-DIED = "its worker died"
+__all__ = ["Drive"]
 
 _ONCE = RetryPolicy(maximum_attempts=1)  # the driver makes the attempts: each is an event of ours
-_STATE = SearchAttributeKey.for_keyword(SEARCH_STATE)
-_SHOWN_EVERY = 2_000_000
-"""µs between two changes of what lists show while the state stays the same: each is a row in the visibility store."""
-_MEMO_BYTES = 400_000
-"""So much of a turn's events stands in one memo; the server takes 2 MB in one message."""
 _TURN_BYTES = 1_000_000
 """So much of attempts' requests is scheduled in one turn; the server takes 4 MB in one answer of a worker."""
 _TURN_STARTS = 50
@@ -112,29 +105,18 @@ class Drive:
     def __init__(self, meta: dict[str, Any], packed: bytes, left: dict[str, Any] | None = None) -> None:
         """Fold what is recorded; ``left`` is what a continue-as-new knows beside the rows."""
         self._meta, self._terms = meta, Terms.of(meta["terms"])
-        self._rows: Rows = unpack(packed)
-        self._carried = len(self._rows)  # how many of them Temporal's history holds
-        plan = load(meta["plan"])
-        self._results: dict[str, list[Any]] = {}  # the row of each completed step
-        self._sources: dict[str, Rows] = {}  # of a long foreach, what each item's request begins with
-        self._operations: dict[str, Rows] = {}  # the rows of each step's operations, in its present visit
-        state = State()
-        for row, event in zip(self._rows, from_rows(self._rows), strict=True):
-            evolve(state, event)
-            self._index(row, event)
-        before = self._terms.before
-        self._driver = Driver(plan, state, Before(before) if before else None)
-        left = left or {}
+        self._recorded, before, left = Record(unpack(packed)), self._terms.before, left or {}
+        self._driver = Driver(load(meta["plan"]), self._recorded.fold(), Before(before) if before else None)
+        self._requests = Requests(self._driver, self._recorded, self._terms, left.get("tied", {}))
         self._suspended = {name: _Suspended(*told) for name, told in left.get("suspended", {}).items()}
-        self._tied: dict[str, str] = left.get("tied", {})  # the queue of the only worker that can run a step's users
         self._waiting: list[str] = []  # steps that have started and are not scheduled yet
         self._at_work: dict[str, _AtWork] = {}
-        self._timers: dict[str, asyncio.Task[None]] = {}
         self._routes: dict[str, Rows] = {}
         self._inbox: list[Callable[[], object]] = []
+        self._naps = Naps(lambda what: self._inbox.append(what))
         self._natively = False
-        self._shown: tuple[str, int] = ("", 0)
-        for name in state.in_flight:
+        self._memo = Memo(self._recorded)
+        for name in self._state.in_flight:
             step = self._step(name)
             if step.phase is Phase.RUNNING:
                 self._driver.running[name] = (step.visit, step.attempt)
@@ -150,18 +132,12 @@ class Drive:
         assert step is not None, f"step {name} has begun"
         return step
 
-    def _spec(self, name: str) -> StepSpec:
-        plan = self._driver.plan
-        spec = plan.steps.get(name) or plan.body_of(name)
-        assert spec is not None, f"nothing is known of step {name}"
-        return spec
-
     # -- the loop -------------------------------------------------------------------------------------------
 
     @workflow.run
     async def run(self, meta: dict[str, Any], packed: bytes, left: dict[str, Any] | None = None) -> Carried:
         """Drive it to its end, or to the next continue-as-new."""
-        self._shown = (self._state.status.value, self._now())
+        self._memo.begin(self._state, self._now())
         for name, suspended in list(self._suspended.items()):
             self._suspend(name, *suspended)
         while True:
@@ -171,14 +147,16 @@ class Drive:
                 return self._end()
             if self._may_continue_as_new():
                 await workflow.wait_condition(workflow.all_handlers_finished)
-                workflow.continue_as_new(
-                    args=[self._meta, pack(self._rows), {"suspended": self._suspended, "tied": self._tied}]
-                )
+                workflow.continue_as_new(args=[self._meta, pack(self._recorded.rows), self._left()])
             try:
                 await workflow.wait_condition(lambda: bool(self._inbox))
             except asyncio.CancelledError:
                 self._natively = True
                 self._inbox.append(lambda: self._take(Cancel("cancelled in Temporal")))
+
+    def _left(self) -> dict[str, Any]:
+        """What the next run has to know beside the rows."""
+        return {"suspended": self._suspended, "tied": self._requests.tied}
 
     def _turn(self) -> None:
         """Take what has happened, decide, and write it into Temporal's history. Nothing in here awaits."""
@@ -199,9 +177,9 @@ class Drive:
                     case AskRoute():
                         answered = self._route(command.step) or answered
                     case AskItems():
-                        self._ask(LIST, command.step, self._request(command.step), self._listed)
+                        self._ask(LIST, command.step, self._requests.of(command.step), self._listed)
                     case JoinItems():
-                        self._ask(JOIN, command.step, self._header(command.step), self._joined)
+                        self._ask(JOIN, command.step, self._requests.header(command.step), self._joined)
                     case CancelAttempts():
                         self._cancel_attempts()
                     case _:
@@ -256,7 +234,7 @@ class Drive:
     @workflow.query
     def operations(self, step: str) -> Rows:
         """Return the rows of a step's operations, for an attempt that waits in its worker."""
-        return self._operations.get(step, [])
+        return self._recorded.operations_of(step)
 
     @workflow.query
     def waits(self, step: str, seen: int) -> dict[str, Any]:
@@ -272,12 +250,12 @@ class Drive:
         for version, signal in self._state.signals.items():
             if any(is_for(op, signal.name) for op in operations):
                 untaken.append(version)
-                if version > seen and size < _MEMO_BYTES:
+                if version > seen and size < MEMO_BYTES:
                     row = to_row(signal)
                     signals.append([version, row])
                     size += len(row[5] or "")
         return {
-            "rows": self._operations.get(step, []),
+            "rows": self._recorded.operations_of(step),
             "done": [op for op, operation in operations.items() if operation.done],
             "signals": signals,
             "untaken": untaken,
@@ -315,8 +293,8 @@ class Drive:
         by = outcome.get("by", "")
         lost, woken = partial(Lost, name, visit, attempt, worker=by), partial(Woken, name, visit, attempt, worker=by)
         if "code" in outcome:  # it has not begun
-            self._note_code(name, outcome["code"])
-            self._tied[_code_of(name)] = outcome["queue"]
+            self._requests.note_code(name, outcome["code"])
+            self._requests.tie_code(name, outcome["queue"])
             self._take(woken(reason=f"worker {by} has another version of it"))
             return
         if "lacks" in outcome:  # nor here
@@ -334,7 +312,7 @@ class Drive:
                 self._record([row])
             if outcome.get("suspended"):
                 self._suspend(name, outcome["op"], outcome["due_at"], outcome.get("seen", 0), by)
-            elif self._spec(name).policy.effect == "external" and outcome.get("began"):
+            elif self._requests.spec(name).policy.effect == "external" and outcome.get("began"):
                 self._take(lost(reason=f"worker {by} ended"))
             else:
                 self._take(woken(reason=f"worker {by} ended"))
@@ -343,23 +321,20 @@ class Drive:
         for row in rows:
             events += from_rows([self._stamped(row, last)])
             last = events[-1].at
-        if outcome.get("tied"):
-            self._tied[name] = outcome["queue"]
-        else:
-            self._tied.pop(name, None)
+        self._requests.tie_result(name, outcome["queue"] if outcome.get("tied") else None)
         self._routes[name] = outcome.get("routes", [])
         self._take(Settled(name, visit, attempt, events))
 
     def _lost(self, name: str, visit: int, attempt: int, error: BaseException) -> None:
         """An attempt has no outcome: nobody knows how far it came."""
         cause = getattr(error, "cause", None) or error
-        if _is_untaken(cause):
+        if is_untaken(cause):
             self._take(Woken(name, visit, attempt, "the worker that has what it needs is gone"))
-            self._tied.pop(_code_of(name), None)
-            self._restore(self._untie(name))
+            self._requests.tie_code(name, None)
+            self._restore(self._requests.untie(name))
             return
-        died, by = isinstance(cause, ActivityTimeoutError), _last_heard(cause)
-        self._take(Lost(name, visit, attempt, DIED if died else _short(cause), by))
+        died, by = isinstance(cause, ActivityTimeoutError), last_heard(cause)
+        self._take(Lost(name, visit, attempt, DIED if died else short(cause), by))
 
     def _restore(self, steps: list[str]) -> None:
         """Have results made again that are in no log and whose worker is gone."""
@@ -388,31 +363,19 @@ class Drive:
         if self._is_decided(name, suspended):
             self._inbox.append(partial(self._wake, name))  # it was decided while its worker gave it up
         elif due_at is not None:
-            self._nap(f"wait:{name}", due_at, partial(self._wake, name))
+            self._naps.begin(f"wait:{name}", self._until(due_at), partial(self._wake, name))
 
     def _wake(self, name: str) -> None:
         suspended = self._suspended.pop(name, None)
         if suspended is not None:
-            self._end_nap(f"wait:{name}")
+            self._naps.end(f"wait:{name}")
             self._take(Woken(name, *self._driver.running.get(name, (0, 0)), worker=suspended.by))
 
+    def _until(self, due_at: int) -> float:
+        return max(0.0, (due_at - self._now()) / 1e6)
+
     def _set_timer(self, name: str, due_at: int) -> None:
-        self._nap(name, due_at, lambda: self._take(Due(name)))
-
-    def _nap(self, key: str, due_at: int, then: Callable[[], object]) -> None:
-        seconds = max(0.0, (due_at - self._now()) / 1e6)
-
-        async def nap() -> None:
-            await asyncio.sleep(seconds)
-            self._timers.pop(key, None)
-            self._inbox.append(then)
-
-        self._end_nap(key)
-        self._timers[key] = asyncio.create_task(nap())
-
-    def _end_nap(self, key: str) -> None:
-        if (timer := self._timers.pop(key, None)) is not None:
-            timer.cancel()
+        self._naps.begin(name, self._until(due_at), lambda: self._take(Due(name)))
 
     def _doze(self) -> None:
         """Say that it hibernates when all there is to do is a long wait."""
@@ -436,13 +399,13 @@ class Drive:
             self._take(Routed(cast("e.DivergeTaken | e.BranchTaken | e.WorkflowFailed", event)))
             return True
         step = self._state.steps[name]
-        request = self._request(name)
+        request = self._requests.of(name)
         if step.phase is Phase.FAILED and step.error is not None:
             header: dict[str, Any] = {"at": step.ended_at, "step": name, "visit": step.visit, "attempt": step.attempt}
             failed = e.StepFailed(**header, error=step.error, output=step.output)
             request["rows"].append(to_row(failed))
-        elif name in self._results:
-            request["rows"].append(self._results[name])
+        elif (result := self._recorded.results.get(name)) is not None:
+            request["rows"].append(result)
         self._ask(ROUTE, name, request, self._routed)
         return False
 
@@ -461,9 +424,7 @@ class Drive:
         elif "missing" in told:
             self._restore(told["missing"])
         else:
-            self._sources.pop(name, None)
-            if "source" in told:
-                self._sources[name] = told["source"]
+            self._requests.begin_items(name, told.get("source"))
             self._take_items(told["rows"])
 
     def _joined(self, name: str, told: dict[str, Any] | ErrorInfo) -> None:
@@ -486,13 +447,13 @@ class Drive:
 
     def _ask(self, kind: str, name: str, request: dict[str, Any], then: _Answer) -> None:
         """Ask a worker something about a step that its code says; the driver waits for the answer."""
-        tied = self._tied_to(name) if kind == LIST else None
+        tied = self._requests.tied_to(name) if kind == LIST else None
         handle = workflow.start_activity(
             kind,
-            args=[request, self._take_carried()],
+            args=[request, self._recorded.carried()],
             start_to_close_timeout=timedelta(minutes=1),
             schedule_to_start_timeout=timedelta(seconds=self._terms.heartbeat) if tied else None,
-            task_queue=tied or self._queue(name),
+            task_queue=tied or self._requests.queue(name),
             summary=_summary(f"{kind.rpartition('.')[2]} of {name}"),
         )
         handle.add_done_callback(lambda _: self._inbox.append(partial(self._answered, name, handle, then)))
@@ -501,10 +462,10 @@ class Drive:
         try:
             told: dict[str, Any] = handle.result()
         except ActivityError as error:  # after Temporal's own retries
-            if _is_untaken(error.cause):
-                then(name, {"missing": self._untie(name)})
+            if is_untaken(error.cause):
+                then(name, {"missing": self._requests.untie(name)})
             else:
-                then(name, ErrorInfo(type="WorkerError", message=_short(error.cause or error)))
+                then(name, ErrorInfo(type="WorkerError", message=short(error.cause or error)))
         else:
             then(name, told)
 
@@ -512,10 +473,10 @@ class Drive:
 
     def _launch(self, name: str, request: dict[str, Any]) -> None:
         step = self._step(name)
-        queue, tied = self._queue(name), self._tied_to(name)
+        queue, tied = self._requests.queue(name), self._requests.tied_to(name)
         handle = workflow.start_activity(
             ATTEMPT,
-            args=[request, self._take_carried()],
+            args=[request, self._recorded.carried()],
             activity_id=activity_id(name, step.visit, step.attempt),
             task_queue=tied or queue,
             start_to_close_timeout=FOREVER,
@@ -528,75 +489,11 @@ class Drive:
         at_work = self._at_work[name] = _AtWork(step.visit, step.attempt, handle)
         handle.add_done_callback(lambda _: self._inbox.append(partial(self._settled, name, at_work)))
 
-    def _queue(self, name: str) -> str | None:
-        group = (self._terms.queues or {}).get(step_of(name))
-        return queue_of(self._driver.plan.workflow, group) if group else None
-
-    def _tied_to(self, name: str) -> str | None:
-        """The queue of the only worker that has the code of a step, or a value it needs that is in no log."""
-        code = self._tied.get(_code_of(name))
-        return code or next((self._tied[needed] for needed in self._needs(name) if needed in self._tied), None)
-
-    def _untie(self, name: str) -> list[str]:
-        """Name what a step needs of a worker that is gone, and forget the worker."""
-        gone = [needed for needed in self._needs(name) if needed in self._tied]
-        for step in gone:
-            del self._tied[step]
-        return gone
-
-    def _needs(self, name: str) -> list[str]:
-        return needs(self._driver.plan, self._state, name)
-
-    def _note_code(self, name: str, code: str) -> None:
-        """Go by the code that the worker has."""
-        plan, step = self._driver.plan, step_of(name)
-        specs = cast("dict[str, StepSpec]", plan.each[owner_of(name)].body if "[" in name else plan.steps)
-        specs[step] = replace(specs[step], code=code)
-
-    def _header(self, name: str) -> dict[str, Any]:
-        """Say which workflow and which attempt is meant."""
-        state = self._state
-        step = state.step(name) or StepState()
-        return {
-            "workflow": state.workflow,
-            "step": name,
-            "visit": step.visit,
-            "attempt": max(1, step.attempt),
-            "failures": step.failures,
-            "release_after": self._terms.release_after,
-        }
-
-    def _request(self, name: str) -> dict[str, Any]:
-        """Gather what an attempt has to know, or who lists the items of a foreach: its part of the state, as rows."""
-        spec, state, owner = self._spec(name), self._state, owner_of(name)
-        each = self._driver.plan.each.get(owner)
-        takes_inputs = spec.takes_inputs or spec.takes_context or (each is not None and "." in each.source)
-        begun = e.WorkflowStarted(
-            at=state.started_at,
-            workflow=state.workflow,
-            inputs=(state.inputs or _NOTHING) if takes_inputs else _NOTHING,
-            total_steps=state.total_steps,
-        )
-        needed = self._needs(name)
-        rows = [to_row(begun)]
-        request = {**self._header(name), "code": spec.code, "agreed": _code_of(name) in self._tied}
-        if each is not None and name != owner:
-            items = state.steps[owner].items
-            assert items is not None
-            request["item"] = items.keys[key_of(name)]
-            if owner in self._sources:
-                rows = self._sources[owner]
-                needed = [one for one in needed if one != each.source]
-        rows = [*rows, *(self._results[one] for one in needed if one in self._results)]
-        return {**request, "rows": rows + self._operations.get(name, [])}
-
     def _cancel_attempts(self) -> None:
         for _, _, handle in self._at_work.values():
             handle.cancel()
-        for timer in self._timers.values():
-            timer.cancel()
         self._at_work.clear()
-        self._timers.clear()
+        self._naps.clear()
         self._suspended.clear()
         self._waiting.clear()
 
@@ -616,106 +513,40 @@ class Drive:
             self._note(event)
 
     def _note(self, event: Event) -> None:
-        row = to_row(event)
-        self._rows.append(row)
-        self._index(row, event)
-
-    def _index(self, row: list[Any], event: Event) -> None:
-        if isinstance(event, e.SignalTaken):
-            self._index_signal(event)
-        elif isinstance(event, (e.OperationEvent, e.StepCheckpointed)):
-            self._operations.setdefault(event.step, []).append(row)
-        elif isinstance(event, e.StepRetried):  # from its top
-            known = self._operations.get(event.step, [])
-            self._operations[event.step] = [one for one in known if one[0] != e.StepCheckpointed.__name__]
-        elif isinstance(event, e.StepCompleted):
-            self._results[event.step] = row
-            self._operations.pop(event.step, None)
-        elif isinstance(event, e.Jumped):
-            self._forget_operations(event.reset)
-        elif isinstance(event, (e.WorkflowResumed, e.WorkflowForked)):
-            self._forget_operations((*event.revisited, *event.relisted))
-
-    def _index_signal(self, event: e.SignalTaken) -> None:
-        """Keep what a step took as a result: the signal itself is in no request."""
-        step = self._state.step(event.step)
-        operation = None if step is None else step.operations.get(event.op)
-        if operation is not None and operation.result is not None:  # else another step was first
-            where: dict[str, Any] = {"step": event.step, "visit": event.visit, "attempt": event.attempt}
-            done = e.OperationCompleted(at=event.at, op=event.op, output=operation.result, **where)
-            self._operations.setdefault(event.step, []).append(to_row(done))
-
-    def _forget_operations(self, names: tuple[str, ...]) -> None:
-        """A new visit begins: of a foreach, for all of its items."""
-        for name in [one for one in self._operations if one in names or owner_of(one) in names]:
-            del self._operations[name]
-
-    def _take_carried(self) -> Carried | None:
-        if self._carried == len(self._rows):
-            return None
-        carried = {"after": self._carried, "rows": self._rows[self._carried :]}
-        self._carried = len(self._rows)
-        return carried
+        self._recorded.note(event, self._state)
 
     def _write(self) -> None:
         """Schedule what can be scheduled; the events ride on the first, or stand in a memo."""
         written, most = 0, min(self._terms.most_at_work, len(self._at_work) + _TURN_STARTS)
-        if self._at_work and self._is_long():
+        if self._at_work and is_long():
             most = 0  # what is at work ends, and the rest starts in a new history
         while self._waiting and len(self._at_work) < most and written < _TURN_BYTES:
             name = self._waiting.pop(0)
-            request = self._request(name)
+            request = self._requests.of(name)
             written += 500 + sum(len(row[5] or "") for row in request["rows"])
             self._launch(name, request)
         if self._waiting and most and len(self._at_work) < self._terms.most_at_work:
-            self._nap("more", self._now(), lambda: None)  # the rest in the next turn
-        self._write_memo()
-
-    def _write_memo(self, *, last: bool = False) -> None:
-        while self._carried < len(self._rows):
-            first, size = self._carried, 0
-            while self._carried < len(self._rows) and (size < _MEMO_BYTES or first == self._carried):
-                size += len(self._rows[self._carried][5] or "") + 80
-                self._carried += 1
-            workflow.upsert_memo({"events": {"after": first, "rows": self._rows[first : self._carried]}})
-        if shown := self._shown_now(last=last):
-            workflow.upsert_memo({"shown": shown})
-
-    def _shown_now(self, *, last: bool) -> dict[str, Any] | None:
-        """What lists show of it, when that is to be written."""
-        status, now = self._state.status.value, self._now()
-        if not last and status == self._shown[0] and now - self._shown[1] < _SHOWN_EVERY:
-            return None
-        if status != self._shown[0]:
-            changes: list[SearchAttributeUpdate[Any]] = [_STATE.value_set(status)]
-            workflow.upsert_search_attributes(changes)
-        self._shown = (status, now)
-        return shown(self._state)
-
-    def _is_long(self) -> bool:
-        """Whether Temporal's history may not become much longer: the server ends a run at 51,200 events or 50 MB."""
-        info = workflow.info()
-        return info.get_current_history_length() > _LONG_HISTORY or info.get_current_history_size() > _BIG_HISTORY
+            self._naps.begin("more", 0, lambda: None)  # the rest in the next turn
+        self._memo.write(self._state, self._now())
 
     def _may_continue_as_new(self) -> bool:
         """Whether this is the moment for it: nothing is at work, so that all there is to know is in the rows."""
         if self._at_work or self._driver.routing or self._inbox or self._driver.finishing:
             return False
-        info = workflow.info()
-        if info.is_continue_as_new_suggested():
+        if workflow.info().is_continue_as_new_suggested():
             return True
         # Before a wait of more than an hour: what then stands open is one event and a timer, which any release replays.
         wake_at = self._state.wake_at
         long = self._state.hibernated and (wake_at is None or wake_at - self._now() > 3_600_000_000)
-        return long and not self._waiting and info.get_current_history_length() > _SHORT_HISTORY
+        return long and not self._waiting and not is_short()
 
     def _end(self) -> Carried:
         state = self._state
         if state.lifecycle is ExecutionState.COMPLETED:
-            carried = self._take_carried()
-            self._write_memo(last=True)
-            return carried or {"after": self._carried, "rows": []}
-        self._write_memo(last=True)
+            carried = self._recorded.carried()
+            self._memo.write(self._state, self._now(), last=True)
+            return carried or {"after": len(self._recorded.rows), "rows": []}
+        self._memo.write(self._state, self._now(), last=True)
         if state.lifecycle is ExecutionState.CANCELLED:
             if self._natively:
                 raise asyncio.CancelledError
@@ -725,31 +556,9 @@ class Drive:
         raise ApplicationError(f"{where}{error}"[:1000], type=error.type, non_retryable=True)
 
 
-_SHORT_HISTORY = 50
-"""Events of Temporal's that are not worth a continue-as-new."""
-_LONG_HISTORY, _BIG_HISTORY = 20_000, 20_000_000
-"""Events and bytes from which on nothing new starts until a continue-as-new."""
-
-
 def is_for(op: str, signal: str) -> bool:
     """Whether an operation waits for signals of this name."""
     return op.startswith(f"signal:{signal}:")
-
-
-def _code_of(name: str) -> str:
-    """The key under which is kept who has the code of a step; the items of a foreach share it."""
-    return f"code:{owner_of(name)}.{step_of(name)}" if "[" in name else f"code:{name}"
-
-
-def _is_untaken(error: BaseException | None) -> bool:
-    """Whether the one worker that has what an activity needs did not take it."""
-    return isinstance(error, ActivityTimeoutError) and error.type is TimeoutType.SCHEDULE_TO_START
-
-
-def _last_heard(error: object) -> str:
-    """Name the worker that died, if a heartbeat told it."""
-    details = getattr(error, "last_heartbeat_details", ())
-    return str(details[0].get("by", "")) if details and isinstance(details[0], dict) else ""
 
 
 def _summary(text: str) -> str:
@@ -758,8 +567,3 @@ def _summary(text: str) -> str:
 
 def _in_words(names: list[str]) -> str:
     return ", ".join(f"'{name}'" for name in names)
-
-
-def _short(error: BaseException) -> str:
-    told = getattr(error, "message", "") or str(error)
-    return f"its worker could not run it: {told}"[:500]

@@ -16,6 +16,7 @@ from cerebelum_nb import (
     ProgressReporter,
     Secret,
     SignalError,
+    WorkflowError,
     foreach,
     history,
     sleep,
@@ -299,6 +300,30 @@ async def test_a_signal_wakes_the_step_that_waits_for_it_and_no_other(server, lo
     assert kinds(log, "sig1").count("StepStarted") == 3
     with pytest.raises(SignalError, match="is COMPLETED"):
         await client.send_signal("sig1", "payment")
+
+
+async def test_a_resume_after_a_signal_was_taken_keeps_it(server, log, executor, served):
+    broken = [True]
+
+    @step(retries=0)
+    async def paid():
+        order = await wait_for_signal("payment")
+        if broken:
+            raise ValueError("the bank is closed")
+        return order
+
+    @workflow
+    def selling(wf):
+        wf.timeline(paid)
+
+    await served(selling)
+    run = asyncio.ensure_future(executor.execute(selling, execution_id="sig3", store=log))
+    await until(lambda: "SignalAwaited" in kinds(log, "sig3"))
+    await ExecutionClient(log).send_signal("sig3", "payment", 7)
+    with pytest.raises(WorkflowError, match="the bank is closed"):
+        await run
+    broken.clear()
+    assert (await executor.resume(selling, "sig3", store=log)).output == 7
 
 
 async def test_each_of_several_waiting_items_takes_a_signal_of_its_own(server, log, executor, served):

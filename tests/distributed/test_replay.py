@@ -7,7 +7,6 @@ releases stay. A change of the driver that breaks one needs ``workflow.patched``
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -41,8 +40,18 @@ async def test_another_order_of_steps_does_not_replay():
         await replayer.replay_workflow(history)
 
 
-def test_the_sdk_still_lets_a_turn_take_longer_than_two_seconds(worker):
-    from temporalio.worker import Worker
+async def test_the_sdk_still_lets_a_turn_take_longer_than_two_seconds(server):
+    from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-    taker = worker._taker("cerebelum:some", ThreadPoolExecutor(1))
-    assert isinstance(taker, Worker) and taker._workflow_worker._deadlock_timeout_seconds == 30
+    from cerebelum_nb._distributed.connection import connect
+    from cerebelum_nb._distributed.driver import Drive
+    from cerebelum_nb._distributed.worker import be_patient
+
+    taker = Worker(
+        await connect(server.url),
+        task_queue="cerebelum:some",
+        workflows=[Drive],
+        workflow_runner=UnsandboxedWorkflowRunner(),
+    )
+    be_patient(taker)
+    assert taker._workflow_worker._deadlock_timeout_seconds == 30

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import cerebelum_nb
+from cerebelum_nb import classroom
 
 from ..programs import FRAMES, run
 
@@ -28,6 +29,7 @@ def public() -> Iterator[tuple[str, Any]]:
             yield name, value
         elif name in ("archive", "flow", "history", "observe", "testing"):
             yield from ((f"{name}.{inner}", getattr(value, inner)) for inner in value.__all__)
+    yield from ((f"classroom.{inner}", getattr(classroom, inner)) for inner in classroom.__all__)
 
 
 PUBLIC = dict(public())

@@ -1,0 +1,130 @@
+"""A lesson's notebooks, built from its master: the student's copy and the solution.
+
+A master is a Python file in the percent format: ``# %% name`` begins a code cell and ``# %% [markdown] name`` a text,
+which is commented out. What a student has to write stands between ``### BEGIN SOLUTION`` and ``### END SOLUTION``, the
+markers of nbgrader; after ``### INSTEAD`` in between stands what the student finds there. In one line the marker is
+``### SOLUTION`` at its end, after which may stand what the student finds instead of the right side.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Cell", "cells_of", "file_name", "master", "masters", "notebook", "solution", "student", "write"]
+
+_FOLDER = Path(__file__).with_name("lessons")
+_HEAD = re.compile(r"^# %% (?P<markdown>\[markdown\] )?(?P<name>[\w-]+)$", re.MULTILINE)
+_BLOCK = re.compile(
+    r"^(?P<indent> *)### BEGIN SOLUTION\n(?P<right>.*?)\n(?: *### INSTEAD\n(?P<instead>.*?)\n)? *### END SOLUTION$",
+    re.MULTILINE | re.DOTALL,
+)
+_LINE = re.compile(r"^(?P<left>.*?= )?(?P<right>.*?)  ### SOLUTION(?: (?P<instead>.*))?$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a master: its name, which is its id in the notebooks, and its source."""
+
+    name: str
+    source: str
+    is_code: bool
+
+
+def masters() -> dict[int, Path]:
+    """Return the masters by the lesson's number."""
+    return {int(path.name[:2]): path for path in sorted(_FOLDER.glob("[0-9][0-9]_*.py"))}
+
+
+def master(number: int) -> Path:
+    """Return the master of a lesson.
+
+    Raises:
+        ValueError: there is no such lesson.
+    """
+    found = masters()
+    if number not in found:
+        raise ValueError(f"there is no lesson {number}; there are {', '.join(map(str, found))}")
+    return found[number]
+
+
+def cells_of(text: str) -> list[Cell]:
+    r"""Read a master.
+
+    Example:
+        >>> cells_of("# %% [markdown] a\n# Hello\n\n# %% b\nn = 1  ### SOLUTION\n")
+        [Cell(name='a', source='Hello', is_code=False), Cell(name='b', source='n = 1  ### SOLUTION', is_code=True)]
+    """
+    heads = list(_HEAD.finditer(text))
+    ends = [head.start() for head in heads[1:]] + [len(text)]
+    found = []
+    for head, end in zip(heads, ends, strict=True):
+        source = text[head.end() : end].strip("\n")
+        if head["markdown"]:
+            source = re.sub(r"^# ?", "", source, flags=re.MULTILINE)
+        found.append(Cell(head["name"], source, not head["markdown"]))
+    return found
+
+
+def student(source: str) -> str:
+    """Return a code cell as a student gets it: what is to be written is left out.
+
+    Example:
+        >>> student("n = 1  ### SOLUTION")
+        'n = ...'
+    """
+    source = _BLOCK.sub(lambda found: found["instead"] or f"{found['indent']}...  # your code here", source)
+    return _LINE.sub(lambda found: (found["left"] or "") + (found["instead"] or "..."), source)
+
+
+def solution(source: str) -> str:
+    """Return a code cell as it is when the exercise is done.
+
+    Example:
+        >>> solution("n = 1  ### SOLUTION")
+        'n = 1'
+    """
+    source = _BLOCK.sub(lambda found: found["right"], source)
+    return re.sub(r"  ### SOLUTION.*$", "", source, flags=re.MULTILINE)
+
+
+def notebook(number: int, copy: Callable[[str], str] = student) -> dict[str, Any]:
+    """Build a notebook, in nbformat 4.5.
+
+    Args:
+        number: which lesson.
+        copy: makes each code cell: `student` or `solution`.
+    """
+    cells = cells_of(master(number).read_text(encoding="utf-8"))
+    made = [replace(cell, source=copy(cell.source)) if cell.is_code else cell for cell in cells]
+    return {
+        "cells": [_as_json(cell) for cell in made],
+        "metadata": {
+            "kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"},
+            "language_info": {"name": "python"},
+        },
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+
+
+def file_name(number: int) -> str:
+    """Return how a lesson's notebook is called."""
+    return f"lesson_{master(number).stem}.ipynb"
+
+
+def write(number: int, path: Path, copy: Callable[[str], str] = student) -> None:
+    """Write a lesson's notebook."""
+    path.write_text(json.dumps(notebook(number, copy), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _as_json(cell: Cell) -> dict[str, Any]:
+    lines = cell.source.splitlines(keepends=True)
+    if not cell.is_code:
+        return {"cell_type": "markdown", "id": cell.name, "metadata": {}, "source": lines}
+    code = {"cell_type": "code", "id": cell.name, "metadata": {}, "source": lines}
+    return {**code, "execution_count": None, "outputs": []}

@@ -1,0 +1,101 @@
+"""What each lesson asks, and what its log must show: one module a lesson.
+
+A check is a generator over the evidence: each hint that it yields names something that is missing, and none means
+done. It reads nothing but the log, so that a grade can be derived again from the log alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from ..._text.text import did_you_mean
+from ..evidence import Answer, Evidence
+
+__all__ = ["LESSONS", "Check", "Exercise", "Exercises", "blank", "exercises_of", "graded", "hints"]
+
+LESSONS = ("lesson-1", "lesson-3")
+"""The lessons there are."""
+
+Check = Callable[[Evidence, Answer], Iterator[str]]
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One exercise.
+
+    Attributes:
+        title: what it is about, in a word or two.
+        check: yields a hint for everything that is missing.
+        asks: what has to be filled in, for the hint when it is not; empty if no answer is given, and the log of runs
+            says it all.
+        record: makes the answer that is recorded from what the student gives.
+    """
+
+    title: str
+    check: Check
+    asks: str = ""
+    record: Callable[[Evidence, Any], Any] | None = None
+
+
+@dataclass(frozen=True)
+class Exercises:
+    """The exercises of one lesson, numbered from 1."""
+
+    lesson: str
+    title: str
+    exercises: tuple[Exercise, ...]
+
+    def __getitem__(self, number: int) -> Exercise:
+        if not 1 <= number <= len(self.exercises):
+            raise ValueError(f"{self.lesson} has exercises 1 to {len(self.exercises)}, and no {number!r}")
+        return self.exercises[number - 1]
+
+    def name(self, number: int) -> str:
+        """Return how an exercise is called."""
+        return f"{number} {self[number].title}"
+
+
+def exercises_of(lesson: str) -> Exercises:
+    """Return the exercises of a lesson.
+
+    Raises:
+        ValueError: there is no such lesson.
+    """
+    if lesson not in LESSONS:
+        known = ", ".join(LESSONS)
+        raise ValueError(f"There is no lesson {lesson!r}. {did_you_mean(lesson, LESSONS, f'There are: {known}.')}")
+    module = import_module(f".{lesson.replace('-', '_')}", __name__)
+    found = module.EXERCISES
+    assert isinstance(found, Exercises)
+    return found
+
+
+def graded(exercises: Exercises, number: int, evidence: Evidence) -> list[str]:
+    """Return what is missing of an exercise; nothing if it is done, by any answer that was given to it.
+
+    So what was done stays done when its cells are run again. Never raises for what is in the log.
+    """
+    count = evidence.answers(exercises.lesson, number)
+    newest = hints(exercises, number, evidence, evidence.answer(exercises.lesson, number, count))
+    earlier = range(count - 1, 0, -1) if newest else ()
+    is_done = any(not hints(exercises, number, evidence, evidence.answer(exercises.lesson, number, n)) for n in earlier)
+    return [] if is_done else newest
+
+
+def hints(exercises: Exercises, number: int, evidence: Evidence, answer: Answer) -> list[str]:
+    """Return what is missing of an exercise, given one answer to it."""
+    exercise = exercises[number]
+    if exercise.asks and not answer.given:
+        return [blank(exercise)]
+    try:
+        return list(dict.fromkeys(exercise.check(evidence, answer)))
+    except Exception as error:  # noqa: BLE001 - an answer may be anything, and a check must not fail a notebook
+        return [f"this answer cannot be read ({type(error).__name__}: {error}): is it of the form that is asked for?"]
+
+
+def blank(exercise: Exercise) -> str:
+    """Return the hint for a place that was left as it was."""
+    return f"{exercise.asks}, run that cell again, and then this one"

@@ -1,0 +1,152 @@
+"""Grades from logs: what a student's log shows, and where a whole class stands."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from glob import glob
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .._archive.verify import verify
+from .._core.state_name import ExecutionState
+from .._text.text import counted, cut
+from ..errors import CerebelumError, StoreError
+from .evidence import ANSWERS, Evidence
+from .exercises import LESSONS, exercises_of, graded
+from .verdict import Score, Verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["grade", "lessons_in", "roster", "score_of"]
+
+_MOST_FINDINGS = 5
+
+
+def score_of(evidence: Evidence, lesson: str) -> Score:
+    """Derive from a log how far a lesson is done."""
+    exercises = exercises_of(lesson)
+    names = {number: exercises.name(number) for number in range(1, len(exercises.exercises) + 1)}
+    return Score(lesson, {name: Verdict(name, graded(exercises, n, evidence)) for n, name in names.items()})
+
+
+def lessons_in(evidence: Evidence) -> list[str]:
+    """Return the lessons that a log has answers of."""
+    return [lesson for lesson in evidence.lessons() if lesson in LESSONS]
+
+
+def grade(log: str | os.PathLike[str], lesson: str | None = None) -> Score:
+    """Derive a student's score from the log that was handed in.
+
+    Every check is made again from what is recorded, so that neither an output pasted into a notebook nor a changed
+    check counts. Nothing in the log is unpickled, and no code is run.
+
+    Args:
+        log: the log's file.
+        lesson: which lesson; by default the one that the log has answers of.
+
+    Returns:
+        The score, with what :func:`cerebelum_nb.archive.verify` finds if the log was altered.
+
+    Raises:
+        ValueError: the log holds answers of no lesson, or of several, or there is no such lesson.
+        StoreError: there is no log, or it cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> from cerebelum_nb.classroom import Lesson
+        >>> lesson = Lesson("lesson-1", tempfile.mkdtemp())
+        >>> _ = lesson.check(1, 1)
+        >>> lesson.close()
+        >>> print(grade(lesson.log))
+        0 of 4
+    """
+    with Evidence.of(log) as evidence:
+        if lesson is None:
+            found = lessons_in(evidence)
+            if len(found) != 1:
+                held = ", ".join(found) or "no lesson"
+                raise ValueError(f"{os.fspath(log)} holds answers of {held}: say which, grade(log, 'lesson-1')")
+            (lesson,) = found
+        made = score_of(evidence, lesson)
+        findings = [str(finding) for finding in verify(store=evidence.store).findings[:_MOST_FINDINGS]]
+    return Score(made.lesson, made.verdicts, findings)
+
+
+def roster(logs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> pd.DataFrame:
+    """Show where a class stands: one row a student, one column a lesson.
+
+    Args:
+        logs: the students' logs: a pattern such as ``"submissions/*/lesson-1/history.db"``, or paths. A student is
+            called by the folder that the first ``*`` stands for, or by the first folder in which the paths differ.
+
+    Returns:
+        A frame of text: ``"4 of 4"``, ``"2 of 4, charge failed: TypeError"`` with the newest run if that is in trouble
+        or waits, ``"-"`` where nothing was done, or why a log cannot be read.
+
+    Raises:
+        ValueError: there is no such log.
+
+    Example:
+        >>> import tempfile
+        >>> from cerebelum_nb.classroom import Lesson
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name, answer in (("ana", 2), ("ben", ...)):
+        ...     lesson = Lesson("lesson-1", folder / name)
+        ...     _ = lesson.check(1, answer)
+        ...     lesson.close()
+        >>> roster(f"{folder}/*/history.db")
+            lesson-1
+        ana   0 of 4
+        ben        -
+    """
+    import pandas as pd
+
+    if isinstance(logs, (str, os.PathLike)):
+        pattern = os.fspath(logs)
+        paths = sorted(glob(pattern, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
+    else:
+        pattern, paths = "", [os.fspath(path) for path in logs]
+    if not paths:
+        raise ValueError(f"there is no log at {logs!r}: give a pattern such as 'submissions/*/lesson-1/history.db'")
+    cells: dict[str, dict[str, str]] = {}
+    for student, path in zip(_students(pattern, paths), paths, strict=True):
+        cells.setdefault(student, {}).update(_stands(path))
+    columns = [lesson for lesson in LESSONS if any(lesson in row for row in cells.values())]
+    columns += ["log"] if any("log" in row for row in cells.values()) else []
+    return pd.DataFrame([[row.get(name, "-") for name in columns] for row in cells.values()], [*cells], columns)
+
+
+def _stands(path: str) -> dict[str, str]:
+    """Say of each lesson in a log how far it is done; of one that cannot be read, why."""
+    try:
+        with Evidence.of(path) as evidence:
+            trouble = _trouble(evidence)
+            return {
+                lesson: ", ".join(filter(None, (str(score_of(evidence, lesson)), trouble)))
+                for lesson in lessons_in(evidence)
+            }
+    except (CerebelumError, StoreError, ValueError) as error:
+        return {"log": cut(str(error).replace(str(Path(path).absolute()), Path(path).name), 60)}
+
+
+def _trouble(evidence: Evidence) -> str:
+    """Say how the newest run stands, unless it is completed."""
+    rows, _ = evidence.store.executions(limit=20)
+    row = next((row for row in rows if row.summary.workflow != ANSWERS), None)
+    if row is None or row.summary.state is ExecutionState.COMPLETED:
+        return ""
+    found = row.summary
+    if found.error:
+        return cut(f"{found.workflow} failed: {found.error}", 60)
+    return f"{found.workflow} {str(found.state).lower().replace('_', ' ')} after {counted(found.done_steps, 'step')}"
+
+
+def _students(pattern: str, paths: list[str]) -> list[str]:
+    """Name each path by the folder that the first ``*`` of the pattern stands for, else by the first that differs."""
+    parts = [Path(path).parts for path in paths]
+    place = next((n for n, part in enumerate(Path(pattern).parts) if "*" in part or "?" in part), None)
+    if place is None or "**" in pattern:
+        place = next((n for n, several in enumerate(zip(*parts, strict=False)) if len({*several}) > 1), 0)
+    return [each[min(place, len(each) - 1)] for each in parts]

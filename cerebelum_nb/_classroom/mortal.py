@@ -1,0 +1,199 @@
+"""The process that dies: it runs a workflow from a notebook and kills itself at one event.
+
+``python -m cerebelum_nb._classroom.mortal JOBS``, where JOBS is a file that `crash` wrote. The jobs are pickled by the
+process that starts this one, for this one only. Several of them are forked from it where processes can be forked, as
+importing this library takes longer than most jobs.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from .._core.events import Event
+from .._dsl.step import Step
+from .._engine.clock import Clock, current_clock
+from .._store.base import Commit
+from .._store.sqlite import SqliteStore
+from .._values.classes import MAIN
+from .._workflow.definition import Definition
+from .._workflow.workflow import Workflow
+
+__all__ = ["KILLED", "Job", "Lives", "Moment", "MortalStore", "dumps", "live"]
+
+KILLED = (-9, 137)
+"""Exit codes of a process that was killed."""
+_ABREAST = 4
+"""How many processes are at work at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """An event at which a process dies.
+
+    Attributes:
+        at: its number, or its type and perhaps its step.
+        is_before: right before it is written down, instead of right after.
+        nth: which of several events of that type.
+    """
+
+    at: int | str
+    is_before: bool = False
+    nth: int = 1
+
+    def matches(self, version: int, event: Event) -> bool:
+        """Whether this is the event."""
+        if isinstance(self.at, int):
+            return version == self.at
+        kind, _, step = self.at.partition(" ")
+        return type(event).__name__ == kind and (not step or getattr(event, "step", None) == step)
+
+
+class MortalStore(SqliteStore):
+    """A log whose process is killed right before, or right after, the commit that holds a given event.
+
+    ``marks`` is a file that receives the version at which each commit ends: between these a process cannot die.
+    """
+
+    moment: Moment | None = None
+    marks: str = ""
+    _seen = 0
+
+    def commit(self, commits: Sequence[Commit]) -> dict[str, str]:
+        """Append the events, and die if it is time."""
+        dies = self.moment is not None and self._is_time(self.moment, commits)
+        if dies and self.moment is not None and self.moment.is_before:
+            _die()
+        rejected = super().commit(commits)
+        if dies:
+            _die()
+        if self.marks:
+            with Path(self.marks).open("a", encoding="utf-8") as file:
+                file.writelines(f"{commit.after + len(commit.events)}\n" for commit in commits)
+        return rejected
+
+    def _is_time(self, moment: Moment, commits: Sequence[Commit]) -> bool:
+        for commit in commits:
+            for version, event in enumerate(commit.events, start=commit.after + 1):
+                self._seen += moment.matches(version, event)
+        return self._seen >= moment.nth
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What the process is to run."""
+
+    workflow: Workflow
+    inputs: dict[str, Any] | None
+    log: str
+    execution_id: str
+    moment: Moment | None = None
+    how: Literal["start", "resume", "finish"] = "start"
+    clock: Clock | None = None
+    marks: str = ""
+
+    def run(self) -> None:
+        """Run it, to its end or to the moment."""
+        with MortalStore(self.log, durability="normal") as store:
+            store.moment, store.marks = self.moment, self.marks
+            token = None if self.clock is None else current_clock.set(self.clock)
+            try:
+                if self.how == "resume":
+                    self.workflow.resume_sync(self.execution_id, store=store)
+                else:
+                    is_finish = self.how == "finish"
+                    self.workflow.run(self.inputs, store=store, execution_id=self.execution_id, resume=is_finish)
+            finally:
+                if token is not None:
+                    current_clock.reset(token)
+
+
+Lives = Sequence[Sequence[Job]]
+"""Jobs that follow each other, each in a new process; of these several go on at a time."""
+
+
+def dumps(lives: Lives) -> bytes:
+    """Pickle jobs with what is defined in the notebook, of which the other process has nothing."""
+    import cloudpickle
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+        def reducer_override(self, obj: Any) -> Any:
+            if isinstance(obj, Step) and obj.__module__ == MAIN:
+                return type(obj), (obj.fn, obj.name, obj.policy), {"undo": obj.undo}
+            if isinstance(obj, Definition) and obj.__module__ == MAIN:
+                return type(obj), (obj._fn, obj.name, obj.max_jumps, obj.on_failure, obj._inputs)
+            return super().reducer_override(obj)
+
+    out = io.BytesIO()
+    Pickler(out).dump(lives)
+    return out.getvalue()
+
+
+def live(path: Path) -> int:
+    """Run the jobs in a file; return the exit code: of a single job its own, else that of the first which failed."""
+    lives: Lives = pickle.loads(path.read_bytes())
+    if len(lives) == 1 and len(lives[0]) == 1:
+        lives[0][0].run()
+        return 0
+    return _side_by_side(lives)
+
+
+def _side_by_side(lives: Lives) -> int:
+    """Run several lives, some at a time, each job in a fork of this process, which has no thread and no log open."""
+    waiting, at_work, code = list(lives), 0, 0
+    while waiting or at_work:
+        if waiting and at_work < _ABREAST:
+            jobs = waiting.pop(0)
+            if os.fork() == 0:
+                os._exit(_one_after_the_other(jobs))
+            at_work += 1
+            continue
+        _, status = os.wait()
+        at_work, code = at_work - 1, code or os.waitstatus_to_exitcode(status)
+    return code
+
+
+def _one_after_the_other(jobs: Sequence[Job]) -> int:
+    for job in jobs:
+        child = os.fork()
+        if child == 0:
+            os._exit(_code_of(job))
+        _, status = os.waitpid(child, 0)
+        if (code := os.waitstatus_to_exitcode(status)) and code not in KILLED:
+            return code
+    return 0
+
+
+def _code_of(job: Job) -> int:
+    try:
+        job.run()
+    except BaseException:  # noqa: BLE001 - this is the top of a process
+        traceback.print_exc()
+        return 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    return 0
+
+
+def _die() -> None:
+    """End this process as a power cut would: nothing is flushed, no handler runs."""
+    sys.stdout.flush()  # what it printed before counts as seen
+    if hasattr(signal, "SIGKILL"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    os._exit(137)
+
+
+if __name__ == "__main__":
+    # Not as `__main__`: the jobs name the classes of the module under its own name.
+    from cerebelum_nb._classroom import mortal
+
+    sys.exit(mortal.live(Path(sys.argv[1])))

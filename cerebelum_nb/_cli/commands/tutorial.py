@@ -1,0 +1,117 @@
+"""``cerebelum tutorial``: the lessons."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+
+from ..._text.terminal import styled
+from ..app import Exit, Failure, debug_option
+from ..echo import emit, paint
+
+__all__ = ["tutorial"]
+
+_FOLDER = Path("cerebelum-tutorial")
+
+
+@click.command()
+@click.argument("what", metavar="[N|list|check]", default="1")
+@click.argument("logs", metavar="[LOG]...", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--dir",
+    "directory",
+    metavar="D",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=_FOLDER,
+    help=f"Where to put the notebook; by default the folder {_FOLDER}.",
+)
+@click.option("--no-browser", is_flag=True, help="Start JupyterLab without opening a browser: it prints its address.")
+@debug_option
+@click.pass_context
+def tutorial(ctx: click.Context, what: str, logs: tuple[Path, ...], directory: Path, no_browser: bool) -> None:
+    """Learn it by doing: lessons of ten minutes.
+
+    `tutorial 1` puts the notebook of lesson 1 into a folder and opens it in JupyterLab; one that is there already is
+    opened as it is. `tutorial list` lists the lessons. `tutorial check LOG` makes the checks of a lesson again from its
+    log, and exits with 1 if something is missing; without LOG it takes the lessons in the folder.
+    """
+    if what == "list":
+        _list()
+    elif what == "check":
+        if not _check(logs, directory):
+            ctx.exit(Exit.FAILED)
+    elif logs:
+        raise click.UsageError("a LOG is for `tutorial check LOG`")
+    else:
+        _open(what, directory, no_browser)
+
+
+def _list() -> None:
+    from ..._classroom.build import masters
+    from ..._classroom.exercises import exercises_of
+
+    for number in masters():
+        lesson = exercises_of(f"lesson-{number}")
+        emit(f"{styled(str(number), 'bold')}  {lesson.title}")
+    paint("Open one with `cerebelum tutorial N`.", err=True)
+
+
+def _open(what: str, directory: Path, no_browser: bool) -> None:
+    from ..._classroom.build import file_name, masters, write
+
+    numbers = [str(number) for number in masters()]
+    if what not in numbers:
+        raise click.UsageError(f"there is no lesson {what!r}: name one of {', '.join(numbers)}, or `list`, or `check`")
+    path = directory / file_name(int(what))
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            write(int(what), path)
+    except OSError as error:
+        raise Failure(f"cannot write to {directory}: {error.strerror}. Name another folder with --dir.") from error
+    paint(f"The notebook is {path}")
+    if find_spec("jupyterlab") is None:
+        raise Failure(
+            "There is no JupyterLab in this environment. Open the notebook in an editor that can run notebooks, or\n\n"
+            '    pip install "cerebelum_nb[notebook]"'
+        )
+    command = [sys.executable, "-m", "jupyterlab", str(path.absolute()), *(["--no-browser"] if no_browser else [])]
+    sys.stdout.flush()
+    if os.name == "nt":
+        sys.exit(subprocess.call(command))
+    os.execv(sys.executable, command)  # it becomes JupyterLab, which answers Ctrl-C itself
+
+
+def _check(logs: tuple[Path, ...], directory: Path) -> bool:
+    """Print what each log shows; return whether everything in all of them is done."""
+    from ..._classroom.evidence import Evidence
+    from ..._classroom.grading import grade, lessons_in
+
+    found = logs or tuple(path for place in (directory, Path()) for path in sorted(place.glob("lesson-*")))
+    if not found:
+        raise Failure(f"there is no lesson in {directory} or here. Name its log: cerebelum tutorial check LOG")
+    all_done = True
+    for given in found:
+        log = given / "history.db" if given.is_dir() else given
+        with Evidence.of(log) as evidence:
+            lessons = lessons_in(evidence)
+        if not lessons:
+            paint(f"{log}: no exercise was checked yet")
+            all_done = False
+        for lesson in lessons:
+            score = grade(log, lesson)
+            for verdict in score.verdicts.values():
+                first, *rest = repr(verdict).splitlines()
+                paint(first, "green" if verdict else "yellow")
+                for line in rest:
+                    paint(line)
+            for finding in score.findings:
+                paint(f"altered: {finding}", "red")
+            paint(f"{lesson}: {score}", "bold")
+            all_done = all_done and bool(score)
+    return all_done

@@ -1,0 +1,75 @@
+"""What the driver writes into Temporal's history beside activities: events, and what lists show; and how long it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from temporalio import workflow
+from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
+
+from .._core.state import State
+from .record import Record
+from .settings import SEARCH_STATE
+from .shown import shown
+
+__all__ = ["MEMO_BYTES", "Memo", "is_long", "is_short"]
+
+MEMO_BYTES = 400_000
+"""So much of a turn's events stands in one memo; the server takes 2 MB in one message."""
+_STATE = SearchAttributeKey.for_keyword(SEARCH_STATE)
+_SHOWN_EVERY = 2_000_000
+"""µs between two changes of what lists show while the state stays the same: each is a row in the visibility store."""
+_SHORT_HISTORY = 50
+"""Events of Temporal's that are not worth a continue-as-new."""
+_LONG_HISTORY, _BIG_HISTORY = 20_000, 20_000_000
+"""Events and bytes from which on nothing new starts until a continue-as-new."""
+
+
+class Memo:
+    """Write the memo of an execution.
+
+    Args:
+        record: what no activity has carried so far is written.
+    """
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+        self._shown: tuple[str, int] = ("", 0)  # the state that lists show, and since when
+
+    def begin(self, state: State, now: int) -> None:
+        """Note what lists show when the run begins."""
+        self._shown = (state.status.value, now)
+
+    def write(self, state: State, now: int, *, last: bool = False) -> None:
+        """Write the events that nothing carried, and what lists show when it is time for it.
+
+        Args:
+            state: the execution.
+            now: µs since 1970.
+            last: whether nothing follows, so that what lists show must be written.
+        """
+        while carried := self._record.carried(MEMO_BYTES):
+            workflow.upsert_memo({"events": carried})
+        if told := self._shown_now(state, now, last=last):
+            workflow.upsert_memo({"shown": told})
+
+    def _shown_now(self, state: State, now: int, *, last: bool) -> dict[str, Any] | None:
+        status = state.status.value
+        if not last and status == self._shown[0] and now - self._shown[1] < _SHOWN_EVERY:
+            return None
+        if status != self._shown[0]:
+            changes: list[SearchAttributeUpdate[Any]] = [_STATE.value_set(status)]
+            workflow.upsert_search_attributes(changes)
+        self._shown = (status, now)
+        return shown(state)
+
+
+def is_long() -> bool:
+    """Return whether the history may not become much longer: the server ends a run at 51,200 events or 50 MB."""
+    info = workflow.info()
+    return info.get_current_history_length() > _LONG_HISTORY or info.get_current_history_size() > _BIG_HISTORY
+
+
+def is_short() -> bool:
+    """Return whether the history is not worth a continue-as-new."""
+    return workflow.info().get_current_history_length() <= _SHORT_HISTORY

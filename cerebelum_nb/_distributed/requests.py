@@ -1,0 +1,133 @@
+"""What an attempt is sent, and to whom: its part of the state, as rows, and the queue that can run it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, cast
+
+from .._core import events as e
+from .._core.drive import Driver
+from .._core.graph import StepSpec, key_of, owner_of, step_of
+from .._core.step_state import StepState
+from .._core.value import Value
+from .needs import needs
+from .record import Record
+from .settings import Terms, queue_of
+from .wire import Rows, to_row
+
+__all__ = ["Requests"]
+
+_NOTHING = Value("json", json="{}")
+
+
+class Requests:
+    """Make the requests of an execution.
+
+    Args:
+        driver: its plan and state.
+        record: its rows.
+        terms: how it runs there.
+        tied: of a step, or of a step's code, the queue of the only worker that can run who uses it.
+    """
+
+    def __init__(self, driver: Driver, record: Record, terms: Terms, tied: dict[str, str]) -> None:
+        self._driver, self._record, self._terms, self.tied = driver, record, terms, tied
+        self._sources: dict[str, Rows] = {}  # of a long foreach, what each item's request begins with
+
+    def spec(self, name: str) -> StepSpec:
+        """Return what is known of a step, or of a step within a foreach."""
+        plan = self._driver.plan
+        spec = plan.steps.get(name) or plan.body_of(name)
+        assert spec is not None, f"nothing is known of step {name}"
+        return spec
+
+    def header(self, name: str) -> dict[str, Any]:
+        """Say which workflow and which attempt is meant."""
+        state = self._driver.state
+        step = state.step(name) or StepState()
+        return {
+            "workflow": state.workflow,
+            "step": name,
+            "visit": step.visit,
+            "attempt": max(1, step.attempt),
+            "failures": step.failures,
+            "release_after": self._terms.release_after,
+        }
+
+    def of(self, name: str) -> dict[str, Any]:
+        """Gather what an attempt has to know, or who lists the items of a foreach."""
+        spec, state, owner = self.spec(name), self._driver.state, owner_of(name)
+        each = self._driver.plan.each.get(owner)
+        takes_inputs = spec.takes_inputs or spec.takes_context or (each is not None and "." in each.source)
+        begun = e.WorkflowStarted(
+            at=state.started_at,
+            workflow=state.workflow,
+            inputs=(state.inputs or _NOTHING) if takes_inputs else _NOTHING,
+            total_steps=state.total_steps,
+        )
+        needed = self._needs(name)
+        rows = [to_row(begun)]
+        request = {**self.header(name), "code": spec.code, "agreed": _code_of(name) in self.tied}
+        if each is not None and name != owner:
+            items = state.steps[owner].items
+            assert items is not None
+            request["item"] = items.keys[key_of(name)]
+            if owner in self._sources:
+                rows = self._sources[owner]
+                needed = [one for one in needed if one != each.source]
+        results = self._record.results
+        rows = [*rows, *(results[one] for one in needed if one in results)]
+        return {**request, "rows": rows + self._record.operations_of(name)}
+
+    def begin_items(self, name: str, source: Rows | None) -> None:
+        """Have the requests of a foreach's items begin with these rows instead of its source."""
+        self._sources.pop(name, None)
+        if source is not None:
+            self._sources[name] = source
+
+    # -- to whom ----------------------------------------------------------------------------------------------
+
+    def queue(self, name: str) -> str | None:
+        """Return the queue of the group that runs a step; None for the workflow's own."""
+        group = (self._terms.queues or {}).get(step_of(name))
+        return queue_of(self._driver.plan.workflow, group) if group else None
+
+    def tied_to(self, name: str) -> str | None:
+        """Return the queue of the only worker that has the code of a step, or a value it needs that is in no log."""
+        code = self.tied.get(_code_of(name))
+        return code or next((self.tied[needed] for needed in self._needs(name) if needed in self.tied), None)
+
+    def tie_code(self, name: str, queue: str | None) -> None:
+        """Note who alone has the code of a step, or that nobody is known to."""
+        self._tie(_code_of(name), queue)
+
+    def tie_result(self, name: str, queue: str | None) -> None:
+        """Note who alone has the result of a step, or that it is in the log."""
+        self._tie(name, queue)
+
+    def untie(self, name: str) -> list[str]:
+        """Name what a step needs of a worker that is gone, and forget the worker."""
+        gone = [needed for needed in self._needs(name) if needed in self.tied]
+        for step in gone:
+            del self.tied[step]
+        return gone
+
+    def note_code(self, name: str, code: str) -> None:
+        """Take the code that the worker has for the code of a step."""
+        plan, step = self._driver.plan, step_of(name)
+        specs = cast("dict[str, StepSpec]", plan.each[owner_of(name)].body if "[" in name else plan.steps)
+        specs[step] = replace(specs[step], code=code)
+
+    def _tie(self, key: str, queue: str | None) -> None:
+        if queue is None:
+            self.tied.pop(key, None)
+        else:
+            self.tied[key] = queue
+
+    def _needs(self, name: str) -> list[str]:
+        return needs(self._driver.plan, self._driver.state, name)
+
+
+def _code_of(name: str) -> str:
+    """Return the key under which is kept who has the code of a step; the items of a foreach share it."""
+    return f"code:{owner_of(name)}.{step_of(name)}" if "[" in name else f"code:{name}"

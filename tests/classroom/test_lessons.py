@@ -1,0 +1,83 @@
+"""Every lesson runs: its solution with every check done, its untouched copy without an error and with a hint each."""
+
+from __future__ import annotations
+
+import ast
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from cerebelum_nb._classroom import build
+from cerebelum_nb._classroom.exercises import LESSONS, exercises_of
+from cerebelum_nb.classroom import grade
+
+from ..programs import run
+
+pytestmark = pytest.mark.process
+NUMBERS = sorted(build.masters())
+COPIES = ("student", "solution")
+
+
+@pytest.fixture(scope="module", params=NUMBERS)
+def lesson(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[int, Path, dict[str, Any]]:
+    """Run both copies of a lesson, one after the other, in one process."""
+    number, folder = int(request.param), tmp_path_factory.mktemp("lesson")
+    command = [sys.executable, "-W", "error", str(Path(__file__).with_name("run_lesson.py")), str(number), str(folder)]
+    done = run([*command, *COPIES], cwd=folder, capture_output=True, text=True, imports=("IPython", "pandas"))
+    if done.returncode:
+        pytest.fail(done.stdout + done.stderr, pytrace=False)
+    return number, folder, json.loads(done.stdout.splitlines()[-1])
+
+
+def test_the_solution_runs_with_every_check_done(lesson: tuple[int, Path, dict[str, Any]]) -> None:
+    number, folder, ran = lesson
+    assert ran["solution"]["error"] == ""
+    exercises = exercises_of(f"lesson-{number}").exercises
+    for n in range(1, len(exercises) + 1):
+        assert f"✓ {n} " in ran["solution"]["shown"][f"check-{n}"], ran["solution"]["shown"][f"check-{n}"]
+    assert f"lesson-{number}: {len(exercises)} of {len(exercises)}" in ran["solution"]["shown"]["score"]
+    score = grade(folder / "solution" / f"lesson-{number}" / "history.db")
+    assert score and score.done == len(exercises)
+
+
+def test_the_untouched_copy_runs_without_an_error_and_every_check_hints(
+    lesson: tuple[int, Path, dict[str, Any]],
+) -> None:
+    number, _, ran = lesson
+    assert ran["student"]["error"] == ""
+    total = len(exercises_of(f"lesson-{number}").exercises)
+    for n in range(1, total + 1):
+        shown = ran["student"]["shown"][f"check-{n}"]
+        assert "not yet\n  - " in shown, shown
+        assert "cannot be read" not in shown and "raised" not in shown, shown
+    assert f"lesson-{number}: 0 of {total}" in ran["student"]["shown"]["score"]
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_its_notebooks_are_valid_and_every_exercise_has_its_check(number: int) -> None:
+    exercises = exercises_of(f"lesson-{number}").exercises
+    for copy in (build.student, build.solution):
+        made = build.notebook(number, copy)
+        nbformat.validate(nbformat.from_dict(made))
+        checks = [cell["id"] for cell in made["cells"] if cell["id"].startswith("check-")]
+        assert checks == [f"check-{n}" for n in range(1, len(exercises) + 1)]
+        for cell in made["cells"]:
+            assert "SOLUTION" not in "".join(cell["source"])
+            if cell["cell_type"] == "code":
+                compile("".join(cell["source"]), cell["id"], "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_the_student_has_something_to_write(number: int) -> None:
+    cells = build.cells_of(build.master(number).read_text(encoding="utf-8"))
+    assert any(build.student(cell.source) != build.solution(cell.source) for cell in cells if cell.is_code)
+
+
+def test_there_is_a_master_for_every_lesson() -> None:
+    assert [f"lesson-{number}" for number in NUMBERS] == list(LESSONS)

@@ -1,0 +1,65 @@
+"""``cerebelum tutorial``: the lessons from a terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from cerebelum_nb._classroom import build
+from cerebelum_nb.classroom import Lesson
+
+
+@pytest.fixture
+def no_lab(monkeypatch):
+    monkeypatch.setattr("cerebelum_nb._cli.commands.tutorial.find_spec", lambda name: None)
+
+
+def test_the_lessons_are_listed(call):
+    lines = call("tutorial", "list").out.splitlines()
+    assert [line.split()[0] for line in lines] == [str(number) for number in build.masters()]
+    assert lines[0] == "1  A program that remembers"
+
+
+def test_without_jupyterlab_the_notebook_is_there_and_it_says_what_to_install(call, no_lab, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = call("tutorial")
+    assert done.code == 1
+    assert 'pip install "cerebelum_nb[notebook]"' in done.err
+    path = tmp_path / "cerebelum-tutorial" / "lesson_01_a_program_that_remembers.ipynb"
+    assert json.loads(path.read_text())["nbformat"] == 4
+
+
+def test_a_notebook_that_is_there_already_is_kept(call, no_lab, tmp_path):
+    path = tmp_path / build.file_name(1)
+    path.write_text("mine")
+    call("tutorial", "1", "--dir", str(tmp_path))
+    assert path.read_text() == "mine"
+
+
+def test_it_becomes_jupyterlab(call, tmp_path, monkeypatch):
+    became = []
+    monkeypatch.setattr("os.execv", lambda *command: became.append(command))
+    call("tutorial", "1", "--dir", str(tmp_path), "--no-browser")
+    path = str(tmp_path / build.file_name(1))
+    assert became == [(sys.executable, [sys.executable, "-m", "jupyterlab", path, "--no-browser"])]
+
+
+@pytest.mark.parametrize("words", [("tutorial", "9"), ("tutorial", "one"), ("tutorial", "1", "a.db")])
+def test_what_there_is_not_is_refused(call, words):
+    assert call(*words).code == 2
+
+
+def test_a_log_is_checked_again(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "Name its log" in call("tutorial", "check").err
+    lesson = Lesson("lesson-1")
+    assert "no exercise was checked yet" in call("tutorial", "check", str(lesson.log)).out
+    for _ in range(2):
+        lesson.world.note("charge 40 EUR")
+    lesson.check(1, 2)
+    lesson.close()
+    done = call("tutorial", "check")
+    assert done.code == 1
+    assert "✓ 1 predict: done" in done.out and "2 diary: not yet" in done.out and "lesson-1: 1 of 4" in done.out
