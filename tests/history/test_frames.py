@@ -36,6 +36,8 @@ EXECUTIONS = {
     "parent": TEXT,
     "parent_version": "Int64",
     "version": INT,
+    "name": TEXT,
+    "tags": TEXT,
 }
 STEPS = {
     "execution_id": TEXT,
