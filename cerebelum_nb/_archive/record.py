@@ -12,7 +12,7 @@ from typing import Any
 
 from .._core.events import StepStarted
 from .._core.labels import NO_LABELS, Labels
-from .._store import labels, rows
+from .._store import labels, results, rows
 from .._store.rows import Row
 from ..errors import StoreError
 
@@ -76,6 +76,7 @@ def write(db: sqlite3.Connection, record: Record) -> None:
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
         ((made.lastrowid, version, *row, head) for version, (row, head) in enumerate(record.events, start=1)),
     )
+    results.index(db, made.lastrowid or 0)
     if record.is_foreign:
         db.execute("INSERT OR IGNORE INTO foreign_execution (execution_id) VALUES (?)", (record.id,))
     for digest, kept in record.payloads.items():

@@ -7,7 +7,7 @@ as it is.
 from __future__ import annotations
 
 from .._history.sources import Log
-from .._store import labels, row_sql
+from .._store import labels, results, row_sql
 from .files import file_log
 from .verify import Check
 
@@ -46,4 +46,5 @@ def repair(execution_id: str | None = None, *, store: Log | None = None) -> tupl
             labels.write(db, key, shown.started_at, shown)
         if execution_id is None:
             labels.rebuild(db)
+            results.rebuild(db)
     return tuple(check.misfits)

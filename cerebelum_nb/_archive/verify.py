@@ -18,7 +18,7 @@ from typing import Any
 from .._core.state import State, evolve
 from .._core.summary import Summary, summarise
 from .._history.sources import Log
-from .._store import chain, labels, row_sql, rows
+from .._store import chain, labels, results, row_sql, rows
 from .._store.connect import resolve_store
 from .._store.opening import ERRORS, explain
 from .._store.schema import SCHEMA_VERSION, differences, versions
@@ -207,6 +207,8 @@ class Check:
         self._payloads(everything=execution_id is None)
         if execution_id is None:
             self._tags()
+            if wrong := results.disagreements(self.db):
+                self.found(f"the index of cached results is not as the events say ({counted(wrong, 'row')})")
 
     # -- the file -------------------------------------------------------------------------------------------
 

@@ -161,6 +161,8 @@ class Picture:
             note = Cell(self._note_of_items(step, room))
         else:
             note = Cell(_short(step.output), "dim") if step.phase is Phase.COMPLETED else Cell(self._note(step, room))
+        if step.source and step.phase is Phase.COMPLETED:
+            note = Cell(f"from {step.source.rpartition('@')[0]}  {note.text}", note.style)
         if name.startswith("undo ") and step.message:
             note = Cell(step.message, "dim" if step.has_result else "")
         return Cell(*mark), Cell(name), Cell("" if took is None else short_seconds(took)), note

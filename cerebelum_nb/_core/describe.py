@@ -241,7 +241,13 @@ def _detail(event: e.Event, state: State) -> str:
             shown = ", ".join(event.keys[:10]) + (", ..." if event.keys[10:] else "")
             return f"{counted(len(event.keys), 'item')}: {shown}" if shown else "no items"
         case e.StepCompleted():
-            took = "by hand" if event.by_hand else f"after {_took(event, state)}{_on(event.worker)}"
+            took = (
+                "by hand"
+                if event.by_hand
+                else f"from {event.source}"
+                if event.source
+                else f"after {_took(event, state)}{_on(event.worker)}"
+            )
             return f"{took}, {event.output.text}"
         case e.StepFailed():
             return f"after {_took(event, state)}{_on(event.worker)}, {event.error}"

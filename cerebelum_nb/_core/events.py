@@ -120,6 +120,7 @@ class WorkflowStarted(WorkflowEvent):
     origin: str = ""
     name: str = ""
     tags: tuple[str, ...] = ()
+    refresh: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
@@ -259,9 +260,15 @@ class StepStarted(StepEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class StepCompleted(StepEvent):
-    """``worker`` is who ran it, on a cluster; "" in a kernel. So it is in the other events that end an attempt."""
+    """``worker`` is who ran it, on a cluster; "" in a kernel. So it is in the other events that end an attempt.
+
+    ``key`` is what a cached result is found by, and ``source`` the execution it was taken from, if it was. They come
+    first in a row: _store/results.py finds them there.
+    """
 
     output: Value
+    key: str = ""
+    source: str = ""
     by_hand: bool = False
     worker: str = ""
 

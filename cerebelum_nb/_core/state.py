@@ -53,6 +53,7 @@ class State:
     origin: str = ""  # the notebook or script that started it
     name: str = ""
     tags: tuple[str, ...] = ()  # sorted
+    refresh: tuple[str, ...] = ()  # steps that take no cached result
     inputs: Value | None = None
     total_steps: int = 0
     started_at: int = 0
@@ -188,7 +189,7 @@ def evolve(state: State, event: e.Event) -> State:
                 _stop_waiting(state, event.step, step)
             step.output = event.output
             step.error = None
-            step.by_hand, step.worker = event.by_hand, event.worker
+            step.by_hand, step.worker, step.source = event.by_hand, event.worker, event.source
             if event.by_hand:
                 step.inputs = None
             step.operations, step.checkpoints, step.counts, step.dropped = {}, [], [], ""
@@ -348,7 +349,7 @@ def evolve(state: State, event: e.Event) -> State:
             state.module, state.qualname, state.source = event.module, event.qualname, event.source
             state.plan = event.plan
             state.origin = event.origin
-            state.name, state.tags = event.name, event.tags
+            state.name, state.tags, state.refresh = event.name, event.tags, event.refresh
             state.total_steps, state.started_at = event.total_steps, event.at
         case e.WorkflowPaused():
             state.lifecycle, state.reason = ExecutionState.PAUSED, event.reason

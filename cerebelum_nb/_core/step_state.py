@@ -86,6 +86,7 @@ class StepState:
     code: str | None = None
     inputs: Value | None = None  # what the execution was given when it started
     by_hand: bool = False
+    source: str = ""  # the execution that its result was taken from
     worker: str = ""  # the worker that ran its last attempt, on a cluster
     diverge: str | None = None  # label of the pattern that matched
     diverge_chosen: bool = False

@@ -239,6 +239,10 @@ class RemoteStore:
 
         return self._do(read())
 
+    def result(self, key: str, since: int) -> tuple[str, int] | None:
+        """Return None: on a cluster nothing is taken from another execution."""
+        return None
+
     def due(self, now: int, *, limit: int, offset: int = 0) -> list[ExecutionRow]:
         """Return nothing: the cluster wakes what is due."""
         return []

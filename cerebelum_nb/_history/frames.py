@@ -95,6 +95,7 @@ STEPS = {
     "error_type": Kind.CATEGORY,
     "code_hash": Kind.TEXT,
     "worker": Kind.CATEGORY,
+    "source": Kind.TEXT,
 }
 
 EVENTS = {
@@ -121,7 +122,7 @@ NOTES = {
     "value": Kind.TEXT,
 }
 
-_OF_THE_LOG = ("execution_id", "workflow", "error_type", "code_hash", "worker")
+_OF_THE_LOG = ("execution_id", "workflow", "error_type", "code_hash", "worker", "source")
 
 MOMENT = {name: kind for name, kind in STEPS.items() if name not in _OF_THE_LOG} | {"step": Kind.TEXT}
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from .._core.state_name import ExecutionState
-from .._store.extracts import ended_at, error, error_type, item_in, step_in, type_in, value, worker
+from .._store.extracts import ended_at, error, error_type, item_in, source, step_in, type_in, value, worker
 from .._store.labels import chosen
 from .._store.row_sql import STARTED, iso_of
 from .._store.views import STARTS
@@ -132,7 +132,8 @@ def steps(
             CASE WHEN last.type IN ('StepCompleted', 'StepFailed') THEN {_value("last.data", "output")} END,
             CASE WHEN last.type IN ('StepFailed', 'StepRetried') THEN {error("last.data")} END,
             CASE WHEN last.type IN ('StepFailed', 'StepRetried') THEN {error_type("last.data")} END,
-            json_extract(first.data, '$.code'), {worker("last.data")}, a.key, coalesce(a.began, a.ended)
+            json_extract(first.data, '$.code'), {worker("last.data")},
+            CASE WHEN last.type = 'StepCompleted' THEN {source("last.data")} END, a.key, coalesce(a.began, a.ended)
         FROM (
             SELECT x.key, x.execution_id, x.workflow, e.step, e.visit, e.attempt,
                 max(CASE WHEN e.type IN ({STARTS}) THEN e.version END) AS began, max(e.version) AS ended
@@ -145,7 +146,7 @@ def steps(
         LEFT JOIN event first ON first.execution = a.key AND first.version = a.began
         {f"WHERE {_STATE} IN ({_marks(states)})" if states else ""}""",
         (*parameters, *states),
-        order=(16, 17),
+        order=(17, 18),
         is_bulk=execution_id is None,
     )
 

@@ -156,6 +156,7 @@ def steps(
         - ``error_type`` (category): the type alone, to count failures by
         - ``code_hash`` (str): fingerprint of the code that ran
         - ``worker`` (category): who ran it, on a cluster; missing for what ran in a kernel, and while it runs
+        - ``source`` (str): the execution and the event that its result was taken from (``k0@17``), with ``cache=``
 
     Raises:
         ExecutionNotFoundError: there is no such execution.

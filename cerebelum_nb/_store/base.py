@@ -160,6 +160,13 @@ class Store(Protocol):
         """
         ...
 
+    def result(self, key: str, since: int) -> tuple[str, int] | None:
+        """Return the execution and the version of the newest result with a key of the cache, not older than ``since``.
+
+        ``since`` is in µs. None if there is none, or only some that came from a file that somebody else made.
+        """
+        ...
+
     def due(self, now: int, *, limit: int, offset: int = 0) -> list[ExecutionRow]:
         """Read the hibernated executions that are due by ``now``, the earliest first."""
         ...

@@ -10,7 +10,7 @@ from itertools import chain, count
 from threading import RLock
 
 from .._core.arguments import ExecutionLike, id_of
-from .._core.events import Event
+from .._core.events import Event, StepCompleted
 from .._core.labels import name_fits
 from .._core.state_name import ExecutionState
 from .._core.summary import Summary
@@ -60,6 +60,7 @@ class MemoryStore:
         self._lock = RLock()
         self._executions: dict[str, _Execution] = {}
         self._payloads: dict[str, bytes] = {}
+        self._results: dict[str, list[tuple[int, str, int]]] = {}
         self.heartbeats = HeartbeatMonitor()
         self._holders: dict[int, Holder] = {}
         self._beats: dict[int, int] = {}
@@ -103,6 +104,9 @@ class MemoryStore:
             return Rejection.LOST
         if commit.after != len(found.events):
             return Rejection.STALE
+        for version, event in enumerate(commit.events, len(found.events) + 1):
+            if type(event) is StepCompleted and event.key and not event.source:
+                self._results.setdefault(event.key, []).append((event.at, commit.execution_id, version))
         found.events.extend(commit.events)
         found.summary = commit.summary
         if commit.release:
@@ -262,6 +266,12 @@ class MemoryStore:
             ]
             end = None if limit is None else offset + limit
             return [self._row(execution_id) for execution_id in found[offset:end]], len(found)
+
+    def result(self, key: str, since: int) -> tuple[str, int] | None:
+        """Return the execution and the version of the newest result with a key of the cache, not older than since."""
+        with self._open():
+            at, execution_id, version = max(self._results.get(key, ()), default=(-1, "", 0))
+        return (execution_id, version) if version and at >= since else None
 
     def due(self, now: int, *, limit: int, offset: int = 0) -> list[ExecutionRow]:
         """Read the hibernated executions that are due by ``now``, the earliest first."""

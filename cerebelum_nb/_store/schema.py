@@ -83,7 +83,12 @@ def add_missing(connection: sqlite3.Connection, schema: str) -> None:
 
     ``schema`` is where they are made: ``"temp"``, or a copy of the log that is attached under that name.
     """
-    for name, columns in (("label", "execution INTEGER PRIMARY KEY, at, name, tags"), ("tag", "tag, at, execution")):
+    tables = {
+        "label": "execution INTEGER PRIMARY KEY, at, name, tags",
+        "tag": "tag, at, execution",
+        "result": "key, at, execution, version",
+    }
+    for name, columns in tables.items():
         if not connection.execute(_TABLE.format("main" if schema == "temp" else schema), (name,)).fetchone():
             connection.execute(f"CREATE TABLE IF NOT EXISTS {schema}.{name} ({columns})")
 
@@ -189,6 +194,19 @@ _LABELS = (
     """CREATE TRIGGER IF NOT EXISTS execution_is_gone AFTER DELETE ON execution
         BEGIN DELETE FROM label WHERE execution = OLD.key; END""",
 )
+_RESULTS = (
+    # What a later execution may take instead of running a step; see results.py.
+    """CREATE TABLE IF NOT EXISTS result (
+            key TEXT NOT NULL,
+            at INTEGER NOT NULL,
+            execution INTEGER NOT NULL,
+            version INTEGER NOT NULL,
+            PRIMARY KEY (key, at, execution, version)
+        ) WITHOUT ROWID""",
+    "CREATE INDEX IF NOT EXISTS result_by_execution ON result (execution)",
+    """CREATE TRIGGER IF NOT EXISTS execution_takes_its_results AFTER DELETE ON execution
+        BEGIN DELETE FROM result WHERE execution = OLD.key; END""",
+)
 
 MIGRATIONS: dict[int, tuple[_Work, ...]] = {
     4: _WAKE_UPS,
@@ -213,6 +231,7 @@ MIGRATIONS: dict[int, tuple[_Work, ...]] = {
     13: (),  # the views: `steps` says which worker of a cluster ran an attempt
     14: (),  # the views: what undoes a step in a rollback is told as `~step`; older versions cannot read such events
     15: _LABELS,
+    16: _RESULTS,
 }
 """By the version that each makes, what it takes to come there from the version before."""
 
@@ -294,5 +313,6 @@ _NEW = (
     *_REDACTION,
     *_TRUST,
     *_LABELS,
+    *_RESULTS,
 )
 """All of it but the views."""

@@ -14,12 +14,12 @@ from datetime import timedelta
 from typing import Any
 
 from .._core.arguments import ExecutionLike, id_of
-from .._core.events import Event, StepStarted, WorkflowTagged
+from .._core.events import Event, StepCompleted, StepStarted, WorkflowTagged
 from .._core.state_name import ExecutionState
 from .._core.value import Value
 from .._values.foreign import ForeignBytes
 from ..errors import StoreError
-from . import chain, labels, refusals, row_sql, rows
+from . import chain, labels, refusals, results, row_sql, rows
 from .base import Commit, ExecutionRow, Rejection
 from .connection import Durability
 from .opening import explain, make_room, read_setting
@@ -163,7 +163,10 @@ class SqliteStore(SqliteLeases):
                     self._heads[key] = version, head
                     for event in commit.events:
                         if type(event) is not StepStarted:
-                            if type(event) is WorkflowTagged:
+                            if type(event) is StepCompleted:
+                                if event.key and not event.source:
+                                    self._index(db, key, commit, event)
+                            elif type(event) is WorkflowTagged:
                                 labels.write(db, key, commit.summary.started_at, commit.summary)
                             for value in rows.stored_values(event):
                                 self._keep(db, value)
@@ -189,6 +192,12 @@ class SqliteStore(SqliteLeases):
         finally:
             self._lock.release()
         return rejected
+
+    @staticmethod
+    def _index(db: sqlite3.Connection, key: int, commit: Commit, event: StepCompleted) -> None:
+        """Enter a result that later executions may take."""
+        place = next(place for place, one in enumerate(commit.events, 1) if one is event)
+        db.execute(results.INSERT, (event.key, event.at, key, commit.after + place))
 
     def _head(self, db: sqlite3.Connection, key: int, commit: Commit) -> bytes:
         """Return the hash that the commit's first event follows."""
@@ -332,6 +341,12 @@ class SqliteStore(SqliteLeases):
             page = [*values, -1 if limit is None else limit, offset]
             found = db.execute(f"{select} WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?", page).fetchall()
         return [row_sql.to_row(row) for row in found], total
+
+    def result(self, key: str, since: int) -> tuple[str, int] | None:
+        """Return the execution and the version of the newest result with a key of the cache, not older than since."""
+        with self._reading() as db:
+            found: tuple[str, int] | None = db.execute(results.FIND, (key, since)).fetchone()
+        return found
 
     def due(self, now: int, *, limit: int, offset: int = 0) -> list[ExecutionRow]:
         """Read the hibernated executions that are due by ``now``, the earliest first."""

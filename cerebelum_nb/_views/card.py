@@ -274,6 +274,8 @@ def _tail(text: str) -> list[str]:
 
 def _note(step: StepState, message: str, now: int) -> str:
     if step.phase is Phase.COMPLETED:
+        if step.source:
+            return f"taken from {step.source.rpartition('@')[0]}"
         return "done by hand" if step.by_hand else f"on {step.worker}" if step.worker else ""
     if step.phase is Phase.FAILED and step.error is not None:
         on = "" if step.diverge is None else ", and was routed on"

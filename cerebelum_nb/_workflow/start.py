@@ -26,6 +26,7 @@ from .._core.resume import plan_resume
 from .._core.state import fold
 from .._core.state_name import ExecutionState
 from .._core.value import Value
+from .._engine.cache import check_refresh
 from .._engine.hints import advise, execute_call, in_terminal, is_script, resume_call
 from .._engine.inputs import Inputs, check_inputs, keep_inputs, merge_inputs
 from .._engine.leases import leases_of
@@ -88,10 +89,12 @@ def launch(
     *,
     wait: bool = False,
     labels: Labels = NO_LABELS,
+    refresh: Any = (),
 ) -> Run:
     """Make a new execution ready; the arguments are those of :meth:`~cerebelum_nb.Workflow.execute`."""
     refuse_in_step(workflow.variable)
     plan = workflow.plan()
+    refreshed = check_refresh(plan, refresh) if refresh else ()
     log = resolve_store(store)
     redactor = Redactor(log.redact)
     given = check_inputs(inputs, plan.shape)
@@ -101,7 +104,7 @@ def launch(
         execution.stays = wait
         keep_inputs(execution, given, value)
         blueprint = blueprint_of(plan, redactor)
-        event = started(workflow, plan, value, execution.clock.now(), blueprint.digest, labels, redactor)
+        event = started(workflow, plan, value, execution.clock.now(), blueprint.digest, labels, redactor, refreshed)
         _tell_of_unfinished(workflow, log, value)
         execution.payloads = keep_parts(plan, log, redactor, blueprint)
         return Run(execution, workflow.variable, event)
@@ -115,6 +118,7 @@ def started(
     blueprint: str,
     labels: Labels = NO_LABELS,
     redactor: Redactor | None = None,
+    refresh: tuple[str, ...] = (),
 ) -> WorkflowStarted:
     """Make the event that starts an execution.
 
@@ -126,6 +130,7 @@ def started(
         blueprint: the digest of the plan's blueprint.
         labels: its name, and its tags besides those of the workflow.
         redactor: knows the secrets that are in neither.
+        refresh: the steps that take no cached result.
     """
     name, tags = labels.name, check_tags({*workflow.tags, *labels.tags})
     if redactor is not None:
@@ -143,6 +148,7 @@ def started(
         origin=_origin_of_code(workflow),
         name=name,
         tags=tags,
+        refresh=refresh,
         plan=blueprint,
     )
 

@@ -158,6 +158,7 @@ class Workflow(Definition):
         wait: bool = False,
         name: str | None = None,
         tags: Collection[str] = (),
+        refresh: Collection[str] = (),
         distributed: bool = False,
         core_url: str | None = None,
     ) -> Result:
@@ -175,6 +176,7 @@ class Workflow(Definition):
             name: what people call this execution, ``"release 4.2"``: lists show it and find it. It need not be
                 unique. Like ``tags``, it counts when the execution starts, and not when it is resumed.
             tags: words to find it by, besides those of the workflow: ``["prod", "eu"]``.
+            refresh: steps with ``cache=`` that run now, whatever results the log has of them.
             distributed: True runs it on a cluster of workers, and copies its history into this log meanwhile.
             core_url: HOST:PORT of that cluster's Temporal server; by default ``$CEREBELUM_CORE_URL``, else
                 ``localhost:7233``. Naming one implies ``distributed``.
@@ -219,7 +221,9 @@ class Workflow(Definition):
             return result
         labels = Labels.of(name, tags)
         await watch_holder(execution_id, resume, store)
-        make = partial(launch_once, self, inputs, store, execution_id, resume=resume, wait=wait, labels=labels)
+        make = partial(
+            launch_once, self, inputs, store, execution_id, resume=resume, wait=wait, labels=labels, refresh=refresh
+        )
         return await (await patiently(make)).foreground()
 
     def run(
@@ -232,6 +236,7 @@ class Workflow(Definition):
         wait: bool = False,
         name: str | None = None,
         tags: Collection[str] = (),
+        refresh: Collection[str] = (),
     ) -> Result:
         """Run it and wait, from sync code: a script, or a cell.
 
@@ -245,7 +250,14 @@ class Workflow(Definition):
         __tracebackhide__ = True
         refuse_in_step(self.variable)
         run = partial(
-            self.execute, store=store, execution_id=execution_id, resume=resume, wait=wait, name=name, tags=tags
+            self.execute,
+            store=store,
+            execution_id=execution_id,
+            resume=resume,
+            wait=wait,
+            name=name,
+            tags=tags,
+            refresh=refresh,
         )
         return run_sync(lambda: run(inputs))
 
@@ -259,6 +271,7 @@ class Workflow(Definition):
         wait: bool = False,
         name: str | None = None,
         tags: Collection[str] = (),
+        refresh: Collection[str] = (),
     ) -> Run:
         """Run it in the background: return at once, with a handle that can be awaited, watched, stopped and cancelled.
 
@@ -270,7 +283,9 @@ class Workflow(Definition):
         """
         self._need_a_loop("in the background", "start")
         labels = Labels.of(name, tags)
-        make = partial(launch_once, self, inputs, store, execution_id, resume=resume, wait=wait, labels=labels)
+        make = partial(
+            launch_once, self, inputs, store, execution_id, resume=resume, wait=wait, labels=labels, refresh=refresh
+        )
         return briefly(make).background()
 
     async def resume(
