@@ -245,8 +245,6 @@ class ExecutionStatus:
         shown: dict[str, Any] = {
             "execution_id": self.execution_id,
             "workflow_name": self.workflow_name,
-            "name": self.name,
-            "tags": [*self.tags],
             "status": self.status.value,
             "started_at": _iso(self.started_at),
             "completed_at": _iso(self.completed_at),
@@ -259,7 +257,6 @@ class ExecutionStatus:
             steps = [step.to_dict() for step in self.completed_steps]
             shown["completed_steps"] = steps
             shown["inputs"] = _plain(jsonable(self, "inputs"))
-            shown["notes"] = _plain(jsonable(self, "notes"))
             shown["step_outputs"] = {step["step_name"]: step["output"] for step in steps}
         shown["error"] = self.error
         if details:
@@ -267,6 +264,9 @@ class ExecutionStatus:
             shown["approval_info"] = None if self.approval_info is None else self.approval_info.to_dict()
         shown["elapsed_seconds"] = self.elapsed_seconds
         shown["interrupted"] = self.interrupted
+        shown["name"], shown["tags"] = self.name, [*self.tags]
+        if details:
+            shown["notes"] = _plain(jsonable(self, "notes"))
         return shown
 
     def __repr__(self) -> str:

@@ -55,6 +55,7 @@ STEPS = {
     "error_type": "category",
     "code_hash": TEXT,
     "worker": "category",
+    "source": TEXT,
 }
 EVENTS = {
     "execution_id": TEXT,

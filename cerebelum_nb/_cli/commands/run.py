@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from ..._client.reading import status_of
-from ..._core.labels import Labels
+from ..._engine.cache import check_refresh
 from ..._store.base import Store
 from ..._text.json_text import parse
 from ..._workflow.once import launch_once
@@ -98,6 +98,9 @@ def _as_file(ctx: click.Context, param: click.Parameter, given: str | None) -> d
 @click.option("--name", metavar="NAME", help="What people call this execution: `list --name` finds it.")
 @click.option("--tag", "tags", metavar="TAG", multiple=True, help="A tag: `list --tag` finds it. Can be repeated.")
 @click.option(
+    "--refresh", metavar="STEP", multiple=True, help="Run this step, whatever cached result there is. Can be repeated."
+)
+@click.option(
     "--resume",
     "again_",
     is_flag=True,
@@ -123,6 +126,7 @@ def run(
     execution_id: str | None,
     name: str | None,
     tags: tuple[str, ...],
+    refresh: tuple[str, ...],
     again_: bool,
     schema: bool,
     detach: bool,
@@ -146,6 +150,8 @@ def run(
     except (TypeError, ValueError) as error:
         raise click.BadParameter(str(error), ctx, param_hint="--id") from error
     workflow = workflow_named(code)
+    if refresh:
+        _check_refresh(ctx, workflow, refresh)
     if schema:
         as_json(workflow.inputs_schema())
         return
@@ -153,7 +159,7 @@ def run(
     inputs = {**file, **{name: _value(workflow, name, text) for name, text in values.items()}, **secrets}
     if detach:
         with foreground(ctx, json_=json_):
-            asyncio.run(_record(workflow, inputs, store, chosen, resume=again_, labels=labels))
+            asyncio.run(_record(workflow, inputs, store, chosen, resume=again_, labels=labels, refresh=refresh))
         if json_:
             as_json(status_of(store, store.execution(chosen), time.time_ns() // 1000).to_dict())
         else:
@@ -173,6 +179,7 @@ def run(
                 wait=wait,
                 name=name,
                 tags=tags,
+                refresh=refresh,
                 core_url=core,
             )
             asyncio.run(call)
@@ -185,6 +192,13 @@ def run(
     end(ctx, store, chosen, failure, json_)
 
 
+def _check_refresh(ctx: click.Context, workflow: Workflow, refresh: tuple[str, ...]) -> None:
+    try:
+        check_refresh(workflow.plan(), refresh)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param_hint="--refresh") from error
+
+
 def _scheduler(code: str) -> str:
     """Write what starts a scheduler that finds this code."""
     place, _, _ = code.partition(":")
@@ -192,7 +206,7 @@ def _scheduler(code: str) -> str:
 
 
 async def _record(
-    workflow: Workflow, inputs: dict[str, Any], store: Store, execution_id: str, *, resume: bool, labels: Labels
+    workflow: Workflow, inputs: dict[str, Any], store: Store, execution_id: str, *, resume: bool, **how: Any
 ) -> None:
     """Record the start, and leave the rest to who finds it due."""
-    await launch_once(workflow, inputs, store, execution_id, resume=resume, labels=labels).leave()
+    await launch_once(workflow, inputs, store, execution_id, resume=resume, **how).leave()
