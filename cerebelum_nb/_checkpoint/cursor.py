@@ -9,7 +9,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 from .._values.classes import Home
 from .._values.secret import Secret
@@ -22,15 +22,15 @@ __all__ = ["CannotEnterError", "Cursor", "twin_of"]
 QUIET = 3
 """Times that a statement may run without reaching an operation before its variables are no longer kept beforehand."""
 
-_twins: dict[int, tuple[weakref.ref[types.CodeType], Twin | str]] = {}
+_twins: dict[tuple[int, bool], tuple[weakref.ref[types.CodeType], Twin | str]] = {}
 
 
-def twin_of(fn: types.FunctionType, is_operation: IsOperation) -> Twin | str:
+def twin_of(fn: types.FunctionType, is_operation: IsOperation, *, lines: bool = False) -> Twin | str:
     """Analyse a function once; a text says why it cannot be entered."""
-    key = id(fn.__code__)  # by identity: equal code may stand in two files
+    key = id(fn.__code__), lines  # by identity: equal code may stand in two files
     if key not in _twins:
         try:
-            made: Twin | str = Twin(fn, is_operation)
+            made: Twin | str = Twin(fn, is_operation, lines=lines)
         except NoTwinError as error:
             return str(error)  # not kept: its source may be registered later
         _twins[key] = (weakref.ref(fn.__code__, lambda _, twins=_twins: twins.pop(key, None)), made)  # type: ignore[misc]
@@ -39,6 +39,22 @@ def twin_of(fn: types.FunctionType, is_operation: IsOperation) -> Twin | str:
 
 class CannotEnterError(BaseException):
     """Raised at the top of an entry twin: its variables cannot be restored here. No decorator is to take it up."""
+
+
+class Lines(Protocol):
+    """What records the statements of an attempt one by one."""
+
+    def check(self) -> None:
+        """Raise what ends an attempt that is over."""
+        ...
+
+    def line_begins(self, place: Place, found: Snapshot | None) -> Any:
+        """Record a statement that begins, with its variables if it can be entered with them.
+
+        Returns:
+            For an async function an awaitable; a plain one goes on when it is recorded.
+        """
+        ...
 
 
 class Cursor:
@@ -50,6 +66,7 @@ class Cursor:
         is_left: whether the attempt was left, and will be entered again at its checkpoint; then nothing is undone.
         home: where the classes of ``__main__`` may be found besides.
         hides: whether bytes contain a secret.
+        lines: what records a statement before it runs; of a twin with ``lines``.
     """
 
     def __init__(
@@ -59,8 +76,9 @@ class Cursor:
         is_left: Callable[[], bool],
         home: Home = (),
         hides: Callable[[bytes], bool] | None = None,
+        lines: Lines | None = None,
     ) -> None:
-        self.twin, self.fn, self.hides = twin, fn, hides
+        self.twin, self.fn, self.hides, self._lines = twin, fn, hides, lines
         self._is_left = is_left
         self._about = Frame(twin, fn, home)
         self._frame: types.FrameType | None = None
@@ -138,6 +156,18 @@ class Cursor:
             self._early = self._take(self.twin.places[number])
             self._early.detach()
 
+    def line(self, number: int) -> Any:
+        """Hear that a statement begins, and have it recorded; an async function awaits what is returned."""
+        assert self._lines is not None, "its twin has none"
+        self._lines.check()  # if the attempt is over, it is entered again at the statement before
+        place = self.twin.places[number]
+        self._begins(number, sys._getframe(1))
+        found = self._take(place)
+        if place.impure:
+            found.detach()
+            self._early = found
+        return self._lines.line_begins(place, None if self.twin.needs(place, found.missing) else found)
+
     @property
     def left(self) -> bool:
         """Whether the attempt is only left, so that no `finally` and no `except` runs."""
@@ -192,17 +222,22 @@ class Cursor:
         """Return the statement to which an instruction of the frame that raised belongs."""
         return None if self._frame is None else self.twin.place_at(self._frame.f_code, instruction)
 
-    def raised_in(self, traceback: types.TracebackType | None) -> tuple[Place, Snapshot] | None:
-        """Return where to enter a function that raised, and its variables; None when only its top will do."""
+    def raising(self, traceback: types.TracebackType | None) -> Place | None:
+        """Return the statement that raised; None when that is not known."""
         codes = [self.fn.__code__, *self.twin.made()]
         while traceback is not None and not any(traceback.tb_frame.f_code is code for code in codes):
             traceback = traceback.tb_next
         if traceback is None:
             return None
-        frame = self._frame = traceback.tb_frame
-        place = stood = self.twin.place_at(frame.f_code, traceback.tb_lasti)
-        if place is not None:
-            place = self.twin.statements.after_raise(place)
+        self._frame = traceback.tb_frame
+        return self.twin.place_at(self._frame.f_code, traceback.tb_lasti)
+
+    def raised_in(self, traceback: types.TracebackType | None) -> tuple[Place, Snapshot] | None:
+        """Return where to enter a function that raised, and its variables; None when only its top will do."""
+        stood = self.raising(traceback)
+        if stood is None or self._frame is None:
+            return None
+        frame, place = self._frame, self.twin.statements.after_raise(stood)
         if place is None or place.refusal or any(f".i{loop.level}" not in frame.f_locals for loop in place.loops):
             return None
         if place is not stood or place.number != self.number:

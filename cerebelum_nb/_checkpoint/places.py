@@ -23,6 +23,8 @@ Step = tuple[ast.AST, str, int]
 
 SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_LEFT = (ast.Try, ast.TryStar, ast.With, ast.AsyncWith, ast.AsyncFor)
+"""Statements that have done something of their own when an exception has passed them."""
 _PURE = (
     *(ast.Name, ast.Constant, ast.Attribute, ast.Subscript, ast.Slice, ast.BinOp, ast.UnaryOp, ast.Compare),
     *(ast.BoolOp, ast.IfExp, ast.Tuple, ast.List, ast.Dict, ast.Set, ast.JoinedStr, ast.FormattedValue, ast.Lambda),
@@ -35,9 +37,9 @@ class Place:
     """A statement of the function.
 
     ``number`` counts the statements in source order, ``level`` how deep it stands. ``refusal`` says why it cannot be
-    entered, "" if it can. ``waits`` is whether its head may wait; ``impure`` is whether running it again from its
-    beginning could differ once part of it has run. ``loops``, ``handlers`` and ``withs`` are the statements of these
-    kinds around it.
+    entered, "" if it can. ``waits`` is whether its head may wait, ``marked`` whether the twin says that it begins;
+    ``impure`` is whether running it again from its beginning could differ once part of it has run. ``loops``,
+    ``handlers`` and ``withs`` are the statements of these kinds around it.
     """
 
     __slots__ = (
@@ -46,6 +48,7 @@ class Place:
         "impure",
         "level",
         "loops",
+        "marked",
         "node",
         "number",
         "path",
@@ -59,7 +62,7 @@ class Place:
         # Hidden variables are named by it: by a number they would lose their names to a docstring that is added before.
         self.level = len(path) // 2
         self.digest = self.refusal = ""
-        self.waits = self.impure = False
+        self.waits = self.marked = self.impure = False
         self.loops: tuple[Place, ...] = ()
         self.handlers: tuple[Place, ...] = ()
         self.withs: tuple[Place, ...] = ()
@@ -71,25 +74,37 @@ class Place:
 
 
 class Statements:
-    """The statements of one function, numbered in source order."""
+    """The statements of one function, numbered in source order.
 
-    def __init__(self, node: ast.FunctionDef | ast.AsyncFunctionDef, is_operation: IsOperation) -> None:
-        self.node, self.is_operation = node, is_operation
+    Args:
+        node: the function.
+        is_operation: which calls may wait, in a plain function.
+        every: whether all statements are marked, not only those that may wait.
+    """
+
+    def __init__(
+        self, node: ast.FunctionDef | ast.AsyncFunctionDef, is_operation: IsOperation, *, every: bool = False
+    ) -> None:
+        self.node, self.is_operation, self.every = node, is_operation, every
         self.is_async = isinstance(node, ast.AsyncFunctionDef)
         self.places: list[Place] = []
-        self.holds: dict[int, bool] = {}  # by id of a statement: whether a statement *in* it waits
+        self.holds: dict[int, bool] = {}  # by id of a statement: whether a statement *in* it is marked
         self._numbers: dict[int, int] = {}
         self._number(node, ())
-        self.waiting = any(place.waits for place in self.places)
+        self.any_marked = any(place.marked for place in self.places)
         self._name_places()
 
     def of(self, statement: ast.AST) -> Place:
         """Return the place of a statement of this function."""
         return self.places[self._numbers[id(statement)]]
 
-    def any_waits(self, block: Block) -> bool:
-        """Whether a statement of a block waits, or one inside it."""
-        return any(self.holds[id(statement)] or self.of(statement).waits for statement in block)
+    def marks_in(self, block: Block) -> bool:
+        """Whether a statement of a block is marked, or one inside it."""
+        return any(self.holds[id(statement)] or self.of(statement).marked for statement in block)
+
+    def inside(self, around: Place) -> list[Place]:
+        """Return the statements in a statement."""
+        return [one for one in self.places if one is not around and any(node is around.node for node, *_ in one.path)]
 
     def find(self, digest: str) -> Place | None:
         """Find the place before which the same statements stand."""
@@ -114,9 +129,10 @@ class Statements:
                 self._numbers[id(statement)] = place.number
                 self.places.append(place)
                 waits = self._waits(heads(statement))
-                if waits:
-                    place.waits = True
-                    place.impure = self._is_impure(statement, waits)
+                place.waits = bool(waits)
+                place.marked = place.waits or (self.every and _is_run(statement))
+                if place.marked:
+                    place.impure = place.waits and self._is_impure(statement, waits)
                     place.refusal = self._refusal(place)
                 around = [(self.of(node), field) for node, field, _ in here if field and node is not self.node]
                 place.loops = tuple(o for o, f in around if isinstance(o.node, ast.For) and f == "body")
@@ -124,7 +140,7 @@ class Statements:
                 place.withs = tuple(o for o, _ in around if isinstance(o.node, (ast.With, ast.AsyncWith)))
                 before = len(self.places)
                 self._number(statement, here)
-                self.holds[id(statement)] = any(inner.waits for inner in self.places[before:])
+                self.holds[id(statement)] = any(inner.marked for inner in self.places[before:])
 
     def _waits(self, nodes: list[ast.AST]) -> list[ast.AST]:
         """The awaits of an async step, the calls of operations in a plain one."""
@@ -147,18 +163,19 @@ class Statements:
         return False
 
     def _refusal(self, place: Place) -> str:
+        it = "it waits" if place.waits else "it stands"
         for owner, field, _ in place.path:
             if field == "finalbody":
-                return "it waits in a `finally`"
+                return f"{it} in a `finally`"
             if isinstance(owner, ast.TryStar) and field == "handlers":
-                return "it waits in an `except*`"
+                return f"{it} in an `except*`"
             if isinstance(owner, (ast.With, ast.AsyncWith)) and field:
                 if self._waits(heads(owner)):
-                    return "it waits in a `with` whose head waits"
+                    return f"{it} in a `with` whose head waits"
                 if any(_truncates(node) for head in heads(owner) for node in own_nodes(head)):
-                    return "it waits in a `with` that opens a file for writing, which would empty it again"
+                    return f"{it} in a `with` that opens a file for writing, which would empty it again"
             if isinstance(owner, ast.AsyncFor) and field == "body":
-                return "it waits in an `async for`"
+                return f"{it} in an `async for`"
         return ""
 
     def before(self, place: Place) -> Iterator[ast.AST | str]:
@@ -183,6 +200,19 @@ class Statements:
             here = next(i for i, statement in enumerate(block) if id(statement) in on_the_way)
             yield from (statement for statement in block[:here] if not is_text(statement))
 
+    def back_from(self, place: Place) -> Place:
+        """Return the statement at whose beginning a function is entered that raised in ``place``, if all are recorded.
+
+        A ``raise`` is decided again by what it stands first under; a `try` or a `with` around it begins again.
+        """
+        for owner, field, _ in place.path:
+            if field and isinstance(owner, _LEFT):
+                return self.of(owner)
+        if isinstance(place.node, ast.Raise):
+            while (around := self._decides(place)) is not None:
+                place = around
+        return place
+
     def after_raise(self, place: Place) -> Place | None:
         """Return where to enter a function that raised in a statement; None when it must not be entered near it.
 
@@ -195,9 +225,8 @@ class Statements:
             while (around := self._decides(place)) is not None:
                 place = around
                 ran += heads(place.node)
-        left = (ast.Try, ast.TryStar, ast.With, ast.AsyncWith, ast.AsyncFor)
         if isinstance(place.node, (ast.Raise, ast.For, ast.AsyncFor)) or any(
-            field and isinstance(owner, left) for owner, field, _ in place.path
+            field and isinstance(owner, _LEFT) for owner, field, _ in place.path
         ):
             return None
         return None if any(_changes_a_name(inner) for head in ran for inner in own_nodes(head)) else place

@@ -3,7 +3,8 @@
 The *first* twin is the user's function, statement for statement, with small additions only where a wait can happen:
 
 - a mark before a statement that waits, so that two independent witnesses know the place: the mark, and the position
-  of the instruction at which the frame stands. Where they disagree, no checkpoint is made;
+  of the instruction at which the frame stands. Where they disagree, no checkpoint is made. With ``checkpoint="lines"``
+  every statement is marked, and an async function awaits the mark, which is recorded before the statement runs;
 - a hidden name for the iterator of a loop around a wait, for what the head of a `with` reads, and for the exception
   of a handler around a wait;
 - guards that keep `finally` and `except` from running when the attempt is only left, to be entered again.
@@ -38,17 +39,23 @@ class NoTwinError(Exception):
 
 
 class Twin:
-    """The twins of one code object."""
+    """The twins of one code object.
 
-    def __init__(self, fn: types.FunctionType, is_operation: IsOperation) -> None:
+    Args:
+        fn: the function.
+        is_operation: which calls may wait, in a plain function.
+        lines: whether every statement is recorded before it runs.
+    """
+
+    def __init__(self, fn: types.FunctionType, is_operation: IsOperation, *, lines: bool = False) -> None:
         code = self.code = fn.__code__
         node = source.node_of(code, fn.__globals__)
         if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             raise NoTwinError("its source cannot be found")
         if any(map(_reads_all, ast.walk(node))):
             raise NoTwinError("it reads all its variables at once, where those of a twin would be among them")
-        self.node = node
-        self.statements = Statements(node, is_operation)
+        self.node, self.lines = node, lines
+        self.statements = Statements(node, is_operation, every=lines)
         self.places = self.statements.places
         self.names = [name for name in (*code.co_varnames, *code.co_cellvars) if not name.startswith(".")]
         count = code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & 4) + bool(code.co_flags & 8)
@@ -62,9 +69,9 @@ class Twin:
         self._nested: dict[tuple[str, int, int], tuple[int, types.CodeType]] | None = None
 
     @property
-    def waiting(self) -> bool:
-        """Whether a statement of it may wait."""
-        return self.statements.waiting
+    def is_marked(self) -> bool:
+        """Whether it says of any statement that it begins."""
+        return self.statements.any_marked
 
     def find(self, digest: str) -> Place | None:
         """Return the place before which the same statements stand; None when there is none any more."""
@@ -144,16 +151,28 @@ class Twin:
 
     def _marks(self, statement: ast.stmt) -> Block:
         place = self.statements.of(statement)
-        if not place.waits or isinstance(statement, ast.While):
+        if isinstance(statement, ast.While) or not (place.waits or self._is_recorded(place)):
             return []
-        return [_at(ast.Expr(_mark(place)), statement)]
+        return [_at(ast.Expr(self._mark(place)), statement)]
+
+    def _is_recorded(self, place: Place) -> bool:
+        """Whether a statement is recorded before it runs; before the first there is nothing to record."""
+        first = place.number == 0 and not isinstance(place.node, ast.While)
+        return self.lines and place.marked and not place.refusal and not first
+
+    def _mark(self, place: Place) -> ast.expr:
+        """A call that says that a statement begins."""
+        if not self._is_recorded(place):
+            return ast.Call(_of_cursor("mark_impure" if place.impure else "mark"), [ast.Constant(place.number)], [])
+        call = ast.Call(_of_cursor("line"), [ast.Constant(place.number)], [])
+        return ast.Await(call) if self.statements.is_async else call
 
     def _around(self, statement: ast.stmt, inside: Inside | None = None) -> Any:
         """Copy a statement around its changed blocks; one in which nothing waits is kept as it is."""
         place = self.statements.of(statement)
         level = place.level
         if inside is None:
-            if not self.statements.holds[id(statement)] and not (isinstance(statement, ast.While) and place.waits):
+            if not self.statements.holds[id(statement)] and not (isinstance(statement, ast.While) and place.marked):
                 return statement
             inside = lambda field, index, block: self._all(block)  # noqa: E731
         new: Any = ast.copy_location(type(statement)(**dict(ast.iter_fields(statement))), statement)
@@ -161,18 +180,20 @@ class Twin:
             if getattr(statement, field, None):
                 setattr(new, field, inside(field, 0, getattr(statement, field)))
         match statement:
-            case ast.While() if place.waits:
-                new.test = _at(ast.BoolOp(ast.Or(), [_mark(place), statement.test]), statement.test)
+            case ast.While() if place.waits or self._is_recorded(place):
+                new.test = _at(ast.BoolOp(ast.Or(), [self._mark(place), statement.test]), statement.test)
             case ast.For():
                 iterator = ast.Call(_of_cursor("iter"), [statement.iter], [])
                 new.iter = _at(ast.NamedExpr(_stored(f".i{level}"), iterator), statement.iter)
             case ast.With() | ast.AsyncWith():
                 new.items = self._items(statement, lambda n: ast.NamedExpr(_stored(f".h{level}.{n}"), _name(n)))
                 bound = ast.Tuple([_name(n) for n in _bound(statement)], ast.Load())
-                new.body = [_at(ast.Assign([_stored(f".w{level}")], bound), statement.body[0]), *new.body]
-                if place.waits:  # its head is over
-                    no_place = ast.Call(_of_cursor("mark"), [ast.Constant(-1)], [])
-                    new.body = [_at(ast.Expr(no_place), statement.body[0]), *new.body]
+                ended = (
+                    [ast.Expr(ast.Call(_of_cursor("mark"), [ast.Constant(-1)], []))] if place.marked else []
+                )  # its head
+                first = statement.body[0]
+                bind = ast.Assign([_stored(f".w{level}")], bound)
+                new.body = [*(_at(one, first) for one in (bind, *ended)), *new.body]
             case ast.Match():
                 new.cases = [
                     ast.match_case(case.pattern, case.guard, inside("cases", index, case.body))
@@ -196,7 +217,7 @@ class Twin:
         first = handler.body[0]
         body = [_at(ast.If(_of_cursor("left"), [ast.Raise()], []), first), *block]
         name = handler.name
-        if isinstance(statement, ast.Try) and self.statements.any_waits(handler.body):
+        if isinstance(statement, ast.Try) and self.statements.marks_in(handler.body):
             kept = f".e{self.statements.of(statement).level}"
             if name:
                 body.insert(0, _at(ast.Assign([_stored(kept)], _name(name)), first))
@@ -408,10 +429,6 @@ def _of_cursor(attribute: str) -> ast.Attribute:
 
 def _not_entering() -> ast.expr:
     return ast.UnaryOp(ast.Not(), _name(".r"))
-
-
-def _mark(place: Place) -> ast.expr:
-    return ast.Call(_of_cursor("mark_impure" if place.impure else "mark"), [ast.Constant(place.number)], [])
 
 
 def _member(holder: str, name: str) -> ast.expr:

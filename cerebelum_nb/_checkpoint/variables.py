@@ -106,7 +106,7 @@ class Frame:
         """
         found = Snapshot()
         refused: Named = {}
-        variables = dict(variables)
+        variables = dict(sorted(variables.items()))  # the locals of two twins are in other orders
         for around in place.withs:  # what a head binds on the way in is kept only if it was given another value since
             for name, value in zip(self.twin.bound_by(around), variables.get(f".w{around.level}", ()), strict=False):
                 if name in variables and variables[name] is value:

@@ -197,7 +197,7 @@ class Driver:
                 return self._settle(message)
             case Recorded():
                 event = message.event
-                if not isinstance(event, OperationEvent):
+                if not isinstance(event, (OperationEvent, e.StepCheckpointed)):
                     return False
                 if self.running.get(event.step) != (event.visit, event.attempt):
                     return False

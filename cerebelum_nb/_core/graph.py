@@ -39,7 +39,8 @@ class Policy:
     ``retries`` counts attempts after the first; ``retry_delay`` and ``timeout`` are seconds; the n-th retry
     waits ``retry_delay * backoff ** (n - 1)``, at most ``max_delay`` seconds, varied by up to the fraction ``jitter``
     of it. ``checkpoint`` says where an attempt that was left is entered again: at its last wait
-    (``"waits"``), or at its top (None). A result that is at most ``cache`` seconds old is taken instead of running.
+    (``"waits"``), at its last statement (``"lines"``), or at its top (None). A result that is at most ``cache`` seconds
+    old is taken instead of running.
     """
 
     retries: int = 0

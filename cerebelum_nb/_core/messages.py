@@ -70,7 +70,7 @@ class Settled:
 
 @dataclass(slots=True)
 class Recorded:
-    """A running attempt records an operation."""
+    """A running attempt records an operation, or a statement that begins."""
 
     event: Event
 

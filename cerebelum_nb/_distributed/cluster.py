@@ -31,7 +31,7 @@ from .._core.blueprint import dump
 from .._core.events import Event
 from .._core.graph import Plan
 from .._core.state import fold
-from ..errors import ExecutionBusyError, WorkflowDefinitionError
+from ..errors import ExecutionBusyError
 from .blobs import Blobs, blobs_at
 from .connection import connect, explain, is_not_found
 from .settings import DRIVER, SEARCH_STATE, SEARCH_WORKFLOW, Terms, core_url_of, queue_of
@@ -125,13 +125,7 @@ class Cluster:
         Raises:
             ExecutionBusyError: it is running there.
             StoreError: the server refuses, or cannot be reached.
-            WorkflowDefinitionError: it is rolled back when it fails.
         """
-        if plan.rolls_back:
-            raise WorkflowDefinitionError(
-                f"workflow '{plan.workflow}' has on_failure='rollback', which does not work on a Temporal cluster yet: "
-                f"leave it out, and roll back where you are with rollback()"
-            )
         rows: Rows = [to_row(with_value(event, self.blobs.thin)) for event in events]
         reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE if again else WorkflowIDReusePolicy.REJECT_DUPLICATE
         try:

@@ -551,6 +551,8 @@ class Drive:
             if self._natively:
                 raise asyncio.CancelledError
             raise ApplicationError(f"cancelled: {state.reason or ''}", type="Cancelled", non_retryable=True)
+        if state.lifecycle is ExecutionState.ROLLED_BACK:
+            raise ApplicationError("rolled back", type="RolledBack", non_retryable=True)
         error = state.error or ErrorInfo(type="Paused", message=state.reason or "")
         where = f"step '{state.failed_step}': " if state.failed_step else ""
         raise ApplicationError(f"{where}{error}"[:1000], type=error.type, non_retryable=True)

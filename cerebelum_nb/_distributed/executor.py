@@ -36,6 +36,7 @@ from .._values import Redactor, encode
 from .._workflow.definition import Definition
 from .._workflow.fork import forked, prepare
 from .._workflow.result import Result
+from .._workflow.rollback import Undoing, rollback_events
 from .._workflow.run import Run
 from .._workflow.start import Resuming, check_id, new_id, own, refuse_in_step, resumed, started
 from ..errors import (
@@ -178,20 +179,63 @@ class DistributedExecutor:
         plan, local = _plan_of(workflow), resolve_store(store)
         cluster = await self._cluster(local)
         found = await self._found(workflow, execution_id, cluster, local)
-        rollback = fold(local.events(found)).rollback
-        if rollback is not None and not rollback.is_over:
-            raise ResumeError(
-                f"execution {found} is being rolled back, which a cluster cannot do yet. Finish that here: await "
-                f"{workflow.variable}.rollback({found!r})"
-            )
+        given = Resuming(skip_completed_steps, inputs, rerun, repeat, mark_done or {})
+        return await self._continue(
+            workflow, plan, cluster, found, local, lambda there, digest: resumed(there, given, there.now(), digest)
+        )
+
+    async def rollback(
+        self,
+        workflow: Definition,
+        execution_id: ExecutionLike,
+        to: object = None,
+        *,
+        inputs: Inputs | None = None,
+        repeat: Collection[str] = (),
+        mark_done: Mapping[str, Any] | None = None,
+        store: Store | None = None,
+    ) -> Result:
+        """Undo on the cluster what an execution has done, there or here.
+
+        The arguments are those of ``workflow.rollback``.
+
+        Raises:
+            ExecutionBusyError: it is running, there or here.
+            Otherwise as ``workflow.rollback``.
+        """
+        __tracebackhide__ = True
+        refuse_in_step(workflow.variable)
+        plan, local = _plan_of(workflow), resolve_store(store)
+        cluster = await self._cluster(local)
+        found = await self._found(workflow, execution_id, cluster, local, "roll back")
+        given = Undoing(to, inputs, repeat, mark_done or {})
+        return await self._continue(
+            workflow,
+            plan,
+            cluster,
+            found,
+            local,
+            lambda there, digest: (rollback_events(there, given, there.now(), digest), ()),
+        )
+
+    async def _continue(
+        self,
+        workflow: Definition,
+        plan: Plan,
+        cluster: Cluster,
+        found: str,
+        local: Store,
+        begin: Callable[[Followed, str], tuple[Sequence[Event], tuple[str, ...]]],
+    ) -> Result:
+        """Continue there what is over, with the events that ``begin`` makes of it and the plan's digest."""
+        __tracebackhide__ = True
         now = current_clock.get().now()
         holder = local.adopt(cluster.location, now)
         local.claim(found, holder, now)
         try:
             followed = Followed(cluster, found, plan, fold(local.events(found)), local)
             blueprint = blueprint_of(plan, followed.redactor)
-            given = Resuming(skip_completed_steps, inputs, rerun, repeat, mark_done or {})
-            events, stale = resumed(followed, given, followed.now(), blueprint.digest)
+            events, stale = begin(followed, blueprint.digest)
             recorded = [_with_payload(event, local) for event in local.events(found)]
             driver = Driver(plan, fold(local.events(found)))
             driver.take(Begin(events), followed.now())
@@ -205,7 +249,7 @@ class DistributedExecutor:
         if before is not None:
             await cluster.forget_run(found, before)
         payloads = keep_parts(plan, local, followed.redactor, blueprint)
-        return await self._follow(workflow, plan, cluster, found, local, payloads, stale)
+        return await self._follow(workflow, plan, cluster, found, local, payloads, stale, events)
 
     async def fork(
         self,
@@ -318,12 +362,13 @@ class DistributedExecutor:
         local: Store,
         payloads: Sequence[Value] = (),
         stale: tuple[str, ...] = (),
+        events: Sequence[Event] = (),
     ) -> Result:
         """Show it while it runs, then return or raise as a local run would."""
         __tracebackhide__ = True
         followed = Followed(cluster, execution_id, plan, fold(local.events(execution_id)), local)
         followed.name_call(called(followed.state, workflow.variable))
-        run = Run(cast(Execution, followed), workflow.variable, stale=stale)
+        run = Run(cast(Execution, followed), workflow.variable, *events, stale=stale)
         mirror = Mirror(cluster, execution_id, local, state=followed.state, payloads=payloads, hear=followed.hear)
         watch = asyncio.ensure_future(_watch(cluster, workflow, followed, self._terms))
         try:
@@ -471,12 +516,6 @@ def _plan_of(workflow: Definition) -> Plan:
         WorkflowDefinitionError: it has what only the kernel can run.
     """
     plan = workflow.plan()
-    if plan.rolls_back:
-        raise WorkflowDefinitionError(
-            f"workflow '{workflow.name}' is rolled back when it fails (on_failure='rollback'), which a cluster cannot "
-            f"do yet. Leave that out, and when it has failed roll it back here: await "
-            f"{workflow.variable}.rollback(execution_id)"
-        )
     for name, each in plan.each.items():
         if not each.body[name].policy.keep:
             raise WorkflowDefinitionError(

@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from .._core import events as e
 from .._core.events import Event
-from .._core.graph import Plan, key_of, owner_of
+from .._core.graph import Plan, key_of, owner_of, undone_by
 from .._core.settle import Returned, settle, tries_again
 from .._core.state import State, evolve
 from .._core.step_state import Items, Phase, StepState
@@ -25,7 +25,7 @@ from .._core.value import Value
 from .._core.waits import AttemptWaits, long_from
 from .._engine import observers
 from .._engine.attempt import Attempt
-from .._engine.checkpoints import at_failure
+from .._engine.call_step import at_failure
 from .._engine.clock import Clock, Deadline, SystemClock, Timer
 from .._engine.ports import Outcome, Waiter
 from .._engine.routing import take_route
@@ -211,8 +211,7 @@ class RemoteHost(ExecutionValues):
         event = replace(settle(verdict, due_at=due_at, **header), worker=self.worker)
         rows = [*riding, *self._last_rows(now)]
         if isinstance(event, e.StepFailed) and outcome.error is not None:
-            checkpoint = at_failure(self.spec, scope, outcome.error)
-            rows += [] if checkpoint is None else [self._row(checkpoint)]
+            rows += map(self._row, at_failure(self.spec, scope, outcome.error))
         told: dict[str, Any] = {}
         if isinstance(verdict, Returned):
             self.keep_live(self.step, scope.visit, verdict.value, outcome.live)
@@ -403,18 +402,21 @@ class RemoteHost(ExecutionValues):
 
 def part_of(request: dict[str, Any], blobs: Blobs) -> State:
     """Fold what a request of the driver says: the part of the state that an attempt, or a list of items, goes by."""
-    name, state = request["step"], State()
+    name, state, visit = request["step"], State(), request["visit"]
+    subject = undone_by(name) or name
     if "item" in request:
-        items = Items({key_of(name): request["item"]}, steps={name: StepState()})
-        state.steps[owner_of(name)] = StepState(visit=request["visit"], items=items)
+        items = Items({key_of(subject): request["item"]}, steps={subject: StepState()})
+        state.steps[owner_of(subject)] = StepState(visit=visit, items=items)
     else:
-        state.steps[name] = StepState(visit=request["visit"], attempt=request["attempt"])
+        state.steps[subject] = StepState(visit=visit, attempt=request["attempt"])
     for event in from_rows(request["rows"]):
         if isinstance(event, e.StepCheckpointed) and (step := state.step(event.step)) is not None:
             step.attempt = event.attempt  # the starts of attempts are not among these events either
         evolve(state, with_value(event, partial(blobs.fat, whole=False)))
         if isinstance(event, e.StepCompleted) and (step := state.step(event.step)) is not None:
             step.visit = event.visit  # the jumps that opened it are not among these events
+        if state.rollback is not None and name not in state.rollback.steps:
+            state.rollback.steps[name] = StepState(visit=visit, attempt=request["attempt"])
     return state
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .._core.graph import Plan, key_of, of_item, owner_of, step_of
+from .._core.graph import Plan, key_of, of_item, owner_of, undone_by
 from .._core.state import State
 
 __all__ = ["needs"]
@@ -14,7 +14,8 @@ def needs(plan: Plan, state: State, name: str) -> list[str]:
     Args:
         plan: the workflow.
         state: the execution.
-        name: a step; what a foreach does for one item (``deploy[ams3]``); or the foreach itself, for its list.
+        name: a step; what a foreach does for one item (``deploy[ams3]``); the foreach itself, for its list; or what
+            undoes one of these (``~deploy``).
 
     Example:
         >>> from cerebelum_nb._core.events import StepCompleted
@@ -26,15 +27,16 @@ def needs(plan: Plan, state: State, name: str) -> list[str]:
         >>> needs(Plan(workflow="w", timeline=(("a",), ("b",)), steps=steps), done, "b")
         ['a']
     """
-    owner = owner_of(name)
+    subject = undone_by(name) or name
+    owner, key = owner_of(subject), key_of(subject)
     each = plan.each.get(owner)
-    if each is None:
-        spec, own = plan.steps[name], dict[str, str]()
-    elif name == owner:
+    if each is not None and name == owner:
         return [each.source] if each.source in state.finished else []
-    else:
-        spec, key = each.body[step_of(name)], key_of(name)
+    spec, own = plan.spec(name), dict[str, str]()
+    assert spec is not None, f"nothing is known of step {name}"
+    if each is not None and key:
         own = {step: of_item(owner, key, step) for step in each.body} | {each.parameter: each.source}
-    asked = [*spec.requires, *spec.optional, *(state.finished if spec.takes_rest else ())]
-    found = [own.get(one, one) for one in dict.fromkeys(asked)]
-    return [one for one in found if (known := state.step(one)) is not None and known.has_result]
+    undone = state.rollback.undone if state.rollback is not None and subject != name else {}
+    rest = [*state.finished, *(one for one in undone if "[" not in one)] if spec.takes_rest else []
+    found = [own.get(one, one) for one in dict.fromkeys((*spec.requires, *spec.optional, *rest))]
+    return [one for one in found if (known := undone.get(one) or state.step(one)) is not None and known.has_result]

@@ -82,6 +82,8 @@ class Record:
             self._operations.pop(event.step, None)
         elif isinstance(event, e.Jumped):
             self._forget_operations(event.reset)
+        elif isinstance(event, e.WorkflowRolledBack):
+            self._operations.clear()  # what a resume runs again is a new visit
         elif isinstance(event, (e.WorkflowResumed, e.WorkflowForked)):
             self._forget_operations((*event.revisited, *event.relisted))
 

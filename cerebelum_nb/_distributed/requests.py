@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from .._core import events as e
 from .._core.drive import Driver
-from .._core.graph import StepSpec, key_of, owner_of, step_of
+from .._core.graph import StepSpec, key_of, owner_of, step_of, undone_by
 from .._core.step_state import StepState
 from .._core.value import Value
 from .needs import needs
@@ -56,7 +56,8 @@ class Requests:
 
     def of(self, name: str) -> dict[str, Any]:
         """Gather what an attempt has to know, or who lists the items of a foreach."""
-        spec, state, owner = self.spec(name), self._driver.state, owner_of(name)
+        spec, state, subject = self.spec(name), self._driver.state, undone_by(name) or name
+        owner = owner_of(subject)
         each = self._driver.plan.each.get(owner)
         takes_inputs = spec.takes_inputs or spec.takes_context or (each is not None and "." in each.source)
         begun = e.WorkflowStarted(
@@ -68,16 +69,24 @@ class Requests:
         needed = self._needs(name)
         rows = [to_row(begun)]
         request = {**self.header(name), "code": spec.code, "agreed": _code_of(name) in self.tied}
-        if each is not None and name != owner:
+        if each is not None and subject != owner:
             items = state.steps[owner].items
             assert items is not None
-            request["item"] = items.keys[key_of(name)]
+            request["item"] = items.keys[key_of(subject)]
             if owner in self._sources:
                 rows = self._sources[owner]
                 needed = [one for one in needed if one != each.source]
         results = self._record.results
         rows = [*rows, *(results[one] for one in needed if one in results)]
+        if subject != name:
+            rows.append(to_row(self._why_undone(subject)))
         return {**request, "rows": rows + self._record.operations_of(name)}
+
+    def _why_undone(self, subject: str) -> e.RollbackStarted:
+        rollback = self._driver.state.rollback
+        assert rollback is not None, f"{subject} is undone in a rollback"
+        at, error, failed = self._driver.state.updated_at, rollback.error, rollback.failed_step
+        return e.RollbackStarted(at=at, todo=(subject,), error=error, failed_step=failed)
 
     def begin_items(self, name: str, source: Rows | None) -> None:
         """Have the requests of a foreach's items begin with these rows instead of its source."""
@@ -89,7 +98,7 @@ class Requests:
 
     def queue(self, name: str) -> str | None:
         """Return the queue of the group that runs a step; None for the workflow's own."""
-        group = (self._terms.queues or {}).get(step_of(name))
+        group = (self._terms.queues or {}).get(step_of(undone_by(name) or name))
         return queue_of(self._driver.plan.workflow, group) if group else None
 
     def tied_to(self, name: str) -> str | None:
@@ -115,8 +124,12 @@ class Requests:
     def note_code(self, name: str, code: str) -> None:
         """Take the code that the worker has for the code of a step."""
         plan, step = self._driver.plan, step_of(name)
-        specs = cast("dict[str, StepSpec]", plan.each[owner_of(name)].body if "[" in name else plan.steps)
-        specs[step] = replace(specs[step], code=code)
+        if undone := undone_by(name):
+            specs, step = plan.undo, step_of(undone)
+        else:
+            specs = plan.each[owner_of(name)].body if "[" in name else plan.steps
+        known = cast("dict[str, StepSpec]", specs)
+        known[step] = replace(known[step], code=code)
 
     def _tie(self, key: str, queue: str | None) -> None:
         if queue is None:

@@ -283,7 +283,8 @@ def step(
         effect: ``"external"`` for what must not happen twice unasked (it charges a card, it deploys): when its outcome
             is unknown, because the process died in it or it was stopped, a resume stops and asks.
         checkpoint: ``"waits"``: an attempt that was left in an operation (``sleep``, ``poll``, an approval) is entered
-            again at that statement, with the variables it had. None: it starts at its top.
+            again at that statement, with the variables it had. ``"lines"``: so is one that was left or died in any
+            statement; each is recorded before it runs, in a commit of its own. None: it starts at its top.
         cache: how old a result may be, such as ``"7 days"``, that is taken instead of running; True for any age. It is
             a completed result in this log of the same step, with the same code (helpers and constants included) and
             the same arguments. Nothing is taken where one of them holds a secret, or where nobody can tell whether
@@ -431,8 +432,8 @@ def _policy(
         raise StepDefinitionError(f"{where}: keep is True or False, not {keep!r}")
     if effect not in (None, "external"):
         raise StepDefinitionError(f"{where}: effect is 'external' or left out, not {effect!r}")
-    if checkpoint not in (None, "waits"):
-        raise StepDefinitionError(f"{where}: checkpoint is 'waits' or None, not {checkpoint!r}")
+    if checkpoint not in (None, "waits", "lines"):
+        raise StepDefinitionError(f"{where}: checkpoint is 'waits', 'lines' or None, not {checkpoint!r}")
     try:
         delay = seconds(retry_delay, unit="s", what="retry_delay")
         longest = None if max_delay is None else seconds(max_delay, unit="s", what="max_delay")
@@ -450,7 +451,7 @@ def _policy(
         timeout=limit,
         keep=keep,
         effect=None if effect is None else "external",
-        checkpoint=None if checkpoint is None else "waits",
+        checkpoint=None if checkpoint is None else str(checkpoint),
         max_delay=longest,
         jitter=float(jitter),
         cache=kept_for,

@@ -25,8 +25,8 @@ from typing import Any
 from .._core.graph import StepSpec
 from .._text.duration import format_seconds
 from ..errors import StepTimeoutError
+from .call_step import call_step
 from .calling import give_up, unawaited
-from .checkpoints import call_step
 from .clock import Deadline, Timer
 from .ports import Outcome
 from .scope import Scope, current_scope

@@ -17,7 +17,7 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, cast, runtime_checkable
 
-from .._checkpoint.cursor import CannotEnterError, Cursor
+from .._checkpoint.cursor import CannotEnterError, Cursor, Lines
 from .._checkpoint.decorated import around, innermost
 from .._checkpoint.places import Place
 from .._checkpoint.twin import Twin
@@ -30,10 +30,10 @@ from .._text.json_text import parse
 from .._values.classes import Home
 from .._values.secret import Redactor
 from ..errors import CerebelumError, SerializationError
-from .entry import digest_arguments, entries, helpers_of, may_wait, result_of, twin_for
+from .entry import digest_arguments, entries, helpers_of, result_of
 from .scope import Scope
 
-__all__ = ["Checkpoints", "at_failure", "call_step"]
+__all__ = ["Checkpoints", "KeepsVariables"]
 
 _NEEDS_NONE = (OperationMismatched, SleepCompleted)
 """Events with which the variables are those of the event before."""
@@ -43,7 +43,7 @@ SMALL = 200
 
 
 @runtime_checkable
-class _KeepsVariables(Protocol):
+class KeepsVariables(Protocol):
     """An execution whose log can hold variables; a trial writes nothing, so its steps start at the top."""
 
     home: Home
@@ -57,54 +57,14 @@ class _KeepsVariables(Protocol):
         ...
 
 
-def call_step(spec: StepSpec, scope: Scope, arguments: dict[str, Any]) -> Any:
-    """Call a step's function, where it waited last if it can be entered there, else from its top.
-
-    Args:
-        spec: the step.
-        scope: the attempt.
-        arguments: what the function is called with.
-
-    Returns:
-        What the function returns: of an async one an awaitable.
-    """
-    host, recorded = scope.execution, scope.known.checkpoints
-    if (not recorded and not may_wait(spec.fn)) or not isinstance(host, _KeepsVariables):
-        return spec.fn(**arguments)
-    twin = twin_for(spec)
-    if twin is None and recorded:
-        reason = "its function cannot be entered at a line: it is decorated, its source is gone, or checkpoint=None"
-        scope.ride(StepCheckpointed, line=recorded[-1].event.line, reason=reason)
-    if twin is None or not (recorded or twin.waiting):
-        return spec.fn(**arguments)
-    scope.checkpoints = checkpoints = Checkpoints(spec, scope, host, twin)
-    return checkpoints.call_async(arguments) if spec.is_async else checkpoints.call(arguments)
-
-
-def at_failure(spec: StepSpec, scope: Scope, error: BaseException) -> StepCheckpointed | None:
-    """Make the checkpoint that is recorded with the failure of a step; None when there is nothing to say."""
-    host = scope.execution
-    twin = twin_for(spec) if isinstance(host, _KeepsVariables) else None
-    if twin is None or not isinstance(host, _KeepsVariables):
-        return None
-    checkpoints = scope.checkpoints or Checkpoints(spec, scope, host, twin)
-    try:
-        fields = checkpoints.raised(error)
-    except Exception:  # noqa: BLE001 - whatever a user's class does when it is pickled, the failure is recorded
-        return None
-    if fields is None:
-        return None
-    return StepCheckpointed(at=scope.now(), step=scope.step, visit=scope.visit, attempt=scope.attempt, **fields)
-
-
 class Checkpoints:
     """Records and restores the checkpoints of one attempt."""
 
-    def __init__(self, spec: StepSpec, scope: Scope, host: _KeepsVariables, twin: Twin) -> None:
+    def __init__(self, spec: StepSpec, scope: Scope, host: KeepsVariables, twin: Twin) -> None:
         self._spec, self._scope, self._host, self._twin = spec, scope, host, twin
         redactor = scope.execution.redactor
         fn = cast(types.FunctionType, innermost(spec.fn))  # else it had no twin
-        self.cursor = Cursor(twin, fn, self._is_left, host.home, redactor.reveals if redactor else None)
+        self.cursor = Cursor(twin, fn, self._is_left, host.home, redactor.reveals if redactor else None, self._lines())
         self.leaving = False  # the attempt ends, and the step is to be entered again; not when its time is over
         self._last: tuple[Any, ...] = ()
         self._recorded: int | None = None  # the statement at which the last checkpoint is
@@ -116,6 +76,10 @@ class Checkpoints:
         self._reasons: list[str] = []  # why newer checkpoints do not hold
         self._known = {name: self._recorded_value(name) for name in (*spec.requires, *spec.optional, "inputs")}
         self._digest = digest_arguments(spec, scope.step, scope.execution.state)
+
+    def _lines(self) -> Lines | None:
+        """What records every statement before it runs; None where only those are recorded that wait."""
+        return None
 
     def _recorded_value(self, argument: str) -> Value:
         """What the log holds of an argument."""
@@ -240,37 +204,43 @@ class Checkpoints:
 
         Called in the step's own thread or task, or one that it has started.
         """
-        if event in _NEEDS_NONE or not self._alone:
-            return None
-        if not self._scope.is_callers() and not self._awaits_this_task():
-            self._alone = False  # what runs beside the frame is not part of it, and would be lost
+        if event in _NEEDS_NONE or not self._is_alone():
             return None
         found = self.cursor.standing()
         return None if found is None else self._fields(*found)
 
-    def raised(self, error: BaseException) -> dict[str, Any] | None:
-        """Return the fields of the checkpoint that is recorded before a failure; None when there is none."""
+    def _is_alone(self) -> bool:
+        if self._alone and not self._scope.is_callers() and not self._awaits_this_task():
+            self._alone = False  # what runs beside the frame is not part of it, and would be lost
+        return self._alone
+
+    def raised(self, error: BaseException) -> list[dict[str, Any]]:
+        """Return the fields of the checkpoints that are recorded before a failure."""
         found = self.cursor.raised_in(error.__traceback__) if self._alone else None
         if found is None or self._twin.is_top(found[0]):
-            return None
+            return []
         place, variables = found
         if self.cursor.number == place.number:
             if self._recorded == place.number:
-                return None  # the checkpoint of its operation says it
+                return []  # the checkpoint of its operation says it
         elif self._names_operations_unmarked(place):
-            return None
+            return []
         else:
             self._counts.update(self._since)
         code = self._scope.known.code or ""
         before, last, self._last = self._entered, self._last, ()
         fields = self._fields(place, variables)
         if fields is None:
-            return None
+            return []
         now = (place.digest, code, type(error).__name__)
         if before is not None and (before.place, before.code, before.raised) == now and self._last == last:
-            return self._drop(before)
+            return [self._drop(before)]
+        return [fields | self._failure(place, error)]
+
+    def _failure(self, place: Place, error: BaseException) -> dict[str, Any]:
+        """The fields that say what a statement raised, and with which code."""
         helpers = helpers_of(self._twin, self.cursor.fn, place)
-        return fields | {"raised": type(error).__name__, "code": code, "helpers": helpers or None}
+        return {"raised": type(error).__name__, "code": self._scope.known.code or "", "helpers": helpers or None}
 
     def _names_operations_unmarked(self, place: Place) -> bool:
         """Whether a statement without a mark began operations, in a helper: how many were before it is not known."""

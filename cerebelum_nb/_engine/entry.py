@@ -124,8 +124,11 @@ def _changed_helper(then: dict[str, str], now: dict[str, str]) -> str:
     return next((name for name in then if now.get(name) != then[name]), "")
 
 
-def may_wait(fn: Callable[..., Any]) -> bool:
-    """Whether a function may wait, by a look at its bytecode: most do not, and to parse them takes milliseconds."""
+def may_wait(spec: StepSpec) -> bool:
+    """Whether anything of a step may be recorded, by a look at its bytecode: to parse them all takes milliseconds."""
+    fn = spec.fn
+    if spec.policy.checkpoint == "lines":
+        return True
     while (inner := getattr(fn, "__wrapped__", None)) is not None:
         fn = inner
     code = getattr(fn, "__code__", None)
@@ -147,8 +150,12 @@ def twin_for(spec: StepSpec) -> Twin | None:
     fn = None if spec.policy.checkpoint is None else innermost(spec.fn)
     if fn is None:
         return None
-    twin = twin_of(fn, _is_operation_in(fn))
+    twin = _twin_of(spec, fn)
     return None if isinstance(twin, str) else twin
+
+
+def _twin_of(spec: StepSpec, fn: types.FunctionType) -> Twin | str:
+    return twin_of(fn, _is_operation_in(fn), lines=spec.policy.checkpoint == "lines")
 
 
 def variables_of(spec: StepSpec, recorded: StepCheckpointed, log: Store) -> dict[str, Any]:
@@ -166,10 +173,10 @@ def variables_of(spec: StepSpec, recorded: StepCheckpointed, log: Store) -> dict
 
 def notes_on(spec: StepSpec) -> list[str]:
     """Say at which lines a step cannot continue, and what is not kept there; nothing of one that does not wait."""
-    if spec.policy.checkpoint is None or not may_wait(spec.fn):
+    if spec.policy.checkpoint is None or not may_wait(spec):
         return []
     fn = innermost(spec.fn)
-    twin = "a decorator hides its function" if fn is None else twin_of(fn, _is_operation_in(fn))
+    twin = "a decorator hides its function" if fn is None else _twin_of(spec, fn)
     if isinstance(twin, str):
         return [f"step '{spec.name}' always starts at its top: {twin}"]
     return [f"step '{spec.name}', {note}" for note in notes(twin)]

@@ -53,7 +53,7 @@ from .._values.foreign import ForeignBytes
 from ..errors import CerebelumError, ExecutionBusyError, SerializationError, UntrustedValueError
 from . import observers
 from .attempt import Attempt, Interruption
-from .checkpoints import at_failure
+from .call_step import at_failure
 from .clock import Deadline, Timer
 from .foreach import join_items, list_items
 from .leases import leases_of
@@ -255,8 +255,8 @@ class Execution(ExecutionValues):
         events: list[Event] = [event] if printed is None else [printed, event]
         if isinstance(event, e.StepFailed):
             self.cause = outcome.error
-            if outcome.error is not None and (checkpoint := at_failure(attempt.spec, scope, outcome.error)) is not None:
-                events.insert(0, checkpoint)
+            if outcome.error is not None:
+                events[:0] = at_failure(attempt.spec, scope, outcome.error)
         self.driver.take(Settled(scope.step, scope.visit, scope.attempt, events, at_work), now)
         if isinstance(verdict, Returned):
             self.keep_live(scope.step, scope.visit, verdict.value, outcome.live)

@@ -29,13 +29,13 @@ from .._core.state_copy import copied
 from .._store.base import Rejection, Store, patience
 from .._values import Redactor
 from ..errors import CerebelumError, ResumeError, StoreError
-from . import observers
+from . import crash, observers
 from .clock import Clock, current_clock
 from .execution import Execution
 from .leases import leases_of, superseded
 from .patience import LOCKED_SECONDS, RETRY_SECONDS, TRY_SECONDS, short_try
 from .ports import Outcome
-from .remembered import remembered
+from .remembered import forget, remembered
 from .scope import hear
 from .stdout import listen
 from .threads import can_start_threads
@@ -230,6 +230,15 @@ class Engine:
             execution.ask_to_stop(reason)
         return bool(self._executions)
 
+    def abandon(self, error: BaseException) -> None:
+        """Drop everything that runs here, as if the process had died: nothing more is written, and nobody is told.
+
+        The leases are given back, so that each execution can be resumed; whoever awaits one gets the error.
+        """
+        for execution in list(self._executions.values()):
+            execution.abort(error)
+            forget(self.store, execution.id)
+
     def check_idle(self) -> None:
         """Tell the clock when everything in flight waits for it."""
         if not self.clock.jumps or self._inbox or self._held or not self._executions:
@@ -370,9 +379,16 @@ class Engine:
         """Commit once; return the executions to commit again, because others have appended something before it."""
         began = time.perf_counter()
         try:
-            rejected = self.store.commit([execution.commit() for execution in executions])
+            commits = [execution.commit() for execution in executions]
+            if crash.armed and (crashed := crash.strike(commits, before=True)) is not None:
+                self.abandon(crashed)
+                return []
+            rejected = self.store.commit(commits)
         except BaseException as error:  # noqa: BLE001 - a store is a plug-in: what it raises ends a run, or is retried
             self._not_written(executions, error)
+            return []
+        if crash.armed and (crashed := crash.strike(commits, before=False)) is not None:
+            self.abandon(crashed)
             return []
         observers.tell_commit(time.perf_counter() - began)
         again: list[Execution] = []

@@ -152,8 +152,8 @@ class Checkpointing(Protocol):
         """Return the fields of the checkpoint to record before an operation's event; None if there is none."""
         ...
 
-    def raised(self, error: BaseException) -> dict[str, Any] | None:
-        """Return the fields of the checkpoint that is recorded before a failure; None when there is none."""
+    def raised(self, error: BaseException) -> list[dict[str, Any]]:
+        """Return the fields of the checkpoints that are recorded before a failure."""
         ...
 
     def end(self) -> None:

@@ -18,7 +18,7 @@ from .._store.base import Store
 from .leases import leases_of
 from .values import ExecutionValues
 
-__all__ = ["Remembered", "note_end", "remembered"]
+__all__ = ["Remembered", "forget", "note_end", "remembered"]
 
 _MOST = 32
 """Executions of one log whose values are kept; of more, those that ended last."""
@@ -60,6 +60,12 @@ def note_end(execution: ExecutionValues) -> None:
         kept[execution.id] = needed
         while len(kept) > _MOST:
             kept.popitem(last=False)
+
+
+def forget(store: Store, execution_id: str) -> None:
+    """Forget what was kept of an execution, as the death of its process would."""
+    with _lock:
+        _kept.get(store, OrderedDict[str, Remembered]()).pop(execution_id, None)
 
 
 def _of(execution: ExecutionValues) -> Remembered:

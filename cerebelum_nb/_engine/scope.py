@@ -184,6 +184,30 @@ class Scope:
 
         await self._ask(post)
 
+    async def record_checkpoint(self, fields: dict[str, Any]) -> None:
+        """Append a checkpoint of this attempt in a commit of its own, and wait for it."""
+        made = self._checkpoint(fields)
+        await self._ask(lambda waiter: self.execution.post_record(made, waiter))
+
+    def record_checkpoint_now(self, fields: dict[str, Any]) -> None:
+        """Do so from a plain step; where no thread can start, its loop cannot wait, and it rides with a commit."""
+        if self.loop is asyncio._get_running_loop():
+            self.ride(StepCheckpointed, **fields)
+            return
+        if self.closed:
+            raise self.over()
+        made, waiter = self._checkpoint(fields), concurrent.futures.Future[None]()
+        self._waiters = set() if self._waiters is None else self._waiters
+        self._waiters.add(waiter)
+        try:
+            self.loop.call_soon_threadsafe(self._act, lambda waiter: self.execution.post_record(made, waiter), waiter)
+            waiter.result()
+        finally:
+            self._waiters.discard(waiter)
+
+    def _checkpoint(self, fields: dict[str, Any]) -> StepCheckpointed:
+        return StepCheckpointed(at=self.now(), step=self.step, visit=self.visit, attempt=self.attempt, **fields)
+
     def ride(self, event: type[Any], **fields: Any) -> None:
         """Append an event of this attempt with the next commit; from any thread."""
         made = event(at=self.now(), step=self.step, visit=self.visit, attempt=self.attempt, **fields)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from .._core.arguments import ExecutionLike
+from .._core.events import Event
+from .._core.graph import Plan
 from .._core.resume import step_named, unknown_outcomes
 from .._core.resume_plan import Fate, PlannedStep
 from .._core.rollback import plan_rollback, standings
@@ -15,6 +17,7 @@ from .._engine.inputs import Inputs
 from .._engine.loop import engine_of
 from .._engine.marking import by_hand
 from .._engine.staleness import blueprint_of, keep_parts
+from .._engine.values import ExecutionValues
 from .._operations.context import Context
 from .._store.base import Store
 from .._store.connect import resolve_store
@@ -25,7 +28,24 @@ from .resume_plan import Outlook
 from .run import Run
 from .start import own, refuse_in_step, replaced_inputs
 
-__all__ = ["preview", "roll_back"]
+__all__ = ["Undoing", "preview", "roll_back", "rollback_events"]
+
+
+class Undoing(NamedTuple):
+    """What a rollback was given."""
+
+    to: object
+    inputs: Inputs | None
+    repeat: Collection[str]
+    mark_done: Mapping[str, Any]
+
+    def last(self, plan: Plan) -> str | None:
+        """Return the name of the last step that stays done; None when everything is undone.
+
+        Raises:
+            ResumeError: the workflow has no such step.
+        """
+        return None if self.to is None else step_named(plan, self.to, "rollback")
 
 
 def roll_back(
@@ -42,23 +62,41 @@ def roll_back(
     """Make a rollback ready; the arguments are those of :meth:`~cerebelum_nb.Workflow.rollback`."""
     refuse_in_step(workflow.variable)
     plan, log = workflow.plan(), resolve_store(store)
-    last = None if to is None else step_named(plan, to, "rollback")
+    given = Undoing(to, inputs, repeat, mark_done or {})
+    given.last(plan)
     with engine_of(log).claim(
         own(workflow, execution_id, log, "roll back"), plan, Redactor(log.redact), Context
     ) as found:
         found.stays = wait
-        now = found.now()
-        value = replaced_inputs(found, inputs)
-        marks = [
-            by_hand(found, now, found.state, name, result, f"mark_done[{name!r}]")
-            for name, result in (mark_done or {}).items()
-        ]
-        marked = fold(marks, fold(log.events(found.id)))
-        event = plan_rollback(plan, marked, found.id, last, repeat=repeat, mark_done=tuple(mark_done or ()))
         blueprint = blueprint_of(plan, found.redactor)
+        events = rollback_events(found, given, found.now(), blueprint.digest)
         found.payloads = keep_parts(plan, log, found.redactor, blueprint)
-        event = replace(event, at=now, inputs=value, plan="" if blueprint.digest == marked.plan else blueprint.digest)
-        return Run(found, workflow.variable, *marks, event)
+        return Run(found, workflow.variable, *events)
+
+
+def rollback_events(found: ExecutionValues, given: Undoing, now: int, digest: str) -> list[Event]:
+    """Make the events with which a rollback begins, or is continued.
+
+    Args:
+        found: the execution.
+        given: what the rollback was given.
+        now: the time, µs since the epoch.
+        digest: of the plan as it is now.
+
+    Raises:
+        As :meth:`~cerebelum_nb.Workflow.rollback`, for what keeps it from being rolled back.
+    """
+    plan = found.plan
+    value = replaced_inputs(found, given.inputs)
+    marks: list[Event] = [
+        by_hand(found, now, found.state, name, result, f"mark_done[{name!r}]")
+        for name, result in given.mark_done.items()
+    ]
+    marked = fold(marks, fold(found.store.events(found.id)))
+    event = plan_rollback(
+        plan, marked, found.id, given.last(plan), repeat=given.repeat, mark_done=tuple(given.mark_done)
+    )
+    return [*marks, replace(event, at=now, inputs=value, plan="" if digest == marked.plan else digest)]
 
 
 def preview(

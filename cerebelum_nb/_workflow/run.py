@@ -18,6 +18,7 @@ from .._core.limits import Limit
 from .._core.messages import Drain
 from .._core.state_name import ExecutionState
 from .._engine import views
+from .._engine.crash import Crashed
 from .._engine.execution import Execution
 from .._engine.fence import describe, without_secrets
 from .._engine.hints import advise_on, execute_call, rerun_stale, resume_call
@@ -266,9 +267,15 @@ class Run:
         await asyncio.wait([self._execution.done])
 
     async def _waiting_threads_over(self) -> None:
-        """Let the threads of plain steps that were taken out of their wait end, so that a resume finds none."""
+        """Let the threads of plain steps that were taken out of their wait end, so that a resume finds none.
+
+        After a crash that a test asked for, this is true of all of them: real ones would be gone.
+        """
         over = asyncio.Event()
-        alive = [a for a in self._execution.attempts.values() if a.scope.thread is not None and a.waited and a.alive]
+        done = self._execution.done
+        crashed = done.done() and isinstance(done.exception(), Crashed)
+        at_work = [a for a in self._execution.attempts.values() if a.scope.thread is not None]
+        alive = [a for a in at_work if (a.waited or crashed) and a.alive]
         for attempt in alive:
             attempt.when_over(lambda: over.set() if not any(a.alive for a in alive) else None)
         if alive:
@@ -331,7 +338,7 @@ class Run:
 
     def _ended_by(self, error: BaseException, where: str, kept: str, unrecorded: list[str]) -> BaseException:
         """Say what ended a run that could not record its end, and how to resume it."""
-        if not isinstance(error, Exception) or isinstance(error, ExecutionBusyError):
+        if not isinstance(error, Exception) or isinstance(error, (ExecutionBusyError, Crashed)):
             return error
         lost = ""
         if unrecorded:

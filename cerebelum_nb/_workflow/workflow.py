@@ -484,6 +484,8 @@ class Workflow(Definition):
         mark_done: Mapping[str, Any] | None = None,
         wait: bool = False,
         store: Store | None = None,
+        distributed: bool = False,
+        core_url: str | None = None,
     ) -> Result:
         """Undo what an execution has done: completed steps with an ``on_rollback`` handler, the last one first.
 
@@ -501,6 +503,8 @@ class Workflow(Definition):
                 did by hand: ``{"~charge": None}``.
             wait: as in :meth:`execute`.
             store: the log; by default the session's.
+            distributed: True undoes it on a cluster, wherever it ran.
+            core_url: as in :meth:`execute`.
 
         Returns:
             The execution, ROLLED_BACK; or, while an undo waits for long, how far it is.
@@ -535,6 +539,11 @@ class Workflow(Definition):
             <ExecutionState.ROLLED_BACK: 'ROLLED_BACK'>
         """
         __tracebackhide__ = True
+        if distributed or core_url is not None:
+            there: Result = await _executor(core_url).rollback(
+                self, execution_id, to, inputs=inputs, repeat=repeat, mark_done=mark_done, store=store
+            )
+            return there
         from .rollback import roll_back
 
         found = await wait_until_seen(self, execution_id, store)

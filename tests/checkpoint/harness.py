@@ -47,6 +47,7 @@ class Waits:
 
     def __init__(self, leaves: Callable[[str], bool]) -> None:
         self._leaves = leaves
+        self.leaves_at_lines = False
         self.cursor: Cursor | None = None
         self.counts: Counter[str] = Counter()
         self.done: set[str] = set()
@@ -65,6 +66,19 @@ class Waits:
             raise Tripped
         return 7
 
+    def check(self) -> None:
+        """Hear that a statement is about to begin, of a twin that records every one."""
+
+    def line_begins(self, place: Place, found: Snapshot | None) -> Any:
+        self.before, self.cursor.fresh = dict(self.counts), False  # type: ignore[union-attr]
+        name = f"line {place.number}"
+        if found is not None and self.leaves_at_lines and name not in self.done and self._leaves(name):
+            self.done.add(name)
+            self.at, self.at_counts, self.is_left = (place, found), self.before, True
+            raise Left
+        self.done.discard(name)  # left once, and gone on from there; in the next round of a loop it may be left again
+        return nothing() if self.cursor.twin.statements.is_async else None  # type: ignore[union-attr]
+
     async def nap(self, label: str = "x") -> str:
         return self.nap_now(label)
 
@@ -81,6 +95,10 @@ class Waits:
             self.at, self.at_counts, self.is_left = cursor.standing(), self.before, True
             raise Left
         return name
+
+
+async def nothing() -> None:
+    """Go on at once."""
 
 
 class Managed:
@@ -162,16 +180,20 @@ def uninterrupted(source: str) -> Run:
     return run
 
 
-def interrupted(source: str, leaves: Callable[[str], bool], trips: Callable[[], bool] = lambda: False) -> Run:
+def interrupted(
+    source: str, leaves: Callable[[str], bool], trips: Callable[[], bool] = lambda: False, *, lines: bool = False
+) -> Run:
     """Run a program that is left at the chosen waits, each time entered again from what would be in the log.
 
-    ``trips`` says where it fails, too; it is then entered again at the statement that raised.
+    ``trips`` says where it fails, too; it is then entered again at the statement that raised. With ``lines`` it may
+    be left at every statement.
     """
     run, waits = Run(), Waits(leaves).trips_when(trips)
     with contextlib.ExitStack() as files:
         fn, space = load(source, waits, run.effects, files)
-        twin = twin_of(fn, is_nap)
+        twin = twin_of(fn, is_nap, lines=lines)
         assert not isinstance(twin, str), twin
+        waits.leaves_at_lines = lines
         while _is_left_again(run, waits, twin, fn, space):
             pass
     return run
@@ -179,7 +201,7 @@ def interrupted(source: str, leaves: Callable[[str], bool], trips: Callable[[], 
 
 def _is_left_again(run: Run, waits: Waits, twin: Twin, fn: Any, space: dict[str, Any]) -> bool:
     place: Place | None = None
-    cursor = waits.cursor = Cursor(twin, fn, lambda: waits.is_left)
+    cursor = waits.cursor = Cursor(twin, fn, lambda: waits.is_left, lines=waits)
     waits.is_left = False
     if waits.at is not None:
         place, variables = waits.at

@@ -97,12 +97,20 @@ REFUSED = {
 }
 
 
+@pytest.mark.parametrize("lines", [False, True], ids=["waits", "lines"])
 @pytest.mark.parametrize("body", RESTORED.values(), ids=RESTORED)
-def test_it_is_restored(body: str) -> None:
+def test_it_is_restored(body: str, lines: bool) -> None:
     source = program(body)
-    whole, parts = uninterrupted(source), interrupted(source, lambda _: True)
+    whole, parts = uninterrupted(source), interrupted(source, lambda _: True, lines=lines)
     assert parts.left and not parts.fell_back
     assert parts.same_as(whole)
+
+
+@pytest.mark.parametrize("refused", ["a loop over a generator", "async for", "a wait in a finally"])
+def test_what_is_refused_at_a_wait_may_be_left_at_other_statements(refused: str) -> None:
+    source = program(REFUSED[refused])
+    at_lines = interrupted(source, lambda name: name.startswith("line"), lines=True)
+    assert at_lines.same_as(uninterrupted(source))
 
 
 @pytest.mark.parametrize("body", REFUSED.values(), ids=REFUSED)

@@ -29,7 +29,9 @@ def _compiled(source: str) -> bool:
     return True
 
 
-def _check(source: str, chance: random.Random | None, trips: random.Random | None = None) -> Run:
+def _check(
+    source: str, chance: random.Random | None, trips: random.Random | None = None, *, lines: bool = False
+) -> Run:
     assume(_compiled(source))
     whole = uninterrupted(source)
     assume(len(repr(whole)) < 20_000 and "RecursionError" not in whole.ended)
@@ -37,6 +39,7 @@ def _check(source: str, chance: random.Random | None, trips: random.Random | Non
         source,
         lambda _: chance is None or chance.random() < 0.4,
         lambda: trips is not None and trips.random() < 0.3,
+        lines=lines,
     )
     if not parts.fell_back:
         assert parts.same_as(whole), source
@@ -81,21 +84,29 @@ def test_a_step_that_fails_and_is_entered_at_the_statement_that_raised(chance: r
     _check(_failing(chance), random.Random(seed), random.Random(seed + 1))
 
 
+@settings(_ANY, max_examples=6)
+@given(st.randoms(use_true_random=False), st.integers())
+def test_a_step_that_is_left_at_its_lines(chance: random.Random, seed: int) -> None:
+    _check(write_program(chance), random.Random(seed), lines=True)
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_many_programs() -> None:
-    """Of $SOAK_PROGRAMS programs (by default as many as take some minutes) no one differs."""
-    count = int(os.environ.get("SOAK_PROGRAMS", "800"))
+    """Of $SOAK_PROGRAMS programs from $SOAK_FIRST on (by default as many as take some minutes) no one differs."""
+    count, first = int(os.environ.get("SOAK_PROGRAMS", "800")), int(os.environ.get("SOAK_FIRST", "0"))
     done = Counter[str]()
-    for seed in range(count):
+    for seed in range(first, first + count):
         chance = random.Random(seed)
-        source = _failing(chance) if seed % 4 == 3 else write_program(chance)
-        if seed % 4 == 2 and "async for" not in source:
+        source = _failing(chance) if seed % 5 == 3 else write_program(chance)
+        if seed % 5 in (2, 4) and seed % 3 and "async for" not in source:
             source = _plain(source)
         try:
-            run = _check(source, chance if seed % 2 else None, chance if seed % 4 == 3 else None)
+            trips = chance if seed % 5 == 3 else None
+            run = _check(source, chance if seed % 2 else None, trips, lines=seed % 5 == 4)
         except UnsatisfiedAssumption:
             continue
         done["fell back" if run.fell_back else "same"] += 1
         done["left"] += run.left
+    print(dict(done))
     assert done["same"] > count / 2 and done["left"] > count, done

@@ -225,7 +225,49 @@ each_missing = made("c_each_missing", lambda wf: wf.timeline(foreach(each_input,
 each_given = made("c_each_given", lambda wf: wf.timeline(foreach(each_input, name="inputs.given")))
 signalled = made("c_signalled", lambda wf: wf.timeline(one >> [first_signal, no_signal]))
 
+
+@step
+def place(region):
+    return str(region)[:4]
+
+
+@place.on_rollback(retries=1, retry_delay=0.01)
+async def displace(place, region, context, error=None):
+    if context.attempt == 1 and place == "nyc1":
+        raise ConnectionError("not yet")
+    return await context.run("undone", len, f"{place}{region}"), str(error)
+
+
+@step
+def sites():
+    return ["ams3", "nyc1"]
+
+
+@sites.on_rollback
+def forget_sites(sites, place=None):
+    return len(sites), place
+
+
+rolled_back = workflow(name="c_rolled_back", on_failure="rollback")(
+    lambda wf: wf.timeline(one >> sites >> foreach(place, region=sites) >> raises)
+)
+
+
+@step
+def begun():
+    return {"id": 7}
+
+
+@begun.on_rollback
+def cannot_undo(error):
+    raise OSError(f"still there, after: {error}")
+
+
+stuck = workflow(name="c_stuck", on_failure="rollback")(lambda wf: wf.timeline(begun >> two >> raises))
+
 CONFORMING = [
+    rolled_back,
+    stuck,
     each,
     collected,
     each_failed,

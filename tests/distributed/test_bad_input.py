@@ -92,19 +92,6 @@ async def test_a_foreach_that_keeps_no_results_is_refused_before_anything_is_sta
         await DistributedExecutor("127.0.0.1:1").execute(everywhere, store=log)
 
 
-async def test_a_workflow_that_rolls_back_by_itself_is_refused_before_anything_is_started(log):
-    @step
-    def build():
-        return 1
-
-    @workflow(on_failure="rollback")
-    def undone(wf):
-        wf.timeline(build)
-
-    with pytest.raises(WorkflowDefinitionError, match=r"a cluster cannot do yet.*roll it back here"):
-        await DistributedExecutor("127.0.0.1:1").execute(undone, store=log)
-
-
 async def test_a_worker_that_lacks_a_step_says_so_(log, server, caplog):
     @step
     def build():

@@ -94,3 +94,59 @@ async def test_variants_are_swept_there_and_again_only_what_is_missing(shop, ser
     (prefix,) = [row.execution_id for row in log.executions()[0] if row.summary.state == "PAUSED"]
     again = await shop.sweep("ship", overrides=given, execution_id=prefix, store=log, core_url=server.url)
     assert list(again["output"]) == ["a shipped", "b shipped"] and len(shop.runs) == 3
+
+
+@pytest.fixture
+async def city(server):
+    """A workflow with two steps that can be undone, of which the first undo fails until it is fixed."""
+    did, fixed = [], []
+
+    @step
+    def land():
+        did.append("land")
+        return "acre"
+
+    @land.on_rollback
+    def give_back(land, error=None):
+        if not fixed:
+            raise OSError("the office is closed")
+        did.append(f"no {land}")
+
+    @step
+    def house(land):
+        did.append("house")
+        return f"house on {land}"
+
+    @house.on_rollback
+    def demolish(house):
+        did.append(f"no {house}")
+
+    @workflow
+    def city(wf):
+        wf.timeline(land >> house)
+
+    city.did, city.fixed = did, fixed
+    worker = Worker(server.url, "kernel").register_workflow(city).start()
+    await worker.ready()
+    yield city
+    await worker.close()
+
+
+async def test_what_was_done_there_is_undone_there_also_when_an_undo_failed_first(city, server, log):
+    await city.execute(store=log, execution_id="undo1", core_url=server.url)
+    with pytest.raises(WorkflowError, match=f'await city.rollback\\("undo1", core_url="{server.url}"\\)'):
+        await city.rollback("undo1", store=log, core_url=server.url)
+    city.fixed.append(True)
+    undone = await city.rollback("undo1", store=log, core_url=server.url)
+    assert undone.status == "ROLLED_BACK" and city.did == ["land", "house", "no house on acre", "no acre"]
+    assert (await city.resume("undo1", store=log, core_url=server.url)).output == "house on acre"
+    assert city.did[4:] == ["land", "house"] and verify(store=log).ok
+
+
+async def test_what_was_done_here_is_undone_there_and_the_rest_here(city, server, log):
+    await city.execute(store=log, execution_id="undo2")
+    with pytest.raises(WorkflowError, match="the office is closed"):
+        await city.rollback("undo2", store=log, core_url=server.url)
+    city.fixed.append(True)
+    assert (await city.rollback("undo2", store=log)).status == "ROLLED_BACK"
+    assert city.did[2:] == ["no house on acre", "no acre"] and verify(store=log).ok

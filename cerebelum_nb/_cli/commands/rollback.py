@@ -12,12 +12,12 @@ import click
 
 from ..._core.state_name import ExecutionState
 from ...errors import ExecutionCancelledError, ExecutionStoppedError, OutcomeUnknownError, WorkflowError
-from ..app import Exit, Failure, again, as_json, log_options, open_log
+from ..app import Exit, Failure, again, as_json, core_of, core_option, log_options, open_log
 from ..code import workflow_of
 from ..echo import emit
 from ..foreground import end, foreground
 from .completion import execution_argument
-from .resume import as_results, workflow_options
+from .resume import as_results, copy_from, workflow_options
 
 __all__ = ["rollback"]
 
@@ -42,6 +42,7 @@ __all__ = ["rollback"]
 )
 @click.option("--wait", is_flag=True, help="Stay in this process through long waits of what undoes a step.")
 @click.option("--json", "json_", is_flag=True, help="At the end, print the execution as `status --json` does.")
+@core_option
 @log_options
 @click.pass_context
 def rollback(
@@ -64,11 +65,15 @@ def rollback(
 
     Completed steps that have an @STEP.on_rollback handler are undone here, in the foreground, the last one first. The
     workflow is found as `cerebelum resume` finds it. A rollback that failed or was stopped is continued by the same
-    command. Then the state is ROLLED_BACK, and a resume runs the undone steps again.
+    command. Then the state is ROLLED_BACK, and a resume runs the undone steps again. With --core it is undone on that
+    cluster, and followed here.
     """
     if module is not None and notebook is not None:
         raise click.UsageError("--module and --notebook both say where the workflow is: give one of them")
-    store = open_log(ctx, trusted=trust)
+    core = core_of(ctx)
+    store = open_log(ctx, trusted=trust, create=core is not None)
+    if core is not None:
+        copy_from(core, store, execution_id)
     execution_id = store.execution(execution_id).execution_id
     workflow = workflow_of(store, execution_id, module=module, notebook=notebook, trust_code=trust_code)
     if dry_run:
@@ -82,8 +87,8 @@ def rollback(
     failure: str | None = None
     try:
         with foreground(ctx, json_=json_):
-            options = {"inputs": given, "repeat": repeat, "mark_done": mark_done, "wait": wait, "store": store}
-            asyncio.run(workflow.rollback(execution_id, to, **options))
+            options = {"inputs": given, "repeat": repeat, "mark_done": mark_done, "wait": wait, "core_url": core}
+            asyncio.run(workflow.rollback(execution_id, to, store=store, **options))
     except (WorkflowError, ExecutionCancelledError, ExecutionStoppedError) as error:
         if ctx.meta.get("cerebelum_nb.debug"):
             raise

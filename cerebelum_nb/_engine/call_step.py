@@ -1,0 +1,53 @@
+"""Calls a step's function where it is entered, and says where the next attempt is after a failure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._core.events import StepCheckpointed
+from .._core.graph import StepSpec
+from .checkpoints import Checkpoints, KeepsVariables
+from .entry import may_wait, twin_for
+from .lines import LineCheckpoints
+from .scope import Scope
+
+__all__ = ["at_failure", "call_step"]
+
+
+def call_step(spec: StepSpec, scope: Scope, arguments: dict[str, Any]) -> Any:
+    """Call a step's function, where it waited last if it can be entered there, else from its top.
+
+    Args:
+        spec: the step.
+        scope: the attempt.
+        arguments: what the function is called with.
+
+    Returns:
+        What the function returns: of an async one an awaitable.
+    """
+    host, recorded = scope.execution, scope.known.checkpoints
+    if (not recorded and not may_wait(spec)) or not isinstance(host, KeepsVariables):
+        return spec.fn(**arguments)
+    twin = twin_for(spec)
+    if twin is None and recorded:
+        reason = "its function cannot be entered at a line: it is decorated, its source is gone, or checkpoint=None"
+        scope.ride(StepCheckpointed, line=recorded[-1].event.line, reason=reason)
+    if twin is None or not (recorded or twin.is_marked):
+        return spec.fn(**arguments)
+    scope.checkpoints = checkpoints = (LineCheckpoints if twin.lines else Checkpoints)(spec, scope, host, twin)
+    return checkpoints.call_async(arguments) if spec.is_async else checkpoints.call(arguments)
+
+
+def at_failure(spec: StepSpec, scope: Scope, error: BaseException) -> list[StepCheckpointed]:
+    """Make the checkpoints that are recorded with the failure of a step."""
+    host = scope.execution
+    twin = twin_for(spec) if isinstance(host, KeepsVariables) else None
+    if twin is None or not isinstance(host, KeepsVariables):
+        return []
+    checkpoints = scope.checkpoints or Checkpoints(spec, scope, host, twin)
+    try:
+        made = checkpoints.raised(error)
+    except Exception:  # noqa: BLE001 - whatever a user's class does when it is pickled, the failure is recorded
+        return []
+    where: dict[str, Any] = {"step": scope.step, "visit": scope.visit, "attempt": scope.attempt}
+    return [StepCheckpointed(at=scope.now(), **where, **fields) for fields in made]

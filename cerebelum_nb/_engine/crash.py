@@ -1,0 +1,82 @@
+"""Crashes for tests and lessons: at an event, all that an engine runs is dropped, as if its process had died there.
+
+Nothing more is written and no observer hears of it; the leases are given back, and what only this process knew is
+forgotten. So a resume finds what it would find after a real death. One thing differs: the `finally` and `except`
+blocks of async steps run, and a plain step's thread runs to its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from .._core.events import Event
+from .._store.base import Commit
+from ..errors import CerebelumError
+
+__all__ = ["CrashPoint", "Crashed", "armed", "strike"]
+
+
+class Crashed(CerebelumError):  # noqa: N818 - an outcome that a test asked for
+    """A run that ended as if its process had died, where a test asked for it; it can be resumed.
+
+    Attributes:
+        execution_id: the execution.
+        version: the number of the event at which it crashed.
+        event: its type, such as ``StepCompleted``.
+        step: the step it is about; "" if it is about none.
+        before: whether the event was lost: it had happened, and was not recorded yet.
+    """
+
+    def __init__(self, execution_id: str, version: int, event: str, step: str, *, before: bool) -> None:
+        self.execution_id, self.version, self.event, self.step, self.before = execution_id, version, event, step, before
+        about = f" of step '{step}'" if step else ""
+        when = "before" if before else "after"
+        super().__init__(f"execution {execution_id} crashed {when} event {version}, {event}{about}, as it was asked to")
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class CrashPoint:
+    """Where to crash: at the first event that fits. It crashes once, and ``crashed`` then says where."""
+
+    event: str | int
+    """The type of the event, or its number in the execution."""
+    step: str | None = None
+    before: bool = False
+    """Whether the commit that holds the event is lost, too."""
+    execution_id: str | None = None
+    crashed: Crashed | None = None
+    seen: list[str] = field(default_factory=list)
+    """The events that did not fit, the first hundred."""
+
+    def fits(self, version: int, event: Event) -> bool:
+        """Whether this is the event to crash at."""
+        kind, step = type(event).__name__, getattr(event, "step", None)
+        if self.step in (None, step) and self.event in (version, kind):
+            return True
+        if len(self.seen) < _MOST_SEEN:
+            self.seen.append(f"{version} {kind} {step}" if step else f"{version} {kind}")
+        return False
+
+
+_MOST_SEEN = 100
+
+armed: list[CrashPoint] = []
+"""Where the engines of this process crash next; outside tests there is nothing in it."""
+
+
+def strike(commits: Sequence[Commit], *, before: bool) -> Crashed | None:
+    """Return the crash that is asked for before or after these commits, and disarm it."""
+    for point in armed:
+        if point.before is not before:
+            continue
+        for commit in commits:
+            if point.execution_id not in (None, commit.execution_id):
+                continue
+            for version, event in enumerate(commit.events, start=commit.after + 1):
+                if point.fits(version, event):
+                    armed.remove(point)
+                    step = getattr(event, "step", None) or ""
+                    point.crashed = Crashed(commit.execution_id, version, type(event).__name__, step, before=before)
+                    return point.crashed
+    return None

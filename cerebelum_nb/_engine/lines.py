@@ -1,0 +1,65 @@
+"""``@step(checkpoint="lines")``: every statement is recorded before it runs, in a commit of its own.
+
+So whatever stops the step, its next attempt is entered at the statement that ran last, with the variables that this had
+at its beginning. What left more than a statement (an exception that passed a `try` or a `with`) goes back to the
+beginning of that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any
+
+from .._checkpoint.cursor import Lines
+from .._checkpoint.places import Place
+from .._checkpoint.variables import Snapshot
+from .checkpoints import Checkpoints
+
+__all__ = ["LineCheckpoints"]
+
+_FIELDS = ("place", "line", "arguments", "groups", "kept", "given", "secrets", "missing", "variables")
+
+
+class LineCheckpoints(Checkpoints):
+    """Records and restores the statements of one attempt."""
+
+    def _lines(self) -> Lines | None:
+        return self
+
+    def check(self) -> None:
+        """Raise Suspension once the attempt is over."""
+        self._scope.check()
+
+    def line_begins(self, place: Place, found: Snapshot | None) -> Awaitable[None] | None:
+        """Record a statement that begins; an async function awaits what is returned."""
+        self._counts.update(self._since)  # of the statement before it
+        self._since = {}
+        fields = self._fields(place, found) if found is not None and self._is_alone() else None
+        if self._twin.statements.is_async:
+            return _nothing() if fields is None else self._scope.record_checkpoint(fields)
+        if fields is not None:
+            self._scope.record_checkpoint_now(fields)
+        return None
+
+    def raised(self, error: BaseException) -> list[dict[str, Any]]:
+        """Return the fields of what is recorded before a failure: it goes back to where a statement began."""
+        stood = self.cursor.raising(error.__traceback__) if self._alone else None
+        known = [one.event for one in self._scope.known.checkpoints]
+        if stood is None or not known:
+            return []
+        back = self._twin.statements.back_from(stood)
+        inside = {place.digest for place in self._twin.statements.inside(back)}
+        begun = next((one for one in reversed(known) if one.place not in inside), None)
+        where = {"place": "", "line": back.line} if begun is None else {"place": begun.place, "line": begun.line}
+        cut = [] if begun is known[-1] else [where | {"reason": f"line {stood.line} raised {type(error).__name__}"}]
+        if begun is None or begun.place != back.digest:
+            return cut  # it could not be recorded: what was before it holds
+        entered = self._entered is not None and begun.place == self._entered.place
+        same = (begun.raised, begun.code) == (type(error).__name__, self._scope.known.code or "")
+        if entered and same and begun.attempt < self._scope.attempt:  # and with these variables
+            return [self._drop(begun)]
+        return [*cut, {name: getattr(begun, name) for name in _FIELDS} | self._failure(back, error)]
+
+
+async def _nothing() -> None:
+    """Let it go on at once."""
