@@ -523,6 +523,9 @@ def _plan_of(workflow: Definition) -> Plan:
                 f"would be in the memory of several workers, where no step can have all of them. Keep them, or run it "
                 f"here, without distributed=True and core_url="
             )
+    cached = [spec.name for name in plan.steps for spec in plan.parts(name) if spec.policy.cache is not None]
+    if cached:
+        log.warning("on a cluster no cached results are taken: %s of '%s' will run", ", ".join(cached), workflow.name)
     return plan
 
 

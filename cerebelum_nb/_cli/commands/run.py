@@ -24,6 +24,7 @@ from ...errors import ExecutionCancelledError, ExecutionStoppedError, WorkflowEr
 from ..app import Exit, Failure, again, as_json, core_of, core_option, labels_of, log_options, open_log
 from ..code import workflow_named
 from ..foreground import end, foreground
+from ..inputs import RunCommand, inputs_given
 from .resume import as_secrets
 
 __all__ = ["run"]
@@ -72,7 +73,7 @@ def _as_file(ctx: click.Context, param: click.Parameter, given: str | None) -> d
     return read
 
 
-@click.command()
+@click.command(cls=RunCommand, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 @click.argument("code", metavar="CODE[:WORKFLOW]")
 @click.option(
     "-i",
@@ -137,9 +138,14 @@ def run(
 
     CODE is a module, with the working directory on the path, a .py file or an .ipynb notebook: release:deploy,
     release.py, release.ipynb:deploy. What is under `if __name__ == "__main__":` is not run, and of a notebook only its
-    definitions are. The execution runs here, in the foreground: Ctrl-C pauses it. At the end its state is shown, and
+    definitions are. If the workflow says what its inputs are (@workflow(inputs=...)), they are options too, after CODE:
+    --size small. `cerebelum run CODE --help` lists them.
+
+    The execution runs here, in the foreground: Ctrl-C pauses it. At the end its state is shown, and
     the exit code says how it ended.
     """
+    if code.startswith("-"):
+        raise click.UsageError(f"CODE comes first, then the inputs: cerebelum run CODE {code} ...", ctx)
     if again_ and execution_id is None:
         raise click.UsageError("--resume needs the --id of the execution")
     core, labels = core_of(ctx), labels_of(name, tags)
@@ -155,8 +161,9 @@ def run(
     if schema:
         as_json(workflow.inputs_schema())
         return
+    given = {**file, **{name: _value(workflow, name, text) for name, text in values.items()}, **secrets}
+    inputs = inputs_given(ctx, workflow, given, _value)
     store = open_log(ctx, create=True)
-    inputs = {**file, **{name: _value(workflow, name, text) for name, text in values.items()}, **secrets}
     if detach:
         with foreground(ctx, json_=json_):
             asyncio.run(_record(workflow, inputs, store, chosen, resume=again_, labels=labels, refresh=refresh))
