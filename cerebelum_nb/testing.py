@@ -1,4 +1,4 @@
-"""Aids for testing workflows: a clock that jumps, a log in memory, crashes at an event."""
+"""Aids for testing workflows: a fixture that runs them, doubles of steps, a clock that jumps, crashes at an event."""
 
 from __future__ import annotations
 
@@ -7,5 +7,19 @@ from ._store.memory import MemoryStore
 from ._testing.answering import answering
 from ._testing.clock import FakeClock
 from ._testing.crashing import crash_after, crash_before
+from ._testing.doubles import Fails
+from ._testing.every_crash import every_crash
+from ._testing.runs import WorkflowRun, Workflows
 
-__all__ = ["Crashed", "FakeClock", "MemoryStore", "answering", "crash_after", "crash_before"]
+__all__ = [
+    "Crashed",
+    "Fails",
+    "FakeClock",
+    "MemoryStore",
+    "WorkflowRun",
+    "Workflows",
+    "answering",
+    "crash_after",
+    "crash_before",
+    "every_crash",
+]

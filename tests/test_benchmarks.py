@@ -18,6 +18,9 @@ def test_a_benchmark_gives_its_figures(name: str, tmp_path: Path) -> None:
     assert figures
     assert all(figure.benchmark == name and figure.value >= 0 for figure in figures)
     assert len(markdown(figures).splitlines()) == 2 + len(figures)
+    exact = {figure.name: figure.meets for figure in figures if figure.target_is == "exactly"}
+    assert all(exact.values()), exact  # a count is met at any size
+    assert len(exact) == {"sequential": 2, "imports": 1}.get(name, 0)
 
 
 @pytest.mark.soak
@@ -25,14 +28,6 @@ def test_a_benchmark_gives_its_figures(name: str, tmp_path: Path) -> None:
 def test_the_benchmark_of_a_cluster_gives_its_figures(tmp_path: Path) -> None:
     pytest.importorskip("temporalio", reason="it needs the extra [temporal]")
     assert len(measure("distributed", Settings(directory=tmp_path, repeat=1, scale=0.01))) == 7
-
-
-@pytest.mark.process
-def test_exact_counts_are_met_at_any_size(tmp_path: Path) -> None:
-    figures = measure("sequential", Settings(directory=tmp_path, repeat=1, scale=0.01))
-    counts = {figure.name: figure.meets for figure in figures if figure.target_is == "exactly"}
-    assert len(counts) == 2
-    assert all(counts.values()), counts
 
 
 def test_a_comparison_is_the_ratio_of_the_medians_either_way_round() -> None:

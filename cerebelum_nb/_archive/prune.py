@@ -19,7 +19,7 @@ from .._core.arguments import count, names
 from .._core.state_name import ExecutionState
 from .._engine.clock import current_clock
 from .._history.sources import Log, snapshot
-from .._store import rows
+from .._store import row_sql, rows
 from .._store.sqlite import SqliteStore
 from .._text.duration import Duration, seconds
 from .files import file_log
@@ -196,8 +196,7 @@ def _reclaim(log: SqliteStore) -> int:
             return 0
         used = set(_named(db))
         # A run writes its code before the first event that names it, so code waits until nothing is under way.
-        live = """SELECT EXISTS (SELECT 1 FROM execution
-            WHERE state IN ('RUNNING', 'SLEEPING', 'WAITING_FOR_APPROVAL', 'WAITING_FOR_SIGNAL'))"""
+        live = f"SELECT EXISTS (SELECT 1 FROM execution WHERE state IN ({row_sql.ACTIVE}))"
         (is_live,) = db.execute(live).fetchone()
         unused = [d for d, codec in stored.items() if d not in used and not (is_live and codec == "code")]
         for table in ("payload", "untrusted"):

@@ -79,6 +79,11 @@ class RecordedRun:
         return bool(self._resumes)
 
     @property
+    def inputs(self) -> Any:
+        """What it was started with; None if that is not JSON."""
+        return _json(self.state.inputs)
+
+    @property
     def output(self) -> Any:
         """What its last step returned; None if that is not JSON."""
         return _json(self.state.output)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from .._core.arguments import ExecutionLike
+from .._core.state_name import ExecutionState
 from .._engine.clock import Clock
 from .._store.connect import connect
 from .._text.html import Html
+from .._text.times import at as moment_of
 from .._workflow.workflow import Workflow
 from .answers import is_blank, plain, record_answer
 from .crash import Crash, crash
@@ -23,6 +27,8 @@ from .world import World
 
 __all__ = ["Lesson"]
 
+_LOOK_SECONDS = 0.05
+
 
 class Lesson:
     """A folder with a log and a world, and the exercises of one lesson.
@@ -32,6 +38,7 @@ class Lesson:
     Args:
         name: which lesson, ``"lesson-1"``.
         folder: where its log and its world are kept; by default a folder of that name in the working directory.
+        hibernate_after: waits that are longer hibernate; see :func:`cerebelum_nb.connect`.
 
     Attributes:
         folder: where its log and its world are.
@@ -53,13 +60,13 @@ class Lesson:
         >>> lesson.close()
     """
 
-    def __init__(self, name: str, folder: str | os.PathLike[str] | None = None) -> None:
+    def __init__(self, name: str, folder: str | os.PathLike[str] | None = None, *, hibernate_after: str = "1h") -> None:
         self.name = name
         self._exercises = exercises_of(name)
         self.folder = (Path(name) if folder is None else Path(folder)).absolute()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.log = self.folder / "history.db"
-        self.store = connect(self.log, durability="normal")
+        self.store = connect(self.log, durability="normal", hibernate_after=hibernate_after)
         self.world = World(self.folder / "world.txt")
 
     def crash(
@@ -90,6 +97,20 @@ class Lesson:
     def events(self, execution_id: ExecutionLike) -> list[tuple[str, str | None]]:
         """Return the type and the step of each event of an execution."""
         return Evidence(self.store).run(execution_id).pairs()
+
+    def wakes_at(self, execution_id: ExecutionLike) -> datetime | None:
+        """Return when a hibernated execution is due, UTC; None for one that does not hibernate."""
+        wake_at = self.store.execution(execution_id).summary.wake_at
+        return None if wake_at is None else moment_of(wake_at)
+
+    async def until(self, execution_id: ExecutionLike, *states: str) -> None:
+        """Wait until an execution is in one of these states, whoever runs it; without any, until it has ended."""
+        wanted = {ExecutionState(state) for state in states}
+        while True:
+            state = self.store.execution(execution_id).summary.state
+            if state in wanted or state.is_final:
+                return
+            await asyncio.sleep(_LOOK_SECONDS)
 
     def check(self, number: int, answer: Any = None) -> Verdict:
         """Say whether an exercise is done, and what is missing if it is not. Never raises for a wrong answer.

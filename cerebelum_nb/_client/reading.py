@@ -12,7 +12,7 @@ from typing import Any
 
 from .._core.events import WorkflowFailed, WorkflowHibernated, WorkflowTagged
 from .._core.state import State, fold
-from .._core.state_name import ExecutionState
+from .._core.state_name import ACTIVE, ExecutionState
 from .._core.step_state import Operation
 from .._core.value import Value
 from .._store.base import ExecutionRow, Store
@@ -24,9 +24,7 @@ from .status import ApprovalInfo, ExecutionStatus, SleepInfo, StepStatus
 
 __all__ = ["ACTIVE", "INTERRUPTED", "entry", "listed", "status_of"]
 
-_WAITING = (ExecutionState.SLEEPING, ExecutionState.WAITING_FOR_APPROVAL, ExecutionState.WAITING_FOR_SIGNAL)
-ACTIVE = (ExecutionState.RUNNING, *_WAITING)
-"""States in which a process should be running an execution, or will wake it."""
+_WAITING = tuple(state for state in ACTIVE if state is not ExecutionState.RUNNING)
 
 INTERRUPTED = "interrupted"
 """No state, but what lists show, and find, where the process of an active execution has died."""

@@ -108,6 +108,7 @@ def _step(spec: StepSpec) -> dict[str, Any]:
     told |= {name: True for name in _FLAGS if getattr(spec, name)}
     plain = Policy()
     told |= {name: getattr(spec.policy, name) for name in _POLICY if getattr(spec.policy, name) != getattr(plain, name)}
+    told["workflow"] = spec.workflow or None
     return {name: value for name, value in told.items() if value not in (None, ())}
 
 
@@ -119,6 +120,7 @@ def _spec(name: str, told: dict[str, Any]) -> StepSpec:
         optional=tuple(map(str, told.get("optional", ()))),
         policy=Policy(**{key: told[key] for key in _POLICY if key in told}),
         code=told.get("code"),
+        workflow=str(told.get("workflow", "")),
         **{flag: bool(told.get(flag)) for flag in _FLAGS},
     )
 

@@ -200,6 +200,8 @@ def note(event: e.StepEvent) -> str:
             return "nobody decided in time"
         case e.SignalAwaited(name=name):
             return f"waited for signal {name}"
+        case e.ChildStarted(child=child, workflow=workflow):
+            return f"ran {workflow} as {child}"
         case _:
             return ""
 
@@ -278,6 +280,10 @@ def _detail(event: e.Event, state: State) -> str:
             return f"{event.name}{'' if event.due_at is None else f', within {_span(event.at, event.due_at)}'}"
         case e.SignalTaken():
             return f"{_op(event)}, received as event {event.received}"
+        case e.ChildStarted():
+            return f"{event.workflow}, execution {event.child}"
+        case e.ChildEnded():
+            return _op(event)
         case e.SleepCompleted() | e.ApprovalTimedOut() | e.PollStarted():
             return ""
         case e.PollAttempted():

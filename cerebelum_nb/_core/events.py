@@ -23,6 +23,8 @@ __all__ = [
     "ApprovalTimedOut",
     "BranchTaken",
     "CancelRequested",
+    "ChildEnded",
+    "ChildStarted",
     "DivergeTaken",
     "Event",
     "ItemsListed",
@@ -110,6 +112,8 @@ class OperationEvent(StepEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class WorkflowStarted(WorkflowEvent):
+    """It begins; a child because of the step ``caller_step`` of ``caller``. ``depth`` counts the callers above it."""
+
     workflow: str
     inputs: Value
     total_steps: int
@@ -118,6 +122,9 @@ class WorkflowStarted(WorkflowEvent):
     source: str = ""
     plan: str = ""
     origin: str = ""
+    caller: str = ""
+    caller_step: str = ""
+    depth: int = 0
     name: str = ""
     tags: tuple[str, ...] = ()
     refresh: tuple[str, ...] = ()
@@ -510,6 +517,19 @@ class SignalTaken(OperationEvent):
     received: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class ChildStarted(OperationEvent):
+    """The step runs another workflow as the execution ``child``, and waits for its end."""
+
+    child: str
+    workflow: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class ChildEnded(OperationEvent):
+    """The child that the step waits for has ended; how it ended is in the child's own history."""
+
+
 Event = (
     WorkflowStarted
     | WorkflowPaused
@@ -553,6 +573,8 @@ Event = (
     | ApprovalTimedOut
     | SignalAwaited
     | SignalTaken
+    | ChildStarted
+    | ChildEnded
 )
 
 EVENT_TYPES: dict[str, type[Any]] = {cls.__name__: cls for cls in Event.__args__}
@@ -566,7 +588,7 @@ PAYLOAD_FIELDS: dict[type[Any], tuple[str, ...]] = {
 }
 
 SIGNALS: frozenset[type[Any]] = frozenset(
-    {CancelRequested, ApprovalReceived, ApprovalRejected, SignalReceived, WorkflowTagged}
+    {CancelRequested, ApprovalReceived, ApprovalRejected, SignalReceived, WorkflowTagged, ChildEnded}
 )
 
 

@@ -75,7 +75,8 @@ class Policy:
 class StepSpec:
     """A step as the engine sees it: a name, what it needs, and a function to call.
 
-    ``requires`` and ``optional`` are names of other steps; ``takes_rest`` is true if it has ``**kwargs``.
+    ``requires`` and ``optional`` are names of other steps; ``takes_rest`` is true if it has ``**kwargs``. ``workflow``
+    names the workflow that it runs as a child, if it is one.
     """
 
     name: str
@@ -89,6 +90,7 @@ class StepSpec:
     takes_error: bool = False
     policy: Policy = Policy()
     code: str | None = None
+    workflow: str = ""
 
     @property
     def takes_anything(self) -> bool:

@@ -106,16 +106,19 @@ def standings(plan: Plan, state: State, execution_id: str, to: str | None = None
 
 
 def _todo(plan: Plan, state: State, kept: int) -> tuple[str, ...]:
-    """Name what is undone: what completed behind ``kept`` and has a handler, the last first."""
+    """Name what is undone: what completed behind ``kept`` and has a handler, and begun children, the last first."""
     return tuple(name for _, name in sorted(_done(plan, state, kept), reverse=True))
 
 
 def _done(plan: Plan, state: State, kept: int) -> Iterator[tuple[int, str]]:
     for name, step in state.attempted():
-        if step.items is not None or undone_by(name) or step.phase is not Phase.COMPLETED:
+        undo = None if step.items is not None or undone_by(name) else plan.undo.get(step_of(name))
+        if undo is None or (key_of(name) and owner_of(name) not in plan.each):
             continue
-        if step.settled_at > kept and step_of(name) in plan.undo and (not key_of(name) or owner_of(name) in plan.each):
-            yield step.settled_at, name
+        at = step.settled_at if step.settled else state.version
+        # A child may have done half of its work before it failed or was left, which is undone, too.
+        if at > kept and (step.phase is Phase.COMPLETED or (undo.workflow and step.children)):
+            yield at, name
 
 
 def _kept(plan: Plan, state: State, execution_id: str, to: str | None) -> int:

@@ -65,7 +65,7 @@ class State:
     in_flight: dict[str, None] = field(default_factory=dict)
     waiting: dict[str, str] = field(default_factory=dict)  # op key -> step, of open sleeps, approvals, signals
     waiters: dict[str, int] = field(default_factory=dict)  # step -> how many of them it has
-    waits: dict[str, int] = field(default_factory=dict)  # "sleep", "approval", "signal" -> how many of them are open
+    waits: dict[str, int] = field(default_factory=dict)  # "sleep", "signal", "child", ... -> how many of them are open
     current_step: str | None = None  # of the steps that began and are not done, the last to begin
     last_step: str | None = None
     jumps: int = 0
@@ -85,6 +85,9 @@ class State:
     parent: str | None = None
     parent_version: int | None = None
     forked_at: str | None = None  # the step before which the parent's history was cut
+    caller: str = ""  # the execution whose step started this one, and waits for it
+    caller_step: str = ""
+    depth: int = 0  # how many callers are above it
 
     @property
     def status(self) -> ExecutionState:
@@ -93,12 +96,16 @@ class State:
             return self.lifecycle
         if self.hibernated:
             return self._waits_for()
-        return ExecutionState.RUNNING if len(self.waiters) < len(self.in_flight) else self._waits_for()
+        if len(self.waiters) < len(self.in_flight) or "child" in self.waits:  # the child is at work
+            return ExecutionState.RUNNING
+        return self._waits_for()
 
     def _waits_for(self) -> ExecutionState:
         if "approval" in self.waits:
             return ExecutionState.WAITING_FOR_APPROVAL
-        return ExecutionState.WAITING_FOR_SIGNAL if "signal" in self.waits else ExecutionState.SLEEPING
+        if "signal" in self.waits:
+            return ExecutionState.WAITING_FOR_SIGNAL
+        return ExecutionState.WAITING_FOR_CHILD if "child" in self.waits else ExecutionState.SLEEPING
 
     @property
     def is_rolling_back(self) -> bool:
@@ -297,6 +304,8 @@ def evolve(state: State, event: e.Event) -> State:
         case e.OperationCompleted():
             operation = _operation(state, event)
             operation.result, operation.number, operation.done = event.output, event.number, True
+            if state.waiting:
+                _end_wait(state, _wait_key(event))
             state.deaths = 0
         case e.OperationFailed():
             _step(state, event).operations.pop(event.op, None)
@@ -343,6 +352,16 @@ def evolve(state: State, event: e.Event) -> State:
                 operation.result, operation.done = taken.data, True
                 _end_wait(state, _wait_key(event))
                 state.deaths = 0
+        case e.ChildStarted():
+            operation = _operation(state, event)  # after an interruption it keeps its beginning
+            operation.child, operation.ended = event.child, False
+            step = _step(state, event)
+            if event.child not in step.children:
+                step.children += (event.child,)
+            _start_wait(state, event)
+        case e.ChildEnded():
+            _operation(state, event).ended = True
+            _decided(state, event)
         case e.WorkflowStarted():
             state.lifecycle = ExecutionState.RUNNING
             state.workflow, state.inputs = event.workflow, event.inputs
@@ -350,6 +369,7 @@ def evolve(state: State, event: e.Event) -> State:
             state.plan = event.plan
             state.origin = event.origin
             state.name, state.tags, state.refresh = event.name, event.tags, event.refresh
+            state.caller, state.caller_step, state.depth = event.caller, event.caller_step, event.depth
             state.total_steps, state.started_at = event.total_steps, event.at
         case e.WorkflowPaused():
             state.lifecycle, state.reason = ExecutionState.PAUSED, event.reason
@@ -382,6 +402,7 @@ def evolve(state: State, event: e.Event) -> State:
         case e.WorkflowForked():
             state.parent, state.parent_version, state.forked_at = event.parent, event.parent_version, event.from_step
             state.started_at, state.deaths, state.cancel = event.at, 0, None
+            state.caller, state.caller_step, state.depth = "", "", 0  # nobody waits for a fork
             _take_up(state, event)
         case _:
             assert_never(event)
@@ -485,7 +506,7 @@ def _end_wait(state: State, key: str) -> None:
 
 
 def _decided(state: State, event: e.OperationEvent) -> None:
-    """Close an approval; an execution that hibernates for it is due now."""
+    """End the wait for an approval or a child; an execution that hibernates for it is due now."""
     _end_wait(state, _wait_key(event))
     if state.hibernated:
         state.wake_at = event.at

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["ExecutionState"]
+__all__ = ["ACTIVE", "ExecutionState"]
 
 
 class ExecutionState(StrEnum):
@@ -27,6 +27,7 @@ class ExecutionState(StrEnum):
     SLEEPING = "SLEEPING"
     WAITING_FOR_APPROVAL = "WAITING_FOR_APPROVAL"
     WAITING_FOR_SIGNAL = "WAITING_FOR_SIGNAL"
+    WAITING_FOR_CHILD = "WAITING_FOR_CHILD"
     PAUSED = "PAUSED"
     COMPLETED = "COMPLETED"
     FAILED = "FAILED"
@@ -59,6 +60,15 @@ class ExecutionState(StrEnum):
         """How it is written in a sentence: ``waiting for approval``."""
         return self.value.replace("_", " ").lower()
 
+
+ACTIVE = (
+    ExecutionState.RUNNING,
+    ExecutionState.SLEEPING,
+    ExecutionState.WAITING_FOR_APPROVAL,
+    ExecutionState.WAITING_FOR_SIGNAL,
+    ExecutionState.WAITING_FOR_CHILD,
+)
+"""States in which a process should be running an execution, or will wake it."""
 
 _FINAL = frozenset(
     {ExecutionState.COMPLETED, ExecutionState.FAILED, ExecutionState.CANCELLED, ExecutionState.ROLLED_BACK}

@@ -40,10 +40,12 @@ class Operation:
     digest: str = ""
     validated: bool = False  # the step must accept the response before it counts
     done: bool = False  # the result is recorded and is returned instead of running again
+    child: str = ""  # the execution that runs for it
+    ended: bool = False  # that execution has ended; how, its own history says
 
     @property
     def kind(self) -> str:
-        """``sleep``, ``poll``, ``retry``, ``approval``, ``signal`` or ``run``."""
+        """``sleep``, ``poll``, ``retry``, ``approval``, ``signal``, ``child`` or ``run``."""
         return self.op.partition(":")[0]
 
     @property
@@ -53,8 +55,8 @@ class Operation:
 
     @property
     def is_decided(self) -> bool:
-        """Whether somebody has answered this approval, or it timed out."""
-        return self.done or self.result is not None or self.error is not None
+        """Whether what it waits for has happened: somebody answered, it timed out, or the child ended."""
+        return self.done or self.ended or self.result is not None or self.error is not None
 
     @property
     def is_before_body(self) -> bool:
@@ -103,6 +105,7 @@ class StepState:
     checkpoints: list[Checkpoint] = field(default_factory=list)  # the last at each place, the newest last
     counts: list[dict[str, int]] = field(default_factory=list)  # what each checkpoint so far says of operations
     dropped: str = ""  # why the checkpoint after these does not hold any more
+    children: tuple[str, ...] = ()  # the executions that ran for it, oldest first
     items: Items | None = None  # of a foreach, once they are listed
     before: Items | None = None  # those of the last visit, while it is being listed again
 

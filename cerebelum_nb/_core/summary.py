@@ -25,6 +25,7 @@ class Summary:
     error: str | None = None
     wake_at: int | None = None
     parent: str | None = None
+    caller: str | None = None
     name: str = ""
     tags: tuple[str, ...] = ()
 
@@ -49,6 +50,7 @@ def summarise(state: State) -> Summary:
         None if error is None else f"{error.type}: {error.message}",
         state.wake_at,
         state.parent,
+        state.caller or None,
         state.name,
         state.tags,
     )

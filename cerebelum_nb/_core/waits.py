@@ -16,12 +16,14 @@ class Wait:
     """A wait of a step: since when, and until when (µs; None: until an answer or a signal comes).
 
     ``whole`` says that the step does nothing else meanwhile, as far as is known: its own task or thread waits.
+    ``busy`` says that it waits for a child that a process runs now, which must not lose the one it runs for.
     """
 
     since: int
     due_at: int | None
     whole: bool
     op: str
+    busy: bool = False
 
 
 class AttemptWaits(NamedTuple):
@@ -33,7 +35,7 @@ class AttemptWaits(NamedTuple):
 
 
 def may_leave(attempt: AttemptWaits) -> bool:
-    """Whether a waiting step may leave its process; one at work may not.
+    """Whether a waiting step may leave its process; one at work may not, nor one whose child is.
 
     A step with ``effect="external"`` stays in its process once its body has begun, because the body would run again.
 
@@ -42,6 +44,8 @@ def may_leave(attempt: AttemptWaits) -> bool:
         >>> [may_leave(AttemptWaits(waits, {}, False)) for waits in ([wait], [])]
         [True, False]
     """
+    if any(wait.busy for wait in attempt.waits):
+        return False
     if not attempt.waits or not attempt.external:
         return bool(attempt.waits)
     operation = attempt.operations.get(attempt.waits[0].op)
@@ -52,7 +56,7 @@ def long_from(attempt: AttemptWaits, after: int, now: int) -> int | None:
     """Return from when on an attempt is in a long wait, µs; None while it is at work or in a short wait.
 
     A sleep or a pause is long while more than ``after`` (µs) of it remains; an approval or a signal, whose end is
-    unknown, once it has lasted that long.
+    unknown, once it has lasted that long. That of a child which hibernates is as long as the child's.
 
     Example:
         >>> wait = Wait(since=0, due_at=90, whole=True, op="sleep:90s:0:0")
@@ -65,6 +69,8 @@ def long_from(attempt: AttemptWaits, after: int, now: int) -> int | None:
     operation = attempt.operations.get(wait.op)
     if operation is not None and operation.is_decided:
         return None
+    if operation is not None and operation.kind == "child" and wait.due_at is None:
+        return now
     if operation is None or operation.kind not in ("approval", "signal"):
         return now if wait.due_at is not None and wait.due_at - now > after else None
     ripe = wait.since + after

@@ -125,8 +125,8 @@ class Activities:
         spec = plan.spec(request["step"])
         if spec is None:
             log.warning(
-                "worker %s has no step '%s' in its workflow '%s', which execution %s asks for: start it again with the "
-                "code of now",
+                "worker %s has no step '%s' in its workflow '%s', which execution %s asks for: restart it with the "
+                "current code",
                 *(self._worker.worker_id, request["step"], plan.workflow, about.workflow_id),
             )
             return {"lacks": True}

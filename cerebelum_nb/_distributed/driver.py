@@ -210,7 +210,7 @@ class Drive:
     def _may_decide(self, row: list[Any]) -> None:
         (event,) = from_rows([row])
         if not e.is_signal(event):
-            raise ApplicationError(f"{row[0]} is nothing that others may append", type="refused", non_retryable=True)
+            raise ApplicationError(f"{row[0]} may not be appended by others", type="refused", non_retryable=True)
         if self._driver.finishing:
             raise ApplicationError("it is over", type="over", non_retryable=True)
         if isinstance(event, e.SignalReceived) and event.signal_id in self._state.signal_ids:

@@ -38,7 +38,7 @@ from .._workflow.fork import forked, prepare
 from .._workflow.result import Result
 from .._workflow.rollback import Undoing, rollback_events
 from .._workflow.run import Run
-from .._workflow.start import Resuming, check_id, new_id, own, refuse_in_step, resumed, started
+from .._workflow.start import Resuming, Told, check_id, new_id, own, refuse_in_step, resumed, started
 from ..errors import (
     CerebelumError,
     ExecutionBusyError,
@@ -149,7 +149,9 @@ class DistributedExecutor:
                 return await self.resume(workflow, made_id, store=local, inputs=inputs)
             return await self._follow(workflow, plan, cluster, made_id, local)
         blueprint = blueprint_of(plan, redactor)
-        event = started(workflow, plan, value, current_clock.get().now(), blueprint.digest, labels, redactor)
+        event = started(
+            workflow, plan, value, current_clock.get().now(), blueprint.digest, told=Told(labels, redactor, ())
+        )
         await cluster.launch(made_id, plan, [event], self._terms, again=False)
         payloads = keep_parts(plan, local, redactor, blueprint)
         return await self._follow(workflow, plan, cluster, made_id, local, payloads)

@@ -139,15 +139,18 @@ class RemoteStore:
         *,
         workflow: str | None = None,
         states: Sequence[ExecutionState] = (),
+        caller: str | None = None,
         name: str | None = None,
         tags: Sequence[str] = (),
         limit: int | None = None,
         offset: int = 0,
     ) -> tuple[list[ExecutionRow], int]:
-        """Read rows, newest first, and the total that matches.
+        """Read rows, newest first, and the total that matches; there are no children on a cluster.
 
         Names and tags are no search attributes: who asks for some has all executions read that match otherwise.
         """
+        if caller:
+            return [], 0
         terms = [f"WorkflowType = '{DRIVER}'", "ExecutionStatus != 'ContinuedAsNew'"]
         if workflow is not None:
             terms.append(f"{SEARCH_WORKFLOW} = '{_quoted(workflow)}'")
@@ -250,6 +253,10 @@ class RemoteStore:
     def next_wake(self) -> int | None:
         """Return None: the cluster wakes what is due."""
         return None
+
+    def answered(self, *, limit: int) -> list[tuple[str, str]]:
+        """Return nothing: there are no children on a cluster."""
+        return []
 
     def abandoned(self, *, limit: int) -> list[ExecutionRow]:
         """Return nothing: the cluster takes up what a dead worker left."""

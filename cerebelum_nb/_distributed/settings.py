@@ -38,7 +38,7 @@ _LONGEST_NAME = 200
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What an execution on a cluster goes by; it travels with it. Times are in seconds.
+    """The settings of an execution on a cluster; they travel with it. Times are in seconds.
 
     Attributes:
         heartbeat: how long a worker may be silent before it counts as dead; so does the one worker that has what an

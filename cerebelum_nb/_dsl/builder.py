@@ -14,10 +14,11 @@ from typing import Any, TypeVar
 from .._core.graph import Action, Branch, Diverge, Path, Plan, StepSpec, Target
 from .._core.validate import Report, validate
 from .._text.text import cut
-from ..errors import WorkflowDefinitionError
+from ..errors import StepDefinitionError, WorkflowDefinitionError
 from . import flow
+from .child import ChildStep
 from .foreach import Foreach
-from .step import Chain, Link, Step
+from .step import Chain, Composite, Link, Step
 
 __all__ = ["WorkflowBuilder", "build"]
 
@@ -173,7 +174,10 @@ class WorkflowBuilder:
         """Freeze what was described."""
         for step in self._routed.values():
             self._same(step)
-        specs: dict[str, StepSpec] = {name: step.spec() for name, step in self._steps.items()}
+        specs: dict[str, StepSpec] = {
+            name: step.among(self._steps) if isinstance(step, ChildStep) else step.spec()
+            for name, step in self._steps.items()
+        }
         timeline = tuple(self._timeline)
         return Plan(
             workflow=self.name,
@@ -252,11 +256,22 @@ class WorkflowBuilder:
 
     def _named(self, item: object, where: str) -> str | None:
         """Name the step that a route hangs on; of a foreach, the last step of its body names it too."""
+        item = self._as_step(item)
         if not isinstance(item, (Step, Foreach)):
             self._problems.append(f"{where}: {_not_a_step(item)}")
             return None
         self._routed[item.name] = item.newest() if isinstance(item, Step) else item
         return item.name
+
+    def _as_step(self, item: object) -> object:
+        """Return the step that stands for a workflow; anything else as it is."""
+        if not isinstance(item, Composite):
+            return item
+        try:
+            return item.as_step() or item
+        except StepDefinitionError as error:
+            self._problems.append(str(error))
+            return item
 
     def _same(self, item: Step[..., Any] | Foreach) -> None:
         """Have a step under its name, and report another one of that name."""
@@ -277,10 +292,13 @@ class WorkflowBuilder:
                 return None
             self._same(item)
             return item.name
+        item = self._as_step(item)
         if not isinstance(item, Step):
             self._problems.append(f"{where}: {_not_a_step(item)}")
             return None
         item = item.newest()
+        if isinstance(item, ChildStep):
+            self._problems.extend(problem for problem in item.problems() if problem not in self._problems)
         if isinstance(self._steps.get(item.name), Foreach):
             self._problems.append(f"{where}: step '{item.name}' runs by itself and in a foreach: make two steps of it")
             return item.name
@@ -406,8 +424,6 @@ def _not_a_step(item: object) -> str:
         return f"{item!r} is text; give the step itself, without quotes"
     if inspect.isfunction(item) and item.__module__ == flow.__name__:
         return f"flow.{item.__name__} was not called; write flow.{item.__name__}(...)"
-    if type(item).__name__ == "Workflow":
-        return f"{_said(item)} is not a step; put its steps on this timeline, or run it before or after this one"
     if inspect.isfunction(item):
         return f"'{item.__name__}' is a plain function; put @step above its def"
     if isinstance(item, Action):

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from .._core.graph import Each, Policy, StepSpec
+from .child import ChildStep
 from .step import RESERVED, Chain, Composite, Link, Step
 
 __all__ = ["Foreach", "foreach"]
@@ -35,13 +36,13 @@ class Foreach(Composite):
         key: Callable[[Any], object] | None,
         on_error: str,
     ) -> None:
-        members = body.items if isinstance(body, Chain) else (body,)
+        members = _placed(body.items if isinstance(body, Chain) else (body,), next(iter(given), "item"))
         self.body = tuple(item.newest() for item in members if isinstance(item, Step))
         self.name = self.body[-1].name if self.body else "foreach"
         self.parameter, source = next(iter(given.items()), ("item", ""))
         self.source: str = source if isinstance(source, str) else str(getattr(source, "name", ""))
         self.at_once, self.key, self.collect = at_once, key, on_error == "collect"
-        self.problems = tuple(_problems(body, self.body, given, at_once, key, on_error))
+        self.problems = tuple(_problems(members, self.body, given, at_once, key, on_error))
         self._specs: tuple[StepSpec, ...] = ()
         self._described: tuple[StepSpec, Each] | None = None
 
@@ -105,8 +106,8 @@ def foreach(
     the body. Each item is recorded by itself: a resume runs only those that are not done.
 
     Args:
-        body: a step, or a chain of steps, ``fetch >> parse``: inside it a parameter named after an earlier step of the
-            chain receives what that step returned for the same item.
+        body: a step, a workflow, or a chain of them, ``fetch >> parse``: inside it a parameter named after an earlier
+            step of the chain receives what that step returned for the same item.
         max_concurrency: how many items run at a time.
         key: a function of an item that names it; by default a short text or a number names itself if it occurs once,
             and any other item is named by its index, ``#3``.
@@ -137,8 +138,13 @@ def foreach(
     return Foreach(body, source, max_concurrency, key, on_error)
 
 
+def _placed(members: tuple[object, ...], item: str) -> tuple[object, ...]:
+    """Put steps in place of the workflows in a body: one child runs for each item."""
+    return tuple((member.as_step(item) or member) if isinstance(member, Composite) else member for member in members)
+
+
 def _problems(
-    body: object,
+    body: tuple[object, ...],
     steps: tuple[Step[..., Any], ...],
     given: dict[str, object],
     at_once: object,
@@ -177,16 +183,16 @@ def _problems(
         yield f"{where}: on_error is 'fail' or 'collect', not {on_error!r}"
 
 
-def _wrong_body(where: str, body: object, steps: tuple[Step[..., Any], ...]) -> Iterator[str]:
-    for item in body.items if isinstance(body, Chain) else (body,):
+def _wrong_body(where: str, body: tuple[object, ...], steps: tuple[Step[..., Any], ...]) -> Iterator[str]:
+    for item in body:
+        if isinstance(item, ChildStep):
+            yield from item.problems()
         if isinstance(item, Step):
             continue
         if isinstance(item, (list, tuple)):
             yield f"{where}: a parallel list cannot run for each item: use a chain, a >> b"
         elif isinstance(item, Foreach):
             yield f"{where}: a foreach cannot be in the body of another: make one list of both, or place them in order"
-        elif type(item).__name__ == "Workflow":
-            yield f"{where}: its body is a workflow: give a step, or a chain of steps, a >> b"
         else:
             yield f"{where}: its body is a step or a chain of steps, a >> b, not {_said(item)}"
     for name, count in Counter(step.name for step in steps).items():

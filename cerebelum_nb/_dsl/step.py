@@ -22,6 +22,7 @@ from .reloading import by_name, load_of, newest
 
 __all__ = [
     "DECORATIONS",
+    "PARTS",
     "RESERVED",
     "Chain",
     "Composite",
@@ -42,6 +43,8 @@ R = TypeVar("R", covariant=True)  # so that a Step[..., int] is a Step[..., obje
 RESERVED = ("context", "inputs")
 DECORATIONS = "__cerebelum_decorations__"
 """Where the decorators under ``@step`` note what they add, so that a changed interval is changed code."""
+PARTS = "__cerebelum_parts__"
+"""Where a function that was made for a step says of what parts its code is."""
 
 
 class Step(Generic[P, R]):
@@ -210,9 +213,13 @@ class Chain:
 
 
 class Composite:
-    """A step made of others, such as a ``foreach``: it may be placed wherever a step may."""
+    """A step made of others, such as a ``foreach`` or a workflow: it may be placed wherever a step may."""
 
     name: str
+
+    def as_step(self, item: str = "") -> Step[..., Any] | None:
+        """Return the step that stands for it, if one does; in a foreach, ``item`` is the item's parameter."""
+        return None
 
     def __rshift__(self, other: Link) -> Chain:
         return Chain((self,)) >> other
@@ -338,6 +345,9 @@ def parts_of(fn: Callable[..., Any]) -> tuple[Any, ...]:
     """Return the parts of a step's code, each a :class:`~cerebelum_nb._dsl.fingerprint.Part`; none without a source."""
     from .fingerprint import Part
 
+    if (own := getattr(fn, PARTS, None)) is not None:
+        parts: tuple[Any, ...] = own()
+        return parts
     found = _fingerprinter()(fn)
     decorations = getattr(fn, DECORATIONS, None)
     if found is None or not decorations:

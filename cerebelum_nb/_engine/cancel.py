@@ -1,21 +1,25 @@
-"""Cancelling an execution, wherever it runs: here, in another process, or nowhere."""
+"""Cancelling an execution, wherever it runs: here, in another process, or nowhere; and the children it waits for."""
 
 from __future__ import annotations
 
+import logging
+
 from .._core.arguments import ExecutionLike
 from .._core.events import CancelRequested, WorkflowCancelled
-from .._core.state import evolve, fold
+from .._core.state import State, evolve, fold
 from .._core.summary import summarise
 from .._store.base import Commit, Store
-from ..errors import ExecutionBusyError, ResumeError
+from ..errors import CerebelumError, ExecutionBusyError, ResumeError
+from .children import open_children, tell_caller
 from .clock import current_clock
 from .elsewhere import where_it_runs
-from .execution import running_here
 from .leases import leases_of
 from .leaving import leave_off
 from .patience import patiently, short_try
 
-__all__ = ["cancel_execution"]
+__all__ = ["cancel_children", "cancel_execution"]
+
+log = logging.getLogger("cerebelum_nb")
 
 
 async def cancel_execution(store: Store, execution_id: ExecutionLike, *, reason: str | None, by: str | None) -> str:
@@ -47,11 +51,11 @@ def _cancel(store: Store, execution_id: ExecutionLike, reason: str | None, by: s
     execution_id, store = row.execution_id, where_it_runs(store, row)
     if row.summary.state.is_final:
         raise ResumeError(f"execution {execution_id} is {row.summary.state} already; there is nothing to cancel")
-    here = running_here(store, execution_id)
+    here = leases_of(store).running(execution_id)
     now = current_clock.get().now()
     request = CancelRequested(at=now, reason=reason, by=by)
     if here is not None:
-        here.loop.call_soon_threadsafe(here.engine.post, here, here.cancel, request)
+        here.cancel_soon(request)
         return "requested"
     try:
         lease = leases_of(store).claim(execution_id, now)
@@ -63,7 +67,28 @@ def _cancel(store: Store, execution_id: ExecutionLike, reason: str | None, by: s
         ended = WorkflowCancelled(at=max(now, state.updated_at), reason=reason, by=by)
         commit = leave_off(execution_id, state, ended, interrupted="cancelled", **lease._asdict())
         if not store.commit([commit]):
-            return "cancelled"
+            break
+    cancel_children(store, execution_id, state)
+    if state.caller:
+        tell_caller(store, execution_id, state.caller, state.caller_step)
+    return "cancelled"
+
+
+def cancel_children(store: Store, execution_id: str, state: State) -> None:
+    """Cancel what an execution that was cancelled had started, and waited for.
+
+    One that cannot be reached now cancels itself when it is taken up.
+    """
+    for child in open_children(state):
+        try:
+            with short_try():
+                _cancel(store, child, f"its caller {execution_id} was cancelled", None)
+        except ResumeError:
+            pass  # it has ended by itself
+        except CerebelumError as error:
+            log.warning(
+                "child %s of execution %s, which was cancelled, goes on for now: %s", child, execution_id, error
+            )
 
 
 def _signal(store: Store, execution_id: str, request: CancelRequested) -> None:

@@ -66,6 +66,7 @@ class Checkpoints:
         fn = cast(types.FunctionType, innermost(spec.fn))  # else it had no twin
         self.cursor = Cursor(twin, fn, self._is_left, host.home, redactor.reveals if redactor else None, self._lines())
         self.leaving = False  # the attempt ends, and the step is to be entered again; not when its time is over
+        self.line: int | None = None  # at which it was entered
         self._last: tuple[Any, ...] = ()
         self._recorded: int | None = None  # the statement at which the last checkpoint is
         self._entered: StepCheckpointed | None = None
@@ -150,11 +151,11 @@ class Checkpoints:
                 tuple(recorded.given),
                 recorded.secrets or {},
             )
-            self._recorded, self._entered = place.number, recorded
+            self._recorded, self._entered, self.line = place.number, recorded, place.line
             yield place
         self._say("", newest)
         self._scope.count_from({})
-        self._recorded, self._last, self._entered = None, (), None
+        self._recorded, self._last, self._entered, self.line = None, (), None, None
         yield None
 
     def _say(self, place: str, line: int) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from .._core.events import Event
 from .._store.base import Commit
 from ..errors import CerebelumError
 
-__all__ = ["CrashPoint", "Crashed", "armed", "strike"]
+__all__ = ["CrashPoint", "Crashed", "Crashes", "armed", "strike"]
 
 
 class Crashed(CerebelumError):  # noqa: N818 - an outcome that a test asked for
@@ -49,8 +50,21 @@ class CrashPoint:
     seen: list[str] = field(default_factory=list)
     """The events that did not fit, the first hundred."""
 
-    def fits(self, version: int, event: Event) -> bool:
-        """Whether this is the event to crash at."""
+    def strikes(self, commits: Sequence[Commit], *, before: bool) -> Crashed | None:
+        """Return the crash at these commits, if one of their events is the one."""
+        if self.crashed is not None or self.before is not before:
+            return None
+        for commit in commits:
+            if self.execution_id in (None, commit.execution_id):
+                for version, event in enumerate(commit.events, start=commit.after + 1):
+                    if self._fits(version, event):
+                        step = getattr(event, "step", None) or ""
+                        kind = type(event).__name__
+                        self.crashed = Crashed(commit.execution_id, version, kind, step, before=before)
+                        return self.crashed
+        return None
+
+    def _fits(self, version: int, event: Event) -> bool:
         kind, step = type(event).__name__, getattr(event, "step", None)
         if self.step in (None, step) and self.event in (version, kind):
             return True
@@ -59,24 +73,20 @@ class CrashPoint:
         return False
 
 
+class Crashes(Protocol):
+    """What says where engines crash."""
+
+    def strikes(self, commits: Sequence[Commit], *, before: bool) -> Crashed | None:
+        """Return the crash before or after these commits, if there is to be one."""
+        ...
+
+
 _MOST_SEEN = 100
 
-armed: list[CrashPoint] = []
+armed: list[Crashes] = []
 """Where the engines of this process crash next; outside tests there is nothing in it."""
 
 
 def strike(commits: Sequence[Commit], *, before: bool) -> Crashed | None:
-    """Return the crash that is asked for before or after these commits, and disarm it."""
-    for point in armed:
-        if point.before is not before:
-            continue
-        for commit in commits:
-            if point.execution_id not in (None, commit.execution_id):
-                continue
-            for version, event in enumerate(commit.events, start=commit.after + 1):
-                if point.fits(version, event):
-                    armed.remove(point)
-                    step = getattr(event, "step", None) or ""
-                    point.crashed = Crashed(commit.execution_id, version, type(event).__name__, step, before=before)
-                    return point.crashed
-    return None
+    """Return the crash that is asked for before or after these commits."""
+    return next((crashed for point in armed if (crashed := point.strikes(commits, before=before)) is not None), None)

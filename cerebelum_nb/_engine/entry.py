@@ -30,12 +30,15 @@ from .._core.step_state import Checkpoint, StepState
 from .._core.value import Value
 from .._store.base import Store
 from .._text.json_text import parse
+from .._values.foreign import ForeignBytes
+from ..errors import SerializationError, UntrustedValueError
 
 __all__ = [
     "Entry",
     "digest_arguments",
     "entries",
     "helpers_of",
+    "kept_bytes",
     "look_ahead",
     "may_wait",
     "notes_on",
@@ -156,6 +159,21 @@ def twin_for(spec: StepSpec) -> Twin | None:
 
 def _twin_of(spec: StepSpec, fn: types.FunctionType) -> Twin | str:
     return twin_of(fn, _is_operation_in(fn), lines=spec.policy.checkpoint == "lines")
+
+
+def kept_bytes(log: Store, value: Value) -> bytes:
+    """Return the bytes of recorded variables that this process may unpickle.
+
+    Raises:
+        UntrustedValueError: somebody else may have made them.
+        StoreError: the log no longer holds them.
+    """
+    found = log.payload(value.digest) if value.codec != "none" else b""
+    if not found:
+        raise SerializationError("some of its variables were not kept")
+    if not log.trusted or isinstance(found, ForeignBytes):
+        raise UntrustedValueError("its variables would have to be unpickled, and the log is not trusted")
+    return found
 
 
 def variables_of(spec: StepSpec, recorded: StepCheckpointed, log: Store) -> dict[str, Any]:

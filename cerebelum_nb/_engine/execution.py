@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -43,20 +44,24 @@ from .._core.messages import (
 )
 from .._core.settle import Returned, ReturnedError, settle, tries_again
 from .._core.state import State
+from .._core.state_name import ExecutionState
 from .._core.step_state import StepState
 from .._core.summary import summarise
 from .._core.value import Value
 from .._core.waits import AttemptWaits, may_leave, ripe_at, wake_at
 from .._store.base import Commit, Store
 from .._values import Redactor
-from .._values.foreign import ForeignBytes
-from ..errors import CerebelumError, ExecutionBusyError, SerializationError, UntrustedValueError
+from ..errors import CerebelumError, ExecutionBusyError
 from . import observers
 from .attempt import Attempt, Interruption
 from .call_step import at_failure
+from .cancel import cancel_children
+from .children import tell_caller
 from .clock import Deadline, Timer
+from .entry import kept_bytes
 from .foreach import join_items, list_items
 from .leases import leases_of
+from .patience import short_try
 from .ports import Outcome, RunLoop, Waiter
 from .remembered import note_end
 from .routing import take_route
@@ -66,6 +71,8 @@ from .staleness import parts_written
 from .values import ExecutionValues, MakeContext
 
 __all__ = ["Execution", "running_here"]
+
+log = logging.getLogger("cerebelum_nb")
 
 _LAUNCHED_AT_ONCE = 128
 """The most attempts that are started in one turn of the loop."""
@@ -104,6 +111,8 @@ class Execution(ExecutionValues):
         self.superseded = False  # another process is running it now
         self.stays = False
         self.watchers: set[Callable[[], None]] = set()
+        self.children: dict[str, Execution] = {}  # that run here for its steps, by id
+        self.attended = False  # whether the step that started it waits for it in this process
         self.cause: BaseException | None = None
         self.payloads: tuple[Value, ...] = ()
         self.begun = False
@@ -164,12 +173,7 @@ class Execution(ExecutionValues):
             UntrustedValueError: somebody else may have made them.
             StoreError: the log no longer holds them.
         """
-        found = self.store.payload(value.digest) if value.codec != "none" else b""
-        if not found:
-            raise SerializationError("some of its variables were not kept")
-        if not self.store.trusted or isinstance(found, ForeignBytes):
-            raise UntrustedValueError("its variables would have to be unpickled, and the log is not trusted")
-        return found
+        return kept_bytes(self.store, value)
 
     def post_record(self, event: Event, waiter: Waiter) -> None:
         """Take an operation's event; ``waiter`` is answered when it is committed."""
@@ -266,6 +270,8 @@ class Execution(ExecutionValues):
     def ask_to_stop(self, reason: str) -> None:
         """Stop it, from any thread or a signal handler: nothing more starts, and it pauses soon."""
         self.stop_requested = reason
+        for child in list(self.children.values()):
+            child.ask_to_stop(reason)
         if not self.over and not self.loop.is_closed():
             self.loop.call_soon_threadsafe(self.engine.post, self, _only_decide, None)
 
@@ -281,11 +287,27 @@ class Execution(ExecutionValues):
         self._ride_all_printed()
         self.driver.take(Cancel(request.reason, request.by), self.now())
 
+    def cancel_soon(self, request: e.CancelRequested) -> None:
+        """End it for good, from any thread."""
+        self.loop.call_soon_threadsafe(self.engine.post, self, self.cancel, request)
+
     def drain(self) -> None:
         """Start nothing more, and hibernate as soon as no step is at work: another process resumes it."""
+        for child in list(self.children.values()):
+            child.drain()
         if not self.over:
             self.driver.take(Drain(), self.now())
             self.engine.post(self, self._hibernate, None)
+
+    @property
+    def draining(self) -> bool:
+        """Whether it starts nothing more, because another process will resume it."""
+        return self.driver.draining
+
+    def look_again(self) -> None:
+        """Ask those that wait whether what they wait for has happened; on its loop."""
+        if not self.over:
+            self.engine.post(self, _only_decide, None)
 
     def consider_hibernation(self) -> None:
         """End the run in this process if it only waits, and will for long."""
@@ -575,6 +597,8 @@ class Execution(ExecutionValues):
 
     def _look_at_waits(self, _: None = None) -> None:
         self._looks = False
+        if self.driver.draining and not (self.over or self.finishing):
+            self.engine.post(self, self._hibernate, None)
         self.consider_hibernation()
         self.engine.check_idle()
 
@@ -646,12 +670,26 @@ class Execution(ExecutionValues):
             error = error or trouble
         if error is not None:
             self.engine.release(self)
+        elif self.state.lifecycle.is_final:
+            self._tell_of_end()
         if self.done.done() or self.loop.is_closed():
             return
         if error is None:
             self.done.set_result(None)
         else:  # a future refuses StopIteration
             self.done.set_exception(RuntimeError(repr(error)) if isinstance(error, StopIteration) else error)
+
+    def _tell_of_end(self) -> None:
+        """Tell those that this concerns, after the last commit: children, and the caller."""
+        state = self.state
+        if state.lifecycle is ExecutionState.CANCELLED:
+            cancel_children(self.store, self.id, state)
+        if state.caller and not self.attended:
+            try:
+                with short_try():
+                    tell_caller(self.store, self.id, state.caller, state.caller_step)
+            except CerebelumError as error:  # the scheduler finds it
+                log.warning("execution %s could not be told that its child %s ended: %s", state.caller, self.id, error)
 
 
 def running_here(store: Store, execution_id: str) -> Execution | None:

@@ -25,6 +25,7 @@ from .._core.step_state import Operation
 from .._host.caller import in_cells
 from .._store.base import Store
 from .._store.connect import default_path
+from .children import open_children
 
 if TYPE_CHECKING:
     from .execution import Execution
@@ -191,6 +192,8 @@ def advise(
             return writer.decide()
         case ExecutionState.WAITING_FOR_SIGNAL:
             return writer.signal()
+        case ExecutionState.WAITING_FOR_CHILD:
+            return writer.child()
         case ExecutionState.SLEEPING if state.hibernated:
             return writer.wake()
         case _:
@@ -215,6 +218,8 @@ def _after_failure(writer: _Writer, state: State, plan: Plan | None) -> Advice:
             return writer.resume("A secret is in no log. To make it again:", plan, rerun=held[1])
         if "in the inputs" in error.message:
             return writer.resume("A secret is in no log. To give it again:", plan, asks=True)
+    if (child := _failed_child(state, step)) and step not in state.finished:
+        return writer.resume(f"Fix what failed in its child {child}, then:", plan)
     # The result of a completed step routed the run into its failure: the step must run again, not only its route.
     rerun = step if step in state.finished else None
     if writer.reader is not Reader.CELL:
@@ -323,6 +328,17 @@ class _Writer:
             return Advice(what=what, ways=calls, short=calls[0] if calls else "send_signal(...)")
         ways = tuple(self.command(f"signal {shlex.quote(self.id)} {shlex.quote(name)}") for name in names)
         return Advice(what=what, ways=ways, short="cerebelum signal")
+
+    def child(self) -> Advice:
+        """Advise on one that waits for children which run in no process, either."""
+        children = list(open_children(self.state))
+        named = ", ".join(children[:3]) + (f" and {len(children) - 3} more" if len(children) > 3 else "")
+        what = f"It waits for {'its child' if len(children) == 1 else 'its children'} {named}. To see what for:"
+        if self.reader is Reader.CELL or self.command is None:
+            calls = [f"import cerebelum_nb; cerebelum_nb.watch({json.dumps(child)})" for child in children[:1]]
+        else:
+            calls = [self.command(f"status {shlex.quote(self.id)}")]
+        return Advice(what=what, ways=tuple(calls), short="cerebelum status")
 
     def wake(self) -> Advice:
         """Advise on one that sleeps without a process."""
@@ -439,6 +455,17 @@ def _secrets(state: State) -> tuple[list[str], list[str]]:
     masked = () if state.inputs is None else state.inputs.masked
     whole = [path for path in masked if path.isidentifier()]
     return whole, [n for path in masked if (n := re.split(r"[.\[]", path)[0]).isidentifier() and n not in whole]
+
+
+def _failed_child(state: State, step: str) -> str:
+    """Name the child that failed a step, or the first item of a foreach that failed; empty if none did."""
+    known = state.step(step)
+    if known is not None and known.items is not None:
+        known = state.step(next(iter(known.items.failed), ""))
+    if known is None or known.error is None:
+        return ""
+    told = str(known.error)
+    return next((one.child for one in known.operations.values() if one.child and f"child {one.child} " in told), "")
 
 
 def _asking(state: State) -> Iterator[tuple[str, Operation]]:

@@ -14,7 +14,7 @@ from contextvars import Context
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from .._core.events import Event
+from .._core.events import CancelRequested, Event
 from .._core.graph import Plan, StepSpec
 from .._core.state import State
 from .._core.value import ErrorInfo, Value
@@ -143,6 +143,8 @@ class Checkpointing(Protocol):
 
     leaving: bool
     """Whether the attempt ends so that the step can be entered again; not after a timeout."""
+    line: int | None
+    """The line at which the step was entered; None at its top."""
 
     def operation_named(self, name: str, count: int) -> None:
         """Hear that an operation begins; ``count`` is how many of its name there are, including it."""
@@ -175,6 +177,10 @@ class Held(Protocol):
 
     def end_with_loop(self) -> None:
         """End it if its event loop was closed."""
+        ...
+
+    def cancel_soon(self, request: CancelRequested) -> None:
+        """End it for good, from any thread."""
         ...
 
     def disown(self) -> None:

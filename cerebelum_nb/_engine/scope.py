@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._core.events import OperationMismatched, StepCheckpointed, StepNoted, StepPrinted, StepProgressed
 from .._core.step_state import Operation, StepState
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from .clock import Deadline, Timer
 
 __all__ = ["Scope", "Suspension", "current_scope", "hear", "scope_here"]
+
+T = TypeVar("T")
 
 current_scope: ContextVar[Scope | None] = ContextVar("cerebelum_scope", default=None)
 
@@ -231,15 +233,29 @@ class Scope:
         if recorded is not None:
             await self.record(OperationMismatched, op, recorded=recorded)
 
-    async def wait_until(self, due: Deadline | None, op: str = "", until: Callable[[], bool] | None = None) -> None:
+    async def on_loop(self, action: Callable[[], T]) -> T:
+        """Call something on the engine's loop, from any thread, and return what it returns."""
+        made: list[T] = []
+
+        def act(waiter: Waiter) -> None:
+            made.append(action())
+            waiter.set_result(None)
+
+        await self._ask(act)
+        return made[0]
+
+    async def wait_until(
+        self, due: Deadline | None, op: str = "", until: Callable[[], bool] | None = None, *, busy: bool = False
+    ) -> None:
         """Wait until ``due``, or until ``until()`` is true after something was appended.
 
         Args:
             due: when the wait ends by itself; None: never.
             op: the operation that waits.
             until: called now, and whenever others have appended events.
+            busy: whether it waits for a child that is at work.
         """
-        wait = Wait(self.execution.clock.now(), None if due is None else due.at, self.is_callers(), op)
+        wait = Wait(self.execution.clock.now(), None if due is None else due.at, self.is_callers(), op, busy)
         timers: list[Timer] = []
         watched: list[Callable[[], None]] = []
 

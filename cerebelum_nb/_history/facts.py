@@ -20,7 +20,7 @@ from .._text.json_text import parse
 from .._text.text import one_line
 from .._text.times import clock, stamp
 
-__all__ = ["Change", "changes", "facts", "operation_of", "step_facts"]
+__all__ = ["Change", "changes", "facts", "operation_of", "step_facts", "variables"]
 
 Change = tuple[str, str | None, str | None]
 """A fact's name, what it was and what it is; None when it is not known."""
@@ -69,7 +69,11 @@ def step_facts(name: str, step: StepState, op: str | None = None) -> dict[str, s
     lead = f"steps[{name!r}]."
     found = dict(_told(step, lead))
     if step.checkpoints:
-        found.update(_variables(step.checkpoints[-1].event, lead))
+        last = step.checkpoints[-1].event
+        found[f"{lead}line"] = str(last.line)
+        found.update(
+            (f"{lead}variables[{', '.join(map(repr, names))}]", text) for names, text in variables(last).items()
+        )
     wanted = step.operations if op is None else [op] if op in step.operations else []
     for key in wanted:
         told = ", ".join(f"{field} {text}" for field, text in _told(step.operations[key]))
@@ -125,16 +129,21 @@ def _told(record: State | StepState | Operation, lead: str = "") -> Iterator[tup
             yield lead + name, _text(name, value)
 
 
-def _variables(last: e.StepCheckpointed, lead: str) -> Iterator[tuple[str, str]]:
-    """Where a step waits or raised, and the variables that it has there."""
-    yield f"{lead}line", str(last.line)
+def variables(last: e.StepCheckpointed) -> dict[tuple[str, ...], str]:
+    """Tell the variables of a checkpoint: JSON, or the preview of what is not; together those that share an object.
+
+    Example:
+        >>> variables(e.StepCheckpointed(at=1, step="build", variables=Value("json", '{"n":1,".i1":[0,2,1,1]}')))
+        {('n',): '1'}
+    """
     plain = parse(last.variables.json) if last.variables is not None and last.variables.json else {}
-    for name, value in plain.items():
-        if not name.startswith("."):
-            yield f"{lead}variables[{name!r}]", one_line(json.dumps(value, ensure_ascii=False))
+    told: dict[tuple[str, ...], str] = {
+        (name,): one_line(json.dumps(value, ensure_ascii=False)) for name, value in plain.items() if name[0] != "."
+    }
     for names, kept in zip(last.groups, last.kept, strict=False):
-        if shown := [name for name in names if not name.startswith(".")]:
-            yield f"{lead}variables[{', '.join(map(repr, shown))}]", one_line(kept.text)
+        if shown := tuple(name for name in names if name[0] != "."):
+            told[shown] = one_line(kept.text)
+    return told
 
 
 def _text(name: str, value: Any) -> str:

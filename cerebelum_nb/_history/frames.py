@@ -75,6 +75,7 @@ EXECUTIONS = {
     "parent": Kind.TEXT,
     "parent_version": Kind.INT,
     "version": Kind.INT,
+    "caller": Kind.TEXT,
     "name": Kind.TEXT,
     "tags": Kind.TEXT,
 }

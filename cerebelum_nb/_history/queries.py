@@ -100,12 +100,12 @@ def executions(
                     (SELECT json_extract(c.data, '$.last_step') FROM event c
                     WHERE c.execution = x.key AND c.type = 'WorkflowCompleted' ORDER BY c.version DESC LIMIT 1)
                 ORDER BY e.version DESC LIMIT 1) END,
-            x.error, {type_in("x.error")}, x.wake_at, x.parent, {_PARENT_VERSION}, x.version,
+            x.error, {type_in("x.error")}, x.wake_at, x.parent, {_PARENT_VERSION}, x.version, x.caller,
             (SELECT l.name FROM label l WHERE l.execution = x.key),
             (SELECT nullif(l.tags, '[]') FROM label l WHERE l.execution = x.key), {order}
         FROM {source} WHERE {" AND ".join(terms)}""",
         tuple(parameters),
-        order=(21, 22),
+        order=(22, 23),
         descending=True,
         limit=limit,
     )

@@ -22,6 +22,7 @@ from .._text.times import at as moment_of
 from .._text.times import utc
 from .._values import decode
 from .._values.outputs import Outputs
+from .facts import variables
 from .sources import Source, opened
 
 if TYPE_CHECKING:
@@ -95,6 +96,19 @@ class Snapshot:
         }
 
     @property
+    def variables(self) -> dict[str, dict[str, str]]:
+        """By unfinished step, its variables at the line where it last waited or raised.
+
+        Each is told as text: JSON, or the preview of what is not; names that share an object stand together. Arguments
+        that the step had not changed are not among them.
+        """
+        return {
+            name: {", ".join(names): text for names, text in variables(step.checkpoints[-1].event).items()}
+            for name, step in self.state.attempted()
+            if step.checkpoints and not step.has_result
+        }
+
+    @property
     def steps(self) -> pd.DataFrame:
         """A frame of the steps that had started, one row each, in the order in which they first did.
 
@@ -119,8 +133,8 @@ class Snapshot:
         return {"text/plain": repr(self), "text/html": shown}
 
     def _shown(self) -> tuple[str, list[tuple[str, ...]], list[str]]:
-        step = getattr(self.event, "step", None)
-        happened = type(self.event).__name__ + (f" {step}" if step else "")
+        at = getattr(self.event, "step", None)
+        happened = type(self.event).__name__ + (f" {at}" if at else "")
         head = (
             f"{self.workflow} {self.execution_id} at event {self.version} of {self.last_version} ({happened}, "
             f"{utc(self.at)}): {self.status}"
@@ -133,6 +147,11 @@ class Snapshot:
                 told = items_told(known, self.state.updated_at)
             rows.append((name, Phase.RUNNING if known.moves else known.phase, str(known.attempt), took, cut(told, 60)))
         notes = [f"waits: {name}, {what}" for name, what in self.waiting.items()]
+        for name, kept in self.variables.items():
+            step = self.state.step(name)
+            line = step.checkpoints[-1].event.line if step is not None else 0
+            told = ", ".join(f"{names} = {text}" for names, text in kept.items())
+            notes.append(f"{name}, line {line}: {cut(told, 160) or 'no variables of its own'}")
         if self.error:
             notes.append(f"failed: {cut(self.error, 100)}")
         notes.append(f"inputs: {cut(short(self.state.inputs), 100)}")

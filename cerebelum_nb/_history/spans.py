@@ -21,6 +21,7 @@ _WAITS = {
     "ApprovalRequested": "approval",
     "ApprovalRefused": "approval",
     "SignalAwaited": "signal",
+    "ChildStarted": "child",
     "PollStarted": "poll",
 }
 _WAIT_ENDS = {
@@ -29,6 +30,7 @@ _WAIT_ENDS = {
     "ApprovalRejected",
     "ApprovalTimedOut",
     "SignalTaken",
+    "ChildEnded",
     "OperationCompleted",
     "OperationFailed",
 }

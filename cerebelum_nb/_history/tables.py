@@ -63,8 +63,8 @@ def executions(
 
         - ``execution_id`` (str)
         - ``workflow`` (category): its name
-        - ``state`` (category): RUNNING, SLEEPING, WAITING_FOR_APPROVAL, WAITING_FOR_SIGNAL, PAUSED, COMPLETED, FAILED,
-          CANCELLED; one whose process died keeps the state it had
+        - ``state`` (category): RUNNING, SLEEPING, WAITING_FOR_APPROVAL, WAITING_FOR_SIGNAL, WAITING_FOR_CHILD, PAUSED,
+          COMPLETED, FAILED, CANCELLED, ROLLED_BACK; one whose process died keeps the state it had
         - ``started_at``, ``updated_at`` (datetime, UTC): its first and its last event
         - ``completed_at`` (datetime, UTC): when it completed, failed or was cancelled; NaT while it may continue
         - ``duration`` (timedelta): from start to that end, waits and pauses included; NaT while it may continue
@@ -77,6 +77,7 @@ def executions(
         - ``wake_at`` (datetime, UTC): until when it hibernates
         - ``parent`` (str), ``parent_version`` (Int64): the execution it was forked from, and at which event of it
         - ``version`` (Int64): how many events it has
+        - ``caller`` (str): the execution whose step started it, of a child
         - ``name`` (str): what it was called when it was started
         - ``tags`` (str): its tags as a JSON list, sorted; missing when it has none
 

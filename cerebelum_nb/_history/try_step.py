@@ -37,6 +37,7 @@ def try_step(
     workflow: Any = None,
     repeat: bool = False,
     values: bool = False,
+    at_line: bool = False,
     concurrency: int = 4,
     store: Source | None = None,
 ) -> pd.DataFrame:
@@ -54,6 +55,9 @@ def try_step(
             arguments or other code), and lets a step with ``effect="external"`` be tried at all. By default such a
             step is refused, and such an operation is the error of its row.
         values: True adds ``old_value`` and ``new_value``, the values themselves.
+        at_line: True enters the step where a resume would: at the line where it last waited or raised, with the
+            variables it had there, so that what stands before does not happen again. ``line`` (Int64), one more
+            column, says at which; it is missing where the step can only start at its top.
         concurrency: how many are tried at once.
         store: the log, or its path; by default the session's.
 
@@ -110,8 +114,8 @@ def try_step(
             raise ValueError(
                 f"no run{of} in {log.location} has reached step '{spec.name}': there is nothing to try it on"
             )
-        rows = run_sync(lambda: _try_all(spec, log, found, repeat, concurrency))
-    return _frame(rows, values)
+        rows = run_sync(lambda: _try_all(spec, log, found, repeat, at_line, concurrency))
+    return _frame(rows, values, at_line)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,26 +123,31 @@ class _Row:
     shown: tuple[Any, ...]
     old: Any
     new: Any
+    line: int | None
 
 
-async def _try_all(spec: StepSpec, log: Store, found: Sequence[str], repeat: bool, concurrency: int) -> list[_Row]:
+async def _try_all(
+    spec: StepSpec, log: Store, found: Sequence[str], repeat: bool, at_line: bool, concurrency: int
+) -> list[_Row]:
     free = asyncio.Semaphore(concurrency)
 
     async def one(execution_id: str) -> _Row:
         async with free:
-            return await _try(spec, log, execution_id, repeat)
+            return await _try(spec, log, execution_id, repeat, at_line)
 
     return await asyncio.gather(*map(one, found))
 
 
-async def _try(spec: StepSpec, log: Store, execution_id: str, repeat: bool) -> _Row:
+async def _try(spec: StepSpec, log: Store, execution_id: str, repeat: bool, at_line: bool) -> _Row:
     history = log.events(execution_id)
     began = max(n for n, event in enumerate(history, 1) if isinstance(event, StepStarted) and event.step == spec.name)
     start = history[began - 1]
     assert isinstance(start, StepStarted)
     ended = _end_of(history, start, began)
-    before = fold(history[: ended - 1]).steps[spec.name]  # an outcome forgets the operations
-    trial = await try_out(spec, log, execution_id, fold(history[:began]), dict(before.operations), repeat=repeat)
+    before = fold(history[: ended - 1])  # an outcome forgets the operations
+    operations = dict(before.steps[spec.name].operations)
+    state = before if at_line else fold(history[:began])
+    trial = await try_out(spec, log, execution_id, state, operations, repeat=repeat, at_line=at_line)
     then = fold(history[:ended]).steps[spec.name]
     return _row(log, execution_id, then, trial)
 
@@ -168,7 +177,7 @@ def _row(log: Store, execution_id: str, then: StepState, trial: Trial) -> _Row:
         took,
         round(trial.seconds * 1e6),
     )
-    return _Row(shown=shown, old=old, new=trial.live)
+    return _Row(shown=shown, old=old, new=trial.live, line=trial.line)
 
 
 def _compared(then: StepState, old: Any, trial: Trial, error: str | None) -> tuple[bool | None, str | None]:
@@ -216,12 +225,14 @@ def _reached(log: Store, step: str, runs: int | None, workflow: str | None) -> l
         return [execution_id for (execution_id,) in asked]
 
 
-def _frame(rows: Sequence[_Row], values: bool) -> pd.DataFrame:
+def _frame(rows: Sequence[_Row], values: bool, at_line: bool) -> pd.DataFrame:
     import pandas as pd
 
     from .frames import TRIAL, frame
 
     made = frame([row.shown for row in rows], TRIAL)
+    if at_line:
+        made["line"] = pd.array([row.line for row in rows], dtype="Int64")
     if values:
         made["old_value"] = pd.Series([None if row.old is _UNKNOWN else row.old for row in rows], dtype="object")
         made["new_value"] = pd.Series([row.new for row in rows], dtype="object")

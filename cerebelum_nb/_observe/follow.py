@@ -26,15 +26,13 @@ from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 from .._core.events import Event, StepCompleted, StepEvent, WorkflowAwakened
+from .._core.state_name import ACTIVE
 from .._store import rows
 from .._store.opening import explain
 from .._store.sqlite import SqliteStore
 from ..errors import StoreError
 
-__all__ = ["ACTIVE", "Change", "Follower", "Header"]
-
-ACTIVE = ("RUNNING", "SLEEPING", "WAITING_FOR_APPROVAL", "WAITING_FOR_SIGNAL")
-"""States in which a process should be running an execution, or will wake it."""
+__all__ = ["Change", "Follower", "Header"]
 
 _BLOCK = 4096
 _HOT = 10_000

@@ -14,9 +14,9 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
 
 from .._engine import observers
-from .._store.row_sql import ABANDONED, DUE, to_holder
+from .._store.row_sql import ABANDONED, ACTIVE, DUE, to_holder
 from .extras import need
-from .follow import ACTIVE, Follower, Header
+from .follow import Follower, Header
 from .tally import Count, Durations, Tally
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ _STATES = (
     "SLEEPING",
     "WAITING_FOR_APPROVAL",
     "WAITING_FOR_SIGNAL",
+    "WAITING_FOR_CHILD",
     "PAUSED",
     "COMPLETED",
     "FAILED",
@@ -130,7 +131,7 @@ class LogMetrics:
             held = dict(
                 db.execute(
                     f"""SELECT holder, count(*) FROM execution WHERE holder IS NOT NULL
-                    AND +state IN {ACTIVE!r} GROUP BY holder"""
+                    AND +state IN ({ACTIVE}) GROUP BY holder"""
                 ).fetchall()
             )
             size = db.execute("PRAGMA page_count").fetchone()[0] * db.execute("PRAGMA page_size").fetchone()[0]
@@ -166,7 +167,7 @@ class LogMetrics:
     def _read_open_approvals(self) -> None:
         """Take in what was asked for before this began and is still open."""
         with self._follower.reading() as db:
-            sql = f"SELECT key, workflow, version FROM execution WHERE state IN {ACTIVE!r} LIMIT 10000"
+            sql = f"SELECT key, workflow, version FROM execution WHERE state IN ({ACTIVE}) LIMIT 10000"
             active = db.execute(sql).fetchall()
         past = Tally(lambda key, event: None)
         for key, workflow, last in active:

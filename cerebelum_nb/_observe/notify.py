@@ -81,7 +81,9 @@ class Notifier:
     ) -> None:
         self._kinds = frozenset(on)
         if unknown := self._kinds - KINDS.keys():
-            raise CerebelumError(f"nobody is told of {', '.join(sorted(unknown))}: there are {', '.join(KINDS)}")
+            raise CerebelumError(
+                f"there is no such kind of news: {', '.join(sorted(unknown))}. Choose from {', '.join(KINDS)}"
+            )
         self.channels: tuple[Channel, ...] = channels([to] if isinstance(to, str) else to)
         self._link, self._every, self._patience = link.rstrip("/"), every, round(patience * 1e6)
         self._now, self._pause = now, pause

@@ -20,6 +20,7 @@ from .._core.step_state import Operation
 from .._core.value import ErrorInfo, Value
 from .._engine.attempt import Attempt
 from .._engine.clock import Clock, Deadline, SystemClock
+from .._engine.entry import kept_bytes
 from .._engine.ports import Outcome, Waiter
 from .._engine.remembered import remembered
 from .._engine.scope import Scope
@@ -34,9 +35,13 @@ __all__ = ["Trial", "try_out"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """How a trial ended: ``value`` and ``live`` are what the step returned, ``error`` is why it failed, masked."""
+    """How a trial ended: ``value`` and ``live`` are what the step returned, ``error`` is why it failed, masked.
+
+    ``line`` is where it was entered, None at its top.
+    """
 
     seconds: float
+    line: int | None = None
     value: Value | None = None
     live: Any = None
     error: ErrorInfo | None = None
@@ -50,6 +55,7 @@ async def try_out(
     operations: Mapping[str, Operation],
     *,
     repeat: bool,
+    at_line: bool = False,
 ) -> Trial:
     """Run a step's function on recorded arguments.
 
@@ -57,14 +63,15 @@ async def try_out(
         spec: the step as it is now.
         store: the log, which is only read.
         execution_id: the recorded run.
-        state: the fold of it as the step had started.
+        state: the fold of it as the step had started; with ``at_line`` before it ended.
         operations: what the step recorded then.
         repeat: whether operations that are not recorded may happen for real.
+        at_line: whether it is entered where its next attempt would be, rather than at its top.
 
     Returns:
         How it ended; whatever the step raises is in it.
     """
-    host = _TrialHost(spec, store, execution_id, state)
+    host = (_LineTrialHost if at_line else _TrialHost)(spec, store, execution_id, state)
     attempt = Attempt(spec, _TrialScope(host, spec.name, state, operations, repeat=repeat))
     started = time.perf_counter()
     try:
@@ -73,9 +80,11 @@ async def try_out(
     finally:
         attempt.abandon()
     seconds = time.perf_counter() - started
+    checkpoints = attempt.scope.checkpoints
+    line = None if checkpoints is None else checkpoints.line
     if outcome.error is not None:
-        return Trial(seconds=seconds, error=host.describe(outcome.error))
-    return Trial(seconds=seconds, value=outcome.value, live=outcome.live)
+        return Trial(seconds=seconds, line=line, error=host.describe(outcome.error))
+    return Trial(seconds=seconds, line=line, value=outcome.value, live=outcome.live)
 
 
 class _TrialHost(ExecutionValues):
@@ -148,6 +157,14 @@ class _TrialHost(ExecutionValues):
         """Do nothing: nothing waits for a trial whose loop was closed."""
 
 
+class _LineTrialHost(_TrialHost):
+    """One that restores the variables that the run recorded at a line."""
+
+    def payload(self, value: Value) -> bytes:
+        """Return the bytes of recorded variables."""
+        return kept_bytes(self.store, value)
+
+
 class _TrialScope(Scope):
     """An attempt whose operations are those that a run recorded."""
 
@@ -173,7 +190,9 @@ class _TrialScope(Scope):
             )
         return None
 
-    async def wait_until(self, due: Deadline | None, op: str = "", until: Callable[[], bool] | None = None) -> None:
+    async def wait_until(
+        self, due: Deadline | None, op: str = "", until: Callable[[], bool] | None = None, *, busy: bool = False
+    ) -> None:
         """Skip sleeps; between the tries of what happens for real, wait."""
         if due is not None and not op.startswith("sleep:"):
             await asyncio.sleep(max(0, due.rest()) / 1e6)
@@ -185,4 +204,5 @@ _WORDS = {
     "retry": "a retry of {}",
     "approval": "an approval '{}'",
     "signal": "a wait for the signal '{}'",
+    "child": "a run of workflow '{}'",
 }

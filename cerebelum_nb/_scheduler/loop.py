@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from .._core.events import WorkflowPaused
 from .._core.state import fold
+from .._engine.children import tell_caller
 from .._engine.clock import current_clock
 from .._engine.leases import leases_of
 from .._engine.leaving import leave_off
@@ -135,6 +136,9 @@ class SchedulerLoop:
             return
         for row in self.store.abandoned(limit=_PAGE):
             self._take_up(row, died=True)
+        for caller, child in self.store.answered(limit=_PAGE):  # whoever ended the child died before it told its caller
+            with short_try():
+                tell_caller(self.store, child, caller, fold(self.store.events(child, upto=1)).caller_step)
 
     def _take_up(self, row: ExecutionRow, *, died: bool) -> bool:
         """Take up one execution, if that can be done; return whether."""

@@ -149,6 +149,7 @@ class Store(Protocol):
         *,
         workflow: str | None = None,
         states: Sequence[ExecutionState] = (),
+        caller: str | None = None,
         name: str | None = None,
         tags: Sequence[str] = (),
         limit: int | None = None,
@@ -156,7 +157,8 @@ class Store(Protocol):
     ) -> tuple[list[ExecutionRow], int]:
         """Read a page of rows, newest first, and count all that match.
 
-        ``name`` may hold ``*`` for any characters; an execution matches that has all of ``tags``.
+        ``caller`` asks for the children of one execution; "" for those that nobody called. ``name`` may hold ``*`` for any
+        characters; an execution matches that has all of ``tags``.
         """
         ...
 
@@ -173,6 +175,13 @@ class Store(Protocol):
 
     def next_wake(self) -> int | None:
         """Return when the next hibernated execution is due, µs since the epoch; None if there is none."""
+        ...
+
+    def answered(self, *, limit: int) -> list[tuple[str, str]]:
+        """Read which hibernated executions wait for a child that has ended since, each with that child.
+
+        Whoever ends a child says so to its caller in the next commit; these are left when it died in between.
+        """
         ...
 
     def abandoned(self, *, limit: int) -> list[ExecutionRow]:

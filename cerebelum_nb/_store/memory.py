@@ -12,7 +12,7 @@ from threading import RLock
 from .._core.arguments import ExecutionLike, id_of
 from .._core.events import Event, StepCompleted
 from .._core.labels import name_fits
-from .._core.state_name import ExecutionState
+from .._core.state_name import ACTIVE, ExecutionState
 from .._core.summary import Summary
 from ..errors import ExecutionNotFoundError, StoreError
 from . import at_fork, refusals, rows
@@ -21,14 +21,6 @@ from .heartbeats import HeartbeatMonitor
 from .holder import Holder, ProcessIdentity, Registration, this_process
 
 __all__ = ["MemoryStore"]
-
-
-_ACTIVE = (
-    ExecutionState.RUNNING,
-    ExecutionState.SLEEPING,
-    ExecutionState.WAITING_FOR_APPROVAL,
-    ExecutionState.WAITING_FOR_SIGNAL,
-)
 
 
 @dataclass(slots=True)
@@ -75,6 +67,10 @@ class MemoryStore:
 
     def __repr__(self) -> str:
         return f"MemoryStore({len(self._executions)} executions)"
+
+    def data_version(self) -> int:
+        """Return a number that changes whenever another connection has written: there is none."""
+        return 0
 
     def close(self) -> None:
         """Close it; closing twice is harmless."""
@@ -249,18 +245,20 @@ class MemoryStore:
         *,
         workflow: str | None = None,
         states: Sequence[ExecutionState] = (),
+        caller: str | None = None,
         name: str | None = None,
         tags: Sequence[str] = (),
         limit: int | None = None,
         offset: int = 0,
     ) -> tuple[list[ExecutionRow], int]:
-        """Read a page of rows, newest first, and count all that match."""
+        """Read a page of rows, newest first, and count all that match; ``caller=""`` leaves children out."""
         with self._open():
             found = [
                 execution_id
                 for execution_id in self._newest()
                 if workflow in (None, (shown := self._executions[execution_id].summary).workflow)
                 and (not states or shown.state in states)
+                and (caller is None or (shown.caller or "") == caller)
                 and (name is None or name_fits(shown.name, name))
                 and set(tags) <= set(shown.tags)
             ]
@@ -284,6 +282,25 @@ class MemoryStore:
         with self._open():
             return min((at for _, at in self._wake_ups()), default=None)
 
+    def answered(self, *, limit: int) -> list[tuple[str, str]]:
+        """Read which hibernated executions wait for a child that has ended since, each with that child."""
+        with self._open():
+            waiting = {
+                name: found.summary.updated_at
+                for name, found in self._executions.items()
+                if found.summary.state is ExecutionState.WAITING_FOR_CHILD
+                and found.holder is None
+                and found.summary.wake_at is None
+            }
+            found = [
+                (child.summary.caller, name)
+                for name, child in self._executions.items()
+                if child.summary.caller in waiting
+                and child.summary.state.is_final
+                and child.summary.updated_at >= waiting[child.summary.caller]
+            ]
+        return found[:limit]
+
     def abandoned(self, *, limit: int) -> list[ExecutionRow]:
         """Read the executions that should be running but that no living process is running, the oldest first."""
         with self._open():
@@ -293,8 +310,8 @@ class MemoryStore:
 
     def _is_left(self, row: ExecutionRow) -> bool:
         if row.holder is not None:
-            return row.summary.state in _ACTIVE and not self.lease_left(row.holder)
-        return row.summary.state in _ACTIVE[:2] and row.summary.wake_at is None
+            return row.summary.state in ACTIVE and not self.lease_left(row.holder)
+        return row.summary.state in ACTIVE[:2] and row.summary.wake_at is None
 
     def _wake_ups(self) -> list[tuple[str, int]]:
         return [

@@ -145,17 +145,14 @@ def open_to_read(location: str) -> sqlite3.Connection:
     except BaseException:
         connection.close()
         raise
-    _complete(connection)
-    connection.execute("PRAGMA query_only = ON")
+    try:
+        schema.complete(connection)
+        connection.execute("PRAGMA query_only = ON")
+    except BaseException:
+        connection.close()
+        raise
     interruptible(connection)
     return connection
-
-
-def _complete(connection: sqlite3.Connection) -> None:
-    """Let an older log be asked as a current one, without what it could not have."""
-    with suppress(sqlite3.DatabaseError):  # it is damaged or no log, which is told where it is read
-        if 0 < versions(connection)[1] < SCHEMA_VERSION:
-            schema.add_missing(connection, "temp")
 
 
 def interruptible(connection: sqlite3.Connection, on: bool = True) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
+from .._core import state_name
 from .._core.state_name import ExecutionState
 from .._core.summary import Summary
 from .._text.times import timestamp
@@ -19,10 +20,12 @@ from .holder import Holder
 
 __all__ = [
     "ABANDONED",
+    "ACTIVE",
     "ADVANCE",
     "CHANGE",
     "CREATE",
     "DUE",
+    "FINAL",
     "REPAIR",
     "SELECT",
     "STARTED",
@@ -37,8 +40,8 @@ __all__ = [
 ]
 
 CREATE = """INSERT OR IGNORE INTO execution (execution_id, workflow, state, started_at, parent, holder,
-    version, updated_at, completed_at, total_steps, done_steps, current_step, error, wake_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+    version, updated_at, completed_at, total_steps, done_steps, current_step, error, wake_at, caller)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
 _PROGRESS = """version = ?, updated_at = ?, completed_at = ?, total_steps = ?, done_steps = ?,
     current_step = ?, error = ?"""
@@ -52,19 +55,23 @@ CHANGE = f"""UPDATE execution SET {_PROGRESS}, state = ?, wake_at = ?,
     holder = CASE WHEN ? THEN NULL ELSE holder END WHERE {_GUARD}"""
 """progress, (state, wake_at, release), (key, after, is signal, holder)."""
 
-REPAIR = f"""UPDATE execution SET {_PROGRESS}, workflow = ?, state = ?, started_at = ?, wake_at = ?, parent = ?
-    WHERE execution_id = ?"""
+REPAIR = f"""UPDATE execution SET {_PROGRESS}, workflow = ?, state = ?, started_at = ?, wake_at = ?, parent = ?,
+    caller = ? WHERE execution_id = ?"""
 """Overwrite a row with what the events say; the lease stays as it is."""
 
 DUE = "wake_at IS NOT NULL AND holder IS NULL"
 ABANDONED = "state IN ('RUNNING', 'SLEEPING') AND holder IS NULL AND wake_at IS NULL"
 """Which executions wait to be woken, and which were left unfinished by their process; there is an index for each."""
 
+ACTIVE = ", ".join(f"'{state}'" for state in state_name.ACTIVE)
+FINAL = ", ".join(f"'{state}'" for state in ExecutionState if state.is_final)
+"""The states of executions that a process runs or that wait, and of those that have ended."""
+
 STARTED = iso("started_at")
 """How the indexes hold ``started_at``: as the text that the views show. Sort and filter by it, not by the number."""
 
 SELECT = """SELECT execution_id, version, workflow, state, started_at, updated_at, completed_at, total_steps,
-    done_steps, current_step, error, wake_at, parent,
+    done_steps, current_step, error, wake_at, parent, caller,
     label.name, label.tags, holder.key, host, pid, boot_id, started, heartbeat_at, expires_at
     FROM execution LEFT JOIN holder ON holder.key = execution.holder
     LEFT JOIN label ON label.execution = execution.key"""
@@ -102,13 +109,14 @@ def created(commit: Commit) -> tuple[Any, ...]:
         holder,
         *progress(commit),
         shown.wake_at,
+        shown.caller,
     )
 
 
 def repaired(execution_id: str, version: int, shown: Summary) -> tuple[Any, ...]:
     """Return the parameters of ``REPAIR``."""
     whole = Commit(execution_id=execution_id, after=version, events=(), summary=shown, holder=None)
-    named = shown.workflow, shown.state.value, shown.started_at, shown.wake_at, shown.parent
+    named = shown.workflow, shown.state.value, shown.started_at, shown.wake_at, shown.parent, shown.caller
     return (*progress(whole), *named, execution_id)
 
 
@@ -152,10 +160,11 @@ def to_row(columns: tuple[Any, ...]) -> ExecutionRow:
             error=columns[10],
             wake_at=columns[11],
             parent=columns[12],
-            name=columns[13] or "",
-            tags=labels.tags_of(columns[14]),
+            caller=columns[13],
+            name=columns[14] or "",
+            tags=labels.tags_of(columns[15]),
         ),
-        holder=None if columns[15] is None else to_holder(columns[15:]),
+        holder=None if columns[16] is None else to_holder(columns[16:]),
     )
 
 

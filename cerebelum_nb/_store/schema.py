@@ -21,8 +21,8 @@ __all__ = [
     "APPLICATION_ID",
     "FIRST_VERSION",
     "SCHEMA_VERSION",
-    "add_missing",
     "alien",
+    "complete",
     "differences",
     "migrate",
     "versions",
@@ -78,24 +78,6 @@ def differences(connection: sqlite3.Connection) -> list[str]:
     return found
 
 
-def add_missing(connection: sqlite3.Connection, schema: str) -> None:
-    """Give a connection to a log, which may be an older one that is only read, the tables that queries name, empty.
-
-    ``schema`` is where they are made: ``"temp"``, or a copy of the log that is attached under that name.
-    """
-    tables = {
-        "label": "execution INTEGER PRIMARY KEY, at, name, tags",
-        "tag": "tag, at, execution",
-        "result": "key, at, execution, version",
-    }
-    for name, columns in tables.items():
-        if not connection.execute(_TABLE.format("main" if schema == "temp" else schema), (name,)).fetchone():
-            connection.execute(f"CREATE TABLE IF NOT EXISTS {schema}.{name} ({columns})")
-
-
-_TABLE = "SELECT 1 FROM {}.sqlite_master WHERE type = 'table' AND name = ?"
-
-
 def alien(connection: sqlite3.Connection) -> list[str]:
     """Name what runs by itself in a log and is not of this library: triggers and views that are new or changed."""
     if versions(connection)[1] == SCHEMA_VERSION:
@@ -117,6 +99,25 @@ def _objects_of_new() -> dict[tuple[str, str], str]:
     with closing(sqlite3.connect(MEMORY, isolation_level=None)) as new:
         migrate(new, MEMORY)
         return _objects(new)
+
+
+def complete(connection: sqlite3.Connection, copy: str = "") -> None:
+    """Let a log of an older version that is read as it is show the columns and tables that it lacks, as empty ones.
+
+    ``copy`` is the name under which a copy of it in memory is attached: then that is changed, else nothing is.
+    """
+    there = {name for _, name, *_ in connection.execute(f"PRAGMA {copy or 'main'}.table_info(execution)")}
+    if not there:
+        return
+    missing = [name for name in _LATER if name not in there]
+    for name in missing if copy else ():
+        connection.execute(f"ALTER TABLE {copy}.execution ADD COLUMN {name}")
+    if missing and not copy:
+        columns = ", ".join(f"NULL AS {name}" for name in missing)
+        connection.execute(f"CREATE TEMP VIEW execution AS SELECT *, {columns} FROM main.execution")
+    for name, columns in _LATER_TABLES.items():
+        if not connection.execute(f"PRAGMA {copy or 'main'}.table_info({name})").fetchall():
+            connection.execute(f"CREATE TABLE {copy or 'temp'}.{name} ({columns})")
 
 
 _Work = str | Callable[[sqlite3.Connection], None]
@@ -208,6 +209,8 @@ _RESULTS = (
         BEGIN DELETE FROM result WHERE execution = OLD.key; END""",
 )
 
+_CALLER = ("CREATE INDEX execution_by_caller ON execution (caller) WHERE caller IS NOT NULL",)
+
 MIGRATIONS: dict[int, tuple[_Work, ...]] = {
     4: _WAKE_UPS,
     5: ("ALTER TABLE event ADD COLUMN hash BLOB", *_UNTRUSTED, _chain_all),
@@ -230,12 +233,19 @@ MIGRATIONS: dict[int, tuple[_Work, ...]] = {
     12: (),  # the views: what runs for an item of a foreach is told by `step` and `item`
     13: (),  # the views: `steps` says which worker of a cluster ran an attempt
     14: (),  # the views: what undoes a step in a rollback is told as `~step`; older versions cannot read such events
-    15: _LABELS,
-    16: _RESULTS,
+    15: ("ALTER TABLE execution ADD COLUMN caller TEXT", *_CALLER),  # the execution whose step started this one
+    16: _LABELS,
+    17: _RESULTS,
 }
 """By the version that each makes, what it takes to come there from the version before."""
 
 SCHEMA_VERSION = max(MIGRATIONS)
+_LATER = ("caller",)  # columns of `execution` that a log of an earlier version may lack
+_LATER_TABLES = {
+    "label": "execution INTEGER PRIMARY KEY, at, name, tags",
+    "tag": "tag, at, execution",
+    "result": "key, at, execution, version",
+}
 _IDS_SINCE = 10  # the version from which on a log has an id
 
 
@@ -279,10 +289,11 @@ _NEW = (
             error TEXT,
             wake_at INTEGER,
             parent TEXT
-        )""",
+        , caller TEXT)""",
     "CREATE INDEX execution_by_holder ON execution (holder) WHERE holder IS NOT NULL",
     *_ORDER,
     *_WAKE_UPS,
+    *_CALLER,
     """CREATE TABLE event (
             execution INTEGER NOT NULL REFERENCES execution (key),
             version INTEGER NOT NULL,

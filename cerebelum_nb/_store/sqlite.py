@@ -313,12 +313,13 @@ class SqliteStore(SqliteLeases):
         *,
         workflow: str | None = None,
         states: Sequence[ExecutionState] = (),
+        caller: str | None = None,
         name: str | None = None,
         tags: Sequence[str] = (),
         limit: int | None = None,
         offset: int = 0,
     ) -> tuple[list[ExecutionRow], int]:
-        """Read a page of rows, newest first, and count all that match."""
+        """Read a page of rows, newest first, and count all that match; ``caller=""`` leaves children out."""
         by_label = labels.chosen(name, tags)
         terms, values = list(by_label.terms), list[Any](by_label.values)
         if workflow is not None:
@@ -327,6 +328,9 @@ class SqliteStore(SqliteLeases):
         if states:
             terms.append(f"state IN ({', '.join('?' * len(states))})")
             values.extend(states)
+        if caller is not None:
+            terms.append("caller = ?" if caller else "caller IS NULL")
+            values += [caller] if caller else []
         where, source, order = " AND ".join(terms) or "1", "execution", f"{row_sql.STARTED} DESC, execution.key DESC"
         counted = source
         if by_label.source:
@@ -360,9 +364,18 @@ class SqliteStore(SqliteLeases):
             found = db.execute(f"SELECT min(wake_at) FROM execution WHERE {row_sql.DUE}").fetchone()
         return None if found[0] is None else int(found[0])
 
+    def answered(self, *, limit: int) -> list[tuple[str, str]]:
+        """Read which hibernated executions wait for a child that has ended since, each with that child."""
+        sql = f"""SELECT x.execution_id, c.execution_id FROM execution x
+            JOIN execution c ON c.caller = x.execution_id AND c.updated_at >= x.updated_at
+            WHERE x.state = 'WAITING_FOR_CHILD' AND x.holder IS NULL AND x.wake_at IS NULL
+                AND c.state IN ({row_sql.FINAL}) LIMIT ?"""
+        with self._reading() as db:
+            return db.execute(sql, (limit,)).fetchall()
+
     def abandoned(self, *, limit: int) -> list[ExecutionRow]:
         """Read the executions that should be running but that no living process is running, the oldest first."""
-        active = "+state IN ('RUNNING', 'SLEEPING', 'WAITING_FOR_APPROVAL', 'WAITING_FOR_SIGNAL')"
+        active = f"+state IN ({row_sql.ACTIVE})"
         # The + leaves the search to its holder's index.
         left = row_sql.SELECT.replace("FROM execution", "FROM execution INDEXED BY execution_left")
         oldest = "ORDER BY started_at LIMIT ?"

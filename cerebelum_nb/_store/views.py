@@ -44,6 +44,7 @@ _EXECUTIONS = f"""
         x.version,
         (SELECT 'process ' || h.pid || ' on ' || h.host FROM holder h WHERE h.key = x.holder) AS holder,
         {type_in("x.error")} AS error_type,
+        x.caller,
         (SELECT l.name FROM label l WHERE l.execution = x.key) AS name,
         (SELECT nullif(l.tags, '[]') FROM label l WHERE l.execution = x.key) AS tags
     FROM execution x

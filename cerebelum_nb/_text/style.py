@@ -49,6 +49,7 @@ _LOOKS = {
     "SLEEPING": "sleeping",
     "WAITING_FOR_APPROVAL": "approval",
     "WAITING_FOR_SIGNAL": "sleeping",
+    "WAITING_FOR_CHILD": "sleeping",
     "UNSPECIFIED": "waiting",
 }
 

@@ -132,8 +132,7 @@ def listed(log: ShownLog, wanted: Wanted) -> Listed:
         source = "tag CROSS JOIN execution ON execution.key = tag.execution"
         order = "tag.at DESC, tag.execution DESC"
     if wanted.show == "retrying":
-        source = f"""(SELECT * FROM execution WHERE state IN
-            ('RUNNING', 'SLEEPING', 'WAITING_FOR_APPROVAL', 'WAITING_FOR_SIGNAL')
+        source = f"""(SELECT * FROM execution WHERE state IN ({_ACTIVE})
             ORDER BY {STARTED} DESC LIMIT {_RETRYING_AMONG}) AS execution"""
         source += " JOIN tag ON tag.execution = execution.key" if wanted.tag else ""
     columns = SELECT.replace("FROM execution", f"FROM {source}", 1).replace(

@@ -46,6 +46,7 @@ STATES = tuple(state for state in ExecutionState if state is not ExecutionState.
 WAITS = {
     ExecutionState.WAITING_FOR_APPROVAL: "waits for approval",
     ExecutionState.WAITING_FOR_SIGNAL: "waits for a signal",
+    ExecutionState.WAITING_FOR_CHILD: "waits for a child",
 }
 """What a list says instead of the step that began last, which need not be the one that waits."""
 

@@ -7,14 +7,16 @@ again is the one that runs.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .._core.graph import Plan
 from .._core.validate import Report
 from .._dsl.builder import WorkflowBuilder, build
+from .._dsl.child import ChildStep, child_step
 from .._dsl.reloading import by_name, load_of, newest
+from .._dsl.step import Composite
 from .._engine import entry, views
 from .._text.text import as_stage, counted
 from ..errors import WorkflowDefinitionError
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Definition", "check", "describe_path"]
 
 
-class Definition:
+class Definition(Composite):
     """A named function that describes a timeline.
 
     Args:
@@ -50,6 +52,7 @@ class Definition:
         self.__qualname__ = fn.__qualname__
         self._fn, self.name, self.max_jumps, self.on_failure = fn, name, max_jumps, on_failure
         self._load = load_of(fn)
+        self._as_step: dict[str, ChildStep] = {}
         self._inputs, self.tags = inputs, tags
         self.shape: Shape | None = None
         if inputs is not None:
@@ -69,7 +72,69 @@ class Definition:
         """The function, as its module defines it now."""
         return newest(self, self.name, self._fn, self._load)._fn
 
-    def _built(self) -> tuple[Plan, Report]:
+    def as_step(self, item: str = "") -> ChildStep:
+        """Return the step that stands for it in another timeline, or in a foreach whose item has this parameter."""
+        known = self._as_step.get(item)
+        if known is None:
+            known = self._as_step[item] = child_step(self, item)
+        return known
+
+    def given(
+        self,
+        inputs: Callable[..., Mapping[str, Any]] | Mapping[str, Any] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        **options: Any,
+    ) -> ChildStep:
+        """Place it in another timeline, as a step: say what inputs it is given there.
+
+        Its output is the step's result. Its failure fails the step, and a resume of the outer execution resumes it
+        where it failed. Without this, a workflow that declares its inputs takes each from the step of that name, or
+        from the inputs of the outer execution.
+
+        Args:
+            inputs: a function that makes them, whose parameters are those of a step: results by name, and ``inputs``;
+                or names to values.
+            name: the step's name; by default the workflow's.
+            options: ``retries``, ``retry_delay``, ``timeout`` and so on, as ``@step`` takes them.
+
+        Returns:
+            A step, for ``timeline``, ``branch``, ``diverge`` and ``foreach``.
+
+        Raises:
+            StepDefinitionError: an argument is not what such a step can be made from.
+
+        Example:
+            >>> from cerebelum_nb import step, workflow
+            >>> from cerebelum_nb.testing import MemoryStore
+            >>> @step
+            ... def probe(inputs):
+            ...     return f"{inputs['image']} answers"
+            >>> @workflow
+            ... def smoke_tests(wf):
+            ...     wf.timeline(probe)
+            >>> @step
+            ... def build():
+            ...     return {"tag": "web:7"}
+            >>> @workflow
+            ... def release(wf):
+            ...     wf.timeline(build >> smoke_tests.given(lambda build: {"image": build["tag"]}))
+            >>> release.run(store=MemoryStore()).output
+            'web:7 answers'
+        """
+        return ChildStep(self, {} if inputs is None else inputs, name, options)
+
+    async def output_of(self, inputs: Mapping[str, Any]) -> Any:
+        """Run it as a child of the present step, and return its output."""
+        raise NotImplementedError
+
+    async def undo_children(self) -> Any:
+        """Roll back the children of the step that the present attempt undoes."""
+        raise NotImplementedError
+
+    def describe(self) -> tuple[Plan, Report]:
+        """Evaluate the timeline as it is now, and judge it."""
         plan, report = build(self.fn, self.name, self.max_jumps, self.on_failure == "rollback")
         return plan if self.shape is None else replace(plan, shape=self.shape), report
 
@@ -78,7 +143,7 @@ class Definition:
 
         The notes say of steps that wait at which lines they cannot continue, and why.
         """
-        plan, report = self._built()
+        plan, report = self.describe()
         steps = [spec for name in plan.steps for spec in plan.parts(name)]
         return replace(report, notes=tuple(note for spec in steps for note in entry.notes_on(spec)))
 
@@ -88,7 +153,7 @@ class Definition:
         Raises:
             WorkflowDefinitionError: it cannot run; ``.errors`` names every problem.
         """
-        plan, report = self._built()
+        plan, report = self.describe()
         if not report.ok:
             raise WorkflowDefinitionError(
                 f"workflow '{self.name}' cannot run, {counted(len(report.errors), 'problem')}:\n{report}",
@@ -105,7 +170,7 @@ class Definition:
             return f"<workflow {self.name}: {counted(len(error.errors), 'problem')}>\n{found}"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        plan, report = self._built()
+        plan, report = self.describe()
         return views.drawers[0](plan).bundle() if report.ok and views.drawers else {"text/plain": repr(self)}
 
     def inputs_schema(self) -> dict[str, Any]:

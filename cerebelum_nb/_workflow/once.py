@@ -14,12 +14,9 @@ from .._core.labels import NO_LABELS, Labels
 from .._core.state import fold
 from .._core.state_name import ExecutionState
 from .._core.value import Value
-from .._engine.execution import Execution
 from .._engine.hints import execute_call
 from .._engine.inputs import Inputs, check_inputs
 from .._engine.leases import leases_of
-from .._engine.loop import engine_of
-from .._operations.context import Context
 from .._store.base import Store
 from .._store.connect import resolve_store
 from .._text.text import cut
@@ -33,7 +30,7 @@ from ..errors import (
 )
 from .definition import Definition
 from .run import Run
-from .start import check_id, launch, own, refuse_in_step, take_up
+from .start import check_id, ended, launch, own, refuse_in_step, take_up
 
 __all__ = ["Resume", "launch_once", "watch_holder"]
 
@@ -90,10 +87,7 @@ def launch_once(
             raise _other_inputs(workflow, execution_id, differing, has_ended=has_ended)
     if not has_ended:
         return take_up(workflow, execution_id, inputs=inputs, wait=wait, store=log)
-    execution = Execution(engine_of(log), execution_id, workflow.plan(), state, 0, Redactor(log.redact), Context)
-    execution.over = True
-    execution.done.set_result(None)
-    return Run(execution, workflow.variable)
+    return ended(workflow, execution_id, log, state)
 
 
 async def watch_holder(execution_id: str | None, resume: Resume, store: Store | None) -> None:

@@ -162,6 +162,18 @@ class Run:
         self._execution.done.add_done_callback(self._tell_later)
         return self
 
+    def attended(self) -> Execution:
+        """Run it for a step of another execution, which waits for it and says how it ended."""
+        self._is_heard, self._execution.attended = True, True
+        with self._ready():
+            self._start()
+        return self._execution
+
+    @property
+    def cause(self) -> BaseException | None:
+        """What a step raised in this process, if that failed it."""
+        return _own_traceback(self._execution.cause, self._execution.redactor)
+
     def _tell_later(self, done: asyncio.Future[None]) -> None:
         """Report a failure that is not awaited: behind a cell it would pass unseen."""
         if self._is_heard or (done.exception() is None and self.status is not ExecutionState.FAILED):
@@ -312,13 +324,9 @@ class Run:
             raise self._ended_by(error, where, kept, unrecorded)
         match state.lifecycle:
             case ExecutionState.FAILED:
-                raise self._failure(where, rollback_told(state) or kept) from _own_traceback(
-                    execution.cause, execution.redactor
-                )
+                raise self._failure(where, rollback_told(state) or kept) from self.cause
             case ExecutionState.ROLLED_BACK if not self._undoes:
-                raise self._failure(where, f"It is rolled back: {rollback_told(state)}") from _own_traceback(
-                    execution.cause, execution.redactor
-                )
+                raise self._failure(where, f"It is rolled back: {rollback_told(state)}") from self.cause
             case ExecutionState.PAUSED:
                 advice = advise_on(execution)
                 assert advice is not None  # of a paused one there is always one

@@ -12,21 +12,30 @@ import logging
 import os
 import sys
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .._core.arguments import ExecutionLike, id_of
-from .._core.events import Event, WorkflowAwakened, WorkflowResumed, WorkflowStarted, WorkflowTagged
+from .._core.events import (
+    CancelRequested,
+    Event,
+    WorkflowAwakened,
+    WorkflowResumed,
+    WorkflowStarted,
+    WorkflowTagged,
+)
 from .._core.graph import Plan
 from .._core.labels import NO_LABELS, Labels, check_tags
 from .._core.limits import is_shared_prefix
 from .._core.resume import plan_resume
-from .._core.state import fold
-from .._core.state_name import ExecutionState
+from .._core.state import State, fold
+from .._core.state_name import ACTIVE, ExecutionState
 from .._core.value import Value
 from .._engine.cache import check_refresh
+from .._engine.execution import Execution
 from .._engine.hints import advise, execute_call, in_terminal, is_script, resume_call
 from .._engine.inputs import Inputs, check_inputs, keep_inputs, merge_inputs
 from .._engine.leases import leases_of
@@ -34,7 +43,7 @@ from .._engine.loading import stop_when_loading
 from .._engine.loop import engine_of
 from .._engine.marking import by_hand
 from .._engine.origin import origin
-from .._engine.scope import current_scope
+from .._engine.scope import Scope, current_scope
 from .._engine.staleness import blueprint_of, keep_parts, only_relists, why_stale
 from .._engine.values import ExecutionValues
 from .._host.caller import in_cells
@@ -43,13 +52,16 @@ from .._store.base import ExecutionRow, Store
 from .._store.connect import resolve_store
 from .._text.text import cut
 from .._values import Redactor, encode
-from ..errors import CerebelumError, ResumeError
+from ..errors import CerebelumError, ExecutionNotFoundError, ResumeError
 from .definition import Definition
 from .run import Run
 
 __all__ = [
+    "Caller",
     "Resuming",
+    "calling_step",
     "check_id",
+    "ended",
     "find",
     "launch",
     "new_id",
@@ -70,15 +82,26 @@ _MOST_LOOKED_AT = 1000
 """Among how many unfinished executions of other notebooks this one's own is looked for."""
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-_RESUMABLE = (
-    ExecutionState.FAILED,
-    ExecutionState.PAUSED,
-    ExecutionState.RUNNING,
-    ExecutionState.SLEEPING,
-    ExecutionState.WAITING_FOR_APPROVAL,
-    ExecutionState.WAITING_FOR_SIGNAL,
-    ExecutionState.ROLLED_BACK,
-)
+_RESUMABLE = (ExecutionState.FAILED, ExecutionState.PAUSED, *ACTIVE, ExecutionState.ROLLED_BACK)
+
+
+class Caller(NamedTuple):
+    """Who starts a child: the execution, its step, and how many callers the child has above it."""
+
+    execution_id: str
+    step: str
+    depth: int
+
+
+class Told(NamedTuple):
+    """What was said about an execution when it was started: its name and tags, and the steps that take no cached result.
+
+    ``redactor`` knows the secrets that are in neither.
+    """
+
+    labels: Labels
+    redactor: Redactor | None
+    refresh: tuple[str, ...]
 
 
 def launch(
@@ -88,10 +111,22 @@ def launch(
     execution_id: str | None,
     *,
     wait: bool = False,
+    caller: Caller | None = None,
     labels: Labels = NO_LABELS,
     refresh: Any = (),
 ) -> Run:
-    """Make a new execution ready; the arguments are those of :meth:`~cerebelum_nb.Workflow.execute`."""
+    """Make a new execution ready; the other arguments are those of :meth:`~cerebelum_nb.Workflow.execute`.
+
+    Args:
+        workflow: the workflow.
+        inputs: as there.
+        store: as there.
+        execution_id: as there.
+        wait: as there.
+        caller: who starts it, if it is a child.
+        labels: its name, and its tags besides those of the workflow.
+        refresh: as there.
+    """
     refuse_in_step(workflow.variable)
     plan = workflow.plan()
     refreshed = check_refresh(plan, refresh) if refresh else ()
@@ -104,8 +139,10 @@ def launch(
         execution.stays = wait
         keep_inputs(execution, given, value)
         blueprint = blueprint_of(plan, redactor)
-        event = started(workflow, plan, value, execution.clock.now(), blueprint.digest, labels, redactor, refreshed)
-        _tell_of_unfinished(workflow, log, value)
+        told = Told(labels, redactor, refreshed)
+        event = started(workflow, plan, value, execution.clock.now(), blueprint.digest, caller, told)
+        if caller is None:
+            _tell_of_unfinished(workflow, log, value)
         execution.payloads = keep_parts(plan, log, redactor, blueprint)
         return Run(execution, workflow.variable, event)
 
@@ -116,9 +153,8 @@ def started(
     inputs: Value,
     now: int,
     blueprint: str,
-    labels: Labels = NO_LABELS,
-    redactor: Redactor | None = None,
-    refresh: tuple[str, ...] = (),
+    caller: Caller | None = None,
+    told: Told | None = None,
 ) -> WorkflowStarted:
     """Make the event that starts an execution.
 
@@ -128,10 +164,11 @@ def started(
         inputs: what steps receive, as the log holds it.
         now: the time, µs since the epoch.
         blueprint: the digest of the plan's blueprint.
-        labels: its name, and its tags besides those of the workflow.
-        redactor: knows the secrets that are in neither.
-        refresh: the steps that take no cached result.
+        caller: who starts it, if it is a child.
+        told: what was said about it besides.
     """
+    by = caller or Caller("", "", 0)
+    labels, redactor, refresh = told or Told(NO_LABELS, None, ())
     name, tags = labels.name, check_tags({*workflow.tags, *labels.tags})
     if redactor is not None:
         name = redactor.mask(name)
@@ -150,7 +187,18 @@ def started(
         tags=tags,
         refresh=refresh,
         plan=blueprint,
+        caller=by.execution_id,
+        caller_step=by.step,
+        depth=by.depth,
     )
+
+
+def ended(workflow: Definition, execution_id: str, log: Store, state: State) -> Run:
+    """Make the handle of an execution that has ended: nothing runs, and its outcome is the recorded one."""
+    execution = Execution(engine_of(log), execution_id, workflow.plan(), state, 0, Redactor(log.redact), Context)
+    execution.over = True
+    execution.done.set_result(None)
+    return Run(execution, workflow.variable)
 
 
 def _source_of(workflow: Definition) -> str:
@@ -300,9 +348,18 @@ def wake(workflow: Definition, execution_id: str, store: Store, reason: str, *, 
         chosen = plan_resume(plan, state, execution_id)
         replaced_inputs(execution, None)
         events: list[Event] = [WorkflowAwakened(at=execution.now(), reason=reason, died=died)]
+        if state.caller and _is_cancelled(store, state.caller):  # its process died before it could cancel this one
+            why = f"its caller {state.caller} was cancelled"
+            return Run(execution, workflow.variable, *events, CancelRequested(at=execution.now(), reason=why))
         if chosen.restored:
             events.append(WorkflowResumed(at=execution.now(), restored=chosen.restored))
         return Run(execution, workflow.variable, *events)
+
+
+def _is_cancelled(store: Store, execution_id: str) -> bool:
+    with suppress(ExecutionNotFoundError):
+        return store.execution(execution_id).summary.state is ExecutionState.CANCELLED
+    return False
 
 
 def find(workflow: Definition, execution_id: ExecutionLike | None, log: Store) -> str:
@@ -465,12 +522,18 @@ def new_id(seed: str | None = None) -> str:
     return letters[first % len(letters)] + "".join(_ALPHABET[byte % 32] for byte in rest)
 
 
-def refuse_in_step(variable: str) -> None:
-    """Raise CerebelumError inside a step."""
+def calling_step() -> Scope | None:
+    """Return the step that calls, if one does; a process forked in a step is no part of it."""
     stop_when_loading()
     scope = current_scope.get()
-    if scope is not None and scope.is_here():  # a process forked in a step is no part of it
+    return scope if scope is not None and scope.is_here() else None
+
+
+def refuse_in_step(variable: str, verb: str = "") -> None:
+    """Raise CerebelumError inside a step; ``verb`` is the method that it called, if that is known."""
+    if (scope := calling_step()) is not None:
+        called = f"calls {variable}.{verb}(...)" if verb else f"starts, resumes or changes workflow '{variable}'"
         raise CerebelumError(
-            f"step '{scope.step}' starts workflow '{variable}' inside a step: a step would wait for a run that its own "
-            f"run must wait for. Put the steps on one timeline, or start the second workflow after the first"
+            f"step '{scope.step}' {called} inside a step, where nothing would wait for it. To run it as a child of "
+            f"this execution write await {variable}.execute({{...}}), or {variable}.run({{...}}) in a plain def step"
         )

@@ -11,19 +11,23 @@ from .._core.arguments import ExecutionLike
 from .._core.labels import Labels, check_tags
 from .._core.limits import NoStage
 from .._dsl.builder import WorkflowBuilder
+from .._engine.calling import PendingOperation, offer
 from .._engine.cancel import cancel_execution
 from .._engine.elsewhere import extension
 from .._engine.inputs import Inputs, check_inputs
 from .._engine.patience import briefly, patiently
+from .._engine.scope import Scope
 from .._engine.sync import run_sync
+from .._engine.threads import is_loop_running
 from .._store.base import Store
 from .._store.connect import resolve_store
 from ..errors import CerebelumError, WorkflowDefinitionError
+from .child import run_child, undo_children
 from .definition import Definition, check
 from .once import Resume, launch_once, watch_holder
 from .result import Result
 from .run import Run
-from .start import find, refuse_in_step, take_up, wait_until_seen, wake
+from .start import calling_step, find, refuse_in_step, take_up, wait_until_seen, wake
 from .stepper import Stepper
 
 if TYPE_CHECKING:
@@ -148,7 +152,7 @@ class Workflow(Definition):
         'hello Ada'
     """
 
-    async def execute(
+    def execute(
         self,
         inputs: Inputs | None = None,
         *,
@@ -161,8 +165,11 @@ class Workflow(Definition):
         refresh: Collection[str] = (),
         distributed: bool = False,
         core_url: str | None = None,
-    ) -> Result:
+    ) -> Coroutine[Any, Any, Result]:
         """Run it here and wait until it is done.
+
+        Inside a step it runs as a child of the step's execution, in the same log, under an id that is derived: a step
+        that runs again finds it. It is resumed, stopped and cancelled with its caller, and takes nothing but inputs.
 
         Args:
             inputs: what steps receive as ``inputs``; names to values.
@@ -212,6 +219,38 @@ class Workflow(Definition):
             >>> result.output
             'hello Ada'
         """
+        scope = calling_step()
+        if scope is None:
+            return self._execute(inputs, store, execution_id, resume, wait, distributed, core_url, name, tags, refresh)
+        options: dict[str, Any] = {"store": store, "execution_id": execution_id, "resume": resume, "wait": wait}
+        options |= {"distributed": distributed, "core_url": core_url, "name": name, "tags": tags, "refresh": refresh}
+        return self._as_child(scope, "execute", inputs, options)
+
+    def _as_child(
+        self, scope: Scope, verb: str, inputs: Inputs | None, options: Mapping[str, Any]
+    ) -> PendingOperation[Result]:
+        what = f"{self.variable}.{verb}(...)"
+        if given := [name for name, value in options.items() if value not in (None, False, ())]:
+            raise CerebelumError(
+                f"step '{scope.step}' calls {what} with {' and '.join(f'{name}=' for name in given)}: a child is an "
+                f"execution in the log of its caller, under an id that is derived from it, so that a resume finds it. "
+                f"Give it inputs only"
+            )
+        return offer(what, partial(run_child, workflow=self, inputs=inputs), scope)
+
+    async def _execute(
+        self,
+        inputs: Inputs | None,
+        store: Store | None,
+        execution_id: str | None,
+        resume: Resume,
+        wait: bool,
+        distributed: bool,
+        core_url: str | None,
+        name: str | None,
+        tags: Collection[str],
+        refresh: Collection[str],
+    ) -> Result:
         __tracebackhide__ = True
         if distributed or core_url is not None:
             executor = _executor(core_url)
@@ -225,6 +264,18 @@ class Workflow(Definition):
             launch_once, self, inputs, store, execution_id, resume=resume, wait=wait, labels=labels, refresh=refresh
         )
         return await (await patiently(make)).foreground()
+
+    async def output_of(self, inputs: Inputs) -> Any:
+        """Run it as a child of the present step, and return its output."""
+        scope = calling_step()
+        assert scope is not None, "a workflow on a timeline is run by a step"
+        return (await run_child(scope, self, inputs, keep=False)).output
+
+    async def undo_children(self) -> None:
+        """Roll back the children of the step that the present attempt undoes."""
+        scope = calling_step()
+        assert scope is not None, "children are undone by a step"
+        await undo_children(scope, self)
 
     def run(
         self,
@@ -240,15 +291,22 @@ class Workflow(Definition):
     ) -> Result:
         """Run it and wait, from sync code: a script, or a cell.
 
-        In a cell it runs on a separate loop in a thread, so that nothing needs patching.
+        In a cell it runs on a separate loop in a thread, so that nothing needs patching. Inside a plain step it runs as
+        a child, as with :meth:`execute`.
 
         Raises:
-            CerebelumError: it is called inside a step.
+            CerebelumError: it is called inside an async step, which it would block.
             KeyboardInterrupt: it was stopped with Ctrl-C in a script; the execution is paused and can be resumed.
             Otherwise as :meth:`execute`.
         """
         __tracebackhide__ = True
-        refuse_in_step(self.variable)
+        if (scope := calling_step()) is not None:
+            if is_loop_running():
+                refuse_in_step(self.variable, "run")
+            options: dict[str, Any] = {"store": store, "execution_id": execution_id, "resume": resume, "wait": wait}
+            options |= {"name": name, "tags": tags, "refresh": refresh}
+            child: Result = self._as_child(scope, "run", inputs, options)
+            return child
         run = partial(
             self.execute,
             store=store,

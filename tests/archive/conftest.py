@@ -13,6 +13,8 @@ import pytest
 
 from cerebelum_nb._store.sqlite import SqliteStore
 
+from ..fixtures.older import WITHOUT_CALLERS
+
 sys.path.insert(0, str(Path(__file__).parent))
 
 AS_OF_VERSION_4 = """
@@ -33,7 +35,7 @@ def make_older():
 
     def make(path):
         with closing(sqlite3.connect(path)) as db:
-            db.executescript(AS_OF_VERSION_4)
+            db.executescript(AS_OF_VERSION_4 + "; ".join(WITHOUT_CALLERS))
         return path
 
     return make

@@ -153,6 +153,23 @@ class Notebook:
             self.page.keyboard.press("Control+s")
 
 
+def jupyter_environment(home: Path) -> dict[str, str]:
+    """Return an environment in which Jupyter keeps everything in ``home``, with the settings of these tests."""
+    settings = home / "settings"
+    for name, values in SETTINGS.items():
+        _write(settings, name, values)
+    return {
+        **os.environ,
+        "JUPYTERLAB_SETTINGS_DIR": str(settings),
+        "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
+        "JUPYTER_CONFIG_DIR": str(home / "config"),
+        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+        "JUPYTER_DATA_DIR": str(home / "data"),
+        "IPYTHONDIR": str(home / "ipython"),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
+    }
+
+
 @contextmanager
 def running_lab(folder: Path) -> Iterator[Lab]:
     """Start JupyterLab in ``folder``; end it however the block ends."""
@@ -160,20 +177,9 @@ def running_lab(folder: Path) -> Iterator[Lab]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     settings = folder / "home" / "settings"
-    for name, values in SETTINGS.items():
-        _write(settings, name, values)
     books = folder / "books"
     books.mkdir()
-    environment = {
-        **os.environ,
-        "JUPYTERLAB_SETTINGS_DIR": str(settings),
-        "JUPYTERLAB_WORKSPACES_DIR": str(folder / "home" / "workspaces"),
-        "JUPYTER_CONFIG_DIR": str(folder / "home" / "config"),
-        "JUPYTER_RUNTIME_DIR": str(folder / "home" / "runtime"),
-        "JUPYTER_DATA_DIR": str(folder / "home" / "data"),
-        "IPYTHONDIR": str(folder / "home" / "ipython"),
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
-    }
+    environment = jupyter_environment(folder / "home")
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}"]
     options = ["--ServerApp.port_retries=0", "--IdentityProvider.token=t", "--LabApp.news_url=", "--ip=127.0.0.1"]
     with (folder / "lab.log").open("w") as log:

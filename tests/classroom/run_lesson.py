@@ -1,10 +1,13 @@
-"""Run copies of a lesson, cell by cell, in IPython's own shell: python run_lesson.py NUMBER FOLDER student solution
+"""Run copies of a lesson as a kernel does, in IPython's shell: python run_lesson.py NUMBER FOLDER student solution
+
+A kernel awaits each cell on its loop, which runs all the time; so does this.
 
 It prints one JSON object: of each copy, what each cell showed, and what failed.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
@@ -13,10 +16,11 @@ from pathlib import Path
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
+from cerebelum_nb import ExecutionClient, ExecutionState
 from cerebelum_nb._classroom import build
 
 
-def run(number: int, copy: str, folder: Path) -> dict[str, object]:
+async def run(number: int, copy: str, folder: Path) -> dict[str, object]:
     """Run a copy in a new shell and a new folder."""
     folder.mkdir()
     os.chdir(folder)
@@ -26,19 +30,27 @@ def run(number: int, copy: str, folder: Path) -> dict[str, object]:
     for cell in build.notebook(number, getattr(build, copy))["cells"]:
         if cell["cell_type"] != "code":
             continue
+        source = "".join(cell["source"])
         with capture_output() as captured:
-            result = shell.run_cell("".join(cell["source"]), store_history=True)
+            cell_is_run = shell.run_cell_async(
+                source, store_history=True, transformed_cell=shell.transform_cell(source)
+            )
+            result = await cell_is_run
+            shell.events.trigger("post_run_cell", result)
         outputs = [output.data.get("text/plain", "") for output in captured.outputs]
         shown[cell["id"]] = "\n".join([captured.stdout, captured.stderr, *outputs])
         if not result.success:
             error = f"{cell['id']}: {result.error_before_exec or result.error_in_exec!r}"
             break
-    for made in [value for value in shell.user_ns.values() if type(value).__name__ == "Lesson"]:
-        made.close()
+    lesson = shell.user_ns["lesson"]
+    for row in lesson.store.executions(states=[ExecutionState.WAITING_FOR_APPROVAL])[0]:
+        await ExecutionClient().cancel(row.execution_id)  # which a student would leave to the end of the kernel
+        await asyncio.wait([shell.user_ns["run"].execution.done])
+    lesson.close()
     InteractiveShell.clear_instance()
     return {"shown": shown, "error": error}
 
 
 if __name__ == "__main__":
     number, room, *copies = sys.argv[1:]
-    print(json.dumps({copy: run(int(number), copy, Path(room, copy)) for copy in copies}))
+    print(json.dumps({copy: asyncio.run(run(int(number), copy, Path(room, copy))) for copy in copies}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,15 @@ def test_the_untouched_copy_runs_without_an_error_and_every_check_hints(
         assert "not yet\n  - " in shown, shown
         assert "cannot be read" not in shown and "raised" not in shown, shown
     assert f"lesson-{number}: 0 of {total}" in ran["student"]["shown"]["score"]
+
+
+@pytest.mark.kernel
+def test_in_a_real_kernel_the_first_lesson_is_done_as_well(tmp_path: Path) -> None:
+    build.write(1, tmp_path / "lesson.ipynb", build.solution)
+    command = [sys.executable, "-c", "from nbclient.cli import main; main()", "--timeout=120", "lesson.ipynb"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert grade(tmp_path / "lesson-1" / "history.db")
 
 
 @pytest.mark.parametrize("number", NUMBERS)

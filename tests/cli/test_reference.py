@@ -51,7 +51,7 @@ def test_every_exit_code_is_documented():
         ("cerebelum status do", {"done-1", "done-2"}),
         ("cerebelum resume ", {"failed-1", "asking-1", "asleep-1", "paused-1", "died-1"}),
         ("cerebelum list --workflow r", {"rollout"}),
-        ("cerebelum list --status wai", {"waiting_for_approval", "waiting_for_signal"}),
+        ("cerebelum list --status wai", {"waiting_for_approval", "waiting_for_signal", "waiting_for_child"}),
         ("cerebelum events done-1 --type stepf", {"StepFailed"}),
         ("cerebelum status --db none.db ", set()),
     ],

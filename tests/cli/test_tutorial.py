@@ -42,8 +42,8 @@ def test_it_becomes_jupyterlab(call, tmp_path, monkeypatch):
     became = []
     monkeypatch.setattr("os.execv", lambda *command: became.append(command))
     call("tutorial", "1", "--dir", str(tmp_path), "--no-browser")
-    path = str(tmp_path / build.file_name(1))
-    assert became == [(sys.executable, [sys.executable, "-m", "jupyterlab", path, "--no-browser"])]
+    where = [f"--ServerApp.root_dir={tmp_path}", f"--LabApp.default_url=/lab/tree/{build.file_name(1)}"]
+    assert became == [(sys.executable, [sys.executable, "-m", "jupyterlab", *where, "--no-browser"])]
 
 
 @pytest.mark.parametrize("words", [("tutorial", "9"), ("tutorial", "one"), ("tutorial", "1", "a.db")])

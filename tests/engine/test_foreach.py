@@ -454,17 +454,11 @@ def parse(fetch):
     return fetch
 
 
-@workflow
-def smoke_tests(wf):
-    wf.timeline(fetch)
-
-
 @pytest.mark.parametrize(
     ("body", "told"),
     [
         (fetch >> [parse, report], "a parallel list cannot run for each item"),
         (foreach(fetch, url=regions), "a foreach cannot be in the body of another"),
-        (smoke_tests, "its body is a workflow"),
         (print, "its body is a step or a chain of steps"),
         (fetch >> parse >> fetch, "step 'fetch' occurs 2 times in its body"),
     ],

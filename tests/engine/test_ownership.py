@@ -25,6 +25,8 @@ from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.errors import OperationError
 from cerebelum_nb.testing import FakeClock, MemoryStore
 
+from ..fixtures.older import WITHOUT_CALLERS
+
 ELSEWHERE = ProcessIdentity(host="elsewhere", pid=4711, boot_id="another/1/1", started="1")
 
 
@@ -244,6 +246,8 @@ def test_a_log_of_before_heartbeats_were_counted_is_migrated_and_its_holder_is_j
         DROP TABLE foreign_execution;
         PRAGMA user_version = 7;
     """)
+    for statement in WITHOUT_CALLERS:
+        db.execute(statement)
     db.close()
     with SqliteStore(path) as log:
         holder = log.execution("k1").holder

@@ -175,10 +175,12 @@ def test_run_inside_an_async_step_is_a_clear_error(store, fails):
     assert isinstance(error.__cause__, CerebelumError) and "inside a step" in str(error.__cause__)
 
 
-def test_run_inside_a_plain_step_is_a_clear_error(store, fails):
-    outer = step(name="outer")(lambda: calm.run(store=store))
+def test_resume_inside_a_plain_step_is_a_clear_error(store, fails):
+    outer = step(name="outer")(lambda: calm.resume_sync("k1", store=store))
     error = fails(timeline(outer).execute(store=store))
-    assert isinstance(error.__cause__, CerebelumError) and "one timeline" in str(error.__cause__)
+    assert isinstance(error.__cause__, CerebelumError) and "To run it as a child of this execution write await" in str(
+        error.__cause__
+    )
 
 
 def test_run_raises_what_execute_raises(store, clock):

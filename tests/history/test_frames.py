@@ -36,6 +36,7 @@ EXECUTIONS = {
     "parent": TEXT,
     "parent_version": "Int64",
     "version": INT,
+    "caller": TEXT,
     "name": TEXT,
     "tags": TEXT,
 }

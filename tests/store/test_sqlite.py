@@ -151,6 +151,7 @@ def test_the_executions_view_reads_well(sqlite_log, db):
         "version": 1,
         "holder": f"process {os.getpid()} on {os.uname().nodename}",
         "error_type": None,
+        "caller": None,
         "name": None,
         "tags": None,
     }

@@ -18,6 +18,8 @@ from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb._workflow.find import WorkflowFinder, find_workflow, origin_of
 from cerebelum_nb.errors import StoreError, UntrustedValueError, WorkflowNotFoundError
 
+from ..fixtures.older import WITHOUT_CALLERS
+
 
 class Point:
     """A value that only a pickle holds."""
@@ -62,6 +64,7 @@ def as_before(path, *statements):
         path,
         "DROP TABLE setting",
         "DROP TABLE foreign_execution",
+        *WITHOUT_CALLERS,
         "PRAGMA user_version = 9",
         *statements,
     )

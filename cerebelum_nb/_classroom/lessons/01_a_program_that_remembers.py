@@ -155,8 +155,10 @@ order = lesson.crash(shop, {"item": "lamp"}, after="StepCompleted charge")
 order
 
 # %% [markdown] what-will-run
-# **Your turn.** The process is dead; the log is still there. When this order is resumed, which steps will run? Write
-# their names into the list, each in quotes.
+# The last line says that `ship` was about to start. Before it could call the courier, the process was dead.
+#
+# **Your turn.** The log is still there. When this order is resumed, which steps will run? Write their names into the
+# list, each in quotes.
 
 # %% second-prediction
 will_run = ["ship"]  ### SOLUTION [...]

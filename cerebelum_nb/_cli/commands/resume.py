@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from ..._core.state_name import ExecutionState
+from ..._core.state_name import ACTIVE, ExecutionState
 from ..._engine.elsewhere import extension
 from ..._store.sqlite import SqliteStore
 from ...errors import (
@@ -102,9 +102,7 @@ def workflow_options(command: Any) -> Any:
 
 
 @click.command()
-@execution_argument(
-    ("RUNNING", "SLEEPING", "WAITING_FOR_APPROVAL", "WAITING_FOR_SIGNAL", "PAUSED", "FAILED", "ROLLED_BACK")
-)
+@execution_argument((*ACTIVE, "PAUSED", "FAILED", "ROLLED_BACK"))
 @workflow_options
 @click.option(
     "--rerun",

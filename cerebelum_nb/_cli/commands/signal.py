@@ -6,6 +6,7 @@ import shlex
 
 import click
 
+from ..._core.state_name import ACTIVE
 from ..app import again, as_json, core_option, log_options, open_either
 from ..echo import paint
 from .completion import execution_argument
@@ -15,7 +16,7 @@ __all__ = ["signal"]
 
 
 @click.command()
-@execution_argument(("WAITING_FOR_SIGNAL", "RUNNING", "SLEEPING", "WAITING_FOR_APPROVAL", "PAUSED"))
+@execution_argument(("WAITING_FOR_SIGNAL", *(state for state in ACTIVE if state != "WAITING_FOR_SIGNAL"), "PAUSED"))
 @click.argument("name")
 @click.option("--data", metavar="JSON", help="What the step receives; by default null.")
 @click.option("--signal-id", metavar="ID", help="A second signal with the same id is ignored.")

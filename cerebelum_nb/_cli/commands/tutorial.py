@@ -80,7 +80,9 @@ def _open(what: str, directory: Path, no_browser: bool) -> None:
             "There is no JupyterLab in this environment. Open the notebook in an editor that can run notebooks, or\n\n"
             '    pip install "cerebelum_nb[notebook]"'
         )
-    command = [sys.executable, "-m", "jupyterlab", str(path.absolute()), *(["--no-browser"] if no_browser else [])]
+    # Not the notebook as an argument: the addresses that JupyterLab prints would not lead to it.
+    where = [f"--ServerApp.root_dir={path.parent.absolute()}", f"--LabApp.default_url=/lab/tree/{path.name}"]
+    command = [sys.executable, "-m", "jupyterlab", *where, *(["--no-browser"] if no_browser else [])]
     sys.stdout.flush()
     if os.name == "nt":
         sys.exit(subprocess.call(command))

@@ -17,7 +17,7 @@ from types import FrameType
 
 import click
 
-from ..._core.state_name import ExecutionState
+from ..._core.state_name import ACTIVE, ExecutionState
 from ..._text.terminal import styled, width
 from ..app import Exit, core_option, log_options, open_either
 from ..echo import emit
@@ -38,7 +38,7 @@ _TAKEN_UP_SECONDS = 5.0
 
 
 @click.command()
-@execution_argument(("RUNNING", "SLEEPING", "WAITING_FOR_APPROVAL", "WAITING_FOR_SIGNAL", "PAUSED"))
+@execution_argument((*ACTIVE, "PAUSED"))
 @click.option(
     "--interval",
     metavar="SECONDS",

@@ -1,0 +1,240 @@
+"""A workflow placed in the timeline of another: a step that runs it as a child, and whose result is its output."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
+from typing import Any, Protocol
+
+from .._core.graph import Plan, StepSpec
+from .._core.validate import Report
+from ..errors import StepDefinitionError
+from .step import PARTS, RESERVED, Step, check_name, step
+
+__all__ = ["ChildStep", "Placeable", "child_step"]
+
+_OPTIONS = ("retries", "retry_delay", "backoff", "max_delay", "jitter", "retry_on", "timeout", "keep")
+
+
+class Placeable(Protocol):
+    """What this module asks of a workflow."""
+
+    name: str
+    """Its name in the log."""
+
+    @property
+    def variable(self) -> str:
+        """How the user calls it."""
+        ...
+
+    def describe(self) -> tuple[Plan, Report]:
+        """Evaluate its timeline as it is now, and judge it."""
+        ...
+
+    def inputs_schema(self) -> dict[str, Any]:
+        """Describe its inputs as JSON Schema."""
+        ...
+
+    async def output_of(self, inputs: Mapping[str, Any]) -> Any:
+        """Run it as a child of the present step, and return its output."""
+        ...
+
+    async def undo_children(self) -> Any:
+        """Roll back the children of the step that the present attempt undoes."""
+        ...
+
+
+class ChildStep(Step[..., Any]):
+    """A step that runs a workflow as a child.
+
+    Attributes:
+        workflow: the workflow.
+        declared: the inputs that the workflow declares, if nothing says what it is given.
+    """
+
+    def __init__(self, workflow: Placeable, inputs: Any, name: str | None, options: dict[str, Any]) -> None:
+        chosen = workflow.variable if name is None else name
+        where = f"workflow '{workflow.variable}' as a step"
+        self.workflow, self.declared = workflow, frozenset[str]()
+        if inputs is None:
+            inputs, self.declared = _takes_declared(workflow)
+        elif isinstance(inputs, Mapping):
+            inputs = _constant(inputs)
+        elif not inspect.isroutine(inputs):
+            raise StepDefinitionError(
+                f"{where}: given(...) takes a function that makes its inputs from results, such as lambda build: "
+                f"{{'image': build['tag']}}, or a dict, not {inputs!r}"
+            )
+        elif inspect.iscoroutinefunction(inputs) or inspect.isgeneratorfunction(inputs):
+            raise StepDefinitionError(f"{where}: what makes its inputs is a plain function, neither async nor yielding")
+        if unknown := [option for option in options if option not in _OPTIONS]:
+            raise StepDefinitionError(f"{where}: given() has no option {unknown[0]!r}; it has {', '.join(_OPTIONS)}")
+        try:
+            check_name(chosen)
+        except StepDefinitionError as error:
+            raise StepDefinitionError(f"{where}: {error}. Write {workflow.variable}.given(..., name='...')") from None
+        fn = _body(workflow, inputs, chosen)
+        made = step(name=chosen, checkpoint=None, **options)(fn)
+        super().__init__(fn, chosen, made.policy)
+        self._inputs = inputs
+        vars(fn)[PARTS] = self.code_parts
+
+    def __repr__(self) -> str:
+        return f"<step {self.name}: workflow {self.workflow.name}>"
+
+    def newest(self) -> ChildStep:
+        """Return itself: the workflow is evaluated at every start, so what it describes is never an old one."""
+        return self
+
+    def among(self, steps: Collection[str]) -> StepSpec:
+        """Describe it to the engine, on a timeline of these steps: an input that none of them gives is the caller's."""
+        spec = self.spec()
+        if not self.declared:
+            return spec
+        given = tuple(name for name in spec.requires if name in steps)
+        others = (name for name in spec.requires if name not in steps)
+        return replace(spec, requires=given, optional=(*spec.optional, *others))
+
+    def spec(self) -> StepSpec:
+        """Describe it to the engine, with a fingerprint of what makes its inputs and of its own steps."""
+        return replace(super().spec(), workflow=self.workflow.name)
+
+    def undo_spec(self) -> StepSpec | None:
+        """Describe what undoes it: its own handler, else the rollback of the child, if a step of that has one."""
+        if self.undo is not None:
+            return super().undo_spec()
+        with _describing(self.workflow) as is_first:
+            if not is_first or not self.workflow.describe()[0].undo:
+                return None
+        undo = functools.partial(self.workflow.undo_children)
+        return StepSpec(name=f"rollback of {self.workflow.name}", fn=undo, is_async=True, workflow=self.workflow.name)
+
+    def problems(self) -> Iterator[str]:
+        """Say what is wrong with the workflow, or with how it is used."""
+        with _describing(self.workflow) as is_first:
+            if not is_first:  # it runs itself: its problems are being reported
+                return
+            plan, report = self.workflow.describe()
+        name = self.workflow.variable
+        for problem in report.errors:
+            yield f"workflow '{name}', which is a step of it: {problem}"
+        if self._inputs is _nothing and (reader := next(_readers(plan), None)) is not None:
+            yield (
+                f"workflow '{name}' is a step of it, and nothing says which inputs it is given, which its step "
+                f"'{reader}' takes: write {name}.given(lambda result: {{...}}), or declare them: @workflow(inputs=...)"
+            )
+
+    def code_hash(self) -> str | None:
+        """Digest what makes its inputs, and the code of its steps; None when some of that is unknown."""
+        codes = [part.digest for part in self.code_parts()]
+        return hashlib.sha256(repr(codes).encode()).hexdigest()[:16]
+
+    def code_parts(self) -> tuple[Any, ...]:
+        """Return the parts of its code: of what makes its inputs, and of the workflow's steps."""
+        from .fingerprint import Part, fingerprint
+
+        found = fingerprint(self._inputs)
+        parts = [] if found is None else [replace(part, line=0) for part in found.parts]
+        with _describing(self.workflow) as is_first:
+            if is_first:
+                plan, _ = self.workflow.describe()
+                for spec in (spec for name in plan.steps for spec in plan.parts(name)):
+                    told = f"{self.workflow.variable}.{spec.name}"
+                    parts.append(Part(kind="helper", name=told, digest=spec.code or "", text=""))
+        return tuple(parts)
+
+
+def child_step(workflow: Placeable, item: str = "") -> ChildStep:
+    """Make a step of a workflow that is placed as it is; in a foreach, ``item`` is the parameter that gets the item.
+
+    Raises:
+        StepDefinitionError: it cannot be a step.
+    """
+    if not item or _fields(workflow):
+        return ChildStep(workflow, None, None, {})
+
+    def inputs(**given: Any) -> dict[str, Any]:
+        return given
+
+    _sign(inputs, required=(item,))
+    return ChildStep(workflow, inputs, None, {})
+
+
+def _nothing() -> dict[str, Any]:
+    """Give no inputs."""
+    return {}
+
+
+def _constant(inputs: Mapping[str, Any]) -> Callable[[], dict[str, Any]]:
+    return lambda: dict(inputs)
+
+
+def _fields(workflow: Placeable) -> dict[str, bool]:
+    """Name the inputs that a workflow declares, each with whether it must be given."""
+    schema = workflow.inputs_schema()
+    return {name: name in schema.get("required", ()) for name in schema.get("properties", ())}
+
+
+def _takes_declared(workflow: Placeable) -> tuple[Callable[..., Any], frozenset[str]]:
+    fields = _fields(workflow)
+    if not fields:
+        return _nothing, frozenset()
+
+    def inputs(**given: Any) -> dict[str, Any]:
+        callers = given.pop("inputs")
+        callers = callers if isinstance(callers, Mapping) else vars(callers)
+        return {name: given.get(name, callers.get(name)) for name in fields if name in given or name in callers}
+
+    required = [name for name, is_required in fields.items() if is_required and name not in RESERVED]
+    _sign(inputs, required=("inputs", *required), optional=[n for n in fields if n not in (*required, *RESERVED)])
+    return inputs, frozenset(fields)
+
+
+def _sign(fn: Callable[..., Any], required: Collection[str], optional: Collection[str] = ()) -> None:
+    """Let a function that takes any names say which it takes."""
+    kind = inspect.Parameter.KEYWORD_ONLY
+    names = [inspect.Parameter(name, kind) for name in required]
+    names += [inspect.Parameter(name, kind, default=None) for name in optional]
+    fn.__signature__ = inspect.Signature(names)  # type: ignore[attr-defined]  # what inspect.signature looks for
+
+
+def _body(workflow: Placeable, inputs: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """Make the function of the step: its parameters are those of what makes the inputs."""
+
+    async def run(**given: Any) -> Any:
+        made = inputs(**given)
+        if not isinstance(made, Mapping):
+            raise TypeError(
+                f"what makes the inputs of workflow '{workflow.variable}' returns a dict of names to values, not "
+                f"{type(made).__name__} {made!r}"
+            )
+        return await workflow.output_of(made)
+
+    run.__name__ = run.__qualname__ = name
+    run.__module__ = inputs.__module__ if hasattr(inputs, "__module__") else __name__
+    run.__signature__ = inspect.signature(inputs)  # type: ignore[attr-defined]  # what inspect.signature looks for
+    return run
+
+
+def _readers(plan: Plan) -> Iterator[str]:
+    """Name the steps that take inputs."""
+    return (spec.name for name in plan.steps for spec in plan.parts(name) if spec.takes_inputs)
+
+
+_under_description: ContextVar[tuple[str, ...]] = ContextVar("cerebelum_describing", default=())
+
+
+@contextmanager
+def _describing(workflow: Placeable) -> Iterator[bool]:
+    """Note that a workflow is being described; False when it is already, as it runs itself."""
+    around, key = _under_description.get(), f"{id(workflow)}"
+    token = _under_description.set((*around, key))
+    try:
+        yield key not in around
+    finally:
+        _under_description.reset(token)

@@ -1,0 +1,103 @@
+"""A test that is run once for every event at which its workflows may crash.
+
+The first visit of the test crashes nowhere and notes what is committed. Each further visit crashes once, and whoever
+started the runs of the test starts them again, as a supervisor would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from .._core.events import Event
+from .._engine.crash import Crashed, armed
+from .._store.base import Commit
+
+__all__ = ["Place", "Visit", "every_crash"]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A commit at which a run may crash: an execution, and the number of its last event; with the names of them all."""
+
+    execution_id: str
+    version: int
+    events: tuple[str, ...]
+    before: bool = False
+
+    def __str__(self) -> str:
+        when = "before" if self.before else "after"
+        return f"{when} event {self.version} of {self.execution_id} ({', '.join(self.events)})"
+
+
+@dataclass(slots=True, eq=False)
+class Visit:
+    """One visit of a test: where it crashes, if anywhere, and what it committed."""
+
+    place: Place | None = None
+    repeat: Sequence[str] = ()
+    crashed: Crashed | None = None
+    survived: bool = False
+    committed: list[Place] = field(default_factory=list)
+
+    @staticmethod
+    def current() -> Visit | None:
+        """Return the visit that is under way, if a test is run for every crash."""
+        return next((point for point in armed if isinstance(point, Visit)), None)
+
+    def strikes(self, commits: Sequence[Commit], *, before: bool) -> Crashed | None:
+        """Note what is committed, and crash at the place of this visit."""
+        place = self.place
+        for commit in commits:
+            last = commit.after + len(commit.events)
+            if not before:
+                self.committed.append(Place(commit.execution_id, last, tuple(map(_name, commit.events))))
+            if place is None or self.crashed is not None or place.before is not before:
+                continue
+            if commit.execution_id == place.execution_id and commit.after < place.version <= last:
+                event = commit.events[-1]
+                step = getattr(event, "step", None) or ""
+                self.crashed = Crashed(commit.execution_id, last, type(event).__name__, step, before=before)
+                return self.crashed
+        return None
+
+    @contextmanager
+    def under_way(self) -> Iterator[Visit]:
+        """Let the engines of this process know of it."""
+        armed.append(self)
+        try:
+            yield self
+        finally:
+            armed.remove(self)
+
+
+def every_crash(
+    test: Callable[[], Any], *, before: bool = False, repeat: Sequence[str] = ()
+) -> Iterator[tuple[Place | None, Any]]:
+    """Call a function that runs workflows once without a crash, then once for each commit, crashing there.
+
+    Args:
+        test: makes its own :class:`Workflows`, as each call has to begin with an empty log.
+        before: True loses the commit: what it says had happened, but is not recorded.
+        repeat: steps with an external effect that may happen twice.
+
+    Yields:
+        Where it crashed, None for the first, and what the function returned.
+    """
+    with Visit(repeat=repeat).under_way() as first:
+        yield None, test()
+    for place in places(first, before=before):
+        with Visit(place, repeat).under_way():
+            yield place, test()
+
+
+def places(visit: Visit, *, before: bool) -> list[Place]:
+    """Return the places at which a visit without a crash could have crashed."""
+    return [Place(place.execution_id, place.version, place.events, before) for place in visit.committed]
+
+
+def _name(event: Event) -> str:
+    step = getattr(event, "step", None)
+    return f"{type(event).__name__} {step}" if step else type(event).__name__

@@ -1,0 +1,325 @@
+"""A workflow run inside a step: an execution of its own, which its caller waits for.
+
+It is a durable operation of the step. Its id derives from its caller, the step, the visit and the inputs, so a resume
+of the caller after any crash finds it again: one that is complete gives its result, one that failed or was left is
+resumed, one that hibernates is waited for. Whoever comes first runs it, be it the caller's process, a scheduler or a
+person; the others wait for its end (_engine/children.py says how they learn of it).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from contextlib import suppress
+from functools import partial
+
+from .._core.events import ChildStarted, OperationCompleted
+from .._core.graph import undone_by
+from .._core.state import State, fold
+from .._core.state_name import ExecutionState
+from .._core.step_state import Phase, StepState
+from .._core.value import Value
+from .._engine.children import MOST_DEPTH
+from .._engine.clock import Deadline
+from .._engine.execution import Execution
+from .._engine.inputs import Inputs, check_inputs
+from .._engine.patience import RETRY_SECONDS
+from .._engine.scope import Scope, current_scope
+from .._values import fingerprint_args
+from ..errors import CerebelumError, ExecutionBusyError, StoreError, WorkflowError
+from .definition import Definition
+from .result import Result
+from .rollback import roll_back
+from .run import Run
+from .start import Caller, ended, launch, new_id, take_up
+
+__all__ = ["run_child", "undo_children"]
+
+_LOOK_SECONDS = 1.0
+"""How often the log is asked for a child that another process runs; its end is also told at once."""
+
+_UNFINISHED = (ExecutionState.FAILED, ExecutionState.PAUSED, ExecutionState.CANCELLED, ExecutionState.ROLLED_BACK)
+
+
+async def run_child(scope: Scope, workflow: Definition, inputs: Inputs | None, *, keep: bool = True) -> Result:
+    """Run a workflow as a child of a step, or continue the one that an earlier attempt began, and wait for its end.
+
+    Args:
+        scope: the step.
+        workflow: what runs.
+        inputs: what its steps receive.
+        keep: whether its output is recorded for the step, whose own result is not the same.
+
+    Raises:
+        WorkflowError: it failed, or was stopped or cancelled; the message says how to continue.
+        CerebelumError: it cannot be a child here.
+        WorkflowDefinitionError: its timeline cannot run.
+    """
+    return await _Call(scope, workflow, inputs, keep=keep).result()
+
+
+async def undo_children(scope: Scope, workflow: Definition) -> None:
+    """Roll back the children that ran for the step which an attempt undoes, the last one first.
+
+    Those that another execution started stay as they are: they came with the history that a fork copied.
+
+    Raises:
+        WorkflowError: an undo failed.
+        OutcomeUnknownError: a child has an external effect that may have happened.
+    """
+    undone = scope.execution.state.step(undone_by(scope.step))
+    for child in reversed(() if undone is None else undone.children):
+        undo = _Undo(scope, workflow, child)
+        if fold(undo.store.events(child)).caller == scope.execution.id:
+            await undo.finished()
+
+
+class _Child:
+    """An execution that an attempt of a step runs, or waits for, until it has come to an end of one kind."""
+
+    goal = ExecutionState.COMPLETED
+
+    def __init__(self, scope: Scope, workflow: Definition) -> None:
+        host = scope.execution
+        if not isinstance(host, Execution):
+            raise CerebelumError(
+                f"step '{scope.step}' runs workflow '{workflow.variable}' as a child, which only a kernel or a script "
+                f"can do, and neither a worker of a cluster nor a trial of a step. Run it here, without "
+                f"distributed=True; or put the steps of '{workflow.variable}' on the timeline"
+            )
+        self.scope, self.host, self.workflow, self.store = scope, host, workflow, host.store
+        self.id = self.op = ""
+
+    def make_ready(self, state: State) -> Run:
+        """Start or resume it; ``state`` is what is recorded of it."""
+        raise NotImplementedError
+
+    def may_run(self, state: State, *, is_first: bool) -> bool:
+        """Whether to run it now: not while it sleeps, nor when this process will soon run nothing any more."""
+        if not state.hibernated:
+            return not (self.host.draining and state.version)
+        return not self.host.draining and state.wake_at is not None and state.wake_at <= self.host.clock.now()
+
+    async def finished(self) -> Run:
+        """Run it, or wait for whoever runs it."""
+        is_first = True
+        while True:
+            state = fold(self.store.events(self.id))
+            if state.lifecycle is self.goal:
+                return ended(self.workflow, self.id, self.store, state)
+            if state.lifecycle in _UNFINISHED and not (is_first and self.can_resume(state)):
+                raise self._failure(state, None)
+            runs = self.may_run(state, is_first=is_first)
+            if is_first:
+                await self.scope.record(ChildStarted, self.op, child=self.id, workflow=self.workflow.name)
+                is_first = False
+            if not runs:
+                await self._wait_for_others(state)
+                continue
+            try:
+                run = await self._begin(state)
+            except ExecutionBusyError:
+                await self._wait_for_others(state, busy=True)
+                continue
+            await self._wait_for(run)
+            reached = run.execution.state.lifecycle
+            if reached is self.goal:
+                return run
+            if reached in _UNFINISHED:
+                raise self._failure(run.execution.state, run)
+            error = run.execution.done.exception()
+            if error is not None and not isinstance(error, ExecutionBusyError):
+                raise error
+
+    def can_resume(self, state: State) -> bool:
+        """Whether it can be continued by whoever continues its caller."""
+        return state.lifecycle is not ExecutionState.CANCELLED
+
+    async def _begin(self, state: State) -> Run:
+        """Start or resume it on the engine's loop; while the log is locked, again and again."""
+        while True:
+            try:
+                return await self.scope.on_loop(partial(self._start, state))
+            except StoreError as error:
+                if not error.transient:
+                    raise
+            await asyncio.sleep(RETRY_SECONDS)
+
+    def _start(self, state: State) -> Run:
+        self.scope.check()
+        token = current_scope.set(None)
+        try:
+            run = self.make_ready(state)
+            execution = run.attended()
+        finally:
+            current_scope.reset(token)
+        self.host.children[self.id] = execution
+        execution.done.add_done_callback(self._over)
+        if self.host.draining:
+            execution.drain()
+        return run
+
+    def _over(self, _: object) -> None:
+        self.host.children.pop(self.id, None)
+        self.host.look_again()
+
+    async def _wait_for(self, run: Run) -> None:
+        """Wait for one that runs here; if the step ends before, it is stopped, too."""
+        try:
+            await self.scope.wait_until(None, self.op, until=lambda: run.done, busy=True)
+        finally:
+            execution = run.execution
+            if not run.done:
+                execution.attended = False
+                if not (self.host.superseded or self.host.state.lifecycle is ExecutionState.CANCELLED):
+                    execution.ask_to_stop(
+                        self.host.stop_requested or f"step '{self.scope.step}' no longer waits for it"
+                    )
+
+    async def _wait_for_others(self, state: State, *, busy: bool = False) -> None:
+        """Wait until something happened to one that does not run for this step now, or until it is due."""
+        wake_at = state.wake_at if state.hibernated and not self.host.draining else None
+        due = None if wake_at is None else Deadline(self.host.clock, wake_at)
+        watch = _Watch(self, state.version)
+        await self.scope.on_loop(watch.look)
+        try:
+            await self.scope.wait_until(due, self.op, until=watch.has_moved, busy=busy)
+        finally:
+            watch.end()
+
+    def _failure(self, state: State, run: Run | None) -> WorkflowError:
+        told = f"child {self.id} of workflow '{self.workflow.name}' {_ending(state)}"
+        if state.lifecycle is ExecutionState.CANCELLED:
+            told += f". It is never resumed: resume its caller with rerun='{self.scope.step}' to start another one"
+        error = WorkflowError(told, execution_id=self.id, failed_step=state.failed_step)
+        error.__cause__ = None if run is None else run.cause
+        return error
+
+
+class _Call(_Child):
+    """One call of a workflow by one attempt of a step."""
+
+    def __init__(self, scope: Scope, workflow: Definition, inputs: Inputs | None, *, keep: bool) -> None:
+        super().__init__(scope, workflow)
+        if self.host.state.depth >= MOST_DEPTH:
+            raise CerebelumError(
+                f"step '{scope.step}' of execution {self.host.id} runs workflow '{workflow.variable}' as a child, and "
+                f"has {MOST_DEPTH} callers above it already, which is the most. Does it call itself without end?"
+            )
+        self._given = check_inputs(inputs, workflow.plan().shape)
+        self._keep = keep
+        digest = fingerprint_args((self._given,), {}, redactor=self.host.redactor)
+        self.op = scope.identify("child", workflow.name.replace(":", ";"), digest)
+        self.id = new_id(f"{self.host.id}:{scope.step}:{scope.visit}:{self.op}")
+
+    async def result(self) -> Result:
+        """Return its outcome, once it is complete."""
+        known = self.scope.recorded(self.op)
+        if known is not None and known.done and known.result is not None:
+            return self._recorded(known.child or self.id, known.result)
+        await self.scope.record_mismatch(self.op)
+        run = await self.finished()
+        result = run.outcome()
+        if self._keep:
+            output = run.execution.state.output or self.host.encode(None)
+            await self.scope.record(OperationCompleted, self.op, output=output)
+        return result
+
+    def make_ready(self, state: State) -> Run:
+        """Start it, or resume it as a person would: what failed runs again."""
+        if not state.version:
+            caller = Caller(self.host.id, self.scope.step, self.host.state.depth + 1)
+            return launch(self.workflow, self._given, self.store, self.id, wait=self.host.stays, caller=caller)
+        if state.caller != self.host.id:
+            raise CerebelumError(
+                f"step '{self.scope.step}' would start its child as {self.id}, and another execution has that id. "
+                f"Give the workflow other inputs"
+            )
+        return take_up(self.workflow, self.id, store=self.store, wait=self.host.stays)
+
+    def _recorded(self, child: str, output: Value) -> Result:
+        """Return the result of a child that the step has seen end; the log need not hold its history any more."""
+        state = fold(self.store.events(child))
+        if state.lifecycle is not ExecutionState.COMPLETED:
+            name = "output"
+            done = StepState(phase=Phase.COMPLETED, output=output)
+            state = State(workflow=self.workflow.name, lifecycle=ExecutionState.COMPLETED, steps={name: done})
+            state.finished[name], state.last_step, state.completed_at = None, name, 0
+        return ended(self.workflow, child, self.store, state).outcome()
+
+
+class _Undo(_Child):
+    """The rollback of a child, by the attempt that undoes its caller's step."""
+
+    goal = ExecutionState.ROLLED_BACK
+
+    def __init__(self, scope: Scope, workflow: Definition, child: str) -> None:
+        super().__init__(scope, workflow)
+        self.op, self.id = scope.identify("child", workflow.name.replace(":", ";"), child), child
+
+    def make_ready(self, state: State) -> Run:
+        """Begin to roll it back, or continue that."""
+        return roll_back(self.workflow, self.id, store=self.store, wait=self.host.stays)
+
+    def may_run(self, state: State, *, is_first: bool) -> bool:
+        """Whether to roll it back now; what it waited for until then, it waits for no more."""
+        return super().may_run(state, is_first=is_first) or (is_first and not state.is_rolling_back)
+
+    def can_resume(self, state: State) -> bool:
+        """Whether it can be rolled back."""
+        return True
+
+
+def _ending(state: State) -> str:
+    """Say how an execution ended."""
+    because = f": {state.reason}" if state.reason else ""
+    match state.lifecycle:
+        case ExecutionState.FAILED if state.error is not None:
+            where = f" at step '{state.failed_step}'" if state.failed_step else ""
+            told = str(state.error)
+            if told.startswith("WorkflowError: child "):  # its own child failed: the first and the last say it all
+                first, *more = re.split(r": (?:\.\.\.: )?child ", told.removeprefix("WorkflowError: "))
+                told = ": ".join([first, *(["..."] if len(more) > 1 else []), *(f"child {one}" for one in more[-1:])])
+            return f"failed{where}: {told}"
+        case ExecutionState.PAUSED:
+            return f"is paused{because}"
+        case ExecutionState.CANCELLED:
+            return f"was cancelled{because}"
+        case _:
+            return "was rolled back"
+
+
+class _Watch:
+    """Looks, once a second, whether the log has more of a child than was known."""
+
+    def __init__(self, child: _Child, version: int) -> None:
+        self._child, self._version = child, version
+        self._moved = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def look(self) -> None:
+        """Look now, and again in a second; on the engine's loop."""
+        child = self._child
+        with suppress(CerebelumError):  # the run's own commits report what is wrong with the log
+            row = child.store.execution(child.id)
+            is_free = row.holder is None or not child.store.lease_left(row.holder)
+            self._moved = row.version != self._version or (is_free and row.summary.state is ExecutionState.RUNNING)
+        if self._moved:
+            child.host.look_again()
+        else:
+            self._timer = child.host.loop.call_later(_LOOK_SECONDS, self.look)
+
+    def has_moved(self) -> bool:
+        """Whether something happened to it."""
+        known = self._child.scope.recorded(self._child.op)
+        return self._moved or (known is not None and known.ended)
+
+    def end(self) -> None:
+        """Look no more; from any thread."""
+        loop = self._child.host.loop
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
