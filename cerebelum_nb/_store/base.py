@@ -157,8 +157,8 @@ class Store(Protocol):
     ) -> tuple[list[ExecutionRow], int]:
         """Read a page of rows, newest first, and count all that match.
 
-        ``caller`` asks for the children of one execution; "" for those that nobody called. ``name`` may hold ``*`` for any
-        characters; an execution matches that has all of ``tags``.
+        ``caller`` asks for the children of one execution; "" for those that nobody called. ``name`` may hold ``*`` for
+        any characters; an execution matches that has all of ``tags``.
         """
         ...
 

@@ -94,7 +94,7 @@ class Caller(NamedTuple):
 
 
 class Told(NamedTuple):
-    """What was said about an execution when it was started: its name and tags, and the steps that take no cached result.
+    """What was said about an execution when it was started: name, tags, the steps that take no cached result.
 
     ``redactor`` knows the secrets that are in neither.
     """
