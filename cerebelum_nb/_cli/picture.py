@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from .._core.describe import items_told, row_of, undo_rows
+from .._core.describe import items_told, notes_told, row_of, undo_rows
 from .._core.fork import lineage
 from .._core.labels import told
 from .._core.state import State
@@ -21,7 +21,7 @@ from .._store.base import ExecutionRow
 from .._text.duration import format_seconds, short_seconds
 from .._text.json_text import parse
 from .._text.terminal import Cell, Column, bar, clean, styled, table, wrap
-from .._text.text import counted, cut, note_lines, text_width
+from .._text.text import counted, cut, text_width
 from .._text.times import utc
 from .states import state_cell
 
@@ -142,8 +142,7 @@ class Picture:
             yield styled(f"  ... {counted(left_out, 'earlier step')}", "dim")
         yield from table(_STEPS, rows, room)[1:]
         for name, step in steps[left_out:]:
-            notes = {key: parse(value.json) for key, value in (step.notes or {}).items()}
-            for line in note_lines(notes)[-_MOST_LINES:]:
+            for line in notes_told(step, _MOST_LINES):
                 yield from wrap(clean(f"{name}: {line}"), "  ")
         for name, step in steps[left_out:]:
             if step.phase is Phase.FAILED and step.error is not None:

@@ -7,6 +7,7 @@ and the whole of it, when it is looked at, one fold of the events up to the row'
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -130,7 +131,7 @@ class _Details:
     @cached_property
     def notes(self) -> dict[str, dict[str, Any]]:
         return {
-            name: {key: parse(value.json) for key, value in step.notes.items()}
+            name: {key: _noted(value) for key, value in step.notes.items()}
             for name, step in self._state.attempted()
             if step.notes
         }
@@ -189,6 +190,13 @@ class _Details:
 
     def _store_of(self, value: Value, what: str) -> Stored:
         return Stored(value, self._store, f"{what} of execution {self._row.execution_id}")
+
+
+def _noted(value: Value) -> Any:
+    """Decode a note; a log from elsewhere may hold anything there."""
+    with suppress(ValueError):
+        return parse(value.json)
+    return value.text
 
 
 def _is_interrupted(store: Store, row: ExecutionRow) -> bool:

@@ -18,7 +18,7 @@ from .._text.duration import format_seconds
 from .._text.html import Html
 from .._text.style import MARKS, look_of
 from .._text.terminal import clean
-from .._text.text import cut, note_lines
+from .._text.text import cut
 from .._text.times import timestamp
 from .._values import preview
 from .._values.outputs import Outputs
@@ -366,7 +366,11 @@ def _notes(status: ExecutionStatus) -> list[str]:
         notes.append("interrupted: its process died; resume it")
     if status.error:
         notes.append(clean(status.error.splitlines()[0]))
-    told = [f"{_name(step)}: {_name(line)}" for step, told in status.notes.items() for line in note_lines(told)]
+    told = [
+        f"{_name(step)}: {_name(f'{name} {value if isinstance(value, str) else json.dumps(value)}')}"
+        for step, noted in status.notes.items()
+        for name, value in noted.items()
+    ]
     notes += told if len(told) <= _MOST_STEPS else [*told[:_MOST_STEPS], f"... {len(told) - _MOST_STEPS} more notes"]
     if (sleep := status.sleep_info) is not None:
         notes.append(f"sleeps for another {format_seconds(sleep.remaining_ms / 1000)}")

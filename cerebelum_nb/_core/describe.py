@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import assert_never
 
 from .._text.duration import format_seconds
+from .._text.json_text import parse
 from .._text.text import counted, one_line
 from . import events as e
 from .graph import key_of, owner_of, undo_of, undone_by
 from .state import State
 from .step_state import Phase, StepState
+from .value import Value
 
-__all__ = ["detail", "headline", "items_told", "note", "rollback_told", "row_of", "shown_state", "title", "undo_rows"]
+__all__ = [
+    "detail",
+    "headline",
+    "items_told",
+    "note",
+    "note_text",
+    "notes_told",
+    "rollback_told",
+    "row_of",
+    "shown_state",
+    "title",
+    "undo_rows",
+]
 
 
 def title(event: e.Event) -> str:
@@ -61,6 +76,7 @@ _HEADLINES: dict[type[e.WorkflowEvent], str] = {
     e.WorkflowAwakened: "woke up",
     e.CancelRequested: "asked to cancel",
     e.SignalReceived: "got a signal",
+    e.WorkflowTagged: "tagged",
     e.WorkflowCancelled: "cancelled",
     e.WorkflowFailed: "failed",
     e.WorkflowCompleted: "completed",
@@ -372,3 +388,21 @@ def shown_state(step: StepState, over: bool = False) -> str:
         case Phase.PENDING:
             begun = step.items is not None and bool(step.items.steps)
             return "interrupted" if step.interrupted or begun else "skipped" if over else "waiting"
+
+
+def notes_told(step: StepState, most: int = 100) -> list[str]:
+    """Write what a step published, a line each; of more than ``most`` the last.
+
+    Example:
+        >>> notes_told(StepState(notes={"url": Value("json", '"https://example.org"'), "size": Value("json", "3")}))
+        ['url: https://example.org', 'size: 3']
+    """
+    return [f"{name}: {one_line(note_text(value))}" for name, value in [*(step.notes or {}).items()][-most:]]
+
+
+def note_text(value: Value) -> str:
+    """Write the value of a note: a text without quotes, anything else as the log has it."""
+    if value.json.startswith('"'):
+        with suppress(ValueError):  # a log from elsewhere may hold anything
+            return str(parse(value.json))
+    return value.text

@@ -127,8 +127,8 @@ def unreadable(columns: tuple[Any, ...]) -> str | None:
     """Name the column of a row of ``SELECT`` that cannot be read, with its value; None if all can."""
     if columns[3] not in ExecutionState.__members__:
         return f"state = {columns[3]!r}"
-    if not labels.are_tags(columns[14]):
-        return f"tags = {columns[14]!r}"
+    if not labels.are_tags(columns[15]):
+        return f"tags = {columns[15]!r}"
     wrong = (f"{name} = {columns[place]!r}" for place, name in _NUMBERS.items() if not isinstance(columns[place], int))
     return next(wrong, None)
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import json
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 __all__ = [
     "as_lines",
@@ -16,7 +14,6 @@ __all__ = [
     "cut_middle",
     "did_you_mean",
     "file_size",
-    "note_lines",
     "one_line",
 ]
 
@@ -137,16 +134,3 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str, *, most: int =
     by_fold = {one.casefold(): one for one in known}
     near = [by_fold[fold] for fold in difflib.get_close_matches(name.casefold(), by_fold, n=most)]
     return f"Did you mean {' or '.join(map(repr, near))}?" if near else otherwise
-
-
-def note_lines(notes: Mapping[str, Any]) -> list[str]:
-    """Write the notes of a step, a line each.
-
-    Example:
-        >>> note_lines({"url": "https://example.org", "replicas": 3})
-        ['url https://example.org', 'replicas 3']
-    """
-    return [
-        f"{name} {one_line(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))}"
-        for name, value in notes.items()
-    ]

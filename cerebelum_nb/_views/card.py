@@ -6,22 +6,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from .._core.describe import items_told, row_of, shown_state, undo_rows
+from .._core.describe import items_told, notes_told, row_of, shown_state, undo_rows
 from .._core.graph import key_of
 from .._core.labels import told
 from .._core.limits import Before
 from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._core.step_state import Phase, StepState
-from .._core.value import Value
 from .._engine.execution import Execution
 from .._engine.hints import Advice, advise_on
 from .._engine.scope import Scope
 from .._text.duration import format_seconds
 from .._text.html import Html, escape, quoted
-from .._text.json_text import parse
 from .._text.style import MARKS
-from .._text.text import one_line
 from .failure import Failure
 from .graph import Graph
 
@@ -236,12 +233,13 @@ def _row(
     if scope is not None and scope.printed is not None and callable(mask):
         printed += scope.printed.peek(mask)
     state = shown_state(step, over)
+    note = _note(step, _estimated(message, percent, step, now), now)
     return Row(
         name=name,
         state=state,
         seconds=((step.ended_at if step.settled else now) - step.started_at) / 1e6 if step.started_at else None,
         percent=percent if step.phase is Phase.RUNNING else None,
-        note=", ".join(filter(None, (_note(step, _estimated(message, percent, step, now), now), _noted(step)))),
+        note=", ".join(filter(None, (note, *notes_told(step, _MOST_NOTED)))),
         parallel=parallel,
         printed=printed,
     )
@@ -305,19 +303,6 @@ def _note(step: StepState, message: str, now: int) -> str:
                 tries = f"{operation.kind}: {operation.number} tr{'y' if operation.number == 1 else 'ies'}"
                 parts.append(tries + (f", the next {_left(operation.due_at, now)}" if operation.due_at else ""))
     return ", ".join(parts)
-
-
-def _noted(step: StepState) -> str:
-    """Write what it published."""
-    told = [f"{name}: {_plain(value)}" for name, value in (step.notes or {}).items()]
-    return ", ".join(told[-_MOST_NOTED:])
-
-
-def _plain(value: Value) -> str:
-    text = value.text
-    if text.startswith('"'):
-        text = str(parse(text))
-    return one_line(text, 120)
 
 
 def _estimated(message: str, percent: float | None, step: StepState, now: int) -> str:
