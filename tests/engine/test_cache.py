@@ -98,6 +98,24 @@ def test_card_plan_and_history_say_where_a_result_is_from(go, store):
     assert sources(store, "k3") == {"clean": "k1@3"}
 
 
+def test_a_plan_says_which_execution_the_result_of_a_step_ahead_is_from(go, fails, store):
+    text = PLAIN.replace(
+        "@workflow",
+        """@step
+    def gate():
+        if len(ran) == 1:
+            raise OSError("closed")
+
+    @workflow""",
+    )
+    go(plain().execute({"n": 3}, store=store, execution_id="k1"))
+    w = plain(text.replace("clean >> use", "gate >> clean >> use"))
+    fails(w.execute({"n": 3}, store=store, execution_id="k2"))
+    reasons = {planned.step: planned.reasons for planned in w.plan_resume("k2", store=store).steps}
+    assert reasons["clean"] == ("has not run yet", "its result is taken from k1")
+    assert reasons["use"] == ("has not run yet",)
+
+
 def test_an_input_that_the_step_does_not_read_does_not_count(go, store):
     w = plain()
     go(w.execute({"n": 3, "who": "Ada"}, store=store))
