@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from .errors import ExecutionCancelledError as ExecutionCancelledError
     from .errors import ExecutionNotFoundError as ExecutionNotFoundError
     from .errors import ExecutionStoppedError as ExecutionStoppedError
+    from .errors import ExecutionTimeoutError as ExecutionTimeoutError
     from .errors import InputsError as InputsError
     from .errors import ItemError as ItemError
     from .errors import OperationError as OperationError
@@ -139,6 +140,7 @@ _HOMES = {
         "ExecutionCancelledError",
         "ExecutionNotFoundError",
         "ExecutionStoppedError",
+        "ExecutionTimeoutError",
         "InputsError",
         "ItemError",
         "OperationError",
@@ -200,6 +202,7 @@ __all__ = [
     "ExecutionState",
     "ExecutionStatus",
     "ExecutionStoppedError",
+    "ExecutionTimeoutError",
     "InputsError",
     "ItemError",
     "OperationError",

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from ._classroom.case import forged_copy, recorded_year
 from ._classroom.clock import FastClock
 from ._classroom.crash import Crash, crash, every_crash
 from ._classroom.evidence import Answer, Evidence, RecordedRun
@@ -32,8 +33,10 @@ __all__ = [
     "check",
     "crash",
     "every_crash",
+    "forged_copy",
     "grade",
     "peek",
     "quiz",
+    "recorded_year",
     "roster",
 ]

@@ -1,5 +1,7 @@
 """Every error this library raises, as one tree.
 
+::
+
     CerebelumError
     ├── StepDefinitionError        a @step is not valid
     ├── WorkflowDefinitionError    a timeline cannot run (.errors, .warnings)
@@ -9,6 +11,7 @@
     ├── ItemError                  items of a foreach failed; stands for one of them with on_error="collect" (.item)
     ├── DependencyError            a step needs a result that does not exist
     ├── OperationError             an operation was not awaited, or was called where no step can record it
+    ├── ExecutionTimeoutError      an execution took longer than its workflow allows (also a TimeoutError)
     ├── StepTimeoutError           a step took longer than its policy allows (also a TimeoutError)
     ├── PollTimeoutError           a poll ran out of attempts or time (also a TimeoutError)
     ├── ApprovalRejectedError      a person rejected an approval
@@ -49,6 +52,7 @@ __all__ = [
     "ExecutionCancelledError",
     "ExecutionNotFoundError",
     "ExecutionStoppedError",
+    "ExecutionTimeoutError",
     "ItemError",
     "OperationError",
     "OutcomeUnknownError",
@@ -326,6 +330,24 @@ class StepTimeoutError(CerebelumError, TimeoutError):
         ...     survey.run(store=MemoryStore())
         ... except WorkflowError as error:
         ...     isinstance(error.__cause__, StepTimeoutError), isinstance(error.__cause__, TimeoutError)
+        (True, True)
+    """
+
+
+class ExecutionTimeoutError(CerebelumError, TimeoutError):
+    """An execution took longer than the ``timeout`` of its workflow. A resume gives it the whole time again.
+
+    Example:
+        >>> @step
+        ... async def ask():
+        ...     await asyncio.sleep(60)
+        >>> @workflow(timeout="10ms")
+        ... def survey(wf):
+        ...     wf.timeline(ask)
+        >>> try:
+        ...     survey.run(store=MemoryStore())
+        ... except WorkflowError as error:
+        ...     isinstance(error.__cause__, ExecutionTimeoutError), isinstance(error.__cause__, TimeoutError)
         (True, True)
     """
 

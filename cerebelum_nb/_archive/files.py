@@ -33,7 +33,8 @@ def check_pack(target: Path, log: SqliteStore, execution_id: str) -> None:
         return
     try:
         with SqliteStore(target, read_only=True) as there:
-            held = {row.execution_id for row in there.executions(limit=2)[0]}
+            callers = {row.execution_id: row.summary.caller for row in there.executions()[0]}
+            held = {one for one, caller in callers.items() if caller not in callers}
     except StoreError:
         raise _refused(target, f"no pack of {execution_id}") from None
     if _is_same(target, log) or held != {execution_id}:

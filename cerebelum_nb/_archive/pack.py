@@ -47,6 +47,7 @@ class Pack:
         values: how many values that are not JSON.
         masked: how many places hold a mask instead of a secret.
         left_out: how many values were left out because they are bytes that hold, or may hold, a secret.
+        children: the executions that its steps started, and theirs, which are in the file, too.
 
     Example:
         >>> from pathlib import Path
@@ -60,6 +61,7 @@ class Pack:
     values: int
     masked: int
     left_out: int
+    children: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +96,7 @@ def pack(
     redact: Iterable[str] = (),
     store: Log | None = None,
 ) -> Pack:
-    """Write an execution, with its events and the values they use, to a file that opens elsewhere.
+    """Write an execution and its children, with their events and values, to a file that opens elsewhere.
 
     The file is a log: `unpack` it, or look into it as it is with ``cerebelum --db FILE status ID``,
     ``history.steps(store=FILE)`` or ``sqlite3``. One that is under way stays so; its copy is paused.
@@ -123,26 +125,30 @@ def pack(
     with file_log(store) as log:
         full = log.execution(execution_id).execution_id
         with snapshot(log) as db:
-            record = read(db, full)
+            records = [read(db, name) for name in (full, *_below(db, full))]
         names, left_out = {*log.redact, *redact}, 0
         if names:
-            record, left_out = scrub(record, names)
+            scrubbed = [scrub(record, names) for record in records]
+            records, left_out = [record for record, _ in scrubbed], sum(number for _, number in scrubbed)
         target = Path(path) if path is not None else Path(file_name(full) + SUFFIX)
         check_pack(target, log, full)
     try:
         with _new_file(target, log) as place, SqliteStore(place, durability="normal") as packed:
             with packed.maintenance("pack") as db:
-                write(db, record)
-            _put_to_rest(packed, full)
+                for record in records:
+                    write(db, record)
+            for record in records:
+                _put_to_rest(packed, record.id)
     except OSError as exc:
         raise StoreError(f"The file {target} cannot be written ({exc.strerror}). Name another one with -o.") from exc
     return Pack(
         path=target,
         execution_id=full,
-        events=len(record.events),
-        values=_values(record),
-        masked=masked_in(record),
+        events=sum(len(record.events) for record in records),
+        values=sum(map(_values, records)),
+        masked=sum(map(masked_in, records)),
         left_out=left_out,
+        children=tuple(record.id for record in records[1:]),
     )
 
 
@@ -208,6 +214,14 @@ def unpack(
                     db.executemany("DELETE FROM untrusted WHERE digest = ?", [(d,) for d in record.payloads])
                 brought.append(_brought(db, record, is_new))
     return tuple(brought)
+
+
+def _below(db: sqlite3.Connection, execution_id: str) -> list[str]:
+    """Name the children of an execution, and theirs."""
+    sql = """WITH RECURSIVE below (id) AS (SELECT execution_id FROM execution WHERE caller = ?
+            UNION SELECT x.execution_id FROM execution x JOIN below ON x.caller = below.id)
+        SELECT id FROM below"""
+    return [str(name) for (name,) in db.execute(sql, (execution_id,))]
 
 
 @contextmanager

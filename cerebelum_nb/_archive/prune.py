@@ -149,9 +149,12 @@ def prune(
 def _choose(
     log: SqliteStore, workflow: str | None, states: Iterable[str], ended_before: int | None, kept: int
 ) -> list[_Run]:
+    """Choose what to delete; a child stays while its caller may be resumed, which would start it anew."""
     marks, values = _marks(states)
     sql = f"""SELECT key, execution_id, version, workflow, coalesce(completed_at, updated_at) FROM execution
         WHERE holder IS NULL AND state IN ({marks}) AND (:workflow IS NULL OR workflow = :workflow)
+            AND NOT EXISTS (SELECT 1 FROM execution c WHERE c.execution_id = execution.caller
+                AND c.state NOT IN ('COMPLETED', 'CANCELLED'))
         ORDER BY started_at DESC, key DESC"""
     chosen, seen = [], Counter[str]()
     with snapshot(log) as db:

@@ -21,13 +21,14 @@ from typing import Any, Literal
 from .._core.events import Event
 from .._dsl.step import Step
 from .._engine.clock import Clock, current_clock
+from .._engine.crash import armed
 from .._store.base import Commit
 from .._store.sqlite import SqliteStore
 from .._values.classes import MAIN
 from .._workflow.definition import Definition
 from .._workflow.workflow import Workflow
 
-__all__ = ["KILLED", "Job", "Lives", "Moment", "MortalStore", "dumps", "live"]
+__all__ = ["KILLED", "Death", "Job", "Lives", "Moment", "dumps", "live"]
 
 KILLED = (-9, 137)
 """Exit codes of a process that was killed."""
@@ -57,34 +58,31 @@ class Moment:
         return type(event).__name__ == kind and (not step or getattr(event, "step", None) == step)
 
 
-class MortalStore(SqliteStore):
-    """A log whose process is killed right before, or right after, the commit that holds a given event.
+@dataclass(slots=True)
+class Death:
+    """Kills this process right before, or right after, the commit that holds an event.
 
-    ``marks`` is a file that receives the version at which each commit ends: between these a process cannot die.
+    Attributes:
+        moment: when; None if it does not die.
+        marks: a file that receives the version at which each commit ends: between these a process cannot die.
     """
 
-    moment: Moment | None = None
+    moment: Moment | None
     marks: str = ""
-    _seen = 0
+    _seen: int = 0
 
-    def commit(self, commits: Sequence[Commit]) -> dict[str, str]:
-        """Append the events, and die if it is time."""
-        dies = self.moment is not None and self._is_time(self.moment, commits)
-        if dies and self.moment is not None and self.moment.is_before:
-            _die()
-        rejected = super().commit(commits)
-        if dies:
-            _die()
-        if self.marks:
+    def strikes(self, commits: Sequence[Commit], *, before: bool) -> None:
+        """Die, if it is time; the engine asks before and after each commit."""
+        if self.marks and not before:
             with Path(self.marks).open("a", encoding="utf-8") as file:
                 file.writelines(f"{commit.after + len(commit.events)}\n" for commit in commits)
-        return rejected
-
-    def _is_time(self, moment: Moment, commits: Sequence[Commit]) -> bool:
+        if self.moment is None or self.moment.is_before is not before:
+            return
         for commit in commits:
-            for version, event in enumerate(commit.events, start=commit.after + 1):
-                self._seen += moment.matches(version, event)
-        return self._seen >= moment.nth
+            events = enumerate(commit.events, start=commit.after + 1)
+            self._seen += sum(self.moment.matches(version, event) for version, event in events)
+        if self._seen >= self.moment.nth:
+            _die()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +100,8 @@ class Job:
 
     def run(self) -> None:
         """Run it, to its end or to the moment."""
-        with MortalStore(self.log, durability="normal") as store:
-            store.moment, store.marks = self.moment, self.marks
+        armed.append(Death(self.moment, self.marks))
+        with SqliteStore(self.log, durability="normal") as store:
             token = None if self.clock is None else current_clock.set(self.clock)
             try:
                 if self.how == "resume":

@@ -25,7 +25,7 @@ from .._text.text import counted, cut, text_width
 from .._text.times import utc
 from .states import state_cell
 
-__all__ = ["Picture"]
+__all__ = ["Child", "Picture"]
 
 _MARKS = {
     Phase.PENDING: ("·", "dim"),
@@ -41,6 +41,16 @@ _BAR, _WIDEST, _MOST_STEPS, _MOST_DATA, _MOST_LINES = 30, 100, 60, 12, 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Child:
+    """A child at some depth of the tree below an execution; without a row, how many are left out there."""
+
+    depth: int
+    row: ExecutionRow | None = None
+    interrupted: bool = False
+    left_out: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
     """An execution at one moment; times are µs since the epoch."""
 
@@ -50,12 +60,14 @@ class Picture:
     interrupted: bool
     command: Callable[[str], str] = "cerebelum {}".format
     """Writes a command, so that it means this log."""
+    children: tuple[Child, ...] = ()
 
     def lines(self, room: int | None, *, most_steps: int = _MOST_STEPS) -> list[str]:
         """Write it in this many columns (None: as many as it takes), coloured."""
         return [
             *self._head(room),
             *self._steps(room, most_steps),
+            *self._children(room),
             *self._asked(),
             *self._advice(room),
         ]
@@ -121,8 +133,28 @@ class Picture:
             yield from wrap(f"{state.text}: {reason}")
         if self.reason:
             yield from (styled(part, "red") for line in self.reason.splitlines()[:_MOST_LINES] for part in wrap(line))
+        if self.state.caller:
+            step = f", for its step {clean(self.state.caller_step)}" if self.state.caller_step else ""
+            yield from (styled(part, "dim") for part in wrap(f"child of {clean(self.state.caller)}{step}"))
         if came := lineage(self.state):
             yield from (styled(part, "dim") for part in wrap(came))
+
+    def _children(self, room: int | None) -> Iterator[str]:
+        """Write what its steps started, as a tree."""
+        if self.children:
+            yield ""
+            yield styled("children", "dim")
+        steps = {child: name for name, step in self.state.attempted() for child in step.children}
+        for child in self.children:
+            if child.row is None:
+                yield styled(f"  {'  ' * child.depth}... {child.left_out:,} more", "dim")
+                continue
+            shown = child.row.summary
+            state = state_cell(shown.state, interrupted=child.interrupted)
+            name = steps.get(child.row.execution_id, shown.workflow)
+            told = cut(f"  {'  ' * child.depth}{clean(name)}  {clean(child.row.execution_id)}", (room or _WIDEST) - 24)
+            done = styled(f"{shown.done_steps}/{shown.total_steps}", "dim")
+            yield f"{told}  {styled(state.text, state.style)}  {done}"
 
     def _seconds(self) -> float:
         shown = self.row.summary
@@ -207,6 +239,8 @@ class Picture:
         if operation.kind == "approval":
             left = "waits" if operation.due_at is None else f"{self._left(operation.due_at)} left"
             return f"{left} for {operation.approval_type} approval"
+        if operation.kind == "child":
+            return f"runs {clean(operation.op.split(':')[1])} as {clean(operation.child)}"
         if operation.kind == "signal":
             left = "waits" if operation.due_at is None else f"{self._left(operation.due_at)} left"
             return f"{left} for signal {operation.op.split(':')[1]}"

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from functools import partial
 
 import click
 
 from .._client.reading import entry
 from .._core.state import State, fold
+from .._core.state_name import ExecutionState
 from .._store.base import Store
 from .app import again
-from .picture import Picture
+from .picture import Child, Picture
 
-__all__ = ["ExecutionReader"]
+__all__ = ["ExecutionReader", "children_of"]
+
+_MOST, _MOST_BELOW, _DEEPEST = 12, 3, 4
+"""So many children of an execution are shown, of each of its children, and so deep."""
 
 
 class ExecutionReader:
@@ -39,4 +44,26 @@ class ExecutionReader:
             now=now,
             interrupted=entry(self._store, row, now).interrupted,
             command=partial(again, self._ctx),
+            children=tuple(children_of(self._store, self.execution_id, now)),
         )
+
+
+def children_of(store: Store, execution_id: str, now: int, depth: int = 0) -> Iterator[Child]:
+    """Read the tree of children below an execution, the unfinished first; of many, some.
+
+    Args:
+        store: the log.
+        execution_id: the execution.
+        now: the time, µs since the epoch.
+        depth: how deep it stands below the one that is shown.
+    """
+    rows, total = store.executions(caller=execution_id)
+    rows.reverse()
+    rows.sort(key=lambda row: row.summary.state is ExecutionState.COMPLETED)
+    most = _MOST if depth == 0 else _MOST_BELOW
+    for row in rows[:most]:
+        yield Child(depth=depth, row=row, interrupted=entry(store, row, now).interrupted)
+        if depth < _DEEPEST:
+            yield from children_of(store, row.execution_id, now, depth + 1)
+    if total > most:
+        yield Child(depth=depth, left_out=total - most)

@@ -107,6 +107,7 @@ class ExecutionClient:
         limit: int = 50,
         offset: int = 0,
         *,
+        children: bool = False,
         name: str | None = None,
         tags: Iterable[str] = (),
     ) -> ExecutionPage:
@@ -122,6 +123,7 @@ class ExecutionClient:
                 no state: those that should run and whose process died.
             limit: at most this many.
             offset: leave out this many of the newest.
+            children: list executions that steps of others started, too.
             name: only those with this name; ``*`` in it stands for any characters: ``"release 4.*"``.
             tags: only those that have all of these tags.
 
@@ -138,16 +140,9 @@ class ExecutionClient:
             wanted = ExecutionState(status)
         limit, offset = count(limit, "limit"), count(offset, "offset")
         labels = Labels.of(name, tags)
-        found, total = listed(
-            self._store,
-            _now(),
-            workflow=workflow_name,
-            status=wanted,
-            name=labels.name or None,
-            tags=labels.tags,
-            limit=limit,
-            offset=offset,
-        )
+        which: dict[str, Any] = {"workflow": workflow_name, "status": wanted, "children": children}
+        which |= {"name": labels.name or None, "tags": labels.tags}
+        found, total = listed(self._store, _now(), **which, limit=limit, offset=offset)
         return ExecutionPage(found, total, offset + len(found) < total)
 
     async def list_active_workflows(self) -> list[ExecutionStatus]:

@@ -41,16 +41,19 @@ def listed(
     status: ExecutionState | str | None,
     limit: int,
     offset: int,
+    children: bool = False,
     name: str | None = None,
     tags: Sequence[str] = (),
 ) -> tuple[list[ExecutionStatus], int]:
     """Read a page of a list, newest first, and how many match; ``status`` may be ``INTERRUPTED``."""
+    caller = None if children else ""
     if status == INTERRUPTED:
-        rows, _ = store.executions(workflow=workflow, states=ACTIVE, name=name, tags=tags)
+        rows, _ = store.executions(workflow=workflow, states=ACTIVE, caller=caller, name=name, tags=tags)
         dead = [shown for row in rows if (shown := entry(store, row, now)).interrupted]
         return dead[offset : offset + limit], len(dead)
     states = () if status is None else (ExecutionState(status),)
-    rows, total = store.executions(workflow=workflow, states=states, name=name, tags=tags, limit=limit, offset=offset)
+    which: dict[str, Any] = {"workflow": workflow, "states": states, "caller": caller, "name": name, "tags": tags}
+    rows, total = store.executions(**which, limit=limit, offset=offset)
     return [entry(store, row, now) for row in rows], total
 
 
@@ -90,6 +93,7 @@ def entry(store: Store, row: ExecutionRow, now: int) -> ExecutionStatus:
         notes=later(lambda: details.notes),
         elapsed_seconds=(end - shown.started_at) / 1e6,
         interrupted=interrupted,
+        caller=shown.caller,
         name=shown.name or None,
         tags=shown.tags,
     )

@@ -203,6 +203,7 @@ class ExecutionStatus:
         elapsed_seconds: from its start to its end; to now while it runs; to its last event while it is paused or
             interrupted.
         interrupted: whether it should run, but no process runs it: its process died. It can be resumed.
+        caller: the execution whose step started it, of a child.
         name: what it was called when it was started, or None.
         tags: its tags, sorted.
         notes: what its steps published with ``context.note``: by step, by name.
@@ -232,6 +233,7 @@ class ExecutionStatus:
     approval_info: ApprovalInfo | None
     elapsed_seconds: float
     interrupted: bool = False
+    caller: str | None = None
     name: str | None = None
     tags: tuple[str, ...] = ()
     notes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -264,6 +266,7 @@ class ExecutionStatus:
             shown["approval_info"] = None if self.approval_info is None else self.approval_info.to_dict()
         shown["elapsed_seconds"] = self.elapsed_seconds
         shown["interrupted"] = self.interrupted
+        shown["caller"] = self.caller
         shown["name"], shown["tags"] = self.name, [*self.tags]
         if details:
             shown["notes"] = _plain(jsonable(self, "notes"))
@@ -362,6 +365,8 @@ def _name(text: str) -> str:
 
 def _notes(status: ExecutionStatus) -> list[str]:
     notes = []
+    if status.caller:
+        notes.append(f"child of {_name(status.caller)}")
     if status.interrupted:
         notes.append("interrupted: its process died; resume it")
     if status.error:

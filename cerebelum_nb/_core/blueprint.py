@@ -40,6 +40,8 @@ def dump(plan: Plan) -> str:
         told["undo"] = {name: {"name": spec.name, **_step(spec)} for name, spec in plan.undo.items()}
     if plan.rolls_back:
         told["rolls_back"] = True
+    if plan.timeout is not None:
+        told["timeout"] = plan.timeout
     return json.dumps(told, separators=(",", ":"))
 
 
@@ -72,6 +74,7 @@ def load(text: str | bytes) -> Plan:
             each={str(name): _loop(each) for name, each in told.get("each", {}).items()},
             undo={str(name): _spec(step["name"], step) for name, step in told.get("undo", {}).items()},
             rolls_back=bool(told.get("rolls_back")),
+            timeout=None if told.get("timeout") is None else float(told["timeout"]),
             stage_of={name: number for number, stage in enumerate(timeline) for name in stage},
         )
     except (KeyError, TypeError, AttributeError, RecursionError) as exc:

@@ -83,6 +83,7 @@ from .messages import (
     Drain,
     Due,
     End,
+    Expire,
     Items,
     JoinItems,
     Leave,
@@ -238,6 +239,11 @@ class Driver:
             case Stop():
                 self._interrupt_all(message.reason, now)
                 self._finish(e.WorkflowPaused(at=now, reason=message.reason))
+            case Expire():
+                if self.state.is_rolling_back:
+                    return False
+                self._interrupt_all("the time of the execution is over", now)
+                self._fail(message.error, None, now)
             case Cancel():
                 self._cancel(message.reason, message.by, now)
             case Drain():

@@ -186,7 +186,8 @@ class Plan:
     """A validated workflow: its steps, their order, and its routes. Immutable.
 
     ``undo`` holds what undoes a step, by the step; with ``rolls_back`` an execution that fails is rolled back at once.
-    ``shape`` is what its inputs have to fit, and what makes of them what steps receive.
+    ``shape`` is what its inputs have to fit, and what makes of them what steps receive. ``timeout`` is how long an
+    execution may take from its start or last resume, seconds.
     """
 
     workflow: str
@@ -200,6 +201,7 @@ class Plan:
     undo: Mapping[str, StepSpec] = field(default_factory=dict)
     rolls_back: bool = False
     shape: Any = None
+    timeout: float | None = None
 
     def routed(self, step: str) -> bool:
         """Whether the outcome of ``step`` must be matched against a branch or a diverge."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from . import events as e
 from .events import Event
+from .value import ErrorInfo
 
 __all__ = [
     "AskItems",
@@ -21,6 +22,7 @@ __all__ = [
     "Drain",
     "Due",
     "End",
+    "Expire",
     "Items",
     "JoinItems",
     "Leave",
@@ -146,6 +148,13 @@ class Stop:
 
 
 @dataclass(slots=True)
+class Expire:
+    """Its time is over: what is in flight is interrupted, and it fails with this error."""
+
+    error: ErrorInfo
+
+
+@dataclass(slots=True)
 class Cancel:
     """End it for good, at the request of this process. Others append ``CancelRequested``, which the state shows."""
 
@@ -181,6 +190,7 @@ Message = (
     | Woken
     | Restored
     | Stop
+    | Expire
     | Cancel
     | Drain
     | Leave

@@ -57,6 +57,7 @@ class State:
     inputs: Value | None = None
     total_steps: int = 0
     started_at: int = 0
+    resumed_at: int = 0  # when it was last started, forked or resumed, but not woken: its time counts from then
     updated_at: int = 0
     active_at: int = 0  # when the process that ran it last recorded something; signals come from others
     completed_at: int | None = None
@@ -370,7 +371,7 @@ def evolve(state: State, event: e.Event) -> State:
             state.origin = event.origin
             state.name, state.tags, state.refresh = event.name, event.tags, event.refresh
             state.caller, state.caller_step, state.depth = event.caller, event.caller_step, event.depth
-            state.total_steps, state.started_at = event.total_steps, event.at
+            state.total_steps, state.started_at, state.resumed_at = event.total_steps, event.at, event.at
         case e.WorkflowPaused():
             state.lifecycle, state.reason = ExecutionState.PAUSED, event.reason
             state.hibernated, state.wake_at, state.deaths = False, None, 0
@@ -619,7 +620,7 @@ def _finish(state: State, lifecycle: ExecutionState, at: int) -> None:
 
 
 def _take_up(state: State, event: e.TakenUpEvent) -> None:
-    state.lifecycle, state.completed_at = ExecutionState.RUNNING, None
+    state.lifecycle, state.completed_at, state.resumed_at = ExecutionState.RUNNING, None, event.at
     state.error = state.failed_step = state.reason = state.wake_at = None
     state.hibernated = False
     if state.rollback is not None and state.rollback.is_over:

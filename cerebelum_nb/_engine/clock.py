@@ -25,7 +25,19 @@ _LOOK_SECONDS = 1.0
 """How often the wall clock is looked at while something waits: it may be set, or the machine may have slept."""
 _SET = 10_000
 """µs by which the wall clock runs ahead of the monotonic one between two looks when somebody has set it."""
-_UPTIME = getattr(time, "CLOCK_BOOTTIME", None)
+
+
+def _find_uptime() -> int | None:
+    clock: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+    try:
+        if clock is not None:
+            time.clock_gettime_ns(clock)
+    except OSError:  # Python in a browser has the name and not the clock
+        return None
+    return clock
+
+
+_UPTIME = _find_uptime()
 """The clock that also counts while the machine sleeps; where there is none, the wall clock ends such a wait."""
 
 

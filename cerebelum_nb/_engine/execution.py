@@ -31,6 +31,7 @@ from .._core.messages import (
     Drain,
     Due,
     End,
+    Expire,
     Items,
     JoinItems,
     Leave,
@@ -50,8 +51,9 @@ from .._core.summary import summarise
 from .._core.value import Value
 from .._core.waits import AttemptWaits, may_leave, ripe_at, wake_at
 from .._store.base import Commit, Store
+from .._text.duration import format_seconds
 from .._values import Redactor
-from ..errors import CerebelumError, ExecutionBusyError
+from ..errors import CerebelumError, ExecutionBusyError, ExecutionTimeoutError
 from . import observers
 from .attempt import Attempt, Interruption
 from .call_step import at_failure
@@ -112,7 +114,7 @@ class Execution(ExecutionValues):
         self.stays = False
         self.watchers: set[Callable[[], None]] = set()
         self.children: dict[str, Execution] = {}  # that run here for its steps, by id
-        self.attended = False  # whether the step that started it waits for it in this process
+        self.attended_by: Execution | None = None  # its caller, if a step of that waits for it in this process
         self.cause: BaseException | None = None
         self.payloads: tuple[Value, ...] = ()
         self.begun = False
@@ -129,6 +131,7 @@ class Execution(ExecutionValues):
         self._zombies: dict[str, Attempt] = {}
         self._keys: dict[str, str] = {}  # of what attempts of cached steps compute
         self._ripening: Timer | None = None
+        self._expiry: Timer | None = None
 
     @property
     def limit(self) -> Limit | None:
@@ -219,6 +222,29 @@ class Execution(ExecutionValues):
         """Take the events that start or resume it; the engine then decides what to start."""
         why = "it hibernated" if self.state.hibernated else "its process ended"
         self.driver.take(Begin(events, why, self.heard_at), self.now())
+        if (ends := self._ends_at) is not None:
+            deadline = Deadline(self.clock, ends)
+            if deadline.rest() <= 0:  # while it had no process: nothing starts any more
+                self._expire(None)
+            else:
+                self._expiry = self.clock.call_at(deadline, partial(self.engine.post, self, self._expire, None))
+
+    @property
+    def _ends_at(self) -> int | None:
+        """When its time is over, µs since the epoch; a rollback takes the time it takes."""
+        timeout = self.plan.timeout
+        if timeout is None or self.state.is_rolling_back:
+            return None
+        return self.state.resumed_at + round(timeout * 1e6)
+
+    def _expire(self, _: None) -> None:
+        if self.finishing:
+            return
+        limit = format_seconds(self.plan.timeout or 0)
+        error = ExecutionTimeoutError(f"it took longer than the timeout of its workflow, {limit}, waits included")
+        self._ride_all_printed()
+        if self.driver.take(Expire(self.describe(error)), self.now()):
+            self.cause = error
 
     def ended(self, outcome: Outcome) -> None:
         """Take the outcome of an attempt into the inbox."""
@@ -617,6 +643,8 @@ class Execution(ExecutionValues):
         self._ride_all_printed()
         now = self.now()
         wake = now if self.driver.held_back else wake_at(self._waits(), self._retry_times(), now)
+        if (ends := self._ends_at) is not None:
+            wake = ends if wake is None else min(wake, ends)
         self.driver.take(Leave(wake), now)
 
     def _ripe_at(self, after: int, now: int) -> int | None:
@@ -658,14 +686,20 @@ class Execution(ExecutionValues):
     def _end(self, error: BaseException | None = None) -> None:
         self.over = True
         self.watchers.clear()
-        if self._ripening is not None:
-            self._ripening.cancel()
+        if self.children and error is None and self.state.lifecycle is not ExecutionState.CANCELLED:
+            for child in list(self.children.values()):  # a cancelled one cancels them, below
+                self.engine.post(child, child.stop, self.stop_requested or f"its caller {self.id} has ended")
+        for timer in (self._ripening, self._expiry):
+            if timer is not None:
+                timer.cancel()
         left = [a for a in (*self.attempts.values(), *self._zombies.values()) if a.alive]
         try:
             note_end(self)
             self.engine.forget(self, [partial(getattr, a, "alive") for a in left])
             for attempt in left:
                 self._when_over(attempt, partial(leases_of(self.store).forget_ended, self.id))
+            if (caller := self.attended_by) is not None and not self.loop.is_closed():
+                caller.look_again()
         except Exception as trouble:  # noqa: BLE001 - whoever waits for this run must learn that it ended
             error = error or trouble
         if error is not None:
@@ -684,7 +718,7 @@ class Execution(ExecutionValues):
         state = self.state
         if state.lifecycle is ExecutionState.CANCELLED:
             cancel_children(self.store, self.id, state)
-        if state.caller and not self.attended:
+        if state.caller and self.attended_by is None:
             try:
                 with short_try():
                     tell_caller(self.store, self.id, state.caller, state.caller_step)

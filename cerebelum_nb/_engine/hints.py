@@ -204,6 +204,8 @@ def _after_failure(writer: _Writer, state: State, plan: Plan | None) -> Advice:
     step, error = state.failed_step, state.error
     if state.lifecycle is ExecutionState.ROLLED_BACK and error is None:
         return writer.resume("It is rolled back. To run it again:", plan)
+    if error is not None and error.type == "ExecutionTimeoutError":
+        return writer.resume("A resume gives it the whole time again:", plan)
     if step is None or error is None:
         return writer.resume("Fix it, then:", plan)
     if undone := undone_by(step):

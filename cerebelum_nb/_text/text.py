@@ -100,14 +100,14 @@ def cut_middle(text: str, most: int) -> str:
     return f"{text[:half]} … {len(text) - 2 * half:,} characters … {text[-half:]}"
 
 
-def counted(number: int, noun: str) -> str:
-    """Write how many there are.
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Write how many there are; ``plural`` is the word for several, by default with an s.
 
     Example:
         >>> counted(1, "event"), counted(1200, "event")
         ('1 event', '1,200 events')
     """
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def file_size(size: float) -> str:

@@ -299,6 +299,8 @@ def _note(step: StepState, message: str, now: int) -> str:
             case "signal":
                 ends = "" if operation.due_at is None else f", its time ends {_left(operation.due_at, now)}"
                 parts.append(f"waits for signal: {operation.signal}{ends}")
+            case "child":
+                parts.append(f"runs {operation.op.split(':')[1]} as {operation.child}")
             case "poll" | "retry" if operation.number:
                 tries = f"{operation.kind}: {operation.number} tr{'y' if operation.number == 1 else 'ies'}"
                 parts.append(tries + (f", the next {_left(operation.due_at, now)}" if operation.due_at else ""))

@@ -191,6 +191,8 @@ def _wait(operation: Operation) -> Wait | None:
         case "signal":
             ends = ", its time ends" if operation.due_at is not None else ""
             return Wait(what=f"waits for signal {operation.signal}{ends}", until=operation.due_at)
+        case "child":
+            return Wait(what=f"runs {operation.op.split(':')[1]} as {operation.child}", until=operation.due_at)
         case "poll" | "retry" if operation.number:
             tries = f"{operation.kind}: {operation.number} tr{'y' if operation.number == 1 else 'ies'}"
             return Wait(what=f"{tries}, the next" if operation.due_at else tries, until=operation.due_at)

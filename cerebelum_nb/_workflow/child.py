@@ -107,7 +107,7 @@ class _Child:
             state = fold(self.store.events(self.id))
             if state.lifecycle is self.goal:
                 return ended(self.workflow, self.id, self.store, state)
-            if state.lifecycle in _UNFINISHED and not (is_first and self.can_resume(state)):
+            if state.lifecycle in _UNFINISHED and not self.can_resume(state, is_first=is_first):
                 raise self._failure(state, None)
             runs = self.may_run(state, is_first=is_first)
             if is_first:
@@ -131,9 +131,13 @@ class _Child:
             if error is not None and not isinstance(error, ExecutionBusyError):
                 raise error
 
-    def can_resume(self, state: State) -> bool:
-        """Whether it can be continued by whoever continues its caller."""
-        return state.lifecycle is not ExecutionState.CANCELLED
+    def can_resume(self, state: State, *, is_first: bool) -> bool:
+        """Whether the step goes on with it: it does what a resume of the caller asks for, and no more.
+
+        One that is paused may have been stopped with the caller, just before that was resumed.
+        """
+        paused = state.lifecycle is ExecutionState.PAUSED
+        return paused or (is_first and state.lifecycle is not ExecutionState.CANCELLED)
 
     async def _begin(self, state: State) -> Run:
         """Start or resume it on the engine's loop; while the log is locked, again and again."""
@@ -150,18 +154,12 @@ class _Child:
         token = current_scope.set(None)
         try:
             run = self.make_ready(state)
-            execution = run.attended()
+            execution = run.attended(self.host)
         finally:
             current_scope.reset(token)
-        self.host.children[self.id] = execution
-        execution.done.add_done_callback(self._over)
         if self.host.draining:
             execution.drain()
         return run
-
-    def _over(self, _: object) -> None:
-        self.host.children.pop(self.id, None)
-        self.host.look_again()
 
     async def _wait_for(self, run: Run) -> None:
         """Wait for one that runs here; if the step ends before, it is stopped, too."""
@@ -169,8 +167,9 @@ class _Child:
             await self.scope.wait_until(None, self.op, until=lambda: run.done, busy=True)
         finally:
             execution = run.execution
+            self.host.children.pop(self.id, None)
             if not run.done:
-                execution.attended = False
+                execution.attended_by = None
                 if not (self.host.superseded or self.host.state.lifecycle is ExecutionState.CANCELLED):
                     execution.ask_to_stop(
                         self.host.stop_requested or f"step '{self.scope.step}' no longer waits for it"
@@ -265,9 +264,9 @@ class _Undo(_Child):
         """Whether to roll it back now; what it waited for until then, it waits for no more."""
         return super().may_run(state, is_first=is_first) or (is_first and not state.is_rolling_back)
 
-    def can_resume(self, state: State) -> bool:
-        """Whether it can be rolled back."""
-        return True
+    def can_resume(self, state: State, *, is_first: bool) -> bool:
+        """Whether it can be rolled back: a failed rollback is continued by the next one of its caller."""
+        return is_first or state.lifecycle is ExecutionState.PAUSED
 
 
 def _ending(state: State) -> str:

@@ -36,6 +36,7 @@ class Definition(Composite):
         max_jumps: how many jumps back one execution may make.
         on_failure: ``"rollback"`` if an execution that fails is rolled back at once.
         inputs: the class that its inputs have to fit.
+        timeout: how long an execution may take, seconds.
         tags: what every execution of it has.
     """
 
@@ -46,6 +47,7 @@ class Definition(Composite):
         max_jumps: int,
         on_failure: str | None = None,
         inputs: Any = None,
+        timeout: float | None = None,
         tags: tuple[str, ...] = (),
     ) -> None:
         self.__doc__, self.__module__, self.__name__ = fn.__doc__, fn.__module__, fn.__name__
@@ -53,7 +55,7 @@ class Definition(Composite):
         self._fn, self.name, self.max_jumps, self.on_failure = fn, name, max_jumps, on_failure
         self._load = load_of(fn)
         self._as_step: dict[str, ChildStep] = {}
-        self._inputs, self.tags = inputs, tags
+        self._inputs, self.timeout, self.tags = inputs, timeout, tags
         self.shape: Shape | None = None
         if inputs is not None:
             from .._values.shape import shape_of
@@ -64,7 +66,7 @@ class Definition(Composite):
         """Pickle by name, as functions are; one that its module does not hold, by what it is made of."""
         return by_name(self) or (
             type(self),
-            (self._fn, self.name, self.max_jumps, self.on_failure, self._inputs, self.tags),
+            (self._fn, self.name, self.max_jumps, self.on_failure, self._inputs, self.timeout, self.tags),
         )
 
     @property
@@ -136,7 +138,9 @@ class Definition(Composite):
     def describe(self) -> tuple[Plan, Report]:
         """Evaluate the timeline as it is now, and judge it."""
         plan, report = build(self.fn, self.name, self.max_jumps, self.on_failure == "rollback")
-        return plan if self.shape is None else replace(plan, shape=self.shape), report
+        if self.shape is not None or self.timeout is not None:
+            plan = replace(plan, shape=self.shape, timeout=self.timeout)
+        return plan, report
 
     def validate(self) -> Report:
         """Evaluate the timeline as it is now and report what is wrong with it, all at once.

@@ -162,9 +162,10 @@ class Run:
         self._execution.done.add_done_callback(self._tell_later)
         return self
 
-    def attended(self) -> Execution:
+    def attended(self, caller: Execution) -> Execution:
         """Run it for a step of another execution, which waits for it and says how it ended."""
-        self._is_heard, self._execution.attended = True, True
+        self._is_heard, self._execution.attended_by = True, caller
+        caller.children[self.execution_id] = self._execution
         with self._ready():
             self._start()
         return self._execution

@@ -21,6 +21,7 @@ from .._engine.sync import run_sync
 from .._engine.threads import is_loop_running
 from .._store.base import Store
 from .._store.connect import resolve_store
+from .._text.duration import Duration, seconds
 from ..errors import CerebelumError, WorkflowDefinitionError
 from .child import run_child, undo_children
 from .definition import Definition, check
@@ -57,6 +58,7 @@ def workflow(
     max_jumps: int = 1000,
     on_failure: str | None = None,
     inputs: Any = None,
+    timeout: Duration | None = None,
     tags: Collection[str] = (),
 ) -> Callable[[Callable[[WorkflowBuilder], object]], Workflow]: ...
 def workflow(
@@ -67,6 +69,7 @@ def workflow(
     max_jumps: int = 1000,
     on_failure: str | None = None,
     inputs: Any = None,
+    timeout: Duration | None = None,
     tags: Collection[str] = (),
 ) -> Workflow | Callable[[Callable[[WorkflowBuilder], object]], Workflow]:
     """Make a function that describes a timeline a workflow.
@@ -79,6 +82,9 @@ def workflow(
             does. Where nobody knows whether an external effect happened, it only fails, and a rollback asks.
         inputs: a dataclass, a TypedDict or a pydantic model that inputs have to fit. They are checked before anything
             runs and converted, defaults apply, and steps receive an instance of the class. Without it they are a dict.
+        timeout: how long an execution may take, waits included: seconds, a ``timedelta`` or text such as ``"2 days"``.
+            Then it fails with ``ExecutionTimeoutError``. It counts from the start, or from the last resume: each gives
+            it the whole time.
         tags: what every execution of it is tagged with: ``["prod"]``.
 
     Raises:
@@ -109,11 +115,23 @@ def workflow(
             tagged = check_tags(tags)
         except (TypeError, ValueError) as error:
             raise WorkflowDefinitionError(f"@workflow: {error}") from None
-        made = Workflow(function, chosen, max_jumps, on_failure, inputs, tagged)
+        made = Workflow(function, chosen, max_jumps, on_failure, inputs, _limit_of(timeout), tagged)
         _registry[function.__module__, chosen] = made
         return made
 
     return make if fn is None else make(fn)
+
+
+def _limit_of(timeout: Duration | None) -> float | None:
+    if timeout is None:
+        return None
+    try:
+        limit = seconds(timeout, unit="s", what="timeout")
+    except (TypeError, ValueError) as error:
+        raise WorkflowDefinitionError(f"@workflow: {error}") from error
+    if limit == 0:
+        raise WorkflowDefinitionError("@workflow: timeout must be more than zero; leave it out for no limit")
+    return limit
 
 
 def _for_sync_code(

@@ -132,7 +132,7 @@ def test_active_as_json_is_whole(call):
 
 
 def test_a_status_as_json_has_the_names_of_the_client(call):
-    assert list(call("status", "done-1", "--json").json) == WHOLE
+    assert list(call("status", "done-1", "--json").json) == [*WHOLE, "children"]
 
 
 def test_its_parts_have_the_names_of_the_client(call):

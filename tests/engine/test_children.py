@@ -507,22 +507,24 @@ def test_a_cancelled_child_fails_its_caller_which_says_how_to_start_another(go, 
 
 
 def test_a_step_that_gives_up_on_its_child_pauses_it(go, log):
-    @step
-    async def impatient():
-        try:
-            async with asyncio.timeout(0.05):
-                await asyncio.shield(asyncio.sleep(0))
-                await forever.execute()
-        except TimeoutError:
-            return "gave up"
+    at_work = asyncio.Event()
 
     @step
     async def never():
+        at_work.set()
         await asyncio.Event().wait()
 
     @workflow
     def forever(wf):
         wf.timeline(never)
+
+    @step
+    async def impatient():
+        task = asyncio.create_task(forever.execute())
+        await at_work.wait()
+        task.cancel()
+        await asyncio.wait([task])
+        return "gave up"
 
     @workflow
     def outer(wf):

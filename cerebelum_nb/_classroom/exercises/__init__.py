@@ -16,7 +16,7 @@ from ..evidence import Answer, Evidence
 
 __all__ = ["LESSONS", "Check", "Exercise", "Exercises", "blank", "exercises_of", "graded", "hints"]
 
-LESSONS = ("lesson-1", "lesson-2", "lesson-3", "lesson-4")
+LESSONS = tuple(f"lesson-{number}" for number in range(1, 7))
 """The lessons there are."""
 
 Check = Callable[[Evidence, Answer], Iterator[str]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -13,6 +14,7 @@ from ..._core.labels import told
 from ..._core.state_name import ExecutionState
 from ..._text.duration import short_seconds
 from ..._text.terminal import Cell, Column, table, width
+from ..._text.text import counted
 from ..app import as_json, core_option, labels_of, log_options, open_either
 from ..echo import emit
 from ..states import StateType, state_cell
@@ -36,6 +38,7 @@ __all__ = ["active", "list"]
 )
 @click.option("--limit", metavar="N", type=click.IntRange(min=0), default=50, help="At most N (50).")
 @click.option("--offset", metavar="N", type=click.IntRange(min=0), default=0, help="Skip the newest N (0).")
+@click.option("--children", is_flag=True, help="Executions that steps of others started, too.")
 @click.option(
     "--json", "json_", is_flag=True, help="One object: executions (without their steps and values), total, has_more."
 )
@@ -50,6 +53,7 @@ def list(  # noqa: A001  # the command's name
     tags: tuple[str, ...],
     limit: int,
     offset: int,
+    children: bool,
     json_: bool,
 ) -> None:
     """List executions, newest first.
@@ -59,16 +63,10 @@ def list(  # noqa: A001  # the command's name
     """
     labels = labels_of(name, tags)
     store = open_either(ctx)
-    found, total = listed(
-        store,
-        now := _now(),
-        workflow=workflow,
-        status=status,
-        name=labels.name or None,
-        tags=labels.tags,
-        limit=limit,
-        offset=offset,
-    )
+    now = _now()
+    which: dict[str, Any] = {"workflow": workflow, "status": status, "children": children}
+    which |= {"name": labels.name or None, "tags": labels.tags}
+    found, total = listed(store, now, **which, limit=limit, offset=offset)
     more = offset + len(found) < total
     if json_:
         as_json(
@@ -88,7 +86,9 @@ def list(  # noqa: A001  # the command's name
         for line in table(columns, cells, width()):
             emit(line)
     if not found:
-        _say(_nothing(total, offset, filtered=bool(status or workflow or name or tags)))
+        others = 0 if children or total else listed(store, now, **which | {"children": True}, limit=0, offset=0)[1]
+        filtered = bool(status or workflow or name or tags)
+        _say(_nothing(total, offset, filtered=filtered, children=others))
     elif more:
         _say(f"{offset + 1} to {offset + len(found)} of {total}; the next: --offset {offset + len(found)}")
 
@@ -177,10 +177,11 @@ def _next(shown: ExecutionStatus) -> str:
     return ""
 
 
-def _nothing(total: int, offset: int, *, filtered: bool) -> str:
+def _nothing(total: int, offset: int, *, filtered: bool, children: int) -> str:
     if total:
         return f"nothing from {offset + 1} on: there are {total}"
-    return "no execution is like that" if filtered else "no execution yet"
+    hint = f"; {counted(children, 'child', 'children')} would be, with --children" if children else ""
+    return f"no execution is like that{hint}" if filtered else "no execution yet"
 
 
 def _say(text: str) -> None:

@@ -19,14 +19,17 @@ __all__ = ["pack", "unpack"]
 @execution_argument()
 @click.option("-o", "--output", metavar="FILE", help="The file to write. By default ID.cerebelum in this folder.")
 @click.option("--redact", metavar="NAME", multiple=True, help="Mask values under this name. Can be repeated.")
-@click.option("--json", "json_", is_flag=True, help="One object: path, execution_id, events, values, masked, left_out.")
+@click.option(
+    "--json", "json_", is_flag=True, help="One object: path, execution_id, events, values, masked, left_out, children."
+)
 @log_options
 @click.pass_context
 def pack(ctx: click.Context, execution_id: str, output: str | None, redact: tuple[str, ...], json_: bool) -> None:
     """Write one execution to a file that opens elsewhere.
 
-    The file is a small log, with the values the execution uses: `cerebelum unpack` adds it to another log, and every
-    command reads it with --db FILE. Secrets are masked in it. A run in progress is paused in the copy.
+    The file is a small log, with the values the execution uses, and with its children: `cerebelum unpack` adds it to
+    another log, and every command reads it with --db FILE. Secrets are masked in it. A run in progress is paused in the
+    copy.
     """
     from ..._archive.pack import pack as write
 
@@ -36,6 +39,8 @@ def pack(ctx: click.Context, execution_id: str, output: str | None, redact: tupl
         return
     paint(str(made.path))
     told = f"{made.execution_id}: {counted(made.events, 'event')}, {counted(made.values, 'value')}"
+    if made.children:
+        told += f"; with {len(made.children):,} that its steps started"
     if made.masked:
         told += f"; {counted(made.masked, 'secret')} masked"
     if made.left_out:

