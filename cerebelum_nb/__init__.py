@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from ._workflow.result import Result as Result
     from ._workflow.resume_plan import Outlook as Outlook
     from ._workflow.run import Run as Run
+    from ._workflow.schedule import Schedule as Schedule
     from ._workflow.stepper import Stepper as Stepper
     from ._workflow.workflow import Workflow as Workflow
     from ._workflow.workflow import workflow as workflow
@@ -80,6 +81,7 @@ if TYPE_CHECKING:
     from .errors import OutcomeUnknownError as OutcomeUnknownError
     from .errors import PollTimeoutError as PollTimeoutError
     from .errors import ResumeError as ResumeError
+    from .errors import ScheduleNotFoundError as ScheduleNotFoundError
     from .errors import SecretMissingError as SecretMissingError
     from .errors import SerializationError as SerializationError
     from .errors import SignalError as SignalError
@@ -147,6 +149,7 @@ _HOMES = {
         "OutcomeUnknownError",
         "PollTimeoutError",
         "ResumeError",
+        "ScheduleNotFoundError",
         "SecretMissingError",
         "SerializationError",
         "SignalError",
@@ -167,6 +170,7 @@ _HOMES = {
     "._workflow.resume_plan": ("Outlook",),
     "._workflow.result": ("Result",),
     "._workflow.run": ("Run",),
+    "._workflow.schedule": ("Schedule",),
     "._scheduler.scheduler": ("scheduler",),
     "._workflow.stepper": ("Stepper",),
     "._store.connect": ("connect",),
@@ -213,6 +217,8 @@ __all__ = [
     "Result",
     "ResumeError",
     "Run",
+    "Schedule",
+    "ScheduleNotFoundError",
     "Secret",
     "SecretMissingError",
     "SerializationError",

@@ -25,6 +25,7 @@
     ├── ExecutionBusyError         another process is running it (.holder, .free_at)
     ├── ResumeError                the execution cannot be resumed as asked
     │   └── OutcomeUnknownError    a resume would repeat an external effect that may have happened (.steps)
+    ├── ScheduleNotFoundError      there is no such schedule
     ├── WorkflowNotFoundError      the code of a recorded execution is not where it was
     ├── StoreError                 the log is locked, full, corrupt, newer or read-only
     └── SerializationError         a value cannot be stored or restored (.path)
@@ -58,6 +59,7 @@ __all__ = [
     "OutcomeUnknownError",
     "PollTimeoutError",
     "ResumeError",
+    "ScheduleNotFoundError",
     "SecretMissingError",
     "SerializationError",
     "SignalError",
@@ -578,6 +580,19 @@ class WorkflowNotFoundError(CerebelumError):
         ... except WorkflowNotFoundError as error:
         ...     "no_such_module" in str(error)
         True
+    """
+
+
+class ScheduleNotFoundError(CerebelumError):
+    """There is no schedule with this id in the log, or several begin with it.
+
+    Example:
+        >>> client = ExecutionClient(MemoryStore())
+        >>> try:
+        ...     client.run_sync(client.get_schedule("nightly"))
+        ... except ScheduleNotFoundError as error:
+        ...     print(error)
+        there is no schedule 'nightly' in this log. This log has no schedules
     """
 
 

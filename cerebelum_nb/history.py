@@ -20,6 +20,7 @@ from ._history.graph import graph
 from ._history.open import open  # noqa: A004  # history.open is what it does
 from ._history.plots import plot, plot_durations, plot_failures, plot_time, plot_trend
 from ._history.replay import replay, slider
+from ._history.schedules import schedules
 from ._history.snapshot import state_at
 from ._history.tables import events, executions, notes, outputs, sql, steps
 from ._history.try_step import try_step
@@ -39,6 +40,7 @@ __all__ = [
     "plot_time",
     "plot_trend",
     "replay",
+    "schedules",
     "slider",
     "sql",
     "state_at",

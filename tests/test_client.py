@@ -166,7 +166,7 @@ STARTED = WorkflowStarted(at=0, workflow="made", inputs=Value("json", "{}"), tot
             """execution_id workflow_name status started_at completed_at current_step_index total_steps
             current_step_name progress_percentage completed_steps inputs
             step_outputs error sleep_info approval_info elapsed_seconds
-            interrupted caller name tags notes""",
+            interrupted caller queued_behind name tags notes""",
         ),
         (StepStatus, "step_name step_index status started_at completed_at duration_seconds output error"),
         (SleepInfo, "duration_ms sleep_started_at remaining_ms data"),

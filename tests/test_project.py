@@ -101,4 +101,5 @@ def test_the_wheel_brings_its_types_and_the_demo_notebook(tmp_path: Path) -> Non
     assert "cerebelum_nb/_views/slider.js" in names
     assert "cerebelum_nb/_web/static/live.js" in names and "cerebelum_nb/_web/templates/base.html" in names
     assert "cerebelum_nb/demo_notebooks/01_deploy_a_service.ipynb" in names
+    assert "cerebelum_nb/_classroom/lessons/01_a_program_that_remembers.py" in names
     assert not [name for name in names if not name.startswith(("cerebelum_nb/", "cerebelum_nb-"))]

@@ -199,7 +199,7 @@ def _reclaim(log: SqliteStore) -> int:
             return 0
         used = set(_named(db))
         # A run writes its code before the first event that names it, so code waits until nothing is under way.
-        live = f"SELECT EXISTS (SELECT 1 FROM execution WHERE state IN ({row_sql.ACTIVE}))"
+        live = f"SELECT EXISTS (SELECT 1 FROM execution WHERE state IN ('QUEUED', {row_sql.ACTIVE}))"
         (is_live,) = db.execute(live).fetchone()
         unused = [d for d, codec in stored.items() if d not in used and not (is_live and codec == "code")]
         for table in ("payload", "untrusted"):

@@ -15,10 +15,11 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from hashlib import sha256
 from typing import Any
 
+from .._core.schedule import ScheduleState, evolve_schedule
 from .._core.state import State, evolve
 from .._core.summary import Summary, summarise
 from .._history.sources import Log
-from .._store import chain, labels, results, row_sql, rows
+from .._store import chain, labels, results, row_sql, rows, schedules
 from .._store.connect import resolve_store
 from .._store.opening import ERRORS, explain
 from .._store.schema import SCHEMA_VERSION, differences, versions
@@ -204,6 +205,8 @@ class Check:
         where, values = ("", ()) if execution_id is None else ("WHERE execution_id = ?", (execution_id,))
         for columns in self.db.execute(f"{row_sql.SELECT} {where} ORDER BY execution.key", values):
             self.execution(columns)
+        if execution_id is None:
+            self._schedules()
         self._payloads(everything=execution_id is None)
         if execution_id is None:
             self._tags()
@@ -312,6 +315,26 @@ class Check:
             says, is_ = getattr(shown, name), getattr(told, name)
             if says != is_:
                 self.found(f"its row says {name} = {says}, its events say {is_}", execution_id)
+
+    def _schedules(self) -> None:
+        """Hold the events of each schedule against their hashes, and its row against its events."""
+        events = "SELECT version, hash, type, at, data FROM schedule_event WHERE schedule = ? ORDER BY version"
+        for key, *columns in self.db.execute(f"SELECT key, {schedules.COLUMNS} FROM schedule").fetchall():
+            name = columns[0]
+            state, head, before = ScheduleState(schedule_id=name), chain.start(name), len(self.findings)
+            for version, hashed, kind, at, data in self.db.execute(events, (key,)):
+                if version != state.version + 1 or not _fits(head, version, (kind, None, None, None, at, data), hashed):
+                    self.found(f"the schedule {name} is not as it was written: its event {version} ({kind})")
+                    break
+                head = hashed
+                try:
+                    (event,) = schedules.decode_schedule([(kind, at, data)])
+                except StoreError as exc:
+                    self.found(f"the schedule {name}: event {version} cannot be read: {exc}")
+                    break
+                state = evolve_schedule(state, event)
+            if len(self.findings) == before and tuple(columns) != schedules.values_of(state):
+                self.found(f"the row of the schedule {name} says something else than its events")
 
     # -- values ---------------------------------------------------------------------------------------------
 

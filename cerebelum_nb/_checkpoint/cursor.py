@@ -255,7 +255,8 @@ class Cursor:
             self._about.take_cells(variables.get(".k"))
         from_call = {name: variables[name] for name in self._from_call if name in variables}
         secrets = self._secrets_of(variables) if self.hides is not None else {}
-        variables = {name: value for name, value in variables.items() if name not in secrets}
+        for name in secrets:
+            del variables[name]
         found = self._about.snapshot(place, variables, from_call, self.hides)
         found.secrets = secrets
         found.given = {name for name, value in self._arguments.items() if variables.get(name) is value}

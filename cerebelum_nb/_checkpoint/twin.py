@@ -66,6 +66,7 @@ class Twin:
         self._at: dict[tuple[types.CodeType, int], Place | None] = {}
         self._liveness: Liveness | None = None
         self._live: dict[int, frozenset[str]] = {}
+        self._hidden: dict[int, tuple[frozenset[str], frozenset[str]]] = {}
         self._nested: dict[tuple[str, int, int], tuple[int, types.CodeType]] | None = None
 
     @property
@@ -125,6 +126,14 @@ class Twin:
         for around in place.withs:
             self._items(around.node, lambda n, k=around.level: found.setdefault(f".h{k}.{n}") or _name(n))  # type: ignore[misc]
         return list(found)
+
+    def hidden(self, place: Place) -> tuple[frozenset[str], frozenset[str]]:
+        """Return the hidden variables that a place needs, and those of them that are iterators of a ``range``."""
+        if place.number not in self._hidden:
+            names = {f".i{loop.level}" for loop in place.loops} | {f".e{one.level}" for one in place.handlers}
+            ranges = {f".i{loop.level}" for loop in place.loops if _is_over_range(loop.node)}  # nobody else has these
+            self._hidden[place.number] = frozenset({*names, *self.head_names(place)}), frozenset(ranges)
+        return self._hidden[place.number]
 
     def nested(self) -> dict[tuple[str, int, int], tuple[int, types.CodeType]]:
         """Return the code of the functions defined in it, by where they stand."""
@@ -396,6 +405,13 @@ def _reads_all(node: ast.AST) -> bool:
     """Whether it is ``locals()`` or the like."""
     match node:
         case ast.Call(func=ast.Name(id="locals" | "vars" | "dir"), args=[], keywords=[]):
+            return True
+    return False
+
+
+def _is_over_range(loop: ast.stmt) -> bool:
+    match loop:
+        case ast.For(iter=ast.Call(func=ast.Name(id="range"))):
             return True
     return False
 

@@ -8,7 +8,6 @@ reason: an open file would silently become a copy, two arrays that share memory 
 
 from __future__ import annotations
 
-import ast
 import io
 import json
 import math
@@ -117,9 +116,7 @@ class Frame:
             variables.pop(name, None)
             for inner in _containers(value):
                 refused[id(inner)] = ("refused", f"it is part of {name}, which is not kept")
-        wanted = {f".i{loop.level}" for loop in place.loops} | {f".e{one.level}" for one in place.handlers}
-        wanted.update(self.twin.head_names(place))
-        ranges = {f".i{loop.level}" for loop in place.loops if _is_range(loop.node)}  # nobody else has these iterators
+        wanted, ranges = self.twin.hidden(place)
         rich: dict[str, Any] = {}
         for name, value in variables.items():
             if name not in wanted if name[0] == "." else name in self.free:
@@ -329,13 +326,6 @@ def _dress_error(error: BaseException, state: Any) -> None:
 # -- loops over a range, which are the most frequent ones ----------------------------------------------------
 
 _RANGE_ITERATOR = type(iter(range(0)))
-
-
-def _is_range(loop: ast.stmt) -> bool:
-    match loop:
-        case ast.For(iter=ast.Call(func=ast.Name(id="range"))):
-            return True
-    return False
 
 
 def _write_range(iterator: Any) -> list[int]:

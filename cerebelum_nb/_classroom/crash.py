@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -24,6 +21,7 @@ from .._workflow.start import new_id
 from .._workflow.workflow import Workflow
 from ..errors import CerebelumError
 from .evidence import Evidence, RecordedRun
+from .helper import run_jobs
 from .mortal import KILLED, Job, Lives, Moment, dumps
 
 if TYPE_CHECKING:
@@ -244,39 +242,13 @@ def _live(lives: Lives, timeout: float) -> tuple[int, int, str]:
                 f"The workflow cannot be taken to another process: {type(error).__name__}: {error}. Its steps use "
                 "something that only this process has, such as an open file or a connection: make it inside the step."
             ) from error
-        command = [sys.executable, "-m", f"{__package__}.mortal", str(path)]
-        process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=_environment(),
-            start_new_session=True,
-        )
         try:
-            printed, errors = process.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired as error:
+            pid, code, printed, errors = run_jobs(path, timeout)
+        except TimeoutError as error:
             raise CerebelumError(
                 f"After {timeout:g} seconds the other process had neither died nor ended, and was killed."
             ) from error
-        finally:
-            if process.poll() is None:
-                _end(process)
-                process.communicate()
-    if process.returncode and process.returncode not in KILLED:
+    if code and code not in KILLED:
         last = errors.strip().splitlines()[-12:]
         raise CerebelumError("The run failed before anybody could kill it:\n" + "\n".join(last))
-    return process.pid, process.returncode, printed
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    """Kill a process and what it forked, which is a group of its own."""
-    if hasattr(os, "killpg"):
-        os.killpg(process.pid, signal.SIGKILL)
-    else:
-        process.kill()
-
-
-def _environment() -> dict[str, str]:
-    """Let the other process import what this one does."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return pid, code, printed

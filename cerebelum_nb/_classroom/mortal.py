@@ -1,8 +1,7 @@
 """The process that dies: it runs a workflow from a notebook and kills itself at one event.
 
-``python -m cerebelum_nb._classroom.mortal JOBS``, where JOBS is a file that `crash` wrote. The jobs are pickled by the
-process that starts this one, for this one only. Several of them are forked from it where processes can be forked, as
-importing this library takes longer than most jobs.
+``python -m cerebelum_nb._classroom.mortal JOBS``: JOBS is a file that `crash` wrote. Without JOBS it is the helper,
+which forks a process for each such file. The jobs are pickled by the process that starts this one, for this one only.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from .._store.sqlite import SqliteStore
 from .._values.classes import MAIN
 from .._workflow.definition import Definition
 from .._workflow.workflow import Workflow
+from .helper import serve
 
 __all__ = ["KILLED", "Death", "Job", "Lives", "Moment", "dumps", "live"]
 
@@ -194,4 +194,6 @@ if __name__ == "__main__":
     # Not as `__main__`: the jobs name the classes of the module under its own name.
     from cerebelum_nb._classroom import mortal
 
-    sys.exit(mortal.live(Path(sys.argv[1])))
+    if len(sys.argv) > 1:
+        sys.exit(mortal.live(Path(sys.argv[1])))
+    serve(sys.stdin, sys.stdout, mortal.live)

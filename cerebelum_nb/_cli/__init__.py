@@ -31,6 +31,7 @@ _HOMES = {  # of each command the module, and what `cerebelum --help` says, whic
     "pack": ("pack", "Write one execution to a file that opens elsewhere."),
     "unpack": ("pack", "Add executions from a packed file to the log."),
     "prune": ("prune", "Delete finished executions and free their space."),
+    "schedule": ("schedule", "Start a workflow at certain times."),
     "scheduler": ("scheduler", "Resume what is due, and what a dead process left."),
     "metrics": ("metrics", "Serve the metrics of a log to Prometheus."),
     "notify": ("notify", "Tell people what happens in a log."),

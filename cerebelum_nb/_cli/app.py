@@ -27,6 +27,7 @@ from ..errors import (
     ExecutionStoppedError,
     InputsError,
     ResumeError,
+    ScheduleNotFoundError,
     SecretMissingError,
     StepDefinitionError,
     StoreError,
@@ -87,7 +88,7 @@ EXITS = {
     Exit.OK: "done",
     Exit.FAILED: "the execution failed or was cancelled; `doctor`, `verify`, `tutorial`: something needs attention",
     Exit.USAGE: "the command line cannot be parsed: an option, a number, JSON",
-    Exit.NOT_FOUND: "no execution has that id, or several ids begin with it",
+    Exit.NOT_FOUND: "no execution (or schedule) has that id, or several ids begin with it",
     Exit.BUSY: "another process is running the execution",
     Exit.LOG: "the log cannot be opened, read or written",
     Exit.CODE: "the workflow's code cannot be found, imported or run as it is",
@@ -99,6 +100,7 @@ EXITS = {
 
 _CODES: tuple[tuple[type[CerebelumError], Exit], ...] = (
     (ExecutionNotFoundError, Exit.NOT_FOUND),
+    (ScheduleNotFoundError, Exit.NOT_FOUND),
     (ExecutionBusyError, Exit.BUSY),
     (StoreError, Exit.LOG),
     (WorkflowNotFoundError, Exit.CODE),

@@ -24,6 +24,7 @@ from .reading import ACTIVE, INTERRUPTED, entry, listed, status_of
 from .status import ApprovalInfo, ExecutionStatus, SleepInfo, StepStatus
 
 if TYPE_CHECKING:
+    from .._workflow.schedule import Schedule
     from .acting import ResumeOutcome
 
 T = TypeVar("T")
@@ -290,6 +291,25 @@ class ExecutionClient:
         from .._engine.cancel import cancel_execution
 
         await cancel_execution(self._store, execution_id, reason=reason, by=by)
+
+    async def list_schedules(self) -> list[Schedule]:
+        """List the schedules of the log, by their ids; ``history.schedules()`` gives them as a frame."""
+        from .._workflow.schedule import schedules
+
+        return schedules(self._store)
+
+    async def get_schedule(self, schedule_id: str) -> Schedule:
+        """Find a schedule, to ask it for the coming times, pause, resume or delete it.
+
+        Args:
+            schedule_id: its id or an unambiguous prefix.
+
+        Raises:
+            ScheduleNotFoundError: there is no such schedule.
+        """
+        from .._workflow.schedule import named
+
+        return named(schedule_id, self._store)
 
     def run_sync(self, work: Coroutine[Any, Any, T]) -> T:
         """Wait for a call of this client from sync code: a script, or a cell.

@@ -13,7 +13,8 @@ from typing import Any
 
 from .._core.events import WorkflowFailed, WorkflowHibernated, WorkflowTagged
 from .._core.state import State, fold
-from .._core.state_name import ACTIVE, ExecutionState
+from .._core.state_name import ACTIVE as RUN_OR_WAIT
+from .._core.state_name import ExecutionState
 from .._core.step_state import Operation
 from .._core.value import Value
 from .._store.base import ExecutionRow, Store
@@ -25,7 +26,9 @@ from .status import ApprovalInfo, ExecutionStatus, SleepInfo, StepStatus
 
 __all__ = ["ACTIVE", "INTERRUPTED", "entry", "listed", "status_of"]
 
-_WAITING = tuple(state for state in ACTIVE if state is not ExecutionState.RUNNING)
+_WAITING = tuple(state for state in RUN_OR_WAIT if state is not ExecutionState.RUNNING)
+ACTIVE = (ExecutionState.QUEUED, *RUN_OR_WAIT)
+"""States in which a process should be running an execution, or will run it."""
 
 INTERRUPTED = "interrupted"
 """No state, but what lists show, and find, where the process of an active execution has died."""
@@ -90,6 +93,7 @@ def entry(store: Store, row: ExecutionRow, now: int) -> ExecutionStatus:
         error=shown.error,
         sleep_info=later(lambda: details.sleep),
         approval_info=later(lambda: details.approval),
+        queued_behind=None if shown.state is not ExecutionState.QUEUED else later(lambda: details.behind),
         notes=later(lambda: details.notes),
         elapsed_seconds=(end - shown.started_at) / 1e6,
         interrupted=interrupted,
@@ -165,6 +169,14 @@ class _Details:
             remaining_timeout_ms=self._left(found.due_at),
         )
 
+    @cached_property
+    def behind(self) -> str | None:
+        from .._engine.queue import ahead_of
+
+        slot, name = self._row.summary.slot or "", self._row.execution_id
+        first = next(ahead_of(self._store, slot, name, self._row.summary.queued_at), None)
+        return None if first is None else first.execution_id
+
     def _step(self, name: str, place: int) -> StepStatus:
         step = self._state.steps[name]
         return StepStatus(
@@ -213,6 +225,8 @@ def _is_interrupted(store: Store, row: ExecutionRow) -> bool:
         return False
     if row.holder is not None:
         return not store.lease_left(row.holder)
+    if row.summary.state is ExecutionState.QUEUED:
+        return False  # a scheduler runs it when its turn comes
     # Hibernating, no process should hold it.
     return not (
         row.summary.state in _WAITING

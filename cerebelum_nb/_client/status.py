@@ -177,7 +177,7 @@ class ApprovalInfo:
         }
 
 
-@late("completed_steps", "inputs", "step_outputs", "sleep_info", "approval_info", "notes")
+@late("completed_steps", "inputs", "step_outputs", "sleep_info", "approval_info", "queued_behind", "notes")
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ExecutionStatus:
     """An execution as it was when this was read.
@@ -200,6 +200,8 @@ class ExecutionStatus:
         error: why it failed, ``type: message``.
         sleep_info: the sleep it is in.
         approval_info: the approval it waits for.
+        queued_behind: of a queued one the execution that has what it waits for, or waits for it first; None when it is
+            next.
         elapsed_seconds: from its start to its end; to now while it runs; to its last event while it is paused or
             interrupted.
         interrupted: whether it should run, but no process runs it: its process died. It can be resumed.
@@ -234,6 +236,7 @@ class ExecutionStatus:
     elapsed_seconds: float
     interrupted: bool = False
     caller: str | None = None
+    queued_behind: str | None = None
     name: str | None = None
     tags: tuple[str, ...] = ()
     notes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -267,6 +270,8 @@ class ExecutionStatus:
         shown["elapsed_seconds"] = self.elapsed_seconds
         shown["interrupted"] = self.interrupted
         shown["caller"] = self.caller
+        if details:
+            shown["queued_behind"] = jsonable(self, "queued_behind")
         shown["name"], shown["tags"] = self.name, [*self.tags]
         if details:
             shown["notes"] = _plain(jsonable(self, "notes"))
@@ -371,6 +376,8 @@ def _notes(status: ExecutionStatus) -> list[str]:
         notes.append("interrupted: its process died; resume it")
     if status.error:
         notes.append(clean(status.error.splitlines()[0]))
+    if status.status is ExecutionState.QUEUED:
+        notes.append(f"queued behind {status.queued_behind}" if status.queued_behind else "queued: it is next")
     told = [
         f"{_name(step)}: {_name(f'{name} {value if isinstance(value, str) else json.dumps(value)}')}"
         for step, noted in status.notes.items()

@@ -70,6 +70,8 @@ def headline(event: e.WorkflowEvent) -> str:
 _HEADLINES: dict[type[e.WorkflowEvent], str] = {
     e.WorkflowStarted: "started",
     e.WorkflowForked: "forked",
+    e.WorkflowQueued: "queued",
+    e.WorkflowAdmitted: "its turn came",
     e.WorkflowPaused: "paused",
     e.WorkflowResumed: "resumed",
     e.WorkflowHibernated: "left its process",
@@ -228,6 +230,10 @@ def _detail(event: e.Event, state: State) -> str:
             tags = f", tags {', '.join(event.tags)}" if event.tags else ""
             labels = f"{f', {event.name}' if event.name else ''}{tags}"
             return f"{event.workflow}{labels}, {event.total_steps} steps, inputs {event.inputs.text}"
+        case e.WorkflowQueued():
+            return f"behind {event.behind}" if event.behind else ""
+        case e.WorkflowAdmitted():
+            return ""
         case e.WorkflowPaused() | e.StepInterrupted():
             return event.reason
         case e.WorkflowResumed():

@@ -74,6 +74,7 @@ from .events import Event, OperationEvent
 from .graph import Action, Plan, StepSpec, owner_of
 from .limits import Limit, permits, standing_before
 from .messages import (
+    Admitted,
     AskItems,
     AskRoute,
     Begin,
@@ -101,6 +102,7 @@ from .messages import (
 )
 from .rollback import rollback_started
 from .state import State, evolve
+from .state_name import ExecutionState
 from .step_state import Phase, StepState
 from .value import ErrorInfo
 
@@ -230,6 +232,10 @@ class Driver:
                 return self._lose(message, now)
             case Woken():
                 return self._wake(message, now)
+            case Admitted():
+                if self.state.lifecycle is not ExecutionState.QUEUED:
+                    return False
+                self._append(e.WorkflowAdmitted(at=now))
             case Restored():
                 steps = [name for name in message.steps if "[" not in name]
                 items = [name for name in message.steps if "[" in name]
@@ -266,6 +272,11 @@ class Driver:
         self._riders.append(make)
         return len(self._riders) == 1
 
+    @property
+    def rides(self) -> bool:
+        """Whether something waits for another event."""
+        return bool(self._riders)
+
     def take_riders(self) -> None:
         """Record what waits for another event."""
         waiting, self._riders = self._riders, []
@@ -288,6 +299,10 @@ class Driver:
         """
         if self.state.cancel is not None and not self.finishing:
             self._cancel(self.state.cancel.reason, self.state.cancel.by, now)
+        if self.state.lifecycle is ExecutionState.QUEUED and not self.finishing:
+            self._stay_queued(now)
+            commands, self._commands = self._commands, []
+            return commands
         while not self.finishing and self._routing is None:
             decisions = decide(self.plan, self.state, self._position, self._changed)
             self._changed = []
@@ -352,6 +367,14 @@ class Driver:
         self._append(event)
         self.finishing = True
         self._commands.append(End())
+
+    def _stay_queued(self, now: int) -> None:
+        """Start nothing; a shell that leaves it to others is done with it."""
+        if self.draining:
+            if not (self.batch and isinstance(self.batch[-1], e.WorkflowQueued)):
+                self._append(e.WorkflowQueued(at=now, behind=self.state.behind))
+            self.finishing = True
+            self._commands.append(End())
 
     def _settle(self, message: Settled) -> bool:
         name = message.step

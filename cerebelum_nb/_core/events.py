@@ -50,6 +50,7 @@ __all__ = [
     "StepProgressed",
     "StepRetried",
     "StepStarted",
+    "WorkflowAdmitted",
     "WorkflowAwakened",
     "WorkflowCancelled",
     "WorkflowCompleted",
@@ -57,6 +58,7 @@ __all__ = [
     "WorkflowForked",
     "WorkflowHibernated",
     "WorkflowPaused",
+    "WorkflowQueued",
     "WorkflowResumed",
     "WorkflowRolledBack",
     "WorkflowStarted",
@@ -112,7 +114,10 @@ class OperationEvent(StepEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class WorkflowStarted(WorkflowEvent):
-    """It begins; a child because of the step ``caller_step`` of ``caller``. ``depth`` counts the callers above it."""
+    """It begins; a child because of the step ``caller_step`` of ``caller``. ``depth`` counts the callers above it.
+
+    ``slot`` names what only one execution at a time may have: the workflow and the value of its concurrency key.
+    """
 
     workflow: str
     inputs: Value
@@ -125,9 +130,22 @@ class WorkflowStarted(WorkflowEvent):
     caller: str = ""
     caller_step: str = ""
     depth: int = 0
+    slot: str = ""
     name: str = ""
     tags: tuple[str, ...] = ()
     refresh: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class WorkflowQueued(WorkflowEvent):
+    """It waits for its slot, which ``behind`` has, or waits for too. A second one leaves it at its place."""
+
+    behind: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class WorkflowAdmitted(WorkflowEvent):
+    """It was queued, and has its slot now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
@@ -142,7 +160,7 @@ class TakenUpEvent(WorkflowEvent):
     Steps in ``retried`` run again in the same visit (their finished operations stay); ``revisited`` start from scratch;
     ``rerouted`` keep their result but choose their route again; ``restored`` run again only because their value was
     never kept, and keep the route they took; ``relisted`` list their items again, and keep the results of those that
-    are the same. ``plan`` is the digest of the plan that now applies.
+    are the same. ``plan`` is the digest of the plan that now applies, ``slot`` another slot than before.
     """
 
     retried: tuple[str, ...] = ()
@@ -153,6 +171,7 @@ class TakenUpEvent(WorkflowEvent):
     inputs: Value | None = None
     total_steps: int = 0
     plan: str = ""
+    slot: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
@@ -532,6 +551,8 @@ class ChildEnded(OperationEvent):
 
 Event = (
     WorkflowStarted
+    | WorkflowQueued
+    | WorkflowAdmitted
     | WorkflowPaused
     | WorkflowResumed
     | WorkflowHibernated

@@ -181,6 +181,17 @@ class Each:
     key: Callable[[Any], object] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Concurrency:
+    """Of how many executions only one runs at a time: those with the same value of ``key``.
+
+    ``key`` names an input, or is a function of the inputs; ``on_conflict`` is "queue", "cancel" or "refuse".
+    """
+
+    key: str | Callable[[Any], object]
+    on_conflict: str = "queue"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """A validated workflow: its steps, their order, and its routes. Immutable.
@@ -202,6 +213,7 @@ class Plan:
     rolls_back: bool = False
     shape: Any = None
     timeout: float | None = None
+    concurrency: Concurrency | None = None
 
     def routed(self, step: str) -> bool:
         """Whether the outcome of ``step`` must be matched against a branch or a diverge."""

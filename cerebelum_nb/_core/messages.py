@@ -13,6 +13,7 @@ from .events import Event
 from .value import ErrorInfo
 
 __all__ = [
+    "Admitted",
     "AskItems",
     "AskRoute",
     "Begin",
@@ -131,6 +132,11 @@ class Woken:
 
 
 @dataclass(slots=True)
+class Admitted:
+    """It waited for its slot, which is free now."""
+
+
+@dataclass(slots=True)
 class Restored:
     """Results that are in no log were lost with their worker: their steps run again, only to restore them.
 
@@ -188,6 +194,7 @@ Message = (
     | Items
     | Lost
     | Woken
+    | Admitted
     | Restored
     | Stop
     | Expire

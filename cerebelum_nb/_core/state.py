@@ -51,6 +51,9 @@ class State:
     source: str = ""
     plan: str = ""  # the digest of the plan it last used
     origin: str = ""  # the notebook or script that started it
+    slot: str = ""  # what only one execution at a time may have
+    queued_at: int | None = None  # since when it waits for its slot
+    behind: str = ""  # the execution it waits behind, as of when it was queued
     name: str = ""
     tags: tuple[str, ...] = ()  # sorted
     refresh: tuple[str, ...] = ()  # steps that take no cached result
@@ -368,12 +371,18 @@ def evolve(state: State, event: e.Event) -> State:
             state.workflow, state.inputs = event.workflow, event.inputs
             state.module, state.qualname, state.source = event.module, event.qualname, event.source
             state.plan = event.plan
-            state.origin = event.origin
+            state.origin, state.slot = event.origin, event.slot
             state.name, state.tags, state.refresh = event.name, event.tags, event.refresh
             state.caller, state.caller_step, state.depth = event.caller, event.caller_step, event.depth
             state.total_steps, state.started_at, state.resumed_at = event.total_steps, event.at, event.at
+        case e.WorkflowQueued():
+            state.lifecycle, state.behind = ExecutionState.QUEUED, event.behind
+            state.queued_at = event.at if state.queued_at is None else state.queued_at
+        case e.WorkflowAdmitted():
+            state.lifecycle, state.queued_at, state.behind = ExecutionState.RUNNING, None, ""
+            state.resumed_at = event.at
         case e.WorkflowPaused():
-            state.lifecycle, state.reason = ExecutionState.PAUSED, event.reason
+            state.lifecycle, state.reason, state.queued_at = ExecutionState.PAUSED, event.reason, None
             state.hibernated, state.wake_at, state.deaths = False, None, 0
         case e.WorkflowResumed():
             _take_up(state, event)
@@ -615,7 +624,7 @@ def _restore(state: State, name: str) -> None:
 
 
 def _finish(state: State, lifecycle: ExecutionState, at: int) -> None:
-    state.lifecycle, state.completed_at, state.current_step = lifecycle, at, None
+    state.lifecycle, state.completed_at, state.current_step, state.queued_at = lifecycle, at, None, None
     state.hibernated, state.wake_at, state.deaths = False, None, 0
 
 
@@ -629,6 +638,8 @@ def _take_up(state: State, event: e.TakenUpEvent) -> None:
         state.inputs = event.inputs
     state.total_steps = event.total_steps or state.total_steps
     state.plan = event.plan or state.plan
+    if event.slot is not None:
+        state.slot = event.slot
     if event.revisited and state.steps.keys() <= set(event.revisited):
         state.jumps = 0
     for name in event.retried:

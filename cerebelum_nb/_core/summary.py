@@ -26,6 +26,8 @@ class Summary:
     wake_at: int | None = None
     parent: str | None = None
     caller: str | None = None
+    slot: str | None = None
+    queued_at: int | None = None
     name: str = ""
     tags: tuple[str, ...] = ()
 
@@ -51,6 +53,8 @@ def summarise(state: State) -> Summary:
         state.wake_at,
         state.parent,
         state.caller or None,
+        state.slot or None,
+        state.queued_at if state.lifecycle is ExecutionState.QUEUED else None,
         state.name,
         state.tags,
     )

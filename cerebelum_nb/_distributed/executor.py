@@ -132,6 +132,7 @@ class DistributedExecutor:
         """
         __tracebackhide__ = True
         refuse_in_step(workflow.variable)
+        _refuse_slots(workflow)
         labels = Labels.of(name, tags)
         plan, local = _plan_of(workflow), resolve_store(store)
         made_id = new_id() if execution_id is None else check_id(execution_id)
@@ -178,6 +179,7 @@ class DistributedExecutor:
         """
         __tracebackhide__ = True
         refuse_in_step(workflow.variable)
+        _refuse_slots(workflow)
         plan, local = _plan_of(workflow), resolve_store(store)
         cluster = await self._cluster(local)
         found = await self._found(workflow, execution_id, cluster, local)
@@ -207,6 +209,7 @@ class DistributedExecutor:
         """
         __tracebackhide__ = True
         refuse_in_step(workflow.variable)
+        _refuse_slots(workflow)
         plan, local = _plan_of(workflow), resolve_store(store)
         cluster = await self._cluster(local)
         found = await self._found(workflow, execution_id, cluster, local, "roll back")
@@ -274,6 +277,7 @@ class DistributedExecutor:
         """
         __tracebackhide__ = True
         refuse_in_step(workflow.variable)
+        _refuse_slots(workflow)
         plan, local = _plan_of(workflow), resolve_store(store)
         cluster = await self._cluster(local)
         parent = await self._found(workflow, execution_id, cluster, local, "fork")
@@ -469,6 +473,15 @@ class _Told:
     def peek(self, mask: Callable[[str], str]) -> str:
         """Return what it printed last; the worker has masked it."""
         return str(self._printed)
+
+
+def _refuse_slots(workflow: Definition) -> None:
+    """Raise CerebelumError for a workflow of which only one execution may run at a time: nothing there counts them."""
+    if workflow.concurrency is not None:
+        raise CerebelumError(
+            f"workflow '{workflow.name}' has a concurrency_key, which holds for the executions of a log, and not on a "
+            f"cluster. Run it without distributed=True, or give the executions one execution_id for each value"
+        )
 
 
 async def _watch(cluster: Cluster, workflow: Definition, followed: Followed, terms: Terms) -> None:

@@ -23,6 +23,7 @@ from temporalio.service import RPCError
 from .._core.arguments import ExecutionLike, id_of
 from .._core.events import Event
 from .._core.labels import name_fits
+from .._core.schedule import ScheduleEvent, ScheduleState
 from .._core.state import State, fold
 from .._core.state_name import ExecutionState
 from .._core.summary import Summary, summarise
@@ -30,7 +31,7 @@ from .._store import refusals
 from .._store.base import Commit, ExecutionRow, Rejection
 from .._store.holder import CLUSTER, Holder, ProcessIdentity
 from .._store.sqlite import SqliteStore
-from ..errors import ExecutionBusyError, ExecutionNotFoundError, StoreError
+from ..errors import CerebelumError, ExecutionBusyError, ExecutionNotFoundError, StoreError
 from .cluster import Cluster
 from .connection import explain
 from .mirror import Mirror
@@ -258,9 +259,40 @@ class RemoteStore:
         """Return nothing: there are no children on a cluster."""
         return []
 
+    def in_slot(self, slot: str) -> ExecutionRow | None:
+        """Return None: nothing has a slot there."""
+        return None
+
+    def queue(self, slot: str | None = None, *, limit: int, offset: int = 0, last: bool = False) -> list[ExecutionRow]:
+        """Return nothing: nothing is queued there."""
+        return []
+
     def abandoned(self, *, limit: int) -> list[ExecutionRow]:
         """Return nothing: the cluster takes up what a dead worker left."""
         return []
+
+    def schedules(self, *, due_by: int | None = None) -> list[ScheduleState]:
+        """Return nothing: schedules live in a log."""
+        return []
+
+    def schedule(self, schedule_id: str) -> ScheduleState | None:
+        """Return None: schedules live in a log."""
+        return None
+
+    def schedule_events(self, schedule_id: str) -> list[ScheduleEvent]:
+        """Return nothing: schedules live in a log."""
+        return []
+
+    def next_schedule(self) -> int | None:
+        """Return None: schedules live in a log."""
+        return None
+
+    def append_schedule(self, state: ScheduleState, event: ScheduleEvent, start: Commit | None = None) -> bool:
+        """Refuse: a cluster has schedules of its own, which Temporal keeps."""
+        raise CerebelumError(
+            f"schedules live in a log, and {self.location} is a cluster: give a log as store=, and let `cerebelum "
+            f"scheduler` start the executions here; or start them on the cluster with a Temporal Schedule"
+        )
 
     def lease_left(self, holder: Holder) -> float:
         """Say that the cluster lives."""

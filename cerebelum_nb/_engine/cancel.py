@@ -17,7 +17,7 @@ from .leases import leases_of
 from .leaving import leave_off
 from .patience import patiently, short_try
 
-__all__ = ["cancel_children", "cancel_execution"]
+__all__ = ["cancel_children", "cancel_execution", "cancel_now"]
 
 log = logging.getLogger("cerebelum_nb")
 
@@ -41,12 +41,13 @@ async def cancel_execution(store: Store, execution_id: ExecutionLike, *, reason:
 
     def write() -> str:
         with short_try():
-            return _cancel(store, execution_id, reason, by)
+            return cancel_now(store, execution_id, reason, by)
 
     return await patiently(write)
 
 
-def _cancel(store: Store, execution_id: ExecutionLike, reason: str | None, by: str | None) -> str:
+def cancel_now(store: Store, execution_id: ExecutionLike, reason: str | None, by: str | None) -> str:
+    """Cancel an execution for good, as :func:`cancel_execution` does; a locked log is a transient StoreError."""
     row = store.execution(execution_id)
     execution_id, store = row.execution_id, where_it_runs(store, row)
     if row.summary.state.is_final:
@@ -67,6 +68,7 @@ def _cancel(store: Store, execution_id: ExecutionLike, reason: str | None, by: s
         ended = WorkflowCancelled(at=max(now, state.updated_at), reason=reason, by=by)
         commit = leave_off(execution_id, state, ended, interrupted="cancelled", **lease._asdict())
         if not store.commit([commit]):
+            leases_of(store).tell_queued()
             break
     cancel_children(store, execution_id, state)
     if state.caller:
@@ -82,7 +84,7 @@ def cancel_children(store: Store, execution_id: str, state: State) -> None:
     for child in open_children(state):
         try:
             with short_try():
-                _cancel(store, child, f"its caller {execution_id} was cancelled", None)
+                cancel_now(store, child, f"its caller {execution_id} was cancelled", None)
         except ResumeError:
             pass  # it has ended by itself
         except CerebelumError as error:

@@ -23,6 +23,7 @@ from .._core.events import Event
 from .._core.graph import Plan, StepSpec
 from .._core.limits import Limit
 from .._core.messages import (
+    Admitted,
     AskItems,
     AskRoute,
     Begin,
@@ -44,7 +45,7 @@ from .._core.messages import (
     Stop,
 )
 from .._core.settle import Returned, ReturnedError, settle, tries_again
-from .._core.state import State
+from .._core.state import State, fold
 from .._core.state_name import ExecutionState
 from .._core.step_state import StepState
 from .._core.summary import summarise
@@ -53,7 +54,7 @@ from .._core.waits import AttemptWaits, may_leave, ripe_at, wake_at
 from .._store.base import Commit, Store
 from .._text.duration import format_seconds
 from .._values import Redactor
-from ..errors import CerebelumError, ExecutionBusyError, ExecutionTimeoutError
+from ..errors import CerebelumError, ExecutionBusyError, ExecutionTimeoutError, StoreError
 from . import observers
 from .attempt import Attempt, Interruption
 from .call_step import at_failure
@@ -65,6 +66,7 @@ from .foreach import join_items, list_items
 from .leases import leases_of
 from .patience import short_try
 from .ports import Outcome, RunLoop, Waiter
+from .queue import Turn, slot_after
 from .remembered import note_end
 from .routing import take_route
 from .scope import Scope, Suspension
@@ -132,6 +134,16 @@ class Execution(ExecutionValues):
         self._keys: dict[str, str] = {}  # of what attempts of cached steps compute
         self._ripening: Timer | None = None
         self._expiry: Timer | None = None
+        rule = plan.concurrency
+        self.turn = Turn(engine.store, execution_id, "queue" if rule is None else rule.on_conflict)
+        self.when_queued: Callable[[], None] | None = None  # called when that is recorded
+        self._looks_at_queue = False
+        self._beginning: Sequence[Event] = ()  # the events that start or resume it, until it has its slot
+
+    @property
+    def queued(self) -> bool:
+        """Whether it waits for its slot."""
+        return self.state.lifecycle is ExecutionState.QUEUED
 
     @property
     def limit(self) -> Limit | None:
@@ -210,6 +222,8 @@ class Execution(ExecutionValues):
     @property
     def all_wait(self) -> bool:
         """Whether everything in flight waits for the clock; each attempt that begins to wait is checked once."""
+        if self.queued:
+            return not self._looks_at_queue
         while self._awake:
             if not next(iter(self._awake.values())).scope.waits:
                 return False
@@ -221,7 +235,14 @@ class Execution(ExecutionValues):
     def begin(self, events: Sequence[Event]) -> None:
         """Take the events that start or resume it; the engine then decides what to start."""
         why = "it hibernated" if self.state.hibernated else "its process ended"
+        if self.state.slot or slot_after(events, self.state):
+            self._beginning = events
+            events = self.turn.enter(events, self.state, self.now())
         self.driver.take(Begin(events, why, self.heard_at), self.now())
+        self._limit_time()
+
+    def _limit_time(self) -> None:
+        """Fail it when its time is over; that begins when it has its slot."""
         if (ends := self._ends_at) is not None:
             deadline = Deadline(self.clock, ends)
             if deadline.rest() <= 0:  # while it had no process: nothing starts any more
@@ -233,7 +254,7 @@ class Execution(ExecutionValues):
     def _ends_at(self) -> int | None:
         """When its time is over, µs since the epoch; a rollback takes the time it takes."""
         timeout = self.plan.timeout
-        if timeout is None or self.state.is_rolling_back:
+        if timeout is None or self.state.is_rolling_back or self.queued:
             return None
         return self.state.resumed_at + round(timeout * 1e6)
 
@@ -245,6 +266,39 @@ class Execution(ExecutionValues):
         self._ride_all_printed()
         if self.driver.take(Expire(self.describe(error)), self.now()):
             self.cause = error
+
+    def look_at_queue_soon(self) -> None:
+        """Ask, from any thread, to check whether the slot is free."""
+        if not self.loop.is_closed():
+            self._looks_at_queue = True
+            self.engine.stirs(self)
+            self.loop.call_soon_threadsafe(self.engine.post, self, self.look_at_queue, None)
+
+    def look_at_queue(self, _: None = None) -> None:
+        """Try to get the slot, if it is this one's turn."""
+        self._looks_at_queue = False
+        if not self.queued or self.finishing:
+            return
+        try:
+            has_come = self.turn.has_come(self.state, self.clock.monotonic(), self.clock.now())
+        except StoreError as error:
+            if not error.transient:
+                raise
+            has_come = False  # the log is locked: it is looked again soon
+        if has_come:
+            self.driver.take(Admitted(), self.now())
+            self._limit_time()
+
+    def lost_turn(self) -> None:
+        """Go back to what is recorded, and queue: another execution got the slot first."""
+        before, state = self.driver, fold(self.store.events(self.id))
+        self.driver = Driver(self.plan, state, before.limit)
+        self.driver.draining = before.draining
+        self.state = state
+        self._starts.clear()
+        if self._beginning:
+            self.begin(self._beginning)
+            self.advance()
 
     def ended(self, outcome: Outcome) -> None:
         """Take the outcome of an attempt into the inbox."""
@@ -337,7 +391,7 @@ class Execution(ExecutionValues):
 
     def consider_hibernation(self) -> None:
         """End the run in this process if it only waits, and will for long."""
-        if self.engine.hibernate_after is None or self.stays or self.over or self.finishing:
+        if self.engine.hibernate_after is None or self.stays or self.over or self.finishing or self.queued:
             return
         if not self.all_wait:
             return
@@ -443,6 +497,10 @@ class Execution(ExecutionValues):
             parts_written(self.store, self.payloads)
             self.payloads = ()
         first, self.written = self.written + 1, self.state.version
+        if self._beginning:
+            self._beginning = ()
+            if self.queued and self.when_queued is not None:
+                self.when_queued()
         if self._answers:
             answers, self._answers = self._answers, []
             for waiter in answers:

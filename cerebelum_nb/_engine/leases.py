@@ -37,12 +37,16 @@ log = logging.getLogger("cerebelum_nb")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseTimes:
-    """How long a lease lasts, how often it is renewed, how often the log is checked, when to stop; seconds."""
+    """How long a lease lasts, how often it is renewed, how often the log is checked, when to stop; seconds.
+
+    ``grace`` is how long an execution whose process died keeps the slot that others wait for (queue.py).
+    """
 
     lease: float = 30.0
     heartbeat: float = 5.0
     look: float = 0.5
     idle: float = 10.0
+    grace: float = 10.0
 
     @property
     def ttl(self) -> int:
@@ -172,7 +176,14 @@ class Leases:
             self._running.pop(execution.id, None)
             if leftovers:
                 self._leftovers[execution.id] = leftovers
+        self.tell_queued()
         self.tell()
+
+    def tell_queued(self) -> None:
+        """Let the executions that wait here for a slot look whether it is free."""
+        for execution in list(self._running.values()):
+            if execution.queued:
+                execution.look_at_queue_soon()
 
     def forget_ended(self, execution_id: str) -> None:
         """Forget the stopped steps of an execution that have ended since."""
@@ -273,10 +284,9 @@ class Leases:
 
     def _look(self, store: Store, executions: list[Held]) -> None:
         version = store.data_version()
-        if version == self._seen:
-            return
         for execution in executions:
-            execution.look_soon()
+            if version != self._seen or execution.queued:  # a process that dies writes nothing
+                execution.look_soon()
         self._seen = version
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from .._core.events import Event, StepInterrupted
+from .._core.events import Event, StepInterrupted, WorkflowPaused
 from .._core.state import State, fold
 from .._core.summary import summarise
-from .._store.base import Commit
+from .._store.base import Commit, Store
+from ..errors import ExecutionBusyError
+from .leases import leases_of
 
-__all__ = ["interruptions", "leave_off"]
+__all__ = ["interruptions", "leave_off", "pause_left"]
 
 
 def interruptions(state: State, at: int, reason: str, heard_at: int | None = None) -> list[StepInterrupted]:
@@ -46,3 +48,21 @@ def leave_off(
     return Commit(
         execution_id=execution_id, after=after, events=events, summary=summarise(state), holder=holder, release=True
     )
+
+
+def pause_left(store: Store, execution_id: str, reason: str, now: int) -> bool:
+    """Pause an execution that a dead process left; return whether it is.
+
+    It is not when a process turns out to run it, or when somebody sends it a signal at this moment.
+    """
+    try:
+        lease = leases_of(store).claim(execution_id, now)
+    except ExecutionBusyError:
+        return False
+    state = fold(store.events(execution_id))
+    paused = WorkflowPaused(at=max(now, state.updated_at), reason=reason)
+    commit = leave_off(execution_id, state, paused, interrupted="its process ended", **lease._asdict())
+    if store.commit([commit]):
+        store.release(execution_id, lease.holder)
+        return False
+    return True

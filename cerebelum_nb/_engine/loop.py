@@ -86,6 +86,7 @@ class Engine:
         self.loop, self.store, self.clock = loop, store, clock
         self._inbox: list[tuple[Execution, Callable[[Any], None], Any]] = []
         self._executions: dict[str, Execution] = {}
+        self._flushing: set[Execution] = set()  # a timer runs that commits their progress
         self._stirring: dict[Execution, None] = {}  # those that may be doing anything but wait for the clock
         self._pump_handle: asyncio.Handle | None = None
         self._pumping = False
@@ -185,7 +186,9 @@ class Engine:
 
     def flush_later(self, execution: Execution) -> None:
         """Commit waiting progress by itself if no other commit comes first."""
-        self.loop.call_later(_FLUSH_SECONDS, self._flush_progress, execution)
+        if execution not in self._flushing:
+            self._flushing.add(execution)
+            self.loop.call_later(_FLUSH_SECONDS, self._flush_progress, execution)
 
     def forget(self, execution: Execution, leftovers: list[Callable[[], bool]]) -> None:
         """Remove an execution that no longer runs here."""
@@ -283,6 +286,8 @@ class Engine:
         elif row.version > execution.written:
             self._rebase(execution)
             self.post(execution, _nothing, None)
+        if execution.queued:
+            self.post(execution, execution.look_at_queue, None)
 
     def note_blocking(self, step: str, seconds: float) -> None:
         """Note how long an async step has blocked the loop."""
@@ -310,7 +315,8 @@ class Engine:
         leases_of(self.store).enter(execution)
 
     def _flush_progress(self, execution: Execution) -> None:
-        if not execution.over:
+        self._flushing.discard(execution)
+        if not execution.over and execution.driver.rides:  # most often it rode with another commit meanwhile
             self.post(execution, lambda _: execution.take_progress(), None)
 
     def _pump(self, *, whole: bool = False) -> None:
@@ -401,6 +407,10 @@ class Engine:
                     execution.committed()
                 except BaseException as error:  # noqa: BLE001
                     self._failed(execution, error)
+            elif reason == Rejection.QUEUED:
+                self.on_behalf_of(execution, execution.lost_turn)
+                if execution.batch and not execution.over:
+                    again.append(execution)
             elif reason != Rejection.STALE:
                 execution.abort(superseded(execution.id))
             else:

@@ -171,8 +171,17 @@ class Held(Protocol):
     clock: Clock
     loop: asyncio.AbstractEventLoop
 
+    @property
+    def queued(self) -> bool:
+        """Whether it waits for its slot."""
+        ...
+
     def look_soon(self) -> None:
         """Check for events that others have appended."""
+        ...
+
+    def look_at_queue_soon(self) -> None:
+        """Check whether its slot is free."""
         ...
 
     def end_with_loop(self) -> None:

@@ -26,6 +26,7 @@ __all__ = [
     "EXECUTIONS",
     "MOMENT",
     "NOTES",
+    "SCHEDULES",
     "STEPS",
     "STEP_STATES",
     "TRIAL",
@@ -121,6 +122,22 @@ NOTES = {
     "at": Kind.TIME,
     "name": Kind.TEXT,
     "value": Kind.TEXT,
+}
+
+SCHEDULES = {
+    "schedule_id": Kind.TEXT,
+    "workflow": Kind.CATEGORY,
+    "state": Kind.CATEGORY,
+    "when": Kind.TEXT,
+    "timezone": Kind.CATEGORY,
+    "next_at": Kind.TIME,
+    "last_at": Kind.TIME,
+    "last_execution": Kind.TEXT,
+    "catch_up": Kind.DURATION,
+    "inputs": Kind.TEXT,
+    "note": Kind.TEXT,
+    "updated_at": Kind.TIME,
+    "version": Kind.INT,
 }
 
 _OF_THE_LOG = ("execution_id", "workflow", "error_type", "code_hash", "worker", "source")

@@ -63,8 +63,8 @@ def executions(
 
         - ``execution_id`` (str)
         - ``workflow`` (category): its name
-        - ``state`` (category): RUNNING, SLEEPING, WAITING_FOR_APPROVAL, WAITING_FOR_SIGNAL, WAITING_FOR_CHILD, PAUSED,
-          COMPLETED, FAILED, CANCELLED, ROLLED_BACK; one whose process died keeps the state it had
+        - ``state`` (category): QUEUED, RUNNING, SLEEPING, WAITING_FOR_APPROVAL, WAITING_FOR_SIGNAL, WAITING_FOR_CHILD,
+          PAUSED, COMPLETED, FAILED, CANCELLED, ROLLED_BACK; one whose process died keeps the state it had
         - ``started_at``, ``updated_at`` (datetime, UTC): its first and its last event
         - ``completed_at`` (datetime, UTC): when it completed, failed or was cancelled; NaT while it may continue
         - ``duration`` (timedelta): from start to that end, waits and pauses included; NaT while it may continue

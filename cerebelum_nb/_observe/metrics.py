@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["LogMetrics", "ProcessMetrics"]
 
 _STATES = (
+    "QUEUED",
     "RUNNING",
     "SLEEPING",
     "WAITING_FOR_APPROVAL",

@@ -1,4 +1,4 @@
-"""What a scheduler does: look for what is due or left behind, take it up, and sleep until the next wake-up.
+"""What a scheduler does: start what schedules say, take up what is due or left behind, sleep until the next wake-up.
 
 Between two wake-ups it looks twice a second at one number, which changes when another process has written, and once a
 second at whether the processes that hold executions are alive. It keeps nothing of an execution that is not running.
@@ -10,12 +10,12 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from .._core.events import WorkflowPaused
 from .._core.state import fold
+from .._core.state_name import ExecutionState
 from .._engine.children import tell_caller
 from .._engine.clock import current_clock
 from .._engine.leases import leases_of
-from .._engine.leaving import leave_off
+from .._engine.leaving import pause_left
 from .._engine.patience import short_try
 from .._store.base import ExecutionRow, Store
 from .._text.times import utc
@@ -24,6 +24,8 @@ from .._workflow.result import Result
 from .._workflow.run import Run
 from .._workflow.workflow import Workflow
 from ..errors import CerebelumError, ExecutionBusyError, OutcomeUnknownError, StoreError, WorkflowNotFoundError
+from .places import Places
+from .schedules import Schedules
 
 __all__ = ["SchedulerLoop"]
 
@@ -52,6 +54,8 @@ class SchedulerLoop:
         self.store, self.taken = store, 0
         self._code, self._max_deaths, self._trust_code = code, max_deaths, trust_code
         self._tell = log.info if tell is None else tell
+        self._schedules = Schedules(store, code, self._say, trust_code=trust_code)
+        self._places = Places(store)
         self._runs: dict[str, Run] = {}
         self._waiting: set[asyncio.Task[None]] = set()
         self._not_before: dict[str, int] = {}  # executions that cannot be resumed now, and until when
@@ -76,11 +80,14 @@ class SchedulerLoop:
                     if moment - left_at >= _LEFT_SECONDS:
                         left_at = moment
                         self._take_up_left()
-                    next_at = self._take_up_due()
+                    schedule_at = self._schedules.start_due(self._now())
+                    self._take_up_queued()
+                    next_at = min(filter(None, (schedule_at, self._take_up_due())), default=0)
                     seen = version
                 except StoreError as error:
                     self._say(f"the log cannot be used at the moment: {error}", once=True)
                 await self._sleep(next_at, seen, left_at)
+            self._places.give_up()
             for run in list(self._runs.values()):
                 run.drain()
             while self._waiting:
@@ -140,6 +147,13 @@ class SchedulerLoop:
             with short_try():
                 tell_caller(self.store, child, caller, fold(self.store.events(child, upto=1)).caller_step)
 
+    def _take_up_queued(self) -> None:
+        """Run the queued executions whose turn has come; one that cannot be run here gives its place up."""
+        now = self._now()
+        for row in self._places.turns(now, lambda name: self._not_before.get(name, 0) <= now):
+            if not self._take_up(row, died=False) and row.execution_id in self._not_before:
+                self._places.give_up(row.execution_id)
+
     def _take_up(self, row: ExecutionRow, *, died: bool) -> bool:
         """Take up one execution, if that can be done; return whether."""
         execution_id, now = row.execution_id, self._now()
@@ -177,7 +191,8 @@ class SchedulerLoop:
         if run is None:
             return False
         self.taken += 1
-        self._say(f"{execution_id} of {row.summary.workflow}: {_why(died=died)}")
+        why = "its turn has come" if row.summary.state is ExecutionState.QUEUED else _why(died=died)
+        self._say(f"{execution_id} of {row.summary.workflow}: {why}")
         self._runs[execution_id] = run.background()
         task = asyncio.get_running_loop().create_task(self._finish(run))
         self._waiting.add(task)
@@ -224,20 +239,8 @@ class SchedulerLoop:
     def _pause(self, execution_id: str, reason: str) -> None:
         """Leave an execution to a person."""
         with short_try():
-            self._pause_now(execution_id, reason)
-
-    def _pause_now(self, execution_id: str, reason: str) -> None:
-        try:
-            lease = leases_of(self.store).claim(execution_id, self._now())
-        except ExecutionBusyError:
-            return
-        state = fold(self.store.events(execution_id))
-        paused = WorkflowPaused(at=max(self._now(), state.updated_at), reason=reason)
-        commit = leave_off(execution_id, state, paused, interrupted="its process ended", **lease._asdict())
-        if self.store.commit([commit]):
-            self.store.release(execution_id, lease.holder)  # a signal came in between: the next round sees it
-            return
-        self._say(f"{execution_id} is paused: {reason}")
+            if pause_left(self.store, execution_id, reason, self._now()):
+                self._say(f"{execution_id} is paused: {reason}")
 
     def _put_off(self, execution_id: str, seconds: float) -> None:
         if len(self._not_before) >= _KEPT:

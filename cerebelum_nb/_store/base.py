@@ -14,6 +14,7 @@ from typing import Protocol
 
 from .._core.arguments import ExecutionLike
 from .._core.events import Event
+from .._core.schedule import ScheduleEvent, ScheduleState
 from .._core.state_name import ExecutionState
 from .._core.summary import Summary
 from .._core.value import Value
@@ -50,6 +51,7 @@ class Rejection:
     """Why one commit of a batch was not written (the others were)."""
 
     STALE = "stale"  # somebody has appended a signal since: read the new events and decide again
+    QUEUED = "queued"  # another execution has the slot
     LOST = "lost"  # another process holds the lease now: stop writing
 
 
@@ -188,6 +190,14 @@ class Store(Protocol):
         """Read the executions that should be running but that no living process is running, the oldest first."""
         ...
 
+    def in_slot(self, slot: str) -> ExecutionRow | None:
+        """Read the execution that has a slot; None while it is free."""
+        ...
+
+    def queue(self, slot: str | None = None, *, limit: int, offset: int = 0, last: bool = False) -> list[ExecutionRow]:
+        """Read the executions that wait for a slot, or for any, in order (with ``last``, from the last)."""
+        ...
+
     def lease_left(self, holder: Holder) -> float:
         """Return for how many seconds the leases of ``holder`` must be respected.
 
@@ -198,6 +208,36 @@ class Store(Protocol):
 
     def may_run(self, execution_id: str) -> bool:
         """Whether the code that the log names for an execution may be run without a person naming it."""
+        ...
+
+    def schedules(self, *, due_by: int | None = None) -> list[ScheduleState]:
+        """Read the schedules that are not deleted, by their ids; with ``due_by`` those that are due by then."""
+        ...
+
+    def schedule(self, schedule_id: str) -> ScheduleState | None:
+        """Read one schedule, deleted or not; None if there never was one of that id."""
+        ...
+
+    def schedule_events(self, schedule_id: str) -> list[ScheduleEvent]:
+        """Read the events of a schedule in order."""
+        ...
+
+    def next_schedule(self) -> int | None:
+        """Return when the next schedule is due, µs since the epoch; None if none is."""
+        ...
+
+    def append_schedule(self, state: ScheduleState, event: ScheduleEvent, start: Commit | None = None) -> bool:
+        """Append an event to a schedule, after which it is in ``state``.
+
+        Args:
+            state: the schedule with the event; its version is the event's.
+            event: what happened.
+            start: the first events of the execution that it starts, written in the same transaction, without a lease;
+                if there is an execution of that id, they are not.
+
+        Returns:
+            False when somebody else has appended an event since: nothing was written.
+        """
         ...
 
     def data_version(self) -> int:

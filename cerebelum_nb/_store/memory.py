@@ -12,6 +12,7 @@ from threading import RLock
 from .._core.arguments import ExecutionLike, id_of
 from .._core.events import Event, StepCompleted
 from .._core.labels import name_fits
+from .._core.schedule import DELETED, ScheduleEvent, ScheduleState
 from .._core.state_name import ACTIVE, ExecutionState
 from .._core.summary import Summary
 from ..errors import ExecutionNotFoundError, StoreError
@@ -53,6 +54,7 @@ class MemoryStore:
         self._executions: dict[str, _Execution] = {}
         self._payloads: dict[str, bytes] = {}
         self._results: dict[str, list[tuple[int, str, int]]] = {}
+        self._schedules: dict[str, tuple[ScheduleState, list[ScheduleEvent]]] = {}
         self.heartbeats = HeartbeatMonitor()
         self._holders: dict[int, Holder] = {}
         self._beats: dict[int, int] = {}
@@ -90,6 +92,14 @@ class MemoryStore:
 
     def _advance(self, commit: Commit) -> str:
         found = self._executions.get(commit.execution_id)
+        slot = commit.summary.slot
+        if (
+            slot
+            and commit.summary.state in ACTIVE
+            and (other := self._in_slot(slot)) is not None
+            and other is not found
+        ):
+            return Rejection.QUEUED
         if found is None:
             if commit.after:
                 return Rejection.LOST
@@ -277,6 +287,28 @@ class MemoryStore:
             found = sorted((at, name) for name, at in self._wake_ups() if at <= now)
             return [self._row(name) for _, name in found[offset : offset + limit]]
 
+    def in_slot(self, slot: str) -> ExecutionRow | None:
+        """Read the execution that has a slot; None while it is free."""
+        with self._open():
+            found = self._in_slot(slot)
+            return next((self._row(name) for name, known in self._executions.items() if known is found), None)
+
+    def _in_slot(self, slot: str) -> _Execution | None:
+        having = (known for known in self._executions.values() if known.summary.slot == slot)
+        return next((known for known in having if known.summary.state in ACTIVE), None)
+
+    def queue(self, slot: str | None = None, *, limit: int, offset: int = 0, last: bool = False) -> list[ExecutionRow]:
+        """Read the executions that wait for a slot, or for any, in order (with ``last``, from the last)."""
+        with self._open():
+            waiting = [
+                (known.summary.queued_at, name)
+                for name, known in self._executions.items()
+                if known.summary.queued_at is not None and slot in (None, known.summary.slot)
+            ]
+            waiting.sort(key=lambda found: found[0])
+            waiting = waiting[::-1] if last else waiting
+            return [self._row(name) for _, name in waiting[offset : offset + limit]]
+
     def next_wake(self) -> int | None:
         """Return when the next hibernated execution is due, µs since the epoch; None if there is none."""
         with self._open():
@@ -307,6 +339,40 @@ class MemoryStore:
             rows = [self._row(name) for name in self._newest()[::-1]]
         found = [row for row in rows if self._is_left(row)]
         return found[:limit]
+
+    def schedules(self, *, due_by: int | None = None) -> list[ScheduleState]:
+        """Read the schedules that are not deleted, by their ids; with ``due_by`` those that are due by then."""
+        with self._open():
+            known = [state for _, (state, _) in sorted(self._schedules.items()) if state.state != DELETED]
+        if due_by is None:
+            return known
+        return [state for state in known if state.next_at is not None and state.next_at <= due_by]
+
+    def schedule(self, schedule_id: str) -> ScheduleState | None:
+        """Read one schedule, deleted or not."""
+        with self._open():
+            found = self._schedules.get(schedule_id)
+        return None if found is None else found[0]
+
+    def schedule_events(self, schedule_id: str) -> list[ScheduleEvent]:
+        """Read the events of a schedule in order."""
+        with self._open():
+            return list(self._schedules[schedule_id][1]) if schedule_id in self._schedules else []
+
+    def next_schedule(self) -> int | None:
+        """Return when the next schedule is due, µs since the epoch; None if none is."""
+        return min((state.next_at for state in self.schedules() if state.next_at is not None), default=None)
+
+    def append_schedule(self, state: ScheduleState, event: ScheduleEvent, start: Commit | None = None) -> bool:
+        """Append an event to a schedule, and the first events of the execution that it starts."""
+        with self._open():
+            before, events = self._schedules.get(state.schedule_id, (None, []))
+            if state.version != (0 if before is None else before.version) + 1:
+                return False
+            if start is not None and start.execution_id not in self._executions:
+                self._advance(start)
+            self._schedules[state.schedule_id] = state, [*events, event]
+            return True
 
     def _is_left(self, row: ExecutionRow) -> bool:
         if row.holder is not None:

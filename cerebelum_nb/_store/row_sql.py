@@ -26,6 +26,7 @@ __all__ = [
     "CREATE",
     "DUE",
     "FINAL",
+    "HAS_SLOT",
     "REPAIR",
     "SELECT",
     "STARTED",
@@ -40,8 +41,9 @@ __all__ = [
 ]
 
 CREATE = """INSERT OR IGNORE INTO execution (execution_id, workflow, state, started_at, parent, holder,
-    version, updated_at, completed_at, total_steps, done_steps, current_step, error, wake_at, caller)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+    version, updated_at, completed_at, total_steps, done_steps, current_step, error, wake_at, caller, slot, queued_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+"""Made, unless there is one of that id, or another has its slot (the index in schema.py)."""
 
 _PROGRESS = """version = ?, updated_at = ?, completed_at = ?, total_steps = ?, done_steps = ?,
     current_step = ?, error = ?"""
@@ -51,12 +53,12 @@ ADVANCE = f"UPDATE execution SET {_PROGRESS} WHERE {_GUARD} AND state = ? AND wa
 """progress, (key, after, is signal, holder), state, wake_at. Most commits change none of the last two nor the holder:
 not naming those columns spares their indexes, a quarter of a commit's cost."""
 
-CHANGE = f"""UPDATE execution SET {_PROGRESS}, state = ?, wake_at = ?,
+CHANGE = f"""UPDATE OR IGNORE execution SET {_PROGRESS}, state = ?, wake_at = ?, slot = ?, queued_at = ?,
     holder = CASE WHEN ? THEN NULL ELSE holder END WHERE {_GUARD}"""
-"""progress, (state, wake_at, release), (key, after, is signal, holder)."""
+"""progress, (state, wake_at, slot, queued_at, release), (key, after, is signal, holder); ignored, as CREATE is."""
 
 REPAIR = f"""UPDATE execution SET {_PROGRESS}, workflow = ?, state = ?, started_at = ?, wake_at = ?, parent = ?,
-    caller = ? WHERE execution_id = ?"""
+    caller = ?, slot = ?, queued_at = ? WHERE execution_id = ?"""
 """Overwrite a row with what the events say; the lease stays as it is."""
 
 DUE = "wake_at IS NOT NULL AND holder IS NULL"
@@ -67,12 +69,15 @@ ACTIVE = ", ".join(f"'{state}'" for state in state_name.ACTIVE)
 FINAL = ", ".join(f"'{state}'" for state in ExecutionState if state.is_final)
 """The states of executions that a process runs or that wait, and of those that have ended."""
 
+HAS_SLOT = f"slot IS NOT NULL AND state IN ({ACTIVE})"
+"""Which executions have their slot; a unique index keeps it at one for each. Another text takes a migration."""
+
 STARTED = iso("started_at")
 """How the indexes hold ``started_at``: as the text that the views show. Sort and filter by it, not by the number."""
 
 SELECT = """SELECT execution_id, version, workflow, state, started_at, updated_at, completed_at, total_steps,
     done_steps, current_step, error, wake_at, parent, caller,
-    label.name, label.tags, holder.key, host, pid, boot_id, started, heartbeat_at, expires_at
+    holder.key, host, pid, boot_id, started, heartbeat_at, expires_at, slot, queued_at, label.name, label.tags
     FROM execution LEFT JOIN holder ON holder.key = execution.holder
     LEFT JOIN label ON label.execution = execution.key"""
 
@@ -110,13 +115,24 @@ def created(commit: Commit) -> tuple[Any, ...]:
         *progress(commit),
         shown.wake_at,
         shown.caller,
+        shown.slot,
+        shown.queued_at,
     )
 
 
 def repaired(execution_id: str, version: int, shown: Summary) -> tuple[Any, ...]:
     """Return the parameters of ``REPAIR``."""
     whole = Commit(execution_id=execution_id, after=version, events=(), summary=shown, holder=None)
-    named = shown.workflow, shown.state.value, shown.started_at, shown.wake_at, shown.parent, shown.caller
+    named = (
+        shown.workflow,
+        shown.state.value,
+        shown.started_at,
+        shown.wake_at,
+        shown.parent,
+        shown.caller,
+        shown.slot,
+        shown.queued_at,
+    )
     return (*progress(whole), *named, execution_id)
 
 
@@ -127,8 +143,8 @@ def unreadable(columns: tuple[Any, ...]) -> str | None:
     """Name the column of a row of ``SELECT`` that cannot be read, with its value; None if all can."""
     if columns[3] not in ExecutionState.__members__:
         return f"state = {columns[3]!r}"
-    if not labels.are_tags(columns[15]):
-        return f"tags = {columns[15]!r}"
+    if not labels.are_tags(columns[24]):
+        return f"tags = {columns[24]!r}"
     wrong = (f"{name} = {columns[place]!r}" for place, name in _NUMBERS.items() if not isinstance(columns[place], int))
     return next(wrong, None)
 
@@ -161,10 +177,12 @@ def to_row(columns: tuple[Any, ...]) -> ExecutionRow:
             wake_at=columns[11],
             parent=columns[12],
             caller=columns[13],
-            name=columns[14] or "",
-            tags=labels.tags_of(columns[15]),
+            slot=columns[21],
+            queued_at=columns[22],
+            name=columns[23] or "",
+            tags=labels.tags_of(columns[24]),
         ),
-        holder=None if columns[16] is None else to_holder(columns[16:]),
+        holder=None if columns[14] is None else to_holder(columns[14:21]),
     )
 
 

@@ -13,9 +13,9 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 
-from . import chain, trust, views
+from . import chain, schedules, trust, views
 from .log_file import MEMORY
-from .row_sql import ABANDONED, DUE, STARTED
+from .row_sql import ABANDONED, DUE, HAS_SLOT, STARTED
 
 __all__ = [
     "APPLICATION_ID",
@@ -147,6 +147,13 @@ def _chain_all(db: sqlite3.Connection) -> None:
     db.execute("DELETE FROM maintenance")
 
 
+def _add_slots(db: sqlite3.Connection) -> None:
+    there = {name for _, name, *_ in db.execute("PRAGMA table_info(execution)")}
+    for column in ("slot TEXT", "queued_at INTEGER"):
+        if column.partition(" ")[0] not in there:
+            db.execute(f"ALTER TABLE execution ADD COLUMN {column}")
+
+
 # The texts are in the log letter by letter, as `differences` compares them; that is why they are indented, and why
 # a column of a later version is where ALTER TABLE puts it.
 
@@ -211,6 +218,24 @@ _RESULTS = (
 
 _CALLER = ("CREATE INDEX execution_by_caller ON execution (caller) WHERE caller IS NOT NULL",)
 
+
+def _guards(table: str) -> tuple[str, ...]:
+    # A row in `maintenance` opens updates and deletes, within the one transaction that also takes it away.
+    return tuple(
+        f"""CREATE TRIGGER IF NOT EXISTS {table}_no_{verb.lower()} BEFORE {verb} ON {table}
+                WHEN NOT EXISTS (SELECT 1 FROM maintenance)
+                BEGIN SELECT RAISE(ABORT, 'the log is append-only: {table} rows are never changed'); END"""
+        for verb in ("UPDATE", "DELETE")
+    )
+
+
+_SLOTS = (
+    # At most one execution has a slot, whoever writes; those that wait for one are found by the time they have waited.
+    f"CREATE UNIQUE INDEX IF NOT EXISTS execution_in_slot ON execution (slot) WHERE {HAS_SLOT}",
+    "CREATE INDEX IF NOT EXISTS execution_in_queue ON execution (slot, queued_at) WHERE queued_at IS NOT NULL",
+)
+_SCHEDULES = (*schedules.TABLES, *_guards("schedule_event"))
+
 MIGRATIONS: dict[int, tuple[_Work, ...]] = {
     4: _WAKE_UPS,
     5: ("ALTER TABLE event ADD COLUMN hash BLOB", *_UNTRUSTED, _chain_all),
@@ -234,13 +259,15 @@ MIGRATIONS: dict[int, tuple[_Work, ...]] = {
     13: (),  # the views: `steps` says which worker of a cluster ran an attempt
     14: (),  # the views: what undoes a step in a rollback is told as `~step`; older versions cannot read such events
     15: ("ALTER TABLE execution ADD COLUMN caller TEXT", *_CALLER),  # the execution whose step started this one
-    16: _LABELS,
-    17: _RESULTS,
+    16: _SCHEDULES,
+    17: (_add_slots, *_SLOTS),
+    18: _LABELS,
+    19: _RESULTS,
 }
 """By the version that each makes, what it takes to come there from the version before."""
 
 SCHEMA_VERSION = max(MIGRATIONS)
-_LATER = ("caller",)  # columns of `execution` that a log of an earlier version may lack
+_LATER = ("caller", "slot", "queued_at")  # columns of `execution` that a log of an earlier version may lack
 _LATER_TABLES = {
     "label": "execution INTEGER PRIMARY KEY, at, name, tags",
     "tag": "tag, at, execution",
@@ -250,16 +277,6 @@ _IDS_SINCE = 10  # the version from which on a log has an id
 
 
 # -- a new log ----------------------------------------------------------------------------------------------
-
-
-def _guards(table: str) -> tuple[str, ...]:
-    # A row in `maintenance` opens updates and deletes, within the one transaction that also takes it away.
-    return tuple(
-        f"""CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table}
-                WHEN NOT EXISTS (SELECT 1 FROM maintenance)
-                BEGIN SELECT RAISE(ABORT, 'the log is append-only: {table} rows are never changed'); END"""
-        for verb in ("UPDATE", "DELETE")
-    )
 
 
 _NEW = (
@@ -289,11 +306,12 @@ _NEW = (
             error TEXT,
             wake_at INTEGER,
             parent TEXT
-        , caller TEXT)""",
+        , caller TEXT, slot TEXT, queued_at INTEGER)""",
     "CREATE INDEX execution_by_holder ON execution (holder) WHERE holder IS NOT NULL",
     *_ORDER,
     *_WAKE_UPS,
     *_CALLER,
+    *_SLOTS,
     """CREATE TABLE event (
             execution INTEGER NOT NULL REFERENCES execution (key),
             version INTEGER NOT NULL,
@@ -323,6 +341,7 @@ _NEW = (
         BEGIN SELECT RAISE(IGNORE); END""",
     *_REDACTION,
     *_TRUST,
+    *_SCHEDULES,
     *_LABELS,
     *_RESULTS,
 )

@@ -15,11 +15,12 @@ from typing import Any
 
 from .._core.arguments import ExecutionLike, id_of
 from .._core.events import Event, StepCompleted, StepStarted, WorkflowTagged
+from .._core.schedule import ScheduleEvent, ScheduleState
 from .._core.state_name import ExecutionState
 from .._core.value import Value
 from .._values.foreign import ForeignBytes
 from ..errors import StoreError
-from . import chain, labels, refusals, results, row_sql, rows
+from . import chain, labels, refusals, results, row_sql, rows, schedules
 from .base import Commit, ExecutionRow, Rejection
 from .connection import Durability
 from .opening import explain, make_room, read_setting
@@ -151,27 +152,7 @@ class SqliteStore(SqliteLeases):
                     if rejection:
                         rejected[commit.execution_id] = rejection
                         continue
-                    version, head = commit.after, self._head(db, key, commit)
-                    for start in range(0, len(events), 8):
-                        chunk = events[start : start + 8]
-                        parameters: list[object] = []
-                        for row in chunk:
-                            version += 1
-                            head = chain.link(head, version, row)
-                            parameters += (key, version, *row, head)
-                        db.execute(_APPEND[len(chunk)], parameters)
-                    self._heads[key] = version, head
-                    for event in commit.events:
-                        if type(event) is not StepStarted:
-                            if type(event) is StepCompleted:
-                                if event.key and not event.source:
-                                    self._index(db, key, commit, event)
-                            elif type(event) is WorkflowTagged:
-                                labels.write(db, key, commit.summary.started_at, commit.summary)
-                            for value in rows.stored_values(event):
-                                self._keep(db, value)
-                    for value in commit.payloads:
-                        self._keep(db, value)
+                    self._append_events(db, key, commit, events)
                 db.execute("COMMIT")
             except sqlite3.Error as exc:
                 self._undo(db)
@@ -192,6 +173,29 @@ class SqliteStore(SqliteLeases):
         finally:
             self._lock.release()
         return rejected
+
+    def _append_events(self, db: sqlite3.Connection, key: int, commit: Commit, events: Sequence[rows.Row]) -> None:
+        version, head = commit.after, self._head(db, key, commit)
+        for start in range(0, len(events), 8):
+            chunk = events[start : start + 8]
+            parameters: list[object] = []
+            for row in chunk:
+                version += 1
+                head = chain.link(head, version, row)
+                parameters += (key, version, *row, head)
+            db.execute(_APPEND[len(chunk)], parameters)
+        self._heads[key] = version, head
+        for event in commit.events:
+            if type(event) is not StepStarted:
+                if type(event) is StepCompleted:
+                    if event.key and not event.source:
+                        self._index(db, key, commit, event)
+                elif type(event) is WorkflowTagged:
+                    labels.write(db, key, commit.summary.started_at, commit.summary)
+                for value in rows.stored_values(event):
+                    self._keep(db, value)
+        for value in commit.payloads:
+            self._keep(db, value)
 
     @staticmethod
     def _index(db: sqlite3.Connection, key: int, commit: Commit, event: StepCompleted) -> None:
@@ -232,10 +236,12 @@ class SqliteStore(SqliteLeases):
         shown = row_sql.progress(commit)
         # exact types only: sqlite3 looks up an adapter for a bool or an enum at every call
         guard = (key, commit.after, 1 if commit.holder is None else 0, commit.holder)
-        state, wake_at = commit.summary.state._value_, commit.summary.wake_at  # .value is two calls
+        shown_as = commit.summary
+        state, wake_at = shown_as.state._value_, shown_as.wake_at  # .value is two calls
         if not commit.release and db.execute(row_sql.ADVANCE, (*shown, *guard, state, wake_at)).rowcount:
             return key, ""
-        if db.execute(row_sql.CHANGE, (*shown, state, wake_at, int(commit.release), *guard)).rowcount:
+        queue = shown_as.slot, shown_as.queued_at
+        if db.execute(row_sql.CHANGE, (*shown, state, wake_at, *queue, int(commit.release), *guard)).rowcount:
             return key, ""
         return key, self._why_not(db, commit)
 
@@ -260,10 +266,12 @@ class SqliteStore(SqliteLeases):
         return key
 
     def _why_not(self, db: sqlite3.Connection, commit: Commit) -> str:
-        sql = "SELECT holder FROM execution WHERE execution_id = ?"
+        sql = "SELECT holder, version FROM execution WHERE execution_id = ?"
         found = db.execute(sql, (commit.execution_id,)).fetchone()
         if found is None:
-            return Rejection.LOST
+            return Rejection.LOST if commit.after else Rejection.QUEUED
+        if commit.holder in (None, found[0]) and commit.after == found[1] and commit.summary.slot:
+            return Rejection.QUEUED
         return Rejection.STALE if commit.holder in (None, found[0]) else Rejection.LOST
 
     # -- reading --------------------------------------------------------------------------------------------
@@ -358,6 +366,22 @@ class SqliteStore(SqliteLeases):
         with self._reading() as db:
             return [row_sql.to_row(row) for row in db.execute(sql, (now, limit, offset)).fetchall()]
 
+    def in_slot(self, slot: str) -> ExecutionRow | None:
+        """Read the execution that has a slot; None while it is free."""
+        with self._reading() as db:
+            found = db.execute(f"{row_sql.SELECT} WHERE slot = ? AND {row_sql.HAS_SLOT}", (slot,)).fetchone()
+        return None if found is None else row_sql.to_row(found)
+
+    def queue(self, slot: str | None = None, *, limit: int, offset: int = 0, last: bool = False) -> list[ExecutionRow]:
+        """Read the executions that wait for a slot, or for any, in order (with ``last``, from the last)."""
+        which = "" if slot is None else "slot = :slot AND "
+        down = " DESC" if last else ""
+        order = f"ORDER BY queued_at{down}, execution.key{down}"
+        sql = f"{row_sql.SELECT} WHERE {which}queued_at IS NOT NULL {order}"
+        page = {"slot": slot, "limit": limit, "offset": offset}
+        with self._reading() as db:
+            return [row_sql.to_row(row) for row in db.execute(f"{sql} LIMIT :limit OFFSET :offset", page).fetchall()]
+
     def next_wake(self) -> int | None:
         """Return when the next hibernated execution is due, µs since the epoch; None if there is none."""
         with self._reading() as db:
@@ -388,3 +412,42 @@ class SqliteStore(SqliteLeases):
                     sql = f"{row_sql.SELECT} WHERE execution.holder = ? AND {active} {oldest}"
                     found += db.execute(sql, (holder, limit)).fetchall()
         return [row_sql.to_row(row) for row in found][:limit]
+
+    # -- schedules ------------------------------------------------------------------------------------------
+
+    def schedules(self, *, due_by: int | None = None) -> list[ScheduleState]:
+        """Read the schedules that are not deleted, by their ids; with ``due_by`` those that are due by then."""
+        where = "state <> 'DELETED' AND (?1 IS NULL OR next_at <= ?1)"
+        with self._reading() as db:
+            found = db.execute(f"{schedules.SELECT} WHERE {where} ORDER BY schedule_id", (due_by,)).fetchall()
+        return list(map(schedules.to_schedule, found))
+
+    def schedule(self, schedule_id: str) -> ScheduleState | None:
+        """Read one schedule, deleted or not."""
+        with self._reading() as db:
+            found = db.execute(f"{schedules.SELECT} WHERE schedule_id = ?", (schedule_id,)).fetchone()
+        return None if found is None else schedules.to_schedule(found)
+
+    def schedule_events(self, schedule_id: str) -> list[ScheduleEvent]:
+        """Read the events of a schedule in order."""
+        sql = """SELECT type, at, data FROM schedule_event
+            WHERE schedule = (SELECT key FROM schedule WHERE schedule_id = ?) ORDER BY version"""
+        with self._reading() as db:
+            return schedules.decode_schedule(db.execute(sql, (schedule_id,)).fetchall())
+
+    def next_schedule(self) -> int | None:
+        """Return when the next schedule is due, µs since the epoch; None if none is."""
+        with self._reading() as db:
+            (found,) = db.execute("SELECT min(next_at) FROM schedule WHERE next_at IS NOT NULL").fetchone()
+        return None if found is None else int(found)
+
+    def append_schedule(self, state: ScheduleState, event: ScheduleEvent, start: Commit | None = None) -> bool:
+        """Append an event to a schedule, and the first events of the execution that it starts."""
+        with self._writing() as db:
+            if not schedules.append(db, state, event):
+                return False
+            if start is not None:
+                key, rejection = self._advance(db, start)
+                if not rejection:
+                    self._append_events(db, key, start, [rows.encode(written) for written in start.events])
+        return True

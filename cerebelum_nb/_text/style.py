@@ -46,6 +46,7 @@ _LOOKS = {
     "CANCELLED": "skipped",
     "ROLLED_BACK": "skipped",
     "PAUSED": "interrupted",
+    "QUEUED": "waiting",
     "SLEEPING": "sleeping",
     "WAITING_FOR_APPROVAL": "approval",
     "WAITING_FOR_SIGNAL": "sleeping",

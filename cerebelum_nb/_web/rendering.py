@@ -48,6 +48,7 @@ WAITS = {
     ExecutionState.WAITING_FOR_APPROVAL: "waits for approval",
     ExecutionState.WAITING_FOR_SIGNAL: "waits for a signal",
     ExecutionState.WAITING_FOR_CHILD: "waits for a child",
+    ExecutionState.QUEUED: "waits for its turn",
 }
 """What a list says instead of the step that began last, which need not be the one that waits."""
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from .._core.graph import Plan
+from .._core.graph import Concurrency, Plan
 from .._core.validate import Report
 from .._dsl.builder import WorkflowBuilder, build
 from .._dsl.child import ChildStep, child_step
@@ -37,6 +37,7 @@ class Definition(Composite):
         on_failure: ``"rollback"`` if an execution that fails is rolled back at once.
         inputs: the class that its inputs have to fit.
         timeout: how long an execution may take, seconds.
+        concurrency: of how many of its executions only one runs at a time.
         tags: what every execution of it has.
     """
 
@@ -48,6 +49,7 @@ class Definition(Composite):
         on_failure: str | None = None,
         inputs: Any = None,
         timeout: float | None = None,
+        concurrency: Concurrency | None = None,
         tags: tuple[str, ...] = (),
     ) -> None:
         self.__doc__, self.__module__, self.__name__ = fn.__doc__, fn.__module__, fn.__name__
@@ -55,7 +57,7 @@ class Definition(Composite):
         self._fn, self.name, self.max_jumps, self.on_failure = fn, name, max_jumps, on_failure
         self._load = load_of(fn)
         self._as_step: dict[str, ChildStep] = {}
-        self._inputs, self.timeout, self.tags = inputs, timeout, tags
+        self._inputs, self.timeout, self.concurrency, self.tags = inputs, timeout, concurrency, tags
         self.shape: Shape | None = None
         if inputs is not None:
             from .._values.shape import shape_of
@@ -64,10 +66,8 @@ class Definition(Composite):
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         """Pickle by name, as functions are; one that its module does not hold, by what it is made of."""
-        return by_name(self) or (
-            type(self),
-            (self._fn, self.name, self.max_jumps, self.on_failure, self._inputs, self.timeout, self.tags),
-        )
+        made_of = self._fn, self.name, self.max_jumps, self.on_failure, self._inputs, self.timeout
+        return by_name(self) or (type(self), (*made_of, self.concurrency, self.tags))
 
     @property
     def fn(self) -> Callable[[WorkflowBuilder], object]:
@@ -138,8 +138,8 @@ class Definition(Composite):
     def describe(self) -> tuple[Plan, Report]:
         """Evaluate the timeline as it is now, and judge it."""
         plan, report = build(self.fn, self.name, self.max_jumps, self.on_failure == "rollback")
-        if self.shape is not None or self.timeout is not None:
-            plan = replace(plan, shape=self.shape, timeout=self.timeout)
+        if self.shape is not None or self.timeout is not None or self.concurrency is not None:
+            plan = replace(plan, shape=self.shape, timeout=self.timeout, concurrency=self.concurrency)
         return plan, report
 
     def validate(self) -> Report:

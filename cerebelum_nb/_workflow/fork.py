@@ -30,6 +30,7 @@ from .._operations.context import Context
 from .._store.base import Store
 from .._store.connect import resolve_store
 from .._values import Redactor
+from .concurrency import slot_of
 from .definition import Definition
 from .resume_plan import Outlook
 from .run import Run
@@ -58,6 +59,7 @@ class Fork:
 
     def begin(self, at: int, plan: str = "") -> list[Event]:
         """The events a fork begins with: what it keeps, and that it is a fork."""
+        slot = slot_of(self.plan, self.inputs)
         forked = WorkflowForked(
             at=at,
             parent=self.parent,
@@ -71,6 +73,7 @@ class Fork:
             inputs=None if self.value == self.before.inputs else self.value,
             total_steps=sum(map(len, self.plan.timeline)),
             plan="" if plan == self.before.plan else plan,
+            slot=None if slot == self.before.slot else slot,
         )
         return [*self.kept.events, *interruptions(self.before, at, "it was forked"), forked]
 

@@ -8,6 +8,7 @@ import contextvars
 import logging
 from collections.abc import Generator
 from contextlib import AbstractContextManager, ExitStack, suppress
+from functools import partial
 from typing import Any
 
 from .._core.describe import rollback_told
@@ -35,6 +36,7 @@ from ..errors import (
     StoreError,
     WorkflowError,
 )
+from .concurrency import supersede
 from .result import Result
 
 __all__ = ["Run"]
@@ -82,6 +84,7 @@ class Run:
         self._execution, self._variable, self._events = execution, variable, events
         self.stale = stale
         execution.variable = variable
+        execution.when_queued = partial(supersede, execution)
         self._undoes = execution.state.is_rolling_back or any(isinstance(event, RollbackStarted) for event in events)
         self._is_heard = False  # whether it is awaited, or shown
         if stale:

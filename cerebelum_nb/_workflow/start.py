@@ -22,6 +22,7 @@ from .._core.arguments import ExecutionLike, id_of
 from .._core.events import (
     CancelRequested,
     Event,
+    WorkflowAdmitted,
     WorkflowAwakened,
     WorkflowResumed,
     WorkflowStarted,
@@ -43,6 +44,7 @@ from .._engine.loading import stop_when_loading
 from .._engine.loop import engine_of
 from .._engine.marking import by_hand
 from .._engine.origin import origin
+from .._engine.queue import slot_after
 from .._engine.scope import Scope, current_scope
 from .._engine.staleness import blueprint_of, keep_parts, only_relists, why_stale
 from .._engine.values import ExecutionValues
@@ -53,6 +55,7 @@ from .._store.connect import resolve_store
 from .._text.text import cut
 from .._values import Redactor, encode
 from ..errors import CerebelumError, ExecutionNotFoundError, ResumeError
+from .concurrency import refuse_if_busy, slot_of
 from .definition import Definition
 from .run import Run
 
@@ -82,7 +85,7 @@ _MOST_LOOKED_AT = 1000
 """Among how many unfinished executions of other notebooks this one's own is looked for."""
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-_RESUMABLE = (ExecutionState.FAILED, ExecutionState.PAUSED, *ACTIVE, ExecutionState.ROLLED_BACK)
+_RESUMABLE = (ExecutionState.FAILED, ExecutionState.PAUSED, *ACTIVE, ExecutionState.ROLLED_BACK, ExecutionState.QUEUED)
 
 
 class Caller(NamedTuple):
@@ -135,12 +138,14 @@ def launch(
     given = check_inputs(inputs, plan.shape)
     value = encode(given, redactor=redactor, path="inputs")
     made_id = new_id() if execution_id is None else check_id(execution_id)
+    slot = slot_of(plan, given)
+    refuse_if_busy(plan, log, made_id, slot)
     with engine_of(log).create(made_id, plan, redactor, Context) as execution:
         execution.stays = wait
         keep_inputs(execution, given, value)
         blueprint = blueprint_of(plan, redactor)
         told = Told(labels, redactor, refreshed)
-        event = started(workflow, plan, value, execution.clock.now(), blueprint.digest, caller, told)
+        event = started(workflow, plan, value, execution.clock.now(), blueprint.digest, caller, slot, told)
         if caller is None:
             _tell_of_unfinished(workflow, log, value)
         execution.payloads = keep_parts(plan, log, redactor, blueprint)
@@ -154,6 +159,7 @@ def started(
     now: int,
     blueprint: str,
     caller: Caller | None = None,
+    slot: str = "",
     told: Told | None = None,
 ) -> WorkflowStarted:
     """Make the event that starts an execution.
@@ -165,6 +171,7 @@ def started(
         now: the time, µs since the epoch.
         blueprint: the digest of the plan's blueprint.
         caller: who starts it, if it is a child.
+        slot: what only one execution at a time may have.
         told: what was said about it besides.
     """
     by = caller or Caller("", "", 0)
@@ -190,6 +197,7 @@ def started(
         caller=by.execution_id,
         caller_step=by.step,
         depth=by.depth,
+        slot=slot,
     )
 
 
@@ -250,6 +258,8 @@ def take_up(
         given = Resuming(skip_completed_steps, inputs, rerun, repeat, mark_done or {}, live)
         blueprint = blueprint_of(plan, execution.redactor)
         events, stale = resumed(execution, given, execution.now(), blueprint.digest)
+        if execution.state.lifecycle is not ExecutionState.RUNNING:
+            refuse_if_busy(plan, log, found, slot_after(events, execution.state))
         execution.payloads = keep_parts(plan, log, execution.redactor, blueprint)
         return Run(execution, workflow.variable, *events, stale=stale)
 
@@ -284,7 +294,8 @@ def resumed(
         ResumeError: it cannot be resumed as asked.
     """
     state, plan = execution.state, execution.plan
-    value = replaced_inputs(execution, given.inputs)
+    merged, value = merged_inputs(execution, given.inputs)
+    slot = slot_of(plan, merged)
     chosen = plan_resume(
         plan,
         state,
@@ -313,8 +324,9 @@ def resumed(
         relisted=chosen.relisted,
         inputs=value,
         total_steps=sum(map(len, plan.timeline)),
+        slot=None if slot == state.slot else slot,
     )
-    if not state.hibernated or not chosen.is_nothing or value is not None:
+    if not state.hibernated or not chosen.is_nothing or value is not None or event.slot is not None:
         events.append(event)
     return [*events, *marks], chosen.stale
 
@@ -341,6 +353,8 @@ def wake(workflow: Definition, execution_id: str, store: Store, reason: str, *, 
     engine = engine_of(store)
     with engine.claim(execution_id, plan, Redactor(store.redact), Context) as execution:
         state = execution.state
+        if state.lifecycle is ExecutionState.QUEUED:
+            return Run(execution, workflow.variable, WorkflowAdmitted(at=execution.now()))
         due = state.hibernated and state.wake_at is not None and state.wake_at <= execution.clock.now()
         if state.lifecycle is not ExecutionState.RUNNING or (state.hibernated and not due):
             engine.give_back(execution)
@@ -484,10 +498,15 @@ def _is_prefix(row: ExecutionRow, log: Store) -> bool:
 
 def replaced_inputs(execution: ExecutionValues, inputs: Inputs | None) -> Value | None:
     """Put new inputs over the recorded ones; return them when that changes something."""
+    return merged_inputs(execution, inputs)[1]
+
+
+def merged_inputs(execution: ExecutionValues, inputs: Inputs | None) -> tuple[dict[str, Any], Value | None]:
+    """Put new inputs over the recorded ones; return all of them, and as a value when that changes something."""
     store, recorded = execution.store, execution.state.inputs
     merged, value = merge_inputs(store, execution.redactor, execution.id, recorded, inputs, shape=execution.plan.shape)
     keep_inputs(execution, merged, value)
-    return value if inputs is not None and value != recorded else None
+    return merged, value if inputs is not None and value != recorded else None
 
 
 def check_id(execution_id: Any) -> str:

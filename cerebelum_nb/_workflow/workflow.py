@@ -24,6 +24,7 @@ from .._store.connect import resolve_store
 from .._text.duration import Duration, seconds
 from ..errors import CerebelumError, WorkflowDefinitionError
 from .child import run_child, undo_children
+from .concurrency import concurrency_of
 from .definition import Definition, check
 from .once import Resume, launch_once, watch_holder
 from .result import Result
@@ -34,7 +35,9 @@ from .stepper import Stepper
 if TYPE_CHECKING:
     import pandas as pd
 
+    from .._text.duration import Duration
     from .resume_plan import Outlook
+    from .schedule import Schedule
 
 __all__ = ["Workflow", "registered", "workflow"]
 
@@ -59,6 +62,8 @@ def workflow(
     on_failure: str | None = None,
     inputs: Any = None,
     timeout: Duration | None = None,
+    concurrency_key: str | Callable[[Any], object] | None = None,
+    on_conflict: str | None = None,
     tags: Collection[str] = (),
 ) -> Callable[[Callable[[WorkflowBuilder], object]], Workflow]: ...
 def workflow(
@@ -70,6 +75,8 @@ def workflow(
     on_failure: str | None = None,
     inputs: Any = None,
     timeout: Duration | None = None,
+    concurrency_key: str | Callable[[Any], object] | None = None,
+    on_conflict: str | None = None,
     tags: Collection[str] = (),
 ) -> Workflow | Callable[[Callable[[WorkflowBuilder], object]], Workflow]:
     """Make a function that describes a timeline a workflow.
@@ -85,6 +92,11 @@ def workflow(
         timeout: how long an execution may take, waits included: seconds, a ``timedelta`` or text such as ``"2 days"``.
             Then it fails with ``ExecutionTimeoutError``. It counts from the start, or from the last resume: each gives
             it the whole time.
+        concurrency_key: the name of an input, or a function of the inputs: of the executions with the same value only
+            one runs at a time, in whichever process. None from the function means no limit.
+        on_conflict: what a second one does: ``"queue"`` (the default) waits in the state QUEUED, first come, first
+            served; ``"cancel"`` cancels the others and takes their place; ``"refuse"`` raises ``ExecutionBusyError``,
+            and nothing is recorded.
         tags: what every execution of it is tagged with: ``["prod"]``.
 
     Raises:
@@ -115,7 +127,8 @@ def workflow(
             tagged = check_tags(tags)
         except (TypeError, ValueError) as error:
             raise WorkflowDefinitionError(f"@workflow: {error}") from None
-        made = Workflow(function, chosen, max_jumps, on_failure, inputs, _limit_of(timeout), tagged)
+        concurrency = concurrency_of(concurrency_key, on_conflict)
+        made = Workflow(function, chosen, max_jumps, on_failure, inputs, _limit_of(timeout), concurrency, tagged)
         _registry[function.__module__, chosen] = made
         return made
 
@@ -836,6 +849,60 @@ class Workflow(Definition):
         )
 
     sweep_sync = _for_sync_code(sweep)
+
+    def schedule(
+        self,
+        *,
+        cron: str | None = None,
+        every: Duration | None = None,
+        timezone: str = "UTC",
+        inputs: Inputs | None = None,
+        catch_up: Duration = "1h",
+        schedule_id: str | None = None,
+        store: Store | None = None,
+    ) -> Schedule:
+        """Start it again and again, at certain times; ``cerebelum scheduler`` or ``scheduler()`` starts and runs it.
+
+        Each time is started once, however many schedulers work on the log and whatever dies. Calling it again with the
+        same id changes the schedule, or does nothing if nothing is different, so a notebook may be run again.
+
+        Args:
+            cron: when, as five fields of minute, hour, day, month and weekday: ``"0 6 * * 1-5"``.
+            every: or at which distance: ``"2 hours"``, a timedelta, or seconds; counted from now.
+            timezone: the zone of ``cron``, such as ``"Europe/Madrid"``, and of the times that are shown.
+            inputs: what each execution is started with. Secrets are refused: the log never holds them.
+            catch_up: how late a time may still be started, when no scheduler was at work; later it is missed.
+            schedule_id: an id of your own; by default the workflow's name.
+            store: the log; by default the session's.
+
+        Returns:
+            The schedule, which can be asked for the coming times, paused, resumed and deleted.
+
+        Raises:
+            ValueError: the times are not understood, there is no such zone, or inputs cannot be kept.
+            InputsError: the inputs do not fit what the workflow declares.
+            WorkflowDefinitionError: the timeline cannot run.
+            CerebelumError: another workflow's schedule has that id.
+
+        Example:
+            >>> from cerebelum_nb.testing import MemoryStore
+            >>> made = release.schedule(every="2 hours", inputs={"size": "small"}, store=MemoryStore())
+            >>> made.schedule_id, made.state, made.when
+            ('release', 'ACTIVE', 'every 2h')
+            >>> made.delete()
+        """
+        from .schedule import make_schedule
+
+        return make_schedule(
+            self,
+            cron=cron,
+            every=every,
+            timezone=timezone,
+            inputs=inputs,
+            catch_up=catch_up,
+            schedule_id=schedule_id,
+            store=store,
+        )
 
     async def cancel(
         self, execution_id: ExecutionLike, reason: str | None = None, *, store: Store | None = None

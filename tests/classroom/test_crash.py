@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import time
 from pathlib import Path
 
 import pytest
@@ -76,6 +78,29 @@ def test_a_run_that_never_comes_to_the_event_says_so(log, world):
 def test_a_run_that_fails_by_itself_says_why(log):
     with pytest.raises(CerebelumError, match=r"(?s)before anybody could kill it.*KeyError: 'world'"):
         crash(shop, {}, after=99)
+
+
+@step
+def hang():
+    print(os.environ["GREETING"], os.getpid(), flush=True)
+    time.sleep(600)
+
+
+@workflow
+def endless(wf):
+    wf.timeline(hang)
+
+
+def test_a_process_that_neither_dies_nor_ends_is_killed_and_the_next_one_lives(log, world, monkeypatch):
+    monkeypatch.setenv("GREETING", "hello")
+    with pytest.raises(CerebelumError, match="neither died nor ended"):
+        crash(endless, after="StepCompleted hang", execution_id="e1", timeout=8)
+    printed = next(event.text for event in log.events("e1") if type(event).__name__ == "StepPrinted")
+    greeting, pid = printed.split()
+    assert greeting == "hello"
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid), 0)
+    assert crash(shop, {"world": str(world.path)}, after=2).has_died
 
 
 def test_what_cannot_be_done_is_refused_before_a_process_starts(log, world):

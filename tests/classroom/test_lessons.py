@@ -16,7 +16,7 @@ from cerebelum_nb._classroom import build
 from cerebelum_nb._classroom.exercises import LESSONS, exercises_of
 from cerebelum_nb.classroom import grade
 
-from ..programs import run
+from ..programs import FRAMES, run
 
 pytestmark = pytest.mark.process
 NUMBERS = sorted(build.masters())
@@ -30,7 +30,7 @@ def lesson(
     """Run both copies of a lesson, one after the other, in one process."""
     number, folder = int(request.param), tmp_path_factory.mktemp("lesson")
     command = [sys.executable, "-W", "error", str(Path(__file__).with_name("run_lesson.py")), str(number), str(folder)]
-    done = run([*command, *COPIES], cwd=folder, capture_output=True, text=True, imports=("IPython", "pandas"))
+    done = run([*command, *COPIES], cwd=folder, capture_output=True, text=True, imports=FRAMES)
     if done.returncode:
         pytest.fail(done.stdout + done.stderr, pytrace=False)
     return number, folder, json.loads(done.stdout.splitlines()[-1])

@@ -127,3 +127,41 @@ def test_wrong_inputs_are_all_named_and_words_are_text_where_the_workflow_says_s
 def test_what_cannot_run_is_refused(call, code, arguments, exit_code, told):
     done = call("run", *arguments)
     assert done.code == exit_code and told in " ".join(done.err.split())
+
+
+def test_a_schedule_is_made_shown_paused_and_deleted(spawn, code):
+    made = spawn(
+        "schedule", "add", "ship.py:deploy", "--cron", "0 6 * * 1-5", "--timezone", "Europe/Madrid", "-i", "n=3"
+    )
+    assert made.code == 0, made.err
+    assert "schedule deploy of workflow 'deploy' is active: 0 6 * * 1-5 Europe/Madrid; next " in made.out
+    assert "    cerebelum scheduler" in made.out
+    (shown,) = spawn("schedule", "list", "--json").json["schedules"]
+    assert (shown["schedule_id"], shown["inputs"], shown["catch_up_seconds"]) == ("deploy", {"n": 3}, 3600.0)
+    following = spawn("schedule", "next", "dep", "-n", "3").out.splitlines()
+    assert len(following) == 3 and all(" 06:00:00 +0" in line for line in following)
+    assert "is paused" in spawn("schedule", "pause", "deploy").out
+    assert "paused" in spawn("schedule", "list").out
+    assert "is active" in spawn("schedule", "resume", "deploy").out
+    assert "is deleted" in spawn("schedule", "delete", "deploy").out
+    assert "no schedule yet" in spawn("schedule", "list").err
+
+
+@pytest.mark.parametrize(
+    ("given", "code_", "told"),
+    [
+        ((), 2, "give either --cron '0 6 * * 1-5' or --every '2 hours'"),
+        (("--cron", "0 6 * *"), 2, "has 4 fields"),
+        (("--cron", "@daily", "--timezone", "Madrid"), 2, "Did you mean 'Europe/Madrid'?"),
+        (("--every", "1s", "--catch-up", "soon"), 2, "'soon' is not understood"),
+    ],
+)
+def test_a_schedule_that_is_not_understood_says_how_to_write_it(spawn, code, given, code_, told):
+    done = spawn("schedule", "add", "ship.py:deploy", *given)
+    assert done.code == code_ and told in done.err
+
+
+def test_a_schedule_that_is_not_there_is_not_found(spawn, code):
+    assert spawn("schedule", "add", "ship.py:deploy", "--every", "1h", "--json").json["every_seconds"] == 3600.0
+    done = spawn("schedule", "pause", "deploi")
+    assert done.code == 3 and "Did you mean 'deploy'?" in done.err

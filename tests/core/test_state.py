@@ -387,7 +387,11 @@ def test_a_state_is_found_by_its_name_in_any_case():
 
 @pytest.mark.parametrize(
     ("given", "error", "told"),
-    [("faild", ValueError, "Did you mean 'FAILED'"), ("x", ValueError, "There are: RUNNING"), (7, TypeError, "not 7")],
+    [
+        ("faild", ValueError, "Did you mean 'FAILED'"),
+        ("x", ValueError, "There are: QUEUED"),
+        (7, TypeError, "not 7"),
+    ],
 )
 def test_what_is_no_state_is_refused(given, error, told):
     with pytest.raises(error, match=told):

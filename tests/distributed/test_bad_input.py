@@ -167,3 +167,16 @@ except Exception as error:
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=HERE, capture_output=True, text=True, check=True)
     assert "pip install 'cerebelum_nb[temporal]'" in done.stdout, done.stderr
+
+
+async def test_a_concurrency_key_holds_in_a_log_only(log):
+    @step
+    def build(inputs):
+        return inputs
+
+    @workflow(concurrency_key="service")
+    def deploy(wf):
+        wf.timeline(build)
+
+    with pytest.raises(CerebelumError, match=r"'deploy' has a concurrency_key.*Run it without distributed=True"):
+        await deploy.execute({"service": "api"}, store=log, distributed=True)

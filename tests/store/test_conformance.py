@@ -517,3 +517,28 @@ def test_what_a_dead_process_left_is_abandoned(log):
     found = {row.execution_id for row in log.store.abandoned(limit=9)}
     assert found == {"running", "asking", "given back"}
     assert len(log.store.abandoned(limit=2)) == 2
+
+
+# -- slots and schedules ------------------------------------------------------------------------------------
+
+
+def test_a_slot_has_one_active_execution_however_it_becomes_active(log):
+    assert log.start("k1", slot="deploy:api") == {}
+    assert log.start("k2", slot="deploy:api") == {"k2": Rejection.QUEUED}
+    assert log.store.events("k2") == []
+    queued = {"slot": "deploy:api", "state": ExecutionState.QUEUED}
+    assert log.start("k2", **queued, queued_at=7) == log.start("k3", **queued, queued_at=6) == {}
+    assert [row.execution_id for row in log.store.queue("deploy:api", limit=9)] == ["k3", "k2"]
+    assert [row.execution_id for row in log.store.queue(limit=1, offset=1)] == ["k2"]
+    assert log.store.in_slot("deploy:api").execution_id == "k1" and log.store.in_slot("deploy:web") is None
+    assert log.append("k2", 1, *log.step(), slot="deploy:api") == {"k2": Rejection.QUEUED}
+    assert log.append("k1", 1, *log.step(), slot="deploy:api", state=ExecutionState.PAUSED) == {}
+    assert log.append("k2", 1, *log.step(), slot="deploy:api") == {}
+    assert log.store.in_slot("deploy:api").execution_id == "k2"
+    assert [row.execution_id for row in log.store.queue(limit=9)] == ["k3"]
+
+
+def test_a_batch_holds_what_has_no_slot_to_wait_for(log):
+    commits = [log.commit(name, 0, *log.step(), slot="deploy:api") for name in ("k1", "k2")]
+    assert log.store.commit([*commits, log.commit("k3", 0, *log.step())]) == {"k2": Rejection.QUEUED}
+    assert {row.execution_id for row in log.store.executions()[0]} == {"k1", "k3"}

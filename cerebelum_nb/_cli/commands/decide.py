@@ -17,7 +17,7 @@ from .completion import execution_argument
 __all__ = ["approve", "cancel", "reject"]
 
 _WAITING = ("WAITING_FOR_APPROVAL", "RUNNING", "SLEEPING")
-_ACTIVE = (*_WAITING, "PAUSED")
+_ACTIVE = (*_WAITING, "PAUSED", "QUEUED")
 
 _by = click.option("--by", metavar="NAME", help="Who decides, for the log; by default your user name.")
 _step = click.option("--step", metavar="STEP", help="The step whose approval it is, if several wait.")

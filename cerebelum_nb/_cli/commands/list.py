@@ -169,6 +169,8 @@ def _steps(shown: ExecutionStatus) -> Cell:
 def _next(shown: ExecutionStatus) -> str:
     if shown.interrupted:
         return "resume it"
+    if shown.status is ExecutionState.QUEUED:
+        return f"after {shown.queued_behind}" if shown.queued_behind else "it is next"
     if (asked := shown.approval_info) is not None:
         left = asked.remaining_timeout_ms
         return ("" if left is None else f"{short_seconds(left / 1000)} left for ") + f"{asked.approval_type} approval"

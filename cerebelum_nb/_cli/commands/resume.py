@@ -102,7 +102,7 @@ def workflow_options(command: Any) -> Any:
 
 
 @click.command()
-@execution_argument((*ACTIVE, "PAUSED", "FAILED", "ROLLED_BACK"))
+@execution_argument((*ACTIVE, "PAUSED", "FAILED", "ROLLED_BACK", "QUEUED"))
 @workflow_options
 @click.option(
     "--rerun",

@@ -27,10 +27,10 @@ from ..foreground import end, foreground
 from ..inputs import RunCommand, inputs_given
 from .resume import as_secrets
 
-__all__ = ["run"]
+__all__ = ["as_values", "read_file", "run", "scheduler_for", "value_of"]
 
 
-def _as_values(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+def as_values(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
     """Read NAME=VALUE; what VALUE means, the workflow may say."""
     found: dict[str, str] = {}
     wrong = []
@@ -47,7 +47,7 @@ def _as_values(ctx: click.Context, param: click.Parameter, given: tuple[str, ...
     return found
 
 
-def _value(workflow: Workflow, name: str, text: str) -> Any:
+def value_of(workflow: Workflow, name: str, text: str) -> Any:
     """Read a value as JSON, else as text; what the workflow declares as text is text."""
     try:
         parsed = parse(text)
@@ -56,7 +56,7 @@ def _value(workflow: Workflow, name: str, text: str) -> Any:
     return parsed if workflow.shape is None else workflow.shape.read(name, text, parsed)
 
 
-def _as_file(ctx: click.Context, param: click.Parameter, given: str | None) -> dict[str, Any]:
+def read_file(ctx: click.Context, param: click.Parameter, given: str | None) -> dict[str, Any]:
     """Read names with values from a file of JSON, or from standard input."""
     if given is None:
         return {}
@@ -81,11 +81,11 @@ def _as_file(ctx: click.Context, param: click.Parameter, given: str | None) -> d
     "values",
     metavar="NAME=VALUE",
     multiple=True,
-    callback=_as_values,
+    callback=as_values,
     help="An input. VALUE is JSON, or else text: size=small, count=3, regions='[\"ams3\"]', version='\"1.10\"'.",
 )
 @click.option(
-    "--inputs", "file", metavar="FILE|-", callback=_as_file, help="A JSON file of inputs, or standard input; -i wins."
+    "--inputs", "file", metavar="FILE|-", callback=read_file, help="A JSON file of inputs, or standard input; -i wins."
 )
 @click.option(
     "--secret",
@@ -161,8 +161,8 @@ def run(
     if schema:
         as_json(workflow.inputs_schema())
         return
-    given = {**file, **{name: _value(workflow, name, text) for name, text in values.items()}, **secrets}
-    inputs = inputs_given(ctx, workflow, given, _value)
+    given = {**file, **{name: value_of(workflow, name, text) for name, text in values.items()}, **secrets}
+    inputs = inputs_given(ctx, workflow, given, value_of)
     store = open_log(ctx, create=True)
     if detach:
         with foreground(ctx, json_=json_):
@@ -173,7 +173,7 @@ def run(
             click.echo(
                 f"execution {chosen} of workflow '{workflow.name}' is recorded; a scheduler of this log runs it:"
             )
-            click.echo(f"    {again(ctx, _scheduler(code))}")
+            click.echo(f"    {again(ctx, scheduler_for(code))}")
         return
     failure: str | None = None
     try:
@@ -206,7 +206,7 @@ def _check_refresh(ctx: click.Context, workflow: Workflow, refresh: tuple[str, .
         raise click.BadParameter(str(error), ctx, param_hint="--refresh") from error
 
 
-def _scheduler(code: str) -> str:
+def scheduler_for(code: str) -> str:
     """Write what starts a scheduler that finds this code."""
     place, _, _ = code.partition(":")
     return f"scheduler --notebook {shlex.quote(place)}" if place.endswith(".ipynb") else "scheduler"

@@ -16,7 +16,9 @@ __all__ = ["signal"]
 
 
 @click.command()
-@execution_argument(("WAITING_FOR_SIGNAL", *(state for state in ACTIVE if state != "WAITING_FOR_SIGNAL"), "PAUSED"))
+@execution_argument(
+    ("WAITING_FOR_SIGNAL", *(state for state in ACTIVE if state != "WAITING_FOR_SIGNAL"), "PAUSED", "QUEUED")
+)
 @click.argument("name")
 @click.option("--data", metavar="JSON", help="What the step receives; by default null.")
 @click.option("--signal-id", metavar="ID", help="A second signal with the same id is ignored.")

@@ -38,7 +38,7 @@ _TAKEN_UP_SECONDS = 5.0
 
 
 @click.command()
-@execution_argument((*ACTIVE, "PAUSED"))
+@execution_argument((*ACTIVE, "PAUSED", "QUEUED"))
 @click.option(
     "--interval",
     metavar="SECONDS",

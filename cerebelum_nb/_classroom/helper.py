@@ -1,0 +1,154 @@
+"""The helper: a process that has imported this library, and forks one for each job, which is there at once.
+
+It is started at the first crash, and ends with the process that started it. Where processes cannot be forked, each job
+gets a process that starts from nothing.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+from ..errors import CerebelumError
+
+__all__ = ["run_jobs", "serve"]
+
+_MAIN = f"{__package__}.mortal"
+_lock = threading.Lock()
+_helper: tuple[int, subprocess.Popen[str]] | None = None
+"""The process that started it, and the helper: a fork of the former needs one of its own."""
+
+
+def run_jobs(jobs: Path, timeout: float) -> tuple[int, int, str, str]:
+    """Run the jobs in a file in a process of their own.
+
+    Args:
+        jobs: the file; what the process prints goes into files beside it.
+        timeout: seconds after which it is killed.
+
+    Returns:
+        Its process id, its exit code, what it printed, and its errors.
+
+    Raises:
+        TimeoutError: it was killed, as it had neither died nor ended.
+    """
+    out, err = jobs.with_suffix(".out"), jobs.with_suffix(".err")
+    if hasattr(os, "fork"):
+        with _lock:
+            pid, code = _asked({"jobs": str(jobs), "out": str(out), "err": str(err)}, timeout)
+    else:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        with out.open("w") as stdout, err.open("w") as stderr:
+            process = subprocess.Popen(
+                [sys.executable, "-m", _MAIN, str(jobs)], stdout=stdout, stderr=stderr, env=environment
+            )
+            try:
+                pid, code = process.pid, process.wait(timeout)
+            except subprocess.TimeoutExpired as error:
+                raise TimeoutError from error
+            finally:
+                process.kill()
+                process.wait()
+    return pid, code, _read(out), _read(err)
+
+
+def _asked(job: dict[str, Any], timeout: float) -> tuple[int, int]:
+    """Let the helper run a job in a fork that is like this process is now."""
+    helper = _started()
+    assert helper.stdin is not None and helper.stdout is not None
+    job |= {"cwd": str(Path.cwd()), "path": sys.path, "environment": dict(os.environ)}
+    helper.stdin.write(json.dumps(job) + "\n")
+    helper.stdin.flush()
+    pid = _number(helper.stdout)
+    is_over = False
+    try:
+        is_over = bool(select.select([helper.stdout], [], [], timeout)[0])
+        if not is_over:
+            raise TimeoutError
+    finally:  # also when somebody presses stop
+        if not is_over:
+            with suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+        code = _number(helper.stdout)
+    return pid, code
+
+
+def _number(answers: IO[str]) -> int:
+    line = answers.readline()
+    if not line:
+        raise CerebelumError("The process that starts other processes for crashes has ended. Run the cell again.")
+    return int(line)
+
+
+def _started() -> subprocess.Popen[str]:
+    global _helper
+    if _helper is None or _helper[0] != os.getpid() or _helper[1].poll() is not None:
+        command = [sys.executable, "-m", _MAIN]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
+        )
+        if _helper is None or _helper[0] != os.getpid():
+            atexit.register(_end)
+        _helper = os.getpid(), process
+    return _helper[1]
+
+
+def _end() -> None:
+    """Let the helper end: it reads the end of its input."""
+    if _helper is not None and _helper[0] == os.getpid():
+        _helper[1].communicate()
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+
+# -- in the helper ------------------------------------------------------------------------------------------
+
+
+def serve(requests: IO[str], answers: IO[str], live: Any) -> None:
+    """Fork a process for each line of ``requests``; answer with its id, and with its exit code once it has ended."""
+    while line := requests.readline():  # not `for line in`, which reads ahead
+        request = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            os._exit(_become(request, live))
+        answers.write(f"{child}\n")
+        answers.flush()
+        _, status = os.waitpid(child, 0)
+        answers.write(f"{os.waitstatus_to_exitcode(status)}\n")
+        answers.flush()
+
+
+def _become(request: dict[str, Any], live: Any) -> int:
+    """Run the jobs of a request in this process, with the folder, path and environment of who asked."""
+    os.setsid()
+    for descriptor, name, flags in (
+        (0, os.devnull, os.O_RDONLY),
+        (1, request["out"], os.O_WRONLY | os.O_CREAT),
+        (2, request["err"], os.O_WRONLY | os.O_CREAT),
+    ):
+        os.dup2(os.open(name, flags, 0o600), descriptor)
+    try:
+        os.chdir(request["cwd"])
+        sys.path[:] = request["path"]
+        os.environ.clear()
+        os.environ.update(request["environment"])
+        return int(live(Path(request["jobs"])))
+    except BaseException:  # noqa: BLE001 - this is the top of a process
+        traceback.print_exc()
+        return 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()

@@ -1,0 +1,232 @@
+"""``cerebelum schedule``: workflows that are started at certain times."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from ..._core.schedule import ScheduleState
+from ..._text.json_text import parse
+from ..._text.recurrence import described, in_zone
+from ..._text.terminal import Cell, Column, table, width
+from ..._text.times import timestamp
+from ..._workflow.schedule import coming, make_schedule, named
+from ...errors import InputsError
+from ..app import Exit, Failure, again, as_json, log_options, open_log
+from ..code import workflow_named
+from ..echo import emit, paint
+from .run import as_values, read_file, scheduler_for, value_of
+
+__all__ = ["schedule"]
+
+
+class _Group(click.Group):
+    """Its commands in the order in which they are written."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=_Group)
+def schedule() -> None:
+    """Start a workflow at certain times.
+
+    A schedule lives in the log. A scheduler (`cerebelum scheduler`) starts an execution at each of its times, once,
+    however many schedulers there are. An ID may be shortened to any unambiguous prefix.
+    """
+
+
+@schedule.command()
+@click.argument("code", metavar="CODE[:WORKFLOW]")
+@click.option("--cron", metavar="FIELDS", help="When: minute, hour, day, month, weekday, such as '0 6 * * 1-5'.")
+@click.option("--every", metavar="D", help="Or at which distance, such as '2 hours', counted from now.")
+@click.option("--timezone", metavar="ZONE", default="UTC", help="The zone of --cron, such as Europe/Madrid (UTC).")
+@click.option(
+    "-i",
+    "--input",
+    "values",
+    metavar="NAME=VALUE",
+    multiple=True,
+    callback=as_values,
+    help="An input of each execution, as in `run`.",
+)
+@click.option(
+    "--inputs", "file", metavar="FILE|-", callback=read_file, help="A JSON file of inputs, or standard input; -i wins."
+)
+@click.option(
+    "--catch-up",
+    metavar="D",
+    default="1h",
+    help="How late a time may still be started when no scheduler was at work; later it is missed (1h).",
+)
+@click.option("--id", "schedule_id", metavar="ID", help="An id of your own; by default the workflow's name.")
+@click.option("--json", "json_", is_flag=True, help="One object, as `schedule list --json` has them.")
+@log_options
+@click.pass_context
+def add(
+    ctx: click.Context,
+    code: str,
+    cron: str | None,
+    every: str | None,
+    timezone: str,
+    values: Mapping[str, str],
+    file: Mapping[str, Any],
+    catch_up: str,
+    schedule_id: str | None,
+    json_: bool,
+) -> None:
+    """Make a schedule, or change the one of that id.
+
+    CODE is a module, a .py file or an .ipynb notebook, as in `run`.
+    """
+    if (cron is None) == (every is None):
+        raise click.UsageError("give either --cron '0 6 * * 1-5' or --every '2 hours'")
+    workflow = workflow_named(code)
+    inputs = {**file, **{name: value_of(workflow, name, text) for name, text in values.items()}}
+    store = open_log(ctx, create=True)
+    try:
+        made = make_schedule(
+            workflow,
+            cron=cron,
+            every=every,
+            timezone=timezone,
+            inputs=inputs,
+            catch_up=catch_up,
+            schedule_id=schedule_id,
+            store=store,
+        )
+    except InputsError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise Failure(str(error), Exit.USAGE) from error
+    if json_:
+        as_json(_shown(made.known))
+        return
+    _say(made.known)
+    click.echo("A scheduler of this log starts it:")
+    click.echo(f"    {again(ctx, scheduler_for(code))}")
+
+
+@schedule.command("list")
+@click.option("--json", "json_", is_flag=True, help="One object: schedules.")
+@log_options
+@click.pass_context
+def list_(ctx: click.Context, json_: bool) -> None:
+    """List the schedules of a log."""
+    found = open_log(ctx).schedules()
+    if json_:
+        as_json({"schedules": [_shown(state) for state in found]})
+        return
+    if not found:
+        click.secho("no schedule yet: `cerebelum schedule add CODE:WORKFLOW --cron '0 6 * * *'`", err=True, dim=True)
+        return
+    for line in table(_COLUMNS, [_row(state) for state in found], width()):
+        emit(line)
+
+
+@schedule.command("next")
+@click.argument("schedule_id", metavar="ID")
+@click.option("-n", "--count", metavar="N", type=click.IntRange(1, 1000), default=5, help="How many (5).")
+@click.option("--json", "json_", is_flag=True, help="One object: schedule_id, timezone, next (in UTC).")
+@log_options
+@click.pass_context
+def next_(ctx: click.Context, schedule_id: str, count: int, json_: bool) -> None:
+    """Show the coming times of a schedule, in its time zone."""
+    state = named(schedule_id, open_log(ctx)).known
+    times = coming(state, count)
+    if json_:
+        zone = state.definition.timezone
+        as_json({"schedule_id": state.schedule_id, "timezone": zone, "next": [timestamp(moment) for moment in times]})
+        return
+    for moment in times:
+        paint(in_zone(moment, state.definition.timezone))
+    if state.state == "PAUSED":
+        click.secho("it is paused: none of these is started before `schedule resume`", err=True, dim=True)
+
+
+@schedule.command()
+@click.argument("schedule_id", metavar="ID")
+@log_options
+@click.pass_context
+def pause(ctx: click.Context, schedule_id: str) -> None:
+    """Start nothing until it is resumed."""
+    found = named(schedule_id, open_log(ctx))
+    found.pause()
+    _say(found.known)
+
+
+@schedule.command()
+@click.argument("schedule_id", metavar="ID")
+@log_options
+@click.pass_context
+def resume(ctx: click.Context, schedule_id: str) -> None:
+    """Start executions again, from the next time on."""
+    found = named(schedule_id, open_log(ctx))
+    found.resume()
+    _say(found.known)
+
+
+@schedule.command()
+@click.argument("schedule_id", metavar="ID")
+@log_options
+@click.pass_context
+def delete(ctx: click.Context, schedule_id: str) -> None:
+    """Delete a schedule; the executions it has started stay."""
+    found = named(schedule_id, open_log(ctx))
+    found.delete()
+    _say(found.known)
+
+
+_COLUMNS = (
+    Column(title="ID", least=20),
+    Column(title="WORKFLOW", least=8),
+    Column(title="STATE"),
+    Column(title="WHEN"),
+    Column(title="NEXT", drop=1),
+    Column(title="LAST", least=8, drop=2),
+    Column(title="WHY NOT", least=12, drop=3),
+)
+
+
+def _row(state: ScheduleState) -> tuple[Cell, ...]:
+    return (
+        Cell(state.schedule_id, "bold"),
+        Cell(state.definition.workflow),
+        Cell(state.state.lower(), "green" if state.state == "ACTIVE" else "yellow"),
+        Cell(_when(state)),
+        Cell("" if state.next_at is None else in_zone(state.next_at, state.definition.timezone)),
+        Cell(state.last_execution or ""),
+        Cell(state.note or "", "red"),
+    )
+
+
+def _when(state: ScheduleState) -> str:
+    definition = state.definition
+    zone = f" {definition.timezone}" if definition.cron else ""
+    return described(definition.cron, definition.every) + zone
+
+
+def _say(state: ScheduleState) -> None:
+    following = "" if state.next_at is None else f"; next {in_zone(state.next_at, state.definition.timezone)}"
+    told = f"schedule {state.schedule_id} of workflow '{state.definition.workflow}' is {state.state.lower()}"
+    paint(f"{told}: {_when(state)}{following}" if state.state != "DELETED" else told)
+
+
+def _shown(state: ScheduleState) -> dict[str, Any]:
+    definition = state.definition
+    return {
+        "schedule_id": state.schedule_id,
+        "workflow": definition.workflow,
+        "state": state.state,
+        "cron": definition.cron or None,
+        "every_seconds": definition.every / 1e6 or None,
+        "timezone": definition.timezone,
+        "catch_up_seconds": definition.catch_up / 1e6,
+        "next_at": None if state.next_at is None else timestamp(state.next_at),
+        "last_at": None if state.last_at is None else timestamp(state.last_at),
+        "last_execution": state.last_execution,
+        "note": state.note,
+        "inputs": parse(definition.inputs),
+    }

@@ -1,0 +1,186 @@
+"""Schedules: what can happen to one, its state as a fold of that, and what is to be done at a time. No clock is read.
+
+A schedule is no execution: it has events of its own, which carry the next time in them, so that no fold computes one.
+Each event is appended after a version. Of several schedulers that act on one time, the first appends and the others
+are refused; the start of the execution is in the same transaction. So each time is started, skipped or missed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, assert_never
+
+__all__ = [
+    "SCHEDULE_EVENTS",
+    "ScheduleDeleted",
+    "ScheduleEvent",
+    "ScheduleMissed",
+    "SchedulePaused",
+    "ScheduleResumed",
+    "ScheduleSet",
+    "ScheduleStarted",
+    "ScheduleState",
+    "act",
+    "evolve_schedule",
+    "execution_id_at",
+]
+
+ACTIVE, PAUSED, DELETED = "ACTIVE", "PAUSED", "DELETED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleSet:
+    """It is made, or changed. ``inputs`` is JSON text, which ``codec`` says how to read; lengths and times are in µs.
+
+    ``anchor`` is the time from which ``every`` counts.
+    """
+
+    at: int
+    workflow: str
+    inputs: str
+    codec: str = "json"
+    module: str = ""
+    qualname: str = ""
+    source: str = ""
+    origin: str = ""
+    cron: str = ""
+    every: int = 0
+    anchor: int = 0
+    timezone: str = "UTC"
+    catch_up: int = 0
+    next_at: int | None = None
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchedulePaused:
+    """Nothing is started until it is resumed."""
+
+    at: int
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleResumed:
+    """It starts executions again, from ``next_at`` on."""
+
+    at: int
+    next_at: int | None = None
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleDeleted:
+    """It starts nothing any more."""
+
+    at: int
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleStarted:
+    """The execution of the time ``due_at`` is recorded as started."""
+
+    at: int
+    due_at: int
+    execution_id: str
+    next_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleMissed:
+    """The times from ``due_at`` to before ``next_at`` are not started any more, as it is too late for them."""
+
+    at: int
+    due_at: int
+    reason: str
+    next_at: int | None = None
+
+
+ScheduleEvent = ScheduleSet | SchedulePaused | ScheduleResumed | ScheduleDeleted | ScheduleStarted | ScheduleMissed
+
+SCHEDULE_EVENTS: dict[str, type[Any]] = {cls.__name__: cls for cls in ScheduleEvent.__args__}
+"""The class of each event by its name, as the log holds it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleState:
+    """Everything known of one schedule. Times are µs since the epoch."""
+
+    schedule_id: str
+    definition: ScheduleSet = ScheduleSet(at=0, workflow="", inputs="{}")
+    version: int = 0
+    state: str = DELETED
+    next_at: int | None = None
+    last_at: int | None = None  # the last time for which it started an execution
+    last_execution: str | None = None
+    note: str | None = None  # why the last time was not started, until one is
+    updated_at: int = 0
+
+
+def evolve_schedule(state: ScheduleState, event: ScheduleEvent) -> ScheduleState:
+    """Fold one event.
+
+    Example:
+        >>> made = ScheduleSet(at=1, workflow="w", inputs="{}", next_at=9)
+        >>> evolve_schedule(ScheduleState(schedule_id="nightly"), made).next_at
+        9
+    """
+    changed: dict[str, Any] = {"version": state.version + 1, "updated_at": event.at}
+    match event:
+        case ScheduleSet():
+            now = PAUSED if state.state == PAUSED else ACTIVE
+            changed |= {"definition": event, "state": now, "next_at": None if now == PAUSED else event.next_at}
+        case SchedulePaused():
+            changed |= {"state": PAUSED, "next_at": None}
+        case ScheduleResumed():
+            changed |= {"state": ACTIVE, "next_at": event.next_at}
+        case ScheduleDeleted():
+            changed |= {"state": DELETED, "next_at": None, "note": None}
+        case ScheduleStarted():
+            changed |= {"last_at": event.due_at, "last_execution": event.execution_id, "next_at": event.next_at}
+            changed["note"] = None
+        case ScheduleMissed():
+            changed |= {"note": event.reason, "next_at": event.next_at}
+        case _:
+            assert_never(event)
+    return replace(state, **changed)
+
+
+def act(
+    state: ScheduleState, now: int, after: Callable[[int], int | None], hindrance: str = ""
+) -> ScheduleEvent | None:
+    """Say what is to be done for the next time of a schedule; None when it has not come.
+
+    Args:
+        state: the schedule.
+        now: the time, µs since the epoch.
+        after: returns the first time of the schedule after a time.
+        hindrance: why nothing could be started until now, if somebody tried.
+    """
+    due = state.next_at
+    if state.state != ACTIVE or due is None or due > now:
+        return None
+    if (latest := now - state.definition.catch_up) > due:
+        following = after(max(due, latest - 1))
+        reason = hindrance or "no scheduler was at work in time"
+        return ScheduleMissed(at=now, due_at=due, reason=reason, next_at=following)
+    started = execution_id_at(state.schedule_id, due)
+    return ScheduleStarted(at=now, due_at=due, execution_id=started, next_at=after(due))
+
+
+def execution_id_at(schedule_id: str, due_at: int) -> str:
+    """Return the id of the execution that a schedule starts for a time; it says the time, in UTC.
+
+    Example:
+        >>> execution_id_at("nightly", 21_600_000_000)
+        'nightly-19700101T060000Z'
+    """
+    return f"{schedule_id}-{datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=due_at):%Y%m%dT%H%M%SZ}"
+
+
+def members(event: ScheduleEvent) -> dict[str, Any]:
+    """Return the fields of an event that are not at their default, without its time."""
+    return {f.name: value for f in fields(event) if f.name != "at" and (value := getattr(event, f.name)) != f.default}

@@ -1,0 +1,137 @@
+"""The queue for a slot: of the executions with one value of a concurrency key, one runs and the others wait.
+
+There is no broker. A unique index of the log (_store/schema.py) lets at most one execution per slot be active, so two
+processes can never both begin: the commit of the second is refused (``Rejection.QUEUED``), whatever it had read
+before. What is here decides who tries. An execution is ahead when it has the slot, or was queued earlier and has a
+living process that will run it: the one in which it waits, or a scheduler that keeps its place. So a queued execution
+whose process was killed is passed over until somebody takes it up, and then has its old place.
+
+An execution that has the slot and whose process died keeps it for ``LeaseTimes.grace``, in which a scheduler may take
+it up. Then whoever is next pauses it, as if its process had stopped it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from .._core import events as e
+from .._core.events import Event
+from .._core.state import State
+from .._core.state_name import ExecutionState
+from .._store.base import ExecutionRow, Store
+from ..errors import ExecutionBusyError
+from . import leases as held
+from .leaving import pause_left
+
+__all__ = ["Turn", "ahead_of", "busy", "is_left", "slot_after"]
+
+_PAGE = 20
+
+
+class Turn:
+    """The place of one execution in the queue for its slot, as the process that waits for it sees it."""
+
+    def __init__(self, store: Store, execution_id: str, on_conflict: str) -> None:
+        self._store, self._id, self._on_conflict = store, execution_id, on_conflict
+        self._left: tuple[str, int] | None = None  # which execution was found without a process, and since when
+
+    def enter(self, events: Sequence[Event], state: State, now: int) -> list[Event]:
+        """Return the events with which it begins: with its slot, or queued.
+
+        Args:
+            events: those that start or resume it.
+            state: what is recorded of it.
+            now: the time, µs since the epoch; never before the last event.
+
+        Raises:
+            ExecutionBusyError: another has the slot, and the workflow says to refuse then.
+        """
+        slot = slot_after(events, state)
+        was_queued = state.lifecycle is ExecutionState.QUEUED
+        others: list[Event] = [event for event in events if not isinstance(event, e.WorkflowAdmitted)]
+        if not slot or (state.lifecycle is ExecutionState.RUNNING and state.slot == slot):
+            return others
+        ahead = next(ahead_of(self._store, slot, self._id, state.queued_at), None)
+        if ahead is None:
+            return [*others, e.WorkflowAdmitted(at=now)] if was_queued else others
+        if self._on_conflict == "refuse" and not was_queued:
+            raise busy(self._id, slot, ahead)
+        if was_queued and not others:
+            return []
+        last = self._store.queue(slot, limit=1, last=True)  # clocks differ by a little: whoever comes later is later
+        at = max([now, *((row.summary.queued_at or 0) + 1 for row in last if not was_queued)])
+        return [*others, e.WorkflowQueued(at=at, behind=ahead.execution_id)]
+
+    def has_come(self, state: State, monotonic: int, now: int) -> bool:
+        """Say whether a queued execution may try to get its slot; pause one that has it and was left by its process.
+
+        Args:
+            state: what is recorded of it.
+            monotonic: the time of a clock that nobody sets, µs.
+            now: the time, µs since the epoch.
+        """
+        ahead = ahead_of(self._store, state.slot, self._id, state.queued_at)
+        first = next(ahead, None)
+        if first is None:
+            return True
+        if first.summary.state is ExecutionState.QUEUED or not is_left(self._store, first):
+            self._left = None
+        elif self._left is None or self._left[0] != first.execution_id:
+            self._left = first.execution_id, monotonic
+        elif monotonic - self._left[1] >= held.times.grace * 1e6 and next(ahead, None) is None:
+            reason = f"its process died, and {self._id} was next for {state.slot}"
+            return pause_left(self._store, first.execution_id, reason, now)
+        return False
+
+
+def ahead_of(store: Store, slot: str, execution_id: str, queued_at: int | None) -> Iterator[ExecutionRow]:
+    """Yield the executions that come before another one in its slot: first that which has it.
+
+    Args:
+        store: the log.
+        slot: the slot.
+        execution_id: the other one.
+        queued_at: since when it has been queued; None if it is not yet.
+    """
+    first = store.in_slot(slot)
+    if first is not None and first.execution_id != execution_id:
+        yield first
+    offset = 0
+    while rows := store.queue(slot, limit=_PAGE, offset=offset):
+        for row in rows:
+            if row.execution_id == execution_id or (queued_at is not None and (row.summary.queued_at or 0) > queued_at):
+                return
+            if row.holder is not None and store.lease_left(row.holder):
+                yield row
+        offset += _PAGE
+
+
+def slot_after(events: Sequence[Event], state: State) -> str:
+    """Return the slot of an execution after these events."""
+    slot = state.slot
+    for event in events:
+        if isinstance(event, e.WorkflowStarted | e.TakenUpEvent) and event.slot is not None:
+            slot = event.slot
+    return slot
+
+
+def is_left(store: Store, row: ExecutionRow) -> bool:
+    """Whether an execution that has its slot should be running, but its process has died."""
+    if held.leases_of(store).running(row.execution_id) is not None:
+        return False
+    if row.holder is not None:
+        return not store.lease_left(row.holder)
+    active = row.summary.state in (ExecutionState.RUNNING, ExecutionState.SLEEPING)
+    return active and row.summary.wake_at is None
+
+
+def busy(execution_id: str, slot: str, by: ExecutionRow) -> ExecutionBusyError:
+    """The error for an execution that is not started, as another one has its slot."""
+    return ExecutionBusyError(
+        f"execution {by.execution_id} of workflow '{by.summary.workflow}' is {by.summary.state.words} for {slot}, and "
+        f"only one may run at a time (on_conflict='refuse'): execution {execution_id} is not run, and nothing was "
+        f"recorded. Wait for that one, `cerebelum watch {by.execution_id}`, or end it, `cerebelum cancel "
+        f"{by.execution_id}`; then try again",
+        execution_id=by.execution_id,
+        holder="" if by.holder is None else str(by.holder),
+    )

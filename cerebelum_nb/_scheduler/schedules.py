@@ -1,0 +1,91 @@
+"""What a scheduler does for schedules: it records the start of an execution for each time that has come.
+
+The start and the schedule's event are one transaction, so a time is started once, whichever scheduler is first and
+wherever it dies. The execution is then due, and is taken up like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .._core.schedule import ScheduleMissed, ScheduleStarted, ScheduleState, act, evolve_schedule
+from .._engine.staleness import parts_written
+from .._store.base import Store
+from .._text.recurrence import in_zone
+from .._workflow.find import WorkflowFinder
+from .._workflow.schedule import first_events, origin_of_schedule, recurrence_of
+from .._workflow.workflow import Workflow
+from ..errors import CerebelumError, StoreError
+
+__all__ = ["Schedules"]
+
+_AGAIN_MICROS = 60_000_000
+"""How long after a start that was not possible it is tried again."""
+
+
+class Schedules:
+    """The schedules of one log, as one scheduler sees them."""
+
+    def __init__(
+        self, store: Store, code: WorkflowFinder[Workflow], say: Callable[[str], None], *, trust_code: bool
+    ) -> None:
+        self._store, self._code, self._say, self._trust_code = store, code, say, trust_code
+        self._hindered: dict[str, tuple[int, int, str]] = {}  # by schedule: its version, until when, why
+
+    def start_due(self, now: int) -> int:
+        """Record the starts of all times that have come; return when to look again, µs, 0 when nothing is to come."""
+        again = []
+        for known in self._store.schedules(due_by=now):
+            state: ScheduleState | None = known
+            while state is not None and state.next_at is not None and state.next_at <= now:
+                state = self._start(state, now)
+            version, until, _ = self._hindered.get(known.schedule_id, (0, 0, ""))
+            if until > now and state is None and version >= known.version:
+                again.append(until)
+        following = self._store.next_schedule()
+        if following is not None and following > now:
+            again.append(following)
+        return min(again, default=0)
+
+    def _start(self, state: ScheduleState, now: int) -> ScheduleState | None:
+        """Do what is to be done for the next time; return the schedule after it, None to leave it for now."""
+        version, until, why = self._hindered.get(state.schedule_id, (0, 0, ""))
+        if version != state.version:
+            until, why = 0, ""
+        try:
+            event = act(state, now, recurrence_of(state.definition).after, why)
+            commit = None
+            if isinstance(event, ScheduleStarted):
+                if until > now:
+                    return None
+                commit = first_events(self._workflow(state), state, event.execution_id, now, self._store)
+        except StoreError:
+            raise
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever its code raises, it is one of many
+            told = str(error) if isinstance(error, CerebelumError) else f"{type(error).__name__}: {error}"
+            if told != why:
+                self._say(f"schedule {state.schedule_id} cannot start {state.definition.workflow}: {told}")
+            self._hindered[state.schedule_id] = state.version, now + _AGAIN_MICROS, told
+            return None
+        assert event is not None, "it is due"
+        after = evolve_schedule(state, event)
+        if not self._store.append_schedule(after, event, commit):
+            return None  # another scheduler did it, or it was changed: the next round sees it
+        self._hindered.pop(state.schedule_id, None)
+        if commit is not None:
+            parts_written(self._store, commit.payloads)
+        self._say(_told(after, event))
+        return after
+
+    def _workflow(self, state: ScheduleState) -> Workflow:
+        may_run = self._trust_code or self._store.may_run(state.schedule_id)
+        return self._code.find(origin_of_schedule(state.definition), state.schedule_id, may_run=may_run)
+
+
+def _told(state: ScheduleState, event: object) -> str:
+    zone = state.definition.timezone
+    if isinstance(event, ScheduleStarted):
+        return f"schedule {state.schedule_id}: {event.execution_id} starts, for {in_zone(event.due_at, zone)}"
+    assert isinstance(event, ScheduleMissed)
+    until = "" if event.next_at is None else f"; next {in_zone(event.next_at, zone)}"
+    return f"schedule {state.schedule_id}: {in_zone(event.due_at, zone)} is missed, as {event.reason}{until}"

@@ -1,0 +1,130 @@
+"""Concurrency keys: which slot an execution needs, and what becomes of those that have it.
+
+How executions queue for a slot is in _engine/queue.py.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .._core.graph import Concurrency, Plan
+from .._engine.cancel import cancel_now
+from .._engine.execution import Execution
+from .._engine.queue import ahead_of, busy
+from .._store.base import Store
+from .._text.text import cut, did_you_mean
+from .._values import Secret
+from ..errors import CerebelumError, InputsError, ResumeError, WorkflowDefinitionError
+
+__all__ = ["concurrency_of", "refuse_if_busy", "slot_of", "supersede"]
+
+_CONFLICTS = ("queue", "cancel", "refuse")
+_LONGEST = 200
+
+messages = logging.getLogger("cerebelum_nb")
+
+
+def concurrency_of(key: Any, on_conflict: Any) -> Concurrency | None:
+    """Check what ``@workflow`` was given.
+
+    Raises:
+        WorkflowDefinitionError: it is not understood.
+    """
+    if key is None:
+        if on_conflict is not None:
+            raise WorkflowDefinitionError(
+                f"@workflow: on_conflict={on_conflict!r} says what happens when another execution has the same "
+                f"concurrency_key: give that, too, such as concurrency_key='service'"
+            )
+        return None
+    if not (isinstance(key, str) and key) and not callable(key):
+        raise WorkflowDefinitionError(
+            f"@workflow: concurrency_key is the name of an input, such as 'service', or a function of the inputs, not "
+            f"{key!r}"
+        )
+    how = "queue" if on_conflict is None else on_conflict
+    if how not in _CONFLICTS:
+        hint = did_you_mean(str(how), _CONFLICTS, "Leave it out to queue.")
+        raise WorkflowDefinitionError(f"@workflow: on_conflict is 'queue', 'cancel' or 'refuse', not {how!r}. {hint}")
+    return Concurrency(key, how)
+
+
+def slot_of(plan: Plan, inputs: Mapping[str, Any]) -> str:
+    """Return the slot of an execution with these inputs; "" if it needs none.
+
+    Args:
+        plan: its workflow.
+        inputs: its inputs, checked.
+
+    Raises:
+        InputsError: the input that is the key is not given.
+        CerebelumError: the function that makes the key raised, or made no key.
+    """
+    rule = plan.concurrency
+    if rule is None:
+        return ""
+    if isinstance(rule.key, str):
+        if rule.key not in inputs:
+            hint = did_you_mean(rule.key, inputs, f"Give it: {{{rule.key!r}: ...}}")
+            raise InputsError(
+                f"workflow '{plan.workflow}' runs once at a time for each value of the input {rule.key!r} "
+                f"(concurrency_key), which is not given. {hint}"
+            )
+        value = inputs[rule.key]
+    else:
+        value = _called(rule.key, plan, inputs)
+    return "" if value is None else f"{plan.workflow}:{_text(value, plan)}"
+
+
+def _called(key: Callable[[Any], object], plan: Plan, inputs: Mapping[str, Any]) -> object:
+    given = inputs if plan.shape is None else plan.shape.make(dict(inputs))
+    try:
+        return key(given)
+    except Exception as error:
+        raise CerebelumError(
+            f"the concurrency_key of workflow '{plan.workflow}' raised {type(error).__name__}: {error}. It is called "
+            f"with the inputs, and returns text or a number, or None for no limit"
+        ) from error
+
+
+def _text(value: object, plan: Plan) -> str:
+    if isinstance(value, Secret):
+        raise CerebelumError(
+            f"the concurrency_key of workflow '{plan.workflow}' is a secret, and keys are in the log: use another input"
+        )
+    try:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
+    except (TypeError, ValueError) as error:
+        raise CerebelumError(
+            f"the concurrency_key of workflow '{plan.workflow}' is text, a number, or a list or dict of them, not "
+            f"{cut(repr(value), 80)}"
+        ) from error
+    if len(text) > _LONGEST:
+        raise CerebelumError(
+            f"the concurrency_key of workflow '{plan.workflow}' has {len(text)} characters, and may have {_LONGEST}: "
+            f"{cut(text, 60)}"
+        )
+    return text
+
+
+def refuse_if_busy(plan: Plan, store: Store, execution_id: str, slot: str) -> None:
+    """Raise ExecutionBusyError when a workflow with ``on_conflict="refuse"`` has to wait for another execution."""
+    if slot and plan.concurrency is not None and plan.concurrency.on_conflict == "refuse":
+        for row in ahead_of(store, slot, execution_id, None):
+            raise busy(execution_id, slot, row)
+
+
+def supersede(execution: Execution) -> None:
+    """Cancel the executions before a queued one, if its workflow says so."""
+    rule, state = execution.plan.concurrency, execution.state
+    if rule is None or rule.on_conflict != "cancel":
+        return
+    for row in list(ahead_of(execution.store, state.slot, execution.id, state.queued_at)):
+        try:
+            cancel_now(execution.store, row.execution_id, f"{execution.id} took its place", None)
+        except ResumeError:  # it has ended meanwhile
+            continue
+        messages.info("execution %s of %s is cancelled: %s takes its place", row.execution_id, state.slot, execution.id)

@@ -1,0 +1,375 @@
+"""Schedules of workflows: made, changed, paused and deleted here; what starts their executions is the scheduler.
+
+A schedule lives in the log (_core/schedule.py says as what), so any process may change it, and every scheduler of the
+log sees the change at once.
+"""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from .._core import schedule as core
+from .._core.arguments import count as checked_count
+from .._core.events import Event, WorkflowHibernated
+from .._core.schedule import ScheduleEvent, ScheduleSet, ScheduleState
+from .._core.state import fold
+from .._core.summary import summarise
+from .._core.value import Value
+from .._engine.clock import current_clock
+from .._engine.inputs import Inputs, check_inputs
+from .._engine.leases import leases_of
+from .._engine.patience import briefly, short_try
+from .._engine.staleness import blueprint_of, keep_parts
+from .._store.base import Commit, Store
+from .._store.connect import resolve_store
+from .._text.duration import Duration, seconds
+from .._text.recurrence import Cron, Every, Recurrence, described, in_zone, zone_of
+from .._text.text import did_you_mean
+from .._text.times import at
+from .._values import Redactor, decode, encode
+from ..errors import CerebelumError, ScheduleNotFoundError
+from .definition import Definition
+from .find import Origin
+from .start import check_id, refuse_in_step, started
+
+__all__ = ["Schedule", "first_events", "make_schedule", "named", "origin_of_schedule", "recurrence_of", "schedules"]
+
+_LEAST_CATCH_UP = 10.0
+_MOST_ID = 180  # the ids of its executions add the time
+
+
+class Schedule:
+    """A schedule in a log: when a workflow is started, and with which inputs.
+
+    Whatever is read from it is read from the log now.
+
+    Example:
+        >>> from cerebelum_nb import step, workflow
+        >>> from cerebelum_nb.testing import FakeClock, MemoryStore
+        >>> @step
+        ... def build():
+        ...     return "image"
+        >>> @workflow
+        ... def nightly(wf):
+        ...     wf.timeline(build)
+        >>> with FakeClock():
+        ...     made = nightly.schedule(cron="0 6 * * 1-5", timezone="Europe/Madrid", store=MemoryStore())
+        >>> made.next(2)[1].isoformat()
+        '2026-01-02T06:00:00+01:00'
+    """
+
+    def __init__(self, store: Store, schedule_id: str) -> None:
+        self._store, self.schedule_id = store, schedule_id
+
+    @property
+    def known(self) -> ScheduleState:
+        """Everything known of it."""
+        found = self._store.schedule(self.schedule_id)
+        assert found is not None, "a schedule that was made stays in the log"
+        return found
+
+    @property
+    def workflow(self) -> str:
+        """The name of its workflow."""
+        return self.known.definition.workflow
+
+    @property
+    def state(self) -> str:
+        """ACTIVE, PAUSED or DELETED."""
+        return self.known.state
+
+    @property
+    def when(self) -> str:
+        """Its cron expression or its interval."""
+        definition = self.known.definition
+        return described(definition.cron, definition.every)
+
+    @property
+    def timezone(self) -> str:
+        """The name of its time zone."""
+        return self.known.definition.timezone
+
+    @property
+    def inputs(self) -> Any:
+        """What its executions are started with."""
+        return decode(_value(self.known.definition), self._store.payload)
+
+    @property
+    def next_at(self) -> datetime | None:
+        """When it starts the next execution, in its time zone; None while it is paused."""
+        return self._local(self.known.next_at)
+
+    @property
+    def last_at(self) -> datetime | None:
+        """The last time for which it started an execution, in its time zone."""
+        return self._local(self.known.last_at)
+
+    @property
+    def last_execution(self) -> str | None:
+        """The id of the execution that it started last."""
+        return self.known.last_execution
+
+    def next(self, count: int = 5) -> list[datetime]:
+        """Return the coming times, in its time zone; of a paused one those that would come.
+
+        Args:
+            count: how many.
+        """
+        return [time for moment in coming(self.known, checked_count(count, "count")) if (time := self._local(moment))]
+
+    def pause(self, *, by: str | None = None) -> None:
+        """Start nothing until it is resumed; times that pass meanwhile are left out.
+
+        Args:
+            by: who pauses it, for the log; by default the user of this process.
+        """
+        _change(self._store, self.schedule_id, lambda state, now: core.SchedulePaused(at=now, by=_who(by)), "ACTIVE")
+
+    def resume(self, *, by: str | None = None) -> None:
+        """Start executions again, from the next time on.
+
+        Args:
+            by: who resumes it, for the log; by default the user of this process.
+        """
+
+        def resumed(state: ScheduleState, now: int) -> ScheduleEvent:
+            return core.ScheduleResumed(at=now, next_at=recurrence_of(state.definition).after(now), by=_who(by))
+
+        _change(self._store, self.schedule_id, resumed, "PAUSED")
+
+    def delete(self, *, by: str | None = None) -> None:
+        """Delete it; the executions that it has started stay, and so does its history.
+
+        Args:
+            by: who deletes it, for the log; by default the user of this process.
+        """
+        _change(self._store, self.schedule_id, lambda state, now: core.ScheduleDeleted(at=now, by=_who(by)), "")
+
+    def _local(self, moment: int | None) -> datetime | None:
+        return None if moment is None else at(moment).astimezone(zone_of(self.timezone))
+
+    def __repr__(self) -> str:
+        known = self.known
+        when = f"{self.when} ({known.definition.timezone})" if known.definition.cron else self.when
+        following = "" if known.next_at is None else f", next {in_zone(known.next_at, known.definition.timezone)}"
+        return f"<schedule {known.schedule_id} of {known.definition.workflow}: {known.state}, {when}{following}>"
+
+
+def make_schedule(
+    workflow: Definition,
+    *,
+    cron: str | None,
+    every: Duration | None,
+    timezone: str,
+    inputs: Inputs | None,
+    catch_up: Duration,
+    schedule_id: str | None,
+    store: Store | None,
+    by: str | None = None,
+) -> Schedule:
+    """Make a schedule, or change the one of that id; the arguments are those of ``Workflow.schedule``."""
+    refuse_in_step(workflow.variable)
+    if (cron is None) == (every is None):
+        given = "both are given" if cron is not None else "neither is given"
+        raise ValueError(
+            f"a schedule has either cron='0 6 * * 1-5' or every='2 hours', and {given}: give one of the two"
+        )
+    late = seconds(catch_up, unit="s", what="catch_up")
+    if late < _LEAST_CATCH_UP:
+        raise ValueError(
+            f"catch_up is at least 10 seconds, not {catch_up!r}: it is how late an execution may still start, and a "
+            f"scheduler may be busy for a moment. Write it as '1 minute' or '1 hour'"
+        )
+    plan, log = workflow.plan(), resolve_store(store)
+    name = check_id(workflow.name if schedule_id is None else schedule_id)
+    if len(name) > _MOST_ID:
+        raise ValueError(f"the id of a schedule has at most {_MOST_ID} characters: its executions add the time to it")
+    zone = zone_of(timezone).key
+    value = _kept(check_inputs(inputs, plan.shape), log)
+    code = started(workflow, plan, value, 0, "")
+    micros = 0 if every is None else Every(every, 0).micros
+    expression = "" if cron is None else _cron(cron, zone).expression
+
+    def made(state: ScheduleState, now: int) -> ScheduleEvent | None:
+        _refuse_another(state, workflow)
+        defined = ScheduleSet(
+            at=now,
+            workflow=workflow.name,
+            inputs=value.json,
+            codec=value.codec,
+            module=code.module,
+            qualname=code.qualname,
+            source=code.source,
+            origin=code.origin,
+            cron=expression,
+            every=micros,
+            anchor=now if micros else 0,
+            timezone=zone,
+            catch_up=round(late * 1e6),
+            by=_who(by),
+        )
+        if state.state != core.DELETED and _is_same(state.definition, defined):
+            return None
+        return replace(defined, next_at=recurrence_of(defined).after(now))
+
+    _change(log, name, made, None)
+    return Schedule(log, name)
+
+
+def schedules(store: Store | None = None) -> list[Schedule]:
+    """Return the schedules of a log that are not deleted, by their ids."""
+    log = resolve_store(store)
+    return [Schedule(log, state.schedule_id) for state in log.schedules()]
+
+
+def named(schedule_id: str, store: Store | None = None) -> Schedule:
+    """Return a schedule by its id or an unambiguous prefix.
+
+    Raises:
+        ScheduleNotFoundError: there is none, or several begin with that.
+    """
+    log = resolve_store(store)
+    known = [state.schedule_id for state in log.schedules()]
+    found = [name for name in known if name.startswith(schedule_id)] if schedule_id else []
+    if schedule_id in known or len(found) == 1:
+        return Schedule(log, schedule_id if schedule_id in known else found[0])
+    if found:
+        raise ScheduleNotFoundError(
+            f"several schedules begin with {schedule_id!r}, {', '.join(found)}: give more of the id"
+        )
+    there = f"There are: {', '.join(known)}" if known else "This log has no schedules"
+    raise ScheduleNotFoundError(
+        f"there is no schedule {schedule_id!r} in this log. {did_you_mean(schedule_id, known, there)}"
+    )
+
+
+def coming(state: ScheduleState, count: int) -> list[int]:
+    """Return the coming times of a schedule, µs since the epoch."""
+    rule = recurrence_of(state.definition)
+    times: list[int] = []
+    following = state.next_at if state.next_at is not None else rule.after(current_clock.get().now())
+    while following is not None and len(times) < count:
+        times.append(following)
+        following = rule.after(following)
+    return times
+
+
+def recurrence_of(definition: ScheduleSet) -> Recurrence:
+    """Return the rule of a schedule."""
+    if definition.every:
+        return Every(definition.every / 1e6, definition.anchor)
+    return _cron(definition.cron, definition.timezone)
+
+
+def origin_of_schedule(definition: ScheduleSet) -> Origin:
+    """Return what the log says of where a schedule's workflow is."""
+    return Origin(
+        at=definition.at,
+        workflow=definition.workflow,
+        inputs=_value(definition),
+        total_steps=0,
+        module=definition.module,
+        qualname=definition.qualname,
+        source=definition.source,
+        origin=definition.origin,
+    )
+
+
+def first_events(workflow: Definition, state: ScheduleState, execution_id: str, now: int, store: Store) -> Commit:
+    """Make the commit that records the start of an execution, which whoever looks for what is due then runs."""
+    plan, redactor = workflow.plan(), Redactor(store.redact)
+    blueprint = blueprint_of(plan, redactor)
+    start = started(workflow, plan, _value(state.definition), now, blueprint.digest)
+    events: list[Event] = [start, WorkflowHibernated(at=now, wake_at=now)]
+    return Commit(
+        execution_id=execution_id,
+        after=0,
+        events=events,
+        summary=summarise(fold(events)),
+        holder=None,
+        payloads=keep_parts(plan, store, redactor, blueprint),
+    )
+
+
+# -- private ------------------------------------------------------------------------------------------------
+
+
+def _change(
+    store: Store,
+    schedule_id: str,
+    make: Callable[[ScheduleState, int], ScheduleEvent | None],
+    only: str | None,
+) -> None:
+    """Append an event, made of what is recorded; ``only`` is the state in which there is something to change."""
+
+    def write() -> None:
+        with short_try():
+            while True:
+                state = store.schedule(schedule_id) or ScheduleState(schedule_id=schedule_id)
+                now = max(current_clock.get().now(), state.updated_at)
+                if only is not None and (state.state == core.DELETED or (only and state.state != only)):
+                    return
+                event = make(state, now)
+                if event is None or store.append_schedule(core.evolve_schedule(state, event), event):
+                    return
+
+    briefly(write)
+    leases_of(store).tell()
+
+
+def _kept(inputs: dict[str, Any], log: Store) -> Value:
+    """Encode the inputs of a schedule, which the log has to hold whole."""
+    value = encode(inputs, redactor=Redactor(log.redact), path="inputs")
+    if value.masked:
+        raise ValueError(
+            f"a schedule cannot keep the secret inputs.{value.masked[0]}: secrets are never in the log, and nobody is "
+            f"there to give them again. Read them in the step, from the environment or a vault"
+        )
+    if not value.is_json:
+        wrong = [name for name, given in inputs.items() if not encode(given).is_json]
+        raise ValueError(
+            f"the inputs of a schedule are text, numbers, dates, lists and dicts: {', '.join(wrong)} cannot be kept as "
+            f"JSON. Give what it is made from, such as a path"
+        )
+    return value
+
+
+def _value(definition: ScheduleSet) -> Value:
+    return Value(definition.codec, definition.inputs)
+
+
+def _refuse_another(state: ScheduleState, workflow: Definition) -> None:
+    if state.state != core.DELETED and state.definition.workflow != workflow.name:
+        raise CerebelumError(
+            f"the schedule {state.schedule_id!r} starts workflow '{state.definition.workflow}', not '{workflow.name}': "
+            f"give this one another schedule_id, or delete that one first with "
+            f"`cerebelum schedule delete {state.schedule_id}`"
+        )
+
+
+def _is_same(one: ScheduleSet, other: ScheduleSet) -> bool:
+    """Whether two definitions differ in nothing but when and by whom they were made."""
+    return replace(one, at=0, anchor=0, next_at=None, by="") == replace(other, at=0, anchor=0, next_at=None, by="")
+
+
+def _cron(expression: str, zone: str) -> Cron:
+    try:
+        return Cron(expression, zone)
+    except ModuleNotFoundError:
+        raise CerebelumError(
+            "cron expressions need cronsim, which is not installed: pip install 'cerebelum_nb[schedule]'. A schedule "
+            "with every='2 hours' needs nothing"
+        ) from None
+
+
+def _who(by: str | None) -> str:
+    if by is not None:
+        return by
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
