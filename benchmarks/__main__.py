@@ -29,6 +29,7 @@ NAMES = (
     "reading",
     "disk",
     "keeping",
+    "memory",
     "waiting",
     "checkpoints",
     "turns",

@@ -1,4 +1,7 @@
-"""``cerebelum list`` in a log of 100,000 executions: its own time, beyond that of a Python that starts and ends."""
+"""Lists: ``cerebelum list`` in a log of 100,000 executions, and the newest 50 of a million as the store reads them.
+
+The command's time is its own, beyond that of a Python that starts and ends; the store's is CPU, in this process.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,12 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+from cerebelum_nb._core.state_name import ExecutionState
 from cerebelum_nb._store.sqlite import SqliteStore
 
 from .measure import ROOT, Figure, Settings, interleave, value_of
@@ -18,6 +24,8 @@ __all__ = ["run"]
 
 NAME = "listing"
 EXECUTIONS = 100_000
+MILLION = 1_000_000
+PAGE = 50
 
 
 def run(settings: Settings) -> list[Figure]:
@@ -43,7 +51,40 @@ def run(settings: Settings) -> list[Figure]:
             detail=f"{count} executions in the log; beyond Python's start",
         )
         for what, side in (("cerebelum list", "list"), ("cerebelum list --status failed", "failed"))
+    ] + _newest(settings)
+
+
+def _newest(settings: Settings) -> list[Figure]:
+    path, count = settings.file("million.db"), settings.size(MILLION)
+    _fill(path, count, events=False)
+    with SqliteStore(path) as store:
+        sides: dict[str, Callable[[], float]] = {
+            "all": lambda: _page(store),
+            "failed": lambda: _page(store, states=[ExecutionState.FAILED]),
+            "of one workflow": lambda: _page(store, workflow="flow7"),
+            "all, and how many there are": lambda: _page(store, exact=True),
+        }
+        taken = interleave(sides, settings.repeat)
+    return [
+        value_of(
+            NAME,
+            f"newest {PAGE} of {count:,}: {side}",
+            taken[side],
+            "ms",
+            target=None if "how many" in side else 2.0,
+            detail="CPU, warm",
+        )
+        for side in sides
     ]
+
+
+def _page(store: SqliteStore, *, exact: bool = False, **filters: Any) -> float:
+    """Read the newest, and return the CPU it took, ms."""
+    store.executions(limit=PAGE, exact=exact, **filters)
+    began = time.process_time()
+    for _ in range(10):
+        store.executions(limit=PAGE, exact=exact, **filters)
+    return (time.process_time() - began) / 10 * 1e3
 
 
 def _time(*arguments: str) -> float:
@@ -54,8 +95,8 @@ def _time(*arguments: str) -> float:
     return (time.perf_counter() - began) * 1e3
 
 
-def _fill(path: Path, count: int) -> None:
-    """Write executions of one step each, one in a hundred of them failed, with their events."""
+def _fill(path: Path, count: int, *, events: bool = True) -> None:
+    """Write executions of one step each, one in a hundred of them failed, with their events or without."""
     SqliteStore(path, durability="normal").close()
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA synchronous = off")
@@ -70,7 +111,7 @@ def _fill(path: Path, count: int) -> None:
         )
         kinds = ("WorkflowStarted", "StepStarted", "StepCompleted", "WorkflowCompleted")
         failed = (*kinds[:2], "StepFailed", "WorkflowFailed")
-        for version in range(1, 5):
+        for version in range(1, 5) if events else ():
             db.executemany(
                 "INSERT INTO event (execution, version, type, step, visit, attempt, at, data) "
                 "VALUES (?, ?, ?, NULL, NULL, NULL, ?, ?)",

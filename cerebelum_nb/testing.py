@@ -9,6 +9,7 @@ from ._testing.clock import FakeClock
 from ._testing.crashing import crash_after, crash_before
 from ._testing.doubles import Fails
 from ._testing.every_crash import every_crash
+from ._testing.replay import Recorded, Replay, Replayed, recorded, replay
 from ._testing.runs import WorkflowRun, Workflows
 
 __all__ = [
@@ -16,10 +17,15 @@ __all__ = [
     "Fails",
     "FakeClock",
     "MemoryStore",
+    "Recorded",
+    "Replay",
+    "Replayed",
     "WorkflowRun",
     "Workflows",
     "answering",
     "crash_after",
     "crash_before",
     "every_crash",
+    "recorded",
+    "replay",
 ]

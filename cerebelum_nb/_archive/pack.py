@@ -25,7 +25,8 @@ from .._store.log_file import readable_as
 from .._store.opening import explain, open_to_read
 from .._store.sqlite import SqliteStore
 from ..errors import StoreError
-from .files import check_pack, file_log, file_name
+from . import for_tests as history
+from .files import check_pack, file_log, file_name, write_file
 from .record import Record, held, read, write
 from .scrub import masked_in, scrub
 from .verify import verify
@@ -94,6 +95,7 @@ def pack(
     path: str | os.PathLike[str] | None = None,
     *,
     redact: Iterable[str] = (),
+    for_tests: bool = False,
     store: Log | None = None,
 ) -> Pack:
     """Write an execution and its children, with their events and values, to a file that opens elsewhere.
@@ -107,6 +109,8 @@ def pack(
             the id with ``.cerebelum``, in the working directory.
         redact: names of inputs and of dictionary keys whose values are masked in the file, besides the log's own
             ``redact``. Secrets that were known as such are not in the log, and so not in the file.
+        for_tests: True writes a text file, ``ID.jsonl``, for :func:`cerebelum_nb.testing.replay`: without what was
+            printed, who answered and where it ran, and with the usual names of secrets masked.
         store: the log, or its path; by default the session's.
 
     Returns:
@@ -125,20 +129,26 @@ def pack(
     with file_log(store) as log:
         full = log.execution(execution_id).execution_id
         with snapshot(log) as db:
-            records = [read(db, name) for name in (full, *_below(db, full))]
-        names, left_out = {*log.redact, *redact}, 0
+            records = [read(db, name) for name in (full, *(() if for_tests else _below(db, full)))]
+        names, left_out = {*log.redact, *redact, *(history.NAMES if for_tests else ())}, 0
         if names:
             scrubbed = [scrub(record, names) for record in records]
             records, left_out = [record for record, _ in scrubbed], sum(number for _, number in scrubbed)
-        target = Path(path) if path is not None else Path(file_name(full) + SUFFIX)
-        check_pack(target, log, full)
+        target = Path(path) if path is not None else Path(file_name(full) + (history.SUFFIX if for_tests else SUFFIX))
+        if for_tests:
+            history.check(target)
+        else:
+            check_pack(target, log, full)
     try:
-        with _new_file(target, log) as place, SqliteStore(place, durability="normal") as packed:
-            with packed.maintenance("pack") as db:
+        if for_tests:
+            write_file(target, "".join(history.lines(records[0])).encode(), log)
+        else:
+            with _new_file(target, log) as place, SqliteStore(place, durability="normal") as packed:
+                with packed.maintenance("pack") as db:
+                    for record in records:
+                        write(db, record)
                 for record in records:
-                    write(db, record)
-            for record in records:
-                _put_to_rest(packed, record.id)
+                    _put_to_rest(packed, record.id)
     except OSError as exc:
         raise StoreError(f"The file {target} cannot be written ({exc.strerror}). Name another one with -o.") from exc
     return Pack(

@@ -30,6 +30,7 @@ _HOMES = {  # of each command the module, and what `cerebelum --help` says, whic
     "export": ("export", "Write one execution to a file that needs no log."),
     "pack": ("pack", "Write one execution to a file that opens elsewhere."),
     "unpack": ("pack", "Add executions from a packed file to the log."),
+    "promote": ("promote", "Make a module of a notebook's workflow, and prove it."),
     "prune": ("prune", "Delete finished executions and free their space."),
     "schedule": ("schedule", "Start a workflow at certain times."),
     "scheduler": ("scheduler", "Resume what is due, and what a dead process left."),

@@ -86,7 +86,7 @@ class Exit(IntEnum):
 
 EXITS = {
     Exit.OK: "done",
-    Exit.FAILED: "the execution failed or was cancelled; `doctor`, `verify`, `tutorial`: something needs attention",
+    Exit.FAILED: "the execution failed or was cancelled; `doctor`, `verify`, `tutorial`, `promote`: something is wrong",
     Exit.USAGE: "the command line cannot be parsed: an option, a number, JSON",
     Exit.NOT_FOUND: "no execution (or schedule) has that id, or several ids begin with it",
     Exit.BUSY: "another process is running the execution",

@@ -45,10 +45,14 @@ def listed(
     limit: int,
     offset: int,
     children: bool = False,
+    exact: bool = True,
     name: str | None = None,
     tags: Sequence[str] = (),
 ) -> tuple[list[ExecutionStatus], int]:
-    """Read a page of a list, newest first, and how many match; ``status`` may be ``INTERRUPTED``."""
+    """Read a page of a list, newest first, and how many match; ``status`` may be ``INTERRUPTED``.
+
+    Without ``exact`` they are only counted as far as to say whether more follow the page.
+    """
     caller = None if children else ""
     if status == INTERRUPTED:
         rows, _ = store.executions(workflow=workflow, states=ACTIVE, caller=caller, name=name, tags=tags)
@@ -56,7 +60,7 @@ def listed(
         return dead[offset : offset + limit], len(dead)
     states = () if status is None else (ExecutionState(status),)
     which: dict[str, Any] = {"workflow": workflow, "states": states, "caller": caller, "name": name, "tags": tags}
-    rows, total = store.executions(**which, limit=limit, offset=offset)
+    rows, total = store.executions(**which, limit=limit, offset=offset, exact=exact)
     return [entry(store, row, now) for row in rows], total
 
 

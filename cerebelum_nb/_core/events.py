@@ -7,9 +7,10 @@ default, so that older logs can still be read.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
+from .record import Record, record
 from .value import ErrorInfo, Value
 
 __all__ = [
@@ -67,33 +68,15 @@ __all__ = [
 ]
 
 
-class _Record:
-    """Equality and repr of every event: generated for each class, they would be a quarter of the import time."""
-
-    __slots__ = ()
-
-    def __eq__(self, other: object) -> bool:
-        if type(self) is not type(other):
-            return NotImplemented
-        return all(getattr(self, f.name) == getattr(other, f.name) for f in fields(self))  # type: ignore[arg-type]
-
-    def __hash__(self) -> int:
-        return hash((type(self), *(getattr(self, f.name) for f in fields(self))))  # type: ignore[arg-type]
-
-    def __repr__(self) -> str:
-        shown = ", ".join(f"{f.name}={getattr(self, f.name)!r}" for f in fields(self))  # type: ignore[arg-type]
-        return f"{type(self).__name__}({shown})"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
-class WorkflowEvent(_Record):
+@record
+class WorkflowEvent(Record):
     """What happens to an execution as a whole."""
 
     at: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
-class StepEvent(_Record):
+@record
+class StepEvent(Record):
     """What happens in one attempt of one visit of one step. Visits and attempts count from 1."""
 
     at: int
@@ -102,7 +85,7 @@ class StepEvent(_Record):
     attempt: int = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class OperationEvent(StepEvent):
     """What happens to a durable operation in a step; ``op`` is its identity within the step's visit."""
 
@@ -112,7 +95,7 @@ class OperationEvent(StepEvent):
 # -- the execution ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class WorkflowStarted(WorkflowEvent):
     """It begins; a child because of the step ``caller_step`` of ``caller``. ``depth`` counts the callers above it.
 
@@ -136,24 +119,24 @@ class WorkflowStarted(WorkflowEvent):
     refresh: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class WorkflowQueued(WorkflowEvent):
     """It waits for its slot, which ``behind`` has, or waits for too. A second one leaves it at its place."""
 
     behind: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class WorkflowAdmitted(WorkflowEvent):
     """It was queued, and has its slot now."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class WorkflowPaused(WorkflowEvent):
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class TakenUpEvent(WorkflowEvent):
     """A recorded history continues.
 
@@ -174,19 +157,19 @@ class TakenUpEvent(WorkflowEvent):
     slot: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class WorkflowResumed(TakenUpEvent):
     """The same execution continues."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class WorkflowHibernated(WorkflowEvent):
     """No process runs it until ``wake_at`` (None: until an answer or a signal comes)."""
 
     wake_at: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class WorkflowAwakened(WorkflowEvent):
     """It continues without a person; ``died`` says that the process that ran it had died."""
 
@@ -194,14 +177,14 @@ class WorkflowAwakened(WorkflowEvent):
     died: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class WorkflowCompleted(WorkflowEvent):
     """``last_step`` is the step whose value is the execution's output; None if nothing ran."""
 
     last_step: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class WorkflowFailed(WorkflowEvent):
     """``failed_step`` is the step that failed it (or whose route did), if any."""
 
@@ -209,7 +192,7 @@ class WorkflowFailed(WorkflowEvent):
     failed_step: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class CancelRequested(WorkflowEvent):
     """A signal: the process that runs the execution cancels it when it sees this."""
 
@@ -217,7 +200,7 @@ class CancelRequested(WorkflowEvent):
     by: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class SignalReceived(WorkflowEvent):
     """Somebody sent a signal: it is kept until a step takes it. A second one with the same ``signal_id`` is ignored."""
 
@@ -227,7 +210,7 @@ class SignalReceived(WorkflowEvent):
     by: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class WorkflowTagged(WorkflowEvent):
     """Somebody added tags, or removed some; this may come at any time, also when the execution has ended."""
 
@@ -236,13 +219,13 @@ class WorkflowTagged(WorkflowEvent):
     by: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class WorkflowCancelled(WorkflowEvent):
     reason: str | None = None
     by: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class WorkflowForked(TakenUpEvent):
     """Another execution's history continues in this one, which begins with a copy of it up to ``parent_version``.
 
@@ -255,7 +238,7 @@ class WorkflowForked(TakenUpEvent):
     from_step: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class RollbackStarted(WorkflowEvent):
     """What was completed is undone, in the order of ``todo``; the attempts that undo ``deploy`` are of ``~deploy``.
 
@@ -271,7 +254,7 @@ class RollbackStarted(WorkflowEvent):
     plan: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class WorkflowRolledBack(WorkflowEvent):
     """All that was to be undone is undone; what is not kept is no longer done, whether it had a handler or not."""
 
@@ -279,12 +262,12 @@ class WorkflowRolledBack(WorkflowEvent):
 # -- steps --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class StepStarted(StepEvent):
     code: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class StepCompleted(StepEvent):
     """``worker`` is who ran it, on a cluster; "" in a kernel. So it is in the other events that end an attempt.
 
@@ -299,7 +282,7 @@ class StepCompleted(StepEvent):
     worker: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class StepFailed(StepEvent):
     """The step failed for good. ``output`` is set if it returned ``{"error": ...}``."""
 
@@ -308,7 +291,7 @@ class StepFailed(StepEvent):
     worker: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class StepRetried(StepEvent):
     """This attempt failed; the next one starts at ``due_at``."""
 
@@ -317,7 +300,7 @@ class StepRetried(StepEvent):
     worker: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class StepInterrupted(StepEvent):
     """This attempt ended without an outcome (a stop, or its process died); it does not count as a failure.
 
@@ -330,13 +313,13 @@ class StepInterrupted(StepEvent):
     worker: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class StepProgressed(StepEvent):
     percent: float
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class StepNoted(StepEvent):
     """A small fact that the step publishes while it runs; a later one of the same name takes its place."""
 
@@ -344,7 +327,7 @@ class StepNoted(StepEvent):
     value: Value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class StepPrinted(StepEvent):
     """Lines it wrote to stdout and stderr, without secrets; ``dropped`` says that lines before them were left out."""
 
@@ -352,7 +335,7 @@ class StepPrinted(StepEvent):
     dropped: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class StepCheckpointed(StepEvent):
     """Where a step waits, or raised: its next attempt is entered at ``place`` with these variables.
 
@@ -386,7 +369,7 @@ class StepCheckpointed(StepEvent):
     variables: Value | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class ItemsListed(StepEvent):
     """A foreach begins: the keys of its items, in order. An item is the value at that position of the recorded source.
 
@@ -399,7 +382,7 @@ class ItemsListed(StepEvent):
     code: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class DivergeTaken(StepEvent):
     """``choice`` is the label of the pattern that matched, None if none did."""
 
@@ -407,13 +390,13 @@ class DivergeTaken(StepEvent):
     target: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class BranchTaken(StepEvent):
     choice: bool
     target: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class Jumped(StepEvent):
     """The run left ``step`` for ``to``; ``reset`` opens a new visit of each step it names."""
 
@@ -425,25 +408,25 @@ class Jumped(StepEvent):
 # -- operations in steps ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class SleepStarted(OperationEvent):
     duration_ms: int
     due_at: int
     data: Value | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class SleepCompleted(OperationEvent):
     pass
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class PollStarted(OperationEvent):
     deadline: int | None = None
     max_attempts: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class PollAttempted(OperationEvent):
     """Check ``number`` did not satisfy the condition; the next is due at ``due_at``."""
 
@@ -452,7 +435,7 @@ class PollAttempted(OperationEvent):
     result: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class RetryAttempted(OperationEvent):
     """Attempt ``number`` raised ``error``; the next is due at ``due_at``."""
 
@@ -461,7 +444,7 @@ class RetryAttempted(OperationEvent):
     error: ErrorInfo
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class OperationCompleted(OperationEvent):
     """A poll, a retry or a ``context.run`` is done; ``number`` counts its attempts."""
 
@@ -469,20 +452,20 @@ class OperationCompleted(OperationEvent):
     number: int = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class OperationFailed(OperationEvent):
     error: ErrorInfo
     number: int = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class OperationMismatched(OperationEvent):
     """A recorded operation of this kind and name has other arguments than ``op``, which therefore runs."""
 
     recorded: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class ApprovalRequested(OperationEvent):
     approval_type: str
     data: Value | None = None
@@ -491,7 +474,7 @@ class ApprovalRequested(OperationEvent):
     validated: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class ApprovalReceived(OperationEvent):
     """``digest`` is the hash of what was shown. If the request is ``validated``, the step decides last."""
 
@@ -501,14 +484,14 @@ class ApprovalReceived(OperationEvent):
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class ApprovalRejected(OperationEvent):
     reason: str
     by: str | None = None
     digest: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class ApprovalRefused(OperationEvent):
     """The step's ``validate`` did not accept the response; the approval is open again."""
 
@@ -516,12 +499,12 @@ class ApprovalRefused(OperationEvent):
     by: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class ApprovalTimedOut(OperationEvent):
     pass
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class SignalAwaited(OperationEvent):
     """The step waits for a signal of this name, until ``due_at`` (None: forever)."""
 
@@ -529,14 +512,14 @@ class SignalAwaited(OperationEvent):
     due_at: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class SignalTaken(OperationEvent):
     """The step takes the signal that the event with version ``received`` recorded; no other step gets it."""
 
     received: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class ChildStarted(OperationEvent):
     """The step runs another workflow as the execution ``child``, and waits for its end."""
 
@@ -544,7 +527,7 @@ class ChildStarted(OperationEvent):
     workflow: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@record
 class ChildEnded(OperationEvent):
     """The child that the step waits for has ended; how it ended is in the child's own history."""
 

@@ -203,7 +203,11 @@ def evolve(state: State, event: e.Event) -> State:
             step.by_hand, step.worker, step.source = event.by_hand, event.worker, event.source
             if event.by_hand:
                 step.inputs = None
-            step.operations, step.checkpoints, step.counts, step.dropped = {}, [], [], ""
+            if step.operations:
+                step.operations = {}
+            if step.checkpoints or step.counts:
+                step.checkpoints, step.counts = [], []
+            step.dropped = ""
             state.deaths = 0
             if state.current_step == event.step:
                 state.current_step = next(reversed(state.in_flight), None)

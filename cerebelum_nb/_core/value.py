@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from .record import frozen
+
 __all__ = ["ErrorInfo", "Value"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Value:
     """An encoded value as the log holds it.
 

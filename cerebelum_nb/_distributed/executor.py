@@ -344,7 +344,7 @@ class DistributedExecutor:
     ) -> str:
         """Return the whole id of an execution, and have the local log know all of it."""
         if execution_id is None:
-            rows, _ = local.executions(workflow=workflow.name, states=_RESUMABLE, limit=1)
+            rows, _ = local.executions(workflow=workflow.name, states=_RESUMABLE, limit=1, exact=False)
             if not rows:
                 raise ResumeError(
                     f"workflow '{workflow.name}' has nothing to resume that this log knows. Give the id of an "

@@ -145,6 +145,7 @@ class RemoteStore:
         tags: Sequence[str] = (),
         limit: int | None = None,
         offset: int = 0,
+        exact: bool = True,
     ) -> tuple[list[ExecutionRow], int]:
         """Read rows, newest first, and the total that matches; there are no children on a cluster.
 

@@ -18,8 +18,8 @@ import contextvars
 import inspect
 import threading
 import time
+import types
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from .._core.graph import StepSpec
@@ -28,6 +28,7 @@ from ..errors import StepTimeoutError
 from .call_step import call_step
 from .calling import give_up, unawaited
 from .clock import Deadline, Timer
+from .eager import begin_task
 from .ports import Outcome
 from .scope import Scope, current_scope
 from .threads import can_start_threads
@@ -53,11 +54,12 @@ class Attempt:
         self._timer: Timer | None = None
         self._ended: tuple[Callable[[], None], ...] = ()
 
-    def start(self, context: contextvars.Context) -> None:
+    def start(self, context: contextvars.Context, *, at_once: bool = False) -> None:
         """Start it: an async step on the engine's loop, a plain one in a new thread where threads can start.
 
         Args:
             context: the attempt's own.
+            at_once: whether an async step begins now, and not at the loop's next turn.
         """
         scope, execution = self.scope, self.scope.execution
         try:
@@ -65,7 +67,12 @@ class Attempt:
                 due = Deadline.after(execution.clock, self.spec.policy.timeout)
                 self._timer = execution.clock.call_at(due, self._time_out)
             if self.spec.is_async or not can_start_threads():
-                scope.task = scope.loop.create_task(self._run_async(None), context=context)
+                work = self._run_async(None)
+                task = (
+                    begin_task(scope.loop, work, context) if at_once else scope.loop.create_task(work, context=context)
+                )
+                if not self._returned:
+                    scope.task = task
             else:
                 name = f"step {self.spec.name}"
                 scope.thread = threading.Thread(target=context.run, args=(self._run_sync,), name=name, daemon=True)
@@ -104,15 +111,17 @@ class Attempt:
     async def _run_async(self, result: Any) -> None:
         """Call the function and await it; ``result`` is the awaitable that a plain function returned."""
         scope = self.scope
+        scope.task = asyncio.current_task(scope.loop)  # it may have begun before its maker could say so
         current_scope.set(scope)
         outcome = Outcome(scope.step, scope.visit, scope.attempt)
-        note = partial(scope.execution.note_blocking, self.spec.name)
         try:
             scope.check()
             if result is None:
                 result = call_step(self.spec, scope, scope.execution.arguments(self.spec))
-            while type(result) not in _NOT_AWAITABLE and inspect.isawaitable(result):
-                result = await measured(result, note)
+            while type(result) not in _NOT_AWAITABLE and (
+                type(result) is types.CoroutineType or inspect.isawaitable(result)
+            ):
+                result = await measured(result, scope.execution.note_blocking, self.spec.name)
             if scope.unawaited and (problem := unawaited(scope)) is not None:
                 raise problem
             began = time.monotonic()
@@ -159,6 +168,7 @@ class Attempt:
 
     def _has_returned(self) -> None:
         self._returned = True
+        self.scope.task = None  # its context refers to the scope: a ring, which would wait for the garbage collector
         if self.scope.checkpoints is not None:
             self.scope.checkpoints.end()
 

@@ -11,6 +11,8 @@ import asyncio
 import contextvars
 import logging
 import random
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -78,9 +80,6 @@ __all__ = ["Execution", "running_here"]
 
 log = logging.getLogger("cerebelum_nb")
 
-_LAUNCHED_AT_ONCE = 128
-"""The most attempts that are started in one turn of the loop."""
-
 _INTERRUPTED = (Suspension, Interruption, KeyboardInterrupt)
 """What a step raises when a stop interrupted it, or refused it an operation."""
 
@@ -126,7 +125,7 @@ class Execution(ExecutionValues):
         self.context = contextvars.copy_context()
         self._ahead = self.clock.now() - self.clock.monotonic()
         self._starts: list[Start] = []  # decided on, but not committed yet
-        self._ready: list[Start] = []  # committed, but not launched yet
+        self._ready: deque[Start] = deque()  # committed, but not launched yet
         self._answers: list[Waiter] = []
         self._timers: dict[str, Timer] = {}
         self._retries: dict[str, Deadline] = {}  # of steps that failed in this turn
@@ -511,13 +510,29 @@ class Execution(ExecutionValues):
             self._ready.clear()
             self.engine.post(self, _only_decide, None)
         if self._starts and self.stop_requested is None:
+            if len(self._starts) > 1:  # threads first: an async step that blocks the loop must not hold them back
+                self._starts.sort(key=self._is_async)
             self._ready += self._starts
             self._starts = []
-            self._launch_some()
+            self.engine.launch_soon(self)
         observers.tell(self, first, events)
         if driver.finishing:
             self._cancel_attempts()
             self._end()
+
+    def launch(self, until: float, *, at_once: bool) -> bool:
+        """Launch what is recorded as started, but not beyond a time; return whether that was all.
+
+        Args:
+            until: by `time.monotonic`.
+            at_once: whether async steps begin now, and not at the loop's next turn.
+        """
+        ready = self._ready
+        while ready and not (self.over or self.driver.finishing) and self.stop_requested is None:
+            self._launch(ready.popleft(), at_once=at_once)
+            if ready and time.monotonic() > until:
+                return False
+        return True
 
     def confirm(self) -> None:
         """Check, from any thread, that this process may still act for the execution; if not, end it here.
@@ -597,17 +612,11 @@ class Execution(ExecutionValues):
         self._zombies.pop(step, None)
         self.driver.take(Released(step), self.now())
 
-    def _launch_some(self) -> None:
-        """Launch what is recorded as started; if there is very much, the rest in the loop's next turns."""
-        if self.over or self.driver.finishing or self.stop_requested is not None:
-            return
-        some, self._ready = self._ready[:_LAUNCHED_AT_ONCE], self._ready[_LAUNCHED_AT_ONCE:]
-        for command in some:
-            self._launch(command)
-        if self._ready:
-            self.loop.call_soon(self.engine.on_behalf_of, self, self._launch_some)
+    def _is_async(self, command: Start) -> bool:
+        spec = self.plan.spec(command.step)
+        return spec is None or spec.is_async
 
-    def _launch(self, command: Start) -> None:
+    def _launch(self, command: Start, *, at_once: bool) -> None:
         name = command.step
         scope = Scope(self, name, command.visit, command.attempt)
         spec = self.plan.spec(name)
@@ -619,7 +628,7 @@ class Execution(ExecutionValues):
         try:
             context = self.context.copy()
             observers.prepare(scope, context)
-            attempt.start(context)
+            attempt.start(context, at_once=at_once)
         except Exception as error:  # noqa: BLE001 - the system may refuse a thread: that is then the attempt's outcome
             self.engine.post(self, self.settle, attempt.outcome(error))
 

@@ -339,7 +339,7 @@ class _Writer:
         if self.reader is Reader.CELL or self.command is None:
             calls = [f"import cerebelum_nb; cerebelum_nb.watch({json.dumps(child)})" for child in children[:1]]
         else:
-            calls = [self.command(f"status {shlex.quote(self.id)}")]
+            calls = [self.command(f"status {shlex.quote(child)}") for child in children[:3]]
         return Advice(what=what, ways=tuple(calls), short="cerebelum status")
 
     def wake(self) -> Advice:

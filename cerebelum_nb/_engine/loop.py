@@ -17,6 +17,7 @@ import logging
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -47,6 +48,9 @@ __all__ = ["Engine", "engine_of", "engines_on"]
 _TURN_MOST = 128
 """The most messages that share a commit before the loop gets its turn. Ten thousand outcomes at once would block it
 for a second."""
+
+_PUMP_SECONDS = 0.005
+"""After so long the pump lets the loop have its turn. Steps that never wait run within it, one after the other."""
 
 _FLUSH_SECONDS = 1.0
 """The longest that a progress event waits for another commit to go with."""
@@ -88,6 +92,7 @@ class Engine:
         self._executions: dict[str, Execution] = {}
         self._flushing: set[Execution] = set()  # a timer runs that commits their progress
         self._stirring: dict[Execution, None] = {}  # those that may be doing anything but wait for the clock
+        self._launching: deque[Execution] = deque()  # of which something is ready to be launched
         self._pump_handle: asyncio.Handle | None = None
         self._pumping = False
         self.turn_at: int | None = None  # monotonic: everything handled in one turn happened at one time
@@ -167,22 +172,32 @@ class Engine:
         """Put a message into the inbox; on the engine's loop only."""
         self._inbox.append((execution, handler, argument))
         if self._pump_handle is None and not self._pumping:
-            self._pump_handle = self.loop.call_soon(self._pump, context=self._context)
+            self._pump_soon()
 
     def post_outcome(self, execution: Execution, outcome: Outcome) -> None:
         """Put an attempt's outcome into the inbox; handle it at once if nothing else can arrive with it."""
         if len(self._executions) == 1 and len(execution.attempts) == 1 and self._pump_handle is None:
             self._inbox.append((execution, execution.settle, outcome))
-            self.flush()
+            if not self._pumping:
+                self._context.run(self._pump)
         else:
             self.post(execution, execution.settle, outcome)
 
     def flush(self) -> None:
-        """Handle the whole inbox now."""
+        """Handle the whole inbox now; whoever asks is not held up by steps, which begin at the loop's next turn."""
         if not self._pumping:
             if self._pump_handle is not None:
                 self._pump_handle.cancel()
             self._context.run(self._pump, whole=True)
+
+    def launch_soon(self, execution: Execution) -> None:
+        """Launch what is ready of an execution, once the commits of this turn are done."""
+        self._launching.append(execution)
+        if self._pump_handle is None and not self._pumping:
+            self._pump_soon()
+
+    def _pump_soon(self) -> None:
+        self._pump_handle = self.loop.call_soon(self._pump, context=self._context)
 
     def flush_later(self, execution: Execution) -> None:
         """Commit waiting progress by itself if no other commit comes first."""
@@ -244,7 +259,7 @@ class Engine:
 
     def check_idle(self) -> None:
         """Tell the clock when everything in flight waits for it."""
-        if not self.clock.jumps or self._inbox or self._held or not self._executions:
+        if not self.clock.jumps or self._inbox or self._launching or self._held or not self._executions:
             return
         while self._stirring:  # those that wait are checked once, and again only after a message for them
             execution = next(iter(self._stirring))
@@ -322,22 +337,43 @@ class Engine:
     def _pump(self, *, whole: bool = False) -> None:
         self._pump_handle = None
         self._pumping = True
-        began = time.monotonic()
+        own = -time.monotonic()
+        until = _PUMP_SECONDS - own
         try:
-            is_long = False
-            while self._inbox and not is_long:
-                is_long = len(self._inbox) > _TURN_MOST and not whole
-                self._turn()
+            while self._inbox or self._launching:
+                if self._inbox:
+                    self._turn()
+                now = time.monotonic()
+                if self._launching:  # one at least: what was recorded as started should start
+                    own += now  # what steps do before their first wait is not the engine's own work
+                    try:
+                        self._launch(until, at_once=not whole)
+                    finally:
+                        now = time.monotonic()
+                        own -= now
+                if now > until and not (whole and self._inbox):
+                    break
         finally:
             self._pumping = False
             self.turn_at = None
-            self._watch.own += time.monotonic() - began
-            if (
-                self._inbox and not self.loop.is_closed()
-            ):  # there were many, or Ctrl-C interrupted: handle the rest next
-                self._pump_handle = self.loop.call_soon(self._pump, context=self._context)
+            self._watch.own += own + time.monotonic()
+            if (self._inbox or self._launching) and not self.loop.is_closed():  # too much, or Ctrl-C: the rest next
+                self._pump_soon()
         if self.clock.jumps:
             self.check_idle()
+
+    def _launch(self, until: float, *, at_once: bool) -> None:
+        while self._launching:
+            execution = self._launching.popleft()
+            try:  # as `on_behalf_of`
+                is_all = execution.launch(until, at_once=at_once)
+            except BaseException as error:  # noqa: BLE001
+                self._failed(execution, error)
+            else:
+                if not is_all:
+                    self._launching.append(execution)
+            if time.monotonic() > until:
+                break
 
     def _turn(self) -> None:
         inbox = self._inbox[:_TURN_MOST]
@@ -372,6 +408,7 @@ class Engine:
                 self._hold(ready)
             elif ready:
                 self._commit(ready)
+            self.turn_at = None
 
     # -- commits --------------------------------------------------------------------------------------------
 

@@ -231,6 +231,10 @@ class RunLoop(Protocol[E]):
         """Handle the inbox now."""
         ...
 
+    def launch_soon(self, execution: E) -> None:
+        """Launch what is ready of an execution, once the commits of this turn are done."""
+        ...
+
     def flush_later(self, execution: E) -> None:
         """Commit waiting progress by itself if no other commit comes first."""
         ...

@@ -10,6 +10,7 @@ import asyncio
 import concurrent.futures
 import contextvars
 import logging
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -47,6 +48,12 @@ def can_start_threads() -> bool:
         else:
             _known["starts"] = True
     return _known["starts"]
+
+
+def _stack_switching() -> Callable[[Any], Any] | None:
+    """Return what waits for a coroutine while the loop of this thread runs: in Pyodide, where the browser can do so."""
+    ffi = sys.modules.get("pyodide.ffi")
+    return ffi.run_sync if ffi is not None and ffi.can_run_sync() else None
 
 
 def is_loop_running() -> bool:
@@ -91,6 +98,9 @@ def block_on(
     if not is_loop_running():
         return asyncio.run(make())
     if not can_start_threads():
+        if (wait := _stack_switching()) is not None:
+            awaited: T = wait(make())
+            return awaited
         raise CerebelumError(f"{what} cannot wait here: an event loop is running, and no thread can start. {instead}")
     outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
     loops: concurrent.futures.Future[asyncio.AbstractEventLoop] = concurrent.futures.Future()

@@ -5,7 +5,6 @@ What a view raises never reaches the run: it is logged, and the run continues un
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from contextvars import ContextVar
@@ -29,8 +28,6 @@ __all__ = [
     "watch",
 ]
 
-log = logging.getLogger("cerebelum_nb")
-
 View = Callable[["Execution"], AbstractContextManager[None] | None]
 
 factories: list[View] = []
@@ -51,6 +48,9 @@ def shielded(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001 - whatever a terminal or a front end raises must not end a run
+        import logging  # here: `import cerebelum_nb` imports this module
+
+        log = logging.getLogger("cerebelum_nb")
         level = (
             logging.DEBUG if isinstance(error, (OSError, ValueError)) else logging.WARNING
         )  # a closed stream, or not

@@ -80,8 +80,8 @@ class BlockWatch:
 
 
 @types.coroutine
-def measured(work: Awaitable[Any], note: Callable[[float], None]) -> Generator[Any, Any, Any]:
-    """Await ``work``; note how many seconds a stretch of it took that did not yield to the loop for too long."""
+def measured(work: Awaitable[Any], note: Callable[[str, float], None], step: str) -> Generator[Any, Any, Any]:
+    """Await ``work``; note how many seconds a stretch of ``step`` took that did not yield to the loop for too long."""
     inner: Any = work.__await__()
     error: BaseException | None = None
     monotonic = time.monotonic
@@ -97,7 +97,7 @@ def measured(work: Awaitable[Any], note: Callable[[float], None]) -> Generator[A
             return end.value
         finally:
             if (took := monotonic() - began) > _TOO_LONG_SECONDS:
-                note(took)
+                note(step, took)
         try:
             yield waits_for
         except GeneratorExit:

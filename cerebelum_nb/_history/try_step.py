@@ -27,7 +27,7 @@ from .value_diff import compare
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["try_step"]
+__all__ = ["try_spec", "try_step"]
 
 
 def try_step(
@@ -116,6 +116,22 @@ def try_step(
             )
         rows = run_sync(lambda: _try_all(spec, log, found, repeat, at_line, concurrency))
     return _frame(rows, values, at_line)
+
+
+async def try_spec(spec: StepSpec, log: Store, execution_id: str) -> tuple[bool | None, str | None]:
+    """Run a step as it is now on what one run gave it; return whether its result differs, and how.
+
+    Args:
+        spec: the step, which has begun in that run.
+        log: the log, which is only read.
+        execution_id: the run, by its whole id.
+
+    Returns:
+        As the columns ``changed`` and ``difference`` of :func:`try_step`; with an error of the trial as the difference.
+    """
+    row = await _try(spec, log, execution_id, repeat=False, at_line=False)
+    _, _, _, changed, difference, error, *_ = row.shown
+    return changed, difference or error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

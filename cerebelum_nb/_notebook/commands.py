@@ -60,7 +60,7 @@ def complete(shell: Any, event: Any) -> list[str]:
         return []
     match parameters[len(given) - 1]:
         case "execution_id":
-            return [row.execution_id for row in resolve_store(None).executions(limit=_SHOWN)[0]]
+            return [row.execution_id for row in resolve_store(None).executions(limit=_SHOWN, exact=False)[0]]
         case "workflow":
             return sorted({made.name for made in registered().values()} | _recorded())
         case "step":
@@ -69,7 +69,7 @@ def complete(shell: Any, event: Any) -> list[str]:
 
 
 def _recorded() -> set[str]:
-    return {row.summary.workflow for row in resolve_store(None).executions(limit=500)[0]}
+    return {row.summary.workflow for row in resolve_store(None).executions(limit=500, exact=False)[0]}
 
 
 def _steps_of(given: list[str]) -> list[str]:
@@ -215,7 +215,7 @@ def _chosen(execution_id: str | None) -> str:
     log = resolve_store(None)
     if execution_id is not None:
         return log.execution(execution_id).execution_id
-    rows, _ = log.executions(limit=1)
+    rows, _ = log.executions(limit=1, exact=False)
     if not rows:
         raise CerebelumError("this log holds no execution yet: run a workflow with execute() first")
     return rows[0].execution_id

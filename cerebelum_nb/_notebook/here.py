@@ -159,7 +159,7 @@ def _is_ours(trace: TracebackType) -> bool:
 
 def _recorded(log: Store, execution_id: str | None) -> Here:
     if execution_id is None:
-        rows, _ = log.executions(states=(ExecutionState.FAILED,), limit=1)
+        rows, _ = log.executions(states=(ExecutionState.FAILED,), limit=1, exact=False)
         if not rows:
             raise CerebelumError("nothing has failed in this log: here() looks around in a step that failed")
         execution_id = rows[0].execution_id

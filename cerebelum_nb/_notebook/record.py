@@ -58,7 +58,7 @@ class Record:
     @property
     def execution_id(self) -> str | None:
         """The id of the notebook's newest execution that was not cancelled; None before its first cell."""
-        rows, _ = self.store.executions(workflow=self.notebook, limit=1)
+        rows, _ = self.store.executions(workflow=self.notebook, limit=1, exact=False)
         if not rows or rows[0].summary.state is ExecutionState.CANCELLED:
             return None
         return rows[0].execution_id

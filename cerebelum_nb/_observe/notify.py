@@ -192,7 +192,7 @@ class Notifier:
         if "approval" not in self._kinds:
             return
         store = self._follower.store
-        rows, _ = store.executions(states=[ExecutionState.WAITING_FOR_APPROVAL], limit=_AT_ONCE)
+        rows, _ = store.executions(states=[ExecutionState.WAITING_FOR_APPROVAL], limit=_AT_ONCE, exact=False)
         for row in rows:
             events: list[tuple[int, Event]] = [*enumerate(store.events(row.execution_id, upto=row.version), start=1)]
             yield from news_of(store, row.execution_id, row.summary.workflow, still_asked(events), self._kinds)

@@ -260,6 +260,7 @@ class MemoryStore:
         tags: Sequence[str] = (),
         limit: int | None = None,
         offset: int = 0,
+        exact: bool = True,
     ) -> tuple[list[ExecutionRow], int]:
         """Read a page of rows, newest first, and count all that match; ``caller=""`` leaves children out."""
         with self._open():

@@ -5,7 +5,6 @@ The two stores differ in how they keep events, not in what they refuse or in how
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable, Sequence
 
@@ -91,6 +90,8 @@ def busy(execution_id: str, holder: Holder, left: float, now: int) -> ExecutionB
 def not_found(asked: str, recent: Sequence[str]) -> ExecutionNotFoundError:
     """The error for an id (or prefix) that no execution has; it suggests similar ones of the ``recent`` ids."""
     by_start = {name[: len(asked)]: name for name in reversed(recent)}
+    import difflib
+
     near = difflib.get_close_matches(asked, recent, n=3) or [
         by_start[start] for start in difflib.get_close_matches(asked, by_start, n=3)
     ]

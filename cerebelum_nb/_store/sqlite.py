@@ -326,6 +326,7 @@ class SqliteStore(SqliteLeases):
         tags: Sequence[str] = (),
         limit: int | None = None,
         offset: int = 0,
+        exact: bool = True,
     ) -> tuple[list[ExecutionRow], int]:
         """Read a page of rows, newest first, and count all that match; ``caller=""`` leaves children out."""
         by_label = labels.chosen(name, tags)
@@ -349,10 +350,12 @@ class SqliteStore(SqliteLeases):
                 counted = source
         select = row_sql.SELECT.replace("FROM execution", f"FROM {source}", 1)
         with self._reading() as db:
-            (total,) = db.execute(f"SELECT count(*) FROM {counted} WHERE {where}", values).fetchone()
-            page = [*values, -1 if limit is None else limit, offset]
+            page = [*values, -1 if limit is None else limit + 1, offset]  # one more, to see whether that is all
             found = db.execute(f"{select} WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?", page).fetchall()
-        return [row_sql.to_row(row) for row in found], total
+            total = offset + len(found)
+            if (exact and len(found) - 1 == limit) or (offset and not found):
+                (total,) = db.execute(f"SELECT count(*) FROM {counted} WHERE {where}", values).fetchone()
+        return [row_sql.to_row(row) for row in found[:limit]], total
 
     def result(self, key: str, since: int) -> tuple[str, int] | None:
         """Return the execution and the version of the newest result with a key of the cache, not older than since."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self, TypeVar
@@ -23,6 +23,7 @@ from .._engine.approvals import decide_approval, open_approvals
 from .._engine.clock import SystemClock, current_clock
 from .._engine.crash import Crashed
 from .._engine.signals import deliver
+from .._engine.threads import is_loop_running
 from .._store.memory import MemoryStore
 from .._text.duration import Duration, seconds
 from .._workflow.once import launch_once
@@ -209,7 +210,7 @@ class Workflows:
 
     def close(self) -> None:
         """End what still runs, and the loop. A fixture does this by itself."""
-        self._runner.close()
+        _beside(self._runner.close)
         self.store.close()
 
     def __enter__(self) -> Self:
@@ -243,25 +244,7 @@ class Workflows:
         __tracebackhide__ = True
         context = contextvars.copy_context()
         context.run(current_clock.set, self.clock)
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            return self._runner.run(main(), context=context)
-        outcome: list[T] = []
-        errors: list[BaseException] = []
-
-        def target() -> None:
-            try:
-                outcome.append(self._runner.run(main(), context=context))
-            except BaseException as error:  # noqa: BLE001 - raised again in the test's thread
-                errors.append(error)
-
-        thread = threading.Thread(target=target, name="workflows of a test")
-        thread.start()
-        thread.join()
-        if errors:
-            raise errors[0]
-        return outcome[0]
+        return _beside(lambda: self._runner.run(main(), context=context))
 
     async def _settle(self, patience: float | None = None) -> None:
         """Wait until the driven run has ended, or nothing happens without a person; a crash of a visit is survived."""
@@ -303,6 +286,15 @@ class Workflows:
 
     def _loud(self) -> None:
         self._event.clear()
+
+
+def _beside(call: Callable[[], T]) -> T:
+    """Call what runs an event loop; where one is running already, as in an async test, in a thread."""
+    __tracebackhide__ = True
+    if not is_loop_running():
+        return call()
+    with ThreadPoolExecutor(1, "workflows of a test") as pool:
+        return pool.submit(call).result()
 
 
 def _begin(make: Callable[[], Run]) -> asyncio.Task[Result]:

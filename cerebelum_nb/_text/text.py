@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import unicodedata
 from collections.abc import Iterable, Sequence
 
@@ -132,5 +131,7 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str, *, most: int =
         "Did you mean 'build'?"
     """
     by_fold = {one.casefold(): one for one in known}
+    import difflib  # here: most runs have no name to guess, and it takes milliseconds
+
     near = [by_fold[fold] for fold in difflib.get_close_matches(name.casefold(), by_fold, n=most)]
     return f"Did you mean {' or '.join(map(repr, near))}?" if near else otherwise

@@ -163,7 +163,7 @@ def plan_of(state: State) -> Plan | None:
 
 
 def _newest(log: Store) -> str:
-    rows, _ = log.executions(limit=1)
+    rows, _ = log.executions(limit=1, exact=False)
     if not rows:
         from ..errors import ExecutionNotFoundError
 

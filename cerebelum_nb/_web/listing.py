@@ -175,6 +175,8 @@ def _terms(wanted: Wanted, now: int) -> tuple[list[str], list[Any]]:
         terms.append(term)
         values.extend(given)
 
+    if wanted.is_plain:  # children are found by what is asked for, and under their callers
+        add("caller IS NULL")
     if wanted.tag:
         add("tag = ?", wanted.tag)
     if wanted.workflow:

@@ -31,6 +31,8 @@ __all__ = ["EVENTS", "Happened", "Look", "Looks", "Picture", "evolved"]
 _MOST_KEPT = 64
 EVENTS = 100
 """So many of the last events are shown at once."""
+_CHILDREN = 20
+"""So many children of an execution are linked."""
 _LOUD = (e.StepPrinted, e.StepProgressed)
 """Events that come often, and of which a timeline needs nothing."""
 
@@ -71,6 +73,8 @@ class Picture:
         events: the last that happened, the newest first.
         interrupted: whether its process died.
         is_now: whether this is the last moment, or an earlier one.
+        children: the newest of those that its steps started.
+        more_children: how many more there are.
     """
 
     row: ExecutionRow
@@ -85,6 +89,8 @@ class Picture:
     interrupted: bool
     is_now: bool
     now: int
+    children: tuple[ExecutionRow, ...] = ()
+    more_children: int = 0
 
     @property
     def states(self) -> dict[str, str]:
@@ -189,8 +195,11 @@ class Look:
         spans = timeline(self._marks)
         start = state.started_at or spans.start
         lasting = is_now and not interrupted
+        called, total = store.executions(caller=self.id, limit=_CHILDREN)
         return Picture(
             row=row,
+            children=tuple(called),
+            more_children=total - len(called),
             state=state,
             version=state.version,
             card=card,

@@ -205,7 +205,7 @@ class _Call(_Child):
                 f"step '{scope.step}' of execution {self.host.id} runs workflow '{workflow.variable}' as a child, and "
                 f"has {MOST_DEPTH} callers above it already, which is the most. Does it call itself without end?"
             )
-        self._given = check_inputs(inputs, workflow.plan().shape)
+        self._given = check_inputs(inputs, workflow.shape)
         self._keep = keep
         digest = fingerprint_args((self._given,), {}, redactor=self.host.redactor)
         self.op = scope.identify("child", workflow.name.replace(":", ";"), digest)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import asyncio
-import builtins
 import contextvars
 import importlib
 import linecache
@@ -25,27 +24,20 @@ from typing import Any, NamedTuple, NoReturn
 
 from .._engine.loading import RunStartedError, loading
 from .._host.caller import is_library_frame
-from .._text.json_text import parse
 from ..errors import WorkflowNotFoundError
+from .statements import (
+    as_python,
+    asks_for_main,
+    bound,
+    defines,
+    is_assignment,
+    modified,
+    parse_cell,
+    read_cells,
+    wanted_names,
+)
 
 __all__ = ["ELSEWHERE", "load_module", "load_notebook", "load_script"]
-
-_RUNS = {
-    "begin",
-    "cancel",
-    "execute",
-    "finish",
-    "fork",
-    "next",
-    "resume",
-    "rollback",
-    "run",
-    "run_sync",
-    "run_to",
-    "start",
-    "sweep",
-}
-"""An assignment that calls a method with one of these names runs something, so it is not a definition."""
 
 ELSEWHERE = "Run this in the folder it is imported from, or name another one with --module"
 """What to do about a module that is not found, for who resumes one execution."""
@@ -137,18 +129,18 @@ def _refuse_other_settings(what: str, place: Path, module: ModuleType, stopped_a
     A step would run with other settings than those of the recorded run, and nobody would know.
     """
     body = ast.parse(place.read_bytes(), str(place)).body
-    wanted = _wanted(body)
+    wanted = wanted_names(body)
     for node in body:
         left_out: list[ast.stmt] = []
-        if isinstance(node, ast.If) and _asks_for_main(node.test):
+        if isinstance(node, ast.If) and asks_for_main(node.test):
             left_out = [*node.body, *node.orelse]
         elif stopped_at is not None and node.lineno > stopped_at:
             left_out = [node]
         for statement in left_out:
             changed = {
                 name
-                for name in (_bound(statement) | _modified(statement)) & wanted & vars(module).keys()
-                if name in _bound(statement) or isinstance(vars(module)[name], (dict, list, set))
+                for name in (bound(statement) | modified(statement)) & wanted & vars(module).keys()
+                if name in bound(statement) or isinstance(vars(module)[name], (dict, list, set))
             }
             if changed and not isinstance(statement, (ast.Import, ast.ImportFrom)):
                 how = "under `if __name__ == '__main__':`" if node is not statement else "after it starts a run"
@@ -263,18 +255,12 @@ def load_notebook(path: str | os.PathLike[str]) -> ModuleType:
         WorkflowNotFoundError: it is no notebook, or a definition raised.
     """
     place = Path(path)
-    try:
-        document = parse(place.read_text(encoding="utf-8"))
-        cells = ["".join(cell["source"]) for cell in document["cells"] if cell["cell_type"] == "code"]
-    except OSError as error:
-        raise WorkflowNotFoundError(f"the notebook {place} cannot be read ({error.strerror})") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise WorkflowNotFoundError(f"{place} is not a notebook (.ipynb, version 4)") from error
+    cells = read_cells(place)
     parts = []
     for number, source in enumerate(cells, start=1):
-        tree = _parse(source)
+        tree = parse_cell(source)
         if tree is not None:
-            name, text = f"<cell {number} of {place.name}>", _python(source)
+            name, text = f"<cell {number} of {place.name}>", as_python(source)
             linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
             parts.append(_Part(name, f"code cell {number} of {place}", tree))
     return _define(place, parts)
@@ -293,11 +279,11 @@ def _define(place: Path, parts: list[_Part]) -> ModuleType:
     _look_beside(place)
     module = _as_main(place)
     nodes = [node for part in parts for node in part.tree.body]
-    wanted, assigned = _wanted(nodes), {name for node in nodes if _is_assignment(node) for name in _bound(node)}
+    wanted, assigned = wanted_names(nodes), {name for node in nodes if is_assignment(node) for name in bound(node)}
     for part in parts:
         for node in part.tree.body:
-            if not _defines(node, wanted, assigned):
-                for name in _bound(node) & wanted:  # what it would compute is not known: using it must not go unnoticed
+            if not defines(node, wanted, assigned):
+                for name in bound(node) & wanted:  # what it would compute is not known: using it must not go unnoticed
                     vars(module).pop(name, None)
                 continue
             try:
@@ -337,112 +323,3 @@ def _at(error: BaseException) -> str:
         if frames
         else ""
     )
-
-
-def _parse(source: str) -> ast.Module | None:
-    """Parse a cell; one that is no Python defines nothing here."""
-    try:
-        return ast.parse(_python(source))
-    except SyntaxError:
-        return None
-
-
-def _python(source: str) -> str:
-    """Turn magics into calls, which then are left out."""
-    if not any(line.lstrip()[:1] in ("%", "!", "?") or line.rstrip().endswith("?") for line in source.splitlines()):
-        return source
-    from IPython.core.inputtransformer2 import TransformerManager
-
-    transformed: str = TransformerManager().transform_cell(source)  # type: ignore[no-untyped-call]
-    return transformed
-
-
-_DEFINITIONS = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-
-
-def _is_definition(node: ast.stmt) -> bool:
-    """Whether it defines something, or chooses between definitions, such as between two imports."""
-    match node:
-        case ast.If(test=test, body=body, orelse=orelse) if not _asks_for_main(test) and not _runs(test):
-            return all(_is_choice(child) for child in (*body, *orelse))
-        case ast.Try(body=body, handlers=handlers, orelse=orelse, finalbody=final):
-            caught = [child for handler in handlers for child in handler.body]
-            return all(_is_choice(child) for child in (*body, *caught, *orelse, *final))
-        case _:
-            return isinstance(node, _DEFINITIONS)
-
-
-def _is_choice(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Pass) or _is_definition(node) or (_is_assignment(node) and not _runs(node))
-
-
-def _asks_for_main(test: ast.expr) -> bool:
-    return any(isinstance(child, ast.Name) and child.id == "__name__" for child in ast.walk(test))
-
-
-def _wanted(nodes: list[ast.stmt]) -> set[str]:
-    """Name what the definitions use, directly or through what those names are computed from."""
-    wanted = {name for node in nodes if _is_definition(node) for name in _used(node)}
-    while True:
-        more = {name for node in nodes if (_bound(node) | _modified(node)) & wanted for name in _used(node)} - wanted
-        if not more:
-            return wanted - set(dir(builtins))
-        wanted |= more
-
-
-def _defines(node: ast.stmt, wanted: set[str], assigned: set[str]) -> bool:
-    """Whether it defines something, or sets or changes a value that definitions use."""
-    if _is_definition(node):
-        return True
-    return bool((_bound(node) | (_modified(node) & assigned)) & wanted) and not _runs(node)
-
-
-def _is_assignment(node: ast.stmt) -> bool:
-    return isinstance(node, (ast.Assign, ast.AugAssign)) or (isinstance(node, ast.AnnAssign) and node.value is not None)
-
-
-def _outside_functions(node: ast.AST) -> Iterator[ast.AST]:
-    """Walk what runs when a statement runs: not the bodies of functions and classes."""
-    yield node
-    for child in ast.iter_child_nodes(node):
-        if not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
-            yield from _outside_functions(child)
-
-
-def _bound(node: ast.AST) -> set[str]:
-    """Name what a statement assigns to or deletes, also an item or an attribute of it."""
-    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-        return {node.name}
-    targets = (n for n in _outside_functions(node) if isinstance(getattr(n, "ctx", None), (ast.Store, ast.Del)))
-    return {name for target in targets if (name := _root(target)) is not None}
-
-
-def _modified(node: ast.AST) -> set[str]:
-    """Name what a statement calls a method of, for its effect: ``settings.update(...)``."""
-    calls = (
-        n.value.func for n in _outside_functions(node) if isinstance(n, ast.Expr) and isinstance(n.value, ast.Call)
-    )
-    return {name for func in calls if isinstance(func, ast.Attribute) and (name := _root(func)) is not None}
-
-
-def _root(node: ast.AST) -> str | None:
-    while isinstance(node, (ast.Attribute, ast.Subscript, ast.Starred)):
-        node = node.value
-    return node.id if isinstance(node, ast.Name) else None
-
-
-def _used(node: ast.AST) -> Iterator[str]:
-    return (child.id for child in ast.walk(node) if isinstance(child, ast.Name) and isinstance(child.ctx, ast.Load))
-
-
-def _runs(node: ast.AST) -> bool:
-    """Whether it runs something at once; what is in a lambda is only defined."""
-    match node:
-        case ast.Lambda():
-            return False
-        case ast.Await() | ast.Call(func=ast.Name(id="run_sync" | "scheduler")):
-            return True
-        case ast.Call(func=ast.Attribute(attr=name)) if name in _RUNS:
-            return True
-        case _:
-            return any(_runs(child) for child in ast.iter_child_nodes(node))

@@ -429,7 +429,7 @@ def _resumable(workflow: Definition, log: Store) -> Iterator[ExecutionRow]:
     leases = leases_of(log)
     seen, total = 0, 1
     while seen < total:
-        rows, total = log.executions(workflow=workflow.name, states=_RESUMABLE, limit=_PAGE, offset=seen)
+        rows, total = log.executions(workflow=workflow.name, states=_RESUMABLE, limit=_PAGE, offset=seen, exact=False)
         for row in rows:
             if leases.running(row.execution_id) is None and not _is_prefix(row, log):
                 yield row

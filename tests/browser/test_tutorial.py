@@ -22,10 +22,10 @@ pytestmark = [*MARKS, pytest.mark.soak]
 
 
 @contextmanager
-def tutorial(folder: Path) -> Iterator[str]:
-    """Call the command in a folder; give the address that JupyterLab prints."""
+def tutorial(folder: Path, lesson: int) -> Iterator[str]:
+    """Open a lesson with the command in a folder; give the address that JupyterLab prints."""
     environment = jupyter_environment(folder / "home") | {"JUPYTER_PREFER_ENV_PATH": "1"}
-    command = [sys.executable, "-m", "cerebelum_nb", "tutorial", "--no-browser"]
+    command = [sys.executable, "-m", "cerebelum_nb", "tutorial", str(lesson), "--no-browser"]
     if os.geteuid() == 0:  # as in the containers of CI: JupyterLab would refuse
         config = folder / "home" / "config"
         config.mkdir(parents=True, exist_ok=True)
@@ -52,15 +52,25 @@ def address(lab: subprocess.Popen[bytes], log: Path) -> str:
     pytest.fail(f"JupyterLab did not start:\n{log.read_text()}")
 
 
+def opened(browser: BrowserContext, url: str) -> Notebook:
+    page = browser.new_page()
+    page.goto(url)
+    page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=90_000)
+    page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]', timeout=90_000)
+    return Notebook(page)
+
+
+def cells(lesson: int) -> tuple[list[str], dict[str, str]]:
+    """Return the names of a lesson's code cells, and what they are when everything is done."""
+    names = [cell.name for cell in build.cells_of(build.master(lesson).read_text(encoding="utf-8")) if cell.is_code]
+    return names, {cell["id"]: "".join(cell["source"]) for cell in build.notebook(lesson, build.solution)["cells"]}
+
+
 def test_a_student_does_the_first_lesson(tmp_path: Path, browser: BrowserContext) -> None:
-    names = [cell.name for cell in build.cells_of(build.master(1).read_text(encoding="utf-8")) if cell.is_code]
-    solved = {cell["id"]: "".join(cell["source"]) for cell in build.notebook(1, build.solution)["cells"]}
-    with tutorial(tmp_path) as url:
-        page = browser.new_page()
-        page.goto(url)
-        page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=90_000)
-        page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]', timeout=90_000)
-        book = Notebook(page)
+    names, solved = cells(1)
+    with tutorial(tmp_path, 1) as url:
+        book = opened(browser, url)
+        page = book.page
         shoot(page, "lesson_1_opened")
         for number, name in enumerate(names):
             if name == "resume":  # as people do who are in a hurry
@@ -81,3 +91,40 @@ def test_a_student_does_the_first_lesson(tmp_path: Path, browser: BrowserContext
         page.close()
     log = tmp_path / "cerebelum-tutorial" / "lesson-1" / "history.db"
     assert grade(log)
+
+
+def test_a_question_is_answered_by_a_click_and_the_answer_is_in_the_log(
+    tmp_path: Path, browser: BrowserContext
+) -> None:
+    names, _ = cells(3)
+    with tutorial(tmp_path, 3) as url:
+        book = opened(browser, url)
+        for name in ("setup", "workflow", "crash-after", "answer"):
+            book.run_through(names.index(name))
+        asked = book.output(names.index("answer"))
+        asked.get_by_text("Every step runs again").click()
+        expect(asked).to_contain_text("not yet")
+        asked.get_by_text("The step runs again; what had finished").click()
+        expect(asked).to_contain_text("4 what runs again: done")
+        asked.scroll_into_view_if_needed()
+        shoot(book.page, "lesson_3_quiz")
+        book.run_through(names.index("check-4"))
+        expect(book.output(names.index("check-4"))).to_contain_text("done")
+        book.page.close()
+    score = grade(tmp_path / "cerebelum-tutorial" / "lesson-3" / "history.db")
+    assert str(score) == "1 of 4"
+
+
+def test_a_month_goes_by_and_the_neighbour_approves(tmp_path: Path, browser: BrowserContext) -> None:
+    names, solved = cells(4)
+    with tutorial(tmp_path, 4) as url:
+        book = opened(browser, url)
+        for number, name in enumerate(names):
+            if name in ("prediction", "parcel", "approve", "processes"):
+                book.edit(number, solved[name])
+            book.run_through(number)
+            if name in ("resume", "approve", "wake"):
+                book.output(number).scroll_into_view_if_needed()
+                shoot(book.page, f"lesson_4_{name}")
+        expect(book.output(names.index("score"))).to_contain_text("lesson-4: 4 of 4")
+        book.page.close()

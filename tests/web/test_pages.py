@@ -49,6 +49,27 @@ def test_the_list_is_newest_first(dashboard):
     assert ids(dashboard.get("/shop/")) == ["paying-1", "asleep-1", "asking-1", "failed-1", "done-2", "done-1"]
 
 
+@workflow
+def smoke_tests(wf):
+    wf.timeline(regions)
+
+
+@workflow
+def release(wf):
+    wf.timeline(smoke_tests)
+
+
+def test_children_are_linked_with_their_caller_and_listed_when_they_are_asked_for(dashboard, log):
+    with SqliteStore(log, durability="normal") as store:
+        release.run(store=store, execution_id="release-1")
+        (child,) = [row.execution_id for row in store.executions(caller="release-1")[0]]
+    assert ids(dashboard.get("/shop/"))[0] == "release-1"
+    assert ids(dashboard.get("/shop/?workflow=smoke_tests")) == [child]
+    assert {f"./{child}", f"../e/{child}"} & {link["href"] for link in Page(dashboard.get("/shop/e/release-1")).of("a")}
+    page = dashboard.get(f"/shop/e/{child}")
+    assert "Child of" in page and "e/release-1" in page
+
+
 @pytest.mark.parametrize(
     ("query", "found"),
     [

@@ -7,7 +7,8 @@
 # - wait for something with a deadline, and for a person, and
 # - explain how a run sleeps without any process, and what wakes it.
 #
-# A month is long for a lesson. `FastClock("20d/s")` is a clock on which twenty days pass in a second.
+# A month is long for a lesson. `FastClock("10d/s")` is a clock on which ten days pass in a second. The time that your
+# computer itself needs counts as well: a tenth of a second is a day, so a month takes a little more than 30 days here.
 
 # %% setup
 from datetime import timedelta
@@ -43,7 +44,7 @@ def campaign(wf):
 
 
 world.clear()
-killed = lesson.crash(campaign, after="SleepCompleted mails", nth=17, clock=FastClock("20d/s"))
+killed = lesson.crash(campaign, after="SleepCompleted mails", nth=17, clock=FastClock("10d/s"))
 print("killed after", len(world.counts()), "mails")
 
 # %% [markdown] predict
@@ -55,7 +56,7 @@ print("killed after", len(world.counts()), "mails")
 next_mail = 18  ### SOLUTION
 
 # %% resume
-with FastClock("20d/s", start=killed.at):
+with FastClock("10d/s", start=killed.at):
     result = await campaign.resume(killed)
 print(result.output, "- sent twice:", [mail for mail, times in world.counts().items() if times > 1])
 
@@ -102,7 +103,7 @@ def delivery(wf):
     wf.diverge(from_step=wait_for_parcel, patterns={PollTimeoutError: apologise})
 
 
-with FastClock("20d/s"):
+with FastClock("10d/s"):
     result = await delivery.execute()
 result.output
 
@@ -171,7 +172,7 @@ def sleeper(wf):
     wf.timeline(wait_ten_days)
 
 
-clock = FastClock("20d/s")
+clock = FastClock("10d/s")
 with clock:
     asleep = await sleeper.execute()
 print(asleep.status, "until", lesson.wakes_at(asleep).date())

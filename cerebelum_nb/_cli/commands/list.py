@@ -66,7 +66,7 @@ def list(  # noqa: A001  # the command's name
     now = _now()
     which: dict[str, Any] = {"workflow": workflow, "status": status, "children": children}
     which |= {"name": labels.name or None, "tags": labels.tags}
-    found, total = listed(store, now, **which, limit=limit, offset=offset)
+    found, total = listed(store, now, **which, limit=limit, offset=offset, exact=json_)
     more = offset + len(found) < total
     if json_:
         as_json(
@@ -90,7 +90,7 @@ def list(  # noqa: A001  # the command's name
         filtered = bool(status or workflow or name or tags)
         _say(_nothing(total, offset, filtered=filtered, children=others))
     elif more:
-        _say(f"{offset + 1} to {offset + len(found)} of {total}; the next: --offset {offset + len(found)}")
+        _say(f"{offset + 1} to {offset + len(found)}; the next: --offset {offset + len(found)}")
 
 
 @click.command()

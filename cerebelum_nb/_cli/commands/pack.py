@@ -19,12 +19,15 @@ __all__ = ["pack", "unpack"]
 @execution_argument()
 @click.option("-o", "--output", metavar="FILE", help="The file to write. By default ID.cerebelum in this folder.")
 @click.option("--redact", metavar="NAME", multiple=True, help="Mask values under this name. Can be repeated.")
+@click.option("--for-tests", is_flag=True, help="Write text for the tests of the workflow: ID.jsonl, see `replay`.")
 @click.option(
     "--json", "json_", is_flag=True, help="One object: path, execution_id, events, values, masked, left_out, children."
 )
 @log_options
 @click.pass_context
-def pack(ctx: click.Context, execution_id: str, output: str | None, redact: tuple[str, ...], json_: bool) -> None:
+def pack(
+    ctx: click.Context, execution_id: str, output: str | None, redact: tuple[str, ...], for_tests: bool, json_: bool
+) -> None:
     """Write one execution to a file that opens elsewhere.
 
     The file is a small log, with the values the execution uses, and with its children: `cerebelum unpack` adds it to
@@ -33,7 +36,7 @@ def pack(ctx: click.Context, execution_id: str, output: str | None, redact: tupl
     """
     from ..._archive.pack import pack as write
 
-    made = write(execution_id, output, redact=redact, store=open_log(ctx))
+    made = write(execution_id, output, redact=redact, for_tests=for_tests, store=open_log(ctx))
     if json_:
         as_json({**asdict(made), "path": str(made.path)})
         return

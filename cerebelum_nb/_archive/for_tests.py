@@ -1,0 +1,112 @@
+"""``pack(..., for_tests=True)``: an execution as a text file that belongs beside the tests of its workflow.
+
+The first line says what it is, then comes a line for each event and one for each value that is not JSON. So a change of
+it can be read in a review. What says where it ran and who answered is left out, as is what it printed.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path, PurePath
+from typing import Any
+
+from .._core.events import Event, StepPrinted, WorkflowStarted
+from .._core.state import fold
+from .._core.value import Value
+from .._store import rows
+from .._text.json_text import parse
+from ..errors import StoreError
+from .record import Record
+
+__all__ = ["NAMES", "SUFFIX", "History", "check", "lines", "read_history"]
+
+SUFFIX = ".jsonl"
+
+NAMES = ("api_key", "apikey", "authorization", "credentials", "password", "passwd", "secret", "token")
+"""What is masked in every such file, as it is to be kept with the code."""
+
+_FORMAT = "cerebelum_history"
+
+
+class History:
+    """An execution read from such a file: its events, and the values they name by their digests."""
+
+    def __init__(self, path: Path, execution_id: str, events: list[Event], payloads: list[Value]) -> None:
+        self.path, self.execution_id, self.events, self.payloads = path, execution_id, events, payloads
+        self.state = fold(events)
+
+
+def lines(record: Record) -> Iterator[str]:
+    """Yield the lines of the file."""
+    events = [_anonymous(event) for event in rows.decode(row for row, _ in record.events)]
+    yield _line({_FORMAT: 1, "execution_id": record.id, "workflow": fold(events).workflow})
+    for version, (kind, step, visit, attempt, at, data) in enumerate(map(rows.encode, events), start=1):
+        told = {"version": version, "type": kind, "step": step, "visit": visit, "attempt": attempt, "at": at}
+        head = json.dumps({name: value for name, value in told.items() if value is not None}, ensure_ascii=False)
+        yield head + "\n" if data is None else f'{head[:-1]}, "data": {data}}}\n'  # data is JSON as it is
+    for digest, (codec, kept) in record.payloads.items():
+        yield _line({"payload": digest, "codec": codec, "base64": base64.b64encode(kept).decode()})
+
+
+def check(target: Path) -> None:
+    """Raise StoreError when what is to be replaced is anything but such a file."""
+    if target.is_file() and target.stat().st_size and not _is_history(target):
+        raise StoreError(f"The file {target} exists, and is no history for tests. Name another one with -o.")
+
+
+def read_history(path: Path) -> History:
+    """Read a file.
+
+    Raises:
+        ValueError: it is none, or it was cut.
+    """
+    try:
+        head, *rest = path.read_text(encoding="utf-8").splitlines()
+        found = parse(head)
+        if found.get(_FORMAT) != 1:
+            raise ValueError
+        stored: list[rows.Row] = []
+        payloads: list[Value] = []
+        for line in rest:
+            told = parse(line)
+            if "payload" in told:
+                data = base64.b64decode(told["base64"])
+                payloads.append(Value(told["codec"], digest=told["payload"], payload=data, size=len(data)))
+            else:
+                stored.append(_row(told, line))
+        events = list(rows.decode(stored))
+        if not events:
+            raise ValueError
+        return History(path, found["execution_id"], events, payloads)
+    except OSError as error:
+        raise ValueError(f"the history {path} cannot be read ({error.strerror})") from error
+    except (ValueError, KeyError, TypeError, AttributeError, StoreError) as error:
+        raise ValueError(
+            f"{path} is no history for tests: make it with `cerebelum pack --for-tests ID -o {path.name}`"
+        ) from error
+
+
+def _row(told: dict[str, Any], line: str) -> rows.Row:
+    data = line.partition(', "data": ')[2][:-1] if "data" in told else None
+    return told["type"], told.get("step"), told.get("visit"), told.get("attempt"), told["at"], data
+
+
+def _anonymous(event: Event) -> Event:
+    """Leave out where it ran, and who answered."""
+    if isinstance(event, WorkflowStarted):
+        return replace(event, source=PurePath(event.source).name, origin=PurePath(event.origin).name)
+    if isinstance(event, StepPrinted):
+        return replace(event, text="")
+    return replace(event, by=None) if getattr(event, "by", None) else event  # type: ignore[arg-type]  # those that have it take None
+
+
+def _is_history(target: Path) -> bool:
+    with target.open("rb") as file:
+        return _FORMAT.encode() in file.readline(200)
+
+
+def _line(value: dict[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False) + "\n"

@@ -1,0 +1,82 @@
+"""The tests that are written beside a promoted module: recorded runs, and a crash after every event."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from .._archive.files import file_name
+from .._archive.pack import pack
+from .._core.state_name import ExecutionState
+from .._store.sqlite import SqliteStore
+from .proof import Proof
+
+__all__ = ["write_tests"]
+
+_MOST = 3
+"""Recorded runs of each workflow that become tests."""
+
+_HEAD = '''"""Tests of {module}, made by `cerebelum promote` from {notebook} and its recorded runs. Change them."""
+
+from pathlib import Path
+
+import pytest
+from {module} import {names}
+
+from cerebelum_nb.testing import recorded, replay
+
+HISTORIES = Path(__file__).parent / "histories"
+'''
+
+_REPLAY = """
+
+@pytest.mark.parametrize("history", {histories})
+def test_{name}_could_resume_a_recorded_run(history):
+    replay(HISTORIES / history, {name}, pure={pure})
+"""
+
+_CRASH = '''
+
+@pytest.mark.crash_after_every_event{repeat}
+def test_{name}_survives_every_crash(workflows):
+    """Every step returns what it returned then. Leave out the double of a step that a test may run."""
+    then = recorded(HISTORIES / "{history}")
+    run = workflows.run({name}, then.inputs, doubles=then.results)
+    assert run.output == then.output
+'''
+
+
+def write_tests(target: Path, notebook: Path, proofs: Mapping[str, Proof], store: SqliteStore) -> list[Path]:
+    """Write the tests of a module into ``tests``, and recorded runs into ``tests/histories``.
+
+    Args:
+        target: the module's file.
+        notebook: where it came from.
+        proofs: what was found of each workflow, by the name of its function.
+        store: the log.
+
+    Returns:
+        The files that were written.
+    """
+    folder = Path("tests")
+    (folder / "histories").mkdir(parents=True, exist_ok=True)
+    module = ".".join(target.with_suffix("").parts) if not target.is_absolute() else target.stem
+    text = _HEAD.format(module=module, notebook=notebook.name, names=", ".join(proofs))
+    written: list[Path] = []
+    for name, proof in proofs.items():
+        kept = [one.execution_id for one in proof.histories if not one.refused][:_MOST]
+        files = [
+            pack(one, folder / "histories" / f"{file_name(one)}.jsonl", for_tests=True, store=store) for one in kept
+        ]
+        written += [made.path for made in files]
+        pure = [proven.step for proven in proof.steps if proven.tried and proven.tried == proven.as_recorded]
+        if files:
+            text += _REPLAY.format(name=name, histories=[made.path.name for made in files], pure=pure)
+        whole = [one for one in kept if store.execution(one).summary.state is ExecutionState.COMPLETED]
+        if whole:
+            external = [proven.step for proven in proof.steps if proven.external]
+            repeat = f"(repeat={external})" if external else ""  # a double does nothing, however often
+            text += _CRASH.format(name=name, history=f"{file_name(whole[0])}.jsonl", repeat=repeat)
+    place = folder / f"test_{target.stem}.py"
+    place.write_text(text, encoding="utf-8")
+    return [place, *written]

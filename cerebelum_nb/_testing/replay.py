@@ -1,0 +1,261 @@
+"""``replay``: recorded histories against today's code.
+
+The code is not executed again event by event, as this library never does that either. Three questions are asked of each
+history: does the workflow still accept it, so that it could be resumed; which results are stale, and why; and do the
+steps that are known to be pure give what they gave.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from .._archive.for_tests import History, read_history
+from .._core.events import WorkflowCompleted
+from .._core.graph import Plan, StepSpec
+from .._core.resume_plan import Fate
+from .._core.state import fold
+from .._core.state_name import ExecutionState
+from .._core.summary import summarise
+from .._engine.sync import run_sync
+from .._history.try_step import try_spec
+from .._store.base import Commit, Store
+from .._store.memory import MemoryStore
+from .._text.text import did_you_mean
+from .._values import decode
+from .._workflow.resume_plan import look_ahead
+from .._workflow.workflow import Workflow
+from ..errors import OutcomeUnknownError, ResumeError
+
+__all__ = ["On", "Recorded", "Replay", "Replayed", "check_history", "recorded", "replay"]
+
+On = Literal["refused", "changed", "stale", "never"]
+_ON: tuple[On, ...] = ("never", "refused", "changed", "stale")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """What today's code makes of one recorded history.
+
+    Attributes:
+        execution_id: the execution.
+        refused: why it could not be resumed; "" if it could.
+        stale: why results are stale, by step.
+        changed: how the results of pure steps differ from the recorded ones, by step.
+        same: the pure steps that gave what they gave.
+        path: the file.
+    """
+
+    execution_id: str
+    refused: str = ""
+    stale: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    changed: Mapping[str, str] = field(default_factory=dict)
+    same: Sequence[str] = ()
+    path: str = ""
+
+    def fails(self, on: On) -> bool:
+        """Whether this is a failure, for who asked to hear of it."""
+        level = _ON.index(on)
+        return (
+            (level >= 1 and bool(self.refused))
+            or (level >= 2 and bool(self.changed))
+            or (level >= 3 and bool(self.stale))
+        )
+
+    def __str__(self) -> str:
+        told = [f"refused: {self.refused}"] if self.refused else []
+        told += [f"'{step}' changed: {how}" for step, how in self.changed.items()]
+        told += [f"'{step}' is stale: {'; '.join(reasons)}" for step, reasons in self.stale.items()]
+        if self.same:
+            told.append(f"as recorded: {', '.join(self.same)}")
+        head = f"{self.execution_id} ({self.path})" if self.path else self.execution_id
+        return "\n  ".join([f"{head}:", *told]) if told else f"{head}: accepted, nothing is stale"
+
+
+class Replay(tuple[Replayed, ...]):
+    """What today's code makes of some histories: a tuple of :class:`Replayed`."""
+
+    def __repr__(self) -> str:
+        return "\n".join(map(str, self))
+
+
+def replay(
+    histories: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    flow: Workflow,
+    *,
+    pure: Collection[Any] = (),
+    on: On = "changed",
+) -> Replay:
+    """Compare recorded histories with a workflow as it is today; nothing is recorded.
+
+    Make a history with ``cerebelum pack --for-tests ID -o tests/histories/ID.jsonl``. It may hold pickled values, which
+    are restored: keep it as you keep code.
+
+    Args:
+        histories: files, or a pattern such as ``"tests/histories/*.jsonl"``; those of other workflows are left out.
+        flow: the workflow.
+        pure: steps, or their names, that only compute: they are called with what they were given, and have to return
+            what they returned. Any other step is not called.
+        on: what fails: ``"refused"``, a history that could not be resumed; ``"changed"``, that or another result of a
+            pure step; ``"stale"``, those or a stale result; ``"never"``.
+
+    Returns:
+        What was found, a :class:`Replayed` for each history.
+
+    Raises:
+        AssertionError: something was found that ``on`` names.
+        ValueError: there is no history of this workflow, a file is none, or there is no such step.
+    """
+    __tracebackhide__ = True
+    if not isinstance(flow, Workflow):
+        raise TypeError(f"replay takes a workflow, as @workflow made it, not {flow!r}")
+    if on not in _ON:
+        raise ValueError(f"on is one of {', '.join(map(repr, _ON))}, not {on!r}")
+    plan = flow.plan()
+    named = _named(pure, plan)
+    paths = _paths(histories)
+    found = [read_history(path) for path in paths]
+    own = [history for history in found if history.state.workflow == flow.name]
+    if not own:
+        others = sorted({history.state.workflow for history in found})
+        told = f"they are of {', '.join(map(repr, others))}" if others else "there is no such file"
+        raise ValueError(f"no history of workflow '{flow.name}' in {histories!r}: {told}")
+    made = Replay(_replayed(history, plan, named) for history in own)
+    failed = [one for one in made if one.fails(on)]
+    if failed:
+        told = "\n".join(map(str, failed))
+        raise AssertionError(f"{len(failed)} of {len(made)} recorded histories do not fit today's code:\n{told}")
+    return made
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """What a recorded run was given and gave: ``inputs``, ``results`` by step, ``output``."""
+
+    inputs: Mapping[str, Any]
+    results: Mapping[str, Any]
+    output: Any
+
+
+def recorded(history: str | os.PathLike[str]) -> Recorded:
+    """Read what a recorded run was given and gave, for the doubles of a test.
+
+    Args:
+        history: a file that ``cerebelum pack --for-tests`` wrote. It may hold pickled values, which are restored.
+
+    Returns:
+        Its inputs, and of each step the last result; without those that were not kept.
+
+    Raises:
+        ValueError: it is no such file.
+    """
+    read = read_history(Path(history))
+    store = MemoryStore()
+    try:
+        _fill(store, read.execution_id, read.events, read.payloads)
+        loaded = {
+            name: decode(step.output, store.payload, trusted=True, where=f"step '{name}'")
+            for name, step in read.state.attempted()
+            if step.output is not None and step.output.restorable and "[" not in name
+        }
+        given = read.state.inputs
+        inputs = decode(given, store.payload, trusted=True, where="inputs") if given is not None else {}
+    finally:
+        store.close()
+    return Recorded(inputs=inputs, results=loaded, output=loaded.get(read.state.last_step or ""))
+
+
+def check_history(store: Store, execution_id: str, plan: Plan, pure: Collection[str]) -> Replayed:
+    """Compare one execution of a log with a workflow as it is now.
+
+    Args:
+        store: the log, which is only read.
+        execution_id: its whole id.
+        plan: the workflow.
+        pure: the names of the steps that are called with what they were given.
+    """
+    events = store.events(execution_id)
+    reads = store
+    if fold(events).lifecycle is ExecutionState.COMPLETED:  # as it was before its end, when it could be resumed
+        reads = _copy(store, execution_id, [event for event in events if not isinstance(event, WorkflowCompleted)])
+    refused, stale = "", {}
+    try:
+        outlook = look_ahead(plan, reads, execution_id)
+        stale = {planned.step: planned.reasons for planned in outlook if planned.fate is Fate.STALE}
+    except OutcomeUnknownError:
+        pass  # a person would have to answer, which is no fault of the code
+    except ResumeError as error:
+        if fold(events).lifecycle is not ExecutionState.CANCELLED:
+            refused = str(error)
+    changed, same = {}, []
+    for name in pure:
+        known = fold(events).step(name)
+        if known is None or not known.settled or name in plan.each:
+            continue
+        difference = _difference(plan.steps[name], store, execution_id)
+        if difference:
+            changed[name] = difference
+        else:
+            same.append(name)
+    return Replayed(execution_id=execution_id, refused=refused, stale=stale, changed=changed, same=same)
+
+
+def _difference(spec: StepSpec, store: Store, execution_id: str) -> str:
+    is_other, difference = run_sync(lambda: try_spec(spec, store, execution_id))
+    return "" if is_other is False else difference or "it cannot be compared"
+
+
+def _copy(store: Store, execution_id: str, events: Sequence[Any]) -> MemoryStore:
+    copy = MemoryStore(trusted=store.trusted)
+    copy.redact = store.redact
+    copy.payload = store.payload  # type: ignore[method-assign]
+    _fill(copy, execution_id, events)
+    return copy
+
+
+def _fill(store: MemoryStore, execution_id: str, events: Sequence[Any], payloads: Sequence[Any] = ()) -> None:
+    holder = store.register(events[0].at, 1)
+    commit = Commit(execution_id, 0, events, summarise(fold(events)), holder, release=True, payloads=payloads)
+    store.commit([commit])
+
+
+def _replayed(history: History, plan: Plan, pure: Collection[str]) -> Replayed:
+    store = MemoryStore()
+    try:
+        _fill(store, history.execution_id, history.events, history.payloads)
+        found = check_history(store, history.execution_id, plan, pure)
+    finally:
+        store.close()
+    return Replayed(
+        execution_id=found.execution_id,
+        refused=found.refused,
+        stale=found.stale,
+        changed=found.changed,
+        same=found.same,
+        path=str(history.path),
+    )
+
+
+def _paths(histories: Any) -> list[Path]:
+    if isinstance(histories, (str, os.PathLike)):
+        text = os.fspath(histories)
+        found = sorted(glob.glob(text, recursive=True))  # noqa: PTH207 - the pattern may be absolute
+        return [Path(one) for one in found]
+    return [Path(one) for one in histories]
+
+
+def _named(pure: Any, plan: Plan) -> list[str]:
+    if isinstance(pure, str) or not isinstance(pure, Iterable):
+        raise TypeError(f"pure takes a list of steps or their names, not {pure!r}")
+    names = [str(getattr(step, "name", step)) for step in pure]
+    for name in names:
+        if name not in plan.steps:
+            hint = did_you_mean(name, plan.steps, f"It has: {', '.join(plan.steps)}.")
+            raise ValueError(f"workflow '{plan.workflow}' has no step {name!r}. {hint}")
+        if plan.steps[name].policy.effect == "external":
+            raise ValueError(f"step '{name}' has an external effect, so it is not pure: leave it out of pure=[...]")
+    return names
