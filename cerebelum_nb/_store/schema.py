@@ -102,22 +102,30 @@ def _objects_of_new() -> dict[tuple[str, str], str]:
 
 
 def complete(connection: sqlite3.Connection, copy: str = "") -> None:
-    """Let a log of an older version that is read as it is show the columns and tables that it lacks, as empty ones.
+    """Let a log of an older version that is read as it is show what it lacks: columns with defaults, empty tables.
 
     ``copy`` is the name under which a copy of it in memory is attached: then that is changed, else nothing is.
     """
-    there = {name for _, name, *_ in connection.execute(f"PRAGMA {copy or 'main'}.table_info(execution)")}
+    if not copy and versions(connection)[1] >= SCHEMA_VERSION:
+        return
+    place = copy or "main"
+    asked = "SELECT name, coalesce(dflt_value, 'NULL') FROM pragma_table_info(?, ?)"
+    there = dict(connection.execute(asked, ("execution", place)).fetchall())
     if not there:
         return
-    missing = [name for name in _LATER if name not in there]
-    for name in missing if copy else ():
-        connection.execute(f"ALTER TABLE {copy}.execution ADD COLUMN {name}")
+    with closing(sqlite3.connect(MEMORY, isolation_level=None)) as new:
+        migrate(new, MEMORY)
+        names = [name for (name,) in new.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        tables = {name: new.execute(asked, (name, "main")).fetchall() for name in names if "sqlite_" not in name}
+    missing = [column for column in tables["execution"] if column[0] not in there]
+    for name, default in missing if copy else ():
+        connection.execute(f"ALTER TABLE {copy}.execution ADD COLUMN {name} DEFAULT {default}")
     if missing and not copy:
-        columns = ", ".join(f"NULL AS {name}" for name in missing)
+        columns = ", ".join(f"{default} AS {name}" for name, default in missing)
         connection.execute(f"CREATE TEMP VIEW execution AS SELECT *, {columns} FROM main.execution")
-    for name, columns in _LATER_TABLES.items():
-        if not connection.execute(f"PRAGMA {copy or 'main'}.table_info({name})").fetchall():
-            connection.execute(f"CREATE TABLE {copy or 'temp'}.{name} ({columns})")
+    for table, fields in tables.items():
+        if not connection.execute(asked, (table, place)).fetchall():
+            connection.execute(f"CREATE TABLE {copy or 'temp'}.{table} ({', '.join(name for name, _ in fields)})")
 
 
 _Work = str | Callable[[sqlite3.Connection], None]
@@ -267,12 +275,6 @@ MIGRATIONS: dict[int, tuple[_Work, ...]] = {
 """By the version that each makes, what it takes to come there from the version before."""
 
 SCHEMA_VERSION = max(MIGRATIONS)
-_LATER = ("caller", "slot", "queued_at")  # columns of `execution` that a log of an earlier version may lack
-_LATER_TABLES = {
-    "label": "execution INTEGER PRIMARY KEY, at, name, tags",
-    "tag": "tag, at, execution",
-    "result": "key, at, execution, version",
-}
 _IDS_SINCE = 10  # the version from which on a log has an id
 
 
