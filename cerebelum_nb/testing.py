@@ -10,7 +10,8 @@ from ._testing.crashing import crash_after, crash_before
 from ._testing.doubles import Fails
 from ._testing.every_crash import every_crash
 from ._testing.replay import Recorded, Replay, Replayed, recorded, replay
-from ._testing.runs import WorkflowRun, Workflows
+from ._testing.workflow_run import WorkflowRun
+from ._testing.workflows import Workflows
 
 __all__ = [
     "Crashed",

@@ -102,10 +102,18 @@ def _objects_of_new() -> dict[tuple[str, str], str]:
 
 
 def complete(connection: sqlite3.Connection) -> None:
-    """Let a log of an older version that is read as it is show the columns that it lacks, as empty ones."""
-    there = {name for _, name, *_ in connection.execute("PRAGMA table_info(execution)")}
-    if there and (missing := [name for name in _LATER if name not in there]):
-        columns = ", ".join(f"NULL AS {name}" for name in missing)
+    """Let a log of an older version that is read as it is show the columns that it lacks, with their defaults."""
+    if versions(connection)[1] >= SCHEMA_VERSION:
+        return
+    asked = "SELECT name, coalesce(dflt_value, 'NULL') FROM pragma_table_info('execution')"
+    there = dict(connection.execute(asked).fetchall())
+    if not there:
+        return
+    with closing(sqlite3.connect(MEMORY, isolation_level=None)) as new:
+        migrate(new, MEMORY)
+        missing = [column for column in new.execute(asked).fetchall() if column[0] not in there]
+    if missing:
+        columns = ", ".join(f"{default} AS {name}" for name, default in missing)
         connection.execute(f"CREATE TEMP VIEW execution AS SELECT *, {columns} FROM main.execution")
 
 
@@ -217,7 +225,6 @@ MIGRATIONS: dict[int, tuple[_Work, ...]] = {
 """By the version that each makes, what it takes to come there from the version before."""
 
 SCHEMA_VERSION = max(MIGRATIONS)
-_LATER = ("caller",)  # columns of `execution` that a log of an earlier version may lack
 _IDS_SINCE = 10  # the version from which on a log has an id
 
 
