@@ -240,6 +240,9 @@ class Execution(ExecutionValues):
 
     def _limit_time(self) -> None:
         """Fail it when its time is over; that begins when it has its slot."""
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
         if (ends := self._ends_at) is not None:
             deadline = Deadline(self.clock, ends)
             if deadline.rest() <= 0:  # while it had no process: nothing starts any more

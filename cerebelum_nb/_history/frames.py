@@ -117,6 +117,7 @@ SCHEDULES = {
     "next_at": Kind.TIME,
     "last_at": Kind.TIME,
     "last_execution": Kind.TEXT,
+    "overlap": Kind.CATEGORY,
     "catch_up": Kind.DURATION,
     "inputs": Kind.TEXT,
     "note": Kind.TEXT,

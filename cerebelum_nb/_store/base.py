@@ -229,7 +229,8 @@ class Store(Protocol):
                 if there is an execution of that id, they are not.
 
         Returns:
-            False when somebody else has appended an event since: nothing was written.
+            False when somebody else has appended an event since, or another execution has got the slot that the new
+            one needs: nothing was written.
         """
         ...
 

@@ -355,8 +355,8 @@ class MemoryStore:
             before, events = self._schedules.get(state.schedule_id, (None, []))
             if state.version != (0 if before is None else before.version) + 1:
                 return False
-            if start is not None and start.execution_id not in self._executions:
-                self._advance(start)
+            if start is not None and start.execution_id not in self._executions and self._advance(start):
+                return False
             self._schedules[state.schedule_id] = state, [*events, event]
             return True
 

@@ -417,11 +417,20 @@ class SqliteStore(SqliteLeases):
 
     def append_schedule(self, state: ScheduleState, event: ScheduleEvent, start: Commit | None = None) -> bool:
         """Append an event to a schedule, and the first events of the execution that it starts."""
-        with self._writing() as db:
-            if not schedules.append(db, state, event):
-                return False
-            if start is not None:
-                key, rejection = self._advance(db, start)
-                if not rejection:
-                    self._append_events(db, key, start, [rows.encode(written) for written in start.events])
+        try:
+            with self._writing() as db:
+                if not schedules.append(db, state, event):
+                    return False
+                if start is not None:
+                    key, rejection = self._advance(db, start)
+                    if rejection == Rejection.QUEUED:
+                        raise _SlotTakenError
+                    if not rejection:
+                        self._append_events(db, key, start, [rows.encode(written) for written in start.events])
+        except _SlotTakenError:
+            return False
         return True
+
+
+class _SlotTakenError(Exception):
+    """Undoes a transaction: another execution has got the slot."""

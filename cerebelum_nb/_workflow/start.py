@@ -45,7 +45,7 @@ from .._store.connect import resolve_store
 from .._text.text import cut
 from .._values import Redactor, encode
 from ..errors import CerebelumError, ExecutionNotFoundError, ResumeError
-from .concurrency import refuse_if_busy, slot_of
+from .concurrency import SCHEDULE_SLOT, refuse_if_busy, slot_of
 from .definition import Definition
 from .run import Run
 
@@ -257,7 +257,7 @@ def resumed(
     """
     state, plan = execution.state, execution.plan
     merged, value = merged_inputs(execution, given.inputs)
-    slot = slot_of(plan, merged)
+    slot = slot_of(plan, merged) or (state.slot if state.slot.startswith(SCHEDULE_SLOT) else "")
     chosen = plan_resume(
         plan,
         state,

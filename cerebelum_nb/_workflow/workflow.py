@@ -815,6 +815,7 @@ class Workflow(Definition):
         every: Duration | None = None,
         timezone: str = "UTC",
         inputs: Inputs | None = None,
+        overlap: str = "skip",
         catch_up: Duration = "1h",
         schedule_id: str | None = None,
         store: Store | None = None,
@@ -829,6 +830,8 @@ class Workflow(Definition):
             every: or at which distance: ``"2 hours"``, a timedelta, or seconds; counted from now.
             timezone: the zone of ``cron``, such as ``"Europe/Madrid"``, and of the times that are shown.
             inputs: what each execution is started with. Secrets are refused: the log never holds them.
+            overlap: what happens at a time when the execution before it has not ended: ``"skip"`` starts nothing,
+                ``"queue"`` queues the new one behind it. With a concurrency key, any execution of that value counts.
             catch_up: how late a time may still be started, when no scheduler was at work; later it is missed.
             schedule_id: an id of your own; by default the workflow's name.
             store: the log; by default the session's.
@@ -857,6 +860,7 @@ class Workflow(Definition):
             every=every,
             timezone=timezone,
             inputs=inputs,
+            overlap=overlap,
             catch_up=catch_up,
             schedule_id=schedule_id,
             store=store,
