@@ -534,7 +534,8 @@ def _keep_checkpoint(step: StepState, event: e.StepCheckpointed) -> None:
         step.dropped = event.reason if event.raised else ""
         return
     step.dropped = ""
-    step.counts.append(event.counts or {})
+    if event.counts:  # of lines there may be thousands, and few begin an operation
+        step.counts.append(event.counts)
     step.checkpoints = [known for known in step.checkpoints if known.event.place != event.place]
     step.checkpoints.append(Checkpoint(event, len(step.counts)))
 
