@@ -756,7 +756,7 @@ def test_children_of_one_concurrency_key_wait_for_each_other_or_are_refused(go, 
     async def alone(inputs):
         together.append(inputs["item"])
         assert len(together) == 1
-        await asyncio.sleep(0)
+        await sleep("1s")
         together.clear()
         return inputs["item"]
 
