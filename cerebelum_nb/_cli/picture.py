@@ -9,8 +9,9 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from .._core.describe import items_told, row_of, undo_rows
+from .._core.describe import items_told, notes_told, row_of, undo_rows
 from .._core.fork import lineage
+from .._core.labels import told
 from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._core.step_state import Operation, Phase, StepState
@@ -116,6 +117,8 @@ class Picture:
         yield "  ".join(
             [styled(name, "bold"), styled(clean(self.row.execution_id), "bold"), styled(state.text, state.style)]
         )
+        if labels := told(shown.name, shown.tags):
+            yield from wrap(clean(labels))
         done = shown.state is ExecutionState.COMPLETED
         share = 1.0 if done else shown.done_steps / shown.total_steps if shown.total_steps else 0.0
         tail = f"{self._done()}, {format_seconds(self._seconds())} in all"
@@ -175,6 +178,9 @@ class Picture:
             yield styled(f"  ... {counted(left_out, 'earlier step')}", "dim")
         yield from table(_STEPS, rows, room)[1:]
         for name, step in steps[left_out:]:
+            for line in notes_told(step, _MOST_LINES):
+                yield from wrap(clean(f"{name}: {line}"), "  ")
+        for name, step in steps[left_out:]:
             if step.phase is Phase.FAILED and step.error is not None:
                 yield ""
                 yield from (styled(line, "red") for line in _error(name, step.error))
@@ -190,6 +196,8 @@ class Picture:
             note = Cell(self._note_of_items(step, room))
         else:
             note = Cell(_short(step.output), "dim") if step.phase is Phase.COMPLETED else Cell(self._note(step, room))
+        if step.source and step.phase is Phase.COMPLETED:
+            note = Cell(f"from {step.source.rpartition('@')[0]}  {note.text}", note.style)
         if name.startswith("undo ") and step.message:
             note = Cell(step.message, "dim" if step.has_result else "")
         return Cell(*mark), Cell(name), Cell("" if took is None else short_seconds(took)), note

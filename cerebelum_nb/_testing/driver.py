@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from .._core.state import State, fold
 from .._core.state_name import ExecutionState
 from .._engine.clock import SystemClock, current_clock
-from .._engine.crash import Crashed
+from .._engine.crash import Crashed, armed
 from .._engine.threads import is_loop_running
 from .._store.memory import MemoryStore
 from .._text.duration import Duration, seconds
@@ -28,6 +28,7 @@ from .._workflow.workflow import Workflow
 from ..errors import ExecutionBusyError
 from .clock import FakeClock
 from .every_crash import Visit
+from .fates import Fate
 
 __all__ = ["Driver", "Started"]
 
@@ -101,16 +102,19 @@ class Driver:
 
     Args:
         real_time: True lets time pass as it does.
+        fate: when they crash; by default where the test crashes that is run.
     """
 
-    def __init__(self, *, real_time: bool) -> None:
+    def __init__(self, *, real_time: bool, fate: Fate | None = None) -> None:
         self.store = MemoryStore()
         self.clock: _Clock | _RealClock = _RealClock(self) if real_time else _Clock(self)
         self.started: dict[str, Started] = {}
         self.driven = ""
         self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
         self._event = asyncio.Event()
-        self._visit = Visit.current()
+        self._fate = fate or Visit.current()
+        if fate is not None:
+            armed.append(fate)
 
     def go(self, execution_id: str, flow: Workflow, inputs: Mapping[str, Any] | None, make: Callable[[], Run]) -> None:
         """Start or resume a run, and drive it."""
@@ -141,6 +145,8 @@ class Driver:
     def close(self) -> None:
         """End what still runs, and the loop."""
         _beside(self._runner.close)
+        if self._fate in armed and isinstance(self._fate, Fate):
+            armed.remove(self._fate)
         self.store.close()
 
     def drive(self, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -157,9 +163,9 @@ class Driver:
             quiet = asyncio.ensure_future(self._event.wait())
             await asyncio.wait([task, quiet], return_when=asyncio.FIRST_COMPLETED, timeout=patience)
             quiet.cancel()
-            if self._visit is None or self._visit.crashed is None or self._visit.survived:
+            if self._fate is None or not self._fate.pending:
                 return
-            self._visit.survived = True
+            self._fate.pending = False
             await self._start_again()
 
     async def _start_again(self) -> None:
@@ -172,8 +178,8 @@ class Driver:
             if not self.state(execution_id).version or self.state(execution_id).lifecycle.is_final:
                 make = partial(launch_once, started.flow, started.inputs, self.store, execution_id, resume=True)
             else:
-                assert self._visit is not None
-                repeat = [n for n in self._visit.repeat if self.state(execution_id).step(n) is not None]
+                assert self._fate is not None
+                repeat = [n for n in self._fate.repeat if self.state(execution_id).step(n) is not None]
                 make = partial(
                     take_up, started.flow, execution_id, inputs=started.inputs, repeat=repeat, store=self.store
                 )

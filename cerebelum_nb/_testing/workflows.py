@@ -15,6 +15,7 @@ from .._workflow.start import take_up
 from .._workflow.workflow import Workflow
 from .doubles import with_doubles
 from .driver import Driver
+from .fates import Fate
 from .workflow_run import WorkflowRun
 
 __all__ = ["Workflows"]
@@ -25,6 +26,7 @@ class Workflows:
 
     Args:
         real_time: True lets time pass as it does, so that sleeps take as long as they say.
+        fate: when they crash, and in which order parallel doubles end; Hypothesis draws one from :func:`fates`.
 
     Example:
         >>> with Workflows() as workflows:
@@ -33,8 +35,9 @@ class Workflows:
         ('a double', ['build'])
     """
 
-    def __init__(self, *, real_time: bool = False) -> None:
-        self._driver = Driver(real_time=real_time)
+    def __init__(self, *, real_time: bool = False, fate: Fate | None = None) -> None:
+        self._fate = fate
+        self._driver = Driver(real_time=real_time, fate=fate)
         self.last: WorkflowRun | None = None
         self._counts: Counter[str] = Counter()
 
@@ -75,7 +78,7 @@ class Workflows:
             Otherwise as :meth:`~cerebelum_nb.Workflow.execute`.
         """
         __tracebackhide__ = True
-        doubled = with_doubles(flow, doubles)
+        doubled = with_doubles(flow, doubles, self._fate)
         if execution_id is None:
             self._counts[flow.name] += 1
             execution_id = f"{flow.name}-{self._counts[flow.name]}"
@@ -120,7 +123,7 @@ class Workflows:
                 f"no run of workflow '{flow.name}' was started in this test: call workflows.run(...) first"
             )
         before = self._driver.started.get(found)
-        doubled = with_doubles(flow, doubles) if doubles or before is None else before.flow
+        doubled = with_doubles(flow, doubles, self._fate) if doubles or before is None else before.flow
         given = before.inputs if before is not None else None
         recorded = self._driver.state(found)
         if not recorded.version or (recorded.lifecycle is ExecutionState.COMPLETED and not rerun):
