@@ -9,13 +9,16 @@ from ._testing.clock import FakeClock
 from ._testing.crashing import crash_after, crash_before
 from ._testing.doubles import Fails
 from ._testing.every_crash import every_crash
+from ._testing.fates import Fate, fates
 from ._testing.replay import Recorded, Replay, Replayed, recorded, replay
-from ._testing.runs import WorkflowRun, Workflows
+from ._testing.workflow_run import WorkflowRun
+from ._testing.workflows import Workflows
 
 __all__ = [
     "Crashed",
     "Fails",
     "FakeClock",
+    "Fate",
     "MemoryStore",
     "Recorded",
     "Replay",
@@ -26,6 +29,7 @@ __all__ = [
     "crash_after",
     "crash_before",
     "every_crash",
+    "fates",
     "recorded",
     "replay",
 ]

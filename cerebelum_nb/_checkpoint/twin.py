@@ -24,6 +24,7 @@ from typing import Any
 
 from .._dsl import source
 from .liveness import Liveness
+from .nodes import at, bound_by, given_back, is_among, is_kept, is_not_entering, member, name_of, of_cursor, stored
 from .places import COMPREHENSIONS, Block, IsOperation, Place, Statements, is_text, own_nodes
 
 __all__ = ["NoTwinError", "Twin", "code_position"]
@@ -118,13 +119,13 @@ class Twin:
 
     def bound_by(self, place: Place) -> list[str]:
         """Return the names that a `with` gives values to."""
-        return _bound(place.node)
+        return bound_by(place.node)
 
     def head_names(self, place: Place) -> list[str]:
         """Return the hidden names of what the heads of the `with` statements around a place read."""
         found: dict[str, None] = {}
         for around in place.withs:
-            self._items(around.node, lambda n, k=around.level: found.setdefault(f".h{k}.{n}") or _name(n))  # type: ignore[misc]
+            self._items(around.node, lambda n, k=around.level: found.setdefault(f".h{k}.{n}") or name_of(n))  # type: ignore[misc]
         return list(found)
 
     def hidden(self, place: Place) -> tuple[frozenset[str], frozenset[str]]:
@@ -162,7 +163,7 @@ class Twin:
         place = self.statements.of(statement)
         if isinstance(statement, ast.While) or not (place.waits or self._is_recorded(place)):
             return []
-        return [_at(ast.Expr(self._mark(place)), statement)]
+        return [at(ast.Expr(self._mark(place)), statement)]
 
     def _is_recorded(self, place: Place) -> bool:
         """Whether a statement is recorded before it runs; before the first there is nothing to record."""
@@ -172,8 +173,8 @@ class Twin:
     def _mark(self, place: Place) -> ast.expr:
         """A call that says that a statement begins."""
         if not self._is_recorded(place):
-            return ast.Call(_of_cursor("mark_impure" if place.impure else "mark"), [ast.Constant(place.number)], [])
-        call = ast.Call(_of_cursor("line"), [ast.Constant(place.number)], [])
+            return ast.Call(of_cursor("mark_impure" if place.impure else "mark"), [ast.Constant(place.number)], [])
+        call = ast.Call(of_cursor("line"), [ast.Constant(place.number)], [])
         return ast.Await(call) if self.statements.is_async else call
 
     def _around(self, statement: ast.stmt, inside: Inside | None = None) -> Any:
@@ -190,29 +191,29 @@ class Twin:
                 setattr(new, field, inside(field, 0, getattr(statement, field)))
         match statement:
             case ast.While() if place.waits or self._is_recorded(place):
-                new.test = _at(ast.BoolOp(ast.Or(), [self._mark(place), statement.test]), statement.test)
+                new.test = at(ast.BoolOp(ast.Or(), [self._mark(place), statement.test]), statement.test)
             case ast.For():
-                iterator = ast.Call(_of_cursor("iter"), [statement.iter], [])
-                new.iter = _at(ast.NamedExpr(_stored(f".i{level}"), iterator), statement.iter)
+                iterator = ast.Call(of_cursor("iter"), [statement.iter], [])
+                new.iter = at(ast.NamedExpr(stored(f".i{level}"), iterator), statement.iter)
             case ast.With() | ast.AsyncWith():
-                new.items = self._items(statement, lambda n: ast.NamedExpr(_stored(f".h{level}.{n}"), _name(n)))
-                bound = ast.Tuple([_name(n) for n in _bound(statement)], ast.Load())
+                new.items = self._items(statement, lambda n: ast.NamedExpr(stored(f".h{level}.{n}"), name_of(n)))
+                bound = ast.Tuple([name_of(n) for n in bound_by(statement)], ast.Load())
                 ended = (
-                    [ast.Expr(ast.Call(_of_cursor("mark"), [ast.Constant(-1)], []))] if place.marked else []
+                    [ast.Expr(ast.Call(of_cursor("mark"), [ast.Constant(-1)], []))] if place.marked else []
                 )  # its head
                 first = statement.body[0]
-                bind = ast.Assign([_stored(f".w{level}")], bound)
-                new.body = [*(_at(one, first) for one in (bind, *ended)), *new.body]
+                bind = ast.Assign([stored(f".w{level}")], bound)
+                new.body = [*(at(one, first) for one in (bind, *ended)), *new.body]
             case ast.Match():
                 new.cases = [
                     ast.match_case(case.pattern, case.guard, inside("cases", index, case.body))
                     for index, case in enumerate(statement.cases)
                 ]
             case ast.Try() | ast.TryStar():
-                left = _of_cursor("left")
+                left = of_cursor("left")
                 if statement.finalbody:
                     unless_left = ast.If(ast.UnaryOp(ast.Not(), left), new.finalbody, [])
-                    new.finalbody = [_at(unless_left, statement.finalbody[0])]
+                    new.finalbody = [at(unless_left, statement.finalbody[0])]
                 new.handlers = [
                     self._handler(statement, index, handler, inside("handlers", index, handler.body))
                     for index, handler in enumerate(statement.handlers)
@@ -224,24 +225,24 @@ class Twin:
     ) -> ast.ExceptHandler:
         """An `except` that lets pass what ends an attempt that is only left, and keeps its exception if it waits."""
         first = handler.body[0]
-        body = [_at(ast.If(_of_cursor("left"), [ast.Raise()], []), first), *block]
+        body = [at(ast.If(of_cursor("left"), [ast.Raise()], []), first), *block]
         name = handler.name
         if isinstance(statement, ast.Try) and self.statements.marks_in(handler.body):
             kept = f".e{self.statements.of(statement).level}"
             if name:
-                body.insert(0, _at(ast.Assign([_stored(kept)], _name(name)), first))
+                body.insert(0, at(ast.Assign([stored(kept)], name_of(name)), first))
             else:
                 name = kept
         return ast.copy_location(ast.ExceptHandler(handler.type, name, body), handler)
 
     def _items(self, statement: Any, read: Callable[[str], ast.expr]) -> list[ast.withitem]:
         """The head of a `with`, each local that it reads by way of ``read``: it is read again on the way in."""
-        names, bound = set(self.names), set(_bound(statement))
+        names, bound = set(self.names), set(bound_by(statement))
 
         class Reads(ast.NodeTransformer):
             def visit_Name(self, node: ast.Name) -> ast.expr:
                 if isinstance(node.ctx, ast.Load) and node.id in names:
-                    return _at(read(node.id), node)  # type: ignore[no-any-return]
+                    return at(read(node.id), node)  # type: ignore[no-any-return]
                 return node
 
             def visit(self, node: ast.AST) -> Any:
@@ -261,23 +262,23 @@ class Twin:
             blocks = [(field, index) for _, field, index in place.path if field]
             statements = [node for node, field, _ in place.path if not field]
             body = self._enter(self.node.body, blocks[1:], statements, in_loop=False)
-            begin = [_at(statement, self.node) for statement in self._restored(place)]
+            begin = [at(statement, self.node) for statement in self._restored(place)]
             self._entries[place.number] = self._compile([*self._cells(), *begin, *body])
         return self._entries[place.number]
 
     def _restored(self, place: Place) -> Block:
         """The statements that give every variable its value: ``.v`` holds them by name."""
-        values = ast.Call(_of_cursor("begin"), [_name(".k") if self.code.co_cellvars else ast.Constant(None)], [])
-        made: Block = [ast.Assign([_stored(".v")], values), ast.Assign([_stored(".r")], ast.Constant(True))]
+        values = ast.Call(of_cursor("begin"), [name_of(".k") if self.code.co_cellvars else ast.Constant(None)], [])
+        made: Block = [ast.Assign([stored(".v")], values), ast.Assign([stored(".r")], ast.Constant(True))]
         for name in self.names:
             gone: Block = [ast.Delete([ast.Name(name, ast.Del())])] if name in self.parameters else []
-            made.append(ast.If(_is_among(".v", name), [ast.Assign([_stored(name)], _member(".v", name))], gone))
+            made.append(ast.If(is_among(".v", name), [ast.Assign([stored(name)], member(".v", name))], gone))
         hidden = [f".i{loop.level}" for loop in place.loops]
-        made += [ast.Assign([_stored(name)], _member(".v", name)) for name in hidden]
+        made += [ast.Assign([stored(name)], member(".v", name)) for name in hidden]
         for name in self.head_names(place):
-            get = ast.Call(ast.Attribute(_name(".v"), "get", ast.Load()), [ast.Constant(name)], [])
-            made.append(ast.Assign([_stored(name)], get))
-        return [*made, ast.Assign([_stored(".v")], ast.Constant(None))]
+            get = ast.Call(ast.Attribute(name_of(".v"), "get", ast.Load()), [ast.Constant(name)], [])
+            made.append(ast.Assign([stored(name)], get))
+        return [*made, ast.Assign([stored(".v")], ast.Constant(None))]
 
     def _enter(self, block: Block, fields: list[tuple[str, int]], way: list[ast.AST], *, in_loop: bool) -> Block:
         """A block from the first statement of ``way`` on."""
@@ -291,13 +292,13 @@ class Twin:
                 new += [ast.copy_location(type(node)(node.names), node) for node in inner]
         run = [statement for statement in before if not isinstance(statement, scoping)]
         if in_loop and run:
-            new.append(_at(ast.If(_not_entering(), self._all(run), []), run[0]))
+            new.append(at(ast.If(is_not_entering(), self._all(run), []), run[0]))
         if len(way) == 1:
-            new.append(_at(ast.Assign([_stored(".r")], ast.Constant(False)), target))
+            new.append(at(ast.Assign([stored(".r")], ast.Constant(False)), target))
             new += self._all([target])
         else:
             if in_loop and (marks := self._marks(target)):
-                new.append(_at(ast.If(_not_entering(), marks, []), target))
+                new.append(at(ast.If(is_not_entering(), marks, []), target))
             new.append(self._through(target, fields, way[1:], in_loop=in_loop))
         return new + self._all(after)
 
@@ -313,44 +314,44 @@ class Twin:
             return self._all(block)
 
         new = self._around(s, inside)
-        entering, not_entering = _name(".r"), _not_entering()
+        entering, not_entering = name_of(".r"), is_not_entering()
         match s:
             case ast.If() | ast.While():
                 into = ast.BoolOp(ast.Or(), [entering, new.test])
                 past = ast.BoolOp(ast.And(), [not_entering, new.test])
-                new.test = _at(into if field == "body" else past, s.test)
+                new.test = at(into if field == "body" else past, s.test)
             case ast.For() if field == "body":
-                rest = ast.Call(_of_cursor("again"), [_name(f".i{level}")], [])
-                new.iter = _at(ast.IfExp(entering, rest, new.iter), s.iter)
-                new.target = _at(_stored(".t"), s.target)
+                rest = ast.Call(of_cursor("again"), [name_of(f".i{level}")], [])
+                new.iter = at(ast.IfExp(entering, rest, new.iter), s.iter)
+                new.target = at(stored(".t"), s.target)
                 # The targets keep what they were given since: they are assigned from the second round on.
-                assign = _at(ast.Assign([s.target], _name(".t")), s.target)
-                new.body = [_at(ast.If(not_entering, [assign], []), s.target), *new.body]
+                assign = at(ast.Assign([s.target], name_of(".t")), s.target)
+                new.body = [at(ast.If(not_entering, [assign], []), s.target), *new.body]
             case ast.For():
-                new.iter = _at(ast.IfExp(entering, ast.Tuple([], ast.Load()), new.iter), s.iter)
+                new.iter = at(ast.IfExp(entering, ast.Tuple([], ast.Load()), new.iter), s.iter)
             case ast.Match():
-                case, any_subject = s.cases[index], _at(ast.MatchAs(None, None), s.subject)
-                first = ast.match_case(any_subject, _at(entering, s.subject), new.cases[index].body)
+                case, any_subject = s.cases[index], at(ast.MatchAs(None, None), s.subject)
+                first = ast.match_case(any_subject, at(entering, s.subject), new.cases[index].body)
                 new.cases[index] = ast.match_case(case.pattern, case.guard, self._all(case.body))
                 new.cases.insert(0, first)
-                new.subject = _at(ast.IfExp(entering, ast.Constant(None), s.subject), s.subject)
+                new.subject = at(ast.IfExp(entering, ast.Constant(None), s.subject), s.subject)
             case ast.Try() | ast.TryStar() if field == "orelse":
-                new.body = [_at(ast.If(not_entering, new.body, []), s.body[0])]
+                new.body = [at(ast.If(not_entering, new.body, []), s.body[0])]
             case ast.Try() if field == "handlers":
-                again = ast.Raise(ast.Call(_of_cursor("raised"), [ast.Constant(level)], []))
-                new.body = [_at(ast.If(entering, [_at(again, s.body[0])], new.body), s.body[0])]
+                again = ast.Raise(ast.Call(of_cursor("raised"), [ast.Constant(level)], []))
+                new.body = [at(ast.If(entering, [at(again, s.body[0])], new.body), s.body[0])]
                 self._name_again(new.handlers[index], s.handlers[index])
             case ast.With() | ast.AsyncWith():
                 new.items = self._items(
                     s,
                     lambda n: ast.IfExp(
-                        _name(".r"), _name(f".h{level}.{n}"), ast.NamedExpr(_stored(f".h{level}.{n}"), _name(n))
+                        name_of(".r"), name_of(f".h{level}.{n}"), ast.NamedExpr(stored(f".h{level}.{n}"), name_of(n))
                     ),
                 )
                 # What the head bound may have been given another value since.
                 back = [
-                    _at(ast.If(ast.BoolOp(ast.And(), [_name(".r"), _is_kept(n)]), [_given_back(n)], []), s.body[0])
-                    for n in dict.fromkeys(_bound(s))
+                    at(ast.If(ast.BoolOp(ast.And(), [name_of(".r"), is_kept(n)]), [given_back(n)], []), s.body[0])
+                    for n in dict.fromkeys(bound_by(s))
                 ]
                 new.body = [new.body[0], *back, *new.body[1:]]
             case ast.Try() | ast.TryStar() if field == "body":
@@ -364,9 +365,9 @@ class Twin:
         if not handler.name:
             return
         gone: Block = [ast.Delete([ast.Name(handler.name, ast.Del())])]
-        kept = ast.If(_is_kept(handler.name), [_given_back(handler.name)], gone)
+        kept = ast.If(is_kept(handler.name), [given_back(handler.name)], gone)
         # Behind the two statements with which `_handler` begins its body.
-        new.body.insert(2, _at(ast.If(_name(".r"), [kept], []), handler.body[0]))
+        new.body.insert(2, at(ast.If(name_of(".r"), [kept], []), handler.body[0]))
 
     # -- compiling ------------------------------------------------------------------------------------------
 
@@ -374,21 +375,21 @@ class Twin:
         """``.k = lambda: (cells)``: a function whose closure holds the frame's cells."""
         if not self.code.co_cellvars:
             return []
-        reads = ast.Tuple([_name(name) for name in self.code.co_cellvars], ast.Load())
+        reads = ast.Tuple([name_of(name) for name in self.code.co_cellvars], ast.Load())
         nothing = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[])
-        return [_at(ast.Assign([_stored(".k")], ast.Lambda(nothing, reads)), self.node)]
+        return [at(ast.Assign([stored(".k")], ast.Lambda(nothing, reads)), self.node)]
 
     def _compile(self, body: Block) -> types.CodeType:
         old = self.node
         arguments = source.copy_tree(old.args)
-        arguments.kwonlyargs = [*arguments.kwonlyargs, _at(ast.arg(".c"), old)]
+        arguments.kwonlyargs = [*arguments.kwonlyargs, at(ast.arg(".c"), old)]
         arguments.kw_defaults = [*arguments.kw_defaults, None]
         docstring = [s for s in old.body[:1] if is_text(s)]  # may be another constant: it does nothing
         body = docstring + [s for s in body if not any(s is text for text in docstring)]
         fields: dict[str, Any] = {"name": old.name, "args": arguments, "decorator_list": []}
         if hasattr(old, "type_params"):
             fields["type_params"] = old.type_params
-        inner = ast.copy_location(type(old)(body=body or [_at(ast.Pass(), old)], **fields), old)
+        inner = ast.copy_location(type(old)(body=body or [at(ast.Pass(), old)], **fields), old)
         outer = ast.parse(f"def _({', '.join(self.code.co_freevars)}): pass").body[0]
         assert isinstance(outer, ast.FunctionDef)
         outer.body = [inner]
@@ -426,58 +427,3 @@ def _renamed(code: types.CodeType, old: str, new: str) -> types.CodeType:
     consts = tuple(_renamed(c, old, new) if isinstance(c, types.CodeType) else c for c in code.co_consts)
     name = new + code.co_qualname[len(old) :] if code.co_qualname.startswith(old) else code.co_qualname
     return code.replace(co_consts=consts, co_qualname=name)
-
-
-# -- small nodes --------------------------------------------------------------------------------------------
-
-
-def _name(name: str) -> ast.Name:
-    return ast.Name(name, ast.Load())
-
-
-def _stored(name: str) -> ast.Name:
-    return ast.Name(name, ast.Store())
-
-
-def _of_cursor(attribute: str) -> ast.Attribute:
-    return ast.Attribute(_name(".c"), attribute, ast.Load())
-
-
-def _not_entering() -> ast.expr:
-    return ast.UnaryOp(ast.Not(), _name(".r"))
-
-
-def _member(holder: str, name: str) -> ast.expr:
-    return ast.Subscript(_name(holder), ast.Constant(name), ast.Load())
-
-
-def _is_among(holder: str, name: str) -> ast.expr:
-    return ast.Compare(ast.Constant(name), [ast.In()], [_name(holder)])
-
-
-def _is_kept(name: str) -> ast.expr:
-    return ast.Compare(ast.Constant(name), [ast.In()], [_of_cursor("values")])
-
-
-def _given_back(name: str) -> ast.stmt:
-    return ast.Assign([_stored(name)], ast.Subscript(_of_cursor("values"), ast.Constant(name), ast.Load()))
-
-
-def _bound(statement: Any) -> list[str]:
-    targets = [item.optional_vars for item in statement.items if item.optional_vars is not None]
-    names = [node for target in targets for node in own_nodes(target) if isinstance(node, ast.Name)]
-    return [node.id for node in names if isinstance(node.ctx, ast.Store)]
-
-
-def _at(node: Any, like: Any) -> Any:
-    """Give a new node, and what hangs on it without a position, the position at which another one begins."""
-    todo = [node]
-    while todo:
-        inner = todo.pop()
-        if "lineno" not in inner._attributes:
-            todo += ast.iter_child_nodes(inner)
-        elif not hasattr(inner, "lineno"):
-            inner.lineno = inner.end_lineno = like.lineno
-            inner.col_offset = inner.end_col_offset = like.col_offset
-            todo += ast.iter_child_nodes(inner)
-    return node

@@ -26,12 +26,12 @@ from .._values.codec import plain
 from .._values.preview import preview
 from .._values.secret import Secret
 from .places import Place
+from .sharing import SCALARS, containers, groups_of, is_finite, memory_of, stands_twice
 from .twin import Twin, code_position
 
 __all__ = ["Frame", "Kept", "Path", "Snapshot", "secret_at", "secrets_in"]
 
 _JSON_SCALARS = (int, float, str, bool, type(None))
-_SCALARS = (*_JSON_SCALARS, bytes, complex)
 _SHAREABLE = (str, bytes, int, float, type, types.BuiltinFunctionType, types.ModuleType, type(None))
 """What two variables may share without anybody noticing that they no longer do."""
 
@@ -110,11 +110,11 @@ class Frame:
             for name, value in zip(self.twin.bound_by(around), variables.get(f".w{around.level}", ()), strict=False):
                 if name in variables and variables[name] is value:
                     del variables[name]
-                if type(value) not in _SCALARS:
+                if type(value) not in SCALARS:
                     refused[id(value)] = ("refused", f"`with` gave it as {name}, and the `with` is entered again")
         for name, value in from_call.items():
             variables.pop(name, None)
-            for inner in _containers(value):
+            for inner in containers(value):
                 refused[id(inner)] = ("refused", f"it is part of {name}, which is not kept")
         wanted, ranges = self.twin.hidden(place)
         rich: dict[str, Any] = {}
@@ -151,7 +151,7 @@ class Frame:
         for cell in self.free.values():
             with suppress(ValueError):  # it is empty
                 seen.add(id(cell.cell_contents))
-        if all(plain(value) and _is_finite(value) and not _stands_twice(value, seen) for value in rich.values()):
+        if all(plain(value) and is_finite(value) and not stands_twice(value, seen) for value in rich.values()):
             found.plain.update(rich)
             return
         named = {**self._named(), **refused}
@@ -161,7 +161,7 @@ class Frame:
                 dumped[name] = self._dump(value, named)
             except Exception as error:  # noqa: BLE001 - pickling runs whatever the classes define
                 found.missing[name] = _reason(value, error)
-        for group in _groups({name: shared for name, (_, _, shared) in dumped.items()}):
+        for group in groups_of({name: shared for name, (_, _, shared) in dumped.items()}):
             alone = group[0] if len(group) == 1 else None
             if alone is not None and self._is_json(rich[alone], named):
                 found.plain[alone] = rich[alone]
@@ -182,12 +182,12 @@ class Frame:
 
     def _is_json(self, value: Any, named: Named) -> bool:
         """Whether JSON brings it back the same: nothing in it stands twice, or is somebody else's."""
-        return plain(value) and _is_finite(value) and not _stands_twice(value, set(named))
+        return plain(value) and is_finite(value) and not stands_twice(value, set(named))
 
     def _dump(self, value: Any, named: Named) -> tuple[str, bytes, set[int]]:
         """Return how a variable is kept alone, its bytes, and the ids of what others might share with it."""
         if id(value) not in named and (data := arrow.dumps(value)) is not None:
-            return "arrow", data, {id(value), id(_memory_of(value))}
+            return "arrow", data, {id(value), id(memory_of(value))}
         return "cloudpickle", *self._pickle(value, named)
 
     def _pickle(self, value: Any, named: Named) -> tuple[bytes, set[int]]:
@@ -204,13 +204,13 @@ class Frame:
         named: Named = {}
         for name, value in self.fn.__globals__.items():
             by_reference = isinstance(value, type) and value.__qualname__ == name  # every pickle does that
-            if name[:1] != "_" and type(value) not in _SCALARS and not by_reference:
+            if name[:1] != "_" and type(value) not in SCALARS and not by_reference:
                 named[id(value)] = ("global", name)
         named[id(self.fn.__globals__)] = ("globals", "")
         for name, cell in self.free.items():
             named[id(cell)] = ("free", name)
             with suppress(ValueError):  # it is empty
-                if type(cell.cell_contents) not in _SCALARS:
+                if type(cell.cell_contents) not in SCALARS:
                     named[id(cell.cell_contents)] = ("closure", name)
         for name, cell in self.cells.items():
             named[id(cell)] = ("cell", name)
@@ -232,6 +232,9 @@ class Frame:
 
 
 # -- pickling -----------------------------------------------------------------------------------------------
+
+
+# Pickles in logs name functions of this section: they keep their names, and stay in this module.
 
 
 @lru_cache(maxsize=1)
@@ -256,7 +259,7 @@ def _pickler() -> Any:
             ):  # cloudpickle would make a copy of what it holds
                 raise pickle.PicklingError("it is open, and would become a copy")
             if type(obj).__name__ == "ndarray" and type(obj).__module__ == "numpy":
-                memory = _memory_of(obj)
+                memory = memory_of(obj)
                 self.arrays.add(id(memory))
                 if self.bases.setdefault(id(memory), id(obj)) != id(obj):
                     raise pickle.PicklingError("two arrays share memory, and would become two")
@@ -323,6 +326,10 @@ def _dress_error(error: BaseException, state: Any) -> None:
     error.__cause__, error.__context__, error.__suppress_context__ = state[1], state[2], state[3]
 
 
+def _reason(value: Any, error: Exception) -> str:
+    return f"a {type(value).__name__} cannot be kept: {error}"
+
+
 # -- loops over a range, which are the most frequent ones ----------------------------------------------------
 
 _RANGE_ITERATOR = type(iter(range(0)))
@@ -360,69 +367,3 @@ def secret_at(arguments: Any, path: Path) -> Any:
     for key in keys:
         found = found[key]
     return found.reveal() if revealed else found
-
-
-# -- what is shared -----------------------------------------------------------------------------------------
-
-
-def _memory_of(value: Any) -> Any:
-    """The array whose memory an array looks at; other values are their own."""
-    if type(value).__module__ != "numpy":
-        return value
-    root: Any = value
-    while type(getattr(root, "base", None)) is type(value):
-        root = root.base
-    return root
-
-
-def _containers(value: Any, seen: set[int] | None = None) -> Iterable[Any]:
-    """The lists and dicts in a value, and itself."""
-    seen = set() if seen is None else seen
-    if id(value) in seen or type(value) in _SCALARS:
-        return
-    seen.add(id(value))
-    yield value
-    if type(value) is dict or type(value) is list:
-        for inner in value.values() if type(value) is dict else value:
-            yield from _containers(inner, seen)
-
-
-def _stands_twice(value: Any, seen: set[int]) -> bool:
-    """Whether a list or a dict stands twice in a plain value: JSON would make two of it."""
-    if type(value) is dict or type(value) is list:
-        if id(value) in seen:
-            return True
-        seen.add(id(value))
-        return any(_stands_twice(inner, seen) for inner in (value.values() if type(value) is dict else value))
-    return False
-
-
-def _is_finite(value: Any) -> bool:
-    if type(value) is float:
-        return math.isfinite(value)
-    if type(value) is dict or type(value) is list:
-        return all(map(_is_finite, value.values() if type(value) is dict else value))
-    return True
-
-
-def _groups(shared: dict[str, set[int]]) -> list[list[str]]:
-    """Put names together that share an object."""
-    parent = {name: name for name in shared}
-
-    def root(name: str) -> str:
-        while parent[name] != name:
-            name = parent[name]
-        return name
-
-    owner: dict[int, str] = {}
-    for name, ids in shared.items():
-        for one in ids:
-            parent[root(name)] = root(owner.setdefault(one, name))
-    groups: dict[str, list[str]] = {}
-    for name in shared:
-        groups.setdefault(root(name), []).append(name)
-    return list(groups.values())
-
-
-def _reason(value: Any, error: Exception) -> str:
-    return f"a {type(value).__name__} cannot be kept: {error}"

@@ -10,12 +10,24 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Cell", "cells_of", "file_name", "master", "masters", "notebook", "solution", "student", "write"]
+__all__ = [
+    "Cell",
+    "cells_of",
+    "file_name",
+    "languages",
+    "master",
+    "masters",
+    "notebook",
+    "solution",
+    "student",
+    "write",
+]
 
 _FOLDER = Path(__file__).with_name("lessons")
 _HEAD = re.compile(r"^# %% (?P<markdown>\[markdown\] )?(?P<name>[\w-]+)$", re.MULTILINE)
@@ -24,6 +36,10 @@ _BLOCK = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 _LINE = re.compile(r"^(?P<left>.*?= )?(?P<right>.*?)  ### SOLUTION(?: (?P<instead>.*))?$", re.MULTILINE)
+
+
+_NOT_SIGNED_OFF = {"es": "*Traducción provisional: espera la revisión de un hablante nativo.*"}
+"""What a translation says of itself until a native reader has signed it off."""
 
 
 @dataclass(frozen=True)
@@ -92,14 +108,26 @@ def solution(source: str) -> str:
     return re.sub(r"  ### SOLUTION.*$", "", source, flags=re.MULTILINE)
 
 
-def notebook(number: int, copy: Callable[[str], str] = student) -> dict[str, Any]:
+def languages(number: int) -> tuple[str, ...]:
+    """Return the languages of a lesson, English first."""
+    found = (path.stem for path in sorted(_FOLDER.glob("*.toml")) if f"lesson-{number}" in _texts(path.stem))
+    return ("en", *found)
+
+
+def notebook(number: int, copy: Callable[[str], str] = student, language: str = "en") -> dict[str, Any]:
     """Build a notebook, in nbformat 4.5.
 
     Args:
         number: which lesson.
         copy: makes each code cell: `student` or `solution`.
+        language: what its texts are in; code stays as it is.
+
+    Raises:
+        ValueError: the lesson is not translated, or not as a whole.
     """
     cells = cells_of(master(number).read_text(encoding="utf-8"))
+    if language != "en":
+        cells = _translated(number, cells, language)
     made = [replace(cell, source=copy(cell.source)) if cell.is_code else cell for cell in cells]
     return {
         "cells": [_as_json(cell) for cell in made],
@@ -112,14 +140,33 @@ def notebook(number: int, copy: Callable[[str], str] = student) -> dict[str, Any
     }
 
 
-def file_name(number: int) -> str:
+def file_name(number: int, language: str = "en") -> str:
     """Return how a lesson's notebook is called."""
-    return f"lesson_{master(number).stem}.ipynb"
+    suffix = "" if language == "en" else f"_{language}"
+    return f"lesson_{master(number).stem}{suffix}.ipynb"
 
 
-def write(number: int, path: Path, copy: Callable[[str], str] = student) -> None:
+def write(number: int, path: Path, copy: Callable[[str], str] = student, language: str = "en") -> None:
     """Write a lesson's notebook."""
-    path.write_text(json.dumps(notebook(number, copy), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    made = notebook(number, copy, language)
+    path.write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _texts(language: str) -> dict[str, dict[str, str]]:
+    path = _FOLDER / f"{language}.toml"
+    return tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _translated(number: int, cells: list[Cell], language: str) -> list[Cell]:
+    """Put the translated texts in place of the English ones; each has to be there, and no other."""
+    texts = _texts(language).get(f"lesson-{number}")
+    if texts is None:
+        raise ValueError(f"lesson {number} is in {', '.join(languages(number))}, and not in {language!r}")
+    names = {cell.name for cell in cells if not cell.is_code}
+    if texts.keys() != names:
+        raise ValueError(f"{language}.toml, lesson-{number}: missing or too many: {sorted(texts.keys() ^ names)}")
+    made = [cell if cell.is_code else replace(cell, source=texts[cell.name].strip()) for cell in cells]
+    return [replace(made[0], source=f"{made[0].source}\n\n{_NOT_SIGNED_OFF[language]}"), *made[1:]]
 
 
 def _as_json(cell: Cell) -> dict[str, Any]:

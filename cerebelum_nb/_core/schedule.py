@@ -20,6 +20,7 @@ __all__ = [
     "SchedulePaused",
     "ScheduleResumed",
     "ScheduleSet",
+    "ScheduleSkipped",
     "ScheduleStarted",
     "ScheduleState",
     "act",
@@ -50,6 +51,7 @@ class ScheduleSet:
     anchor: int = 0
     timezone: str = "UTC"
     catch_up: int = 0
+    overlap: str = "skip"
     next_at: int | None = None
     by: str = ""
 
@@ -99,7 +101,25 @@ class ScheduleMissed:
     next_at: int | None = None
 
 
-ScheduleEvent = ScheduleSet | SchedulePaused | ScheduleResumed | ScheduleDeleted | ScheduleStarted | ScheduleMissed
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleSkipped:
+    """Nothing is started for the time ``due_at``, as ``behind`` has not ended."""
+
+    at: int
+    due_at: int
+    behind: str
+    next_at: int | None = None
+
+
+ScheduleEvent = (
+    ScheduleSet
+    | SchedulePaused
+    | ScheduleResumed
+    | ScheduleDeleted
+    | ScheduleStarted
+    | ScheduleMissed
+    | ScheduleSkipped
+)
 
 SCHEDULE_EVENTS: dict[str, type[Any]] = {cls.__name__: cls for cls in ScheduleEvent.__args__}
 """The class of each event by its name, as the log holds it."""
@@ -142,6 +162,8 @@ def evolve_schedule(state: ScheduleState, event: ScheduleEvent) -> ScheduleState
         case ScheduleStarted():
             changed |= {"last_at": event.due_at, "last_execution": event.execution_id, "next_at": event.next_at}
             changed["note"] = None
+        case ScheduleSkipped():
+            changed |= {"note": f"{event.behind} was still at work", "next_at": event.next_at}
         case ScheduleMissed():
             changed |= {"note": event.reason, "next_at": event.next_at}
         case _:

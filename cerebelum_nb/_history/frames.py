@@ -25,6 +25,7 @@ __all__ = [
     "EVENTS",
     "EXECUTIONS",
     "MOMENT",
+    "NOTES",
     "SCHEDULES",
     "STEPS",
     "STEP_STATES",
@@ -76,6 +77,8 @@ EXECUTIONS = {
     "parent_version": Kind.INT,
     "version": Kind.INT,
     "caller": Kind.TEXT,
+    "name": Kind.TEXT,
+    "tags": Kind.TEXT,
 }
 
 STEPS = {
@@ -94,6 +97,7 @@ STEPS = {
     "error_type": Kind.CATEGORY,
     "code_hash": Kind.TEXT,
     "worker": Kind.CATEGORY,
+    "source": Kind.TEXT,
 }
 
 EVENTS = {
@@ -108,6 +112,18 @@ EVENTS = {
     "data": Kind.TEXT,
 }
 
+NOTES = {
+    "execution_id": Kind.TEXT,
+    "workflow": Kind.CATEGORY,
+    "step": Kind.CATEGORY,
+    "item": Kind.TEXT,
+    "visit": Kind.INT,
+    "attempt": Kind.INT,
+    "at": Kind.TIME,
+    "name": Kind.TEXT,
+    "value": Kind.TEXT,
+}
+
 SCHEDULES = {
     "schedule_id": Kind.TEXT,
     "workflow": Kind.CATEGORY,
@@ -117,6 +133,7 @@ SCHEDULES = {
     "next_at": Kind.TIME,
     "last_at": Kind.TIME,
     "last_execution": Kind.TEXT,
+    "overlap": Kind.CATEGORY,
     "catch_up": Kind.DURATION,
     "inputs": Kind.TEXT,
     "note": Kind.TEXT,
@@ -124,7 +141,7 @@ SCHEDULES = {
     "version": Kind.INT,
 }
 
-_OF_THE_LOG = ("execution_id", "workflow", "error_type", "code_hash", "worker")
+_OF_THE_LOG = ("execution_id", "workflow", "error_type", "code_hash", "worker", "source")
 
 MOMENT = {name: kind for name, kind in STEPS.items() if name not in _OF_THE_LOG} | {"step": Kind.TEXT}
 

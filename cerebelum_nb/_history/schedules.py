@@ -34,6 +34,7 @@ def schedules(*, tz: Zone | None = None, store: Source | None = None) -> pd.Data
         - ``timezone`` (category): the zone of its cron expression
         - ``next_at`` (datetime, UTC): when it starts the next execution; NaT while it is paused
         - ``last_at`` (datetime, UTC), ``last_execution`` (str): the last time, and the execution started for it
+        - ``overlap`` (category): what happens when the execution before has not ended, skip or queue
         - ``catch_up`` (timedelta): how late a time may still be started
         - ``inputs`` (str): JSON text of what executions are started with
         - ``note`` (str): why nothing was started at the last time; missing when something was
@@ -70,6 +71,7 @@ def _row(state: ScheduleState) -> tuple[Any, ...]:
         state.next_at,
         state.last_at,
         state.last_execution,
+        definition.overlap,
         definition.catch_up,
         definition.inputs,
         state.note,

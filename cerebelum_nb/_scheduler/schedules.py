@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .._core.schedule import ScheduleMissed, ScheduleStarted, ScheduleState, act, evolve_schedule
+from .._core.schedule import ScheduleMissed, ScheduleSkipped, ScheduleStarted, ScheduleState, act, evolve_schedule
 from .._engine.staleness import parts_written
 from .._store.base import Store
 from .._text.recurrence import in_zone
 from .._workflow.find import WorkflowFinder
-from .._workflow.schedule import first_events, origin_of_schedule, recurrence_of
+from .._workflow.schedule import begin, origin_of_schedule, recurrence_of
 from .._workflow.workflow import Workflow
 from ..errors import CerebelumError, StoreError
 
@@ -58,7 +58,7 @@ class Schedules:
             if isinstance(event, ScheduleStarted):
                 if until > now:
                     return None
-                commit = first_events(self._workflow(state), state, event.execution_id, now, self._store)
+                event, commit = begin(self._workflow(state), state, event, self._store)
         except StoreError:
             raise
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever its code raises, it is one of many
@@ -86,6 +86,10 @@ def _told(state: ScheduleState, event: object) -> str:
     zone = state.definition.timezone
     if isinstance(event, ScheduleStarted):
         return f"schedule {state.schedule_id}: {event.execution_id} starts, for {in_zone(event.due_at, zone)}"
+    if isinstance(event, ScheduleSkipped):
+        return (
+            f"schedule {state.schedule_id}: {in_zone(event.due_at, zone)} is skipped, as {event.behind} has not ended"
+        )
     assert isinstance(event, ScheduleMissed)
     until = "" if event.next_at is None else f"; next {in_zone(event.next_at, zone)}"
     return f"schedule {state.schedule_id}: {in_zone(event.due_at, zone)} is missed, as {event.reason}{until}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import inspect
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ from .._core.graph import Plan, StepSpec
 from .._dsl.step import Step, is_async
 from .._text.text import did_you_mean
 from .._workflow.workflow import Workflow
+from .fates import Fate
 
 __all__ = ["Fails", "with_doubles"]
 
@@ -60,6 +62,7 @@ class _Doubled(Workflow):
     """A workflow some of whose steps run something else."""
 
     doubles: Mapping[str, Any]
+    fate: Fate | None
 
     def plan(self) -> Plan:
         plan = super().plan()
@@ -82,16 +85,17 @@ class _Doubled(Workflow):
     def _put(self, spec: StepSpec) -> StepSpec:
         if spec.name not in self.doubles:
             return spec
-        fn, waits = _function(self.doubles[spec.name], spec)
+        fn, waits = _function(self.doubles[spec.name], spec, self.fate)
         return replace(spec, fn=fn, is_async=waits, policy=replace(spec.policy, checkpoint=None))
 
 
-def with_doubles(flow: Workflow, doubles: Mapping[Any, Any] | None) -> Workflow:
+def with_doubles(flow: Workflow, doubles: Mapping[Any, Any] | None, fate: Fate | None = None) -> Workflow:
     """Return the workflow with doubles in place of some of its steps.
 
     Args:
         flow: the workflow.
         doubles: what runs instead, by step or its name.
+        fate: how long doubles that are values take.
     """
     if not isinstance(flow, Workflow):
         raise TypeError(f"this takes a workflow, as @workflow made it, not {flow!r}")
@@ -103,11 +107,11 @@ def with_doubles(flow: Workflow, doubles: Mapping[Any, Any] | None) -> Workflow:
     made = copy.copy(flow)
     made.__class__ = _Doubled
     assert isinstance(made, _Doubled)
-    made.doubles = named
+    made.doubles, made.fate = named, fate
     return made
 
 
-def _function(double: Any, spec: StepSpec) -> tuple[Callable[..., Any], bool]:
+def _function(double: Any, spec: StepSpec, fate: Fate | None = None) -> tuple[Callable[..., Any], bool]:
     """Return the function that stands for a double, and whether it runs on the event loop."""
     if isinstance(double, Fails):
         after = double.function(spec)
@@ -134,6 +138,8 @@ def _function(double: Any, spec: StepSpec) -> tuple[Callable[..., Any], bool]:
         return _with_its_own_arguments(double), is_async(double)
 
     async def value(**_: Any) -> Any:
+        for _turn in range(fate.next_turns() if fate is not None else 0):
+            await asyncio.sleep(0)
         return double
 
     return value, True

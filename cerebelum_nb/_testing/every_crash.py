@@ -15,7 +15,7 @@ from .._core.events import Event
 from .._engine.crash import Crashed, armed
 from .._store.base import Commit
 
-__all__ = ["Place", "Visit", "every_crash"]
+__all__ = ["Place", "Visit", "event_name", "every_crash", "places"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Visit:
     place: Place | None = None
     repeat: Sequence[str] = ()
     crashed: Crashed | None = None
-    survived: bool = False
+    pending: bool = False  # those who drive the runs have yet to start them again
     committed: list[Place] = field(default_factory=list)
 
     @staticmethod
@@ -53,13 +53,12 @@ class Visit:
         for commit in commits:
             last = commit.after + len(commit.events)
             if not before:
-                self.committed.append(Place(commit.execution_id, last, tuple(map(_name, commit.events))))
+                self.committed.append(Place(commit.execution_id, last, tuple(map(event_name, commit.events))))
             if place is None or self.crashed is not None or place.before is not before:
                 continue
             if commit.execution_id == place.execution_id and commit.after < place.version <= last:
-                event = commit.events[-1]
-                step = getattr(event, "step", None) or ""
-                self.crashed = Crashed(commit.execution_id, last, type(event).__name__, step, before=before)
+                kind, _, step = event_name(commit.events[-1]).partition(" ")
+                self.crashed, self.pending = Crashed(commit.execution_id, last, kind, step, before=before), True
                 return self.crashed
         return None
 
@@ -98,6 +97,7 @@ def places(visit: Visit, *, before: bool) -> list[Place]:
     return [Place(place.execution_id, place.version, place.events, before) for place in visit.committed]
 
 
-def _name(event: Event) -> str:
+def event_name(event: Event) -> str:
+    """Name an event and its step."""
     step = getattr(event, "step", None)
     return f"{type(event).__name__} {step}" if step else type(event).__name__

@@ -14,7 +14,7 @@ from _pytest.runner import runtestprotocol
 
 if TYPE_CHECKING:
     from .every_crash import Place, Visit
-    from .runs import Workflows
+    from .workflows import Workflows
 
 __all__ = ["workflows"]
 
@@ -43,7 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def workflows(request: pytest.FixtureRequest) -> Iterator[Workflows]:
     """Runs of workflows on a fake clock, with a log in memory; fresh for each test."""
-    from .runs import Workflows
+    from .workflows import Workflows
 
     with Workflows(real_time=request.config.getoption("--cerebelum-real-time")) as made:
         yield made

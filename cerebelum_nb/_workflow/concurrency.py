@@ -19,10 +19,13 @@ from .._text.text import cut, did_you_mean
 from .._values import Secret
 from ..errors import CerebelumError, InputsError, ResumeError, WorkflowDefinitionError
 
-__all__ = ["concurrency_of", "refuse_if_busy", "slot_of", "supersede"]
+__all__ = ["SCHEDULE_SLOT", "concurrency_of", "refuse_if_busy", "slot_of", "supersede"]
 
 _CONFLICTS = ("queue", "cancel", "refuse")
 _LONGEST = 200
+
+SCHEDULE_SLOT = "schedule:"
+"""How the slot begins that the executions of one schedule share, if their workflow has no concurrency key."""
 
 messages = logging.getLogger("cerebelum_nb")
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from .._core import schedule as core
 from .._core.arguments import count as checked_count
-from .._core.events import Event, WorkflowHibernated
-from .._core.schedule import ScheduleEvent, ScheduleSet, ScheduleState
+from .._core.events import Event, WorkflowHibernated, WorkflowQueued
+from .._core.schedule import ScheduleEvent, ScheduleSet, ScheduleSkipped, ScheduleStarted, ScheduleState
 from .._core.state import fold
 from .._core.summary import summarise
 from .._core.value import Value
@@ -32,11 +32,12 @@ from .._text.text import did_you_mean
 from .._text.times import at
 from .._values import Redactor, decode, encode
 from ..errors import CerebelumError, ScheduleNotFoundError
+from .concurrency import SCHEDULE_SLOT, slot_of
 from .definition import Definition
 from .find import Origin
 from .start import check_id, refuse_in_step, started
 
-__all__ = ["Schedule", "first_events", "make_schedule", "named", "origin_of_schedule", "recurrence_of", "schedules"]
+__all__ = ["Schedule", "begin", "make_schedule", "named", "origin_of_schedule", "recurrence_of", "schedules"]
 
 _LEAST_CATCH_UP = 10.0
 _MOST_ID = 180  # the ids of its executions add the time
@@ -166,6 +167,7 @@ def make_schedule(
     every: Duration | None,
     timezone: str,
     inputs: Inputs | None,
+    overlap: str,
     catch_up: Duration,
     schedule_id: str | None,
     store: Store | None,
@@ -177,6 +179,13 @@ def make_schedule(
         given = "both are given" if cron is not None else "neither is given"
         raise ValueError(
             f"a schedule has either cron='0 6 * * 1-5' or every='2 hours', and {given}: give one of the two"
+        )
+    if overlap not in ("skip", "queue"):
+        hint = did_you_mean(
+            str(overlap), ("skip", "queue"), "'skip' leaves that time out, 'queue' starts it afterwards"
+        )
+        raise ValueError(
+            f"overlap is 'skip' or 'queue', for a time when the execution before has not ended, not {overlap!r}. {hint}"
         )
     late = seconds(catch_up, unit="s", what="catch_up")
     if late < _LEAST_CATCH_UP:
@@ -210,6 +219,7 @@ def make_schedule(
             anchor=now if micros else 0,
             timezone=zone,
             catch_up=round(late * 1e6),
+            overlap=overlap,
             by=_who(by),
         )
         if state.state != core.DELETED and _is_same(state.definition, defined):
@@ -279,14 +289,38 @@ def origin_of_schedule(definition: ScheduleSet) -> Origin:
     )
 
 
-def first_events(workflow: Definition, state: ScheduleState, execution_id: str, now: int, store: Store) -> Commit:
-    """Make the commit that records the start of an execution, which whoever looks for what is due then runs."""
-    plan, redactor = workflow.plan(), Redactor(store.redact)
+def begin(
+    workflow: Definition, state: ScheduleState, event: ScheduleStarted, store: Store
+) -> tuple[ScheduleEvent, Commit | None]:
+    """Make the commit that records the start of an execution; a scheduler runs it when it is due, or its turn comes.
+
+    Args:
+        workflow: what is started.
+        state: its schedule.
+        event: that it is started, and when.
+        store: the log.
+
+    Returns:
+        The event and the commit; or that the time is skipped, as the execution before it has not ended.
+    """
+    plan, redactor, definition = workflow.plan(), Redactor(store.redact), state.definition
+    value = _value(definition)
+    slot = slot_of(plan, decode(value, store.payload)) or f"{SCHEDULE_SLOT}{state.schedule_id}"
+    has_it = store.in_slot(slot)
+    if has_it is None:
+        has_it = next(iter(store.queue(slot, limit=1)), None)
+    if has_it is not None and has_it.execution_id != event.execution_id and definition.overlap == "skip":
+        skipped = ScheduleSkipped(at=event.at, due_at=event.due_at, behind=has_it.execution_id, next_at=event.next_at)
+        return skipped, None
     blueprint = blueprint_of(plan, redactor)
-    start = started(workflow, plan, _value(state.definition), now, blueprint.digest)
-    events: list[Event] = [start, WorkflowHibernated(at=now, wake_at=now)]
-    return Commit(
-        execution_id=execution_id,
+    last = store.queue(slot, limit=1, last=True)
+    at = max([event.at, *((row.summary.queued_at or 0) + 1 for row in last)])
+    begun: Event = WorkflowHibernated(at=at, wake_at=at)
+    if has_it is not None:
+        begun = WorkflowQueued(at=at, behind=has_it.execution_id)
+    events: list[Event] = [started(workflow, plan, value, at, blueprint.digest, slot=slot), begun]
+    return event, Commit(
+        execution_id=event.execution_id,
         after=0,
         events=events,
         summary=summarise(fold(events)),

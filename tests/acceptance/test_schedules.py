@@ -64,7 +64,7 @@ def until(holds, folder):
 
 
 def test_two_schedulers_and_a_kill_start_each_time_once(folder, spawn):
-    add = [*CEREBELUM, "schedule", "add", "tick.py", "--every", "1s", "--catch-up", "5m"]
+    add = [*CEREBELUM, "schedule", "add", "tick.py", "--every", "1s", "--catch-up", "5m", "--overlap", "queue"]
     assert run(add, cwd=folder, capture_output=True, text=True).returncode == 0
     with SqliteStore(folder / ".cerebelum" / "history.db") as log:
 

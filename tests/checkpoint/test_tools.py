@@ -47,7 +47,7 @@ class Quiet:
         return False
 
 
-@pytest.fixture(params=["waits", None])
+@pytest.fixture(params=["waits", "lines", None])
 def ship(request):
     """The same workflow, with checkpoints and without."""
     linecache.cache[FILE] = (len(SOURCE), None, SOURCE.splitlines(True), FILE)

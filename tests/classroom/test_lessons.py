@@ -89,5 +89,23 @@ def test_the_student_has_something_to_write(number: int) -> None:
     assert any(build.student(cell.source) != build.solution(cell.source) for cell in cells if cell.is_code)
 
 
+@pytest.mark.parametrize("number", [number for number in NUMBERS if "es" in build.languages(number)])
+def test_a_translation_changes_no_code_and_says_that_it_is_not_signed_off(number: int) -> None:
+    english, spanish = build.notebook(number), build.notebook(number, language="es")
+    assert [cell["id"] for cell in spanish["cells"]] == [cell["id"] for cell in english["cells"]]
+    for one, other in zip(english["cells"], spanish["cells"], strict=True):
+        assert (one["source"] == other["source"]) is (one["cell_type"] == "code")
+    assert "espera la revisión de un hablante nativo" in "".join(spanish["cells"][0]["source"])
+    nbformat.validate(nbformat.from_dict(spanish))
+
+
+def test_a_lesson_that_is_not_translated_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="lesson 2 is in en, and not in 'es'"):
+        build.notebook(2, language="es")
+    monkeypatch.setattr(build, "_texts", lambda language: {"lesson-1": {"intro": "Hola"}})
+    with pytest.raises(ValueError, match=r"missing or too many: \['at-every-event'"):
+        build.notebook(1, language="es")
+
+
 def test_there_is_a_master_for_every_lesson() -> None:
     assert [f"lesson-{number}" for number in NUMBERS] == list(LESSONS)

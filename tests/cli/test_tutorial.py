@@ -46,6 +46,12 @@ def test_it_becomes_jupyterlab(call, tmp_path, monkeypatch):
     assert became == [(sys.executable, [sys.executable, "-m", "jupyterlab", *where, "--no-browser"])]
 
 
+def test_a_lesson_is_there_in_spanish(call, no_lab, tmp_path):
+    call("tutorial", "1", "--dir", str(tmp_path), "--lang", "es")
+    assert "Un programa que recuerda" in (tmp_path / "lesson_01_a_program_that_remembers_es.ipynb").read_text()
+    assert "but in: en" in call("tutorial", "2", "--dir", str(tmp_path), "--lang", "es").err
+
+
 @pytest.mark.parametrize("words", [("tutorial", "9"), ("tutorial", "one"), ("tutorial", "1", "a.db")])
 def test_what_there_is_not_is_refused(call, words):
     assert call(*words).code == 2

@@ -34,6 +34,7 @@ from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb._text.recurrence import Cron, Every
 from cerebelum_nb._text.times import to_micros
 from cerebelum_nb._workflow.find import WorkflowFinder
+from cerebelum_nb._workflow.schedule import begin
 from cerebelum_nb._workflow.workflow import registered
 from cerebelum_nb.archive import verify
 from cerebelum_nb.testing import FakeClock, MemoryStore
@@ -127,7 +128,7 @@ def test_a_year_of_nights_in_a_zone_with_both_changes_starts_each_day_once(clock
     """02:15 is left out by one change of each zone and repeated by the other; Lord Howe's is half an hour."""
     log = MemoryStore()
     minute = "45 1" if zone == LORD_HOWE else "30 1" if zone == "America/New_York" else "15 2"
-    made = nightly.schedule(cron=f"{minute} * * *", timezone=zone, store=log)
+    made = nightly.schedule(cron=f"{minute} * * *", timezone=zone, overlap="queue", store=log)
     both = [at_work(log), at_work(log)]
     count = 0
     while (following := log.next_schedule()) < to_micros(datetime(2027, 1, 1, tzinfo=UTC)):
@@ -172,7 +173,7 @@ def test_the_scheduler_runs_what_a_schedule_starts(log):
 
 
 def test_times_that_passed_without_a_scheduler_are_started_as_far_as_catch_up_goes(clock, log):
-    nightly.schedule(every="30 minutes", catch_up="1h", store=log)
+    nightly.schedule(every="30 minutes", catch_up="1h", overlap="queue", store=log)
     told = []
     assert at_work(log, told.append).start_due(clock.now() + 4 * HOUR) == clock.now() + 4 * HOUR + 30 * MINUTE
     assert kinds(log) == ["Set", "Missed", "Started", "Started", "Started"]
@@ -200,6 +201,82 @@ def test_one_made_again_after_it_was_deleted_does_not_start_a_time_again(clock, 
     assert at_work(log).start_due(clock.now() + HOUR) == clock.now() + 2 * HOUR
     assert kinds(log) == ["Set", "Started", "Deleted", "Set"]
     assert log.events("nightly-20260101T010000Z") == before
+
+
+# -- overlap -------------------------------------------------------------------------------------------------
+
+
+def states(log):
+    return {row.execution_id[-7:-3]: row.summary.state.value for row in log.executions()[0]}
+
+
+def complete(log, execution_id):
+    """Let an execution end, without a clock."""
+    asyncio.run(nightly.resume(execution_id, store=log))
+
+
+def test_a_time_is_skipped_while_the_execution_before_it_has_not_ended(clock, log):
+    made = nightly.schedule(every="1h", store=log)
+    work = at_work(log)
+    for hour in (1, 2):
+        work.start_due(clock.now() + hour * HOUR)
+    assert kinds(log) == ["Set", "Started", "Skipped"] and states(log) == {"0100": "SLEEPING"}
+    assert made.known.note == "nightly-20260101T010000Z was still at work"
+    complete(log, "nightly-20260101T010000Z")
+    work.start_due(clock.now() + 3 * HOUR)
+    assert kinds(log) == ["Set", "Started", "Skipped", "Started"] and made.known.note is None
+
+
+def test_or_it_is_queued_and_runs_afterwards(clock, log):
+    nightly.schedule(every="1h", overlap="queue", store=log)
+    at_work(log).start_due(clock.now() + HOUR)
+    at_work(log).start_due(clock.now() + 2 * HOUR)
+    at_work(log).start_due(clock.now() + 3 * HOUR)
+    assert states(log) == {"0100": "SLEEPING", "0200": "QUEUED", "0300": "QUEUED"}
+    clock.advance("4h")
+
+    async def live():
+        background = scheduler(log)
+        async with asyncio.timeout(60):
+            while log.executions(states=[ExecutionState.COMPLETED])[1] < 3:
+                await asyncio.sleep(0.01)
+        await background.stop()
+
+    asyncio.run(live())
+    ends = [log.events(f"nightly-20260101T0{hour}0000Z")[-1].at for hour in (1, 2, 3)]
+    assert ends == sorted(ends)
+
+
+def test_with_a_concurrency_key_any_execution_of_that_value_counts(clock, log):
+    @workflow(concurrency_key="service")
+    def keyed(wf):
+        wf.timeline(build)
+
+    for name, service in (("a", "api"), ("b", "api"), ("c", "web")):
+        keyed.schedule(every="1h", inputs={"service": service}, schedule_id=name, store=log)
+    at_work(log).start_due(clock.now() + HOUR)
+    assert [kinds(log, name)[-1] for name in "abc"] == ["Started", "Skipped", "Started"]
+    assert log.schedule("b").note == "a-20260101T010000Z was still at work"
+
+
+def test_one_that_got_the_slot_in_between_leaves_nothing_of_the_start(clock, log):
+    nightly.schedule(every="1h", store=log)
+    state, now = log.schedule("nightly"), clock.now() + HOUR
+    event = core.act(state, now, lambda moment: moment + HOUR)
+    _, commit = begin(nightly, state, event, log)
+    _, other = begin(nightly, state, replace(event, execution_id="other"), log)
+    assert log.append_schedule(core.evolve_schedule(state, event), event, other)
+    after = log.schedule("nightly")
+    late = replace(event, execution_id="late")
+    assert not log.append_schedule(core.evolve_schedule(after, late), late, commit)
+    assert kinds(log) == ["Set", "Started"] and log.executions()[1] == 1
+
+
+def test_a_resume_keeps_the_place_of_its_schedule(clock, log):
+    nightly.schedule(every="1h", store=log)
+    at_work(log).start_due(clock.now() + HOUR)
+    complete(log, "nightly-20260101T010000Z")
+    assert log.execution("nightly-20260101T010000Z").summary.slot == "schedule:nightly"
 
 
 # -- what becomes of it --------------------------------------------------------------------------------------
@@ -345,6 +422,7 @@ WRONG = [
     ("an interval of nothing", set_up(every=0), ValueError, r"every is at least one second, such as '2 hours'"),
     ("an interval in words", set_up(every="often"), ValueError, r"'often' is not understood: write it as"),
     ("no catch_up", set_up(every="1h", catch_up=0), ValueError, r"catch_up is at least 10 seconds.*'1 minute'"),
+    ("a policy of peers", set_up(every="1h", overlap="allow"), ValueError, r"'skip' or 'queue'.*leaves that time out"),
     ("a secret", set_up(every="1h", inputs={"t": Secret("x")}), ValueError, r"secret inputs.t.*from the environment"),
     ("an object", set_up(every="1h", inputs={"f": slice(3)}), ValueError, r"f cannot be kept as JSON.*such as a path"),
     ("inputs that are none", set_up(every="1h", inputs=[1]), TypeError, r"inputs are names with values"),

@@ -51,6 +51,18 @@ def test_it_is_brought_up_to_date(log):
         assert db.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
 
 
+@pytest.mark.parametrize("older", LOGS, ids=lambda path: path.stem)
+def test_it_is_read_as_it_is_where_nothing_may_be_written(older, tmp_path):
+    path = Path(shutil.copy(older, tmp_path / older.name))
+    before = path.read_bytes()
+    with SqliteStore(path, read_only=True) as log:
+        rows, total = log.executions(caller="")
+        assert total == len(rows) > 1 and {row.summary.caller for row in rows} == {None}
+        assert log.execution("every").version == len(log.events("every"))
+        assert len(history.executions(store=log)) == total
+    assert path.read_bytes() == before
+
+
 def test_events_of_every_type_it_could_hold_are_read(log):
     found = {type(event).__name__ for event in log.events("every")}
     with closing(sqlite3.connect(next(path for path in LOGS if path.name == log.path.name))) as db:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from hypothesis import given, settings
 
 from cerebelum_nb import (
     ApprovalRejectedError,
@@ -18,7 +19,7 @@ from cerebelum_nb import (
     wait_for_signal,
     workflow,
 )
-from cerebelum_nb.testing import Crashed, Fails, Workflows, crash_after, crash_before, every_crash
+from cerebelum_nb.testing import Crashed, Fails, Fate, Workflows, crash_after, crash_before, every_crash, fates
 
 
 @step(retries=1, retry_delay="1h")
@@ -247,6 +248,47 @@ def test_an_external_effect_is_repeated_only_where_the_test_says_so():
     with pytest.raises(OutcomeUnknownError):
         list(every_crash(body))
     assert {output for _, output in every_crash(body, repeat=["pay"])} == {"paid"}
+
+
+@step
+async def join(left, right):
+    return left + right
+
+
+@step
+async def left(charge):
+    raise AssertionError
+
+
+@step
+async def right(charge):
+    raise AssertionError
+
+
+@workflow
+def fork_and_join(wf):
+    wf.timeline(charge >> [left, right] >> join)
+
+
+@settings(max_examples=40)
+@given(fates(crashes=2, commits=6))
+def test_whenever_it_crashes_and_in_whatever_order_steps_end_it_ends_the_same(fate):
+    with Workflows(fate=fate) as workflows:
+        run = workflows.run(fork_and_join, doubles={charge: 1, left: 2, right: 3})
+        assert run.output == 5
+
+
+def test_a_fate_decides_where_runs_crash_and_which_parallel_step_ends_first():
+    def ends(turns):
+        with Workflows(fate=Fate(turns=turns)) as workflows:
+            run = workflows.run(fork_and_join, doubles={charge: 1, left: 2, right: 3})
+            return [event.step for event in run.events if type(event).__name__ == "StepCompleted"][1:3]
+
+    assert ends([0, 5, 0]) == ["right", "left"] and ends([0, 0, 5]) == ["left", "right"]
+    fate = Fate(crashes=[(1, False), (3, True)])
+    with Workflows(fate=fate) as workflows:
+        run = workflows.run(fork_and_join, doubles={charge: 1, left: 2, right: 3})
+        assert [type(event).__name__ for event in run.events].count("WorkflowResumed") == 2
 
 
 WRONG = [

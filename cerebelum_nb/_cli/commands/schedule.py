@@ -56,6 +56,12 @@ def schedule() -> None:
     "--inputs", "file", metavar="FILE|-", callback=read_file, help="A JSON file of inputs, or standard input; -i wins."
 )
 @click.option(
+    "--overlap",
+    type=click.Choice(["skip", "queue"]),
+    default="skip",
+    help="When the execution before has not ended: start nothing, or queue behind it (skip).",
+)
+@click.option(
     "--catch-up",
     metavar="D",
     default="1h",
@@ -73,6 +79,7 @@ def add(
     timezone: str,
     values: Mapping[str, str],
     file: Mapping[str, Any],
+    overlap: str,
     catch_up: str,
     schedule_id: str | None,
     json_: bool,
@@ -93,6 +100,7 @@ def add(
             every=every,
             timezone=timezone,
             inputs=inputs,
+            overlap=overlap,
             catch_up=catch_up,
             schedule_id=schedule_id,
             store=store,
@@ -223,6 +231,7 @@ def _shown(state: ScheduleState) -> dict[str, Any]:
         "cron": definition.cron or None,
         "every_seconds": definition.every / 1e6 or None,
         "timezone": definition.timezone,
+        "overlap": definition.overlap,
         "catch_up_seconds": definition.catch_up / 1e6,
         "next_at": None if state.next_at is None else timestamp(state.next_at),
         "last_at": None if state.last_at is None else timestamp(state.last_at),

@@ -30,10 +30,15 @@ _FOLDER = Path("cerebelum-tutorial")
     default=_FOLDER,
     help=f"Where to put the notebook; by default the folder {_FOLDER}.",
 )
+@click.option(
+    "--lang", "language", metavar="L", default="en", help="The language of its texts: en or es (some lessons)."
+)
 @click.option("--no-browser", is_flag=True, help="Start JupyterLab without opening a browser: it prints its address.")
 @debug_option
 @click.pass_context
-def tutorial(ctx: click.Context, what: str, logs: tuple[Path, ...], directory: Path, no_browser: bool) -> None:
+def tutorial(
+    ctx: click.Context, what: str, logs: tuple[Path, ...], directory: Path, language: str, no_browser: bool
+) -> None:
     """Learn it by doing: lessons of ten minutes.
 
     `tutorial 1` puts the notebook of lesson 1 into a folder and opens it in JupyterLab; one that is there already is
@@ -48,7 +53,7 @@ def tutorial(ctx: click.Context, what: str, logs: tuple[Path, ...], directory: P
     elif logs:
         raise click.UsageError("a LOG is for `tutorial check LOG`")
     else:
-        _open(what, directory, no_browser)
+        _open(what, directory, language, no_browser)
 
 
 def _list() -> None:
@@ -61,17 +66,19 @@ def _list() -> None:
     paint("Open one with `cerebelum tutorial N`.", err=True)
 
 
-def _open(what: str, directory: Path, no_browser: bool) -> None:
-    from ..._classroom.build import file_name, masters, write
+def _open(what: str, directory: Path, language: str, no_browser: bool) -> None:
+    from ..._classroom.build import file_name, languages, masters, write
 
     numbers = [str(number) for number in masters()]
     if what not in numbers:
         raise click.UsageError(f"there is no lesson {what!r}: name one of {', '.join(numbers)}, or `list`, or `check`")
-    path = directory / file_name(int(what))
+    if language not in (known := languages(int(what))):
+        raise click.UsageError(f"lesson {what} is not there in {language!r}, but in: {', '.join(known)}")
+    path = directory / file_name(int(what), language)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            write(int(what), path)
+            write(int(what), path, language=language)
     except OSError as error:
         raise Failure(f"cannot write to {directory}: {error.strerror}. Name another folder with --dir.") from error
     paint(f"The notebook is {path}")
