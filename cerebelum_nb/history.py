@@ -22,7 +22,7 @@ from ._history.plots import plot, plot_durations, plot_failures, plot_time, plot
 from ._history.replay import replay, slider
 from ._history.schedules import schedules
 from ._history.snapshot import state_at
-from ._history.tables import events, executions, outputs, sql, steps
+from ._history.tables import events, executions, notes, outputs, sql, steps
 from ._history.try_step import try_step
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "events",
     "executions",
     "graph",
+    "notes",
     "open",
     "outputs",
     "plot",

@@ -47,7 +47,7 @@ templates_path = ["_templates"]
 html_show_sphinx = False
 
 CONTENTS = {
-    "Learn": ["docs/index", "notebooks/*"],
+    "Learn": ["docs/index", "docs/es", "notebooks/*"],
     "Understand": ["docs/semantics", "docs/ownership", "docs/testing", "docs/glossary"],
     "Do": ["docs/howto/*", "docs/operations", "docs/cluster"],
     "Look up": ["docs/cli", "docs/reference/*", "benchmarks/README", "CHANGELOG", "CONTRIBUTING"],

@@ -166,7 +166,7 @@ STARTED = WorkflowStarted(at=0, workflow="made", inputs=Value("json", "{}"), tot
             """execution_id workflow_name status started_at completed_at current_step_index total_steps
             current_step_name progress_percentage completed_steps inputs
             step_outputs error sleep_info approval_info elapsed_seconds
-            interrupted caller queued_behind""",
+            interrupted caller queued_behind name tags notes""",
         ),
         (StepStatus, "step_name step_index status started_at completed_at duration_seconds output error"),
         (SleepInfo, "duration_ms sleep_started_at remaining_ms data"),
@@ -517,7 +517,7 @@ def test_json_shows_the_preview_of_other_values(client, store):
 
 def test_json_without_details_reads_no_steps(several, client):
     shown = page_of(client).executions[0].to_dict(details=False)
-    assert {"completed_steps", "inputs", "step_outputs", "sleep_info", "approval_info"} & set(shown) == set()
+    assert {"completed_steps", "inputs", "step_outputs", "sleep_info", "approval_info", "notes"} & set(shown) == set()
 
 
 def test_the_repr_is_one_line(client, store):

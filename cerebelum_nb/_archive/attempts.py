@@ -53,8 +53,8 @@ def attempts(events: Iterable[e.Event]) -> list[Attempt]:
                 if isinstance(event, e.StepInterrupted):
                     one.ended_at = event.at if event.ended_at is None else event.ended_at
                     one.notes.append(event.reason)
-                if isinstance(event, e.StepCompleted) and event.by_hand:
-                    one.notes.append("done by hand")
+                if isinstance(event, e.StepCompleted) and (event.by_hand or event.source):
+                    one.notes.append("done by hand" if event.by_hand else f"taken from {event.source}")
             case e.StepPrinted():
                 one.printed += event.text
             case _:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._core.events import StepStarted
-from .._store import rows
+from .._core.labels import NO_LABELS, Labels
+from .._store import labels, results, rows
 from .._store.rows import Row
 from ..errors import StoreError
 
@@ -30,6 +31,7 @@ class Record:
     execution: dict[str, Any]
     events: list[tuple[Row, bytes]]
     payloads: dict[str, tuple[str, bytes]]
+    labels: Labels = NO_LABELS
     untrusted: frozenset[str] = frozenset()
     is_foreign: bool = False
 
@@ -57,6 +59,7 @@ def read(db: sqlite3.Connection, execution_id: str) -> Record:
         execution={name: shown[name] for name in columns if name not in _NOT_CARRIED},
         events=events,
         payloads=payloads,
+        labels=labels.read(db, shown["key"]),
         untrusted=frozenset(untrusted),
         is_foreign=db.execute("SELECT 1 FROM foreign_execution WHERE execution_id = ?", (execution_id,)).fetchone()
         is not None,
@@ -67,11 +70,13 @@ def write(db: sqlite3.Connection, record: Record) -> None:
     """Write an execution that is not there yet; bytes that are there already keep the trust they have."""
     names, marks = ", ".join(record.execution), ", ".join("?" * len(record.execution))
     made = db.execute(f"INSERT INTO execution ({names}) VALUES ({marks})", tuple(record.execution.values()))
+    labels.write(db, made.lastrowid or 0, record.execution["started_at"], record.labels)
     db.executemany(
         """INSERT INTO event (execution, version, type, step, visit, attempt, at, data, hash)
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
         ((made.lastrowid, version, *row, head) for version, (row, head) in enumerate(record.events, start=1)),
     )
+    results.index(db, made.lastrowid or 0)
     if record.is_foreign:
         db.execute("INSERT OR IGNORE INTO foreign_execution (execution_id) VALUES (?)", (record.id,))
     for digest, kept in record.payloads.items():

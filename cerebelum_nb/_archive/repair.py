@@ -7,7 +7,7 @@ as it is.
 from __future__ import annotations
 
 from .._history.sources import Log
-from .._store import row_sql
+from .._store import labels, results, row_sql
 from .files import file_log
 from .verify import Check
 
@@ -42,4 +42,9 @@ def repair(execution_id: str | None = None, *, store: Log | None = None) -> tupl
             check.execution(columns)
         for name, (version, shown) in check.misfits.items():
             db.execute(row_sql.REPAIR, row_sql.repaired(name, version, shown))
+            (key,) = db.execute("SELECT key FROM execution WHERE execution_id = ?", (name,)).fetchone()
+            labels.write(db, key, shown.started_at, shown)
+        if execution_id is None:
+            labels.rebuild(db)
+            results.rebuild(db)
     return tuple(check.misfits)

@@ -14,7 +14,8 @@ from dataclasses import fields, replace
 from importlib.util import find_spec
 from typing import Any
 
-from .._core.events import Event
+from .._core.events import Event, WorkflowStarted
+from .._core.labels import Labels
 from .._core.state import fold
 from .._core.summary import summarise
 from .._core.value import ErrorInfo, Value
@@ -50,13 +51,20 @@ def scrub(record: Record, names: Collection[str]) -> tuple[Record, int]:
     for version, row in enumerate(map(rows.encode, scrubbed), start=1):
         head = chain.link(head, version, row)
         chained.append((row, head))
-    error = row_sql.shown_text(summarise(fold(scrubbed)).error)
+    shown = summarise(fold(scrubbed))
+    error = row_sql.shown_text(shown.error)
     payloads = {
         digest: (codec, _code(data, redactor) if codec == "code" else data)
         for digest, (codec, data) in record.payloads.items()
         if digest not in telling
     }
-    record = replace(record, execution={**record.execution, "error": error}, events=chained, payloads=payloads)
+    record = replace(
+        record,
+        execution={**record.execution, "error": error},
+        labels=Labels(shown.name, shown.tags),
+        events=chained,
+        payloads=payloads,
+    )
     return record, len(telling)
 
 
@@ -105,7 +113,7 @@ def _event(event: Event, redactor: Redactor, telling: Collection[str]) -> Event:
                     traceback=redactor.mask(error.traceback),
                     reason=None if error.reason is None else redactor.mask(error.reason),
                 )
-            case str() as text if f.name in _FREE_TEXT:
+            case str() as text if f.name in _FREE_TEXT or (f.name == "name" and isinstance(event, WorkflowStarted)):
                 changed[f.name] = redactor.mask(text)
     return replace(event, **changed)
 

@@ -19,7 +19,7 @@ from .._core.schedule import ScheduleState, evolve_schedule
 from .._core.state import State, evolve
 from .._core.summary import Summary, summarise
 from .._history.sources import Log
-from .._store import chain, row_sql, rows, schedules
+from .._store import chain, labels, results, row_sql, rows, schedules
 from .._store.connect import resolve_store
 from .._store.opening import ERRORS, explain
 from .._store.schema import SCHEMA_VERSION, differences, versions
@@ -208,6 +208,10 @@ class Check:
         if execution_id is None:
             self._schedules()
         self._payloads(everything=execution_id is None)
+        if execution_id is None:
+            self._tags()
+            if wrong := results.disagreements(self.db):
+                self.found(f"the index of cached results is not as the events say ({counted(wrong, 'row')})")
 
     # -- the file -------------------------------------------------------------------------------------------
 
@@ -221,6 +225,16 @@ class Check:
             self.found(f"an execution was deleted: {counted(count, 'event')} of it are left (its key was {key})")
         if self.db.execute("SELECT count(*) FROM maintenance").fetchone() != (0,):
             self.found("there is a row in the table maintenance, which lets events be changed")
+
+    def _tags(self) -> None:
+        for name in labels.disagreements(self.db):
+            told = (
+                "lists do not find it by its tags" if name else "the tags of an execution that is gone are still there"
+            )
+            self.found(told, name or None)
+            if name:
+                row = row_sql.to_row(self.db.execute(f"{row_sql.SELECT} WHERE execution_id = ?", (name,)).fetchone())
+                self.misfits.setdefault(name, (row.version, row.summary))
 
     def _has_no_tables(self) -> bool:
         """Report views in place of tables: whoever made such a view chose what reading it does."""

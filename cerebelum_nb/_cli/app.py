@@ -37,6 +37,7 @@ from ..errors import (
 from .echo import paint
 
 if TYPE_CHECKING:
+    from .._core.labels import Labels
     from .._store.sqlite import SqliteStore
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "core_of",
     "core_option",
     "debug_option",
+    "labels_of",
     "log_argument",
     "log_options",
     "log_path",
@@ -292,6 +294,20 @@ def again(ctx: click.Context, command: str) -> str:
     if (core := core_of(ctx)) is not None:
         return f"cerebelum {command} --core {shlex.quote(core)}"
     return f"cerebelum {command}" if named is None else f"cerebelum {command} --db {shlex.quote(named)}"
+
+
+def labels_of(name: str | None, tags: Iterable[str]) -> Labels:
+    """Read ``--name`` and ``--tag``.
+
+    Raises:
+        UsageError: one of them cannot be one.
+    """
+    from .._core.labels import Labels
+
+    try:
+        return Labels.of(name, tags)
+    except (TypeError, ValueError) as error:
+        raise click.UsageError(str(error)) from None
 
 
 def open_either(ctx: click.Context) -> SqliteStore:

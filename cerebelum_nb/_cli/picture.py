@@ -9,8 +9,9 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from .._core.describe import items_told, row_of, undo_rows
+from .._core.describe import items_told, notes_told, row_of, undo_rows
 from .._core.fork import lineage
+from .._core.labels import told
 from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._core.step_state import Operation, Phase, StepState
@@ -60,6 +61,8 @@ class Picture:
     command: Callable[[str], str] = "cerebelum {}".format
     """Writes a command, so that it means this log."""
     children: tuple[Child, ...] = ()
+    behind: str | None = None
+    """Of a queued one the execution that it waits for; None when it is next."""
 
     def lines(self, room: int | None, *, most_steps: int = _MOST_STEPS) -> list[str]:
         """Write it in this many columns (None: as many as it takes), coloured."""
@@ -114,12 +117,16 @@ class Picture:
         yield "  ".join(
             [styled(name, "bold"), styled(clean(self.row.execution_id), "bold"), styled(state.text, state.style)]
         )
+        if labels := told(shown.name, shown.tags):
+            yield from wrap(clean(labels))
         done = shown.state is ExecutionState.COMPLETED
         share = 1.0 if done else shown.done_steps / shown.total_steps if shown.total_steps else 0.0
         tail = f"{self._done()}, {format_seconds(self._seconds())} in all"
         wide = min(_BAR, (room or _WIDEST) - len(tail) - 2)
         yield f"{styled(bar(share, wide), 'green' if done else 'cyan')}  {tail}" if wide >= 8 else tail
         ended = "" if shown.completed_at is None else f", ended {utc(shown.completed_at)}"
+        if shown.state is ExecutionState.QUEUED:
+            yield clean(f"queued behind {self.behind}" if self.behind else "queued: it is next")
         times = f"started {utc(shown.started_at)}{ended}"
         if room is None or len(times) <= room:
             yield styled(times, "dim")
@@ -171,6 +178,9 @@ class Picture:
             yield styled(f"  ... {counted(left_out, 'earlier step')}", "dim")
         yield from table(_STEPS, rows, room)[1:]
         for name, step in steps[left_out:]:
+            for line in notes_told(step, _MOST_LINES):
+                yield from wrap(clean(f"{name}: {line}"), "  ")
+        for name, step in steps[left_out:]:
             if step.phase is Phase.FAILED and step.error is not None:
                 yield ""
                 yield from (styled(line, "red") for line in _error(name, step.error))
@@ -186,6 +196,8 @@ class Picture:
             note = Cell(self._note_of_items(step, room))
         else:
             note = Cell(_short(step.output), "dim") if step.phase is Phase.COMPLETED else Cell(self._note(step, room))
+        if step.source and step.phase is Phase.COMPLETED:
+            note = Cell(f"from {step.source.rpartition('@')[0]}  {note.text}", note.style)
         if name.startswith("undo ") and step.message:
             note = Cell(step.message, "dim" if step.has_result else "")
         return Cell(*mark), Cell(name), Cell("" if took is None else short_seconds(took)), note

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from .._core.arguments import count
+from .._core.labels import Labels
 from .._core.state_name import ExecutionState
 from .._store.base import Store
 from .._store.connect import resolve_store
@@ -108,6 +109,8 @@ class ExecutionClient:
         offset: int = 0,
         *,
         children: bool = False,
+        name: str | None = None,
+        tags: Iterable[str] = (),
     ) -> ExecutionPage:
         """List executions, newest first.
 
@@ -122,12 +125,14 @@ class ExecutionClient:
             limit: at most this many.
             offset: leave out this many of the newest.
             children: list executions that steps of others started, too.
+            name: only those with this name; ``*`` in it stands for any characters: ``"release 4.*"``.
+            tags: only those that have all of these tags.
 
         Returns:
             The executions, how many match in all, and whether more follow.
 
         Raises:
-            ValueError: there is no such state.
+            ValueError: there is no such state, or something in ``tags`` cannot be a tag.
         """
         wanted: str | None = status
         if isinstance(status, str) and status.strip().casefold() == INTERRUPTED:
@@ -135,7 +140,9 @@ class ExecutionClient:
         elif status is not None:
             wanted = ExecutionState(status)
         limit, offset = count(limit, "limit"), count(offset, "offset")
+        labels = Labels.of(name, tags)
         which: dict[str, Any] = {"workflow": workflow_name, "status": wanted, "children": children}
+        which |= {"name": labels.name or None, "tags": labels.tags}
         found, total = listed(self._store, _now(), **which, limit=limit, offset=offset)
         return ExecutionPage(found, total, offset + len(found) < total)
 
@@ -246,6 +253,28 @@ class ExecutionClient:
         from .._engine.signals import send
 
         return await send(self._store, execution_id, name, data=data, signal_id=signal_id, by=by)
+
+    async def tag(
+        self, execution_id: str, add: Iterable[str] = (), remove: Iterable[str] = (), *, by: str | None = None
+    ) -> tuple[str, ...]:
+        """Add tags to an execution and remove others; it may run, wait or have ended.
+
+        Args:
+            execution_id: its id or an unambiguous prefix.
+            add: tags it is to have.
+            remove: tags it is not to have; one that it does not have is no error.
+            by: who tags it, for the log.
+
+        Returns:
+            The tags it has now, sorted.
+
+        Raises:
+            ExecutionNotFoundError: there is no such execution.
+            ValueError: something cannot be a tag, is both added and removed, or there would be more than 50.
+        """
+        from .._engine.tagging import tag_execution
+
+        return await tag_execution(self._store, execution_id, add=add, remove=remove, by=by)
 
     async def cancel(self, execution_id: str, reason: str | None = None, *, by: str | None = None) -> None:
         """End an execution for good; another process that runs it does so in a moment.

@@ -6,16 +6,19 @@ and the whole of it, when it is looked at, one fold of the events up to the row'
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
-from .._core.events import WorkflowFailed, WorkflowHibernated
+from .._core.events import WorkflowFailed, WorkflowHibernated, WorkflowTagged
 from .._core.state import State, fold
 from .._core.state_name import ACTIVE as RUN_OR_WAIT
 from .._core.state_name import ExecutionState
 from .._core.step_state import Operation
 from .._core.value import Value
 from .._store.base import ExecutionRow, Store
+from .._text.json_text import parse
 from .._text.times import at
 from .._values.outputs import Outputs
 from .lazy import Stored, later
@@ -43,6 +46,8 @@ def listed(
     offset: int,
     children: bool = False,
     exact: bool = True,
+    name: str | None = None,
+    tags: Sequence[str] = (),
 ) -> tuple[list[ExecutionStatus], int]:
     """Read a page of a list, newest first, and how many match; ``status`` may be ``INTERRUPTED``.
 
@@ -50,13 +55,12 @@ def listed(
     """
     caller = None if children else ""
     if status == INTERRUPTED:
-        rows, _ = store.executions(workflow=workflow, states=ACTIVE, caller=caller)
+        rows, _ = store.executions(workflow=workflow, states=ACTIVE, caller=caller, name=name, tags=tags)
         dead = [shown for row in rows if (shown := entry(store, row, now)).interrupted]
         return dead[offset : offset + limit], len(dead)
     states = () if status is None else (ExecutionState(status),)
-    rows, total = store.executions(
-        workflow=workflow, states=states, caller=caller, limit=limit, offset=offset, exact=exact
-    )
+    which: dict[str, Any] = {"workflow": workflow, "states": states, "caller": caller, "name": name, "tags": tags}
+    rows, total = store.executions(**which, limit=limit, offset=offset, exact=exact)
     return [entry(store, row, now) for row in rows], total
 
 
@@ -94,9 +98,12 @@ def entry(store: Store, row: ExecutionRow, now: int) -> ExecutionStatus:
         sleep_info=later(lambda: details.sleep),
         approval_info=later(lambda: details.approval),
         queued_behind=None if shown.state is not ExecutionState.QUEUED else later(lambda: details.behind),
+        notes=later(lambda: details.notes),
         elapsed_seconds=(end - shown.started_at) / 1e6,
         interrupted=interrupted,
         caller=shown.caller,
+        name=shown.name or None,
+        tags=shown.tags,
     )
 
 
@@ -132,6 +139,14 @@ class _Details:
     def outputs(self) -> Outputs:
         stored = self._stored
         return Outputs({name: found.value for name, found in stored.items()}, lambda name: stored[name].get())
+
+    @cached_property
+    def notes(self) -> dict[str, dict[str, Any]]:
+        return {
+            name: {key: _noted(value) for key, value in step.notes.items()}
+            for name, step in self._state.attempted()
+            if step.notes
+        }
 
     @cached_property
     def sleep(self) -> SleepInfo | None:
@@ -197,6 +212,13 @@ class _Details:
         return Stored(value, self._store, f"{what} of execution {self._row.execution_id}")
 
 
+def _noted(value: Value) -> Any:
+    """Decode a note; a log from elsewhere may hold anything there."""
+    with suppress(ValueError):
+        return parse(value.json)
+    return value.text
+
+
 def _is_interrupted(store: Store, row: ExecutionRow) -> bool:
     """Whether no process is running an execution that should run: its holder is dead, or gave it back half-way."""
     if row.summary.state not in ACTIVE:
@@ -224,7 +246,14 @@ def _failed_step(store: Store, row: ExecutionRow) -> str | None:
 
 
 def _last_event(store: Store, row: ExecutionRow) -> object:
-    return next(iter(store.events(row.execution_id, after=row.version - 1, upto=row.version)), None)
+    """Read the last event but those that tag it, which may come at any time."""
+    version = row.version
+    while version:
+        (last,) = store.events(row.execution_id, after=version - 1, upto=version) or (None,)
+        if not isinstance(last, WorkflowTagged):
+            return last
+        version -= 1
+    return None
 
 
 def _progress(state: ExecutionState, done: int, total: int) -> float:

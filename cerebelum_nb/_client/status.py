@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from .._core.labels import told
 from .._core.state_name import ExecutionState
 from .._text.duration import format_seconds
 from .._text.html import Html
@@ -176,7 +177,7 @@ class ApprovalInfo:
         }
 
 
-@late("completed_steps", "inputs", "step_outputs", "sleep_info", "approval_info", "queued_behind")
+@late("completed_steps", "inputs", "step_outputs", "sleep_info", "approval_info", "queued_behind", "notes")
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ExecutionStatus:
     """An execution as it was when this was read.
@@ -205,6 +206,9 @@ class ExecutionStatus:
             interrupted.
         interrupted: whether it should run, but no process runs it: its process died. It can be resumed.
         caller: the execution whose step started it, of a child.
+        name: what it was called when it was started, or None.
+        tags: its tags, sorted.
+        notes: what its steps published with ``context.note``: by step, by name.
 
     Example:
         >>> client = ExecutionClient()
@@ -233,6 +237,9 @@ class ExecutionStatus:
     interrupted: bool = False
     caller: str | None = None
     queued_behind: str | None = None
+    name: str | None = None
+    tags: tuple[str, ...] = ()
+    notes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def to_dict(self, *, details: bool = True) -> dict[str, Any]:
         """Return it as JSON-able data, for programs: times in ISO 8601, a value that is not JSON as its preview.
@@ -265,6 +272,9 @@ class ExecutionStatus:
         shown["caller"] = self.caller
         if details:
             shown["queued_behind"] = jsonable(self, "queued_behind")
+        shown["name"], shown["tags"] = self.name, [*self.tags]
+        if details:
+            shown["notes"] = _plain(jsonable(self, "notes"))
         return shown
 
     def __repr__(self) -> str:
@@ -298,9 +308,10 @@ def _as_line(status: ExecutionStatus) -> str:
     """Say in one line which execution it is, in which state, and how far."""
     at = f" at {_name(status.current_step_name)}" if status.current_step_name else ""
     gone = ", interrupted" if status.interrupted else ""
+    called = f" ({_name(labels)})" if (labels := told(status.name, status.tags)) else ""
     return (
-        f"{_name(status.workflow_name)} {_name(status.execution_id)}: {status.status}{at}{gone}, {_done(status)}, "
-        f"{format_seconds(status.elapsed_seconds)}"
+        f"{_name(status.workflow_name)} {_name(status.execution_id)}{called}: {status.status}{at}{gone}, "
+        f"{_done(status)}, {format_seconds(status.elapsed_seconds)}"
     )
 
 
@@ -337,9 +348,10 @@ def _as_html(status: ExecutionStatus) -> Html:
         "<div style='width:20em;height:.5em;background:#8884;border-radius:.25em'>"
         "<div style='width:{}%;height:100%;background:{};border-radius:.25em'></div></div>"
     ).format(share, color)
-    return Html("<div><b>{}</b> <code>{}</code> <span style='color:{}'>{}</span>{}, {}, {}{}{}{}</div>").format(
+    return Html("<div><b>{}</b> <code>{}</code> {}<span style='color:{}'>{}</span>{}, {}, {}{}{}{}</div>").format(
         _name(status.workflow_name),
         _name(status.execution_id),
+        f"{_name(labels)} " if (labels := told(status.name, status.tags)) else "",
         color,
         status.status.words,
         at,
@@ -366,6 +378,12 @@ def _notes(status: ExecutionStatus) -> list[str]:
         notes.append(clean(status.error.splitlines()[0]))
     if status.status is ExecutionState.QUEUED:
         notes.append(f"queued behind {status.queued_behind}" if status.queued_behind else "queued: it is next")
+    told = [
+        f"{_name(step)}: {_name(f'{name} {value if isinstance(value, str) else json.dumps(value)}')}"
+        for step, noted in status.notes.items()
+        for name, value in noted.items()
+    ]
+    notes += told if len(told) <= _MOST_STEPS else [*told[:_MOST_STEPS], f"... {len(told) - _MOST_STEPS} more notes"]
     if (sleep := status.sleep_info) is not None:
         notes.append(f"sleeps for another {format_seconds(sleep.remaining_ms / 1000)}")
     if (approval := status.approval_info) is not None:

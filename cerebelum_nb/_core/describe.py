@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import assert_never
 
 from .._text.duration import format_seconds
+from .._text.json_text import parse
 from .._text.text import counted, one_line
 from . import events as e
 from .graph import key_of, owner_of, undo_of, undone_by
 from .state import State
 from .step_state import Phase, StepState
+from .value import Value
 
-__all__ = ["detail", "headline", "items_told", "note", "rollback_told", "row_of", "shown_state", "title", "undo_rows"]
+__all__ = [
+    "detail",
+    "headline",
+    "items_told",
+    "note",
+    "note_text",
+    "notes_told",
+    "rollback_told",
+    "row_of",
+    "shown_state",
+    "title",
+    "undo_rows",
+]
 
 
 def title(event: e.Event) -> str:
@@ -63,6 +78,7 @@ _HEADLINES: dict[type[e.WorkflowEvent], str] = {
     e.WorkflowAwakened: "woke up",
     e.CancelRequested: "asked to cancel",
     e.SignalReceived: "got a signal",
+    e.WorkflowTagged: "tagged",
     e.WorkflowCancelled: "cancelled",
     e.WorkflowFailed: "failed",
     e.WorkflowCompleted: "completed",
@@ -211,7 +227,9 @@ def note(event: e.StepEvent) -> str:
 def _detail(event: e.Event, state: State) -> str:
     match event:
         case e.WorkflowStarted():
-            return f"{event.workflow}, {event.total_steps} steps, inputs {event.inputs.text}"
+            tags = f", tags {', '.join(event.tags)}" if event.tags else ""
+            labels = f"{f', {event.name}' if event.name else ''}{tags}"
+            return f"{event.workflow}{labels}, {event.total_steps} steps, inputs {event.inputs.text}"
         case e.WorkflowQueued():
             return f"behind {event.behind}" if event.behind else ""
         case e.WorkflowAdmitted():
@@ -231,6 +249,9 @@ def _detail(event: e.Event, state: State) -> str:
             return f"{f'at {event.failed_step}, ' if event.failed_step else ''}{event.error}"
         case e.CancelRequested() | e.WorkflowCancelled():
             return ", ".join(filter(None, (event.reason, event.by and f"by {event.by}")))
+        case e.WorkflowTagged():
+            told = " ".join([*(f"+{tag}" for tag in event.added), *(f"-{tag}" for tag in event.removed)])
+            return f"{told}{f', by {event.by}' if event.by else ''}"
         case e.WorkflowForked():
             again = f", to run {event.from_step} again" if event.from_step else ""
             return f"from event {event.parent_version} of {event.parent}{again}"
@@ -244,7 +265,13 @@ def _detail(event: e.Event, state: State) -> str:
             shown = ", ".join(event.keys[:10]) + (", ..." if event.keys[10:] else "")
             return f"{counted(len(event.keys), 'item')}: {shown}" if shown else "no items"
         case e.StepCompleted():
-            took = "by hand" if event.by_hand else f"after {_took(event, state)}{_on(event.worker)}"
+            took = (
+                "by hand"
+                if event.by_hand
+                else f"from {event.source}"
+                if event.source
+                else f"after {_took(event, state)}{_on(event.worker)}"
+            )
             return f"{took}, {event.output.text}"
         case e.StepFailed():
             return f"after {_took(event, state)}{_on(event.worker)}, {event.error}"
@@ -252,6 +279,8 @@ def _detail(event: e.Event, state: State) -> str:
             return f"{event.error}{_on(event.worker)}; the next attempt {_next(event.at, event.due_at)}"
         case e.StepProgressed():
             return f"{event.percent:.0f} % {event.message}".rstrip()
+        case e.StepNoted():
+            return f"{event.name}: {event.value.text}"
         case e.StepPrinted():
             return event.text.strip()
         case e.StepCheckpointed():
@@ -365,3 +394,21 @@ def shown_state(step: StepState, over: bool = False) -> str:
         case Phase.PENDING:
             begun = step.items is not None and bool(step.items.steps)
             return "interrupted" if step.interrupted or begun else "skipped" if over else "waiting"
+
+
+def notes_told(step: StepState, most: int = 100) -> list[str]:
+    """Write what a step published, a line each; of more than ``most`` the last.
+
+    Example:
+        >>> notes_told(StepState(notes={"url": Value("json", '"https://example.org"'), "size": Value("json", "3")}))
+        ['url: https://example.org', 'size: 3']
+    """
+    return [f"{name}: {one_line(note_text(value))}" for name, value in [*(step.notes or {}).items()][-most:]]
+
+
+def note_text(value: Value) -> str:
+    """Write the value of a note: a text without quotes, anything else as the log has it."""
+    if value.json.startswith('"'):
+        with suppress(ValueError):  # a log from elsewhere may hold anything
+            return str(parse(value.json))
+    return value.text

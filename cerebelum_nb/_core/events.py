@@ -46,6 +46,7 @@ __all__ = [
     "StepCompleted",
     "StepFailed",
     "StepInterrupted",
+    "StepNoted",
     "StepPrinted",
     "StepProgressed",
     "StepRetried",
@@ -62,6 +63,7 @@ __all__ = [
     "WorkflowResumed",
     "WorkflowRolledBack",
     "WorkflowStarted",
+    "WorkflowTagged",
     "is_signal",
 ]
 
@@ -112,6 +114,9 @@ class WorkflowStarted(WorkflowEvent):
     caller_step: str = ""
     depth: int = 0
     slot: str = ""
+    name: str = ""
+    tags: tuple[str, ...] = ()
+    refresh: tuple[str, ...] = ()
 
 
 @record
@@ -206,6 +211,15 @@ class SignalReceived(WorkflowEvent):
 
 
 @record
+class WorkflowTagged(WorkflowEvent):
+    """Somebody added tags, or removed some; this may come at any time, also when the execution has ended."""
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    by: str | None = None
+
+
+@record
 class WorkflowCancelled(WorkflowEvent):
     reason: str | None = None
     by: str | None = None
@@ -255,9 +269,15 @@ class StepStarted(StepEvent):
 
 @record
 class StepCompleted(StepEvent):
-    """``worker`` is who ran it, on a cluster; "" in a kernel. So it is in the other events that end an attempt."""
+    """``worker`` is who ran it, on a cluster; "" in a kernel. So it is in the other events that end an attempt.
+
+    ``key`` is what a cached result is found by, and ``source`` the execution it was taken from, if it was. They come
+    first in a row: _store/results.py finds them there.
+    """
 
     output: Value
+    key: str = ""
+    source: str = ""
     by_hand: bool = False
     worker: str = ""
 
@@ -297,6 +317,14 @@ class StepInterrupted(StepEvent):
 class StepProgressed(StepEvent):
     percent: float
     message: str = ""
+
+
+@record
+class StepNoted(StepEvent):
+    """A small fact that the step publishes while it runs; a later one of the same name takes its place."""
+
+    name: str
+    value: Value
 
 
 @record
@@ -516,6 +544,7 @@ Event = (
     | WorkflowFailed
     | CancelRequested
     | SignalReceived
+    | WorkflowTagged
     | WorkflowCancelled
     | WorkflowForked
     | RollbackStarted
@@ -526,6 +555,7 @@ Event = (
     | StepRetried
     | StepInterrupted
     | StepProgressed
+    | StepNoted
     | StepPrinted
     | StepCheckpointed
     | ItemsListed
@@ -562,7 +592,7 @@ PAYLOAD_FIELDS: dict[type[Any], tuple[str, ...]] = {
 }
 
 SIGNALS: frozenset[type[Any]] = frozenset(
-    {CancelRequested, ApprovalReceived, ApprovalRejected, SignalReceived, ChildEnded}
+    {CancelRequested, ApprovalReceived, ApprovalRejected, SignalReceived, WorkflowTagged, ChildEnded}
 )
 
 

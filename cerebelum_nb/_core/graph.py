@@ -39,7 +39,8 @@ class Policy:
     ``retries`` counts attempts after the first; ``retry_delay`` and ``timeout`` are seconds; the n-th retry
     waits ``retry_delay * backoff ** (n - 1)``, at most ``max_delay`` seconds, varied by up to the fraction ``jitter``
     of it. ``checkpoint`` says where an attempt that was left is entered again: at its last wait
-    (``"waits"``), at its last statement (``"lines"``), or at its top (None).
+    (``"waits"``), at its last statement (``"lines"``), or at its top (None). A result that is at most ``cache`` seconds
+    old is taken instead of running.
     """
 
     retries: int = 0
@@ -52,6 +53,7 @@ class Policy:
     checkpoint: str | None = "waits"
     max_delay: float | None = None
     jitter: float = 0.0
+    cache: float | None = None
 
     def delay(self, failures: int, chance: float) -> float:
         """Return the seconds to wait after a failure.

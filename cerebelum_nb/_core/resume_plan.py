@@ -12,7 +12,7 @@ from .decide import Position, decide
 from .graph import Action, Plan, Target
 from .resume import ResumeDecision, dependants
 from .state import State
-from .step_state import Phase
+from .step_state import Phase, StepState
 from .value import Value
 
 __all__ = ["Fate", "PlannedStep", "changed_inputs", "planned_steps"]
@@ -87,7 +87,7 @@ def planned_steps(
             else:
                 unknown = tuple((doubts or {}).get(name, ()))
                 fate = Fate.KEEP
-                reasons = ("done by hand",) if step.by_hand else unknown or ("done, unchanged",)
+                reasons = ("done by hand",) if step.by_hand else unknown or (_how_done(step),)
         elif step is not None and step.settled and name not in ahead:
             fate, reasons = Fate.KEEP, ("failed, and its failure was routed on",)
         elif name in ahead:
@@ -99,6 +99,10 @@ def planned_steps(
                 comes.add(name)
         found.append(PlannedStep(step=name, fate=fate, reasons=reasons))
     return tuple(found)
+
+
+def _how_done(step: StepState) -> str:
+    return f"taken from {step.source}, unchanged" if step.source else "done, unchanged"
 
 
 def changed_inputs(old: Value | None, new: Value | None) -> tuple[str, ...] | None:

@@ -14,6 +14,7 @@ from typing import assert_never
 
 from . import events as e
 from .graph import UNDO, key_of, owner_of, undone_by
+from .labels import changed_tags
 from .state_name import ExecutionState
 from .step_state import Checkpoint, Items, Operation, Phase, StepState
 from .value import ErrorInfo, Value
@@ -53,6 +54,9 @@ class State:
     slot: str = ""  # what only one execution at a time may have
     queued_at: int | None = None  # since when it waits for its slot
     behind: str = ""  # the execution it waits behind, as of when it was queued
+    name: str = ""
+    tags: tuple[str, ...] = ()  # sorted
+    refresh: tuple[str, ...] = ()  # steps that take no cached result
     inputs: Value | None = None
     total_steps: int = 0
     started_at: int = 0
@@ -196,7 +200,7 @@ def evolve(state: State, event: e.Event) -> State:
                 _stop_waiting(state, event.step, step)
             step.output = event.output
             step.error = None
-            step.by_hand, step.worker = event.by_hand, event.worker
+            step.by_hand, step.worker, step.source = event.by_hand, event.worker, event.source
             if event.by_hand:
                 step.inputs = None
             if step.operations:
@@ -254,6 +258,10 @@ def evolve(state: State, event: e.Event) -> State:
         case e.StepProgressed():
             step = _step(state, event)
             step.percent, step.message = event.percent, event.message
+        case e.StepNoted():
+            step = _step(state, event)
+            if step.visit == event.visit:
+                step.notes = {**(step.notes or {}), event.name: event.value}
         case e.StepPrinted():
             step = _step(state, event)
             step.printed = (step.printed + event.text)[-_LAST_PRINTED:]
@@ -368,6 +376,7 @@ def evolve(state: State, event: e.Event) -> State:
             state.module, state.qualname, state.source = event.module, event.qualname, event.source
             state.plan = event.plan
             state.origin, state.slot = event.origin, event.slot
+            state.name, state.tags, state.refresh = event.name, event.tags, event.refresh
             state.caller, state.caller_step, state.depth = event.caller, event.caller_step, event.depth
             state.total_steps, state.started_at, state.resumed_at = event.total_steps, event.at, event.at
         case e.WorkflowQueued():
@@ -394,6 +403,8 @@ def evolve(state: State, event: e.Event) -> State:
             state.error, state.failed_step = event.error, event.failed_step
         case e.CancelRequested():
             state.cancel = event
+        case e.WorkflowTagged():
+            state.tags = changed_tags(state.tags, event.added, event.removed)
         case e.WorkflowCancelled():
             _finish(state, ExecutionState.CANCELLED, event.at)
             state.reason = event.reason

@@ -88,6 +88,7 @@ class StepState:
     code: str | None = None
     inputs: Value | None = None  # what the execution was given when it started
     by_hand: bool = False
+    source: str = ""  # the execution that its result was taken from
     worker: str = ""  # the worker that ran its last attempt, on a cluster
     diverge: str | None = None  # label of the pattern that matched
     diverge_chosen: bool = False
@@ -99,6 +100,7 @@ class StepState:
     percent: float | None = None
     message: str = ""
     printed: str = ""  # the end of what this attempt wrote to stdout and stderr
+    notes: dict[str, Value] | None = None  # what it published; replaced, never changed
     operations: dict[str, Operation] = field(default_factory=dict)
     checkpoints: list[Checkpoint] = field(default_factory=list)  # the last at each place, the newest last
     counts: list[dict[str, int]] = field(default_factory=list)  # what checkpoints so far say of operations

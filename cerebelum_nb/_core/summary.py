@@ -28,6 +28,8 @@ class Summary:
     caller: str | None = None
     slot: str | None = None
     queued_at: int | None = None
+    name: str = ""
+    tags: tuple[str, ...] = ()
 
 
 def summarise(state: State) -> Summary:
@@ -53,4 +55,6 @@ def summarise(state: State) -> Summary:
         state.caller or None,
         state.slot or None,
         state.queued_at if state.lifecycle is ExecutionState.QUEUED else None,
+        state.name,
+        state.tags,
     )

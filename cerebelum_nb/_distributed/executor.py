@@ -15,6 +15,7 @@ from .._core.arguments import ExecutionLike
 from .._core.drive import Driver
 from .._core.events import Event
 from .._core.graph import Plan, step_of
+from .._core.labels import Labels
 from .._core.limits import Limit
 from .._core.messages import Begin
 from .._core.state import State, fold
@@ -37,7 +38,7 @@ from .._workflow.fork import forked, prepare
 from .._workflow.result import Result
 from .._workflow.rollback import Undoing, rollback_events
 from .._workflow.run import Run
-from .._workflow.start import Resuming, check_id, new_id, own, refuse_in_step, resumed, started
+from .._workflow.start import Resuming, Told, check_id, new_id, own, refuse_in_step, resumed, started
 from ..errors import (
     CerebelumError,
     ExecutionBusyError,
@@ -107,6 +108,8 @@ class DistributedExecutor:
         execution_id: str | None = None,
         store: Store | None = None,
         resume: bool | str = False,
+        name: str | None = None,
+        tags: Collection[str] = (),
     ) -> Result:
         """Run a workflow there, and wait until it is done; the local log gets a copy of its history meanwhile.
 
@@ -116,6 +119,8 @@ class DistributedExecutor:
             execution_id: an id of your own; by default a new short one.
             store: the local log; by default the session's.
             resume: True returns the result of an execution of that id, resumes it, or starts it.
+            name: as in ``workflow.execute``.
+            tags: as in ``workflow.execute``.
 
         Returns:
             The outcome of the completed execution.
@@ -128,6 +133,7 @@ class DistributedExecutor:
         __tracebackhide__ = True
         refuse_in_step(workflow.variable)
         _refuse_slots(workflow)
+        labels = Labels.of(name, tags)
         plan, local = _plan_of(workflow), resolve_store(store)
         made_id = new_id() if execution_id is None else check_id(execution_id)
         redactor = Redactor(local.redact)
@@ -144,7 +150,9 @@ class DistributedExecutor:
                 return await self.resume(workflow, made_id, store=local, inputs=inputs)
             return await self._follow(workflow, plan, cluster, made_id, local)
         blueprint = blueprint_of(plan, redactor)
-        event = started(workflow, plan, value, current_clock.get().now(), blueprint.digest)
+        event = started(
+            workflow, plan, value, current_clock.get().now(), blueprint.digest, told=Told(labels, redactor, ())
+        )
         await cluster.launch(made_id, plan, [event], self._terms, again=False)
         payloads = keep_parts(plan, local, redactor, blueprint)
         return await self._follow(workflow, plan, cluster, made_id, local, payloads)
@@ -540,6 +548,9 @@ def _plan_of(workflow: Definition) -> Plan:
                 f"would be in the memory of several workers, where no step can have all of them. Keep them, or run it "
                 f"here, without distributed=True and core_url="
             )
+    cached = [spec.name for name in plan.steps for spec in plan.parts(name) if spec.policy.cache is not None]
+    if cached:
+        log.warning("on a cluster no cached results are taken: %s of '%s' will run", ", ".join(cached), workflow.name)
     return plan
 
 

@@ -22,6 +22,7 @@ from temporalio.service import RPCError
 
 from .._core.arguments import ExecutionLike, id_of
 from .._core.events import Event
+from .._core.labels import name_fits
 from .._core.schedule import ScheduleEvent, ScheduleState
 from .._core.state import State, fold
 from .._core.state_name import ExecutionState
@@ -140,11 +141,16 @@ class RemoteStore:
         workflow: str | None = None,
         states: Sequence[ExecutionState] = (),
         caller: str | None = None,
+        name: str | None = None,
+        tags: Sequence[str] = (),
         limit: int | None = None,
         offset: int = 0,
         exact: bool = True,
     ) -> tuple[list[ExecutionRow], int]:
-        """Read rows, newest first, and the total that matches; there are no children on a cluster."""
+        """Read rows, newest first, and the total that matches; there are no children on a cluster.
+
+        Names and tags are no search attributes: who asks for some has all executions read that match otherwise.
+        """
         if caller:
             return [], 0
         terms = [f"WorkflowType = '{DRIVER}'", "ExecutionStatus != 'ContinuedAsNew'"]
@@ -154,6 +160,14 @@ class RemoteStore:
             terms.append(f"{SEARCH_STATE} IN ({', '.join(repr(str(state.value)) for state in states)})")
         query = " AND ".join(terms)
         try:
+            if name is not None or tags:
+                rows, _ = self._do(self._list(query, None, 0))
+                fit = [
+                    row
+                    for row in rows
+                    if set(tags) <= set(row.summary.tags) and (name is None or name_fits(row.summary.name, name))
+                ]
+                return fit[offset : None if limit is None else offset + limit], len(fit)
             return self._do(self._list(query, limit, offset))
         except RPCError as error:
             explain(error, self.cluster.url)
@@ -185,6 +199,8 @@ class RemoteStore:
             current_step=shown.get("current_step"),
             error=shown.get("error"),
             wake_at=shown.get("wake_at"),
+            name=shown.get("name", ""),
+            tags=tuple(shown.get("tags", ())),
         )
         return ExecutionRow(
             execution_id=found.id, version=shown.get("version", 1), summary=summary, holder=self._holder(state)
@@ -227,6 +243,10 @@ class RemoteStore:
             return None
 
         return self._do(read())
+
+    def result(self, key: str, since: int) -> tuple[str, int] | None:
+        """Return None: on a cluster nothing is taken from another execution."""
+        return None
 
     def due(self, now: int, *, limit: int, offset: int = 0) -> list[ExecutionRow]:
         """Return nothing: the cluster wakes what is due."""

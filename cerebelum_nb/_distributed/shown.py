@@ -30,4 +30,6 @@ def shown(state: State) -> dict[str, Any]:
         "current_step": found.current_step,
         "error": None if found.error is None else found.error[:_MOST_OF_AN_ERROR],
         "wake_at": found.wake_at,
+        **({"name": found.name} if found.name else {}),
+        **({"tags": found.tags} if found.tags else {}),
     }

@@ -29,6 +29,7 @@ __all__ = [
     "Link",
     "Step",
     "check_name",
+    "code_of",
     "is_async",
     "parts_of",
     "step",
@@ -190,11 +191,7 @@ class Step(Generic[P, R]):
 
     def code_hash(self) -> str | None:
         """Digest the code the step runs, helpers and constants included; None when its source is unknown."""
-        found = _fingerprinter()(self.fn)
-        decorations = getattr(self.fn, DECORATIONS, None)
-        if found is None or not decorations:
-            return found.digest if found else None
-        return hashlib.sha256(f"{found.digest}{decorations!r}".encode()).hexdigest()[:16]
+        return code_of(self.fn)
 
 
 class Chain:
@@ -251,6 +248,7 @@ def step(
     keep: bool = True,
     effect: str | None = None,
     checkpoint: str | None = "waits",
+    cache: Duration | bool = False,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(
     fn: Callable[P, R] | None = None,
@@ -267,6 +265,7 @@ def step(
     keep: bool = True,
     effect: str | None = None,
     checkpoint: str | None = "waits",
+    cache: Duration | bool = False,
 ) -> Step[P, R] | Callable[[Callable[P, R]], Step[P, R]]:
     """Make a function a step of workflows.
 
@@ -293,6 +292,10 @@ def step(
         checkpoint: ``"waits"``: an attempt that was left in an operation (``sleep``, ``poll``, an approval) is entered
             again at that statement, with the variables it had. ``"lines"``: so is one that was left or died in any
             statement; each is recorded before it runs, in a commit of its own. None: it starts at its top.
+        cache: how old a result may be, such as ``"7 days"``, that is taken instead of running; True for any age. It is
+            a completed result in this log of the same step, with the same code (helpers and constants included) and
+            the same arguments. Nothing is taken where one of them holds a secret, or where nobody can tell whether
+            what the step reads has changed. Every item of a ``foreach`` is looked for by itself.
 
     Raises:
         StepDefinitionError: the function or an argument is not what a step can be made from.
@@ -310,7 +313,7 @@ def step(
         chosen = name if name is not None else getattr(function, "__name__", "")
         check_name(chosen)
         policy = _policy(
-            chosen, retries, retry_delay, backoff, max_delay, jitter, retry_on, timeout, keep, effect, checkpoint
+            chosen, retries, retry_delay, backoff, max_delay, jitter, retry_on, timeout, keep, effect, checkpoint, cache
         )
         return Step(function, chosen, policy)
 
@@ -327,6 +330,15 @@ def is_async(fn: Callable[..., Any]) -> bool:
     while isinstance(fn, functools.partial):
         fn = fn.func
     return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(vars(type(fn)).get("__call__"))
+
+
+def code_of(fn: Callable[..., Any]) -> str | None:
+    """Digest the code that a step's function runs now; None when its source is unknown."""
+    found = _fingerprinter()(fn)
+    decorations = getattr(fn, DECORATIONS, None)
+    if found is None or not decorations:
+        return found.digest if found else None
+    return hashlib.sha256(f"{found.digest}{decorations!r}".encode()).hexdigest()[:16]
 
 
 def parts_of(fn: Callable[..., Any]) -> tuple[Any, ...]:
@@ -411,6 +423,7 @@ def _policy(
     keep: bool,
     effect: object,
     checkpoint: object,
+    cache: Any,
 ) -> Policy:
     where = f"@step of '{name}'"
     if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
@@ -437,6 +450,7 @@ def _policy(
         limit = None if timeout is None else seconds(timeout, unit="s", what="timeout")
     except (TypeError, ValueError) as error:
         raise StepDefinitionError(f"{where}: {error}") from error
+    kept_for = _cache(where, cache, keep, effect)
     if limit == 0:
         raise StepDefinitionError(f"{where}: timeout must be more than zero; leave it out for no limit")
     return Policy(
@@ -450,7 +464,29 @@ def _policy(
         checkpoint=None if checkpoint is None else str(checkpoint),
         max_delay=longest,
         jitter=float(jitter),
+        cache=kept_for,
     )
+
+
+def _cache(where: str, cache: Any, keep: bool, effect: object) -> float | None:
+    """Read how old a result may be that is taken instead of running, seconds; None when none is taken."""
+    if cache is False or cache is None:
+        return None
+    if effect is not None:
+        raise StepDefinitionError(
+            f"{where}: an external effect is never taken from another execution: leave out cache= or effect="
+        )
+    if not keep:
+        raise StepDefinitionError(f"{where}: a result that is not kept cannot be taken later: leave out keep=False")
+    if cache is True:
+        return float("inf")
+    try:
+        age = seconds(cache, unit="s", what="cache")
+    except (TypeError, ValueError) as error:
+        raise StepDefinitionError(f"{where}: {error}. cache is True, or how old a result may be: '7 days'") from error
+    if not age:
+        raise StepDefinitionError(f"{where}: cache must be more than zero; leave it out to run each time")
+    return age
 
 
 def _needs(fn: Callable[..., Any], name: str) -> dict[str, Any]:

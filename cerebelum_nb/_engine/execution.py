@@ -15,13 +15,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, assert_never
 
 from .._core import events as e
 from .._core.drive import Driver
 from .._core.events import Event
-from .._core.graph import Plan
+from .._core.graph import Plan, StepSpec
 from .._core.limits import Limit
 from .._core.messages import (
     Admitted,
@@ -129,6 +130,7 @@ class Execution(ExecutionValues):
         self._timers: dict[str, Timer] = {}
         self._retries: dict[str, Deadline] = {}  # of steps that failed in this turn
         self._zombies: dict[str, Attempt] = {}
+        self._keys: dict[str, str] = {}  # of what attempts of cached steps compute
         self._ripening: Timer | None = None
         self._expiry: Timer | None = None
         rule = plan.concurrency
@@ -334,6 +336,8 @@ class Execution(ExecutionValues):
             deadline = self._retries[scope.step] = Deadline.after(self.clock, policy.delay(failures, random.random()))
             due_at = deadline.at
         event = settle(verdict, due_at=due_at, at=now, step=scope.step, visit=scope.visit, attempt=scope.attempt)
+        if self._keys and isinstance(event, e.StepCompleted) and scope.step in self._keys:
+            event = self._with_key(event, attempt.spec)
         events: list[Event] = [event] if printed is None else [printed, event]
         if isinstance(event, e.StepFailed):
             self.cause = outcome.error
@@ -622,12 +626,51 @@ class Execution(ExecutionValues):
         assert spec is not None, f"nothing is known of step {name}"
         attempt = Attempt(spec, scope)
         self.attempts[name] = self._awake[name] = attempt
+        if spec.policy.cache is not None and self._has_result(spec, command):
+            return
         try:
             context = self.context.copy()
             observers.prepare(scope, context)
             attempt.start(context, at_once=at_once)
         except Exception as error:  # noqa: BLE001 - the system may refuse a thread: that is then the attempt's outcome
             self.engine.post(self, self.settle, attempt.outcome(error))
+
+    def _has_result(self, spec: StepSpec, command: Start) -> bool:
+        """Look for a result that is taken instead of running an attempt; if there is one, it will be its outcome."""
+        from . import cache  # it imports ast and tokenize, which other steps do not need
+
+        name = command.step
+        key = cache.key_of_result(self, spec, name)
+        if key is None:
+            return False
+        event = cache.find(self, spec, name, command.visit, key, self.now())
+        if event is None:
+            self._keys[name] = key
+            return False
+        self.engine.post(self, self._take, event)
+        return True
+
+    def _take(self, event: e.StepCompleted) -> None:
+        """Take a recorded result as the outcome of an attempt."""
+        attempt = self.attempts.get(event.step)
+        if attempt is None or attempt.scope.closed or attempt.scope.visit != event.visit:
+            return
+        del self.attempts[event.step]
+        self._awake.pop(event.step, None)
+        scope = attempt.scope
+        scope.close()
+        now = self.now()
+        made = replace(event, at=now, attempt=scope.attempt)
+        self.driver.take(Settled(scope.step, scope.visit, scope.attempt, [made]), now)
+        self.live.pop(scope.step, None)
+
+    def _with_key(self, event: e.StepCompleted, spec: StepSpec) -> e.StepCompleted:
+        """Note the key by which later executions find this result, unless it is not what the key says."""
+        from . import cache
+
+        key = self._keys.pop(event.step)
+        same = event.output.restorable and cache.still_same(spec, key, self, event.step)
+        return replace(event, key=key) if same else event
 
     def _choose(self, name: str) -> e.DivergeTaken | e.BranchTaken | e.WorkflowFailed:
         """Match the outcome of a step against its routes."""

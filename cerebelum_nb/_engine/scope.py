@@ -23,8 +23,9 @@ from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .._core.events import OperationMismatched, StepCheckpointed, StepPrinted, StepProgressed
+from .._core.events import OperationMismatched, StepCheckpointed, StepNoted, StepPrinted, StepProgressed
 from .._core.step_state import Operation, StepState
+from .._core.value import Value
 from .._core.waits import Wait
 from .._store import at_fork
 from .._values.secret import Redactor, reveal_to
@@ -78,6 +79,7 @@ class Scope:
         "execution",
         "loop",
         "message",
+        "notes",
         "percent",
         "printed",
         "step",
@@ -108,6 +110,7 @@ class Scope:
         self._earlier: dict[str, dict[str, None]] = {}
         self.checkpoints: Checkpointing | None = None
         self.unawaited: dict[object, None] | None = None
+        self.notes: dict[str, Value] | None = None  # published, but not recorded yet
         _open[id(self)] = weakref.ref(self)
 
     def now(self) -> int:
@@ -307,6 +310,26 @@ class Scope:
         if now - self._progress_at >= PROGRESS_EVERY or percent >= 100:
             self._progress_at = now
             self._on_loop(self._note_progress)
+
+    def note(self, name: str, value: Value) -> None:
+        """Publish a fact; it is recorded with the next commit, of several with one name until then the last."""
+        if not self.closed:
+            self._on_loop(lambda: self._take_note(name, value))
+
+    def _take_note(self, name: str, value: Value) -> None:
+        if self.notes is None:
+            self.notes = {}
+        is_waiting = name in self.notes
+        self.notes[name] = value
+        if not is_waiting:
+            self.execution.ride(partial(self._noted, name, self.now()))
+
+    def _noted(self, name: str, at: int) -> StepNoted | None:
+        assert self.notes is not None
+        value, known = self.notes.pop(name), self.known
+        if known.visit != self.visit or (known.notes or {}).get(name) == value:
+            return None
+        return StepNoted(at=at, step=self.step, visit=self.visit, attempt=self.attempt, name=name, value=value)
 
     def print(self, text: str) -> None:
         """Keep what the step printed; it is recorded with one of the next commits, at the latest with the outcome."""

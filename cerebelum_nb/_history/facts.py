@@ -159,7 +159,10 @@ def _text(name: str, value: Any) -> str:
         case Items():
             return f"{value.done} of {len(value.keys)} done, {len(value.failed)} failed, {len(value.running)} running"
         case dict():
-            told = [f"{key}: {item}" if isinstance(item, int) else str(key) for key, item in value.items()]
+            told = [
+                f"{key}: {_text('', item)}" if isinstance(item, (int, Value)) else str(key)
+                for key, item in value.items()
+            ]
             return ", ".join(
                 told if len(told) <= _MOST_NAMES else [f"{len(told) - _MOST_NAMES} more", *told[-_MOST_NAMES:]]
             )

@@ -25,6 +25,7 @@ __all__ = [
     "EVENTS",
     "EXECUTIONS",
     "MOMENT",
+    "NOTES",
     "SCHEDULES",
     "STEPS",
     "STEP_STATES",
@@ -76,6 +77,8 @@ EXECUTIONS = {
     "parent_version": Kind.INT,
     "version": Kind.INT,
     "caller": Kind.TEXT,
+    "name": Kind.TEXT,
+    "tags": Kind.TEXT,
 }
 
 STEPS = {
@@ -94,6 +97,7 @@ STEPS = {
     "error_type": Kind.CATEGORY,
     "code_hash": Kind.TEXT,
     "worker": Kind.CATEGORY,
+    "source": Kind.TEXT,
 }
 
 EVENTS = {
@@ -106,6 +110,18 @@ EVENTS = {
     "attempt": Kind.INT,
     "at": Kind.TIME,
     "data": Kind.TEXT,
+}
+
+NOTES = {
+    "execution_id": Kind.TEXT,
+    "workflow": Kind.CATEGORY,
+    "step": Kind.CATEGORY,
+    "item": Kind.TEXT,
+    "visit": Kind.INT,
+    "attempt": Kind.INT,
+    "at": Kind.TIME,
+    "name": Kind.TEXT,
+    "value": Kind.TEXT,
 }
 
 SCHEDULES = {
@@ -125,7 +141,7 @@ SCHEDULES = {
     "version": Kind.INT,
 }
 
-_OF_THE_LOG = ("execution_id", "workflow", "error_type", "code_hash", "worker")
+_OF_THE_LOG = ("execution_id", "workflow", "error_type", "code_hash", "worker", "source")
 
 MOMENT = {name: kind for name, kind in STEPS.items() if name not in _OF_THE_LOG} | {"step": Kind.TEXT}
 

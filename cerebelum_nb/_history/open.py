@@ -64,6 +64,7 @@ class History(Logs):
     executions = over_all(tables.executions)
     steps = over_all(tables.steps)
     events = over_all(tables.events)
+    notes = over_all(tables.notes)
     sql = over_all(tables.sql)
     database = over_all(database)
     diff = over_all(diff)

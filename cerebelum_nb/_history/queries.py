@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from .._core.state_name import ExecutionState
-from .._store.extracts import ended_at, error, error_type, item_in, step_in, type_in, value, worker
+from .._store.extracts import ended_at, error, error_type, item_in, source, step_in, type_in, value, worker
+from .._store.labels import chosen
 from .._store.row_sql import STARTED, iso_of
 from .._store.views import STARTS
 
-__all__ = ["Query", "events", "executions", "steps"]
+__all__ = ["Query", "events", "executions", "notes", "steps"]
 
 _value = partial(value, otherwise=".preview")
 
@@ -59,10 +60,20 @@ _PARENT_VERSION = """CASE WHEN x.parent IS NOT NULL THEN
 
 
 def executions(
-    workflow: str | None = None, states: Sequence[str] = (), since: int | None = None, limit: int | None = None
+    workflow: str | None = None,
+    states: Sequence[str] = (),
+    since: int | None = None,
+    limit: int | None = None,
+    name: str | None = None,
+    tags: Sequence[str] = (),
 ) -> Query:
     """Query executions, newest first; ``since`` is in µs."""
-    terms, parameters = ["1"], list[object]()
+    by_label = chosen(name, tags)
+    terms, parameters = ["1", *by_label.terms], list[object](by_label.values)
+    source, order = "execution x", f"{STARTED}, x.key"
+    if by_label.source:
+        source = f"{by_label.source} chosen CROSS JOIN execution x ON x.key = chosen.execution"
+        order = "chosen.at, chosen.execution"
     if workflow is not None:
         terms.append("x.workflow = ?")
         parameters.append(workflow)
@@ -89,10 +100,12 @@ def executions(
                     (SELECT json_extract(c.data, '$.last_step') FROM event c
                     WHERE c.execution = x.key AND c.type = 'WorkflowCompleted' ORDER BY c.version DESC LIMIT 1)
                 ORDER BY e.version DESC LIMIT 1) END,
-            x.error, {type_in("x.error")}, x.wake_at, x.parent, {_PARENT_VERSION}, x.version, x.caller, {STARTED}, x.key
-        FROM execution x WHERE {" AND ".join(terms)}""",
+            x.error, {type_in("x.error")}, x.wake_at, x.parent, {_PARENT_VERSION}, x.version, x.caller,
+            (SELECT l.name FROM label l WHERE l.execution = x.key),
+            (SELECT nullif(l.tags, '[]') FROM label l WHERE l.execution = x.key), {order}
+        FROM {source} WHERE {" AND ".join(terms)}""",
         tuple(parameters),
-        order=(20, 21),
+        order=(22, 23),
         descending=True,
         limit=limit,
     )
@@ -119,7 +132,8 @@ def steps(
             CASE WHEN last.type IN ('StepCompleted', 'StepFailed') THEN {_value("last.data", "output")} END,
             CASE WHEN last.type IN ('StepFailed', 'StepRetried') THEN {error("last.data")} END,
             CASE WHEN last.type IN ('StepFailed', 'StepRetried') THEN {error_type("last.data")} END,
-            json_extract(first.data, '$.code'), {worker("last.data")}, a.key, coalesce(a.began, a.ended)
+            json_extract(first.data, '$.code'), {worker("last.data")},
+            CASE WHEN last.type = 'StepCompleted' THEN {source("last.data")} END, a.key, coalesce(a.began, a.ended)
         FROM (
             SELECT x.key, x.execution_id, x.workflow, e.step, e.visit, e.attempt,
                 max(CASE WHEN e.type IN ({STARTS}) THEN e.version END) AS began, max(e.version) AS ended
@@ -132,7 +146,7 @@ def steps(
         LEFT JOIN event first ON first.execution = a.key AND first.version = a.began
         {f"WHERE {_STATE} IN ({_marks(states)})" if states else ""}""",
         (*parameters, *states),
-        order=(16, 17),
+        order=(17, 18),
         is_bulk=execution_id is None,
     )
 
@@ -149,6 +163,24 @@ def events(execution_id: str | None = None, types: Sequence[str] = (), steps: Se
         FROM execution x CROSS JOIN event e ON e.execution = x.key WHERE {where}""",
         parameters,
         order=(10, 2),
+        is_bulk=execution_id is None,
+    )
+
+
+def notes(
+    execution_id: str | None = None, workflow: str | None = None, steps: Sequence[str] = (), name: str | None = None
+) -> Query:
+    """Query what steps published, oldest execution first, in order."""
+    where, parameters = _of(execution_id, workflow, steps)
+    if name is not None:
+        where += " AND json_extract(e.data, '$.name') = ?"
+        parameters += (name,)
+    return Query(
+        f"""SELECT x.execution_id, x.workflow, {step_in("e.step")} AS step, {item_in("e.step")} AS item,
+            e.visit, e.attempt, e.at, json_extract(e.data, '$.name'), {_value("e.data", "value")}, x.key, e.version
+        FROM execution x CROSS JOIN event e ON e.execution = x.key WHERE {where} AND e.type = 'StepNoted'""",
+        parameters,
+        order=(10, 11),
         is_bulk=execution_id is None,
     )
 

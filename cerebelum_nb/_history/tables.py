@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._core.arguments import ExecutionLike, count, names, states, workflow_name
 from .._core.events import EVENT_TYPES
+from .._core.labels import Labels
 from .._text.text import did_you_mean
 from .._values.outputs import Outputs
 from . import queries
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from .._store.base import Store
     from .frames import Kind
 
-__all__ = ["events", "executions", "outputs", "sql", "steps"]
+__all__ = ["events", "executions", "notes", "outputs", "sql", "steps"]
 
 
 def executions(
@@ -34,6 +35,8 @@ def executions(
     since: Since | None = None,
     limit: int | None = None,
     *,
+    name: str | None = None,
+    tags: Iterable[str] = (),
     expand: bool | str | Iterable[str] = False,
     tz: Zone | None = None,
     store: Source | None = None,
@@ -48,6 +51,8 @@ def executions(
         since: only those started since then: a datetime, a timedelta or ``"24h"`` ("the last"), or text that pandas
             understands, ``"2026-03-01"``. A time without a zone is local time, or in ``tz`` when that is given.
         limit: at most this many, the newest.
+        name: only those with this name; ``*`` in it stands for any characters: ``"release 4.*"``.
+        tags: only those that have all of these tags: ``["prod"]``.
         expand: ``"inputs"``, ``"output"``, or True for both: values that are JSON objects become a column per member,
             ``inputs.size``; the other values are parsed, and stay in their column.
         tz: the zone to give times in: ``"Europe/Berlin"``, ``"local"``; by default UTC.
@@ -73,10 +78,12 @@ def executions(
         - ``parent`` (str), ``parent_version`` (Int64): the execution it was forked from, and at which event of it
         - ``version`` (Int64): how many events it has
         - ``caller`` (str): the execution whose step started it, of a child
+        - ``name`` (str): what it was called when it was started
+        - ``tags`` (str): its tags as a JSON list, sorted; missing when it has none
 
     Raises:
-        ValueError: there is no such state or zone, ``since`` is not understood, or ``workflow`` is the id of an
-            execution.
+        ValueError: there is no such state or zone, a tag cannot be one, ``since`` is not understood, or ``workflow``
+            is the id of an execution.
         TypeError: an argument is of another type.
         StoreError: the log cannot be read.
 
@@ -88,7 +95,7 @@ def executions(
     """
     from .frames import EXECUTIONS, expand_values
 
-    workflow = workflow_name(workflow)
+    workflow, labels = workflow_name(workflow), Labels.of(name, tags)
     wanted = _columns(expand, ("inputs", "output"))
     limit = None if limit is None else count(limit, "limit")
     query = queries.executions(
@@ -96,6 +103,8 @@ def executions(
         states(state),
         None if since is None else since_micros(since, tz),
         limit,
+        labels.name or None,
+        labels.tags,
     )
     with each(store) as logs:
         made = together({name: _read(log, query, EXECUTIONS) for name, log in logs.items()})
@@ -148,6 +157,7 @@ def steps(
         - ``error_type`` (category): the type alone, to count failures by
         - ``code_hash`` (str): fingerprint of the code that ran
         - ``worker`` (category): who ran it, on a cluster; missing for what ran in a kernel, and while it runs
+        - ``source`` (str): the execution and the event that its result was taken from (``k0@17``), with ``cache=``
 
     Raises:
         ExecutionNotFoundError: there is no such execution.
@@ -231,6 +241,57 @@ def events(
         query = queries.events(full, types, _steps(step))
         made = together({name: _read(log, query, frames.EVENTS) for name, log in logs.items()})
     return converted(frames.expand(made) if expand else made, tz)
+
+
+def notes(
+    execution_id: ExecutionLike | None = None,
+    workflow: Any = None,
+    step: Any = None,
+    name: str | None = None,
+    *,
+    expand: bool = False,
+    tz: Zone | None = None,
+    store: Source | None = None,
+) -> pd.DataFrame:
+    """Read what steps published with ``context.note``, one row per note, in order; oldest execution first.
+
+    Args:
+        execution_id: only those of this execution.
+        workflow: only those of executions of this workflow: its name, or the workflow itself.
+        step: only this step's, or several's: its name, or the step itself.
+        name: only the notes of this name.
+        expand: True parses the values: objects become a column per member, ``value.url``.
+        tz: the zone to give times in: ``"Europe/Berlin"``, ``"local"``; by default UTC.
+        store: the log, or its path; by default the session's.
+
+    Returns:
+        A frame of these columns:
+
+        - ``execution_id`` (str), ``workflow`` (category)
+        - ``step`` (category), ``item`` (str), ``visit``, ``attempt`` (Int64): which attempt of which step published it
+        - ``at`` (datetime, UTC): when
+        - ``name`` (str): what it is called; the last of a name is what counts
+        - ``value`` (str): JSON text
+
+    Raises:
+        ExecutionNotFoundError: there is no such execution.
+        ValueError: there is no such zone.
+        TypeError: an argument is of another type.
+        StoreError: the log cannot be read.
+
+    Example:
+        >>> from cerebelum_nb import history
+        >>> from cerebelum_nb.testing import MemoryStore
+        >>> len(history.notes(store=MemoryStore()))
+        0
+    """
+    from .frames import NOTES, expand_values
+
+    workflow = workflow_name(workflow)
+    with _holding(store, execution_id) as (logs, full):
+        query = queries.notes(full, workflow, _steps(step), name)
+        made = together({one: _read(log, query, NOTES) for one, log in logs.items()})
+    return expand_values(converted(made, tz), ("value",) if expand else ())
 
 
 def outputs(execution_id: ExecutionLike, *, store: Source | None = None) -> Outputs:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .._store import views
 from .._store.base import Store
 from .._store.opening import explain, interruptible
-from .._store.schema import SCHEMA_VERSION
+from .._store.schema import SCHEMA_VERSION, complete
 from .._store.sqlite import SqliteStore
 from .._store.views import VIEWS
 from .frames import in_order
@@ -103,6 +103,7 @@ def _attach(db: sqlite3.Connection, schema: str, log: Store) -> None:
     db.execute(f"ATTACH ':memory:' AS {schema}")
     with snapshot(log) as copy:
         db.deserialize(copy.serialize(), name=schema)
+    complete(db, schema)
     views.create(db, schema)
 
 

@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 from .._engine.calling import PendingOperation
 from .._engine.scope import Scope
 from .api import run_under
+from .note import note
 
 __all__ = ["Context"]
 
@@ -61,3 +62,32 @@ class Context:
     def run(self, name: str, fn: Callable[..., Any] | None = None, *args: Any, **kwargs: Any) -> PendingOperation[Any]:
         """Do a side effect once, even if the step is run again; see :func:`cerebelum_nb._operations.api.run`."""
         return run_under(self._scope, name, fn, args, kwargs)
+
+    def note(self, name: str, value: Any) -> None:
+        """Publish a small fact while the step runs: an address, a count, a link to a dashboard.
+
+        It is recorded with the next event, and the card, the status, the history and the dashboard show it, also
+        after the step has ended or failed. A later note of the same name takes the place of an earlier one.
+
+        Args:
+            name: what it is called: one line of at most 100 characters; a step has at most 100 of them.
+            value: text, a number, or anything else that JSON can hold in at most 4,000 characters. Secrets are masked.
+
+        Raises:
+            TypeError: JSON cannot hold the value, or the name is no text.
+            ValueError: the value is too large, the name cannot be one, or they are too many.
+
+        Example:
+            >>> from cerebelum_nb import history, step, workflow
+            >>> @step
+            ... def deploy(context):
+            ...     context.note("url", "https://staging.example.org")
+            >>> @workflow
+            ... def staging(wf):
+            ...     wf.timeline(deploy)
+            >>> result = staging.run(execution_id="n1")
+            >>> history.notes("n1")[["step", "name", "value"]]
+                 step name                          value
+            0  deploy  url  "https://staging.example.org"
+        """
+        note(self._scope, name, value)

@@ -152,15 +152,24 @@ class Store(Protocol):
         workflow: str | None = None,
         states: Sequence[ExecutionState] = (),
         caller: str | None = None,
+        name: str | None = None,
+        tags: Sequence[str] = (),
         limit: int | None = None,
         offset: int = 0,
         exact: bool = True,
     ) -> tuple[list[ExecutionRow], int]:
         """Read a page of rows, newest first, and count all that match.
 
-        ``caller`` asks for the children of one execution; "" for those that nobody called. With ``exact=False``
-        only as many are counted as say whether more follow the page: to count a million takes twenty times as long as
-        to read fifty of them.
+        ``caller`` asks for the children of one execution; "" for those that nobody called. ``name`` may hold ``*`` for
+        any characters; an execution matches that has all of ``tags``. With ``exact=False`` only as many are counted as
+        say whether more follow the page: to count a million takes twenty times as long as to read fifty of them.
+        """
+        ...
+
+    def result(self, key: str, since: int) -> tuple[str, int] | None:
+        """Return the execution and the version of the newest result with a key of the cache, not older than ``since``.
+
+        ``since`` is in µs. None if there is none, or only some that came from a file that somebody else made.
         """
         ...
 

@@ -5,7 +5,7 @@ The views of every log hold this text: to change it takes a migration.
 
 from __future__ import annotations
 
-__all__ = ["ended_at", "error", "error_type", "iso", "item_in", "step_in", "type_in", "value", "worker"]
+__all__ = ["ended_at", "error", "error_type", "iso", "item_in", "source", "step_in", "type_in", "value", "worker"]
 
 
 def iso(micros: str) -> str:
@@ -48,6 +48,12 @@ def worker(data: str) -> str:
     """Take which worker of a cluster ran an attempt out of the event that ended it; NULL where none did."""
     there = f"instr({data}, '\"worker\":') AND json_valid({data})"
     return f"CASE WHEN {there} THEN json_extract({data}, '$.worker') END"
+
+
+def source(data: str) -> str:
+    """Cut which execution a result was taken from out of the event that took it; NULL for one that was computed."""
+    there = f'substr({data}, 1, 8) = \'{{"key":"\' AND substr({data}, 42, 11) = \',"source":"\''
+    return f"CASE WHEN {there} THEN substr({data}, 53, instr(substr({data}, 53), '\"') - 1) END"
 
 
 def step_in(name: str) -> str:

@@ -10,7 +10,8 @@ from itertools import chain, count
 from threading import RLock
 
 from .._core.arguments import ExecutionLike, id_of
-from .._core.events import Event
+from .._core.events import Event, StepCompleted
+from .._core.labels import name_fits
 from .._core.schedule import DELETED, ScheduleEvent, ScheduleState
 from .._core.state_name import ACTIVE, ExecutionState
 from .._core.summary import Summary
@@ -52,6 +53,7 @@ class MemoryStore:
         self._lock = RLock()
         self._executions: dict[str, _Execution] = {}
         self._payloads: dict[str, bytes] = {}
+        self._results: dict[str, list[tuple[int, str, int]]] = {}
         self._schedules: dict[str, tuple[ScheduleState, list[ScheduleEvent]]] = {}
         self.heartbeats = HeartbeatMonitor()
         self._holders: dict[int, Holder] = {}
@@ -108,6 +110,9 @@ class MemoryStore:
             return Rejection.LOST
         if commit.after != len(found.events):
             return Rejection.STALE
+        for version, event in enumerate(commit.events, len(found.events) + 1):
+            if type(event) is StepCompleted and event.key and not event.source:
+                self._results.setdefault(event.key, []).append((event.at, commit.execution_id, version))
         found.events.extend(commit.events)
         found.summary = commit.summary
         if commit.release:
@@ -251,6 +256,8 @@ class MemoryStore:
         workflow: str | None = None,
         states: Sequence[ExecutionState] = (),
         caller: str | None = None,
+        name: str | None = None,
+        tags: Sequence[str] = (),
         limit: int | None = None,
         offset: int = 0,
         exact: bool = True,
@@ -258,14 +265,22 @@ class MemoryStore:
         """Read a page of rows, newest first, and count all that match; ``caller=""`` leaves children out."""
         with self._open():
             found = [
-                name
-                for name in self._newest()
-                if workflow in (None, self._executions[name].summary.workflow)
-                and (not states or self._executions[name].summary.state in states)
-                and (caller is None or (self._executions[name].summary.caller or "") == caller)
+                execution_id
+                for execution_id in self._newest()
+                if workflow in (None, (shown := self._executions[execution_id].summary).workflow)
+                and (not states or shown.state in states)
+                and (caller is None or (shown.caller or "") == caller)
+                and (name is None or name_fits(shown.name, name))
+                and set(tags) <= set(shown.tags)
             ]
             end = None if limit is None else offset + limit
-            return [self._row(name) for name in found[offset:end]], len(found)
+            return [self._row(execution_id) for execution_id in found[offset:end]], len(found)
+
+    def result(self, key: str, since: int) -> tuple[str, int] | None:
+        """Return the execution and the version of the newest result with a key of the cache, not older than since."""
+        with self._open():
+            at, execution_id, version = max(self._results.get(key, ()), default=(-1, "", 0))
+        return (execution_id, version) if version and at >= since else None
 
     def due(self, now: int, *, limit: int, offset: int = 0) -> list[ExecutionRow]:
         """Read the hibernated executions that are due by ``now``, the earliest first."""

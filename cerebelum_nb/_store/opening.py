@@ -115,7 +115,7 @@ def open_to_look(location: str, said: bool | None) -> tuple[sqlite3.Connection, 
     """
     try:
         connection = open_to_read(location)
-    except sqlite3.Error as exc:
+    except ERRORS as exc:
         raise explain(exc, location) from exc
     try:
         found = versions(connection)

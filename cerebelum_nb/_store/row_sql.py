@@ -13,6 +13,7 @@ from .._core.state_name import ExecutionState
 from .._core.summary import Summary
 from .._text.times import timestamp
 from ..errors import StoreError
+from . import labels
 from .base import Commit, ExecutionRow
 from .extracts import iso
 from .holder import Holder
@@ -76,8 +77,9 @@ STARTED = iso("started_at")
 
 SELECT = """SELECT execution_id, version, workflow, state, started_at, updated_at, completed_at, total_steps,
     done_steps, current_step, error, wake_at, parent, caller,
-    holder.key, host, pid, boot_id, started, heartbeat_at, expires_at, slot, queued_at
-    FROM execution LEFT JOIN holder ON holder.key = execution.holder"""
+    holder.key, host, pid, boot_id, started, heartbeat_at, expires_at, slot, queued_at, label.name, label.tags
+    FROM execution LEFT JOIN holder ON holder.key = execution.holder
+    LEFT JOIN label ON label.execution = execution.key"""
 
 
 def iso_of(micros: int) -> str:
@@ -141,6 +143,8 @@ def unreadable(columns: tuple[Any, ...]) -> str | None:
     """Name the column of a row of ``SELECT`` that cannot be read, with its value; None if all can."""
     if columns[3] not in ExecutionState.__members__:
         return f"state = {columns[3]!r}"
+    if not labels.are_tags(columns[24]):
+        return f"tags = {columns[24]!r}"
     wrong = (f"{name} = {columns[place]!r}" for place, name in _NUMBERS.items() if not isinstance(columns[place], int))
     return next(wrong, None)
 
@@ -175,6 +179,8 @@ def to_row(columns: tuple[Any, ...]) -> ExecutionRow:
             caller=columns[13],
             slot=columns[21],
             queued_at=columns[22],
+            name=columns[23] or "",
+            tags=labels.tags_of(columns[24]),
         ),
         holder=None if columns[14] is None else to_holder(columns[14:21]),
     )

@@ -95,7 +95,7 @@ def encode(event: Event) -> Row:
         data = None if code is None else f'{{"code":{_quote(code)}}}'
         if data is None or data.isascii():
             return "StepStarted", event.step, event.visit, event.attempt, event.at, data
-    elif isinstance(event, StepCompleted) and not event.by_hand and not event.worker:
+    elif isinstance(event, StepCompleted) and not event.by_hand and not event.worker and not event.key:
         value = event.output
         if value.codec == "json" and not (value.masked or value.type or value.preview or value.digest or value.size):
             data = f'{{"output":{value.json}}}'

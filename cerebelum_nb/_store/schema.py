@@ -101,20 +101,31 @@ def _objects_of_new() -> dict[tuple[str, str], str]:
         return _objects(new)
 
 
-def complete(connection: sqlite3.Connection) -> None:
-    """Let a log of an older version that is read as it is show the columns that it lacks, with their defaults."""
-    if versions(connection)[1] >= SCHEMA_VERSION:
+def complete(connection: sqlite3.Connection, copy: str = "") -> None:
+    """Let a log of an older version that is read as it is show what it lacks: columns with defaults, empty tables.
+
+    ``copy`` is the name under which a copy of it in memory is attached: then that is changed, else nothing is.
+    """
+    if not copy and versions(connection)[1] >= SCHEMA_VERSION:
         return
-    asked = "SELECT name, coalesce(dflt_value, 'NULL') FROM pragma_table_info('execution')"
-    there = dict(connection.execute(asked).fetchall())
+    place = copy or "main"
+    asked = "SELECT name, coalesce(dflt_value, 'NULL') FROM pragma_table_info(?, ?)"
+    there = dict(connection.execute(asked, ("execution", place)).fetchall())
     if not there:
         return
     with closing(sqlite3.connect(MEMORY, isolation_level=None)) as new:
         migrate(new, MEMORY)
-        missing = [column for column in new.execute(asked).fetchall() if column[0] not in there]
-    if missing:
+        names = [name for (name,) in new.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        tables = {name: new.execute(asked, (name, "main")).fetchall() for name in names if "sqlite_" not in name}
+    missing = [column for column in tables["execution"] if column[0] not in there]
+    for name, default in missing if copy else ():
+        connection.execute(f"ALTER TABLE {copy}.execution ADD COLUMN {name} DEFAULT {default}")
+    if missing and not copy:
         columns = ", ".join(f"{default} AS {name}" for name, default in missing)
         connection.execute(f"CREATE TEMP VIEW execution AS SELECT *, {columns} FROM main.execution")
+    for table, fields in tables.items():
+        if not connection.execute(asked, (table, place)).fetchall():
+            connection.execute(f"CREATE TABLE {copy or 'temp'}.{table} ({', '.join(name for name, _ in fields)})")
 
 
 _Work = str | Callable[[sqlite3.Connection], None]
@@ -175,6 +186,43 @@ _TRUST = (
     "CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     "CREATE TABLE foreign_execution (execution_id TEXT PRIMARY KEY) WITHOUT ROWID",
 )
+_LABELS = (
+    # Names and tags of the executions that have any. `at` is when the execution started, so that a list of those with
+    # a name or a tag, the newest first, reads only as many as it shows. The triggers keep `tag` as `label.tags` says.
+    """CREATE TABLE IF NOT EXISTS label (
+            execution INTEGER PRIMARY KEY REFERENCES execution (key),
+            at INTEGER NOT NULL,
+            name TEXT,
+            tags TEXT NOT NULL
+        )""",
+    "CREATE INDEX IF NOT EXISTS label_by_name ON label (name, at) WHERE name IS NOT NULL",
+    """CREATE TABLE IF NOT EXISTS tag (
+            tag TEXT NOT NULL,
+            at INTEGER NOT NULL,
+            execution INTEGER NOT NULL,
+            PRIMARY KEY (tag, at, execution)
+        ) WITHOUT ROWID""",
+    """CREATE TRIGGER IF NOT EXISTS label_is_made AFTER INSERT ON label
+        BEGIN INSERT INTO tag SELECT value, NEW.at, NEW.execution FROM json_each(NEW.tags); END""",
+    """CREATE TRIGGER IF NOT EXISTS label_is_gone AFTER DELETE ON label
+        BEGIN DELETE FROM tag WHERE at = OLD.at AND execution = OLD.execution
+            AND tag IN (SELECT value FROM json_each(OLD.tags)); END""",
+    """CREATE TRIGGER IF NOT EXISTS execution_is_gone AFTER DELETE ON execution
+        BEGIN DELETE FROM label WHERE execution = OLD.key; END""",
+)
+_RESULTS = (
+    # What a later execution may take instead of running a step; see results.py.
+    """CREATE TABLE IF NOT EXISTS result (
+            key TEXT NOT NULL,
+            at INTEGER NOT NULL,
+            execution INTEGER NOT NULL,
+            version INTEGER NOT NULL,
+            PRIMARY KEY (key, at, execution, version)
+        ) WITHOUT ROWID""",
+    "CREATE INDEX IF NOT EXISTS result_by_execution ON result (execution)",
+    """CREATE TRIGGER IF NOT EXISTS execution_takes_its_results AFTER DELETE ON execution
+        BEGIN DELETE FROM result WHERE execution = OLD.key; END""",
+)
 
 _CALLER = ("CREATE INDEX execution_by_caller ON execution (caller) WHERE caller IS NOT NULL",)
 
@@ -221,6 +269,8 @@ MIGRATIONS: dict[int, tuple[_Work, ...]] = {
     15: ("ALTER TABLE execution ADD COLUMN caller TEXT", *_CALLER),  # the execution whose step started this one
     16: _SCHEDULES,
     17: (_add_slots, *_SLOTS),
+    18: _LABELS,
+    19: _RESULTS,
 }
 """By the version that each makes, what it takes to come there from the version before."""
 
@@ -294,5 +344,7 @@ _NEW = (
     *_REDACTION,
     *_TRUST,
     *_SCHEDULES,
+    *_LABELS,
+    *_RESULTS,
 )
 """All of it but the views."""

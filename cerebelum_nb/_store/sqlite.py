@@ -14,13 +14,13 @@ from datetime import timedelta
 from typing import Any
 
 from .._core.arguments import ExecutionLike, id_of
-from .._core.events import Event, StepStarted
+from .._core.events import Event, StepCompleted, StepStarted, WorkflowTagged
 from .._core.schedule import ScheduleEvent, ScheduleState
 from .._core.state_name import ExecutionState
 from .._core.value import Value
 from .._values.foreign import ForeignBytes
 from ..errors import StoreError
-from . import chain, refusals, row_sql, rows, schedules
+from . import chain, labels, refusals, results, row_sql, rows, schedules
 from .base import Commit, ExecutionRow, Rejection
 from .connection import Durability
 from .opening import explain, make_room, read_setting
@@ -187,10 +187,21 @@ class SqliteStore(SqliteLeases):
         self._heads[key] = version, head
         for event in commit.events:
             if type(event) is not StepStarted:
+                if type(event) is StepCompleted:
+                    if event.key and not event.source:
+                        self._index(db, key, commit, event)
+                elif type(event) is WorkflowTagged:
+                    labels.write(db, key, commit.summary.started_at, commit.summary)
                 for value in rows.stored_values(event):
                     self._keep(db, value)
         for value in commit.payloads:
             self._keep(db, value)
+
+    @staticmethod
+    def _index(db: sqlite3.Connection, key: int, commit: Commit, event: StepCompleted) -> None:
+        """Enter a result that later executions may take."""
+        place = next(place for place, one in enumerate(commit.events, 1) if one is event)
+        db.execute(results.INSERT, (event.key, event.at, key, commit.after + place))
 
     def _head(self, db: sqlite3.Connection, key: int, commit: Commit) -> bytes:
         """Return the hash that the commit's first event follows."""
@@ -239,6 +250,8 @@ class SqliteStore(SqliteLeases):
             self._register_again(db, commit.holder, commit.events[0].at)
         made = db.execute(row_sql.CREATE, row_sql.created(commit))
         if made.rowcount and made.lastrowid:
+            if commit.summary.name or commit.summary.tags:
+                labels.write(db, made.lastrowid, commit.summary.started_at, commit.summary)
             return made.lastrowid, ""
         return 0, self._why_not(db, commit)
 
@@ -309,12 +322,15 @@ class SqliteStore(SqliteLeases):
         workflow: str | None = None,
         states: Sequence[ExecutionState] = (),
         caller: str | None = None,
+        name: str | None = None,
+        tags: Sequence[str] = (),
         limit: int | None = None,
         offset: int = 0,
         exact: bool = True,
     ) -> tuple[list[ExecutionRow], int]:
         """Read a page of rows, newest first, and count all that match; ``caller=""`` leaves children out."""
-        terms, values = ["1"], list[Any]()
+        by_label = labels.chosen(name, tags)
+        terms, values = list(by_label.terms), list[Any](by_label.values)
         if workflow is not None:
             terms.append("workflow = ?")
             values.append(workflow)
@@ -324,15 +340,28 @@ class SqliteStore(SqliteLeases):
         if caller is not None:
             terms.append("caller = ?" if caller else "caller IS NULL")
             values += [caller] if caller else []
-        where = " AND ".join(terms)
-        newest = f"ORDER BY {row_sql.STARTED} DESC, execution.key DESC LIMIT ? OFFSET ?"
+        where, source, order = " AND ".join(terms) or "1", "execution", f"{row_sql.STARTED} DESC, execution.key DESC"
+        counted = source
+        if by_label.source:
+            counted = f"{by_label.source} chosen"
+            source = f"{counted} CROSS JOIN execution ON execution.key = chosen.execution"
+            order = "chosen.at DESC, chosen.execution DESC"
+            if len(terms) > len(by_label.terms):
+                counted = source
+        select = row_sql.SELECT.replace("FROM execution", f"FROM {source}", 1)
         with self._reading() as db:
             page = [*values, -1 if limit is None else limit + 1, offset]  # one more, to see whether that is all
-            found = db.execute(f"{row_sql.SELECT} WHERE {where} {newest}", page).fetchall()
+            found = db.execute(f"{select} WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?", page).fetchall()
             total = offset + len(found)
             if (exact and len(found) - 1 == limit) or (offset and not found):
-                (total,) = db.execute(f"SELECT count(*) FROM execution WHERE {where}", values).fetchone()
+                (total,) = db.execute(f"SELECT count(*) FROM {counted} WHERE {where}", values).fetchone()
         return [row_sql.to_row(row) for row in found[:limit]], total
+
+    def result(self, key: str, since: int) -> tuple[str, int] | None:
+        """Return the execution and the version of the newest result with a key of the cache, not older than since."""
+        with self._reading() as db:
+            found: tuple[str, int] | None = db.execute(results.FIND, (key, since)).fetchone()
+        return found
 
     def due(self, now: int, *, limit: int, offset: int = 0) -> list[ExecutionRow]:
         """Read the hibernated executions that are due by ``now``, the earliest first."""

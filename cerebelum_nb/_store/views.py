@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from .extracts import ended_at, error, error_type, iso, item_in, step_in, type_in, value, worker
+from .extracts import ended_at, error, error_type, iso, item_in, source, step_in, type_in, value, worker
 
 __all__ = ["STARTS", "VIEWS", "create"]
 
@@ -44,7 +44,9 @@ _EXECUTIONS = f"""
         x.version,
         (SELECT 'process ' || h.pid || ' on ' || h.host FROM holder h WHERE h.key = x.holder) AS holder,
         {type_in("x.error")} AS error_type,
-        x.caller
+        x.caller,
+        (SELECT l.name FROM label l WHERE l.execution = x.key) AS name,
+        (SELECT nullif(l.tags, '[]') FROM label l WHERE l.execution = x.key) AS tags
     FROM execution x
 """
 
@@ -63,7 +65,8 @@ _STEPS = f"""
         json_extract(first.data, '$.code') AS code_hash,
         CASE WHEN last.type IN ('StepFailed', 'StepRetried') THEN {error_type("last.data")} END AS error_type,
         {item_in("last.step")} AS item,
-        {worker("last.data")} AS worker
+        {worker("last.data")} AS worker,
+        CASE WHEN last.type = 'StepCompleted' THEN {source("last.data")} END AS source
     FROM execution x
     CROSS JOIN json_each((
         SELECT json_group_array(json_array(began, ended)) FROM (

@@ -23,6 +23,13 @@ class Fate:
     Attributes:
         crashes: at which commits of the test they crash, counted from 0, and whether before it.
         turns: how many turns of the event loop the doubles take that are values, in the order in which they are called.
+        repeat: steps with an external effect that may happen twice.
+
+    Example:
+        >>> with Workflows(fate=Fate(crashes=[(0, False)])) as workflows:
+        ...     run = workflows.run(release)
+        ...     run.output, [type(event).__name__ for event in run.events].count("WorkflowResumed")
+        ('image', 1)
     """
 
     crashes: Sequence[tuple[int, bool]] = ()
@@ -62,15 +69,6 @@ def fates(*, crashes: int = 3, commits: int = 30, repeat: Sequence[str] = ()) ->
 
     Raises:
         ImportError: Hypothesis is not installed.
-
-    Example:
-        >>> from hypothesis import given, settings
-        >>> @settings(max_examples=5)
-        ... @given(fates())
-        ... def test_it_ends_the_same(fate):
-        ...     with Workflows(fate=fate) as workflows:
-        ...         assert workflows.run(release).output == "image"
-        >>> test_it_ends_the_same()
     """
     try:
         from hypothesis import strategies as st

@@ -5,7 +5,16 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-__all__ = ["as_lines", "as_stage", "counted", "cut", "cut_middle", "did_you_mean", "file_size", "one_line"]
+__all__ = [
+    "as_lines",
+    "as_stage",
+    "counted",
+    "cut",
+    "cut_middle",
+    "did_you_mean",
+    "file_size",
+    "one_line",
+]
 
 
 def as_lines(rows: Sequence[Sequence[str]]) -> list[str]:

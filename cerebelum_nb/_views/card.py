@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from .._core.describe import items_told, row_of, shown_state, undo_rows
+from .._core.describe import items_told, notes_told, row_of, shown_state, undo_rows
 from .._core.graph import key_of
+from .._core.labels import told
 from .._core.limits import Before
 from .._core.state import State
 from .._core.state_name import ExecutionState
@@ -25,6 +26,8 @@ __all__ = ["SMALL", "STYLE", "Card", "Row", "html_row", "last_printed"]
 
 _FEW = 12
 """So many steps are listed at once; of more, the list is folded."""
+
+_MOST_NOTED = 5
 
 _MOST_PRINTED = 12_000
 """Characters of what steps printed in a saved card."""
@@ -68,6 +71,7 @@ class Card:
     total: int = 0
     reason: str = ""
     advice: Advice | None = None
+    labels: str = ""
 
     @classmethod
     def of(cls, execution: Execution, graph: Graph | None = None) -> Card:
@@ -129,6 +133,7 @@ class Card:
             total=state.total_steps,
             reason=state.reason or "",
             advice=advice,
+            labels=told(state.name, state.tags),
         )
 
     @property
@@ -171,8 +176,9 @@ class Card:
         took = took or format_seconds(round(self.seconds))
         name, _, rest = self.heading.partition(": ")
         why = f" ({self.reason})" if self.reason else ""
-        return Html("<div style='padding:2px 0'><b>{}</b> <code>{}</code> &nbsp;{}{}, {}</div>").format(
-            name, self.execution_id, rest, why, took
+        labels = Html(" {}").format(self.labels) if self.labels else ""
+        return Html("<div style='padding:2px 0'><b>{}</b> <code>{}</code>{} &nbsp;{}{}, {}</div>").format(
+            name, self.execution_id, labels, rest, why, took
         )
 
     def to_html(self) -> Html:
@@ -227,12 +233,13 @@ def _row(
     if scope is not None and scope.printed is not None and callable(mask):
         printed += scope.printed.peek(mask)
     state = shown_state(step, over)
+    note = _note(step, _estimated(message, percent, step, now), now)
     return Row(
         name=name,
         state=state,
         seconds=((step.ended_at if step.settled else now) - step.started_at) / 1e6 if step.started_at else None,
         percent=percent if step.phase is Phase.RUNNING else None,
-        note=_note(step, _estimated(message, percent, step, now), now),
+        note=", ".join(filter(None, (note, *notes_told(step, _MOST_NOTED)))),
         parallel=parallel,
         printed=printed,
     )
@@ -265,6 +272,8 @@ def _tail(text: str) -> list[str]:
 
 def _note(step: StepState, message: str, now: int) -> str:
     if step.phase is Phase.COMPLETED:
+        if step.source:
+            return f"taken from {step.source.rpartition('@')[0]}"
         return "done by hand" if step.by_hand else f"on {step.worker}" if step.worker else ""
     if step.phase is Phase.FAILED and step.error is not None:
         on = "" if step.diverge is None else ", and was routed on"

@@ -40,6 +40,8 @@ class Api:
             {
                 "execution_id": entry.row.execution_id,
                 "workflow_name": entry.row.summary.workflow,
+                "name": entry.row.summary.name or None,
+                "tags": entry.row.summary.tags,
                 "status": entry.row.summary.state.value,
                 "interrupted": entry.interrupted,
                 "started_at": timestamp(entry.row.summary.started_at),

@@ -60,6 +60,7 @@ class Wanted:
     workflow: str = ""
     state: str = ""
     show: str = ""
+    tag: str = ""
     since: str = ""
     before: str = ""
     limit: int = PAGE
@@ -67,7 +68,9 @@ class Wanted:
     @classmethod
     def of(cls, query: Mapping[str, str]) -> Self:
         """Read it from an address; parts without a meaning here are ignored."""
-        told = {name: query.get(name, "")[:_LONGEST].strip() for name in ("q", "workflow", "state", "show", "since")}
+        told = {
+            name: query.get(name, "")[:_LONGEST].strip() for name in ("q", "workflow", "state", "show", "tag", "since")
+        }
         if told["state"]:
             told["state"] = ExecutionState(told["state"]).value
         if told["show"] and told["show"] not in SHORTCUTS:
@@ -124,14 +127,18 @@ def listed(log: ShownLog, wanted: Wanted) -> Listed:
     if wanted.show == INTERRUPTED:
         return _interrupted(log, wanted, now)
     terms, values = _terms(wanted, now)
-    source = "execution"
+    source, order = "execution", f"{STARTED} DESC, execution.key DESC"
+    if wanted.tag:
+        source = "tag CROSS JOIN execution ON execution.key = tag.execution"
+        order = "tag.at DESC, tag.execution DESC"
     if wanted.show == "retrying":
         source = f"""(SELECT * FROM execution WHERE state IN ({_ACTIVE})
             ORDER BY {STARTED} DESC LIMIT {_RETRYING_AMONG}) AS execution"""
+        source += " JOIN tag ON tag.execution = execution.key" if wanted.tag else ""
     columns = SELECT.replace("FROM execution", f"FROM {source}", 1).replace(
         "SELECT execution_id", "SELECT execution.key, execution_id", 1
     )
-    sql = f"{columns} WHERE {' AND '.join(terms)} ORDER BY {STARTED} DESC, execution.key DESC LIMIT ?"
+    sql = f"{columns} WHERE {' AND '.join(terms)} ORDER BY {order} LIMIT ?"
     with log.query(is_search=bool(wanted.q) or wanted.show == "retrying") as db:
         found = db.execute(sql, [*values, wanted.limit + 1]).fetchall()
     page = found[: wanted.limit]
@@ -170,6 +177,8 @@ def _terms(wanted: Wanted, now: int) -> tuple[list[str], list[Any]]:
 
     if wanted.is_plain:  # children are found by what is asked for, and under their callers
         add("caller IS NULL")
+    if wanted.tag:
+        add("tag = ?", wanted.tag)
     if wanted.workflow:
         add("workflow = ?", wanted.workflow)
     if wanted.state:
@@ -189,8 +198,8 @@ def _terms(wanted: Wanted, now: int) -> tuple[list[str], list[Any]]:
         add(f"{STARTED} >= ?", iso_of(max(0, now - span)))
     if wanted.q:
         text = "%" + wanted.q.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
-        like = " OR ".join(f"{column} LIKE ? ESCAPE '\\'" for column in ("execution_id", "workflow", "error"))
-        add(f"({like})", *[text] * 3)
+        like = " OR ".join(f"{column} LIKE ? ESCAPE '\\'" for column in ("execution_id", "workflow", "error", "name"))
+        add(f"({like})", *[text] * 4)
     if wanted.before:
         at, _, key = wanted.before.partition(".")
         add(f"({STARTED}, execution.key) < (?, ?)", iso_of(int(at)), int(key))
@@ -204,7 +213,8 @@ def _interrupted(log: ShownLog, wanted: Wanted, now: int) -> Listed:
         for row in log.store.abandoned(limit=MOST)
         if wanted.workflow in ("", row.summary.workflow)
         and wanted.state in ("", row.summary.state.value)
-        and wanted.q.lower() in f"{row.execution_id} {row.summary.workflow}".lower()
+        and (not wanted.tag or wanted.tag in row.summary.tags)
+        and wanted.q.lower() in f"{row.execution_id} {row.summary.workflow} {row.summary.name}".lower()
     ]
     rows.sort(key=lambda row: row.summary.started_at, reverse=True)
     return Listed(entries=tuple(_entry(log, row, now) for row in rows), before="")

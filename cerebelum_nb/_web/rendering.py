@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
+from .._core.describe import note_text
 from .._core.state_name import ExecutionState
 from .._core.value import Value
 from .._text.duration import format_seconds
@@ -138,6 +139,11 @@ def _line(value: Value | None) -> str:
     return cut(" ".join(value.text[: 4 * _LONGEST_LINE].split()), _LONGEST_LINE)
 
 
+def _noted(value: Value) -> str:
+    """Write the value of a note in one line."""
+    return cut(" ".join(note_text(value).split()), _LONGEST_LINE)
+
+
 def _kind(value: Value | None) -> str:
     """Say what a value that is not JSON is."""
     if value is None or value.is_json:
@@ -174,6 +180,7 @@ def _environment() -> Environment:
         seconds=format_seconds,
         pretty=_pretty,
         line=_line,
+        noted=_noted,
         kind=_kind,
         tail=_tail,
         look=look_of,

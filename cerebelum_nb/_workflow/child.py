@@ -118,7 +118,9 @@ class _Child:
                 continue
             try:
                 run = await self._begin(state)
-            except ExecutionBusyError:
+            except ExecutionBusyError as busy:
+                if busy.execution_id != self.id:  # it is refused because of another one
+                    raise
                 await self._wait_for_others(state, busy=True)
                 continue
             await self._wait_for(run)

@@ -38,6 +38,7 @@ class Definition(Composite):
         inputs: the class that its inputs have to fit.
         timeout: how long an execution may take, seconds.
         concurrency: of how many of its executions only one runs at a time.
+        tags: what every execution of it has.
     """
 
     def __init__(
@@ -49,13 +50,14 @@ class Definition(Composite):
         inputs: Any = None,
         timeout: float | None = None,
         concurrency: Concurrency | None = None,
+        tags: tuple[str, ...] = (),
     ) -> None:
         self.__doc__, self.__module__, self.__name__ = fn.__doc__, fn.__module__, fn.__name__
         self.__qualname__ = fn.__qualname__
         self._fn, self.name, self.max_jumps, self.on_failure = fn, name, max_jumps, on_failure
         self._load = load_of(fn)
         self._as_step: dict[str, ChildStep] = {}
-        self._inputs, self.timeout, self.concurrency = inputs, timeout, concurrency
+        self._inputs, self.timeout, self.concurrency, self.tags = inputs, timeout, concurrency, tags
         self.shape: Shape | None = None
         if inputs is not None:
             from .._values.shape import shape_of
@@ -64,8 +66,8 @@ class Definition(Composite):
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         """Pickle by name, as functions are; one that its module does not hold, by what it is made of."""
-        made_of = (self._fn, self.name, self.max_jumps, self.on_failure, self._inputs, self.timeout, self.concurrency)
-        return by_name(self) or (type(self), made_of)
+        made_of = self._fn, self.name, self.max_jumps, self.on_failure, self._inputs, self.timeout
+        return by_name(self) or (type(self), (*made_of, self.concurrency, self.tags))
 
     @property
     def fn(self) -> Callable[[WorkflowBuilder], object]:

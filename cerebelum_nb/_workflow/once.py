@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal
 
+from .._core.labels import NO_LABELS, Labels
 from .._core.state import fold
 from .._core.state_name import ExecutionState
 from .._core.value import Value
@@ -47,6 +48,8 @@ def launch_once(
     *,
     resume: Resume,
     wait: bool = False,
+    labels: Labels = NO_LABELS,
+    refresh: Any = (),
 ) -> Run:
     """Make the execution of an id ready: a new one, a recorded one that is resumed, or one that has ended.
 
@@ -59,7 +62,7 @@ def launch_once(
     if resume not in (True, False, "replace_inputs"):
         raise ValueError(f"resume is True, False or 'replace_inputs', not {resume!r}")
     if not resume:
-        return launch(workflow, inputs, store, execution_id, wait=wait)
+        return launch(workflow, inputs, store, execution_id, wait=wait, labels=labels, refresh=refresh)
     refuse_in_step(workflow.variable)
     if execution_id is None:
         raise CerebelumError(
@@ -74,7 +77,7 @@ def launch_once(
             holder="this process",
         )
     if not _is_known(log, execution_id):
-        return launch(workflow, inputs, log, execution_id, wait=wait)
+        return launch(workflow, inputs, log, execution_id, wait=wait, labels=labels, refresh=refresh)
     own(workflow, execution_id, log, "resume")
     state = fold(log.events(execution_id))
     has_ended = state.lifecycle in (ExecutionState.COMPLETED, ExecutionState.CANCELLED)

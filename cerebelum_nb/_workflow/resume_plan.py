@@ -13,10 +13,13 @@ from .._core.resume_plan import Fate, PlannedStep, planned_steps
 from .._core.state import State, evolve, fold
 from .._core.state_name import ExecutionState
 from .._engine import entry
+from .._engine.clock import current_clock
 from .._engine.execution import running_here
 from .._engine.hints import in_terminal
 from .._engine.inputs import merge_inputs
 from .._engine.staleness import doubts, only_relists, why_stale
+from .._engine.values import ExecutionValues
+from .._operations.context import Context
 from .._store.base import Store
 from .._text.html import Html
 from .._values import Redactor
@@ -160,10 +163,28 @@ def look_ahead(
         )
     asked = () if rerun == "stale" else (rerun,) if isinstance(rerun, str) else rerun
     found = planned_steps(plan, before, after, chosen, stale, asked, doubts=doubts(plan, before))
-    return Outlook(plan.workflow, execution_id, tuple(_with_entry(planned, plan, after) for planned in found))
+    values = ExecutionValues(store, execution_id, plan, after, redactor, Context)
+    found = tuple(_with_source(_with_entry(planned, plan, after), values) for planned in found)
+    return Outlook(plan.workflow, execution_id, found)
 
 
 def _with_entry(planned: PlannedStep, plan: Plan, state: State) -> PlannedStep:
     """Add to a step that runs where it is entered, if it waited somewhere."""
     told = entry.look_ahead(plan.steps[planned.step], state) if planned.fate is Fate.RUN else ""
     return replace(planned, reasons=(*planned.reasons, told)) if told else planned
+
+
+def _with_source(planned: PlannedStep, values: ExecutionValues) -> PlannedStep:
+    """Add to a step that would run which execution its result is taken from, if that can be known now."""
+    spec = values.plan.steps[planned.step]
+    if planned.fate is not Fate.RUN or spec.policy.cache is None or planned.step in values.plan.each:
+        return planned
+    from .._engine import cache
+
+    known = values.state.steps.get(planned.step)
+    key = cache.key_of_result(values, spec, planned.step)
+    visit, now = 1 if known is None else known.visit, current_clock.get().now()
+    event = None if key is None else cache.find(values, spec, planned.step, visit, key, now)
+    if event is None:
+        return planned
+    return replace(planned, reasons=(*planned.reasons, f"its result is taken from {event.source.rpartition('@')[0]}"))

@@ -19,13 +19,23 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .._core.arguments import ExecutionLike, id_of
-from .._core.events import CancelRequested, Event, WorkflowAdmitted, WorkflowAwakened, WorkflowResumed, WorkflowStarted
+from .._core.events import (
+    CancelRequested,
+    Event,
+    WorkflowAdmitted,
+    WorkflowAwakened,
+    WorkflowResumed,
+    WorkflowStarted,
+    WorkflowTagged,
+)
 from .._core.graph import Plan
+from .._core.labels import NO_LABELS, Labels, check_tags
 from .._core.limits import is_shared_prefix
 from .._core.resume import plan_resume
 from .._core.state import State, fold
 from .._core.state_name import ACTIVE, ExecutionState
 from .._core.value import Value
+from .._engine.cache import check_refresh
 from .._engine.execution import Execution
 from .._engine.hints import advise, execute_call, in_terminal, is_script, resume_call
 from .._engine.inputs import Inputs, check_inputs, keep_inputs, merge_inputs
@@ -86,6 +96,17 @@ class Caller(NamedTuple):
     depth: int
 
 
+class Told(NamedTuple):
+    """What was said about an execution when it was started: name, tags, the steps that take no cached result.
+
+    ``redactor`` knows the secrets that are in neither.
+    """
+
+    labels: Labels
+    redactor: Redactor | None
+    refresh: tuple[str, ...]
+
+
 def launch(
     workflow: Definition,
     inputs: Inputs | None,
@@ -94,6 +115,8 @@ def launch(
     *,
     wait: bool = False,
     caller: Caller | None = None,
+    labels: Labels = NO_LABELS,
+    refresh: Any = (),
 ) -> Run:
     """Make a new execution ready; the other arguments are those of :meth:`~cerebelum_nb.Workflow.execute`.
 
@@ -104,9 +127,12 @@ def launch(
         execution_id: as there.
         wait: as there.
         caller: who starts it, if it is a child.
+        labels: its name, and its tags besides those of the workflow.
+        refresh: as there.
     """
     refuse_in_step(workflow.variable)
     plan = workflow.plan()
+    refreshed = check_refresh(plan, refresh) if refresh else ()
     log = resolve_store(store)
     redactor = Redactor(log.redact)
     given = check_inputs(inputs, plan.shape)
@@ -118,7 +144,8 @@ def launch(
         execution.stays = wait
         keep_inputs(execution, given, value)
         blueprint = blueprint_of(plan, redactor)
-        event = started(workflow, plan, value, execution.clock.now(), blueprint.digest, caller, slot)
+        told = Told(labels, redactor, refreshed)
+        event = started(workflow, plan, value, execution.clock.now(), blueprint.digest, caller, slot, told)
         if caller is None:
             _tell_of_unfinished(workflow, log, value)
         execution.payloads = keep_parts(plan, log, redactor, blueprint)
@@ -133,6 +160,7 @@ def started(
     blueprint: str,
     caller: Caller | None = None,
     slot: str = "",
+    told: Told | None = None,
 ) -> WorkflowStarted:
     """Make the event that starts an execution.
 
@@ -144,8 +172,15 @@ def started(
         blueprint: the digest of the plan's blueprint.
         caller: who starts it, if it is a child.
         slot: what only one execution at a time may have.
+        told: what was said about it besides.
     """
     by = caller or Caller("", "", 0)
+    labels, redactor, refresh = told or Told(NO_LABELS, None, ())
+    name, tags = labels.name, check_tags({*workflow.tags, *labels.tags})
+    if redactor is not None:
+        name = redactor.mask(name)
+        if any(redactor.mask(tag) != tag for tag in tags):
+            raise ValueError("a tag holds the text of a secret, and tags are in the log as they are: choose another")
     return WorkflowStarted(
         at=now,
         workflow=workflow.name,
@@ -155,6 +190,9 @@ def started(
         qualname=workflow.fn.__qualname__,
         source=_source_of(workflow),
         origin=_origin_of_code(workflow),
+        name=name,
+        tags=tags,
+        refresh=refresh,
         plan=blueprint,
         caller=by.execution_id,
         caller_step=by.step,
@@ -451,7 +489,11 @@ def _tell_of_unfinished(workflow: Definition, log: Store, inputs: Value) -> None
 def _is_prefix(row: ExecutionRow, log: Store) -> bool:
     if row.summary.state is not ExecutionState.PAUSED:
         return False
-    return any(map(is_shared_prefix, log.events(row.execution_id, after=row.version - 1)))
+    last: list[Event] = []
+    version = row.version
+    while version and (not last or isinstance(last[0], WorkflowTagged)):
+        last, version = log.events(row.execution_id, after=version - 1, upto=version), version - 1
+    return any(map(is_shared_prefix, last))
 
 
 def replaced_inputs(execution: ExecutionValues, inputs: Inputs | None) -> Value | None:

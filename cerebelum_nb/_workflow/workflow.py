@@ -8,6 +8,7 @@ from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 
 from .._core.arguments import ExecutionLike
+from .._core.labels import Labels, check_tags
 from .._core.limits import NoStage
 from .._dsl.builder import WorkflowBuilder
 from .._engine.calling import PendingOperation, offer
@@ -63,6 +64,7 @@ def workflow(
     timeout: Duration | None = None,
     concurrency_key: str | Callable[[Any], object] | None = None,
     on_conflict: str | None = None,
+    tags: Collection[str] = (),
 ) -> Callable[[Callable[[WorkflowBuilder], object]], Workflow]: ...
 def workflow(
     fn: Callable[[WorkflowBuilder], object] | None = None,
@@ -75,6 +77,7 @@ def workflow(
     timeout: Duration | None = None,
     concurrency_key: str | Callable[[Any], object] | None = None,
     on_conflict: str | None = None,
+    tags: Collection[str] = (),
 ) -> Workflow | Callable[[Callable[[WorkflowBuilder], object]], Workflow]:
     """Make a function that describes a timeline a workflow.
 
@@ -94,6 +97,7 @@ def workflow(
         on_conflict: what a second one does: ``"queue"`` (the default) waits in the state QUEUED, first come, first
             served; ``"cancel"`` cancels the others and takes their place; ``"refuse"`` raises ``ExecutionBusyError``,
             and nothing is recorded.
+        tags: what every execution of it is tagged with: ``["prod"]``.
 
     Raises:
         WorkflowDefinitionError: it is no such function. Problems of the timeline are reported when it is run.
@@ -119,8 +123,12 @@ def workflow(
         chosen = function.__name__ if name is None else name
         if not isinstance(chosen, str) or not chosen.strip():
             raise WorkflowDefinitionError(f"@workflow: the name is text, not {name!r}")
+        try:
+            tagged = check_tags(tags)
+        except (TypeError, ValueError) as error:
+            raise WorkflowDefinitionError(f"@workflow: {error}") from None
         concurrency = concurrency_of(concurrency_key, on_conflict)
-        made = Workflow(function, chosen, max_jumps, on_failure, inputs, _limit_of(timeout), concurrency)
+        made = Workflow(function, chosen, max_jumps, on_failure, inputs, _limit_of(timeout), concurrency, tagged)
         _registry[function.__module__, chosen] = made
         return made
 
@@ -183,6 +191,9 @@ class Workflow(Definition):
         execution_id: str | None = None,
         resume: Resume = False,
         wait: bool = False,
+        name: str | None = None,
+        tags: Collection[str] = (),
+        refresh: Collection[str] = (),
         distributed: bool = False,
         core_url: str | None = None,
     ) -> Coroutine[Any, Any, Result]:
@@ -200,6 +211,10 @@ class Workflow(Definition):
                 without running anything. ``"replace_inputs"`` also takes other inputs than are recorded.
             wait: True waits here to the end, however long; by default a wait longer than the log's
                 ``hibernate_after`` (an hour) ends the run in this process, and the result says when it wakes.
+            name: what people call this execution, ``"release 4.2"``: lists show it and find it. It need not be
+                unique. Like ``tags``, it counts when the execution starts, and not when it is resumed.
+            tags: words to find it by, besides those of the workflow: ``["prod", "eu"]``.
+            refresh: steps with ``cache=`` that run now, whatever results the log has of them.
             distributed: True runs it on a cluster of workers, and copies its history into this log meanwhile.
             core_url: HOST:PORT of that cluster's Temporal server; by default ``$CEREBELUM_CORE_URL``, else
                 ``localhost:7233``. Naming one implies ``distributed``.
@@ -237,16 +252,16 @@ class Workflow(Definition):
         """
         scope = calling_step()
         if scope is None:
-            return self._execute(inputs, store, execution_id, resume, wait, distributed, core_url)
-        options = {"store": store, "execution_id": execution_id, "resume": resume, "wait": wait}
-        options |= {"distributed": distributed, "core_url": core_url}
+            return self._execute(inputs, store, execution_id, resume, wait, distributed, core_url, name, tags, refresh)
+        options: dict[str, Any] = {"store": store, "execution_id": execution_id, "resume": resume, "wait": wait}
+        options |= {"distributed": distributed, "core_url": core_url, "name": name, "tags": tags, "refresh": refresh}
         return self._as_child(scope, "execute", inputs, options)
 
     def _as_child(
         self, scope: Scope, verb: str, inputs: Inputs | None, options: Mapping[str, Any]
     ) -> PendingOperation[Result]:
         what = f"{self.variable}.{verb}(...)"
-        if given := [name for name, value in options.items() if value not in (None, False)]:
+        if given := [name for name, value in options.items() if value not in (None, False, ())]:
             raise CerebelumError(
                 f"step '{scope.step}' calls {what} with {' and '.join(f'{name}=' for name in given)}: a child is an "
                 f"execution in the log of its caller, under an id that is derived from it, so that a resume finds it. "
@@ -263,14 +278,22 @@ class Workflow(Definition):
         wait: bool,
         distributed: bool,
         core_url: str | None,
+        name: str | None,
+        tags: Collection[str],
+        refresh: Collection[str],
     ) -> Result:
         __tracebackhide__ = True
         if distributed or core_url is not None:
             executor = _executor(core_url)
-            result: Result = await executor.execute(self, inputs, execution_id=execution_id, store=store, resume=resume)
+            result: Result = await executor.execute(
+                self, inputs, execution_id=execution_id, store=store, resume=resume, name=name, tags=tags
+            )
             return result
+        labels = Labels.of(name, tags)
         await watch_holder(execution_id, resume, store)
-        make = partial(launch_once, self, inputs, store, execution_id, resume=resume, wait=wait)
+        make = partial(
+            launch_once, self, inputs, store, execution_id, resume=resume, wait=wait, labels=labels, refresh=refresh
+        )
         return await (await patiently(make)).foreground()
 
     async def output_of(self, inputs: Inputs) -> Any:
@@ -293,6 +316,9 @@ class Workflow(Definition):
         execution_id: str | None = None,
         resume: Resume = False,
         wait: bool = False,
+        name: str | None = None,
+        tags: Collection[str] = (),
+        refresh: Collection[str] = (),
     ) -> Result:
         """Run it and wait, from sync code: a script, or a cell.
 
@@ -308,10 +334,20 @@ class Workflow(Definition):
         if (scope := calling_step()) is not None:
             if is_loop_running():
                 refuse_in_step(self.variable, "run")
-            options = {"store": store, "execution_id": execution_id, "resume": resume, "wait": wait}
+            options: dict[str, Any] = {"store": store, "execution_id": execution_id, "resume": resume, "wait": wait}
+            options |= {"name": name, "tags": tags, "refresh": refresh}
             child: Result = self._as_child(scope, "run", inputs, options)
             return child
-        run = partial(self.execute, store=store, execution_id=execution_id, resume=resume, wait=wait)
+        run = partial(
+            self.execute,
+            store=store,
+            execution_id=execution_id,
+            resume=resume,
+            wait=wait,
+            name=name,
+            tags=tags,
+            refresh=refresh,
+        )
         return run_sync(lambda: run(inputs))
 
     def start(
@@ -322,6 +358,9 @@ class Workflow(Definition):
         execution_id: str | None = None,
         resume: Resume = False,
         wait: bool = False,
+        name: str | None = None,
+        tags: Collection[str] = (),
+        refresh: Collection[str] = (),
     ) -> Run:
         """Run it in the background: return at once, with a handle that can be awaited, watched, stopped and cancelled.
 
@@ -332,7 +371,10 @@ class Workflow(Definition):
             Otherwise as :meth:`execute`, as far as is known before it runs.
         """
         self._need_a_loop("in the background", "start")
-        make = partial(launch_once, self, inputs, store, execution_id, resume=resume, wait=wait)
+        labels = Labels.of(name, tags)
+        make = partial(
+            launch_once, self, inputs, store, execution_id, resume=resume, wait=wait, labels=labels, refresh=refresh
+        )
         return briefly(make).background()
 
     async def resume(

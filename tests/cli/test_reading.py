@@ -19,7 +19,7 @@ from .conftest import LOG
 
 ALL = ["died-1", "paused-1", "cancelled-1", "asleep-1", "asking-1", "failed-1", "done-2", "done-1"]
 WHOLE = [field.name for field in fields(ExecutionStatus)]
-DETAILS = {"completed_steps", "inputs", "step_outputs", "sleep_info", "approval_info", "queued_behind"}
+DETAILS = {"completed_steps", "inputs", "step_outputs", "sleep_info", "approval_info", "queued_behind", "notes"}
 
 
 def first_column(text):

@@ -300,7 +300,20 @@ async def asks(inputs):
 
 approved = made("approved", lambda wf: wf.timeline(one >> asks))
 
-ALL = [*CONFORMING, approved]
+
+@step(cache=True)
+def publishes(context):
+    context.note("url", "https://a.example.org")
+    context.note("count", {"of": 3})
+    return "published"
+
+
+@workflow(tags=["there"])
+def publishing(wf):
+    wf.timeline(publishes)
+
+
+ALL = [*CONFORMING, approved, publishing]
 
 
 # -- workflows whose workers die ------------------------------------------------------------------------------

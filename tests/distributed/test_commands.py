@@ -11,7 +11,7 @@ import sys
 import flows
 import pytest
 
-from cerebelum_nb import WorkflowError
+from cerebelum_nb import WorkflowError, history
 from cerebelum_nb._distributed.executor import DistributedExecutor
 from cerebelum_nb._store.sqlite import SqliteStore
 
@@ -70,6 +70,33 @@ async def test_an_approval_is_decided_and_an_execution_cancelled_by_command(serv
         await asyncio.wait([running])
     assert log.execution("by-command").summary.state == "COMPLETED"
     assert log.execution("cancelled").summary.state == "CANCELLED"
+
+
+async def test_names_tags_and_notes_are_as_in_a_kernel_and_nothing_is_taken_from_a_cache(server, worker, log, caplog):
+    executor = DistributedExecutor(server.url)
+    for name in ("noted-1", "noted-2"):
+        await executor.execute(flows.publishing, execution_id=name, store=log, name="release 4.2", tags=["eu"])
+    assert "no cached results are taken: publishes of 'publishing' will run" in caplog.text
+    shown = log.execution("noted-2").summary
+    assert (shown.name, shown.tags) == ("release 4.2", ("eu", "there"))
+    assert history.notes("noted-2", store=log)["value"].tolist() == ['"https://a.example.org"', '{"of":3}']
+    assert history.steps("noted-2", store=log)["source"].isna().all()
+    there = ("--core", server.url)
+    wait_until(lambda: "noted-2" in cerebelum("list", *there, "--tag", "eu", "--name", "release*"), "the list has it")
+    assert "has ended, and takes no tags there any more" in cerebelum("tag", "noted-2", "+late", *there, code=1)
+
+
+async def test_an_execution_is_tagged_while_it_waits_there(server, worker, log):
+    running = asyncio.ensure_future(
+        DistributedExecutor(server.url).execute(flows.approved, execution_id="tagged-there", store=log)
+    )
+    while not any(type(event).__name__ == "ApprovalRequested" for event in log.events("tagged-there")):
+        await asyncio.sleep(0.02)
+    told = await asyncio.to_thread(cerebelum, "tag", "tagged-there", "+hot", "--core", server.url)
+    assert told == "tagged-there: hot\n"
+    await asyncio.to_thread(cerebelum, "approve", "tagged-there", "--response", "7", "--core", server.url)
+    await running
+    assert log.execution("tagged-there").summary.tags == ("hot",)
 
 
 @pytest.mark.soak

@@ -748,6 +748,37 @@ def test_a_caller_waits_for_a_child_that_somebody_else_runs(log, fails):
     assert asyncio.run(live()).output == "shipped: web answers at last"
 
 
+@pytest.mark.parametrize("how", ["queue", "refuse"])
+def test_children_of_one_concurrency_key_wait_for_each_other_or_are_refused(go, log, fails, how):
+    together = []
+
+    @step
+    async def alone(inputs):
+        together.append(inputs["item"])
+        assert len(together) == 1
+        await asyncio.sleep(0)
+        together.clear()
+        return inputs["item"]
+
+    @workflow(concurrency_key=lambda inputs: "one", on_conflict=how)
+    def one_at_a_time(wf):
+        wf.timeline(alone)
+
+    @step
+    async def its_items():
+        return [1, 2, 3]
+
+    @workflow
+    def made(wf):
+        wf.timeline(its_items >> foreach(one_at_a_time, item=its_items))
+
+    run = made.execute(store=log, execution_id="k1")
+    if how == "queue":
+        assert go(run).output == [1, 2, 3]
+    else:
+        assert "only one may run at a time" in str(fails(run))
+
+
 # -- rollback -------------------------------------------------------------------------------------------------
 
 

@@ -37,6 +37,8 @@ EXECUTIONS = {
     "parent_version": "Int64",
     "version": INT,
     "caller": TEXT,
+    "name": TEXT,
+    "tags": TEXT,
 }
 STEPS = {
     "execution_id": TEXT,
@@ -54,6 +56,7 @@ STEPS = {
     "error_type": "category",
     "code_hash": TEXT,
     "worker": "category",
+    "source": TEXT,
 }
 EVENTS = {
     "execution_id": TEXT,

@@ -152,6 +152,8 @@ def test_the_executions_view_reads_well(sqlite_log, db):
         "holder": f"process {os.getpid()} on {os.uname().nodename}",
         "error_type": None,
         "caller": None,
+        "name": None,
+        "tags": None,
     }
 
 

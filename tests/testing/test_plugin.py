@@ -116,6 +116,14 @@ def test_fails_without_a_crash(workflows):
 """
 
 
+PATIENT = """
+# Hypothesis first reads the sources of this package, as if they were the project's: long on a busy machine.
+from hypothesis import HealthCheck, settings
+settings.register_profile("patient", suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
+"""
+
+
 @pytest.fixture
 def project(tmp_path):
     """A project of its own, and pytest in it; of the plugins that are installed here, most take seconds to import."""
@@ -124,6 +132,8 @@ def project(tmp_path):
         (tmp_path / "shop.py").write_text(SHOP)
         (tmp_path / "test_shop.py").write_text(tests)
         (tmp_path / "pytest.ini").write_text("[pytest]\n")
+        if "hypothesis" in tests:
+            (tmp_path / "conftest.py").write_text(PATIENT)
         options = ["-p", "no:cacheprovider", "-W", "error"]
         for plugin in ("cerebelum_nb._testing.plugin", *plugins):
             options += ["-p", plugin]

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from cerebelum_nb import WorkflowError, foreach, step, workflow
+from cerebelum_nb._engine.tagging import tag
 from cerebelum_nb._store.sqlite import SqliteStore
 
 from ..browser.lab import ROOT
-from .conftest import Caller, Page
+from .conftest import Caller, Page, check
 
 
 @step
@@ -89,6 +90,23 @@ def test_children_are_linked_with_their_caller_and_listed_when_they_are_asked_fo
 )
 def test_a_filter_stands_in_the_address(dashboard, query, found):
     assert ids(dashboard.get(f"/shop/?{query}")) == found
+
+
+def test_names_and_tags_are_shown_and_lists_are_narrowed_to_a_tag(log, dashboard):
+    with SqliteStore(log) as store:
+        tag(store, "done-1", ["eu", "prod"])
+        tag(store, "paying-1", ["eu"])
+        check.run(store=store, execution_id="named-1", name="release <4.2>", tags=["prod"])
+    assert ids(dashboard.get("/shop/?tag=eu")) == ["paying-1", "done-1"]
+    assert ids(dashboard.get("/shop/?tag=eu&state=completed")) == ["done-1"]
+    assert ids(dashboard.get("/shop/?tag=eu&show=retrying")) == []
+    assert ids(dashboard.get("/shop/?tag=other")) == []
+    assert ids(dashboard.get("/shop/?q=release+%3C4")) == ["named-1"]
+    page = dashboard.get("/shop/")
+    assert "release &lt;4.2&gt;" in page and 'href="./?tag=prod">#prod</a>' in page
+    assert "release &lt;4.2&gt;" in dashboard.get("/shop/e/named-1")
+    rows = dashboard("GET", "/shop/api/executions?tag=prod").json()["executions"]
+    assert [(row["name"], row["tags"]) for row in rows] == [("release <4.2>", ["prod"]), (None, ["eu", "prod"])]
 
 
 def test_pages_of_a_list_join_without_a_gap(dashboard):

@@ -10,11 +10,12 @@ import click
 
 from ..._client.reading import ACTIVE, entry, listed
 from ..._client.status import ExecutionStatus
+from ..._core.labels import told
 from ..._core.state_name import ExecutionState
 from ..._text.duration import short_seconds
 from ..._text.terminal import Cell, Column, table, width
 from ..._text.text import counted
-from ..app import as_json, core_option, log_options, open_either
+from ..app import as_json, core_option, labels_of, log_options, open_either
 from ..echo import emit
 from ..states import StateType, state_cell
 from .completion import workflows
@@ -31,6 +32,10 @@ __all__ = ["active", "list"]
     "cancelled, in any case, or its beginning; or interrupted: its process died.",
 )
 @click.option("--workflow", metavar="NAME", shell_complete=workflows, help="Only executions of this workflow.")
+@click.option("--name", metavar="NAME", help="Only executions with this name; * in it stands for any characters.")
+@click.option(
+    "--tag", "tags", metavar="TAG", multiple=True, help="Only executions with this tag. Can be repeated: with all."
+)
 @click.option("--limit", metavar="N", type=click.IntRange(min=0), default=50, help="At most N (50).")
 @click.option("--offset", metavar="N", type=click.IntRange(min=0), default=0, help="Skip the newest N (0).")
 @click.option("--children", is_flag=True, help="Executions that steps of others started, too.")
@@ -44,6 +49,8 @@ def list(  # noqa: A001  # the command's name
     ctx: click.Context,
     status: ExecutionState | str | None,
     workflow: str | None,
+    name: str | None,
+    tags: tuple[str, ...],
     limit: int,
     offset: int,
     children: bool,
@@ -54,9 +61,11 @@ def list(  # noqa: A001  # the command's name
     ID is what the other commands take. AGE is the time since the start; TOOK is from the start to the end, or to now,
     including waits and the time between a failure and a resume.
     """
+    labels = labels_of(name, tags)
     store = open_either(ctx)
     now = _now()
     which: dict[str, Any] = {"workflow": workflow, "status": status, "children": children}
+    which |= {"name": labels.name or None, "tags": labels.tags}
     found, total = listed(store, now, **which, limit=limit, offset=offset, exact=json_)
     more = offset + len(found) < total
     if json_:
@@ -69,11 +78,17 @@ def list(  # noqa: A001  # the command's name
         )
         return
     if found:
-        for line in table(_LISTED, [_listed(shown, now) for shown in found], width()):
+        columns, cells = [*_LISTED], [[*_listed(shown, now)] for shown in found]
+        if any(shown.name or shown.tags for shown in found):
+            columns.insert(2, _NAMED)
+            for row, shown in zip(cells, found, strict=True):
+                row.insert(2, Cell(told(shown.name, shown.tags)))
+        for line in table(columns, cells, width()):
             emit(line)
     if not found:
         others = 0 if children or total else listed(store, now, **which | {"children": True}, limit=0, offset=0)[1]
-        _say(_nothing(total, offset, filtered=bool(status or workflow), children=others))
+        filtered = bool(status or workflow or name or tags)
+        _say(_nothing(total, offset, filtered=filtered, children=others))
     elif more:
         _say(f"{offset + 1} to {offset + len(found)}; the next: --offset {offset + len(found)}")
 
@@ -112,6 +127,7 @@ _LISTED = (
     Column(title="TOOK", right=True, drop=3),
     Column(title="WHY", least=12, drop=5),
 )
+_NAMED = Column(title="NAME AND TAGS", least=12, drop=6)
 _ACTIVE = (
     Column(title="ID", least=20),
     Column(title="WORKFLOW", least=8, drop=1),

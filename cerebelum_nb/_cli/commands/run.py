@@ -14,15 +14,17 @@ from typing import Any
 import click
 
 from ..._client.reading import status_of
+from ..._engine.cache import check_refresh
 from ..._store.base import Store
 from ..._text.json_text import parse
 from ..._workflow.once import launch_once
 from ..._workflow.start import check_id, new_id
 from ..._workflow.workflow import Workflow
 from ...errors import ExecutionCancelledError, ExecutionStoppedError, WorkflowError
-from ..app import Exit, Failure, again, as_json, core_of, core_option, log_options, open_log
+from ..app import Exit, Failure, again, as_json, core_of, core_option, labels_of, log_options, open_log
 from ..code import workflow_named
 from ..foreground import end, foreground
+from ..inputs import RunCommand, inputs_given
 from .resume import as_secrets
 
 __all__ = ["as_values", "read_file", "run", "scheduler_for", "value_of"]
@@ -71,7 +73,7 @@ def read_file(ctx: click.Context, param: click.Parameter, given: str | None) -> 
     return read
 
 
-@click.command()
+@click.command(cls=RunCommand, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 @click.argument("code", metavar="CODE[:WORKFLOW]")
 @click.option(
     "-i",
@@ -94,6 +96,11 @@ def read_file(ctx: click.Context, param: click.Parameter, given: str | None) -> 
     help="A secret input: it is asked for without echo, or read from the environment, and is never in the log.",
 )
 @click.option("--id", "execution_id", metavar="ID", help="An id of your own; by default a new short one.")
+@click.option("--name", metavar="NAME", help="What people call this execution: `list --name` finds it.")
+@click.option("--tag", "tags", metavar="TAG", multiple=True, help="A tag: `list --tag` finds it. Can be repeated.")
+@click.option(
+    "--refresh", metavar="STEP", multiple=True, help="Run this step, whatever cached result there is. Can be repeated."
+)
 @click.option(
     "--resume",
     "again_",
@@ -118,6 +125,9 @@ def run(
     file: Mapping[str, Any],
     secrets: Mapping[str, Any],
     execution_id: str | None,
+    name: str | None,
+    tags: tuple[str, ...],
+    refresh: tuple[str, ...],
     again_: bool,
     schema: bool,
     detach: bool,
@@ -128,12 +138,17 @@ def run(
 
     CODE is a module, with the working directory on the path, a .py file or an .ipynb notebook: release:deploy,
     release.py, release.ipynb:deploy. What is under `if __name__ == "__main__":` is not run, and of a notebook only its
-    definitions are. The execution runs here, in the foreground: Ctrl-C pauses it. At the end its state is shown, and
+    definitions are. If the workflow says what its inputs are (@workflow(inputs=...)), they are options too, after CODE:
+    --size small. `cerebelum run CODE --help` lists them.
+
+    The execution runs here, in the foreground: Ctrl-C pauses it. At the end its state is shown, and
     the exit code says how it ended.
     """
+    if code.startswith("-"):
+        raise click.UsageError(f"CODE comes first, then the inputs: cerebelum run CODE {code} ...", ctx)
     if again_ and execution_id is None:
         raise click.UsageError("--resume needs the --id of the execution")
-    core = core_of(ctx)
+    core, labels = core_of(ctx), labels_of(name, tags)
     if detach and core is not None:
         raise click.UsageError("--detach leaves it to a scheduler of the log, --core to a cluster: give one of them")
     try:
@@ -141,14 +156,17 @@ def run(
     except (TypeError, ValueError) as error:
         raise click.BadParameter(str(error), ctx, param_hint="--id") from error
     workflow = workflow_named(code)
+    if refresh:
+        _check_refresh(ctx, workflow, refresh)
     if schema:
         as_json(workflow.inputs_schema())
         return
+    given = {**file, **{name: value_of(workflow, name, text) for name, text in values.items()}, **secrets}
+    inputs = inputs_given(ctx, workflow, given, value_of)
     store = open_log(ctx, create=True)
-    inputs = {**file, **{name: value_of(workflow, name, text) for name, text in values.items()}, **secrets}
     if detach:
         with foreground(ctx, json_=json_):
-            asyncio.run(_record(workflow, inputs, store, chosen, resume=again_))
+            asyncio.run(_record(workflow, inputs, store, chosen, resume=again_, labels=labels, refresh=refresh))
         if json_:
             as_json(status_of(store, store.execution(chosen), time.time_ns() // 1000).to_dict())
         else:
@@ -160,7 +178,17 @@ def run(
     failure: str | None = None
     try:
         with foreground(ctx, json_=json_):
-            call = workflow.execute(inputs, store=store, execution_id=chosen, resume=again_, wait=wait, core_url=core)
+            call = workflow.execute(
+                inputs,
+                store=store,
+                execution_id=chosen,
+                resume=again_,
+                wait=wait,
+                name=name,
+                tags=tags,
+                refresh=refresh,
+                core_url=core,
+            )
             asyncio.run(call)
     except (WorkflowError, ExecutionCancelledError, ExecutionStoppedError) as error:
         if ctx.meta.get("cerebelum_nb.debug"):
@@ -171,12 +199,21 @@ def run(
     end(ctx, store, chosen, failure, json_)
 
 
+def _check_refresh(ctx: click.Context, workflow: Workflow, refresh: tuple[str, ...]) -> None:
+    try:
+        check_refresh(workflow.plan(), refresh)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param_hint="--refresh") from error
+
+
 def scheduler_for(code: str) -> str:
     """Write what starts a scheduler that finds this code."""
     place, _, _ = code.partition(":")
     return f"scheduler --notebook {shlex.quote(place)}" if place.endswith(".ipynb") else "scheduler"
 
 
-async def _record(workflow: Workflow, inputs: dict[str, Any], store: Store, execution_id: str, *, resume: bool) -> None:
+async def _record(
+    workflow: Workflow, inputs: dict[str, Any], store: Store, execution_id: str, *, resume: bool, **how: Any
+) -> None:
     """Record the start, and leave the rest to who finds it due."""
-    await launch_once(workflow, inputs, store, execution_id, resume=resume).leave()
+    await launch_once(workflow, inputs, store, execution_id, resume=resume, **how).leave()

@@ -1,0 +1,119 @@
+"""Names and tags of executions: what may be one, how tags are changed, and how executions are chosen by them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from .._text.text import cut
+
+__all__ = ["MOST_TAGS", "NO_LABELS", "Labels", "changed_tags", "check_name", "check_tags", "name_fits", "told"]
+
+MOST_TAGS = 50
+"""How many tags an execution may have."""
+
+_LONGEST = 200
+_LONGEST_TAG = 100
+
+
+class Labels(NamedTuple):
+    """The name of an execution ("" if it has none), and its tags, sorted."""
+
+    name: str = ""
+    tags: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, name: object, tags: Any) -> Labels:
+        """Check what a caller gives.
+
+        Raises:
+            TypeError: it is no text, or no collection of texts.
+            ValueError: a name or a tag cannot be shown in lists and given to commands.
+
+        Example:
+            >>> Labels.of("release 4.2", ["prod", "eu"])
+            Labels(name='release 4.2', tags=('eu', 'prod'))
+        """
+        return cls("" if name is None else check_name(name), check_tags(tags))
+
+
+NO_LABELS = Labels()
+
+
+def check_name(name: object) -> str:
+    """Return the name of an execution.
+
+    Raises:
+        TypeError: it is no text.
+        ValueError: it is empty, longer than 200 characters, or more than one line.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"the name of an execution is text, such as 'release 4.2', not {name!r}")
+    if not name.strip() or not name.isprintable() or len(name) > _LONGEST:
+        raise ValueError(
+            f"the name of an execution is one line of at most {_LONGEST} printable characters, such as 'release 4.2', "
+            f"not {cut(repr(name), 80)}"
+        )
+    return name.strip()
+
+
+def check_tags(tags: Any) -> tuple[str, ...]:
+    """Return tags, sorted, each once.
+
+    Raises:
+        TypeError: they are one text, or not all are text.
+        ValueError: one has other characters than a tag may have, or they are too many.
+
+    Example:
+        >>> check_tags({"prod", "team:core"})
+        ('prod', 'team:core')
+    """
+    if isinstance(tags, (str, bytes)) or not isinstance(tags, Iterable):
+        hint = f"tags=[{tags!r}]" if isinstance(tags, str) else 'tags=["prod", "eu"]'
+        raise TypeError(f"tags are a list of texts: {hint}, not {tags!r}")
+    found = list(tags)
+    for tag in found:
+        if not isinstance(tag, str):
+            raise TypeError(f"a tag is text, such as 'prod', not {tag!r}")
+        if not _TAG.fullmatch(tag) or len(tag) > _LONGEST_TAG or not tag.isprintable():
+            raise ValueError(
+                f"a tag is one word of at most {_LONGEST_TAG} characters, such as 'prod' or 'team:core': it begins "
+                f"with a letter or a digit and has no space or comma. This is none: {cut(repr(tag), 80)}"
+            )
+    if len(set(found)) > MOST_TAGS:
+        raise ValueError(f"an execution has at most {MOST_TAGS} tags, and these are {len(set(found))}")
+    return tuple(sorted(set(found)))
+
+
+_TAG = re.compile(r"\w[^\s,]*")
+
+
+def changed_tags(tags: tuple[str, ...], added: Iterable[str], removed: Iterable[str]) -> tuple[str, ...]:
+    """Return tags after some are added and others removed.
+
+    Example:
+        >>> changed_tags(("prod", "test"), ["eu"], ["test"])
+        ('eu', 'prod')
+    """
+    return tuple(sorted({*tags, *added}.difference(removed)))
+
+
+def told(name: str | None, tags: Iterable[str]) -> str:
+    """Write a name and tags for people, on one line.
+
+    Example:
+        >>> told("release 4.2", ("eu", "prod"))
+        'release 4.2 #eu #prod'
+    """
+    return " ".join([*([name] if name else []), *(f"#{tag}" for tag in tags)])
+
+
+def name_fits(name: str, wanted: str) -> bool:
+    """Whether a name is the wanted one; ``*`` in that stands for any characters.
+
+    Example:
+        >>> name_fits("release 4.2", "release *"), name_fits("release 4.2", "release")
+        (True, False)
+    """
+    return re.fullmatch(".*".join(map(re.escape, wanted.split("*"))), name) is not None

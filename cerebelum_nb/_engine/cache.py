@@ -1,0 +1,183 @@
+"""Results that outlive an execution: ``@step(cache="7 days")``.
+
+When an attempt of such a step begins, the key of what it would compute is looked up in the log: the step's name, its
+code with all helpers and constants as they are now, and its arguments as the log holds them. What is found becomes the
+outcome of the attempt, and says which execution it came from. A result that is computed is recorded with its key, if
+the code is still the same then. There is no key, and so nothing is taken or kept,
+
+- where the source of the step is unknown, or it reads what nobody can tell a change of (a connection, say);
+- where an argument or the result holds a secret, or is not kept in the log.
+
+A step that is run again, by a resume's ``rerun`` or a jump back, runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from .._core.events import StepCompleted
+from .._core.graph import UNDO, Plan, StepSpec, key_of, of_item, owner_of, step_of
+from .._core.value import Value
+from .._dsl.step import code_of, parts_of
+from .._text.json_text import parse
+from .._text.text import did_you_mean
+from .._values.foreign import ForeignBytes
+from ..errors import StoreError
+from .values import ExecutionValues
+
+__all__ = ["check_refresh", "find", "key_of_result", "still_same"]
+
+
+def check_refresh(plan: Plan, given: Any) -> tuple[str, ...]:
+    """Return the steps that are to run although their results could be taken.
+
+    Raises:
+        TypeError: they are not given by their names.
+        ValueError: the workflow has no such step, or none of its results is ever taken.
+    """
+    asked = [given] if isinstance(given, str) or not hasattr(given, "__iter__") else list(given)
+    cached = {spec.name: spec for name in plan.steps for spec in plan.parts(name) if spec.policy.cache is not None}
+    found = []
+    for one in asked:
+        name = one if isinstance(one, str) else getattr(one, "name", None)
+        if not isinstance(name, str):
+            raise TypeError(f"refresh names steps: refresh=['clean'], not {one!r}")
+        if name in cached:
+            found.append(name)
+        elif any(spec.name == name for step in plan.steps for spec in plan.parts(step)):
+            raise ValueError(f"refresh: step '{name}' takes no cached results, so that it runs anyway: leave it out")
+        else:
+            hint = did_you_mean(name, cached, f"Steps with cache=: {', '.join(cached) or 'none'}.")
+            raise ValueError(f"refresh: workflow '{plan.workflow}' has no step {name!r}. {hint}")
+    return tuple(dict.fromkeys(found))
+
+
+def key_of_result(execution: ExecutionValues, spec: StepSpec, name: str) -> str | None:
+    """Return the key of what an attempt of ``name`` would compute; None when no other result may stand for it."""
+    from .._dsl.fingerprint import unseen
+
+    if spec.policy.cache is None or name[0] == UNDO:
+        return None
+    code = code_of(spec.fn)
+    if code is None or unseen(parts_of(spec.fn)):
+        return None
+    arguments = _arguments(execution, spec, name)
+    if arguments is None:
+        return None
+    told = json.dumps([spec.name if "[" not in name else step_of(name), code, arguments], ensure_ascii=True)
+    return hashlib.blake2b(told.encode(), digest_size=16).hexdigest()
+
+
+def still_same(spec: StepSpec, key: str, execution: ExecutionValues, name: str) -> bool:
+    """Whether a result that was just computed is still what the key says: nobody edited the code meanwhile."""
+    return key_of_result(execution, spec, name) == key
+
+
+def find(execution: ExecutionValues, spec: StepSpec, name: str, visit: int, key: str, now: int) -> StepCompleted | None:
+    """Find a result with this key that may be taken, as the event that takes it; None to run the step.
+
+    Args:
+        execution: whose step it is.
+        spec: the step.
+        name: what the attempt is of: the step, or the step for an item.
+        visit: which visit of it; from the second on it runs.
+        key: what :func:`key_of_result` returned.
+        now: the time, µs since the epoch.
+    """
+    age = spec.policy.cache
+    if age is None or visit > 1 or spec.name in execution.state.refresh or step_of(name) in execution.state.refresh:
+        return None
+    store = execution.store
+    try:
+        found = store.result(key, 0 if age == float("inf") else now - round(age * 1e6))
+        if found is None:
+            return None
+        execution_id, version = found
+        event = next(iter(store.events(execution_id, after=version - 1, upto=version)), None)
+        if not isinstance(event, StepCompleted) or event.key != key or not event.output.restorable:
+            return None
+        output = event.output
+        if not output.is_json:  # with its bytes, as the execution it comes from may be pruned at any time
+            payload = store.payload(output.digest)
+            if isinstance(payload, ForeignBytes):
+                return None
+            output = replace(output, payload=payload)
+    except StoreError:
+        return None
+    known = execution.state.step(name)
+    attempt = 1 if known is None else known.attempt
+    return StepCompleted(
+        at=now, step=name, visit=visit, attempt=attempt, output=output, key=key, source=f"{execution_id}@{version}"
+    )
+
+
+def _arguments(execution: ExecutionValues, spec: StepSpec, name: str) -> list[Any] | None:
+    """Return what tells the arguments of an attempt from others; None if they are not all in the log."""
+    state, plan = execution.state, execution.plan
+    parameter = ""
+    body: Mapping[str, StepSpec] = {}
+    if "[" in name:
+        each = plan.each[owner_of(name)]
+        parameter, body = each.parameter, each.body
+    names = dict.fromkeys((*spec.requires, *spec.optional))
+    if spec.takes_rest:
+        names |= dict.fromkeys(sorted(state.finished))
+    told: list[Any] = []
+    for needed in names:
+        if needed == parameter and parameter:
+            value: Value | None = _item(execution, name)
+        else:
+            step = state.step(of_item(owner_of(name), key_of(name), needed) if needed in body else needed)
+            value = step.output if step is not None and step.has_result else None
+        if value is None:
+            if needed not in spec.optional:
+                return None
+            told.append([needed, None])
+            continue
+        if not value.restorable:
+            return None
+        told.append([needed, value.codec, value.json or value.digest])
+    if spec.takes_inputs or spec.takes_context:
+        inputs = _inputs(execution, spec)
+        if inputs is None:
+            return None
+        told.append(["inputs", inputs])
+    return told
+
+
+def _item(execution: ExecutionValues, name: str) -> Value | None:
+    owner = owner_of(name)
+    foreach = execution.state.steps[owner]
+    if foreach.items is None:
+        return None
+    return execution.encode(execution.items_of(owner)[foreach.items.keys[key_of(name)]], path="the item")
+
+
+def _inputs(execution: ExecutionValues, spec: StepSpec) -> Any:
+    """Return the inputs that the step reads, as the log holds them; None if one of them is a secret."""
+    from .._dsl.input_reads import inputs_read
+
+    value, shape = execution.state.inputs, execution.plan.shape
+    if value is None:
+        return []
+    read = inputs_read(spec.fn, takes_inputs=spec.takes_inputs, takes_context=spec.takes_context)
+    if read is not None and not read:
+        return []
+    if not value.is_json or value.codec == "none":
+        return None
+    masked = {path.partition(".")[0].partition("[")[0] for path in value.masked}
+    if masked and (read is None or masked & read):
+        return None
+    recorded = parse(value.json)
+    chosen = recorded if read is None else {name: recorded[name] for name in sorted(read) if name in recorded}
+    if shape is None:
+        return [value.codec, chosen]
+    try:
+        return [value.codec, chosen, inspect.getsource(shape.cls)]  # what the class makes of them
+    except (OSError, TypeError):
+        return None

@@ -1,0 +1,131 @@
+"""`cerebelum run CODE --size small`: the inputs of a workflow as options, its help, and everything that is wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+CODE = """
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Literal
+
+from cerebelum_nb import Secret, step, workflow
+
+
+@dataclass
+class Inputs:
+    size: Literal["small", "large"]
+    regions: list[str] = field(default_factory=lambda: ["ams3"])
+    ports: list[int] = field(default_factory=list)
+    count: int = 1
+    dry_run: bool = False
+    until: date | None = None
+    version: str = "1.0"
+    name: str = "nobody"
+    token: Secret | None = None
+
+
+@step
+def plan(inputs: Inputs):
+    return [inputs.size, inputs.regions, inputs.ports, inputs.count, inputs.dry_run, str(inputs.until), inputs.version]
+
+
+@workflow(inputs=Inputs)
+def release(wf):
+    wf.timeline(plan)
+
+
+@step
+def plainly(inputs):
+    return inputs
+
+
+@workflow
+def untyped(wf):
+    wf.timeline(plainly)
+"""
+
+
+@pytest.fixture
+def run(call, folder):
+    (folder / "typed.py").write_text(CODE)
+    return lambda *words: call("run", "typed.py:release", *words)
+
+
+def output(done):
+    assert done.code == 0, done.err
+    return done.json["step_outputs"]["plan"]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--size", "small"], ["small", ["ams3"], [], 1, False, "None", "1.0"]),
+        (["--size=large", "--count", "3"], ["large", ["ams3"], [], 3, False, "None", "1.0"]),
+        (["--size", "small", "--count", "-3"], ["small", ["ams3"], [], -3, False, "None", "1.0"]),
+        (
+            ["--size", "small", "--dry-run", "--until", "2026-12-24"],
+            ["small", ["ams3"], [], 1, True, "2026-12-24", "1.0"],
+        ),
+        (["--size", "small", "--dry_run", "--no-dry-run"], ["small", ["ams3"], [], 1, False, "None", "1.0"]),
+        (
+            ["--size", "small", "--regions", "ams3", "--regions", "7", "--ports", "80", "--ports", "443"],
+            ["small", ["ams3", "7"], [80, 443], 1, False, "None", "1.0"],
+        ),
+        (["--size", "small", "--ports", "[80, 443]"], ["small", ["ams3"], [80, 443], 1, False, "None", "1.0"]),
+        (["--size", "small", "--version", "1.10"], ["small", ["ams3"], [], 1, False, "None", "1.10"]),
+        (["-i", "size=large", "--size", "small"], ["small", ["ams3"], [], 1, False, "None", "1.0"]),
+    ],
+)
+def test_inputs_are_options(run, words, expected):
+    assert output(run(*words, "--json")) == expected
+
+
+def test_everything_that_is_wrong_is_said_at_once(run):
+    done = run("--size", "medium", "--region", "ams3", "--count", "many", "stray", "--until")
+    assert done.code == 2
+    assert done.err.splitlines() == [
+        "Error: the inputs do not fit Inputs, 5 problems:",
+        "  - --region is no option and no input. Did you mean '--regions'?",
+        "  - 'stray' belongs to no option: an input is given as --NAME VALUE",
+        "  - --until needs a value",
+        "  - size is 'medium', not one of 'small', 'large'",
+        "  - count is 'many', not a whole number",
+    ]
+
+
+def test_a_wrong_option_of_the_command_is_told_with_its_nearest(run):
+    assert "--wiat is no option and no input. Did you mean '--wait'?" in run("--size", "small", "--wiat").err
+
+
+def test_the_help_lists_the_inputs_of_the_workflow_that_is_named(run):
+    shown = run("--help").out
+    told = " ".join(shown.partition("Inputs of 'release':")[2].split())
+    assert "--size small|large Required." in told
+    assert '--regions TEXT Can be repeated. Default: ["ams3"].' in told
+    assert "--dry-run / --no-dry-run Default: false." in told
+    assert "--until DATE" in told and "--count INTEGER Default: 1." in told
+    assert "-i name=TEXT Default: nobody." in told  # --name is an option of the command itself
+    assert "--secret token" in told
+
+
+def test_the_help_of_what_cannot_be_loaded_says_why(call):
+    done = call("run", "nothing.py", "--help")
+    assert done.code == 0 and "Inputs:" in done.out and "nothing.py" in done.out
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["typed.py:untyped", "--size", "small"], "give them with -i: -i size=VALUE"),
+        (["typed.py:untyped", "stray"], "'stray' is too much: an input is -i NAME=VALUE"),
+        (["--size", "small", "typed.py:release"], "CODE comes first, then the inputs"),
+    ],
+)
+def test_what_cannot_be_read_is_a_usage_error(run, call, words, told):
+    done = call("run", *words)
+    assert done.code == 2 and told in done.err.replace("\n", " ")
+
+
+def test_the_help_of_a_workflow_without_a_class_says_how_to_give_its_inputs(run, call):
+    assert "give them with -i NAME=VALUE" in call("run", "typed.py:untyped", "-h").out

@@ -1,0 +1,57 @@
+"""`run --name --tag`, `list --name --tag`, `tag`: what people call executions, from a terminal."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture
+def named(call):
+    """An execution with a name and tags; return its id."""
+    done = call("run", "shop:check", "--name", "release 4.2", "--tag", "prod", "--tag", "eu", "--id", "named-1")
+    assert done.code == 0, done.err
+    return "named-1"
+
+
+def test_a_run_is_found_by_its_name_and_its_tags(call, named):
+    for options in (["--name", "release 4.2"], ["--name", "rel*"], ["--tag", "eu", "--tag", "prod"]):
+        done = call("list", *options)
+        assert [line.split()[0] for line in done.out.splitlines()] == ["ID", named]
+        assert "NAME AND TAGS" in done.out and "release 4.2 #eu #prod" in done.out
+    assert call("list", "--tag", "eu", "--json").json["executions"][0]["tags"] == ["eu", "prod"]
+    assert "no execution is like that" in call("list", "--tag", "us").err
+
+
+def test_lists_without_names_have_no_column_for_them(call):
+    assert "NAME AND TAGS" not in call("list").out
+
+
+def test_the_status_says_what_it_is_called(call, named):
+    assert "release 4.2 #eu #prod" in call("status", named).out
+    assert call("status", named, "--json").json["name"] == "release 4.2"
+
+
+def test_tags_are_added_and_removed(call, named):
+    assert call("tag", named, "+kept", "-eu", "-hotfix").out == f"{named}: kept prod\n"
+    assert call("tag", named, "--json").json == {"execution_id": named, "tags": ["kept", "prod"]}
+    assert call("tag", "done-1", "-never").out == "done-1: no tags\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["tag", "done-1", "eu"], "say +eu to add this tag, or -eu to remove it"),
+        (["tag", "done-1", "+a b"], "a tag is one word"),
+        (["tag", "done-1", "+x", "-x"], "'x' is to be added and to be removed"),
+        (["list", "--tag", "a,b"], "a tag is one word"),
+        (["run", "shop:check", "--name", ""], "the name of an execution is one line"),
+        (["run", "shop:check", "--tag", "+x"], "a tag is one word"),
+    ],
+)
+def test_what_cannot_be_a_name_or_a_tag_is_a_usage_error(call, words, told):
+    done = call(*words)
+    assert done.code == 2 and told in done.err.replace("\n", " ")
+
+
+def test_the_help_of_tag_is_shown(call):
+    assert "cerebelum tag" in call("tag", "-h").out
