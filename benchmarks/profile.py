@@ -98,7 +98,8 @@ python -m benchmarks.profile > docs/profile.md
 
 The shares come from a run under `cProfile`, in which many small calls weigh more than they do. To see what a change is
 worth on a machine that does other things, count instructions instead: `valgrind --tool=callgrind` around a run, before
-and after. With `full`, a commit also waits for the disk, which is no CPU;
+and after: there the microseconds are too many, and the shares change less. With `full`, a
+commit also waits for the disk, which is no CPU;
 [benchmarks/README.md](../benchmarks/README.md) has those figures."""
 
 

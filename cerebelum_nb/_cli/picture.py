@@ -61,6 +61,8 @@ class Picture:
     command: Callable[[str], str] = "cerebelum {}".format
     """Writes a command, so that it means this log."""
     children: tuple[Child, ...] = ()
+    behind: str | None = None
+    """Of a queued one the execution that it waits for; None when it is next."""
 
     def lines(self, room: int | None, *, most_steps: int = _MOST_STEPS) -> list[str]:
         """Write it in this many columns (None: as many as it takes), coloured."""
@@ -123,6 +125,8 @@ class Picture:
         wide = min(_BAR, (room or _WIDEST) - len(tail) - 2)
         yield f"{styled(bar(share, wide), 'green' if done else 'cyan')}  {tail}" if wide >= 8 else tail
         ended = "" if shown.completed_at is None else f", ended {utc(shown.completed_at)}"
+        if shown.state is ExecutionState.QUEUED:
+            yield clean(f"queued behind {self.behind}" if self.behind else "queued: it is next")
         times = f"started {utc(shown.started_at)}{ended}"
         if room is None or len(times) <= room:
             yield styled(times, "dim")

@@ -38,11 +38,13 @@ class ExecutionReader:
         row = self._store.execution(self.execution_id)
         self._state = fold(self._store.events(self.execution_id, self._state.version, row.version), self._state)
         now = time.time_ns() // 1000
+        shown = entry(self._store, row, now)
         return Picture(
             row=row,
             state=self._state,
             now=now,
-            interrupted=entry(self._store, row, now).interrupted,
+            interrupted=shown.interrupted,
+            behind=shown.queued_behind,
             command=partial(again, self._ctx),
             children=tuple(children_of(self._store, self.execution_id, now)),
         )

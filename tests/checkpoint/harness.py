@@ -19,6 +19,8 @@ from cerebelum_nb._checkpoint.twin import Twin
 from cerebelum_nb._checkpoint.variables import Snapshot
 
 _files = itertools.count()
+MOST_WAITS = 1000
+"""Of one label; a random program that waits more often is not compared."""
 
 
 class Left(BaseException):
@@ -88,6 +90,8 @@ class Waits:
             self.before, cursor.fresh = dict(self.counts), False
         name = f"{label}{self.counts[label]}"
         self.counts[label] += 1
+        if self.counts[label] > MOST_WAITS:
+            raise RecursionError(f"{label} is waited for again and again: a loop over a list that grows has no end")
         if name in self.done:
             return name
         self.done.add(name)
@@ -235,7 +239,7 @@ def _outcome(fn: Any) -> tuple[str, ...]:
         return "returned", repr(asyncio.run(result) if asyncio.iscoroutine(result) else result)
     except (Left, Tripped):
         raise
-    except RecursionError:  # a program may print a list that holds itself
+    except RecursionError:  # a program may print a list that holds itself, or have no end
         return ("raised", "RecursionError")
     except Exception as error:
         return "raised", type(error).__name__, str(error)

@@ -41,6 +41,27 @@ def bad(wf):
 """
 
 
+KEYED = """
+from cerebelum_nb import step, workflow
+
+@step
+def build(inputs):
+    return inputs
+
+@workflow(concurrency_key="service")
+def keyed(wf):
+    wf.timeline(build)
+"""
+
+
+def test_a_queued_execution_says_behind_whom_it_waits(spawn, folder):
+    (folder / "keyed.py").write_text(KEYED)
+    for name in ("k1", "k2"):
+        assert spawn("run", "keyed.py", "-i", "service=api", "--id", name, "--detach").code == 0
+    assert "queued behind k1" in spawn("status", "k2").out
+    assert "after k1" in spawn("active").out
+
+
 @pytest.fixture
 def code(folder):
     (folder / "code.txt").write_text(CODE)

@@ -9,6 +9,7 @@ import pytest
 
 from cerebelum_nb import StoreError, WorkflowError, observe, sleep, step, wait_for_signal, workflow
 from cerebelum_nb._core.events import StepCompleted, StepStarted, WorkflowCompleted
+from cerebelum_nb._engine import loop as engine
 from cerebelum_nb._engine.signals import deliver
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.testing import FakeClock, MemoryStore
@@ -598,3 +599,75 @@ def test_the_first_event_that_is_not_written_leaves_nothing_behind(go):
     with pytest.raises(StoreError, match="no room"):
         go(chain.execute(store=log, execution_id="k1"))
     assert go(chain.execute(store=log, execution_id="k1")).output == 2
+
+
+# -- how long a turn is -------------------------------------------------------------------------------------
+
+
+def turns_seen_by(count, monkeypatch, seconds, *, run):
+    """Run a chain of steps that never wait; return at which turn of the loop each of them began."""
+    monkeypatch.setattr(engine, "_PUMP_SECONDS", seconds)
+    turn, seen = [0], []
+
+    def tick():
+        turn[0] += 1
+        asyncio.get_running_loop().call_soon(tick)
+
+    def noting(name):
+        @step(name=name)
+        async def notes():
+            assert asyncio.current_task() is not None, "it is a task from its first line on"
+            seen.append(turn[0])
+
+        return notes
+
+    async def main():
+        tick()
+        await run(timeline(*[[noting(f"s{n}")] for n in range(count)]))
+
+    asyncio.run(main())
+    return seen
+
+
+def in_the_foreground(work):
+    return work.execute(store=MemoryStore())
+
+
+def test_async_steps_that_never_wait_share_a_turn_of_the_loop(monkeypatch):
+    assert len(set(turns_seen_by(20, monkeypatch, 60, run=in_the_foreground))) == 1
+
+
+def test_the_loop_gets_its_turn_when_the_engines_is_over(monkeypatch):
+    seen = turns_seen_by(20, monkeypatch, 0, run=in_the_foreground)
+    assert len(set(seen)) == 20 and seen == sorted(seen)
+
+
+def test_start_returns_before_a_step_begins(monkeypatch):
+    monkeypatch.setattr(engine, "_PUMP_SECONDS", 60)
+    began = []
+
+    @step
+    async def begins():
+        began.append(True)
+
+    async def main():
+        run = timeline(begins).start(store=MemoryStore())
+        assert began == []
+        await run
+
+    asyncio.run(main())
+    assert began == [True]
+
+
+def test_in_a_group_threads_start_before_an_async_step_that_blocks(monkeypatch):
+    begun = threading.Event()
+
+    @step
+    async def blocks():
+        assert begun.wait(30), "the thread beside it was held back"
+
+    @step
+    def beside():
+        begun.set()
+
+    asyncio.run(timeline(first >> [blocks, beside]).execute(store=MemoryStore()))

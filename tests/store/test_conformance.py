@@ -390,6 +390,21 @@ def test_a_page_of_executions_knows_the_total(log):
     rows, total = log.store.executions(limit=2, offset=3)
     assert ([row.execution_id for row in rows], total) == (["run-3", "run-2"], 7)
     assert log.store.executions(limit=0)[0] == []
+
+
+def test_a_page_whose_total_need_not_be_exact_still_says_whether_more_follow(log):
+    for n in range(7):
+        log.start(f"run-{n}", started_at=n)
+    for limit, offset in ((2, 3), (3, 4), (7, 0), (0, 0), (2, 7), (None, 2)):
+        there = log.store.executions(limit=limit, offset=offset)
+        rows, total = log.store.executions(limit=limit, offset=offset, exact=False)
+        assert rows == there[0]
+        assert (offset + len(rows) < total) == (offset + len(rows) < there[1])
+
+
+def test_the_last_page_of_executions_has_what_is_left(log):
+    for n in range(7):
+        log.start(f"run-{n}", started_at=n)
     assert [row.execution_id for row in log.store.executions(offset=5)[0]] == ["run-1", "run-0"]
 
 
