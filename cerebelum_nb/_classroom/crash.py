@@ -22,7 +22,7 @@ from .._workflow.workflow import Workflow
 from ..errors import CerebelumError
 from .evidence import Evidence, RecordedRun
 from .helper import run_jobs
-from .mortal import KILLED, Job, Lives, Moment, dumps
+from .mortal import IS_ALONE, KILLED, Job, Lives, Moment, dumps, live_here
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -181,7 +181,7 @@ def every_crash(
         whole = _run(log("whole"))
         versions = [version for version in map(int, marks.read_text().split()) if version < len(whole.events)]
         lives = [[job(version, Moment(version)), job(version, None, "finish")] for version in versions]
-        if hasattr(os, "fork"):
+        if hasattr(os, "fork") or IS_ALONE:
             _live(lives, timeout)
         else:
             for each in lives:
@@ -233,6 +233,8 @@ def _live(lives: Lives, timeout: float) -> tuple[int, int, str]:
     Raises:
         CerebelumError: the workflow cannot be taken along, or a job failed by itself.
     """
+    if IS_ALONE:
+        return os.getpid(), live_here(lives), ""
     with tempfile.TemporaryDirectory(prefix="cerebelum-crash-") as folder:
         path = Path(folder, "jobs")
         try:

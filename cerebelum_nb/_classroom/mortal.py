@@ -20,7 +20,7 @@ from typing import Any, Literal
 from .._core.events import Event
 from .._dsl.step import Step
 from .._engine.clock import Clock, current_clock
-from .._engine.crash import armed
+from .._engine.crash import Crashed, armed
 from .._store.base import Commit
 from .._store.sqlite import SqliteStore
 from .._values.classes import MAIN
@@ -28,10 +28,12 @@ from .._workflow.definition import Definition
 from .._workflow.workflow import Workflow
 from .helper import serve
 
-__all__ = ["KILLED", "Death", "Job", "Lives", "Moment", "dumps", "live"]
+__all__ = ["IS_ALONE", "KILLED", "Death", "Job", "Lives", "Moment", "dumps", "live", "live_here"]
 
 KILLED = (-9, 137)
 """Exit codes of a process that was killed."""
+IS_ALONE = sys.platform == "emscripten"
+"""Whether no other process can be started here, as in a browser."""
 _ABREAST = 4
 """How many processes are at work at a time."""
 
@@ -71,18 +73,25 @@ class Death:
     marks: str = ""
     _seen: int = 0
 
-    def strikes(self, commits: Sequence[Commit], *, before: bool) -> None:
-        """Die, if it is time; the engine asks before and after each commit."""
+    def strikes(self, commits: Sequence[Commit], *, before: bool) -> Crashed | None:
+        """Die, if it is time; the engine asks before and after each commit.
+
+        Where there is but one process, as in a browser, the engine is told to drop what runs as if it had died.
+        """
         if self.marks and not before:
             with Path(self.marks).open("a", encoding="utf-8") as file:
                 file.writelines(f"{commit.after + len(commit.events)}\n" for commit in commits)
         if self.moment is None or self.moment.is_before is not before:
-            return
+            return None
         for commit in commits:
-            events = enumerate(commit.events, start=commit.after + 1)
-            self._seen += sum(self.moment.matches(version, event) for version, event in events)
-        if self._seen >= self.moment.nth:
-            _die()
+            for version, event in enumerate(commit.events, start=commit.after + 1):
+                self._seen += self.moment.matches(version, event)
+                if self._seen >= self.moment.nth:
+                    if not IS_ALONE:
+                        _die()
+                    step = getattr(event, "step", None) or ""
+                    return Crashed(commit.execution_id, version, type(event).__name__, step, before=before)
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +109,8 @@ class Job:
 
     def run(self) -> None:
         """Run it, to its end or to the moment."""
-        armed.append(Death(self.moment, self.marks))
+        death = Death(self.moment, self.marks)
+        armed.append(death)
         with SqliteStore(self.log, durability="normal") as store:
             token = None if self.clock is None else current_clock.set(self.clock)
             try:
@@ -110,6 +120,7 @@ class Job:
                     is_finish = self.how == "finish"
                     self.workflow.run(self.inputs, store=store, execution_id=self.execution_id, resume=is_finish)
             finally:
+                armed.remove(death)
                 if token is not None:
                     current_clock.reset(token)
 
@@ -142,6 +153,20 @@ def live(path: Path) -> int:
         lives[0][0].run()
         return 0
     return _side_by_side(lives)
+
+
+def live_here(lives: Lives) -> int:
+    """Run jobs in this process, one after the other; return the exit code that the last one would have had."""
+    code = 0
+    for jobs in lives:
+        for job in jobs:
+            try:
+                job.run()
+            except Crashed:
+                code = KILLED[1]
+            else:
+                code = 0
+    return code
 
 
 def _side_by_side(lives: Lives) -> int:

@@ -160,7 +160,7 @@ def start_of(pid: int) -> str | None:
         return _start_by_proc(pid)
     try:
         import psutil  # type: ignore[import-untyped]  # outside Linux; every kernel has it through ipykernel
-    except ImportError:
+    except (ImportError, NotImplementedError):  # it is not there, or not for a browser
         return ""
     try:
         process = psutil.Process(pid)

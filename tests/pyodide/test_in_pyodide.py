@@ -5,10 +5,13 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import IPython
 import pytest
 
 PYODIDE = "pyodide@314.0.7"
 REPOSITORY = Path(__file__).parents[2]
+PACKAGES = Path(IPython.__file__).parents[1]
+SWITCHES_STACKS = "--experimental-wasm-jspi"
 
 SETUP = """
 from cerebelum_nb import WorkflowError, connect, sleep, step, workflow
@@ -72,7 +75,7 @@ def python(pyodide, tmp_path):
         path = tmp_path / "program.py"
         path.write_text(SETUP + program)
         done = node(
-            [*flags, str(Path(__file__).with_name("run.mjs")), str(pyodide), str(REPOSITORY), str(path)],
+            [*flags, str(Path(__file__).with_name("run.mjs")), str(pyodide), str(REPOSITORY), str(PACKAGES), str(path)],
             return_completed_process=True,
             capture_output=True,
             text=True,
@@ -109,6 +112,27 @@ def test_calls_that_wait_do_so_where_the_browser_can_switch_stacks(python):
 broken.clear()
 print(deploy.run({"n": 1}, store=MemoryStore()).output)
 """,
-        "--experimental-wasm-jspi",
+        SWITCHES_STACKS,
     )
     assert told.splitlines()[-1] == "4"
+
+
+@pytest.mark.process
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("number", [1, *(pytest.param(number, marks=pytest.mark.soak) for number in (2, 4))])
+def test_a_lesson_is_done_there_with_its_crashes(python, number):
+    """The others make DataFrames, for which Pyodide fetches numpy from elsewhere than the npm registry."""
+    told = python(
+        f"""
+import sys
+from pathlib import Path
+sys.argv = ["a lesson"]
+sys.path.insert(0, "/repository/tests/classroom")
+from run_lesson import run
+done = await run({number}, "solution", Path("/tmp/lesson"))
+print(done["error"] or "no error", *done["shown"].values())
+""",
+        SWITCHES_STACKS,
+    )
+    assert told.startswith("no error"), told[:300]
+    assert f"lesson-{number}: 4 of 4" in told
