@@ -55,13 +55,13 @@ def scheduler(
     max_deaths: int = 5,
     tell: Tell | None = None,
 ) -> Scheduler:
-    """Wake hibernated executions from this kernel, in the background, until it is stopped or the kernel ends.
+    """Wake what hibernates and start what is scheduled, in the background, until it is stopped or the kernel ends.
 
     Workflows defined in the kernel are known to it; others are imported from the module in which they were started.
 
     Args:
         store: the log; by default the session's.
-        modules: modules to import at once, in which to reader for workflows that were started from a script.
+        modules: modules to import at once, in which to look for workflows that were started from a script.
         notebook: a notebook whose definitions to run, for workflows that were started from it.
         max_deaths: an execution whose processes died so often in a row, nothing done in between, is paused.
         tell: called with a line about everything that happens; by default it is logged.
