@@ -50,7 +50,7 @@ CONTENTS = {
     "Learn": ["docs/index", "docs/es", "notebooks/*"],
     "Understand": ["docs/semantics", "docs/ownership", "docs/testing", "docs/glossary"],
     "Do": ["docs/howto/*", "docs/operations", "docs/cluster"],
-    "Look up": ["docs/cli", "docs/reference/*", "benchmarks/README", "CHANGELOG", "CONTRIBUTING"],
+    "Look up": ["docs/cli", "docs/profile", "docs/reference/*", "benchmarks/README", "CHANGELOG", "CONTRIBUTING"],
 }
 """What the side bar shows; a page that is in none of these is an error."""
 
