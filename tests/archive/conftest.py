@@ -13,7 +13,7 @@ import pytest
 
 from cerebelum_nb._store.sqlite import SqliteStore
 
-from ..fixtures.older import WITHOUT_CALLERS
+from ..fixtures.older import BEFORE_15
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -35,7 +35,7 @@ def make_older():
 
     def make(path):
         with closing(sqlite3.connect(path)) as db:
-            db.executescript(AS_OF_VERSION_4 + "; ".join(WITHOUT_CALLERS))
+            db.executescript(AS_OF_VERSION_4 + "; ".join(BEFORE_15))
         return path
 
     return make

@@ -25,7 +25,7 @@ from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.errors import OperationError
 from cerebelum_nb.testing import FakeClock, MemoryStore
 
-from ..fixtures.older import WITHOUT_CALLERS
+from ..fixtures.older import BEFORE_15
 
 ELSEWHERE = ProcessIdentity(host="elsewhere", pid=4711, boot_id="another/1/1", started="1")
 
@@ -246,7 +246,7 @@ def test_a_log_of_before_heartbeats_were_counted_is_migrated_and_its_holder_is_j
         DROP TABLE foreign_execution;
         PRAGMA user_version = 7;
     """)
-    for statement in WITHOUT_CALLERS:
+    for statement in BEFORE_15:
         db.execute(statement)
     db.close()
     with SqliteStore(path) as log:

@@ -18,7 +18,7 @@ from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb._workflow.find import WorkflowFinder, find_workflow, origin_of
 from cerebelum_nb.errors import StoreError, UntrustedValueError, WorkflowNotFoundError
 
-from ..fixtures.older import WITHOUT_CALLERS
+from ..fixtures.older import BEFORE_15
 
 
 class Point:
@@ -64,7 +64,7 @@ def as_before(path, *statements):
         path,
         "DROP TABLE setting",
         "DROP TABLE foreign_execution",
-        *WITHOUT_CALLERS,
+        *BEFORE_15,
         "PRAGMA user_version = 9",
         *statements,
     )
