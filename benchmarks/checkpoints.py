@@ -37,7 +37,7 @@ def run(settings: Settings) -> list[Figure]:
     }
     for title, make in stores.items():
         measure = lambda made, make=make: _cpu(made, make(), count) / count * 1e6  # type: ignore[misc]  # noqa: E731
-        taken = _sides(ROUNDS * settings.repeat, measure, _waiting)
+        taken = _sides(settings.times(ROUNDS) * settings.repeat, measure, _waiting)
         added = [max(0.0, min(taken["with"]) - min(taken["without"]))]
         detail = f"{count} waits, the least of many rounds; a dict, a list and a loop over a range are kept each time"
         figures.append(value_of(NAME, f"a checkpoint, {title}", added, "us", target=150, detail=detail))

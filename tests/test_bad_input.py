@@ -166,7 +166,6 @@ TIMELINES = [
     ("a number", timeline(a >> 3), W, r"3 \(int\) is not a step; steps are made by @step"),
     ("a dict", timeline({"a": a}), W, r"\(dict\) is not a step"),
     ("a set", timeline(a >> {b, c}), W, r"is a set, which has no order; .* go into a list"),
-    ("a workflow", timeline(a >> sound), W, r"workflow 'sound' is not a step; put its steps"),
     ("a flow action", timeline(a >> flow.end()), W, r"end\(\) is a flow action; it is a target of branch or diverge"),
     ("a chain in a list", timeline(a >> [b >> c, d]), W, r"a parallel list holds steps, not <step b> >> <step c>"),
     ("two lists in a row", lambda: plan(lambda wf: wf.timeline([a, b] >> [c, d]))(), W, r"a chain begins with a step"),
@@ -328,7 +327,6 @@ OPERATIONS = [
     ("a colon in its name", lambda: Context().run("a:b", print), ValueError, r"the name is text without ':'"),
     ("progress of nothing", lambda: ProgressReporter(5), TypeError, r"parameter named context"),
     ("progress as text", lambda: ProgressReporter(Context()).update("half"), TypeError, r"number from 0 to 100"),
-    ("a run in a step", in_step(lambda: sound.run()), CerebelumError, r"inside a step.*one timeline"),
     ("a secret that is missing", Secret.missing("db.password").reveal, CerebelumError, r"inputs=.*password"),
 ]
 

@@ -25,7 +25,7 @@ __all__ = ["run_jobs", "serve"]
 
 _MAIN = f"{__package__}.mortal"
 _lock = threading.Lock()
-_helper: tuple[int, subprocess.Popen[str]] | None = None
+_helper: tuple[int, subprocess.Popen[bytes]] | None = None
 """The process that started it, and the helper: a fork of the former needs one of its own."""
 
 
@@ -67,8 +67,7 @@ def _asked(job: dict[str, Any], timeout: float) -> tuple[int, int]:
     helper = _started()
     assert helper.stdin is not None and helper.stdout is not None
     job |= {"cwd": str(Path.cwd()), "path": sys.path, "environment": dict(os.environ)}
-    helper.stdin.write(json.dumps(job) + "\n")
-    helper.stdin.flush()
+    helper.stdin.write(json.dumps(job).encode() + b"\n")
     pid = _number(helper.stdout)
     is_over = False
     try:
@@ -83,20 +82,21 @@ def _asked(job: dict[str, Any], timeout: float) -> tuple[int, int]:
     return pid, code
 
 
-def _number(answers: IO[str]) -> int:
+def _number(answers: IO[bytes]) -> int:
     line = answers.readline()
     if not line:
         raise CerebelumError("The process that starts other processes for crashes has ended. Run the cell again.")
     return int(line)
 
 
-def _started() -> subprocess.Popen[str]:
+def _started() -> subprocess.Popen[bytes]:
     global _helper
     if _helper is None or _helper[0] != os.getpid() or _helper[1].poll() is not None:
         command = [sys.executable, "-m", _MAIN]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        # Without buffers: what readline() had read ahead, select() would wait for.
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, env=environment, start_new_session=True
         )
         if _helper is None or _helper[0] != os.getpid():
             atexit.register(_end)

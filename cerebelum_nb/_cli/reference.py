@@ -55,7 +55,7 @@ _EVERYWHERE = {"--db", "--debug", "--help"}
 def reference() -> str:
     """Return the page."""
     assert isinstance(main, click.Group)
-    context = click.Context(main, info_name="cerebelum")
+    context = click.Context(main, info_name="cerebelum", **main.context_settings)
     codes = "\n".join(f"| {code.value} | {_code(meaning)} |" for code, meaning in EXITS.items())
     commands = [(name, main.get_command(context, name)) for name in main.list_commands(context)]
     table = "\n".join(

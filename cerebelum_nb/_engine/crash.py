@@ -27,6 +27,12 @@ class Crashed(CerebelumError):  # noqa: N818 - an outcome that a test asked for
         event: its type, such as ``StepCompleted``.
         step: the step it is about; "" if it is about none.
         before: whether the event was lost: it had happened, and was not recorded yet.
+
+    Example:
+        >>> with crash_after("StepCompleted", step="build") as crash:
+        ...     release.run(store=MemoryStore(), execution_id="k1")
+        >>> crash.crashed.version, crash.crashed.event, crash.crashed.step
+        (3, 'StepCompleted', 'build')
     """
 
     def __init__(self, execution_id: str, version: int, event: str, step: str, *, before: bool) -> None:

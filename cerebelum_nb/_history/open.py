@@ -12,6 +12,7 @@ from .database import database
 from .diff import diff
 from .graph import graph
 from .replay import replay, slider
+from .schedules import schedules
 from .snapshot import state_at
 from .sources import Log, Logs, located
 from .try_step import try_step
@@ -65,6 +66,7 @@ class History(Logs):
     steps = over_all(tables.steps)
     events = over_all(tables.events)
     notes = over_all(tables.notes)
+    schedules = over_all(schedules)
     sql = over_all(tables.sql)
     database = over_all(database)
     diff = over_all(diff)

@@ -84,6 +84,13 @@ def every_crash(
 
     Yields:
         Where it crashed, None for the first, and what the function returned.
+
+    Example:
+        >>> def test():
+        ...     with Workflows() as workflows:
+        ...         return workflows.run(release).output
+        >>> {output for _, output in every_crash(test)}
+        {'image'}
     """
     with Visit(repeat=repeat).under_way() as first:
         yield None, test()

@@ -69,6 +69,15 @@ def fates(*, crashes: int = 3, commits: int = 30, repeat: Sequence[str] = ()) ->
 
     Raises:
         ImportError: Hypothesis is not installed.
+
+    Example:
+        >>> from hypothesis import given, settings
+        >>> @settings(max_examples=3, deadline=None, database=None)
+        ... @given(fates(crashes=1))
+        ... def test_a_release_survives(fate):
+        ...     with Workflows(fate=fate) as workflows:
+        ...         assert workflows.run(release).output == "image"
+        >>> test_a_release_survives()
     """
     try:
         from hypothesis import strategies as st

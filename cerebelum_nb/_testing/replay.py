@@ -48,6 +48,11 @@ class Replayed:
         changed: how the results of pure steps differ from the recorded ones, by step.
         same: the pure steps that gave what they gave.
         path: the file.
+
+    Example:
+        >>> print(Replayed(execution_id="kept-1", same=["build"], path="kept-1.jsonl"))
+        kept-1 (kept-1.jsonl):
+          as recorded: build
     """
 
     execution_id: str
@@ -77,7 +82,13 @@ class Replayed:
 
 
 class Replay(tuple[Replayed, ...]):
-    """What today's code makes of some histories: a tuple of :class:`Replayed`."""
+    """What today's code makes of some histories: a tuple of :class:`Replayed`.
+
+    Example:
+        >>> Replay([Replayed(execution_id="kept-1", same=["build"], path="kept-1.jsonl")])
+        kept-1 (kept-1.jsonl):
+          as recorded: build
+    """
 
     def __repr__(self) -> str:
         return "\n".join(map(str, self))
@@ -109,6 +120,13 @@ def replay(
     Raises:
         AssertionError: something was found that ``on`` names.
         ValueError: there is no history of this workflow, a file is none, or there is no such step.
+
+    Example:
+        >>> run = release.run(execution_id="kept-1")
+        >>> path = archive.pack("kept-1", "kept-1.jsonl", for_tests=True).path
+        >>> replay(path, release, pure=["build"])
+        kept-1 (kept-1.jsonl):
+          as recorded: build
     """
     __tracebackhide__ = True
     if not isinstance(flow, Workflow):
@@ -134,7 +152,12 @@ def replay(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """What a recorded run was given and gave: ``inputs``, ``results`` by step, ``output``."""
+    """What a recorded run was given and gave: ``inputs``, ``results`` by step, ``output``.
+
+    Example:
+        >>> Recorded(inputs={}, results={"build": "image"}, output="image").results["build"]
+        'image'
+    """
 
     inputs: Mapping[str, Any]
     results: Mapping[str, Any]
@@ -152,6 +175,11 @@ def recorded(history: str | os.PathLike[str]) -> Recorded:
 
     Raises:
         ValueError: it is no such file.
+
+    Example:
+        >>> run = release.run(execution_id="kept-2")
+        >>> recorded(archive.pack("kept-2", "kept-2.jsonl", for_tests=True).path).results
+        {'build': 'image'}
     """
     read = read_history(Path(history))
     store = MemoryStore()

@@ -335,7 +335,7 @@ BAD = [
     (("resume", "failed-1", "--module", "json"), 6, "holds no workflow of that name"),
     (("resume", "failed-1", "--notebook", "none.ipynb"), 6, "cannot be read"),
     (("resume", "failed-1", "--notebook", "shop.py"), 6, "is not a notebook"),
-    (("list", "--status", "nonsense"), 2, "There are: RUNNING, SLEEPING, WAITING_FOR_APPROVAL"),
+    (("list", "--status", "nonsense"), 2, "There are: QUEUED, RUNNING, SLEEPING"),
     (("list", "--status", "faild"), 2, "Did you mean 'FAILED'"),
     (("list", "--limit", "-1"), 2, "--limit"),
     (("events", "done-1", "--type", "StepFail"), 2, "Did you mean 'StepFailed'"),

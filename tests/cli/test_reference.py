@@ -17,7 +17,7 @@ from ..programs import run
 from .conftest import environment
 
 PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
-NAMES = main.list_commands(click.Context(main))
+NAMES = main.list_commands(click.Context(main, **main.context_settings))
 
 
 def test_the_page_is_what_the_command_line_says():
@@ -26,7 +26,7 @@ def test_the_page_is_what_the_command_line_says():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_command_and_option_has_a_help(name):
-    context = click.Context(main)
+    context = click.Context(main, **main.context_settings)
     command = main.get_command(context, name)
     assert command.name == name
     assert command.help
@@ -37,7 +37,7 @@ def test_every_command_and_option_has_a_help(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_list_of_commands_gives_the_first_line_of_each_help_whole_in_80_columns(name, call):
     line = next(line for line in call("-h", columns=80).out.splitlines() if line.split()[:1] == [name])
-    command = main.get_command(click.Context(main), name)
+    command = main.get_command(click.Context(main, **main.context_settings), name)
     assert line.split(maxsplit=1)[1] == command.get_short_help_str(limit=200)
 
 

@@ -390,7 +390,8 @@ async def test_a_scheduler_keeps_the_place_of_one_whose_process_died_and_gives_i
     await until(log, "COMPLETED", "k1")
     await last
     await background.stop()
-    assert log.events("k1")[-1].at <= log.events("k2")[2].at
+    ahead = 100_000  # µs by which the clocks of two executions may differ
+    assert log.events("k1")[-1].at <= log.events("k2")[2].at + ahead
 
 
 async def test_one_that_a_scheduler_keeps_in_the_queue_can_be_cancelled(log):

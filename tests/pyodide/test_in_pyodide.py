@@ -104,6 +104,7 @@ for log in (MemoryStore(), connect("/tmp/history.db")):
     assert told.count("4 ['build', 'ship', 'ship']") == 2
 
 
+@pytest.mark.soak  # a lesson does so too
 @pytest.mark.process
 @pytest.mark.timeout(400)
 def test_calls_that_wait_do_so_where_the_browser_can_switch_stacks(python):
