@@ -12,6 +12,7 @@ from cerebelum_nb import ExecutionStoppedError, StepDefinitionError, WorkflowErr
 from cerebelum_nb._core.events import StepCheckpointed
 from cerebelum_nb._core.state import fold
 from cerebelum_nb._core.summary import summarise
+from cerebelum_nb._engine.execution import running_here
 from cerebelum_nb._store.base import Commit
 from cerebelum_nb.testing import FakeClock, MemoryStore
 
@@ -198,6 +199,8 @@ def one():
         stops.append(handle.stop)
         with pytest.raises(ExecutionStoppedError):
             await handle
+        while running_here(log, "k1") is not None:  # until its thread has ended
+            await asyncio.sleep(0.01)
 
     stops = []
     made = cell(source, sent, stop=lambda: stops.pop()() if stops else None)

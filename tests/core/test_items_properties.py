@@ -217,7 +217,7 @@ def test_other_items_give_what_a_new_run_gives_and_only_the_changed_are_run(
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(shapes())
 def test_every_prefix_of_many_histories_with_items_resumes_to_the_same_results(shape: Shape) -> None:
     dies(shape, lambda length: range(length - 1, 0, -1))

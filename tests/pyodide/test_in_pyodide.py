@@ -104,7 +104,6 @@ for log in (MemoryStore(), connect("/tmp/history.db")):
     assert told.count("4 ['build', 'ship', 'ship']") == 2
 
 
-@pytest.mark.soak  # a lesson does so too
 @pytest.mark.process
 @pytest.mark.timeout(400)
 def test_calls_that_wait_do_so_where_the_browser_can_switch_stacks(python):
@@ -120,7 +119,8 @@ print(deploy.run({"n": 1}, store=MemoryStore()).output)
 
 @pytest.mark.process
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("number", [1, *(pytest.param(number, marks=pytest.mark.soak) for number in (2, 4))])
+@pytest.mark.soak
+@pytest.mark.parametrize("number", [1, 2, 4])
 def test_a_lesson_is_done_there_with_its_crashes(python, number):
     """The others make DataFrames, for which Pyodide fetches numpy from elsewhere than the npm registry."""
     told = python(
