@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -277,10 +276,6 @@ def _prepare(connection: sqlite3.Connection, durability: str) -> None:
     frames = _FRAMES if durability == "full" else 4000
     connection.execute(f"PRAGMA wal_autocheckpoint = {frames}")
     connection.execute(f"PRAGMA synchronous = {durability}")
-    if sys.version_info >= (3, 12):
-        # The guards are for other programs. This one appends only after a version that it has just checked, and they
-        # take a third of the SQL of a commit of two events (40,000 of 146,000 instructions).
-        connection.setconfig(sqlite3.SQLITE_DBCONFIG_ENABLE_TRIGGER, False)
     (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
     deadline = time.monotonic() + BUSY_SECONDS
     while mode == "delete":
