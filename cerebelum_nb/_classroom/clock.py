@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from contextvars import Token
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from .._engine.clock import Clock, Deadline, Timer, current_clock
+from .._engine.clock import CurrentInside, Deadline, Timer
 from .._text.duration import seconds
 
 __all__ = ["FastClock"]
 
 
-class FastClock:
+class FastClock(CurrentInside):
     """A clock on which time passes faster than outside.
 
     Unlike ``FakeClock``, which jumps over every wait, it moves all the time, and the live card of a run with it.
@@ -47,6 +45,7 @@ class FastClock:
     jumps = False
 
     def __init__(self, rate: str | float = "1d/s", start: datetime | None = None) -> None:
+        super().__init__()
         text, slash, unit = rate.partition("/") if isinstance(rate, str) else (rate, "/", "s")
         if not slash or str(unit).strip() not in ("s", "second"):
             raise ValueError(f"a rate is a duration per second, such as '1d/s', not {rate!r}")
@@ -55,7 +54,6 @@ class FastClock:
             raise ValueError("a rate is above zero, such as '1d/s': time would stand still")
         self._start = round((datetime.now(UTC) if start is None else start).timestamp() * 1e6)
         self._zero = time.monotonic_ns()
-        self._tokens: list[Token[Clock]] = []
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Continue in another process at the time it shows here."""
@@ -75,15 +73,6 @@ class FastClock:
 
     def idle(self) -> None:
         """Do nothing: its time passes by itself."""
-
-    def __enter__(self) -> Self:
-        self._tokens.append(current_clock.set(self))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        current_clock.reset(self._tokens.pop())
 
     def __repr__(self) -> str:
         return (

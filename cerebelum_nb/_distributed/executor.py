@@ -178,14 +178,13 @@ class DistributedExecutor:
             Otherwise as ``workflow.resume``.
         """
         __tracebackhide__ = True
-        refuse_in_step(workflow.variable)
-        _refuse_slots(workflow)
-        plan, local = _plan_of(workflow), resolve_store(store)
-        cluster = await self._cluster(local)
-        found = await self._found(workflow, execution_id, cluster, local)
         given = Resuming(skip_completed_steps, inputs, rerun, repeat, mark_done or {})
         return await self._continue(
-            workflow, plan, cluster, found, local, lambda there, digest: resumed(there, given, there.now(), digest)
+            workflow,
+            execution_id,
+            "resume",
+            store,
+            lambda there, digest: resumed(there, given, there.now(), digest),
         )
 
     async def rollback(
@@ -208,32 +207,30 @@ class DistributedExecutor:
             Otherwise as ``workflow.rollback``.
         """
         __tracebackhide__ = True
-        refuse_in_step(workflow.variable)
-        _refuse_slots(workflow)
-        plan, local = _plan_of(workflow), resolve_store(store)
-        cluster = await self._cluster(local)
-        found = await self._found(workflow, execution_id, cluster, local, "roll back")
         given = Undoing(to, inputs, repeat, mark_done or {})
         return await self._continue(
             workflow,
-            plan,
-            cluster,
-            found,
-            local,
+            execution_id,
+            "roll back",
+            store,
             lambda there, digest: (rollback_events(there, given, there.now(), digest), ()),
         )
 
     async def _continue(
         self,
         workflow: Definition,
-        plan: Plan,
-        cluster: Cluster,
-        found: str,
-        local: Store,
+        execution_id: ExecutionLike | None,
+        what: str,
+        store: Store | None,
         begin: Callable[[Followed, str], tuple[Sequence[Event], tuple[str, ...]]],
     ) -> Result:
         """Continue there what is over, with the events that ``begin`` makes of it and the plan's digest."""
         __tracebackhide__ = True
+        refuse_in_step(workflow.variable)
+        _refuse_slots(workflow)
+        plan, local = _plan_of(workflow), resolve_store(store)
+        cluster = await self._cluster(local)
+        found = await self._found(workflow, execution_id, cluster, local, what)
         now = current_clock.get().now()
         holder = local.adopt(cluster.location, now)
         local.claim(found, holder, now)

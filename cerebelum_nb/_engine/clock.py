@@ -14,12 +14,13 @@ import heapq
 import itertools
 import time
 from collections.abc import Callable
-from contextvars import ContextVar
-from typing import Protocol
+from contextvars import ContextVar, Token
+from types import TracebackType
+from typing import Protocol, Self, cast
 
 from .._text.duration import LONGEST
 
-__all__ = ["Clock", "Deadline", "SystemClock", "Timer", "Timers", "current_clock"]
+__all__ = ["Clock", "CurrentInside", "Deadline", "SystemClock", "Timer", "Timers", "current_clock"]
 
 _LOOK_SECONDS = 1.0
 """How often the wall clock is looked at while something waits: it may be set, or the machine may have slept."""
@@ -69,6 +70,22 @@ class Clock(Protocol):
     def idle(self) -> None:
         """Hear that everything in flight waits for this clock; a test clock jumps to the next timer."""
         ...
+
+
+class CurrentInside:
+    """A clock that is the current one inside a ``with``."""
+
+    def __init__(self) -> None:
+        self._tokens: list[Token[Clock]] = []
+
+    def __enter__(self) -> Self:
+        self._tokens.append(current_clock.set(cast(Clock, self)))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        current_clock.reset(self._tokens.pop())
 
 
 class Deadline:

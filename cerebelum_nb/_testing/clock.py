@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextvars import Token
 from datetime import UTC, datetime, timedelta
-from types import TracebackType
-from typing import Self
 
-from .._engine.clock import Clock, Deadline, Timer, Timers, current_clock
+from .._engine.clock import CurrentInside, Deadline, Timer, Timers
 from .._text.duration import Duration, seconds
 
 __all__ = ["FakeClock"]
 
 
-class FakeClock:
+class FakeClock(CurrentInside):
     """A clock that does not move until everything in flight waits for it, then jumps to the next timer.
 
     Args:
@@ -40,12 +37,12 @@ class FakeClock:
     jumps = True
 
     def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC), *, autojump: bool = True) -> None:
+        super().__init__()
         self._now = round(start.timestamp() * 1e6)
         self._monotonic = 0
         self._autojump = autojump
         self._timers = Timers(self)
         self._jumping = False
-        self._tokens: list[Token[Clock]] = []
 
     def now(self) -> int:
         """Return the time it shows, µs since the epoch."""
@@ -79,15 +76,6 @@ class FakeClock:
         if self._autojump and self._timers and not self._jumping:
             self._jumping = True
             asyncio.get_running_loop().call_soon(self._jump)
-
-    def __enter__(self) -> Self:
-        self._tokens.append(current_clock.set(self))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        current_clock.reset(self._tokens.pop())
 
     def __repr__(self) -> str:
         shown = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=self._now)

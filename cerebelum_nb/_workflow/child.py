@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from functools import partial
 
@@ -74,7 +75,7 @@ async def undo_children(scope: Scope, workflow: Definition) -> None:
             await undo.finished()
 
 
-class _Child:
+class _Child(ABC):
     """An execution that an attempt of a step runs, or waits for, until it has come to an end of one kind."""
 
     goal = ExecutionState.COMPLETED
@@ -90,9 +91,9 @@ class _Child:
         self.scope, self.host, self.workflow, self.store = scope, host, workflow, host.store
         self.id = self.op = ""
 
+    @abstractmethod
     def make_ready(self, state: State) -> Run:
         """Start or resume it; ``state`` is what is recorded of it."""
-        raise NotImplementedError
 
     def may_run(self, state: State, *, is_first: bool) -> bool:
         """Whether to run it now: not while it sleeps, nor when this process will soon run nothing any more."""

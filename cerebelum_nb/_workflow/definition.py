@@ -7,6 +7,7 @@ again is the one that runs.
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Definition", "check", "describe_path"]
 
 
-class Definition(Composite):
+class Definition(Composite, ABC):
     """A named function that describes a timeline.
 
     Args:
@@ -127,13 +128,13 @@ class Definition(Composite):
         """
         return ChildStep(self, {} if inputs is None else inputs, name, options)
 
+    @abstractmethod
     async def output_of(self, inputs: Mapping[str, Any]) -> Any:
         """Run it as a child of the present step, and return its output."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def undo_children(self) -> Any:
         """Roll back the children of the step that the present attempt undoes."""
-        raise NotImplementedError
 
     def describe(self) -> tuple[Plan, Report]:
         """Evaluate the timeline as it is now, and judge it."""

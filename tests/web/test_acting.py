@@ -119,7 +119,8 @@ def wait_until(page, words, seconds=60.0):
     """Read a page until it shows some words."""
     until = time.monotonic() + seconds
     while words not in (shown := Page(page()).words):
-        assert time.monotonic() < until, shown
+        if time.monotonic() > until:
+            pytest.fail(f"the page never shows {words!r}: {shown}")
         time.sleep(0.1)
 
 

@@ -7,9 +7,9 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -27,7 +27,9 @@ from ..foreground import end, foreground
 from ..inputs import RunCommand, inputs_given
 from .resume import as_secrets
 
-__all__ = ["as_values", "read_file", "run", "scheduler_for", "value_of"]
+__all__ = ["inputs_options", "run", "scheduler_for", "value_of"]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def as_values(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
@@ -73,20 +75,30 @@ def read_file(ctx: click.Context, param: click.Parameter, given: str | None) -> 
     return read
 
 
+def inputs_options(command: F) -> F:
+    """Give a command ``-i`` and ``--inputs``."""
+    one = click.option(
+        "-i",
+        "--input",
+        "values",
+        metavar="NAME=VALUE",
+        multiple=True,
+        callback=as_values,
+        help="An input. VALUE is JSON, or else text: size=small, count=3, regions='[\"ams3\"]', version='\"1.10\"'.",
+    )
+    all_ = click.option(
+        "--inputs",
+        "file",
+        metavar="FILE|-",
+        callback=read_file,
+        help="A JSON file of inputs, or standard input; -i wins.",
+    )
+    return one(all_(command))
+
+
 @click.command(cls=RunCommand, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 @click.argument("code", metavar="CODE[:WORKFLOW]")
-@click.option(
-    "-i",
-    "--input",
-    "values",
-    metavar="NAME=VALUE",
-    multiple=True,
-    callback=as_values,
-    help="An input. VALUE is JSON, or else text: size=small, count=3, regions='[\"ams3\"]', version='\"1.10\"'.",
-)
-@click.option(
-    "--inputs", "file", metavar="FILE|-", callback=read_file, help="A JSON file of inputs, or standard input; -i wins."
-)
+@inputs_options
 @click.option(
     "--secret",
     "secrets",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
@@ -12,12 +12,12 @@ from ..._text.json_text import parse
 from ..._text.recurrence import described, in_zone
 from ..._text.terminal import Cell, Column, table, width
 from ..._text.times import timestamp
-from ..._workflow.schedule import coming, make_schedule, named
+from ..._workflow.schedule import Schedule, coming, make_schedule, named
 from ...errors import InputsError
 from ..app import Exit, Failure, again, as_json, log_options, open_log
 from ..code import workflow_named
 from ..echo import emit, paint
-from .run import as_values, read_file, scheduler_for, value_of
+from .run import inputs_options, scheduler_for, value_of
 
 __all__ = ["schedule"]
 
@@ -43,18 +43,7 @@ def schedule() -> None:
 @click.option("--cron", metavar="FIELDS", help="When: minute, hour, day, month, weekday, such as '0 6 * * 1-5'.")
 @click.option("--every", metavar="D", help="Or at which distance, such as '2 hours', counted from now.")
 @click.option("--timezone", metavar="ZONE", default="UTC", help="The zone of --cron, such as Europe/Madrid (UTC).")
-@click.option(
-    "-i",
-    "--input",
-    "values",
-    metavar="NAME=VALUE",
-    multiple=True,
-    callback=as_values,
-    help="An input of each execution, as in `run`.",
-)
-@click.option(
-    "--inputs", "file", metavar="FILE|-", callback=read_file, help="A JSON file of inputs, or standard input; -i wins."
-)
+@inputs_options
 @click.option(
     "--overlap",
     type=click.Choice(["skip", "queue"]),
@@ -160,9 +149,7 @@ def next_(ctx: click.Context, schedule_id: str, count: int, json_: bool) -> None
 @click.pass_context
 def pause(ctx: click.Context, schedule_id: str) -> None:
     """Start nothing until it is resumed."""
-    found = named(schedule_id, open_log(ctx))
-    found.pause()
-    _say(found.known)
+    _change(ctx, schedule_id, Schedule.pause)
 
 
 @schedule.command()
@@ -171,9 +158,7 @@ def pause(ctx: click.Context, schedule_id: str) -> None:
 @click.pass_context
 def resume(ctx: click.Context, schedule_id: str) -> None:
     """Start executions again, from the next time on."""
-    found = named(schedule_id, open_log(ctx))
-    found.resume()
-    _say(found.known)
+    _change(ctx, schedule_id, Schedule.resume)
 
 
 @schedule.command()
@@ -182,8 +167,12 @@ def resume(ctx: click.Context, schedule_id: str) -> None:
 @click.pass_context
 def delete(ctx: click.Context, schedule_id: str) -> None:
     """Delete a schedule; the executions it has started stay."""
+    _change(ctx, schedule_id, Schedule.delete)
+
+
+def _change(ctx: click.Context, schedule_id: str, how: Callable[[Schedule], object]) -> None:
     found = named(schedule_id, open_log(ctx))
-    found.delete()
+    how(found)
     _say(found.known)
 
 
