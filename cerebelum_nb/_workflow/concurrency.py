@@ -19,7 +19,7 @@ from .._text.text import cut, did_you_mean
 from .._values import Secret
 from ..errors import CerebelumError, InputsError, ResumeError, WorkflowDefinitionError
 
-__all__ = ["SCHEDULE_SLOT", "concurrency_of", "refuse_if_busy", "slot_of", "supersede"]
+__all__ = ["SCHEDULE_SLOT", "concurrency_of", "refuse_if_busy", "refuse_if_caller_has", "slot_of", "supersede"]
 
 _CONFLICTS = ("queue", "cancel", "refuse")
 _LONGEST = 200
@@ -118,6 +118,20 @@ def refuse_if_busy(plan: Plan, store: Store, execution_id: str, slot: str) -> No
     if slot and plan.concurrency is not None and plan.concurrency.on_conflict == "refuse":
         for row in ahead_of(store, slot, execution_id, None):
             raise busy(execution_id, slot, row)
+
+
+def refuse_if_caller_has(plan: Plan, store: Store, slot: str, caller: str) -> None:
+    """Raise CerebelumError when a child needs the slot that one of its callers has until the child has ended."""
+    first = store.in_slot(slot) if slot else None
+    above: str | None = caller
+    while first is not None and above:
+        if above == first.execution_id:
+            raise CerebelumError(
+                f"workflow '{plan.workflow}' cannot run as a child here: it needs {slot} (concurrency_key), which its "
+                f"caller {above} has until this child has ended, so both would wait for ever. Give the child another "
+                f"key, or let concurrency_key return None for it"
+            )
+        above = store.execution(above).summary.caller
 
 
 def supersede(execution: Execution) -> None:

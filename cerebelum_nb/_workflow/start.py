@@ -55,7 +55,7 @@ from .._store.connect import resolve_store
 from .._text.text import cut
 from .._values import Redactor, encode
 from ..errors import CerebelumError, ExecutionNotFoundError, ResumeError
-from .concurrency import SCHEDULE_SLOT, refuse_if_busy, slot_of
+from .concurrency import SCHEDULE_SLOT, refuse_if_busy, refuse_if_caller_has, slot_of
 from .definition import Definition
 from .run import Run
 
@@ -139,6 +139,8 @@ def launch(
     value = encode(given, redactor=redactor, path="inputs")
     made_id = new_id() if execution_id is None else check_id(execution_id)
     slot = slot_of(plan, given)
+    if caller is not None:
+        refuse_if_caller_has(plan, log, slot, caller.execution_id)
     refuse_if_busy(plan, log, made_id, slot)
     with engine_of(log).create(made_id, plan, redactor, Context) as execution:
         execution.stays = wait

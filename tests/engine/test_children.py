@@ -779,6 +779,28 @@ def test_children_of_one_concurrency_key_wait_for_each_other_or_are_refused(go, 
         assert "only one may run at a time" in str(fails(run))
 
 
+@pytest.mark.parametrize("how", ["queue", "cancel", "refuse"])
+def test_a_child_that_needs_the_slot_of_its_caller_is_refused_and_waits_for_nothing(log, fails, how):
+    @step
+    async def between(inputs):
+        return (await alone.execute(inputs)).output
+
+    @workflow
+    def middle(wf):
+        wf.timeline(between)
+
+    @step
+    async def again(inputs):
+        return (await middle.execute(inputs)).output
+
+    @workflow(concurrency_key="service", on_conflict=how)
+    def alone(wf):
+        wf.timeline(again)
+
+    error = fails(alone.execute({"service": "web"}, store=log, execution_id="k1"))
+    assert "it needs alone:web (concurrency_key), which its caller k1 has" in str(error)
+
+
 # -- rollback -------------------------------------------------------------------------------------------------
 
 
