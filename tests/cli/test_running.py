@@ -163,6 +163,9 @@ def test_a_schedule_is_made_shown_paused_and_deleted(spawn, code):
     assert len(following) == 3 and all(" 06:00:00 +0" in line for line in following)
     assert "is paused" in spawn("schedule", "pause", "deploy").out
     assert "paused" in spawn("schedule", "list").out
+    for columns in (40, 80):
+        lines = spawn("schedule", "list", COLUMNS=str(columns)).out.splitlines()
+        assert max(map(len, lines)) <= columns and "NEXT" in lines[0]
     assert "is active" in spawn("schedule", "resume", "deploy").out
     assert "is deleted" in spawn("schedule", "delete", "deploy").out
     assert "no schedule yet" in spawn("schedule", "list").err

@@ -176,14 +176,15 @@ def _change(ctx: click.Context, schedule_id: str, how: Callable[[Schedule], obje
     _say(found.known)
 
 
+_TO_THE_MINUTE = len("Mon 2026-11-30 06:00")
 _COLUMNS = (
-    Column(title="ID", least=20),
-    Column(title="WORKFLOW", least=8),
+    Column(title="ID", least=8),
+    Column(title="WORKFLOW", least=8, drop=1),
     Column(title="STATE"),
-    Column(title="WHEN"),
-    Column(title="NEXT", drop=1),
-    Column(title="LAST", least=8, drop=2),
-    Column(title="WHY NOT", least=12, drop=3),
+    Column(title="NEXT"),
+    Column(title="WHEN", least=12, drop=2),
+    Column(title="LAST", least=8, drop=3),
+    Column(title="WHY NOT", least=12, drop=4),
 )
 
 
@@ -192,8 +193,8 @@ def _row(state: ScheduleState) -> tuple[Cell, ...]:
         Cell(state.schedule_id, "bold"),
         Cell(state.definition.workflow),
         Cell(state.state.lower(), "green" if state.state == "ACTIVE" else "yellow"),
+        Cell("" if state.next_at is None else in_zone(state.next_at, state.definition.timezone)[:_TO_THE_MINUTE]),
         Cell(_when(state)),
-        Cell("" if state.next_at is None else in_zone(state.next_at, state.definition.timezone)),
         Cell(state.last_execution or ""),
         Cell(state.note or "", "red"),
     )
