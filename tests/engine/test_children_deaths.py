@@ -19,21 +19,7 @@ from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.testing import MemoryStore
 
 from ..programs import Popen
-
-
-@step
-async def start(inputs):
-    return inputs["image"]
-
-
-@step
-async def probe(start):
-    return f"{start} answers"
-
-
-@workflow
-def smoke_tests(wf):
-    wf.timeline(start >> probe)
+from .smoke import smoke_tests
 
 
 class Recorder(MemoryStore):

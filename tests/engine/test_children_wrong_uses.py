@@ -7,20 +7,7 @@ import pytest
 from cerebelum_nb import CerebelumError, step, workflow
 from cerebelum_nb.testing import MemoryStore
 
-
-@step
-async def start(inputs):
-    return inputs["image"]
-
-
-@step
-async def probe(start):
-    return f"{start} answers"
-
-
-@workflow
-def smoke_tests(wf):
-    wf.timeline(start >> probe)
+from .smoke import smoke_tests
 
 
 @step
