@@ -227,7 +227,7 @@ class Execution(ExecutionValues):
             if not next(iter(self._awake.values())).scope.waits:
                 return False
             del self._awake[next(iter(self._awake))]
-        return not self._ready and bool(self.attempts or self._timers)
+        return not (self._ready or self._looks) and bool(self.attempts or self._timers)
 
     # -- messages -------------------------------------------------------------------------------------------
 

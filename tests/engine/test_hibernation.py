@@ -155,6 +155,18 @@ def test_it_stays_as_long_as_a_step_next_to_it_is_at_work(log, go, clock):
     assert result.results["working"] == 1
 
 
+def test_two_that_begin_to_wait_together_hibernate_both_however_slow_the_machine(log, go, clock, monkeypatch):
+    monkeypatch.setattr("cerebelum_nb._engine.loop._PUMP_SECONDS", 0.0)  # each turn of the engine is over its budget
+    made = timeline(of(napping))
+
+    async def both():
+        return await asyncio.gather(*(made.execute(store=log, execution_id=id) for id in ("k1", "k2")))
+
+    began = clock.now()
+    assert [result.status for result in go(both())] == [ExecutionState.SLEEPING] * 2
+    assert clock.now() == began
+
+
 def test_the_first_of_several_waits_wakes_it(log, go):
     @step
     async def longer():

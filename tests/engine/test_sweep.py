@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from cerebelum_nb import ExecutionState, ResumeError, WorkflowError, flow, history, step, workflow
+from cerebelum_nb import ExecutionState, ResumeError, WorkflowError, flow, history, sleep, step, workflow
 from cerebelum_nb._core.state import fold
 
 pytestmark = pytest.mark.usefixtures("clock")
@@ -21,6 +21,7 @@ class World:
         self.trained = []
         self.broken = {}
         self.hold = None
+        self.pause = None
 
 
 @pytest.fixture
@@ -49,7 +50,8 @@ def fit(world):
         try:
             if world.hold is not None and rate in world.hold:
                 await asyncio.Event().wait()
-            await asyncio.sleep(0)
+            if world.pause is not None:
+                await sleep(world.pause)
             if rate in world.broken:
                 raise ValueError(f"{rate} diverged")
             return {"loss": rate * load, "epochs": inputs.get("epochs", 1)}
@@ -136,6 +138,7 @@ def test_over_a_prefix_each_variant_has_its_own_inputs_only(store, go, fit):
 
 
 def test_no_more_run_at_once_than_told(store, go, fit, world):
+    world.pause = "1m"  # the clock jumps when all that have begun wait
     go(fit.sweep("rate", [{"rate": r} for r in range(6)], concurrency=2, store=store))
     assert world.most_at_once == 2
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import pytest
 
@@ -66,10 +67,12 @@ def test_a_card_has_one_row_that_names_what_failed(log):
 
 
 def test_while_it_runs_the_row_has_counts_and_a_share(log):
-    row = row_of(card_at(log, 24), "deploy")
+    rows = (row_of(card_at(log, version), "deploy") for version in range(4, log.execution("k1").version))
+    row = next(row for row in rows if "failed" in row.note)  # which items were done by then depends on the machine
     assert row.state == "running"
-    assert row.percent == 5
-    assert row.note == "4 of 100 items done, 1 failed (r3), 5 running"
+    done, running = re.fullmatch(r"(\d+) of 100 items done, 1 failed \(r3\), (\d) running", row.note).groups()
+    assert row.percent == int(done) + 1
+    assert int(running) <= 5
 
 
 def test_the_graph_of_the_log_shows_how_it_stands(log):
