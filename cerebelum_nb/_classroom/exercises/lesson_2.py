@@ -55,7 +55,7 @@ def _parallel(log: Evidence, answer: Answer) -> Iterator[str]:
         yield say("no faster_cake is finished yet: if its cell shows a problem, repair the order, and run it again")
     elif not run.overlap("mix", "heat"):
         yield say(
-            "in the log, one of mix and heat started only when the other one was finished: put both into one pair of [ ]"
+            "in the log, one of mix and heat started only when the other was finished: put both into one pair of [ ]"
         )
     else:
         yield from _missing(run)
@@ -69,7 +69,8 @@ def _kept(log: Evidence, answer: Answer) -> Iterator[str]:
     kept = run.results(run.pairs().index(("WorkflowResumed", None)))
     if sorted(names_in(answer)) != sorted(kept):
         yield say(
-            "{said}: in the log, which steps have a StepCompleted before WorkflowResumed, and which start again after it?",
+            "{said}: in the log, which steps have a StepCompleted before WorkflowResumed, and which start again "
+            "after it?",
             said=said(answer),
         )
 
