@@ -120,7 +120,7 @@ def test_a_notebook_in_spanish_is_answered_in_spanish(tmp_path: Path, monkeypatc
     assert "¿Qué?" in repr(lesson.quiz(4, "¿Qué?", {"c": "The step runs exactly once, whatever it does."}))
     lesson.close()
     monkeypatch.setenv("JPY_SESSION_NAME", str(tmp_path / "some_notes.ipynb"))
-    assert list(grade(lesson.log).verdicts)[0] == "1 predict"
+    assert next(iter(grade(lesson.log).verdicts)) == "1 predict"
     monkeypatch.setenv("CEREBELUM_LANG", "es")
     assert repr(grade(lesson.log)).endswith("lesson-1: 1 de 4")
 
