@@ -27,7 +27,7 @@ CHANGES = {
     "one number": lambda frame: frame.iloc.__setitem__((0, 0), 9.5),
     "a text": lambda frame: frame.loc.__setitem__((frame.index[-1], "s"), "new"),
     "a missing text": lambda frame: frame.loc.__setitem__((frame.index[0], "s"), None),
-    "a column more": lambda frame: frame.insert(0, f"c{frame.shape[1]}", 0),
+    "a column more": lambda frame: frame.insert(0, f"c{frame.shape[1]}", 0.0),
     "the type of a column": _retype,
     "the order of a column": lambda frame: frame.__setitem__("n", frame["n"].to_numpy()[::-1]),
     "the index": lambda frame: setattr(frame, "index", frame.index * 2 + 1),
