@@ -91,18 +91,11 @@ def _uninterrupted(made):
     return asyncio.run(live())
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_frame_changed_in_place_between_waits_is_entered_with_its_changes(tmp_path, seed):
-    names = [*CHANGES, *CHANGES]  # each of them once when nothing is known of it, and once more
+    names = list(CHANGES)
     random.Random(seed).shuffle(names)
-    changing = _changing(names[:12])
-    with connect(tmp_path / "log.db", hibernate_after=timedelta(hours=1), durability="normal") as log:
-        assert _left_at_every_wait(changing, log) == _uninterrupted(changing)
-
-
-@pytest.mark.parametrize("name", sorted(CHANGES.keys() - {"nothing"}))
-def test_each_change_in_place_is_noticed(tmp_path, name):
-    changing = _changing([name])
+    changing = _changing(names)
     with connect(tmp_path / "log.db", hibernate_after=timedelta(hours=1), durability="normal") as log:
         assert _left_at_every_wait(changing, log) == _uninterrupted(changing)
 
