@@ -53,7 +53,8 @@ def press(form: Locator, name: str) -> None:
     form.get_by_role("button", name=name).click()
 
 
-@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("theme", ["light", "dark"])
 def test_while_the_cell_waits_the_form_approves_and_tells_a_refusal(
     lab: Lab, browser: BrowserContext, theme: str
 ) -> None:
