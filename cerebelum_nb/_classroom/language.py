@@ -40,12 +40,12 @@ def say(text: str, **values: object) -> str:
     """
     here = language()
     if here != "en":
-        text = texts(here, "messages").get("messages", {}).get(text, text)
-    return text.format(**values)
+        text = texts(here, "messages").get(text, text)
+    return text.format(**values) if values else text
 
 
 @cache
-def texts(chosen: str, name: str) -> dict[str, dict[str, str]]:
-    """Read a file of translations; empty if there is none."""
+def texts(chosen: str, name: str) -> dict[str, str]:
+    """Read the translations of a lesson by the names of its cells, or the messages by what they are in English."""
     path = _FOLDER / chosen / f"{name}.toml"
     return tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
