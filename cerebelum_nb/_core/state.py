@@ -53,6 +53,8 @@ class State:
     origin: str = ""  # the notebook or script that started it
     slot: str = ""  # what only one execution at a time may have
     queued_at: int | None = None  # since when it waits for its slot
+    scheduled_at: int | None = None  # the time for which a schedule started it
+    timezone: str = ""  # of that schedule
     behind: str = ""  # the execution it waits behind, as of when it was queued
     name: str = ""
     tags: tuple[str, ...] = ()  # sorted
@@ -377,6 +379,7 @@ def evolve(state: State, event: e.Event) -> State:
             state.plan = event.plan
             state.origin, state.slot = event.origin, event.slot
             state.name, state.tags, state.refresh = event.name, event.tags, event.refresh
+            state.scheduled_at, state.timezone = event.scheduled_at, event.timezone
             state.caller, state.caller_step, state.depth = event.caller, event.caller_step, event.depth
             state.total_steps, state.started_at, state.resumed_at = event.total_steps, event.at, event.at
         case e.WorkflowQueued():
