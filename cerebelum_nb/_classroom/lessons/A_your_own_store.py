@@ -50,7 +50,7 @@ store.append("order-1", 1, "Started", {"item": "lamp"})
 store.append("order-1", 2, "StepCompleted", {"step": "reserve", "result": "lamp"})
 store.read("order-1")
 
-# %% [markdown] check-append
+# %% [markdown] the-check-of-append
 # The check opens your store with a file, appends to two streams, and reads with a second store, as another process would.
 
 # %% check-1
@@ -110,7 +110,7 @@ def run(store, stream, steps):
             store.append(stream, version, "StepCompleted", {"step": step.__name__, "result": results[step.__name__]})
     return results
 
-# %% [markdown] check-run
+# %% [markdown] the-check-of-run
 # The check runs three steps with your engine and your `SafeStore`. The second step fails at first, so the check runs them
 # once more, in another store on the same file.
 

@@ -81,7 +81,7 @@ with Workflows() as workflows:
     test_order(workflows)
     print("the test passes")
 
-# %% [markdown] check-test
+# %% [markdown] the-check-of-test
 # A test that always passes tests nothing. So the check runs yours twice: with your order, and with one whose `ship` loses
 # the parcel.
 
