@@ -76,9 +76,9 @@ class Card:
     @classmethod
     def of(cls, execution: Execution, graph: Graph | None = None) -> Card:
         """Take a picture of a run of this process; a ``graph`` of its plan is drawn once and used again."""
-        scopes = {name: attempt.scope for name, attempt in execution.attempts.items()}
+        scopes = {name: attempt.scope for name, attempt in execution.attempts.running.items()}
         graph = graph or Graph(execution.plan)
-        stops_before = execution.limited and isinstance(execution.limit, Before)
+        stops_before = execution.driver.limited and isinstance(execution.driver.limit, Before)
         advice = None if stops_before else advise_on(execution)
         return cls.at(
             execution.id, execution.state, execution.now(), graph, scopes, mask=execution.redactor.mask, advice=advice

@@ -84,7 +84,7 @@ class Run:
         self._execution, self._variable, self._events = execution, variable, events
         self.stale = stale
         execution.variable = variable
-        execution.when_queued = partial(supersede, execution)
+        execution.turn.when_queued = partial(supersede, execution)
         self._undoes = execution.state.is_rolling_back or any(isinstance(event, RollbackStarted) for event in events)
         self._is_heard = False  # whether it is awaited, or shown
         if stale:
@@ -148,13 +148,13 @@ class Run:
         """
         __tracebackhide__ = True
         execution = self._execution
-        execution.limit = limit
+        execution.driver.limit = limit
         with self._ready(), on_sigint(lambda: self.stop(), presses=1 if quietly else 2), ExitStack() as shown:
             if not quietly:
                 shown.enter_context(views.shown(execution))
             self._start(*events)
             await self._settled()
-        if not execution.limited:
+        if not execution.driver.limited:
             self.outcome()
 
     def background(self) -> Run:
@@ -290,7 +290,7 @@ class Run:
         over = asyncio.Event()
         done = self._execution.done
         crashed = done.done() and isinstance(done.exception(), Crashed)
-        at_work = [a for a in self._execution.attempts.values() if a.scope.thread is not None]
+        at_work = [a for a in self._execution.attempts.running.values() if a.scope.thread is not None]
         alive = [a for a in at_work if (a.waited or crashed) and a.alive]
         for attempt in alive:
             attempt.when_over(lambda: over.set() if not any(a.alive for a in alive) else None)
@@ -301,7 +301,9 @@ class Run:
 
     def _tasks(self) -> list[asyncio.Task[None]]:
         return [
-            task for a in self._execution.attempts.values() if (task := a.scope.task) is not None and not task.done()
+            task
+            for a in self._execution.attempts.running.values()
+            if (task := a.scope.task) is not None and not task.done()
         ]
 
     def _result(self) -> Result:

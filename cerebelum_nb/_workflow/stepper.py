@@ -277,7 +277,7 @@ class Stepper:
     ) -> StepReport:
         __tracebackhide__ = True
         here = running_here(self._store, self._id)
-        if here is not None and isinstance(here.limit, NoStage):  # begun while the log was locked
+        if here is not None and isinstance(here.driver.limit, NoStage):  # begun while the log was locked
             await asyncio.wait([here.done])
         unchanged = self._store.execution(self._id).version == self._seen
         await leases_of(self._store).wait_until_seen(self._id)

@@ -184,7 +184,7 @@ async def _prefix(
     call = sweep_call(workflow.variable, step, run.execution_id)
     run.execution.handle = lambda _: call
     await run.go_as_far_as(Before(step))
-    if not run.execution.limited:
+    if not run.execution.driver.limited:
         raise _missed(run.execution_id, run.status, step, run.results)
     return run.execution_id
 

@@ -511,7 +511,7 @@ class Workflow(Definition):
         self._need_a_loop("cell by cell", "begin")
         log = resolve_store(store)
         run = briefly(partial(launch_once, self, inputs, log, execution_id, resume=resume))
-        run.execution.limit = NoStage()
+        run.execution.driver.limit = NoStage()
         run.background()
         error = run.execution.done.exception() if run.execution.done.done() else None
         if error is not None:
