@@ -56,13 +56,13 @@ if TYPE_CHECKING:
     from ._views.watch import watch as watch
     from ._web.notebook import Dashboard as Dashboard
     from ._web.notebook import dashboard as dashboard
+    from ._workflow.decorator import workflow as workflow
     from ._workflow.result import Result as Result
     from ._workflow.resume_plan import Outlook as Outlook
     from ._workflow.run import Run as Run
     from ._workflow.schedule import Schedule as Schedule
     from ._workflow.stepper import Stepper as Stepper
     from ._workflow.workflow import Workflow as Workflow
-    from ._workflow.workflow import workflow as workflow
     from .errors import ApprovalDecidedError as ApprovalDecidedError
     from .errors import ApprovalError as ApprovalError
     from .errors import ApprovalRefusedError as ApprovalRefusedError
@@ -167,6 +167,7 @@ _HOMES = {
     "._views.watch": ("watch",),
     "._notebook.here": ("here",),
     "._notebook.nesting": ("enable_nesting",),
+    "._workflow.decorator": ("workflow",),
     "._workflow.resume_plan": ("Outlook",),
     "._workflow.result": ("Result",),
     "._workflow.run": ("Run",),
@@ -179,10 +180,7 @@ _HOMES = {
         "Dashboard",
         "dashboard",
     ),
-    "._workflow.workflow": (
-        "Workflow",
-        "workflow",
-    ),
+    "._workflow.workflow": ("Workflow",),
 }
 """Which module each public name comes from."""
 

@@ -34,11 +34,12 @@ from .._store.base import Store
 from .._store.connect import resolve_store
 from .._values import Redactor, encode
 from .._workflow.definition import Definition
+from .._workflow.execution_id import check_id, new_id, own
 from .._workflow.fork import forked, prepare
 from .._workflow.result import Result
 from .._workflow.rollback import Undoing, rollback_events
 from .._workflow.run import Run
-from .._workflow.start import Resuming, Told, check_id, new_id, own, refuse_in_step, resumed, started
+from .._workflow.start import Resuming, Told, refuse_in_step, resumed, started
 from ..errors import (
     CerebelumError,
     ExecutionBusyError,

@@ -17,7 +17,8 @@ from .._store.base import Store
 from .._store.connect import resolve_store
 from .._values import Redactor, Secret, decode
 from .._values.redaction import gather
-from .._workflow.workflow import Workflow, registered
+from .._workflow.decorator import registered
+from .._workflow.workflow import Workflow
 from ..errors import CerebelumError, WorkflowError
 
 __all__ = ["Here", "here"]

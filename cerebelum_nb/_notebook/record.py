@@ -28,8 +28,8 @@ from .._engine.staleness import as_payload, parts_kept, pieces
 from .._operations.context import Context
 from .._store.base import Store
 from .._values import Redactor, decode, encode, fingerprint_args
+from .._workflow.execution_id import new_id
 from .._workflow.run import Run
-from .._workflow.start import new_id
 from ..errors import SerializationError, WorkflowError
 from .cells import Cell
 from .notes import Note

@@ -20,7 +20,7 @@ from .._engine.staleness import blueprint_kept
 from .._host.frontend import Audience, audience
 from .._store.base import Store
 from .._store.connect import resolve_store
-from .._workflow.workflow import registered
+from .._workflow.decorator import registered
 from ..errors import WorkflowDefinitionError
 from .card import Card
 from .graph import Graph

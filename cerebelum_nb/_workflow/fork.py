@@ -32,9 +32,10 @@ from .._store.connect import resolve_store
 from .._values import Redactor
 from .concurrency import slot_of
 from .definition import Definition
+from .execution_id import check_id, new_id, own
 from .resume_plan import Outlook
 from .run import Run
-from .start import check_id, new_id, own, refuse_in_step
+from .start import refuse_in_step
 
 __all__ = ["Fork", "fork", "forked", "prepare", "preview"]
 

@@ -29,8 +29,9 @@ from ..errors import (
     UntrustedValueError,
 )
 from .definition import Definition
+from .execution_id import check_id, own
 from .run import Run
-from .start import check_id, ended, launch, own, refuse_in_step, take_up
+from .start import ended, launch, refuse_in_step, take_up
 
 __all__ = ["Resume", "launch_once", "watch_holder"]
 

@@ -24,9 +24,10 @@ from .._store.connect import resolve_store
 from .._text.text import counted
 from .._values import Redactor
 from .definition import Definition
+from .execution_id import own
 from .resume_plan import Outlook
 from .run import Run
-from .start import own, refuse_in_step, replaced_inputs
+from .start import refuse_in_step, replaced_inputs
 
 __all__ = ["Undoing", "preview", "roll_back", "rollback_events"]
 

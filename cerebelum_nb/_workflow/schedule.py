@@ -34,8 +34,9 @@ from .._values import Redactor, decode, encode
 from ..errors import CerebelumError, ScheduleNotFoundError
 from .concurrency import SCHEDULE_SLOT, slot_of
 from .definition import Definition
+from .execution_id import check_id
 from .find import Origin
-from .start import check_id, refuse_in_step, started
+from .start import refuse_in_step, started
 
 __all__ = ["Schedule", "begin", "make_schedule", "named", "origin_of_schedule", "recurrence_of", "schedules"]
 

@@ -32,9 +32,10 @@ from .._store.connect import resolve_store
 from .._values import decode, fingerprint_args
 from ..errors import CerebelumError, ExecutionStoppedError, ResumeError, SerializationError, StoreError
 from .definition import Definition
+from .execution_id import new_id, own
 from .fork import fork
 from .run import Run
-from .start import launch, new_id, own, take_up
+from .start import launch, take_up
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -30,8 +30,8 @@ from cerebelum_nb._store.base import Commit
 from cerebelum_nb._store.holder import ProcessIdentity
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb._views.approval_form import approval_form
+from cerebelum_nb._workflow.decorator import registered
 from cerebelum_nb._workflow.find import WorkflowFinder
-from cerebelum_nb._workflow.workflow import registered
 
 
 @step

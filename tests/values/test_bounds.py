@@ -20,7 +20,7 @@ from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb._text.json_text import indented, parse
 from cerebelum_nb._values import arrow, decode
 from cerebelum_nb._values.bounds import inflate
-from cerebelum_nb._workflow.start import check_id
+from cerebelum_nb._workflow.execution_id import check_id
 
 
 @step
