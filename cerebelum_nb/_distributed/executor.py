@@ -14,11 +14,12 @@ from typing import Any, cast
 from .._core.arguments import ExecutionLike
 from .._core.drive import Driver
 from .._core.events import Event
+from .._core.fold import fold
 from .._core.graph import Plan, step_of
 from .._core.labels import Labels
 from .._core.limits import Limit
 from .._core.messages import Begin
-from .._core.state import State, fold
+from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._core.value import Value
 from .._engine import observers, views

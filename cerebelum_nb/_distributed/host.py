@@ -16,9 +16,10 @@ from typing import Any, cast
 
 from .._core import events as e
 from .._core.events import Event
+from .._core.fold import evolve
 from .._core.graph import Plan, key_of, owner_of, undone_by
 from .._core.settle import Returned, settle
-from .._core.state import State, evolve
+from .._core.state import State
 from .._core.step_state import Items, Phase, StepState
 from .._core.value import Value
 from .._core.waits import AttemptWaits, long_from

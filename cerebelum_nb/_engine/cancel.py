@@ -6,7 +6,8 @@ import logging
 
 from .._core.arguments import ExecutionLike
 from .._core.events import CancelRequested, WorkflowCancelled
-from .._core.state import State, evolve, fold
+from .._core.fold import evolve, fold
+from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._core.summary import summarise
 from .._store.base import Commit, Store

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 from .._core import events as e
 from .._core.drive import Driver
 from .._core.events import Event
+from .._core.fold import fold
 from .._core.graph import Plan, StepSpec
 from .._core.messages import (
     Admitted,
@@ -46,7 +47,7 @@ from .._core.messages import (
     Stop,
 )
 from .._core.settle import Raised, Returned, ReturnedError, settle
-from .._core.state import State, fold
+from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._core.summary import summarise
 from .._core.value import Value

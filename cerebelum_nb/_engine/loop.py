@@ -24,8 +24,9 @@ from datetime import timedelta
 from typing import Any
 
 from .._core.events import Event
+from .._core.fold import fold
 from .._core.graph import Plan
-from .._core.state import State, fold
+from .._core.state import State
 from .._core.state_copy import copied
 from .._store.base import Rejection, Store, patience
 from .._values import Redactor

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from types import FrameType, TracebackType
 from typing import Any
 
+from .._core.fold import fold
 from .._core.graph import StepSpec
-from .._core.state import State, fold
+from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._dsl.step import Step
 from .._engine import entry

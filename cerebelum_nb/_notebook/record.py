@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._core.events import WorkflowResumed, WorkflowStarted
+from .._core.fold import fold
 from .._core.graph import Plan, StepSpec
 from .._core.limits import OneStage
-from .._core.state import State, fold
+from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._core.step_state import Phase, StepState
 from .._core.value import Value

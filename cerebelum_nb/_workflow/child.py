@@ -17,8 +17,9 @@ from functools import partial
 from typing import Any
 
 from .._core.events import ChildStarted, OperationCompleted
+from .._core.fold import fold
 from .._core.graph import undone_by
-from .._core.state import State, fold
+from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._core.step_state import Phase, StepState
 from .._core.value import Value

@@ -16,8 +16,8 @@ from typing import Any
 
 from .._core.arguments import ExecutionLike, id_of
 from .._core.events import Event, WorkflowStarted, WorkflowTagged
+from .._core.fold import fold
 from .._core.limits import is_shared_prefix
-from .._core.state import fold
 from .._core.state_name import ACTIVE, ExecutionState
 from .._core.value import Value
 from .._engine.hints import advise, execute_call, is_script, resume_call

@@ -12,11 +12,12 @@ from typing import Any
 
 from .._core.arguments import ExecutionLike
 from .._core.events import Event, StepCompleted, WorkflowForked
+from .._core.fold import evolve, fold
 from .._core.fork import ForkPoint, fork_point, lineage, plan_fork
 from .._core.graph import Plan
 from .._core.resume import ResumeDecision, step_named
 from .._core.resume_plan import planned_steps
-from .._core.state import State, evolve, fold
+from .._core.state import State
 from .._core.step_state import StepState
 from .._core.value import Value
 from .._engine.inputs import Inputs, keep_inputs, merge_inputs

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal
 
+from .._core.fold import fold
 from .._core.labels import NO_LABELS, Labels
-from .._core.state import fold
 from .._core.state_name import ExecutionState
 from .._core.value import Value
 from .._engine.hints import execute_call

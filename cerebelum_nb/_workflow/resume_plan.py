@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from .._core.events import WorkflowResumed
+from .._core.fold import evolve, fold
 from .._core.graph import Plan
 from .._core.messages import Start
 from .._core.resume import ResumeDecision, plan_resume
 from .._core.resume_plan import Fate, PlannedStep, planned_steps
-from .._core.state import State, evolve, fold
+from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._engine import entry
 from .._engine.clock import current_clock

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 from .._core.arguments import ExecutionLike
 from .._core.events import Event
+from .._core.fold import fold
 from .._core.graph import Plan
 from .._core.resume import step_named, unknown_outcomes
 from .._core.resume_plan import Fate, PlannedStep
 from .._core.rollback import plan_rollback, standings
-from .._core.state import fold
 from .._engine.inputs import Inputs
 from .._engine.loop import engine_of
 from .._engine.marking import by_hand

@@ -15,8 +15,8 @@ from typing import Any
 from .._core import schedule as core
 from .._core.arguments import count as checked_count
 from .._core.events import Event, WorkflowHibernated, WorkflowQueued
+from .._core.fold import fold
 from .._core.schedule import ScheduleEvent, ScheduleSet, ScheduleSkipped, ScheduleStarted, ScheduleState
-from .._core.state import fold
 from .._core.summary import summarise
 from .._core.value import Value
 from .._engine.clock import current_clock

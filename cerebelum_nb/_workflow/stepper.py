@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .._core.events import StepCompleted
+from .._core.fold import fold
 from .._core.limits import Limit, NoStage, OneStage, UpTo, frontier
 from .._core.resume import following, refuse_mark, step_named
-from .._core.state import State, fold
+from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._core.step_state import Phase
 from .._engine import views

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .._core.arguments import ExecutionLike
 from .._core.events import StepEvent
+from .._core.fold import fold
 from .._core.limits import Before, frontier
 from .._core.resume import step_named
-from .._core.state import State, fold
+from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._engine.hints import sweep_call
 from .._engine.inputs import Inputs, check_inputs

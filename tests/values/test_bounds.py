@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from cerebelum_nb import SerializationError, archive, history, step, workflow
 from cerebelum_nb._cli import main
 from cerebelum_nb._core import events as e
-from cerebelum_nb._core.state import fold
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.summary import summarise
 from cerebelum_nb._core.value import ErrorInfo, Value
 from cerebelum_nb._store.base import Commit
