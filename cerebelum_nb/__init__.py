@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ._dsl.foreach import foreach as foreach
     from ._dsl.step import Step as Step
     from ._dsl.step import step as step
-    from ._engine.execution import Execution
+    from ._engine.ports import Shown
     from ._engine.values import SharedValueWarning as SharedValueWarning
     from ._notebook.here import here as here
     from ._notebook.nesting import enable_nesting as enable_nesting
@@ -289,7 +289,7 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-def _live_view(execution: Execution) -> AbstractContextManager[None] | None:
+def _live_view(execution: Shown) -> AbstractContextManager[None] | None:
     """Show a run, if a front end is watching."""
     if "IPython" not in sys.modules and not (sys.stderr is not None and sys.stderr.isatty()):
         return None

@@ -25,6 +25,7 @@ from .._core.drive import Driver
 from .._core.events import Event
 from .._core.fold import fold
 from .._core.graph import Plan, StepSpec
+from .._core.limits import Before
 from .._core.messages import (
     Admitted,
     AskItems,
@@ -133,6 +134,11 @@ class Execution(ExecutionValues):
         """Whether it waits for its slot."""
         return self.state.lifecycle is ExecutionState.QUEUED
 
+    @property
+    def stops_before(self) -> bool:
+        """Whether it has paused where the variants of a sweep part."""
+        return self.driver.limited and isinstance(self.driver.limit, Before)
+
     # -- what steps and operations ask ----------------------------------------------------------------------
 
     def now(self) -> int:
@@ -186,6 +192,10 @@ class Execution(ExecutionValues):
     def note_own(self, seconds: float) -> None:
         """Note how long the loop was busy with work that is not the step's."""
         self.engine.note_own(seconds)
+
+    def at_work(self) -> dict[str, Scope]:
+        """Return the scopes of the steps at work, by step."""
+        return {step: attempt.scope for step, attempt in self.attempts.running.items()}
 
     @property
     def all_wait(self) -> bool:
