@@ -28,12 +28,16 @@ def plain(value: Any) -> Any:
     """Return an answer as JSON has it.
 
     Raises:
-        TypeError: JSON cannot hold it.
-        ValueError: as above.
+        TypeError: JSON cannot hold it; the message is the type of what it cannot hold.
+        ValueError: it holds itself, or a number that is none.
     """
     if isinstance(value, (set, frozenset)):
         value = sorted(value)
-    return json.loads(json.dumps(value, allow_nan=False))
+    return json.loads(json.dumps(value, allow_nan=False, default=_refuse))
+
+
+def _refuse(value: Any) -> Any:
+    raise TypeError(type(value).__name__)
 
 
 def record_answer(store: Store, lesson: str, number: int, title: str, value: Any, world: Mapping[str, int]) -> None:

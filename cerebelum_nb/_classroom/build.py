@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from .language import texts
 
 __all__ = [
     "Cell",
@@ -110,7 +111,7 @@ def solution(source: str) -> str:
 
 def languages(number: int) -> tuple[str, ...]:
     """Return the languages of a lesson, English first."""
-    found = (path.stem for path in sorted(_FOLDER.glob("*.toml")) if f"lesson-{number}" in _texts(path.stem))
+    found = sorted(path.parent.name for path in _FOLDER.glob(f"*/lesson-{number}.toml"))
     return ("en", *found)
 
 
@@ -152,20 +153,15 @@ def write(number: int, path: Path, copy: Callable[[str], str] = student, languag
     path.write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _texts(language: str) -> dict[str, dict[str, str]]:
-    path = _FOLDER / f"{language}.toml"
-    return tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
 def _translated(number: int, cells: list[Cell], language: str) -> list[Cell]:
     """Put the translated texts in place of the English ones; each has to be there, and no other."""
-    texts = _texts(language).get(f"lesson-{number}")
-    if texts is None:
+    found = texts(language, f"lesson-{number}")
+    if not found:
         raise ValueError(f"lesson {number} is in {', '.join(languages(number))}, and not in {language!r}")
     names = {cell.name for cell in cells if not cell.is_code}
-    if texts.keys() != names:
-        raise ValueError(f"{language}.toml, lesson-{number}: missing or too many: {sorted(texts.keys() ^ names)}")
-    made = [cell if cell.is_code else replace(cell, source=texts[cell.name].strip()) for cell in cells]
+    if found.keys() != names:
+        raise ValueError(f"{language}/lesson-{number}.toml: missing or too many: {sorted(found.keys() ^ names)}")
+    made = [cell if cell.is_code else replace(cell, source=found[cell.name].strip()) for cell in cells]
     return [replace(made[0], source=f"{made[0].source}\n\n{_NOT_SIGNED_OFF[language]}"), *made[1:]]
 
 

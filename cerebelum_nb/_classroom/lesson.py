@@ -21,6 +21,7 @@ from .crash import Crash, crash
 from .evidence import Answer, Evidence
 from .exercises import blank, exercises_of, graded, hints
 from .grading import score_of
+from .language import say
 from .quiz import Quiz
 from .verdict import Score, Verdict
 from .world import World
@@ -54,7 +55,7 @@ class Lesson:
         >>> lesson = Lesson("lesson-1", tempfile.mkdtemp())
         >>> lesson.check(1, ...)
         1 predict: not yet
-          - write your number in place of the `...` after `payments =`, run that cell again, and then this one
+          - write your number in place of the `...` after `payments =`, run that cell again, and then its check
         >>> str(lesson.score())
         '0 of 4'
         >>> lesson.close()
@@ -131,9 +132,16 @@ class Lesson:
         if answer is None and exercise.asks:  # by a quiz, or earlier
             return Verdict(name, graded(self._exercises, number, evidence))
         try:
-            value = plain(answer if exercise.record is None else exercise.record(evidence, answer))
-        except Exception as error:  # noqa: BLE001 - it may be a function of the student's, or any object
-            return Verdict(name, [f"your answer raised {type(error).__name__}: {error}"])
+            found = answer if exercise.record is None else exercise.record(evidence, answer)
+        except Exception as error:  # noqa: BLE001 - it may be a function of the student's
+            return Verdict(name, [say("your answer raised {error}", error=f"{type(error).__name__}: {error}")])
+        try:
+            value = plain(found)
+        except (TypeError, ValueError, RecursionError) as error:
+            what = str(error)
+            return Verdict(
+                name, [say("your answer may hold text, numbers and lists of them; it holds: {what}", what=what)]
+            )
         world = self.world.counts()
         record_answer(self.store, self.name, number, exercise.title, value, world)
         return Verdict(name, hints(self._exercises, number, evidence, Answer(value, world, value is not None)))
@@ -147,7 +155,8 @@ class Lesson:
             options: the options by their letters.
             answer: the letter; left as `...`, one answers by a click.
         """
-        return Quiz(question, options, lambda letter: self.check(number, letter), answer)
+        told = {letter: say(text) for letter, text in options.items()}
+        return Quiz(say(question), told, lambda letter: self.check(number, letter), answer)
 
     def score(self) -> Score:
         """Say how many exercises are done."""
@@ -158,9 +167,9 @@ class Lesson:
         self.store.close()
 
     def __repr__(self) -> str:
-        return f"{self._exercises.title}: {self.score()} exercises done. Your log is {self.log}"
+        title, told = say(self._exercises.title), say("{score} exercises done. Your log is", score=self.score())
+        return f"{title}: {told} {self.log}"
 
     def _repr_html_(self) -> str:
-        return Html("<b>{}</b>: {} exercises done. Your log is <code>{}</code>").format(
-            self._exercises.title, str(self.score()), str(self.log)
-        )
+        title, told = say(self._exercises.title), say("{score} exercises done. Your log is", score=self.score())
+        return Html("<b>{}</b>: {} <code>{}</code>").format(title, told, str(self.log))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from .._text.html import Html
 from .._text.style import MARKS
+from .language import say
 
 __all__ = ["Score", "Verdict", "check"]
 
@@ -35,15 +36,21 @@ class Verdict:
 
     def __repr__(self) -> str:
         if not self.hints:
-            return f"✓ {self.exercise}: done"
-        return "\n".join([f"{self.exercise}: not yet", *(f"  - {hint}" for hint in self.hints)])
+            return f"✓ {self.exercise}: {say('done')}"
+        return "\n".join([f"{self.exercise}: {say('not yet')}", *(f"  - {hint}" for hint in self.hints)])
 
     def _repr_html_(self) -> str:
-        mark, word = (_DONE, "done") if self else (_NOT_YET, "not yet")
-        hints = Html().join(Html("<li>{}</li>").format(hint) for hint in self.hints)
+        mark, word = (_DONE, say("done")) if self else (_NOT_YET, say("not yet"))
+        hints = Html().join(Html("<li>{}</li>").format(_with_code(hint)) for hint in self.hints)
         return Html(
             '<div style="border-left:4px solid {0};padding:2px 10px"><b style="color:{0}">{1} {2}: {3}</b>{4}</div>'
         ).format(mark.colour, mark.sign, self.exercise, word, Html("<ul>{}</ul>").format(hints) if hints else "")
+
+
+def _with_code(hint: str) -> Html:
+    """Show what stands between backticks as code."""
+    parts = hint.split("`")
+    return Html().join(Html("<code>{}</code>").format(part) if n % 2 else part for n, part in enumerate(parts))
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,7 @@ class Score:
         return self.done == self.total and not self.findings
 
     def __str__(self) -> str:
-        return f"{self.done} of {self.total}"
+        return say("{done} of {total}", done=self.done, total=self.total)
 
     def __repr__(self) -> str:
         return "\n".join([*map(repr, self.verdicts.values()), *self.findings, f"{self.lesson}: {self}"])

@@ -243,6 +243,7 @@ def evolve(state: State, event: e.Event) -> State:
             state.plan = event.plan
             state.origin, state.slot = event.origin, event.slot
             state.name, state.tags, state.refresh = event.name, event.tags, event.refresh
+            state.scheduled_at, state.timezone = event.scheduled_at, event.timezone
             state.caller, state.caller_step, state.depth = event.caller, event.caller_step, event.depth
             state.total_steps, state.started_at, state.resumed_at = event.total_steps, event.at, event.at
         case e.WorkflowQueued():

@@ -45,6 +45,8 @@ class State:
     origin: str = ""  # the notebook or script that started it
     slot: str = ""  # what only one execution at a time may have
     queued_at: int | None = None  # since when it waits for its slot
+    scheduled_at: int | None = None  # the time for which a schedule started it
+    timezone: str = ""  # of that schedule
     behind: str = ""  # the execution it waits behind, as of when it was queued
     name: str = ""
     tags: tuple[str, ...] = ()  # sorted

@@ -88,6 +88,8 @@ class Attempt:
         scope = self.scope
         if scope.task is not None and scope.loop.is_closed():
             return False
+        if scope.process is not None and scope.process.killed:
+            return False
         return not self._returned and (scope.thread is not None or scope.task is not None)
 
     def abandon(self) -> None:
@@ -223,10 +225,13 @@ class Attempt:
     def _timeout_error(self) -> StepTimeoutError:
         limit = format_seconds(self.spec.policy.timeout or 0)
         message = f"step '{self.spec.name}' took longer than its timeout of {limit}"
-        if self.scope.thread is not None:
+        if self.spec.policy.process:
+            message += ". Its process was killed"
+        elif self.scope.thread is not None:
             message += (
                 ". A plain step's thread cannot be ended: it continues until it returns, and a run begins another "
-                "attempt only then. Make it async def, or give what it calls its own timeout"
+                "attempt only then. Make it async def, declare it with @step(process=True), or give what it calls its "
+                "own timeout"
             )
         return StepTimeoutError(message)
 

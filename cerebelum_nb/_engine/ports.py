@@ -23,7 +23,7 @@ from .._store.base import Store
 from .._values.secret import Redactor
 from .clock import Clock
 
-__all__ = ["AtWork", "Checkpointing", "Held", "Host", "Outcome", "Peeked", "RunLoop", "Shown", "Waiter"]
+__all__ = ["AtWork", "Checkpointing", "Held", "Host", "Killable", "Outcome", "Peeked", "RunLoop", "Shown", "Waiter"]
 
 E = TypeVar("E", contravariant=True)
 
@@ -223,6 +223,17 @@ class Checkpointing(Protocol):
 
     def end(self) -> None:
         """Hear that the function has returned."""
+        ...
+
+
+class Killable(Protocol):
+    """The process in which a step runs, as a scope sees it."""
+
+    killed: bool
+    """Whether it was ended by `kill`, or will not begin."""
+
+    def kill(self) -> None:
+        """End it now, if it is still at work; from any thread."""
         ...
 
 

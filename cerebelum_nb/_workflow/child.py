@@ -69,7 +69,12 @@ def offer_child(
             f"execution in the log of its caller, under an id that is derived from it, so that a resume finds it. "
             f"Give it inputs only"
         )
-    return offer(what, partial(run_child, workflow=workflow, inputs=inputs), scope)
+    if scope.is_far:
+        raise CerebelumError(
+            f"step '{scope.step}' calls {what}, and runs in a process of its own, which has no children: leave out "
+            f"process=True, or give '{workflow.name}' its own place in the timeline"
+        )
+    return offer(what, run_child, workflow, inputs, scope=scope)
 
 
 async def run_child(scope: Scope, workflow: Definition, inputs: Inputs | None, *, keep: bool = True) -> Result:

@@ -319,7 +319,12 @@ def begin(
     begun: Event = WorkflowHibernated(at=at, wake_at=at)
     if has_it is not None:
         begun = WorkflowQueued(at=at, behind=has_it.execution_id)
-    events: list[Event] = [started(workflow, plan, value, at, blueprint.digest, slot=slot), begun]
+    start = replace(
+        started(workflow, plan, value, at, blueprint.digest, slot=slot),
+        scheduled_at=event.due_at,
+        timezone=definition.timezone,
+    )
+    events: list[Event] = [start, begun]
     return event, Commit(
         execution_id=event.execution_id,
         after=0,

@@ -61,7 +61,15 @@ def test_the_customer_paid_twice(lesson: Lesson) -> None:
     assert "has not happened yet" in repr(lesson.check(1, 2))
     pay(lesson, 2)
     assert "you said 1" in repr(lesson.check(1, 1))
+    assert "write a number, without quotes" in repr(lesson.check(1, "2"))
     assert lesson.check(1, 2)
+
+
+def test_who_runs_the_program_a_third_time_may_count_or_remember(lesson: Lesson) -> None:
+    pay(lesson, 3)
+    assert not lesson.check(1, 1)
+    assert lesson.check(1, 2)
+    assert lesson.check(1, 3)
 
 
 @pytest.mark.parametrize(
@@ -69,10 +77,10 @@ def test_the_customer_paid_twice(lesson: Lesson) -> None:
     [
         ([], 2, "the diary is empty"),
         ([("reserve", {}), ("charge", {})], 1, "in this order; it names reserve, charge"),
-        ([("reserve", {}), ("charge", {}), ("ship", "shipped")], 2, "the customer paid 2 times"),
+        ([("reserve", {}), ("charge", {}), ("ship", "shipped")], 2, "should pay once, and paid 2 times"),
         (["reserve", "charge", "ship"], 1, "it names r, c, s"),
         ([1, 2, 3], 1, "cannot be read (TypeError"),
-        ([("reserve", object())], 1, "your answer raised TypeError"),
+        ([("reserve", object())], 1, "it holds: object"),
         ([("reserve", {}), ("charge", {}), ("ship", "shipped")], 1, ""),
     ],
 )
@@ -86,8 +94,9 @@ def test_the_diary_names_the_three_steps_and_saves_a_payment(
 
 
 def test_only_what_was_not_finished_runs_after_a_resume(resumed: Lesson) -> None:
-    assert "look for StepStarted after WorkflowResumed" in repr(resumed.check(3, ["charge", "ship"]))
+    assert "have a StepStarted after WorkflowResumed" in repr(resumed.check(3, ["charge", "ship"]))
     assert resumed.check(3, ["ship"])
+    assert resumed.check(3, "ship"), "a name by itself is understood"
 
 
 def test_before_the_resume_nothing_can_be_said_about_it(lesson: Lesson) -> None:
@@ -110,7 +119,14 @@ def test_the_fold_is_asked_at_every_event(resumed: Lesson) -> None:
     assert resumed.check(4, completed)
 
 
+def test_code_in_a_hint_is_shown_as_code(lesson: Lesson) -> None:
+    assert "after <code>payments =</code>, run that cell" in lesson.check(1, ...)._repr_html_()
+    pay(lesson, 2)
+    assert "you said '&lt;b&gt;'" in lesson.check(1, "<b>")._repr_html_().replace("&#x27;", "'")
+
+
 def test_a_place_that_was_left_as_it_was_is_no_answer(lesson: Lesson) -> None:
     assert "write your number" in repr(lesson.check(1, ...))
     assert "write the names" in repr(lesson.check(3, [...]))
+    assert "add the missing line to `run_with_diary`" in repr(lesson.score())
     assert not lesson.store.executions()[1]

@@ -75,7 +75,8 @@ def test_what_was_not_recorded_is_paid_again(lesson: Lesson) -> None:
 @pytest.mark.parametrize(
     ("notes", "hint"),
     [
-        ([], "paid 0 times"),
+        ([], "nobody paid 40 EUR"),
+        (["charge o:charge:1 EUR", "charge 40 EURO"], "nobody paid 40 EUR"),
         (["charge 40 EUR", "charge 40 EUR"], "paid 2 times"),
         (["charge 40 EUR"], "got no key"),
         (["charge 40 EUR, key "], "got no key"),
@@ -90,6 +91,19 @@ def test_the_bank_is_asked_with_a_key_and_paid_once(lesson: Lesson, notes: list[
         lesson.world.note(note)
     verdict = lesson.check(3)
     assert bool(verdict) is not bool(hint) and hint in repr(verdict)
+
+
+def test_a_payment_that_is_not_recorded_at_all_is_named(lesson: Lesson) -> None:
+    @step
+    def charge(reserve):
+        return "paid"
+
+    @workflow
+    def careful_shop(wf):
+        wf.timeline(reserve >> charge)
+
+    careful_shop.run({"item": "lamp"})
+    assert "not in the log at all" in repr(lesson.check(3))
 
 
 def test_at_least_once_is_the_answer(lesson: Lesson) -> None:

@@ -42,7 +42,7 @@ def test_one_step_fails_for_one_reason(lesson: Lesson, year: Path) -> None:
 
 def test_the_log_kept_what_was_known(lesson: Lesson, year: Path) -> None:
     known = history.open(year).state_at("week-42").results["collect"]["subscribers"]
-    assert "not 811" in repr(lesson.check(3, 811))
+    assert "you said 811" in repr(lesson.check(3, 811))
     assert lesson.check(3, known)
 
 
@@ -50,7 +50,7 @@ def test_the_forged_run_is_found_and_the_original_is_as_it_was(lesson: Lesson, y
     assert archive.verify(store=year).ok
     found = {finding.execution_id for finding in archive.verify(store=forged_copy(year)).findings}
     assert len(found) == 1
-    assert "not 'week-01'" in repr(lesson.check(4, "week-01"))
+    assert "you said 'week-01'" in repr(lesson.check(4, "week-01"))
     assert lesson.check(4, found.pop())
 
 

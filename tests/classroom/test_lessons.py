@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +15,11 @@ import pytest
 
 from cerebelum_nb._classroom import build
 from cerebelum_nb._classroom.exercises import LESSONS, exercises_of
-from cerebelum_nb.classroom import grade
+from cerebelum_nb._classroom.language import texts
+from cerebelum_nb.classroom import Lesson, grade
 
 from ..programs import FRAMES, run
+from .messages import messages
 
 pytestmark = pytest.mark.process
 NUMBERS = sorted(build.masters())
@@ -89,7 +92,7 @@ def test_the_student_has_something_to_write(number: int) -> None:
     assert any(build.student(cell.source) != build.solution(cell.source) for cell in cells if cell.is_code)
 
 
-@pytest.mark.parametrize("number", [number for number in NUMBERS if "es" in build.languages(number)])
+@pytest.mark.parametrize("number", NUMBERS)
 def test_a_translation_changes_no_code_and_says_that_it_is_not_signed_off(number: int) -> None:
     english, spanish = build.notebook(number), build.notebook(number, language="es")
     assert [cell["id"] for cell in spanish["cells"]] == [cell["id"] for cell in english["cells"]]
@@ -99,10 +102,33 @@ def test_a_translation_changes_no_code_and_says_that_it_is_not_signed_off(number
     nbformat.validate(nbformat.from_dict(spanish))
 
 
+def test_every_message_is_translated_with_the_same_values_and_the_same_code() -> None:
+    spanish = texts("es", "messages")
+    assert spanish.keys() == messages()
+    for english, other in spanish.items():
+        assert sorted(re.findall(r"{.*?}", other)) == sorted(re.findall(r"{.*?}", english)), other
+        assert {*re.findall(r"`.*?`", english)} <= {*re.findall(r"`.*?`", other)}, other
+
+
+def test_a_notebook_in_spanish_is_answered_in_spanish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JPY_SESSION_NAME", str(tmp_path / build.file_name(1, "es")))
+    lesson = Lesson("lesson-1", tmp_path / "lesson-1")
+    assert repr(lesson.check(1, ...)).startswith("1 predecir: todavía no\n  - escribe tu número en lugar de `...`")
+    lesson.world.path.write_text("charge 40 EUR\n" * 2)
+    assert repr(lesson.check(1, 2)) == "✓ 1 predecir: hecho"
+    assert repr(lesson).startswith("Un programa que recuerda: 1 de 4 ejercicios hechos. Tu registro es")
+    assert "¿Qué?" in repr(lesson.quiz(4, "¿Qué?", {"c": "The step runs exactly once, whatever it does."}))
+    lesson.close()
+    monkeypatch.setenv("JPY_SESSION_NAME", str(tmp_path / "some_notes.ipynb"))
+    assert next(iter(grade(lesson.log).verdicts)) == "1 predict"
+    monkeypatch.setenv("CEREBELUM_LANG", "es")
+    assert repr(grade(lesson.log)).endswith("lesson-1: 1 de 4")
+
+
 def test_a_lesson_that_is_not_translated_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="lesson 2 is in en, and not in 'es'"):
-        build.notebook(2, language="es")
-    monkeypatch.setattr(build, "_texts", lambda language: {"lesson-1": {"intro": "Hola"}})
+    with pytest.raises(ValueError, match="lesson 2 is in en, es, and not in 'fr'"):
+        build.notebook(2, language="fr")
+    monkeypatch.setattr(build, "texts", lambda language, name: {"intro": "Hola"})
     with pytest.raises(ValueError, match=r"missing or too many: \['at-every-event'"):
         build.notebook(1, language="es")
 

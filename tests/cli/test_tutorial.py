@@ -11,6 +11,12 @@ from cerebelum_nb._classroom import build
 from cerebelum_nb.classroom import Lesson
 
 
+@pytest.fixture(autouse=True)
+def english(monkeypatch):
+    """Have the command's choice of a language forgotten at the end."""
+    monkeypatch.setenv("CEREBELUM_LANG", "en")
+
+
 @pytest.fixture
 def no_lab(monkeypatch):
     monkeypatch.setattr("cerebelum_nb._cli.commands.tutorial.find_spec", lambda name: None)
@@ -49,7 +55,8 @@ def test_it_becomes_jupyterlab(call, tmp_path, monkeypatch):
 def test_a_lesson_is_there_in_spanish(call, no_lab, tmp_path):
     call("tutorial", "1", "--dir", str(tmp_path), "--lang", "es")
     assert "Un programa que recuerda" in (tmp_path / "lesson_01_a_program_that_remembers_es.ipynb").read_text()
-    assert "but in: en" in call("tutorial", "2", "--dir", str(tmp_path), "--lang", "es").err
+    assert call("tutorial", "list", "--lang", "es").out.splitlines()[0] == "1  Un programa que recuerda"
+    assert "but in: en" in call("tutorial", "2", "--dir", str(tmp_path), "--lang", "fr").err
 
 
 @pytest.mark.parametrize("words", [("tutorial", "9"), ("tutorial", "one"), ("tutorial", "1", "a.db")])

@@ -160,7 +160,7 @@ def test_two_that_begin_to_wait_together_hibernate_both_however_slow_the_machine
     made = timeline(of(napping))
 
     async def both():
-        return await asyncio.gather(*(made.execute(store=log, execution_id=one) for one in ("k1", "k2")))
+        return await asyncio.gather(*(made.execute(store=log, execution_id=name) for name in ("k1", "k2")))
 
     began = clock.now()
     assert [result.status for result in go(both())] == [ExecutionState.SLEEPING] * 2

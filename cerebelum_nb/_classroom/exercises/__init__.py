@@ -13,8 +13,9 @@ from typing import Any
 
 from ..._text.text import did_you_mean
 from ..evidence import Answer, Evidence
+from ..language import say
 
-__all__ = ["LESSONS", "Check", "Exercise", "Exercises", "blank", "exercises_of", "graded", "hints"]
+__all__ = ["LESSONS", "Check", "Exercise", "Exercises", "blank", "exercises_of", "graded", "hints", "names_in", "said"]
 
 LESSONS = tuple(f"lesson-{number}" for number in range(1, 7))
 """The lessons there are."""
@@ -54,8 +55,8 @@ class Exercises:
         return self.exercises[number - 1]
 
     def name(self, number: int) -> str:
-        """Return how an exercise is called."""
-        return f"{number} {self[number].title}"
+        """Return how an exercise is called, which is what its title says in the language that is spoken."""
+        return f"{number} {say(self[number].title)}"
 
 
 def exercises_of(lesson: str) -> Exercises:
@@ -93,9 +94,24 @@ def hints(exercises: Exercises, number: int, evidence: Evidence, answer: Answer)
     try:
         return list(dict.fromkeys(exercise.check(evidence, answer)))
     except Exception as error:  # noqa: BLE001 - an answer may be anything, and a check must not fail a notebook
-        return [f"this answer cannot be read ({type(error).__name__}: {error}): is it of the form that is asked for?"]
+        return [
+            say(
+                "this answer cannot be read ({error}): is it of the form that is asked for?",
+                error=f"{type(error).__name__}: {error}",
+            )
+        ]
 
 
 def blank(exercise: Exercise) -> str:
     """Return the hint for a place that was left as it was."""
-    return f"{exercise.asks}, run that cell again, and then this one"
+    return say("{asks}, run that cell again, and then its check", asks=say(exercise.asks))
+
+
+def said(answer: Answer) -> str:
+    """Begin a hint with the answer, as the student wrote it."""
+    return say("you said {answer!r}", answer=answer.value)
+
+
+def names_in(answer: Answer) -> list[str]:
+    """Read an answer that names steps: in a list, or one by itself."""
+    return list(map(str, [answer.value] if isinstance(answer.value, str) else answer.value))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..evidence import Answer, Evidence, RecordedRun
-from . import Exercise, Exercises
+from ..language import say
+from . import Exercise, Exercises, names_in, said
 
 __all__ = ["EXERCISES"]
 
@@ -16,48 +17,61 @@ def _completed(log: Evidence, workflow: str) -> RecordedRun | None:
     return next((run for run in log.runs(workflow) if run.is_completed), None)
 
 
+def _missing(run: RecordedRun) -> Iterator[str]:
+    if missing := [step for step in _CAKE if step not in run.state.finished]:
+        yield say("all five steps belong in the cake; missing: {steps}", steps=", ".join(missing))
+
+
 def _order(log: Evidence, answer: Answer) -> Iterator[str]:
     run = _completed(log, "cake")
     if run is None:
-        yield "no cake is finished yet: move each step behind those it needs, run that cell and the one below it"
-    elif missing := [step for step in _CAKE if step not in run.state.finished]:
-        yield f"all five steps belong into the cake; missing: {', '.join(missing)}"
+        yield say("no cake is finished yet: move each step behind those it needs, run that cell and the one below it")
+    else:
+        yield from _missing(run)
 
 
 def _write(log: Evidence, answer: Answer) -> Iterator[str]:
     run = log.newest("party")
     guests = None if run is None else run.inputs.get("guests")
     if run is None or guests is None:
-        yield "run the cell with the party first, with the number of guests as it was"
+        yield say("run the cell with the party first, with the number of guests as it was")
     elif not run.is_completed:
-        yield f"the party failed: {run.state.error}"
+        yield say(
+            'the party failed: {error}. The guests are inputs["guests"], with `inputs` in the brackets of `invoice`',
+            error=run.state.error,
+        )
     elif run.output != 4 * guests:
-        yield (
-            f"{guests} guests at 4 each, and the invoice says {run.output!r}: put `price` and `inputs` into the "
-            'brackets of `invoice`, and return price * inputs["guests"]'
+        yield say(
+            "{guests} guests at 4 each, and the invoice says {output!r}: put `price` and `inputs` into the brackets of "
+            '`invoice`, and return price * inputs["guests"]',
+            guests=guests,
+            output=run.output,
         )
 
 
 def _parallel(log: Evidence, answer: Answer) -> Iterator[str]:
     run = _completed(log, "faster_cake")
     if run is None:
-        yield "run the cell with faster_cake first"
+        yield say("no faster_cake is finished yet: if its cell shows a problem, repair the order, and run it again")
     elif not run.overlap("mix", "heat"):
-        yield "in the log, one of mix and heat started only when the other one was finished: put both into [ ]"
-    elif missing := [step for step in _CAKE if step not in run.state.finished]:
-        yield f"all five steps belong into the cake; missing: {', '.join(missing)}"
+        yield say(
+            "in the log, one of mix and heat started only when the other was finished: put both into one pair of [ ]"
+        )
+    else:
+        yield from _missing(run)
 
 
 def _kept(log: Evidence, answer: Answer) -> Iterator[str]:
     run = next((run for run in log.runs("unlucky_cake") if run.was_resumed and run.is_completed), None)
     if run is None:
-        yield "close the door and resume the cake: run the cell below your answer"
+        yield say("let the cake fail, close the door and resume it: run the two cells below your answer")
         return
     kept = run.results(run.pairs().index(("WorkflowResumed", None)))
-    if sorted(map(str, answer.value)) != sorted(kept):
-        yield (
-            f"you said {answer.value!r}: in the log, which steps have a StepCompleted before WorkflowResumed, and "
-            "which start again after it?"
+    if sorted(names_in(answer)) != sorted(kept):
+        yield say(
+            "{said}: in the log, which steps have a StepCompleted before WorkflowResumed, and which start again "
+            "after it?",
+            said=said(answer),
         )
 
 

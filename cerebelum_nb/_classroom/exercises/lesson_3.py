@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..evidence import Answer, Evidence, RecordedRun
-from . import Exercise, Exercises
+from ..language import say
+from . import Exercise, Exercises, said
 
 __all__ = ["EXERCISES"]
 
 _PAID = ("OperationCompleted", "charge")
+_PAYMENT = "charge 40 EUR"
 
 
 def _recorded_before_the_crash(run: RecordedRun) -> bool:
@@ -20,44 +22,56 @@ def _recorded_before_the_crash(run: RecordedRun) -> bool:
 
 def _after(log: Evidence, answer: Answer) -> Iterator[str]:
     if not any(run.was_resumed and run.is_completed and _recorded_before_the_crash(run) for run in log.runs("shop")):
-        yield "crash the order after `OperationCompleted charge` and resume it: run the two cells around your answer"
+        yield say(
+            "crash the order after `OperationCompleted charge` and resume it: run the two cells around your answer"
+        )
     elif answer.value != 1:
-        yield f"you said {answer.value!r}: count the payments in the world, and look what the log held before the crash"
+        yield say("{said}: count the payments in the world. What did the log hold before the crash?", said=said(answer))
 
 
 def _before(log: Evidence, answer: Answer) -> Iterator[str]:
     gaps = [run for run in log.runs("shop") if run.was_resumed and not _recorded_before_the_crash(run)]
     if not any(run.is_completed for run in gaps):
-        yield "crash the order before `OperationCompleted charge` and resume it: run the two cells around your answer"
+        yield say(
+            "crash the order before `OperationCompleted charge` and resume it: run the two cells around your answer"
+        )
     elif answer.value != 2:
-        yield f"you said {answer.value!r}: the log did not know of the first payment, so what did the resume do?"
+        yield say("{said}: the log did not know of the first payment, so what did the resume do?", said=said(answer))
 
 
 def _key(log: Evidence, answer: Answer) -> Iterator[str]:
-    gaps = [run for run in log.runs("careful_shop") if run.was_resumed and not _recorded_before_the_crash(run)]
-    if not gaps or not gaps[0].is_completed:
-        yield "crash an order of `careful_shop` before the payment is written down, and resume it: run the cell above"
+    runs = log.runs("careful_shop")
+    gaps = [run for run in runs if run.was_resumed and not _recorded_before_the_crash(run)]
+    if runs and not gaps and runs[0].is_completed and _PAID not in runs[0].pairs():
+        yield say("the payment is not in the log at all: call the bank in `await context.run(...)`, as before")
         return
-    paid = {what: times for what, times in answer.world.items() if what.startswith("charge 40 EUR")}
-    if sum(paid.values()) != 1:
-        times = sum(paid.values())
-        yield f"the customer paid {times} times: is context.idempotency_key the last argument of context.run?"
-    elif not any(", key " in what and len(what) > len("charge 40 EUR, key ") for what in paid):
-        yield "the bank got no key: pass context.idempotency_key to it"
+    if not gaps or not gaps[0].is_completed:
+        yield say(
+            "crash an order of `careful_shop` before the payment is written down, and resume it: run the cell above"
+        )
+        return
+    paid = {what: times for what, times in answer.world.items() if what == _PAYMENT or what.startswith(_PAYMENT + ",")}
+    times = sum(paid.values())
+    if not times:
+        yield say("nobody paid 40 EUR: `bank` takes the amount first, and then the key")
+    elif times > 1:
+        yield say("the customer paid {times} times: is context.idempotency_key the last argument?", times=times)
+    elif not any(what.startswith(_PAYMENT + ", key ") and len(what) > len(_PAYMENT + ", key ") for what in paid):
+        yield say("the bank got no key: pass context.idempotency_key to it")
 
 
 def _what_runs(log: Evidence, answer: Answer) -> Iterator[str]:
     match answer.value:
         case "a":
-            yield "a step that did not finish has no result: in the logs above, did `charge` start again?"
+            yield say("a step that did not finish has no result: in the logs above, did `charge` start again?")
         case "b":
-            yield "`reserve` had finished: in the logs above, did it start again?"
+            yield say("`reserve` had finished: in the logs above, did it start again?")
         case "d":
-            yield "in exercise 2 the customer paid twice: exactly once is what no log can promise"
+            yield say("in exercise 2 the customer paid twice: exactly once is what no log can promise")
         case "c":
             return
         case other:
-            yield f"choose a, b, c or d, not {other!r}"
+            yield say("choose a, b, c or d, not {other!r}", other=other)
 
 
 EXERCISES = Exercises(

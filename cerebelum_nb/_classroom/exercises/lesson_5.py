@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..evidence import Answer, Evidence, RecordedRun
-from . import Exercise, Exercises
+from ..language import say
+from . import Exercise, Exercises, names_in, said
 
 __all__ = ["EXERCISES"]
 
@@ -19,39 +20,44 @@ def _originals(log: Evidence) -> list[RecordedRun]:
 def _repair(log: Evidence, answer: Answer) -> Iterator[str]:
     resumed = [run for run in _originals(log) if run.was_resumed and ("StepFailed", "average") in run.pairs()]
     if not resumed:
-        yield "run the cells above: the report has to fail, and to be resumed"
+        yield say("run the cells above: the report has to fail, and to be resumed")
     elif not any(run.is_completed for run in resumed):
-        yield f"`average` failed again ({resumed[0].state.error}): leave out the values that are None"
+        yield say("`average` failed again ({error}): leave out the values that are None", error=resumed[0].state.error)
 
 
 def _stale(log: Evidence, answer: Answer) -> Iterator[str]:
     reruns = [run.ran_after_resume() for run in _originals(log) if run.is_completed]
     ran = next((steps for steps in reruns if "convert" in steps), None)
     if ran is None:
-        yield 'repair `average` first, change `celsius`, and run the cell with rerun="stale"'
-    elif sorted(map(str, answer.value)) != sorted(ran):
-        yield f"you said {answer.value!r}: who calls `celsius`, and who uses the result of that step, and of the next?"
+        yield say('repair `average` first, change `celsius`, and run the cell with rerun="stale"')
+    elif sorted(names_in(answer)) != sorted(ran):
+        yield say(
+            "{said}: who calls `celsius`, and who uses the result of that step, and of the next?", said=said(answer)
+        )
 
 
 def _fork(log: Evidence, answer: Answer) -> Iterator[str]:
     forks = [run for run in log.runs("weather") if run.state.parent]
     if not forks:
-        yield "fork the run: run the cell below your answer"
+        yield say("fork the run: run the cell below your answer")
     elif not forks[0].is_completed:
-        yield f"the fork failed: {forks[0].state.error}"
+        yield say("the fork failed: {error}", error=forks[0].state.error)
     elif answer.value != "read":
-        yield f"you said {answer.value!r}: which step has `inputs` in its brackets? What does not run sees no new ones"
+        yield say(
+            "{said}: which step has `inputs` in its brackets? A step that does not run sees no new inputs",
+            said=said(answer),
+        )
 
 
 def _differ(log: Evidence, answer: Answer) -> Iterator[str]:
     fork = next((run for run in log.runs("weather") if run.state.parent and run.state.forked_at == "read"), None)
     if fork is None or fork.state.parent is None:
-        yield "fork the run from the first step that uses `inputs`, and compare the two"
+        yield say("fork the run from the first step that uses `inputs`, and compare the two")
         return
     here, there = fork.state.outputs, log.run(fork.state.parent).state.outputs
     differ = [step for step in _STEPS if step in here and step in there and here[step].json != there[step].json]
-    if sorted(map(str, answer.value)) != sorted(differ):
-        yield f"you said {answer.value!r}: look into the column `difference`; does an average depend on the order?"
+    if sorted(names_in(answer)) != sorted(differ):
+        yield say("{said}: look into the column `difference`; does an average depend on the order?", said=said(answer))
 
 
 EXERCISES = Exercises(

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from ..case import FIRST, FORGED, LIMIT, subscribers
 from ..evidence import Answer, Evidence
-from . import Exercise, Exercises
+from ..language import say
+from . import Exercise, Exercises, said
 
 __all__ = ["EXERCISES"]
 
@@ -15,27 +16,31 @@ _WEEK = 42
 
 def _since_when(log: Evidence, answer: Answer) -> Iterator[str]:
     if not isinstance(answer.value, str) or not answer.value.startswith("week-"):
-        yield f'you said {answer.value!r}: an id is text such as "week-01"'
+        yield say('{said}: an id is text such as "week-01"', said=said(answer))
     elif answer.value != f"week-{FIRST}":
-        yield f'{answer.value} was not the first: look at the last row of year.executions(state="failed")'
+        yield say(
+            '{week} was not the first: look at the last row of year.executions(state="failed")', week=answer.value
+        )
 
 
 def _culprit(log: Evidence, answer: Answer) -> Iterator[str]:
     step, limit = answer.value
     if step != "send":
-        yield f'not {step!r}: look at the column step of year.steps(state="failed")'
+        yield say('not {step!r}: look at the column step of year.steps(state="failed")', step=step)
     if limit != LIMIT:
-        yield f'not {limit!r}: the number is in the column error of year.steps(state="failed")'
+        yield say('not {limit!r}: the number is in the column error of year.steps(state="failed")', limit=limit)
 
 
 def _knew(log: Evidence, answer: Answer) -> Iterator[str]:
     if answer.value != subscribers(_WEEK):
-        yield f'not {answer.value!r}: ask year.state_at("week-{_WEEK}").results what `collect` returned'
+        yield say(
+            '{said}: ask year.state_at("week-{week}").results what `collect` returned', said=said(answer), week=_WEEK
+        )
 
 
 def _forged(log: Evidence, answer: Answer) -> Iterator[str]:
     if answer.value != FORGED:
-        yield f"not {answer.value!r}: archive.verify(store=copy) names the execution and the event"
+        yield say("{said}: archive.verify(store=copy) names the execution and the event", said=said(answer))
 
 
 EXERCISES = Exercises(

@@ -56,8 +56,8 @@ except ConnectionError as error:
 # %% [markdown] predict
 # It failed, so you run it again, as anybody would.
 #
-# **Your turn.** Before you run the cell after the next one: how often will the customer have paid? Write the number in
-# place of the `...`.
+# **Your turn.** Predict: when the program has run a second time, how often will the customer have paid? Write the number
+# in place of the `...`. Then run that cell and the one below it.
 
 # %% prediction
 payments = 2  ### SOLUTION
@@ -114,7 +114,7 @@ lesson.check(2, diary)
 # ## 3. A log that survives
 #
 # `@step` makes a function a step. A parameter that is named after a step receives what that step returned, and `inputs`
-# is what the run was given. `@workflow` says in which order the steps run.
+# is what the run was given. `@workflow` says in which order the steps run, and `>>` means *then*.
 
 # %% workflow
 from cerebelum_nb import step, workflow
@@ -147,7 +147,8 @@ shop
 
 # %% [markdown] kill
 # Now something worse than an error: somebody pulls the plug. The next cell runs the workflow in another process and
-# **kills that process** the moment `charge` is written down as completed. It shows the log that was left on the disk.
+# **kills that process** the moment `charge` is written down as completed. It shows the log that was left on the disk: one
+# **event** a line, numbered by its *version*.
 
 # %% crash
 world.clear()
@@ -158,7 +159,7 @@ order
 # The last line says that `ship` was about to start. Before it could call the courier, the process was dead.
 #
 # **Your turn.** The log is still there. When this order is resumed, which steps will run? Write their names into the
-# list, each in quotes.
+# list, each in quotes. Then run the next cells: `await` waits there until the resumed run has ended.
 
 # %% second-prediction
 will_run = ["ship"]  ### SOLUTION [...]
@@ -175,7 +176,8 @@ lesson.check(3, will_run)
 # ## 4. What the log knows
 #
 # Everything that cerebelum_nb knows about a run, it finds by reading the log from the top: each event changes a little
-# what is known. Reading a list like this is called a **fold**. Here is the log of your order:
+# what is known. Reading a list like this is called a **fold**. Here is the log of your order. A dead process writes
+# nothing: it was the resume that found `ship` started and not completed, and wrote `StepInterrupted`.
 
 # %% events
 lesson.events(order)

@@ -76,7 +76,7 @@ lesson.check(1)
 # ## 2. Write a step
 #
 # **Your turn.** Complete `invoice`. It needs two things: the `price` that the step `price` returned, and the number of
-# guests, which is `inputs["guests"]`. Every guest pays the price. Add what is missing to the brackets, and return the sum.
+# guests, which is `inputs["guests"]`. Every guest pays the price. Add what is missing to the brackets, and return the total.
 
 # %% invoice
 @step
@@ -109,7 +109,8 @@ lesson.check(2)
 # ## 3. Side by side
 #
 # The oven can get hot while you mix the dough. Steps in square brackets run side by side: `a >> [b, c] >> d` runs `b` and
-# `c` at the same time, and `d` when both are finished.
+# `c` at the same time, and `d` when both are finished. (`await asyncio.sleep(0.2)` stands for the work: a step that is
+# an `async def` may wait with `await`, and lets others work meanwhile.)
 #
 # **Your turn.** Let `mix` and `heat` run side by side.
 
@@ -144,7 +145,13 @@ lesson.check(3)
 # %% [markdown] fault
 # ## 4. One of them fails
 #
-# Somebody has left the oven door open: `heat` fails while `mix` is at work.
+# Somebody has left the oven door open: `heat` will fail at once, while `mix` is still at work.
+#
+# **Your turn.** Predict, before you run the cell with the oven: when this cake has failed, which steps are finished and
+# will *not* run again after a resume? Does `mix` lose its work because `heat` failed? Write the names into the list.
+
+# %% prediction
+kept = ["buy", "mix"]  ### SOLUTION [...]
 
 # %% open-door
 door = {"open": True}
@@ -168,15 +175,8 @@ except WorkflowError as error:
     failed = error.execution_id
     print(error.__cause__)
 
-# %% [markdown] predict-kept
-# **Your turn.** Which steps are finished and will *not* run again? Predict it before you look at the log above: does `mix`
-# lose its work because `heat` failed? Write the names into the list.
-
-# %% prediction
-kept = ["buy", "mix"]  ### SOLUTION [...]
-
 # %% [markdown] close
-# Close the door, and resume:
+# Compare your list with the log. Then close the door, and resume:
 
 # %% resume
 door["open"] = False

@@ -20,6 +20,7 @@ lesson
 #
 # `charge` takes money in `context.run("pay", ...)`. That records the result of the payment the moment it is there: the
 # event is called `OperationCompleted`. If `charge` has to run again, the recorded result is used, and nobody pays twice.
+# (A step that has `context` in its brackets gets these tools from the library.)
 
 # %% workflow
 def pay(amount):
@@ -142,8 +143,10 @@ lesson.check(3)
 # %% [markdown] everywhere
 # ## 4. Pull the plug everywhere
 #
-# `every_crash` kills a run after each of its commits in turn and resumes it. *finished twice* names the steps that had
-# finished and ran again all the same: look whether there are any.
+# `every_crash` starts the order again and again, kills it each time after another write to the log, and resumes it. Each
+# row is one death: *kept* were finished by then, *ran* is what the resume ran. *finished twice* would name steps that had
+# finished and ran again all the same: look whether there are any. *same end* says whether the results are those of an
+# order that nobody killed.
 
 # %% every-crash
 every_crash(careful_shop, {"item": "lamp"})
@@ -171,7 +174,8 @@ lesson.check(4)
 # %% [markdown] summary
 # ## What you know now
 #
-# - A finished step never runs again. The step that was running does: **at least once**.
+# - A finished step never runs again. The step that was running does: **at least once**. What it did in `context.run`, and
+#   what was written down, is not repeated.
 # - `context.run` makes the gap as small as one write to the disk, and nothing makes it zero.
 # - An **idempotency key** lets the other side see that a request is a repetition.
 #

@@ -31,7 +31,12 @@ _FOLDER = Path("cerebelum-tutorial")
     help=f"Where to put the notebook; by default the folder {_FOLDER}.",
 )
 @click.option(
-    "--lang", "language", metavar="L", default="en", help="The language of its texts: en or es (some lessons)."
+    "--lang",
+    "language",
+    metavar="L",
+    default="en",
+    envvar="CEREBELUM_LANG",
+    help="The language of its texts and checks: en or es; by default $CEREBELUM_LANG, else en.",
 )
 @click.option("--no-browser", is_flag=True, help="Start JupyterLab without opening a browser: it prints its address.")
 @debug_option
@@ -45,6 +50,7 @@ def tutorial(
     opened as it is. `tutorial list` lists the lessons. `tutorial check LOG` makes the checks of a lesson again from its
     log, and exits with 1 if something is missing; without LOG it takes the lessons in the folder.
     """
+    os.environ["CEREBELUM_LANG"] = language  # for the checks, here and in the kernels
     if what == "list":
         _list()
     elif what == "check":
@@ -59,10 +65,11 @@ def tutorial(
 def _list() -> None:
     from ..._classroom.build import masters
     from ..._classroom.exercises import exercises_of
+    from ..._classroom.language import say
 
     for number in masters():
         lesson = exercises_of(f"lesson-{number}")
-        emit(f"{styled(str(number), 'bold')}  {lesson.title}")
+        emit(f"{styled(str(number), 'bold')}  {say(lesson.title)}")
     paint("Open one with `cerebelum tutorial N`.", err=True)
 
 

@@ -1,0 +1,51 @@
+"""The language in which a lesson speaks: that of the notebook, which its file's name says, or $CEREBELUM_LANG."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from functools import cache
+from pathlib import Path
+
+from .._engine.origin import notebook_path
+
+__all__ = ["language", "say", "texts"]
+
+_FOLDER = Path(__file__).with_name("lessons")
+
+
+def language() -> str:
+    """Return the language that is spoken here.
+
+    Example:
+        >>> language()
+        'en'
+    """
+    _, found, chosen = Path(notebook_path()).stem.rpartition("_")
+    if found and (_FOLDER / chosen).is_dir():
+        return chosen
+    return os.environ.get("CEREBELUM_LANG", "en")
+
+
+def say(text: str, **values: object) -> str:
+    """Return a message in the language that is spoken here, in English if it has no translation.
+
+    Args:
+        text: the message in English, with the places of its values in braces.
+        values: what is put there.
+
+    Example:
+        >>> say("you said {said!r}", said=2)
+        'you said 2'
+    """
+    here = language()
+    if here != "en":
+        text = texts(here, "messages").get(text, text)
+    return text.format(**values) if values else text
+
+
+@cache
+def texts(chosen: str, name: str) -> dict[str, str]:
+    """Read the translations of a lesson by the names of its cells, or the messages by what they are in English."""
+    path = _FOLDER / chosen / f"{name}.toml"
+    return tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

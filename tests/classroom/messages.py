@@ -1,0 +1,48 @@
+"""What lessons say besides their texts: the literals that `say` translates, read from the source."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import cerebelum_nb._classroom as classroom
+from cerebelum_nb._classroom import build
+
+FOLDER = Path(classroom.__file__).parent
+
+
+def messages() -> set[str]:
+    """Return every message in English."""
+    found = {text for path in sorted(FOLDER.rglob("*.py")) if "lessons" not in path.parts for text in _said(path)}
+    return found | {text for path in build.masters().values() for text in _asked(path)}
+
+
+def _said(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+            continue
+        if node.func.id == "say" and node.args:
+            yield from _texts(node.args[0])
+        elif node.func.id == "Exercise":
+            yield from _texts(node.args[0])
+            yield from (text for keyword in node.keywords if keyword.arg == "asks" for text in _texts(keyword.value))
+        elif node.func.id == "Exercises":
+            yield from _texts(node.args[1])
+
+
+def _asked(path: Path) -> Iterator[str]:
+    """Yield the question and the options of each quiz in a master."""
+    for cell in build.cells_of(path.read_text(encoding="utf-8")):
+        if cell.is_code and "lesson.quiz(" in cell.source:
+            for node in ast.walk(ast.parse(build.solution(cell.source))):
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "quiz":
+                    options = node.args[2]
+                    assert isinstance(options, ast.Dict)
+                    for text in (node.args[1], *options.values):
+                        yield from _texts(text)
+
+
+def _texts(node: ast.expr) -> Iterator[str]:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
