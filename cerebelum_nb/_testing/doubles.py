@@ -85,7 +85,7 @@ class _Doubled(Workflow):
         if spec.name not in self.doubles:
             return spec
         fn, waits = _function(self.doubles[spec.name], spec, self.fate)
-        return replace(spec, fn=fn, is_async=waits, policy=replace(spec.policy, checkpoint=None))
+        return replace(spec, fn=fn, is_async=waits, policy=replace(spec.policy, checkpoint=None, process=False))
 
 
 def with_doubles(flow: Workflow, doubles: Mapping[Any, Any] | None, fate: Fate | None = None) -> Workflow:

@@ -15,8 +15,8 @@ from typing import Any
 from .._core import schedule as core
 from .._core.arguments import count as checked_count
 from .._core.events import Event, WorkflowHibernated, WorkflowQueued
+from .._core.fold import fold
 from .._core.schedule import ScheduleEvent, ScheduleSet, ScheduleSkipped, ScheduleStarted, ScheduleState
-from .._core.state import fold
 from .._core.summary import summarise
 from .._core.value import Value
 from .._engine.clock import current_clock
@@ -34,8 +34,9 @@ from .._values import Redactor, decode, encode
 from ..errors import CerebelumError, ScheduleNotFoundError
 from .concurrency import SCHEDULE_SLOT, slot_of
 from .definition import Definition
+from .execution_id import check_id
 from .find import Origin
-from .start import check_id, refuse_in_step, started
+from .start import refuse_in_step, started
 
 __all__ = ["Schedule", "begin", "make_schedule", "named", "origin_of_schedule", "recurrence_of", "schedules"]
 
@@ -318,7 +319,12 @@ def begin(
     begun: Event = WorkflowHibernated(at=at, wake_at=at)
     if has_it is not None:
         begun = WorkflowQueued(at=at, behind=has_it.execution_id)
-    events: list[Event] = [started(workflow, plan, value, at, blueprint.digest, slot=slot), begun]
+    start = replace(
+        started(workflow, plan, value, at, blueprint.digest, slot=slot),
+        scheduled_at=event.due_at,
+        timezone=definition.timezone,
+    )
+    events: list[Event] = [start, begun]
     return event, Commit(
         execution_id=event.execution_id,
         after=0,
