@@ -94,7 +94,7 @@ def _run_twice(log: Evidence, run: Callable[[list[Any], str], Any]) -> Any:
 
     def ship(results: dict[str, Any]) -> str:
         calls["ship"] += 1
-        return results["reserve"] + " shipped"
+        return f"{results['reserve']} shipped"
 
     def use(path: str) -> Any:
         steps = [reserve, charge, ship]
