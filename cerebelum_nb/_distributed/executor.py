@@ -14,16 +14,15 @@ from typing import Any, cast
 from .._core.arguments import ExecutionLike
 from .._core.drive import Driver
 from .._core.events import Event
+from .._core.fold import fold
 from .._core.graph import Plan, step_of
 from .._core.labels import Labels
-from .._core.limits import Limit
 from .._core.messages import Begin
-from .._core.state import State, fold
+from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._core.value import Value
 from .._engine import observers, views
 from .._engine.clock import current_clock
-from .._engine.execution import Execution
 from .._engine.hints import called, is_cell
 from .._engine.inputs import Inputs, check_inputs
 from .._engine.origin import origin
@@ -34,11 +33,12 @@ from .._store.base import Store
 from .._store.connect import resolve_store
 from .._values import Redactor, encode
 from .._workflow.definition import Definition
+from .._workflow.execution_id import check_id, new_id, own
 from .._workflow.fork import forked, prepare
+from .._workflow.outcome import is_rollback, outcome_of, warn_of_stale
 from .._workflow.result import Result
 from .._workflow.rollback import Undoing, rollback_events
-from .._workflow.run import Run
-from .._workflow.start import Resuming, Told, check_id, new_id, own, refuse_in_step, resumed, started
+from .._workflow.start import Resuming, Told, refuse_in_step, resumed, started
 from ..errors import (
     CerebelumError,
     ExecutionBusyError,
@@ -370,12 +370,14 @@ class DistributedExecutor:
         """Show it while it runs, then return or raise as a local run would."""
         __tracebackhide__ = True
         followed = Followed(cluster, execution_id, plan, fold(local.events(execution_id)), local)
+        followed.variable = workflow.variable
         followed.name_call(called(followed.state, workflow.variable))
-        run = Run(cast(Execution, followed), workflow.variable, *events, stale=stale)
+        warn_of_stale(followed, stale)
+        undoes = is_rollback(followed.state, events)
         mirror = Mirror(cluster, execution_id, local, state=followed.state, payloads=payloads, hear=followed.hear)
         watch = asyncio.ensure_future(_watch(cluster, workflow, followed, self._terms))
         try:
-            with contextlib.nullcontext() if self._quiet else views.shown(cast(Execution, followed)):
+            with contextlib.nullcontext() if self._quiet else views.shown(followed):
                 try:
                     ended = await mirror.follow()
                 except BaseException as error:
@@ -395,7 +397,7 @@ class DistributedExecutor:
             raise
         finally:
             watch.cancel()
-        return run.outcome()
+        return outcome_of(followed, undoes=undoes)
 
 
 _RESUMABLE = (
@@ -419,9 +421,8 @@ class Followed(ExecutionValues):
         self.variable = ""
         self.handle: Callable[[str | None], str] | None = None
         self.traceback_shown = False
-        self.attempts: dict[str, Any] = {}
-        self.limit: Limit | None = None
-        self.limited = self.over = self.superseded = False
+        self.told: dict[str, _Told] = {}
+        self.over = self.superseded = self.stops_before = False
         self.stop_requested: str | None = None
         self.watchers: set[Callable[[], None]] = set()
         self.cause: BaseException | None = None
@@ -431,6 +432,10 @@ class Followed(ExecutionValues):
     def now(self) -> int:
         """Return the time, µs since the epoch; never before the last event."""
         return max(self.clock.now(), self.state.updated_at)
+
+    def at_work(self) -> dict[str, _Told]:
+        """Return what the steps at work told with their last heartbeats, by step."""
+        return self.told
 
     def name_call(self, variable: str) -> None:
         """Make hints that say how to resume it give the call that does so on the cluster."""
@@ -464,7 +469,6 @@ class _Told:
     def __init__(self, told: Mapping[str, Any]) -> None:
         self.percent, self._printed = told["percent"], told["printed"]
         self.message = " ".join(filter(None, (told["message"], f"on {told['by']}" if told.get("by") else "")))
-        self.scope = self
         self.printed = self if self._printed else None
 
     def peek(self, mask: Callable[[str], str]) -> str:
@@ -503,7 +507,7 @@ async def _watch(cluster: Cluster, workflow: Definition, followed: Followed, ter
             found = await cluster.at_work(followed.id)
         except Exception:  # noqa: BLE001 - the server is away: the follower says so
             continue
-        followed.attempts = {step: _Told(told) for step, told in found.told.items() if told}
+        followed.told = {step: _Told(told) for step, told in found.told.items() if told}
         if found.untaken > _UNTAKEN_SECONDS:
             say("", f"execution {followed.id} of workflow '{workflow.name}'", "")
         for step, seconds in found.steps.items():

@@ -24,8 +24,9 @@ from datetime import timedelta
 from typing import Any
 
 from .._core.events import Event
+from .._core.fold import fold
 from .._core.graph import Plan
-from .._core.state import State, fold
+from .._core.state import State
 from .._core.state_copy import copied
 from .._store.base import Rejection, Store, patience
 from .._values import Redactor
@@ -176,7 +177,7 @@ class Engine:
 
     def post_outcome(self, execution: Execution, outcome: Outcome) -> None:
         """Put an attempt's outcome into the inbox; handle it at once if nothing else can arrive with it."""
-        if len(self._executions) == 1 and len(execution.attempts) == 1 and self._pump_handle is None:
+        if len(self._executions) == 1 and len(execution.attempts.running) == 1 and self._pump_handle is None:
             self._inbox.append((execution, execution.settle, outcome))
             if not self._pumping:
                 self._context.run(self._pump)
@@ -318,7 +319,9 @@ class Engine:
             self._stirring[execution] = None
 
     def _async_steps(self) -> list[str]:
-        attempts = [attempt for execution in self._executions.values() for attempt in execution.attempts.values()]
+        attempts = [
+            attempt for execution in self._executions.values() for attempt in execution.attempts.running.values()
+        ]
         at_work = [attempt for attempt in attempts if attempt.scope.task is not None and not attempt.scope.waits]
         return [attempt.spec.name for attempt in at_work if attempt.spec.is_async or can_start_threads()]
 
@@ -446,13 +449,13 @@ class Engine:
                     self._failed(execution, error)
             elif reason == Rejection.QUEUED:
                 self.on_behalf_of(execution, execution.lost_turn)
-                if execution.batch and not execution.over:
+                if execution.driver.batch and not execution.over:
                     again.append(execution)
             elif reason != Rejection.STALE:
                 execution.abort(superseded(execution.id))
             else:
                 self.on_behalf_of(execution, self._rebase, execution)
-                if execution.batch and not execution.over:
+                if execution.driver.batch and not execution.over:
                     again.append(execution)
                 elif (
                     not execution.over
@@ -518,7 +521,7 @@ class Engine:
         The lease is checked after the events are read: if it was lost before, they may be the work of another process,
         from which this one must not continue.
         """
-        written, batch = execution.written, execution.batch
+        written, batch = execution.written, execution.driver.batch
         state = execution.log_state if batch else execution.state
         known = state.version
         events = self.store.events(execution.id, after=known)

@@ -11,15 +11,19 @@ from __future__ import annotations
 import asyncio
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 from .._core.events import ChildStarted, OperationCompleted
+from .._core.fold import fold
 from .._core.graph import undone_by
-from .._core.state import State, fold
+from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._core.step_state import Phase, StepState
 from .._core.value import Value
+from .._engine.calling import PendingOperation, offer
 from .._engine.children import MOST_DEPTH
 from .._engine.clock import Deadline
 from .._engine.execution import Execution
@@ -29,17 +33,48 @@ from .._engine.scope import Scope, current_scope
 from .._values import fingerprint_args
 from ..errors import CerebelumError, ExecutionBusyError, StoreError, WorkflowError
 from .definition import Definition
+from .execution_id import new_id
 from .result import Result
 from .rollback import roll_back
 from .run import Run
-from .start import Caller, ended, launch, new_id, take_up
+from .start import Caller, ended, launch, take_up
 
-__all__ = ["run_child", "undo_children"]
+__all__ = ["offer_child", "run_child", "undo_children"]
 
 _LOOK_SECONDS = 1.0
 """How often the log is asked for a child that another process runs; its end is also told at once."""
 
 _UNFINISHED = (ExecutionState.FAILED, ExecutionState.PAUSED, ExecutionState.CANCELLED, ExecutionState.ROLLED_BACK)
+
+
+def offer_child(
+    scope: Scope, workflow: Definition, verb: str, inputs: Inputs | None, options: Mapping[str, Any]
+) -> PendingOperation[Result]:
+    """Offer a step to run a workflow as a child: the call is awaited, or finished where it stands in a plain step.
+
+    Args:
+        scope: the step that calls.
+        workflow: what it calls.
+        verb: the method that it called.
+        inputs: the inputs it gave.
+        options: the other arguments it gave, by name.
+
+    Raises:
+        CerebelumError: an option was given; a child takes none.
+    """
+    what = f"{workflow.variable}.{verb}(...)"
+    if given := [name for name, value in options.items() if value not in (None, False, ())]:
+        raise CerebelumError(
+            f"step '{scope.step}' calls {what} with {' and '.join(f'{name}=' for name in given)}: a child is an "
+            f"execution in the log of its caller, under an id that is derived from it, so that a resume finds it. "
+            f"Give it inputs only"
+        )
+    if scope.is_far:
+        raise CerebelumError(
+            f"step '{scope.step}' calls {what}, and runs in a process of its own, which has no children: leave out "
+            f"process=True, or give '{workflow.name}' its own place in the timeline"
+        )
+    return offer(what, run_child, workflow, inputs, scope=scope)
 
 
 async def run_child(scope: Scope, workflow: Definition, inputs: Inputs | None, *, keep: bool = True) -> Result:

@@ -15,8 +15,8 @@ from typing import Any
 from .._core import schedule as core
 from .._core.arguments import count as checked_count
 from .._core.events import Event, WorkflowHibernated, WorkflowQueued
+from .._core.fold import fold
 from .._core.schedule import ScheduleEvent, ScheduleSet, ScheduleSkipped, ScheduleStarted, ScheduleState
-from .._core.state import fold
 from .._core.summary import summarise
 from .._core.value import Value
 from .._engine.clock import current_clock
@@ -35,8 +35,9 @@ from .._values import Redactor, decode, encode
 from ..errors import CerebelumError, ScheduleNotFoundError
 from .concurrency import SCHEDULE_SLOT, slot_of
 from .definition import Definition
+from .execution_id import check_id
 from .find import Origin
-from .start import check_id, refuse_in_step, started
+from .start import refuse_in_step, started
 
 __all__ = [
     "Schedule",

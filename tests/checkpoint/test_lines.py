@@ -10,7 +10,7 @@ import pytest
 
 from cerebelum_nb import ExecutionStoppedError, StepDefinitionError, WorkflowError, sleep, step, workflow
 from cerebelum_nb._core.events import StepCheckpointed
-from cerebelum_nb._core.state import fold
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.summary import summarise
 from cerebelum_nb._engine.execution import running_here
 from cerebelum_nb._store.base import Commit
