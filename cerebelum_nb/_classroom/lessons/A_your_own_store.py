@@ -145,7 +145,7 @@ lesson.check(4)
 # - A store of events appends and reads, and refuses a version that is there already.
 # - An engine is a fold and a loop. A resume is a run whose history is not empty.
 # - What cerebelum_nb adds: a **lease**, so that a second process does not even start a step; a hash over each event; retries,
-#   waits and branches as events; and a fold that is one function, `cerebelum_nb/_core/state.py`. Lesson D reads the engine.
+#   waits and branches as events; and a fold that is one function, `cerebelum_nb/_core/fold.py`. Lesson D reads the engine.
 
 # %% score
 store.db.close()

@@ -12,7 +12,7 @@ import inspect
 
 from cerebelum_nb import step, workflow
 from cerebelum_nb._core.decide import Position, decide
-from cerebelum_nb._core.state import fold
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb.classroom import Lesson
 
 lesson = Lesson("lesson-D")
