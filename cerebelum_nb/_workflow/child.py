@@ -170,7 +170,7 @@ class _Child(ABC):
                 raise error
 
     def can_resume(self, state: State, *, is_first: bool) -> bool:
-        """Whether the step goes on with it: it does what a resume of the caller asks for, and no more.
+        """Whether the step continues it: it does what a resume of the caller asks for, and no more.
 
         One that is paused may have been stopped with the caller, just before that was resumed.
         """
