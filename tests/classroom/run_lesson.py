@@ -20,10 +20,11 @@ from cerebelum_nb import ExecutionClient, ExecutionState
 from cerebelum_nb._classroom import build
 
 
-async def run(number: int, copy: str, folder: Path) -> dict[str, object]:
-    """Run a copy in a new shell and a new folder."""
+async def run(number: str | int, copy: str, folder: Path) -> dict[str, object]:
+    """Run a copy in a new shell and a new folder, where its notebook is saved."""
     folder.mkdir()
     os.chdir(folder)
+    build.write(number, folder / build.file_name(number), getattr(build, copy))
     shell = InteractiveShell.instance()
     shown: dict[str, str] = {}
     error = ""
@@ -53,4 +54,4 @@ async def run(number: int, copy: str, folder: Path) -> dict[str, object]:
 
 if __name__ == "__main__":
     number, room, *copies = sys.argv[1:]
-    print(json.dumps({copy: asyncio.run(run(int(number), copy, Path(room, copy))) for copy in copies}))
+    print(json.dumps({copy: asyncio.run(run(number, copy, Path(room, copy))) for copy in copies}))

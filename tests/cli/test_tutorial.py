@@ -25,7 +25,12 @@ def no_lab(monkeypatch):
 def test_the_lessons_are_listed(call):
     lines = call("tutorial", "list").out.splitlines()
     assert [line.split()[0] for line in lines] == [str(number) for number in build.masters()]
-    assert lines[0] == "1  A program that remembers"
+    assert lines[0] == "1  A program that remembers" and lines[-1] == "D  Read the engine"
+
+
+def test_an_elective_is_opened_by_its_letter(call, no_lab, tmp_path):
+    call("tutorial", "a", "--dir", str(tmp_path))
+    assert "Your own store of events" in (tmp_path / "lesson_A_your_own_store.ipynb").read_text()
 
 
 def test_without_jupyterlab_the_notebook_is_there_and_it_says_what_to_install(call, no_lab, tmp_path, monkeypatch):

@@ -47,8 +47,9 @@ def tutorial(
     """Learn it by doing: lessons of ten minutes.
 
     `tutorial 1` puts the notebook of lesson 1 into a folder and opens it in JupyterLab; one that is there already is
-    opened as it is. `tutorial list` lists the lessons. `tutorial check LOG` makes the checks of a lesson again from its
-    log, and exits with 1 if something is missing; without LOG it takes the lessons in the folder.
+    opened as it is. `tutorial list` lists the lessons; those with a letter are electives: `tutorial A`. `tutorial check
+    LOG` makes the checks of a lesson again from its log, and exits with 1 if something is missing; without LOG it takes
+    the lessons in the folder.
     """
     os.environ["CEREBELUM_LANG"] = language  # for the checks, here and in the kernels
     if what == "list":
@@ -70,22 +71,23 @@ def _list() -> None:
     for number in masters():
         lesson = exercises_of(f"lesson-{number}")
         emit(f"{styled(str(number), 'bold')}  {say(lesson.title)}")
-    paint("Open one with `cerebelum tutorial N`.", err=True)
+    paint("Open one with `cerebelum tutorial N`. Those with a letter are electives.", err=True)
 
 
 def _open(what: str, directory: Path, language: str, no_browser: bool) -> None:
     from ..._classroom.build import file_name, languages, masters, write
 
-    numbers = [str(number) for number in masters()]
+    numbers = list(masters())
+    what = what.upper()
     if what not in numbers:
         raise click.UsageError(f"there is no lesson {what!r}: name one of {', '.join(numbers)}, or `list`, or `check`")
-    if language not in (known := languages(int(what))):
+    if language not in (known := languages(what)):
         raise click.UsageError(f"lesson {what} is not there in {language!r}, but in: {', '.join(known)}")
-    path = directory / file_name(int(what), language)
+    path = directory / file_name(what, language)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            write(int(what), path, language=language)
+            write(what, path, language=language)
     except OSError as error:
         raise Failure(f"cannot write to {directory}: {error.strerror}. Name another folder with --dir.") from error
     paint(f"The notebook is {path}")
