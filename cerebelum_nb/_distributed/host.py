@@ -355,7 +355,7 @@ class RemoteHost(ExecutionValues):
                     waiter.set_result(None)
 
     async def _settle_signals(self, sent: list[Event]) -> None:
-        """Before a step goes on that waits for a signal or takes one, learn which signals there are for it."""
+        """Learn which signals there are for a step that waits for one or takes one, before it continues."""
         if not any(isinstance(event, (e.SignalAwaited, e.SignalTaken)) for event in sent):
             return
         taken = [event for event in sent if isinstance(event, e.SignalTaken)]

@@ -1,7 +1,7 @@
 """The local shell around the driver: outcomes become messages, commands become attempts, timers and commits.
 
 What an execution does next is decided in :mod:`.._core.drive`, never here. Nothing here writes to the store either:
-events collect in the driver's batch, the engine (loop.py) commits them, and only then ``committed`` starts what was
+events collect in the driver's batch, the engine commits them (commits.py), and only then ``committed`` starts what was
 decided and answers those who wait. Everything runs on the engine's loop, one message after another.
 
 Its parts hold one idea each: attempts.py the attempts that are in this process, retries.py when a failed step is tried
@@ -39,6 +39,7 @@ from .._core.messages import (
     Expire,
     Items,
     JoinItems,
+    Message,
     Recorded,
     Released,
     Routed,
@@ -78,7 +79,7 @@ from .values import ExecutionValues, MakeContext
 if TYPE_CHECKING:
     from .cache import CachedResults
 
-__all__ = ["Execution", "running_here"]
+__all__ = ["Execution", "only_decide", "running_here"]
 
 _INTERRUPTED = (Suspension, Interruption, KeyboardInterrupt)
 """What a step raises when a stop interrupted it, or refused it an operation."""
@@ -100,6 +101,7 @@ class Execution(ExecutionValues):
         super().__init__(engine.store, execution_id, plan, state, redactor, make_context)
         self.engine = engine
         self.loop, self.clock, self.holder = engine.loop, engine.clock, holder
+        self.note_blocking, self.note_own = engine.note_blocking, engine.note_own
         self.driver = Driver(plan, state)
         self.variable = ""  # the name of its workflow in the caller's code
         self.handle: Callable[[str | None], str] | None = None  # writes the call that continues it through a handle
@@ -110,7 +112,7 @@ class Execution(ExecutionValues):
         self.time_limit = TimeLimit(plan.timeout, self.clock)
         self.turn = Turn(engine.store, execution_id, plan.concurrency)
         self._cached: CachedResults | None = None  # once a step of it may take a result
-        self.log_state = State()  # what the log alone says, as far as it had to be read again (see _rebase in loop.py)
+        self.log_state = State()  # what the log alone says, as far as it was read again (rebase in commits.py)
         self.written = state.version
         self.over = False
         self.heard_at: int | None = None  # the last heartbeat of the process that ran it before
@@ -184,14 +186,6 @@ class Execution(ExecutionValues):
         """Hear that a step no longer waits."""
         self.attempts.wait_ended(step)
         self.engine.stirs(self)
-
-    def note_blocking(self, step: str, seconds: float) -> None:
-        """Note how long an async step has blocked the loop."""
-        self.engine.note_blocking(step, seconds)
-
-    def note_own(self, seconds: float) -> None:
-        """Note how long the loop was busy with work that is not the step's."""
-        self.engine.note_own(seconds)
 
     def at_work(self) -> dict[str, Scope]:
         """Return the scopes of the steps at work, by step."""
@@ -320,7 +314,7 @@ class Execution(ExecutionValues):
         for child in list(self.children.values()):
             child.ask_to_stop(reason)
         if not self.over and not self.loop.is_closed():
-            self.loop.call_soon_threadsafe(self.engine.post, self, _only_decide, None)
+            self.loop.call_soon_threadsafe(self.engine.post, self, only_decide, None)
 
     def stop(self, reason: str) -> None:
         """Pause it: whatever is in flight is interrupted, everything finished is kept."""
@@ -350,15 +344,10 @@ class Execution(ExecutionValues):
             self.driver.take(Drain(), self.now())
             self.engine.post(self, self.hibernation.leave, self)
 
-    @property
-    def draining(self) -> bool:
-        """Whether it starts nothing more, because another process will resume it."""
-        return self.driver.draining
-
     def look_again(self) -> None:
         """Ask those that wait whether what they wait for has happened; on its loop."""
         if not self.over:
-            self.engine.post(self, _only_decide, None)
+            self.engine.post(self, only_decide, None)
 
     def cancelled_from_outside(self, step: str) -> None:
         """Record at once that something else cancelled a step's task, such as the end of ``asyncio.run``."""
@@ -391,16 +380,13 @@ class Execution(ExecutionValues):
                     case Start():
                         self.attempts.decided.append(command)
                     case AskRoute():
-                        self.driver.take(Routed(self._choose(command.step)), self.now())
-                        answered = True
+                        answered |= self._answer(Routed, *take_route(self, command.step, self.now()))
                     case AskItems():
-                        self.driver.take(Items(self._list(command.step)), self.now())
-                        answered = True
+                        answered |= self._answer(Items, *list_items(self, command.step, self.now()))
                     case JoinItems():
-                        self.driver.take(Items(join_items(self, command.step, self.now())), self.now())
-                        answered = True
+                        answered |= self._answer(Items, join_items(self, command.step, self.now()))
                     case SetTimer():
-                        answered = self._set_timer(command) or answered
+                        answered |= self._set_timer(command)
                     case CancelAttempts():
                         self._cancel_attempts()
                         if not self.driver.finishing:  # a rollback follows: nothing waits for what was given up
@@ -418,23 +404,11 @@ class Execution(ExecutionValues):
             if attempt.scope.printed is not None and not self.driver.finishing:
                 self.driver.ride(partial(attempt.scope.take_printed, self.now(), all_of_it=True))
 
-    def take_progress(self) -> None:
-        """Commit the waiting progress events by themselves."""
-        self.driver.take_riders()
-
-    def _choose(self, name: str) -> e.DivergeTaken | e.BranchTaken | e.WorkflowFailed:
-        """Match the outcome of a step against its routes."""
-        event, error = take_route(self, name, self.now())
+    def _answer(self, make: Callable[[Any], Message], event: Event, error: BaseException | None = None) -> bool:
+        """Answer what the driver asked for; ``error`` is what the user's code raised meanwhile."""
         if error is not None:
             self.cause = error
-        return event
-
-    def _list(self, name: str) -> e.ItemsListed | e.StepFailed:
-        """Name the items of a foreach."""
-        event, error = list_items(self, name, self.now())
-        if error is not None:
-            self.cause = error
-        return event
+        return self.driver.take(make(event), self.now())
 
     def _set_timer(self, command: SetTimer) -> bool:
         """Wait until the next attempt is due; return whether it already is."""
@@ -492,7 +466,7 @@ class Execution(ExecutionValues):
                     waiter.set_result(None)
         if self.state.cancel is not None and not driver.finishing:  # it was among what others appended
             self.attempts.drop_starts()
-            self.engine.post(self, _only_decide, None)
+            self.engine.post(self, only_decide, None)
         if self.attempts.decided and self.stop_requested is None:
             self.attempts.starts_recorded(self.plan)
             self.engine.launch_soon(self)
@@ -625,5 +599,5 @@ def running_here(store: Store, execution_id: str) -> Execution | None:
     return held if isinstance(held, Execution) else None
 
 
-def _only_decide(_: None) -> None:
+def only_decide(_: None) -> None:
     """Handle a message that only asks for a decision."""

@@ -42,7 +42,7 @@ class Pages:
     # -- pages ----------------------------------------------------------------------------------------------
 
     def index(self, request: Request) -> Response:
-        """Go to the only log, or list them with what goes on in each."""
+        """Go to the only log, or list them with what happens in each."""
         self._logs.look_again()
         if len(self._logs) == 1:
             return RedirectResponse(f"./{next(iter(self._logs))}/")

@@ -133,8 +133,8 @@ class _Child(ABC):
     def may_run(self, state: State, *, is_first: bool) -> bool:
         """Whether to run it now: not while it sleeps, nor when this process will soon run nothing any more."""
         if not state.hibernated:
-            return not (self.host.draining and state.version)
-        return not self.host.draining and state.wake_at is not None and state.wake_at <= self.host.clock.now()
+            return not (self.host.driver.draining and state.version)
+        return not self.host.driver.draining and state.wake_at is not None and state.wake_at <= self.host.clock.now()
 
     async def finished(self) -> Run:
         """Run it, or wait for whoever runs it."""
@@ -170,7 +170,7 @@ class _Child(ABC):
                 raise error
 
     def can_resume(self, state: State, *, is_first: bool) -> bool:
-        """Whether the step goes on with it: it does what a resume of the caller asks for, and no more.
+        """Whether the step continues it: it does what a resume of the caller asks for, and no more.
 
         One that is paused may have been stopped with the caller, just before that was resumed.
         """
@@ -195,7 +195,7 @@ class _Child(ABC):
             execution = run.attended(self.host)
         finally:
             current_scope.reset(token)
-        if self.host.draining:
+        if self.host.driver.draining:
             execution.drain()
         return run
 
@@ -215,7 +215,7 @@ class _Child(ABC):
 
     async def _wait_for_others(self, state: State, *, busy: bool = False) -> None:
         """Wait until something happened to one that does not run for this step now, or until it is due."""
-        wake_at = state.wake_at if state.hibernated and not self.host.draining else None
+        wake_at = state.wake_at if state.hibernated and not self.host.driver.draining else None
         due = None if wake_at is None else Deadline(self.host.clock, wake_at)
         watch = _Watch(self, state.version)
         await self.scope.on_loop(watch.look)
