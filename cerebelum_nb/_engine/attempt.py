@@ -6,9 +6,9 @@ cannot be killed, so ``alive`` tells whether it is still at work.
 
 From a step's return to its row: ``encode_result`` (values.py) encodes the result and masks its secrets; the inbox
 (loop.py) hands the outcome to ``Execution.settle`` (execution.py), for which settling.py and _core/settle.py decide
-what it means and make the event, with the delay of a retry (`Policy.delay` in _core/graph.py); the driver
-(_core/drive.py) folds it; the engine (loop.py) commits it with whatever else has arrived; _store/rows.py lays it out as
-a row, and ``SqliteStore.commit`` (_store/sqlite.py) inserts it.
+what it means and make the event, and retries.py says when another attempt starts; the driver (_core/drive.py) folds
+the event; the engine commits it with whatever else has arrived (commits.py); _store/rows.py lays it out as a row, and
+``SqliteStore.commit`` (_store/sqlite.py) inserts it.
 """
 
 from __future__ import annotations

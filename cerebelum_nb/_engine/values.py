@@ -242,7 +242,7 @@ class ExecutionValues:
         return undone or self.state.step(name)
 
     def _with_results(self) -> list[str]:
-        """The steps that have a result. A plain step gathers in its thread, while the loop goes on."""
+        """The steps that have a result. A plain step gathers in its thread, while the loop runs."""
         rollback = self.state.rollback
         undone = [] if rollback is None or rollback.is_over else [n for n in list(rollback.undone) if "[" not in n]
         return list(dict.fromkeys((*list(self.state.finished), *undone)))

@@ -19,7 +19,7 @@ from cerebelum_nb import (
     workflow,
 )
 from cerebelum_nb._core.events import StepCheckpointed
-from cerebelum_nb._core.state import fold
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.summary import summarise
 from cerebelum_nb._store.base import Commit
 from cerebelum_nb.testing import FakeClock, MemoryStore

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from cerebelum_nb import flow, foreach, sleep, step, workflow
 from cerebelum_nb._core.decide import Position, StartStep, decide
 from cerebelum_nb._core.events import ItemsListed, StepStarted
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.graph import owner_of
 from cerebelum_nb._core.invariants import check
 from cerebelum_nb._core.items import keys_of
-from cerebelum_nb._core.state import fold
 from cerebelum_nb.testing import MemoryStore
 
 from .lives import ID, die_after, dies_and_resumes, world

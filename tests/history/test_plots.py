@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from cerebelum_nb import CerebelumError, ExecutionNotFoundError, WorkflowError, history, step, workflow
 from cerebelum_nb._core import events as e
-from cerebelum_nb._core.state import fold
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.summary import summarise
 from cerebelum_nb._core.value import ErrorInfo, Value
 from cerebelum_nb._history.plots.axes import time_axis

@@ -34,9 +34,9 @@ from cerebelum_nb._scheduler.schedules import Schedules
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb._text.recurrence import Cron, Every
 from cerebelum_nb._text.times import to_micros
+from cerebelum_nb._workflow.decorator import registered
 from cerebelum_nb._workflow.find import WorkflowFinder
 from cerebelum_nb._workflow.schedule import begin
-from cerebelum_nb._workflow.workflow import registered
 from cerebelum_nb.archive import verify
 from cerebelum_nb.testing import FakeClock, MemoryStore
 
